@@ -1,0 +1,1 @@
+"""The Prefect flows of toygan, and the command line that starts them."""

@@ -1,0 +1,1 @@
+"""Product pictures for toy shops, made by GANs in a batch pipeline."""

@@ -1,0 +1,1 @@
+"""Is a picture good enough to show: checks, calibrated score, decision."""

@@ -1,0 +1,1 @@
+"""Product rows become tensors that a generator is conditioned on."""

@@ -1,0 +1,1 @@
+"""Photos become training batches."""

@@ -1,0 +1,59 @@
+"""Everything that toygan raises on purpose.
+
+ToyganError
+├── BadInput            the user has to change something; a retry will not help (exit code 2)
+│   ├── CatalogError    the catalog cannot be read or has no usable row
+│   ├── ModelError      a model is missing, damaged or of the wrong kind
+│   ├── StoreConfigError  a store cannot be used: bad URI, missing bucket, wrong credentials
+│   └── RunConflict     a run id is in use with another catalog or other settings
+├── Retryable           the same call may succeed later (exit code 1)
+│   └── StoreUnavailable  the store did not answer, or not in time, after all retries
+├── RunFailed           the run ended without a usable result (exit code 1)
+└── ObjectNotFound      no object under this key
+
+Anything else that escapes is a bug.
+"""
+
+
+class ToyganError(Exception):
+    """Base of all errors that toygan raises on purpose."""
+
+
+class BadInput(ToyganError):
+    """The input is wrong; the message names the thing and the remedy."""
+
+
+class CatalogError(BadInput):
+    """The catalog cannot be used."""
+
+
+class ModelError(BadInput):
+    """The model is missing, damaged or of another kind than asked for."""
+
+
+class StoreConfigError(BadInput):
+    """The store cannot be used as configured."""
+
+
+class RunConflict(BadInput):
+    """The run id belongs to a run with another catalog or other settings."""
+
+
+class Retryable(ToyganError):
+    """A failure of the surroundings; the same call may succeed later."""
+
+
+class StoreUnavailable(Retryable):
+    """The store gave no good answer although the call was repeated."""
+
+
+class RunFailed(ToyganError):
+    """The run is over and has nothing to show."""
+
+
+class ObjectNotFound(ToyganError):
+    """No object lies under the key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"no object under the key {key!r}")
+        self.key = key

@@ -1,0 +1,1 @@
+"""From a checked catalog to committed pictures: plan, compute, publish."""

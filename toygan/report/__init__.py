@@ -1,0 +1,1 @@
+"""The run report: a contact sheet that a person opens."""

@@ -1,0 +1,1 @@
+"""Adversarial training: losses, the loop, checkpoints."""

@@ -1,0 +1,123 @@
+"""Every key of the store's layout, built from checked parts.
+
+A part that comes from a catalog or a command line never reaches a key unchecked: each function raises
+BadInput that names the bad part.
+"""
+
+import re
+
+from toygan.errors import BadInput
+from toygan.storage.store import TMP_PREFIX, check_key
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+EXTENSIONS = ("webp", "jpg", "png")
+
+IMAGES_PREFIX = "images/"
+REVIEW_PREFIX = "review/"
+METADATA_PREFIX = "metadata/"
+RUNS_PREFIX = "runs/"
+MODELS_PREFIX = "models/"
+PHOTOS_PREFIX = "photos/"
+ALIASES_KEY = MODELS_PREFIX + "aliases.json"
+CURRENT_KEY = "current.parquet"
+
+_IMAGE_ID = re.compile(r"[0-9a-f]{20}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9a-f]{12}")
+_MAX_SHARD = 99_999
+
+
+def image_key(category: str, sku: str, image_id: str, extension: str) -> str:
+    """Where an approved picture lies."""
+    return f"{IMAGES_PREFIX}{_name('category', category)}/{_name('sku', sku)}/{_file(image_id, extension)}"
+
+
+def review_key(run_id: str, image_id: str, extension: str) -> str:
+    """Where a candidate lies that a person should look at."""
+    return f"{REVIEW_PREFIX}run={_name('run id', run_id)}/{_file(image_id, extension)}"
+
+
+def metadata_prefix(run_id: str) -> str:
+    """What the keys of all tables of a run start with."""
+    return f"{METADATA_PREFIX}run={_name('run id', run_id)}/"
+
+
+def part_key(run_id: str, shard: int) -> str:
+    """The metadata of a shard's candidates; the keys of a run's shards sort by their numbers."""
+    return f"{metadata_prefix(run_id)}part-{_shard(shard)}.parquet"
+
+
+def rejected_rows_key(run_id: str) -> str:
+    """The table of the catalog's rows that were set aside."""
+    return metadata_prefix(run_id) + "rejected_rows.parquet"
+
+
+def report_key(run_id: str) -> str:
+    """The page that a person reads after a run."""
+    return f"reports/{_name('run id', run_id)}/index.html"
+
+
+def manifest_key(run_id: str) -> str:
+    """The commit of a run."""
+    return f"{RUNS_PREFIX}{_name('run id', run_id)}.json"
+
+
+def tmp_prefix(run_id: str) -> str:
+    """What the keys of a run's unfinished files start with."""
+    return f"{TMP_PREFIX}{_name('run id', run_id)}/"
+
+
+def plan_key(run_id: str, shard: int) -> str:
+    """The frozen plan of one shard."""
+    return f"{tmp_prefix(run_id)}plan/{_shard(shard)}.parquet"
+
+
+def plan_manifest_key(run_id: str) -> str:
+    """What the plan was made from; it is written after all its shards."""
+    return tmp_prefix(run_id) + "plan.json"
+
+
+def condition_key(sha256: str) -> str:
+    """A condition file, by the lower-case hex sha256 of its content."""
+    return f"conditions/{_matched('sha256', sha256, _SHA256, '64 lower-case hex digits')}"
+
+
+def photo_key(category: str, sku: str, file: str) -> str:
+    """An uploaded photo; its file name is the user's, so it may be any name that a key can hold."""
+    if "/" in file or file.startswith("."):
+        raise BadInput(f"the photo's file name {file!r} may not hold a slash or start with a dot")
+    return check_key(f"{PHOTOS_PREFIX}{_name('category', category)}/{_name('sku', sku)}/{file}")
+
+
+def model_prefix(name: str, version: str) -> str:
+    """What the keys of a model version's files start with."""
+    checked = _matched("model version", version, _VERSION, "12 lower-case hex digits")
+    return f"{MODELS_PREFIX}{_name('model name', name)}/{checked}/"
+
+
+def model_key(name: str, version: str, filename: str) -> str:
+    """One file of a model version."""
+    return model_prefix(name, version) + _name("model file", filename)
+
+
+def _name(what: str, text: str) -> str:
+    return _matched(what, text, NAME, "1 to 128 letters of A-Z a-z 0-9 . _ - and must not start with a dot")
+
+
+def _file(image_id: str, extension: str) -> str:
+    if extension not in EXTENSIONS:
+        raise BadInput(f"the image format {extension!r} is none of {', '.join(EXTENSIONS)}")
+    return f"{_matched('image id', image_id, _IMAGE_ID, '20 lower-case hex digits')}.{extension}"
+
+
+def _shard(number: int) -> str:
+    if not 0 <= number <= _MAX_SHARD:
+        raise BadInput(f"the shard number {number} is not between 0 and {_MAX_SHARD}")
+    return f"{number:05d}"
+
+
+def _matched(what: str, text: str, pattern: re.Pattern[str], wanted: str) -> str:
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        shown = repr(text)
+        raise BadInput(f"the {what} {shown if len(shown) <= 150 else shown[:150] + '...'} is not {wanted}")
+    return text

@@ -1,0 +1,238 @@
+"""A store in a local folder: one file an object."""
+
+import errno
+import logging
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
+from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
+
+_log = logging.getLogger(__name__)
+
+_UPLOADS = TMP_PREFIX + ".put/"  # no run id starts with a dot, so no run's folder is ever called this
+_ABANDONED_AFTER_S = 3600.0
+_PUT_ATTEMPTS = 20  # against deletes that take the folder away between its making and the move
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
+
+
+class LocalStore:
+    """Files below one root folder, which the first put makes.
+
+    A put is durable when it returns: the file and its folder are synced, so what was put before a commit
+    object survives a loss of power at least as well as the commit object. Links inside the root are not
+    followed, except that the root itself may be one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.realpath(root.expanduser()))
+        self._swept = False
+        self._sweep_lock = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        """The absolute path of the root."""
+        return str(self._root)
+
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+        """Write a file beside the others under a temporary name, then move it to its place."""
+        with self._named_errors(key):
+            target = self._path(key)
+            self._sweep_once()
+            uploads = self._root / _UPLOADS
+            self._make_folders(uploads)
+            temporary = uploads / secrets.token_hex(16)
+            try:
+                _write_synced(temporary, data)
+                self._move(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def get(self, key: str) -> bytes:
+        """The content of the file; raises ObjectNotFound."""
+        with self._named_errors(key):
+            try:
+                descriptor = os.open(
+                    self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                )
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                    raise ObjectNotFound(key) from None
+                raise
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise ObjectNotFound(key)
+                return file.read()
+
+    def exists(self, key: str) -> bool:
+        """Whether a plain file lies at `key`."""
+        with self._named_errors(key):
+            try:
+                return stat.S_ISREG(self._path(key).lstat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """The files whose key starts with `prefix`, sorted by key; reads only folders that can hold some."""
+        folder, _, _ = prefix.rpartition("/")
+        if folder:
+            try:
+                self._path(folder)
+            except BadInput:  # no key starts with this
+                return
+        yield from self._walk(folder + "/" if folder else "", prefix)
+
+    def delete(self, key: str) -> None:
+        """Remove the file and the folders that it leaves empty."""
+        with self._named_errors(key):
+            path = self._path(key)
+            try:
+                if stat.S_ISDIR(path.lstat().st_mode):
+                    return
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            for parent in path.parents:
+                if parent == self._root:
+                    break
+                try:
+                    parent.rmdir()
+                except OSError:  # not empty, or gone already
+                    break
+
+    def _path(self, key: str) -> Path:
+        """Where the object of `key` lies; refuses folders that are links, which could lead out of the root."""
+        check_key(key)
+        if key.startswith(_UPLOADS):
+            raise BadInput(f"keys under {_UPLOADS} are the store's own")
+        path = self._root / key
+        parent = os.path.realpath(path.parent)
+        if parent != str(path.parent):
+            raise StoreConfigError(
+                f"{path.parent}: links inside a store are not followed; this one leads to {parent}"
+            )
+        return path
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+        """Files below `folder` (empty or ending with `/`), in the order of their keys."""
+        with self._named_errors(folder):
+            try:
+                with os.scandir(self._root / folder) as found:
+                    entries = [(_listing_name(entry), entry) for entry in found]
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        for name, entry in sorted(entries, key=lambda pair: pair[0]):
+            key = folder + name
+            if not (key.startswith(prefix) or prefix.startswith(key)) or is_hidden(key, prefix):
+                continue
+            if key == _UPLOADS or not _is_key(key.removesuffix("/")):
+                continue
+            if name.endswith("/"):
+                yield from self._walk(key, prefix)
+            elif entry.is_symlink():
+                _log.warning(
+                    "%s is a link and is not read: links inside a store are not followed", entry.path
+                )
+            elif entry.is_file(follow_symlinks=False) and key.startswith(prefix):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    yield ObjectInfo(key, entry.stat(follow_symlinks=False).st_size)
+
+    def _move(self, temporary: Path, target: Path) -> None:
+        for attempt in range(_PUT_ATTEMPTS):
+            self._make_folders(target.parent)
+            try:
+                temporary.replace(target)
+                _sync_folder(target.parent)
+                return
+            except FileNotFoundError:
+                if attempt == _PUT_ATTEMPTS - 1:
+                    raise
+
+    def _make_folders(self, folder: Path) -> None:
+        """Make `folder` and what is missing above it, each entry synced."""
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            _sync_folder(path.parent)
+
+    def _sweep_once(self) -> None:
+        """Remove what killed processes left in the uploads' folder."""
+        with self._sweep_lock:
+            if self._swept:
+                return
+            self._swept = True
+        limit = time.time() - _ABANDONED_AFTER_S
+        with suppress(FileNotFoundError), os.scandir(self._root / _UPLOADS) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < limit:
+                        Path(entry.path).unlink()
+
+    @contextmanager
+    def _named_errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except ToyganError:
+            raise
+        except OSError as error:
+            raise _translated(error, self._root, key) from error
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _listing_name(entry: os.DirEntry[str]) -> str:
+    """The name with a slash behind a folder's, so that names sort as the keys below them do."""
+    return entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
+
+
+def _is_key(name: str) -> bool:
+    try:
+        check_key(name)
+    except BadInput:
+        return False
+    return True
+
+
+def _translated(error: OSError, root: Path, key: str) -> ToyganError:
+    where = f"{root} ({key})" if key else str(root)
+    if error.errno in _DISK_FULL:
+        return StoreUnavailable(
+            f"{where}: the disk is full ({error.strerror}); free some space and run again"
+        )
+    if error.errno in _NOT_ALLOWED:
+        return StoreConfigError(
+            f"{where}: {error.strerror}; the folder must be readable and writable for you"
+        )
+    if error.errno in _IN_THE_WAY:
+        return StoreConfigError(f"{where}: something else stands in the object's place ({error.strerror})")
+    return StoreUnavailable(f"{where}: {error}")

@@ -1,0 +1,65 @@
+"""A store in memory: for tests and for dry runs."""
+
+import threading
+from collections.abc import Iterator
+
+from toygan.errors import ObjectNotFound, StoreConfigError
+from toygan.storage.store import ObjectInfo, check_key, is_hidden
+
+
+class MemoryStore:
+    """Objects in a dictionary; gone with the process."""
+
+    def __init__(self, name: str = "unnamed") -> None:
+        self._name = name
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        """`memory://name`; only named_memory_store makes one that can be opened again."""
+        return f"memory://{self._name}"
+
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+        """Keep a copy of `data` under `key`."""
+        with self._lock:
+            self._objects[check_key(key)] = bytes(data)
+
+    def get(self, key: str) -> bytes:
+        """The object under `key`; raises ObjectNotFound."""
+        with self._lock:
+            try:
+                return self._objects[check_key(key)]
+            except KeyError:
+                raise ObjectNotFound(key) from None
+
+    def exists(self, key: str) -> bool:
+        """Whether an object lies under `key`."""
+        with self._lock:
+            return check_key(key) in self._objects
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """The objects at the time of the call, sorted by key."""
+        with self._lock:
+            found = [
+                ObjectInfo(key, len(data)) for key, data in self._objects.items() if key.startswith(prefix)
+            ]
+        found.sort(key=lambda info: info.key)
+        return (info for info in found if not is_hidden(info.key, prefix))
+
+    def delete(self, key: str) -> None:
+        """Forget the object under `key`."""
+        with self._lock:
+            self._objects.pop(check_key(key), None)
+
+
+_named: dict[str, MemoryStore] = {}
+_named_lock = threading.Lock()
+
+
+def named_memory_store(name: str) -> MemoryStore:
+    """The process's one memory store of this name."""
+    if not name:
+        raise StoreConfigError("a memory store needs a name: memory://NAME")
+    with _named_lock:
+        return _named.setdefault(name, MemoryStore(name))

@@ -111,7 +111,7 @@ class LocalStore:
                     break
 
     def _path(self, key: str) -> Path:
-        """Where the object of `key` lies; refuses folders that are links, which could lead out of the root."""
+        """Where the object of `key` lies; refuses folders that are links: they could lead out of the root."""
         check_key(key)
         if key.startswith(_UPLOADS):
             raise BadInput(f"keys under {_UPLOADS} are the store's own")

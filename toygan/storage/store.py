@@ -94,6 +94,11 @@ def open_store(uri: str | Path) -> ObjectStore:
     match scheme.lower():
         case "file":
             return _open_file_uri(text)
+        case "s3":
+            from toygan.storage.s3 import S3Store
+
+            bucket, _, prefix = rest.partition("/")
+            return S3Store(bucket, prefix)
         case "memory":
             from toygan.storage.memory import named_memory_store
 

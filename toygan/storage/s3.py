@@ -1,0 +1,260 @@
+"""A store in a bucket of any server that speaks S3."""
+
+import base64
+import hashlib
+import logging
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.exceptions import (
+    ConnectionError as ConnectionFailed,
+)
+from botocore.parsers import ResponseParserError
+
+from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
+from toygan.storage.store import ObjectInfo, check_key, is_hidden
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+PATIENCE_S = 60.0
+_LONGEST_PAUSE_S = 5.0
+_POOL = 32
+_CLIENT_CONFIG = Config(
+    max_pool_connections=_POOL,
+    connect_timeout=10,
+    read_timeout=30,
+    tcp_keepalive=True,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    # the newer default checksums are unknown to many servers other than AWS's; Content-MD5 is known to all
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_TRY_AGAIN = {
+    "RequestTimeout",
+    "BadDigest",
+    "IncompleteBody",
+    "OperationAborted",
+    "XAmzContentSHA256Mismatch",
+}
+_BAD_CREDENTIALS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "AuthorizationHeaderMalformed",
+    "RequestTimeTooSkewed",
+}
+_CREDENTIALS_REMEDY = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+
+
+class S3Store:
+    """Objects in a bucket below a prefix.
+
+    Server, region and credentials come from the usual AWS places (AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE,
+    AWS_ACCESS_KEY_ID, ~/.aws, ...), read at the first call. A call that fails for a passing reason (a dropped
+    connection, a time-out, a 5xx answer, throttling) is repeated with growing pauses until `patience_s` have
+    gone by; repeating is harmless, because every call writes or removes one whole object under a fixed key.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", *, patience_s: float = PATIENCE_S) -> None:
+        prefix = prefix.strip("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise StoreConfigError(
+                f"{bucket!r} cannot be a bucket's name; write the store as s3://BUCKET/PREFIX"
+            )
+        if prefix:
+            try:
+                check_key(prefix)
+            except BadInput as error:
+                raise StoreConfigError(f"s3://{bucket}/{prefix}: {error}") from None
+        self._bucket = bucket
+        self._prefix = prefix + "/" if prefix else ""
+        self._patience_s = patience_s
+        self._lock = threading.Lock()
+        self._made: S3Client | None = None
+        self._bucket_seen = False
+
+    @property
+    def uri(self) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+        """Upload in one request; the server refuses a body that was damaged on its way."""
+        full = self._full(key)
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+        def call(client: "S3Client") -> None:
+            client.put_object(
+                Bucket=self._bucket, Key=full, Body=data, ContentType=content_type, ContentMD5=digest
+            )
+
+        self._repeat(call, key)
+
+    def get(self, key: str) -> bytes:
+        """Download the whole object; raises ObjectNotFound."""
+        full = self._full(key)
+        return self._repeat(
+            lambda client: client.get_object(Bucket=self._bucket, Key=full)["Body"].read(), key
+        )
+
+    def exists(self, key: str) -> bool:
+        """Whether an object lies under `key`."""
+        full = self._full(key)
+        try:
+            self._repeat(lambda client: client.head_object(Bucket=self._bucket, Key=full), key)
+        except ObjectNotFound:
+            self._require_bucket()
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """The objects whose key starts with `prefix`, in the order of the server: S3 sorts by key."""
+        token: str | None = None
+        while True:
+            found, token = self._page(self._prefix + prefix, token)
+            for info in found:
+                key = info.key.removeprefix(self._prefix)
+                if not is_hidden(key, prefix):
+                    yield ObjectInfo(key, info.size)
+            if not token:
+                return
+
+    def delete(self, key: str) -> None:
+        """Remove the object; servers that answer 'not found' for a missing one are taken at their word."""
+        full = self._full(key)
+        try:
+            self._repeat(lambda client: client.delete_object(Bucket=self._bucket, Key=full), key)
+        except ObjectNotFound:
+            return
+
+    def _full(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _page(self, full_prefix: str, token: str | None) -> tuple[tuple[ObjectInfo, ...], str | None]:
+        def call(client: "S3Client") -> tuple[tuple[ObjectInfo, ...], str | None]:
+            if token:
+                answer = client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=full_prefix, ContinuationToken=token
+                )
+            else:
+                answer = client.list_objects_v2(Bucket=self._bucket, Prefix=full_prefix)
+            infos = tuple(ObjectInfo(item["Key"], item["Size"]) for item in answer.get("Contents", ()))
+            return infos, answer.get("NextContinuationToken") if answer["IsTruncated"] else None
+
+        return self._repeat(call, full_prefix)
+
+    def _client(self) -> "S3Client":
+        with self._lock:
+            if self._made is None:
+                try:
+                    self._made = _make_client()
+                except ValueError as error:  # an endpoint URL that is none
+                    raise StoreConfigError(f"{self.uri}: {error}; check AWS_ENDPOINT_URL") from None
+            return self._made
+
+    def _repeat(self, call: Callable[["S3Client"], _T], key: str) -> _T:
+        """The result of `call`; failures that may pass are repeated while there is patience."""
+        deadline = time.monotonic() + self._patience_s
+        pause = 0.25
+        while True:
+            try:
+                result = call(self._client())
+            except (BotoCoreError, ClientError, ResponseParserError) as error:
+                failure = self._translated(error, key)
+                if not isinstance(failure, StoreUnavailable) or time.monotonic() >= deadline:
+                    raise failure from error
+                _log.warning("%s; trying again for %.0f s", failure, deadline - time.monotonic())
+                time.sleep(min(pause, max(0.0, deadline - time.monotonic())) * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            else:
+                self._bucket_seen = True
+                return result
+
+    def _require_bucket(self) -> None:
+        """Tell a missing bucket from a missing object: the answer to a HEAD request does not."""
+        if self._bucket_seen:
+            return
+        try:
+            self._repeat(lambda client: client.head_bucket(Bucket=self._bucket), "")
+        except ObjectNotFound:
+            raise StoreConfigError(self._no_bucket()) from None
+
+    def _no_bucket(self) -> str:
+        return (
+            f"{self.uri}: there is no bucket {self._bucket!r} at {self._where()}; make it, or correct the URI"
+        )
+
+    def _where(self) -> str:
+        return self._made.meta.endpoint_url if self._made else "the configured endpoint"
+
+    def _translated(self, error: Exception, key: str) -> ToyganError:
+        place = f"{self.uri} at {self._where()}"
+        match error:
+            case ClientError():
+                return self._answer(error, key)
+            case HTTPClientError() | ConnectionFailed() | IncompleteReadError() if (
+                "CERTIFICATE_VERIFY_FAILED" not in str(error)
+            ):
+                return StoreUnavailable(f"{place}: {error}")
+            case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
+                return StoreConfigError(f"{self.uri}: {error}; {_CREDENTIALS_REMEDY}")
+            case ResponseParserError():
+                return StoreConfigError(
+                    f"{place}: what answers there is not S3; check AWS_ENDPOINT_URL ({error})"
+                )
+        return StoreConfigError(f"{self.uri}: {error}; check the URI and the AWS settings")
+
+    def _answer(self, error: ClientError, key: str) -> ToyganError:
+        """What an answer of the server that is not a success means for the user."""
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = error.response.get("Error", {}).get("Code", "")
+        place = f"{self.uri} at {self._where()}"
+        if code == "NoSuchBucket":
+            return StoreConfigError(self._no_bucket())
+        if status >= 500 or status in (408, 429) or code in _TRY_AGAIN or "Throttl" in code:
+            return StoreUnavailable(f"{place}: {error}")
+        if status == 404:
+            return ObjectNotFound(key)
+        if code in _BAD_CREDENTIALS or status == 401:
+            return StoreConfigError(f"{place} refused the credentials: {error}; {_CREDENTIALS_REMEDY}")
+        if status == 403:
+            return StoreConfigError(
+                f"{place}: {error}; {_CREDENTIALS_REMEDY}: they must allow get, put, delete and list"
+            )
+        return StoreConfigError(f"{place}: {error}")
+
+
+def _make_client() -> "S3Client":
+    """A client as the user's AWS settings want it, with what those leave open set for servers of any make."""
+    session = boto3.Session()
+    region = session.region_name or "us-east-1"
+    client = session.client("s3", region_name=region, config=_CLIENT_CONFIG)
+    options: dict[str, str] = getattr(client.meta.config, "s3", None) or {}
+    if "addressing_style" in options or ".amazonaws.com" in client.meta.endpoint_url:
+        return client
+    # a server elsewhere seldom has a host name for each bucket
+    by_path = _CLIENT_CONFIG.merge(Config(s3={"addressing_style": "path"}))
+    return session.client("s3", region_name=region, config=by_path)

@@ -1,0 +1,164 @@
+"""Pixels and files: the only place that turns uint8 into [-1, 1] and back, and that encodes or decodes files.
+
+Everything is 8-bit sRGB. torch is never imported here: the two tensor functions use methods of their argument
+only, so a process that just checks and encodes pictures stays small and starts fast.
+
+Every file that `encode` makes says that it is synthetic: the IPTC property DigitalSourceType in an XMP packet
+(IPTC Photo Metadata Standard 2023.1; where a packet lies in each format: XMP Specification Part 3).
+"""
+
+import io
+import struct
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from toygan.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageFormat = Literal["webp", "jpg", "png"]
+
+MIME_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
+)
+MAX_PIXELS: Final = 64_000_000  # of a file to decode; 192 MB as RGB
+DIGITAL_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_IPTC_EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_PROPERTY = f"{{{_IPTC_EXT}}}DigitalSourceType"
+_XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    f'<rdf:RDF xmlns:rdf="{_RDF}">'
+    f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC_EXT}">'
+    f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
+    "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    '<?xpacket end="r"?>'
+).encode()
+
+_DECODERS = ("JPEG", "PNG", "WEBP")
+# What Pillow's three decoders raise on damaged files.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+
+
+def from_uint8(images: "Tensor") -> "Tensor":
+    """(B, 3, H, W) uint8 to float32 in [-1, 1] of the same shape; 0 becomes -1 and 255 becomes 1."""
+    return images.float().div(127.5).sub(1.0)
+
+
+def to_uint8(images: "Tensor") -> NDArray[np.uint8]:
+    """(B, 3, H, W) float, any range, to (B, H, W, 3) uint8 on the host: clamped to [-1, 1], then rounded.
+
+    The inverse of `from_uint8`. NaN becomes mid-grey; which pictures are finite has to be asked before.
+    """
+    clamped = images.detach().float().nan_to_num(nan=0.0).clamp(-1.0, 1.0)
+    pixels = clamped.add(1.0).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous()
+    array: NDArray[np.uint8] = pixels.cpu().numpy()
+    return array
+
+
+def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
+    """(H, W, 3) uint8 sRGB to a file with the XMP mark; the same pixels give the same bytes, whenever.
+
+    Measured on product photos of 64 (128) pixels: WebP 0.22 (0.53) ms and 0.9 (1.9) kB, where a higher method
+    costs up to four times the time for 4 % of the bytes; JPEG 0.07 (0.16) ms and 1.8 (4.2) kB; PNG 0.3 (1) ms
+    and 5 (15) kB. The mark adds 0.5 kB.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"wanted (H, W, 3) uint8, found {pixels.shape} {pixels.dtype}")
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    file = io.BytesIO()
+    match image_format:
+        case "webp":
+            image.save(file, "WEBP", quality=90, method=2, xmp=_XMP)
+        case "jpg":
+            # Full-resolution chroma: at half of it, a red product of 64 pixels has a pink rim.
+            image.save(file, "JPEG", quality=92, subsampling="4:4:4", optimize=True, xmp=_XMP)
+        case "png":
+            chunks = PngImagePlugin.PngInfo()
+            chunks.add_itxt("XML:com.adobe.xmp", _XMP.decode())
+            image.save(file, "PNG", compress_level=3, pnginfo=chunks)
+        case _:
+            raise ValueError(f"unknown image format {image_format!r}; known are {', '.join(MIME_TYPES)}")
+    return file.getvalue()
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """A JPEG, PNG or WebP file to (H, W, 3) uint8 sRGB, upright; the first frame of an animation.
+
+    Greyscale, CMYK, palettes and 16 bits are converted, embedded colour profiles are applied, transparent
+    parts are laid on white. Raises BadInput for anything else, for damaged files and for more than `MAX_PIXELS`
+    pixels (judged by the header, before memory is taken).
+    """
+    return np.array(_to_rgb(_load(data)))
+
+
+def read_digital_source_type(data: bytes) -> str | None:
+    """The IPTC DigitalSourceType of a JPEG, PNG or WebP file, None without one.
+
+    Raises BadInput as `decode` does.
+    """
+    packet: bytes | None = _load(data).info.get("xmp")
+    if not packet:
+        return None
+    try:
+        root = ElementTree.fromstring(packet.rstrip(b"\x00 "))
+    except ElementTree.ParseError:
+        return None
+    for element in root.iter():
+        # XMP allows the property as an attribute, as an element with a text and as one with a resource.
+        if _PROPERTY in element.attrib:
+            return element.attrib[_PROPERTY].strip()
+        if element.tag == _PROPERTY:
+            return (element.attrib.get(f"{{{_RDF}}}resource") or element.text or "").strip() or None
+    return None
+
+
+def _load(data: bytes) -> Image.Image:
+    """The whole file, not only its header: a PNG may carry its XMP packet behind the pixels."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=_DECODERS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(f"the picture is too large ({error}); scale it down first") from error
+    except _DAMAGED as error:
+        raise BadInput("this is not a JPEG, PNG or WebP picture; convert it to one of these") from error
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height} pixels"
+        raise BadInput(f"the picture has {size}, more than {MAX_PIXELS}; scale it down first")
+    try:
+        image.load()
+    except _DAMAGED as error:
+        raise BadInput(f"the picture is damaged ({error}); save or upload it again") from error
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # Pillow clips 16-bit grey instead of scaling it.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if profile:
+        image = _apply_profile(image, profile)
+    return image.convert("RGB")
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """To sRGB; a profile that cannot be used is left out, as image viewers do."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+    return image if converted is None else converted

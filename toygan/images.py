@@ -95,8 +95,8 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """A JPEG, PNG or WebP file to (H, W, 3) uint8 sRGB, upright; the first frame of an animation.
 
     Greyscale, CMYK, palettes and 16 bits are converted, embedded colour profiles are applied, transparent
-    parts are laid on white. Raises BadInput for anything else, for damaged files and for more than `MAX_PIXELS`
-    pixels (judged by the header, before memory is taken).
+    parts are laid on white. Raises BadInput for anything else, for damaged files and for more than
+    `MAX_PIXELS` pixels (judged by the header, before memory is taken).
     """
     return np.array(_to_rgb(_load(data)))
 

@@ -29,7 +29,8 @@ def product(side: int = 64) -> NDArray[np.uint8]:
     """A red disc on white with a soft edge."""
     rows, columns = np.mgrid[:side, :side] / (side - 1) - 0.5
     cover = np.clip((0.3 - np.hypot(rows, columns)) * 10, 0, 1)[..., None]
-    return np.round(255 * (1 - cover) + np.array([200, 20, 30]) * cover).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.round(255 * (1 - cover) + np.array([200, 20, 30]) * cover).astype(np.uint8)
+    return pixels
 
 
 def saved(image: Image.Image, image_format: str, **options: Any) -> bytes:

@@ -1,0 +1,17 @@
+"""The category of a product as a tensor."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from toygan.errors import BadInput
+
+
+def encode_categories(names: Sequence[str], categories: Sequence[str]) -> Tensor:
+    """Names to (B,) int64 indices into `categories`. Raises BadInput for a name that is not among them."""
+    index = {name: position for position, name in enumerate(categories)}
+    unknown = sorted(set(names) - index.keys())
+    if unknown:
+        raise BadInput(f"no model for the categories {', '.join(unknown)}; known are {', '.join(categories)}")
+    return torch.tensor([index[name] for name in names], dtype=torch.int64)

@@ -1,0 +1,135 @@
+"""Conditional DCGAN: Radford et al. 2016, with what later work found to keep it stable.
+
+Kept from the paper: strided (transposed) convolutions only, batch normalisation and ReLU in the generator, leaky
+ReLU in the discriminator, channels that halve while the resolution doubles. Changed: the condition enters the
+generator through conditional batch normalisation (de Vries et al. 2017) and the discriminator through a projection
+(Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato et al. 2018) takes the place of batch normalisation in
+the discriminator, so that the score of a picture does not depend on its batch-mates; no tanh at the output, which
+sticks at pure white on photos that are mostly white.
+"""
+
+from dataclasses import dataclass
+from math import log2
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from toygan.models.layers import ConditionalBatchNorm2d, ConditionEmbedding, Conditions
+
+
+@dataclass(frozen=True, kw_only=True)
+class DcganConfig:
+    """Shape of both networks. Both have log2(resolution) - 2 blocks between 4 x 4 and `resolution` pixels."""
+
+    categories: int
+    resolution: int = 64  # pixels, a power of two from 32
+    latent_size: int = 128
+    condition_size: int = 64
+    generator_channels: int = 48  # channels at full resolution; each block towards 4 x 4 doubles them
+    discriminator_channels: int = 48
+    max_channels: int = 384
+    kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
+
+    def __post_init__(self) -> None:
+        if self.resolution < 32 or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 32")
+        if self.kernel_size < 2 or self.kernel_size % 2:
+            raise ValueError(f"kernel_size is {self.kernel_size}; it must be even and at least 2")
+        for name in (
+            "categories",
+            "latent_size",
+            "condition_size",
+            "generator_channels",
+            "discriminator_channels",
+            "max_channels",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def blocks(self) -> int:
+        return int(log2(self.resolution)) - 2
+
+    def widths(self, channels: int) -> list[int]:
+        """Channels at resolution, resolution / 2, ..., 4 x 4: `blocks + 1` numbers."""
+        return [min(channels * 2**depth, self.max_channels) for depth in range(self.blocks + 1)]
+
+
+class Generator(nn.Module):
+    """Latents and conditions to pictures."""
+
+    def __init__(self, config: DcganConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        widths = config.widths(config.generator_channels)[::-1]
+        condition_size = config.latent_size + config.condition_size
+        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        self.base = nn.Linear(condition_size, widths[0] * 16)
+        self.base_shape = (widths[0], 4, 4)
+        self.norms = nn.ModuleList([ConditionalBatchNorm2d(width, condition_size) for width in widths])
+        self.ups = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(
+                    wide, narrow, config.kernel_size, stride=2, padding=config.kernel_size // 2 - 1, bias=False
+                )
+                for wide, narrow in zip(widths, widths[1:], strict=False)
+            ]
+        )
+        self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        x = self.base(condition).view(-1, *self.base_shape)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for norm, up in zip(self.norms, self.ups, strict=False):
+            x = up(F.relu(norm(x, condition)))
+        x = F.relu(self.norms[-1](x, condition))
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        with torch.autocast(x.device.type, enabled=False):
+            images: Tensor = self.to_rgb(x.float())
+        return images
+
+
+class Discriminator(nn.Module):
+    """Pictures and conditions to one logit each; block for block the mirror of the generator."""
+
+    def __init__(self, config: DcganConfig) -> None:
+        super().__init__()
+        widths = [3, *config.widths(config.discriminator_channels)[1:]]
+        self.downs = nn.ModuleList(
+            [
+                spectral_norm(
+                    nn.Conv2d(narrow, wide, config.kernel_size, stride=2, padding=config.kernel_size // 2 - 1)
+                )
+                for narrow, wide in zip(widths, widths[1:], strict=False)
+            ]
+        )
+        self.features = spectral_norm(nn.Linear(widths[-1] * 16, config.max_channels))
+        self.logit = spectral_norm(nn.Linear(config.max_channels, 1))
+        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        self.projection = nn.Linear(config.condition_size, config.max_channels)
+        # Without this a projection discriminator judges the condition before it has learnt to see the picture.
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits; above 0 leans to real under the hinge loss."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for down in self.downs:
+            x = F.leaky_relu(down(x), 0.2)
+        features = F.leaky_relu(self.features(x.flatten(1)), 0.2)
+        projection = self.projection(self.embedding(conditions))
+        logits = self.logit(features).squeeze(1) + (projection * features).sum(1)
+        return logits.float()
+
+
+def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
+    """Both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
+    generator, discriminator = Generator(config), Discriminator(config)
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=0.02)
+    return generator, discriminator

@@ -1,0 +1,48 @@
+"""Building blocks shared by the model families. No I/O here."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+Conditions = Mapping[str, Tensor]
+"""What a picture is conditioned on, one row a picture: `category` (B,) int64 in [0, categories) and
+`colour` (B, 4) float32, see `toygan.conditions.colour`."""
+
+
+class ConditionEmbedding(nn.Module):
+    """Category and main colour as one vector.
+
+    The colour goes through a small MLP, since a linear map of CIELAB could only say "more" or "less" of each axis,
+    never "just this grey".
+    """
+
+    def __init__(self, *, categories: int, size: int) -> None:
+        super().__init__()
+        self.category = nn.Embedding(categories, size)
+        self.colour = nn.Sequential(nn.Linear(4, size), nn.SiLU(), nn.Linear(size, size))
+
+    def forward(self, conditions: Conditions) -> Tensor:
+        """Returns (B, size) float32."""
+        embedded: Tensor = self.category(conditions["category"]) + self.colour(conditions["colour"])
+        return embedded
+
+
+class ConditionalBatchNorm2d(nn.Module):
+    """Batch normalisation whose gain and bias are linear in a condition vector (de Vries et al. 2017, eq. 2)."""
+
+    def __init__(self, channels: int, condition_size: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.gain = nn.Linear(condition_size, channels)
+        self.bias = nn.Linear(condition_size, channels)
+        for linear in (self.gain, self.bias):
+            nn.init.normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, channels, H, W) and (B, condition_size) to (B, channels, H, W)."""
+        gain = (1 + self.gain(condition))[:, :, None, None]
+        bias = self.bias(condition)[:, :, None, None]
+        normalised: Tensor = self.norm(x)
+        return torch.addcmul(bias.to(x.dtype), normalised, gain.to(x.dtype))

@@ -1,0 +1,172 @@
+"""Adversarial training: one readable loop with explicit state.
+
+Every random number of a step comes from a generator seeded by (seed, images seen), so a resumed training needs no
+random state and ends with the same weights as an uninterrupted one: bit for bit on the CPU.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from hashlib import sha256
+
+import torch
+from torch import Tensor, nn
+
+from toygan.data.augment import augment
+from toygan.data.photos import PhotoSet
+from toygan.images import from_uint8
+from toygan.models import build
+from toygan.training.config import TrainConfig
+from toygan.training.ema import update_ema
+from toygan.training.losses import hinge_discriminator_loss, hinge_generator_loss
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Everything that `fit` changes."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    ema: nn.Module
+    generator_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+    images_seen: int = 0
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+
+    @property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Means since the last report."""
+
+    generator: float
+    discriminator: float
+    real_logit: float
+    generated_logit: float
+
+
+def start(config: TrainConfig, *, categories: int, device: torch.device) -> TrainState:
+    """Fresh networks and optimizers, a function of `config.seed` only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = {"resolution": config.resolution, **config.network, "categories": categories}
+        generator, discriminator = build(config.family, network)
+    generator = generator.to(device, memory_format=torch.channels_last)
+    discriminator = discriminator.to(device, memory_format=torch.channels_last)
+    adam = {"betas": config.adam_betas, "fused": True}
+    return TrainState(
+        generator=generator,
+        discriminator=discriminator,
+        ema=deepcopy(generator).eval().requires_grad_(False),
+        generator_optimizer=torch.optim.Adam(generator.parameters(), lr=config.generator_rate, **adam),
+        discriminator_optimizer=torch.optim.Adam(
+            discriminator.parameters(), lr=config.discriminator_rate, **adam
+        ),
+    )
+
+
+def fit(
+    state: TrainState,
+    photos: PhotoSet,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    should_stop: Callable[[], bool],
+    on_report: Callable[[TrainState, Losses], None],
+    on_checkpoint: Callable[[TrainState], None],
+) -> None:
+    """Trains until `should_stop()`, which is asked before every step. Both callbacks come at fixed image counts."""
+    sums = torch.zeros(4)
+    steps = 0
+    while not should_stop():
+        rng = step_rng(config.seed, state.images_seen)
+        rows = epoch_rows(len(photos), config, state.images_seen)
+        sums += train_step(state, photos, rows, config, rng, device)
+        steps += 1
+        before, state.images_seen = state.images_seen, state.images_seen + config.batch_size
+        if before // config.log_every_images != state.images_seen // config.log_every_images:
+            on_report(state, Losses(**dict(zip(Losses.__annotations__, (sums / steps).tolist(), strict=True))))
+            sums.zero_()
+            steps = 0
+        if before // config.checkpoint_every_images != state.images_seen // config.checkpoint_every_images:
+            on_checkpoint(state)
+
+
+def train_step(
+    state: TrainState,
+    photos: PhotoSet,
+    rows: Tensor,
+    config: TrainConfig,
+    rng: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """One discriminator and one generator update on the photos `rows` (B,). Returns the four `Losses` as (4,)."""
+    real = flip(from_uint8(photos.images[rows]), rng).to(device)
+    colour = photos.colour[rows].clone()
+    colour[torch.rand(len(rows), generator=rng) < config.colour_dropout] = 0
+    conditions = {"category": photos.category[rows].to(device), "colour": colour.to(device)}
+    latents = [
+        torch.randn((len(rows), state.generator.latent_size), generator=rng).to(device)  # type: ignore[call-overload]
+        for _ in range(2)
+    ]
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+    state.discriminator.requires_grad_(True)
+    with autocast:
+        with torch.no_grad():
+            generated = state.generator(latents[0], conditions)
+        pictures = torch.cat([augment(real, rng), augment(generated, rng)])
+        both = {name: torch.cat([value, value]) for name, value in conditions.items()}
+        real_logits, generated_logits = state.discriminator(pictures, both).chunk(2)
+        discriminator_loss = hinge_discriminator_loss(real_logits, generated_logits)
+    state.discriminator_optimizer.zero_grad()
+    discriminator_loss.backward()  # type: ignore[no-untyped-call]
+    state.discriminator_optimizer.step()
+
+    state.discriminator.requires_grad_(False)
+    with autocast:
+        generated = state.generator(latents[1], conditions)
+        logits = state.discriminator(augment(generated, rng), conditions)
+        generator_loss = hinge_generator_loss(logits)
+    state.generator_optimizer.zero_grad()
+    generator_loss.backward()  # type: ignore[no-untyped-call]
+    state.generator_optimizer.step()
+    # Early on the average follows more closely, or it would long remember the noise that training began with.
+    half_life = min(config.ema_half_life_images, 0.05 * state.images_seen + 1)
+    update_ema(state.ema, state.generator, batch_size=len(rows), half_life_images=half_life)
+    losses = (generator_loss, discriminator_loss, real_logits.mean(), generated_logits.mean())
+    return torch.stack([loss.detach().float().cpu() for loss in losses])
+
+
+def step_rng(seed: int, images_seen: int) -> torch.Generator:
+    """The random numbers of the step that begins after `images_seen` images; on the CPU for every device."""
+    digest = sha256(f"{seed}\x1f{images_seen}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def epoch_rows(photos: int, config: TrainConfig, images_seen: int) -> Tensor:
+    """Row numbers (B,) int64 of the next batch: every photo once an epoch, in an order of the epoch's own."""
+    rows = []
+    position = images_seen
+    while len(rows) < config.batch_size:
+        epoch, offset = divmod(position, photos)
+        order = torch.randperm(photos, generator=step_rng(config.seed, -1 - epoch))
+        taken = order[offset : offset + config.batch_size - len(rows)].tolist()
+        rows += taken
+        position += len(taken)
+    return torch.tensor(rows)
+
+
+def flip(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Mirrors about half of the pictures (B, 3, H, W) left to right."""
+    mirrored = torch.rand(len(images), generator=rng) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)

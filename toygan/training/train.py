@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from toygan.conditions.colour import encode_colours
 from toygan.data.photos import PhotoSet, load_photos
@@ -126,7 +127,7 @@ def model_config(config: TrainConfig, photos: PhotoSet, images_seen: int) -> dic
 
 
 @torch.inference_mode()
-def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> "Tensor":
+def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> NDArray[np.uint8]:
     """A row a category, a column a colour, the same latents at every call: (H, W, 3) uint8."""
     columns = len(GRID_COLOURS)
     rows = len(photos.categories)
@@ -139,6 +140,6 @@ def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.d
         "colour": encode_colours(GRID_COLOURS).repeat(rows, 1),
     }
     images = state.ema(latents.to(device), {name: value.to(device) for name, value in conditions.items()})
-    pixels = torch.from_numpy(to_uint8(images))
-    tiles = pixels.view(rows, columns, *pixels.shape[1:]).permute(0, 2, 1, 3, 4)
-    return tiles.reshape(rows * pixels.shape[1], columns * pixels.shape[2], 3)
+    side = images.shape[2]
+    tiles = to_uint8(images).reshape(rows, columns, side, side, 3)
+    return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * side, columns * side, 3)

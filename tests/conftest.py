@@ -1,9 +1,12 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import S3Server, fresh_bucket, moto_server, rclone_server
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -16,3 +19,23 @@ def toybricks() -> Path:
     if not (folder / "catalog.parquet").is_file():
         pytest.skip(f"the toybricks data is not at {folder}; set TOYGAN_TOYBRICKS to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server: `rclone serve s3` with real files behind it."""
+    with rclone_server(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """Moto's imitation of AWS."""
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_uri(rclone: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of a fresh bucket on the real server, which the environment leads to."""
+    return fresh_bucket(rclone, monkeypatch)

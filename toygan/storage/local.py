@@ -20,6 +20,7 @@ _UPLOADS = TMP_PREFIX + ".put/"  # no run id starts with a dot, so no run's fold
 _ABANDONED_AFTER_S = 3600.0
 _PUT_ATTEMPTS = 20  # against deletes that take the folder away between its making and the move
 
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
@@ -62,17 +63,11 @@ class LocalStore:
         """The content of the file; raises ObjectNotFound."""
         with self._named_errors(key):
             try:
-                descriptor = os.open(
-                    self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                )
+                return _read_plain(self._path(key))
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                if error.errno in _NOTHING_THERE:
                     raise ObjectNotFound(key) from None
                 raise
-            with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise ObjectNotFound(key)
-                return file.read()
 
     def exists(self, key: str) -> bool:
         """Whether a plain file lies at `key`."""
@@ -84,13 +79,12 @@ class LocalStore:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """The files whose key starts with `prefix`, sorted by key; reads only folders that can hold some."""
-        folder, _, _ = prefix.rpartition("/")
-        if folder:
-            try:
-                self._path(folder)
-            except BadInput:  # no key starts with this
+        folder, slash, _ = prefix.rpartition("/")
+        if slash:
+            if not _is_key(folder):
                 return
-        yield from self._walk(folder + "/" if folder else "", prefix)
+            self._refuse_links(self._root / folder)
+        yield from self._walk(folder + slash, prefix)
 
     def delete(self, key: str) -> None:
         """Remove the file and the folders that it leaves empty."""
@@ -111,17 +105,20 @@ class LocalStore:
                     break
 
     def _path(self, key: str) -> Path:
-        """Where the object of `key` lies; refuses folders that are links: they could lead out of the root."""
+        """Where the object of `key` lies; a link on the way could lead out of the root and is refused."""
         check_key(key)
         if key.startswith(_UPLOADS):
             raise BadInput(f"keys under {_UPLOADS} are the store's own")
         path = self._root / key
-        parent = os.path.realpath(path.parent)
-        if parent != str(path.parent):
-            raise StoreConfigError(
-                f"{path.parent}: links inside a store are not followed; this one leads to {parent}"
-            )
+        self._refuse_links(path.parent)
         return path
+
+    def _refuse_links(self, folder: Path) -> None:
+        real = os.path.realpath(folder)
+        if real != str(folder):
+            raise StoreConfigError(
+                f"{folder}: links inside a store are not followed; this one leads to {real}"
+            )
 
     def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
         """Files below `folder` (empty or ending with `/`), in the order of their keys."""
@@ -149,12 +146,12 @@ class LocalStore:
 
     def _move(self, temporary: Path, target: Path) -> None:
         for attempt in range(_PUT_ATTEMPTS):
-            self._make_folders(target.parent)
             try:
+                self._make_folders(target.parent)
                 temporary.replace(target)
                 _sync_folder(target.parent)
                 return
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):  # mkdir raises either when it loses the race
                 if attempt == _PUT_ATTEMPTS - 1:
                     raise
 
@@ -189,6 +186,18 @@ class LocalStore:
             raise
         except OSError as error:
             raise _translated(error, self._root, key) from error
+
+
+def _read_plain(path: Path) -> bytes:
+    """The content of a file that is neither a link nor a folder nor a device."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a plain file", path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+import os
 import random
 import re
 import threading
@@ -24,7 +25,6 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as ConnectionFailed,
 )
-from botocore.parsers import ResponseParserError
 
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
 from toygan.storage.store import ObjectInfo, check_key, is_hidden
@@ -63,8 +63,6 @@ _BAD_CREDENTIALS = {
     "ExpiredToken",
     "InvalidToken",
     "TokenRefreshRequired",
-    "AuthorizationHeaderMalformed",
-    "RequestTimeTooSkewed",
 }
 _CREDENTIALS_REMEDY = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
@@ -133,12 +131,15 @@ class S3Store:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """The objects whose key starts with `prefix`, in the order of the server: S3 sorts by key."""
         token: str | None = None
+        last = ""
         while True:
             found, token = self._page(self._prefix + prefix, token)
             for info in found:
                 key = info.key.removeprefix(self._prefix)
-                if not is_hidden(key, prefix):
+                # rclone names an object twice while it is being replaced
+                if key != last and not is_hidden(key, prefix):
                     yield ObjectInfo(key, info.size)
+                last = key
             if not token:
                 return
 
@@ -182,13 +183,14 @@ class S3Store:
         while True:
             try:
                 result = call(self._client())
-            except (BotoCoreError, ClientError, ResponseParserError) as error:
+            except (BotoCoreError, ClientError) as error:
                 failure = self._translated(error, key)
-                if not isinstance(failure, StoreUnavailable) or time.monotonic() >= deadline:
+                pause = min(2 * pause, _LONGEST_PAUSE_S) * random.uniform(0.75, 1.0)
+                left = deadline - time.monotonic() - pause
+                if not isinstance(failure, StoreUnavailable) or left < 0:
                     raise failure from error
-                _log.warning("%s; trying again for %.0f s", failure, deadline - time.monotonic())
-                time.sleep(min(pause, max(0.0, deadline - time.monotonic())) * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                _log.warning("%s; trying again for %.0f s", failure, left)
+                time.sleep(pause)
             else:
                 self._bucket_seen = True
                 return result
@@ -221,10 +223,6 @@ class S3Store:
                 return StoreUnavailable(f"{place}: {error}")
             case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
                 return StoreConfigError(f"{self.uri}: {error}; {_CREDENTIALS_REMEDY}")
-            case ResponseParserError():
-                return StoreConfigError(
-                    f"{place}: what answers there is not S3; check AWS_ENDPOINT_URL ({error})"
-                )
         return StoreConfigError(f"{self.uri}: {error}; check the URI and the AWS settings")
 
     def _answer(self, error: ClientError, key: str) -> ToyganError:
@@ -250,7 +248,8 @@ class S3Store:
 def _make_client() -> "S3Client":
     """A client as the user's AWS settings want it, with what those leave open set for servers of any make."""
     session = boto3.Session()
-    region = session.region_name or "us-east-1"
+    # boto3 knows AWS_DEFAULT_REGION only; other AWS tools, and containers on AWS, go by AWS_REGION
+    region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     client = session.client("s3", region_name=region, config=_CLIENT_CONFIG)
     options: dict[str, str] = getattr(client.meta.config, "s3", None) or {}
     if "addressing_style" in options or ".amazonaws.com" in client.meta.endpoint_url:

@@ -1,0 +1,195 @@
+"""Real S3 servers for the tests, and a proxy that gives them bad days."""
+
+import os
+import re
+import secrets
+import subprocess
+import sysconfig
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+_ACCESS_KEY = "toygan-access"
+_SECRET_KEY = "toygan-secret"
+_START_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Server:
+    """A running server; `port` is on the loopback interface."""
+
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        """What AWS_ENDPOINT_URL has to say."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which the usual AWS chain finds this server, and nothing of the user's own."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": _ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": _SECRET_KEY,
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+
+    def make_bucket(self, name: str) -> None:
+        """Make an empty bucket."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=_ACCESS_KEY,
+            aws_secret_access_key=_SECRET_KEY,
+        )
+        client.create_bucket(Bucket=name)
+
+
+@contextmanager
+def rclone_server(folder: Path, *, port: int = 0) -> Iterator[S3Server]:
+    """`rclone serve s3` as a process of its own, with `folder` behind it; port 0 takes any free one."""
+    rclone = Path(sysconfig.get_path("scripts")) / "rclone"
+    command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}"]
+    command += ["--auth-key", f"{_ACCESS_KEY},{_SECRET_KEY}", "--config", "/dev/null", folder]
+    log = folder.parent / f"{folder.name}.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink)
+    try:
+        yield S3Server(port=_port_in(log, process))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _port_in(log: Path, process: subprocess.Popen[bytes]) -> int:
+    """The port that rclone writes to its log once it listens."""
+    pause = threading.Event()
+    for _ in range(int(_START_LIMIT_S / 0.05)):
+        found = re.search(r"Starting s3 server on \[http://127\.0\.0\.1:(\d+)/\]", log.read_text())
+        if found:
+            return int(found[1])
+        if process.poll() is not None:
+            break
+        pause.wait(0.05)
+    raise RuntimeError(f"rclone did not start: {log.read_text()}")
+
+
+@contextmanager
+def moto_server() -> Iterator[S3Server]:
+    """Moto's server in a thread."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield S3Server(port=server.get_host_and_port()[1])
+    finally:
+        server.stop()
+
+
+def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a bucket, let the environment lead to its server and return its URI."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    bucket = f"toygan-{secrets.token_hex(6)}"
+    server.make_bucket(bucket)
+    return f"s3://{bucket}"
+
+
+_OWN_HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server"}
+Fault = Literal["none", "503", "drop request", "drop answer", "cut answer"]
+
+
+@contextmanager
+def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3Server]:
+    """A server that hands each request on to `upstream`, except for what `fault()` says of this one.
+
+    "503" answers as a busy load balancer does, "drop request" closes the connection before anything was done,
+    "drop answer" after the request was carried out, "cut answer" in the middle of the answer.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output clean."""
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except ConnectionError:
+                self.close_connection = True
+
+        def _handle(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            today = fault()
+            if today == "503":
+                page = b"<html><body>503 Service Unavailable</body></html>"
+                self.send_response(503)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(page)))
+                self.end_headers()
+                self.wfile.write(b"" if self.command == "HEAD" else page)
+                return
+            if today == "drop request":
+                self.close_connection = True
+                return
+            status, headers, answer = self._ask_upstream(body)
+            if today == "drop answer":
+                self.close_connection = True
+                return
+            self.send_response(status)
+            for name, value in headers:
+                if name.lower() not in (
+                    "connection",
+                    "transfer-encoding",
+                    "content-length",
+                    "date",
+                    "server",
+                ):
+                    self.send_header(name, value)
+            length = dict(headers).get("Content-Length") if self.command == "HEAD" else str(len(answer))
+            self.send_header("Content-Length", length or "0")
+            self.end_headers()
+            if today == "cut answer":
+                answer = answer[: len(answer) // 2]
+                self.close_connection = True
+            self.wfile.write(answer)
+
+        def _ask_upstream(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            connection = HTTPConnection("127.0.0.1", upstream.port, timeout=30)
+            try:
+                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, value in self.headers.items():
+                    if name.lower() not in ("expect", "connection"):
+                        connection.putheader(name, value)
+                connection.endheaders(body)
+                response = connection.getresponse()
+                return response.status, response.getheaders(), response.read()
+            finally:
+                connection.close()
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _handle  # noqa: N815 (names of http.server)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield S3Server(port=server.server_port)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

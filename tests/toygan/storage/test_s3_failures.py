@@ -1,0 +1,227 @@
+"""Bad days of a server: what is waited for, what is told to the user, and that nothing is lost or doubled."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.servers import Fault, S3Server, faulty_proxy, fresh_bucket, rclone_server
+from toygan.errors import StoreConfigError, StoreUnavailable
+from toygan.storage.s3 import S3Store
+from toygan.storage.store import ObjectStore, open_store
+
+OPERATIONS: dict[str, Callable[[ObjectStore], object]] = {
+    "put": lambda store: store.put("a/b", b"1"),
+    "get": lambda store: store.get("a/b"),
+    "exists": lambda store: store.exists("a/b"),
+    "list": lambda store: list(store.list()),
+    "delete": lambda store: store.delete("a/b"),
+}
+every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+
+
+class Weather:
+    """What befalls each request: for `bad_s` seconds from the first request one of `faults`, then none."""
+
+    def __init__(self, faults: list[Fault], bad_s: float, share: float = 1.0) -> None:
+        self._faults, self._bad_s, self._share = faults, bad_s, share
+        self._random = random.Random(7)
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self.hits = 0
+
+    def __call__(self) -> Fault:
+        with self._lock:
+            now = time.monotonic()
+            if self._since is None:
+                self._since = now
+            if now - self._since > self._bad_s or self._random.random() > self._share:
+                return "none"
+            self.hits += 1
+            return self._random.choice(self._faults)
+
+
+def through(proxy: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+
+
+def fill_and_read_back(store: ObjectStore) -> dict[str, bytes]:
+    """Put 60 objects from eight threads, some twice, and return what the same store reads back."""
+    wanted = {f"images/cars/sku-{number}/a.webp": bytes([number]) * 5000 for number in range(60)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, wanted[key]), [*wanted, *list(wanted)[::7]]))
+        read = dict(zip(wanted, pool.map(store.get, wanted), strict=True))
+    assert read == wanted
+    return wanted
+
+
+@pytest.mark.parametrize(
+    ("faults", "bad_s", "share"),
+    [
+        (["503"], 2.5, 1.0),
+        (["drop request"], 2.5, 1.0),
+        (["drop answer"], 1.5, 1.0),
+        (["503", "drop request", "drop answer", "cut answer"], 60.0, 0.3),
+    ],
+    ids=["busy", "drops requests", "drops answers", "a bit of everything"],
+)
+def test_a_bad_while_loses_nothing_and_doubles_nothing(
+    faults: list[Fault],
+    bad_s: float,
+    share: float,
+    rclone: S3Server,
+    s3_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weather = Weather(faults, bad_s, share)
+    with faulty_proxy(rclone, weather) as proxy:
+        through(proxy, monkeypatch)
+        wanted = fill_and_read_back(open_store(s3_uri))
+        assert weather.hits > 10
+    through(rclone, monkeypatch)
+    direct = open_store(s3_uri)
+    assert [(info.key, info.size) for info in direct.list()] == [(key, 5000) for key in sorted(wanted)]
+    assert all(direct.get(key) == data for key, data in wanted.items())
+
+
+@every_operation
+def test_every_operation_waits_for_a_busy_server(
+    operation: Callable[[ObjectStore], object], rclone: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(s3_uri).put("a/b", b"1")
+    weather = Weather(["503", "drop request"], bad_s=0.8)
+    with faulty_proxy(rclone, weather) as proxy:
+        through(proxy, monkeypatch)
+        operation(open_store(s3_uri))
+    assert weather.hits > 0
+
+
+def test_an_answer_that_breaks_off_is_fetched_again(
+    rclone: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(1).randbytes(500_000)
+    open_store(s3_uri).put("a", data)
+    weather = Weather(["cut answer"], bad_s=1.0)
+    with faulty_proxy(rclone, weather) as proxy:
+        through(proxy, monkeypatch)
+        assert open_store(s3_uri).get("a") == data
+    assert weather.hits > 0
+
+
+def test_a_server_that_is_restarted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with rclone_server(folder) as server:
+        uri = fresh_bucket(server, monkeypatch)
+        store = open_store(uri)
+        store.put("before", b"1")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(fill_and_read_back, store)
+        time.sleep(1.0)
+        assert not waiting.done()
+        with rclone_server(folder, port=server.port):
+            wanted = waiting.result()
+            assert [info.key for info in open_store(uri).list()] == ["before", *sorted(wanted)]
+
+
+@every_operation
+def test_a_server_that_stays_away_is_unavailable(
+    operation: Callable[[ObjectStore], object], rclone: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with faulty_proxy(rclone, lambda: "503") as proxy:
+        through(proxy, monkeypatch)
+        store = S3Store(s3_uri.removeprefix("s3://"), patience_s=0.5)
+        with pytest.raises(StoreUnavailable, match=f"{proxy.endpoint}.*503"):
+            operation(store)
+    with pytest.raises(StoreUnavailable, match=proxy.endpoint):
+        operation(store)
+
+
+@every_operation
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_ACCESS_KEY_ID", "unknown")],
+    ids=["wrong secret", "unknown key id"],
+)
+def test_wrong_credentials_are_told_at_once(
+    operation: Callable[[ObjectStore], object],
+    name: str,
+    value: str,
+    s3_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(name, value)
+    before = time.monotonic()
+    with pytest.raises(StoreConfigError, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        operation(open_store(s3_uri))
+    assert time.monotonic() - before < 5
+
+
+@every_operation
+def test_no_credentials_are_told_at_once(
+    operation: Callable[[ObjectStore], object], s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StoreConfigError, match="credentials; check AWS_ACCESS_KEY_ID"):
+        operation(open_store(s3_uri))
+
+
+@every_operation
+@pytest.mark.parametrize("kind", ["rclone", "moto"])
+def test_a_missing_bucket_is_named(
+    operation: Callable[[ObjectStore], object],
+    kind: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fresh_bucket(request.getfixturevalue(kind), monkeypatch)
+    with pytest.raises(StoreConfigError, match="there is no bucket 'nowhere-to-be-found'"):
+        operation(open_store("s3://nowhere-to-be-found/prefix"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "AWS_ENDPOINT_URL"),
+        ("AWS_PROFILE", "nobody", "nobody.*AWS_PROFILE"),
+        ("AWS_REGION", "not a region", "region"),
+        ("AWS_DEFAULT_REGION", "not a region", "region"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(
+    name: str, value: str, told: str, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StoreConfigError, match=told):
+        open_store(s3_uri).get("a")
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ("", "http://s3.test.invalid/shop/a"),
+        ("s3 =\n  addressing_style = virtual\n", "http://shop.s3.test.invalid/a"),
+    ],
+    ids=["default", "the user's own"],
+)
+def test_buckets_of_other_servers_are_addressed_by_path_unless_the_user_says_otherwise(
+    settings: str, address: str, s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\n{settings}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.test.invalid")
+    with pytest.raises(StoreUnavailable, match=address):
+        S3Store("shop", patience_s=0).get("a")
+
+
+def test_the_content_type_travels_with_the_object(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = fresh_bucket(moto, monkeypatch)
+    open_store(uri).put("images/a.webp", b"1", content_type="image/webp")
+    client = boto3.client("s3", region_name="us-east-1")
+    assert client.head_object(Bucket=uri[5:], Key="images/a.webp")["ContentType"] == "image/webp"

@@ -31,8 +31,8 @@ def image_seed(sku: str, image_index: int, attempt: int, model_name: str, model_
 def latent(seed: int, size: int) -> "NDArray[np.float32]":
     """Standard normal latents, (size,) float32.
 
-    numpy's Philox takes the whole seed; torch's CPU generator would drop all but the lower 32 bits, and among a
-    million products some hundred pairs would share their latents.
+    numpy's Philox takes the whole seed; torch's CPU generator would drop all but the lower 32 bits, and among
+    a million products some hundred pairs would share their latents.
     """
     import numpy as np
 

@@ -1,26 +1,38 @@
 """The main colour of a product as a tensor."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from toygan.errors import BadInput
+
 COLOUR_SIZE = 4
+
+_HEX = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
     """`#RRGGBB` (or None where the colour is unknown) to (B, 4) float32: L*/50 - 1, a*/50, b*/50, and 1.
 
-    An unknown colour is all zeros, the last column included. CIELAB is of sRGB under D65.
+    An unknown colour is all zeros, the last column included. CIELAB is of sRGB under D65. Raises BadInput for
+    anything else.
     """
     from skimage.color import rgb2lab
 
     encoded = np.zeros((len(colour_hexes), COLOUR_SIZE), dtype=np.float32)
-    known = [row for row, colour_hex in enumerate(colour_hexes) if colour_hex is not None]
+    known = [(row, _rgb(text)) for row, text in enumerate(colour_hexes) if text is not None]
     if known:
-        rgb = np.array([list(bytes.fromhex(str(colour_hexes[row]).removeprefix("#"))) for row in known])
-        encoded[known, :3] = rgb2lab(rgb[:, None, :] / 255.0)[:, 0] / 50.0
-        encoded[known, 0] -= 1.0
-        encoded[known, 3] = 1.0
+        rows, rgb = zip(*known, strict=True)
+        encoded[rows, :3] = rgb2lab(np.array(rgb)[:, None, :] / 255.0)[:, 0] / 50.0
+        encoded[rows, 0] -= 1.0
+        encoded[rows, 3] = 1.0
     return torch.from_numpy(encoded)
+
+
+def _rgb(colour_hex: str) -> tuple[int, ...]:
+    if not _HEX.fullmatch(colour_hex):
+        raise BadInput(f"the colour {colour_hex!r} is malformed; write #RRGGBB")
+    return tuple(bytes.fromhex(colour_hex[1:]))

@@ -1,7 +1,7 @@
-"""Differentiable augmentation: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
+"""Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
 
-Real and generated pictures go through the same random transformations before the discriminator sees them, so it
-cannot learn the few photos by heart. Colour changes are left out: the discriminator has to judge the colour.
+Real and generated pictures go through the same kinds of random transformation before the discriminator sees
+them, so it cannot learn the few photos by heart. Colour changes are left out: it has to judge the colour.
 """
 
 import torch

@@ -1,14 +1,15 @@
 """Conditional DCGAN: Radford et al. 2016, with what later work found to keep it stable.
 
-Kept from the paper: strided (transposed) convolutions only, batch normalisation and ReLU in the generator, leaky
-ReLU in the discriminator, channels that halve while the resolution doubles. Changed: the condition enters the
-generator through conditional batch normalisation (de Vries et al. 2017) and the discriminator through a projection
-(Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato et al. 2018) takes the place of batch normalisation in
-the discriminator, so that the score of a picture does not depend on its batch-mates; no tanh at the output, which
-sticks at pure white on photos that are mostly white.
+Kept from the paper: strided (transposed) convolutions only, batch normalisation and ReLU in the generator,
+leaky ReLU in the discriminator, channels that halve while the resolution doubles. Changed: the condition
+enters the generator through conditional batch normalisation (de Vries et al. 2017) and the discriminator
+through a projection (Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato et al. 2018) takes the
+place of batch normalisation in the discriminator, so that the score of a picture does not depend on its
+batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly white.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log2
 
 import torch
@@ -16,7 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from toygan.models.layers import ConditionalBatchNorm2d, ConditionEmbedding, Conditions
+from toygan.models.layers import (
+    ConditionalBatchNorm2d,
+    ConditionalGenerator,
+    ConditionEmbedding,
+    Conditions,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,27 +43,25 @@ class DcganConfig:
             raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 32")
         if self.kernel_size < 2 or self.kernel_size % 2:
             raise ValueError(f"kernel_size is {self.kernel_size}; it must be even and at least 2")
-        for name in (
-            "categories",
-            "latent_size",
-            "condition_size",
-            "generator_channels",
-            "discriminator_channels",
-            "max_channels",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
 
     @property
     def blocks(self) -> int:
         return int(log2(self.resolution)) - 2
+
+    @property
+    def padding(self) -> int:
+        """What makes a stride of 2 halve (or double) the side exactly."""
+        return self.kernel_size // 2 - 1
 
     def widths(self, channels: int) -> list[int]:
         """Channels at resolution, resolution / 2, ..., 4 x 4: `blocks + 1` numbers."""
         return [min(channels * 2**depth, self.max_channels) for depth in range(self.blocks + 1)]
 
 
-class Generator(nn.Module):
+class Generator(ConditionalGenerator):
     """Latents and conditions to pictures."""
 
     def __init__(self, config: DcganConfig) -> None:
@@ -70,12 +74,8 @@ class Generator(nn.Module):
         self.base_shape = (widths[0], 4, 4)
         self.norms = nn.ModuleList([ConditionalBatchNorm2d(width, condition_size) for width in widths])
         self.ups = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(
-                    wide, narrow, config.kernel_size, stride=2, padding=config.kernel_size // 2 - 1, bias=False
-                )
-                for wide, narrow in zip(widths, widths[1:], strict=False)
-            ]
+            nn.ConvTranspose2d(wide, narrow, config.kernel_size, stride=2, padding=config.padding, bias=False)
+            for wide, narrow in pairwise(widths)
         )
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
@@ -100,29 +100,25 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [3, *config.widths(config.discriminator_channels)[1:]]
         self.downs = nn.ModuleList(
-            [
-                spectral_norm(
-                    nn.Conv2d(narrow, wide, config.kernel_size, stride=2, padding=config.kernel_size // 2 - 1)
-                )
-                for narrow, wide in zip(widths, widths[1:], strict=False)
-            ]
+            spectral_norm(nn.Conv2d(narrow, wide, config.kernel_size, stride=2, padding=config.padding))
+            for narrow, wide in pairwise(widths)
         )
         self.features = spectral_norm(nn.Linear(widths[-1] * 16, config.max_channels))
         self.logit = spectral_norm(nn.Linear(config.max_channels, 1))
         self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
         self.projection = nn.Linear(config.condition_size, config.max_channels)
-        # Without this a projection discriminator judges the condition before it has learnt to see the picture.
+        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits; above 0 leans to real under the hinge loss."""
+        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits; above 0 means rather real (hinge loss)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for down in self.downs:
             x = F.leaky_relu(down(x), 0.2)
         features = F.leaky_relu(self.features(x.flatten(1)), 0.2)
         projection = self.projection(self.embedding(conditions))
-        logits = self.logit(features).squeeze(1) + (projection * features).sum(1)
+        logits: Tensor = self.logit(features).squeeze(1) + (projection * features).sum(1)
         return logits.float()
 
 

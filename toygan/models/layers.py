@@ -10,11 +10,17 @@ Conditions = Mapping[str, Tensor]
 `colour` (B, 4) float32, see `toygan.conditions.colour`."""
 
 
+class ConditionalGenerator(nn.Module):
+    """What every generator has besides `forward(latents, conditions)`."""
+
+    latent_size: int
+
+
 class ConditionEmbedding(nn.Module):
     """Category and main colour as one vector.
 
-    The colour goes through a small MLP, since a linear map of CIELAB could only say "more" or "less" of each axis,
-    never "just this grey".
+    The colour goes through a small MLP, since a linear map of CIELAB could only say "more" or "less" of each
+    axis, never "just this grey".
     """
 
     def __init__(self, *, categories: int, size: int) -> None:
@@ -29,7 +35,7 @@ class ConditionEmbedding(nn.Module):
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch normalisation whose gain and bias are linear in a condition vector (de Vries et al. 2017, eq. 2)."""
+    """Batch normalisation, gain and bias linear in a condition vector (de Vries et al. 2017, eq. 2)."""
 
     def __init__(self, channels: int, condition_size: int) -> None:
         super().__init__()

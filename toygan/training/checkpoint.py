@@ -5,11 +5,11 @@
     OUTPUT/grids/<images>.png      the same latents over time
     OUTPUT/log.jsonl               one line every `log_every_images`
 
-Nothing here is a pickle.
+The checkpoint is the commit: it is written last, in one step, so a process that dies at any moment leaves a
+folder that can be resumed, and what came after the newest checkpoint is made again. Nothing here is a pickle.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +27,8 @@ KEPT_CHECKPOINTS = 2
 
 def checkpoint_folders(output: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    return sorted(
-        folder for folder in (output / "checkpoints").glob("*") if folder.is_dir() and folder.name.isdigit()
-    )
+    folders = [each for each in (output / "checkpoints").glob("*") if each.is_dir() and each.name.isdecimal()]
+    return sorted(folders, key=lambda folder: int(folder.name))
 
 
 def save_checkpoint(
@@ -37,24 +36,30 @@ def save_checkpoint(
     *,
     images_seen: int,
     config: Mapping[str, Any],
+    photos_sha256: str,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> Path:
-    """Writes one checkpoint in one step (a rename) and removes all but the newest `KEPT_CHECKPOINTS`."""
+    """Writes one checkpoint in one step (a rename) and removes all but the newest `KEPT_CHECKPOINTS`.
+
+    One that is there already is left alone: the same training would only make the same again.
+    """
+    folder = output / "checkpoints" / f"{images_seen:010d}"
+    if folder.exists():
+        return folder
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
-    folder = output / "checkpoints" / f"{images_seen:010d}"
+    for unfinished in folder.parent.glob("*.tmp"):
+        shutil.rmtree(unfinished)
     unfinished = folder.with_suffix(".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, unfinished / "state.safetensors")
-    state = {"images_seen": images_seen, "config": dict(config)}
+    _save_tensors(unfinished / "state.safetensors", tensors)
+    state = {"images_seen": images_seen, "config": dict(config), "photos_sha256": photos_sha256}
     (unfinished / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
-    shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
     for old in checkpoint_folders(output)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
@@ -65,33 +70,42 @@ def load_checkpoint(
     folder: Path,
     *,
     config: Mapping[str, Any],
+    photos_sha256: str,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> int:
     """Puts a checkpoint back into the given modules and optimizers; returns the images seen.
 
-    Raises ModelError when the checkpoint is damaged or belongs to a training with another config.
+    Raises ModelError when the checkpoint is damaged or belongs to a training with another config or other
+    photos.
     """
     try:
-        state = json.loads((folder / "state.json").read_text())
+        state = json.loads((folder / "state.json").read_bytes())
+        images_seen, stored = int(state["images_seen"]), dict(state["config"])
         tensors = load_file(folder / "state.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(f"the checkpoint {folder} cannot be read ({error}); remove it and resume again") from error
-    differing = sorted(
-        key for key in state["config"].keys() | config.keys() if state["config"].get(key) != config.get(key)
-    )
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"the checkpoint {folder} cannot be read ({error!r}); remove it to resume from the one before"
+        ) from error
+    differing = sorted(key for key in stored.keys() | config.keys() if stored.get(key) != config.get(key))
     if differing:
-        raise ModelError(f"the checkpoint {folder} was made with other values of {', '.join(differing)}")
+        raise ModelError(
+            f"the checkpoint {folder} was made with other values of {', '.join(differing)}; "
+            "resume with the same, or train into another folder"
+        )
+    if state.get("photos_sha256", photos_sha256) != photos_sha256:
+        raise ModelError(f"the checkpoint {folder} was made with other photos; train into another folder")
     for name, module in modules.items():
-        load_weights(module, {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(f"{name}/")})
+        load_weights(module, _below(name, tensors))
     for name, optimizer in optimizers.items():
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith(f"{name}/"):
-                _, index, moment = key.split("/")
-                moments.setdefault(int(index), {})[moment] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return int(state["images_seen"])
+        _load_moments(optimizer, _below(name, tensors))
+    return images_seen
+
+
+def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose key begins with `name`/, without it."""
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -109,15 +123,46 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     module.load_state_dict(dict(tensors))
 
 
+def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """`tensors` are named <number of the parameter>/<moment>. Raises ModelError when they do not fit."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, moment = key.partition("/")
+        parameter = parameters[int(index)] if index.isdecimal() and int(index) < len(parameters) else None
+        if parameter is None or value.shape not in (parameter.shape, torch.Size()):
+            raise ModelError(
+                f"the checkpoint's optimizer does not fit the model: {key} is {tuple(value.shape)}"
+            )
+        if value.ndim:
+            # Fused Adam walks through memory without a look at the strides: channels-last weights with
+            # contiguous moments would be updated with those of other weights, silently.
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        moments.setdefault(int(index), {})[moment] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+
+
 def save_model(
     folder: Path, *, generator: nn.Module, discriminator: nn.Module, config: Mapping[str, Any]
 ) -> None:
-    """Writes the two networks and `config.json`, each in one step."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes both networks and `config.json` as a new folder that takes the place of an older one whole.
+
+    So generator, discriminator and config are always of one moment, and no calibration of older weights
+    stays.
+    """
+    fresh, old = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
     for name, module in (("generator", generator), ("discriminator", discriminator)):
-        tensors = {key: value.contiguous() for key, value in module.state_dict().items()}
-        save_file(tensors, folder / f"{name}.tmp")
-        os.replace(folder / f"{name}.tmp", folder / f"{name}.safetensors")
-    text = json.dumps(dict(config), indent=1, sort_keys=True) + "\n"
-    (folder / "config.tmp").write_text(text)
-    os.replace(folder / "config.tmp", folder / "config.json")
+        _save_tensors(fresh / f"{name}.safetensors", module.state_dict())
+    (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """safetensors knows no strides: channels-last weights are written in their logical order."""
+    save_file({key: value.contiguous() for key, value in tensors.items()}, file)

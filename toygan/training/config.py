@@ -1,10 +1,15 @@
 """How a training goes. Lengths are counted in images; every value is checked where it is made."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from toygan.errors import BadInput
+from toygan.options import from_options
+
+DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither images nor minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +43,24 @@ class TrainConfig:
             raise BadInput(f"colour_dropout is {self.colour_dropout}; it must lie from 0 to 1")
         if self.precision not in ("fp32", "bf16"):
             raise BadInput(f"precision is {self.precision!r}; it must be fp32 or bf16")
+        if given := sorted({"categories", "resolution"} & self.network.keys()):
+            raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
+
+    def network_options(self, *, categories: int) -> dict[str, Any]:
+        """What `toygan.models.build` takes, and checks: the families are not imported here."""
+        return {"resolution": self.resolution, **self.network, "categories": categories}
 
     def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """Raises BadInput for an option that does not exist, and names those that do."""
-        known = [each.name for each in fields(cls)]
-        unknown = sorted(values.keys() - set(known))
-        if unknown:
-            raise BadInput(f"unknown training options {', '.join(unknown)}; known are {', '.join(known)}")
-        values = dict(values)
-        if "adam_betas" in values:
-            values["adam_betas"] = tuple(values["adam_betas"])
-        return cls(**values)
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises BadInput for an option that does not exist (naming those that do) or an unusable value."""
+        try:
+            return from_options(cls, values, owner="training")
+        except ValueError as error:
+            raise BadInput(str(error)) from error
 
 
 PRESETS = {
@@ -62,3 +70,33 @@ PRESETS = {
         network={"generator_channels": 32, "discriminator_channels": 24, "max_channels": 256},
     ),
 }
+
+
+def choose_config(family: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
+    """The preset of `family` with what the JSON object in `file` says otherwise, at `resolution` pixels.
+
+    Options in the file's `network` replace the preset's one by one. Raises BadInput for an unknown family or
+    option (naming the known ones), an unusable value, and a file that is missing or no JSON object.
+    """
+    if family not in PRESETS:
+        raise BadInput(f"unknown model family {family!r}; known are {', '.join(PRESETS)}")
+    values = PRESETS[family].to_json()
+    overrides = {} if file is None else _read_object(file)
+    if isinstance(overrides.get("network"), dict):
+        overrides["network"] = values["network"] | overrides["network"]
+    values |= overrides
+    if values["family"] != family:
+        raise BadInput(f"{file} is a config of {values['family']!r}, but {family!r} is to be trained")
+    if resolution is not None:
+        values["resolution"] = resolution
+    return TrainConfig.from_json(values)
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"the config {file} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise BadInput(f"the config {file} must hold a JSON object, not a {type(values).__name__}")
+    return values

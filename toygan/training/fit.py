@@ -1,12 +1,13 @@
 """Adversarial training: one readable loop with explicit state.
 
-Every random number of a step comes from a generator seeded by (seed, images seen), so a resumed training needs no
-random state and ends with the same weights as an uninterrupted one: bit for bit on the CPU.
+Every random number of a step comes from a generator seeded by (seed, images seen), so a resumed training
+needs no random state and ends with the same weights as an uninterrupted one: bit for bit on a CPU, with as
+many threads.
 """
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 
 import torch
@@ -16,6 +17,7 @@ from toygan.data.augment import augment
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.models import build
+from toygan.models.layers import ConditionalGenerator
 from toygan.training.config import TrainConfig
 from toygan.training.ema import update_ema
 from toygan.training.losses import hinge_discriminator_loss, hinge_generator_loss
@@ -25,9 +27,9 @@ from toygan.training.losses import hinge_discriminator_loss, hinge_generator_los
 class TrainState:
     """Everything that `fit` changes."""
 
-    generator: nn.Module
+    generator: ConditionalGenerator
     discriminator: nn.Module
-    ema: nn.Module
+    ema: ConditionalGenerator  # of the generator; what is kept in the end
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     images_seen: int = 0
@@ -46,7 +48,7 @@ class TrainState:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Means since the last report."""
+    """Means over some steps."""
 
     generator: float
     discriminator: float
@@ -55,23 +57,23 @@ class Losses:
 
 
 def start(config: TrainConfig, *, categories: int, device: torch.device) -> TrainState:
-    """Fresh networks and optimizers, a function of `config.seed` only."""
+    """Fresh networks and optimizers, a function of `config` only. Raises ValueError for unusable networks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = {"resolution": config.resolution, **config.network, "categories": categories}
-        generator, discriminator = build(config.family, network)
-    generator = generator.to(device, memory_format=torch.channels_last)
-    discriminator = discriminator.to(device, memory_format=torch.channels_last)
-    adam = {"betas": config.adam_betas, "fused": True}
+        generator, discriminator = build(config.family, config.network_options(categories=categories))
+    for network in (generator, discriminator):
+        network.to(device).to(memory_format=torch.channels_last)
     return TrainState(
         generator=generator,
         discriminator=discriminator,
         ema=deepcopy(generator).eval().requires_grad_(False),
-        generator_optimizer=torch.optim.Adam(generator.parameters(), lr=config.generator_rate, **adam),
-        discriminator_optimizer=torch.optim.Adam(
-            discriminator.parameters(), lr=config.discriminator_rate, **adam
-        ),
+        generator_optimizer=_adam(generator, config.generator_rate, config),
+        discriminator_optimizer=_adam(discriminator, config.discriminator_rate, config),
     )
+
+
+def _adam(network: nn.Module, rate: float, config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), lr=rate, betas=config.adam_betas, fused=True)
 
 
 def fit(
@@ -81,11 +83,16 @@ def fit(
     *,
     device: torch.device,
     should_stop: Callable[[], bool],
-    on_report: Callable[[TrainState, Losses], None],
-    on_checkpoint: Callable[[TrainState], None],
+    on_step: Callable[[], None],
+    on_report: Callable[[Losses], None],
+    on_checkpoint: Callable[[], None],
 ) -> None:
-    """Trains until `should_stop()`, which is asked before every step. Both callbacks come at fixed image counts."""
-    sums = torch.zeros(4)
+    """Trains until `should_stop()`, which is asked before every step.
+
+    `on_step` follows every step; `on_report`, with the means since the last one, and `on_checkpoint` come at
+    the image counts that the config names, wherever the training began.
+    """
+    sums = torch.zeros(len(fields(Losses)), device=device)
     steps = 0
     while not should_stop():
         rng = step_rng(config.seed, state.images_seen)
@@ -93,12 +100,16 @@ def fit(
         sums += train_step(state, photos, rows, config, rng, device)
         steps += 1
         before, state.images_seen = state.images_seen, state.images_seen + config.batch_size
+        on_step()
         if before // config.log_every_images != state.images_seen // config.log_every_images:
-            on_report(state, Losses(**dict(zip(Losses.__annotations__, (sums / steps).tolist(), strict=True))))
+            on_report(Losses(**dict(zip(_LOSS_NAMES, (sums / steps).tolist(), strict=True))))
             sums.zero_()
             steps = 0
         if before // config.checkpoint_every_images != state.images_seen // config.checkpoint_every_images:
-            on_checkpoint(state)
+            on_checkpoint()
+
+
+_LOSS_NAMES = [each.name for each in fields(Losses)]
 
 
 def train_step(
@@ -109,14 +120,16 @@ def train_step(
     rng: torch.Generator,
     device: torch.device,
 ) -> Tensor:
-    """One discriminator and one generator update on the photos `rows` (B,). Returns the four `Losses` as (4,)."""
+    """One discriminator and one generator update on the photos `rows` (B,) int64.
+
+    Returns the four `Losses` of the step as (4,) float32 on `device`.
+    """
     real = flip(from_uint8(photos.images[rows]), rng).to(device)
     colour = photos.colour[rows].clone()
     colour[torch.rand(len(rows), generator=rng) < config.colour_dropout] = 0
     conditions = {"category": photos.category[rows].to(device), "colour": colour.to(device)}
     latents = [
-        torch.randn((len(rows), state.generator.latent_size), generator=rng).to(device)  # type: ignore[call-overload]
-        for _ in range(2)
+        torch.randn((len(rows), state.generator.latent_size), generator=rng).to(device) for _ in range(2)
     ]
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
 
@@ -128,23 +141,26 @@ def train_step(
         both = {name: torch.cat([value, value]) for name, value in conditions.items()}
         real_logits, generated_logits = state.discriminator(pictures, both).chunk(2)
         discriminator_loss = hinge_discriminator_loss(real_logits, generated_logits)
-    state.discriminator_optimizer.zero_grad()
-    discriminator_loss.backward()  # type: ignore[no-untyped-call]
-    state.discriminator_optimizer.step()
+    _update(state.discriminator_optimizer, discriminator_loss)
 
     state.discriminator.requires_grad_(False)
     with autocast:
         generated = state.generator(latents[1], conditions)
         logits = state.discriminator(augment(generated, rng), conditions)
         generator_loss = hinge_generator_loss(logits)
-    state.generator_optimizer.zero_grad()
-    generator_loss.backward()  # type: ignore[no-untyped-call]
-    state.generator_optimizer.step()
+    _update(state.generator_optimizer, generator_loss)
+
     # Early on the average follows more closely, or it would long remember the noise that training began with.
     half_life = min(config.ema_half_life_images, 0.05 * state.images_seen + 1)
     update_ema(state.ema, state.generator, batch_size=len(rows), half_life_images=half_life)
     losses = (generator_loss, discriminator_loss, real_logits.mean(), generated_logits.mean())
-    return torch.stack([loss.detach().float().cpu() for loss in losses])
+    return torch.stack([loss.detach().float() for loss in losses])
+
+
+def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def step_rng(seed: int, images_seen: int) -> torch.Generator:
@@ -155,7 +171,7 @@ def step_rng(seed: int, images_seen: int) -> torch.Generator:
 
 def epoch_rows(photos: int, config: TrainConfig, images_seen: int) -> Tensor:
     """Row numbers (B,) int64 of the next batch: every photo once an epoch, in an order of the epoch's own."""
-    rows = []
+    rows: list[int] = []
     position = images_seen
     while len(rows) < config.batch_size:
         epoch, offset = divmod(position, photos)

@@ -2,8 +2,7 @@
 
 import json
 import logging
-import time
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,12 @@ from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
 from toygan.images import encode, to_uint8
+from toygan.models import network_config
+from toygan.progress import Progress
 from toygan.training.checkpoint import checkpoint_folders, load_checkpoint, save_checkpoint, save_model
-from toygan.training.config import TrainConfig
+from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
 from toygan.training.fit import Losses, TrainState, fit, start, step_rng
+from toygan.training.guard import check_finite
 
 log = logging.getLogger(__name__)
 
@@ -33,95 +35,170 @@ def train(
     max_images: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
-    report: Callable[[str], None] = log.info,
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
 
-    Photos of `split == "train"` are used, without the products that calibrate the score. With `resume` the newest
-    checkpoint in `output` is taken up; without it an `output` that holds one is refused, so that hours of work are
-    not overwritten by accident. Raises BadInput for unusable photos or options, ModelError for a bad checkpoint.
+    It ends after `max_images` (those of earlier processes included), after `max_minutes` of this process,
+    whichever comes first, or after `DEFAULT_MAX_IMAGES` when neither is given. Photos of `split == "train"`
+    are used, without the products that calibrate the score. With `resume` the newest checkpoint in `output`
+    is taken up, if there is one; without it an `output` that holds one is refused, so that hours of work are
+    not lost by accident.
+
+    Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed,
+    RunFailed when the weights diverge.
     """
+    _check(config, max_images, max_minutes)
     earlier = checkpoint_folders(output)
     if earlier and not resume:
         raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
+    if max_images is None and max_minutes is None:
+        max_images = DEFAULT_MAX_IMAGES
     photos = load_photos(
         photos_folder,
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
     )
-    report(f"{len(photos)} photos of {len(set(photos.skus))} products in {len(photos.categories)} categories")
-    state = start(config, categories=len(photos.categories), device=device)
-    stored_config = config.to_json() | {"categories": list(photos.categories)}
+    products, categories = len(set(photos.skus)), len(photos.categories)
+    log.info("%d photos of %d products in %d categories", len(photos), products, categories)
+    state = start(config, categories=categories, device=device)
+    folder = _Folder(output=output, config=config, photos=photos, device=device)
     if earlier:
+        folder.load(earlier[-1], state)
+        log.info("resumed after %d images", state.images_seen)
+    folder.cut_log(state.images_seen)
+
+    with Progress(
+        total=max_images, unit="images", description="training", done=state.images_seen
+    ) as progress:
+
+        def should_stop() -> bool:
+            if max_images is not None and state.images_seen >= max_images:
+                return True
+            return max_minutes is not None and progress.elapsed_s >= max_minutes * 60
+
+        def on_report(losses: Losses) -> None:
+            check_finite(state.modules)
+            folder.append_log(state, losses, progress)
+            progress.note(f"loss G {losses.generator:+.3f} D {losses.discriminator:.3f}")
+
+        fit(
+            state,
+            photos,
+            config,
+            device=device,
+            should_stop=should_stop,
+            on_step=lambda: progress.advance(config.batch_size),
+            on_report=on_report,
+            on_checkpoint=lambda: folder.save(state),
+        )
+    folder.save(state)
+    return folder.model
+
+
+def _check(config: TrainConfig, max_images: int | None, max_minutes: float | None) -> None:
+    """Raises BadInput before the photos are read."""
+    try:
+        network_config(config.family, config.network_options(categories=1))
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    for name, value in (("max_images", max_images), ("max_minutes", max_minutes)):
+        if value is not None and not value >= 0:
+            raise BadInput(f"{name} is {value}; it must not be below 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Folder:
+    """What one training leaves in `output`, and finds there."""
+
+    output: Path
+    config: TrainConfig
+    photos: PhotoSet
+    device: torch.device
+
+    @property
+    def model(self) -> Path:
+        return self.output / "model"
+
+    @property
+    def _identity(self) -> dict[str, object]:
+        """What a resumed training has to have in common with the checkpoint."""
+        return self.config.to_json() | {"categories": list(self.photos.categories)}
+
+    def load(self, checkpoint: Path, state: TrainState) -> None:
         state.images_seen = load_checkpoint(
-            earlier[-1], config=stored_config, modules=state.modules, optimizers=state.optimizers
-        )
-        report(f"resumed after {state.images_seen:,} images")
-    started_s = time.monotonic()
-    images_at_start = state.images_seen
-
-    def should_stop() -> bool:
-        if max_images is not None and state.images_seen >= max_images:
-            return True
-        return max_minutes is not None and time.monotonic() - started_s >= max_minutes * 60
-
-    def on_report(state: TrainState, losses: Losses) -> None:
-        elapsed_s = time.monotonic() - started_s
-        rate = (state.images_seen - images_at_start) / elapsed_s
-        line = {
-            "images_seen": state.images_seen,
-            "elapsed_s": round(elapsed_s, 1),
-            "images_per_s": round(rate, 1),
-            **{name: round(value, 4) for name, value in vars(losses).items()},
-        }
-        with (output / "log.jsonl").open("a") as lines:
-            lines.write(json.dumps(line) + "\n")
-        report(
-            f"{state.images_seen:>10,} images  {rate:6.1f} images/s  loss G {losses.generator:+.3f} "
-            f"D {losses.discriminator:.3f}  logits real {losses.real_logit:+.2f} generated {losses.generated_logit:+.2f}"
-        )
-
-    def on_checkpoint(state: TrainState) -> None:
-        save_checkpoint(
-            output,
-            images_seen=state.images_seen,
-            config=stored_config,
+            checkpoint,
+            config=self._identity,
+            photos_sha256=self.photos.sha256,
             modules=state.modules,
             optimizers=state.optimizers,
         )
+
+    def save(self, state: TrainState) -> None:
+        """Grid, model, checkpoint: the checkpoint says that the two others are there too."""
+        check_finite(state.modules)
+        grid = self.output / "grids" / f"{state.images_seen:010d}.png"
+        _replace(grid, encode(preview_grid(state, self.photos, self.config.seed, self.device), "png"))
         save_model(
-            output / "model",
+            self.model,
             generator=state.ema,
             discriminator=state.discriminator,
-            config=model_config(config, photos, state.images_seen),
+            config=model_config(self.config, self.photos, state.images_seen),
         )
-        grid = output / "grids" / f"{state.images_seen:010d}.png"
-        grid.parent.mkdir(exist_ok=True)
-        grid.write_bytes(encode(preview_grid(state, photos, config.seed, device), "png"))
+        save_checkpoint(
+            self.output,
+            images_seen=state.images_seen,
+            config=self._identity,
+            photos_sha256=self.photos.sha256,
+            modules=state.modules,
+            optimizers=state.optimizers,
+        )
 
-    output.mkdir(parents=True, exist_ok=True)
-    fit(
-        state,
-        photos,
-        config,
-        device=device,
-        should_stop=should_stop,
-        on_report=on_report,
-        on_checkpoint=on_checkpoint,
-    )
-    on_checkpoint(state)
-    return output / "model"
+    @property
+    def _log(self) -> Path:
+        return self.output / "log.jsonl"
+
+    def append_log(self, state: TrainState, losses: Losses, progress: Progress) -> None:
+        line = {
+            "images_seen": state.images_seen,
+            "elapsed_s": round(progress.elapsed_s, 1),
+            "images_per_s": round(progress.per_s, 1),
+            **{name: round(value, 4) for name, value in asdict(losses).items()},
+        }
+        self.output.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a") as lines:
+            lines.write(json.dumps(line) + "\n")
+
+    def cut_log(self, images_seen: int) -> None:
+        """Drops the lines of steps that are about to be made again, and a torn last one."""
+        if not self._log.exists():
+            return
+        kept = []
+        for line in self._log.read_text().splitlines(keepends=True):
+            try:
+                if not line.endswith("\n") or json.loads(line)["images_seen"] > images_seen:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            kept.append(line)
+        _replace(self._log, "".join(kept).encode())
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Writes `file` in one step: a reader finds all of the old or all of the new."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.tmp")
+    unfinished.write_bytes(data)
+    unfinished.replace(file)
 
 
 def model_config(config: TrainConfig, photos: PhotoSet, images_seen: int) -> dict[str, object]:
     """What a model needs besides its weights; `network` is what `toygan.models.build` takes."""
-    network = {"resolution": config.resolution, **config.network, "categories": len(photos.categories)}
     return {
         "family": config.family,
         "resolution": config.resolution,
         "categories": list(photos.categories),
-        "network": network,
+        "network": config.network_options(categories=len(photos.categories)),
         "training": {"images_seen": images_seen, "photos": len(photos), **config.to_json()},
     }
 
@@ -131,10 +208,7 @@ def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.d
     """A row a category, a column a colour, the same latents at every call: (H, W, 3) uint8."""
     columns = len(GRID_COLOURS)
     rows = len(photos.categories)
-    latents = torch.randn(
-        (rows * columns, state.ema.latent_size),  # type: ignore[call-overload]
-        generator=step_rng(seed, -1),
-    )
+    latents = torch.randn((rows * columns, state.ema.latent_size), generator=step_rng(seed, -1))
     conditions = {
         "category": torch.arange(rows).repeat_interleave(columns),
         "colour": encode_colours(GRID_COLOURS).repeat(rows, 1),

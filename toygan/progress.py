@@ -1,0 +1,96 @@
+"""How long work still takes: a bar on a terminal, a plain line now and then elsewhere. Both go to stderr."""
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn, Self, TextIO
+
+from tqdm import tqdm
+
+PLAIN_EVERY_S = 5.0
+
+
+class Progress:
+    """A context that counts work done and shows its rate.
+
+    `total` is None where the end is not known in counts. `done` counts what an earlier process did; the rate
+    leaves it out. Not thread-safe: one thread advances.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int | None,
+        unit: str,
+        description: str,
+        done: int = 0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total = total
+        self.unit = unit
+        self.description = description
+        self.done = done
+        self._done_before = done
+        self._detail = ""
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._started_s = self._shown_s = clock()
+        self._bar: tqdm[NoReturn] | None = None
+
+    def __enter__(self) -> Self:
+        if self._stream.isatty():
+            self._bar = tqdm(
+                desc=self.description,
+                total=self.total,
+                initial=self.done,
+                unit=f" {self.unit}",
+                file=self._stream,
+                dynamic_ncols=True,
+            )
+        self._started_s = self._shown_s = self._clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._show()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the context was entered."""
+        return self._clock() - self._started_s
+
+    @property
+    def per_s(self) -> float:
+        """Units a second since the context was entered."""
+        return (self.done - self._done_before) / max(self.elapsed_s, 1e-9)
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more units are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif self._clock() - self._shown_s >= PLAIN_EVERY_S:
+            self._show()
+
+    def note(self, detail: str) -> None:
+        """A short text that follows the figures from now on."""
+        self._detail = detail
+        if self._bar is not None:
+            self._bar.set_postfix_str(detail, refresh=False)
+
+    def _show(self) -> None:
+        self._shown_s = self._clock()
+        counts = f"{self.done:,}"
+        if self.total is not None:
+            share = self.done / self.total if self.total else 1.0
+            counts += f" of {self.total:,} {self.unit} ({share:.0%})"
+        else:
+            counts += f" {self.unit}"
+        line = f"{self.description}: {counts}, {self.per_s:.1f} {self.unit}/s, {self.elapsed_s:.0f} s"
+        print(f"{line}, {self._detail}" if self._detail else line, file=self._stream, flush=True)

@@ -1,0 +1,155 @@
+"""What can be measured cheaply on a picture of one product on white ground.
+
+All measures are taken on the picture reduced to about 64 pixels a side, so that they cost the same and mean
+the same at every resolution; only the perceptual hash sees all pixels. How they were chosen and what they
+say about real photos is in the docstrings; the figures are from 3,240 photos of ten categories, at 64
+pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+MEASURED_SIDE: Final = 64  # pixels
+# A pixel shows the product when its brightest channel is darker than soft shadow, or when it has a colour:
+# its brightest minus its darkest channel. Both 0..255.
+DARK: Final = 200
+COLOURED: Final = 32
+MAIN_COLOUR_SHARE: Final = 0.25
+FEWEST_PRODUCT_PIXELS: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What was measured on one picture; rounded, so that the last bits of batched arithmetic do not show."""
+
+    fill_ratio: float  # 0..1, the product's share of the frame
+    background_white: float  # -1..1, 1 is a white border
+    contrast: float  # 0..255, standard deviation of the channel that varies most
+    main_colour: str  # #RRGGBB
+    colour_delta_e: float | None  # CIEDE2000 from the main colour to the wanted one, None when none is wanted
+    phash: str  # 16 hex digits
+
+
+def measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> list[Measures]:
+    """Measures (B, H, W, 3) uint8 sRGB pictures; `colour_hexes` are the B wanted colours, `#RRGGBB` or None.
+
+    Costs about 0.3 ms a picture of 64 pixels on one core, a quarter of it the perceptual hash.
+    """
+    if len(pictures) != len(colour_hexes):
+        raise ValueError(f"{len(pictures)} pictures, but {len(colour_hexes)} wanted colours")
+    if not len(pictures):
+        return []
+    small = _reduce(pictures)
+    shown = product_pixels(small)
+    fill = shown.mean(axis=(1, 2))
+    white = background_white(small)
+    contrast = small[:, ::2, ::2].std(axis=(1, 2), dtype=np.float32).max(axis=1)
+    wanted = hex_to_lab(colour_hexes)
+    colours = main_colours(small, shown, wanted)
+    distances = deltaE_ciede2000(rgb2lab(colours / 255), wanted)  # type: ignore[no-untyped-call]
+    return [
+        Measures(
+            fill_ratio=round(float(fill[i]), 4),
+            background_white=round(float(white[i]), 4),
+            contrast=round(float(contrast[i]), 4),
+            main_colour="#" + bytes(np.round(colours[i]).astype(np.uint8)).hex().upper(),
+            colour_delta_e=None if np.isnan(distances[i]) else round(float(distances[i]), 4),
+            phash=str(imagehash.phash(Image.fromarray(picture))),
+        )
+        for i, picture in enumerate(pictures)
+    ]
+
+
+def product_pixels(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pixels of (B, H, W, 3) uint8 pictures show the product: (B, H, W).
+
+    Pixels that are dark or coloured, and what lies between such pixels both in its row and in its column:
+    so the inside of a white wheel counts although it looks like the ground. Correlates by 0.88 with the
+    share of the frame in exact masks; the difference is mostly white products on the white ground.
+    """
+    red, green, blue = pictures[..., 0], pictures[..., 1], pictures[..., 2]
+    brightest = np.maximum(np.maximum(red, green), blue)
+    darkest = np.minimum(np.minimum(red, green), blue)
+    seen = (brightest < DARK) | (brightest - darkest > COLOURED)
+    return seen | (_between(seen, axis=1) & _between(seen, axis=2))
+
+
+def background_white(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How white the border of (B, H, W, 3) uint8 pictures is: (B,) from -1 to 1.
+
+    The mean of (darkest channel - chroma) / 255 over a frame of 1/16 of the side, where chroma is the
+    brightest minus the darkest channel. White is 1. Grey, as in soft shadow, loses its depth once, a tint
+    twice. Of several such measures this one told real photos best from ones with tint, noise, blotches or
+    the product cut off.
+    """
+    height, width = pictures.shape[1:3]
+    rows, columns = max(1, height // 16), max(1, width // 16)
+    border = np.ones((height, width), dtype=bool)
+    border[rows:-rows, columns:-columns] = False
+    pixels = pictures[:, border].astype(np.int16)
+    whiteness = 2 * pixels.min(axis=2) - pixels.max(axis=2)
+    return np.asarray(whiteness.mean(axis=1) / 255, dtype=np.float32)
+
+
+def main_colours(
+    pictures: NDArray[np.uint8], shown: NDArray[np.bool_], wanted: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The main colour of every product: (B, 3) float32 sRGB in 0..255.
+
+    Takes (B, H, W, 3) uint8 pictures, the (B, H, W) mask of the product and the (B, 3) wanted colours in
+    CIELAB, NaN where none is wanted.
+
+    The estimator is the nearest quarter: the mean of the quarter of the product's pixels that lie nearest
+    to the wanted colour in CIELAB, so it asks whether at least a quarter of the product has the colour of
+    the catalog. On products of several colours (a figure, a car with windows) this is what a catalog means
+    by the main colour. With limits at the 99th percentile of real photos it lets 21 % of pictures in
+    another colour of the category pass; the median of the product's pixels 42 %, its chroma-weighted median
+    50 %, its mode 50 %. Where no colour is wanted, it is the median. Products that cannot be told from the
+    ground are looked for in the middle of the frame.
+    """
+    height, width = shown.shape[1:]
+    shown = shown.copy()
+    lost = shown.sum(axis=(1, 2)) < FEWEST_PRODUCT_PIXELS
+    shown[lost, height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+    pixels = pictures[shown]
+    lab = rgb2lab(pixels.astype(np.float32) / 255)
+    ends = np.cumsum(shown.sum(axis=(1, 2))).tolist()
+    colours = np.empty((len(pictures), 3), dtype=np.float32)
+    for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if np.isnan(wanted[i, 0]):
+            colours[i] = np.median(pixels[start:end], axis=0)
+            continue
+        squared = ((lab[start:end] - wanted[i]) ** 2).sum(axis=1)
+        count = max(1, round(MAIN_COLOUR_SHARE * (end - start)))
+        nearest = np.argpartition(squared, count - 1)[:count]
+        colours[i] = pixels[start:end][nearest].mean(axis=0)
+    return colours
+
+
+def hex_to_lab(colour_hexes: Sequence[str | None]) -> NDArray[np.float32]:
+    """`#RRGGBB` (sRGB, D65) to CIELAB, (B, 3) float32, NaN for None."""
+    rgb = [
+        [np.nan] * 3 if each is None else list(bytes.fromhex(each.removeprefix("#"))) for each in colour_hexes
+    ]
+    return np.asarray(rgb2lab(np.array(rgb, dtype=np.float32).reshape(-1, 3) / 255), dtype=np.float32)
+
+
+def _reduce(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    factor = min(pictures.shape[1:3]) // MEASURED_SIDE
+    if factor < 2:
+        return pictures
+    return np.stack([np.asarray(Image.fromarray(picture).reduce(factor)) for picture in pictures])
+
+
+def _between(seen: NDArray[np.bool_], *, axis: int) -> NDArray[np.bool_]:
+    """True where a seen pixel lies at or before, and one at or behind, along the axis."""
+    before = np.logical_or.accumulate(seen, axis=axis)
+    behind = np.flip(np.logical_or.accumulate(np.flip(seen, axis), axis=axis), axis)
+    return before & behind

@@ -1,0 +1,103 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toygan.approval.calibration import Calibration, CalibrationSettings, CategoryCalibration
+from toygan.approval.checks import CategoryLimits
+from toygan.errors import ModelError
+
+BRICK = CategoryCalibration(
+    coef=2.0,
+    intercept=-1.0,
+    threshold=0.4,
+    pooled=False,
+    ece=0.03,
+    n_real=30,
+    n_generated=200,
+    limits=CategoryLimits(
+        contrast_min=10,
+        fill_ratio_min=0.1,
+        fill_ratio_max=0.6,
+        background_white_min=0.9,
+        colour_delta_e_max=None,
+    ),
+)
+CALIBRATION = Calibration(
+    categories={"brick": BRICK, "car": replace(BRICK, pooled=True, ece=None)},
+    ece=0.05,
+    settings=CalibrationSettings(),
+    warnings=("car: few",),
+)
+
+
+def test_p_real_is_the_logistic_function_of_the_logit() -> None:
+    # 2 * 0.5 - 1 = 0; 2 * 1 - 1 = 1 and 1 / (1 + 1/e) = 0.7310586.
+    p_real = BRICK.p_real(np.array([[0.5, 1.0], [np.inf, -np.inf]], dtype=np.float32))
+    np.testing.assert_allclose(p_real, np.array([[0.5, 0.7310586], [1, 0]]), rtol=1e-7)
+    assert p_real.dtype == np.float64
+    assert np.isnan(BRICK.p_real(np.nan))
+
+
+def test_huge_logits_do_not_overflow() -> None:
+    with np.errstate(all="raise", under="ignore"):
+        assert BRICK.p_real([-1e9, 1e9]).tolist() == [0.0, 1.0]
+
+
+def test_it_travels_as_json_text() -> None:
+    text = json.dumps(CALIBRATION.to_json(), allow_nan=False)
+    assert Calibration.from_json(json.loads(text)) == CALIBRATION
+
+
+def test_an_unknown_category_is_named() -> None:
+    assert CALIBRATION.of("brick") is BRICK
+    with pytest.raises(ModelError, match="not calibrated for 'boat', only for brick, car"):
+        CALIBRATION.of("boat")
+
+
+def brick(values: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = values["categories"]["brick"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda v: v.pop("ece"), r"lacks \['ece'\]"),
+        (lambda v: v.update(ece="0.1"), "ece is '0.1'"),
+        (lambda v: v.update(version=2), "version is 2, this program reads version 1"),
+        (lambda v: v.update(extra=1), r"unknown \['extra'\]"),
+        (lambda v: v.update(categories={}), "no category"),
+        (lambda v: v.update(categories=[1]), "calibration of the model cannot be used"),
+        (lambda v: v["settings"].update(acceptance=0), "acceptance is 0"),
+        (lambda v: v["settings"].pop("bins"), r"settings lacks \['bins'\]"),
+        (lambda v: brick(v).update(coef=-1.0), "'brick': coef is -1.0"),
+        (lambda v: brick(v).update(coef=float("inf")), "'brick': coef is inf"),
+        (lambda v: brick(v).update(threshold=1.5), "'brick': threshold is 1.5"),
+        (lambda v: brick(v).update(threshold=None), "'brick': threshold is None"),
+        (lambda v: brick(v).pop("intercept"), r"'brick': it lacks \['intercept'\]"),
+        (lambda v: brick(v)["limits"].update(contrast_min="x"), "'brick': contrast_min is 'x'"),
+        (lambda v: brick(v).update(limits=None), "'brick'"),
+        (lambda v: v["categories"].update(brick=7), "'brick': it is no object"),
+    ],
+)
+def test_damage_is_named(damage: Callable[[dict[str, Any]], object], message: str) -> None:
+    values = json.loads(json.dumps(CALIBRATION.to_json()))
+    damage(values)
+    with pytest.raises(ModelError, match=message):
+        Calibration.from_json(values)
+
+
+@pytest.mark.parametrize("values", [None, [], "text", 1])
+def test_other_json_is_refused(values: object) -> None:
+    with pytest.raises(ModelError, match="is no object"):
+        Calibration.from_json(values)
+
+
+@pytest.mark.parametrize("change", [{"acceptance": 1.1}, {"acceptance": 0.0}, {"folds": 1}, {"bins": 0}])
+def test_settings_are_checked(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        CalibrationSettings(**change)

@@ -1,0 +1,165 @@
+"""From the discriminator's logit to `p_real`, a number that can be compared across categories and models.
+
+The map is Platt's: a logistic function of the logit, one per category, fitted by scikit-learn on real
+photos that were never trained on against generated pictures, both classes weighing the same. So `p_real` is
+the probability that a picture is a real photo where one of two is.
+
+How well it is calibrated is told by the expected calibration error (Naeini et al. 2015, "Obtaining Well
+Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On Calibration of Modern Neural
+Networks"), here on cross-validated predictions, with bins of equal mass and both classes weighing the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toygan.approval.checks import CategoryLimits
+from toygan.errors import ModelError
+
+VERSION: Final = 1
+FEWEST_OF_A_CLASS: Final = (
+    10  # a category with fewer real or generated logits takes the map of all categories
+)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSettings:
+    """How a calibration is fitted."""
+
+    acceptance: float = (
+        0.5  # share of the generated pictures passing the checks that the threshold lets through
+    )
+    folds: int = 5  # of the cross-validation, stratified
+    bins: int = 10  # of the expected calibration error, of equal mass
+    seed: int = 0  # of the shuffling before the folds are cut
+
+    def __post_init__(self) -> None:
+        if not 0 < self.acceptance <= 1:
+            raise ValueError(f"acceptance is {self.acceptance}; it must be above 0 and at most 1")
+        if self.folds < 2:
+            raise ValueError(f"folds is {self.folds}; it must be at least 2")
+        if self.bins < 1:
+            raise ValueError(f"bins is {self.bins}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryCalibration:
+    """p_real = 1 / (1 + exp(-(coef * logit + intercept))), and what a picture has to reach."""
+
+    coef: float  # never negative: a higher logit never means a lower p_real
+    intercept: float
+    threshold: float  # of p_real, 0..1
+    pooled: bool  # the map is that of all categories together
+    ece: float | None  # 0..1, None without real or without generated pictures
+    n_real: int
+    n_generated: int
+    limits: CategoryLimits
+
+    def __post_init__(self) -> None:
+        for name in ("coef", "intercept", "threshold"):
+            _check_number(name, getattr(self, name))
+        if self.ece is not None:
+            _check_number("ece", self.ece)
+        if self.coef < 0:
+            raise ValueError(f"coef is {self.coef}; it must not be negative")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it must be from 0 to 1")
+
+    def p_real(self, logits: ArrayLike) -> Floats:
+        """Logits of any shape to probabilities of the same shape, float64; NaN stays NaN."""
+        return sigmoid(self.coef * np.asarray(logits, dtype=np.float64) + self.intercept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The calibration of one model."""
+
+    categories: Mapping[str, CategoryCalibration]
+    ece: float  # 0..1, over the pictures of all categories
+    settings: CalibrationSettings
+    warnings: tuple[str, ...] = ()  # for a person to read
+
+    def __post_init__(self) -> None:
+        _check_number("ece", self.ece)
+        if not self.categories:
+            raise ValueError("there is no category")
+
+    def of(self, category: str) -> CategoryCalibration:
+        """Raises ModelError for a category that was not calibrated."""
+        try:
+            return self.categories[category]
+        except KeyError:
+            known = ", ".join(sorted(self.categories))
+            raise ModelError(f"the model is not calibrated for {category!r}, only for {known}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` gives an equal calibration back."""
+        categories = {name: asdict(self.categories[name]) for name in sorted(self.categories)}
+        return {
+            "version": VERSION,
+            "ece": self.ece,
+            "settings": asdict(self.settings),
+            "warnings": list(self.warnings),
+            "categories": categories,
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Calibration":
+        """Raises ModelError naming what is missing, unknown or out of range."""
+        try:
+            top = _exactly(values, {"version", "ece", "settings", "warnings", "categories"})
+            if top["version"] != VERSION:
+                raise ValueError(f"its version is {top['version']!r}, this program reads version {VERSION}")
+            return cls(
+                ece=top["ece"],
+                settings=CalibrationSettings(
+                    **_exactly(top["settings"], _names(CalibrationSettings), "settings")
+                ),
+                warnings=tuple(top["warnings"]),
+                categories=MappingProxyType(
+                    {name: _category_from_json(name, each) for name, each in dict(top["categories"]).items()}
+                ),
+            )
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"the calibration of the model cannot be used: {error}; calibrate it again"
+            ) from error
+
+
+def sigmoid(x: Floats) -> Floats:
+    """The logistic function, without overflow for any number; NaN stays NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
+
+
+def _category_from_json(name: str, values: Any) -> CategoryCalibration:
+    try:
+        found = _exactly(values, _names(CategoryCalibration))
+        return CategoryCalibration(**{**found, "limits": CategoryLimits.from_json(found["limits"])})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"category {name!r}: {error}") from error
+
+
+def _exactly(values: Any, wanted: set[str], where: str = "it") -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} is no object")
+    if values.keys() != wanted:
+        missing, unknown = sorted(wanted - values.keys()), sorted(values.keys() - wanted)
+        raise ValueError(f"{where} lacks {missing} and has the unknown {unknown}")
+    return dict(values)
+
+
+def _names(cls: type) -> set[str]:
+    return {field.name for field in fields(cls)}
+
+
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+        raise ValueError(f"{name} is {value!r}; it must be a finite number")

@@ -1,0 +1,208 @@
+"""Fits a calibration: real photos that were never trained on against generated pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toygan.approval.calibration import (
+    Calibration,
+    CalibrationSettings,
+    CategoryCalibration,
+    Floats,
+    sigmoid,
+)
+from toygan.approval.checks import CategoryLimits
+from toygan.errors import ModelError
+
+FEWEST_OF_A_CLASS: Final = 10  # below it, of real or generated pictures, a category has no map of its own
+
+
+def fit_calibration(
+    *,
+    real_logits: Mapping[str, Sequence[float]],
+    generated_logits: Mapping[str, Sequence[float]],
+    generated_passed: Mapping[str, Sequence[bool]],
+    limits: Mapping[str, CategoryLimits],
+    settings: CalibrationSettings | None = None,
+) -> Calibration:
+    """Fits the map and the threshold of every category of `generated_logits`.
+
+    `real_logits` are of photos that were never trained on, `generated_passed` says which generated pictures
+    pass all other checks. The threshold is the largest `p_real` that at least `settings.acceptance` of
+    those reach (of all generated pictures, where none passes).
+
+    A category takes the map of all categories together where it has too few pictures, or where its
+    discriminator is worse than chance (rates generated pictures above real ones): turning the sign around
+    would reward what the discriminator takes for fakes. Should even the common map be worse than chance,
+    `p_real` is 0.5 for every picture and only the checks decide. Either is told in `warnings`.
+
+    Raises ModelError for logits that are not finite, ValueError for missing or mismatched input.
+    """
+    settings = settings or CalibrationSettings()
+    samples = _samples(real_logits, generated_logits)
+    for name, sample in samples.items():
+        if name not in limits:
+            raise ValueError(f"no limits for the category {name!r}")
+        if len(generated_passed[name]) != sample.n_generated:
+            found = f"{sample.n_generated} logits and {len(generated_passed[name])} results of checks"
+            raise ValueError(f"{name!r}: wanted as many generated logits as results of checks, found {found}")
+    together = _Sample.join(list(samples.values()))
+    warnings: list[str] = []
+    common = _common_map(together, settings, warnings)
+    categories, predicted, start = {}, np.empty(len(together.logits)), 0
+    for name, sample in samples.items():
+        own, end = _own_map(name, sample, settings, warnings), start + len(sample.logits)
+        chosen = own or _Map(common.coef, common.intercept, common.predicted[start:end])
+        predicted[start:end], start = chosen.predicted, end
+        scores = sigmoid(chosen.coef * sample.logits[sample.n_real :] + chosen.intercept)
+        passed = np.asarray(generated_passed[name], dtype=bool)
+        if not passed.any():
+            warnings.append(
+                f"{name}: no generated picture passes the checks; the threshold is that of all of them"
+            )
+        categories[name] = CategoryCalibration(
+            coef=chosen.coef,
+            intercept=chosen.intercept,
+            threshold=acceptance_threshold(scores[passed] if passed.any() else scores, settings.acceptance),
+            pooled=own is None,
+            ece=_balanced_ece(chosen.predicted, sample.is_real, settings.bins) if sample.n_real else None,
+            n_real=sample.n_real,
+            n_generated=sample.n_generated,
+            limits=limits[name],
+        )
+    return Calibration(
+        categories=MappingProxyType(categories),
+        ece=_balanced_ece(predicted, together.is_real, settings.bins),
+        settings=settings,
+        warnings=tuple(warnings),
+    )
+
+
+def acceptance_threshold(scores: ArrayLike, acceptance: float) -> float:
+    """The largest of the scores (N,) that at least the share `acceptance` of them reaches."""
+    descending = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
+    # 0.7 * 10 is a little above 7 in floating point.
+    return float(descending[max(1, ceil(acceptance * len(descending) - 1e-9)) - 1])
+
+
+def expected_calibration_error(
+    predicted: ArrayLike, is_real: ArrayLike, *, weights: ArrayLike | None = None, bins: int
+) -> float:
+    """The mean over bins of |mean prediction - share of real pictures|, each bin weighing its mass: 0..1.
+
+    Takes (N,) probabilities, (N,) bool and (N,) weights, by default all 1. The bins hold equal mass; equal
+    predictions share a bin, so their order does not matter.
+    """
+    p, real = np.asarray(predicted, dtype=np.float64), np.asarray(is_real, dtype=np.float64)
+    mass = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
+    _, group = np.unique(p, return_inverse=True)
+    mass_of_group = np.bincount(group, weights=mass)
+    middle = (np.cumsum(mass_of_group) - mass_of_group / 2) / mass.sum()
+    bin_of = np.minimum((middle * bins).astype(int), bins - 1)[group]
+    gaps = np.bincount(bin_of, weights=mass * (p - real), minlength=bins)
+    return float(np.abs(gaps).sum() / mass.sum())
+
+
+@dataclass(frozen=True)
+class _Map:
+    coef: float
+    intercept: float
+    predicted: Floats  # cross-validated, of the sample that it was fitted on
+
+
+@dataclass(frozen=True)
+class _Sample:
+    logits: Floats  # real ones first, within a category
+    is_real: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, name: str, real: Sequence[float], generated: Sequence[float]) -> "_Sample":
+        logits = np.concatenate([np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)])
+        if not np.isfinite(logits).all():
+            wrong = int((~np.isfinite(logits)).sum())
+            raise ModelError(
+                f"{wrong} of {len(logits)} logits of {name!r} are not finite; the model is broken"
+            )
+        return cls(logits, np.arange(len(logits)) < len(real))
+
+    @classmethod
+    def join(cls, samples: Sequence["_Sample"]) -> "_Sample":
+        return cls(np.concatenate([s.logits for s in samples]), np.concatenate([s.is_real for s in samples]))
+
+    @property
+    def n_real(self) -> int:
+        return int(self.is_real.sum())
+
+    @property
+    def n_generated(self) -> int:
+        return len(self.is_real) - self.n_real
+
+
+def _samples(
+    real_logits: Mapping[str, Sequence[float]], generated_logits: Mapping[str, Sequence[float]]
+) -> dict[str, _Sample]:
+    samples = {
+        name: _Sample.of(name, real_logits.get(name, ()), generated_logits[name])
+        for name in sorted(generated_logits)
+    }
+    if not any(sample.n_real for sample in samples.values()):
+        raise ValueError("there is no real photo to calibrate on")
+    without = [name for name, sample in samples.items() if not sample.n_generated]
+    if without:
+        raise ValueError(f"there is no generated picture of {', '.join(without)} to calibrate on")
+    return samples
+
+
+def _common_map(together: _Sample, settings: CalibrationSettings, warnings: list[str]) -> _Map:
+    common = _fit(together, settings)
+    if common.coef > 0:
+        return common
+    warnings.append(
+        "the discriminator cannot tell real from generated pictures at all; only the checks decide"
+    )
+    return _Map(coef=0.0, intercept=0.0, predicted=np.full(len(together.logits), 0.5))
+
+
+def _own_map(name: str, sample: _Sample, settings: CalibrationSettings, warnings: list[str]) -> _Map | None:
+    """None, and a warning, where the category has to take the map of all categories together."""
+    if min(sample.n_real, sample.n_generated) < FEWEST_OF_A_CLASS:
+        why_not = f"only {sample.n_real} real and {sample.n_generated} generated pictures"
+    else:
+        own = _fit(sample, settings)
+        if own.coef > 0:
+            return own
+        why_not = "the discriminator is worse than chance"
+    warnings.append(f"{name}: {why_not}; it takes the map of all categories together")
+    return None
+
+
+def _fit(sample: _Sample, settings: CalibrationSettings) -> _Map:
+    # scikit-learn takes a second to import, and scoring needs none of it.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    # Standardised, so that the penalty, which keeps separable data finite, means the same for every scale
+    # of logits.
+    centre, scale = float(sample.logits.mean()), float(sample.logits.std()) or 1.0
+    inputs = ((sample.logits - centre) / scale)[:, None]
+    model = LogisticRegression(class_weight="balanced", random_state=settings.seed)
+    model.fit(inputs, sample.is_real)
+    coef = float(model.coef_[0, 0]) / scale
+    intercept = float(model.intercept_[0]) - coef * centre
+    folds = min(settings.folds, sample.n_real, sample.n_generated)
+    if folds < 2:
+        predicted = sigmoid(coef * sample.logits + intercept)
+    else:
+        split = StratifiedKFold(folds, shuffle=True, random_state=settings.seed)
+        predicted = cross_val_predict(model, inputs, sample.is_real, cv=split, method="predict_proba")[:, 1]
+    return _Map(coef, intercept, predicted)
+
+
+def _balanced_ece(predicted: Floats, is_real: NDArray[np.bool_], bins: int) -> float:
+    weights = np.where(is_real, 0.5 / is_real.sum(), 0.5 / (~is_real).sum())
+    return expected_calibration_error(predicted, is_real, weights=weights, bins=bins)

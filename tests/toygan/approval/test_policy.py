@@ -1,0 +1,45 @@
+import pytest
+
+from toygan.approval.policy import pick_for_review, reasons_against
+
+
+def test_a_candidate_without_reasons_is_approved() -> None:
+    assert reasons_against(finite=True, p_real=0.5, threshold=0.5) == []
+
+
+def test_a_score_below_the_threshold_is_a_reason() -> None:
+    assert reasons_against(finite=True, p_real=0.4999, threshold=0.5) == ["score_below_threshold"]
+
+
+def test_a_score_that_is_not_finite_is_below_every_threshold() -> None:
+    assert reasons_against(finite=True, p_real=float("nan"), threshold=0.0) == ["score_below_threshold"]
+
+
+def test_nothing_else_is_said_about_a_picture_that_is_not_finite() -> None:
+    reasons = reasons_against(
+        finite=False, failed_checks=["blank"], near_copy=True, p_real=0.9, threshold=0.5
+    )
+    assert reasons == ["not_finite"]
+
+
+def test_all_reasons_are_kept_in_order() -> None:
+    reasons = reasons_against(
+        finite=True, failed_checks=["colour_off"], near_copy=True, p_real=0.1, threshold=0.5
+    )
+    assert reasons == ["colour_off", "near_copy", "score_below_threshold"]
+
+
+@pytest.mark.parametrize(
+    ("p_reals", "wanted"),
+    [
+        ([0.1, 0.7, 0.3], 1),
+        ([0.7, 0.2, 0.7], 0),
+        ([None, 0.0], 1),
+        ([float("nan"), 0.2], 1),
+        ([None, None], None),
+        ([float("nan")], None),
+        ([], None),
+    ],
+)
+def test_the_best_finite_candidate_goes_to_review(p_reals: list[float | None], wanted: int | None) -> None:
+    assert pick_for_review(p_reals) == wanted

@@ -72,7 +72,11 @@ class CategoryCalibration:
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; it must be from 0 to 1")
 
-    def p_real(self, logits: ArrayLike) -> Floats:
+    def p_real(self, logit: float) -> float:
+        """The probability that a picture with this logit is a real photo; NaN stays NaN."""
+        return float(self.p_reals(logit))
+
+    def p_reals(self, logits: ArrayLike) -> Floats:
         """Logits of any shape to probabilities of the same shape, float64; NaN stays NaN."""
         return sigmoid(self.coef * np.asarray(logits, dtype=np.float64) + self.intercept)
 

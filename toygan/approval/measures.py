@@ -30,7 +30,7 @@ class Measures:
     """What was measured on one picture; rounded, so that the last bits of batched arithmetic do not show."""
 
     fill_ratio: float  # 0..1, the product's share of the frame
-    background_white: float  # -1..1, 1 is a white border
+    background_white: float  # 0..1, 1 is a white border
     contrast: float  # 0..255, standard deviation of the channel that varies most
     main_colour: str  # #RRGGBB
     colour_delta_e: float | None  # CIEDE2000 from the main colour to the wanted one, None when none is wanted
@@ -82,12 +82,12 @@ def product_pixels(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def background_white(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How white the border of (B, H, W, 3) uint8 pictures is: (B,) from -1 to 1.
+    """How white the border of (B, H, W, 3) uint8 pictures is: (B,) from 0 to 1.
 
     The mean of (darkest channel - chroma) / 255 over a frame of 1/16 of the side, where chroma is the
-    brightest minus the darkest channel. White is 1. Grey, as in soft shadow, loses its depth once, a tint
-    twice. Of several such measures this one told real photos best from ones with tint, noise, blotches or
-    the product cut off.
+    brightest minus the darkest channel; a negative mean is 0. White is 1. Grey, as in soft shadow, loses
+    its depth once, a tint twice. Of several such measures this one told real photos best from ones with
+    tint, noise, blotches or the product cut off.
     """
     height, width = pictures.shape[1:3]
     rows, columns = max(1, height // 16), max(1, width // 16)
@@ -95,7 +95,7 @@ def background_white(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     border[rows:-rows, columns:-columns] = False
     pixels = pictures[:, border].astype(np.int16)
     whiteness = 2 * pixels.min(axis=2) - pixels.max(axis=2)
-    return np.asarray(whiteness.mean(axis=1) / 255, dtype=np.float32)
+    return np.asarray(whiteness.mean(axis=1) / 255, dtype=np.float32).clip(0, 1)
 
 
 def main_colours(

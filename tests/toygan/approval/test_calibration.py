@@ -36,15 +36,15 @@ CALIBRATION = Calibration(
 
 def test_p_real_is_the_logistic_function_of_the_logit() -> None:
     # 2 * 0.5 - 1 = 0; 2 * 1 - 1 = 1 and 1 / (1 + 1/e) = 0.7310586.
-    p_real = BRICK.p_real(np.array([[0.5, 1.0], [np.inf, -np.inf]], dtype=np.float32))
+    p_real = BRICK.p_reals(np.array([[0.5, 1.0], [np.inf, -np.inf]], dtype=np.float32))
     np.testing.assert_allclose(p_real, np.array([[0.5, 0.7310586], [1, 0]]), rtol=1e-7)
     assert p_real.dtype == np.float64
-    assert np.isnan(BRICK.p_real(np.nan))
+    assert np.isnan(BRICK.p_real(float("nan")))
 
 
 def test_huge_logits_do_not_overflow() -> None:
     with np.errstate(all="raise", under="ignore"):
-        assert BRICK.p_real([-1e9, 1e9]).tolist() == [0.0, 1.0]
+        assert BRICK.p_reals([-1e9, 1e9]).tolist() == [0.0, 1.0]
 
 
 def test_it_travels_as_json_text() -> None:

@@ -137,7 +137,7 @@ def test_separable_pictures_stay_finite() -> None:
 def test_equal_logits_everywhere_leave_the_checks_to_decide() -> None:
     calibration = fitted({"brick": [3.0] * 20}, {"brick": [3.0] * 20})
     brick = calibration.of("brick")
-    assert (brick.coef, brick.threshold, float(brick.p_real(3.0))) == (0, 0.5, 0.5)
+    assert (brick.coef, brick.threshold, brick.p_real(3.0)) == (0, 0.5, 0.5)
     assert "cannot tell real from generated" in calibration.warnings[0]
 
 
@@ -167,7 +167,7 @@ def test_a_category_where_the_discriminator_is_worse_than_chance_takes_the_commo
 
 def test_a_discriminator_that_is_worse_than_chance_everywhere_decides_nothing() -> None:
     calibration = fitted({"brick": drawn(-1, 50)}, {"brick": drawn(1, 50)})
-    assert calibration.of("brick").p_real([-9.0, 9.0]).tolist() == [0.5, 0.5]
+    assert calibration.of("brick").p_reals([-9.0, 9.0]).tolist() == [0.5, 0.5]
     assert calibration.of("brick").threshold == 0.5
     assert len(calibration.warnings) == 2
 

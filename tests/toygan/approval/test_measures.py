@@ -69,7 +69,7 @@ def test_pixels_between_need_product_in_their_row_and_in_their_column() -> None:
         ((204, 204, 204), 0.8),
         ((255, 255, 204), 0.6),
         ((0, 0, 0), 0.0),
-        ((255, 0, 0), -1.0),
+        ((255, 0, 0), 0.0),
     ],
 )
 def test_grey_counts_once_and_a_tint_twice(value: tuple[int, int, int], wanted: float) -> None:

@@ -9,6 +9,7 @@ Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On Calibrati
 Networks"), here on cross-validated predictions, with bins of equal mass and both classes weighing the same.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
@@ -103,22 +104,23 @@ class Calibration:
             known = ", ".join(sorted(self.categories))
             raise ModelError(f"the model is not calibrated for {category!r}, only for {known}") from None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` gives an equal calibration back."""
-        categories = {name: asdict(self.categories[name]) for name in sorted(self.categories)}
-        return {
+    def to_json(self) -> str:
+        """JSON with sorted keys; `from_json` gives an equal calibration back."""
+        categories = {name: asdict(each) for name, each in self.categories.items()}
+        content = {
             "version": VERSION,
             "ece": self.ece,
             "settings": asdict(self.settings),
             "warnings": list(self.warnings),
             "categories": categories,
         }
+        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, values: Any) -> "Calibration":
+    def from_json(cls, text: str | bytes) -> "Calibration":
         """Raises ModelError naming what is missing, unknown or out of range."""
         try:
-            top = _exactly(values, {"version", "ece", "settings", "warnings", "categories"})
+            top = _exactly(json.loads(text), {"version", "ece", "settings", "warnings", "categories"})
             if top["version"] != VERSION:
                 raise ValueError(f"its version is {top['version']!r}, this program reads version {VERSION}")
             return cls(

@@ -1,0 +1,160 @@
+"""What comes out: one row a decided candidate, and the table of the live pictures."""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+from catalog_schemas.products import SKU_PATTERN
+from catalog_schemas.validation import (
+    CheckedTable,
+    TableError,
+    conform,
+    make_schema,
+    matches,
+    not_null,
+    parquet_bytes,
+    read_parquet_bytes,
+    rejected_frame,
+    row_check,
+    row_problems,
+    row_schema,
+)
+
+APPROVED, REVIEW, REJECTED = DECISIONS = ("approved", "review", "rejected")
+FORMATS = ("webp", "jpg", "png")
+FILE_COLUMNS = ("image_uri", "sha256", "width", "height", "format", "bytes")
+
+IMAGES = make_schema(
+    "images",
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("sku", pa.string(), nullable=False),
+        pa.field("image_index", pa.int32(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string()), nullable=False),
+        # the next six are null when rejected
+        pa.field("image_uri", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("format", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("model_name", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("model_family", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("batch_size", pa.int32(), nullable=False),
+        pa.field("truncation", pa.float64()),
+        # what could not be measured, of a picture that is not finite, is null
+        pa.field("logit", pa.float64()),
+        pa.field("p_real", pa.float64()),
+        pa.field("threshold", pa.float64()),
+        pa.field("phash", pa.string()),
+        pa.field("fill_ratio", pa.float64()),
+        pa.field("background_white", pa.float64()),
+        pa.field("colour_delta_e", pa.float64()),
+        pa.field("conditions", pa.string(), nullable=False),
+        pa.field("condition_sha256", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("row_fingerprint", pa.string(), nullable=False),
+        pa.field("generated_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("pipeline_version", pa.string(), nullable=False),
+        pa.field("digital_source_type", pa.string(), nullable=False),
+    ],
+)
+
+CURRENT = make_schema(
+    "current",
+    [
+        pa.field("sku", pa.string(), nullable=False),
+        pa.field("image_index", pa.int32(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("image_uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("model_name", pa.string(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("row_fingerprint", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+    ],
+)
+
+_IMAGE_ID = re.compile(r"[0-9a-f]{20}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def write_current(table: pa.Table) -> bytes:
+    """The live pictures as Parquet, sorted by sku and image_index: the same rows give the same bytes.
+
+    Raises TableError for a table that is not CURRENT, or where two rows have the same sku and image_index.
+    """
+    ordered = conform(table, CURRENT, "current.parquet").sort_by(
+        [("sku", "ascending"), ("image_index", "ascending")]
+    )
+    keys = ordered.select(["sku", "image_index"])
+    if keys.group_by(["sku", "image_index"]).aggregate([]).num_rows != keys.num_rows:
+        raise TableError("current.parquet: two rows have the same sku and image_index, wanted is one")
+    return parquet_bytes(ordered.combine_chunks())
+
+
+def read_current(data: bytes) -> pa.Table:
+    """The table that write_current made; raises TableError."""
+    return read_parquet_bytes(data, CURRENT, "current.parquet")
+
+
+def write_images(table: pa.Table) -> bytes:
+    """Decided candidates as Parquet; raises TableError for a table that is not IMAGES."""
+    return parquet_bytes(conform(table, IMAGES, "the image metadata"))
+
+
+def check_images(table: pa.Table) -> CheckedTable:
+    """Sort rows of IMAGES into those that keep the contract and those that do not.
+
+    A rejected candidate has none of FILE_COLUMNS, any other has all of them.
+    """
+    import pandas as pd
+
+    frame = table.to_pandas()
+    problems = [row_problems(_row_checks(), frame)]
+    rejected = frame["decision"] == REJECTED
+    for column in FILE_COLUMNS:
+        wrong = frame.index[frame[column].isna() != rejected]
+        reasons = rejected[wrong].map({True: "must_be_null", False: "null"})
+        problems.append(pd.DataFrame({"row": wrong, "column": column, "reason": reasons.to_numpy()}))
+    found = pd.concat(problems).drop_duplicates(["row", "column"]).sort_values("row", kind="stable")
+    return CheckedTable(
+        good=frame.drop(index=found["row"].unique()),
+        rejected=rejected_frame(found, frame["sku"].loc[found["row"]]),
+    )
+
+
+@lru_cache(maxsize=1)
+def _row_checks() -> Any:
+    def matching(pattern: re.Pattern[str]) -> tuple[Any, Any]:
+        return not_null(), row_check("malformed", lambda values: matches(values, pattern))
+
+    not_negative = row_check("out_of_range", lambda values: values >= 0)
+    share = row_check("out_of_range", lambda values: values.between(0, 1))
+    return row_schema(
+        {
+            "image_id": matching(_IMAGE_ID),
+            "sku": matching(SKU_PATTERN),
+            "category": matching(SKU_PATTERN),
+            "run_id": matching(SKU_PATTERN),
+            "decision": (not_null(), row_check("unknown", lambda values: values.isin(DECISIONS))),
+            "sha256": matching(_SHA256)[1:],
+            "format": (row_check("unknown", lambda values: values.isin(FORMATS)),),
+            "row_fingerprint": matching(_SHA256),
+            "image_index": (not_negative,),
+            "seed": (not_negative,),
+            "attempt": (not_negative,),
+            "p_real": (share,),
+            "threshold": (share,),
+            "fill_ratio": (share,),
+            "background_white": (share,),
+        }
+    )

@@ -1,0 +1,112 @@
+"""Photos: the shards that models are trained on, the index of the uploads, and what could not be used."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES, SKU_PATTERN
+from catalog_schemas.validation import (
+    CheckedTable,
+    check_schema,
+    make_schema,
+    matches,
+    not_null,
+    open_parquet,
+    rejected_frame,
+    row_check,
+    row_problems,
+    row_schema,
+)
+
+SPLITS = ("train", "val")
+
+PHOTO_SHARD = make_schema(
+    "photo_shard",
+    [
+        pa.field("photo_id", pa.string(), nullable=False),
+        pa.field("sku", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("part", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("title_zh", pa.string()),
+        pa.field("colour", pa.string()),
+        pa.field("colour_hex", pa.string()),
+        pa.field("finish", pa.string()),
+        pa.field("azimuth_deg", pa.float64()),
+        pa.field("elevation_deg", pa.float64()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("photo", pa.binary(), nullable=False),
+        pa.field("layout", pa.binary()),
+        pa.field("sketch", pa.binary()),
+    ],
+)
+PHOTO_SHARD_REQUIRED = ("photo_id", "sku", "category", "colour_hex", "split", "photo")
+
+PHOTO_INDEX = make_schema(
+    "photo_index",
+    [
+        pa.field("photo_id", pa.string(), nullable=False),
+        pa.field("sku", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("photo_uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("phash", pa.string(), nullable=False),
+        pa.field("colour_hex", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("indexed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ],
+)
+
+QUARANTINE = make_schema(
+    "quarantine",
+    [
+        pa.field("photo_uri", pa.string(), nullable=False),
+        pa.field("sha256", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("seen_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ],
+)
+
+
+def check_photo_shard(path: Path) -> None:
+    """Raise TableError unless the file is a photo shard; only its footer is read, no row is."""
+    with open_parquet(path) as file:
+        check_schema(file.schema_arrow, PHOTO_SHARD, PHOTO_SHARD_REQUIRED, str(path))
+
+
+def check_photo_rows(rows: pa.RecordBatch | pa.Table, first_row: int = 0) -> CheckedTable:
+    """Sort rows of a photo shard, numbered from `first_row` on, into usable and not; keeps all columns.
+
+    Says nothing about whether the photo's bytes can be decoded. The colour may be null, where it is unknown.
+    """
+    frame = rows.to_pandas()
+    frame.index += first_row
+    problems = row_problems(_row_checks(), frame).sort_values("row", kind="stable")
+    return CheckedTable(
+        good=frame.drop(index=problems["row"].unique()),
+        rejected=rejected_frame(problems, frame["sku"].loc[problems["row"]]),
+    )
+
+
+@lru_cache(maxsize=1)
+def _row_checks() -> Any:
+    name = (not_null(), row_check("malformed", lambda values: matches(values, SKU_PATTERN)))
+    return row_schema(
+        {
+            "photo_id": (not_null(),),
+            "sku": name,
+            "category": name,
+            "colour_hex": (row_check("malformed", lambda values: matches(values, COLOUR_HEX_PATTERN)),),
+            "finish": (row_check("unknown", lambda values: values.isin(FINISHES)),),
+            "split": (not_null(), row_check("unknown", lambda values: values.isin(SPLITS))),
+            "photo": (not_null(), row_check("empty", lambda values: values.map(len) > 0)),
+        },
+        required=False,
+    )

@@ -1,0 +1,305 @@
+"""One table -> good rows + a table of (row, sku, column, reason); and what all contracts share.
+
+Two kinds of wrong are told apart. A bad table (missing file, not Parquet, a missing column, a wrong type)
+cannot be used at all: TableError. A bad row is set aside with a reason, and the others go on.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+SCHEMA_KEY = b"toygan_schema"
+
+NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+
+_MAGIC = b"PAR1"
+_ROW_GROUP_ROWS = 65_536
+_SHOWN_SKU_LETTERS = 128
+
+
+class TableError(ValueError):
+    """A table cannot be used; the message names the file, the column and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedTable:
+    """The rows of a table, sorted into usable and not.
+
+    `good` is indexed by the 0-based row number in the file. `rejected` has the columns of REJECTED_ROWS and
+    one row for each (row, column) that is wrong: a row with two wrong columns is there twice. Sorted by row.
+    """
+
+    good: "pd.DataFrame"
+    rejected: "pd.DataFrame"
+
+
+def make_schema(name: str, fields: Sequence[pa.Field]) -> pa.Schema:
+    """An Arrow schema that says its name and version in its metadata, e.g. `products/1`."""
+    return pa.schema(fields, metadata={SCHEMA_KEY: f"{name}/{SCHEMA_VERSION}".encode()})
+
+
+REJECTED_ROWS = make_schema(
+    "rejected_rows",
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("sku", pa.string()),
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ],
+)
+
+
+def check_schema(found: pa.Schema, contract: pa.Schema, required: Collection[str], where: str) -> None:
+    """Raise TableError unless a table with the schema `found` can be read as `contract`.
+
+    Columns outside `required` may be absent or empty (type null); columns outside the contract are ignored.
+    string, large_string, string_view and dictionaries of them are all strings. `where` begins the message.
+    """
+    _check_version(found, contract, where)
+    for field in contract:
+        indices = found.get_all_field_indices(field.name)
+        need = "required" if field.name in required else "optional"
+        if not indices and field.name not in required:
+            continue
+        if not indices:
+            raise TableError(
+                f"{where}: the required column {field.name!r} is missing; "
+                f"add it as {describe_type(field.type)}. "
+                f"Columns found: {', '.join(found.names) or 'none'}"
+            )
+        if len(indices) > 1:
+            raise TableError(
+                f"{where}: the column {field.name!r} is there {len(indices)} times; keep one of them"
+            )
+        kind = found.field(indices[0]).type
+        if pa.types.is_null(kind) and field.name not in required:
+            continue
+        if not fits(kind, field.type):
+            raise TableError(
+                f"{where}: the {need} column {field.name!r} has the type {describe_type(kind)}, wanted is "
+                f"{describe_type(field.type)}; cast the column and write the file again"
+            )
+
+
+def fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column of type `found` can be read as `wanted` without loss or guessing.
+
+    Any integer type stands for an integer (the values are checked row by row), any unit for a timestamp with
+    a time zone, half and double for a float.
+    """
+    if pa.types.is_dictionary(found):
+        return fits(found.value_type, wanted)
+    if pa.types.is_string(wanted):
+        return _is_string(found)
+    if pa.types.is_binary(wanted):
+        return bool(pa.types.is_binary(found) or pa.types.is_large_binary(found))
+    if pa.types.is_map(wanted):
+        return pa.types.is_map(found) and _is_string(found.key_type) and _is_string(found.item_type)
+    if pa.types.is_integer(wanted):
+        return bool(pa.types.is_integer(found))
+    if pa.types.is_floating(wanted):
+        return bool(pa.types.is_floating(found))
+    if pa.types.is_timestamp(wanted):
+        return pa.types.is_timestamp(found) and (found.tz is not None) == (wanted.tz is not None)
+    if pa.types.is_list(wanted):
+        is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return is_list and fits(found.value_type, wanted.value_type)
+    return bool(found == wanted)
+
+
+def conform(table: pa.Table, contract: pa.Schema, where: str) -> pa.Table:
+    """The table with exactly the contract's columns, order, types and metadata.
+
+    Raises TableError where a column is missing or does not fit, or holds null where the contract allows none.
+    """
+    check_schema(table.schema, contract, contract.names, where)
+    columns = []
+    for field in contract:
+        column = cast(table.column(field.name), field.type)
+        if column.null_count and not field.nullable:
+            raise TableError(
+                f"{where}: the column {field.name!r} has {column.null_count} null values, wanted is none"
+            )
+        columns.append(column)
+    return pa.table(columns, schema=contract)
+
+
+def cast(column: pa.ChunkedArray | pa.Array, wanted: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """A column that `fits`, in the contract's type; a timestamp loses what is finer than the unit."""
+    if column.type == wanted:
+        return column
+    return pc.cast(column, wanted, safe=not pa.types.is_timestamp(wanted))
+
+
+def describe_type(kind: pa.DataType) -> str:
+    """The type as the contracts write it, e.g. `map<string,string>`."""
+    if pa.types.is_map(kind):
+        return f"map<{describe_type(kind.key_type)},{describe_type(kind.item_type)}>"
+    return str(kind)
+
+
+@contextmanager
+def parquet_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a Parquet file is read into a TableError with a remedy."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise TableError(f"{path}: there is no such file; check the path") from None
+    except IsADirectoryError:
+        raise TableError(f"{path}: is a folder, wanted is one Parquet file") from None
+    except PermissionError:
+        raise TableError(f"{path}: may not be read by this user; change its permissions") from None
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{path}: the Parquet file is damaged ({error}); write it again") from error
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file for reading; raises TableError that tells a truncated file from one of another kind."""
+    with parquet_errors(path):
+        with path.open("rb") as file:
+            head = file.read(4)
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 4))
+            tail = file.read(4)
+        if not head:
+            raise TableError(f"{path}: the file is empty; write it again as Parquet")
+        if head != _MAGIC:
+            raise TableError(f"{path}: not a Parquet file (it begins with {head!r}); convert it to Parquet")
+        if size < 12 or tail != _MAGIC:
+            raise TableError(f"{path}: the Parquet file is truncated at {size} bytes; copy or write it again")
+        opened = pq.ParquetFile(path)
+    with opened:
+        yield opened
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet in row groups of 65,536: equal tables give equal bytes (with the same pyarrow)."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, row_group_size=_ROW_GROUP_ROWS, compression="zstd", compression_level=3, version="2.6"
+    )
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def read_parquet_bytes(
+    data: bytes, contract: pa.Schema, where: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read a table of `contract`, or only some of its columns; raises TableError naming `where`."""
+    wanted = (
+        contract
+        if columns is None
+        else pa.schema([contract.field(name) for name in columns], contract.metadata)
+    )
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        check_schema(file.schema_arrow, wanted, wanted.names, where)
+        table = file.read(columns=wanted.names)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{where}: the Parquet object is damaged ({error})") from error
+    return conform(table, wanted, where)
+
+
+def rejected_frame(problems: "pd.DataFrame", skus: Iterable[object]) -> "pd.DataFrame":
+    """Problems (row, column, reason) with their skus, in the columns of REJECTED_ROWS.
+
+    A sku is cut at 128 letters; one that is no text becomes null.
+    """
+    import pandas as pd
+
+    shown = [sku[:_SHOWN_SKU_LETTERS] if isinstance(sku, str) else None for sku in skus]
+    return pd.DataFrame(
+        {
+            "row": problems["row"].to_numpy("int64"),
+            "sku": pd.Series(shown, dtype="str"),
+            "column": problems["column"].to_numpy(),
+            "reason": problems["reason"].to_numpy(),
+        }
+    ).astype({"column": "str", "reason": "str"})
+
+
+def row_check(
+    reason: str, holds: Callable[["pd.Series[Any]"], "pd.Series[bool]"], *, nulls: bool = False
+) -> Any:
+    """A pandera check of a whole column; a row where it does not hold gets `reason`."""
+    import pandera.pandas as pandera
+
+    return pandera.Check(holds, ignore_na=not nulls, error=reason)
+
+
+def not_null() -> Any:
+    """The check that a row has a value, with the reason `null`."""
+    return row_check("null", lambda values: values.notna(), nulls=True)
+
+
+def row_schema(checks: Mapping[str, Sequence[Any]], *, required: bool = True) -> Any:
+    """A pandera schema of row checks; types are no concern of it, those are checked on the Arrow table."""
+    import pandera.pandas as pandera
+
+    return pandera.DataFrameSchema(
+        {
+            name: pandera.Column(None, checks=list(of_column), nullable=True, required=required)
+            for name, of_column in checks.items()
+        }
+    )
+
+
+def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """What is wrong as (row, column, reason), row being the index; a cell's first failed check counts."""
+    import pandas as pd
+    import pandera.errors
+
+    try:
+        schema.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        cases = errors.failure_cases
+        if cases["index"].isna().any():  # a check itself broke: a bug, not a bad row
+            raise
+        problems = {
+            "row": cases["index"].astype("int64"),
+            "column": cases["column"],
+            "reason": cases["check"],
+        }
+        return pd.DataFrame(problems).drop_duplicates(["row", "column"], ignore_index=True)
+    return pd.DataFrame({"row": pd.Series(dtype="int64"), "column": [], "reason": []})
+
+
+def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bool]":
+    r"""Which strings match as a whole; in RE2 `\z` lets no newline pass, which Python's `$` does."""
+    import pandas as pd
+
+    hits = pc.match_substring_regex(pa.array(values, pa.large_string()), rf"\A(?:{pattern.pattern})\z")
+    return pd.Series(hits.to_numpy(zero_copy_only=False).astype(bool), index=values.index)
+
+
+def text_or_none(values: Mapping[str, object], name: str) -> str | None:
+    """The string under `name`; None for null in any of the ways that Arrow, pandas and Python write it."""
+    value = values.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_string(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _check_version(found: pa.Schema, contract: pa.Schema, where: str) -> None:
+    said = (found.metadata or {}).get(SCHEMA_KEY)
+    wanted = contract.metadata[SCHEMA_KEY]
+    if said is not None and said != wanted:
+        raise TableError(
+            f"{where}: the table says it is {said.decode(errors='replace')}, wanted is {wanted.decode()}; "
+            "use the toygan that wrote it or write it again"
+        )

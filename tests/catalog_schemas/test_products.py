@@ -1,0 +1,416 @@
+"""Reading a catalog: bad tables stop, bad rows are set aside with a reason."""
+
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog_schemas.products import (
+    BATCH_ROWS,
+    LANGUAGE_PATTERN,
+    PRODUCTS,
+    SKU_PATTERN,
+    row_fingerprint,
+    stream_products,
+)
+from catalog_schemas.validation import CheckedTable, TableError, matches
+from tests.catalog_schemas.tables import catalog_table, product, write_catalog
+
+
+def check(path: Path, batch_rows: int = BATCH_ROWS) -> CheckedTable:
+    """All batches of a catalog as one."""
+    parts = list(stream_products(path, batch_rows=batch_rows))
+    return CheckedTable(
+        good=pd.concat([part.good for part in parts]), rejected=pd.concat([part.rejected for part in parts])
+    )
+
+
+def rejected(path: Path, batch_rows: int = BATCH_ROWS) -> list[tuple[Any, ...]]:
+    frame = check(path, batch_rows).rejected
+    return list(frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None))
+
+
+# bad tables
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"none\.parquet: there is no such file"):
+        check(tmp_path / "none.parquet")
+
+
+def test_a_folder_is_no_catalog(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is a folder"):
+        check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"sku,category\n1,brick\n", "not a Parquet file"),
+        (b"PAR1", "truncated at 4 bytes"),
+    ],
+)
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "catalog.parquet"
+    path.write_bytes(content)
+    with pytest.raises(TableError, match=said):
+        check(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_a_truncated_file_is_called_so(tmp_path: Path, share: float) -> None:
+    path = write_catalog(tmp_path / "catalog.parquet", [product(sku=f"s{i}") for i in range(500)])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(TableError, match="truncated"):
+        check(path)
+
+
+def test_a_hole_in_the_data_is_reported_as_damage(tmp_path: Path) -> None:
+    path = write_catalog(
+        tmp_path / "catalog.parquet", [product(sku=f"s{i}") for i in range(500)], compression="zstd"
+    )
+    content = bytearray(path.read_bytes())
+    content[20:2000] = bytes(1980)
+    path.write_bytes(content)
+    with pytest.raises(TableError, match="damaged"):
+        check(path)
+
+
+@pytest.mark.parametrize("column", ["sku", "category", "title"])
+def test_a_missing_required_column_is_named_with_its_type(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "catalog.parquet"
+    pq.write_table(catalog_table([product()]).drop_columns([column]), path)
+    with pytest.raises(TableError, match=rf"required column '{column}' is missing; add it as string"):
+        check(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "found", "wanted"),
+    [
+        ("sku", pa.array([17]), "int64", "string"),
+        ("title", pa.array([b"x"]), "binary", "string"),
+        ("category", pa.array([3.5]), "double", "string"),
+        ("title", pa.nulls(1), "null", "string"),
+        ("images_wanted", pa.array([1.0]), "double", "int32"),
+        ("attributes", pa.array([{"material": "ABS"}]), "struct<material: string>", "map<string,string>"),
+        ("updated_at", pa.array(["2026-11-01"]), "string", "timestamp[us, tz=UTC]"),
+    ],
+)
+def test_a_wrong_type_names_column_found_and_wanted(
+    tmp_path: Path, column: str, values: pa.Array, found: str, wanted: str
+) -> None:
+    table = catalog_table([product()])
+    if column in table.column_names:
+        table = table.drop_columns([column])
+    path = tmp_path / "catalog.parquet"
+    pq.write_table(table.append_column(column, values), path)
+    said = rf"column '{column}' has the type {re.escape(found)}.*wanted is {re.escape(wanted)}; cast"
+    with pytest.raises(TableError, match=said):
+        check(path)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.parquet"
+    table = catalog_table([product()])
+    pq.write_table(table.append_column("sku", pa.array(["other"])), path)
+    with pytest.raises(TableError, match="'sku' is there 2 times"):
+        check(path)
+
+
+def test_a_catalog_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.parquet"
+    pq.write_table(catalog_table([product()]).replace_schema_metadata({"toygan_schema": "products/2"}), path)
+    with pytest.raises(TableError, match="products/2, wanted is products/1"):
+        check(path)
+
+
+# good tables
+
+
+def test_good_rows_have_the_contract_s_columns_and_defaults(tmp_path: Path) -> None:
+    row = {"sku": "a", "category": "brick", "title": "砖", "colour_hex": "#b4000f"}
+    good = check(write_catalog(tmp_path / "catalog.parquet", [row])).good
+    assert list(good.columns) == PRODUCTS.names
+    found = good.iloc[0]
+    assert (found["sku"], found["title"], found["language"], found["colour_hex"]) == (
+        "a",
+        "砖",
+        "en",
+        "#B4000F",
+    )
+    assert found.drop(["sku", "category", "title", "language", "colour_hex"]).isna().all()
+
+
+def test_attributes_become_dictionaries(tmp_path: Path) -> None:
+    attributes = [{"part": "3001", "empty": None}, None, {}, {"a": "1", "b": "2"}]
+    rows = [product(sku=f"s{i}", attributes=value) for i, value in enumerate(attributes)]
+    rows.insert(1, product(sku="../hostile", attributes={"not": "here"}))
+    good = check(write_catalog(tmp_path / "catalog.parquet", rows), batch_rows=3).good
+    assert good["attributes"].to_list() == attributes
+
+
+def test_all_kinds_of_strings_are_strings_and_extra_columns_pass(tmp_path: Path) -> None:
+    table = catalog_table([product(), product(sku="b", title="积木")])
+    large_map = pa.map_(pa.large_string(), pa.large_string())
+    table = (
+        table.set_column(0, "sku", table["sku"].cast(pa.large_string()))
+        .set_column(1, "category", table["category"].dictionary_encode())
+        .set_column(2, "title", table["title"].cast(pa.large_string()).dictionary_encode())
+        .set_column(8, "attributes", table["attributes"].cast(large_map))
+        .append_column("finish_code", pa.array([1, 2]))
+        .append_column("images_wanted", pa.array([2, 64], pa.int64()))
+        .append_column("layout_uri", pa.nulls(2))
+        .append_column("updated_at", pa.array([1_000_000_001, 2], pa.timestamp("ns", "UTC")))
+    )
+    path = tmp_path / "catalog.parquet"
+    pq.write_table(table, path)
+    checked = check(path)
+    assert checked.rejected.empty
+    assert checked.good["title"].to_list() == ["Brick 2 x 4, Red", "积木"]
+    assert checked.good["category"].to_list() == ["brick", "brick"]
+    assert checked.good["images_wanted"].to_list() == [2, 64]
+    assert checked.good["attributes"].iloc[0] == {"material": "ABS", "part": "3001"}
+
+
+def test_the_real_catalog_is_good(toybricks: Path) -> None:
+    checked = check(toybricks / "catalog.parquet")
+    assert checked.rejected.empty
+    assert len(checked.good) == pq.read_metadata(toybricks / "catalog.parquet").num_rows
+
+
+# bad rows
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("sku", None, "null"),
+        ("sku", "", "malformed"),
+        ("sku", "../../etc/passwd", "malformed"),
+        ("sku", ".hidden", "malformed"),
+        ("sku", "a/b", "malformed"),
+        ("sku", "a\\b", "malformed"),
+        ("sku", "a\x00b", "malformed"),
+        ("sku", "sku\n", "malformed"),
+        ("sku", "ünsafe", "malformed"),
+        ("sku", "x" * 129, "malformed"),
+        ("category", None, "null"),
+        ("category", "..", "malformed"),
+        ("category", "two words", "malformed"),
+        ("title", None, "null"),
+        ("title", " \t\u3000", "blank"),
+        ("language", "en_US", "malformed"),
+        ("language", "", "malformed"),
+        ("colour_hex", "red", "malformed"),
+        ("colour_hex", "#12345", "malformed"),
+        ("colour_hex", "#12345G", "malformed"),
+        ("colour_hex", "#123456\n", "malformed"),
+        ("finish", "matte", "unknown"),
+        ("images_wanted", 0, "out_of_range"),
+        ("images_wanted", -1, "out_of_range"),
+        ("images_wanted", 65, "out_of_range"),
+        ("sketch_uri", "/etc/passwd", "not_relative"),
+        ("sketch_uri", "file:///etc/passwd", "not_relative"),
+        ("layout_uri", "https://example.org/x.png", "not_relative"),
+        ("layout_uri", "../x.png", "leaves_folder"),
+        ("reference_photo_uri", "a/../../x.png", "leaves_folder"),
+        ("reference_photo_uri", "a\\..\\x.png", "malformed"),
+        ("reference_photo_uri", "", "malformed"),
+        ("reference_photo_uri", "\\\nx" + "y" * 1001, "malformed"),
+    ],
+)
+def test_a_bad_cell_sets_its_row_aside(tmp_path: Path, column: str, value: Any, reason: str) -> None:
+    rows = [product(sku="before"), product(**{column: value}), product(sku="after")]
+    path = write_catalog(tmp_path / "catalog.parquet", rows)
+    sku = (value and value[:128]) if column == "sku" else "brick-3001-4"
+    assert rejected(path) == [(1, sku, column, reason)]
+    good = check(path).good
+    assert good["sku"].to_list() == ["before", "after"]
+    assert good.index.to_list() == [0, 2]
+
+
+def test_paths_that_stay_in_the_folder_pass(tmp_path: Path) -> None:
+    uris = ["a.png", "./a.png", "a/../b.png", "conditions/..x.png", "Skizze ü.png"]
+    rows = [product(sku=f"s{i}", sketch_uri=uri) for i, uri in enumerate(uris)]
+    assert rejected(write_catalog(tmp_path / "catalog.parquet", rows)) == []
+
+
+def test_a_row_with_two_bad_cells_is_there_twice(tmp_path: Path) -> None:
+    path = write_catalog(tmp_path / "catalog.parquet", [product(), product(sku="b", title=None, finish="x")])
+    assert sorted(rejected(path)) == [(1, "b", "finish", "unknown"), (1, "b", "title", "null")]
+
+
+@pytest.mark.parametrize("images_wanted", [2**32 + 1, -(2**31), 2**62])
+def test_a_number_too_large_for_int32_is_out_of_range(tmp_path: Path, images_wanted: int) -> None:
+    path = tmp_path / "catalog.parquet"
+    wanted = pa.array([images_wanted, 1, None])
+    rows = [product(sku=sku) for sku in "abc"]
+    pq.write_table(catalog_table(rows).append_column("images_wanted", wanted), path)
+    assert rejected(path) == [(0, "a", "images_wanted", "out_of_range")]
+
+
+def test_text_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
+    titles = pa.array([b"good", b"bad \xff", "gut ü".encode()])
+    broken = pa.Array.from_buffers(pa.string(), 3, titles.buffers())
+    skus = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"b", b"\xfe"]).buffers())
+    table = pa.table({"sku": skus, "category": ["brick"] * 3, "title": broken})
+    path = tmp_path / "catalog.parquet"
+    pq.write_table(table, path)
+    assert rejected(path) == [(1, "b", "title", "not_utf8"), (2, None, "sku", "not_utf8")]
+    assert check(path).good["title"].to_list() == ["good"]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
+def test_of_equal_skus_the_first_good_row_stays(tmp_path: Path, batch_rows: int) -> None:
+    rows = [
+        product(sku="a", title=None),
+        product(sku="a", title="first good"),
+        product(sku="b"),
+        product(sku="a", title="late"),
+        product(sku="b"),
+        product(sku="A"),
+        product(sku="a", finish="matte"),
+    ]
+    path = write_catalog(tmp_path / "catalog.parquet", rows)
+    assert rejected(path, batch_rows) == [
+        (0, "a", "title", "null"),
+        (3, "a", "sku", "duplicate"),
+        (4, "b", "sku", "duplicate"),
+        (6, "a", "finish", "unknown"),
+    ]
+    assert check(path, batch_rows).good["title"].to_list()[0] == "first good"
+
+
+def test_skus_whose_hashes_collide_are_not_duplicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_catalog(
+        tmp_path / "catalog.parquet", [product(sku=sku) for sku in ["a", "b", "a", "c", "b"]]
+    )
+    monkeypatch.setattr("catalog_schemas.products._hashes", lambda skus: np.zeros(len(skus), dtype=np.uint64))
+    assert [row[:2] for row in rejected(path)] == [(2, "a"), (4, "b")]
+
+
+def test_uniqueness_costs_at_most_64_bytes_a_row(tmp_path: Path) -> None:
+    # every sku twice, each as long as it may be: the worst for a memory that holds skus
+    rows = 40_000
+    skus = [f"{i % (rows // 2):0128d}" for i in range(rows)]
+    path = tmp_path / "catalog.parquet"
+    pq.write_table(pa.table({"sku": skus, "category": ["brick"] * rows, "title": ["t"] * rows}), path)
+    next(stream_products(path, batch_rows=100))  # what is loaded once and stays
+    stream = stream_products(path, batch_rows=500)
+    tracemalloc.start()
+    peak, duplicates = 0, 0
+    base: int | None = None
+    for checked in stream:
+        duplicates += len(checked.rejected)
+        del checked
+        held, _ = tracemalloc.get_traced_memory()
+        base = held if base is None else base
+        peak = max(peak, held)
+    tracemalloc.stop()
+    assert duplicates == rows // 2
+    assert base is not None
+    assert peak - base + 8 * rows <= 64 * rows + 100_000
+
+
+# properties
+
+names = st.from_regex(SKU_PATTERN, fullmatch=True)
+texts = st.text(max_size=20)
+
+
+@given(st.lists(st.one_of(names, texts), min_size=1, max_size=20))
+def test_arrow_and_python_agree_on_names(values: list[str]) -> None:
+    assert matches(pd.Series(values, dtype="str"), SKU_PATTERN).to_list() == [
+        bool(SKU_PATTERN.fullmatch(value)) for value in values
+    ]
+
+
+@pytest.mark.parametrize(
+    "tag", ["en", "zh", "zh-Hans", "de-CH-1996", "sl-rozaj-biske", "en-US-u-ca-gregory-x-a", "x-a"]
+)
+def test_language_tags_of_the_standard_match(tag: str) -> None:
+    assert LANGUAGE_PATTERN.fullmatch(tag)
+
+
+@pytest.mark.parametrize("tag", ["e", "englishlike", "en--US", "en-", "-en", "de-a", "en-x", "中文"])
+def test_what_is_no_language_tag_does_not_match(tag: str) -> None:
+    assert not LANGUAGE_PATTERN.fullmatch(tag)
+
+
+products = st.fixed_dictionaries(
+    {"category": names, "title": texts, "colour_hex": st.from_regex(r"#[0-9A-Fa-f]{6}", fullmatch=True)},
+    optional={
+        "description": st.none() | texts,
+        "language": st.sampled_from(["en", "zh", None]),
+        "colour": st.none() | texts,
+        "finish": st.sampled_from(["solid", "chrome", None]),
+        "attributes": st.none() | st.dictionaries(texts, st.none() | texts, max_size=4),
+    },
+)
+SHA = "0" * 64
+
+
+@given(products, st.integers(1, 64), texts)
+def test_the_fingerprint_ignores_what_no_picture_depends_on(
+    row: dict[str, Any], wanted: int, sku: str
+) -> None:
+    attributes = row.get("attributes")
+    same = {
+        **row,
+        "sku": sku,
+        "images_wanted": wanted,
+        "updated_at": pd.Timestamp("2026-11-01", tz="UTC"),
+        "colour_hex": row["colour_hex"].swapcase(),
+        "attributes": attributes and dict(reversed(attributes.items())),
+        "language": row.get("language") or "en",
+        "colour": row.get("colour", float("nan")),
+    }
+    assert row_fingerprint(same, {}) == row_fingerprint(row, {})
+
+
+@given(
+    products,
+    st.sampled_from(
+        ["category", "title", "description", "language", "colour", "colour_hex", "finish", "attributes"]
+    ),
+)
+def test_the_fingerprint_depends_on_every_other_column(row: dict[str, Any], column: str) -> None:
+    value = {"new": "value"} if column == "attributes" else f"{row.get(column)}, changed"
+    assert row_fingerprint({**row, column: value}, {}) != row_fingerprint(row, {})
+
+
+@given(products)
+def test_the_fingerprint_depends_on_the_condition_files(row: dict[str, Any]) -> None:
+    hashes = [{}, {"sketch": SHA}, {"layout": SHA}, {"sketch": "1" * 64}, {"sketch": SHA, "layout": SHA}]
+    assert len({row_fingerprint(row, each) for each in hashes}) == len(hashes)
+
+
+def test_the_fingerprint_is_that_of_the_canonical_json() -> None:
+    from hashlib import sha256
+
+    canonical = (
+        '{"attributes":{"a":"ü","b":null},"category":"brick","colour":null,"colour_hex":"#B4000F",'
+        '"condition_sha256":{"sketch":"' + SHA + '"},"description":"say \\"brick\\"\\n","finish":"solid",'
+        '"language":"en","title":"砖"}'
+    )
+    row = {
+        "category": "brick",
+        "title": "砖",
+        "description": 'say "brick"\n',
+        "colour_hex": "#b4000f",
+        "finish": "solid",
+        "attributes": {"b": None, "a": "ü"},
+    }
+    assert row_fingerprint(row, {"sketch": SHA}) == sha256(canonical.encode()).hexdigest()

@@ -24,6 +24,7 @@ CURRENT_KEY = "current.parquet"
 _IMAGE_ID = re.compile(r"[0-9a-f]{20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9a-f]{12}")
+_PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + "[^/]+/plan/")
 _MAX_SHARD = 99_999
 
 
@@ -98,6 +99,14 @@ def model_prefix(name: str, version: str) -> str:
 def model_key(name: str, version: str, filename: str) -> str:
     """One file of a model version."""
     return model_prefix(name, version) + _name("model file", filename)
+
+
+def is_vouched_for(key: str) -> bool:
+    """Whether another object that is put later stands for this one: a picture, or a shard of a plan.
+
+    Until that object lies in its place, nothing relies on this one.
+    """
+    return key.startswith((IMAGES_PREFIX, REVIEW_PREFIX)) or bool(_PLAN_SHARD.match(key))
 
 
 def _name(what: str, text: str) -> str:

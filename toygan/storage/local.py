@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
+from toygan.storage.keys import is_vouched_for
 from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
 
 _log = logging.getLogger(__name__)
@@ -25,13 +26,17 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
 
+_unsynced = threading.Event()
+_sync_lock = threading.Lock()
+
 
 class LocalStore:
     """Files below one root folder, which the first put makes.
 
-    A put is durable when it returns: the file and its folder are synced, so what was put before a commit
-    object survives a loss of power at least as well as the commit object. Links inside the root are not
-    followed, except that the root itself may be one.
+    A loss of power never leaves an object without those that it vouches for: pictures and plan shards are
+    put unsynced, and any other object is put in its place after this process's earlier ones are on the disk,
+    and is there itself when put returns. So a run waits once a shard for the disk, not for every picture.
+    Links inside the root are not followed; the root may be one.
     """
 
     def __init__(self, root: Path) -> None:
@@ -50,11 +55,12 @@ class LocalStore:
             target = self._path(key)
             self._sweep_once()
             uploads = self._root / _UPLOADS
-            self._make_folders(uploads)
+            _make_folders(uploads)
             temporary = uploads / secrets.token_hex(16)
+            durable = not is_vouched_for(key)
             try:
-                _write_synced(temporary, data)
-                self._move(temporary, target)
+                _write(temporary, data, durable=durable)
+                _move(temporary, target, durable=durable)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -144,27 +150,6 @@ class LocalStore:
                 with suppress(FileNotFoundError):  # deleted meanwhile
                     yield ObjectInfo(key, entry.stat(follow_symlinks=False).st_size)
 
-    def _move(self, temporary: Path, target: Path) -> None:
-        for attempt in range(_PUT_ATTEMPTS):
-            try:
-                self._make_folders(target.parent)
-                temporary.replace(target)
-                _sync_folder(target.parent)
-                return
-            except (FileNotFoundError, FileExistsError):  # mkdir raises either when it loses the race
-                if attempt == _PUT_ATTEMPTS - 1:
-                    raise
-
-    def _make_folders(self, folder: Path) -> None:
-        """Make `folder` and what is missing above it, each entry synced."""
-        missing = []
-        while not folder.is_dir():
-            missing.append(folder)
-            folder = folder.parent
-        for path in reversed(missing):
-            path.mkdir(exist_ok=True)
-            _sync_folder(path.parent)
-
     def _sweep_once(self) -> None:
         """Remove what killed processes left in the uploads' folder."""
         with self._sweep_lock:
@@ -200,12 +185,44 @@ def _read_plain(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, *, durable: bool) -> None:
     with path.open("xb", buffering=0) as file:
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
+
+
+def _move(temporary: Path, target: Path, *, durable: bool) -> None:
+    for attempt in range(_PUT_ATTEMPTS):
+        try:
+            _make_folders(target.parent)
+            if durable:
+                _sync_earlier_puts()
+            temporary.replace(target)
+            if durable:
+                _sync_folder(target.parent)
+            else:
+                _unsynced.set()
+            return
+        except (FileNotFoundError, FileExistsError):  # mkdir raises either when it loses the race
+            if attempt == _PUT_ATTEMPTS - 1:
+                raise
+
+
+def _make_folders(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        _unsynced.set()
+
+
+def _sync_earlier_puts() -> None:
+    """Wait until all that this process has put, into any folder, is on the disk."""
+    with _sync_lock:  # a second caller waits for the first one's sync, which covers its puts too
+        if _unsynced.is_set():
+            _unsynced.clear()
+            os.sync()
 
 
 def _sync_folder(folder: Path) -> None:

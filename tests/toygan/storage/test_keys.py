@@ -127,3 +127,18 @@ def test_the_bad_part_is_named(build: Callable[[], str], named: str) -> None:
 def test_the_parts_of_a_run_are_listed_in_the_order_of_their_shards() -> None:
     shards = [0, 9, 10, 99, 100, 99_999]
     assert sorted(keys.part_key("r", shard) for shard in shards) == [keys.part_key("r", s) for s in shards]
+
+
+def test_only_pictures_and_plan_shards_are_vouched_for() -> None:
+    vouched = [
+        keys.image_key("cars", "sku", IMAGE_ID, "webp"),
+        keys.review_key("night-1", IMAGE_ID, "webp"),
+        keys.plan_key("night-1", 0),
+    ]
+    relied_on = [
+        *(keys.part_key("r", 0), keys.rejected_rows_key("r"), keys.report_key("r"), keys.manifest_key("r")),
+        *(keys.plan_manifest_key("plan"), keys.CURRENT_KEY, keys.ALIASES_KEY, keys.condition_key(SHA256)),
+        *(keys.photo_key("cars", "plan", "a.jpg"), keys.model_key("toys", VERSION, "config.json")),
+    ]
+    assert all(keys.is_vouched_for(key) for key in vouched)
+    assert not any(keys.is_vouched_for(key) for key in relied_on)

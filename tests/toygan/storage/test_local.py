@@ -274,3 +274,35 @@ def test_a_folder_that_vanishes_is_made_again(tmp_path: Path) -> None:
 def test_an_error_of_the_disk_is_worth_another_try() -> None:
     with pytest.raises(StoreUnavailable, match="/proc"):
         LocalStore(Path("/proc/toygan")).put("a", b"1")
+
+
+def test_a_commit_object_takes_its_place_after_what_it_vouches_for_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power cannot be staged here, so the order of the calls that guard against it is watched."""
+    calls: list[str] = []
+
+    def watch(owner: object, name: str) -> None:
+        real = getattr(owner, name)
+
+        def watched(*arguments: object) -> object:
+            calls.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    store = LocalStore(tmp_path)
+    for key in ("images/a", "metadata/a"):
+        store.put(key, b"makes the folders")
+    watch(os, "sync")
+    watch(os, "fsync")
+    watch(Path, "replace")
+    store.put("images/cars/sku/1.png", b"1")
+    store.put("review/run=1/2.png", b"2")
+    assert calls == ["replace", "replace"]
+    calls.clear()
+    store.put("metadata/run=1/part-00000.parquet", b"3")
+    assert calls == ["fsync", "sync", "replace", "fsync"]
+    calls.clear()
+    store.put("current.parquet", b"4")
+    assert calls == ["fsync", "replace", "fsync"]

@@ -126,7 +126,10 @@ def conform(table: pa.Table, contract: pa.Schema, where: str) -> pa.Table:
     check_schema(table.schema, contract, contract.names, where)
     columns = []
     for field in contract:
-        column = cast(table.column(field.name), field.type)
+        try:
+            column = cast(table.column(field.name), field.type)
+        except pa.ArrowInvalid as error:
+            raise TableError(f"{where}: the column {field.name!r} does not fit its type: {error}") from None
         if column.null_count and not field.nullable:
             raise TableError(
                 f"{where}: the column {field.name!r} has {column.null_count} null values, wanted is none"

@@ -1,0 +1,152 @@
+"""The tables that go out."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog_schemas.images import (
+    CURRENT,
+    FILE_COLUMNS,
+    IMAGES,
+    check_images,
+    read_current,
+    write_current,
+    write_images,
+)
+from catalog_schemas.validation import TableError, read_parquet_bytes
+
+APPROVED: dict[str, Any] = {
+    "image_id": "0123456789abcdef0123",
+    "sku": "brick-1",
+    "image_index": 0,
+    "category": "brick",
+    "run_id": "nightly-1",
+    "decision": "approved",
+    "reasons": [],
+    "image_uri": "images/brick/brick-1/0123456789abcdef0123.webp",
+    "sha256": "a" * 64,
+    "width": 64,
+    "height": 64,
+    "format": "webp",
+    "bytes": 1234,
+    "model_name": "toybricks",
+    "model_version": "0123456789ab",
+    "model_family": "dcgan",
+    "seed": 2**62,
+    "attempt": 0,
+    "batch_size": 32,
+    "truncation": 1.0,
+    "logit": 0.3,
+    "p_real": 0.7,
+    "threshold": 0.5,
+    "phash": "ffff0000ffff0000",
+    "fill_ratio": 0.3,
+    "background_white": 0.9,
+    "colour_delta_e": 4.0,
+    "conditions": "{}",
+    "condition_sha256": [("sketch", "b" * 64)],
+    "row_fingerprint": "c" * 64,
+    "generated_at": datetime(2026, 11, 1, tzinfo=UTC),
+    "pipeline_version": "0.1.0",
+    "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+}
+REJECTED = {**APPROVED, **dict.fromkeys(FILE_COLUMNS), "decision": "rejected", "reasons": ["blank"]}
+
+
+def images(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=IMAGES)
+
+
+def current(*keys: tuple[str, int], run_id: str = "r") -> pa.Table:
+    rows = [
+        {
+            **{name: APPROVED[name] for name in CURRENT.names},
+            "sku": sku,
+            "image_index": index,
+            "run_id": run_id,
+        }
+        for sku, index in keys
+    ]
+    return pa.Table.from_pylist(rows, schema=CURRENT)
+
+
+def test_the_columns_are_those_of_the_design() -> None:
+    assert IMAGES.names == list(APPROVED)
+    assert CURRENT.names == [
+        "sku",
+        "image_index",
+        "image_id",
+        "category",
+        "image_uri",
+        "sha256",
+        "model_name",
+        "model_version",
+        "row_fingerprint",
+        "run_id",
+    ]
+
+
+def test_image_rows_survive_the_file() -> None:
+    table = images(APPROVED, REJECTED)
+    assert read_parquet_bytes(write_images(table), IMAGES, "images").equals(table)
+
+
+def test_rows_that_keep_the_contract_are_good() -> None:
+    assert check_images(images(APPROVED, REJECTED, {**APPROVED, "decision": "review"})).rejected.empty
+
+
+@pytest.mark.parametrize(
+    ("base", "column", "value", "reason"),
+    [
+        (APPROVED, "decision", "maybe", "unknown"),
+        (APPROVED, "sha256", "A" * 64, "malformed"),
+        (APPROVED, "image_uri", None, "null"),
+        (APPROVED, "bytes", None, "null"),
+        (REJECTED, "width", 64, "must_be_null"),
+        (APPROVED, "image_id", "0" * 19, "malformed"),
+        (APPROVED, "p_real", 1.5, "out_of_range"),
+        (APPROVED, "seed", -1, "out_of_range"),
+        (APPROVED, "format", "gif", "unknown"),
+    ],
+)
+def test_a_row_that_breaks_the_contract_is_named(
+    base: dict[str, Any], column: str, value: Any, reason: str
+) -> None:
+    checked = check_images(images(APPROVED, {**base, column: value}))
+    found = checked.rejected[["row", "sku", "column", "reason"]].to_numpy().tolist()
+    assert found == [[1, "brick-1", column, reason]]
+    assert checked.good.index.to_list() == [0]
+
+
+keys = st.lists(
+    st.tuples(st.sampled_from(["a", "B", "a-1", "a.1", "Z"]), st.integers(0, 3)), unique=True, max_size=12
+)
+
+
+@given(keys, st.randoms())
+def test_the_live_table_has_the_same_bytes_whatever_the_order(
+    pairs: list[tuple[str, int]], random: Any
+) -> None:
+    shuffled = random.sample(pairs, len(pairs))
+    data = write_current(current(*pairs))
+    half = len(shuffled) // 2
+    parts = pa.concat_tables([current(*shuffled[:half]), current(*shuffled[half:])])
+    assert write_current(parts) == data
+    rows = read_current(data).select(["sku", "image_index"]).to_pylist()
+    assert [(row["sku"], row["image_index"]) for row in rows] == sorted(pairs)
+
+
+def test_the_live_table_has_fixed_row_groups() -> None:
+    data = write_current(current(*[(f"s{i:06d}", 0) for i in range(70_000)]))
+    metadata = pq.ParquetFile(pa.BufferReader(data)).metadata
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [65_536, 4_464]
+
+
+def test_a_slot_with_two_live_pictures_is_refused() -> None:
+    with pytest.raises(TableError, match="the same sku and image_index"):
+        write_current(pa.concat_tables([current(("a", 0)), current(("a", 0), run_id="other")]))

@@ -1,0 +1,75 @@
+"""Photo shards: what a reader may rely on."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog_schemas.photos import PHOTO_SHARD, PHOTO_SHARD_REQUIRED, check_photo_rows, check_photo_shard
+from catalog_schemas.validation import TableError
+
+PHOTO: dict[str, Any] = {
+    "photo_id": "p1",
+    "sku": "brick-1",
+    "category": "brick",
+    "colour_hex": "#B40000",
+    "split": "train",
+    "photo": b"\xff\xd8\xff",
+}
+REQUIRED = pa.schema([PHOTO_SHARD.field(name) for name in PHOTO_SHARD_REQUIRED])
+
+
+def photos(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist([{**PHOTO, **row} for row in rows], schema=REQUIRED)
+
+
+def test_a_shard_with_the_required_columns_passes(tmp_path: Path) -> None:
+    path = tmp_path / "photos.parquet"
+    pq.write_table(photos({}), path)
+    check_photo_shard(path)
+
+
+@pytest.mark.parametrize("column", PHOTO_SHARD_REQUIRED)
+def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "photos.parquet"
+    pq.write_table(photos({}).drop_columns([column]), path)
+    with pytest.raises(TableError, match=f"required column '{column}' is missing"):
+        check_photo_shard(path)
+
+
+def test_photos_as_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photos.parquet"
+    table = photos({}).drop_columns(["photo"]).append_column("photo", pa.array(["base64"]))
+    pq.write_table(table, path)
+    with pytest.raises(TableError, match="'photo' has the type string, wanted is binary"):
+        check_photo_shard(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("photo_id", None, "null"),
+        ("sku", "../x", "malformed"),
+        ("category", None, "null"),
+        ("colour_hex", "red", "malformed"),
+        ("split", "test", "unknown"),
+        ("split", None, "null"),
+        ("photo", b"", "empty"),
+        ("photo", None, "null"),
+    ],
+)
+def test_a_bad_photo_row_is_set_aside(column: str, value: Any, reason: str) -> None:
+    checked = check_photo_rows(photos({}, {column: value}, {"colour_hex": None}), first_row=100)
+    assert checked.rejected[["row", "column", "reason"]].to_numpy().tolist() == [[101, column, reason]]
+    assert checked.good.index.to_list() == [100, 102]
+    assert checked.good["photo"].to_list() == [PHOTO["photo"]] * 2
+
+
+def test_the_real_shards_pass(toybricks: Path) -> None:
+    shards = sorted((toybricks / "photos").glob("*.parquet"))
+    assert shards
+    for shard in shards:
+        check_photo_shard(shard)
+    assert check_photo_rows(pq.read_table(shards[-1])).rejected.empty

@@ -1,11 +1,12 @@
 """Conditional DCGAN: Radford et al. 2016, with what later work found to keep it stable.
 
-Kept from the paper: strided (transposed) convolutions only, batch normalisation and ReLU in the generator,
-leaky ReLU in the discriminator, channels that halve while the resolution doubles. Changed: the condition
-enters the generator through conditional batch normalisation (de Vries et al. 2017) and the discriminator
-through a projection (Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato et al. 2018) takes the
-place of batch normalisation in the discriminator, so that the score of a picture does not depend on its
-batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly white.
+Kept from the paper: convolutions without pooling, batch normalisation and ReLU in the generator, strides and
+leaky ReLU in the discriminator, channels that halve while the resolution doubles. Changed: the generator
+repeats pixels and convolves instead of transposing strided convolutions, whose checkerboard (Odena et al. 2016)
+stood on every picture; the condition enters it through conditional batch normalisation (de Vries et al. 2017)
+and the discriminator through a projection (Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato et al.
+2018) takes the place of batch normalisation in the discriminator, so that the score of a picture does not
+depend on its batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly white.
 """
 
 from dataclasses import dataclass
@@ -33,16 +34,19 @@ class DcganConfig:
     resolution: int = 64  # pixels, a power of two from 32
     latent_size: int = 128
     condition_size: int = 64
-    generator_channels: int = 48  # channels at full resolution; each block towards 4 x 4 doubles them
-    discriminator_channels: int = 48
-    max_channels: int = 384
-    kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
+    generator_channels: int = 24  # channels at full resolution; each block towards 4 x 4 doubles them
+    discriminator_channels: int = 32
+    max_channels: int = 256
+    generator_kernel_size: int = 3  # odd, so that a convolution keeps the side
+    discriminator_kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
 
     def __post_init__(self) -> None:
         if self.resolution < 32 or self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 32")
-        if self.kernel_size < 2 or self.kernel_size % 2:
-            raise ValueError(f"kernel_size is {self.kernel_size}; it must be even and at least 2")
+        if self.generator_kernel_size % 2 == 0:
+            raise ValueError(f"generator_kernel_size is {self.generator_kernel_size}; it must be odd")
+        if self.discriminator_kernel_size % 2:
+            raise ValueError(f"discriminator_kernel_size is {self.discriminator_kernel_size}; it must be even")
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -50,11 +54,6 @@ class DcganConfig:
     @property
     def blocks(self) -> int:
         return int(log2(self.resolution)) - 2
-
-    @property
-    def padding(self) -> int:
-        """What makes a stride of 2 halve (or double) the side exactly."""
-        return self.kernel_size // 2 - 1
 
     def widths(self, channels: int) -> list[int]:
         """Channels at resolution, resolution / 2, ..., 4 x 4: `blocks + 1` numbers."""
@@ -73,8 +72,9 @@ class Generator(ConditionalGenerator):
         self.base = nn.Linear(condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
         self.norms = nn.ModuleList([ConditionalBatchNorm2d(width, condition_size) for width in widths])
+        kernel_size = config.generator_kernel_size
         self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(wide, narrow, config.kernel_size, stride=2, padding=config.padding, bias=False)
+            nn.Conv2d(wide, narrow, kernel_size, padding=kernel_size // 2, bias=False)
             for wide, narrow in pairwise(widths)
         )
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
@@ -85,7 +85,7 @@ class Generator(ConditionalGenerator):
         x = self.base(condition).view(-1, *self.base_shape)
         x = x.contiguous(memory_format=torch.channels_last)
         for norm, up in zip(self.norms, self.ups, strict=False):
-            x = up(F.relu(norm(x, condition)))
+            x = up(F.interpolate(F.relu(norm(x, condition)), scale_factor=2.0, mode="nearest"))
         x = F.relu(self.norms[-1](x, condition))
         # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
         with torch.autocast(x.device.type, enabled=False):
@@ -99,12 +99,13 @@ class Discriminator(nn.Module):
     def __init__(self, config: DcganConfig) -> None:
         super().__init__()
         widths = [3, *config.widths(config.discriminator_channels)[1:]]
+        kernel_size = config.discriminator_kernel_size
         self.downs = nn.ModuleList(
-            spectral_norm(nn.Conv2d(narrow, wide, config.kernel_size, stride=2, padding=config.padding))
+            spectral_norm(nn.Conv2d(narrow, wide, kernel_size, stride=2, padding=kernel_size // 2 - 1))
             for narrow, wide in pairwise(widths)
         )
         self.features = spectral_norm(nn.Linear(widths[-1] * 16, config.max_channels))
-        self.logit = spectral_norm(nn.Linear(config.max_channels, 1))
+        self.logit = nn.Linear(config.max_channels, 1)
         self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
         self.projection = nn.Linear(config.condition_size, config.max_channels)
         # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
@@ -126,6 +127,6 @@ def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
     """Both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
     generator, discriminator = Generator(config), Discriminator(config)
     for module in generator.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.02)
     return generator, discriminator

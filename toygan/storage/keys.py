@@ -6,11 +6,12 @@ BadInput that names the bad part.
 
 import re
 
+from catalog_schemas.images import FORMATS
+from catalog_schemas.validation import NAME_PATTERN
 from toygan.errors import BadInput
 from toygan.storage.store import TMP_PREFIX, check_key
 
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-EXTENSIONS = ("webp", "jpg", "png")
+NAME = re.compile(NAME_PATTERN)
 
 IMAGES_PREFIX = "images/"
 REVIEW_PREFIX = "review/"
@@ -114,8 +115,8 @@ def _name(what: str, text: str) -> str:
 
 
 def _file(image_id: str, extension: str) -> str:
-    if extension not in EXTENSIONS:
-        raise BadInput(f"the image format {extension!r} is none of {', '.join(EXTENSIONS)}")
+    if extension not in FORMATS:
+        raise BadInput(f"the image format {extension!r} is none of {', '.join(FORMATS)}")
     return f"{_matched('image id', image_id, _IMAGE_ID, '20 lower-case hex digits')}.{extension}"
 
 

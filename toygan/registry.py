@@ -1,0 +1,351 @@
+"""Model versions and their aliases in a store, and the models bundled with the package.
+
+A model is a handful of files. Its version is made from their content, so a version never changes, and files
+that were swapped, cut short or mixed up are noticed when it is read. Nothing here is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, deserialize
+
+from toygan.errors import BadInput, ModelError, ObjectNotFound
+from toygan.storage.keys import ALIASES_KEY, MODELS_PREFIX, NAME, model_key
+from toygan.storage.store import ObjectStore
+
+CONFIG = "config.json"
+CALIBRATION = "calibration.json"
+WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
+REQUIRED = (CONFIG, *WEIGHTS)
+VERSIONED = (*REQUIRED, CALIBRATION)
+EXTRAS = ("model_card.md", "preview.png")
+CHAMPION = "champion"
+
+_KEPT_HISTORY = 20
+_VERSION_LETTERS = 12
+_parse_safetensors: Callable[[bytes], object] = deserialize  # the package leaves it without types
+_PICKLES = (b"\x80", b"PK\x03\x04")  # a bare pickle; the zip that torch.save writes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """The content of one model version: `files` holds REQUIRED and, once calibrated, CALIBRATION."""
+
+    name: str
+    version: str
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
+    """A model version in a store."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """What an alias stands for, and what it stood for before, oldest first."""
+
+    now: ModelRef
+    history: tuple[ModelRef, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """A line of the list of models; `total_bytes` counts all its files."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    calibrated: bool
+    total_bytes: int
+
+
+def model_version(files: Mapping[str, bytes]) -> str:
+    """First 12 hex digits of the sha256 over the names and sha256 of the VERSIONED files, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(set(files) & set(VERSIONED)):
+        digest.update(f"{name}\x1f{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return digest.hexdigest()[:_VERSION_LETTERS]
+
+
+def check_files(files: Mapping[str, bytes], where: str) -> None:
+    """Raise ModelError, naming the file and the remedy, unless `files` can be a model.
+
+    Looked at are presence, the JSON syntax and the safetensors headers against the files' sizes; whether the
+    weights fit the networks is seen when those are built.
+    """
+    for name in REQUIRED:
+        if name not in files:
+            raise ModelError(f"{where}: {name} is missing; a model has {', '.join(REQUIRED)}")
+    for name in sorted(set(files) & {CONFIG, CALIBRATION}):
+        _json_object(files[name], f"{where}: {name}", "copy the model's folder again")
+    for name in WEIGHTS:
+        _check_weights(files[name], f"{where}: {name}")
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The VERSIONED files of a model's folder, checked; any other file is left alone. Raises ModelError."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: there is no such folder; give a folder with {', '.join(REQUIRED)}")
+    files = _read_named(folder, VERSIONED)
+    check_files(files, str(folder))
+    return files
+
+
+def add_model(store: ObjectStore, folder: Path, name: str) -> str:
+    """Copy a model's folder into the store, EXTRAS too, and return its version. Raises ModelError."""
+    return add_files(store, {**_read_named(folder, EXTRAS), **read_folder(folder)}, name)
+
+
+def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
+    """Put a model into the store and return its version; adding it once more changes nothing.
+
+    The config comes last, and a version without one is not listed: a model is there whole or not at all.
+    """
+    check_files(files, name)
+    version = model_version(files)
+    for filename in (*EXTRAS, CALIBRATION, *WEIGHTS, CONFIG):
+        if filename in files:
+            store.put(model_key(name, version, filename), files[filename])
+    return version
+
+
+def list_models(store: ObjectStore) -> list[StoredModel]:
+    """All model versions of a store, sorted by name and version."""
+    sizes: dict[tuple[str, str], dict[str, int]] = {}
+    for info in store.list(MODELS_PREFIX):
+        parts = info.key.split("/")
+        if len(parts) == 4:
+            sizes.setdefault((parts[1], parts[2]), {})[parts[3]] = info.size
+    aliases = read_aliases(store)
+    return [
+        StoredModel(
+            name=name,
+            version=version,
+            aliases=tuple(
+                alias
+                for alias, target in sorted(aliases.items())
+                if (target.now.name, target.now.version) == (name, version)
+            ),
+            calibrated=CALIBRATION in files,
+            total_bytes=sum(files.values()),
+        )
+        for (name, version), files in sorted(sizes.items())
+        if CONFIG in files
+    ]
+
+
+def read_aliases(store: ObjectStore) -> dict[str, Alias]:
+    """The aliases by name; raises ModelError if the file is damaged."""
+    try:
+        content = _json_object(store.get(ALIASES_KEY), ALIASES_KEY, "promote a model anew after removing it")
+    except ObjectNotFound:
+        return {}
+    try:
+        return {
+            alias: Alias(now=_ref(entry), history=tuple(_ref(older) for older in entry["history"]))
+            for alias, entry in content.items()
+        }
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"{ALIASES_KEY} of {store.uri} is damaged ({error!r}); promote a model anew after removing it"
+        ) from None
+
+
+def promote(store: ObjectStore, name: str, version: str, alias: str = CHAMPION) -> None:
+    """Let `alias` stand for a version in the store, which is read and checked first.
+
+    Raises ModelError. What the alias stood for until now goes to its history.
+    """
+    if not NAME.fullmatch(alias) or _looks_like_version(alias):
+        raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
+    _from_store(store, name, version)
+    aliases = read_aliases(store)
+    new, old = ModelRef(name=name, version=version), aliases.get(alias)
+    if old is None:
+        aliases[alias] = Alias(now=new)
+    elif old.now != new:
+        aliases[alias] = Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])
+    _write_aliases(store, aliases)
+
+
+def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef:
+    """Let `alias` stand again for what it stood for before, and return that; raises ModelError."""
+    aliases = read_aliases(store)
+    if alias not in aliases or not aliases[alias].history:
+        raise ModelError(f"{store.uri}: the alias {alias!r} has no earlier model to go back to")
+    *older, last = aliases[alias].history
+    _from_store(store, last.name, last.version)
+    aliases[alias] = Alias(now=last, history=tuple(older))
+    _write_aliases(store, aliases)
+    return last
+
+
+def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
+    """The model that a user means; raises ModelError.
+
+    None is the store's champion, else the bundled model. A text with a path separator, or that starts with a
+    dot, is a folder. Else it is NAME, NAME@VERSION or NAME@ALIAS, or an alias alone: looked for in the store
+    and then among the bundled models. A NAME alone is its champion, else its only version.
+    """
+    if reference is None:
+        champion = read_aliases(store).get(CHAMPION) if store else None
+        if store and champion:
+            return _from_store(store, champion.now.name, champion.now.version)
+        return _bundled(_default_bundled())
+    if os.sep in reference or reference.startswith("."):
+        return _from_folder(Path(reference))
+    name, _, tag = reference.partition("@")
+    ref = _find_in_store(store, name, tag) if store else None
+    if store and ref:
+        return _from_store(store, ref.name, ref.version)
+    if name in bundled_models():
+        model = _bundled(name)
+        if not tag or tag == model.version:
+            return model
+    raise ModelError(f"there is no model {reference!r}{_what_there_is(store)}")
+
+
+def bundled_models() -> list[str]:
+    """The names of the models that come with the package."""
+    folder = resources.files("toygan") / "pretrained"
+    return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
+
+
+def _default_bundled() -> str:
+    names = bundled_models()
+    if len(names) != 1:
+        raise ModelError(
+            f"which model? This installation bundles {', '.join(names) or 'none'}; "
+            "name one with --model, or promote one in the store"
+        )
+    return names[0]
+
+
+def _bundled(name: str) -> ModelFiles:
+    with resources.as_file(resources.files("toygan") / "pretrained" / name) as folder:
+        return _from_folder(folder)
+
+
+def _from_folder(folder: Path) -> ModelFiles:
+    name = folder.resolve().name
+    if not NAME.fullmatch(name):
+        raise ModelError(
+            f"{folder}: {name!r} cannot be a model's name; rename the folder (A-Z a-z 0-9 . _ -)"
+        )
+    files = read_folder(folder)
+    return ModelFiles(name=name, version=model_version(files), files=files)
+
+
+def _from_store(store: ObjectStore, name: str, version: str) -> ModelFiles:
+    """A version of the store, its bytes checked against the version."""
+    where = f"{store.uri}/{MODELS_PREFIX}{name}/{version}"
+    files = {}
+    for filename in VERSIONED:
+        try:
+            files[filename] = store.get(model_key(name, version, filename))
+        except ObjectNotFound:
+            continue
+        except BadInput as error:
+            raise ModelError(str(error)) from None
+    if not files:
+        raise ModelError(f"there is no model {name}@{version}{_what_there_is(store)}")
+    check_files(files, where)
+    found = model_version(files)
+    if found != version:
+        raise ModelError(
+            f"{where}: the files are not those of this version, together they are {found}; "
+            "add the model again, or roll back"
+        )
+    return ModelFiles(name=name, version=version, files=files)
+
+
+def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
+    aliases = read_aliases(store)
+    versions = [model.version for model in list_models(store) if model.name == name]
+    if _looks_like_version(tag):
+        return ModelRef(name=name, version=tag) if tag in versions else None
+    if tag:
+        found = aliases.get(tag)
+        if found and found.now.name != name:
+            raise ModelError(f"{store.uri}: the alias {tag!r} stands for {found.now}, not for {name}")
+        return found.now if found else None
+    if not versions:
+        return aliases[name].now if name in aliases else None
+    champion = aliases.get(CHAMPION)
+    if champion and champion.now.name == name:
+        return champion.now
+    if len(versions) > 1:
+        raise ModelError(
+            f"{store.uri} has {len(versions)} versions of {name} and none is the champion; "
+            f"name one: {', '.join(f'{name}@{version}' for version in versions)}"
+        )
+    return ModelRef(name=name, version=versions[0])
+
+
+def _what_there_is(store: ObjectStore | None) -> str:
+    known = [f"{model.name}@{model.version}" for model in list_models(store)] if store else []
+    bundled = [f"{name} (bundled)" for name in bundled_models()]
+    return f"; there are: {', '.join(known + bundled) or 'none'}. A folder is given as ./FOLDER"
+
+
+def _looks_like_version(text: str) -> bool:
+    return len(text) == _VERSION_LETTERS and all(letter in "0123456789abcdef" for letter in text)
+
+
+def _read_named(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    try:
+        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    except OSError as error:
+        raise ModelError(f"{folder}: {error}") from None
+
+
+def _check_weights(data: bytes, where: str) -> None:
+    try:
+        _parse_safetensors(data)
+    except SafetensorError as error:
+        if data.startswith(_PICKLES):
+            reason = (
+                "is a pickle, which could run any code, and was not opened; save the weights as safetensors"
+            )
+        else:
+            reason = f"is not a whole safetensors file ({error}); copy the model's folder again"
+        raise ModelError(f"{where} {reason}") from None
+
+
+def _json_object(data: bytes, where: str, remedy: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where} is not JSON ({error}); {remedy}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{where} is a JSON {type(content).__name__}, not an object; {remedy}")
+    return content
+
+
+def _ref(entry: Mapping[str, str]) -> ModelRef:
+    return ModelRef(name=entry["name"], version=entry["version"])
+
+
+def _write_aliases(store: ObjectStore, aliases: Mapping[str, Alias]) -> None:
+    def entry(ref: ModelRef) -> dict[str, str]:
+        return {"name": ref.name, "version": ref.version}
+
+    content = {
+        name: {**entry(alias.now), "history": [entry(older) for older in alias.history]}
+        for name, alias in aliases.items()
+    }
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    store.put(ALIASES_KEY, text.encode(), content_type="application/json")

@@ -11,6 +11,7 @@ from toygan.approval.measures import Measures
 
 Reason = Literal[
     "not_finite",
+    "not_measurable",
     "blank",
     "fill_ratio_low",
     "fill_ratio_high",

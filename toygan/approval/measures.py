@@ -23,6 +23,7 @@ DARK: Final = 200
 COLOURED: Final = 32
 MAIN_COLOUR_SHARE: Final = 0.25
 FEWEST_PRODUCT_PIXELS: Final = 16
+AT_ONCE: Final = 256  # pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,15 @@ def measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> 
     """
     if len(pictures) != len(colour_hexes):
         raise ValueError(f"{len(pictures)} pictures, but {len(colour_hexes)} wanted colours")
-    if not len(pictures):
-        return []
+    # A few at a time, so that all photos of a training set can be measured in one call.
+    return [
+        measures
+        for start in range(0, len(pictures), AT_ONCE)
+        for measures in _measure(pictures[start : start + AT_ONCE], colour_hexes[start : start + AT_ONCE])
+    ]
+
+
+def _measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> list[Measures]:
     small = _reduce(pictures)
     shown = product_pixels(small)
     fill = shown.mean(axis=(1, 2))

@@ -29,6 +29,7 @@ MOST_ROWS: Final = 100  # of the rows that were set aside
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}")
 _REASONS: Final[Mapping[str, str]] = {
     "not_finite": "not a picture",
+    "not_measurable": "could not be checked",
     "blank": "blank",
     "fill_ratio_low": "product too small",
     "fill_ratio_high": "product too large",

@@ -153,6 +153,11 @@ def test_a_picture_has_the_same_measures_alone_and_in_a_batch() -> None:
         assert measure(pictures, hexes) == [one(*each) for each in zip(pictures, hexes, strict=True)]
 
 
+def test_more_pictures_than_are_measured_at_once() -> None:
+    pictures = np.stack([box(RED), box(BLUE)] * 200)
+    assert measure(pictures, [None] * 400) == measure(pictures[:2], [None] * 2) * 200
+
+
 def test_the_hash_is_that_of_imagehash_on_the_picture() -> None:
     file = io.BytesIO()
     Image.fromarray(box(RED)).save(file, "PNG")

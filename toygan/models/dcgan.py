@@ -2,11 +2,12 @@
 
 Kept from the paper: convolutions without pooling, batch normalisation and ReLU in the generator, strides and
 leaky ReLU in the discriminator, channels that halve while the resolution doubles. Changed: the generator
-repeats pixels and convolves instead of transposing strided convolutions, whose checkerboard (Odena et al. 2016)
-stood on every picture; the condition enters it through conditional batch normalisation (de Vries et al. 2017)
-and the discriminator through a projection (Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato et al.
-2018) takes the place of batch normalisation in the discriminator, so that the score of a picture does not
-depend on its batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly white.
+repeats pixels and convolves instead of transposing strided convolutions, whose checkerboard (Odena et al.
+2016) stood on every picture; the condition enters it through conditional batch normalisation (de Vries et al.
+2017) and the discriminator through a projection (Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato
+et al. 2018) takes the place of batch normalisation in the discriminator, so that the score of a picture does
+not depend on its batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly
+white.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,9 @@ class DcganConfig:
         if self.generator_kernel_size % 2 == 0:
             raise ValueError(f"generator_kernel_size is {self.generator_kernel_size}; it must be odd")
         if self.discriminator_kernel_size % 2:
-            raise ValueError(f"discriminator_kernel_size is {self.discriminator_kernel_size}; it must be even")
+            raise ValueError(
+                f"discriminator_kernel_size is {self.discriminator_kernel_size}; it must be even"
+            )
         for name, value in vars(self).items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")

@@ -1,0 +1,158 @@
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
+from toygan.data.photos import load_photos
+from toygan.errors import BadInput
+
+
+def test_photos_and_what_is_known_of_them(tmp_path: Path) -> None:
+    write_shard(tmp_path, [photo_row("a", "plant", "#1E5AA8"), photo_row("b", "brick")], name="one")
+    write_shard(tmp_path, [photo_row("c", "brick", None, photo=photo("#FAC80A"))], name="two")
+    photos = load_photos(tmp_path, resolution=32, split="train")
+    assert len(photos) == 3
+    assert photos.images.shape == (3, 3, 32, 32)
+    assert photos.images.dtype == torch.uint8
+    assert photos.categories == ("brick", "plant")
+    assert photos.category.tolist() == [1, 0, 0]
+    assert photos.skus == ("a", "b", "c")
+    assert photos.colour_hexes == ("#1E5AA8", COLOURS[0], None)
+    assert photos.colour[2].tolist() == [0, 0, 0, 0]
+    assert photos.of_category(0) == [1, 2]
+    centres = photos.images[:, :, 16, 16].int()
+    wanted = torch.tensor([[0x1E, 0x5A, 0xA8], [0xB4, 0, 0], [0xFA, 0xC8, 0x0A]])
+    assert (centres - wanted).abs().max() <= 6  # JPEG
+
+
+def test_only_the_split_and_the_products_asked_for(tmp_path: Path) -> None:
+    rows = [photo_row("a"), photo_row("b", split="val"), photo_row("c")]
+    write_shard(tmp_path, rows)
+    assert load_photos(tmp_path, resolution=32, split="val").skus == ("b",)
+    kept = load_photos(tmp_path, resolution=32, split="train", keep_sku=lambda sku: sku != "a")
+    assert kept.skus == ("c",)
+
+
+def test_a_broken_photo_is_skipped_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = photo(COLOURS[0])[:-100]
+    rows = [photo_row("good"), photo_row("cut", photo=cut), photo_row("text", photo=b"no picture")]
+    write_shard(tmp_path, rows)
+    with caplog.at_level(logging.WARNING):
+        photos = load_photos(tmp_path, resolution=32, split="train")
+    assert photos.skus == ("good",)
+    messages = [record.getMessage() for record in caplog.records]
+    assert "skipped the photo cut-0 of cut in photos-000.parquet: the picture is damaged" in messages[0]
+    assert "skipped the photo text-0 of text in photos-000.parquet: this is not a JPEG" in messages[1]
+    assert messages[2] == "skipped 2 broken photos; 1 are left"
+
+
+def test_a_malformed_row_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_shard(tmp_path, [photo_row("good")] * 300 + [photo_row("odd", colour_hex="red", photo=b"x")])
+    with caplog.at_level(logging.WARNING):
+        photos = load_photos(tmp_path, resolution=32, split="train")
+    assert len(photos) == 300
+    assert "skipped row 300 (odd) of photos-000.parquet: colour_hex is malformed" in caplog.text
+
+
+def test_a_tall_photo_is_laid_on_a_white_square(tmp_path: Path) -> None:
+    write_shard(tmp_path, [photo_row("tall", photo=photo("#000000", size=(20, 40)))])
+    image = load_photos(tmp_path, resolution=40, split="train").images[0, 0]
+    dark = np.argwhere(image.numpy() < 128)
+    top, left = dark.min(0)
+    bottom, right = dark.max(0)
+    # The box of 10 x 20 pixels of the photo keeps its shape, in the middle.
+    assert (top, bottom) == (10, 30)
+    assert (left, right) == (15, 25)
+    assert (image[:, :9] > 240).all()
+
+
+def test_any_resolution(tmp_path: Path) -> None:
+    write_shard(tmp_path, [photo_row("a")])
+    assert load_photos(tmp_path, resolution=48, split="train").images.shape == (1, 3, 48, 48)
+
+
+def test_a_transparent_png_is_a_photo_too(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(file, "PNG")
+    write_shard(tmp_path, [photo_row("a", photo=file.getvalue())])
+    assert (load_photos(tmp_path, resolution=32, split="train").images == 255).all()
+
+
+def test_categories_can_be_given(tmp_path: Path) -> None:
+    write_shard(tmp_path, [photo_row("a", "plant")])
+    photos = load_photos(tmp_path, resolution=32, split="train", categories=("car", "plant"))
+    assert photos.categories == ("car", "plant")
+    assert photos.category.tolist() == [1]
+    with pytest.raises(BadInput, match="no model for the categories plant; known are car"):
+        load_photos(tmp_path, resolution=32, split="train", categories=("car",))
+
+
+def test_the_digest_tells_photos_apart(tmp_path: Path) -> None:
+    def digest(name: str, *rows: dict[str, object]) -> str:
+        return load_photos(write_shard(tmp_path / name, rows), resolution=32, split="train").sha256
+
+    row, other = photo_row("a"), photo_row("b", "plant")
+    original = digest("0", row, other)
+    assert original == digest("1", row, other)
+    assert original != digest("2", other, row)
+    assert original != digest("3", row)
+    assert original != digest("4", row | {"photo": photo("#000000")}, other)
+    assert original != digest("5", row | {"colour_hex": "#000000"}, other)
+    assert original != digest("6", row, other | {"category": "tree"})
+
+
+def test_no_shards(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BadInput, match="no photo shards"):
+            load_photos(folder, resolution=32, split="train")
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    write_shard(tmp_path, [photo_row("a", split="val"), photo_row("b", photo=b"broken")])
+    with pytest.raises(BadInput, match="no usable photo of split 'train'"):
+        load_photos(tmp_path, resolution=32, split="train")
+
+
+def test_files_that_are_no_shards(tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "good", [photo_row("a")]) / "photos-000.parquet"
+    data = shard.read_bytes()
+    for name, content, message in [
+        ("truncated", data[: len(data) // 2], "truncated"),
+        ("text", b"sku,photo\n", "not a Parquet file"),
+        ("empty", b"", "empty"),
+        ("damaged", data[:4] + bytes(len(data) // 2) + data[4 + len(data) // 2 :], "damaged"),
+    ]:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "photos-000.parquet").write_bytes(content)
+        with pytest.raises(BadInput, match=rf"photos-000\.parquet.*{message}"):
+            load_photos(folder, resolution=32, split="train")
+
+
+def test_a_column_is_missing_or_of_another_type(tmp_path: Path) -> None:
+    row = photo_row("a")
+    without = SHARD_SCHEMA.remove(SHARD_SCHEMA.get_field_index("photo"))
+    with pytest.raises(BadInput, match="'photo' is missing"):
+        load_photos(write_shard(tmp_path / "0", [row], schema=without), resolution=32, split="train")
+    index = SHARD_SCHEMA.get_field_index("sku")
+    numbered = SHARD_SCHEMA.set(index, pa.field("sku", pa.int64()))
+    with pytest.raises(BadInput, match="'sku' has the type int64"):
+        load_photos(
+            write_shard(tmp_path / "1", [row | {"sku": 1}], schema=numbered), resolution=32, split="train"
+        )
+
+
+def test_the_real_photos(toybricks: Path) -> None:
+    photos = load_photos(toybricks / "photos", resolution=32, split="val")
+    assert len(photos) > 100
+    assert len(photos.categories) == 10
+    white_share = (photos.images[:, :, 0, :] > 220).float().mean()
+    assert white_share > 0.95  # white ground along the upper border

@@ -1,0 +1,97 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from toygan.errors import BadInput
+from toygan.models import FAMILIES
+from toygan.training.config import PRESETS, TrainConfig, choose_config
+from toygan.training.fit import start
+
+
+def test_every_family_has_a_preset_that_builds() -> None:
+    assert set(PRESETS) == set(FAMILIES)
+    for family, config in PRESETS.items():
+        assert config.family == family
+        state = start(config, categories=10, device=torch.device("cpu"))
+        latents = torch.zeros(1, state.generator.latent_size)
+        conditions = {"category": torch.zeros(1, dtype=torch.int64), "colour": torch.zeros(1, 4)}
+        images = state.ema(latents, conditions)
+        assert images.shape == (1, 3, config.resolution, config.resolution)
+        assert state.discriminator(images, conditions).shape == (1,)
+
+
+def test_a_config_survives_json() -> None:
+    config = replace(PRESETS["dcgan"], adam_betas=(0.0, 0.9), seed=3)
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be above 0"),
+        ({"checkpoint_every_images": -1}, "checkpoint_every_images is -1"),
+        ({"ema_half_life_images": float("nan")}, "ema_half_life_images is nan"),
+        ({"generator_rate": 0.0}, "generator_rate is 0.0; it must lie between 0 and 1"),
+        ({"discriminator_rate": 1.0}, "discriminator_rate is 1.0"),
+        ({"adam_betas": (0.5, 1.0)}, "adam_betas is"),
+        ({"colour_dropout": 1.5}, "colour_dropout is 1.5; it must lie from 0 to 1"),
+        ({"precision": "fp16"}, "precision is 'fp16'; it must be fp32 or bf16"),
+        ({"network": {"resolution": 128}}, "network holds resolution"),
+    ],
+)
+def test_values_are_checked_where_the_config_is_made(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        replace(PRESETS["dcgan"], **changes)
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "config.json"
+    file.write_text(text)
+    return file
+
+
+def test_a_file_overrides_the_preset_option_by_option(tmp_path: Path) -> None:
+    file = write(tmp_path, '{"batch_size": 8, "adam_betas": [0, 0.99], "network": {"max_channels": 32}}')
+    config = choose_config("dcgan", resolution=32, file=file)
+    preset = PRESETS["dcgan"]
+    assert config == replace(
+        preset,
+        batch_size=8,
+        adam_betas=(0.0, 0.99),
+        resolution=32,
+        network=preset.network | {"max_channels": 32},
+    )
+    assert choose_config("dcgan") == preset
+
+
+def test_an_unknown_family_lists_the_known_ones() -> None:
+    with pytest.raises(BadInput, match=f"unknown model family 'biggan'; known are {', '.join(FAMILIES)}"):
+        choose_config("biggan")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"batchsize": 8}', "no option batchsize; known are family, resolution, network, seed, batch_size"),
+        ('{"batch_size": "8"}', "batch_size: .*integer, found '8'"),
+        ('{"batch_size": -8}', "batch_size is -8"),
+        ('{"network": 5}', "network: "),
+        ('{"precision": "fp8"}', "precision: "),
+        ('{"family": "stylegan"}', "is a config of 'stylegan', but 'dcgan' is to be trained"),
+        ("[1]", "must hold a JSON object, not a list"),
+        ('{"batch_size": 8', "cannot be read"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        choose_config("dcgan", file=write(tmp_path, text))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"missing\.json cannot be read"):
+        choose_config("dcgan", file=tmp_path / "missing.json")

@@ -1,0 +1,166 @@
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from tests.toygan.training.tiny import tiny
+from toygan.data.photos import PhotoSet
+from toygan.training.config import TrainConfig
+from toygan.training.fit import (
+    Losses,
+    TrainState,
+    epoch_rows,
+    fit,
+    flip,
+    start,
+    step_rng,
+    train_step,
+)
+
+CPU = torch.device("cpu")
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+def step(
+    photos: PhotoSet, config: TrainConfig, *, rows: int = 4, state: TrainState | None = None
+) -> TrainState:
+    state = state or start(config, categories=2, device=CPU)
+    train_step(state, photos, torch.arange(rows), config, step_rng(0, 0), CPU)
+    return state
+
+
+def test_the_start_is_a_function_of_the_seed() -> None:
+    first = start(tiny(), categories=2, device=CPU)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    again, other = (start(tiny(seed=seed), categories=2, device=CPU) for seed in (0, 1))
+    assert torch.equal(before, torch.get_rng_state())
+    for name, module in first.modules.items():
+        assert same(module, again.modules[name])
+        assert not same(module, other.modules[name])
+    assert same(first.generator, first.ema)
+    assert not first.ema.training
+    assert not any(parameter.requires_grad for parameter in first.ema.parameters())
+
+
+def test_convolutions_are_channels_last() -> None:
+    state = start(tiny(), categories=2, device=CPU)
+    kernels = [each for module in state.modules.values() for each in module.parameters() if each.ndim == 4]
+    assert kernels
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in kernels)
+
+
+def test_every_photo_comes_once_an_epoch() -> None:
+    config = tiny(batch_size=4)
+    seen = torch.cat([epoch_rows(10, config, images) for images in range(0, 40, 4)]).tolist()
+    epochs = [seen[first : first + 10] for first in range(0, 40, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert torch.equal(epoch_rows(10, config, 12), epoch_rows(10, config, 12))
+    assert not torch.equal(epoch_rows(10, config, 0), epoch_rows(10, tiny(batch_size=4, seed=1), 0))
+
+
+def test_fewer_photos_than_a_batch() -> None:
+    rows = epoch_rows(3, tiny(batch_size=8), 0)
+    assert rows.shape == (8,)
+    assert sorted(Counter(rows.tolist()).values()) == [2, 3, 3]
+
+
+def test_about_half_of_the_pictures_are_mirrored() -> None:
+    images = torch.rand(1, 3, 4, 4).repeat(400, 1, 1, 1)
+    flipped = flip(images, step_rng(0, 0))
+    kept = (flipped == images).all(dim=(1, 2, 3))
+    mirrored = (flipped == images.flip(3)).all(dim=(1, 2, 3))
+    assert torch.equal(kept, ~mirrored)
+    assert abs(kept.sum().item() - 200) < 40  # four standard deviations
+
+
+def unmoved(one: nn.Module, other: nn.Module) -> set[str]:
+    values = dict(other.named_parameters())
+    return {key for key, value in one.named_parameters() if torch.equal(value, values[key])}
+
+
+def test_a_step_moves_everything(photos: PhotoSet) -> None:
+    fresh = start(tiny(), categories=2, device=CPU)
+    state = step(photos, tiny())
+    assert unmoved(fresh.generator, state.generator) == set()
+    # Behind a projection of zeros the discriminator's embedding learns one step later; real and generated
+    # pictures pull at the last bias alike as long as all of them lie within the margin.
+    late = {"logit.bias", *(key for key, _ in fresh.discriminator.named_parameters() if "embedding." in key)}
+    assert unmoved(fresh.discriminator, state.discriminator) == late
+    # The first step of the average follows at once: its half-life is one image.
+    torch.testing.assert_close(state.ema.state_dict(), state.generator.state_dict(), atol=0.1, rtol=0)
+    assert not same(state.ema, fresh.ema)
+    step(photos, tiny(), state=state)
+    assert unmoved(fresh.discriminator, state.discriminator) <= {"logit.bias"}
+
+
+def test_both_precisions_learn_the_same_but_for_rounding(photos: PhotoSet) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        config = tiny(precision=precision)
+        state = start(config, categories=2, device=CPU)
+        losses.append(train_step(state, photos, torch.arange(4), config, step_rng(0, 0), CPU))
+    assert losses[0].shape == (4,)
+    torch.testing.assert_close(*losses, atol=0.02, rtol=0)
+    assert not torch.equal(*losses)
+
+
+def test_a_colour_that_is_always_withheld_has_no_effect(photos: PhotoSet) -> None:
+    recoloured = PhotoSet(**(vars(photos) | {"colour": photos.colour.flip(0) * 0.5}))
+    for dropout, equal in ((1.0, True), (0.0, False)):
+        config = tiny(colour_dropout=dropout)
+        one, other = step(photos, config), step(recoloured, config)
+        assert same(one.discriminator, other.discriminator) == equal
+
+
+def test_reports_and_checkpoints_come_at_fixed_counts(photos: PhotoSet) -> None:
+    config = tiny(batch_size=4, log_every_images=6, checkpoint_every_images=8)
+    state = start(config, categories=2, device=CPU)
+    state.images_seen = 4
+    steps: list[int] = []
+    reports: list[tuple[int, Losses]] = []
+    checkpoints: list[int] = []
+    fit(
+        state,
+        photos,
+        config,
+        device=CPU,
+        should_stop=lambda: state.images_seen >= 24,
+        on_step=lambda: steps.append(state.images_seen),
+        on_report=lambda losses: reports.append((state.images_seen, losses)),
+        on_checkpoint=lambda: checkpoints.append(state.images_seen),
+    )
+    assert steps == [8, 12, 16, 20, 24]
+    assert [images for images, _ in reports] == [8, 12, 20, 24]  # the first ones at or beyond 6, 12, 18, 24
+    assert checkpoints == [8, 16, 24]
+
+
+def test_a_report_is_the_mean_since_the_last(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses of 1, 2, 3, 4: the reports after two steps each say 1.5 and 3.5."""
+    values = iter([1.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr(
+        "toygan.training.fit.train_step", lambda *args: torch.tensor([1.0, -1.0, 0.5, 2.0]) * next(values)
+    )
+    config = tiny(batch_size=4, log_every_images=8)
+    state = start(config, categories=2, device=CPU)
+    reports: list[Losses] = []
+    fit(
+        state,
+        photos,
+        config,
+        device=CPU,
+        should_stop=lambda: state.images_seen >= 16,
+        on_step=lambda: None,
+        on_report=reports.append,
+        on_checkpoint=lambda: None,
+    )
+    assert reports == [
+        Losses(generator=1.5, discriminator=-1.5, real_logit=0.75, generated_logit=3.0),
+        Losses(generator=3.5, discriminator=-3.5, real_logit=1.75, generated_logit=7.0),
+    ]

@@ -1,0 +1,197 @@
+"""A training that stops, however it stops, goes on as if nothing had happened: bit for bit, in bf16."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.toygan.training.tiny import tiny
+from toygan.training import checkpoint
+from toygan.training.checkpoint import checkpoint_folders
+from toygan.training.config import TrainConfig
+from toygan.training.train import train
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def run(shards: Path, output: Path, max_images: int, config: TrainConfig, *, resume: bool = False) -> None:
+    train(
+        photos_folder=shards,
+        output=output,
+        config=config,
+        device=torch.device("cpu"),
+        max_images=max_images,
+        resume=resume,
+    )
+
+
+def final_files(output: Path) -> dict[str, bytes]:
+    """What an uninterrupted training and a resumed one must agree on, by file."""
+    files = [
+        *checkpoint_folders(output)[-1].iterdir(),
+        *(output / "model").iterdir(),
+        *output.glob("grids/*"),
+    ]
+    return {str(file.relative_to(output)): file.read_bytes() for file in files}
+
+
+def log_counts(output: Path) -> list[int]:
+    return [json.loads(line)["images_seen"] for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("stops", [[4], [16], [20, 36], [60]])
+def test_bit_for_bit(shards: Path, tmp_path: Path, stops: list[int]) -> None:
+    """Stops on a checkpoint, between two, several times and at the end."""
+    config = tiny(precision="bf16")
+    run(shards, tmp_path / "undisturbed", 60, config)
+    for number, images in enumerate([*stops, 60]):
+        run(shards, tmp_path / "resumed", images, config, resume=number > 0)
+
+    states = [
+        load_file(checkpoint_folders(tmp_path / name)[-1] / "state.safetensors")
+        for name in ("undisturbed", "resumed")
+    ]
+    kinds = {key.split("/")[0] for key in states[0]}
+    assert kinds == {"generator", "discriminator", "ema", "generator_optimizer", "discriminator_optimizer"}
+    assert states[0].keys() == states[1].keys()
+    differing = [key for key, value in states[0].items() if not torch.equal(value, states[1][key])]
+    assert differing == []
+    resumed = final_files(tmp_path / "resumed")
+    for name, data in final_files(tmp_path / "undisturbed").items():
+        assert resumed[name] == data, name
+    assert log_counts(tmp_path / "resumed") == log_counts(tmp_path / "undisturbed")
+
+
+def test_the_log_is_cut_to_the_checkpoint(shards: Path, tmp_path: Path) -> None:
+    config = tiny()
+    run(shards, tmp_path, 32, config)
+    with (tmp_path / "log.jsonl").open("a") as lines:
+        lines.write('{"images_seen": 40, "generator": 0.0}\n{"images_seen": 48, "gener')
+    run(shards, tmp_path, 48, config, resume=True)
+    assert log_counts(tmp_path) == [8, 16, 24, 32, 40, 48]
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[4])["generator"] != 0.0
+
+
+class Died(BaseException):
+    """Nothing in the code may catch this."""
+
+
+def die_at(moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call that changes the disk counts; the one with the number `moment` is the last, and writes only
+    half."""
+    calls = 0
+
+    def patch(owner: Any, name: str, half: Callable[..., Any] | None = None) -> None:
+        real = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls <= moment:
+                return real(*args, **kwargs)
+            if calls == moment + 1 and half is not None:
+                half(*args)
+            raise Died
+
+        monkeypatch.setattr(owner, name, counted)
+
+    def half_a_file(file: Path, data: bytes | str) -> None:
+        raw = data.encode() if isinstance(data, str) else data
+        with file.open("wb") as target:
+            target.write(raw[: len(raw) // 2])
+
+    def half_a_folder(folder: Path, **_: Any) -> None:
+        for file in sorted(folder.glob("*"))[:1]:
+            file.unlink()
+
+    patch(checkpoint, "save_file", lambda tensors, file: file.write_bytes(b"\x10"))
+    patch(shutil, "rmtree", half_a_folder)
+    for name in ("rename", "replace", "mkdir"):
+        patch(Path, name)
+    for name in ("write_bytes", "write_text"):
+        patch(Path, name, half_a_file)
+
+
+def test_death_at_every_moment_that_changes_the_disk(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(log_every_images=4, checkpoint_every_images=4)
+    models = {}
+    for images in (4, 8, 12):
+        run(shards, tmp_path / "undisturbed", images, config, resume=True)
+        models[images] = {
+            file.name: file.read_bytes() for file in (tmp_path / "undisturbed" / "model").iterdir()
+        }
+    undisturbed = final_files(tmp_path / "undisturbed")
+
+    moment, died = 0, True
+    while died:
+        output = tmp_path / f"died-{moment}"
+        output.mkdir()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            die_at(moment, monkeypatch)
+            try:
+                run(shards, output, 12, config)
+                died = False
+            except Died:
+                moment += 1
+        model = output / "model"
+        if model.exists():
+            images_seen = json.loads((model / "config.json").read_text())["training"]["images_seen"]
+            assert {file.name: file.read_bytes() for file in model.iterdir()} == models[images_seen]
+        run(shards, output, 12, config, resume=True)
+        assert final_files(output) == undisturbed, f"moment {moment}"
+        assert log_counts(output) == [4, 8, 12]
+        assert list(output.rglob("*.tmp")) == list(output.rglob("*.old")) == []
+        shutil.rmtree(output)
+    assert moment > 40
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from tests.toygan.training.tiny import tiny
+from toygan.training.train import train
+torch.set_num_threads(1)
+train(photos_folder=Path(sys.argv[1]), output=Path(sys.argv[2]), config=tiny(), device=torch.device("cpu"),
+      max_images=1_000_000)
+"""
+
+
+def test_sigkill(shards: Path, tmp_path: Path) -> None:
+    output = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(shards), str(output)],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline_s = time.monotonic() + 120
+        while len(checkpoint_folders(output)) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        time.sleep(0.037)  # somewhere between two checkpoints, or within one
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    killed_at = int(checkpoint_folders(output)[-1].name)
+    end = killed_at + 20
+    run(shards, output, end, tiny(), resume=True)
+    run(shards, tmp_path / "undisturbed", end, tiny())
+    resumed = final_files(output)
+    for name, data in final_files(tmp_path / "undisturbed").items():
+        assert resumed[name] == data, name
+    assert log_counts(output) == log_counts(tmp_path / "undisturbed")

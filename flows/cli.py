@@ -1,0 +1,294 @@
+"""The command `toygan`. Heavy imports come late, inside the commands: `--help` must be quick."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toygan.errors import BadInput, ToyganError
+
+FAILED, BAD_INPUT = 1, 2
+
+store_option = click.option("--store", metavar="URI", help="The store whose models are meant, too.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    help="Pictures a batch; by default chosen for model and device. Another size may change the last bit.",
+)
+photos_option = click.option(
+    "--photos", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder of photo shards."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="toygan")
+@click.option("-v", "--verbose", is_flag=True, help="Say more about what happens.")
+def cli(verbose: bool) -> None:
+    """Product pictures for toy shops, made by GANs in a batch pipeline."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level="INFO" if verbose else "WARNING")
+
+
+def main() -> None:
+    """Runs a command; ends with 0 (done), 1 (failed, a retry may help) or 2 (bad input, a retry will not)."""
+    from catalog_schemas.validation import TableError
+
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit("stopped; run the same command again to go on")
+    except (BadInput, TableError) as error:
+        click.echo(f"toygan: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except ToyganError as error:
+        click.echo(f"toygan: {error}", err=True)
+        sys.exit(FAILED)
+
+
+def generate_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that `demo` and `generate` share."""
+    for option in (
+        click.option(
+            "--model", metavar="NAME", help="NAME[@VERSION|alias] or ./FOLDER; default: the champion."
+        ),
+        click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
+        click.option(
+            "--category", "categories", multiple=True, help="Only this one; may be given several times."
+        ),
+        click.option(
+            "--mode",
+            type=click.Choice(["missing", "refresh", "all"]),
+            default="missing",
+            show_default=True,
+            help="missing: products without a picture of their present row; refresh: also those drawn by "
+            "another model; all: every product.",
+        ),
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N good products."),
+        click.option(
+            "--format",
+            "image_format",
+            type=click.Choice(["webp", "jpg", "png"]),
+            default="webp",
+            show_default=True,
+        ),
+        device_option,
+        batch_size_option,
+        click.option(
+            "--run-id", metavar="ID", help="Name of the run; give it again to go on with one that died."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.option(
+    "--output", metavar="URI", default="toygan-demo", show_default=True, help="Folder or s3://BUCKET."
+)
+@generate_options
+def demo(output: str, **options: Any) -> None:
+    """The main job on the bundled catalog and model."""
+    from importlib.resources import as_file, files
+
+    with as_file(files("toygan") / "pretrained" / "demo_catalog.parquet") as catalog:
+        _generate(catalog=str(catalog), output=output, **options)
+
+
+@cli.command()
+@click.option("--catalog", required=True, metavar="URI", help="Parquet file: a path or s3://BUCKET/KEY.")
+@click.option("--output", required=True, metavar="URI", help="Folder or s3://BUCKET/PREFIX.")
+@generate_options
+def generate(catalog: str, output: str, **options: Any) -> None:
+    """Draw, judge and store a picture of every product in a catalog."""
+    _generate(catalog=catalog, output=output, **options)
+
+
+def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **options: Any) -> None:
+    from flows.local import run_generate
+
+    summary = run_generate(catalog=catalog, output=output, categories=list(categories), **options)
+    click.echo(summary.text())
+
+
+@cli.command()
+@photos_option
+@click.option("--family", default="dcgan", show_default=True, help="Model family, a preset of that name.")
+@click.option(
+    "--resolution", type=int, metavar="N", help="Side in pixels, a power of two; default: the preset's."
+)
+@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="JSON; overrides the preset.")
+@click.option("--max-images", type=click.IntRange(1), metavar="N")
+@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), metavar="M")
+@click.option("--resume", is_flag=True, help="Go on with the training in --output.")
+@device_option
+def train(
+    photos: Path,
+    family: str,
+    resolution: int | None,
+    output: Path,
+    config: Path | None,
+    max_images: int | None,
+    max_minutes: float | None,
+    resume: bool,
+    device: str,
+) -> None:
+    """Train a model on photos; checkpoints, grids and a log land in --output."""
+    from toygan.device import pick_device
+    from toygan.training.config import choose_config
+    from toygan.training.train import train as run_training
+
+    folder = run_training(
+        photos_folder=photos,
+        output=output,
+        config=choose_config(family, resolution=resolution, file=config),
+        device=pick_device(device),
+        max_images=max_images,
+        max_minutes=max_minutes,
+        resume=resume,
+    )
+    click.echo(
+        f"the model is in {folder}; calibrate it next: toygan calibrate --model {folder} --photos {photos}"
+    )
+
+
+@cli.command()
+@click.option("--model", required=True, metavar="NAME", help="./FOLDER, or NAME[@VERSION|alias] of a store.")
+@photos_option
+@store_option
+@device_option
+def calibrate(model: str, photos: Path, store: str | None, device: str) -> None:
+    """Fit what a model's score means and which pictures are approved."""
+    from toygan.device import pick_device
+    from toygan.generation.calibrate import calibrate_model
+
+    for line in calibrate_model(model, photos=photos, store_uri=store, device=pick_device(device)):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("uri")
+@click.option("--prune", is_flag=True, help="Remove what no finished run names.")
+def verify(uri: str, prune: bool) -> None:
+    """Prove a store whole: exit 0, or 1 with each problem on a line."""
+    from toygan.generation.verify import prune as prune_store
+    from toygan.generation.verify import verify as verify_store
+    from toygan.storage.store import open_store
+
+    store = open_store(uri)
+    if prune:
+        for key in prune_store(store):
+            click.echo(f"removed {key}")
+    verdict = verify_store(store)
+    for problem in verdict.problems:
+        click.echo(problem)
+    if verdict.problems:
+        click.echo(f"{len(verdict.problems)} problems in {uri}", err=True)
+        sys.exit(FAILED)
+    unfinished = f", {len(verdict.open_runs)} unfinished" if verdict.open_runs else ""
+    click.echo(f"{uri} is whole: {verdict.pictures:,} pictures of {verdict.finished_runs} runs{unfinished}")
+
+
+@cli.command()
+@click.option("--output", required=True, metavar="URI", help="The store of the run.")
+@click.option("--run-id", required=True, metavar="ID")
+def report(output: str, run_id: str) -> None:
+    """Write the contact sheet of a finished run anew."""
+    from toygan.generation.run import rewrite_report
+    from toygan.storage.store import open_store
+
+    click.echo(rewrite_report(open_store(output), run_id))
+
+
+@cli.command()
+@click.argument("image_id")
+@click.option("--output", required=True, metavar="URI", help="The store that holds the picture.")
+@device_option
+def reproduce(image_id: str, output: str, device: str) -> None:
+    """Make a picture again from its row and compare the bytes."""
+    from toygan.device import pick_device
+    from toygan.generation.reproduce import reproduce as reproduce_image
+    from toygan.storage.store import open_store
+
+    click.echo(reproduce_image(open_store(output), image_id, pick_device(device)))
+
+
+@cli.group()
+def models() -> None:
+    """List, add and promote models."""
+
+
+@models.command("list")
+@store_option
+def models_list(store: str | None) -> None:
+    """Every version, the bundled ones included."""
+    from toygan.registry import bundled_models, list_models, resolve
+    from toygan.storage.store import open_store
+
+    for name in bundled_models():
+        click.echo(f"{name}@{resolve(name, None).version}  bundled")
+    for model in list_models(open_store(store)) if store else []:
+        state = "calibrated" if model.calibrated else "not calibrated"
+        aliases = f"  {', '.join(model.aliases)}" if model.aliases else ""
+        click.echo(f"{model.name}@{model.version}  {state}  {model.total_bytes / 1e6:.1f} MB{aliases}")
+
+
+@models.command("show")
+@click.argument("model", required=False)
+@store_option
+def models_show(model: str | None, store: str | None) -> None:
+    """Config and calibration of MODEL (default: the champion, else the bundled one)."""
+    from toygan.registry import CALIBRATION, CONFIG, resolve
+    from toygan.storage.store import open_store
+
+    files = resolve(model, open_store(store) if store else None)
+    click.echo(f"{files.name}@{files.version}")
+    for name in (CONFIG, CALIBRATION):
+        click.echo(files.files[name].decode() if name in files.files else f"no {name}")
+
+
+@models.command("add")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", required=True)
+@click.option("--store", required=True, metavar="URI")
+def models_add(folder: Path, name: str, store: str) -> None:
+    """Copy the model in FOLDER into a store."""
+    from toygan.registry import add_model
+    from toygan.storage.store import open_store
+
+    click.echo(f"{name}@{add_model(open_store(store), folder, name)}")
+
+
+@models.command("promote")
+@click.argument("model")
+@click.option("--alias", default="champion", show_default=True)
+@click.option("--store", required=True, metavar="URI")
+def models_promote(model: str, alias: str, store: str) -> None:
+    """Make MODEL (NAME@VERSION) the champion of a store."""
+    from toygan.registry import promote
+    from toygan.storage.store import open_store
+
+    name, _, version = model.partition("@")
+    promote(open_store(store), name, version, alias)
+    click.echo(f"{alias} is {model}")
+
+
+@models.command("rollback")
+@click.option("--alias", default="champion", show_default=True)
+@click.option("--store", required=True, metavar="URI")
+def models_rollback(alias: str, store: str) -> None:
+    """Go back to the model before the present one."""
+    from toygan.registry import rollback
+    from toygan.storage.store import open_store
+
+    click.echo(f"{alias} is {rollback(open_store(store), alias)}")
+
+
+if __name__ == "__main__":
+    main()

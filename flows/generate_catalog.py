@@ -1,0 +1,134 @@
+"""The flow `generate-catalog`: every product of a catalog gets a picture."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import prefect
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import flow_run
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+
+from toygan.errors import RunFailed
+from toygan.generation.plan import Mode
+from toygan.generation.run import (
+    RunRequest,
+    RunSummary,
+    StartedRun,
+    Workplace,
+    finish_run,
+    run_shard,
+    start_run,
+)
+from toygan.images import ImageFormat
+from toygan.progress import Progress
+
+# While one shard waits for its last decisions, the device draws for the other.
+SHARDS_AT_A_TIME = 2
+# Prefect's type for a runner does not admit its own thread runner.
+RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=SHARDS_AT_A_TIME))
+
+
+def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
+    from toygan.errors import BadInput
+
+    try:
+        state.result()  # raises what the task raised
+    except BadInput:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+@task(
+    name="generate-shard",
+    task_run_name="shard-{shard}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_is_retryable,
+    persist_result=False,
+)
+def generate_shard(
+    workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat
+) -> dict[str, int]:
+    """Draws, judges and stores the pictures of one shard, then commits its metadata."""
+    return dict(run_shard(workplace, run_id, shard, image_format))
+
+
+@flow(
+    name="generate-catalog",
+    task_runner=RUNNER,
+    persist_result=False,
+    validate_parameters=True,
+)
+def generate_catalog(
+    catalog: str,
+    output: str,
+    model: str | None = None,
+    images_per_product: int = 1,
+    categories: Sequence[str] = (),
+    mode: Mode = "missing",
+    limit: int | None = None,
+    image_format: ImageFormat = "webp",
+    device: str = "auto",
+    batch_size: int | None = None,
+    run_id: str | None = None,
+) -> RunSummary:
+    """Reads a catalog, draws, judges and stores a picture of every product that needs one.
+
+    `catalog` is the URI of a Parquet file, `output` that of a store. A run that died is taken up by running
+    the flow again with its `run_id`; by default that is the id of the flow run, so that Prefect's own retries
+    take it up.
+    """
+    request = RunRequest(
+        catalog=catalog,
+        output=output,
+        run_id=run_id or flow_run.id,
+        model=model,
+        images_per_product=images_per_product,
+        categories=tuple(categories),
+        mode=mode,
+        limit=limit,
+        image_format=image_format,
+        device=device,
+        batch_size=batch_size,
+    )
+    run = start_run(request)
+    log = get_run_logger()
+    log.info(
+        "run %s: %s planned, %d shards to do", request.run_id, run.plan.counts["planned"], len(run.pending)
+    )
+    compute_shards(run)
+    summary = finish_run(run, prefect.__version__)
+    create_markdown_artifact(
+        key="generate-catalog", markdown=summary.markdown(), description=f"Run {request.run_id}"
+    )
+    return summary
+
+
+def compute_shards(run: StartedRun) -> None:
+    """Runs the shards that are not done; raises RunFailed when one of them cannot be done."""
+    shards, settings, failed = run.plan.shards, run.plan.settings, []
+    futures = {
+        generate_shard.submit(run.workplace, run.plan.run_id, shard, settings.format): shard
+        for shard in run.pending
+    }
+    total = sum(shards[shard].slots for shard in run.pending)
+    with Progress(total=total, unit="products", description="generating") as progress:
+        for future in as_completed(list(futures)):
+            shard = futures[future]
+            future.wait()  # takes over the final state, which the server may not know yet
+            if future.state.is_completed():
+                progress.advance(shards[shard].slots)
+            else:
+                failed.append(f"shard {shard}: {future.state.message}")
+    if failed:
+        raise RunFailed(
+            f"{len(failed)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
+            f"what is done stays done. {'; '.join(failed[:3])}"
+        )

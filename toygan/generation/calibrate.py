@@ -1,0 +1,150 @@
+"""`toygan calibrate`: what a model's score means, and what a picture has to show besides.
+
+The real side are the photos of the calibration products (`toygan.data.split`), which training left out; the
+generated side are pictures in the categories and colours of the training photos. Photos of `val` play no
+part.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from toygan.approval.calibration import Calibration, CalibrationSettings
+from toygan.approval.checks import CategoryLimits, check, fit_limits
+from toygan.approval.fit import fit_calibration
+from toygan.approval.measures import measure
+from toygan.data.photos import PhotoSet, load_photos
+from toygan.data.split import is_calibration_sku
+from toygan.errors import BadInput, ModelError
+from toygan.generation.engine import default_batch_size
+from toygan.generation.model import Drawn, Model, load_model
+from toygan.images import from_uint8
+from toygan.progress import Progress
+from toygan.registry import CALIBRATION, add_files, model_version, resolve
+from toygan.seeds import image_seed
+from toygan.storage.store import open_store
+
+GENERATED_PER_CATEGORY = 512
+
+
+def calibrate(
+    model: Model,
+    photos: PhotoSet,
+    *,
+    batch_size: int,
+    generated_per_category: int = GENERATED_PER_CATEGORY,
+    settings: CalibrationSettings | None = None,
+) -> Calibration:
+    """Fits limits, calibration and thresholds of every category of the model.
+
+    `photos` are all photos of the split `train` at the model's resolution, with the model's categories.
+    Raises BadInput when none of their products is one for calibration.
+    """
+    held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
+    if not held_out:
+        raise BadInput(
+            f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen by "
+            "the sha256 of the sku); give photos of more products"
+        )
+    real_pixels = photos.images.permute(0, 2, 3, 1).numpy()
+    real_measures = measure(real_pixels, photos.colour_hexes)
+    measures_of = {
+        name: [real_measures[row] for row in photos.of_category(index)]
+        for index, name in enumerate(model.categories)
+    }
+    limits = fit_limits({name: measures for name, measures in measures_of.items() if measures})
+    pooled = fit_limits({"": real_measures})[""]
+    limits = {name: limits.get(name, pooled) for name in model.categories}
+
+    real_logits: dict[str, list[float]] = {name: [] for name in model.categories}
+    for row, logit in zip(held_out, _judge(model, photos, held_out, batch_size), strict=True):
+        real_logits[photos.categories[photos.category[row]]].append(float(logit))
+    generated_logits: dict[str, list[float]] = {}
+    generated_passed: dict[str, list[bool]] = {}
+    with Progress(
+        total=generated_per_category * len(model.categories), unit="pictures", description="calibrating"
+    ) as progress:
+        for index, name in enumerate(model.categories):
+            colours = [photos.colour_hexes[row] for row in photos.of_category(index)] or list(
+                photos.colour_hexes
+            )
+            generated_logits[name], generated_passed[name] = [], []
+            for first in range(0, generated_per_category, batch_size):
+                numbers = range(first, min(first + batch_size, generated_per_category))
+                wanted = [colours[number % len(colours)] for number in numbers]
+                drawn = _draw(model, name, wanted, numbers, batch_size)
+                generated_logits[name] += drawn.logits.tolist()
+                generated_passed[name] += _pass(drawn, wanted, limits[name])
+                progress.advance(len(numbers))
+    return fit_calibration(
+        real_logits=real_logits,
+        generated_logits=generated_logits,
+        generated_passed=generated_passed,
+        limits=limits,
+        settings=settings,
+    )
+
+
+def _draw(
+    model: Model, category: str, colour_hexes: Sequence[str | None], numbers: range, batch_size: int
+) -> Drawn:
+    # No sku holds a space, so these pictures are of no product.
+    seeds = [image_seed(f"calibration {category}", number, 0, model.name, "") for number in numbers]
+    return model.draw(seeds, [category] * len(seeds), colour_hexes, batch_size)
+
+
+def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: CategoryLimits) -> list[bool]:
+    return [
+        bool(finite) and not check(measures, limits)
+        for finite, measures in zip(drawn.finite, measure(drawn.pixels, wanted), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def _judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) -> NDArray[np.float32]:
+    """The logits of real photos, (len(rows),)."""
+    logits = []
+    for first in range(0, len(rows), batch_size):
+        chosen = torch.tensor(rows[first : first + batch_size])
+        conditions = {"category": photos.category[chosen], "colour": photos.colour[chosen]}
+        conditions = {name: value.to(model.device) for name, value in conditions.items()}
+        images = from_uint8(photos.images[chosen].to(model.device))
+        logits.append(model.discriminator(images, conditions).cpu().numpy())
+    return np.concatenate(logits)
+
+
+def calibrate_model(
+    reference: str, *, photos: Path, store_uri: str | None, device: torch.device
+) -> Iterator[str]:
+    """Calibrates the model that `reference` names and says in lines of text what came out.
+
+    A folder gets the file `calibration.json`; a model of a store becomes a new version, since versions never
+    change.
+    Raises ModelError for a bundled model, which cannot be written to.
+    """
+    store = open_store(store_uri) if store_uri else None
+    source = resolve(reference, store)
+    folder = Path(reference) if os.sep in reference else None
+    if folder is None and store is None:
+        raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
+    model = load_model(source, device)
+    real = load_photos(photos, resolution=model.resolution, split="train", categories=model.categories)
+    calibration = calibrate(model, real, batch_size=default_batch_size(model))
+    text = calibration.to_json().encode()
+    if folder is not None:
+        (folder / CALIBRATION).write_bytes(text)
+        version = model_version({**source.files, CALIBRATION: text})
+    elif store is not None:
+        version = add_files(store, {**source.files, CALIBRATION: text}, source.name)
+    yield f"{source.name}@{version} is calibrated; expected calibration error {calibration.ece:.3f}"
+    for name, each in calibration.categories.items():
+        ece = "-" if each.ece is None else f"{each.ece:.3f}"
+        yield (
+            f"  {name}: threshold {each.threshold:.3f}, calibration error {ece}, {each.n_real} real and "
+            f"{each.n_generated} generated pictures{', pooled' if each.pooled else ''}"
+        )
+    yield from (f"warning: {warning}" for warning in calibration.warnings)

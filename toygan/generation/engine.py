@@ -1,0 +1,145 @@
+"""What a process computes with: the model on its device, workers that check and encode, threads that store.
+
+Draw, finish, store overlap: while the device draws one batch, workers check and encode those before it, and
+threads upload those that were approved. Every stage leaves its times in the `Timeline`.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import torch
+
+from toygan.approval.checks import CategoryLimits
+from toygan.generation.finishing import FinishedBatch, finish, finishing_pool
+from toygan.generation.model import Drawn, Model
+from toygan.images import ImageFormat
+from toygan.storage.store import ObjectStore
+
+Stage = Literal["draw", "finish", "store"]
+
+STORING_THREADS = 16
+CPU_BATCH = 32  # pictures; larger ones are no faster on a CPU and pad more
+CUDA_BATCH_PIXELS = 2**21  # pictures x pixels a side squared: 512 pictures of 64 pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One piece of work: when it ran (time.monotonic()) and how many pictures it handled."""
+
+    stage: Stage
+    began_s: float
+    ended_s: float
+    pictures: int
+
+
+@dataclass
+class Timeline:
+    """All pieces of work of a process, in the order in which they ended. Safe to use from many threads."""
+
+    spans: list[Span] = field(default_factory=list)
+
+    def add(self, stage: Stage, began_s: float, ended_s: float, pictures: int) -> None:
+        self.spans.append(Span(stage, began_s, ended_s, pictures))
+
+    def busy_s(self, *stages: Stage) -> float:
+        """Seconds in which at least one of the stages (default: any) was at work: the union, not the sum."""
+        chosen = sorted((s.began_s, s.ended_s) for s in self.spans if not stages or s.stage in stages)
+        total, covered_to = 0.0, float("-inf")
+        for began_s, ended_s in chosen:
+            total += max(0.0, ended_s - max(began_s, covered_to))
+            covered_to = max(covered_to, ended_s)
+        return total
+
+
+def default_batch_size(model: Model) -> int:
+    """A function of model, resolution and device only: pictures depend on the shape of the batch."""
+    if model.device.type == "cpu":
+        return CPU_BATCH
+    return max(1, CUDA_BATCH_PIXELS // model.resolution**2)
+
+
+def share_cores(device: torch.device) -> tuple[int, int]:
+    """Threads for drawing and worker processes for finishing, of the cores that this process may use.
+
+    On a CPU drawing costs several times as much as finishing; a GPU needs one core to be driven.
+    """
+    cores = len(os.sched_getaffinity(0))
+    workers = max(1, cores // 4) if device.type == "cpu" else max(1, cores - 1)
+    return max(1, cores - workers), workers
+
+
+class Engine(AbstractContextManager["Engine"]):
+    """One a process. Shards may run through it at the same time; the device draws one batch at a time."""
+
+    def __init__(self, model: Model, *, batch_size: int | None = None) -> None:
+        self.model = model
+        self.batch_size = batch_size or default_batch_size(model)
+        self.timeline = Timeline()
+        threads, self._workers = share_cores(model.device)
+        torch.set_num_threads(threads)
+        self._device_lock = threading.Lock()
+        self._finishing_lock = threading.Lock()
+        self._finishing = finishing_pool(self._workers)
+        self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
+
+    def draw(self, seeds: Sequence[int], category: str, colour_hexes: Sequence[str | None]) -> Drawn:
+        """Blocks until the device is free and has drawn and judged the pictures."""
+        with self._device_lock:
+            began_s = time.monotonic()
+            drawn = self.model.draw(seeds, [category] * len(seeds), colour_hexes, self.batch_size)
+            self.timeline.add("draw", began_s, time.monotonic(), len(seeds))
+        return drawn
+
+    def finish(
+        self,
+        drawn: Drawn,
+        may_be_approved: Sequence[bool],
+        colour_hexes: Sequence[str | None],
+        limits: CategoryLimits,
+        image_format: ImageFormat,
+    ) -> Future[FinishedBatch]:
+        """Hands the pictures to a worker process.
+
+        A pool whose worker was killed takes no more work. The shards that waited for it fail with BrokenProcessPool
+        and are tried again; they find a new one.
+        """
+        work = (drawn.pixels, drawn.finite.tolist(), may_be_approved, colour_hexes, limits, image_format)
+        with self._finishing_lock:
+            try:
+                future = self._finishing.submit(finish, *work)
+            except BrokenProcessPool:
+                self._finishing = finishing_pool(self._workers)
+                future = self._finishing.submit(finish, *work)
+        future.add_done_callback(self._note_finished)
+        return future
+
+    def store(self, store: ObjectStore, key: str, data: bytes, content_type: str) -> Future[None]:
+        """Uploads in a thread; the caller asks the future before it commits."""
+        return self._storing.submit(self._put, store, key, data, content_type)
+
+    def _put(self, store: ObjectStore, key: str, data: bytes, content_type: str) -> None:
+        began_s = time.monotonic()
+        store.put(key, data, content_type=content_type)
+        self.timeline.add("store", began_s, time.monotonic(), 1)
+
+    def _note_finished(self, future: Future[FinishedBatch]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            batch = future.result()
+            self.timeline.add("finish", batch.began_s, batch.ended_s, len(batch.candidates))
+
+    def close(self) -> None:
+        self._finishing.shutdown(cancel_futures=True)
+        self._storing.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,106 @@
+"""Checks and encoding of drawn pictures, in worker processes.
+
+This module and what it imports stay free of torch, so that a worker starts fast and small.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toygan.approval.checks import CategoryLimits, Reason, check
+from toygan.approval.measures import Measures, measure
+from toygan.images import ImageFormat, encode
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """One candidate after the checks."""
+
+    measures: Measures | None  # None where the picture could not be measured
+    failed_checks: tuple[Reason, ...]  # none if they let it pass
+    file: bytes | None  # the encoded picture, of those that can be approved only
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedBatch:
+    candidates: list[Finished]
+    began_s: float  # time.monotonic(), one clock for all processes of a machine
+    ended_s: float
+
+
+def finish(
+    pixels: NDArray[np.uint8],
+    finite: Sequence[bool],
+    may_be_approved: Sequence[bool],
+    colour_hexes: Sequence[str | None],
+    limits: CategoryLimits,
+    image_format: ImageFormat,
+) -> FinishedBatch:
+    """Checks the pictures (B, H, W, 3) of one category and encodes those that `may_be_approved` and pass."""
+    began_s = time.monotonic()
+    candidates = [
+        _finish_one(picture, measures, limits, image_format if wanted and ok else None)
+        for picture, measures, ok, wanted in zip(
+            pixels, _measure_all(pixels, colour_hexes), finite, may_be_approved, strict=True
+        )
+    ]
+    return FinishedBatch(candidates=candidates, began_s=began_s, ended_s=time.monotonic())
+
+
+def _measure_all(pixels: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> Sequence[Measures | None]:
+    try:
+        return measure(pixels, colour_hexes)
+    except Exception:
+        # One picture, one outcome: whatever is wrong with one of them, its batch-mates go on.
+        log.exception("a batch could not be measured; its pictures are measured one by one")
+    return [_measure_one(picture, wanted) for picture, wanted in zip(pixels, colour_hexes, strict=True)]
+
+
+def _measure_one(picture: NDArray[np.uint8], colour_hex: str | None) -> Measures | None:
+    try:
+        return measure(picture[None], [colour_hex])[0]
+    except Exception:
+        log.exception("a picture with the wanted colour %s could not be measured", colour_hex)
+        return None
+
+
+def _finish_one(
+    picture: NDArray[np.uint8],
+    measures: Measures | None,
+    limits: CategoryLimits,
+    image_format: ImageFormat | None,
+) -> Finished:
+    if measures is None:
+        return Finished(measures=None, failed_checks=("not_measurable",), file=None)
+    failed = tuple(check(measures, limits))
+    file = encode(picture, image_format) if image_format and not failed else None
+    return Finished(measures=measures, failed_checks=failed, file=file)
+
+
+def finishing_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes for `finish`: threads would wait for each other, and the generator for them, at Python's lock.
+
+    They are spawned, not forked, since the parent runs threads. They end with it, even if it is killed.
+    """
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_die_with_parent)
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

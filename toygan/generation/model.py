@@ -1,0 +1,155 @@
+"""A model ready to draw: both networks, their calibration, and one call from conditions to judged pixels."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import nn
+from torch.nn.utils import parametrize
+
+from toygan.approval.calibration import Calibration
+from toygan.conditions.category import encode_categories
+from toygan.conditions.colour import encode_colours
+from toygan.errors import ModelError
+from toygan.images import from_uint8, to_uint8
+from toygan.models import build
+from toygan.models.layers import ConditionalGenerator
+from toygan.seeds import latent
+from toygan.training.checkpoint import load_weights
+
+
+class ModelFiles(Protocol):
+    """What the registry hands over: files by name, of one version."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def files(self) -> Mapping[str, bytes]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One batch as it comes from the device."""
+
+    pixels: NDArray[np.uint8]  # (B, R, R, 3)
+    logits: NDArray[np.float32]  # (B,)
+    finite: NDArray[np.bool_]  # (B,), False where a pixel or the logit is NaN or infinite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Networks in evaluation mode on one device, float32: pictures have to agree across batches and devices."""
+
+    name: str
+    version: str
+    family: str
+    resolution: int  # pixels
+    categories: tuple[str, ...]
+    truncation: float  # factor on the latents; below 1 trades variety for typical pictures
+    generator: ConditionalGenerator
+    discriminator: nn.Module
+    calibration: Calibration | None
+    device: torch.device
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        seeds: Sequence[int],
+        categories: Sequence[str],
+        colour_hexes: Sequence[str | None],
+        batch_size: int,
+    ) -> Drawn:
+        """One picture a seed, at most `batch_size` of them, each judged by the discriminator.
+
+        The batch is padded to `batch_size`, always: kernels round differently for another shape, and the bytes of a
+        picture must not depend on its batch-mates. What is judged is what will be seen: the picture in 8 bits.
+        """
+        wanted = len(seeds)
+        padding = batch_size - wanted
+        if padding < 0 or not wanted:
+            raise ValueError(f"{wanted} pictures asked for; a batch holds 1 to {batch_size}")
+        size = self.generator.latent_size
+        rows = [*range(wanted), *[0] * padding]
+        latents = self.truncation * np.stack([latent(seeds[row], size) for row in rows])
+        conditions = {
+            "category": encode_categories([categories[row] for row in rows], self.categories),
+            "colour": encode_colours([colour_hexes[row] for row in rows]),
+        }
+        conditions = {name: value.to(self.device) for name, value in conditions.items()}
+        images = self.generator(torch.from_numpy(latents).to(self.device), conditions)
+        pixels = to_uint8(images)
+        shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        logits = self.discriminator(from_uint8(shown), conditions)
+        finite = images.isfinite().flatten(1).all(1) & logits.isfinite()
+        return Drawn(
+            pixels=pixels[:wanted], logits=logits.cpu().numpy()[:wanted], finite=finite.cpu().numpy()[:wanted]
+        )
+
+
+def load_model(source: ModelFiles, device: torch.device) -> Model:
+    """Builds the networks of a model version and fills in its weights.
+
+    Nothing is unpickled. Raises ModelError for a damaged config, unknown family or option, weights of other shapes.
+    """
+    config = _config(source)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            generator, discriminator = build(config["family"], config["network"])
+        categories = tuple(str(name) for name in config["categories"])
+        resolution, truncation = int(config["resolution"]), float(config.get("truncation", 1.0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"config.json of the model {source.name} does not describe a model: {error!r}"
+        ) from error
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        try:
+            tensors = load(source.files[f"{name}.safetensors"])
+        except (KeyError, SafetensorError) as error:
+            raise ModelError(
+                f"{name}.safetensors of the model {source.name} cannot be read: {error}"
+            ) from error
+        load_weights(network, tensors)
+        _fold_parametrizations(network)
+        network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    calibration = source.files.get("calibration.json")
+    return Model(
+        name=source.name,
+        version=source.version,
+        family=config["family"],
+        resolution=resolution,
+        categories=categories,
+        truncation=truncation,
+        generator=generator,
+        discriminator=discriminator,
+        calibration=None if calibration is None else Calibration.from_json(calibration),
+        device=device,
+    )
+
+
+def _config(source: ModelFiles) -> dict[str, Any]:
+    try:
+        config = json.loads(source.files["config.json"])
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"config.json of the model {source.name} cannot be read: {error!r}") from error
+    if not isinstance(config, dict):
+        raise ModelError(
+            f"config.json of the model {source.name} must hold an object, not {type(config).__name__}"
+        )
+    return config
+
+
+def _fold_parametrizations(network: nn.Module) -> None:
+    """Writes spectral normalisation into the weights, or it would be computed anew for every batch."""
+    network.eval()  # in training mode reading a weight would move the power iteration on
+    for module in network.modules():
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)

@@ -1,0 +1,46 @@
+"""`toygan reproduce`: a picture is made again from its metadata row, and the bytes are compared."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+
+from toygan.errors import BadInput, RunFailed
+from toygan.generation.model import load_model
+from toygan.generation.publish import read_manifest, read_part
+from toygan.images import encode
+from toygan.registry import resolve
+from toygan.storage.keys import RUNS_PREFIX
+from toygan.storage.store import ObjectStore
+
+
+def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
+    """Draws the picture again and says that its bytes are the same.
+
+    Raises BadInput for an id without a stored picture, ModelError when the model version is gone, RunFailed when
+    the bytes differ (as they may on another kind of device).
+    """
+    row = _find_row(store, image_id)
+    source = resolve(f"{row['model_name']}@{row['model_version']}", store)
+    model = load_model(source, device)
+    colour_hex = json.loads(row["conditions"])["colour_hex"]
+    drawn = model.draw([row["seed"]], [row["category"]], [colour_hex], row["batch_size"])
+    file = encode(drawn.pixels[0], row["format"])
+    if sha256(file).hexdigest() != row["sha256"]:
+        raise RunFailed(
+            f"{image_id}: the bytes differ from those of {row['image_uri']} when drawn on {device}"
+        )
+    return f"{image_id}: the same {len(file)} bytes as {row['image_uri']}"
+
+
+def _find_row(store: ObjectStore, image_id: str) -> dict[str, Any]:
+    for found in store.list(RUNS_PREFIX):
+        manifest = read_manifest(store, found.key.removeprefix(RUNS_PREFIX).removesuffix(".json"))
+        for shard in range(manifest.shards if manifest else 0):
+            part = read_part(store, manifest.run_id, shard) if manifest else None
+            rows = part.filter(pc.equal(part["image_id"], image_id)).to_pylist() if part else []
+            if rows and rows[0]["image_uri"] is not None:
+                return dict(rows[0])
+    raise BadInput(f"{image_id}: no finished run in {store.uri} stored a picture of this id")

@@ -1,0 +1,269 @@
+"""A run from its request to its commit. The flow calls these steps in order and adds nothing of its own."""
+
+import json
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+
+from catalog_schemas.images import APPROVED, DECISIONS
+from catalog_schemas.runs import Manifest
+from toygan.device import pick_device
+from toygan.errors import ModelError, ObjectNotFound, RunFailed
+from toygan.generation.contact_sheet import contact_sheet
+from toygan.generation.engine import Engine
+from toygan.generation.model import load_model
+from toygan.generation.plan import FrozenPlan, Mode, RunSettings, freeze_plan, load_shard
+from toygan.generation.publish import (
+    pending_shards,
+    publish_manifest,
+    publish_part,
+    publish_report,
+    read_manifest,
+    read_part,
+    sweep,
+    tally,
+    update_current,
+)
+from toygan.generation.shard import compute_shard
+from toygan.images import ImageFormat
+from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
+from toygan.storage.keys import plan_manifest_key, report_key
+from toygan.storage.store import ObjectStore, open_store
+
+_engine_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a person or a schedule asks for."""
+
+    catalog: str  # URI of a Parquet file
+    output: str  # URI of a store
+    run_id: str
+    model: str | None = None  # see toygan.registry.resolve
+    images_per_product: int = 1
+    categories: tuple[str, ...] = ()  # none: all that the model knows
+    mode: Mode = "missing"
+    limit: int | None = None  # good products, in catalog order
+    image_format: ImageFormat = "webp"
+    device: str = "auto"
+    batch_size: int | None = None  # None: chosen for model and device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Where a process finds the model of a run and what it computes on. Texts and numbers, fit to travel."""
+
+    store: str
+    model: str
+    model_version: str
+    device: str
+    batch_size: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedRun:
+    """A run whose plan is frozen."""
+
+    plan: FrozenPlan
+    workplace: Workplace
+    pending: tuple[int, ...]  # shards that are not done yet
+    started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What a person wants to know at the end."""
+
+    manifest: Manifest
+    store: str
+    elapsed_s: float
+
+    @property
+    def report_uri(self) -> str:
+        return f"{self.store}/{report_key(self.manifest.run_id)}"
+
+    def markdown(self) -> str:
+        """The counts as a table, and where the contact sheet lies."""
+        counts = self.manifest.counts
+        lines = [
+            f"Run `{self.manifest.run_id}` with `{self.manifest.model_name}@{self.manifest.model_version}`: "
+            f"{counts['products']:,} products, {counts['rejected_rows']:,} rows set aside, "
+            f"{counts['unchanged']:,} pictures live already, {counts['planned']:,} planned.",
+            "",
+            "| category | planned | approved | for review | rejected candidates |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for name, row in [*self.manifest.categories.items(), ("**all**", counts)]:
+            numbers = (row["planned"], *(row[decision] for decision in DECISIONS))
+            lines.append(f"| {name} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
+        lines += ["", f"Contact sheet: `{self.report_uri}`"]
+        return "\n".join(lines)
+
+    def text(self) -> str:
+        """Three lines for a terminal."""
+        counts = self.manifest.counts
+        share = f" ({counts[APPROVED] / counts['planned']:.0%})" if counts["planned"] else ""
+        return (
+            f"run {self.manifest.run_id}: {counts['products']:,} products, {counts['rejected_rows']:,} rows set "
+            f"aside, {counts['unchanged']:,} pictures live already\n"
+            f"planned {counts['planned']:,}, approved {counts[APPROVED]:,}{share}, for review "
+            f"{counts['review']:,}, in {self.elapsed_s:.1f} s\n"
+            f"contact sheet: {self.report_uri}"
+        )
+
+
+def new_run_id() -> str:
+    """Sorts by time; two runs that start in the same second differ in their last six digits."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def start_run(request: RunRequest) -> StartedRun:
+    """Checks model and catalog and freezes the plan, or takes up the plan of an earlier start of this run id.
+
+    Raises BadInput in one of its kinds before anything is written.
+    """
+    started_at = datetime.now(UTC)
+    store = open_store(request.output)
+    model = resolve(request.model or _model_of_earlier_start(store, request.run_id), store)
+    if CALIBRATION not in model.files:
+        raise ModelError(f"the model {model.name} is not calibrated; run `toygan calibrate` on it first")
+    settings = RunSettings(
+        model_name=model.name,
+        model_version=model.version,
+        images_per_product=request.images_per_product,
+        categories=request.categories,
+        mode=request.mode,
+        limit=request.limit,
+        format=request.image_format,
+    )
+    pick_device(request.device)
+    plan = freeze_plan(store, request.run_id, request.catalog, settings, _categories(model))
+    is_folder = request.model is not None and "/" in request.model
+    workplace = Workplace(
+        store=store.uri,
+        model=request.model if request.model and is_folder else f"{model.name}@{model.version}",
+        model_version=model.version,
+        device=request.device,
+        batch_size=request.batch_size,
+    )
+    done = read_manifest(store, request.run_id) is not None
+    pending = [] if done else pending_shards(store, request.run_id, len(plan.shards))
+    return StartedRun(plan=plan, workplace=workplace, pending=tuple(pending), started_at=started_at)
+
+
+def run_shard(workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat) -> Mapping[str, int]:
+    """Computes and commits one shard; returns its candidates by decision."""
+    store = open_store(workplace.store)
+    rows = compute_shard(
+        load_shard(store, run_id, shard),
+        engine=engine_for(workplace),
+        store=store,
+        run_id=run_id,
+        image_format=image_format,
+    )
+    publish_part(store, run_id, shard, rows)
+    return Counter(row["decision"] for row in rows)
+
+
+def engine_for(workplace: Workplace) -> Engine:
+    """The engine of this process: the model is loaded once, whichever thread asks first."""
+    with _engine_lock:
+        return _engine(workplace)
+
+
+def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
+    """Report, manifest, live table, in this order; for a finished run only what is missing of the last.
+
+    Raises RunFailed when pictures were planned and none was approved; nothing that was live is replaced then.
+    """
+    store = open_store(run.workplace.store)
+    manifest = read_manifest(store, run.plan.run_id)
+    if manifest is None:
+        manifest = _manifest(store, run, prefect_version)
+        elapsed_s = (datetime.now(UTC) - run.started_at).total_seconds()
+        publish_report(store, run.plan.run_id, contact_sheet(store, manifest, run.plan, elapsed_s))
+        publish_manifest(store, manifest)
+    update_current(store, manifest)
+    sweep(store, run.plan.run_id)
+    summary = RunSummary(
+        manifest=manifest,
+        store=store.uri,
+        elapsed_s=(datetime.now(UTC) - run.started_at).total_seconds(),
+    )
+    if manifest.counts["planned"] and not manifest.counts[APPROVED]:
+        raise RunFailed(
+            f"run {manifest.run_id}: {manifest.counts['planned']:,} pictures were planned and none was approved; "
+            f"see {summary.report_uri}"
+        )
+    return summary
+
+
+def rewrite_report(store: ObjectStore, run_id: str) -> str:
+    """Writes the contact sheet of a finished run anew; returns its URI. Raises ObjectNotFound."""
+    manifest = read_manifest(store, run_id)
+    if manifest is None:
+        raise RunFailed(f"the run {run_id} has not finished in {store.uri}; its manifest is missing")
+    began, ended = (datetime.fromisoformat(text) for text in (manifest.started_at, manifest.finished_at))
+    html = contact_sheet(store, manifest, None, (ended - began).total_seconds())
+    publish_report(store, run_id, html)
+    return f"{store.uri}/{report_key(run_id)}"
+
+
+@lru_cache(maxsize=1)
+def _engine(workplace: Workplace) -> Engine:
+    source = resolve(workplace.model, open_store(workplace.store))
+    if source.version != workplace.model_version:
+        raise ModelError(
+            f"the model {workplace.model} is now {source.version}, the run began with {workplace.model_version}"
+        )
+    return Engine(load_model(source, pick_device(workplace.device)), batch_size=workplace.batch_size)
+
+
+def _manifest(store: ObjectStore, run: StartedRun, prefect_version: str) -> Manifest:
+    plan = run.plan
+    outcome = tally(read_part(store, plan.run_id, shard) for shard in range(len(plan.shards)))
+    none = dict.fromkeys(DECISIONS, 0)
+    return Manifest(
+        run_id=plan.run_id,
+        pipeline_version=version("toygan"),
+        prefect_version=prefect_version,
+        started_at=run.started_at.isoformat(),
+        finished_at=datetime.now(UTC).isoformat(),
+        catalog_uri=plan.catalog_uri,
+        catalog_sha256=plan.catalog_sha256,
+        settings=plan.settings.to_json(),
+        model_name=plan.settings.model_name,
+        model_version=plan.settings.model_version,
+        plan_sha256=plan.sha256,
+        shards=len(plan.shards),
+        counts={**plan.counts, **outcome.counts},
+        categories={
+            name: {**counts, **outcome.categories.get(name, none)} for name, counts in plan.categories.items()
+        },
+    )
+
+
+def _model_of_earlier_start(store: ObjectStore, run_id: str) -> str | None:
+    """A run that goes on keeps its model, whatever has been promoted since."""
+    manifest = read_manifest(store, run_id)
+    if manifest is not None:
+        return f"{manifest.model_name}@{manifest.model_version}"
+    key = plan_manifest_key(run_id)
+    try:
+        settings = FrozenPlan.from_json(store.get(key), key).settings
+    except ObjectNotFound:
+        return None
+    return f"{settings.model_name}@{settings.model_version}"
+
+
+def _categories(model: ModelFiles) -> list[str]:
+    categories = json.loads(model.files[CONFIG]).get("categories")
+    if not isinstance(categories, list):
+        raise ModelError(f"config.json of the model {model.name} names no categories")
+    return [str(name) for name in categories]

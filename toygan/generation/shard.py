@@ -1,0 +1,253 @@
+"""One shard: every slot ends with an approved picture, a candidate for review or neither, and with reasons.
+
+The schedule depends on the plan and the decisions only, never on how fast anything ran: batch n is decided
+before batch n + IN_FLIGHT is put together. So a shard that is computed again ends with the same bytes.
+"""
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog_schemas.images import APPROVED, IMAGES, REJECTED, REVIEW
+from toygan.approval.calibration import Calibration
+from toygan.approval.checks import is_near_copy
+from toygan.approval.policy import MAX_ATTEMPTS, pick_for_review, reasons_against
+from toygan.errors import ModelError, Retryable
+from toygan.generation.engine import Engine
+from toygan.generation.finishing import Finished, FinishedBatch
+from toygan.generation.plan import Slot
+from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
+from toygan.seeds import image_id, image_seed
+from toygan.storage.keys import image_key, review_key
+from toygan.storage.store import ObjectStore
+
+PIPELINE_VERSION = version("toygan")
+IN_FLIGHT = 4  # batches that may be drawn ahead of the decisions
+
+
+@dataclass(kw_only=True)
+class Pending:
+    """A slot on its way."""
+
+    slot: Slot
+    tried: "list[Candidate]" = field(default_factory=list)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the next attempt, counted over all runs."""
+        return self.slot.first_attempt + len(self.tried)
+
+
+@dataclass(kw_only=True)
+class Candidate:
+    """A row of the metadata table, and the pixels while they may still be needed."""
+
+    row: dict[str, Any]
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """Drawn and judged, waiting for its checks."""
+
+    pending: list[Pending]
+    candidates: list[Candidate]
+    finished: Future[FinishedBatch]
+
+
+@dataclass(kw_only=True)
+class ShardRun:
+    """The state of one shard while it is computed."""
+
+    engine: Engine
+    store: ObjectStore
+    run_id: str
+    image_format: ImageFormat
+    max_attempts: int
+    calibration: Calibration
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    uploads: list[Future[None]] = field(default_factory=list)
+    phashes: dict[str, list[str]] = field(default_factory=dict)  # of the approved pictures of a sku
+
+
+def compute_shard(
+    slots: Sequence[Slot],
+    *,
+    engine: Engine,
+    store: ObjectStore,
+    run_id: str,
+    image_format: ImageFormat,
+    max_attempts: int = MAX_ATTEMPTS,
+) -> list[dict[str, Any]]:
+    """Draws, judges and stores the pictures of a shard; returns its rows in the order of the decisions.
+
+    When it returns, every picture that a row names lies in the store. Raises Retryable when a worker died,
+    StoreUnavailable when an upload failed for good, ModelError when the model is not calibrated.
+    """
+    if engine.model.calibration is None:
+        raise ModelError(
+            f"the model {engine.model.name} has no calibration; run `toygan calibrate` on it first"
+        )
+    run = ShardRun(
+        engine=engine,
+        store=store,
+        run_id=run_id,
+        image_format=image_format,
+        max_attempts=max_attempts,
+        calibration=engine.model.calibration,
+    )
+    waiting: deque[Pending] = deque()
+    for slot in slots:
+        run.phashes.setdefault(slot.sku, list(slot.sibling_phashes))
+        waiting.append(Pending(slot=slot))
+    in_flight: deque[Batch] = deque()
+    while waiting or in_flight:
+        full = len(waiting) >= engine.batch_size
+        if waiting and len(in_flight) < IN_FLIGHT and (full or not in_flight):
+            taken = [waiting.popleft() for _ in range(min(engine.batch_size, len(waiting)))]
+            in_flight.append(_draw(run, taken))
+        else:
+            waiting.extend(_decide(run, in_flight.popleft()))
+    for upload in run.uploads:
+        upload.result()
+    return run.rows
+
+
+def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
+    model = run.engine.model
+    slots = [each.slot for each in pending]
+    category = slots[0].category
+    judge = run.calibration.of(category)
+    seeds = [
+        image_seed(each.slot.sku, each.slot.image_index, each.attempt, model.name, model.version)
+        for each in pending
+    ]
+    colour_hexes = [slot.colour_hex for slot in slots]
+    drawn = run.engine.draw(seeds, category, colour_hexes)
+    p_reals = judge.p_reals(drawn.logits)
+    may_be_approved = drawn.finite & (p_reals >= judge.threshold)
+    finished = run.engine.finish(
+        drawn, may_be_approved.tolist(), colour_hexes, judge.limits, run.image_format
+    )
+    candidates = []
+    for i, each in enumerate(pending):
+        row = _row(run, each, seeds[i])
+        if drawn.finite[i]:
+            row |= {"logit": float(drawn.logits[i]), "p_real": float(p_reals[i])}
+        candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
+    return Batch(pending=pending, candidates=candidates, finished=finished)
+
+
+def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
+    """Writes the rows of a batch and starts its uploads. Returns the slots that try again."""
+    try:
+        finished = batch.finished.result().candidates
+    except BrokenProcessPool as error:
+        raise Retryable(
+            "a worker process that checks pictures was killed, perhaps for want of memory"
+        ) from error
+    again = []
+    for pending, candidate, checked in zip(batch.pending, batch.candidates, finished, strict=True):
+        run.rows.append(candidate.row)
+        if _approve(run, pending.slot, candidate, checked):
+            continue
+        pending.tried.append(candidate)
+        if len(pending.tried) < run.max_attempts:
+            again.append(pending)
+        else:
+            _send_to_review(run, pending.tried)
+    return again
+
+
+def _approve(run: ShardRun, slot: Slot, candidate: Candidate, checked: Finished) -> bool:
+    row, measures = candidate.row, checked.measures
+    finite = row["p_real"] is not None
+    siblings = run.phashes[slot.sku]
+    if finite and measures is not None:
+        row |= {
+            "phash": measures.phash,
+            "fill_ratio": measures.fill_ratio,
+            "background_white": measures.background_white,
+            "colour_delta_e": measures.colour_delta_e,
+        }
+    row["reasons"] = reasons_against(
+        finite=finite,
+        failed_checks=checked.failed_checks,
+        near_copy=row["phash"] is not None and is_near_copy(row["phash"], siblings),
+        p_real=row["p_real"] if finite else float("nan"),
+        threshold=row["threshold"],
+    )
+    if row["reasons"] or checked.file is None:
+        return False
+    siblings.append(row["phash"])
+    _keep(
+        run,
+        row,
+        APPROVED,
+        image_key(slot.category, slot.sku, row["image_id"], run.image_format),
+        checked.file,
+    )
+    return True
+
+
+def _send_to_review(run: ShardRun, tried: list[Candidate]) -> None:
+    best = pick_for_review([candidate.row["p_real"] for candidate in tried])
+    if best is not None:
+        row = tried[best].row
+        file = encode(tried[best].pixels, run.image_format)
+        _keep(run, row, REVIEW, review_key(run.run_id, row["image_id"], run.image_format), file)
+
+
+def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: bytes) -> None:
+    """Starts the upload of a picture and says in its row where it lies."""
+    row |= {
+        "decision": decision,
+        "image_uri": key,
+        "sha256": sha256(file).hexdigest(),
+        "width": run.engine.model.resolution,
+        "height": run.engine.model.resolution,
+        "format": run.image_format,
+        "bytes": len(file),
+    }
+    run.uploads.append(run.engine.store(run.store, key, file, MIME_TYPES[run.image_format]))
+
+
+def _row(run: ShardRun, pending: Pending, seed: int) -> dict[str, Any]:
+    """A candidate's metadata as far as it is known before it is judged: rejected, until it is kept."""
+    slot, model = pending.slot, run.engine.model
+    identity = image_id(
+        slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
+    )
+    conditions = {"category": slot.category, "colour_hex": slot.colour_hex}
+    return dict.fromkeys(IMAGES.names) | {
+        "image_id": identity,
+        "sku": slot.sku,
+        "image_index": slot.image_index,
+        "category": slot.category,
+        "run_id": run.run_id,
+        "decision": REJECTED,
+        "model_name": model.name,
+        "model_version": model.version,
+        "model_family": model.family,
+        "seed": seed,
+        "attempt": pending.attempt,
+        "batch_size": run.engine.batch_size,
+        "truncation": model.truncation,
+        "threshold": run.calibration.of(slot.category).threshold,
+        "conditions": json.dumps(conditions, sort_keys=True, separators=(",", ":")),
+        "condition_sha256": {},  # this family draws from category and colour, no file is involved
+        "row_fingerprint": slot.row_fingerprint,
+        "generated_at": datetime.now(UTC),
+        "pipeline_version": PIPELINE_VERSION,
+        "digital_source_type": DIGITAL_SOURCE_TYPE,
+    }

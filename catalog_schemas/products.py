@@ -18,6 +18,7 @@ from catalog_schemas.validation import (
     CheckedTable,
     cast,
     check_schema,
+    hash_strings,
     make_schema,
     matches,
     not_null,
@@ -143,7 +144,7 @@ class _Twins:
 
         later = np.zeros(len(skus), dtype=bool)
         if len(self._repeated):
-            hashes = _hashes(skus)
+            hashes = hash_strings(skus)
             places = np.searchsorted(self._repeated, hashes)
             for row in np.flatnonzero(np.isin(hashes, self._repeated)):
                 later[row] = not self._take(
@@ -168,19 +169,11 @@ def _repeated_hashes(file: pq.ParquetFile, path: Path, batch_rows: int) -> "NDAr
 
     with parquet_errors(path):
         batches = file.iter_batches(batch_size=batch_rows, columns=["sku"])
-        hashes = [_hashes(cast(batch.column(0), pa.string()).drop_null()) for batch in batches]
+        hashes = [hash_strings(cast(batch.column(0), pa.string()).drop_null()) for batch in batches]
     ordered = np.concatenate([np.empty(0, np.uint64), *hashes])
     del hashes
     ordered.sort()
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-
-
-def _hashes(skus: pa.Array) -> "NDArray[np.uint64]":
-    """SipHash of the bytes of each string, (N,) uint64; the strings need not be valid UTF-8."""
-    import pandas as pd
-
-    as_bytes = skus.cast(pa.binary()).to_numpy(zero_copy_only=False)
-    return pd.util.hash_array(as_bytes, categorize=False)
 
 
 def _check_batch(batch: pa.RecordBatch, start: int, path: Path, twins: _Twins) -> CheckedTable:

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 SCHEMA_KEY = b"toygan_schema"
@@ -284,6 +286,14 @@ def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bo
 
     hits = pc.match_substring_regex(pa.array(values, pa.large_string()), rf"\A(?:{pattern.pattern})\z")
     return pd.Series(hits.to_numpy(zero_copy_only=False).astype(bool), index=values.index)
+
+
+def hash_strings(strings: pa.Array) -> "NDArray[np.uint64]":
+    """SipHash-2-4 of the bytes of each string with a fixed key, (N,) uint64; they need not be valid UTF-8."""
+    import pandas as pd
+
+    as_bytes = strings.cast(pa.binary()).to_numpy(zero_copy_only=False)
+    return pd.util.hash_array(as_bytes, categorize=False)
 
 
 def text_or_none(values: Mapping[str, object], name: str) -> str | None:

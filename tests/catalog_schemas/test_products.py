@@ -297,7 +297,9 @@ def test_skus_whose_hashes_collide_are_not_duplicates(
     path = write_catalog(
         tmp_path / "catalog.parquet", [product(sku=sku) for sku in ["a", "b", "a", "c", "b"]]
     )
-    monkeypatch.setattr("catalog_schemas.products._hashes", lambda skus: np.zeros(len(skus), dtype=np.uint64))
+    monkeypatch.setattr(
+        "catalog_schemas.products.hash_strings", lambda skus: np.zeros(len(skus), dtype=np.uint64)
+    )
     assert [row[:2] for row in rejected(path)] == [(2, "a"), (4, "b")]
 
 

@@ -85,7 +85,7 @@ def test_conform_refuses_null_where_the_contract_does() -> None:
 
 
 def test_conform_refuses_a_number_that_does_not_fit() -> None:
-    with pytest.raises(TableError, match="'value'.*2147483648"):
+    with pytest.raises(TableError, match=r"'value'.*2147483648"):
         conform(pa.table({"name": ["a"], "value": [2**31]}), NUMBERS, "numbers")
 
 

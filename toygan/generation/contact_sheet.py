@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from catalog_schemas.images import APPROVED, REJECTED, REVIEW
@@ -26,10 +27,13 @@ from toygan.storage.store import ObjectStore
 _READERS = 16
 
 
-def contact_sheet(store: ObjectStore, manifest: Manifest, plan: FrozenPlan | None, elapsed_s: float) -> str:
+def contact_sheet(
+    store: ObjectStore, manifest: Manifest, *, plan: FrozenPlan | None, tell_rate: bool, credit: str | None
+) -> str:
     """The report of a run whose parts are all written, as one HTML document.
 
-    Titles come from the frozen plan; once that is swept, `plan` is None and the pictures go without.
+    Titles come from the frozen plan; once that is swept, `plan` is None and the pictures go without. `credit`
+    names whom the model's training pictures oblige to name.
     """
     most_approved, most_review = sheet_sizes(len(manifest.categories))
     chosen: dict[str, dict[str, list[dict[str, Any]]]] = {
@@ -65,6 +69,8 @@ def contact_sheet(store: ObjectStore, manifest: Manifest, plan: FrozenPlan | Non
             )
             for name, counts in manifest.categories.items()
         ]
+    began, ended = (datetime.fromisoformat(text) for text in (manifest.started_at, manifest.finished_at))
+    elapsed_s = (ended - began).total_seconds()
     candidates = sum(manifest.counts[decision] for decision in (APPROVED, REVIEW, REJECTED))
     return render_report(
         ReportRun(
@@ -73,13 +79,14 @@ def contact_sheet(store: ObjectStore, manifest: Manifest, plan: FrozenPlan | Non
             catalog_uri=manifest.catalog_uri,
             started_at=manifest.started_at,
             elapsed_s=elapsed_s,
-            images_per_s=candidates / elapsed_s if elapsed_s and candidates else None,
+            images_per_s=candidates / elapsed_s if tell_rate and elapsed_s and candidates else None,
             products=manifest.counts["products"],
             unchanged=manifest.counts["unchanged"],
             settings=manifest.settings,
             categories=categories,
             rejected_rows=_rejected_rows(store, manifest.run_id),
             total_rejected_rows=manifest.counts["rejected_rows"],
+            credit=credit,
         )
     )
 

@@ -48,6 +48,10 @@ class Timeline:
     def add(self, stage: Stage, began_s: float, ended_s: float, pictures: int) -> None:
         self.spans.append(Span(stage, began_s, ended_s, pictures))
 
+    def since(self, began_s: float) -> "Timeline":
+        """The pieces of work that began at `began_s` or later."""
+        return Timeline([span for span in self.spans if span.began_s >= began_s])
+
     def busy_s(self, *stages: Stage) -> float:
         """Seconds in which at least one of the stages (default: any) was at work: the union, not the sum."""
         chosen = sorted((s.began_s, s.ended_s) for s in self.spans if not stages or s.stage in stages)

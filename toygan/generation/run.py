@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
+from typing import Any
 
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
@@ -74,6 +75,7 @@ class StartedRun:
     workplace: Workplace
     pending: tuple[int, ...]  # shards that are not done yet
     started_at: datetime
+    credit: str | None  # whom the model's training pictures oblige to name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,13 @@ def start_run(request: RunRequest) -> StartedRun:
     )
     done = read_manifest(store, request.run_id) is not None
     pending = [] if done else pending_shards(store, request.run_id, len(plan.shards))
-    return StartedRun(plan=plan, workplace=workplace, pending=tuple(pending), started_at=started_at)
+    return StartedRun(
+        plan=plan,
+        workplace=workplace,
+        pending=tuple(pending),
+        started_at=started_at,
+        credit=_config(model).get("credit"),
+    )
 
 
 def run_shard(workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat) -> Mapping[str, int]:
@@ -186,8 +194,10 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
     manifest = read_manifest(store, run.plan.run_id)
     if manifest is None:
         manifest = _manifest(store, run, prefect_version)
-        elapsed_s = (datetime.now(UTC) - run.started_at).total_seconds()
-        publish_report(store, run.plan.run_id, contact_sheet(store, manifest, run.plan, elapsed_s))
+        # Of a run that was taken up again, this process did a part only, so no rate is told.
+        whole = len(run.pending) == len(run.plan.shards)
+        html = contact_sheet(store, manifest, plan=run.plan, tell_rate=whole, credit=run.credit)
+        publish_report(store, run.plan.run_id, html)
         publish_manifest(store, manifest)
     update_current(store, manifest)
     sweep(store, run.plan.run_id)
@@ -205,12 +215,16 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
 
 
 def rewrite_report(store: ObjectStore, run_id: str) -> str:
-    """Writes the contact sheet of a finished run anew; returns its URI. Raises ObjectNotFound."""
+    """Writes the contact sheet of a finished run anew; returns its URI. Raises RunFailed for another run."""
     manifest = read_manifest(store, run_id)
     if manifest is None:
         raise RunFailed(f"the run {run_id} has not finished in {store.uri}; its manifest is missing")
-    began, ended = (datetime.fromisoformat(text) for text in (manifest.started_at, manifest.finished_at))
-    html = contact_sheet(store, manifest, None, (ended - began).total_seconds())
+    try:
+        model = resolve(f"{manifest.model_name}@{manifest.model_version}", store)
+        credit = _config(model).get("credit")
+    except ModelError:  # it came from a folder, or is gone
+        credit = None
+    html = contact_sheet(store, manifest, plan=None, tell_rate=False, credit=credit)
     publish_report(store, run_id, html)
     return f"{store.uri}/{report_key(run_id)}"
 
@@ -262,8 +276,13 @@ def _model_of_earlier_start(store: ObjectStore, run_id: str) -> str | None:
     return f"{settings.model_name}@{settings.model_version}"
 
 
+def _config(model: ModelFiles) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(model.files[CONFIG])
+    return config
+
+
 def _categories(model: ModelFiles) -> list[str]:
-    categories = json.loads(model.files[CONFIG]).get("categories")
+    categories = _config(model).get("categories")
     if not isinstance(categories, list):
         raise ModelError(f"config.json of the model {model.name} names no categories")
     return [str(name) for name in categories]

@@ -1,0 +1,169 @@
+"""What holds for the repository as a whole."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+REPOSITORY = Path(__file__).parent.parent
+TOP_LEVEL = {
+    "flows",
+    "toygan",
+    "catalog_schemas",
+    "tests",
+    "docker",
+    "pyproject.toml",
+    "README.md",
+    "constraints.txt",
+    "LICENSE",
+    "NOTICE",
+}
+# In two halves, or this file would be the first to break the rule.
+REGISTRY_HOSTS = [
+    ".".join(halves)
+    for halves in [
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("download.pytorch", "org"),
+        ("anaconda", "org"),
+        ("npmjs", "org"),
+        ("docker", "io"),
+        ("ghcr", "io"),
+        ("quay", "io"),
+    ]
+]
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    """The paths that git knows."""
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip(f"{REPOSITORY} is no git checkout")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True)
+    return listing.stdout.decode().rstrip("\0").split("\0")
+
+
+@pytest.fixture(scope="module")
+def constraints() -> dict[str, str]:
+    """Version by canonical name."""
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)] == []
+    pins = [line.split("==") for line in lines]
+    by_name = {str(canonicalize_name(name)): pinned for name, pinned in pins}
+    assert len(by_name) == len(pins)
+    return by_name
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
+
+
+def test_the_contracts_about_imports_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    assert len(contracts) >= 5
+    assert lint_imports(config_filename="pyproject.toml", cache_dir=None) == 0
+
+
+def test_the_contracts_can_be_broken(tmp_path: Path) -> None:
+    """A package of the same names with the imports that are forbidden breaks every contract."""
+    (tmp_path / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text())
+    modules = {
+        "catalog_schemas/__init__.py": "import toygan\nimport torch",
+        "toygan/__init__.py": "",
+        "toygan/storage/__init__.py": "",
+        "toygan/storage/s3.py": "import boto3\nimport botocore",
+        "toygan/storage/store.py": "import boto3",
+        "toygan/images.py": "",
+        "toygan/models/__init__.py": "import toygan.storage.store",
+        "toygan/report.py": "import prefect",
+        "flows/__init__.py": "import boto3",
+    }
+    for name, text in modules.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    linter = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(cache_dir=None))"
+    result = subprocess.run([sys.executable, "-c", linter], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1, result.stdout + result.stderr
+    contracts = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert f"0 kept, {len(contracts)} broken" in result.stdout
+
+
+def test_the_top_level_holds_what_it_should_and_nothing_else(tracked: list[str]) -> None:
+    top = {path.split("/")[0] for path in tracked}
+    assert {entry for entry in top if not entry.startswith(".")} == TOP_LEVEL
+    assert ".ci" in top
+
+
+def test_no_file_names_a_package_registry(tracked: list[str]) -> None:
+    found = [
+        f"{path}: {host}"
+        for path in tracked
+        if (REPOSITORY / path).is_file()
+        for data in [(REPOSITORY / path).read_bytes().lower()]
+        for host in REGISTRY_HOSTS
+        if host.encode() in data
+    ]
+    assert found == []
+
+
+def test_every_requirement_is_pinned_and_every_pin_fits(constraints: dict[str, str]) -> None:
+    for requirement in requirements():
+        name = str(canonicalize_name(requirement.name))
+        assert name in constraints, f"{name} is not in constraints.txt"
+        assert requirement.specifier.contains(constraints[name]), (
+            f"{requirement}: pinned is {constraints[name]}"
+        )
+
+
+def test_a_wheel_holds_every_file_of_the_packages(tracked: list[str], tmp_path: Path) -> None:
+    packages = ("catalog_schemas/", "flows/", "toygan/")
+    source = [path for path in tracked if path.startswith(packages) or "/" not in path]
+    for path in source:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / path, tmp_path / path)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, check=True)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    assert {path for path in source if path.startswith(packages)} - packed == set()
+    assert any(name.endswith("licenses/NOTICE") for name in packed)
+
+
+def test_packages_are_light_to_import() -> None:
+    """The command line imports these before it knows what it is asked for."""
+    packages = [
+        ".".join(init.parent.relative_to(REPOSITORY).parts)
+        for root in ("catalog_schemas", "toygan", "flows")
+        for init in sorted((REPOSITORY / root).rglob("__init__.py"))
+    ]
+    light = [*packages, "toygan.device", "toygan.errors", "toygan.seeds", "toygan.training.config"]
+    heavy = {
+        "torch",
+        "torchvision",
+        "pandas",
+        "pyarrow",
+        "sklearn",
+        "skimage",
+        "prefect",
+        "boto3",
+        "pydantic",
+    }
+    code = f"import sys; [__import__(name) for name in {light}]; print(*({heavy} & sys.modules.keys()))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == []

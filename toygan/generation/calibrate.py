@@ -47,8 +47,8 @@ def calibrate(
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     if not held_out:
         raise BadInput(
-            f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen by "
-            "the sha256 of the sku); give photos of more products"
+            f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen "
+            "by the sha256 of the sku); give photos of more products"
         )
     real_pixels = photos.images.permute(0, 2, 3, 1).numpy()
     real_measures = measure(real_pixels, photos.colour_hexes)

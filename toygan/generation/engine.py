@@ -111,8 +111,8 @@ class Engine(AbstractContextManager["Engine"]):
     ) -> Future[FinishedBatch]:
         """Hands the pictures to a worker process.
 
-        A pool whose worker was killed takes no more work. The shards that waited for it fail with BrokenProcessPool
-        and are tried again; they find a new one.
+        A pool whose worker was killed takes no more work. The shards that waited for it fail with
+        BrokenProcessPool and are tried again; they find a new one.
         """
         work = (drawn.pixels, drawn.finite.tolist(), may_be_approved, colour_hexes, limits, image_format)
         with self._finishing_lock:

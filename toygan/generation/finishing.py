@@ -88,7 +88,7 @@ def _finish_one(
 
 
 def finishing_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes for `finish`: threads would wait for each other, and the generator for them, at Python's lock.
+    """Processes for `finish`: threads would wait for each other, and the generator for them, at the GIL.
 
     They are spawned, not forked, since the parent runs threads. They end with it, even if it is killed.
     """

@@ -46,7 +46,7 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Networks in evaluation mode on one device, float32: pictures have to agree across batches and devices."""
+    """Networks in evaluation mode on one device, float32: pictures must agree across batches and devices."""
 
     name: str
     version: str
@@ -69,8 +69,9 @@ class Model:
     ) -> Drawn:
         """One picture a seed, at most `batch_size` of them, each judged by the discriminator.
 
-        The batch is padded to `batch_size`, always: kernels round differently for another shape, and the bytes of a
-        picture must not depend on its batch-mates. What is judged is what will be seen: the picture in 8 bits.
+        The batch is padded to `batch_size`, always: kernels round differently for another shape, and the
+        bytes of a picture must not depend on its batch-mates. What is judged is what will be seen: the
+        picture in 8 bits.
         """
         wanted = len(seeds)
         padding = batch_size - wanted
@@ -97,7 +98,8 @@ class Model:
 def load_model(source: ModelFiles, device: torch.device) -> Model:
     """Builds the networks of a model version and fills in its weights.
 
-    Nothing is unpickled. Raises ModelError for a damaged config, unknown family or option, weights of other shapes.
+    Nothing is unpickled. Raises ModelError for a damaged config, unknown family or option, and weights of
+    other shapes.
     """
     config = _config(source)
     try:

@@ -1,6 +1,7 @@
 """The commit of a run, in this order: pictures, the parts, the report, the manifest, the live table.
 
-Whatever is interrupted leaves a store in which everything that is named exists. Doing it again changes nothing.
+Whatever is interrupted leaves a store in which everything that is named exists. Doing it again changes
+nothing.
 """
 
 from collections import Counter
@@ -44,7 +45,7 @@ def publish_part(store: ObjectStore, run_id: str, shard: int, rows: Sequence[Map
 
 
 def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
-    """Shards that have no part yet. One that was interrupted is computed again whole, with the same result."""
+    """Shards that have no part yet. An interrupted one is computed again whole, with the same result."""
     return [shard for shard in range(shards) if not store.exists(part_key(run_id, shard))]
 
 

@@ -19,8 +19,8 @@ from toygan.storage.store import ObjectStore
 def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     """Draws the picture again and says that its bytes are the same.
 
-    Raises BadInput for an id without a stored picture, ModelError when the model version is gone, RunFailed when
-    the bytes differ (as they may on another kind of device).
+    Raises BadInput for an id without a stored picture, ModelError when the model version is gone, RunFailed
+    when the bytes differ (as they may on another kind of device).
     """
     row = _find_row(store, image_id)
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)

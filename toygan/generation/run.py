@@ -112,8 +112,8 @@ class RunSummary:
         counts = self.manifest.counts
         share = f" ({counts[APPROVED] / counts['planned']:.0%})" if counts["planned"] else ""
         return (
-            f"run {self.manifest.run_id}: {counts['products']:,} products, {counts['rejected_rows']:,} rows set "
-            f"aside, {counts['unchanged']:,} pictures live already\n"
+            f"run {self.manifest.run_id}: {counts['products']:,} products, {counts['rejected_rows']:,} rows "
+            f"set aside, {counts['unchanged']:,} pictures live already\n"
             f"planned {counts['planned']:,}, approved {counts[APPROVED]:,}{share}, for review "
             f"{counts['review']:,}, in {self.elapsed_s:.1f} s\n"
             f"contact sheet: {self.report_uri}"
@@ -208,8 +208,8 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
     )
     if manifest.counts["planned"] and not manifest.counts[APPROVED]:
         raise RunFailed(
-            f"run {manifest.run_id}: {manifest.counts['planned']:,} pictures were planned and none was approved; "
-            f"see {summary.report_uri}"
+            f"run {manifest.run_id}: {manifest.counts['planned']:,} pictures were planned and none was "
+            f"approved; see {summary.report_uri}"
         )
     return summary
 
@@ -234,7 +234,8 @@ def _engine(workplace: Workplace) -> Engine:
     source = resolve(workplace.model, open_store(workplace.store))
     if source.version != workplace.model_version:
         raise ModelError(
-            f"the model {workplace.model} is now {source.version}, the run began with {workplace.model_version}"
+            f"the model {workplace.model} is now {source.version}, the run began with "
+            f"{workplace.model_version}"
         )
     return Engine(load_model(source, pick_device(workplace.device)), batch_size=workplace.batch_size)
 

@@ -1,0 +1,20 @@
+"""All figures that the README states: `python -m tests.benchmarks [planning|pipeline|start]...`."""
+
+import sys
+
+from tests.benchmarks import pipeline, planning, start
+
+
+def main() -> None:
+    known = {"start": start.main, "planning": planning.main, "pipeline": pipeline.main}
+    chosen = sys.argv[1:] or list(known)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(unknown)}; known are {', '.join(known)}")
+    for name in chosen:
+        print(f"\n== {name} ==", flush=True)
+        known[name]()
+
+
+if __name__ == "__main__":
+    main()

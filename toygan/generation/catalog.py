@@ -1,0 +1,151 @@
+"""Where a catalog lies: its file, its content's hash, and the condition files beside it."""
+
+import hashlib
+import os
+import posixpath
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pandas as pd
+
+from catalog_schemas.products import stream_products
+from catalog_schemas.validation import CheckedTable, TableError
+from toygan.errors import BadInput, CatalogError, ObjectNotFound
+from toygan.storage.store import ObjectStore, open_store
+
+
+class ConditionFileError(Exception):
+    """A condition file cannot be had; the message is the reason that its row is set aside with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """A catalog in a file. `condition_sha256` hashes a file that a row names or raises ConditionFileError."""
+
+    uri: str
+    path: Path
+    sha256: str
+    condition_sha256: Callable[[str], str]
+
+    def stream(self) -> Iterator[CheckedTable]:
+        """The checked rows in batches; raises CatalogError for a table that cannot be used."""
+        batches = stream_products(self.path)
+        while True:
+            try:
+                batch = next(batches, None)
+            except TableError as error:
+                raise CatalogError(str(error).replace(str(self.path), self.uri)) from error
+            if batch is None:
+                return
+            yield batch
+
+
+@contextmanager
+def open_catalog(uri: str) -> Iterator[Catalog]:
+    """A catalog in a local file (a path or file:///path), or an object that is copied to a temporary file.
+
+    Raises CatalogError where there is none, and when a local file changes before the block ends.
+    """
+    scheme, is_uri, rest = uri.partition("://")
+    if not is_uri or scheme.lower() == "file":
+        with _open_local(uri, Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)) as catalog:
+            yield catalog
+        return
+    folder, _, name = rest.rpartition("/")
+    if not folder or not name:
+        raise CatalogError(f"{uri}: names no object; write the catalog as s3://BUCKET/PATH.parquet")
+    store = open_store(f"{scheme}://{folder}")
+    try:
+        data = store.get(name)
+    except ObjectNotFound:
+        raise CatalogError(f"{uri}: there is no such object; check the URI") from None
+    with tempfile.TemporaryDirectory(prefix="toygan-") as temporary:
+        path = Path(temporary) / "catalog.parquet"
+        path.write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        del data
+        yield Catalog(
+            uri=uri, path=path, sha256=digest, condition_sha256=lambda name: _hash_object(store, name)
+        )
+
+
+@contextmanager
+def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
+    try:
+        before = path.stat()
+        digest = _hash_file(path)
+    except OSError as error:
+        raise CatalogError(f"{uri}: the catalog cannot be read ({error.strerror}); check the path") from None
+    folder = path.parent
+    yield Catalog(
+        uri=uri, path=path, sha256=digest, condition_sha256=lambda name: _hash_condition(folder / name, name)
+    )
+    if not path.exists() or _identity(path.stat()) != _identity(before):
+        raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
+
+
+def check_catalog(uri: str) -> None:
+    """Raise CatalogError unless the catalog is a table of the contract with at least one good row.
+
+    It stops at the first batch that has one, so it is cheap to ask before a run starts.
+    """
+    problems = []
+    rows = 0
+    with open_catalog(uri) as catalog:
+        for batch in catalog.stream():
+            if len(batch.good):
+                return
+            problems.append(count_reasons(batch.rejected))
+            rows += batch.rejected["row"].nunique()
+    raise no_good_row(uri, rows, problems)
+
+
+def count_reasons(rejected: pd.DataFrame) -> "pd.Series[int]":
+    """How many rows each (column, reason) has set aside; a reason that names a file counts without it."""
+    reasons = rejected["reason"].str.partition(":")[0] if len(rejected) else rejected["reason"]
+    return rejected.assign(reason=reasons).groupby(["column", "reason"]).size()
+
+
+def no_good_row(uri: str, rows: int, problems: "list[pd.Series[int]]") -> CatalogError:
+    """The error for a catalog of which no row can be used; it says why."""
+    if not rows:
+        return CatalogError(f"{uri}: the catalog has no rows; add products to it")
+    counts = pd.concat(problems).groupby(level=[0, 1]).sum().sort_values(ascending=False, kind="stable")
+    head = counts.head(8).reset_index().itertuples(index=False, name=None)
+    said = "; ".join(f"{column}: {reason} ({count})" for column, reason, count in head)
+    return CatalogError(
+        f"{uri}: none of the {rows} rows can be used. By column and reason: {said}. Correct them"
+    )
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_condition(path: Path, name: str) -> str:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would block, a folder has no content
+            raise ConditionFileError(f"condition_file_unreadable: {name}")
+        return _hash_file(path)
+    except FileNotFoundError:
+        raise ConditionFileError(f"condition_file_not_found: {name}") from None
+    except OSError:
+        raise ConditionFileError(f"condition_file_unreadable: {name}") from None
+
+
+def _hash_object(store: ObjectStore, name: str) -> str:
+    try:
+        return hashlib.sha256(store.get(posixpath.normpath(name))).hexdigest()
+    except ObjectNotFound:
+        raise ConditionFileError(f"condition_file_not_found: {name}") from None
+    except BadInput:  # no key at all
+        raise ConditionFileError(f"condition_file_unreadable: {name}") from None

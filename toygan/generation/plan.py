@@ -1,0 +1,232 @@
+"""What a run will do, decided once: the good rows of the catalog become slots, and slots become shards.
+
+A slot is one picture wanted, (sku, image index). The plan lies in the store under `.tmp/<run_id>/`;
+`plan.json` is written last, and from then on the plan of this run id stays as it is.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Self
+
+from catalog_schemas.products import MAX_IMAGES_WANTED
+from catalog_schemas.runs import PLAN, Manifest
+from catalog_schemas.validation import read_parquet_bytes
+from toygan.errors import BadInput, ObjectNotFound, RunConflict
+from toygan.generation.catalog import Catalog, check_catalog, open_catalog
+from toygan.generation.plan_writer import Shard
+from toygan.generation.planner import Planner
+from toygan.generation.publish import read_manifest
+from toygan.generation.settings import Mode, RunSettings
+from toygan.storage.keys import plan_key, plan_manifest_key
+from toygan.storage.store import ObjectStore
+
+__all__ = [
+    "FrozenPlan",
+    "Mode",
+    "RunSettings",
+    "Shard",
+    "Slot",
+    "check_catalog",
+    "find_finished",
+    "freeze_plan",
+    "load_shard",
+]
+
+_SCHEMA = "plan/1"
+_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slot:
+    """One picture to make. URIs are as the catalog has them; siblings are the product's live pictures."""
+
+    row: int
+    sku: str
+    image_index: int
+    first_attempt: int
+    category: str
+    title: str
+    description: str | None
+    language: str
+    colour: str | None
+    colour_hex: str | None
+    finish: str | None
+    attributes: Mapping[str, str | None]
+    sketch_uri: str | None
+    layout_uri: str | None
+    reference_photo_uri: str | None
+    condition_sha256: Mapping[str, str]
+    row_fingerprint: str
+    sibling_phashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenPlan:
+    """The plan of a run without its slots, which load_shard reads.
+
+    `counts` has products (good rows of the run), rejected_rows (distinct rows of the catalog that were set
+    aside), and in slots unchanged (live already) and planned; `categories` has products, unchanged and
+    planned by category.
+    """
+
+    run_id: str
+    catalog_uri: str
+    catalog_sha256: str
+    settings: RunSettings
+    max_attempts: int
+    shards: tuple[Shard, ...]
+    counts: Mapping[str, int]
+    categories: Mapping[str, Mapping[str, int]]
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the plan, through those of the shards that of every slot."""
+        return sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The plan as canonical JSON."""
+        content = {
+            "schema": _SCHEMA,
+            "run_id": self.run_id,
+            "catalog_uri": self.catalog_uri,
+            "catalog_sha256": self.catalog_sha256,
+            "settings": self.settings.to_json(),
+            "max_attempts": self.max_attempts,
+            "shards": [asdict(shard) for shard in self.shards],
+            "counts": dict(self.counts),
+            "categories": {name: dict(counts) for name, counts in self.categories.items()},
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Self:
+        """What to_json gave; raises BadInput for anything else."""
+        try:
+            content = json.loads(text)
+            if content.pop("schema") != _SCHEMA:
+                raise ValueError("another schema")
+            content["settings"] = RunSettings.from_json(content["settings"])
+            content["shards"] = tuple(Shard(**shard) for shard in content["shards"])
+            return cls(**content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(
+                f"{where}: not a plan of the schema {_SCHEMA} ({error}); use another run id"
+            ) from error
+
+
+def freeze_plan(
+    store: ObjectStore,
+    run_id: str,
+    catalog_uri: str,
+    settings: RunSettings,
+    model_categories: Collection[str],
+    *,
+    max_attempts: int = 4,
+    shard_size: int = 512,
+) -> FrozenPlan:
+    """Plan a run, or load the plan if this run id has been planned before.
+
+    Only slots that a good row of the catalog wants are planned: in the mode `missing` those without a live
+    picture of the row's fingerprint, in `refresh` also those whose live picture another model made, in `all`
+    every one. Rows of a category outside `model_categories`, or with a condition file that cannot be read,
+    are set aside. The work of a shard is of one category and at most `shard_size` slots. Of a run that is
+    finished and swept the plan is without shards. Raises RunConflict where the run id was planned or finished
+    with another catalog or other settings, CatalogError where the catalog cannot be used or none of its rows
+    can, and BadInput for categories in the settings that the model does not know; nothing has been written
+    then.
+    """
+    if shard_size < MAX_IMAGES_WANTED:
+        raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
+    unknown = sorted(set(settings.categories) - set(model_categories))
+    if unknown:
+        raise BadInput(
+            f"the model {settings.model_name} makes no pictures of {', '.join(unknown)}; "
+            f"it knows {', '.join(sorted(model_categories))}"
+        )
+    with open_catalog(catalog_uri) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
+        key = plan_manifest_key(run_id)
+        manifest = _finished(store, run_id, catalog, settings)
+        try:
+            plan = FrozenPlan.from_json(store.get(key), key)
+        except ObjectNotFound:
+            if manifest is not None:
+                return _plan_of(manifest, settings, max_attempts)
+        else:
+            _refuse_another(run_id, (plan.catalog_sha256, plan.settings.to_json()), catalog, settings)
+            return plan
+        planner = Planner(store, run_id, settings, frozenset(model_categories), shard_size, pool)
+        result = planner.plan(catalog)
+    plan = FrozenPlan(
+        run_id=run_id,
+        catalog_uri=catalog_uri,
+        catalog_sha256=catalog.sha256,
+        settings=settings,
+        max_attempts=max_attempts,
+        shards=result.shards,
+        counts=result.counts,
+        categories=result.categories,
+    )
+    store.put(key, plan.to_json().encode(), content_type="application/json")
+    return plan
+
+
+def find_finished(
+    store: ObjectStore, run_id: str, catalog_uri: str, settings: RunSettings
+) -> Manifest | None:
+    """The manifest of the run if it is finished; raises RunConflict as freeze_plan does."""
+    with open_catalog(catalog_uri) as catalog:
+        return _finished(store, run_id, catalog, settings)
+
+
+def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
+    """The slots of a shard in the order of the catalog; raises ObjectNotFound, or TableError."""
+    key = plan_key(run_id, shard)
+    rows = read_parquet_bytes(store.get(key), PLAN, key).to_pylist(maps_as_pydicts="strict")
+    for row in rows:
+        row["attributes"] = row["attributes"] or {}
+        row["sibling_phashes"] = tuple(row["sibling_phashes"])
+    return [Slot(**row) for row in rows]
+
+
+def _finished(store: ObjectStore, run_id: str, catalog: Catalog, settings: RunSettings) -> Manifest | None:
+    manifest = read_manifest(store, run_id)
+    if manifest is not None:
+        _refuse_another(run_id, (manifest.catalog_sha256, manifest.settings), catalog, settings)
+    return manifest
+
+
+def _refuse_another(
+    run_id: str, began_with: tuple[str, Mapping[str, object]], catalog: Catalog, settings: RunSettings
+) -> None:
+    """Raise RunConflict that names every difference to the catalog and settings the run began with."""
+    old_sha256, old = began_with
+    new = settings.to_json()
+    differences = [
+        f"{name} is {new.get(name)!r}, was {old.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if catalog.sha256 != old_sha256:
+        differences.insert(0, f"the catalog's sha256 is {catalog.sha256[:12]}..., was {old_sha256[:12]}...")
+    if differences:
+        raise RunConflict(
+            f"the run id {run_id} belongs to a run with another catalog or other settings: "
+            f"{'; '.join(differences)}. Use what it began with, or another run id"
+        )
+
+
+def _plan_of(manifest: Manifest, settings: RunSettings, max_attempts: int) -> FrozenPlan:
+    """The plan of a finished run, whose shards are gone."""
+    return FrozenPlan(
+        run_id=manifest.run_id,
+        catalog_uri=manifest.catalog_uri,
+        catalog_sha256=manifest.catalog_sha256,
+        settings=settings,
+        max_attempts=max_attempts,
+        shards=(),
+        counts=manifest.counts,
+        categories=manifest.categories,
+    )

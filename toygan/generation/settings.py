@@ -1,0 +1,48 @@
+"""What the user asks of a run."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, get_args
+
+from catalog_schemas.products import MAX_IMAGES_WANTED, SKU_PATTERN
+from toygan.errors import BadInput
+from toygan.images import ImageFormat
+
+Mode = Literal["missing", "refresh", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What the user asks of a run. Raises BadInput for a value out of range."""
+
+    model_name: str
+    model_version: str
+    images_per_product: int = 1  # where the catalog's images_wanted says nothing, 1..64
+    categories: tuple[str, ...] = ()  # none: all that the model knows; kept sorted
+    mode: Mode = "missing"
+    limit: int | None = None  # products
+    format: ImageFormat = "webp"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "categories", tuple(sorted(set(self.categories))))
+        if not 1 <= self.images_per_product <= MAX_IMAGES_WANTED:
+            raise BadInput(
+                f"images per product is {self.images_per_product}; it must be 1 to {MAX_IMAGES_WANTED}"
+            )
+        if self.limit is not None and self.limit < 1:
+            raise BadInput(f"the limit is {self.limit} products; it must be at least 1")
+        for what, value, known in (("mode", self.mode, Mode), ("format", self.format, ImageFormat)):
+            if value not in get_args(known):
+                raise BadInput(f"the {what} {value!r} is none of {', '.join(get_args(known))}")
+        for name in self.categories:
+            if not SKU_PATTERN.fullmatch(name):
+                raise BadInput(f"{name!r} cannot be a category's name")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return {**asdict(self), "categories": list(self.categories)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """What to_json gave."""
+        return cls(**{**content, "categories": tuple(content["categories"])})

@@ -1,0 +1,330 @@
+"""Whether a store is whole, and what in it nobody needs any more.
+
+Whole means: every part that a finished run counts is there; every metadata row that names a picture has it,
+with that sha256; no run names a picture twice; `current.parquet` names only pictures that a finished run
+approved; and nothing lies under images/ or review/ that no finished run names.
+
+A run that was started and not finished (its frozen plan lies under .tmp/<run_id>/, its manifest is missing)
+is no problem: it can be taken up again under its run id, so what it made so far is neither missing nor left
+over. Whoever gives such a run up removes .tmp/<run_id>/; from then on its pictures and parts are left over.
+"""
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.images import APPROVED, CURRENT, IMAGES, REVIEW, read_current
+from catalog_schemas.runs import PLAN, Manifest
+from catalog_schemas.validation import TableError, read_parquet_bytes
+from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
+from toygan.storage.keys import (
+    CURRENT_KEY,
+    IMAGES_PREFIX,
+    METADATA_PREFIX,
+    REVIEW_PREFIX,
+    RUNS_PREFIX,
+    image_key,
+    part_key,
+    plan_manifest_key,
+    review_key,
+)
+from toygan.storage.store import TMP_PREFIX, ObjectStore
+
+_THREADS = 16
+_AHEAD = 4 * _THREADS  # requests under way: bounds the memory, whatever the size of the store
+_PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
+_PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
+_PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan/[0-9]+\.parquet")
+_MANIFEST = re.compile(re.escape(RUNS_PREFIX) + r"([^/]+)\.json")
+_ROW_COLUMNS = (*CURRENT.names, "decision", "format")
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What verify found; the store is whole when there are no problems."""
+
+    problems: tuple[str, ...]  # each a line for a person, left-over objects included
+    left_over: tuple[str, ...]  # keys that prune would remove
+    open_runs: tuple[str, ...]  # ids of runs that were started and can be finished
+    finished_runs: int
+    pictures: int  # how many were read and compared
+
+
+def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda count: None) -> Verdict:
+    """Read the whole store and compare; `advance(1)` is called after each picture, from the calling thread.
+
+    Raises StoreConfigError where there is nothing at all: a mistyped URI is not taken for a whole store.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        survey = _look_around(store, pool)
+        problems = list(survey.problems)
+        compared = _in_order(pool, lambda uri: _compare(store, uri, *survey.named[uri]), sorted(survey.named))
+        for _, problem in compared:
+            advance(1)
+            problems += [problem] if problem else []
+    left_over = survey.left_over()
+    problems += [f"{key}: left over, no finished run names it; --prune removes it" for key in left_over]
+    if survey.blind:
+        problems.append(
+            "left-over objects were not looked for: what is needed is not known while the above holds"
+        )
+    return Verdict(
+        problems=tuple(problems),
+        left_over=tuple(left_over),
+        open_runs=tuple(sorted(survey.open_runs)),
+        finished_runs=len(survey.manifests),
+        pictures=len(survey.named),
+    )
+
+
+def prune(store: ObjectStore) -> list[str]:
+    """Remove what is left over, and the unfinished files of finished runs; return the keys that were removed.
+
+    Nothing is removed while a manifest, a part or a plan cannot be read: what they name is not known then.
+    Parts go before pictures, so a prune that is cut short leaves no row without its picture.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        survey = _look_around(store, pool)
+        if survey.blind:
+            return []
+        left_over = survey.left_over()
+        parts = [key for key in left_over if key.startswith(METADATA_PREFIX)]
+        pictures = [key for key in left_over if not key.startswith(METADATA_PREFIX)]
+        for keys in (parts, pictures, survey.swept):
+            deque(_in_order(pool, store.delete, keys), maxlen=0)
+    return [*parts, *pictures, *survey.swept]
+
+
+@dataclass(kw_only=True)
+class _Survey:
+    """What is in a store by its tables and listings; no picture is read for it."""
+
+    problems: list[str] = field(default_factory=list)
+    blind: bool = False  # something that names pictures could not be read
+    objects: set[str] = field(default_factory=set)  # keys under images/ and review/
+    named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture: its sha256, the part naming it
+    live: dict[str, bytes] = field(default_factory=dict)  # image ids of current.parquet not met in a part yet
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    open_runs: set[str] = field(default_factory=set)
+    open_folders: set[str] = field(default_factory=set)  # where open runs may put pictures at any time
+    stray_parts: list[str] = field(default_factory=list)
+    swept: list[str] = field(default_factory=list)  # unfinished files of finished runs
+
+    def left_over(self) -> list[str]:
+        """Sorted keys that no run needs; none while something could not be read."""
+        if self.blind:
+            return []
+        unnamed = self.objects - self.named.keys()
+        strays = [key for key in unnamed if key.rpartition("/")[0] + "/" not in self.open_folders]
+        return sorted(strays + self.stray_parts)
+
+    def complain(self, problem: str, *, blind: bool = False) -> None:
+        """Note a problem; `blind` if it hides what is left over."""
+        self.problems.append(problem)
+        self.blind = self.blind or blind
+
+
+class _Moved(Exception):
+    """A run was finished while its plan was being read."""
+
+
+def _look_around(store: ObjectStore, pool: ThreadPoolExecutor) -> _Survey:
+    while True:
+        try:
+            return _survey(store, pool)
+        except _Moved:
+            continue
+
+
+def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> _Survey:
+    """Survey a store in which runs may be under way.
+
+    The order protects them: the live table is read before the manifests, so those name all that it names, and
+    pictures and parts are listed before plans and plans before manifests, so of a run that made one that is
+    listed the plan or the manifest is seen.
+    """
+    survey = _Survey()
+    current = _read_current(store, survey)
+    for prefix in (IMAGES_PREFIX, REVIEW_PREFIX):
+        survey.objects.update(info.key for info in store.list(prefix))
+    parts = [info.key for info in store.list(METADATA_PREFIX) if _PART.fullmatch(info.key)]
+    unfinished = [info.key for info in store.list(TMP_PREFIX)]
+    _read_manifests(store, survey)
+    if not unfinished and not any(True for _ in store.list()):
+        raise StoreConfigError(f"{store.uri}: there is nothing here; check the URI")
+    _sort_unfinished(store, survey, unfinished, pool)
+    _read_parts(store, survey, parts, pool)
+    if survey.live:
+        unmet = current.filter(
+            pc.is_in(current["image_id"], value_set=pa.array(list(survey.live), pa.string()))
+        )
+        for row in unmet.select(["sku", "image_index", "image_id", "run_id"]).to_pylist():
+            survey.complain(
+                f"{CURRENT_KEY}: {row['sku']}, image {row['image_index']}: the picture {row['image_id']} "
+                f"of the run {row['run_id']} is not among those that finished runs approved, or differs",
+                blind=True,
+            )
+    return survey
+
+
+def _read_current(store: ObjectStore, survey: _Survey) -> pa.Table:
+    try:
+        table = read_current(store.get(CURRENT_KEY))
+    except ObjectNotFound:
+        return CURRENT.empty_table()
+    except TableError as error:
+        survey.complain(str(error))
+        return CURRENT.empty_table()
+    for row in table.to_pylist():
+        if row["image_id"] in survey.live:
+            survey.complain(f"{CURRENT_KEY}: the image {row['image_id']} is there twice")
+        survey.live[row["image_id"]] = _digest(row)
+    return table
+
+
+def _read_manifests(store: ObjectStore, survey: _Survey) -> None:
+    for info in store.list(RUNS_PREFIX):
+        match = _MANIFEST.fullmatch(info.key)
+        if not match:
+            continue
+        try:
+            manifest = Manifest.from_json(store.get(info.key), info.key)
+        except TableError as error:
+            survey.complain(str(error), blind=True)
+            continue
+        if manifest.run_id != match[1]:
+            survey.complain(f"{info.key}: is the manifest of another run, {manifest.run_id}", blind=True)
+            continue
+        survey.manifests[manifest.run_id] = manifest
+
+
+def _sort_unfinished(store: ObjectStore, survey: _Survey, keys: list[str], pool: ThreadPoolExecutor) -> None:
+    """Tell the files of finished runs from the plans of open ones, and learn where these put pictures."""
+    for key in keys:
+        if key.split("/")[1] in survey.manifests:
+            survey.swept.append(key)
+        elif match := _PLAN.fullmatch(key):
+            survey.open_runs.add(match[1])
+            survey.open_folders.add(f"{REVIEW_PREFIX}run={match[1]}/")
+    shards = [key for key in keys if (match := _PLAN_SHARD.fullmatch(key)) and match[1] in survey.open_runs]
+    for key, table in _in_order(pool, lambda key: _read_table(store, key, PLAN, ("category", "sku")), shards):
+        if table is None and not all(store.exists(plan_manifest_key(run_id)) for run_id in survey.open_runs):
+            raise _Moved
+        if not isinstance(table, pa.Table):
+            survey.complain(table or f"{key}: missing, although its plan is complete", blind=True)
+            continue
+        for row in table.to_pylist():
+            survey.open_folders.add(f"{IMAGES_PREFIX}{row['category']}/{row['sku']}/")
+
+
+def _read_parts(store: ObjectStore, survey: _Survey, parts: list[str], pool: ThreadPoolExecutor) -> None:
+    """Take in the rows of the parts that finished runs count and of those of `parts` that open runs made."""
+    run_of = {
+        part_key(run_id, shard): run_id
+        for run_id, manifest in survey.manifests.items()
+        for shard in range(manifest.shards)
+    }
+    for key in parts:
+        match = _PART.fullmatch(key)
+        if match and match[1] in survey.open_runs:
+            run_of[key] = match[1]
+        elif key not in run_of:
+            survey.stray_parts.append(key)
+    seen: set[str] = set()
+    last = ""
+    for key, table in _in_order(
+        pool, lambda key: _read_table(store, key, IMAGES, _ROW_COLUMNS), sorted(run_of)
+    ):
+        if run_of[key] != last:
+            seen.clear()
+            last = run_of[key]
+        if not isinstance(table, pa.Table):
+            survey.complain(table or f"{key}: missing, although its run is finished", blind=True)
+        else:
+            for row in table.to_pylist():
+                _take_row(survey, row, key, last, seen)
+
+
+def _take_row(survey: _Survey, row: dict[str, Any], key: str, run_id: str, seen: set[str]) -> None:
+    """Check one metadata row by itself, and note which picture it names."""
+    image_id, uri, sha256 = row["image_id"], row["image_uri"], row["sha256"]
+    if image_id in seen:
+        survey.complain(f"{key}: the image {image_id} is there twice in this run")
+    seen.add(image_id)
+    if row["run_id"] != run_id:
+        survey.complain(f"{key}: the image {image_id} says that it is of the run {row['run_id']}")
+    place = _place(row)
+    if uri != place:
+        survey.complain(f"{key}: the image {image_id} ({row['decision']}) names {uri}, its place is {place}")
+    if uri is not None:
+        known = survey.named.setdefault(uri, (sha256, key))
+        if known[0] != sha256:
+            survey.complain(f"{uri}: has the sha256 {known[0]} in {known[1]} and {sha256} in {key}")
+    is_live = row["decision"] == APPROVED and run_id in survey.manifests
+    if is_live and survey.live.get(image_id) == _digest(row):
+        del survey.live[image_id]
+
+
+def _place(row: dict[str, Any]) -> str | None:
+    """Where the picture of a row has to lie; None if it should have none."""
+    try:
+        if row["decision"] == APPROVED:
+            return image_key(row["category"], row["sku"], row["image_id"], row["format"])
+        if row["decision"] == REVIEW:
+            return review_key(row["run_id"], row["image_id"], row["format"])
+    except BadInput as error:
+        return f"nowhere: {error}"
+    return None
+
+
+def _digest(row: dict[str, Any]) -> bytes:
+    """Stands for all that current.parquet says of a picture, in less memory."""
+    text = "\x1f".join(str(row[name]) for name in CURRENT.names)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _read_table(
+    store: ObjectStore, key: str, contract: pa.Schema, columns: tuple[str, ...]
+) -> pa.Table | str | None:
+    """Columns of a table in the store, or what is wrong with it, or None where there is none."""
+    try:
+        return read_parquet_bytes(store.get(key), contract, key, columns)
+    except ObjectNotFound:
+        return None
+    except TableError as error:
+        return str(error)
+
+
+def _compare(store: ObjectStore, uri: str, sha256: str, part: str) -> str | None:
+    """What is wrong with the object of a picture, if anything."""
+    try:
+        found = hashlib.sha256(store.get(uri)).hexdigest()
+    except ObjectNotFound:
+        return f"{uri}: missing, although {part} names it"
+    except BadInput as error:
+        return f"{part}: {error}"
+    return None if found == sha256 else f"{uri}: has the sha256 {found}, but {sha256} in {part}"
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, call: Callable[[_In], _Out], items: Iterable[_In]
+) -> Iterator[tuple[_In, _Out]]:
+    """Each item with its result, in order; a bounded number of calls is under way at a time."""
+    waiting: deque[tuple[_In, Future[_Out]]] = deque()
+    for item in items:
+        waiting.append((item, pool.submit(call, item)))
+        if len(waiting) >= _AHEAD:
+            first, result = waiting.popleft()
+            yield first, result.result()
+    for first, result in waiting:
+        yield first, result.result()

@@ -42,7 +42,7 @@ class ModelFiles:
     files: Mapping[str, bytes]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, order=True)
 class ModelRef:
     """A model version in a store."""
 
@@ -124,26 +124,22 @@ def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
 
 def list_models(store: ObjectStore) -> list[StoredModel]:
     """All model versions of a store, sorted by name and version."""
-    sizes: dict[tuple[str, str], dict[str, int]] = {}
+    sizes: dict[ModelRef, dict[str, int]] = {}
     for info in store.list(MODELS_PREFIX):
         parts = info.key.split("/")
         if len(parts) == 4:
-            sizes.setdefault((parts[1], parts[2]), {})[parts[3]] = info.size
+            sizes.setdefault(ModelRef(name=parts[1], version=parts[2]), {})[parts[3]] = info.size
     aliases = read_aliases(store)
     return [
         StoredModel(
-            name=name,
-            version=version,
-            aliases=tuple(
-                alias
-                for alias, target in sorted(aliases.items())
-                if (target.now.name, target.now.version) == (name, version)
-            ),
-            calibrated=CALIBRATION in files,
-            total_bytes=sum(files.values()),
+            name=ref.name,
+            version=ref.version,
+            aliases=tuple(sorted(alias for alias, target in aliases.items() if target.now == ref)),
+            calibrated=CALIBRATION in sizes[ref],
+            total_bytes=sum(sizes[ref].values()),
         )
-        for (name, version), files in sorted(sizes.items())
-        if CONFIG in files
+        for ref in sorted(sizes)
+        if CONFIG in sizes[ref]
     ]
 
 
@@ -151,13 +147,12 @@ def read_aliases(store: ObjectStore) -> dict[str, Alias]:
     """The aliases by name; raises ModelError if the file is damaged."""
     try:
         content = _json_object(store.get(ALIASES_KEY), ALIASES_KEY, "promote a model anew after removing it")
-    except ObjectNotFound:
-        return {}
-    try:
         return {
             alias: Alias(now=_ref(entry), history=tuple(_ref(older) for older in entry["history"]))
             for alias, entry in content.items()
         }
+    except ObjectNotFound:
+        return {}
     except (KeyError, TypeError) as error:
         raise ModelError(
             f"{ALIASES_KEY} of {store.uri} is damaged ({error!r}); promote a model anew after removing it"
@@ -205,8 +200,8 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
         if store and champion:
             return _from_store(store, champion.now.name, champion.now.version)
         return _bundled(_default_bundled())
-    if os.sep in reference or reference.startswith("."):
-        return _from_folder(Path(reference))
+    if folder := folder_of(reference):
+        return _from_folder(folder)
     name, _, tag = reference.partition("@")
     ref = _find_in_store(store, name, tag) if store else None
     if store and ref:
@@ -216,6 +211,11 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
         if not tag or tag == model.version:
             return model
     raise ModelError(f"there is no model {reference!r}{_what_there_is(store)}")
+
+
+def folder_of(reference: str) -> Path | None:
+    """The folder that a model's reference means, if it means one."""
+    return Path(reference) if os.sep in reference or reference.startswith(".") else None
 
 
 def bundled_models() -> list[str]:

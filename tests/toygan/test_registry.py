@@ -65,7 +65,7 @@ def test_a_version_follows_content_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_version_can_be_made_with_sha256sum_alone() -> None:
-    """Worked out in a shell: one line `name\\x1fsha256` a file, sorted by name, then the sha256 of these lines."""
+    """Worked out in a shell: one line `name\\x1fsha256` a file, sorted by name, then that of the lines."""
     files = {"generator.safetensors": b"g", "discriminator.safetensors": b"d", "config.json": b"{}"}
     assert registry.model_version(files) == "489f98725ec5"
 

@@ -1,5 +1,6 @@
 """The command `toygan`. Heavy imports come late, inside the commands: `--help` must be quick."""
 
+import copy
 import logging
 import sys
 from collections.abc import Callable
@@ -26,10 +27,24 @@ photos_option = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="toygan")
-@click.option("-v", "--verbose", is_flag=True, help="Say more about what happens.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more about what happens, tracebacks included.")
 def cli(verbose: bool) -> None:
     """Product pictures for toy shops, made by GANs in a batch pipeline."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level="INFO" if verbose else "WARNING")
+    handler = logging.StreamHandler()
+    handler.setFormatter((logging.Formatter if verbose else _OneLine)("%(levelname)s %(name)s: %(message)s"))
+    if not verbose:
+        # What a flow failed of is raised here and told by main(), once.
+        handler.addFilter(lambda record: record.name != "prefect.flow_runs")
+    logging.basicConfig(handlers=[handler], level="INFO" if verbose else "WARNING")
+
+
+class _OneLine(logging.Formatter):
+    """Leaves tracebacks out: what a user can do about an error is in its message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        bare = copy.copy(record)
+        bare.exc_info = bare.exc_text = None
+        return super().format(bare)
 
 
 def main() -> None:

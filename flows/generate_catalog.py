@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
-from toygan.errors import RunFailed
+from toygan.errors import BadInput, RunFailed
 from toygan.generation.plan import Mode
 from toygan.generation.run import (
     RunRequest,
@@ -33,8 +33,6 @@ RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers
 
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
-    from toygan.errors import BadInput
-
     try:
         state.result()  # raises what the task raised
     except BadInput:
@@ -112,8 +110,12 @@ def generate_catalog(
 
 
 def compute_shards(run: StartedRun) -> None:
-    """Runs the shards that are not done; raises RunFailed when one of them cannot be done."""
-    shards, settings, failed = run.plan.shards, run.plan.settings, []
+    """Runs the shards that are not done.
+
+    Raises RunFailed when some of them cannot be done, or what one of them says of bad input.
+    """
+    shards, settings = run.plan.shards, run.plan.settings
+    errors: dict[int, object] = {}
     futures = {
         generate_shard.submit(run.workplace, run.plan.run_id, shard, settings.format): shard
         for shard in run.pending
@@ -122,13 +124,17 @@ def compute_shards(run: StartedRun) -> None:
     with Progress(total=total, unit="products", description="generating") as progress:
         for future in as_completed(list(futures)):
             shard = futures[future]
-            future.wait()  # takes over the final state, which the server may not know yet
+            result = future.result(raise_on_failure=False)
             if future.state.is_completed():
                 progress.advance(shards[shard].slots)
             else:
-                failed.append(f"shard {shard}: {future.state.message}")
-    if failed:
+                errors[shard] = result
+    for error in errors.values():
+        if isinstance(error, BadInput):
+            raise error
+    if errors:
+        told = [f"shard {shard}: {error}" for shard, error in sorted(errors.items())[:3]]
         raise RunFailed(
-            f"{len(failed)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
-            f"what is done stays done. {'; '.join(failed[:3])}"
+            f"{len(errors)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
+            f"what is done stays done. {'; '.join(told)}"
         )

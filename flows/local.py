@@ -2,10 +2,11 @@
 
 import os
 import sys
+from dataclasses import asdict
 from typing import Any
 
-from toygan.generation.plan import check_catalog
-from toygan.generation.run import RunSummary, new_run_id
+from toygan.errors import Retryable
+from toygan.generation.run import RunRequest, RunSummary, check_request, new_run_id
 
 # Set before prefect is imported; what the user has set stays.
 DEFAULTS = {
@@ -19,17 +20,35 @@ DEFAULTS = {
 def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> RunSummary:
     """Runs the flow `generate-catalog` here and raises what it raises.
 
-    A catalog that cannot be used stops it before the flow, or anything else, starts.
+    Bad input is refused before the flow, or anything else, starts.
     """
-    check_catalog(catalog)
-    run_id = run_id or new_run_id()
+    request = RunRequest(catalog=catalog, run_id=run_id or new_run_id(), **parameters)
+    check_request(request)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    server = (
-        "" if os.environ.get("PREFECT_API_URL") else "; starting Prefect's temporary server, a few seconds"
-    )
-    print(f"run {run_id}{server}", file=sys.stderr, flush=True)
+    _reach_server(f"run {request.run_id}")
     from flows.generate_catalog import generate_catalog
 
-    summary: RunSummary = generate_catalog(catalog=catalog, run_id=run_id, **parameters)
+    summary: RunSummary = generate_catalog(**asdict(request))
     return summary
+
+
+def _reach_server(what: str) -> None:
+    """Says what is about to start, and starts Prefect's own server where no other is set.
+
+    Raises Retryable when the server does not answer.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    server = get_current_settings().api.url
+    wait = "" if server else "; starting Prefect's temporary server, a few seconds"
+    print(what + wait, file=sys.stderr, flush=True)
+    try:
+        with get_client(sync_client=True) as client:
+            problem = client.api_healthcheck()
+    except RuntimeError as error:  # its own server did not come up
+        problem = error
+    if problem:
+        where = server or "its temporary server"
+        raise Retryable(f"Prefect cannot reach {where} ({problem}); start it, or correct PREFECT_API_URL")

@@ -5,7 +5,6 @@ generated side are pictures in the categories and colours of the training photos
 part.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.images import from_uint8
 from toygan.progress import Progress
-from toygan.registry import CALIBRATION, add_files, model_version, resolve
+from toygan.registry import CALIBRATION, add_files, folder_of, model_version, resolve
 from toygan.seeds import image_seed
 from toygan.storage.store import open_store
 
@@ -128,7 +127,7 @@ def calibrate_model(
     """
     store = open_store(store_uri) if store_uri else None
     source = resolve(reference, store)
-    folder = Path(reference) if os.sep in reference else None
+    folder = folder_of(reference)
     if folder is None and store is None:
         raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
     model = load_model(source, device)

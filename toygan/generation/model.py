@@ -18,7 +18,7 @@ from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_colours
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
-from toygan.models import build
+from toygan.models import build, network_config
 from toygan.models.layers import ConditionalGenerator
 from toygan.seeds import latent
 from toygan.training.checkpoint import load_weights
@@ -58,6 +58,16 @@ class Model:
     discriminator: nn.Module
     calibration: Calibration | None
     device: torch.device
+
+    def require_calibration(self) -> Calibration:
+        """Raises ModelError when the model is not calibrated for every one of its categories."""
+        remedy = "run `toygan calibrate` on it first"
+        if self.calibration is None:
+            raise ModelError(f"the model {self.name} is not calibrated; {remedy}")
+        missing = sorted(set(self.categories) - self.calibration.categories.keys())
+        if missing:
+            raise ModelError(f"the model {self.name} is not calibrated for {', '.join(missing)}; {remedy}")
+        return self.calibration
 
     @torch.inference_mode()
     def draw(
@@ -103,11 +113,11 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
     """
     config = _config(source)
     try:
+        _check_config(config)
         with torch.random.fork_rng(devices=[]):
             generator, discriminator = build(config["family"], config["network"])
-        categories = tuple(str(name) for name in config["categories"])
-        resolution, truncation = int(config["resolution"]), float(config.get("truncation", 1.0))
-    except (KeyError, TypeError, ValueError) as error:
+        truncation = float(config.get("truncation", 1.0))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"config.json of the model {source.name} does not describe a model: {error!r}"
         ) from error
@@ -118,7 +128,10 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
             raise ModelError(
                 f"{name}.safetensors of the model {source.name} cannot be read: {error}"
             ) from error
-        load_weights(network, tensors)
+        try:
+            load_weights(network, tensors)
+        except ModelError as error:
+            raise ModelError(f"{name}.safetensors of the model {source.name}: {error}") from None
         _fold_parametrizations(network)
         network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     calibration = source.files.get("calibration.json")
@@ -126,8 +139,8 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         name=source.name,
         version=source.version,
         family=config["family"],
-        resolution=resolution,
-        categories=categories,
+        resolution=config["resolution"],
+        categories=tuple(config["categories"]),
         truncation=truncation,
         generator=generator,
         discriminator=discriminator,
@@ -146,6 +159,19 @@ def _config(source: ModelFiles) -> dict[str, Any]:
             f"config.json of the model {source.name} must hold an object, not {type(config).__name__}"
         )
     return config
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """Raises ValueError where the names and numbers do not belong to the networks."""
+    networks, categories = network_config(config["family"], config["network"]), config["categories"]
+    if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
+        raise ValueError(f"categories is {categories!r}; it must be a list of names")
+    if len(categories) != networks.categories:
+        raise ValueError(f"it names {len(categories)} categories, its networks know {networks.categories}")
+    if config["resolution"] != networks.resolution:
+        raise ValueError(
+            f"its resolution is {config['resolution']}, that of its networks {networks.resolution}"
+        )
 
 
 def _fold_parametrizations(network: nn.Module) -> None:

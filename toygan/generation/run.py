@@ -14,11 +14,11 @@ from typing import Any
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
 from toygan.device import pick_device
-from toygan.errors import ModelError, ObjectNotFound, RunFailed
+from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.engine import Engine
 from toygan.generation.model import load_model
-from toygan.generation.plan import FrozenPlan, Mode, RunSettings, freeze_plan, load_shard
+from toygan.generation.plan import FrozenPlan, Mode, RunSettings, check_catalog, freeze_plan, load_shard
 from toygan.generation.publish import (
     pending_shards,
     publish_manifest,
@@ -32,7 +32,7 @@ from toygan.generation.publish import (
 )
 from toygan.generation.shard import compute_shard
 from toygan.images import ImageFormat
-from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
+from toygan.registry import CONFIG, ModelFiles, folder_of, resolve
 from toygan.storage.keys import plan_manifest_key, report_key
 from toygan.storage.store import ObjectStore, open_store
 
@@ -125,16 +125,50 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
+def check_request(request: RunRequest) -> None:
+    """Raises BadInput where catalog, store, model, settings or device cannot be used; writes nothing.
+
+    A quick answer before a flow, or even a server for it, is started; start_run looks at the same again.
+    """
+    check_catalog(request.catalog)
+    _get_ready(request)
+
+
 def start_run(request: RunRequest) -> StartedRun:
     """Checks model and catalog and freezes the plan, or takes up the plan of an earlier start of this run id.
 
     Raises BadInput in one of its kinds before anything is written.
     """
     started_at = datetime.now(UTC)
+    ready = _get_ready(request)
+    store, known = ready.store, ready.engine.model.categories
+    plan = freeze_plan(store, request.run_id, request.catalog, ready.settings, known)
+    done = read_manifest(store, request.run_id) is not None
+    pending = [] if done else pending_shards(store, request.run_id, len(plan.shards))
+    return StartedRun(
+        plan=plan,
+        workplace=ready.workplace,
+        pending=tuple(pending),
+        started_at=started_at,
+        credit=_config(ready.files).get("credit"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """What a request needs, all but the catalog."""
+
+    store: ObjectStore
+    files: ModelFiles
+    settings: RunSettings
+    workplace: Workplace
+    engine: Engine
+
+
+def _get_ready(request: RunRequest) -> _Ready:
     store = open_store(request.output)
-    model = resolve(request.model or _model_of_earlier_start(store, request.run_id), store)
-    if CALIBRATION not in model.files:
-        raise ModelError(f"the model {model.name} is not calibrated; run `toygan calibrate` on it first")
+    earlier = _model_of_earlier_start(store, request.run_id)
+    model = resolve(request.model or earlier, store)
     settings = RunSettings(
         model_name=model.name,
         model_version=model.version,
@@ -144,25 +178,18 @@ def start_run(request: RunRequest) -> StartedRun:
         limit=request.limit,
         format=request.image_format,
     )
-    pick_device(request.device)
-    plan = freeze_plan(store, request.run_id, request.catalog, settings, _categories(model))
-    is_folder = request.model is not None and "/" in request.model
+    folder = folder_of(request.model) if request.model else None
     workplace = Workplace(
         store=store.uri,
-        model=request.model if request.model and is_folder else f"{model.name}@{model.version}",
+        model=str(folder.resolve()) if folder else f"{model.name}@{model.version}",
         model_version=model.version,
         device=request.device,
         batch_size=request.batch_size,
     )
-    done = read_manifest(store, request.run_id) is not None
-    pending = [] if done else pending_shards(store, request.run_id, len(plan.shards))
-    return StartedRun(
-        plan=plan,
-        workplace=workplace,
-        pending=tuple(pending),
-        started_at=started_at,
-        credit=_config(model).get("credit"),
-    )
+    # Whether the weights fit the networks shows when they are built.
+    engine = engine_for(workplace)
+    engine.model.require_calibration()
+    return _Ready(store=store, files=model, settings=settings, workplace=workplace, engine=engine)
 
 
 def run_shard(workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat) -> Mapping[str, int]:
@@ -215,10 +242,10 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
 
 
 def rewrite_report(store: ObjectStore, run_id: str) -> str:
-    """Writes the contact sheet of a finished run anew; returns its URI. Raises RunFailed for another run."""
+    """Writes the contact sheet of a finished run anew; returns its URI. Raises BadInput for another run."""
     manifest = read_manifest(store, run_id)
     if manifest is None:
-        raise RunFailed(f"the run {run_id} has not finished in {store.uri}; its manifest is missing")
+        raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
     try:
         model = resolve(f"{manifest.model_name}@{manifest.model_version}", store)
         credit = _config(model).get("credit")
@@ -280,10 +307,3 @@ def _model_of_earlier_start(store: ObjectStore, run_id: str) -> str | None:
 def _config(model: ModelFiles) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(model.files[CONFIG])
     return config
-
-
-def _categories(model: ModelFiles) -> list[str]:
-    categories = _config(model).get("categories")
-    if not isinstance(categories, list):
-        raise ModelError(f"config.json of the model {model.name} names no categories")
-    return [str(name) for name in categories]

@@ -22,7 +22,7 @@ from catalog_schemas.images import APPROVED, IMAGES, REJECTED, REVIEW
 from toygan.approval.calibration import Calibration
 from toygan.approval.checks import is_near_copy
 from toygan.approval.policy import MAX_ATTEMPTS, pick_for_review, reasons_against
-from toygan.errors import ModelError, Retryable
+from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.finishing import Finished, FinishedBatch
 from toygan.generation.plan import Slot
@@ -94,17 +94,13 @@ def compute_shard(
     When it returns, every picture that a row names lies in the store. Raises Retryable when a worker died,
     StoreUnavailable when an upload failed for good, ModelError when the model is not calibrated.
     """
-    if engine.model.calibration is None:
-        raise ModelError(
-            f"the model {engine.model.name} has no calibration; run `toygan calibrate` on it first"
-        )
     run = ShardRun(
         engine=engine,
         store=store,
         run_id=run_id,
         image_format=image_format,
         max_attempts=max_attempts,
-        calibration=engine.model.calibration,
+        calibration=engine.model.require_calibration(),
     )
     waiting: deque[Pending] = deque()
     for slot in slots:

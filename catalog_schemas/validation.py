@@ -69,6 +69,10 @@ def check_schema(found: pa.Schema, contract: pa.Schema, required: Collection[str
     string, large_string, string_view and dictionaries of them are all strings. `where` begins the message.
     """
     _check_version(found, contract, where)
+    _check_columns(found, contract, required, where)
+
+
+def _check_columns(found: pa.Schema, contract: pa.Schema, required: Collection[str], where: str) -> None:
     for field in contract:
         indices = found.get_all_field_indices(field.name)
         need = "required" if field.name in required else "optional"
@@ -123,9 +127,10 @@ def fits(found: pa.DataType, wanted: pa.DataType) -> bool:
 def conform(table: pa.Table, contract: pa.Schema, where: str) -> pa.Table:
     """The table with exactly the contract's columns, order, types and metadata.
 
-    Raises TableError where a column is missing or does not fit, or holds null where the contract allows none.
+    The table may be a selection of another contract's columns. Raises TableError where a column is missing or
+    does not fit, or holds null where the contract allows none.
     """
-    check_schema(table.schema, contract, contract.names, where)
+    _check_columns(table.schema, contract, contract.names, where)
     columns = []
     for field in contract:
         try:

@@ -141,6 +141,10 @@ def test_the_live_table_has_the_same_bytes_whatever_the_order(
     assert [(row["sku"], row["image_index"]) for row in rows] == sorted(pairs)
 
 
+def test_the_live_table_can_be_picked_from_image_rows() -> None:
+    assert write_current(images(APPROVED)) == write_current(current(("brick-1", 0), run_id="nightly-1"))
+
+
 def test_the_live_table_has_fixed_row_groups() -> None:
     data = write_current(current(*[(f"s{i:06d}", 0) for i in range(70_000)]))
     metadata = pq.ParquetFile(pa.BufferReader(data)).metadata

@@ -263,8 +263,7 @@ def _from_store(store: ObjectStore, name: str, version: str) -> ModelFiles:
     if not files:
         raise ModelError(f"there is no model {name}@{version}{_what_there_is(store)}")
     check_files(files, where)
-    found = model_version(files)
-    if found != version:
+    if (found := model_version(files)) != version:
         raise ModelError(
             f"{where}: the files are not those of this version, together they are {found}; "
             "add the model again, or roll back"

@@ -70,18 +70,20 @@ def load_checkpoint(
     folder: Path,
     *,
     config: Mapping[str, Any],
+    defaults: Mapping[str, Any],
     photos_sha256: str,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> int:
     """Puts a checkpoint back into the given modules and optimizers; returns the images seen.
 
-    Raises ModelError when the checkpoint is damaged or belongs to a training with another config or other
-    photos.
+    `defaults` stand for options that are younger than the checkpoint: at its default a new option changes
+    nothing. Raises ModelError when the checkpoint is damaged or belongs to a training with another config or
+    other photos.
     """
     try:
         state = json.loads((folder / "state.json").read_bytes())
-        images_seen, stored = int(state["images_seen"]), dict(state["config"])
+        images_seen, stored = int(state["images_seen"]), {**defaults, **state["config"]}
         tensors = load_file(folder / "state.safetensors")
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(

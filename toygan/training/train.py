@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from toygan.training.guard import check_finite
 log = logging.getLogger(__name__)
 
 GRID_COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34", "#969696", "#58AB41")
+
+_DEFAULTS = {each.name: each.default for each in fields(TrainConfig) if each.default is not MISSING}
 
 
 def train(
@@ -67,33 +69,29 @@ def train(
         folder.load(earlier[-1], state)
         log.info("resumed after %d images", state.images_seen)
     folder.cut_log(state.images_seen)
-
     with Progress(
         total=max_images, unit="images", description="training", done=state.images_seen
     ) as progress:
-
-        def should_stop() -> bool:
-            if max_images is not None and state.images_seen >= max_images:
-                return True
-            return max_minutes is not None and progress.elapsed_s >= max_minutes * 60
-
-        def on_report(losses: Losses) -> None:
-            check_finite(state.modules)
-            folder.append_log(state, losses, progress)
-            progress.note(f"loss G {losses.generator:+.3f} D {losses.discriminator:.3f}")
-
         fit(
             state,
             photos,
             config,
             device=device,
-            should_stop=should_stop,
+            should_stop=lambda: _is_over(state, progress, max_images, max_minutes),
             on_step=lambda: progress.advance(config.batch_size),
-            on_report=on_report,
+            on_report=lambda losses: folder.report(state, losses, progress),
             on_checkpoint=lambda: folder.save(state),
         )
     folder.save(state)
     return folder.model
+
+
+def _is_over(
+    state: TrainState, progress: Progress, max_images: int | None, max_minutes: float | None
+) -> bool:
+    if max_images is not None and state.images_seen >= max_images:
+        return True
+    return max_minutes is not None and progress.elapsed_s >= max_minutes * 60
 
 
 def _check(config: TrainConfig, max_images: int | None, max_minutes: float | None) -> None:
@@ -129,6 +127,7 @@ class _Folder:
         state.images_seen = load_checkpoint(
             checkpoint,
             config=self._identity,
+            defaults=_DEFAULTS,
             photos_sha256=self.photos.sha256,
             modules=state.modules,
             optimizers=state.optimizers,
@@ -158,7 +157,10 @@ class _Folder:
     def _log(self) -> Path:
         return self.output / "log.jsonl"
 
-    def append_log(self, state: TrainState, losses: Losses, progress: Progress) -> None:
+    def report(self, state: TrainState, losses: Losses, progress: Progress) -> None:
+        """One line for the log, a short one for the progress."""
+        check_finite(state.modules)
+        progress.note(f"loss G {losses.generator:+.3f} D {losses.discriminator:.3f}")
         line = {
             "images_seen": state.images_seen,
             "elapsed_s": round(progress.elapsed_s, 1),

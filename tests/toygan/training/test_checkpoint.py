@@ -48,7 +48,9 @@ def load(folder: Path, module: nn.Module | None = None, **changes: Any) -> tuple
     module = network() if module is None else module
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01, fused=True)
     parts: dict[str, Any] = {"modules": {"net": module}, "optimizers": {"adam": optimizer}}
-    images_seen = load_checkpoint(folder, **({"config": CONFIG, "photos_sha256": "ab"} | parts | changes))
+    images_seen = load_checkpoint(
+        folder, **({"config": CONFIG, "defaults": {}, "photos_sha256": "ab"} | parts | changes)
+    )
     return images_seen, module, optimizer
 
 
@@ -89,6 +91,13 @@ def test_another_config_is_refused_by_name(tmp_path: Path) -> None:
     folder = save(tmp_path)
     with pytest.raises(ModelError, match="other values of betas, rate, seed;"):
         load(folder, config={"seed": 1, "rate": 0.1})
+
+
+def test_an_option_younger_than_the_checkpoint_counts_as_its_default(tmp_path: Path) -> None:
+    folder = save(tmp_path)
+    load(folder, config=CONFIG | {"loss": "hinge"}, defaults={"loss": "hinge", "seed": 7})
+    with pytest.raises(ModelError, match="other values of loss;"):
+        load(folder, config=CONFIG | {"loss": "minimax"}, defaults={"loss": "hinge", "seed": 7})
 
 
 def test_other_photos_are_refused(tmp_path: Path) -> None:

@@ -4,12 +4,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from toygan.errors import BadInput
 from toygan.options import from_options
 
 DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither images nor minutes
+
+LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
+
+_ABOVE_0 = (
+    "batch_size",
+    "penalty_every_steps",
+    "ema_half_life_images",
+    "log_every_images",
+    "checkpoint_every_images",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +31,11 @@ class TrainConfig:
     network: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     batch_size: int = 64  # images
+    loss: LossName = "hinge"
+    r1_gamma: float = 0.0  # weight of the penalty on the score's gradient at real pictures; 0 leaves it out
+    r2_gamma: float = 0.0  # the same at generated ones
+    wgan_lambda: float = 10.0  # weight of the gradient penalty that belongs to the loss "wasserstein"
+    penalty_every_steps: int = 1  # penalties are left out of the other steps and weigh as much more in these
     generator_rate: float = 2e-4
     discriminator_rate: float = 4e-4  # twice the generator's: Heusel et al. 2017
     adam_betas: tuple[float, float] = (0.5, 0.999)
@@ -31,9 +46,14 @@ class TrainConfig:
     checkpoint_every_images: int = 64_000
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "log_every_images", "checkpoint_every_images", "ema_half_life_images"):
+        for name in _ABOVE_0:
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("r1_gamma", "r2_gamma", "wgan_lambda"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
+        if self.loss not in get_args(LossName):
+            raise BadInput(f"loss is {self.loss!r}; it must be one of {', '.join(get_args(LossName))}")
         for name in ("generator_rate", "discriminator_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")

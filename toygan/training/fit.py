@@ -5,7 +5,7 @@ needs no random state and ends with the same weights as an uninterrupted one: bi
 many threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from hashlib import sha256
@@ -17,10 +17,10 @@ from toygan.data.augment import augment
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.models import build
-from toygan.models.layers import ConditionalGenerator
+from toygan.models.layers import ConditionalGenerator, Conditions
 from toygan.training.config import TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.losses import hinge_discriminator_loss, hinge_generator_loss
+from toygan.training.losses import LOSSES, mix, r1_penalty, r2_penalty, wgan_penalty
 
 
 @dataclass(kw_only=True)
@@ -132,22 +132,29 @@ def train_step(
         torch.randn((len(rows), state.generator.latent_size), generator=rng).to(device) for _ in range(2)
     ]
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+    loss = LOSSES[config.loss]
 
     state.discriminator.requires_grad_(True)
     with autocast:
         with torch.no_grad():
             generated = state.generator(latents[0], conditions)
         pictures = torch.cat([augment(real, rng), augment(generated, rng)])
-        both = {name: torch.cat([value, value]) for name, value in conditions.items()}
-        real_logits, generated_logits = state.discriminator(pictures, both).chunk(2)
-        discriminator_loss = hinge_discriminator_loss(real_logits, generated_logits)
+        real_logits, generated_logits = state.discriminator(pictures, _twice(conditions)).chunk(2)
+        discriminator_loss = loss.discriminator(real_logits, generated_logits)
+    if state.images_seen // config.batch_size % config.penalty_every_steps == 0:
+        for penalty in _penalties(state.discriminator, pictures, conditions, config, rng):
+            discriminator_loss = discriminator_loss + config.penalty_every_steps * penalty
     _update(state.discriminator_optimizer, discriminator_loss)
 
     state.discriminator.requires_grad_(False)
     with autocast:
         generated = state.generator(latents[1], conditions)
-        logits = state.discriminator(augment(generated, rng), conditions)
-        generator_loss = hinge_generator_loss(logits)
+        shown = augment(generated, rng)
+        if loss.paired:
+            pairs = torch.cat([augment(real, rng), shown])
+            generator_loss = loss.generator(*state.discriminator(pairs, _twice(conditions)).chunk(2))
+        else:
+            generator_loss = loss.generator(state.discriminator(shown, conditions))
     _update(state.generator_optimizer, generator_loss)
 
     # Early on the average follows more closely, or it would long remember the noise that training began with.
@@ -155,6 +162,41 @@ def train_step(
     update_ema(state.ema, state.generator, batch_size=len(rows), half_life_images=half_life)
     losses = (generator_loss, discriminator_loss, real_logits.mean(), generated_logits.mean())
     return torch.stack([loss.detach().float() for loss in losses])
+
+
+def _twice(conditions: Conditions) -> Conditions:
+    return {name: torch.cat([value, value]) for name, value in conditions.items()}
+
+
+def _penalties(
+    discriminator: nn.Module,
+    pictures: Tensor,
+    conditions: Conditions,
+    config: TrainConfig,
+    rng: torch.Generator,
+) -> Iterator[Tensor]:
+    """The gradient penalties of a training that has any, each times its weight, as scalars.
+
+    `pictures` are the B real ones, then B generated ones.
+
+    They join the loss of a step instead of making a step of their own, so the rates and betas of Adam need
+    none of the corrections of Karras et al. 2020, appendix B, whose laziness this is. In float32: squares of
+    gradients have a range of their own.
+    """
+    real, generated = pictures.chunk(2)
+    if config.r1_gamma:
+        yield config.r1_gamma * r1_penalty(*_watched(discriminator, real, conditions))
+    if config.r2_gamma:
+        yield config.r2_gamma * r2_penalty(*_watched(discriminator, generated, conditions))
+    if config.loss == "wasserstein" and config.wgan_lambda:
+        mixed = mix(real, generated, torch.rand(len(real), generator=rng).to(real.device))
+        yield config.wgan_lambda * wgan_penalty(*_watched(discriminator, mixed, conditions))
+
+
+def _watched(discriminator: nn.Module, images: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    """The images, now requiring gradients, and their logits."""
+    watched = images.detach().float().requires_grad_(True)
+    return watched, discriminator(watched, conditions)
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

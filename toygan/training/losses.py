@@ -1,7 +1,32 @@
-"""Adversarial losses as pure functions of logits. Logits are (B,) float32, losses are scalars."""
+"""Adversarial losses and gradient penalties as pure functions.
 
+Logits are (B,) float32, above 0 means rather real; losses and penalties are scalars to be minimised. D is the
+logit here, as the papers after 2017 have it; where a paper's D is a probability, it is the sigmoid of the
+logit.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
+    """Goodfellow et al. 2014, eq. 1, negated: -E[log D(x)] - E[log(1 - D(G(z)))], binary cross-entropy."""
+    return F.softplus(-real_logits).mean() + F.softplus(generated_logits).mean()
+
+
+def minimax_generator_loss(generated_logits: Tensor) -> Tensor:
+    """Goodfellow et al. 2014, eq. 1: E[log(1 - D(G(z)))]; its pull fades where the discriminator is sure."""
+    return -F.softplus(generated_logits).mean()
+
+
+def non_saturating_generator_loss(generated_logits: Tensor) -> Tensor:
+    """Goodfellow et al. 2014, end of section 3: -E[log D(G(z))], which pulls where minimax does not."""
+    return F.softplus(-generated_logits).mean()
 
 
 def hinge_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
@@ -12,3 +37,98 @@ def hinge_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> T
 def hinge_generator_loss(generated_logits: Tensor) -> Tensor:
     """Lim & Ye 2017, eq. 4: -E[D(G(z))]."""
     return -generated_logits.mean()
+
+
+def least_squares_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
+    """Mao et al. 2017, eq. 8: E[(D(x) - 1)^2] / 2 + E[(D(G(z)) + 1)^2] / 2.
+
+    Of the paper's two choices of labels the one around 0, so that the sign of a logit means what it means
+    elsewhere.
+    """
+    return ((real_logits - 1).square().mean() + (generated_logits + 1).square().mean()) / 2
+
+
+def least_squares_generator_loss(generated_logits: Tensor) -> Tensor:
+    """Mao et al. 2017, eq. 8: E[D(G(z))^2] / 2; a picture is good when it lies on the border, at 0."""
+    return generated_logits.square().mean() / 2
+
+
+def wasserstein_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
+    """Gulrajani et al. 2017, eq. 3, first part: E[D(G(z))] - E[D(x)]; `wgan_penalty` is the second."""
+    return generated_logits.mean() - real_logits.mean()
+
+
+def wasserstein_generator_loss(generated_logits: Tensor) -> Tensor:
+    """Gulrajani et al. 2017, algorithm 1, line 12: -E[D(G(z))]."""
+    return -generated_logits.mean()
+
+
+def relativistic_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
+    """Huang et al. 2024 (R3GAN), eq. 2, with a logit that is high for real: E[log(1 + e^-(D(x) - D(G(z))))].
+
+    Each real picture is paired with the generated one of the same row.
+    """
+    return F.softplus(generated_logits - real_logits).mean()
+
+
+def relativistic_generator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
+    """Huang et al. 2024 (R3GAN), eq. 2 for the other player, non-saturating, the pair exchanged:
+    E[log(1 + e^-(D(G(z)) - D(x)))]."""
+    return F.softplus(real_logits - generated_logits).mean()
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """The two sides of one game."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]  # of real and generated logits
+    generator: Callable[..., Tensor]  # of generated logits; where `paired`, of real and generated ones
+    paired: bool = False
+
+
+LOSSES: Mapping[str, AdversarialLoss] = MappingProxyType(
+    {
+        "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss),
+        "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss),
+        "hinge": AdversarialLoss(hinge_discriminator_loss, hinge_generator_loss),
+        "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss),
+        "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss),
+        "relativistic": AdversarialLoss(
+            relativistic_discriminator_loss, relativistic_generator_loss, paired=True
+        ),
+    }
+)
+
+
+def score_gradients(images: Tensor, logits: Tensor) -> Tensor:
+    """dD/dx of every picture, (B, 3 * H * W) float32, in a graph that can be differentiated again.
+
+    `images` (B, 3, H, W) float32 must require gradients and `logits` (B,) come from them, each from its own
+    picture.
+    """
+    (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradients.flatten(1)
+
+
+def r1_penalty(real_images: Tensor, real_logits: Tensor) -> Tensor:
+    """Mescheder et al. 2018, eq. 9: E[||dD/dx||^2] / 2 on real pictures, to be multiplied by gamma."""
+    return score_gradients(real_images, real_logits).square().sum(1).mean() / 2
+
+
+def r2_penalty(generated_images: Tensor, generated_logits: Tensor) -> Tensor:
+    """Mescheder et al. 2018, eq. 10: E[||dD/dx||^2] / 2 on generated pictures, to be multiplied by gamma."""
+    return score_gradients(generated_images, generated_logits).square().sum(1).mean() / 2
+
+
+def wgan_penalty(mixed_images: Tensor, mixed_logits: Tensor) -> Tensor:
+    """Gulrajani et al. 2017, eq. 3, second part: E[(||dD/dx|| - 1)^2] on pictures that `mix` made."""
+    slopes: Tensor = torch.linalg.vector_norm(score_gradients(mixed_images, mixed_logits), dim=1)
+    return (slopes - 1).square().mean()
+
+
+def mix(real_images: Tensor, generated_images: Tensor, shares: Tensor) -> Tensor:
+    """Gulrajani et al. 2017, algorithm 1, line 6: a point between each real picture and its partner.
+
+    Pictures are (B, 3, H, W) float32, `shares` (B,) float32 in [0, 1], the share of the real one.
+    """
+    return generated_images.lerp(real_images, shares[:, None, None, None])

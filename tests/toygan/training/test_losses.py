@@ -1,7 +1,38 @@
+from collections.abc import Callable
+from math import exp, log
+from typing import get_args
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from toygan.training.losses import hinge_discriminator_loss, hinge_generator_loss
+from toygan.training.config import LossName
+from toygan.training.losses import (
+    LOSSES,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    mix,
+    r1_penalty,
+    r2_penalty,
+    score_gradients,
+    wgan_penalty,
+)
+
+LOG_3 = log(3)  # the logit of the probability 3/4
+
+
+def logits(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, requires_grad=True)
+
+
+def generator_loss(name: str, real: Tensor, generated: Tensor) -> Tensor:
+    loss = LOSSES[name]
+    return loss.generator(real, generated) if loss.paired else loss.generator(generated)
+
+
+def gradient(loss: Tensor, of: Tensor) -> list[float]:
+    (values,) = torch.autograd.grad(loss, of)
+    return [float(value) for value in values]
 
 
 def test_discriminator_by_hand() -> None:
@@ -26,3 +57,126 @@ def test_generator_by_hand() -> None:
     loss.backward()
     assert generated.grad is not None
     assert generated.grad.tolist() == pytest.approx([-1 / 3] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "discriminator", "generator"),
+    [
+        # The logits log 3 and 0 are the probabilities 3/4 and 1/2 of being real, for both kinds of picture.
+        # D: -(log 3/4 + log 1/2) / 2 - (log 1/4 + log 1/2) / 2; G: (log 1/4 + log 1/2) / 2
+        ("minimax", (log(4 / 3) + log(2) + log(4) + log(2)) / 2, (log(1 / 4) + log(1 / 2)) / 2),
+        # G: -(log 3/4 + log 1/2) / 2
+        ("non_saturating", (log(4 / 3) + log(2) + log(4) + log(2)) / 2, (log(4 / 3) + log(2)) / 2),
+        # D: ((log 3 - 1)^2 + 1) / 2 / 2 + ((log 3 + 1)^2 + 1) / 2 / 2; G: (log 3)^2 / 2 / 2
+        (
+            "least_squares",
+            ((LOG_3 - 1) ** 2 + 1) / 4 + ((LOG_3 + 1) ** 2 + 1) / 4,
+            LOG_3**2 / 4,
+        ),
+        ("wasserstein", 0.0, -LOG_3 / 2),
+        # Pairs of equal logits: the one is the more real one with probability 1/2.
+        ("relativistic", log(2), log(2)),
+    ],
+)
+def test_by_hand(name: str, discriminator: float, generator: float) -> None:
+    real, generated = logits(LOG_3, 0.0), logits(LOG_3, 0.0)
+    assert LOSSES[name].discriminator(real, generated).item() == pytest.approx(discriminator)
+    assert generator_loss(name, real, generated).item() == pytest.approx(generator)
+
+
+def test_relativistic_pairs_by_hand() -> None:
+    """Real minus generated is log 3 in the first pair, -log 3 in the second: probabilities 3/4 and 1/4."""
+    real, generated = logits(LOG_3, 1.0), logits(0.0, 1.0 + LOG_3)
+    wanted = (log(4 / 3) + log(4)) / 2
+    assert LOSSES["relativistic"].discriminator(real, generated).item() == pytest.approx(wanted)
+    loss = generator_loss("relativistic", real, generated)
+    assert loss.item() == pytest.approx(wanted)
+    # The pull on a generated picture is the probability that it is the less real one.
+    assert gradient(loss, generated) == pytest.approx([-3 / 8, -1 / 8])
+
+
+def test_minimax_saturates_and_its_remedy_does_not() -> None:
+    """At the logit -9 the slopes are the sigmoid of -9 and of 9, negated."""
+    sure = logits(-9.0)
+    share = 1 / (1 + exp(9))
+    assert gradient(generator_loss("minimax", sure, sure), sure) == pytest.approx([-share])
+    assert gradient(generator_loss("non_saturating", sure, sure), sure) == pytest.approx([share - 1])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_side_pulls_its_own_way(name: str) -> None:
+    real, generated = logits(0.5, -0.5, 0.2), logits(-0.4, -0.3, -0.2)
+    loss = LOSSES[name].discriminator(real, generated)
+    assert all(slope < 0 for slope in gradient(LOSSES[name].discriminator(real, generated), real))
+    assert all(slope > 0 for slope in gradient(loss, generated))
+    assert all(slope < 0 for slope in gradient(generator_loss(name, real.detach(), generated), generated))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients(name: str) -> None:
+    real, generated = logits(0.7, -1.6, 0.2), logits(-0.4, 1.3, -2.2)
+    assert torch.autograd.gradcheck(LOSSES[name].discriminator, (real, generated))
+    assert torch.autograd.gradcheck(lambda *both: generator_loss(name, *both), (real, generated))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_logits_far_out_stay_finite(name: str) -> None:
+    real, generated = torch.tensor([-1e4, 1e4]), torch.tensor([1e4, -1e4])
+    assert LOSSES[name].discriminator(real, generated).isfinite()
+    assert generator_loss(name, real, generated).isfinite()
+
+
+def test_every_loss_has_a_name_in_the_config() -> None:
+    assert set(LOSSES) == set(get_args(LossName))
+
+
+def pictures() -> Tensor:
+    """Two pictures of 3 x 1 x 1: (1, 2, 2) and (0, 3, 4)."""
+    values = torch.tensor([[1.0, 2.0, 2.0], [0.0, 3.0, 4.0]], dtype=torch.float64)
+    return values.view(2, 3, 1, 1).requires_grad_(True)
+
+
+def test_penalties_by_hand() -> None:
+    """D(x) = |x|^2 / 2 has the gradient x: the squared lengths are 9 and 25."""
+    x = pictures()
+    score = x.square().flatten(1).sum(1) / 2
+    assert r1_penalty(x, score).item() == pytest.approx((9 + 25) / 2 / 2)
+    assert r2_penalty(x, score).item() == pytest.approx((9 + 25) / 2 / 2)
+    assert wgan_penalty(x, score).item() == pytest.approx(((3 - 1) ** 2 + (5 - 1) ** 2) / 2)
+
+
+def test_the_penalty_of_a_flat_score_has_a_gradient() -> None:
+    """A discriminator that does not look at the picture: slope 0, penalty (0 - 1)^2, and no NaN behind it."""
+    weight = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    x = pictures()
+    penalty = wgan_penalty(x, x.flatten(1) @ weight)
+    assert penalty.item() == 1
+    assert gradient(penalty, weight) == [0, 0, 0]
+
+
+def test_gradients_belong_to_their_own_picture() -> None:
+    x = pictures()
+    assert torch.equal(score_gradients(x, x.square().flatten(1).sum(1) / 2), x.detach().flatten(1))
+
+
+@pytest.mark.parametrize("penalty", [r1_penalty, r2_penalty, wgan_penalty])
+def test_penalties_teach_the_weights(penalty: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Second derivatives through convolution, pooling and leaky ReLU, against finite differences."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.LeakyReLU(0.2), nn.AvgPool2d(2), nn.Flatten())
+    head = nn.Linear(8, 1).double()
+    network.double()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+
+    def of_weight(weight: Tensor) -> Tensor:
+        features = torch.func.functional_call(network, {"0.weight": weight}, (x,))
+        return penalty(x, head(torch.tanh(features)).squeeze(1))
+
+    assert torch.autograd.gradcheck(of_weight, (network[0].weight,))
+
+
+def test_mix_by_hand() -> None:
+    real, generated = torch.full((3, 3, 2, 2), 1.0), torch.full((3, 3, 2, 2), -1.0)
+    mixed = mix(real, generated, torch.tensor([0.0, 0.25, 1.0]))
+    assert mixed.shape == real.shape
+    assert [picture.unique().tolist() for picture in mixed] == [[-1.0], [-0.5], [1.0]]

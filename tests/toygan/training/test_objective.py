@@ -1,0 +1,175 @@
+"""What a step minimises: the loss and the penalties that the config names, and nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.toygan.training.tiny import tiny
+from toygan.data.augment import augment
+from toygan.data.photos import PhotoSet
+from toygan.images import from_uint8
+from toygan.training import fit as fit_module
+from toygan.training.config import LossName, TrainConfig
+from toygan.training.ema import update_ema
+from toygan.training.fit import TrainState, epoch_rows, flip, start, step_rng, train_step
+from toygan.training.losses import LOSSES
+
+CPU = torch.device("cpu")
+
+
+def train(photos: PhotoSet, config: TrainConfig, *, steps: int) -> TrainState:
+    state = start(config, categories=2, device=CPU)
+    for _ in range(steps):
+        rows = epoch_rows(len(photos), config, state.images_seen)
+        train_step(state, photos, rows, config, step_rng(config.seed, state.images_seen), CPU)
+        state.images_seen += config.batch_size
+    return state
+
+
+def plain_step(state: TrainState, photos: PhotoSet, config: TrainConfig) -> None:
+    """Hinge loss without penalties, written out in one piece: what the bundled model was trained with."""
+    rng = step_rng(config.seed, state.images_seen)
+    rows = epoch_rows(len(photos), config, state.images_seen)
+    real = flip(from_uint8(photos.images[rows]), rng)
+    colour = photos.colour[rows].clone()
+    colour[torch.rand(len(rows), generator=rng) < config.colour_dropout] = 0
+    conditions = {"category": photos.category[rows], "colour": colour}
+    latents = [torch.randn((len(rows), state.generator.latent_size), generator=rng) for _ in range(2)]
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16")
+    state.discriminator.requires_grad_(True)
+    with autocast:
+        with torch.no_grad():
+            generated = state.generator(latents[0], conditions)
+        views = torch.cat([augment(real, rng), augment(generated, rng)])
+        both = {name: torch.cat([value, value]) for name, value in conditions.items()}
+        scores = state.discriminator(views, both)
+        loss = F.relu(1 - scores[: len(rows)]).mean() + F.relu(1 + scores[len(rows) :]).mean()
+    state.discriminator_optimizer.zero_grad()
+    loss.backward()
+    state.discriminator_optimizer.step()
+    state.discriminator.requires_grad_(False)
+    with autocast:
+        generated = state.generator(latents[1], conditions)
+        loss = -state.discriminator(augment(generated, rng), conditions).mean()
+    state.generator_optimizer.zero_grad()
+    loss.backward()
+    state.generator_optimizer.step()
+    half_life = min(config.ema_half_life_images, 0.05 * state.images_seen + 1)
+    update_ema(state.ema, state.generator, batch_size=len(rows), half_life_images=half_life)
+    state.images_seen += config.batch_size
+
+
+def assert_same(one: TrainState, other: TrainState) -> None:
+    for name, module in one.modules.items():
+        values = other.modules[name].state_dict()
+        differing = [key for key, value in module.state_dict().items() if not torch.equal(value, values[key])]
+        assert differing == [], name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_by_default_a_step_is_the_plain_one_bit_for_bit(photos: PhotoSet, precision: Any) -> None:
+    config = tiny(precision=precision)
+    reference = start(config, categories=2, device=CPU)
+    for _ in range(5):
+        plain_step(reference, photos, config)
+    assert_same(train(photos, config, steps=5), reference)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains(photos: PhotoSet, loss: LossName) -> None:
+    config = tiny(loss=loss)
+    state = train(photos, config, steps=3)
+    fresh = start(config, categories=2, device=CPU)
+    for name, module in state.modules.items():
+        values = module.state_dict()
+        assert all(value.isfinite().all() for value in values.values())
+        assert any(
+            not torch.equal(value, values[key]) for key, value in fresh.modules[name].state_dict().items()
+        )
+
+
+@pytest.fixture
+def penalties(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Tensor, float]]:
+    """Name, pictures and value of every penalty that is computed."""
+    seen: list[tuple[str, Tensor, float]] = []
+
+    def watch(name: str, real: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+        def watched(images: Tensor, logits: Tensor) -> Tensor:
+            value = real(images, logits)
+            seen.append((name, images.detach(), value.item()))
+            return value
+
+        return watched
+
+    for name in ("r1_penalty", "r2_penalty", "wgan_penalty"):
+        monkeypatch.setattr(fit_module, name, watch(name, getattr(fit_module, name)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, []),
+        ({"r1_gamma": 0.1}, ["r1_penalty"] * 5),
+        ({"r1_gamma": 0.1, "penalty_every_steps": 2}, ["r1_penalty"] * 3),  # steps 0, 2 and 4
+        ({"r1_gamma": 0.1, "r2_gamma": 0.2, "penalty_every_steps": 4}, ["r1_penalty", "r2_penalty"] * 2),
+        ({"loss": "wasserstein", "penalty_every_steps": 3}, ["wgan_penalty"] * 2),
+        ({"loss": "wasserstein", "wgan_lambda": 0.0}, []),
+    ],
+)
+def test_penalties_come_as_the_config_says(
+    photos: PhotoSet, penalties: list[tuple[str, Tensor, float]], changes: dict[str, Any], wanted: list[str]
+) -> None:
+    train(photos, tiny(**changes), steps=5)
+    assert [name for name, _, _ in penalties] == wanted
+    assert all(images.dtype == torch.float32 for _, images, _ in penalties)
+
+
+def step_losses(photos: PhotoSet, **changes: Any) -> tuple[float, TrainState]:
+    """The discriminator's loss in the first step, and the state after it."""
+    config = tiny(precision="fp32", **changes)
+    state = start(config, categories=2, device=CPU)
+    losses = train_step(state, photos, torch.arange(4), config, step_rng(0, 0), CPU)
+    return losses[1].item(), state
+
+
+def test_a_lazy_penalty_weighs_as_much_more(
+    photos: PhotoSet, penalties: list[tuple[str, Tensor, float]]
+) -> None:
+    """The first of sixteen steps carries the penalty of all sixteen."""
+    plain, _ = step_losses(photos)
+    often, _ = step_losses(photos, r1_gamma=3.0)
+    lazy, _ = step_losses(photos, r1_gamma=3.0, penalty_every_steps=16)
+    (_, _, value), (_, _, again) = penalties
+    assert value == again > 0
+    assert often - plain == pytest.approx(3 * value, rel=1e-3)
+    assert lazy - plain == pytest.approx(16 * 3 * value, rel=1e-3)
+
+
+def test_the_penalties_see_the_pictures_that_they_are_meant_for(
+    photos: PhotoSet, penalties: list[tuple[str, Tensor, float]]
+) -> None:
+    step_losses(photos, loss="wasserstein", r1_gamma=1.0, r2_gamma=1.0)
+    real, generated, mixed = (images for _, images, _ in penalties)
+    assert real.mean() > generated.mean() + 0.2  # photos have white ground, a fresh generator paints grey
+    between = (mixed - generated) / (real - generated).where(real != generated, torch.ones(()))
+    for share in between.unbind():
+        torch.testing.assert_close(share[share != 0].std(), torch.zeros(()), atol=1e-3, rtol=0)
+
+
+def test_r1_makes_the_score_flatter(photos: PhotoSet) -> None:
+    def slope(state: TrainState) -> float:
+        images = from_uint8(photos.images).requires_grad_(True)
+        state.discriminator.eval()
+        scores = state.discriminator(images, {"category": photos.category, "colour": photos.colour})
+        (gradients,) = torch.autograd.grad(scores.sum(), images)
+        return gradients.flatten(1).norm(dim=1).mean().item()
+
+    config = {"loss": "non_saturating", "discriminator_rate": 3e-3}
+    free = slope(train(photos, tiny(**config), steps=60))
+    held = slope(train(photos, tiny(**config, r1_gamma=10.0, penalty_every_steps=4), steps=60))
+    assert held < 0.5 * free

@@ -28,7 +28,6 @@ from catalog_schemas.validation import (
     row_check,
     row_problems,
     row_schema,
-    text_or_none,
 )
 
 if TYPE_CHECKING:
@@ -85,10 +84,13 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
     reference_photo to the sha256 of the file. The language is `en` and the attributes are empty where the
     catalog gives none. Nothing else of `product` counts, least of all images_wanted and updated_at.
     """
-    fields: dict[str, object] = {name: text_or_none(product, name) for name in _TEXTS}
+    # null is None, NaN or NA, depending on who read the row
+    fields: dict[str, object] = {
+        name: value if isinstance(value := product.get(name), str) else None for name in _TEXTS
+    }
     fields["language"] = fields["language"] or DEFAULT_LANGUAGE
-    colour_hex = text_or_none(product, "colour_hex")
-    fields["colour_hex"] = colour_hex and colour_hex.upper()
+    colour_hex = product.get("colour_hex")
+    fields["colour_hex"] = colour_hex.upper() if isinstance(colour_hex, str) else None
     attributes = product.get("attributes")
     fields["attributes"] = attributes if isinstance(attributes, dict) else {}
     fields["condition_sha256"] = dict(condition_sha256)

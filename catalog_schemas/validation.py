@@ -301,12 +301,6 @@ def hash_strings(strings: pa.Array) -> "NDArray[np.uint64]":
     return pd.util.hash_array(as_bytes, categorize=False)
 
 
-def text_or_none(values: Mapping[str, object], name: str) -> str | None:
-    """The string under `name`; None for null in any of the ways that Arrow, pandas and Python write it."""
-    value = values.get(name)
-    return value if isinstance(value, str) else None
-
-
 def _is_string(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_string(kind.value_type)

@@ -1,0 +1,156 @@
+"""A model small enough for tests: a dcgan with random weights, and a calibration that is fitted."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from toygan.approval.calibration import CalibrationSettings
+from toygan.approval.checks import CategoryLimits
+from toygan.approval.fit import fit_calibration
+from toygan.generation.model import Model, load_model
+from toygan.models import build
+from toygan.registry import CONFIG, model_version
+
+CATEGORIES = ("brick", "car", "wheel")
+COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34")
+CPU = torch.device("cpu")
+BATCH = 8
+# Pictures of random networks show no product: what the checks make of them is not what these tests ask.
+ANYTHING = CategoryLimits(
+    contrast_min=0.0,
+    fill_ratio_min=0.0,
+    fill_ratio_max=1.0,
+    background_white_min=0.0,
+    colour_delta_e_max=None,
+)
+_NETWORK = {
+    "latent_size": 16,
+    "condition_size": 8,
+    "generator_channels": 4,
+    "discriminator_channels": 4,
+    "max_channels": 16,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyFiles:
+    """The files of a model version, as the registry hands them over."""
+
+    name: str
+    files: Mapping[str, bytes]
+
+    @property
+    def version(self) -> str:
+        return model_version(self.files)
+
+    def with_files(self, **changes: bytes | None) -> "TinyFiles":
+        """Other content for `config`, `calibration`, `generator`, `discriminator`; None takes a file away."""
+        files = dict(self.files)
+        for stem, data in changes.items():
+            name = f"{stem}.json" if stem in ("config", "calibration") else f"{stem}.safetensors"
+            files.pop(name, None)
+            if data is not None:
+                files[name] = data
+        return TinyFiles(name=self.name, files=files)
+
+    def write(self, folder: Path) -> Path:
+        """The model as a folder, which gets its name from `folder`."""
+        folder.mkdir(parents=True)
+        for name, data in self.files.items():
+            (folder / name).write_bytes(data)
+        return folder
+
+    def load(self) -> Model:
+        return load_model(self, CPU)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks of four channels are faster so, above all where other processes want the cores too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def tiny_model(
+    *,
+    seed: int = 0,
+    categories: tuple[str, ...] = CATEGORIES,
+    acceptance: float = 0.5,
+    truncation: float = 1.0,
+) -> TinyFiles:
+    """Random weights, strong enough that latents, categories and colours show in the pictures.
+
+    About the share `acceptance` of its pictures passes.
+    """
+    network = {**_NETWORK, "resolution": 32, "categories": len(categories)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator, discriminator = build("dcgan", network)
+        with torch.no_grad():
+            for name, weight in generator.named_parameters():
+                if weight.ndim == 4:
+                    nn.init.kaiming_normal_(weight)
+                elif name.startswith("norms") and weight.ndim == 2:
+                    nn.init.normal_(weight, std=0.3)
+    config = {
+        "family": "dcgan",
+        "resolution": 32,
+        "truncation": truncation,
+        "categories": list(categories),
+        "network": network,
+    }
+    files = {
+        CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),
+        "generator.safetensors": weights_of(generator),
+        "discriminator.safetensors": weights_of(discriminator),
+    }
+    raw = TinyFiles(name="tiny", files=files)
+    return raw.with_files(calibration=_calibration(raw.load(), acceptance))
+
+
+def nan_model() -> TinyFiles:
+    """The tiny model, except that its generator returns NaN."""
+    return change_weights(tiny_model(), "generator", lambda tensors: tensors["to_rgb.bias"].fill_(torch.nan))
+
+
+def change_weights(
+    model: TinyFiles, network: str, change: Callable[[dict[str, torch.Tensor]], object]
+) -> TinyFiles:
+    """The model with other weights in `generator` or `discriminator`; `change` alters them in place."""
+    tensors = load(model.files[f"{network}.safetensors"])
+    change(tensors)
+    return model.with_files(**{network: save(tensors)})
+
+
+def weights_of(network: nn.Module) -> bytes:
+    """The weights as a safetensors file."""
+    return save({key: value.contiguous() for key, value in network.state_dict().items()})
+
+
+def _calibration(model: Model, acceptance: float) -> bytes:
+    logits = {}
+    for category in model.categories:
+        seeds = range(64)
+        colours = [COLOURS[seed % len(COLOURS)] for seed in seeds]
+        logits[category] = model.draw(seeds, [category] * 64, colours, 64).logits.tolist()
+    spread = max(max(each) - min(each) for each in logits.values())
+    calibration = fit_calibration(
+        real_logits={name: [logit + spread / 2 for logit in each] for name, each in logits.items()},
+        generated_logits=logits,
+        generated_passed={name: [True] * len(each) for name, each in logits.items()},
+        limits=dict.fromkeys(model.categories, ANYTHING),
+        settings=CalibrationSettings(acceptance=acceptance),
+    )
+    return calibration.to_json().encode()

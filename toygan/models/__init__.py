@@ -1,28 +1,48 @@
 """The model families, one file each. `build` is the way in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from toygan.models.dcgan import DcganConfig
-    from toygan.models.layers import ConditionalGenerator
-
-FAMILIES = ("dcgan",)
+    from toygan.models.layers import ConditionalGenerator, NetworkConfig
 
 
-def network_config(family: str, options: Mapping[str, Any]) -> "DcganConfig":
+@dataclass(frozen=True)
+class Family:
+    """What a family's file provides."""
+
+    config: "type[NetworkConfig]"
+    build: "Callable[[Any], tuple[ConditionalGenerator, nn.Module]]"  # from an instance of `config`
+
+
+def _dcgan() -> Family:
+    from toygan.models import dcgan
+
+    return Family(dcgan.DcganConfig, dcgan.build)
+
+
+def _mlp() -> Family:
+    from toygan.models import mlp
+
+    return Family(mlp.MlpConfig, mlp.build)
+
+
+# Functions, since importing a family imports torch.
+FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType({"mlp": _mlp, "dcgan": _dcgan})
+
+
+def network_config(family: str, options: Mapping[str, Any]) -> "NetworkConfig":
     """The checked config of both networks of `family`.
 
     Raises ValueError for an unknown family, option or value, and names the known ones.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"unknown model family {family!r}; known are {', '.join(FAMILIES)}")
-    from toygan.models.dcgan import DcganConfig
     from toygan.options import from_options
 
-    return from_options(DcganConfig, options, owner=f"networks of {family}")
+    return from_options(_family(family).config, options, owner=f"networks of {family}")
 
 
 def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerator, nn.Module]":
@@ -32,6 +52,10 @@ def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerato
     discriminator maps pictures and the same conditions to (B,) float32 logits. Raises as `network_config`
     does.
     """
-    from toygan.models import dcgan
+    return _family(family).build(network_config(family, options))
 
-    return dcgan.build(network_config(family, options))
+
+def _family(name: str) -> Family:
+    if name not in FAMILIES:
+        raise ValueError(f"unknown model family {name!r}; known are {', '.join(FAMILIES)}")
+    return FAMILIES[name]()

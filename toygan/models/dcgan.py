@@ -24,15 +24,14 @@ from toygan.models.layers import (
     ConditionalGenerator,
     ConditionEmbedding,
     Conditions,
+    NetworkConfig,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DcganConfig:
+class DcganConfig(NetworkConfig):
     """Shape of both networks. Both have log2(resolution) - 2 blocks between 4 x 4 and `resolution` pixels."""
 
-    categories: int
-    resolution: int = 64  # pixels, a power of two from 32
     latent_size: int = 128
     condition_size: int = 64
     generator_channels: int = 24  # channels at full resolution; each block towards 4 x 4 doubles them
@@ -42,17 +41,13 @@ class DcganConfig:
     discriminator_kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
 
     def __post_init__(self) -> None:
-        if self.resolution < 32 or self.resolution & (self.resolution - 1):
-            raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 32")
+        super().__post_init__()
         if self.generator_kernel_size % 2 == 0:
             raise ValueError(f"generator_kernel_size is {self.generator_kernel_size}; it must be odd")
         if self.discriminator_kernel_size % 2:
             raise ValueError(
                 f"discriminator_kernel_size is {self.discriminator_kernel_size}; it must be even"
             )
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
 
     @property
     def blocks(self) -> int:

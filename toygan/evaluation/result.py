@@ -1,0 +1,186 @@
+"""What an evaluation found, as JSON and as a table to read."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toygan.evaluation.metrics import Estimate
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Figures of one set of pictures; None where they say nothing or too few pictures are there."""
+
+    pictures: int
+    fid: float | None = None  # against the photos of val, as the next five
+    kid: Estimate | None = None
+    precision: float | None = None
+    recall: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    diversity: float | None = None  # mean feature distance of two pictures of one category
+    colour_delta_e: float | None = None  # median CIEDE2000 to the wanted colour
+    category_accuracy: float | None = None  # by a classifier that learned from the training photos
+    nearest_training: float | None = None  # median feature distance to the nearest training photo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Generated pictures beside the photos of val, of one category or of all."""
+
+    pictures: Scores
+    photos: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A generated picture and the training photo that is nearest to it."""
+
+    category: str
+    colour_hex: str | None
+    seed: int
+    sku: str
+    distance: float
+    pixels: NDArray[np.uint8]  # (2, R, R, 3): the picture, the photo; not part of the JSON
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pixels."""
+        names = ("category", "colour_hex", "seed", "sku", "distance")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The figures of one model. Only figures of the same resolution and numbers can be compared."""
+
+    model: str
+    version: str
+    family: str
+    resolution: int  # pixels
+    feature_network: str
+    seed: int
+    neighbours: int  # of precision, recall, density and coverage
+    overall: Group
+    training_photos: Scores  # as many as pictures, against the photos of val: what a perfect model reaches
+    categories: Mapping[str, Group]
+    near_copies: float  # share of pictures nearer to a training photo than 99 % of the photos of val are
+    closest: tuple[Pair, ...]
+
+    def to_json(self) -> str:
+        """All figures; finite numbers and null only."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "model": self.model,
+            "version": self.version,
+            "family": self.family,
+            "resolution": self.resolution,
+            "feature_network": self.feature_network,
+            "seed": self.seed,
+            "neighbours": self.neighbours,
+            "overall": asdict(self.overall),
+            "training_photos": asdict(self.training_photos),
+            "categories": {name: asdict(group) for name, group in self.categories.items()},
+            "near_copies": self.near_copies,
+            "closest": [pair.to_dict() for pair in self.closest],
+        }
+        return json.dumps(content, indent=1, allow_nan=False)
+
+    def text(self) -> str:
+        """Two tables: overall and per category."""
+        columns = (self.overall.pictures, self.overall.photos, self.training_photos)
+        overall = [["", "generated", "val photos", "training photos"]]
+        overall += [[name, *(show(scores) for scores in columns)] for name, show in _FIGURES]
+        by_category = [list(_HEADINGS)]
+        by_category += [_row(name, group) for name, group in self.categories.items()]
+        first, *others = self.closest
+        return "\n".join(
+            [
+                f"{self.model}@{self.version} ({self.family}, {self.resolution} pixels), seed {self.seed}, "
+                f"on features of {self.feature_network}, {self.neighbours} neighbours",
+                "",
+                *_aligned(overall),
+                "",
+                "By category; two figures are generated / val photos:",
+                *_aligned(by_category),
+                "",
+                f"{self.near_copies:.1%} of the pictures are nearer to a training photo than 99 % of the val "
+                "photos are.",
+                f"The nearest pair: {first.category}, seed {first.seed}, and the photo of {first.sku}, "
+                f"{first.distance:.2f} apart{f'; the next is {others[0].distance:.2f}' if others else ''}.",
+            ]
+        )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _kid(value: Estimate | None) -> str:
+    return "-" if value is None else f"{1000 * value.value:.1f} ± {1000 * value.error:.1f}"
+
+
+_FIGURES: tuple[tuple[str, Callable[[Scores], str]], ...] = (
+    ("pictures", lambda scores: str(scores.pictures)),
+    ("FID", lambda scores: _number(scores.fid, 1)),
+    ("KID x 1000", lambda scores: _kid(scores.kid)),
+    ("precision", lambda scores: _number(scores.precision, 3)),
+    ("recall", lambda scores: _number(scores.recall, 3)),
+    ("density", lambda scores: _number(scores.density, 3)),
+    ("coverage", lambda scores: _number(scores.coverage, 3)),
+    ("diversity in a category", lambda scores: _number(scores.diversity, 2)),
+    ("colour error (CIEDE2000, median)", lambda scores: _number(scores.colour_delta_e, 2)),
+    ("category right", lambda scores: _number(scores.category_accuracy, 3)),
+    ("distance to nearest training photo", lambda scores: _number(scores.nearest_training, 2)),
+)
+
+
+_HEADINGS = (
+    "category",
+    "pictures",
+    "val",
+    "KID x 1000",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "diversity",
+    "colour error",
+    "category right",
+    "nearest training",
+)
+
+
+def _row(name: str, group: Group) -> list[str]:
+    made, real = group.pictures, group.photos
+    return [
+        name,
+        str(made.pictures),
+        str(real.pictures),
+        _kid(made.kid),
+        _number(made.precision, 2),
+        _number(made.recall, 2),
+        _number(made.density, 2),
+        _number(made.coverage, 2),
+        f"{_number(made.diversity, 1)} / {_number(real.diversity, 1)}",
+        f"{_number(made.colour_delta_e, 1)} / {_number(real.colour_delta_e, 1)}",
+        f"{_number(made.category_accuracy, 2)} / {_number(real.category_accuracy, 2)}",
+        f"{_number(made.nearest_training, 1)} / {_number(real.nearest_training, 1)}",
+    ]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

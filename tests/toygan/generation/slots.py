@@ -1,0 +1,36 @@
+"""Slots of a plan, for tests that go without a catalog."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tests.models import CATEGORIES, COLOURS
+from toygan.generation.plan import Slot
+
+
+def slot(number: int, **changes: Any) -> Slot:
+    """The slot of a product of its own, in one of six colours."""
+    content = {
+        "row": number,
+        "sku": f"sku-{number:04d}",
+        "image_index": 0,
+        "first_attempt": 0,
+        "category": CATEGORIES[0],
+        "title": f"Product {number}",
+        "description": None,
+        "language": "en",
+        "colour": None,
+        "colour_hex": COLOURS[number % len(COLOURS)],
+        "finish": None,
+        "attributes": {},
+        "sketch_uri": None,
+        "layout_uri": None,
+        "reference_photo_uri": None,
+        "condition_sha256": {},
+        "row_fingerprint": f"{number:064x}",
+        "sibling_phashes": (),
+    }
+    return Slot(**{**content, **changes})
+
+
+def slots(count: int, **changes: Any) -> Sequence[Slot]:
+    return [slot(number, **changes) for number in range(count)]

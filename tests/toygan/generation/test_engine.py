@@ -1,0 +1,252 @@
+"""What a process computes with: its clock, its cores, its workers, and what becomes of these."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import psutil
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from tests.models import ANYTHING, BATCH, COLOURS, tiny_model
+from tests.toygan.generation.slots import slots
+from toygan.errors import Retryable, StoreUnavailable
+from toygan.generation.engine import Engine, Timeline, default_batch_size, share_cores
+from toygan.generation.finishing import FinishedBatch
+from toygan.generation.shard import compute_shard
+from toygan.storage.memory import MemoryStore
+
+LIMIT_S = 60.0
+STAGES = ("draw", "finish", "store")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine(tiny_model().load(), batch_size=BATCH) as engine:
+        yield engine
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def workers() -> set[psutil.Process]:
+    """The worker processes of all engines of this process; multiprocessing's resource tracker is none."""
+    return {
+        child
+        for child in psutil.Process().children()
+        if any("spawn_main" in part for part in child.cmdline())
+    }
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def finish_one(engine: Engine) -> FinishedBatch:
+    drawn = engine.draw([1, 2], "car", COLOURS[:2])
+    return engine.finish(drawn, [True, False], COLOURS[:2], ANYTHING, "webp").result(LIMIT_S)
+
+
+# the clock
+
+
+def test_busy_seconds_are_a_union() -> None:
+    timeline = Timeline()
+    timeline.add("draw", 0.0, 2.0, 8)
+    timeline.add("finish", 1.0, 3.0, 8)  # overlaps
+    timeline.add("store", 1.5, 1.6, 1)  # within
+    timeline.add("draw", 5.0, 6.0, 8)  # apart
+    timeline.add("store", 6.0, 6.5, 1)  # adjoins
+    assert timeline.busy_s() == pytest.approx(4.5)
+    assert timeline.busy_s("draw") == pytest.approx(3.0)
+    assert timeline.busy_s("finish") == pytest.approx(2.0)
+    assert timeline.busy_s("store") == pytest.approx(0.6)
+    assert timeline.busy_s("draw", "store") == pytest.approx(3.5)
+    assert timeline.since(1.5).busy_s() == pytest.approx(1.6)
+    assert Timeline().busy_s() == 0.0
+
+
+def test_busy_seconds_do_not_depend_on_the_order_in_which_work_ended() -> None:
+    timeline = Timeline()
+    timeline.add("draw", 3.0, 4.0, 1)
+    timeline.add("draw", 0.0, 10.0, 1)
+    timeline.add("draw", 2.0, 5.0, 1)
+    assert timeline.busy_s() == pytest.approx(10.0)
+
+
+def test_every_stage_leaves_its_time(engine: Engine) -> None:
+    began_s = time.monotonic()
+    finish_one(engine)
+    engine.store(MemoryStore(), "a", b"1", "image/webp").result(LIMIT_S)
+    # the note about finished work is made by another thread
+    wait_until(lambda: {span.stage for span in engine.timeline.since(began_s).spans} == set(STAGES))
+    pictures = {span.stage: span.pictures for span in engine.timeline.since(began_s).spans}
+    assert pictures == {"draw": 2, "finish": 2, "store": 1}
+    for span in engine.timeline.since(began_s).spans:
+        assert began_s <= span.began_s < span.ended_s <= time.monotonic()
+
+
+def test_the_device_draws_one_batch_at_a_time(engine: Engine) -> None:
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: engine.draw([seed], "car", [None]), range(12)))
+    spans = sorted(engine.timeline.since(began_s).spans, key=lambda span: span.began_s)
+    assert len(spans) == 12
+    assert all(earlier.ended_s <= later.began_s for earlier, later in itertools.pairwise(spans))
+
+
+# sizes
+
+
+def test_the_batch_size_follows_from_model_and_device() -> None:
+    model = tiny_model().load()
+    on_cuda = replace(model, device=torch.device("cuda"))
+    assert default_batch_size(model) == 32
+    assert default_batch_size(on_cuda) == 2048
+    assert default_batch_size(replace(on_cuda, resolution=64)) == 512
+    assert default_batch_size(replace(on_cuda, resolution=4096)) == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "device", "shares"),
+    [(1, "cpu", (1, 1)), (2, "cpu", (1, 1)), (4, "cpu", (3, 1)), (8, "cpu", (6, 2)), (16, "cuda", (1, 15))],
+)
+def test_cores_are_shared_between_drawing_and_finishing(
+    cores: int, device: str, shares: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    assert share_cores(torch.device(device)) == shares
+
+
+# errors and deaths
+
+
+class FullStore(MemoryStore):
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+        raise StoreUnavailable("the disk is full")
+
+
+def test_an_upload_that_failed_says_so_when_it_is_asked(engine: Engine) -> None:
+    upload = engine.store(FullStore(), "a", b"1", "image/webp")
+    with pytest.raises(StoreUnavailable, match="the disk is full"):
+        upload.result(LIMIT_S)
+    with pytest.raises(StoreUnavailable, match="the disk is full"):
+        compute_shard(slots(4), engine=engine, store=FullStore(), run_id="r", image_format="webp")
+
+
+def test_a_worker_that_is_killed_fails_its_shard_and_the_next_one_works() -> None:
+    work = {"run_id": "r", "image_format": "webp"}
+    others = workers()
+    with Engine(tiny_model().load(), batch_size=BATCH) as engine, ThreadPoolExecutor(1) as pool:
+        undisturbed = MemoryStore()
+        rows = compute_shard(slots(40), engine=engine, store=undisturbed, **work)
+        mine = workers() - others
+        assert mine
+        for worker in mine:
+            worker.suspend()  # so that its work is surely unfinished when it dies
+        began_s = time.monotonic()
+        shard = pool.submit(compute_shard, slots(40), engine=engine, store=MemoryStore(), **work)
+        wait_until(lambda: bool(engine.timeline.since(began_s).spans))
+        for worker in mine:
+            worker.kill()
+        with pytest.raises(Retryable, match=r"a worker process .* was killed"):
+            shard.result(LIMIT_S)
+        store = MemoryStore()
+        again = compute_shard(slots(40), engine=engine, store=store, **work)
+    assert [row["sha256"] for row in again] == [row["sha256"] for row in rows]
+    assert [(info.key, store.get(info.key)) for info in store.list()] == [
+        (info.key, undisturbed.get(info.key)) for info in undisturbed.list()
+    ]
+
+
+def test_all_work_that_waits_for_a_killed_worker_fails_and_one_new_pool_is_made() -> None:
+    others = workers()
+    with Engine(tiny_model().load(), batch_size=BATCH) as engine:
+        finish_one(engine)
+        mine = workers() - others
+        for worker in mine:
+            worker.suspend()
+        drawn = engine.draw([1], "car", [None])
+        waiting = [engine.finish(drawn, [True], [None], ANYTHING, "webp") for _ in range(3)]
+        for worker in mine:
+            worker.kill()
+        for future in waiting:
+            with pytest.raises(BrokenProcessPool):
+                future.result(LIMIT_S)
+        with ThreadPoolExecutor(4) as pool:
+            assert len(list(pool.map(lambda _: finish_one(engine), range(4)))) == 4
+        assert len([worker for worker in workers() - others if is_alive(worker)]) == len(mine)
+
+
+def test_closing_ends_the_workers() -> None:
+    others = workers()
+    with Engine(tiny_model().load(), batch_size=BATCH) as engine:
+        finish_one(engine)
+        mine = workers() - others
+        assert mine
+    wait_until(lambda: not any(map(is_alive, mine)))
+
+
+def test_what_is_drawn_while_nobody_finishes_waits(engine: Engine) -> None:
+    """Drawing runs ahead of the checks by a bounded number of batches."""
+    finish_one(engine)
+    stopped = workers()
+    for worker in stopped:
+        worker.suspend()
+    began_s = time.monotonic()
+    shard = threading.Thread(
+        target=compute_shard,
+        args=(slots(80),),
+        kwargs={"engine": engine, "store": MemoryStore(), "run_id": "r", "image_format": "webp"},
+    )
+    shard.start()
+    wait_until(lambda: len(engine.timeline.since(began_s).spans) >= 4)
+    time.sleep(0.2)
+    ahead = len(engine.timeline.since(began_s).spans)
+    for worker in stopped:
+        worker.resume()
+    shard.join(LIMIT_S)
+    assert ahead == 4
+    assert not shard.is_alive()
+
+
+PARENT = """
+from tests.models import ANYTHING, tiny_model
+from toygan.generation.engine import Engine
+
+if __name__ == "__main__":
+    engine = Engine(tiny_model().load(), batch_size=8)
+    drawn = engine.draw(range(8), "car", [None] * 8)
+    while True:
+        engine.finish(drawn, [True] * 8, [None] * 8, ANYTHING, "png").result()
+        print("busy", flush=True)
+"""
+
+
+def test_workers_die_with_a_parent_that_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "busy\n"
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert children
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    wait_until(lambda: not any(map(is_alive, children)))

@@ -61,7 +61,9 @@ def _measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) ->
     contrast = small[:, ::2, ::2].std(axis=(1, 2), dtype=np.float32).max(axis=1)
     wanted = hex_to_lab(colour_hexes)
     colours = main_colours(small, shown, wanted)
-    distances = deltaE_ciede2000(rgb2lab(colours / 255), wanted)  # type: ignore[no-untyped-call]
+    # In single precision the fifth digit depends on the number of rows, and rounding would sometimes show it.
+    main = rgb2lab(colours.astype(np.float64) / 255)
+    distances = deltaE_ciede2000(main, wanted.astype(np.float64))  # type: ignore[no-untyped-call]
     return [
         Measures(
             fill_ratio=round(float(fill[i]), 4),

@@ -168,3 +168,12 @@ def test_pictures_and_colours_must_match() -> None:
     assert measure(np.empty((0, 64, 64, 3), np.uint8), []) == []
     with pytest.raises(ValueError, match="1 pictures, but 2 wanted colours"):
         measure(ground()[None], [None, None])
+
+
+def test_measures_do_not_depend_on_batch_mates() -> None:
+    rng = np.random.default_rng(1)
+    colours = rng.integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    pictures = colours.repeat(4, axis=1).repeat(4, axis=2)
+    wanted = [f"#{number:06X}" for number in rng.integers(0, 2**24, 300)]
+    alone = [one(picture, colour_hex) for picture, colour_hex in zip(pictures, wanted, strict=True)]
+    assert measure(pictures, wanted) == alone

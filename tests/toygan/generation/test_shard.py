@@ -1,0 +1,269 @@
+"""One shard: what is drawn, decided, stored and said of it."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from catalog_schemas.images import IMAGES, check_images
+from tests.models import ANYTHING, BATCH, COLOURS, change_weights, nan_model, tiny_model
+from tests.toygan.generation.slots import slot, slots
+from toygan.approval.checks import REASONS, CategoryLimits, is_near_copy
+from toygan.errors import ModelError
+from toygan.generation.engine import Engine
+from toygan.generation.model import Model
+from toygan.generation.shard import compute_shard
+from toygan.images import DIGITAL_SOURCE_TYPE, ImageFormat, encode, read_digital_source_type
+from toygan.seeds import image_id, image_seed
+from toygan.storage.keys import image_key, review_key
+from toygan.storage.memory import MemoryStore
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine(tiny_model().load(), batch_size=BATCH) as engine:
+        yield engine
+
+
+@pytest.fixture
+def with_model(engine: Engine) -> Iterator[Any]:
+    """A function that gives the engine another model for the time of the test."""
+    usual = engine.model
+
+    def change(model: Model) -> Engine:
+        engine.model = model
+        return engine
+
+    yield change
+    engine.model = usual
+
+
+def compute(
+    engine: Engine, wanted: Any, store: MemoryStore | None = None, image_format: ImageFormat = "webp"
+) -> tuple[Rows, dict[str, bytes]]:
+    """The rows without their clock, and all objects of the store."""
+    store = MemoryStore() if store is None else store
+    rows = compute_shard(wanted, engine=engine, store=store, run_id="run-1", image_format=image_format)
+    for row in rows:
+        del row["generated_at"]
+    return rows, {info.key: store.get(info.key) for info in store.list()}
+
+
+def judged(model: Model, *, limits: CategoryLimits = ANYTHING, threshold: float | None = None) -> Model:
+    """The model with other limits, or another threshold, in every category."""
+    known = model.require_calibration()
+    changes: dict[str, Any] = {"limits": limits} | ({} if threshold is None else {"threshold": threshold})
+    categories = {name: replace(each, **changes) for name, each in known.categories.items()}
+    return replace(model, calibration=replace(known, categories=MappingProxyType(categories)))
+
+
+def by_slot(rows: Rows) -> dict[tuple[str, int], Rows]:
+    """The candidates of each slot, in the order of their decisions."""
+    found: dict[tuple[str, int], Rows] = defaultdict(list)
+    for row in rows:
+        found[row["sku"], row["image_index"]].append(row)
+    return dict(found)
+
+
+def draw_one(engine: Engine, row: dict[str, Any]) -> Any:
+    """The pixels of a row's picture, drawn by itself."""
+    colour_hex = json.loads(row["conditions"])["colour_hex"]
+    return engine.draw([row["seed"]], row["category"], [colour_hex]).pixels[0]
+
+
+def test_two_runs_make_the_same_rows_and_bytes(engine: Engine) -> None:
+    rows, objects = compute(engine, slots(50))
+    again, objects_again = compute(engine, slots(50))
+    assert rows == again
+    assert objects == objects_again
+    assert len({row["decision"] for row in rows}) == 3
+
+
+def test_shards_that_run_at_the_same_time_do_not_change_each_other(engine: Engine) -> None:
+    alone = [compute(engine, slots(30, category=name)) for name in ("brick", "car", "wheel")]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(
+            pool.map(lambda name: compute(engine, slots(30, category=name)), ("brick", "car", "wheel"))
+        )
+    assert together == alone
+
+
+def test_what_else_is_in_the_shard_changes_no_picture(engine: Engine) -> None:
+    rows, _ = compute(engine, slots(50))
+    for chosen in ([slot(7)], [slot(49), slot(3)], slots(20)):
+        few, _ = compute(engine, chosen)
+        of = by_slot(rows)
+        assert by_slot(few) == {key: of[key] for key in by_slot(few)}
+
+
+def test_every_row_keeps_the_contract_and_says_why(engine: Engine) -> None:
+    rows, objects = compute(engine, slots(60))
+    table = pa.Table.from_pylist([{**row, "generated_at": 0} for row in rows], schema=IMAGES)
+    checked = check_images(table)
+    assert checked.rejected.empty
+    assert len(checked.good) == len(rows)
+    for row in rows:
+        assert bool(row["reasons"]) == (row["decision"] != "approved")
+        assert set(row["reasons"]) <= set(REASONS)
+        assert ("score_below_threshold" in row["reasons"]) == (row["p_real"] < row["threshold"])
+        assert row["p_real"] == engine.model.require_calibration().of("brick").p_real(row["logit"])
+        assert (
+            row["conditions"] == f'{{"category":"brick","colour_hex":"{COLOURS[int(row["sku"][4:]) % 6]}"}}'
+        )
+        assert (row["model_name"], row["model_family"]) == ("tiny", "dcgan")
+        assert (row["batch_size"], row["truncation"]) == (BATCH, 1.0)
+        assert row["digital_source_type"] == DIGITAL_SOURCE_TYPE
+    assert {row["image_uri"] for row in rows} - {None} == objects.keys()
+    assert len({row["image_id"] for row in rows}) == len(rows)
+
+
+def test_every_slot_ends_approved_or_with_one_candidate_for_review(engine: Engine) -> None:
+    rows, _ = compute(engine, slots(60))
+    of = by_slot(rows)
+    assert len(of) == 60
+    lengths = set()
+    for tried in of.values():
+        assert [row["attempt"] for row in tried] == list(range(len(tried)))
+        decisions = [row["decision"] for row in tried]
+        if decisions[-1] == "approved":
+            assert decisions[:-1] == ["rejected"] * (len(tried) - 1)
+        else:
+            assert len(tried) == 4
+            assert sorted(decisions) == ["rejected"] * 3 + ["review"]
+        lengths.add(len(tried))
+    assert lengths == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("image_format", ["webp", "jpg", "png"])
+def test_a_stored_picture_is_the_one_of_its_row(engine: Engine, image_format: ImageFormat) -> None:
+    rows, objects = compute(engine, slots(30), image_format=image_format)
+    kept = [row for row in rows if row["decision"] != "rejected"]
+    assert {row["decision"] for row in kept} == {"approved", "review"}
+    for row in kept:
+        file = objects[row["image_uri"]]
+        approved = image_key(row["category"], row["sku"], row["image_id"], image_format)
+        review = review_key("run-1", row["image_id"], image_format)
+        assert row["image_uri"] == (approved if row["decision"] == "approved" else review)
+        assert row["sha256"] == sha256(file).hexdigest()
+        assert (row["bytes"], row["format"]) == (len(file), image_format)
+        assert (row["width"], row["height"]) == (32, 32)
+        assert read_digital_source_type(file) == DIGITAL_SOURCE_TYPE
+        assert file == encode(draw_one(engine, row), image_format)
+
+
+def test_attempts_go_on_from_those_of_earlier_runs(engine: Engine) -> None:
+    wanted = [slot(number, first_attempt=3 * number) for number in range(20)]
+    rows, _ = compute(engine, wanted)
+    model = engine.model
+    for each in wanted:
+        tried = by_slot(rows)[each.sku, 0]
+        numbers = [row["attempt"] for row in tried]
+        assert numbers == list(range(each.first_attempt, each.first_attempt + len(tried)))
+        for row in tried:
+            attempt = row["attempt"]
+            assert row["seed"] == image_seed(each.sku, 0, attempt, "tiny", model.version)
+            assert row["image_id"] == image_id(
+                each.sku, 0, attempt, "tiny", model.version, each.row_fingerprint
+            )
+
+
+def test_the_best_candidate_is_for_review(engine: Engine, with_model: Any) -> None:
+    rows, objects = compute(with_model(judged(engine.model, threshold=1.0)), slots(20))
+    assert len(rows) == 80
+    for tried in by_slot(rows).values():
+        assert all(row["reasons"] == ["score_below_threshold"] for row in tried)
+        (review,) = [row for row in tried if row["decision"] == "review"]
+        assert review["p_real"] == max(row["p_real"] for row in tried)
+    assert len(objects) == 20
+    assert all(key.startswith("review/run=run-1/") for key in objects)
+
+
+def test_a_check_that_fails_is_named(engine: Engine, with_model: Any) -> None:
+    strict = replace(ANYTHING, contrast_min=1000.0, fill_ratio_min=2.0, fill_ratio_max=3.0)
+    rows, _ = compute(with_model(judged(engine.model, limits=strict, threshold=0.0)), slots(9))
+    assert {tuple(row["reasons"]) for row in rows} == {("blank", "fill_ratio_low")}
+    rows, _ = compute(
+        with_model(judged(engine.model, limits=replace(ANYTHING, background_white_min=2.0))), slots(9)
+    )
+    assert all("background_not_white" in row["reasons"] for row in rows)
+    far_off = replace(ANYTHING, colour_delta_e_max=-1.0)
+    rows, _ = compute(
+        with_model(judged(engine.model, limits=far_off, threshold=0.0)), [slot(0), slot(1, colour_hex=None)]
+    )
+    of = by_slot(rows)
+    assert all(row["reasons"] == ["colour_off"] for row in of["sku-0000", 0])
+    assert [row["reasons"] for row in of["sku-0001", 0]] == [[]]
+    assert of["sku-0001", 0][0]["colour_delta_e"] is None
+
+
+def test_a_near_copy_of_a_live_picture_is_refused(engine: Engine) -> None:
+    rows, _ = compute(engine, slots(30))
+    approved = [row for row in rows if row["decision"] == "approved" and row["attempt"] == 0]
+    assert len(approved) > 5
+    live = {row["sku"]: row["phash"] for row in approved}
+    again = [slot(number, sibling_phashes=(live[sku],)) for number, sku in numbered(live)]
+    for tried in by_slot(compute(engine, again)[0]).values():
+        assert tried[0]["reasons"] == ["near_copy"]
+        assert tried[0]["decision"] in ("rejected", "review")
+        assert len(tried) > 1
+        for row in tried[1:]:
+            assert ("near_copy" in row["reasons"]) == is_near_copy(row["phash"], [live[row["sku"]]])
+
+
+def numbered(skus: Any) -> list[tuple[int, str]]:
+    return [(int(sku.removeprefix("sku-")), sku) for sku in skus]
+
+
+def test_pictures_of_one_product_in_one_run_are_no_copies_of_each_other(with_model: Any) -> None:
+    """Without latents every picture of a product is the same: one is approved, the others are copies."""
+    same = judged(tiny_model(truncation=0.0).load(), threshold=0.0)
+    wanted = [slot(number, image_index=index) for number in range(5) for index in range(3)]
+    rows, objects = compute(with_model(same), wanted)
+    for (_, index), tried in by_slot(rows).items():
+        if index == 0:
+            assert [row["decision"] for row in tried] == ["approved"]
+        else:
+            assert [row["reasons"] for row in tried] == [["near_copy"]] * 4
+            assert [row["decision"] for row in tried] == ["review"] + ["rejected"] * 3
+    assert len(objects) == 15
+
+
+def test_another_product_may_look_the_same(with_model: Any) -> None:
+    same = judged(tiny_model(truncation=0.0).load(), threshold=0.0)
+    rows, _ = compute(with_model(same), [slot(0), slot(6)])
+    assert rows[0]["phash"] == rows[1]["phash"]
+    assert [row["decision"] for row in rows] == ["approved", "approved"]
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_numbers_that_are_none_are_rejected_and_nothing_is_stored(with_model: Any, network: str) -> None:
+    broken = nan_model()
+    if network == "discriminator":
+        broken = change_weights(tiny_model(), network, lambda tensors: tensors["logit.bias"].fill_(math.nan))
+    rows, objects = compute(with_model(broken.load()), slots(20))
+    assert objects == {}
+    assert len(rows) == 80
+    for row in rows:
+        assert (row["decision"], row["reasons"]) == ("rejected", ["not_finite"])
+        for name in ("logit", "p_real", "phash", "fill_ratio", "background_white", "colour_delta_e"):
+            assert row[name] is None
+        assert row["image_uri"] is row["sha256"] is None
+
+
+def test_without_a_calibration_nothing_is_drawn(engine: Engine, with_model: Any) -> None:
+    with pytest.raises(ModelError, match="not calibrated"):
+        compute(with_model(replace(engine.model, calibration=None)), slots(1))
+
+
+def test_a_shard_without_slots_is_done(engine: Engine) -> None:
+    assert compute(engine, []) == ([], {})

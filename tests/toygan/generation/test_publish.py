@@ -1,0 +1,283 @@
+"""The commit of a run, and the live table after several of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog_schemas.images import IMAGES, read_current
+from catalog_schemas.runs import Manifest
+from catalog_schemas.validation import TableError
+from tests.toygan.generation.runs import candidate
+from tests.toygan.generation.slots import slot
+from toygan.errors import ObjectNotFound
+from toygan.generation.publish import (
+    pending_shards,
+    publish_manifest,
+    publish_part,
+    publish_report,
+    read_manifest,
+    read_part,
+    sweep,
+    tally,
+    update_current,
+)
+from toygan.storage.keys import CURRENT_KEY, manifest_key, part_key, plan_key, report_key
+from toygan.storage.memory import MemoryStore
+
+Key = tuple[str, int]  # sku, image index
+DECISIONS = ("approved", "review", "rejected")
+
+
+class CountingStore(MemoryStore):
+    """Notes which keys are put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.puts: list[str] = []
+
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+        self.puts.append(key)
+        super().put(key, data, content_type=content_type)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run: the decision of each of its slots, laid into two shards."""
+
+    run_id: str
+    finished_at: str
+    decisions: Mapping[Key, str]
+
+    def manifest(self) -> Manifest:
+        return Manifest(
+            run_id=self.run_id,
+            pipeline_version="0.1.0",
+            prefect_version="3.8.8",
+            started_at="2026-11-01T00:00:00+00:00",
+            finished_at=self.finished_at,
+            catalog_uri="catalog.parquet",
+            catalog_sha256="b" * 64,
+            settings={},
+            model_name="toybricks",
+            model_version="0123456789ab",
+            plan_sha256="c" * 64,
+            shards=2,
+            counts={},
+            categories={},
+        )
+
+    def put(self, store: MemoryStore) -> None:
+        """All but the live table."""
+        for shard in range(2):
+            rows = [
+                candidate(slot(0, sku=sku, image_index=index), self.run_id, decision=decision)
+                for (sku, index), decision in self.decisions.items()
+                if len(sku) % 2 == shard
+            ]
+            publish_part(store, self.run_id, shard, rows)
+        publish_manifest(store, self.manifest())
+
+
+def live(store: MemoryStore) -> dict[Key, str]:
+    """Which run made each live picture."""
+    try:
+        rows = read_current(store.get(CURRENT_KEY)).to_pylist()
+    except ObjectNotFound:
+        return {}
+    return {(row["sku"], row["image_index"]): row["run_id"] for row in rows}
+
+
+def winners(runs: list[Run]) -> dict[Key, str]:
+    """By hand: of the runs that approved a picture of a slot the one that finished last."""
+    best: dict[Key, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.finished_at, run.run_id)):
+        best |= {key: run for key, decision in run.decisions.items() if decision == "approved"}
+    return {key: run.run_id for key, run in best.items()}
+
+
+# Seconds with and without a fraction: isoformat() leaves a fraction of zero out.
+times = st.sampled_from([f"2026-11-01T00:00:0{text}+00:00" for text in ("0", "0.500000", "1", "1.000001")])
+decisions = st.dictionaries(
+    st.tuples(st.sampled_from(["a", "bb", "c", "dd"]), st.integers(0, 2)), st.sampled_from(DECISIONS)
+)
+some_runs = st.lists(st.tuples(times, decisions), min_size=1, max_size=4).map(
+    lambda drawn: [
+        Run(run_id=f"run-{number}", finished_at=finished_at, decisions=of)
+        for number, (finished_at, of) in enumerate(drawn)
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs=some_runs, data=st.data())
+def test_the_run_that_finished_last_wins_whatever_the_order_of_the_calls(
+    runs: list[Run], data: st.DataObject
+) -> None:
+    calls = data.draw(st.permutations(runs)) + data.draw(st.lists(st.sampled_from(runs), max_size=3))
+    store = MemoryStore()
+    for run in runs:
+        run.put(store)
+    for run in calls:
+        update_current(store, run.manifest())
+    assert live(store) == winners(runs)
+
+    in_order = MemoryStore()
+    for run in sorted(runs, key=lambda run: (run.finished_at, run.run_id)):
+        run.put(in_order)
+        update_current(in_order, run.manifest())
+    assert live(in_order) == winners(runs)
+    if winners(runs):
+        assert store.get(CURRENT_KEY) == in_order.get(CURRENT_KEY)
+
+
+@settings(max_examples=30, deadline=None)
+@given(runs=some_runs)
+def test_doing_it_again_writes_nothing(runs: list[Run]) -> None:
+    store = CountingStore()
+    for run in runs:
+        run.put(store)
+        update_current(store, run.manifest())
+    store.puts.clear()
+    for run in runs:
+        update_current(store, run.manifest())
+    assert store.puts == []
+
+
+def test_a_live_row_says_what_its_candidate_said() -> None:
+    store = MemoryStore()
+    run = Run(
+        run_id="run-1",
+        finished_at="2026-11-01T00:00:01+00:00",
+        decisions={("bb", 1): "approved", ("a", 0): "approved"},
+    )
+    run.put(store)
+    update_current(store, run.manifest())
+    table = read_current(store.get(CURRENT_KEY))
+    assert [(row["sku"], row["image_index"]) for row in table.to_pylist()] == [("a", 0), ("bb", 1)]
+    row = candidate(slot(0, sku="bb", image_index=1), "run-1")
+    assert table.to_pylist()[1] == {name: row[name] for name in table.column_names}
+
+
+@pytest.mark.parametrize("decision", ["review", "rejected"])
+def test_a_run_that_approved_nothing_changes_nothing(decision: str) -> None:
+    store = CountingStore()
+    failed = Run(run_id="run-2", finished_at="2026-11-02T00:00:00+00:00", decisions={("a", 0): decision})
+    failed.put(store)
+    update_current(store, failed.manifest())
+    assert not store.exists(CURRENT_KEY)
+    good = Run(run_id="run-1", finished_at="2026-11-01T00:00:00+00:00", decisions={("a", 0): "approved"})
+    good.put(store)
+    update_current(store, good.manifest())
+    before = store.get(CURRENT_KEY)
+    store.puts.clear()
+    update_current(store, failed.manifest())
+    assert store.puts == []
+    assert store.get(CURRENT_KEY) == before
+
+
+def test_a_run_that_is_gone_gives_way() -> None:
+    """Its manifest was removed by hand: nothing says any more when it finished."""
+    store = MemoryStore()
+    runs = [
+        Run(run_id=name, finished_at=f"2026-11-0{day}T00:00:00+00:00", decisions={("a", 0): "approved"})
+        for name, day in (("late", 2), ("early", 1))
+    ]
+    for run in runs:
+        run.put(store)
+        update_current(store, run.manifest())
+    assert live(store) == {("a", 0): "late"}
+    store.delete(manifest_key("late"))
+    update_current(store, runs[1].manifest())
+    assert live(store) == {("a", 0): "early"}
+
+
+def test_a_part_that_is_missing_or_damaged_stops_it_before_the_live_table_changes() -> None:
+    store = MemoryStore()
+    run = Run(run_id="run-1", finished_at="2026-11-01T00:00:00+00:00", decisions={("a", 0): "approved"})
+    run.put(store)
+    store.put(part_key("run-1", 0), b"PAR1 no more")
+    with pytest.raises(TableError, match=r"part-00000\.parquet"):
+        update_current(store, run.manifest())
+    store.delete(part_key("run-1", 0))
+    with pytest.raises(ObjectNotFound, match=r"part-00000\.parquet"):
+        update_current(store, run.manifest())
+    assert not store.exists(CURRENT_KEY)
+
+
+# parts, counts, manifest, sweep
+
+
+def test_a_shard_is_done_when_its_part_is_there() -> None:
+    store = MemoryStore()
+    assert pending_shards(store, "run-1", 3) == [0, 1, 2]
+    publish_part(store, "run-1", 1, [candidate(slot(1), "run-1")])
+    publish_part(store, "run-2", 0, [])
+    assert pending_shards(store, "run-1", 3) == [0, 2]
+    assert pending_shards(store, "run-1", 0) == []
+
+
+def test_a_part_gives_its_rows_back() -> None:
+    store = MemoryStore()
+    rows = [candidate(slot(1), "run-1"), candidate(slot(2), "run-1", decision="rejected", reasons=["blank"])]
+    publish_part(store, "run-1", 0, rows)
+    part = read_part(store, "run-1", 0)
+    assert part.schema.names == IMAGES.names
+    found: list[dict[str, Any]] = part.to_pylist(maps_as_pydicts="strict")
+    assert found == rows
+
+
+def test_a_row_that_breaks_the_contract_is_not_written() -> None:
+    store = MemoryStore()
+    with pytest.raises(TableError, match="sku"):
+        publish_part(store, "run-1", 0, [candidate(slot(1), "run-1", sku=None)])
+    assert list(store.list()) == []
+
+
+def test_candidates_are_counted_by_category_and_decision() -> None:
+    store = MemoryStore()
+    publish_part(store, "run-1", 0, [candidate(slot(1), "run-1"), candidate(slot(2), "run-1")])
+    others = [("car", "approved"), ("car", "review"), ("car", "rejected"), ("car", "rejected")]
+    rows = [
+        candidate(slot(number, category=category), "run-1", decision=decision)
+        for number, (category, decision) in enumerate(others)
+    ]
+    publish_part(store, "run-1", 1, rows)
+    publish_part(store, "run-1", 2, [])
+    outcome = tally(read_part(store, "run-1", shard) for shard in range(3))
+    assert outcome.counts == {"approved": 3, "review": 1, "rejected": 2}
+    assert outcome.categories == {
+        "brick": {"approved": 2, "review": 0, "rejected": 0},
+        "car": {"approved": 1, "review": 1, "rejected": 2},
+    }
+    assert tally([]).counts == {"approved": 0, "review": 0, "rejected": 0}
+
+
+def test_a_manifest_gives_itself_back() -> None:
+    store = MemoryStore()
+    manifest = replace(Run(run_id="run-1", finished_at="x", decisions={}).manifest(), counts={"planned": 3})
+    assert read_manifest(store, "run-1") is None
+    publish_manifest(store, manifest)
+    assert read_manifest(store, "run-1") == manifest
+    store.put(manifest_key("run-1"), b"{}")
+    with pytest.raises(TableError, match=r"runs/run-1\.json"):
+        read_manifest(store, "run-1")
+
+
+def test_a_report_is_stored_as_text() -> None:
+    store = MemoryStore()
+    publish_report(store, "run-1", "<p>Größe</p>")
+    assert store.get(report_key("run-1")).decode() == "<p>Größe</p>"
+
+
+def test_the_sweep_takes_what_is_unfinished_of_this_run_only() -> None:
+    store = MemoryStore()
+    kept = [plan_key("run-10", 0), ".tmp/run/plan.json", part_key("run-1", 0), CURRENT_KEY]
+    for key in [*kept, plan_key("run-1", 0), plan_key("run-1", 1), ".tmp/run-1/plan.json"]:
+        store.put(key, b"")
+    sweep(store, "run-1")
+    sweep(store, "run-1")
+    assert {info.key for prefix in ("", ".tmp/") for info in store.list(prefix)} == set(kept)

@@ -30,7 +30,7 @@ __all__ = [
     "Shard",
     "Slot",
     "check_catalog",
-    "find_finished",
+    "check_plan",
     "freeze_plan",
     "load_shard",
 ]
@@ -140,23 +140,11 @@ def freeze_plan(
     """
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
-    unknown = sorted(set(settings.categories) - set(model_categories))
-    if unknown:
-        raise BadInput(
-            f"the model {settings.model_name} makes no pictures of {', '.join(unknown)}; "
-            f"it knows {', '.join(sorted(model_categories))}"
-        )
+    _check_categories(settings, model_categories)
     with open_catalog(catalog_uri) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
-        key = plan_manifest_key(run_id)
-        manifest = _finished(store, run_id, catalog, settings)
-        try:
-            plan = FrozenPlan.from_json(store.get(key), key)
-        except ObjectNotFound:
-            if manifest is not None:
-                return _plan_of(manifest, settings, max_attempts)
-        else:
-            _refuse_another(run_id, (plan.catalog_sha256, plan.settings.to_json()), catalog, settings)
-            return plan
+        earlier = _find_earlier(store, run_id, catalog, settings, max_attempts)
+        if earlier is not None:
+            return earlier
         planner = Planner(store, run_id, settings, frozenset(model_categories), shard_size, pool)
         result = planner.plan(catalog)
     plan = FrozenPlan(
@@ -169,16 +157,21 @@ def freeze_plan(
         counts=result.counts,
         categories=result.categories,
     )
-    store.put(key, plan.to_json().encode(), content_type="application/json")
+    store.put(plan_manifest_key(run_id), plan.to_json().encode(), content_type="application/json")
     return plan
 
 
-def find_finished(
-    store: ObjectStore, run_id: str, catalog_uri: str, settings: RunSettings
-) -> Manifest | None:
-    """The manifest of the run if it is finished; raises RunConflict as freeze_plan does."""
+def check_plan(
+    store: ObjectStore,
+    run_id: str,
+    catalog_uri: str,
+    settings: RunSettings,
+    model_categories: Collection[str],
+) -> None:
+    """Raise RunConflict, and BadInput for categories, as freeze_plan does: an answer before a run starts."""
+    _check_categories(settings, model_categories)
     with open_catalog(catalog_uri) as catalog:
-        return _finished(store, run_id, catalog, settings)
+        _find_earlier(store, run_id, catalog, settings, 0)
 
 
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
@@ -191,11 +184,29 @@ def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
     return [Slot(**row) for row in rows]
 
 
-def _finished(store: ObjectStore, run_id: str, catalog: Catalog, settings: RunSettings) -> Manifest | None:
+def _check_categories(settings: RunSettings, model_categories: Collection[str]) -> None:
+    unknown = sorted(set(settings.categories) - set(model_categories))
+    if unknown:
+        raise BadInput(
+            f"the model {settings.model_name} makes no pictures of {', '.join(unknown)}; "
+            f"it knows {', '.join(sorted(model_categories))}"
+        )
+
+
+def _find_earlier(
+    store: ObjectStore, run_id: str, catalog: Catalog, settings: RunSettings, max_attempts: int
+) -> FrozenPlan | None:
+    """The plan of a run id that was used before; raises RunConflict where it was for something else."""
     manifest = read_manifest(store, run_id)
     if manifest is not None:
         _refuse_another(run_id, (manifest.catalog_sha256, manifest.settings), catalog, settings)
-    return manifest
+    key = plan_manifest_key(run_id)
+    try:
+        plan = FrozenPlan.from_json(store.get(key), key)
+    except ObjectNotFound:
+        return _plan_of(manifest, settings, max_attempts) if manifest is not None else None
+    _refuse_another(run_id, (plan.catalog_sha256, plan.settings.to_json()), catalog, settings)
+    return plan
 
 
 def _refuse_another(

@@ -18,7 +18,15 @@ from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.engine import Engine
 from toygan.generation.model import load_model
-from toygan.generation.plan import FrozenPlan, Mode, RunSettings, check_catalog, freeze_plan, load_shard
+from toygan.generation.plan import (
+    FrozenPlan,
+    Mode,
+    RunSettings,
+    check_catalog,
+    check_plan,
+    freeze_plan,
+    load_shard,
+)
 from toygan.generation.publish import (
     pending_shards,
     publish_manifest,
@@ -126,12 +134,14 @@ def new_run_id() -> str:
 
 
 def check_request(request: RunRequest) -> None:
-    """Raises BadInput where catalog, store, model, settings or device cannot be used; writes nothing.
+    """Raises BadInput where catalog, store, model, settings, device or run id cannot be used; writes nothing.
 
     A quick answer before a flow, or even a server for it, is started; start_run looks at the same again.
     """
     check_catalog(request.catalog)
-    _get_ready(request)
+    ready = _get_ready(request)
+    known = ready.engine.model.categories
+    check_plan(ready.store, request.run_id, request.catalog, ready.settings, known)
 
 
 def start_run(request: RunRequest) -> StartedRun:
@@ -177,6 +187,7 @@ def _get_ready(request: RunRequest) -> _Ready:
         mode=request.mode,
         limit=request.limit,
         format=request.image_format,
+        batch_size=request.batch_size,
     )
     folder = folder_of(request.model) if request.model else None
     workplace = Workplace(

@@ -22,6 +22,7 @@ class RunSettings:
     mode: Mode = "missing"
     limit: int | None = None  # products
     format: ImageFormat = "webp"
+    batch_size: int | None = None  # pictures; None: chosen for model and device. Another may round otherwise
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(sorted(set(self.categories))))
@@ -31,6 +32,8 @@ class RunSettings:
             )
         if self.limit is not None and self.limit < 1:
             raise BadInput(f"the limit is {self.limit} products; it must be at least 1")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise BadInput(f"the batch size is {self.batch_size} pictures; it must be at least 1")
         for what, value, known in (("mode", self.mode, Mode), ("format", self.format, ImageFormat)):
             if value not in get_args(known):
                 raise BadInput(f"the {what} {value!r} is none of {', '.join(get_args(known))}")

@@ -23,7 +23,7 @@ from toygan.generation.plan import (
     RunSettings,
     Slot,
     check_catalog,
-    find_finished,
+    check_plan,
     freeze_plan,
     load_shard,
 )
@@ -642,6 +642,11 @@ def test_a_run_id_with_other_settings_is_refused(
         store.delete(plan_manifest_key("run-1"))
     with pytest.raises(RunConflict, match=f"run-1 .*: {said}. Use"):
         freeze(store, three, **changes)
+    check_plan(store, "run-1", str(three), SETTINGS, CATEGORIES)
+    before = everything(store)
+    with pytest.raises(RunConflict, match=f"run-1 .*: {said}. Use"):
+        check_plan(store, "run-1", str(three), settings_with(**changes), CATEGORIES)
+    assert everything(store) == before
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -662,7 +667,6 @@ def test_a_run_id_with_another_catalog_is_refused(three: Path, finished: bool) -
 def test_a_finished_and_swept_run_has_nothing_left_to_do(three: Path) -> None:
     store = MemoryStore()
     plan, _ = freeze(store, three)
-    assert find_finished(store, "run-1", str(three), SETTINGS) is None
     put_manifest(store, "run-1", SETTINGS, plan.catalog_sha256)
     for info in list(store.list(".tmp/")):
         store.delete(info.key)
@@ -670,9 +674,7 @@ def test_a_finished_and_swept_run_has_nothing_left_to_do(three: Path) -> None:
     again, slots = freeze(store, three)
     assert (again.shards, slots, again.counts) == ((), [], {"products": 7})
     assert everything(store) == before
-    manifest = find_finished(store, "run-1", str(three), SETTINGS)
-    assert manifest is not None
-    assert manifest_key(manifest.run_id) in before
+    assert manifest_key("run-1") in before
 
 
 def test_a_damaged_plan_is_refused(three: Path) -> None:

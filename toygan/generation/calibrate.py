@@ -41,7 +41,8 @@ def calibrate(
     """Fits limits, calibration and thresholds of every category of the model.
 
     `photos` are all photos of the split `train` at the model's resolution, with the model's categories.
-    Raises BadInput when none of their products is one for calibration.
+    Raises BadInput when none of their products is one for calibration, ModelError for a model that returns
+    anything but numbers.
     """
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     if not held_out:
@@ -93,14 +94,16 @@ def _draw(
 ) -> Drawn:
     # No sku holds a space, so these pictures are of no product.
     seeds = [image_seed(f"calibration {category}", number, 0, model.name, "") for number in numbers]
-    return model.draw(seeds, [category] * len(seeds), colour_hexes, batch_size)
+    drawn = model.draw(seeds, [category] * len(seeds), colour_hexes, batch_size)
+    if not drawn.finite.all():
+        raise ModelError(
+            f"the model {model.name} returns NaN or infinity for {category}; take an earlier checkpoint"
+        )
+    return drawn
 
 
 def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: CategoryLimits) -> list[bool]:
-    return [
-        bool(finite) and not check(measures, limits)
-        for finite, measures in zip(drawn.finite, measure(drawn.pixels, wanted), strict=True)
-    ]
+    return [not check(measures, limits) for measures in measure(drawn.pixels, wanted)]
 
 
 @torch.inference_mode()

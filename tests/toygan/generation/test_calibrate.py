@@ -1,0 +1,232 @@
+"""What a model's score means: fitted on products that training left out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import BATCH, CPU, TinyFiles, nan_model, tiny_model
+from tests.shards import COLOURS, photo_row, training_skus, write_shard
+from toygan import registry
+from toygan.approval.calibration import Calibration, CalibrationSettings
+from toygan.data.photos import PhotoSet, load_photos
+from toygan.data.split import is_calibration_sku
+from toygan.errors import BadInput, ModelError
+from toygan.generation import calibrate as calibrate_module
+from toygan.generation.calibrate import calibrate, calibrate_model
+from toygan.generation.model import Drawn, Model
+from toygan.images import from_uint8
+from toygan.storage.memory import named_memory_store
+
+CATEGORIES = ("brick", "plant")
+CALIBRATION_SKUS = [sku for sku in (f"sku-{number}" for number in range(400)) if is_calibration_sku(sku)]
+
+
+def model_files() -> TinyFiles:
+    return tiny_model(categories=CATEGORIES)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 products that calibrate, 12 of each category, among 30 that train, and some of `val`."""
+    rows = [
+        photo_row(sku, CATEGORIES[number % 2], COLOURS[number % 4])
+        for number, sku in enumerate([*CALIBRATION_SKUS[:24], *training_skus(30)])
+    ]
+    rows += [photo_row(f"val-{number}", split="val") for number in range(9)]
+    return write_shard(tmp_path_factory.mktemp("photos"), rows)
+
+
+@pytest.fixture(scope="module")
+def photos(shards: Path) -> PhotoSet:
+    return load_photos(shards, resolution=32, split="train", categories=CATEGORIES)
+
+
+class Witness:
+    """Sees which logits the discriminator gave to pictures that were not drawn, and what was drawn."""
+
+    def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.judged: list[torch.Tensor] = []
+        self.drawn: dict[str, list[float]] = {}
+        self._is_drawing = False
+        self._draw = Model.draw
+        model.discriminator.register_forward_pre_hook(self._see)
+        witness = self
+
+        def draw(model: Model, seeds: Any, categories: Sequence[str], colours: Any, size: int) -> Drawn:
+            witness._is_drawing = True
+            drawn = witness._draw(model, seeds, categories, colours, size)
+            witness._is_drawing = False
+            witness.drawn.setdefault(categories[0], []).extend(drawn.logits.tolist())
+            return drawn
+
+        monkeypatch.setattr(Model, "draw", draw)
+
+    def _see(self, discriminator: Any, inputs: tuple[torch.Tensor, Any]) -> None:
+        if not self._is_drawing:
+            self.judged.append(inputs[0])
+
+
+def test_only_photos_of_calibration_products_are_judged(
+    photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=20)
+    held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
+    assert len(held_out) == 24
+    assert torch.equal(torch.cat(witness.judged), from_uint8(photos.images[held_out]))
+    assert {name: each.n_real for name, each in calibration.categories.items()} == {"brick": 12, "plant": 12}
+    assert {name: each.n_generated for name, each in calibration.categories.items()} == {
+        "brick": 20,
+        "plant": 20,
+    }
+
+
+@pytest.mark.parametrize("acceptance", [0.25, 0.5, 0.9])
+def test_the_threshold_lets_the_stated_share_pass(
+    photos: PhotoSet, acceptance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No picture of a random network passes the checks, so the share is one of all pictures."""
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    calibration = calibrate(
+        model,
+        photos,
+        batch_size=BATCH,
+        generated_per_category=40,
+        settings=CalibrationSettings(acceptance=acceptance),
+    )
+    assert calibration.settings.acceptance == acceptance
+    for name, each in calibration.categories.items():
+        p_reals = each.p_reals(witness.drawn[name])
+        assert (p_reals >= each.threshold).mean() >= acceptance
+        assert (p_reals > each.threshold).mean() < acceptance
+    assert any("no generated picture passes the checks" in warning for warning in calibration.warnings)
+
+
+def test_pictures_that_fail_the_checks_set_no_threshold(
+    photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second picture fails: the threshold is that of the others."""
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    passed = np.arange(40) % 2 == 0
+
+    def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: Any) -> list[bool]:
+        return [bool(each) for each in passed[: len(wanted)]]
+
+    monkeypatch.setattr(calibrate_module, "_pass", _pass)
+    calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=40)
+    for name, each in calibration.categories.items():
+        p_reals = each.p_reals(np.array(witness.drawn[name])[passed])
+        assert (p_reals >= each.threshold).mean() == 0.5
+    assert not any("no generated picture passes" in warning for warning in calibration.warnings)
+
+
+def test_a_higher_logit_never_means_a_lower_p_real(photos: PhotoSet) -> None:
+    calibration = calibrate(model_files().load(), photos, batch_size=BATCH, generated_per_category=20)
+    logits = np.linspace(-30, 30, 500)
+    for each in calibration.categories.values():
+        p_reals = each.p_reals(logits)
+        assert (np.diff(p_reals) >= 0).all()
+        assert 0 <= p_reals.min() <= p_reals.max() <= 1
+
+
+def test_limits_come_from_all_photos_and_a_category_without_any_takes_those_of_all(shards: Path) -> None:
+    model = tiny_model(categories=("brick", "plant", "wheel"))
+    photos = load_photos(shards, resolution=32, split="train", categories=("brick", "plant", "wheel"))
+    calibration = calibrate(model.load(), photos, batch_size=BATCH, generated_per_category=20)
+    wheel = calibration.categories["wheel"]
+    assert (wheel.n_real, wheel.n_generated, wheel.pooled) == (0, 20, True)
+    # all categories have fewer photos than limits of their own need
+    assert wheel.limits == calibration.categories["brick"].limits == calibration.categories["plant"].limits
+    # a square of half the side covers a quarter, the disc in it somewhat less
+    assert 0.15 < wheel.limits.fill_ratio_min < wheel.limits.fill_ratio_max < 0.35
+
+
+def test_the_same_photos_give_the_same_calibration(photos: PhotoSet) -> None:
+    first, second = (
+        calibrate(model_files().load(), photos, batch_size=BATCH, generated_per_category=20).to_json()
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_photos_of_training_products_only_are_refused(tmp_path: Path) -> None:
+    rows = [photo_row(sku, CATEGORIES[number % 2]) for number, sku in enumerate(training_skus(8))]
+    photos = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
+    with pytest.raises(BadInput, match="none of the 8 products is one for calibration"):
+        calibrate(model_files().load(), photos, batch_size=BATCH)
+
+
+def test_a_generator_that_returns_nan_cannot_be_calibrated(photos: PhotoSet) -> None:
+    model = replace(nan_model().load(), categories=CATEGORIES)
+    with pytest.raises(ModelError, match="the model tiny returns NaN or infinity for brick"):
+        calibrate(model, photos, batch_size=BATCH, generated_per_category=20)
+
+
+# the command's part
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer generated pictures than the command takes."""
+    original = calibrate_module.calibrate
+
+    def quick(*args: Any, **options: Any) -> Calibration:
+        return original(*args, **options, generated_per_category=20)
+
+    monkeypatch.setattr(calibrate_module, "calibrate", quick)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_folder_gets_its_calibration(shards: Path, tmp_path: Path) -> None:
+    folder = model_files().with_files(calibration=None).write(tmp_path / "toys")
+    lines = list(calibrate_model(str(folder), photos=shards, store_uri=None, device=CPU))
+    resolved = registry.resolve(str(folder), None)
+    calibration = Calibration.from_json(resolved.files[registry.CALIBRATION])
+    assert lines[0].startswith(f"toys@{resolved.version} is calibrated; expected calibration error ")
+    assert lines[0].endswith(f"{calibration.ece:.3f}")
+    assert lines[1].startswith(f"  brick: threshold {calibration.categories['brick'].threshold:.3f}, ")
+    assert "12 real and 20 generated pictures" in lines[1]
+    assert lines[3:] == [f"warning: {warning}" for warning in calibration.warnings]
+    # once more: the old calibration gives way
+    again = list(calibrate_model(str(folder), photos=shards, store_uri=None, device=CPU))
+    assert again == lines
+
+
+@pytest.mark.usefixtures("few")
+def test_a_model_of_a_store_becomes_a_new_version(shards: Path, tmp_path: Path) -> None:
+    store = named_memory_store(tmp_path.name)
+    folder = model_files().with_files(calibration=None).write(tmp_path / "toys")
+    before = registry.add_model(store, folder, "toys")
+    lines = list(
+        calibrate_model(f"toys@{before}", photos=shards, store_uri=f"memory://{tmp_path.name}", device=CPU)
+    )
+    made = {model.version: model.calibrated for model in registry.list_models(store)}
+    assert made.pop(before) is False
+    ((after, calibrated),) = made.items()
+    assert calibrated
+    assert lines[0].startswith(f"toys@{after} is calibrated")
+    assert registry.resolve(f"toys@{before}", store).files == model_files().with_files(calibration=None).files
+
+
+def test_a_bundled_model_stays_as_it_is(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_files().write(tmp_path / "toys")
+    bundled = registry.resolve(str(folder), None)
+    monkeypatch.setattr(calibrate_module, "resolve", lambda reference, store: bundled)
+    with pytest.raises(ModelError, match="toys is bundled and cannot be changed; copy its folder"):
+        list(calibrate_model("toys", photos=shards, store_uri=None, device=CPU))
+
+
+def test_a_model_that_is_not_there_is_named(shards: Path) -> None:
+    for store_uri in (None, "memory://nothing"):
+        with pytest.raises(ModelError, match="there is no model 'nobody'"):
+            list(calibrate_model("nobody", photos=shards, store_uri=store_uri, device=CPU))

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+import pyarrow.compute as pc
+
 from catalog_schemas.images import APPROVED, REJECTED, REVIEW
 from catalog_schemas.runs import Manifest
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
@@ -35,23 +37,7 @@ def contact_sheet(
     Titles come from the frozen plan; once that is swept, `plan` is None and the pictures go without. `credit`
     names whom the model's training pictures oblige to name.
     """
-    most_approved, most_review = sheet_sizes(len(manifest.categories))
-    chosen: dict[str, dict[str, list[dict[str, Any]]]] = {
-        name: {APPROVED: [], REVIEW: []} for name in manifest.categories
-    }
-    titles: dict[str, Slot] = {}
-    for shard in range(manifest.shards):
-        part = read_part(store, manifest.run_id, shard).to_pylist()
-        taken = False
-        for row in part:
-            if row["decision"] == REJECTED:
-                continue
-            rows = chosen[row["category"]][row["decision"]]
-            if len(rows) < (most_approved if row["decision"] == APPROVED else most_review):
-                rows.append(row)
-                taken = True
-        if taken and plan is not None:
-            titles |= {slot.sku: slot for slot in load_shard(store, manifest.run_id, shard)}
+    chosen, titles = _choose(store, manifest, has_plan=plan is not None)
     with ThreadPoolExecutor(_READERS) as readers:
         categories = [
             ReportCategory(
@@ -61,10 +47,10 @@ def contact_sheet(
                 review=counts[REVIEW],
                 rejected=counts[REJECTED],
                 approved_pictures=list(
-                    readers.map(lambda row: _picture(store, row, titles), chosen[name][APPROVED])
+                    readers.map(lambda row: _picture(store, row, titles), chosen[name, APPROVED])
                 ),
                 review_pictures=list(
-                    readers.map(lambda row: _picture(store, row, titles), chosen[name][REVIEW])
+                    readers.map(lambda row: _picture(store, row, titles), chosen[name, REVIEW])
                 ),
             )
             for name, counts in manifest.categories.items()
@@ -89,6 +75,31 @@ def contact_sheet(
             credit=credit,
         )
     )
+
+
+def _choose(
+    store: ObjectStore, manifest: Manifest, *, has_plan: bool
+) -> tuple[Mapping[tuple[str, str], list[dict[str, Any]]], Mapping[str, Slot]]:
+    """The first rows of each category and decision, as many as are shown, and the slots of their products."""
+    most = dict(zip((APPROVED, REVIEW), sheet_sizes(len(manifest.categories)), strict=True))
+    chosen: dict[tuple[str, str], list[dict[str, Any]]] = {
+        (category, decision): [] for category in manifest.categories for decision in most
+    }
+    slots: dict[str, Slot] = {}
+    for shard in range(manifest.shards):
+        part = read_part(store, manifest.run_id, shard)
+        skus = set()
+        for (category, decision), rows in chosen.items():
+            of_both = pc.and_(pc.equal(part["category"], category), pc.equal(part["decision"], decision))
+            more = part.filter(of_both).slice(0, most[decision] - len(rows)).to_pylist()
+            rows += more
+            skus |= {row["sku"] for row in more}
+        if skus and has_plan:
+            planned = load_shard(store, manifest.run_id, shard)
+            slots |= {slot.sku: slot for slot in planned if slot.sku in skus}
+        if all(len(rows) == most[decision] for (_, decision), rows in chosen.items()):
+            break
+    return chosen, slots
 
 
 def _picture(store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Slot]) -> ReportPicture:

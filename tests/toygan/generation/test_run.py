@@ -10,14 +10,13 @@ import pytest
 
 from catalog_schemas.images import read_current
 from tests.catalog_schemas.tables import product, write_catalog
-from tests.models import BATCH, CATEGORIES, COLOURS, TinyFiles, nan_model, tiny_model
+from tests.models import BATCH, CATEGORIES, TinyFiles, nan_model, tiny_model
+from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
 from toygan import registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
 from toygan.generation import run as run_module
 from toygan.generation.publish import read_manifest, read_part
 from toygan.generation.run import (
-    RunRequest,
-    RunSummary,
     check_request,
     engine_for,
     finish_run,
@@ -35,15 +34,7 @@ from toygan.storage.store import ObjectInfo, ObjectStore
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, and a catalog of four products in each of its categories."""
-    folder = tmp_path_factory.mktemp("run")
-    tiny_model().write(folder / "tiny")
-    rows = [
-        product(sku=f"{category}-{number}", category=category, colour_hex=COLOURS[number])
-        for category in CATEGORIES
-        for number in range(4)
-    ]
-    write_catalog(folder / "catalog.parquet", [*rows, product(sku=None)])
-    return folder
+    return write_inputs(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -56,25 +47,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "open_store", lambda uri: store)
-
-
-def request(folder: Path, **changes: Any) -> RunRequest:
-    usual = RunRequest(
-        catalog=str(folder / "catalog.parquet"),
-        output="memory://run",
-        run_id="run-1",
-        model=str(folder / "tiny"),
-        batch_size=BATCH,
-    )
-    return replace(usual, **changes)
-
-
-def generate(wanted: RunRequest) -> RunSummary:
-    """As the flow does."""
-    run = start_run(wanted)
-    for shard in run.pending:
-        run_shard(run.workplace, run.plan.run_id, shard, run.plan.settings.format)
-    return finish_run(run, "3.8.8")
 
 
 def contents(store: ObjectStore, *prefixes: str) -> dict[str, bytes]:
@@ -90,7 +62,7 @@ def test_a_run_leaves_a_whole_store(folder: Path, store: MemoryStore) -> None:
     counts = summary.manifest.counts
     assert (counts["products"], counts["rejected_rows"], counts["planned"]) == (12, 1, 12)
     assert counts["approved"] + counts["review"] == 12
-    assert counts["approved"] > 6
+    assert counts["approved"] > counts["review"] > 0
     verdict = verify(store)
     assert verdict.problems == ()
     assert verdict.pictures == 12
@@ -98,7 +70,7 @@ def test_a_run_leaves_a_whole_store(folder: Path, store: MemoryStore) -> None:
     assert live.num_rows == counts["approved"]
     assert contents(store, ".tmp/") == {}
     assert summary.manifest == read_manifest(store, "run-1")
-    assert summary.manifest.model_version == tiny_model().version
+    assert summary.manifest.model_version == MODEL.version
     assert summary.manifest.categories == {
         name: summary.manifest.categories[name] for name in sorted(CATEGORIES)
     }
@@ -116,7 +88,7 @@ def test_the_summary_says_what_happened(folder: Path, store: MemoryStore) -> Non
     markdown = summary.markdown()
     rejected = summary.manifest.counts["rejected"]
     assert f"| **all** | 12 | {approved} | {review} | {rejected} |" in markdown
-    assert f"tiny@{tiny_model().version}" in markdown
+    assert f"tiny@{MODEL.version}" in markdown
     assert [line.split(" ")[1] for line in markdown.splitlines() if line.startswith("| ")][1:4] == sorted(
         CATEGORIES
     )

@@ -1,0 +1,80 @@
+"""A picture is made again from its row."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models import CPU, tiny_model
+from tests.toygan.generation.whole_runs import generate, request, write_inputs
+from toygan import registry
+from toygan.errors import BadInput, ModelError, RunFailed
+from toygan.generation.publish import publish_part, read_part
+from toygan.generation.reproduce import reproduce
+from toygan.storage.memory import MemoryStore, named_memory_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[MemoryStore]:
+    """A store with two models and a run of each; the first one's pictures are PNG."""
+    uri = f"memory://{tmp_path.name}"
+    store = named_memory_store(tmp_path.name)
+    folder = write_inputs(tmp_path)
+    first = registry.add_model(store, folder / "tiny", "toys")
+    second = registry.add_model(store, tiny_model(seed=1, acceptance=0.3).write(tmp_path / "other"), "toys")
+    generate(request(folder, output=uri, model=f"toys@{first}", image_format="png"))
+    generate(request(folder, output=uri, model=f"toys@{second}", mode="refresh", run_id="run-2"))
+    yield store
+    for prefix in ("", ".tmp/"):
+        for info in store.list(prefix):
+            store.delete(info.key)
+
+
+def rows(store: MemoryStore) -> list[dict[str, Any]]:
+    parts = [read_part(store, run_id, shard) for run_id in ("run-1", "run-2") for shard in range(3)]
+    return [row for part in parts for row in part.to_pylist()]
+
+
+def test_the_bytes_are_the_same(store: MemoryStore) -> None:
+    kept = [row for row in rows(store) if row["image_uri"]]
+    assert {(row["decision"], row["format"]) for row in kept} == {
+        ("approved", "png"),
+        ("approved", "webp"),
+        ("review", "png"),
+        ("review", "webp"),
+    }
+    for row in kept:
+        said = reproduce(store, row["image_id"], CPU)
+        assert said == f"{row['image_id']}: the same {row['bytes']} bytes as {row['image_uri']}"
+
+
+def test_other_bytes_are_told(store: MemoryStore) -> None:
+    part = read_part(store, "run-1", 0).to_pylist(maps_as_pydicts="strict")
+    row = next(row for row in part if row["image_uri"])
+    row["seed"] += 1
+    publish_part(store, "run-1", 0, part)
+    with pytest.raises(RunFailed, match=f"the bytes differ from those of {row['image_uri']}"):
+        reproduce(store, row["image_id"], CPU)
+
+
+def test_only_a_stored_picture_can_be_made_again(store: MemoryStore) -> None:
+    rejected = next(row["image_id"] for row in rows(store) if row["decision"] == "rejected")
+    for image_id in (rejected, "0" * 20, "", "../x"):
+        with pytest.raises(BadInput, match=r"no finished run in .* stored a picture of this id"):
+            reproduce(store, image_id, CPU)
+
+
+def test_a_run_that_has_not_finished_is_not_looked_into(store: MemoryStore) -> None:
+    row = next(row for row in rows(store) if row["run_id"] == "run-2" and row["image_uri"])
+    store.delete("runs/run-2.json")
+    with pytest.raises(BadInput, match=row["image_id"]):
+        reproduce(store, row["image_id"], CPU)
+
+
+def test_a_model_that_is_gone_is_named(store: MemoryStore) -> None:
+    row = next(row for row in rows(store) if row["image_uri"])
+    for info in list(store.list(f"models/toys/{row['model_version']}/")):
+        store.delete(info.key)
+    with pytest.raises(ModelError, match=f"there is no model 'toys@{row['model_version']}'"):
+        reproduce(store, row["image_id"], CPU)

@@ -1,0 +1,43 @@
+"""Whole runs of the tiny model, without Prefect."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.catalog_schemas.tables import product, write_catalog
+from tests.models import BATCH, CATEGORIES, COLOURS, tiny_model
+from toygan.generation.run import RunRequest, RunSummary, finish_run, run_shard, start_run
+
+MODEL = tiny_model(acceptance=0.3)
+
+
+def write_inputs(folder: Path) -> Path:
+    """MODEL as `tiny`, and a catalog of four products in each of its categories and a row without a sku."""
+    MODEL.write(folder / "tiny")
+    rows = [
+        product(sku=f"{category}-{number}", category=category, colour_hex=COLOURS[number])
+        for category in CATEGORIES
+        for number in range(4)
+    ]
+    write_catalog(folder / "catalog.parquet", [*rows, product(sku=None)])
+    return folder
+
+
+def request(folder: Path, **changes: Any) -> RunRequest:
+    """A run of what write_inputs wrote."""
+    usual = RunRequest(
+        catalog=str(folder / "catalog.parquet"),
+        output="memory://run",
+        run_id="run-1",
+        model=str(folder / "tiny"),
+        batch_size=BATCH,
+    )
+    return replace(usual, **changes)
+
+
+def generate(wanted: RunRequest) -> RunSummary:
+    """As the flow does."""
+    run = start_run(wanted)
+    for shard in run.pending:
+        run_shard(run.workplace, run.plan.run_id, shard, run.plan.settings.format)
+    return finish_run(run, "3.8.8")

@@ -1,0 +1,122 @@
+"""What a shop does night after night, through the command line and a real Prefect server."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from catalog_schemas.images import read_current
+from tests.flows.catalogs import product, write_catalog
+from tests.flows.conftest import Toygan
+from tests.models import nan_model, tiny_model
+from toygan.storage.keys import CURRENT_KEY, manifest_key
+from toygan.storage.store import open_store
+
+PRODUCTS = 24
+
+
+class Shop:
+    """A folder with a model, a catalog and a store."""
+
+    def __init__(self, folder: Path, toygan: Toygan) -> None:
+        self._toygan = toygan
+        self.model = tiny_model(acceptance=1.0).write(folder / "tiny")
+        self.catalog = folder / "catalog.parquet"
+        self.output = folder / "store"
+        self.rows = [product(number) for number in range(PRODUCTS)]
+
+    def night(self, run_id: str, *arguments: str, code: int = 0) -> dict[str, int]:
+        """Runs the catalog as it is now; returns the counts of the manifest."""
+        write_catalog(self.catalog, self.rows)
+        where = ["--catalog", self.catalog, "--output", self.output, "--model", self.model]
+        result = self._toygan("generate", *where, "--run-id", run_id, *arguments)
+        assert result.returncode == code, result.stderr
+        assert "Traceback" not in result.stderr
+        self.said = result.stdout + result.stderr
+        store = open_store(self.output)
+        counts: dict[str, int] = json.loads(store.get(manifest_key(run_id)))["counts"]
+        return counts
+
+    def live(self) -> dict[str, Any]:
+        """The rows of the live table by sku."""
+        return {row["sku"]: row for row in read_current(self.current()).to_pylist()}
+
+    def current(self) -> bytes:
+        return open_store(self.output).get(CURRENT_KEY)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, toygan: Toygan) -> Shop:
+    return Shop(tmp_path, toygan)
+
+
+def test_only_what_is_missing_or_changed_is_drawn(
+    shop: Shop, toygan: Toygan, prefect_environment: dict[str, str]
+) -> None:
+    assert shop.night("first")["planned"] == PRODUCTS
+    first = shop.live()
+    assert len(first) == PRODUCTS
+    assert "contact sheet" in shop.said
+
+    counts = shop.night("second")
+    assert (counts["planned"], counts["unchanged"]) == (0, PRODUCTS)
+    assert shop.live() == first
+
+    shop.rows[5]["colour_hex"] = "#123456"
+    shop.rows[6]["images_wanted"] = 2
+    assert shop.night("third")["planned"] == 2
+    third = shop.live()
+    changed = {sku for sku in first if third[sku] != first[sku]}
+    # Of the second image of a product the live table holds a row of its own, under the same sku.
+    assert shop.rows[5]["sku"] in changed <= {shop.rows[5]["sku"], shop.rows[6]["sku"]}
+    assert len(read_current(shop.current())) == PRODUCTS + 1
+
+    tables = httpx.post(
+        f"{prefect_environment['PREFECT_API_URL']}/artifacts/filter",
+        json={"artifacts": {"key": {"any_": ["generate-catalog"]}}, "sort": "CREATED_DESC", "limit": 1},
+    )
+    [table] = tables.raise_for_status().json()
+    assert "`third`" in table["data"]
+    assert f"{PRODUCTS + 1 - 2:,} pictures live already, 2 planned" in table["data"]
+
+    image_id = first[shop.rows[0]["sku"]]["image_id"]
+    toygan_models = toygan("models", "add", shop.model, "--name", "tiny", "--store", shop.output)
+    assert toygan_models.returncode == 0, toygan_models.stderr
+    again = toygan("reproduce", image_id, "--output", shop.output)
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_new_model_refreshes_what_an_older_one_drew(shop: Shop, tmp_path: Path) -> None:
+    shop.night("first")
+    first = shop.live()
+    shop.model = tiny_model(seed=1, acceptance=1.0).write(tmp_path / "newer" / "tiny")
+    assert shop.night("missing")["planned"] == 0
+    assert shop.night("refresh", "--mode", "refresh")["planned"] == PRODUCTS
+    versions = {row["model_version"] for row in shop.live().values()}
+    assert versions.isdisjoint(row["model_version"] for row in first.values())
+    assert shop.night("all", "--mode", "all", "--limit", "3")["planned"] == 3
+
+
+def test_a_run_id_belongs_to_one_catalog_and_one_setting(shop: Shop) -> None:
+    shop.night("first")
+    before = shop.current()
+    assert shop.night("first") == shop.night("first")
+    shop.night("first", "--format", "png", code=2)
+    assert "format" in shop.said
+    shop.rows[0]["title"] = "Another"
+    shop.night("first", code=2)
+    assert "catalog" in shop.said
+    assert shop.current() == before
+
+
+def test_a_generator_of_nan_fails_the_run_and_replaces_nothing(shop: Shop, tmp_path: Path) -> None:
+    shop.night("first")
+    before = shop.current()
+    shop.model = nan_model().write(tmp_path / "broken" / "tiny")
+    counts = shop.night("broken", "--mode", "all", code=1)
+    assert (counts["approved"], counts["review"], counts["rejected"]) == (0, 0, 4 * PRODUCTS)
+    assert "none was approved" in shop.said
+    assert shop.current() == before
+    assert shop.night("broken", "--mode", "all", code=1) == counts

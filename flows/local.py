@@ -3,10 +3,13 @@
 import os
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toygan.errors import Retryable
-from toygan.generation.run import RunRequest, RunSummary, check_request, new_run_id
+from toygan.generation.catalog import check_catalog
+
+if TYPE_CHECKING:
+    from toygan.generation.run import RunSummary
 
 # Set before prefect is imported; what the user has set stays.
 DEFAULTS = {
@@ -17,11 +20,15 @@ DEFAULTS = {
 }
 
 
-def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> RunSummary:
+def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "RunSummary":
     """Runs the flow `generate-catalog` here and raises what it raises.
 
-    Bad input is refused before the flow, or anything else, starts.
+    Bad input is refused before the flow, or anything else, starts; a bad catalog even before torch is
+    imported, prefect comes last.
     """
+    check_catalog(catalog)
+    from toygan.generation.run import RunRequest, check_request, new_run_id
+
     request = RunRequest(catalog=catalog, run_id=run_id or new_run_id(), **parameters)
     check_request(request)
     for name, value in DEFAULTS.items():

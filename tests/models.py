@@ -1,6 +1,7 @@
 """A model small enough for tests: a dcgan with random weights, and a calibration that is fitted."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,6 +133,16 @@ def change_weights(
     tensors = load(model.files[f"{network}.safetensors"])
     change(tensors)
     return model.with_files(**{network: save(tensors)})
+
+
+class MakesAFolder:
+    """Bait: its pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
 
 
 def weights_of(network: nn.Module) -> bytes:

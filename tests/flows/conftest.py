@@ -12,11 +12,25 @@ import httpx
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.flows.command import Command
+from tests.models import one_thread
 
 START_LIMIT_S = 180
 COMMAND_LIMIT_S = 300
 
 Toygan = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture
+def toygan_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command line in this process, for what needs no process of its own."""
+    return Command(monkeypatch, capfd)
 
 
 @pytest.fixture(scope="session")

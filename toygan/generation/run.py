@@ -22,7 +22,6 @@ from toygan.generation.plan import (
     FrozenPlan,
     Mode,
     RunSettings,
-    check_catalog,
     check_plan,
     freeze_plan,
     load_shard,
@@ -134,11 +133,10 @@ def new_run_id() -> str:
 
 
 def check_request(request: RunRequest) -> None:
-    """Raises BadInput where catalog, store, model, settings, device or run id cannot be used; writes nothing.
+    """Raises BadInput where store, model, settings, device or run id cannot be used; writes nothing.
 
     A quick answer before a flow, or even a server for it, is started; start_run looks at the same again.
     """
-    check_catalog(request.catalog)
     ready = _get_ready(request)
     known = ready.engine.model.categories
     check_plan(ready.store, request.run_id, request.catalog, ready.settings, known)

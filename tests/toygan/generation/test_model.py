@@ -1,7 +1,6 @@
 """One call from conditions to judged pixels, and what a model's files have to be."""
 
 import json
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
-from tests.models import BATCH, CATEGORIES, COLOURS, CPU, TinyFiles, change_weights, tiny_model, weights_of
+from tests.models import (
+    BATCH,
+    CATEGORIES,
+    COLOURS,
+    CPU,
+    MakesAFolder,
+    TinyFiles,
+    change_weights,
+    tiny_model,
+    weights_of,
+)
 from toygan.conditions.colour import encode_colours
 from toygan.errors import ModelError
 from toygan.generation.model import Drawn, Model, load_model
@@ -241,16 +250,6 @@ def test_weights_that_do_not_fit_are_refused(
     damaged = model.with_files(**{network: damage(model.files[f"{network}.safetensors"])})
     with pytest.raises(ModelError, match=f"(?s){network}.safetensors of the model tiny.*{said}"):
         damaged.load()
-
-
-class MakesAFolder:
-    """What its pickle does when it is loaded."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.folder),)
 
 
 @pytest.mark.parametrize("file", ["generator", "discriminator", "config", "calibration"])

@@ -326,6 +326,15 @@ def test_bad_input_is_told_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_store_in_whose_place_a_file_stands_is_told_at_the_first_write(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(StoreConfigError, match="something else stands in the object's place"):
+        start_run(request(folder, output=str(tmp_path / "out")))
+    assert (tmp_path / "out").read_text() == "precious"
+
+
 def test_a_good_request_passes_and_nothing_is_written(folder: Path, tmp_path: Path) -> None:
     check_request(request(folder, output=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()

@@ -53,7 +53,7 @@ class Model:
     family: str
     resolution: int  # pixels
     categories: tuple[str, ...]
-    truncation: float  # factor on the latents; below 1 trades variety for typical pictures
+    truncation: float  # from 0 to 1; below 1 trades variety for typical pictures
     generator: ConditionalGenerator
     discriminator: nn.Module
     calibration: Calibration | None
@@ -89,13 +89,15 @@ class Model:
             raise ValueError(f"{wanted} pictures asked for; a batch holds 1 to {batch_size}")
         size = self.generator.latent_size
         rows = [*range(wanted), *[0] * padding]
-        latents = self.truncation * np.stack([latent(seeds[row], size) for row in rows])
+        latents = np.stack([latent(seeds[row], size) for row in rows])
         conditions = {
             "category": encode_categories([categories[row] for row in rows], self.categories),
             "colour": encode_colours([colour_hexes[row] for row in rows]),
         }
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
-        images = self.generator(torch.from_numpy(latents).to(self.device), conditions)
+        images = self.generator.forward_truncated(
+            torch.from_numpy(latents).to(self.device), conditions, self.truncation
+        )
         pixels = to_uint8(images)
         shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         logits = self.discriminator(from_uint8(shown), conditions)

@@ -31,8 +31,16 @@ def _mlp() -> Family:
     return Family(mlp.MlpConfig, mlp.build)
 
 
+def _stylegan() -> Family:
+    from toygan.models import stylegan
+
+    return Family(stylegan.StyleganConfig, stylegan.build)
+
+
 # Functions, since importing a family imports torch.
-FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType({"mlp": _mlp, "dcgan": _dcgan})
+FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
+    {"mlp": _mlp, "dcgan": _dcgan, "stylegan": _stylegan}
+)
 
 
 def network_config(family: str, options: Mapping[str, Any]) -> "NetworkConfig":

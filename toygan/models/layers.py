@@ -27,9 +27,39 @@ class NetworkConfig:
 
 
 class ConditionalGenerator(nn.Module):
-    """What every generator has besides `forward(latents, conditions)`."""
+    """What every generator has besides `forward(latents, conditions)`.
+
+    Latents are (B, latent_size) float32, standard normal, pictures (B, 3, R, R) float32.
+    """
 
     latent_size: int
+
+    def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
+        """Pictures nearer to the typical one: 1 leaves them as they are, 0 leaves no variety.
+
+        Here by smaller latents.
+        """
+        images: Tensor = self(truncation * latents, conditions)
+        return images
+
+    def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
+        """Pictures as the discriminator is shown them in training, where `rng` may vary them."""
+        images: Tensor = self(latents, conditions)
+        return images
+
+
+class StyledGenerator(ConditionalGenerator):
+    """A generator with styles between latents and pictures, whose path length can be kept even."""
+
+    mean_path_length: Tensor  # () float32, a running mean that training keeps
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean_path_length", torch.zeros(()))
+
+    def forward_with_styles(self, latents: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """Pictures and the styles that they are made from, (B, layers, style_size) float32."""
+        raise NotImplementedError
 
 
 class ConditionEmbedding(nn.Module):

@@ -1,8 +1,10 @@
 """The vanilla GAN of the textbook: Goodfellow et al. 2014, fully connected, the baseline of every comparison.
 
 The generator widens 100 noise inputs to 1024 units and narrows them again before it paints, hence
-encoder-decoder; tanh at its end, leaky ReLU everywhere else. Conditions join noise and pixels as plain
-numbers (Mirza & Osindero 2014): the category as a one-hot vector, and the four numbers of the colour.
+encoder-decoder; tanh at its end, leaky ReLU everywhere else. The tanh is that of LeCun et al. 1998,
+"Efficient BackProp", section 4.4, which passes through 1 at 1: the plain one reaches white only at infinity,
+and on photos that are mostly white it sticks there, whatever the condition. Conditions join noise and pixels
+as plain numbers (Mirza & Osindero 2014): the category as a one-hot vector, the colour as its four numbers.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from toygan.models.layers import ConditionalGenerator, Conditions, NetworkConfig
 
 COLOUR_SIZE = 4
+TANH_HEIGHT, TANH_SLOPE = 1.7159, 2 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +71,14 @@ class Generator(ConditionalGenerator):
         self.to_pixels = nn.Linear(config.generator_units[-1], config.pixels)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32 in [-1, 1]."""
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
+
+        The tanh bounds a picture at 1.7159.
+        """
         x = self.hidden(torch.cat([latents, _as_vectors(conditions, self.categories)], dim=1))
         # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
         with torch.autocast(x.device.type, enabled=False):
-            images: Tensor = torch.tanh(self.to_pixels(x.float()))
+            images: Tensor = TANH_HEIGHT * torch.tanh(TANH_SLOPE * self.to_pixels(x.float()))
         return images.view(-1, *self.shape)
 
 

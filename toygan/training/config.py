@@ -16,6 +16,7 @@ LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasse
 _ABOVE_0 = (
     "batch_size",
     "penalty_every_steps",
+    "path_length_every_steps",
     "ema_half_life_images",
     "log_every_images",
     "checkpoint_every_images",
@@ -35,6 +36,8 @@ class TrainConfig:
     r1_gamma: float = 0.0  # weight of the penalty on the score's gradient at real pictures; 0 leaves it out
     r2_gamma: float = 0.0  # the same at generated ones
     wgan_lambda: float = 10.0  # weight of the gradient penalty that belongs to the loss "wasserstein"
+    path_length_weight: float = 0.0  # of the generator's path length, for families with styles
+    path_length_every_steps: int = 4
     penalty_every_steps: int = 1  # penalties are left out of the other steps and weigh as much more in these
     generator_rate: float = 2e-4
     discriminator_rate: float = 4e-4  # twice the generator's: Heusel et al. 2017
@@ -49,7 +52,7 @@ class TrainConfig:
         for name in _ABOVE_0:
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("r1_gamma", "r2_gamma", "wgan_lambda"):
+        for name in ("r1_gamma", "r2_gamma", "wgan_lambda", "path_length_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
         if self.loss not in get_args(LossName):
@@ -87,6 +90,18 @@ PRESETS = {
     # One rate for both sides: with twice the generator's the discriminator soon wins this game for good.
     "mlp": TrainConfig(family="mlp", resolution=64, loss="minimax", discriminator_rate=2e-4),
     "dcgan": TrainConfig(family="dcgan", resolution=64),
+    "stylegan": TrainConfig(
+        family="stylegan",
+        resolution=64,
+        batch_size=32,
+        loss="non_saturating",
+        r1_gamma=0.1,
+        penalty_every_steps=16,
+        path_length_weight=2.0,
+        generator_rate=2.5e-3,
+        discriminator_rate=2.5e-3,
+        adam_betas=(0.0, 0.99),
+    ),
 }
 
 

@@ -15,12 +15,23 @@ from torch import Tensor, nn
 
 from toygan.data.augment import augment
 from toygan.data.photos import PhotoSet
+from toygan.errors import BadInput
 from toygan.images import from_uint8
 from toygan.models import build
-from toygan.models.layers import ConditionalGenerator, Conditions
+from toygan.models.layers import ConditionalGenerator, Conditions, StyledGenerator
 from toygan.training.config import TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.losses import LOSSES, mix, r1_penalty, r2_penalty, wgan_penalty
+from toygan.training.losses import (
+    LOSSES,
+    mix,
+    path_length_penalty,
+    path_lengths,
+    r1_penalty,
+    r2_penalty,
+    wgan_penalty,
+)
+
+PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running one: Karras et al. 2020, appendix B
 
 
 @dataclass(kw_only=True)
@@ -57,10 +68,17 @@ class Losses:
 
 
 def start(config: TrainConfig, *, categories: int, device: torch.device) -> TrainState:
-    """Fresh networks and optimizers, a function of `config` only. Raises ValueError for unusable networks."""
+    """Fresh networks and optimizers, a function of `config` only.
+
+    Raises ValueError for unusable networks, BadInput for a path length that the family has not.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         generator, discriminator = build(config.family, config.network_options(categories=categories))
+    if config.path_length_weight and not isinstance(generator, StyledGenerator):
+        raise BadInput(
+            f"path_length_weight is {config.path_length_weight}; {config.family} has no styles, leave it at 0"
+        )
     for network in (generator, discriminator):
         network.to(device).to(memory_format=torch.channels_last)
     return TrainState(
@@ -133,28 +151,32 @@ def train_step(
     ]
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
     loss = LOSSES[config.loss]
+    step = state.images_seen // config.batch_size
 
     state.discriminator.requires_grad_(True)
     with autocast:
         with torch.no_grad():
-            generated = state.generator(latents[0], conditions)
+            generated = state.generator.forward_in_training(latents[0], conditions, rng)
         pictures = torch.cat([augment(real, rng), augment(generated, rng)])
         real_logits, generated_logits = state.discriminator(pictures, _twice(conditions)).chunk(2)
         discriminator_loss = loss.discriminator(real_logits, generated_logits)
-    if state.images_seen // config.batch_size % config.penalty_every_steps == 0:
+    if step % config.penalty_every_steps == 0:
         for penalty in _penalties(state.discriminator, pictures, conditions, config, rng):
             discriminator_loss = discriminator_loss + config.penalty_every_steps * penalty
     _update(state.discriminator_optimizer, discriminator_loss)
 
     state.discriminator.requires_grad_(False)
     with autocast:
-        generated = state.generator(latents[1], conditions)
+        generated = state.generator.forward_in_training(latents[1], conditions, rng)
         shown = augment(generated, rng)
         if loss.paired:
             pairs = torch.cat([augment(real, rng), shown])
             generator_loss = loss.generator(*state.discriminator(pairs, _twice(conditions)).chunk(2))
         else:
             generator_loss = loss.generator(state.discriminator(shown, conditions))
+    weight = config.path_length_weight * config.path_length_every_steps
+    if weight and step % config.path_length_every_steps == 0 and isinstance(state.generator, StyledGenerator):
+        generator_loss = generator_loss + weight * _path_length(state.generator, latents[1], conditions, rng)
     _update(state.generator_optimizer, generator_loss)
 
     # Early on the average follows more closely, or it would long remember the noise that training began with.
@@ -197,6 +219,23 @@ def _watched(discriminator: nn.Module, images: Tensor, conditions: Conditions) -
     """The images, now requiring gradients, and their logits."""
     watched = images.detach().float().requires_grad_(True)
     return watched, discriminator(watched, conditions)
+
+
+def _path_length(
+    generator: StyledGenerator, latents: Tensor, conditions: Conditions, rng: torch.Generator
+) -> Tensor:
+    """The path length penalty, on half of the batch, and one step of the running mean.
+
+    In float32 as the other penalties. Half a batch is what Karras et al. 2020, appendix B, spend on it.
+    """
+    count = (len(latents) + 1) // 2
+    images, styles = generator.forward_with_styles(
+        latents[:count], {name: value[:count] for name, value in conditions.items()}
+    )
+    directions = torch.randn(images.shape, generator=rng).to(images.device) / images.shape[2]
+    lengths = path_lengths(images, styles, directions)
+    generator.mean_path_length.lerp_(lengths.detach().mean(), PATH_LENGTH_DECAY)
+    return path_length_penalty(lengths, generator.mean_path_length.clone())
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -132,3 +132,18 @@ def mix(real_images: Tensor, generated_images: Tensor, shares: Tensor) -> Tensor
     Pictures are (B, 3, H, W) float32, `shares` (B,) float32 in [0, 1], the share of the real one.
     """
     return generated_images.lerp(real_images, shares[:, None, None, None])
+
+
+def path_lengths(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
+    """Karras et al. 2020, section 3.2: how far a picture moves when its style does, ||J^T y||, (B,) float32.
+
+    `images` (B, 3, H, W) come from `styles` (B, layers, style_size), each from its own row; `directions`, the
+    y of the paper, are random pictures from N(0, 1 / (H * W)). Squares are averaged over the layers.
+    """
+    (gradients,) = torch.autograd.grad((images * directions).sum(), styles, create_graph=True)
+    return gradients.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def path_length_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:
+    """Karras et al. 2020, eq. 4: E[(||J^T y|| - a)^2], with `mean_length` () the running mean a."""
+    return (lengths - mean_length).square().mean()

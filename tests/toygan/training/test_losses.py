@@ -12,6 +12,8 @@ from toygan.training.losses import (
     hinge_discriminator_loss,
     hinge_generator_loss,
     mix,
+    path_length_penalty,
+    path_lengths,
     r1_penalty,
     r2_penalty,
     score_gradients,
@@ -180,3 +182,28 @@ def test_mix_by_hand() -> None:
     mixed = mix(real, generated, torch.tensor([0.0, 0.25, 1.0]))
     assert mixed.shape == real.shape
     assert [picture.unique().tolist() for picture in mixed] == [[-1.0], [-0.5], [1.0]]
+
+
+def test_path_lengths_by_hand() -> None:
+    """A picture that is 3 times the first style and 4 times the second, in one pixel with the direction 2.
+
+    Its gradients are 6 and 8, the mean of their squares (36 + 64) / 2; the second picture moves half as far.
+    """
+    styles = torch.ones(2, 2, 1, dtype=torch.float64, requires_grad=True)
+    factors = torch.tensor([[3.0, 4.0], [1.5, 2.0]], dtype=torch.float64)
+    images = (styles.squeeze(2) * factors).sum(dim=1).view(2, 1, 1, 1)
+    lengths = path_lengths(images, styles, torch.full((2, 1, 1, 1), 2.0, dtype=torch.float64))
+    assert lengths.tolist() == pytest.approx([50**0.5, 50**0.5 / 2])
+    assert path_length_penalty(torch.tensor([3.0, 5.0]), torch.tensor(2.0)).item() == (1 + 9) / 2
+
+
+def test_the_path_length_teaches_the_weights() -> None:
+    styles = torch.randn(2, 1, 3, dtype=torch.float64, requires_grad=True)
+    directions = torch.randn(2, 1, 2, 2, dtype=torch.float64)
+
+    def of_weight(weight: Tensor) -> Tensor:
+        images = torch.tanh(styles.flatten(1) @ weight).view(2, 1, 2, 2)
+        return path_length_penalty(path_lengths(images, styles, directions), torch.ones(()).double())
+
+    weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(of_weight, (weight,))

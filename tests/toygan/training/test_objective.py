@@ -1,6 +1,7 @@
 """What a step minimises: the loss and the penalties that the config names, and nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from torch import Tensor
 from tests.toygan.training.tiny import tiny
 from toygan.data.augment import augment
 from toygan.data.photos import PhotoSet
+from toygan.errors import BadInput
 from toygan.images import from_uint8
+from toygan.models.layers import StyledGenerator
 from toygan.training import fit as fit_module
 from toygan.training.config import LossName, TrainConfig
 from toygan.training.ema import update_ema
@@ -173,3 +176,49 @@ def test_r1_makes_the_score_flatter(photos: PhotoSet) -> None:
     free = slope(train(photos, tiny(**config), steps=60))
     held = slope(train(photos, tiny(**config, r1_gamma=10.0, penalty_every_steps=4), steps=60))
     assert held < 0.5 * free
+
+
+def styled(**changes: Any) -> TrainConfig:
+    network = {"latent_size": 4, "style_size": 4, "channel_base": 64, "max_channels": 4}
+    return tiny(family="stylegan", network=network, path_length_weight=2.0, **changes)
+
+
+def test_path_length_comes_every_few_steps_and_keeps_its_mean(
+    photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    real = fit_module.path_lengths
+
+    def watched(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
+        lengths = real(images, styles, directions)
+        seen.append(lengths.detach().mean().item())
+        assert len(images) == 2  # half of the batch
+        assert abs(directions.std().item() * 32 - 1) < 0.1  # variance 1 / (32 x 32)
+        return lengths
+
+    monkeypatch.setattr(fit_module, "path_lengths", watched)
+    state = train(photos, styled(path_length_every_steps=2), steps=3)
+    first, second = seen  # of the steps 0 and 2
+    assert isinstance(state.generator, StyledGenerator)
+    wanted = 0.99 * 0.01 * first + 0.01 * second
+    assert state.generator.mean_path_length.item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_path_length_reaches_the_generator(photos: PhotoSet) -> None:
+    config = styled(precision="fp32")
+    with_it, without = (
+        train(photos, config, steps=1),
+        train(photos, replace(config, path_length_weight=0), steps=1),
+    )
+    assert not torch.equal(with_it.generator.base, without.generator.base)
+    differing = [
+        key
+        for key, value in with_it.discriminator.state_dict().items()
+        if not torch.equal(value, without.discriminator.state_dict()[key])
+    ]
+    assert differing == []
+
+
+def test_a_family_without_styles_has_no_path_length() -> None:
+    with pytest.raises(BadInput, match=r"path_length_weight is 2\.0; dcgan has no styles, leave it at 0"):
+        start(tiny(path_length_weight=2.0), categories=2, device=CPU)

@@ -135,7 +135,7 @@ def test_resume_where_nothing_is_begins(shards: Path, tmp_path: Path) -> None:
     [
         ({"network": {"depth": 3}}, "networks of dcgan: no option depth; known are"),
         ({"resolution": 48}, "resolution is 48; it must be a power of two from 32"),
-        ({"family": "biggan"}, "unknown model family 'biggan'; known are mlp, dcgan"),
+        ({"family": "biggan"}, "unknown model family 'biggan'; known are mlp, dcgan, stylegan"),
     ],
 )
 def test_bad_configs_are_refused_before_the_photos_are_read(

@@ -1,0 +1,344 @@
+"""Conditional StyleGAN2: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN".
+
+Kept from the paper: a mapping network, convolutions that are modulated and demodulated by styles, noise
+inputs, a skip generator, a residual discriminator, equalised learning rates, no tanh; with its widths the
+networks have its numbers of weights. Changed, so that nothing has to be compiled: modulation scales the input
+and demodulation the output of a plain convolution, which is the same (section 2.2) but needs no grouped one;
+pictures are resized by bilinear interpolation and averaging, after the generator's and before the
+discriminator's convolution, so that both convolve at the lower resolution. The discriminator has no minibatch
+statistics: the score of a picture must not depend on its batch-mates. Conditions enter the mapping network,
+and the discriminator through a projection (Miyato & Koyama 2018, eq. 3).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from math import log2, sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toygan.models.layers import (
+    ConditionEmbedding,
+    Conditions,
+    NetworkConfig,
+    StyledGenerator,
+)
+
+STYLE_MIXING = 0.9  # share of the training pictures that get their styles from two latents
+MEAN_STYLE_LATENTS = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleganConfig(NetworkConfig):
+    """Shape of both networks.
+
+    The paper's: latent_size, style_size and max_channels 512, mapping_layers 8, channel_base 32768 (16384 in
+    its small configuration).
+    """
+
+    latent_size: int = 128
+    style_size: int = 128
+    condition_size: int = 64
+    mapping_layers: int = 4
+    channel_base: int = 4096  # channels x pixels of a side, so they halve while the resolution doubles
+    max_channels: int = 128  # however few pixels
+    mapping_rate: float = 0.01  # learning rate of the mapping network, relative to the others'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channel_base < self.resolution:
+            raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution")
+        if not 0 < self.mapping_rate <= 1:
+            raise ValueError(f"mapping_rate is {self.mapping_rate}; it must lie above 0 and up to 1")
+
+    @property
+    def resolutions(self) -> list[int]:
+        """4, 8, ..., `resolution`."""
+        return [2**power for power in range(2, int(log2(self.resolution)) + 1)]
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at each of the resolutions."""
+        return [min(self.channel_base // side, self.max_channels) for side in self.resolutions]
+
+
+class EqualisedLinear(nn.Module):
+    """Linear layer with weights from N(0, 1) that are scaled when used (Karras et al. 2018, section 4.1).
+
+    So Adam, whose steps have one length for all, moves every layer by the same share.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
+        self.gain = rate / sqrt(inputs)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) to (B, outputs)."""
+        return F.linear(x, self.weight * self.gain, self.bias * self.rate)
+
+
+class EqualisedConv2d(nn.Module):
+    """Convolution that keeps the side, its weights scaled like those of `EqualisedLinear`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.gain = 1 / sqrt(inputs * kernel_size**2)
+        self.padding = kernel_size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.padding)
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky ReLU, scaled by sqrt(2) so that about the same variance comes out as goes in."""
+    return F.leaky_relu(x, 0.2) * sqrt(2)
+
+
+def normalise(x: Tensor) -> Tensor:
+    """(B, N) to the same with a mean square of 1 in each row."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+class MappingNetwork(nn.Module):
+    """Latents and conditions to styles."""
+
+    def __init__(self, config: StyleganConfig) -> None:
+        super().__init__()
+        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        sizes = [config.latent_size + config.condition_size, *[config.style_size] * config.mapping_layers]
+        self.layers = nn.ModuleList(
+            EqualisedLinear(before, after, rate=config.mapping_rate) for before, after in pairwise(sizes)
+        )
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) to (B, style_size) float32."""
+        x = torch.cat([normalise(latents), normalise(self.embedding(conditions).float())], dim=1)
+        for layer in self.layers:
+            x = activate(layer(x))
+        return x.float()
+
+
+class ModulatedConv2d(nn.Module):
+    """Karras et al. 2020, eq. 1 and 3, applied to input and output instead of to the weights."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel_size: int, style_size: int, *, demodulate: bool = True
+    ) -> None:
+        super().__init__()
+        self.convolution = EqualisedConv2d(inputs, outputs, kernel_size, bias=False)
+        self.style = EqualisedLinear(style_size, inputs, bias=1.0)
+        self.demodulate = demodulate
+
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
+        """(B, inputs, H, W) and (B, style_size) to (B, outputs, H, W)."""
+        scales = self.style(styles)
+        x = self.convolution(x * scales[:, :, None, None].to(x.dtype))
+        if not self.demodulate:
+            return x
+        with torch.autocast(x.device.type, enabled=False):
+            # The sums over inputs and kernel of (scale * weight)^2, without making those weights.
+            squares = (self.convolution.weight * self.convolution.gain).square().sum(dim=(2, 3))
+            factors = torch.rsqrt(scales.float().square() @ squares.T + 1e-8)
+        return x * factors[:, :, None, None].to(x.dtype)
+
+
+class StyledLayer(nn.Module):
+    """Modulated convolution, resizing where asked for, noise, bias, activation."""
+
+    def __init__(self, inputs: int, outputs: int, style_size: int, *, upsample: bool = False) -> None:
+        super().__init__()
+        self.convolution = ModulatedConv2d(inputs, outputs, 3, style_size)
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.upsample = upsample
+
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
+        """`noise` is (B, 1, H, W) at the resolution of the result."""
+        x = self.convolution(x, styles)
+        if self.upsample:
+            x = enlarge(x)
+        x = x + (noise * self.noise_strength).to(x.dtype)
+        return activate(x + self.bias[None, :, None, None].to(x.dtype))
+
+
+class ToRgb(nn.Module):
+    """What a block adds to the picture; without demodulation, so that styles may brighten it."""
+
+    def __init__(self, inputs: int, style_size: int) -> None:
+        super().__init__()
+        self.convolution = ModulatedConv2d(inputs, 3, 1, style_size, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        with torch.autocast(x.device.type, enabled=False):
+            images: Tensor = self.convolution(x.float(), styles) + self.bias[None, :, None, None]
+        return images
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """Twice the side, with the paper's filter [1, 3, 3, 1]: bilinear interpolation."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class Generator(StyledGenerator):
+    """Latents and conditions to pictures.
+
+    Layers come in the order first, then two a block; with the last addition to the picture that makes
+    2 * log2(R) - 2 styles.
+    """
+
+    # Antithetic latents, for the mean style of a condition.
+    mean_latents: Tensor
+
+    def __init__(self, config: StyleganConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        self.sides = [config.resolutions[0], *(side for side in config.resolutions[1:] for _ in range(2))]
+        widths, size = config.widths, config.style_size
+        self.mapping = MappingNetwork(config)
+        self.base = nn.Parameter(torch.randn(1, widths[0], 4, 4))
+        layers = [StyledLayer(widths[0], widths[0], size)]
+        for before, after in pairwise(widths):
+            layers += [StyledLayer(before, after, size, upsample=True), StyledLayer(after, after, size)]
+        self.layers = nn.ModuleList(layers)
+        self.to_rgb = nn.ModuleList(ToRgb(width, size) for width in widths)
+        half = torch.randn(
+            (MEAN_STYLE_LATENTS // 2, config.latent_size), generator=torch.Generator().manual_seed(0)
+        )
+        self.register_buffer("mean_latents", torch.cat([half, -half]), persistent=False)
+
+    @property
+    def style_count(self) -> int:
+        return len(self.layers) + 1
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
+
+        The noise of a picture follows from its latents, so it depends on nothing else.
+        """
+        return self.synthesise(self.styles(latents, conditions), self.noise(latents))
+
+    def styles(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, style_count, style_size) float32: one style for all layers of a picture."""
+        styles: Tensor = self.mapping(latents, conditions)
+        return styles[:, None].expand(-1, self.style_count, -1)
+
+    def noise(self, latents: Tensor) -> list[Tensor]:
+        """Noise of every layer, (B, 1, side, side) float32 each, standard normal, from the latents' bits.
+
+        Drawn on the CPU, a picture at a time: the same on every device and with any batch-mates.
+        """
+        rows = latents.detach().cpu().float().numpy()
+        # torch's CPU generator takes 32 bits of a seed.
+        seeds = [int.from_bytes(sha256(row.tobytes()).digest()[:4]) for row in rows]
+        areas = [side**2 for side in self.sides]
+        drawn = torch.stack(
+            [torch.randn(sum(areas), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ).to(latents.device)
+        parts = torch.split(drawn, areas, dim=1)
+        return [part.view(-1, 1, side, side) for part, side in zip(parts, self.sides, strict=True)]
+
+    def synthesise(self, styles: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """(B, style_count, style_size) and the noise of every layer to (B, 3, R, R) float32 pictures."""
+        x = self.base.expand(len(styles), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.layers[0](x, styles[:, 0], noise[0])
+        images: Tensor = self.to_rgb[0](x, styles[:, 1])
+        for block, to_rgb in enumerate(self.to_rgb[1:]):
+            for index in (2 * block + 1, 2 * block + 2):
+                x = self.layers[index](x, styles[:, index], noise[index])
+            images = enlarge(images) + to_rgb(x, styles[:, 2 * block + 3])
+        return images
+
+    def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
+        """Karras et al. 2019, appendix B: styles move towards their mean; 1 leaves them, 0 leaves the mean.
+
+        The mean is that of the picture's own condition: that of all would drag colours and categories along.
+        """
+        styles = self.styles(latents, conditions)
+        if truncation != 1:
+            means = self._mean_styles(conditions)
+            styles = means[:, None].lerp(styles, truncation)
+        return self.synthesise(styles, self.noise(latents))
+
+    def _mean_styles(self, conditions: Conditions) -> Tensor:
+        """The mean style of every condition, (B, style_size), over the same latents each."""
+        count = len(self.mean_latents)
+        repeated = {name: value.repeat_interleave(count, dim=0) for name, value in conditions.items()}
+        latents = self.mean_latents.repeat(len(conditions["category"]), 1)
+        styles: Tensor = self.mapping(latents, repeated)
+        return styles.view(-1, count, styles.shape[1]).mean(dim=1)
+
+    def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
+        """Style mixing: most pictures get the styles behind a random layer from other latents."""
+        count = len(latents)
+        others = torch.randn(latents.shape, generator=rng).to(latents.device)
+        last = torch.randint(1, self.style_count, (count, 1), generator=rng)
+        last[torch.rand(count, generator=rng) >= STYLE_MIXING] = self.style_count
+        own = (torch.arange(self.style_count) < last).to(latents.device)[:, :, None]
+        styles = torch.where(own, self.styles(latents, conditions), self.styles(others, conditions))
+        return self.synthesise(styles, self.noise(latents))
+
+    def forward_with_styles(self, latents: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        styles = self.styles(latents, conditions)
+        return self.synthesise(styles, self.noise(latents)), styles
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and half the side: the mirror of a generator's block, with a residual connection."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = EqualisedConv2d(inputs, inputs, 3)
+        self.second = EqualisedConv2d(inputs, outputs, 3)
+        self.skip = EqualisedConv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H / 2, W / 2)."""
+        straight = self.skip(F.avg_pool2d(x, 2))
+        x = activate(self.first(x))
+        x = activate(self.second(F.avg_pool2d(x, 2)))
+        halved: Tensor = (x + straight) / sqrt(2)
+        return halved
+
+
+class Discriminator(nn.Module):
+    """Pictures and conditions to one logit each; block for block the mirror of the generator."""
+
+    def __init__(self, config: StyleganConfig) -> None:
+        super().__init__()
+        widths = config.widths[::-1]
+        self.from_rgb = EqualisedConv2d(3, widths[0], 1)
+        self.blocks = nn.ModuleList(ResidualBlock(before, after) for before, after in pairwise(widths))
+        self.last = EqualisedConv2d(widths[-1], widths[-1], 3)
+        self.features = EqualisedLinear(widths[-1] * 16, widths[-1])
+        self.logit = EqualisedLinear(widths[-1], 1)
+        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        self.projection = EqualisedLinear(config.condition_size, widths[-1])
+        self.projection_gain = 1 / sqrt(widths[-1])
+        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        nn.init.zeros_(self.projection.weight)
+
+    def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits; above 0 means rather real."""
+        x = activate(self.from_rgb(images.contiguous(memory_format=torch.channels_last)))
+        for block in self.blocks:
+            x = block(x)
+        x = activate(self.features(activate(self.last(x)).flatten(1)))
+        projection = self.projection(self.embedding(conditions)) * self.projection_gain
+        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1)
+        return logits.float()
+
+
+def build(config: StyleganConfig) -> tuple[Generator, Discriminator]:
+    """Both networks with fresh weights."""
+    return Generator(config), Discriminator(config)

@@ -195,12 +195,16 @@ def _replace(file: Path, data: bytes) -> None:
 
 
 def model_config(config: TrainConfig, photos: PhotoSet, images_seen: int) -> dict[str, object]:
-    """What a model needs besides its weights; `network` is what `toygan.models.build` takes."""
+    """What a model needs besides its weights.
+
+    `network` is what `toygan.models.build` takes, every option spelled out: a default may change, a model not.
+    """
+    network = network_config(config.family, config.network_options(categories=len(photos.categories)))
     return {
         "family": config.family,
         "resolution": config.resolution,
         "categories": list(photos.categories),
-        "network": config.network_options(categories=len(photos.categories)),
+        "network": asdict(network),
         "training": {"images_seen": images_seen, "photos": len(photos), **config.to_json()},
     }
 

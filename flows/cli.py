@@ -229,13 +229,15 @@ def verify(uri: str, prune: bool) -> None:
     """Prove a store whole: exit 0, or 1 with each problem on a line."""
     from toygan.generation.verify import prune as prune_store
     from toygan.generation.verify import verify as verify_store
+    from toygan.progress import Progress
     from toygan.storage.store import open_store
 
     store = open_store(uri)
     if prune:
         for key in prune_store(store):
             click.echo(f"removed {key}")
-    verdict = verify_store(store)
+    with Progress(total=None, unit="pictures", description="verifying") as progress:
+        verdict = verify_store(store, advance=progress.advance)
     for problem in verdict.problems:
         click.echo(problem)
     if verdict.problems:

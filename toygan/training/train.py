@@ -197,7 +197,8 @@ def _replace(file: Path, data: bytes) -> None:
 def model_config(config: TrainConfig, photos: PhotoSet, images_seen: int) -> dict[str, object]:
     """What a model needs besides its weights.
 
-    `network` is what `toygan.models.build` takes, every option spelled out: a default may change, a model not.
+    `network` is what `toygan.models.build` takes, every option spelled out: a default may change, a model
+    may not.
     """
     network = network_config(config.family, config.network_options(categories=len(photos.categories)))
     return {

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
-from toygan.errors import BadInput, RunFailed
+from toygan.errors import BadInput, Retryable, RunFailed
 from toygan.generation.plan import Mode
 from toygan.generation.run import (
     RunRequest,
@@ -55,7 +55,12 @@ def generate_shard(
     workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat
 ) -> dict[str, int]:
     """Draws, judges and stores the pictures of one shard, then commits its metadata."""
-    return dict(run_shard(workplace, run_id, shard, image_format))
+    try:
+        return dict(run_shard(workplace, run_id, shard, image_format))
+    except Retryable as error:
+        # Of a retry Prefect itself tells those only who want to know everything.
+        get_run_logger().warning("shard %d: %s", shard, error)
+        raise
 
 
 @flow(

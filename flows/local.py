@@ -1,11 +1,15 @@
 """Flows started in this process, for the command line: against the server set for Prefect, else its own."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from toygan.errors import Retryable
+from toygan.errors import Retryable, RunFailed
 from toygan.generation.catalog import check_catalog
 
 if TYPE_CHECKING:
@@ -33,17 +37,51 @@ def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "Run
     check_request(request)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    _reach_server(f"run {request.run_id}")
+    is_temporary = _reach_server(f"run {request.run_id}")
     from flows.generate_catalog import generate_catalog
 
-    summary: RunSummary = generate_catalog(**asdict(request))
+    with _stops_when_told(request.run_id, is_temporary=is_temporary):
+        summary: RunSummary = generate_catalog(**asdict(request))
     return summary
 
 
-def _reach_server(what: str) -> None:
+@contextmanager
+def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
+    """Ends this process at Ctrl-C or SIGTERM, which is safe at any moment: the run can be taken up again.
+
+    A server of the user's is told by Prefect that the flow crashed, when the shards under way are done; a
+    second signal ends those, too. A temporary server has nobody to tell, and would outlive this process.
+    """
+    told = 0
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told += 1
+        if told == 1 and not is_temporary:
+            print("stopping when the shards under way are done; again to stop at once", file=sys.stderr)
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_IGN)
+        print(f"stopped; the same command with --run-id {run_id} goes on", file=sys.stderr, flush=True)
+        if is_temporary:
+            from prefect.server.api.server import SubprocessASGIServer
+
+            SubprocessASGIServer().stop()
+        os._exit(1)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise RunFailed(f"stopped; the same command with --run-id {run_id} goes on") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reach_server(what: str) -> bool:
     """Says what is about to start, and starts Prefect's own server where no other is set.
 
-    Raises Retryable when the server does not answer.
+    Returns whether it is Prefect's own. Raises Retryable when the server does not answer.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
@@ -59,3 +97,4 @@ def _reach_server(what: str) -> None:
     if problem:
         where = server or "its temporary server"
         raise Retryable(f"Prefect cannot reach {where} ({problem}); start it, or correct PREFECT_API_URL")
+    return server is None

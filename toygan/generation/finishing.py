@@ -5,6 +5,7 @@ This module and what it imports stay free of torch, so that a worker starts fast
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -92,10 +93,11 @@ def finishing_pool(workers: int) -> ProcessPoolExecutor:
 
     They are spawned, not forked, since the parent runs threads. They end with it, even if it is killed.
     """
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_die_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_parent)
 
 
-def _die_with_parent() -> None:
+def _live_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent decides
     parent = parent_process()
     assert parent is not None
 

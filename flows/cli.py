@@ -52,7 +52,7 @@ def main() -> None:
     from catalog_schemas.validation import TableError
 
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="toygan", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(BAD_INPUT)
@@ -327,6 +327,10 @@ def models_promote(model: str, alias: str, store: str) -> None:
     from toygan.storage.store import open_store
 
     name, _, version = model.partition("@")
+    if not version:
+        raise click.UsageError(
+            f"{model} names no version; give NAME@VERSION, as `toygan models list` shows it"
+        )
     promote(open_store(store), name, version, alias)
     click.echo(f"{alias} is {model}")
 

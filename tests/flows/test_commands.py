@@ -1,0 +1,320 @@
+"""The commands around the main job: what they print, and how they end."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows import local
+from flows.cli import cli
+from tests.conftest import REPOSITORY
+from tests.flows.catalogs import products
+from tests.flows.command import Command
+from tests.flows.conftest import Toygan
+from tests.models import nan_model, tiny_model
+from tests.shards import eight_rows, photo_row, write_shard
+from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
+from toygan.data.split import is_calibration_sku
+from toygan.generation.run import RunSummary, start_run
+from toygan.generation.verify import verify
+from toygan.storage.keys import report_key
+from toygan.storage.store import open_store
+
+FAILED, BAD_INPUT = 1, 2
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder with the tiny model, a catalog and the store of a finished run."""
+    write_inputs(tmp_path)
+    generate(request(tmp_path, output=str(tmp_path / "store")))
+    return tmp_path
+
+
+def some_picture(store: Path) -> Path:
+    return next(store.glob("images/*/*/*.webp"))
+
+
+# generate, demo
+
+
+def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option of the command is a field of the request, none is lost on the way."""
+    seen: dict[str, object] = {}
+
+    def generated(**parameters: object) -> RunSummary:
+        seen.update(parameters)
+        summary: RunSummary = generate(request(write_inputs(tmp_path)))
+        return summary
+
+    monkeypatch.setattr(local, "run_generate", generated)
+    outcome = toygan_here(
+        *("generate", "--catalog", "a.parquet", "--output", "s3://b/c", "--model", "m@champion"),
+        *("--images-per-product", "3", "--category", "car", "--category", "brick", "--mode", "refresh"),
+        *("--limit", "7", "--format", "png", "--device", "cpu", "--batch-size", "64", "--run-id", "r"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert seen == {
+        "catalog": "a.parquet",
+        "output": "s3://b/c",
+        "model": "m@champion",
+        "images_per_product": 3,
+        "categories": ["car", "brick"],
+        "mode": "refresh",
+        "limit": 7,
+        "image_format": "png",
+        "device": "cpu",
+        "batch_size": 64,
+        "run_id": "r",
+    }
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("run run-1: 12 products, 1 rows set aside")
+    assert lines[2].endswith("reports/run-1/index.html")
+
+
+def test_the_demo_needs_nothing_but_itself(tmp_path: Path, toygan: Toygan) -> None:
+    """The bundled model and catalog; the second run finds the pictures of the first."""
+    store = tmp_path / "demo"
+    first = toygan("demo", "--limit", "12", "--output", store)
+    assert first.returncode == 0, first.stderr
+    assert "12 products, 0 rows set aside, 0 pictures live already" in first.stdout
+    assert "Traceback" not in first.stderr
+    approved = len(list(store.glob("images/*/*/*.webp")))
+    assert approved > 0
+    assert verify(open_store(store)).problems == ()
+    second = toygan("demo", "--limit", "12", "--output", store)
+    assert f"{approved} pictures live already" in second.stdout
+
+
+def test_the_catalog_of_the_demo_is_good() -> None:
+    catalog = REPOSITORY / "toygan" / "pretrained" / "demo_catalog.parquet"
+    local.check_catalog(str(catalog))
+    assert pq.read_metadata(catalog).num_rows > 20
+
+
+# verify
+
+
+def test_verify_proves_a_store_whole(shop: Path, toygan_here: Command) -> None:
+    outcome = toygan_here("verify", shop / "store")
+    assert outcome.code == 0
+    assert outcome.out == f"{shop / 'store'} is whole: 12 pictures of 1 runs\n"
+    start_run(request(shop, output=str(shop / "store"), run_id="run-2", mode="all"))
+    assert toygan_here("verify", shop / "store").out.endswith("12 pictures of 1 runs, 1 unfinished\n")
+
+
+def test_verify_tells_each_problem_on_a_line(shop: Path, toygan_here: Command) -> None:
+    store = shop / "store"
+    changed, gone = sorted(store.glob("images/*/*/*.webp"))[:2]
+    changed.write_bytes(b"something else")
+    gone.unlink()
+    stray = store / "images" / "brick" / "other" / f"{'0' * 20}.webp"
+    stray.parent.mkdir()
+    stray.write_bytes(b"stray")
+    outcome = toygan_here("verify", store)
+    assert outcome.code == FAILED
+    assert outcome.err.endswith(f"3 problems in {store}\n")
+    told = outcome.out.splitlines()
+    assert len(told) == 3
+    for path, what in ((changed, "has the sha256"), (gone, "missing"), (stray, "left over")):
+        assert [line for line in told if str(path.relative_to(store)) in line and what in line]
+
+
+def test_verify_prunes_what_is_left_over(shop: Path, toygan_here: Command) -> None:
+    stray = shop / "store" / "review" / "run=run-1" / f"{'0' * 20}.webp"
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(b"stray")
+    outcome = toygan_here("verify", shop / "store", "--prune")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[0] == f"removed review/run=run-1/{'0' * 20}.webp"
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize("uri", ["nowhere", "ftp://x"])
+def test_verify_takes_nothing_for_a_store(uri: str, tmp_path: Path, toygan_here: Command) -> None:
+    outcome = toygan_here("verify", uri if "://" in uri else tmp_path / uri)
+    assert outcome.code == BAD_INPUT
+    assert "Traceback" not in outcome.err
+
+
+# report, reproduce
+
+
+def test_report_writes_the_page_anew(shop: Path, toygan_here: Command) -> None:
+    page = shop / "store" / report_key("run-1")
+    page.unlink()
+    outcome = toygan_here("report", "--output", shop / "store", "--run-id", "run-1")
+    assert (outcome.code, outcome.out) == (0, f"{page}\n")
+    assert page.read_text().startswith("<!")
+    other = toygan_here("report", "--output", shop / "store", "--run-id", "run-2")
+    assert other.code == BAD_INPUT
+    assert "has no finished run run-2" in other.err
+
+
+def test_reproduce_compares_the_bytes(shop: Path, toygan_here: Command) -> None:
+    store, picture = shop / "store", some_picture(shop / "store")
+    gone = toygan_here("reproduce", picture.stem, "--output", store)
+    assert gone.code == BAD_INPUT
+    assert f"there is no model 'tiny@{MODEL.version}'" in gone.err
+    added = toygan_here("models", "add", shop / "tiny", "--name", "tiny", "--store", store)
+    assert (added.code, added.out) == (0, f"tiny@{MODEL.version}\n")
+    outcome = toygan_here("reproduce", picture.stem, "--output", store, "--device", "cpu")
+    assert outcome.code == 0
+    assert outcome.out == (
+        f"{picture.stem}: the same {picture.stat().st_size} bytes as {picture.relative_to(store)}\n"
+    )
+    unknown = toygan_here("reproduce", "0" * 20, "--output", store)
+    assert unknown.code == BAD_INPUT
+    assert "stored a picture of this id" in unknown.err
+
+
+# models
+
+
+def test_models_are_added_promoted_and_rolled_back(tmp_path: Path, toygan_here: Command) -> None:
+    store = tmp_path / "store"
+    old, new = tiny_model(), tiny_model(seed=1)
+    for number, model in enumerate((old, new)):
+        folder = model.write(tmp_path / str(number) / "toys")
+        assert toygan_here("models", "add", folder, "--name", "toys", "--store", store).code == 0
+        promoted = toygan_here("models", "promote", f"toys@{model.version}", "--store", store)
+        assert promoted.out == f"champion is toys@{model.version}\n"
+    listed = toygan_here("models", "list", "--store", store).out
+    assert re.search(rf"^toys@{old.version}  calibrated  0\.\d MB$", listed, re.M)
+    assert re.search(rf"^toys@{new.version}  calibrated  0\.\d MB  champion$", listed, re.M)
+    shown = toygan_here("models", "show", "--store", store).out
+    assert shown.startswith(f"toys@{new.version}\n")
+    assert '"family": "dcgan"' in shown
+    assert toygan_here("models", "rollback", "--store", store).out == f"champion is toys@{old.version}\n"
+    assert toygan_here("models", "show", "--store", store).out.startswith(f"toys@{old.version}\n")
+    again = toygan_here("models", "rollback", "--store", store)
+    assert again.code == BAD_INPUT
+    assert "has no earlier model" in again.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "nobody"], "there is no model 'nobody'"),
+        (["promote", "toys", "--store", "STORE"], "toys names no version; give NAME@VERSION"),
+        (["promote", "toys@0123456789ab", "--store", "STORE"], "there is no model toys@0123456789ab"),
+        (["add", "nowhere", "--name", "toys", "--store", "STORE"], "there is no such folder"),
+        (["rollback", "--store", "STORE"], "has no earlier model"),
+    ],
+)
+def test_models_that_are_not_there(
+    arguments: list[str], said: str, tmp_path: Path, toygan_here: Command
+) -> None:
+    store = tmp_path / "store"
+    outcome = toygan_here("models", *(str(store) if each == "STORE" else each for each in arguments))
+    assert outcome.code == BAD_INPUT
+    assert said in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not store.exists()
+
+
+def test_the_bundled_model_is_listed_and_shown(toygan_here: Command) -> None:
+    listed = toygan_here("models", "list")
+    assert listed.code == 0
+    (line,) = listed.out.splitlines()
+    reference = line.removesuffix("  bundled")
+    assert re.fullmatch(r"[a-z0-9-]+@[0-9a-f]{12}", reference)
+    shown = toygan_here("models", "show").out
+    assert shown.startswith(f"{reference}\n")
+    config = json.loads(shown[shown.index("{") : shown.index("\n}") + 2])
+    assert config["resolution"] == 64
+
+
+# train, calibrate
+
+
+def test_a_model_is_trained_and_calibrated(tmp_path: Path, toygan_here: Command) -> None:
+    """From photos to a model that generate takes: the commands name each other."""
+    calibrating = [sku for sku in (f"c-{number}" for number in range(400)) if is_calibration_sku(sku)]
+    rows = [*eight_rows(), *(photo_row(sku) for sku in calibrating[:12])]
+    photos = write_shard(tmp_path / "photos", rows)
+    network = {"latent_size": 8, "generator_channels": 4, "discriminator_channels": 4, "max_channels": 16}
+    options = {"batch_size": 4, "network": network}
+    (tmp_path / "config.json").write_text(json.dumps(options))
+    trained = toygan_here(
+        *("train", "--photos", photos, "--resolution", "32", "--output", tmp_path / "training"),
+        *("--config", tmp_path / "config.json", "--max-images", "16"),
+    )
+    assert trained.code == 0, trained.err
+    model = tmp_path / "training" / "model"
+    assert f"toygan calibrate --model {model} --photos {photos}" in trained.out
+
+    refused = toygan_here("calibrate", "--model", model, "--photos", tmp_path / "nowhere")
+    assert refused.code == BAD_INPUT
+    assert "no photo shards" in refused.err
+    calibrated = toygan_here("calibrate", "--model", model, "--photos", photos)
+    assert calibrated.code == 0, calibrated.err
+    assert calibrated.out.startswith("model@")
+    assert (model / "calibration.json").is_file()
+
+
+def test_a_model_of_nan_is_not_calibrated(tmp_path: Path, toygan_here: Command) -> None:
+    calibrating = [sku for sku in (f"c-{number}" for number in range(400)) if is_calibration_sku(sku)]
+    photos = write_shard(tmp_path / "photos", [photo_row(sku) for sku in calibrating[:12]])
+    folder = nan_model().with_files(calibration=None).write(tmp_path / "tiny")
+    outcome = toygan_here("calibrate", "--model", folder, "--photos", photos)
+    assert outcome.code == BAD_INPUT
+    assert "returns NaN or infinity" in outcome.err
+    assert not (folder / "calibration.json").exists()
+
+
+def test_training_without_photos_is_refused(tmp_path: Path, toygan_here: Command) -> None:
+    where = ("--photos", tmp_path / "nowhere", "--output", tmp_path / "training")
+    for more, said in (((), "no photo shards"), (("--family", "vae"), "unknown model family 'vae'")):
+        outcome = toygan_here("train", *where, *more)
+        assert outcome.code == BAD_INPUT
+        assert said in outcome.err
+        assert not (tmp_path / "training").exists()
+
+
+# the command itself
+
+
+def test_every_command_explains_itself(toygan_here: Command) -> None:
+    names = [*cli.commands, *(f"models {name}" for name in cli.commands["models"].commands)]  # type: ignore[attr-defined]
+    assert {"demo", "generate", "train", "calibrate", "models", "report", "reproduce", "verify"} < set(names)
+    for name in ["", *names]:
+        outcome = toygan_here(*name.split(), "--help")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out.startswith(f"Usage: toygan {name}".rstrip())
+
+
+def test_help_is_light() -> None:
+    """Its half second is measured among the benchmarks; here, that nothing heavy is imported for it."""
+    code = (
+        "import sys\nfrom flows.cli import cli\ncli(['generate', '--help'], standalone_mode=False)\n"
+        "print(*{'torch', 'pandas', 'pyarrow', 'prefect', 'numpy', 'boto3', 'sklearn'} & sys.modules.keys())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == ""
+
+
+def test_the_installed_command_is_this_one() -> None:
+    command = Path(sys.executable).with_name("toygan")
+    result = subprocess.run([command, "--version"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(r"toygan, version \d+\.\d+\.\d+\n", result.stdout)
+
+
+def test_an_unexpected_error_is_shown_whole(
+    tmp_path: Path, toygan_here: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug is no bad input: it needs its traceback."""
+
+    def broken(**parameters: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(local, "run_generate", broken)
+    catalog = products(tmp_path / "catalog.parquet", 1)
+    with pytest.raises(ZeroDivisionError):
+        toygan_here("generate", "--catalog", catalog, "--output", tmp_path / "out")

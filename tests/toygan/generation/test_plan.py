@@ -277,7 +277,6 @@ def test_many_rows_of_one_category(tmp_path: Path) -> None:
     figures = planning.measure(rows=(200_000,), categories=1)[200_000]
     assert figures["shards"] == -(-200_000 // 512)
     assert figures["peak_mib"] < 1536
-    assert figures["seconds"] < 60
 
 
 # limit and categories

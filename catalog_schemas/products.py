@@ -73,6 +73,17 @@ PRODUCTS = make_schema(
 REQUIRED = ("sku", "category", "title")
 
 _TEXTS = ("category", "title", "description", "language", "colour", "finish")
+# The columns, besides the condition files, that a picture depends on.
+FINGERPRINTED = (
+    "category",
+    "title",
+    "description",
+    "language",
+    "colour",
+    "colour_hex",
+    "finish",
+    "attributes",
+)
 _canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 

@@ -8,20 +8,10 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from catalog_schemas.products import PRODUCTS
+from catalog_schemas.products import FINGERPRINTED, PRODUCTS
 from catalog_schemas.validation import SCHEMA_VERSION, TableError, make_schema
 
 _MANIFEST_SCHEMA = f"run/{SCHEMA_VERSION}"
-_FROM_THE_CATALOG = (
-    "category",
-    "title",
-    "description",
-    "language",
-    "colour",
-    "colour_hex",
-    "finish",
-    "attributes",
-)
 
 PLAN = make_schema(
     "plan",
@@ -30,7 +20,7 @@ PLAN = make_schema(
         pa.field("sku", pa.string(), nullable=False),
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("first_attempt", pa.int32(), nullable=False),
-        *(PRODUCTS.field(name) for name in _FROM_THE_CATALOG),
+        *(PRODUCTS.field(name) for name in FINGERPRINTED),
         *(PRODUCTS.field(name) for name in ("sketch_uri", "layout_uri", "reference_photo_uri")),
         pa.field("condition_sha256", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field("row_fingerprint", pa.string(), nullable=False),

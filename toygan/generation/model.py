@@ -113,7 +113,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
     Nothing is unpickled. Raises ModelError for a damaged config, unknown family or option, and weights of
     other shapes.
     """
-    config = _config(source)
+    config = read_config(source)
     try:
         _check_config(config)
         with torch.random.fork_rng(devices=[]):
@@ -151,7 +151,8 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
     )
 
 
-def _config(source: ModelFiles) -> dict[str, Any]:
+def read_config(source: ModelFiles) -> dict[str, Any]:
+    """The content of config.json; raises ModelError where it is no JSON object."""
     try:
         config = json.loads(source.files["config.json"])
     except (KeyError, ValueError) as error:

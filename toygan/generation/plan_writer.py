@@ -12,9 +12,7 @@ from catalog_schemas.runs import PLAN
 from catalog_schemas.validation import conform, parquet_bytes
 from toygan.errors import BadInput
 from toygan.storage.keys import plan_key
-from toygan.storage.store import ObjectStore
-
-PARQUET = "application/vnd.apache.parquet"
+from toygan.storage.store import PARQUET, ObjectStore
 
 _MOST_WAITING = 32  # shards that are encoded or uploaded at a time: bounds the memory
 

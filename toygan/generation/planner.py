@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog_schemas.products import CONDITION_COLUMNS, row_fingerprint
+from catalog_schemas.products import CONDITION_COLUMNS, FINGERPRINTED, row_fingerprint
 from catalog_schemas.runs import PLAN
 from catalog_schemas.validation import (
     REJECTED_ROWS,
@@ -24,21 +24,11 @@ from catalog_schemas.validation import (
 )
 from toygan.generation.catalog import Catalog, ConditionFileError, count_reasons, no_good_row
 from toygan.generation.live import Hashes, History, LivePictures, Positions
-from toygan.generation.plan_writer import PARQUET, PlanWriter, Shard
+from toygan.generation.plan_writer import PlanWriter, Shard
 from toygan.generation.settings import RunSettings
 from toygan.storage.keys import rejected_rows_key
-from toygan.storage.store import ObjectStore
+from toygan.storage.store import PARQUET, ObjectStore
 
-_FINGERPRINTED = (
-    "category",
-    "title",
-    "description",
-    "language",
-    "colour",
-    "colour_hex",
-    "finish",
-    "attributes",
-)
 _MOST_SLOTS = 65_536  # that are planned at a time: bounds the memory
 _MAP = pa.map_(pa.string(), pa.string())
 _COMPACT_REJECTED = pa.schema(
@@ -300,9 +290,9 @@ class Planner:
 
 
 def _fingerprints(frame: pd.DataFrame, conditions: Sequence[Mapping[str, str]]) -> list[str]:
-    columns = [frame[name].to_list() for name in _FINGERPRINTED]
+    columns = [frame[name].to_list() for name in FINGERPRINTED]
     return [
-        row_fingerprint(dict(zip(_FINGERPRINTED, values, strict=True)), files)
+        row_fingerprint(dict(zip(FINGERPRINTED, values, strict=True)), files)
         for *values, files in zip(*columns, conditions, strict=True)
     ]
 

@@ -25,9 +25,7 @@ from catalog_schemas.runs import Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from toygan.errors import ObjectNotFound
 from toygan.storage.keys import CURRENT_KEY, manifest_key, part_key, report_key, tmp_prefix
-from toygan.storage.store import ObjectStore
-
-PARQUET = "application/vnd.apache.parquet"
+from toygan.storage.store import PARQUET, ObjectStore
 
 
 @dataclass(frozen=True, kw_only=True)

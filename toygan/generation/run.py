@@ -1,6 +1,5 @@
 """A run from its request to its commit. The flow calls these steps in order and adds nothing of its own."""
 
-import json
 import secrets
 import threading
 from collections import Counter
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
 
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
@@ -17,7 +15,7 @@ from toygan.device import pick_device
 from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.engine import Engine
-from toygan.generation.model import load_model
+from toygan.generation.model import load_model, read_config
 from toygan.generation.plan import (
     FrozenPlan,
     Mode,
@@ -39,7 +37,7 @@ from toygan.generation.publish import (
 )
 from toygan.generation.shard import compute_shard
 from toygan.images import ImageFormat
-from toygan.registry import CONFIG, ModelFiles, folder_of, resolve
+from toygan.registry import ModelFiles, folder_of, resolve
 from toygan.storage.keys import plan_manifest_key, report_key
 from toygan.storage.store import ObjectStore, open_store
 
@@ -158,7 +156,7 @@ def start_run(request: RunRequest) -> StartedRun:
         workplace=ready.workplace,
         pending=tuple(pending),
         started_at=started_at,
-        credit=_config(ready.files).get("credit"),
+        credit=read_config(ready.files).get("credit"),
     )
 
 
@@ -257,7 +255,7 @@ def rewrite_report(store: ObjectStore, run_id: str) -> str:
         raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
     try:
         model = resolve(f"{manifest.model_name}@{manifest.model_version}", store)
-        credit = _config(model).get("credit")
+        credit = read_config(model).get("credit")
     except ModelError:  # it came from a folder, or is gone
         credit = None
     html = contact_sheet(store, manifest, plan=None, tell_rate=False, credit=credit)
@@ -311,8 +309,3 @@ def _model_of_earlier_start(store: ObjectStore, run_id: str) -> str | None:
     except ObjectNotFound:
         return None
     return f"{settings.model_name}@{settings.model_version}"
-
-
-def _config(model: ModelFiles) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(model.files[CONFIG])
-    return config

@@ -11,6 +11,7 @@ from toygan.errors import BadInput, StoreConfigError
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255  # longest file name of the usual file systems
 TMP_PREFIX = ".tmp/"
+PARQUET = "application/vnd.apache.parquet"  # the content type of tables
 
 
 @dataclass(frozen=True, slots=True)

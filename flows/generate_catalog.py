@@ -13,7 +13,6 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
 from toygan.errors import BadInput, Retryable, RunFailed
-from toygan.generation.plan import Mode
 from toygan.generation.run import (
     RunRequest,
     RunSummary,
@@ -24,6 +23,7 @@ from toygan.generation.run import (
     start_run,
 )
 from toygan.images import ImageFormat
+from toygan.planning.plan import Mode
 from toygan.progress import Progress
 
 # While one shard waits for its last decisions, the device draws for the other.

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from toygan.errors import Retryable, RunFailed
-from toygan.generation.catalog import check_catalog
+from toygan.planning.catalog import check_catalog
 
 if TYPE_CHECKING:
     from toygan.generation.run import RunSummary

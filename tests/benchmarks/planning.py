@@ -24,7 +24,7 @@ CATEGORIES = 10
 
 _CHILD = """
 import sys
-from toygan.generation.plan import RunSettings, freeze_plan
+from toygan.planning.plan import RunSettings, freeze_plan
 from toygan.storage.store import open_store
 
 catalog, store, categories = sys.argv[1:]

@@ -1,1 +1,1 @@
-"""From a checked catalog to committed pictures: plan, compute, publish."""
+"""From a frozen plan to committed pictures: draw, judge, finish, publish."""

@@ -12,8 +12,8 @@ from catalog_schemas.images import APPROVED, REJECTED, REVIEW
 from catalog_schemas.runs import Manifest
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from toygan.errors import ObjectNotFound
-from toygan.generation.plan import FrozenPlan, Slot, load_shard
-from toygan.generation.publish import read_part
+from toygan.planning.finished import read_part
+from toygan.planning.plan import FrozenPlan, Slot, load_shard
 from toygan.report.render import (
     MOST_ROWS,
     ReportCategory,

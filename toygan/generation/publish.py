@@ -22,8 +22,8 @@ from catalog_schemas.images import (
     write_images,
 )
 from catalog_schemas.runs import Manifest
-from catalog_schemas.validation import read_parquet_bytes
 from toygan.errors import ObjectNotFound
+from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, manifest_key, part_key, report_key, tmp_prefix
 from toygan.storage.store import PARQUET, ObjectStore
 
@@ -47,12 +47,6 @@ def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
     return [shard for shard in range(shards) if not store.exists(part_key(run_id, shard))]
 
 
-def read_part(store: ObjectStore, run_id: str, shard: int) -> pa.Table:
-    """The metadata rows of one shard; raises ObjectNotFound, or TableError for a damaged part."""
-    key = part_key(run_id, shard)
-    return read_parquet_bytes(store.get(key), IMAGES, key)
-
-
 def tally(parts: Iterable[pa.Table]) -> Outcome:
     """Counts the candidates of a run by decision, one part at a time."""
     by_category: dict[str, Counter[str]] = {}
@@ -71,15 +65,6 @@ def publish_report(store: ObjectStore, run_id: str, html: str) -> None:
 def publish_manifest(store: ObjectStore, manifest: Manifest) -> None:
     """The commit of the run: what it names is whole from here on."""
     store.put(manifest_key(manifest.run_id), manifest.to_json().encode(), content_type="application/json")
-
-
-def read_manifest(store: ObjectStore, run_id: str) -> Manifest | None:
-    """None for a run that did not finish; raises TableError for a damaged manifest."""
-    key = manifest_key(run_id)
-    try:
-        return Manifest.from_json(store.get(key), key)
-    except ObjectNotFound:
-        return None
 
 
 def update_current(store: ObjectStore, manifest: Manifest) -> None:

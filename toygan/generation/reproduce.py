@@ -9,8 +9,8 @@ import torch
 
 from toygan.errors import BadInput, RunFailed
 from toygan.generation.model import load_model
-from toygan.generation.publish import read_manifest, read_part
 from toygan.images import encode
+from toygan.planning.finished import read_manifest, read_part
 from toygan.registry import resolve
 from toygan.storage.keys import RUNS_PREFIX
 from toygan.storage.store import ObjectStore

@@ -16,7 +16,19 @@ from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.engine import Engine
 from toygan.generation.model import load_model, read_config
-from toygan.generation.plan import (
+from toygan.generation.publish import (
+    pending_shards,
+    publish_manifest,
+    publish_part,
+    publish_report,
+    sweep,
+    tally,
+    update_current,
+)
+from toygan.generation.shard import compute_shard
+from toygan.images import ImageFormat
+from toygan.planning.finished import read_manifest, read_part
+from toygan.planning.plan import (
     FrozenPlan,
     Mode,
     RunSettings,
@@ -24,19 +36,6 @@ from toygan.generation.plan import (
     freeze_plan,
     load_shard,
 )
-from toygan.generation.publish import (
-    pending_shards,
-    publish_manifest,
-    publish_part,
-    publish_report,
-    read_manifest,
-    read_part,
-    sweep,
-    tally,
-    update_current,
-)
-from toygan.generation.shard import compute_shard
-from toygan.images import ImageFormat
 from toygan.registry import ModelFiles, folder_of, resolve
 from toygan.storage.keys import plan_manifest_key, report_key
 from toygan.storage.store import ObjectStore, open_store

@@ -25,8 +25,8 @@ from toygan.approval.policy import MAX_ATTEMPTS, pick_for_review, reasons_agains
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.finishing import Finished, FinishedBatch
-from toygan.generation.plan import Slot
 from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
+from toygan.planning.plan import Slot
 from toygan.seeds import image_id, image_seed
 from toygan.storage.keys import image_key, review_key
 from toygan.storage.store import ObjectStore

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from catalog_schemas.images import APPROVED, CURRENT, FILE_COLUMNS, IMAGES, write_current, write_images
 from catalog_schemas.runs import Manifest
-from toygan.generation.plan import RunSettings, Slot
+from toygan.planning.plan import RunSettings, Slot
 from toygan.storage.keys import CURRENT_KEY, image_key, manifest_key, part_key
 from toygan.storage.store import ObjectStore
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.models import CATEGORIES, COLOURS
-from toygan.generation.plan import Slot
+from toygan.planning.plan import Slot
 
 
 def slot(number: int, **changes: Any) -> Slot:

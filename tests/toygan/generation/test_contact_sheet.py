@@ -14,9 +14,9 @@ from tests.toygan.generation.whole_runs import generate, request, write_inputs
 from toygan.errors import ObjectNotFound
 from toygan.generation import contact_sheet as module
 from toygan.generation.contact_sheet import contact_sheet
-from toygan.generation.plan import FrozenPlan
-from toygan.generation.publish import read_manifest, read_part
 from toygan.generation.run import finish_run, run_shard, start_run
+from toygan.planning.finished import read_manifest, read_part
+from toygan.planning.plan import FrozenPlan
 from toygan.storage.keys import report_key
 from toygan.storage.memory import MemoryStore, named_memory_store
 

@@ -19,12 +19,11 @@ from toygan.generation.publish import (
     publish_manifest,
     publish_part,
     publish_report,
-    read_manifest,
-    read_part,
     sweep,
     tally,
     update_current,
 )
+from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, manifest_key, part_key, plan_key, report_key
 from toygan.storage.memory import MemoryStore
 

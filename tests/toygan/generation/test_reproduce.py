@@ -10,8 +10,9 @@ from tests.models import CPU, tiny_model
 from tests.toygan.generation.whole_runs import generate, request, write_inputs
 from toygan import registry
 from toygan.errors import BadInput, ModelError, RunFailed
-from toygan.generation.publish import publish_part, read_part
+from toygan.generation.publish import publish_part
 from toygan.generation.reproduce import reproduce
+from toygan.planning.finished import read_part
 from toygan.storage.memory import MemoryStore, named_memory_store
 
 

@@ -15,7 +15,6 @@ from tests.toygan.generation.whole_runs import MODEL, generate, request, write_i
 from toygan import registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
 from toygan.generation import run as run_module
-from toygan.generation.publish import read_manifest, read_part
 from toygan.generation.run import (
     check_request,
     engine_for,
@@ -26,6 +25,7 @@ from toygan.generation.run import (
     start_run,
 )
 from toygan.generation.verify import verify
+from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, plan_manifest_key, report_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectInfo, ObjectStore

@@ -22,10 +22,10 @@ from catalog_schemas.validation import (
     parquet_bytes,
     rejected_frame,
 )
-from toygan.generation.catalog import Catalog, ConditionFileError, count_reasons, no_good_row
-from toygan.generation.live import Hashes, History, LivePictures, Positions
-from toygan.generation.plan_writer import PlanWriter, Shard
-from toygan.generation.settings import RunSettings
+from toygan.planning.catalog import Catalog, ConditionFileError, count_reasons, no_good_row
+from toygan.planning.live import Hashes, History, LivePictures, Positions
+from toygan.planning.settings import RunSettings
+from toygan.planning.writer import PlanWriter, Shard
 from toygan.storage.keys import rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
 

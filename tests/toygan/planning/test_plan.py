@@ -18,7 +18,7 @@ from tests.benchmarks import planning
 from tests.catalog_schemas.tables import catalog_table, product, write_catalog
 from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, RunConflict
-from toygan.generation.plan import (
+from toygan.planning.plan import (
     FrozenPlan,
     RunSettings,
     Slot,
@@ -154,7 +154,7 @@ def test_a_catalog_that_changes_while_it_is_read_is_not_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_catalog(tmp_path / "c.parquet", [product()])
-    from toygan.generation import catalog
+    from toygan.planning import catalog
 
     original = catalog.stream_products
 
@@ -248,7 +248,7 @@ def test_every_slot_is_in_one_shard_of_its_category(
     path = write_catalog(tmp_path_factory.mktemp("catalog") / "catalog.parquet", catalog)
     store = MemoryStore()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("toygan.generation.planner._MOST_SLOTS", at_a_time)
+        patch.setattr("toygan.planning.planner._MOST_SLOTS", at_a_time)
         plan, slots = freeze(store, path, shard_size=shard_size, images_per_product=images_per_product)
     assert keys(slots) == sorted(
         (f"s{i}", index)
@@ -388,7 +388,7 @@ def test_skus_whose_hashes_collide_are_told_apart(three: Path, monkeypatch: pyte
     finish(store, [slot for slot in slots if slot.sku != "c"])
     for module in ("live", "planner"):
         monkeypatch.setattr(
-            f"toygan.generation.{module}.hash_strings",
+            f"toygan.planning.{module}.hash_strings",
             lambda strings: np.zeros(len(strings), dtype=np.uint64),
         )
     assert keys(freeze(store, three, "run-2")[1]) == [("c", 0)]

@@ -15,11 +15,11 @@ from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
-from toygan.generation.catalog import Catalog, check_catalog, open_catalog
-from toygan.generation.plan_writer import Shard
-from toygan.generation.planner import Planner
-from toygan.generation.publish import read_manifest
-from toygan.generation.settings import Mode, RunSettings
+from toygan.planning.catalog import Catalog, check_catalog, open_catalog
+from toygan.planning.finished import read_manifest
+from toygan.planning.planner import Planner
+from toygan.planning.settings import Mode, RunSettings
+from toygan.planning.writer import Shard
 from toygan.storage.keys import plan_key, plan_manifest_key
 from toygan.storage.store import ObjectStore
 

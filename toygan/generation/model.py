@@ -19,7 +19,7 @@ from toygan.conditions.colour import encode_colours
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, network_config
-from toygan.models.layers import ConditionalGenerator
+from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator
 from toygan.seeds import latent
 from toygan.training.checkpoint import load_weights
 
@@ -55,7 +55,7 @@ class Model:
     categories: tuple[str, ...]
     truncation: float  # from 0 to 1; below 1 trades variety for typical pictures
     generator: ConditionalGenerator
-    discriminator: nn.Module
+    discriminator: ConditionalDiscriminator
     calibration: Calibration | None
     device: torch.device
 

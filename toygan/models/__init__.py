@@ -6,9 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from toygan.models.layers import ConditionalGenerator, NetworkConfig
+    from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -16,7 +14,8 @@ class Family:
     """What a family's file provides."""
 
     config: "type[NetworkConfig]"
-    build: "Callable[[Any], tuple[ConditionalGenerator, nn.Module]]"  # from an instance of `config`
+    # From an instance of `config`.
+    build: "Callable[[Any], tuple[ConditionalGenerator, ConditionalDiscriminator]]"
 
 
 def _dcgan() -> Family:
@@ -53,7 +52,7 @@ def network_config(family: str, options: Mapping[str, Any]) -> "NetworkConfig":
     return from_options(_family(family).config, options, owner=f"networks of {family}")
 
 
-def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerator, nn.Module]":
+def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerator, ConditionalDiscriminator]":
     """Generator and discriminator of `family` with fresh weights, drawn from torch's global generator.
 
     The generator maps (B, latent_size) float32 latents and conditions to (B, 3, R, R) float32 pictures; the

@@ -21,9 +21,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from toygan.models.layers import (
     ConditionalBatchNorm2d,
+    ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionEmbedding,
     Conditions,
+    Judgement,
     NetworkConfig,
 )
 
@@ -66,7 +68,9 @@ class Generator(ConditionalGenerator):
         self.latent_size = config.latent_size
         widths = config.widths(config.generator_channels)[::-1]
         condition_size = config.latent_size + config.condition_size
-        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
         self.base = nn.Linear(condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
         self.norms = nn.ModuleList([ConditionalBatchNorm2d(width, condition_size) for width in widths])
@@ -91,7 +95,7 @@ class Generator(ConditionalGenerator):
         return images
 
 
-class Discriminator(nn.Module):
+class Discriminator(ConditionalDiscriminator):
     """Pictures and conditions to one logit each; block for block the mirror of the generator."""
 
     def __init__(self, config: DcganConfig) -> None:
@@ -104,21 +108,23 @@ class Discriminator(nn.Module):
         )
         self.features = spectral_norm(nn.Linear(widths[-1] * 16, config.max_channels))
         self.logit = nn.Linear(config.max_channels, 1)
-        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
         self.projection = nn.Linear(config.condition_size, config.max_channels)
         # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
-    def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits; above 0 means rather real (hinge loss)."""
+    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """One logit (B,) float32; above 0 means rather real (hinge loss)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for down in self.downs:
             x = F.leaky_relu(down(x), 0.2)
         features = F.leaky_relu(self.features(x.flatten(1)), 0.2)
         projection = self.projection(self.embedding(conditions))
         logits: Tensor = self.logit(features).squeeze(1) + (projection * features).sum(1)
-        return logits.float()
+        return Judgement(logits=(logits.float(),))
 
 
 def build(config: DcganConfig) -> tuple[Generator, Discriminator]:

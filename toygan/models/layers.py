@@ -2,13 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 Conditions = Mapping[str, Tensor]
-"""What a picture is conditioned on, one row a picture: `category` (B,) int64 in [0, categories) and
-`colour` (B, 4) float32, see `toygan.conditions.colour`."""
+"""What a picture is conditioned on, one row a picture.
+
+Always there: `category` (B,) int64 in [0, categories) and `colour` (B, 4) float32, see
+`toygan.conditions.colour`. Where the networks were made for it: `text` (B, text_size) float32, see
+`toygan.conditions.text`, zeros where nothing is said; `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1;
+`layout` (B, R, R) int64, a label a pixel.
+"""
+
+ImageCondition = Literal["sketch", "layout"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +25,17 @@ class NetworkConfig:
 
     categories: int
     resolution: int = 64  # pixels, a power of two from 32
+    text_size: int = 0  # numbers of a text's embedding; 0: these networks read no text
+
+    image_condition: ClassVar[ImageCondition | None] = None  # what the family cannot draw without
 
     def __post_init__(self) -> None:
         if self.resolution < 32 or self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 32")
         for name, value in vars(self).items():
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            least = 0 if name == "text_size" else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
 
 
 class ConditionalGenerator(nn.Module):
@@ -62,21 +74,54 @@ class StyledGenerator(ConditionalGenerator):
         raise NotImplementedError
 
 
+class StyleEncodingGenerator(ConditionalGenerator):
+    """A generator whose latents can be read off a photo: Park et al. 2019 (SPADE), section 3."""
+
+    def encode_style(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, R, R) float32 in [-1, 1] to mean and log variance of the latents, (B, latent_size) each."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """All that a discriminator says of B pictures: a tensor a head, a scale or a layer."""
+
+    logits: tuple[Tensor, ...]  # (B, ...) float32 each, one number or a map of them a picture
+    features: tuple[Tensor, ...] = ()  # (B, C, H, W) each: activations on the way, for feature matching
+
+
+class ConditionalDiscriminator(nn.Module):
+    """What every discriminator has: a judgement in full, and the one logit that it comes to."""
+
+    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """(B, 3, R, R) float32 in [-1, 1] to logits, which are higher for what looks more real."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """(B,) float32: the mean over the heads of the mean of each one's map."""
+        maps = self.judge(images, conditions).logits
+        return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in maps]).mean(0)
+
+
 class ConditionEmbedding(nn.Module):
-    """Category and main colour as one vector.
+    """Category, main colour and, where `text_size` is given, text as one vector.
 
     The colour goes through a small MLP, since a linear map of CIELAB could only say "more" or "less" of each
     axis, never "just this grey".
     """
 
-    def __init__(self, *, categories: int, size: int) -> None:
+    def __init__(self, *, categories: int, size: int, text_size: int = 0) -> None:
         super().__init__()
         self.category = nn.Embedding(categories, size)
         self.colour = nn.Sequential(nn.Linear(4, size), nn.SiLU(), nn.Linear(size, size))
+        self.text = nn.Linear(text_size, size, bias=False) if text_size else None
 
     def forward(self, conditions: Conditions) -> Tensor:
         """Returns (B, size) float32."""
         embedded: Tensor = self.category(conditions["category"]) + self.colour(conditions["colour"])
+        if self.text is not None:
+            # A row has unit length: times its root, its numbers are of the size of the other conditions'.
+            embedded = embedded + self.text(conditions["text"] * conditions["text"].shape[1] ** 0.5)
         return embedded
 
 

@@ -4,7 +4,8 @@ The generator widens 100 noise inputs to 1024 units and narrows them again befor
 encoder-decoder; tanh at its end, leaky ReLU everywhere else. The tanh is that of LeCun et al. 1998,
 "Efficient BackProp", section 4.4, which passes through 1 at 1: the plain one reaches white only at infinity,
 and on photos that are mostly white it sticks there, whatever the condition. Conditions join noise and pixels
-as plain numbers (Mirza & Osindero 2014): the category as a one-hot vector, the colour as its four numbers.
+as plain numbers (Mirza & Osindero 2014): the category as a one-hot vector, the colour as its four numbers, a
+text as its embedding.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toygan.models.layers import ConditionalGenerator, Conditions, NetworkConfig
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    Conditions,
+    Judgement,
+    NetworkConfig,
+)
 
 COLOUR_SIZE = 4
 TANH_HEIGHT, TANH_SLOPE = 1.7159, 2 / 3
@@ -38,7 +45,7 @@ class MlpConfig(NetworkConfig):
 
     @property
     def condition_size(self) -> int:
-        return self.categories + COLOUR_SIZE
+        return self.categories + COLOUR_SIZE + self.text_size
 
     @property
     def pixels(self) -> int:
@@ -54,8 +61,10 @@ def _hidden_layers(sizes: Sequence[int]) -> nn.Sequential:
 
 
 def _as_vectors(conditions: Conditions, categories: int) -> Tensor:
-    """(B, categories + 4) float32."""
-    return torch.cat([F.one_hot(conditions["category"], categories), conditions["colour"]], dim=1)
+    """(B, categories + 4) float32, longer where a text is given."""
+    category = F.one_hot(conditions["category"], categories)
+    text = [conditions["text"]] if "text" in conditions else []
+    return torch.cat([category, conditions["colour"], *text], dim=1)
 
 
 class Generator(ConditionalGenerator):
@@ -82,7 +91,7 @@ class Generator(ConditionalGenerator):
         return images.view(-1, *self.shape)
 
 
-class Discriminator(nn.Module):
+class Discriminator(ConditionalDiscriminator):
     """Pictures and conditions to one logit each."""
 
     def __init__(self, config: MlpConfig) -> None:
@@ -91,11 +100,11 @@ class Discriminator(nn.Module):
         self.hidden = _hidden_layers([config.pixels + config.condition_size, *config.discriminator_units])
         self.logit = nn.Linear(config.discriminator_units[-1], 1)
 
-    def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits, of which the sigmoid is the score."""
+    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """One logit (B,) float32, of which the sigmoid is the score."""
         x = torch.cat([images.flatten(1), _as_vectors(conditions, self.categories)], dim=1)
         logits: Tensor = self.logit(self.hidden(x)).squeeze(1)
-        return logits.float()
+        return Judgement(logits=(logits.float(),))
 
 
 def build(config: MlpConfig) -> tuple[Generator, Discriminator]:

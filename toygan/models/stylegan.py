@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.models.layers import (
+    ConditionalDiscriminator,
     ConditionEmbedding,
     Conditions,
+    Judgement,
     NetworkConfig,
     StyledGenerator,
 )
@@ -113,7 +115,9 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, config: StyleganConfig) -> None:
         super().__init__()
-        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
         sizes = [config.latent_size + config.condition_size, *[config.style_size] * config.mapping_layers]
         self.layers = nn.ModuleList(
             EqualisedLinear(before, after, rate=config.mapping_rate) for before, after in pairwise(sizes)
@@ -311,7 +315,7 @@ class ResidualBlock(nn.Module):
         return halved
 
 
-class Discriminator(nn.Module):
+class Discriminator(ConditionalDiscriminator):
     """Pictures and conditions to one logit each; block for block the mirror of the generator."""
 
     def __init__(self, config: StyleganConfig) -> None:
@@ -322,21 +326,23 @@ class Discriminator(nn.Module):
         self.last = EqualisedConv2d(widths[-1], widths[-1], 3)
         self.features = EqualisedLinear(widths[-1] * 16, widths[-1])
         self.logit = EqualisedLinear(widths[-1], 1)
-        self.embedding = ConditionEmbedding(categories=config.categories, size=config.condition_size)
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
         self.projection = EqualisedLinear(config.condition_size, widths[-1])
         self.projection_gain = 1 / sqrt(widths[-1])
         # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
         nn.init.zeros_(self.projection.weight)
 
-    def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] to (B,) float32 logits; above 0 means rather real."""
+    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """One logit (B,) float32; above 0 means rather real."""
         x = activate(self.from_rgb(images.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x)
         x = activate(self.features(activate(self.last(x)).flatten(1)))
         projection = self.projection(self.embedding(conditions)) * self.projection_gain
         logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1)
-        return logits.float()
+        return Judgement(logits=(logits.float(),))
 
 
 def build(config: StyleganConfig) -> tuple[Generator, Discriminator]:

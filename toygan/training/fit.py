@@ -18,7 +18,7 @@ from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.images import from_uint8
 from toygan.models import build
-from toygan.models.layers import ConditionalGenerator, Conditions, StyledGenerator
+from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, Conditions, StyledGenerator
 from toygan.training.config import TrainConfig
 from toygan.training.ema import update_ema
 from toygan.training.losses import (
@@ -39,7 +39,7 @@ class TrainState:
     """Everything that `fit` changes."""
 
     generator: ConditionalGenerator
-    discriminator: nn.Module
+    discriminator: ConditionalDiscriminator
     ema: ConditionalGenerator  # of the generator; what is kept in the end
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer

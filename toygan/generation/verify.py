@@ -12,10 +12,10 @@ over. Whoever gives such a run up removes .tmp/<run_id>/; from then on its pictu
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from catalog_schemas.images import APPROVED, CURRENT, IMAGES, REVIEW, read_curre
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import TableError, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
+from toygan.parallel import in_order
 from toygan.storage.keys import (
     CURRENT_KEY,
     IMAGES_PREFIX,
@@ -45,9 +46,6 @@ _PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan/[0-9]+\.parquet"
 _MANIFEST = re.compile(re.escape(RUNS_PREFIX) + r"([^/]+)\.json")
 _ROW_COLUMNS = (*CURRENT.names, "decision", "format")
 
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -68,7 +66,9 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
     with ThreadPoolExecutor(_THREADS) as pool:
         survey = _look_around(store, pool)
         problems = list(survey.problems)
-        compared = _in_order(pool, lambda uri: _compare(store, uri, *survey.named[uri]), sorted(survey.named))
+        compared = in_order(
+            pool, lambda uri: _compare(store, uri, *survey.named[uri]), sorted(survey.named), ahead=_AHEAD
+        )
         for _, problem in compared:
             advance(1)
             problems += [problem] if problem else []
@@ -101,7 +101,7 @@ def prune(store: ObjectStore) -> list[str]:
         parts = [key for key in left_over if key.startswith(METADATA_PREFIX)]
         pictures = [key for key in left_over if not key.startswith(METADATA_PREFIX)]
         for keys in (parts, pictures, survey.swept):
-            deque(_in_order(pool, store.delete, keys), maxlen=0)
+            deque(in_order(pool, store.delete, keys, ahead=_AHEAD), maxlen=0)
     return [*parts, *pictures, *survey.swept]
 
 
@@ -217,7 +217,9 @@ def _sort_unfinished(store: ObjectStore, survey: _Survey, keys: list[str], pool:
             survey.open_runs.add(match[1])
             survey.open_folders.add(f"{REVIEW_PREFIX}run={match[1]}/")
     shards = [key for key in keys if (match := _PLAN_SHARD.fullmatch(key)) and match[1] in survey.open_runs]
-    for key, table in _in_order(pool, lambda key: _read_table(store, key, PLAN, ("category", "sku")), shards):
+    for key, table in in_order(
+        pool, lambda key: _read_table(store, key, PLAN, ("category", "sku")), shards, ahead=_AHEAD
+    ):
         if table is None and not all(store.exists(plan_manifest_key(run_id)) for run_id in survey.open_runs):
             raise _Moved
         if not isinstance(table, pa.Table):
@@ -242,8 +244,8 @@ def _read_parts(store: ObjectStore, survey: _Survey, parts: list[str], pool: Thr
             survey.stray_parts.append(key)
     seen: set[str] = set()
     last = ""
-    for key, table in _in_order(
-        pool, lambda key: _read_table(store, key, IMAGES, _ROW_COLUMNS), sorted(run_of)
+    for key, table in in_order(
+        pool, lambda key: _read_table(store, key, IMAGES, _ROW_COLUMNS), sorted(run_of), ahead=_AHEAD
     ):
         if run_of[key] != last:
             seen.clear()
@@ -314,17 +316,3 @@ def _compare(store: ObjectStore, uri: str, sha256: str, part: str) -> str | None
     except BadInput as error:
         return f"{part}: {error}"
     return None if found == sha256 else f"{uri}: has the sha256 {found}, but {sha256} in {part}"
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, call: Callable[[_In], _Out], items: Iterable[_In]
-) -> Iterator[tuple[_In, _Out]]:
-    """Each item with its result, in order; a bounded number of calls is under way at a time."""
-    waiting: deque[tuple[_In, Future[_Out]]] = deque()
-    for item in items:
-        waiting.append((item, pool.submit(call, item)))
-        if len(waiting) >= _AHEAD:
-            first, result = waiting.popleft()
-            yield first, result.result()
-    for first, result in waiting:
-        yield first, result.result()

@@ -10,10 +10,13 @@ from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES, SKU_PATTERN
 from catalog_schemas.validation import (
     CheckedTable,
     check_schema,
+    conform,
     make_schema,
     matches,
     not_null,
     open_parquet,
+    parquet_bytes,
+    read_parquet_bytes,
     rejected_frame,
     row_check,
     row_problems,
@@ -73,6 +76,26 @@ QUARANTINE = make_schema(
         pa.field("seen_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ],
 )
+
+
+def write_photo_index(table: pa.Table) -> bytes:
+    """Indexed photos as Parquet, sorted by URI; raises TableError for a table that is not PHOTO_INDEX."""
+    return parquet_bytes(conform(table, PHOTO_INDEX, "the photo index").sort_by("photo_uri"))
+
+
+def read_photo_index(data: bytes) -> pa.Table:
+    """The table that write_photo_index made; raises TableError."""
+    return read_parquet_bytes(data, PHOTO_INDEX, "the photo index")
+
+
+def write_quarantine(table: pa.Table) -> bytes:
+    """Photos that cannot be used as Parquet, sorted by URI; raises TableError for another table."""
+    return parquet_bytes(conform(table, QUARANTINE, "the quarantine").sort_by("photo_uri"))
+
+
+def read_quarantine(data: bytes) -> pa.Table:
+    """The table that write_quarantine made; raises TableError."""
+    return read_parquet_bytes(data, QUARANTINE, "the quarantine")
 
 
 def check_photo_shard(path: Path) -> None:

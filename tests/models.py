@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,7 @@ from torch import nn
 from toygan.approval.calibration import CalibrationSettings
 from toygan.approval.checks import CategoryLimits
 from toygan.approval.fit import fit_calibration
+from toygan.conditions.product import ProductConditions
 from toygan.generation.model import Model, load_model
 from toygan.models import build
 from toygan.registry import CONFIG, model_version
@@ -145,6 +146,11 @@ class MakesAFolder:
         return os.mkdir, (str(self.folder),)
 
 
+def products(category: str, colour_hexes: Sequence[str | None]) -> list[ProductConditions]:
+    """Products of one category in some colours."""
+    return [ProductConditions(category=category, colour_hex=colour_hex) for colour_hex in colour_hexes]
+
+
 def weights_of(network: nn.Module) -> bytes:
     """The weights as a safetensors file."""
     return save({key: value.contiguous() for key, value in network.state_dict().items()})
@@ -155,7 +161,7 @@ def _calibration(model: Model, acceptance: float) -> bytes:
     for category in model.categories:
         seeds = range(64)
         colours = [COLOURS[seed % len(COLOURS)] for seed in seeds]
-        logits[category] = model.draw(seeds, [category] * 64, colours, 64).logits.tolist()
+        logits[category] = model.draw(seeds, products(category, colours), 64).logits.tolist()
     spread = max(max(each) - min(each) for each in logits.values())
     calibration = fit_calibration(
         real_logits={name: [logit + spread / 2 for logit in each] for name, each in logits.items()},

@@ -101,6 +101,18 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     return np.array(_to_rgb(_load(data)))
 
 
+def decode_labels(data: bytes) -> NDArray[np.uint8]:
+    """A PNG or WebP file of one number a pixel (8-bit grey, or a palette's indices) to (H, W) uint8.
+
+    Raises BadInput for a picture in colour or of 16 bits, whose numbers are no labels, and as `decode` does.
+    """
+    image = _load(data)
+    if image.mode not in ("1", "L", "P") or image.format == "JPEG":
+        found = f"{image.format}, mode {image.mode}"
+        raise BadInput(f"this is no layout ({found}); save 8-bit labels as a grey or palette PNG")
+    return np.array(image.convert("L") if image.mode == "1" else image)
+
+
 def read_digital_source_type(data: bytes) -> str | None:
     """The IPTC DigitalSourceType of a JPEG, PNG or WebP file, None without one.
 

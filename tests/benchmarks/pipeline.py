@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from catalog_schemas.products import PRODUCTS
 from flows.local import DEFAULTS
+from tests.models import products
 from tests.servers import rclone_server
 from toygan.generation import run as run_module
 from toygan.generation.engine import Engine
@@ -131,7 +132,7 @@ def _draw_alone(engine: Engine) -> float:
     began_s = time.monotonic()
     for first in range(0, ALONE_PICTURES, engine.batch_size):
         seeds = range(first, first + engine.batch_size)
-        engine.draw(seeds, category, [COLOURS[seed % len(COLOURS)] for seed in seeds])
+        engine.draw(seeds, products(category, [COLOURS[seed % len(COLOURS)] for seed in seeds]))
     return ALONE_PICTURES / (time.monotonic() - began_s)
 
 
@@ -143,7 +144,7 @@ def _finish_alone(engine: Engine, image_format: Any) -> float:
     for category in engine.model.categories:
         seeds = range(engine.batch_size)
         colours = [COLOURS[seed % len(COLOURS)] for seed in seeds]
-        drawn = engine.draw(seeds, category, colours)
+        drawn = engine.draw(seeds, products(category, colours))
         judge = calibration.of(category)
         good = drawn.finite & (judge.p_reals(drawn.logits) >= judge.threshold)
         batches.append((drawn, good.tolist(), colours, judge.limits, image_format))

@@ -1,8 +1,21 @@
-"""Which products train, which calibrate. `val` is set by the data and only ever measured on."""
+"""Which products train, which calibrate. `val` is only ever measured on; but for uploads, the data set it."""
 
 from hashlib import sha256
 
 
 def is_calibration_sku(sku: str) -> bool:
     """True for the tenth of the products whose photos calibrate the score: sha256(sku) is 0 modulo 10."""
-    return int(sha256(sku.encode()).hexdigest(), 16) % 10 == 0
+    return _digest(sku) % 10 == 0
+
+
+def split_of_upload(sku: str) -> str:
+    """`val` for a tenth of the products, else `train`; a product's photos are never in both.
+
+    It is `val` when the digit before the last of sha256(sku) is 0: the tenth is another than the one that
+    calibrates, the two have a hundredth of all products in common.
+    """
+    return "val" if _digest(sku) // 10 % 10 == 0 else "train"
+
+
+def _digest(sku: str) -> int:
+    return int(sha256(sku.encode()).hexdigest(), 16)

@@ -1,7 +1,7 @@
 """`toygan evaluate`: the pictures of a model against the photos of the split `val`.
 
 `val` is there for measuring only: no model trains on it, is calibrated or chosen by it. The generated
-pictures are in the categories and colours of its photos, each pair equally often. The photos of `train` serve
+pictures are in the conditions of its photos, each photo's equally often. The photos of `train` serve
 as the memory that a model may have copied from, as the teacher of the category classifier, and as the
 pictures that a perfect model would draw.
 """
@@ -44,7 +44,7 @@ class Drawings:
     """The N generated pictures of an evaluation."""
 
     images: Tensor  # (N, 3, R, R) uint8
-    rows: NDArray[np.int64]  # (N,), the photo whose category and colour was drawn
+    rows: NDArray[np.int64]  # (N,), the photo whose conditions were drawn
     seeds: tuple[int, ...]
 
 
@@ -84,7 +84,13 @@ def evaluate_model(
     """
     model = load_model(resolve(reference, open_store(store_uri) if store_uri else None), device)
     val, train = (
-        load_photos(photos, resolution=model.resolution, split=split, categories=model.categories)
+        load_photos(
+            photos,
+            resolution=model.resolution,
+            split=split,
+            categories=model.categories,
+            image_condition=model.image_condition,
+        )
         for split in ("val", "train")
     )
     return evaluate(model, val, train, pictures=pictures, seed=seed)
@@ -140,7 +146,7 @@ def evaluate(
 
 
 def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
-    """Pictures in the categories and colours of `photos`, each photo's pair equally often, within one.
+    """Pictures in the conditions of `photos`, each photo's equally often, within one.
 
     The latents depend on `seed` and the model's name, so two versions of a model draw from the same ones.
     Raises ModelError where a picture is not finite.
@@ -155,10 +161,7 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
     for first in range(0, pictures, batch_size):
         chosen = rows[first : first + batch_size]
         drawn = model.draw(
-            seeds[first : first + batch_size],
-            [photos.categories[photos.category[row]] for row in chosen],
-            [photos.colour_hexes[row] for row in chosen],
-            batch_size,
+            seeds[first : first + batch_size], [photos.product(row) for row in chosen], batch_size
         )
         pixels.append(drawn.pixels)
         broken += int((~drawn.finite).sum())

@@ -1,11 +1,12 @@
 """`toygan calibrate`: what a model's score means, and what a picture has to show besides.
 
 The real side are the photos of the calibration products (`toygan.data.split`), which training left out; the
-generated side are pictures in the categories and colours of the training photos. Photos of `val` play no
+generated side are pictures in the conditions of the training photos. Photos of `val` play no
 part.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from toygan.approval.calibration import Calibration, CalibrationSettings
 from toygan.approval.checks import CategoryLimits, check, fit_limits
 from toygan.approval.fit import fit_calibration
 from toygan.approval.measures import measure
+from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
@@ -69,16 +71,16 @@ def calibrate(
         total=generated_per_category * len(model.categories), unit="pictures", description="calibrating"
     ) as progress:
         for index, name in enumerate(model.categories):
-            colours = [photos.colour_hexes[row] for row in photos.of_category(index)] or list(
-                photos.colour_hexes
-            )
+            rows = photos.of_category(index) or range(len(photos))
+            products = [replace(photos.product(row), category=name) for row in rows]
             generated_logits[name], generated_passed[name] = [], []
             for first in range(0, generated_per_category, batch_size):
                 numbers = range(first, min(first + batch_size, generated_per_category))
-                wanted = [colours[number % len(colours)] for number in numbers]
+                wanted = [products[number % len(products)] for number in numbers]
                 drawn = _draw(model, name, wanted, numbers, batch_size)
                 generated_logits[name] += drawn.logits.tolist()
-                generated_passed[name] += _pass(drawn, wanted, limits[name])
+                colours = [product.colour_hex for product in wanted]
+                generated_passed[name] += _pass(drawn, colours, limits[name])
                 progress.advance(len(numbers))
     return fit_calibration(
         real_logits=real_logits,
@@ -90,11 +92,11 @@ def calibrate(
 
 
 def _draw(
-    model: Model, category: str, colour_hexes: Sequence[str | None], numbers: range, batch_size: int
+    model: Model, category: str, products: Sequence[ProductConditions], numbers: range, batch_size: int
 ) -> Drawn:
     # No sku holds a space, so these pictures are of no product.
     seeds = [image_seed(f"calibration {category}", number, 0, model.name, "") for number in numbers]
-    drawn = model.draw(seeds, [category] * len(seeds), colour_hexes, batch_size)
+    drawn = model.draw(seeds, products, batch_size)
     if not drawn.finite.all():
         raise ModelError(
             f"the model {model.name} returns NaN or infinity for {category}; take an earlier checkpoint"
@@ -112,8 +114,7 @@ def _judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int)
     logits = []
     for first in range(0, len(rows), batch_size):
         chosen = torch.tensor(rows[first : first + batch_size])
-        conditions = {"category": photos.category[chosen], "colour": photos.colour[chosen]}
-        conditions = {name: value.to(model.device) for name, value in conditions.items()}
+        conditions = {name: value.to(model.device) for name, value in photos.conditions(chosen).items()}
         images = from_uint8(photos.images[chosen].to(model.device))
         logits.append(model.discriminator(images, conditions).cpu().numpy())
     return np.concatenate(logits)
@@ -134,7 +135,13 @@ def calibrate_model(
     if folder is None and store is None:
         raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
     model = load_model(source, device)
-    real = load_photos(photos, resolution=model.resolution, split="train", categories=model.categories)
+    real = load_photos(
+        photos,
+        resolution=model.resolution,
+        split="train",
+        categories=model.categories,
+        image_condition=model.image_condition,
+    ).with_text(model.text_encoder)
     calibration = calibrate(model, real, batch_size=default_batch_size(model))
     text = calibration.to_json().encode()
     if folder is not None:

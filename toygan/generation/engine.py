@@ -17,6 +17,7 @@ from typing import Literal, Self
 import torch
 
 from toygan.approval.checks import CategoryLimits
+from toygan.conditions.product import ProductConditions
 from toygan.generation.finishing import FinishedBatch, finish, finishing_pool
 from toygan.generation.model import Drawn, Model
 from toygan.images import ImageFormat
@@ -93,11 +94,11 @@ class Engine(AbstractContextManager["Engine"]):
         self._finishing = finishing_pool(self._workers)
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
 
-    def draw(self, seeds: Sequence[int], category: str, colour_hexes: Sequence[str | None]) -> Drawn:
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions]) -> Drawn:
         """Blocks until the device is free and has drawn and judged the pictures."""
         with self._device_lock:
             began_s = time.monotonic()
-            drawn = self.model.draw(seeds, [category] * len(seeds), colour_hexes, self.batch_size)
+            drawn = self.model.draw(seeds, products, self.batch_size)
             self.timeline.add("draw", began_s, time.monotonic(), len(seeds))
         return drawn
 

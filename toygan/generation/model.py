@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from toygan.approval.calibration import Calibration
-from toygan.conditions.category import encode_categories
-from toygan.conditions.colour import encode_colours
+from toygan.conditions.product import ProductConditions, encode_conditions
+from toygan.conditions.text import TextEncoder
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
-from toygan.models import build, network_config
-from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator
+from toygan.models import build, image_condition, network_config
+from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, ImageCondition
 from toygan.seeds import latent
 from toygan.training.checkpoint import load_weights
 
@@ -56,6 +56,8 @@ class Model:
     truncation: float  # from 0 to 1; below 1 trades variety for typical pictures
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
+    text_encoder: TextEncoder | None  # None: it reads no text
+    image_condition: ImageCondition | None  # what it cannot draw without
     calibration: Calibration | None
     device: torch.device
 
@@ -73,11 +75,10 @@ class Model:
     def draw(
         self,
         seeds: Sequence[int],
-        categories: Sequence[str],
-        colour_hexes: Sequence[str | None],
+        products: Sequence[ProductConditions],
         batch_size: int,
     ) -> Drawn:
-        """One picture a seed, at most `batch_size` of them, each judged by the discriminator.
+        """One picture a seed and product, at most `batch_size` of them, each judged by the discriminator.
 
         The batch is padded to `batch_size`, always: kernels round differently for another shape, and the
         bytes of a picture must not depend on its batch-mates. What is judged is what will be seen: the
@@ -90,10 +91,12 @@ class Model:
         size = self.generator.latent_size
         rows = [*range(wanted), *[0] * padding]
         latents = np.stack([latent(seeds[row], size) for row in rows])
-        conditions = {
-            "category": encode_categories([categories[row] for row in rows], self.categories),
-            "colour": encode_colours([colour_hexes[row] for row in rows]),
-        }
+        conditions = encode_conditions(
+            [products[row] for row in rows],
+            categories=self.categories,
+            text_encoder=self.text_encoder,
+            image_condition=self.image_condition,
+        )
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
         images = self.generator.forward_truncated(
             torch.from_numpy(latents).to(self.device), conditions, self.truncation
@@ -146,9 +149,23 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         truncation=truncation,
         generator=generator,
         discriminator=discriminator,
+        text_encoder=_text_encoder(source.name, config, device),
+        image_condition=image_condition(config["family"]),
         calibration=None if calibration is None else Calibration.from_json(calibration),
         device=device,
     )
+
+
+def _text_encoder(model: str, config: Mapping[str, Any], device: torch.device) -> TextEncoder | None:
+    """The encoder that the model was trained with; raises ModelError where it is another one by now."""
+    if not config["network"].get("text_size"):
+        return None
+    try:
+        return TextEncoder.from_json(config["text_encoder"], device)
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"config.json of the model {model} does not say how texts are read: {error!r}"
+        ) from error
 
 
 def read_config(source: ModelFiles) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 import torch
 
+from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, RunFailed
 from toygan.generation.model import load_model
 from toygan.images import encode
@@ -25,8 +26,8 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     row = _find_row(store, image_id)
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
-    colour_hex = json.loads(row["conditions"])["colour_hex"]
-    drawn = model.draw([row["seed"]], [row["category"]], [colour_hex], row["batch_size"])
+    product = ProductConditions(**json.loads(row["conditions"]))
+    drawn = model.draw([row["seed"]], [product], row["batch_size"])
     file = encode(drawn.pixels[0], row["format"])
     if sha256(file).hexdigest() != row["sha256"]:
         raise RunFailed(

@@ -22,6 +22,8 @@ from catalog_schemas.images import APPROVED, IMAGES, REJECTED, REVIEW
 from toygan.approval.calibration import Calibration
 from toygan.approval.checks import is_near_copy
 from toygan.approval.policy import MAX_ATTEMPTS, pick_for_review, reasons_against
+from toygan.conditions.product import ProductConditions
+from toygan.conditions.text import product_text
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.finishing import Finished, FinishedBatch
@@ -129,7 +131,7 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
         for each in pending
     ]
     colour_hexes = [slot.colour_hex for slot in slots]
-    drawn = run.engine.draw(seeds, category, colour_hexes)
+    drawn = run.engine.draw(seeds, [_conditions(slot) for slot in slots])
     p_reals = judge.p_reals(drawn.logits)
     may_be_approved = drawn.finite & (p_reals >= judge.threshold)
     finished = run.engine.finish(
@@ -142,6 +144,14 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
             row |= {"logit": float(drawn.logits[i]), "p_real": float(p_reals[i])}
         candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
     return Batch(pending=pending, candidates=candidates, finished=finished)
+
+
+def _conditions(slot: Slot) -> ProductConditions:
+    return ProductConditions(
+        category=slot.category,
+        colour_hex=slot.colour_hex,
+        text=product_text(slot.title, slot.description),
+    )
 
 
 def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
@@ -224,7 +234,10 @@ def _row(run: ShardRun, pending: Pending, seed: int) -> dict[str, Any]:
     identity = image_id(
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )
-    conditions = {"category": slot.category, "colour_hex": slot.colour_hex}
+    told = _conditions(slot)
+    conditions = {"category": told.category, "colour_hex": told.colour_hex}
+    if model.text_encoder is not None:
+        conditions["text"] = told.text
     return dict.fromkeys(IMAGES.names) | {
         "image_id": identity,
         "sku": slot.sku,

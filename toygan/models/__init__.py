@@ -6,7 +6,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, NetworkConfig
+    from toygan.models.layers import (
+        ConditionalDiscriminator,
+        ConditionalGenerator,
+        ImageCondition,
+        NetworkConfig,
+    )
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerato
     does.
     """
     return _family(family).build(network_config(family, options))
+
+
+def image_condition(family: str) -> "ImageCondition | None":
+    """The condition image that `family` cannot draw without. Raises ValueError for an unknown family."""
+    return _family(family).config.image_condition
 
 
 def _family(name: str) -> Family:

@@ -103,6 +103,17 @@ class ConditionalDiscriminator(nn.Module):
         return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in maps]).mean(0)
 
 
+class PretrainedDiscriminator(ConditionalDiscriminator):
+    """A discriminator of which a part has been trained elsewhere and stays as it is.
+
+    That part is kept with the model's weights, so that a stored model needs nothing else.
+    """
+
+    def load_pretrained(self) -> None:
+        """Fills the frozen part in, before a training begins. Raises ModelError where it is not at hand."""
+        raise NotImplementedError
+
+
 class ConditionEmbedding(nn.Module):
     """Category, main colour and, where `text_size` is given, text as one vector.
 

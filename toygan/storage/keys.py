@@ -19,6 +19,10 @@ METADATA_PREFIX = "metadata/"
 RUNS_PREFIX = "runs/"
 MODELS_PREFIX = "models/"
 PHOTOS_PREFIX = "photos/"
+# Not below photos/: whoever is told of each change there must not be told of these.
+PHOTO_INDEX_KEY = "photo_index/photos.parquet"
+QUARANTINE_KEY = "photo_index/quarantine.parquet"
+RETRAINED_KEY = "photo_index/retrained.json"
 ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
 

@@ -13,6 +13,16 @@ DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither
 
 LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
 
+_WEIGHTS = (
+    "r1_gamma",
+    "r2_gamma",
+    "wgan_lambda",
+    "path_length_weight",
+    "l1_weight",
+    "feature_matching_weight",
+    "kl_weight",
+    "semantic_weight",
+)
 _ABOVE_0 = (
     "batch_size",
     "penalty_every_steps",
@@ -43,6 +53,12 @@ class TrainConfig:
     discriminator_rate: float = 4e-4  # twice the generator's: Heusel et al. 2017
     adam_betas: tuple[float, float] = (0.5, 0.999)
     ema_half_life_images: float = 10_000
+    l1_weight: float = 0.0  # of the difference to the photo, for families that draw from a condition image
+    feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
+    kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
+    semantic_weight: float = 0.0  # of reading category and colour back from the picture
+    text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
+    text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
     precision: Literal["fp32", "bf16"] = "bf16"
     log_every_images: int = 6_400
@@ -52,7 +68,7 @@ class TrainConfig:
         for name in _ABOVE_0:
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("r1_gamma", "r2_gamma", "wgan_lambda", "path_length_weight"):
+        for name in _WEIGHTS:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
         if self.loss not in get_args(LossName):
@@ -62,16 +78,18 @@ class TrainConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise BadInput(f"adam_betas is {self.adam_betas}; it must be two numbers from 0 to below 1")
-        if not 0 <= self.colour_dropout <= 1:
-            raise BadInput(f"colour_dropout is {self.colour_dropout}; it must lie from 0 to 1")
+        for name in ("colour_dropout", "text_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
         if self.precision not in ("fp32", "bf16"):
             raise BadInput(f"precision is {self.precision!r}; it must be fp32 or bf16")
-        if given := sorted({"categories", "resolution"} & self.network.keys()):
+        if given := sorted({"categories", "resolution", "text_size"} & self.network.keys()):
             raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
 
-    def network_options(self, *, categories: int) -> dict[str, Any]:
+    def network_options(self, *, categories: int, text_size: int = 0) -> dict[str, Any]:
         """What `toygan.models.build` takes, and checks: the families are not imported here."""
-        return {"resolution": self.resolution, **self.network, "categories": categories}
+        sizes = {"resolution": self.resolution, "categories": categories, "text_size": text_size}
+        return {**self.network, **sizes}
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))

@@ -5,7 +5,7 @@ logit here, as the papers after 2017 have it; where a paper's D is a probability
 logit.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -147,3 +147,25 @@ def path_lengths(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
 def path_length_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:
     """Karras et al. 2020, eq. 4: E[(||J^T y|| - a)^2], with `mean_length` () the running mean a."""
     return (lengths - mean_length).square().mean()
+
+
+def reconstruction_loss(generated_images: Tensor, real_images: Tensor) -> Tensor:
+    """Isola et al. 2017, eq. 3: E[||y - G(x, z)||_1], the mean absolute difference a number of a picture."""
+    return F.l1_loss(generated_images, real_images)
+
+
+def feature_matching_loss(real_features: Sequence[Tensor], generated_features: Sequence[Tensor]) -> Tensor:
+    """Wang et al. 2018 (pix2pixHD), eq. 3: the mean absolute difference of what a discriminator sees.
+
+    A (B, C, H, W) tensor a layer, each layer weighing the same; real ones are held fixed.
+    """
+    pairs = zip(real_features, generated_features, strict=True)
+    return torch.stack([F.l1_loss(generated, real.detach()) for real, generated in pairs]).mean()
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kingma & Welling 2014, appendix B: of N(mean, e^log_variance) from N(0, 1), (B, D) each.
+
+    Summed over D, averaged over B.
+    """
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from toygan.conditions.colour import encode_colours
+from toygan.conditions.text import TextEncoder
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
 from toygan.images import encode, to_uint8
-from toygan.models import network_config
+from toygan.models import image_condition, network_config
 from toygan.progress import Progress
 from toygan.training.checkpoint import checkpoint_folders, load_checkpoint, save_checkpoint, save_model
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
@@ -23,7 +24,7 @@ from toygan.training.guard import check_finite
 
 log = logging.getLogger(__name__)
 
-GRID_COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34", "#969696", "#58AB41")
+GRID_COLUMNS = 8
 
 _DEFAULTS = {each.name: each.default for each in fields(TrainConfig) if each.default is not MISSING}
 
@@ -60,11 +61,14 @@ def train(
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
+        image_condition=image_condition(config.family),
     )
+    encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
+    photos = photos.with_text(encoder)
     products, categories = len(set(photos.skus)), len(photos.categories)
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)
-    state = start(config, categories=categories, device=device)
-    folder = _Folder(output=output, config=config, photos=photos, device=device)
+    state = start(config, categories=categories, device=device, text_size=photos.text_size)
+    folder = _Folder(output=output, config=config, photos=photos, encoder=encoder, device=device)
     if earlier:
         folder.load(earlier[-1], state)
         log.info("resumed after %d images", state.images_seen)
@@ -112,6 +116,7 @@ class _Folder:
     output: Path
     config: TrainConfig
     photos: PhotoSet
+    encoder: TextEncoder | None
     device: torch.device
 
     @property
@@ -142,7 +147,7 @@ class _Folder:
             self.model,
             generator=state.ema,
             discriminator=state.discriminator,
-            config=model_config(self.config, self.photos, state.images_seen),
+            config=model_config(self.config, self.photos, state.images_seen, self.encoder),
         )
         save_checkpoint(
             self.output,
@@ -194,33 +199,47 @@ def _replace(file: Path, data: bytes) -> None:
     unfinished.replace(file)
 
 
-def model_config(config: TrainConfig, photos: PhotoSet, images_seen: int) -> dict[str, object]:
+def model_config(
+    config: TrainConfig, photos: PhotoSet, images_seen: int, encoder: TextEncoder | None
+) -> dict[str, object]:
     """What a model needs besides its weights.
 
     `network` is what `toygan.models.build` takes, every option spelled out: a default may change, a model
     may not.
     """
-    network = network_config(config.family, config.network_options(categories=len(photos.categories)))
+    options = config.network_options(categories=len(photos.categories), text_size=photos.text_size)
+    network = network_config(config.family, options)
     return {
         "family": config.family,
         "resolution": config.resolution,
         "categories": list(photos.categories),
         "network": asdict(network),
+        **({} if encoder is None else {"text_encoder": encoder.to_json()}),
         "training": {"images_seen": images_seen, "photos": len(photos), **config.to_json()},
     }
 
 
 @torch.inference_mode()
 def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> NDArray[np.uint8]:
-    """A row a category, a column a colour, the same latents at every call: (H, W, 3) uint8."""
-    columns = len(GRID_COLOURS)
-    rows = len(photos.categories)
-    latents = torch.randn((rows * columns, state.ema.latent_size), generator=step_rng(seed, -1))
-    conditions = {
-        "category": torch.arange(rows).repeat_interleave(columns),
-        "colour": encode_colours(GRID_COLOURS).repeat(rows, 1),
-    }
-    images = state.ema(latents.to(device), {name: value.to(device) for name, value in conditions.items()})
-    side = images.shape[2]
-    tiles = to_uint8(images).reshape(rows, columns, side, side, 3)
-    return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * side, columns * side, 3)
+    """Two rows a category: eight photos, and below each what is drawn in its place; (H, W, 3) uint8.
+
+    Photos and latents are the same at every call.
+    """
+    rng = step_rng(seed, -1)
+    rows = torch.cat([_pick(photos.of_category(index), rng) for index in range(len(photos.categories))])
+    latents = torch.randn((len(rows), state.ema.latent_size), generator=rng).to(device)
+    images = []
+    for few in torch.arange(len(rows)).view(-1, GRID_COLUMNS):
+        conditions = {name: value.to(device) for name, value in photos.conditions(rows[few]).items()}
+        images.append(to_uint8(state.ema(latents[few], conditions)))
+    generated = np.concatenate(images)
+    real = photos.images[rows].permute(0, 2, 3, 1).numpy()
+    side = real.shape[1]
+    tiles = np.stack([each.reshape(-1, GRID_COLUMNS, side, side, 3) for each in (real, generated)], axis=1)
+    return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(-1, GRID_COLUMNS * side, 3)
+
+
+def _pick(rows: list[int], rng: torch.Generator) -> Tensor:
+    """`GRID_COLUMNS` of the rows, again from the first one on where they are fewer."""
+    order = torch.tensor(rows)[torch.randperm(len(rows), generator=rng)]
+    return order.repeat(-(-GRID_COLUMNS // len(rows)))[:GRID_COLUMNS]

@@ -168,7 +168,7 @@ def test_every_condition_of_val_is_drawn_equally_often(model: Model, val: PhotoS
     assert len(set(drawings.seeds)) == 30
     # The ninth picture, drawn alone.
     row = drawings.rows[8]
-    alone = model.draw([drawings.seeds[8]], [CATEGORIES[val.category[row]]], [val.colour_hexes[row]], 32)
+    alone = model.draw([drawings.seeds[8]], [val.product(row)], 32)
     np.testing.assert_array_equal(alone.pixels[0], drawings.images[8].permute(1, 2, 0))
 
 

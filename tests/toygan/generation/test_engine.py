@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.models import ANYTHING, BATCH, COLOURS, tiny_model
+from tests.models import ANYTHING, BATCH, COLOURS, products, tiny_model
 from tests.toygan.generation.slots import slots
 from toygan.errors import Retryable, StoreUnavailable
 from toygan.generation.engine import Engine, Timeline, default_batch_size, share_cores
@@ -59,7 +59,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def finish_one(engine: Engine) -> FinishedBatch:
-    drawn = engine.draw([1, 2], "car", COLOURS[:2])
+    drawn = engine.draw([1, 2], products("car", COLOURS[:2]))
     return engine.finish(drawn, [True, False], COLOURS[:2], ANYTHING, "webp").result(LIMIT_S)
 
 
@@ -105,7 +105,7 @@ def test_every_stage_leaves_its_time(engine: Engine) -> None:
 def test_the_device_draws_one_batch_at_a_time(engine: Engine) -> None:
     began_s = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda seed: engine.draw([seed], "car", [None]), range(12)))
+        list(pool.map(lambda seed: engine.draw([seed], products("car", [None])), range(12)))
     spans = sorted(engine.timeline.since(began_s).spans, key=lambda span: span.began_s)
     assert len(spans) == 12
     assert all(earlier.ended_s <= later.began_s for earlier, later in itertools.pairwise(spans))
@@ -182,7 +182,7 @@ def test_all_work_that_waits_for_a_killed_worker_fails_and_one_new_pool_is_made(
         mine = workers() - others
         for worker in mine:
             worker.suspend()
-        drawn = engine.draw([1], "car", [None])
+        drawn = engine.draw([1], products("car", [None]))
         waiting = [engine.finish(drawn, [True], [None], ANYTHING, "webp") for _ in range(3)]
         for worker in mine:
             worker.kill()
@@ -227,12 +227,12 @@ def test_what_is_drawn_while_nobody_finishes_waits(engine: Engine) -> None:
 
 
 PARENT = """
-from tests.models import ANYTHING, tiny_model
+from tests.models import ANYTHING, products, tiny_model
 from toygan.generation.engine import Engine
 
 if __name__ == "__main__":
     engine = Engine(tiny_model().load(), batch_size=8)
-    drawn = engine.draw(range(8), "car", [None] * 8)
+    drawn = engine.draw(range(8), products("car", [None] * 8))
     while True:
         engine.finish(drawn, [True] * 8, [None] * 8, ANYTHING, "png").result()
         print("busy", flush=True)

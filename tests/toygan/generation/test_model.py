@@ -21,10 +21,12 @@ from tests.models import (
     MakesAFolder,
     TinyFiles,
     change_weights,
+    products,
     tiny_model,
     weights_of,
 )
 from toygan.conditions.colour import encode_colours
+from toygan.conditions.product import ProductConditions
 from toygan.errors import ModelError
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.images import from_uint8
@@ -44,7 +46,11 @@ def model() -> Model:
 
 def draw(model: Model, wanted: list[Picture], batch_size: int = BATCH) -> Drawn:
     seeds, categories, colours = zip(*wanted, strict=True)
-    return model.draw(seeds, categories, colours, batch_size)
+    products = [
+        ProductConditions(category=category, colour_hex=colour)
+        for category, colour in zip(categories, colours, strict=True)
+    ]
+    return model.draw(seeds, products, batch_size)
 
 
 @settings(max_examples=25, deadline=None)
@@ -98,7 +104,7 @@ def test_padding_is_never_handed_out(model: Model) -> None:
 @pytest.mark.parametrize("count", [0, BATCH + 1])
 def test_a_batch_holds_one_to_batch_size_pictures(model: Model, count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} pictures asked for; a batch holds 1 to {BATCH}"):
-        model.draw([1] * count, ["car"] * count, [None] * count, BATCH)
+        model.draw([1] * count, products("car", [None] * count), BATCH)
 
 
 def test_another_batch_size_differs_by_one_step_at_most(model: Model) -> None:

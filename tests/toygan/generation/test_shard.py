@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from catalog_schemas.images import IMAGES, check_images
-from tests.models import ANYTHING, BATCH, COLOURS, change_weights, nan_model, tiny_model
+from tests.models import ANYTHING, BATCH, COLOURS, change_weights, nan_model, products, tiny_model
 from tests.toygan.generation.slots import slot, slots
 from toygan.approval.checks import REASONS, CategoryLimits, is_near_copy
 from toygan.errors import ModelError
@@ -78,7 +78,7 @@ def by_slot(rows: Rows) -> dict[tuple[str, int], Rows]:
 def draw_one(engine: Engine, row: dict[str, Any]) -> Any:
     """The pixels of a row's picture, drawn by itself."""
     colour_hex = json.loads(row["conditions"])["colour_hex"]
-    return engine.draw([row["seed"]], row["category"], [colour_hex]).pixels[0]
+    return engine.draw([row["seed"]], products(row["category"], [colour_hex])).pixels[0]
 
 
 def test_two_runs_make_the_same_rows_and_bytes(engine: Engine) -> None:

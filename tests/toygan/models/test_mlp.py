@@ -94,7 +94,7 @@ def test_a_picture_does_not_depend_on_its_batch_mates() -> None:
         ({"discriminator_units": [8, 0]}, r"discriminator_units is \(8, 0\)"),
         ({"latent_size": 0}, "latent_size is 0; it must be at least 1"),
         ({"resolution": 33}, "resolution is 33; it must be a power of two from 32"),
-        ({"depth": 3}, "networks of mlp: no option depth; known are categories, resolution, latent_size"),
+        ({"depth": 3}, "networks of mlp: no option depth; known are categories, resolution, text_size"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:

@@ -2,17 +2,19 @@ from collections import Counter
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.toygan.training.tiny import tiny
 from toygan.data.photos import PhotoSet
+from toygan.images import from_uint8
 from toygan.training.config import TrainConfig
 from toygan.training.fit import (
     Losses,
     TrainState,
+    draw_batch,
     epoch_rows,
     fit,
-    flip,
+    mirror,
     start,
     step_rng,
     train_step,
@@ -30,8 +32,14 @@ def step(
     photos: PhotoSet, config: TrainConfig, *, rows: int = 4, state: TrainState | None = None
 ) -> TrainState:
     state = state or start(config, categories=2, device=CPU)
-    train_step(state, photos, torch.arange(rows), config, step_rng(0, 0), CPU)
+    first_step(state, photos, config, rows)
     return state
+
+
+def first_step(state: TrainState, photos: PhotoSet, config: TrainConfig, rows: int = 4) -> Tensor:
+    rng = step_rng(0, 0)
+    batch = draw_batch(photos, torch.arange(rows), config, state.generator.latent_size, rng)
+    return train_step(state, batch, config, rng)
 
 
 def test_the_start_is_a_function_of_the_seed() -> None:
@@ -71,13 +79,21 @@ def test_fewer_photos_than_a_batch() -> None:
     assert sorted(Counter(rows.tolist()).values()) == [2, 3, 3]
 
 
-def test_about_half_of_the_pictures_are_mirrored() -> None:
-    images = torch.rand(1, 3, 4, 4).repeat(400, 1, 1, 1)
-    flipped = flip(images, step_rng(0, 0))
-    kept = (flipped == images).all(dim=(1, 2, 3))
-    mirrored = (flipped == images.flip(3)).all(dim=(1, 2, 3))
+def test_about_half_of_the_pictures_are_mirrored(photos: PhotoSet) -> None:
+    batch = draw_batch(photos, torch.zeros(400, dtype=torch.int64), tiny(), 8, step_rng(0, 0))
+    image = from_uint8(photos.images[:1])
+    kept = (batch.real == image).all(dim=(1, 2, 3))
+    mirrored = (batch.real == image.flip(3)).all(dim=(1, 2, 3))
     assert torch.equal(kept, ~mirrored)
     assert abs(kept.sum().item() - 200) < 40  # four standard deviations
+
+
+def test_only_the_marked_ones_are_mirrored() -> None:
+    for shape in ((2, 1, 3, 4), (2, 3, 4)):
+        images = torch.rand(shape)
+        result = mirror(images, torch.tensor([False, True]))
+        assert torch.equal(result[0], images[0])
+        assert torch.equal(result[1], images[1].flip(-1))
 
 
 def unmoved(one: nn.Module, other: nn.Module) -> set[str]:
@@ -105,7 +121,7 @@ def test_both_precisions_learn_the_same_but_for_rounding(photos: PhotoSet) -> No
     for precision in ("fp32", "bf16"):
         config = tiny(precision=precision)
         state = start(config, categories=2, device=CPU)
-        losses.append(train_step(state, photos, torch.arange(4), config, step_rng(0, 0), CPU))
+        losses.append(first_step(state, photos, config))
     assert losses[0].shape == (4,)
     torch.testing.assert_close(*losses, atol=0.02, rtol=0)
     assert not torch.equal(*losses)

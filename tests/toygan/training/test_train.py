@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tests.shards import eight_rows, photo_row, training_skus, write_shard
 from tests.toygan.training.tiny import tiny
-from toygan.conditions.colour import encode_colours
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError, RunFailed
@@ -20,7 +19,7 @@ from toygan.models.layers import ConditionalGenerator, Conditions
 from toygan.training import fit
 from toygan.training.checkpoint import checkpoint_folders, load_weights
 from toygan.training.config import TrainConfig
-from toygan.training.train import GRID_COLOURS, preview_grid, train
+from toygan.training.train import GRID_COLUMNS, preview_grid, train
 
 CPU = torch.device("cpu")
 
@@ -80,7 +79,7 @@ def test_what_a_training_leaves(shards: Path, tmp_path: Path, capsys: pytest.Cap
     assert [int(folder.name) for folder in checkpoint_folders(tmp_path)] == [32, 40]
     grids = sorted((tmp_path / "grids").iterdir())
     assert [grid.name for grid in grids] == ["0000000016.png", "0000000032.png", "0000000040.png"]
-    assert Image.open(grids[0]).size == (32 * len(GRID_COLOURS), 32 * 2)
+    assert Image.open(grids[0]).size == (32 * GRID_COLUMNS, 32 * 4)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["images_seen"] for line in lines] == [8, 16, 24, 32, 40]
     assert all(line["images_per_s"] > 0 for line in lines)
@@ -217,18 +216,28 @@ class Painter(ConditionalGenerator):
         return channels[:, :, None, None].expand(-1, 3, 32, 32)
 
 
-def test_the_grid_has_a_category_a_row_and_a_colour_a_column(photos: PhotoSet) -> None:
+def test_below_photos_the_grid_shows_what_is_drawn_in_their_place(photos: PhotoSet) -> None:
+    """Each of the two categories has four photos, so each of them comes twice."""
     state = fit.start(tiny(), categories=2, device=CPU)
     state.ema = Painter()
     grid = preview_grid(state, photos, 0, CPU)
-    assert grid.shape == (2 * 32, len(GRID_COLOURS) * 32, 3)
-    centres = grid[16::32, 16::32].astype(int)
-    assert np.array_equal(
-        centres[:, :, 0], np.repeat([[128], [140]], len(GRID_COLOURS), axis=1)
-    )  # 127.5, 140.25
-    lightness = np.round((encode_colours(GRID_COLOURS)[:, 0].numpy() + 1) * 127.5)
-    assert np.array_equal(centres[:, :, 1], [lightness, lightness])
-    assert len(np.unique(centres[:, :, 2])) > len(GRID_COLOURS)
+    assert grid.shape == (4 * 32, GRID_COLUMNS * 32, 3)
+    rows = [grid[top : top + 32] for top in (0, 32, 64, 96)]
+    lightness = np.round((photos.colour[:, 0].numpy() + 1) * 127.5)
+    for category in (0, 1):
+        real, drawn = (np.split(each, GRID_COLUMNS, axis=1) for each in rows[2 * category : 2 * category + 2])
+        shown = [
+            next(
+                number
+                for number in photos.of_category(category)
+                if np.array_equal(tile, photos.images[number].permute(1, 2, 0).numpy())
+            )
+            for tile in real
+        ]
+        assert sorted(shown) == sorted(photos.of_category(category) * 2)
+        assert {tile[16, 16, 0] for tile in drawn} == {(128, 140)[category]}  # 127.5, 140.25
+        assert [tile[16, 16, 1] for tile in drawn] == lightness[shown].tolist()
+        assert len({int(tile[16, 16, 2]) for tile in drawn}) > GRID_COLUMNS // 2
     assert np.array_equal(grid, preview_grid(state, photos, 0, CPU))
 
 

@@ -1,0 +1,63 @@
+"""Condition images: the line drawing or the layout that a product is drawn from, as arrays and as tensors."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import v2
+
+from toygan.images import decode, decode_labels, from_uint8
+from toygan.models.layers import ImageCondition
+
+PAPER: Final = 255
+BACKGROUND: Final = 0  # the label of the layouts for what is no product
+
+
+def read_sketch(data: bytes, resolution: int) -> NDArray[np.uint8]:
+    """A line drawing, dark on white, to (R, R) uint8: laid on a white square and resized (antialiased).
+
+    Raises BadInput as `toygan.images.decode` does.
+    """
+    grey = torch.from_numpy(decode(data)).float().mean(dim=2, keepdim=True).round().byte().permute(2, 0, 1)
+    resized: Tensor = v2.functional.resize(square(grey, PAPER), [resolution, resolution], antialias=True)
+    array: NDArray[np.uint8] = resized[0].numpy()
+    return array
+
+
+def read_layout(data: bytes, resolution: int) -> NDArray[np.uint8]:
+    """A label map to (R, R) uint8: laid on a square of background; each pixel takes the nearest one's label.
+
+    Raises BadInput as `toygan.images.decode_labels` does.
+    """
+    labels = torch.from_numpy(decode_labels(data))[None]
+    resized: Tensor = v2.functional.resize(
+        square(labels, BACKGROUND), [resolution, resolution], v2.InterpolationMode.NEAREST_EXACT
+    )
+    array: NDArray[np.uint8] = resized[0].numpy()
+    return array
+
+
+READERS: Mapping[ImageCondition, Callable[[bytes, int], NDArray[np.uint8]]] = MappingProxyType(
+    {"sketch": read_sketch, "layout": read_layout}
+)
+
+
+def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
+    """(B, R, R) uint8 to what the networks take: see `toygan.models.layers.Conditions`."""
+    stacked = images if isinstance(images, Tensor) else torch.from_numpy(np.stack(images))
+    return stacked.long() if kind == "layout" else from_uint8(stacked[:, None])
+
+
+def square(pixels: Tensor, fill: int) -> Tensor:
+    """(C, H, W) uint8 in the middle of a square: a tall picture must not become a squat product."""
+    height, width = pixels.shape[1:]
+    if height == width:
+        return pixels
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return F.pad(pixels, (left, side - width - left, top, side - height - top), value=fill)

@@ -14,6 +14,7 @@ from PIL import Image
 from flows.cli import cli
 from tests.models import tiny_model
 from tests.shards import COLOURS, photo, photo_row, write_shard
+from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput, ModelError
 from toygan.evaluation.evaluate import draw, evaluate, pairs_png
@@ -56,15 +57,10 @@ class Copier(Model):
 
     memory: PhotoSet
 
-    def draw(
-        self,
-        seeds: Sequence[int],
-        categories: Sequence[str],
-        colour_hexes: Sequence[str | None],
-        batch_size: int,
-    ) -> Drawn:
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
         known = {name: self.memory.of_category(index) for index, name in enumerate(CATEGORIES)}
-        chosen = [known[name][seed % len(known[name])] for seed, name in zip(seeds, categories, strict=True)]
+        of_category = [known[product.category] for product in products]
+        chosen = [rows[seed % len(rows)] for seed, rows in zip(seeds, of_category, strict=True)]
         return Drawn(
             pixels=self.memory.images[chosen].permute(0, 2, 3, 1).numpy(),
             logits=np.zeros(len(chosen), dtype=np.float32),

@@ -13,6 +13,7 @@ from tests.models import BATCH, CPU, TinyFiles, nan_model, tiny_model
 from tests.shards import COLOURS, photo_row, training_skus, write_shard
 from toygan import registry
 from toygan.approval.calibration import Calibration, CalibrationSettings
+from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
@@ -57,11 +58,11 @@ class Witness:
         model.discriminator.register_forward_pre_hook(self._see)
         witness = self
 
-        def draw(model: Model, seeds: Any, categories: Sequence[str], colours: Any, size: int) -> Drawn:
+        def draw(model: Model, seeds: Any, products: Sequence[ProductConditions], size: int) -> Drawn:
             witness._is_drawing = True
-            drawn = witness._draw(model, seeds, categories, colours, size)
+            drawn = witness._draw(model, seeds, products, size)
             witness._is_drawing = False
-            witness.drawn.setdefault(categories[0], []).extend(drawn.logits.tolist())
+            witness.drawn.setdefault(products[0].category, []).extend(drawn.logits.tolist())
             return drawn
 
         monkeypatch.setattr(Model, "draw", draw)

@@ -1,5 +1,7 @@
-"""Photo shards: what a reader may rely on."""
+"""Photo shards and the tables of uploads: what a reader may rely on."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog_schemas.photos import PHOTO_SHARD, PHOTO_SHARD_REQUIRED, check_photo_rows, check_photo_shard
+from catalog_schemas.photos import (
+    PHOTO_INDEX,
+    PHOTO_SHARD,
+    PHOTO_SHARD_REQUIRED,
+    QUARANTINE,
+    check_photo_rows,
+    check_photo_shard,
+    read_photo_index,
+    read_quarantine,
+    write_photo_index,
+    write_quarantine,
+)
 from catalog_schemas.validation import TableError
 
 PHOTO: dict[str, Any] = {
@@ -73,3 +86,51 @@ def test_the_real_shards_pass(toybricks: Path) -> None:
     for shard in shards:
         check_photo_shard(shard)
     assert check_photo_rows(pq.read_table(shards[-1])).rejected.empty
+
+
+INDEXED: dict[str, Any] = {
+    "photo_id": "0123456789abcdef0123",
+    "sku": "brick-1",
+    "category": "brick",
+    "photo_uri": "photos/brick/brick-1/b.jpg",
+    "sha256": "ab" * 32,
+    "bytes": 900,
+    "width": 64,
+    "height": 48,
+    "format": "jpg",
+    "phash": "f" * 16,
+    "colour_hex": None,
+    "split": "train",
+    "indexed_at": datetime(2026, 11, 24, tzinfo=UTC),
+}
+SET_ASIDE: dict[str, Any] = {
+    "photo_uri": "photos/brick/brick-1/b.jpg",
+    "sha256": None,
+    "bytes": 3,
+    "reason": "no picture",
+    "seen_at": datetime(2026, 11, 24, tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "schema", "write", "read"),
+    [
+        (INDEXED, PHOTO_INDEX, write_photo_index, read_photo_index),
+        (SET_ASIDE, QUARANTINE, write_quarantine, read_quarantine),
+    ],
+    ids=["index", "quarantine"],
+)
+def test_tables_come_back_sorted_by_uri(
+    row: dict[str, Any],
+    schema: pa.Schema,
+    write: Callable[[pa.Table], bytes],
+    read: Callable[[bytes], pa.Table],
+) -> None:
+    rows = [row, {**row, "photo_uri": "photos/brick/brick-1/a.jpg"}]
+    data = write(pa.Table.from_pylist(rows, schema=schema))
+    assert read(data).to_pylist() == rows[::-1]
+    assert write(pa.Table.from_pylist(rows[::-1], schema=schema)) == data
+    with pytest.raises(TableError, match="damaged"):
+        read(data[:-9])
+    with pytest.raises(TableError, match="'photo_uri' is missing"):
+        write(pa.Table.from_pylist(rows, schema=schema).drop_columns(["photo_uri"]))

@@ -19,6 +19,7 @@ METADATA_PREFIX = "metadata/"
 RUNS_PREFIX = "runs/"
 MODELS_PREFIX = "models/"
 PHOTOS_PREFIX = "photos/"
+CONDITIONS_PREFIX = "conditions/"
 # Not below photos/: whoever is told of each change there must not be told of these.
 PHOTO_INDEX_KEY = "photo_index/photos.parquet"
 QUARANTINE_KEY = "photo_index/quarantine.parquet"
@@ -85,7 +86,7 @@ def plan_manifest_key(run_id: str) -> str:
 
 def condition_key(sha256: str) -> str:
     """A condition file, by the lower-case hex sha256 of its content."""
-    return f"conditions/{_matched('sha256', sha256, _SHA256, '64 lower-case hex digits')}"
+    return f"{CONDITIONS_PREFIX}{_matched('sha256', sha256, _SHA256, '64 lower-case hex digits')}"
 
 
 def photo_key(category: str, sku: str, file: str) -> str:

@@ -1,0 +1,63 @@
+"""One uploaded photo: is its name in order, is it a picture that a model can learn from?"""
+
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import imagehash
+from PIL import Image
+
+from toygan.data.split import split_of_upload
+from toygan.errors import BadInput
+from toygan.images import decode
+from toygan.storage.keys import PHOTOS_PREFIX, photo_key
+
+MAX_BYTES = 64 * 2**20
+SHORTEST_SIDE = 32  # pixels; of what is smaller nothing can be seen
+_PHOTO_ID_LETTERS = 20
+_SIGNATURES = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG", "webp": b"RIFF"}
+
+
+class PhotoName(NamedTuple):
+    """What the key of an upload says."""
+
+    category: str
+    sku: str
+
+
+def parse_photo_key(key: str) -> PhotoName:
+    """Raises BadInput unless the key is `photos/<category>/<sku>/<file>` with well-formed parts."""
+    parts = key.removeprefix(PHOTOS_PREFIX).split("/")
+    if len(parts) != 3:
+        raise BadInput(f"it does not lie at {PHOTOS_PREFIX}<category>/<sku>/<file>; move it there")
+    category, sku, file = parts
+    photo_key(category, sku, file)
+    return PhotoName(category, sku)
+
+
+def inspect_photo(key: str, data: bytes) -> dict[str, Any]:
+    """Decodes and measures a file: a row of PHOTO_INDEX, all but `indexed_at`. Its colour is not guessed.
+
+    Raises BadInput for what is no JPEG, PNG or WebP picture, is damaged, or has too many or too few pixels.
+    """
+    name = parse_photo_key(key)
+    pixels = decode(data)
+    height, width = pixels.shape[:2]
+    if min(width, height) < SHORTEST_SIDE:
+        raise BadInput(
+            f"the picture has {width} x {height} pixels, less than {SHORTEST_SIDE} a side; take a larger one"
+        )
+    digest = sha256(data).hexdigest()
+    return {
+        "photo_id": digest[:_PHOTO_ID_LETTERS],
+        "sku": name.sku,
+        "category": name.category,
+        "photo_uri": key,
+        "sha256": digest,
+        "bytes": len(data),
+        "width": width,
+        "height": height,
+        "format": next(name for name, start in _SIGNATURES.items() if data.startswith(start)),
+        "phash": str(imagehash.phash(Image.fromarray(pixels))),
+        "colour_hex": None,
+        "split": split_of_upload(name.sku),
+    }

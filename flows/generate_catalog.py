@@ -1,6 +1,5 @@
 """The flow `generate-catalog`: every product of a catalog gets a picture."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import prefect
@@ -12,6 +11,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
+from flows.parameters import GenerateParameters
 from toygan.errors import BadInput, Retryable, RunFailed
 from toygan.generation.run import (
     RunRequest,
@@ -23,7 +23,6 @@ from toygan.generation.run import (
     start_run,
 )
 from toygan.images import ImageFormat
-from toygan.planning.plan import Mode
 from toygan.progress import Progress
 
 # While one shard waits for its last decisions, the device draws for the other.
@@ -69,38 +68,13 @@ def generate_shard(
     persist_result=False,
     validate_parameters=True,
 )
-def generate_catalog(
-    catalog: str,
-    output: str,
-    model: str | None = None,
-    images_per_product: int = 1,
-    categories: Sequence[str] = (),
-    mode: Mode = "missing",
-    limit: int | None = None,
-    image_format: ImageFormat = "webp",
-    device: str = "auto",
-    batch_size: int | None = None,
-    run_id: str | None = None,
-) -> RunSummary:
+def generate_catalog(parameters: GenerateParameters) -> RunSummary:
     """Reads a catalog, draws, judges and stores a picture of every product that needs one.
 
-    `catalog` is the URI of a Parquet file, `output` that of a store. A run that died is taken up by running
-    the flow again with its `run_id`; by default that is the id of the flow run, so that Prefect's own retries
-    take it up.
+    A run that died is taken up by running the flow again with its `run_id`; by default that is the id of the
+    flow run, so that Prefect's own retries take it up.
     """
-    request = RunRequest(
-        catalog=catalog,
-        output=output,
-        run_id=run_id or flow_run.id,
-        model=model,
-        images_per_product=images_per_product,
-        categories=tuple(categories),
-        mode=mode,
-        limit=limit,
-        image_format=image_format,
-        device=device,
-        batch_size=batch_size,
-    )
+    request = RunRequest(**parameters.model_dump() | {"run_id": parameters.run_id or flow_run.id})
     run = start_run(request)
     log = get_run_logger()
     log.info(

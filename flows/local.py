@@ -39,9 +39,10 @@ def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "Run
         os.environ.setdefault(name, value)
     is_temporary = _reach_server(f"run {request.run_id}")
     from flows.generate_catalog import generate_catalog
+    from flows.parameters import GenerateParameters
 
     with _stops_when_told(request.run_id, is_temporary=is_temporary):
-        summary: RunSummary = generate_catalog(**asdict(request))
+        summary: RunSummary = generate_catalog(GenerateParameters(**asdict(request)))
     return summary
 
 

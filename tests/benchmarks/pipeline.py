@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +94,10 @@ def write_catalog(path: Path, products: int, categories: Sequence[str]) -> None:
 
 def _run(catalog: Path, output: str, model: str | None, limit: int | None = None) -> tuple[RunRequest, Any]:
     from flows.generate_catalog import generate_catalog
+    from flows.parameters import GenerateParameters
 
     request = RunRequest(catalog=str(catalog), output=output, run_id=new_run_id(), model=model, limit=limit)
-    summary = generate_catalog(
-        catalog=request.catalog, output=output, run_id=request.run_id, model=model, limit=limit
-    )
+    summary = generate_catalog(GenerateParameters(**asdict(request)))
     return request, summary
 
 

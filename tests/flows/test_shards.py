@@ -17,6 +17,7 @@ from prefect.states import Failed
 from flows import generate_catalog as flow_module
 from flows.generate_catalog import _is_retryable, generate_catalog
 from flows.local import DEFAULTS
+from flows.parameters import GenerateParameters
 from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.command import Command
 from tests.models import tiny_model
@@ -93,11 +94,11 @@ def test_bad_input_in_a_shard_is_what_the_run_ends_with(parameters: dict[str, An
 
     attempts = fail(raises)
     with pytest.raises(ModelError, match="the model is gone"):
-        generate_catalog(**parameters)
+        generate_catalog(GenerateParameters(**parameters))
     assert attempts == {0: 1, 1: 1, 2: 1}
     assert verify(open_store(parameters["output"])).open_runs == ("nightly",)
     attempts = fail(lambda shard, attempt: None)
-    summary = generate_catalog(**parameters)
+    summary = generate_catalog(GenerateParameters(**parameters))
     assert attempts == {1: 1}
     assert summary.manifest.counts["planned"] == 30
     assert verify(open_store(parameters["output"])).problems == ()
@@ -109,19 +110,19 @@ def test_a_passing_failure_is_tried_again(parameters: dict[str, Any], fail: Any)
             raise StoreUnavailable("the server is busy")
 
     attempts = fail(raises)
-    assert generate_catalog(**parameters).manifest.shards == 3
+    assert generate_catalog(GenerateParameters(**parameters)).manifest.shards == 3
     assert attempts == {0: 1, 1: 1, 2: 2}
 
 
 def test_a_run_without_an_id_takes_that_of_its_flow_run(parameters: dict[str, Any]) -> None:
     """So a flow run that Prefect tries again goes on with what it did."""
-    state = generate_catalog(**{**parameters, "run_id": None}, return_state=True)
+    state = generate_catalog(GenerateParameters(**{**parameters, "run_id": None}), return_state=True)
     assert state.result().manifest.run_id == str(state.state_details.flow_run_id)
 
 
 def test_parameters_are_checked(parameters: dict[str, Any]) -> None:
     with pytest.raises(Exception, match="mode"):
-        generate_catalog(**{**parameters, "mode": "some"})
+        generate_catalog({**parameters, "mode": "some"})
     assert not Path(parameters["output"]).exists()
 
 

@@ -1,0 +1,78 @@
+"""The parameters of the flows, as the forms of Prefect's pages show them.
+
+What is left out is what the process that runs the flow was set up with, see `flows.settings`.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.settings import service_settings
+from toygan.images import ImageFormat
+from toygan.planning.settings import Mode
+
+
+class GenerateParameters(BaseModel):
+    """What one run of `generate-catalog` draws."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    catalog: str = Field(
+        default_factory=lambda: service_settings().catalog,
+        description="The product catalog, a Parquet file: a path or s3://BUCKET/KEY.",
+    )
+    output: str = Field(
+        default_factory=lambda: service_settings().store,
+        description="The store for the pictures: a folder or s3://BUCKET/PREFIX.",
+    )
+    model: str | None = Field(
+        default=None,
+        description="NAME, NAME@VERSION, an alias or ./FOLDER; by default the store's champion, else the "
+        "bundled model.",
+    )
+    images_per_product: int = Field(
+        default=1, ge=1, le=64, description="Pictures a product, where its row does not say how many."
+    )
+    categories: tuple[str, ...] = Field(
+        default=(), description="Only products of these; by default of all that the model knows."
+    )
+    mode: Mode = Field(
+        default="missing",
+        description="missing: products without a picture of their present row; refresh: also those drawn by "
+        "another model; all: every product.",
+    )
+    limit: int | None = Field(default=None, ge=1, description="Only the first so many good products.")
+    image_format: ImageFormat = Field(default="webp", description="The format of the picture files.")
+    device: str = Field(
+        default_factory=lambda: service_settings().device, description="auto, cpu, cuda or cuda:N."
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Pictures a batch; by default chosen for model and device. Another size may change the "
+        "last bit.",
+    )
+    run_id: str | None = Field(
+        default=None,
+        description="Name of the run, given again to go on with one that died; by default the flow run's id.",
+    )
+
+
+class WatchParameters(BaseModel):
+    """What one run of `watch-photos` looks at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store: str = Field(
+        default_factory=lambda: service_settings().store,
+        description="The store with the uploads below photos/: a folder or s3://BUCKET/PREFIX.",
+    )
+    min_new_photos: int = Field(
+        default_factory=lambda: service_settings().min_new_photos,
+        ge=1,
+        description="So many usable photos that no retraining has seen, and one is asked for.",
+    )
+    categories: tuple[str, ...] = Field(
+        default=(),
+        description="Categories that photos may have besides those of the store's champion; photos of any "
+        "other go to the quarantine.",
+    )

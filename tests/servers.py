@@ -7,16 +7,21 @@ import subprocess
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
 
 _ACCESS_KEY = "toygan-access"
 _SECRET_KEY = "toygan-secret"
@@ -89,13 +94,27 @@ def _port_in(log: Path, process: subprocess.Popen[bytes]) -> int:
 
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
-    """Moto's server in a thread."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    """Moto's server in a thread.
+
+    Between its look at the object in the place and its write moto lets other requests in, which S3 does not:
+    so it gets one upload at a time.
+    """
+    moto = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        with one_at_a_time if environ["REQUEST_METHOD"] == "PUT" else nullcontext():
+            return moto(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     try:
-        yield S3Server(port=server.get_host_and_port()[1])
+        yield S3Server(port=server.port)
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -110,15 +129,16 @@ def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 _OWN_HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server"}
-Fault = Literal["none", "503", "drop request", "drop answer", "cut answer"]
+Fault = Literal["none", "501", "503", "drop request", "drop answer", "cut answer"]
 
 
 @contextmanager
 def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3Server]:
     """A server that hands each request on to `upstream`, except for what `fault()` says of this one.
 
-    "503" answers as a busy load balancer does, "drop request" closes the connection before anything was done,
-    "drop answer" after the request was carried out, "cut answer" in the middle of the answer.
+    "503" answers as a busy load balancer does, "501" as a server that does not know what is asked of it,
+    "drop request" closes the connection before anything was done, "drop answer" after the request was
+    carried out, "cut answer" in the middle of the answer.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -136,9 +156,9 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             today = fault()
-            if today == "503":
-                page = b"<html><body>503 Service Unavailable</body></html>"
-                self.send_response(503)
+            if today in ("501", "503"):
+                page = f"<html><body>{today}</body></html>".encode()
+                self.send_response(int(today))
                 self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(page)))
                 self.end_headers()

@@ -9,7 +9,8 @@ ToyganError
 ├── Retryable           the same call may succeed later (exit code 1)
 │   └── StoreUnavailable  the store did not answer, or not in time, after all retries
 ├── RunFailed           the run ended without a usable result (exit code 1)
-└── ObjectNotFound      no object under this key
+├── ObjectNotFound      no object under this key
+└── Conflict            somebody else changed the object first
 
 Anything else that escapes is a bug.
 """
@@ -56,4 +57,12 @@ class ObjectNotFound(ToyganError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"no object under the key {key!r}")
+        self.key = key
+
+
+class Conflict(ToyganError):
+    """The object under the key is not the one that was to be replaced."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"somebody else changed the object under the key {key!r} first")
         self.key = key

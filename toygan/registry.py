@@ -18,6 +18,7 @@ from safetensors import SafetensorError, deserialize
 from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.storage.keys import ALIASES_KEY, MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
+from toygan.storage.update import update
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
@@ -146,17 +147,9 @@ def list_models(store: ObjectStore) -> list[StoredModel]:
 def read_aliases(store: ObjectStore) -> dict[str, Alias]:
     """The aliases by name; raises ModelError if the file is damaged."""
     try:
-        content = _json_object(store.get(ALIASES_KEY), ALIASES_KEY, "promote a model anew after removing it")
-        return {
-            alias: Alias(now=_ref(entry), history=tuple(_ref(older) for older in entry["history"]))
-            for alias, entry in content.items()
-        }
+        return _parse_aliases(store.get(ALIASES_KEY), store.uri)
     except ObjectNotFound:
         return {}
-    except (KeyError, TypeError) as error:
-        raise ModelError(
-            f"{ALIASES_KEY} of {store.uri} is damaged ({error!r}); promote a model anew after removing it"
-        ) from None
 
 
 def promote(store: ObjectStore, name: str, version: str, alias: str = CHAMPION) -> None:
@@ -167,24 +160,37 @@ def promote(store: ObjectStore, name: str, version: str, alias: str = CHAMPION) 
     if not NAME.fullmatch(alias) or _looks_like_version(alias):
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
     _from_store(store, name, version)
-    aliases = read_aliases(store)
-    new, old = ModelRef(name=name, version=version), aliases.get(alias)
-    if old is None:
-        aliases[alias] = Alias(now=new)
-    elif old.now != new:
-        aliases[alias] = Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])
-    _write_aliases(store, aliases)
+    new = ModelRef(name=name, version=version)
+
+    def change(old: Alias | None) -> Alias:
+        if old is None or old.now == new:
+            return old or Alias(now=new)
+        return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])
+
+    _change_alias(store, alias, change)
 
 
 def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef:
-    """Let `alias` stand again for what it stood for before, and return that; raises ModelError."""
-    aliases = read_aliases(store)
-    if alias not in aliases or not aliases[alias].history:
+    """Let `alias` stand again for what it stood for before, and return that.
+
+    Raises ModelError, also when somebody else gave the alias another model meanwhile: going back from that
+    one is not what was asked for. Of two that go back from the same model at once both get the same answer.
+    """
+    found = read_aliases(store).get(alias)
+    if found is None or not found.history:
         raise ModelError(f"{store.uri}: the alias {alias!r} has no earlier model to go back to")
-    *older, last = aliases[alias].history
+    *older, last = found.history
     _from_store(store, last.name, last.version)
-    aliases[alias] = Alias(now=last, history=tuple(older))
-    _write_aliases(store, aliases)
+    wanted = Alias(now=last, history=tuple(older))
+
+    def change(now: Alias | None) -> Alias:
+        if now not in (found, wanted):
+            raise ModelError(
+                f"{store.uri}: the alias {alias!r} was changed meanwhile; look at it and go back again"
+            )
+        return wanted
+
+    _change_alias(store, alias, change)
     return last
 
 
@@ -338,7 +344,28 @@ def _ref(entry: Mapping[str, str]) -> ModelRef:
     return ModelRef(name=entry["name"], version=entry["version"])
 
 
-def _write_aliases(store: ObjectStore, aliases: Mapping[str, Alias]) -> None:
+def _change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias]) -> None:
+    def rewrite(before: bytes | None) -> bytes:
+        aliases = {} if before is None else _parse_aliases(before, store.uri)
+        return _write_aliases({**aliases, alias: change(aliases.get(alias))})
+
+    update(store, ALIASES_KEY, rewrite, content_type="application/json")
+
+
+def _parse_aliases(data: bytes, where: str) -> dict[str, Alias]:
+    content = _json_object(data, ALIASES_KEY, "promote a model anew after removing it")
+    try:
+        return {
+            alias: Alias(now=_ref(entry), history=tuple(_ref(older) for older in entry["history"]))
+            for alias, entry in content.items()
+        }
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"{ALIASES_KEY} of {where} is damaged ({error!r}); promote a model anew after removing it"
+        ) from None
+
+
+def _write_aliases(aliases: Mapping[str, Alias]) -> bytes:
     def entry(ref: ModelRef) -> dict[str, str]:
         return {"name": ref.name, "version": ref.version}
 
@@ -346,5 +373,4 @@ def _write_aliases(store: ObjectStore, aliases: Mapping[str, Alias]) -> None:
         name: {**entry(alias.now), "history": [entry(older) for older in alias.history]}
         for name, alias in aliases.items()
     }
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    store.put(ALIASES_KEY, text.encode(), content_type="application/json")
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

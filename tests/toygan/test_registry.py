@@ -8,16 +8,20 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from tests.conftest import REPOSITORY
+from tests.servers import fresh_bucket
 from toygan import registry
 from toygan.errors import BadInput, ModelError
 from toygan.registry import ModelRef, add_model, list_models, promote, read_aliases, resolve, rollback
 from toygan.storage.memory import MemoryStore
+from toygan.storage.store import open_store
 
 
 def weights(value: float) -> bytes:
@@ -124,6 +128,93 @@ def test_promote_and_rollback(store: MemoryStore, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no earlier model"):
         rollback(store, "nobody")
     assert read_aliases(store)["challenger"].now.version == versions[0]
+
+
+def test_threads_that_promote_at_the_same_time_lose_no_alias(store: MemoryStore, toys: Path) -> None:
+    version = add_model(store, toys, "toys")
+    aliases = [f"alias-{number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda alias: promote(store, "toys", version, alias), aliases))
+    assert sorted(read_aliases(store)) == sorted(aliases)
+
+
+PROMOTE = """
+import sys
+from toygan.registry import promote
+from toygan.storage.store import open_store
+
+uri, version, name, count = sys.argv[1:]
+store = open_store(uri)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(int(count)):
+    promote(store, "toys", version, f"{name}-{number}")
+"""
+
+
+@pytest.mark.parametrize("kind", ["folder", "moto"])
+def test_processes_that_promote_at_the_same_time_lose_no_alias(
+    kind: str, tmp_path: Path, toys: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    uri = str(tmp_path / "store")
+    if kind == "moto":
+        uri = fresh_bucket(request.getfixturevalue("moto"), monkeypatch)
+    store = open_store(uri)
+    version = add_model(store, toys, "toys")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": REPOSITORY}
+    others = [
+        subprocess.Popen([sys.executable, "-c", PROMOTE, uri, version, name, "12"], **pipes) for name in "abc"
+    ]
+    for other in others:
+        assert other.stdout.readline() == "ready\n"
+    for other in others:
+        other.stdin.write("\n")
+        other.stdin.flush()
+    assert [other.wait(60) for other in others] == [0, 0, 0]
+    assert sorted(read_aliases(store)) == sorted(f"{name}-{number}" for name in "abc" for number in range(12))
+
+
+class ChangedMeanwhile(MemoryStore):
+    """A store in which somebody else does something just before the first conditional put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work: Callable[[], object] | None = None
+
+    def put_if(self, key: str, data: bytes, version: str | None, **options: str) -> None:
+        if self.work is not None:
+            work, self.work = self.work, None
+            work()
+        super().put_if(key, data, version, **options)
+
+
+def test_going_back_at_the_same_time_goes_back_once(tmp_path: Path) -> None:
+    store = ChangedMeanwhile()
+    versions = [
+        add_model(store, model_folder(tmp_path / str(value), value), "toys") for value in (1.0, 2.0, 3.0)
+    ]
+    for version in versions:
+        promote(store, "toys", version)
+    store.work = lambda: rollback(store)
+    assert rollback(store).version == versions[1]
+    assert read_aliases(store)["champion"].now.version == versions[1]
+
+    store.work = lambda: promote(store, "toys", versions[2], alias="challenger")
+    assert rollback(store).version == versions[0]
+    assert read_aliases(store)["challenger"].now.version == versions[2]
+
+
+def test_going_back_from_a_model_that_is_the_champion_no_more_is_refused(tmp_path: Path) -> None:
+    store = ChangedMeanwhile()
+    versions = [
+        add_model(store, model_folder(tmp_path / str(value), value), "toys") for value in (1.0, 2.0, 3.0)
+    ]
+    for version in versions[:2]:
+        promote(store, "toys", version)
+    store.work = lambda: promote(store, "toys", versions[2])
+    with pytest.raises(ModelError, match="changed meanwhile"):
+        rollback(store)
+    assert read_aliases(store)["champion"].now.version == versions[2]
 
 
 def test_the_history_of_an_alias_does_not_grow_for_ever(store: MemoryStore, tmp_path: Path) -> None:

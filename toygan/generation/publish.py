@@ -22,10 +22,10 @@ from catalog_schemas.images import (
     write_images,
 )
 from catalog_schemas.runs import Manifest
-from toygan.errors import ObjectNotFound
 from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, manifest_key, part_key, report_key, tmp_prefix
 from toygan.storage.store import PARQUET, ObjectStore
+from toygan.storage.update import update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def update_current(store: ObjectStore, manifest: Manifest) -> None:
     """Makes the approved pictures of a finished run live; of several runs the one that finished last wins.
 
     So it can be done again at any time: a picture that a later run made live stays. Nothing is written where
-    nothing changes.
+    nothing changes, and of runs that finish at the same moment none overwrites what the other did.
     """
     approved = [
         part.filter(pc.equal(part["decision"], APPROVED)).select(CURRENT.names)
@@ -80,11 +80,16 @@ def update_current(store: ObjectStore, manifest: Manifest) -> None:
     fresh = pa.concat_tables(approved) if approved else CURRENT.empty_table().select(CURRENT.names)
     if not fresh.num_rows:
         return
-    try:
-        before = store.get(CURRENT_KEY)
-        live = read_current(before)
-    except ObjectNotFound:
-        before, live = None, CURRENT.empty_table()
+
+    def merge(before: bytes | None) -> bytes:
+        live = CURRENT.empty_table() if before is None else read_current(before)
+        return write_current(_merge(store, manifest, fresh, live))
+
+    update(store, CURRENT_KEY, merge, content_type=PARQUET)
+
+
+def _merge(store: ObjectStore, manifest: Manifest, fresh: pa.Table, live: pa.Table) -> pa.Table:
+    """The live table with the pictures of a run in it, but for those that a later run has replaced."""
     newer = _runs_finished_after(store, manifest, set(live["run_id"].unique().to_pylist()))
     is_newer = pc.is_in(live["run_id"], value_set=pa.array(sorted(newer), pa.string()))
     keys = ["sku", "image_index"]
@@ -93,9 +98,7 @@ def update_current(store: ObjectStore, manifest: Manifest) -> None:
     merged = pa.concat_tables(
         [kept.select(CURRENT.names), won.select(CURRENT.names)], promote_options="permissive"
     )
-    after = write_current(merged.cast(CURRENT))
-    if after != before:
-        store.put(CURRENT_KEY, after, content_type=PARQUET)
+    return merged.cast(CURRENT)
 
 
 def _runs_finished_after(store: ObjectStore, manifest: Manifest, run_ids: set[str]) -> set[str]:

@@ -1,6 +1,7 @@
 """A store in a local folder: one file an object."""
 
 import errno
+import fcntl
 import logging
 import os
 import secrets
@@ -11,19 +12,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
+from toygan.errors import (
+    BadInput,
+    Conflict,
+    ObjectNotFound,
+    StoreConfigError,
+    StoreUnavailable,
+    ToyganError,
+)
 from toygan.storage.keys import is_vouched_for
-from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
+from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, content_version, is_hidden
 
 _log = logging.getLogger(__name__)
 
 _UPLOADS = TMP_PREFIX + ".put/"  # no run id starts with a dot, so no run's folder is ever called this
+_LOCK = "lock"  # among the uploads, whose names are 32 hex digits
 _ABANDONED_AFTER_S = 3600.0
 _PUT_ATTEMPTS = 20  # against deletes that take the folder away between its making and the move
 
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
 
 _unsynced = threading.Event()
@@ -110,6 +120,49 @@ class LocalStore:
                 except OSError:  # not empty, or gone already
                     break
 
+    def get_versioned(self, key: str) -> tuple[bytes, str]:
+        """The content of the file and its digest: times and inodes come back, contents need not differ."""
+        data = self.get(key)
+        return data, content_version(data)
+
+    def put_if(
+        self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
+    ) -> None:
+        """Put while this is the only process that does so, if the file is as it was; raises Conflict."""
+        check_key(key)
+        with self._named_errors(key), self._locked():
+            try:
+                found = self.get_versioned(key)[1]
+            except ObjectNotFound:
+                found = None
+            if found != version:
+                raise Conflict(key)
+            self.put(key, data, content_type=content_type)
+
+    @property
+    def has_conditional_writes(self) -> bool:
+        """Whether the file system knows locks."""
+        with self._named_errors(""), self._locked() as is_locked:
+            return is_locked
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Wait for the lock of the store, which ends with its holder; false where there are no locks."""
+        uploads = self._root / _UPLOADS
+        _make_folders(uploads)
+        descriptor = os.open(uploads / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            is_locked = True
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                is_locked = False
+            yield is_locked
+        finally:
+            os.close(descriptor)
+
     def _path(self, key: str) -> Path:
         """Where the object of `key` lies; a link on the way could lead out of the root and is refused."""
         check_key(key)
@@ -160,7 +213,7 @@ class LocalStore:
         with suppress(FileNotFoundError), os.scandir(self._root / _UPLOADS) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime < limit:
+                    if entry.name != _LOCK and entry.stat(follow_symlinks=False).st_mtime < limit:
                         Path(entry.path).unlink()
 
     @contextmanager

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Iterator
 
-from toygan.errors import ObjectNotFound, StoreConfigError
-from toygan.storage.store import ObjectInfo, check_key, is_hidden
+from toygan.errors import Conflict, ObjectNotFound, StoreConfigError
+from toygan.storage.store import ObjectInfo, check_key, content_version, is_hidden
 
 
 class MemoryStore:
@@ -51,6 +51,26 @@ class MemoryStore:
         """Forget the object under `key`."""
         with self._lock:
             self._objects.pop(check_key(key), None)
+
+    def get_versioned(self, key: str) -> tuple[bytes, str]:
+        """The object under `key` and the digest of its content."""
+        data = self.get(key)
+        return data, content_version(data)
+
+    def put_if(
+        self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
+    ) -> None:
+        """Keep a copy of `data` if the object is as it was; raises Conflict."""
+        with self._lock:
+            found = self._objects.get(check_key(key))
+            if (None if found is None else content_version(found)) != version:
+                raise Conflict(key)
+            self._objects[key] = bytes(data)
+
+    @property
+    def has_conditional_writes(self) -> bool:
+        """Always."""
+        return True
 
 
 _named: dict[str, MemoryStore] = {}

@@ -6,10 +6,12 @@ import logging
 import os
 import random
 import re
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -26,8 +28,15 @@ from botocore.exceptions import (
     ConnectionError as ConnectionFailed,
 )
 
-from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
-from toygan.storage.store import ObjectInfo, check_key, is_hidden
+from toygan.errors import (
+    BadInput,
+    Conflict,
+    ObjectNotFound,
+    StoreConfigError,
+    StoreUnavailable,
+    ToyganError,
+)
+from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,6 +58,7 @@ _CLIENT_CONFIG = Config(
     response_checksum_validation="when_required",
 )
 
+_PLAIN = "application/octet-stream"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _TRY_AGAIN = {
     "RequestTimeout",
@@ -67,6 +77,10 @@ _BAD_CREDENTIALS = {
 _CREDENTIALS_REMEDY = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 
+class _NotImplemented(StoreConfigError):
+    """The server does not know what was asked of it."""
+
+
 class S3Store:
     """Objects in a bucket below a prefix.
 
@@ -74,6 +88,7 @@ class S3Store:
     AWS_ACCESS_KEY_ID, ~/.aws, ...), read at the first call. A call that fails for a passing reason (a dropped
     connection, a time-out, a 5xx answer, throttling) is repeated with growing pauses until `patience_s` have
     gone by; repeating is harmless, because every call writes or removes one whole object under a fixed key.
+    Only a put_if whose answer was lost, although it was carried out, meets its own object then: a Conflict.
     """
 
     def __init__(self, bucket: str, prefix: str = "", *, patience_s: float = PATIENCE_S) -> None:
@@ -101,15 +116,7 @@ class S3Store:
 
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
         """Upload in one request; the server refuses a body that was damaged on its way."""
-        full = self._full(key)
-        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-        def call(client: "S3Client") -> None:
-            client.put_object(
-                Bucket=self._bucket, Key=full, Body=data, ContentType=content_type, ContentMD5=digest
-            )
-
-        self._repeat(call, key)
+        self._upload(key, data, content_type, {})
 
     def get(self, key: str) -> bytes:
         """Download the whole object; raises ObjectNotFound."""
@@ -150,6 +157,79 @@ class S3Store:
             self._repeat(lambda client: client.delete_object(Bucket=self._bucket, Key=full), key)
         except ObjectNotFound:
             return
+
+    def get_versioned(self, key: str) -> tuple[bytes, str]:
+        """Download the whole object; its version is its ETag."""
+        full = self._full(key)
+
+        def call(client: "S3Client") -> tuple[bytes, str]:
+            answer = client.get_object(Bucket=self._bucket, Key=full)
+            return answer["Body"].read(), answer["ETag"]
+
+        return self._repeat(call, key)
+
+    def put_if(
+        self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
+    ) -> None:
+        """Upload under the condition If-Match or If-None-Match; raises Conflict."""
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        if not self.has_conditional_writes:
+            condition = {}
+            if self._etag(key) != version:
+                raise Conflict(key)
+        try:
+            self._upload(key, data, content_type, condition)
+        except ObjectNotFound:  # If-Match, and somebody removed the object
+            raise Conflict(key) from None
+
+    @cached_property
+    def has_conditional_writes(self) -> bool:
+        """Whether the server refuses what it should and takes what it should.
+
+        Asked with a temporary object, because servers without the conditions often take every upload.
+        """
+        key = f"{TMP_PREFIX}.conditions/{secrets.token_hex(16)}"
+        self._upload(key, b"1", _PLAIN, {})
+        try:
+            works = (
+                self._is_refused(key, {"IfNoneMatch": "*"})
+                and self._is_refused(key, {"IfMatch": f'"{"0" * 32}"'})
+                and not self._is_refused(key, {"IfMatch": self._etag(key)})
+            )
+        except _NotImplemented:
+            works = False
+        self.delete(key)
+        return works
+
+    def _is_refused(self, key: str, condition: Mapping[str, Any]) -> bool:
+        try:
+            self._upload(key, b"1", _PLAIN, condition)
+        except Conflict:
+            return True
+        return False
+
+    def _etag(self, key: str) -> str | None:
+        full = self._full(key)
+        try:
+            return self._repeat(lambda client: client.head_object(Bucket=self._bucket, Key=full)["ETag"], key)
+        except ObjectNotFound:
+            return None
+
+    def _upload(self, key: str, data: bytes, content_type: str, condition: Mapping[str, Any]) -> None:
+        full = self._full(key)
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+        def call(client: "S3Client") -> None:
+            client.put_object(
+                Bucket=self._bucket,
+                Key=full,
+                Body=data,
+                ContentType=content_type,
+                ContentMD5=digest,
+                **condition,
+            )
+
+        self._repeat(call, key)
 
     def _full(self, key: str) -> str:
         return self._prefix + check_key(key)
@@ -232,6 +312,10 @@ class S3Store:
         place = f"{self.uri} at {self._where()}"
         if code == "NoSuchBucket":
             return StoreConfigError(self._no_bucket())
+        if status == 412 or code == "ConditionalRequestConflict":
+            return Conflict(key)
+        if status == 501:
+            return _NotImplemented(f"{place}: {error}")
         if status >= 500 or status in (408, 429) or code in _TRY_AGAIN or "Throttl" in code:
             return StoreUnavailable(f"{place}: {error}")
         if status == 404:

@@ -1,5 +1,6 @@
 """The protocol that every store keeps, and the door to all of them: open_store(uri)."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,27 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; no error where there is none."""
 
+    def get_versioned(self, key: str) -> tuple[bytes, str]:
+        """The whole object and what put_if calls its version; raises ObjectNotFound.
+
+        Objects of equal content may have equal versions.
+        """
+
+    def put_if(
+        self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
+    ) -> None:
+        """Put over the object of this version only, or with None only where there is none; raises Conflict.
+
+        After a Conflict the object may still be the caller's own: where the answer to a first try was lost,
+        the second one meets it. Of many callers at once one gets its way, if the store
+        has_conditional_writes. A store without them looks just before it puts, which leaves a moment in which
+        one of two callers can overwrite the other. Nothing of this holds against a plain put.
+        """
+
+    @property
+    def has_conditional_writes(self) -> bool:
+        """Whether put_if is one step; the first look may write a temporary object and remove it again."""
+
 
 def check_key(key: str) -> str:
     """Return `key` if every store can hold it, else raise BadInput.
@@ -73,6 +95,11 @@ def check_key(key: str) -> str:
         if len(part.encode()) > MAX_SEGMENT_BYTES:
             raise BadInput(f"a part of the key {key[:80]!r}... takes more than {MAX_SEGMENT_BYTES} bytes")
     return key
+
+
+def content_version(data: bytes) -> str:
+    """The version of an object in a store that has to make one up: the sha256 of its content."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def is_hidden(key: str, prefix: str) -> bool:

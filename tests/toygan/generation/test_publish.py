@@ -42,6 +42,10 @@ class CountingStore(MemoryStore):
         self.puts.append(key)
         super().put(key, data, content_type=content_type)
 
+    def put_if(self, key: str, data: bytes, version: str | None, **options: str) -> None:
+        self.puts.append(key)
+        super().put_if(key, data, version, **options)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -144,6 +148,34 @@ def test_doing_it_again_writes_nothing(runs: list[Run]) -> None:
     for run in runs:
         update_current(store, run.manifest())
     assert store.puts == []
+
+
+class Race(MemoryStore):
+    """A store in which another run finishes after the live table was read and before it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other: Run | None = None
+
+    def get_versioned(self, key: str) -> tuple[bytes, str]:
+        try:
+            return super().get_versioned(key)
+        finally:
+            if self.other is not None:
+                other, self.other = self.other, None
+                update_current(self, other.manifest())
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs=some_runs, data=st.data())
+def test_runs_that_finish_at_the_same_moment_lose_nothing(runs: list[Run], data: st.DataObject) -> None:
+    store = Race()
+    for run in runs:
+        run.put(store)
+    for run in data.draw(st.permutations(runs)):
+        store.other = data.draw(st.sampled_from(runs))
+        update_current(store, run.manifest())
+    assert live(store) == winners(runs)
 
 
 def test_a_live_row_says_what_its_candidate_said() -> None:

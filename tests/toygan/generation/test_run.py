@@ -167,8 +167,20 @@ class MortalStore:
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
         self._change(self.inner.put, key, data)
 
+    def put_if(
+        self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
+    ) -> None:
+        self._change(self.inner.put_if, key, data, version)
+
     def delete(self, key: str) -> None:
         self._change(self.inner.delete, key)
+
+    def get_versioned(self, key: str) -> tuple[bytes, str]:
+        return self.inner.get_versioned(key)
+
+    @property
+    def has_conditional_writes(self) -> bool:
+        return self.inner.has_conditional_writes
 
     def get(self, key: str) -> bytes:
         return self.inner.get(key)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import S3Server, fresh_bucket
-from toygan.errors import BadInput, ObjectNotFound
+from toygan.errors import BadInput, Conflict, ObjectNotFound
 from toygan.storage.store import ObjectInfo, ObjectStore, open_store
 
 KINDS = ["folder", "memory", "rclone", "moto"]
@@ -151,7 +151,12 @@ def test_more_objects_than_fit_on_a_page_are_all_listed(store: ObjectStore) -> N
 )
 def test_what_is_no_key_is_refused_everywhere(store: ObjectStore, key: str) -> None:
     calls = [lambda: store.put(key, b"1"), lambda: store.get(key), lambda: store.exists(key)]
-    for call in [*calls, lambda: store.delete(key)]:
+    more = [
+        lambda: store.delete(key),
+        lambda: store.get_versioned(key),
+        lambda: store.put_if(key, b"1", None),
+    ]
+    for call in [*calls, *more]:
         with pytest.raises(BadInput):
             call()
     assert keys(store) == []
@@ -197,3 +202,31 @@ def test_a_reader_never_sees_a_part_of_an_object(store: ObjectStore) -> None:
             stop.set()
         assert all(writer.result() > 0 for writer in writers)
     assert keys(store) == ["current.parquet"]
+
+
+def test_a_conditional_put_replaces_only_the_version_it_names(store: ObjectStore) -> None:
+    with pytest.raises(ObjectNotFound):
+        store.get_versioned("models/aliases.json")
+    store.put_if("models/aliases.json", b"one", None, content_type="application/json")
+    data, first = store.get_versioned("models/aliases.json")
+    assert data == b"one"
+    with pytest.raises(Conflict):
+        store.put_if("models/aliases.json", b"another first one", None)
+    store.put_if("models/aliases.json", b"two", first)
+    with pytest.raises(Conflict) as caught:
+        store.put_if("models/aliases.json", b"another second one", first)
+    assert caught.value.key == "models/aliases.json"
+    data, second = store.get_versioned("models/aliases.json")
+    assert data == store.get("models/aliases.json") == b"two"
+    store.delete("models/aliases.json")
+    with pytest.raises(Conflict):
+        store.put_if("models/aliases.json", b"three", second)
+    assert keys(store) == []
+
+
+def test_a_store_knows_whether_its_conditional_puts_are_one_step(
+    store: ObjectStore, request: pytest.FixtureRequest
+) -> None:
+    """Rclone takes no notice of the conditions; AWS and moto do."""
+    assert store.has_conditional_writes is (request.node.callspec.params["uri"] != "rclone")
+    assert keys(store) == keys(store, ".tmp/") == []

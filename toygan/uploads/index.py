@@ -2,12 +2,14 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog_schemas.photos import (
     PHOTO_INDEX,
@@ -21,10 +23,14 @@ from toygan.errors import BadInput, ObjectNotFound
 from toygan.parallel import in_order
 from toygan.storage.keys import PHOTO_INDEX_KEY, QUARANTINE_KEY
 from toygan.storage.store import PARQUET, ObjectStore
+from toygan.storage.update import update
 
 log = logging.getLogger(__name__)
 
+DUPLICATE = "a duplicate of "  # begins the reason of a photo whose content another one has
 READERS = 4  # files at a time; each may take 64 MiB, and 200 MB once it is decoded
+
+FileId = tuple[str, int]  # key and size in bytes: what a listing tells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,21 @@ class PhotoTables:
 
     index: pa.Table  # PHOTO_INDEX: the photos that can be used
     quarantine: pa.Table  # QUARANTINE: the others, with a reason
+
+
+class Gone(NamedTuple):
+    """Files whose row is to be taken out of the index, and out of the quarantine."""
+
+    photos: frozenset[FileId] = frozenset()
+    others: frozenset[FileId] = frozenset()
+
+
+class Changed(NamedTuple):
+    """The index after a change, and how many files went into each table."""
+
+    index: pa.Table
+    added: int
+    quarantined: int
 
 
 def read_index(store: ObjectStore) -> pa.Table:
@@ -46,15 +67,42 @@ def read_tables(store: ObjectStore) -> PhotoTables:
     return PhotoTables(index=read_index(store), quarantine=quarantine)
 
 
-def write_tables(store: ObjectStore, before: PhotoTables, after: PhotoTables) -> None:
-    """Writes what differs. Of two writers at the same moment the last one wins.
+def change_tables(
+    store: ObjectStore,
+    *,
+    gone: Gone,
+    photos: Sequence[Mapping[str, Any]],
+    others: Sequence[Mapping[str, Any]],
+) -> Changed:
+    """Takes the rows of files that are `gone` out and adds new ones; writes only what changes.
 
-    What the other one found is then missing, never wrong: the next listing looks at those files again.
+    `photos` are rows of PHOTO_INDEX without `indexed_at`, which is set here, `others` rows of QUARANTINE. A
+    photo whose content is in the index already is a duplicate and goes to the quarantine. Nothing that another
+    process did meanwhile is lost, where the store has conditional writes; elsewhere the next listing finds
+    what was lost.
     """
-    if not after.index.equals(before.index):
-        store.put(PHOTO_INDEX_KEY, write_photo_index(after.index), content_type=PARQUET)
-    if not after.quarantine.equals(before.quarantine):
-        store.put(QUARANTINE_KEY, write_quarantine(after.quarantine), content_type=PARQUET)
+    placed: dict[str, _Placed] = {}
+
+    def change_index(before: bytes | None) -> bytes | None:
+        table = PHOTO_INDEX.empty_table() if before is None else read_photo_index(before)
+        placed["now"] = _place(_without(table, gone.photos), photos)
+        index = placed["now"].index
+        return None if index.equals(table) else write_photo_index(index)
+
+    update(store, PHOTO_INDEX_KEY, change_index, content_type=PARQUET)
+    now = placed["now"]
+    indexed = set(now.index["photo_uri"].to_pylist())
+
+    def change_quarantine(before: bytes | None) -> bytes | None:
+        table = QUARANTINE.empty_table() if before is None else read_quarantine(before)
+        kept = _without(table, gone.others)
+        known = indexed.union(kept["photo_uri"].to_pylist())
+        rows = [row for row in (*others, *now.duplicates) if row["photo_uri"] not in known]
+        after = _appended(kept, rows, QUARANTINE)
+        return None if after.equals(table) else write_quarantine(after)
+
+    update(store, QUARANTINE_KEY, change_quarantine, content_type=PARQUET)
+    return Changed(now.index, now.added, len(others) + len(now.duplicates))
 
 
 def indexed_photos(
@@ -90,6 +138,45 @@ def indexed_photos(
         for row, data in in_order(pool, read, rows, ahead=2 * READERS):
             if data is not None:
                 yield row, data
+
+
+class _Placed(NamedTuple):
+    index: pa.Table
+    added: int
+    duplicates: list[dict[str, Any]]  # rows of QUARANTINE
+
+
+def _place(index: pa.Table, photos: Sequence[Mapping[str, Any]]) -> _Placed:
+    indexed = set(index["photo_uri"].to_pylist())
+    first = dict(zip(index["sha256"].to_pylist(), index["photo_uri"].to_pylist(), strict=True))
+    now = datetime.now(UTC)
+    newest = pc.max(index["indexed_at"]).as_py()
+    # Whatever the clock says: new photos are told from old ones by it.
+    indexed_at = now if newest is None or newest < now else newest + timedelta(microseconds=1)
+    added, duplicates = [], []
+    for photo in photos:
+        if photo["photo_uri"] in indexed:  # another process was quicker
+            continue
+        original = first.setdefault(photo["sha256"], photo["photo_uri"])
+        if original == photo["photo_uri"]:
+            added.append({**photo, "indexed_at": indexed_at})
+        else:
+            known = {name: photo[name] for name in ("photo_uri", "sha256", "bytes")}
+            duplicates.append({**known, "reason": f"{DUPLICATE}{original}", "seen_at": now})
+    return _Placed(_appended(index, added, PHOTO_INDEX), len(added), duplicates)
+
+
+def _without(table: pa.Table, gone: Collection[FileId]) -> pa.Table:
+    if not gone:
+        return table
+    files = zip(table["photo_uri"].to_pylist(), table["bytes"].to_pylist(), strict=True)
+    return table.filter(pa.array([file not in gone for file in files], pa.bool_()))
+
+
+def _appended(table: pa.Table, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    if not rows:
+        return table
+    return pa.concat_tables([table, pa.Table.from_pylist(list(rows), schema=schema)]).sort_by("photo_uri")
 
 
 def _read(store: ObjectStore, key: str, parse: Callable[[bytes], pa.Table], contract: pa.Schema) -> pa.Table:

@@ -11,27 +11,25 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from catalog_schemas.photos import PHOTO_INDEX, QUARANTINE
 from toygan.errors import BadInput, ObjectNotFound, StoreUnavailable
 from toygan.parallel import in_order
 from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.storage.store import ObjectStore
-from toygan.uploads.index import READERS, PhotoTables, read_tables, write_tables
+from toygan.uploads.index import DUPLICATE, READERS, FileId, Gone, PhotoTables, change_tables, read_tables
 from toygan.uploads.inspection import MAX_BYTES, inspect_photo, parse_photo_key
 
 log = logging.getLogger(__name__)
 
-# Reasons that may cease to hold while the file stays as it is.
-DUPLICATE = "a duplicate of "
 UNKNOWN_CATEGORY = "unknown category "
 
+QUIET_S = 30.0
+PATIENCE_S = 900.0
 _FILES_A_COMMIT = 1000  # what is lost, at most, when a first listing of very many is interrupted
 _UNREAD_LIMIT = 8  # so many unreadable files, and it is the store that has a problem
 
@@ -74,26 +72,27 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
         for info in store.list(PHOTOS_PREFIX)
         if not info.key.endswith("/")  # what some S3 browsers make of a folder
     }
-    before = read_tables(store)
-    tables = _still_valid(before, listed, known_categories)
-    removed = before.index.num_rows + before.quarantine.num_rows
-    removed -= tables.index.num_rows + tables.quarantine.num_rows
-    done = {*tables.index["photo_uri"].to_pylist(), *tables.quarantine["photo_uri"].to_pylist()}
-    new = [(key, size) for key, size in listed.items() if key not in done]
-    unread = 0
+    tables = read_tables(store)
+    gone = _outdated(tables, listed, known_categories)
+    done = ({*_files(tables.index)} - gone.photos) | ({*_files(tables.quarantine)} - gone.others)
+    new = [file for file in listed.items() if file not in done]
+    index, added, quarantined, unread = tables.index, 0, 0, 0
+    if any(gone):
+        index = change_tables(store, gone=gone, photos=(), others=()).index
     for judged in _judge_all(store, new, known_categories):
-        unread += sum(each.is_unread for each in judged)
-        after = _place(tables, judged)
-        write_tables(store, before, after)
-        before = tables = after
-    write_tables(store, before, tables)
-    added = sum(1 for key in tables.index["photo_uri"].to_pylist() if key not in done)
+        photos = [each.row for each in judged if each.row is not None]
+        others = [_set_aside(each) for each in judged if each.reason is not None]
+        changed = change_tables(store, gone=Gone(), photos=photos, others=others)
+        index = changed.index
+        added += changed.added
+        quarantined += changed.quarantined
+        unread += len(judged) - len(photos) - len(others)
     return IndexingResult(
-        index=tables.index,
+        index=index,
         listed=len(listed),
         added=added,
-        quarantined=len(new) - added - unread,
-        removed=removed,
+        quarantined=quarantined,
+        removed=len(gone.photos) + len(gone.others),
         unread=unread,
     )
 
@@ -102,8 +101,8 @@ def index_when_quiet(
     store: ObjectStore,
     known_categories: Collection[str] | None = None,
     *,
-    quiet_s: float,
-    patience_s: float,
+    quiet_s: float = QUIET_S,
+    patience_s: float = PATIENCE_S,
 ) -> pa.Table:
     """The photo index once nothing has been uploaded for `quiet_s`, or after `patience_s` of waiting.
 
@@ -119,20 +118,17 @@ def index_when_quiet(
             return result.index
 
 
-def _still_valid(
+def _outdated(
     tables: PhotoTables, listed: Mapping[str, int], known_categories: Collection[str] | None
-) -> PhotoTables:
-    """The rows whose file is still there and, in the quarantine, whose reason still holds."""
-
-    def is_there(table: pa.Table) -> list[bool]:
-        pairs = zip(table["photo_uri"].to_pylist(), table["bytes"].to_pylist(), strict=True)
-        return [listed.get(key) == size for key, size in pairs]
-
-    index = tables.index.filter(pa.array(is_there(tables.index), pa.bool_()))
-    indexed, contents = set(index["photo_uri"].to_pylist()), set(index["sha256"].to_pylist())
+) -> Gone:
+    """The files that are no longer there as they were, or whose reason does not hold any more."""
+    photos = {file for file in _files(tables.index) if listed.get(file[0]) != file[1]}
+    kept = tables.index.select(["photo_uri", "bytes", "sha256"]).to_pylist()
+    kept = [row for row in kept if (row["photo_uri"], row["bytes"]) not in photos]
+    indexed, contents = {row["photo_uri"] for row in kept}, {row["sha256"] for row in kept}
 
     def holds(row: Mapping[str, Any]) -> bool:
-        if row["photo_uri"] in indexed:
+        if listed.get(row["photo_uri"]) != row["bytes"] or row["photo_uri"] in indexed:
             return False
         if row["reason"].startswith(DUPLICATE):
             return row["sha256"] in contents
@@ -141,17 +137,32 @@ def _still_valid(
             return known_categories is not None and category not in known_categories
         return True
 
-    quarantine = tables.quarantine.filter(pa.array(is_there(tables.quarantine), pa.bool_()))
-    quarantine = quarantine.filter(pa.array(map(holds, quarantine.to_pylist()), pa.bool_()))
-    return PhotoTables(index=index, quarantine=quarantine)
+    rows = tables.quarantine.to_pylist()
+    others = {(row["photo_uri"], row["bytes"]) for row in rows if not holds(row)}
+    return Gone(frozenset(photos), frozenset(others))
+
+
+def _files(table: pa.Table) -> Iterator[FileId]:
+    return zip(table["photo_uri"].to_pylist(), table["bytes"].to_pylist(), strict=True)
+
+
+def _set_aside(judged: _Judged) -> dict[str, Any]:
+    """A row of QUARANTINE."""
+    return {
+        "photo_uri": judged.key,
+        "sha256": None,
+        "bytes": judged.size,
+        "reason": judged.reason,
+        "seen_at": datetime.now(UTC),
+    }
 
 
 def _judge_all(
-    store: ObjectStore, files: Sequence[tuple[str, int]], known_categories: Collection[str] | None
+    store: ObjectStore, files: Sequence[FileId], known_categories: Collection[str] | None
 ) -> Iterator[list[_Judged]]:
     """Judges in the order of the files, a commit's worth at a time."""
 
-    def judge(file: tuple[str, int]) -> _Judged:
+    def judge(file: FileId) -> _Judged:
         return _judge(store, *file, known_categories)
 
     unread: list[str] = []
@@ -184,47 +195,3 @@ def _judge(store: ObjectStore, key: str, size: int, known_categories: Collection
     except Exception as error:
         log.exception("could not make anything of %s", key)
         return _Judged(key, size, reason=f"could not be decoded ({type(error).__name__}: {error})")
-
-
-def _place(tables: PhotoTables, judged: Sequence[_Judged]) -> PhotoTables:
-    """The tables with these files, each in one of them; a second file of the same content is a duplicate."""
-    first = dict(zip(tables.index["sha256"].to_pylist(), tables.index["photo_uri"].to_pylist(), strict=True))
-    now = datetime.now(UTC)
-    photos, others = [], []
-    for each in judged:
-        reason, sha256 = each.reason, None
-        if each.row is not None:
-            sha256 = each.row["sha256"]
-            original = first.setdefault(sha256, each.key)
-            if original == each.key:
-                photos.append(each.row)
-                continue
-            reason = f"{DUPLICATE}{original}"
-        if reason is not None:
-            others.append(
-                {
-                    "photo_uri": each.key,
-                    "sha256": sha256,
-                    "bytes": each.size,
-                    "reason": reason,
-                    "seen_at": now,
-                }
-            )
-    indexed_at = _after_all(tables.index, now)
-    rows = [{**photo, "indexed_at": indexed_at} for photo in photos]
-    return PhotoTables(
-        index=_appended(tables.index, rows, PHOTO_INDEX),
-        quarantine=_appended(tables.quarantine, others, QUARANTINE),
-    )
-
-
-def _appended(table: pa.Table, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    if not rows:
-        return table
-    return pa.concat_tables([table, pa.Table.from_pylist(list(rows), schema=schema)]).sort_by("photo_uri")
-
-
-def _after_all(index: pa.Table, now: datetime) -> datetime:
-    """A time behind that of every row, whatever the clock says: new photos are told from old ones by it."""
-    newest = pc.max(index["indexed_at"]).as_py()
-    return now if newest is None or newest < now else newest + timedelta(microseconds=1)

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -34,9 +36,9 @@ class CountingStore(MemoryStore):
             raise StoreUnavailable(f"no answer for {key}")
         return super().get(key)
 
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+    def put_if(self, key: str, data: bytes, version: str | None, **kwargs: Any) -> None:
         self.puts[key] += 1
-        super().put(key, data, content_type=content_type)
+        super().put_if(key, data, version, **kwargs)
 
 
 @pytest.fixture
@@ -218,6 +220,41 @@ def test_one_file_that_cannot_be_read_is_tried_again(store: CountingStore) -> No
     store.broken = set()
     assert index_uploads(store).added == 1
     assert indexed(store) == keys
+
+
+def test_watchers_at_the_same_time_lose_nothing_and_count_nothing_twice(store: CountingStore) -> None:
+    keys = upload(store, range(40))
+    copies = [key.replace("front", "back") for key in keys[:10]]
+    for key in copies:
+        store.put(key, store.get(key.replace("back", "front")))
+    store.put("photos/brick/sku-0/a.txt", b"no picture")
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: index_uploads(store, CATEGORIES), range(4)))
+    assert sum(result.added for result in results) == 40
+    tables = read_tables(store)
+    contents = tables.index["sha256"].to_pylist()
+    assert len(contents) == len(set(contents)) == 40
+    assert tables.quarantine.num_rows == 11
+    assert index_uploads(store, CATEGORIES).removed == 0
+
+
+def test_a_watcher_with_an_old_listing_takes_nothing_out(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it judges its files another one lists later, and is done sooner."""
+    upload(store, range(1))
+    inspect = indexing.inspect_photo
+
+    def slow(key: str, data: bytes) -> dict[str, Any]:
+        monkeypatch.setattr(indexing, "inspect_photo", inspect)
+        upload(store, range(1, 3))
+        assert index_uploads(store).added == 3
+        return inspect(key, data)
+
+    monkeypatch.setattr(indexing, "inspect_photo", slow)
+    result = index_uploads(store)
+    assert (result.added, result.index.num_rows) == (0, 3)
+    assert not reasons(store)
 
 
 @settings(max_examples=30, deadline=None)

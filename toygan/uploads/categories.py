@@ -1,0 +1,22 @@
+"""Which categories an upload may have."""
+
+import json
+from collections.abc import Iterable
+
+from toygan.registry import CHAMPION, CONFIG, read_aliases, resolve
+from toygan.storage.keys import model_key
+from toygan.storage.store import ObjectStore
+
+
+def known_categories(store: ObjectStore, more: Iterable[str] = ()) -> tuple[str, ...]:
+    """Those of the store's champion, else of the bundled model, and `more`; sorted.
+
+    Of the champion only the config is read: this is asked every minute. Raises ObjectNotFound where it is
+    gone, ModelError where there is no bundled model.
+    """
+    champion = read_aliases(store).get(CHAMPION)
+    if champion is None:
+        config = resolve(None, None).files[CONFIG]
+    else:
+        config = store.get(model_key(champion.now.name, champion.now.version, CONFIG))
+    return tuple(sorted({*json.loads(config)["categories"], *more}))

@@ -77,9 +77,9 @@ def change_tables(
     """Takes the rows of files that are `gone` out and adds new ones; writes only what changes.
 
     `photos` are rows of PHOTO_INDEX without `indexed_at`, which is set here, `others` rows of QUARANTINE. A
-    photo whose content is in the index already is a duplicate and goes to the quarantine. Nothing that another
-    process did meanwhile is lost, where the store has conditional writes; elsewhere the next listing finds
-    what was lost.
+    photo whose content is in the index already is a duplicate and goes to the quarantine. Where the store has
+    conditional writes, nothing that another process did meanwhile is lost; elsewhere the next listing finds
+    what was.
     """
     placed: dict[str, _Placed] = {}
 

@@ -28,6 +28,14 @@ from toygan.models.layers import (
     NetworkConfig,
     StyledGenerator,
 )
+from toygan.models.modulation import (
+    EqualisedConv2d,
+    EqualisedLinear,
+    ModulatedConv2d,
+    activate,
+    enlarge,
+    normalise,
+)
 
 STYLE_MIXING = 0.9  # share of the training pictures that get their styles from two latents
 MEAN_STYLE_LATENTS = 128
@@ -67,49 +75,6 @@ class StyleganConfig(NetworkConfig):
         return [min(self.channel_base // side, self.max_channels) for side in self.resolutions]
 
 
-class EqualisedLinear(nn.Module):
-    """Linear layer with weights from N(0, 1) that are scaled when used (Karras et al. 2018, section 4.1).
-
-    So Adam, whose steps have one length for all, moves every layer by the same share.
-    """
-
-    def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, bias: float = 0.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
-        self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
-        self.gain = rate / sqrt(inputs)
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) to (B, outputs)."""
-        return F.linear(x, self.weight * self.gain, self.bias * self.rate)
-
-
-class EqualisedConv2d(nn.Module):
-    """Convolution that keeps the side, its weights scaled like those of `EqualisedLinear`."""
-
-    def __init__(self, inputs: int, outputs: int, kernel_size: int, *, bias: bool = True) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.gain = 1 / sqrt(inputs * kernel_size**2)
-        self.padding = kernel_size // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
-        return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.padding)
-
-
-def activate(x: Tensor) -> Tensor:
-    """Leaky ReLU, scaled by sqrt(2) so that about the same variance comes out as goes in."""
-    return F.leaky_relu(x, 0.2) * sqrt(2)
-
-
-def normalise(x: Tensor) -> Tensor:
-    """(B, N) to the same with a mean square of 1 in each row."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-
-
 class MappingNetwork(nn.Module):
     """Latents and conditions to styles."""
 
@@ -129,30 +94,6 @@ class MappingNetwork(nn.Module):
         for layer in self.layers:
             x = activate(layer(x))
         return x.float()
-
-
-class ModulatedConv2d(nn.Module):
-    """Karras et al. 2020, eq. 1 and 3, applied to input and output instead of to the weights."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel_size: int, style_size: int, *, demodulate: bool = True
-    ) -> None:
-        super().__init__()
-        self.convolution = EqualisedConv2d(inputs, outputs, kernel_size, bias=False)
-        self.style = EqualisedLinear(style_size, inputs, bias=1.0)
-        self.demodulate = demodulate
-
-    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, style_size) to (B, outputs, H, W)."""
-        scales = self.style(styles)
-        x = self.convolution(x * scales[:, :, None, None].to(x.dtype))
-        if not self.demodulate:
-            return x
-        with torch.autocast(x.device.type, enabled=False):
-            # The sums over inputs and kernel of (scale * weight)^2, without making those weights.
-            squares = (self.convolution.weight * self.convolution.gain).square().sum(dim=(2, 3))
-            factors = torch.rsqrt(scales.float().square() @ squares.T + 1e-8)
-        return x * factors[:, :, None, None].to(x.dtype)
 
 
 class StyledLayer(nn.Module):
@@ -187,11 +128,6 @@ class ToRgb(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.convolution(x.float(), styles) + self.bias[None, :, None, None]
         return images
-
-
-def enlarge(x: Tensor) -> Tensor:
-    """Twice the side, with the paper's filter [1, 3, 3, 1]: bilinear interpolation."""
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class Generator(StyledGenerator):

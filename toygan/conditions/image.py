@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
+from toygan.conditions.kinds import ImageCondition
 from toygan.images import decode, decode_labels, from_uint8
-from toygan.models.layers import ImageCondition
 
 PAPER: Final = 255
 BACKGROUND: Final = 0  # the label of the layouts for what is no product

@@ -11,8 +11,8 @@ from torch import Tensor
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.image import encode_images
+from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
-from toygan.models.layers import ImageCondition
 
 if TYPE_CHECKING:
     from toygan.conditions.text import TextEncoder

@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toygan.conditions.kinds import ImageCondition
     from toygan.models.layers import (
         ConditionalDiscriminator,
         ConditionalGenerator,
-        ImageCondition,
         NetworkConfig,
     )
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from toygan.conditions.kinds import ImageCondition
 
 Conditions = Mapping[str, Tensor]
 """What a picture is conditioned on, one row a picture.
@@ -15,8 +17,6 @@ Always there: `category` (B,) int64 in [0, categories) and `colour` (B, 4) float
 `toygan.conditions.text`, zeros where nothing is said; `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1;
 `layout` (B, R, R) int64, a label a pixel.
 """
-
-ImageCondition = Literal["sketch", "layout"]
 
 
 @dataclass(frozen=True, kw_only=True)

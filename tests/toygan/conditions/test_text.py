@@ -1,0 +1,496 @@
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from toygan.conditions import text
+from toygan.conditions.text import DEFAULT_TEXT_ENCODER, MAX_TOKENS, TextEncoder, pool, product_text
+from toygan.errors import ModelError
+
+CPU = torch.device("cpu")
+WORDS = ("red", "blue", "car", "wheel", "hair", "brick", "##s", "with", "two", "holes")
+TINY_MAXIMUM = 40  # tokens
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of 32 numbers, as `save_pretrained` writes it."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("encoders") / "tiny"
+    vocabulary = {
+        word: row for row, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS))
+    }
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=TINY_MAXIMUM,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    BertTokenizer(vocab=vocabulary).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny encoder that a test may change."""
+    return Path(shutil.copytree(saved, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
+    return TextEncoder(DEFAULT_TEXT_ENCODER, CPU, cache=tmp_path_factory.mktemp("texts"))
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of texts that any network has been given."""
+    told: list[int] = []
+    forward = TextEncoder._forward
+
+    def counting(self: TextEncoder, texts: Sequence[Sequence[int]], length: int) -> Any:
+        told.append(len(texts))
+        return forward(self, texts, length)
+
+    monkeypatch.setattr(TextEncoder, "_forward", counting)
+    return told
+
+
+def raw(tensor: Tensor) -> bytes:
+    return tensor.numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("title", "description", "wanted"),
+    [
+        ("Red car", "Small toy car.", "Red car Small toy car."),
+        ("  Red\tcar \n", None, "Red car"),
+        (None, "Small  toy\u3000car.", "Small toy car."),
+        ("红色小车", "", "红色小车"),
+        ("", " ", None),
+        (None, None, None),
+    ],
+)
+def test_what_is_said_of_a_product(title: str | None, description: str | None, wanted: str | None) -> None:
+    assert product_text(title, description) == wanted
+
+
+@given(st.text(), st.text())
+def test_white_space_says_nothing(title: str, description: str) -> None:
+    told = product_text(title, description)
+    assert told == product_text(f"\n{title} ", f" {description}\t") == product_text(told, None)
+    assert told is None or told == " ".join(told.split())
+
+
+def test_the_packaged_encoder_knows_what_belongs_together(packaged: TextEncoder) -> None:
+    hair, same_hair, wheel, tyre, nothing = packaged.encode(
+        ["Minifig Hair, red", "Minifig Hair, black", "Car wheel", "Tyre for toy cars", None]
+    )
+    assert packaged.size == 384
+    assert hair @ same_hair > 0.7
+    assert wheel @ tyre > 0.4
+    assert hair @ wheel < 0.2
+    assert not nothing.any()
+
+
+def test_rows_have_unit_length_and_no_gradient(packaged: TextEncoder) -> None:
+    encoded = packaged.encode(["Car wheel", "", "x" * 5000, "红色小车"])
+    assert (encoded.shape, encoded.dtype, encoded.device) == ((4, 384), torch.float32, CPU)
+    torch.testing.assert_close(encoded.norm(dim=1), torch.ones(4))
+    assert not encoded.requires_grad
+    (encoded * torch.ones((), requires_grad=True)).sum().backward()  # an inference tensor would refuse
+    assert packaged.encode([]).shape == (0, 384)
+
+
+def test_the_packaged_encoder_gives_what_its_makers_library_gives(packaged: TextEncoder) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = [
+        "Minifig Hair, red",
+        "Wheel Rim 14 x 18 with Holes on Both Sides, Red Wheel or tyre.",
+        "brick " * 400,
+    ]
+    reference = SentenceTransformer(str(packaged._folder), device="cpu").encode(texts, convert_to_tensor=True)
+    torch.testing.assert_close(packaged.encode(texts), reference.clone(), rtol=0, atol=1e-6)
+
+
+def some_texts() -> list[str]:
+    """40 texts in three buckets of lengths, some full to the last token."""
+    return [" ".join(WORDS[:5][(each + word) % 5] for word in range(each)) for each in range(1, 39)] + [
+        "",
+        "red",
+    ]
+
+
+@pytest.mark.parametrize("name", [DEFAULT_TEXT_ENCODER, "tiny"])
+def test_no_text_sees_which_others_come_with_it(name: str, saved: Path, tmp_path: Path) -> None:
+    texts = some_texts()
+    orders = [texts, texts[::-1], texts[::2] + texts[1::2], *([told] for told in texts[::6])]
+    found: dict[str, set[bytes]] = {told: set() for told in texts}
+    network = None
+    for number, order in enumerate(orders):
+        encoder = TextEncoder(str(saved) if name == "tiny" else name, CPU, cache=tmp_path / str(number))
+        if network is not None:
+            encoder.__dict__["_network"] = network
+        for told, row in zip(order, encoder.encode(order), strict=True):
+            found[told].add(raw(row))
+        network = encoder._network
+    assert {len(rows) for rows in found.values()} == {1}
+
+
+def reference_states(folder: Path, told: str) -> Tensor:
+    """The states of a text's own tokens, straight from Transformers, without padding: (T, 32)."""
+    from transformers import AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(folder).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)(told, return_tensors="pt")
+    with torch.no_grad():
+        states: Tensor = model(**tokens).last_hidden_state[0]
+    return states
+
+
+@pytest.mark.parametrize(
+    ("pooling", "over_tokens"),
+    [
+        (None, "mean"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode": "mean", "embedding_dimension": 32}, "mean"),
+        ({"pooling_mode": ["cls"]}, "cls"),
+    ],
+)
+def test_states_are_pooled_as_the_encoder_says(
+    pooling: dict[str, Any] | None, over_tokens: str, folder: Path, tmp_path: Path
+) -> None:
+    if pooling is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    encoder = TextEncoder(str(folder), CPU, cache=tmp_path / "texts")
+    assert encoder.size == 32
+    states = reference_states(folder, "two red cars with wheels")
+    wanted = states.mean(dim=0) if over_tokens == "mean" else states[0]
+    torch.testing.assert_close(encoder.encode(["two red cars with wheels"])[0], F.normalize(wanted, dim=0))
+
+
+def test_padding_has_no_part_in_the_mean() -> None:
+    states = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]], [[5.0, 5.0]] * 3])
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    assert pool(states, mask, "mean").tolist() == [[2, 4], [0, 0]]
+    assert pool(states, mask, "cls").tolist() == [[1, 2], [0, 0]]
+
+
+def test_long_texts_are_cut(folder: Path, tmp_path: Path) -> None:
+    encoder = TextEncoder(str(folder), CPU, cache=tmp_path)
+    fits, *longer = encoder.encode(
+        ["red " * (TINY_MAXIMUM - 2), "red " * 100, "red " * (TINY_MAXIMUM - 2) + "car"]
+    )
+    assert all(torch.equal(fits, each) for each in longer)
+    assert not torch.equal(fits, encoder.encode(["red " * (TINY_MAXIMUM - 3)])[0])
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 4}')
+    shorter = TextEncoder(str(folder), CPU, cache=tmp_path)
+    assert torch.equal(*shorter.encode(["two red", "two red cars"]))
+    assert shorter._network.max_tokens == 4 < encoder._network.max_tokens == TINY_MAXIMUM < MAX_TOKENS
+
+
+def test_every_distinct_text_is_embedded_once(saved: Path, tmp_path: Path, batches: list[int]) -> None:
+    encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
+    told: list[int] = []
+    twice = encoder.encode(["red car", None, "blue car", "red car"], told.append)
+    assert torch.equal(twice[0], twice[3])
+    assert batches == [2]
+    assert told == [0, 2]
+    assert raw(encoder.encode(["blue car", "wheel"], told.append)[0]) == raw(twice[2])
+    assert batches == [2, 1]
+    assert told == [0, 2, 1, 1]
+
+
+def test_a_full_cache_needs_no_network(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = TextEncoder(str(saved), CPU, cache=tmp_path).encode(["red car", None])
+    monkeypatch.setattr(text, "_load", None)
+    again = TextEncoder(str(saved), CPU, cache=tmp_path)
+    assert raw(again.encode([None, "red car"]).flip(0)) == raw(wanted)
+    assert [each.name for each in tmp_path.iterdir()] == [f"{again.identity}.sqlite"]
+
+
+def test_the_cache_is_the_users(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    encoder = TextEncoder(str(saved), CPU)
+    encoder.encode(["red car"])
+    assert (tmp_path / "toygan" / "texts" / f"{encoder.identity}.sqlite").is_file()
+
+
+def test_without_a_cache_texts_are_embedded_again(saved: Path, tmp_path: Path, batches: list[int]) -> None:
+    (tmp_path / "file").touch()
+    encoder = TextEncoder(str(saved), CPU, cache=tmp_path / "file")
+    assert raw(encoder.encode(["red car"])) == raw(encoder.encode(["red car"]))
+    assert batches == [1, 1]
+
+
+def test_kinds_of_devices_share_no_rows(saved: Path, tmp_path: Path, batches: list[int]) -> None:
+    encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
+    encoder.encode(["red car"])
+    other = TextEncoder(str(saved), torch.device("cuda"), cache=tmp_path)
+    assert other._cache.read([other._key("red car")]) == {}
+    assert encoder._cache.read([encoder._key("red car")])
+
+
+def test_threads_share_an_encoder(saved: Path, tmp_path: Path, batches: list[int]) -> None:
+    encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
+    texts = some_texts()
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(raw(encoder.encode(texts)))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert len(set(found)) == 1
+    assert sum(batches) == len(set(texts))
+
+
+_PROCESS = """
+import sys
+from pathlib import Path
+import torch
+from toygan.conditions.text import TextEncoder
+encoder = TextEncoder(sys.argv[1], torch.device("cpu"), cache=Path(sys.argv[2]))
+print(encoder.encode(sys.argv[3:]).numpy().tobytes().hex())
+"""
+
+
+def test_processes_share_a_cache(saved: Path, tmp_path: Path) -> None:
+    texts = some_texts()
+    command = [sys.executable, "-c", _PROCESS, saved, tmp_path, *texts]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate()[0].strip() for process in processes]
+    encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
+    assert answers == [raw(encoder.encode(texts)).hex()] * 2
+    assert "_network" not in encoder.__dict__
+
+
+def _change_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def _change_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["embeddings.LayerNorm.bias"] += 1
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "weights": _change_weights,
+    "config": lambda folder: _change_json(folder / "config.json", hidden_act="relu"),
+    "tokenizer": lambda folder: _change_json(folder / "tokenizer_config.json", do_lower_case=False),
+    "pooling": lambda folder: (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 8}'),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_encoder_is_refused(change: str, folder: Path, tmp_path: Path, saved: Path) -> None:
+    before = TextEncoder(str(folder), CPU, cache=tmp_path)
+    stated = json.loads(json.dumps(before.to_json()))
+    again = TextEncoder.from_json(stated, CPU, cache=tmp_path)
+    assert (again.name, again.identity) == (str(folder), before.identity)
+    CHANGES[change](folder)
+    changed = TextEncoder(str(folder), CPU, cache=tmp_path)
+    assert changed.identity != before.identity
+    with pytest.raises(ModelError, match=f"{before.identity[:12]}, but now .* is {changed.identity[:12]}"):
+        TextEncoder.from_json(stated, CPU, cache=tmp_path)
+
+
+def test_an_encoder_is_its_content_not_its_place(saved: Path, folder: Path, tmp_path: Path) -> None:
+    (folder / "README.md").write_text("moved and described")
+    moved = TextEncoder(str(folder), CPU, cache=tmp_path)
+    assert moved.identity == TextEncoder(str(saved), CPU, cache=tmp_path).identity
+    assert len(bytes.fromhex(moved.identity)) == 32
+
+
+@pytest.mark.parametrize(
+    "stated", [{"name": "tiny"}, {"identity": "0"}, {"name": 1, "identity": "0"}, "tiny"]
+)
+def test_what_states_no_encoder(
+    stated: Any, tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved.parent)
+    with pytest.raises((KeyError, TypeError)):
+        TextEncoder.from_json(stated, CPU, cache=tmp_path)
+
+
+@pytest.fixture
+def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where downloads of the hub are kept, without a way to the hub."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_an_encoder_of_the_hub(saved: Path, offline_hub: Path, tmp_path: Path) -> None:
+    commit = "0" * 40
+    repository = offline_hub / "models--makers--tiny"
+    shutil.copytree(saved, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    encoder = TextEncoder("makers/tiny", CPU, cache=tmp_path)
+    local = TextEncoder(str(saved), CPU, cache=tmp_path)
+    assert (encoder.name, encoder.identity) == ("makers/tiny", local.identity)
+    assert raw(encoder.encode(["red car"])) == raw(local.encode(["red car"]))
+
+
+@pytest.mark.parametrize(
+    "name", ["makers/unheard-of", "unheard-of", "/no/such/folder", "../x", "a/b/c", "\0"]
+)
+def test_an_encoder_that_is_nowhere(name: str, offline_hub: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"there is no folder .* name a folder .* all-MiniLM-L6-v2, which needs no"
+    ):
+        TextEncoder(name, CPU)
+
+
+def _only_a_pickle(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def _no_words(folder: Path) -> None:
+    for path in (*folder.glob("vocab*"), *folder.glob("tokenizer.json")):
+        path.unlink()
+
+
+def _pool_by_maximum(folder: Path) -> None:
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
+
+
+UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), r"lacks config\.json"),
+    "a pickle": (_only_a_pickle, r"lacks model\.safetensors \(other formats may run code"),
+    "no tokenizer": (_no_words, "lacks a tokenizer"),
+    "no JSON": (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is no JSON"),
+    "no object": (lambda folder: (folder / "config.json").write_text("[]"), "holds no JSON object"),
+    "no size": (lambda folder: (folder / "config.json").write_text("{}"), "is no text encoder"),
+    "a decoder": (
+        lambda folder: _change_json(folder / "config.json", is_encoder_decoder=True),
+        "is no text enc",
+    ),
+    "other pooling": (_pool_by_maximum, "pools by pooling_mode_max_tokens; take one with mean or cls"),
+}
+
+
+@pytest.mark.parametrize("reason", UNFIT)
+def test_an_unfit_folder_is_refused_at_once(reason: str, folder: Path) -> None:
+    spoil, message = UNFIT[reason]
+    spoil(folder)
+    with pytest.raises(ModelError, match=message):
+        TextEncoder(str(folder), CPU)
+
+
+def _cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _infinite_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.LayerNorm.bias"][0] = torch.inf
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _more_words(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["unheard"] = len(tokenizer["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut weights": (_cut_weights, "cannot be read .* get its files again"),
+    "tokenizer": (
+        lambda folder: (folder / "tokenizer.json").write_text('{"version": "1.0"}'),
+        "cannot be read",
+    ),
+    "a layer short": (
+        lambda folder: _change_json(folder / "config.json", num_hidden_layers=3),
+        r"weights of the text encoder .* lack encoder\.layer\.2\.",
+    ),
+    "kind": (lambda folder: _change_json(folder / "config.json", model_type="unheard"), "cannot be read"),
+    "not finite": (_infinite_weights, "gives no finite numbers"),
+    "more words": (_more_words, "knows more tokens than its network"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_encoder_is_refused_when_it_is_loaded(damage: str, folder: Path, tmp_path: Path) -> None:
+    spoil, message = DAMAGED[damage]
+    spoil(folder)
+    encoder = TextEncoder(str(folder), CPU, cache=tmp_path / "texts")
+    with pytest.raises(ModelError, match=message):
+        encoder.encode(["red car"])
+
+
+def test_code_that_comes_with_an_encoder_is_not_run(folder: Path, tmp_path: Path) -> None:
+    _change_json(
+        folder / "config.json", model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModel": "own.Net"}
+    )
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ModelError, match="cannot be read"):
+        TextEncoder(str(folder), CPU, cache=tmp_path / "texts").encode(["red car"])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_missing_pooler_is_no_loss_and_loading_is_silent(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wanted = TextEncoder(str(folder), CPU, cache=tmp_path / "with").encode(["red car"])
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("pooler.")}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    capfd.readouterr()
+    torch.manual_seed(3)
+    assert raw(TextEncoder(str(folder), CPU, cache=tmp_path / "without").encode(["red car"])) == raw(wanted)
+    assert capfd.readouterr() == ("", "")
+    following = torch.rand(1)
+    torch.manual_seed(3)
+    assert torch.rand(1) == following
+
+
+def test_training_in_bfloat16_does_not_change_texts(saved: Path, tmp_path: Path) -> None:
+    wanted = TextEncoder(str(saved), CPU, cache=tmp_path / "plain").encode(["red car"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = TextEncoder(str(saved), CPU, cache=tmp_path / "autocast").encode(["red car"])
+    assert raw(found) == raw(wanted)
+
+
+_LIGHT = """
+import sys
+from pathlib import Path
+import torch
+from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
+TextEncoder(DEFAULT_TEXT_ENCODER, torch.device("cpu"), cache=Path(sys.argv[1])).encode([None])
+print(sorted({"transformers", "sentence_transformers", "huggingface_hub"} & sys.modules.keys()))
+"""
+
+
+def test_transformers_is_imported_only_for_new_texts(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", _LIGHT, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

@@ -21,7 +21,11 @@ batch_size_option = click.option(
     help="Pictures a batch; by default chosen for model and device. Another size may change the last bit.",
 )
 photos_option = click.option(
-    "--photos", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder of photo shards."
+    "--photos",
+    required=True,
+    metavar="URI",
+    help="Photo shards (a folder or s3:// prefix of *.parquet), a store with indexed uploads, or a folder "
+    "with a subfolder or .tar of pictures for each category.",
 )
 
 
@@ -144,7 +148,7 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
 @click.option("--resume", is_flag=True, help="Go on with the training in --output.")
 @device_option
 def train(
-    photos: Path,
+    photos: str,
     family: str,
     resolution: int | None,
     output: Path,
@@ -160,7 +164,7 @@ def train(
     from toygan.training.train import train as run_training
 
     folder = run_training(
-        photos_folder=photos,
+        photos_uri=photos,
         output=output,
         config=choose_config(family, resolution=resolution, file=config),
         device=pick_device(device),
@@ -178,7 +182,7 @@ def train(
 @photos_option
 @store_option
 @device_option
-def calibrate(model: str, photos: Path, store: str | None, device: str) -> None:
+def calibrate(model: str, photos: str, store: str | None, device: str) -> None:
     """Fit what a model's score means and which pictures are approved."""
     from toygan.device import pick_device
     from toygan.generation.calibrate import calibrate_model
@@ -202,7 +206,7 @@ def calibrate(model: str, photos: Path, store: str | None, device: str) -> None:
 @device_option
 def evaluate(
     model: str,
-    photos: Path,
+    photos: str,
     store: str | None,
     as_json: bool,
     pictures: int,

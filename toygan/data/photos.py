@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,11 +18,14 @@ from torchvision.transforms import v2
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.image import READERS, encode_images, square
+from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
-from toygan.data.sources import Photo, read_photos
+from toygan.data.photo import Photo
+from toygan.data.pile import open_pile
+from toygan.data.sources import read_photos
 from toygan.errors import BadInput
 from toygan.images import decode
-from toygan.models.layers import ImageCondition
+from toygan.parallel import in_order
 
 if TYPE_CHECKING:
     from toygan.conditions.text import TextEncoder
@@ -95,7 +99,7 @@ class PhotoSet:
 
 
 def load_photos(
-    folder: Path,
+    uri: str | Path,
     *,
     resolution: int,
     split: str,
@@ -103,52 +107,73 @@ def load_photos(
     categories: tuple[str, ...] | None = None,
     image_condition: ImageCondition | None = None,
 ) -> PhotoSet:
-    """Reads the photos of `split` whose sku passes `keep_sku`; see `toygan.data.sources.read_photos`.
+    """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
 
     Photos are laid on a white square and resized to `resolution` x `resolution` pixels (torchvision, bilinear
-    with antialiasing), one at a time, so that only the small ones are held; so are the condition images,
-    where a family needs them. Without `categories` those of the photos are taken, sorted. A malformed row, a
-    photo or condition image that is missing or cannot be decoded: the photo is skipped, counted and named in
-    the log. Raises BadInput when nothing usable is there, or a category that is not among `categories`.
+    with antialiasing), a few at a time; so are the condition images, where a family needs them. Only the
+    small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
+    there is room for. Without `categories` those of the photos are taken, sorted. A malformed row, a photo or
+    condition image that is missing or cannot be decoded: the photo is skipped, counted and named in the log.
+    Raises BadInput when nothing usable is there, or a category that is not among `categories`; RunFailed when
+    the disk is full.
     """
-    resize = v2.Resize((resolution, resolution), antialias=True)
-    images: list[Tensor] = []
-    condition_images: list[NDArray[np.uint8]] = []
-    rows: list[Photo] = []
+    found = read_photos(uri, split=split, image_condition=image_condition)
+    prepare = partial(_prepare, resolution=resolution, image_condition=image_condition)
+    threads = torch.get_num_threads()
+    names: list[str] = []
+    skus: list[str] = []
+    colour_hexes: list[str | None] = []
+    texts: list[str | None] = []
     broken = 0
-    for photo in read_photos(folder, split=split, image_condition=image_condition):
-        if not keep_sku(photo.sku):
-            continue
-        try:
-            pixels = torch.from_numpy(decode(photo.photo)).permute(2, 0, 1)
-            if image_condition is not None:
-                condition_images.append(_read_condition(photo, image_condition, resolution))
-        except BadInput as error:
-            broken += 1
-            log.warning(
-                "skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, error
-            )
-            continue
-        images.append(resize(square(pixels, WHITE)))
-        rows.append(photo._replace(photo=b"", condition=None))
-    if broken:
-        log.warning("skipped %d broken photos; %d are left", broken, len(images))
-    if not images:
-        raise BadInput(f"no usable photo of split {split!r} in {folder}")
-    names = [row.category for row in rows]
-    colour_hexes = tuple(row.colour_hex for row in rows)
-    categories = categories or tuple(sorted(set(names)))
-    return PhotoSet(
-        images=torch.stack(images),
-        category=encode_categories(names, categories),
-        colour=encode_colours(colour_hexes),
-        colour_hexes=colour_hexes,
-        texts=tuple(row.text for row in rows),
-        skus=tuple(row.sku for row in rows),
-        categories=categories,
-        image_condition=image_condition,
-        condition_images=torch.from_numpy(np.stack(condition_images)) if condition_images else None,
-    )
+    with open_pile() as images, open_pile() as condition_images, ThreadPoolExecutor(threads) as pool:
+        kept = (photo for photo in found if keep_sku(photo.sku))
+        for photo, prepared in in_order(pool, prepare, kept, ahead=4 * threads):
+            if isinstance(prepared, BadInput):
+                broken += 1
+                log.warning(
+                    "skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, prepared
+                )
+                continue
+            images.append(prepared[0])
+            if prepared[1] is not None:
+                condition_images.append(prepared[1])
+            names.append(photo.category)
+            skus.append(photo.sku)
+            colour_hexes.append(photo.colour_hex)
+            texts.append(photo.text)
+        if broken:
+            log.warning("skipped %d broken photos; %d are left", broken, len(names))
+        if not names:
+            raise BadInput(f"no usable photo of split {split!r} in {uri}")
+        categories = categories or tuple(sorted(set(names)))
+        return PhotoSet(
+            images=images.stacked(),
+            category=encode_categories(names, categories),
+            colour=encode_colours(colour_hexes),
+            colour_hexes=tuple(colour_hexes),
+            texts=tuple(texts),
+            skus=tuple(skus),
+            categories=categories,
+            image_condition=image_condition,
+            condition_images=condition_images.stacked() if image_condition else None,
+        )
+
+
+def _prepare(
+    photo: Photo, *, resolution: int, image_condition: ImageCondition | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | BadInput:
+    """The photo, (3, R, R), and its condition image, (R, R); or what is wrong with them."""
+    try:
+        pixels = torch.from_numpy(decode(photo.photo)).permute(2, 0, 1)
+        resized: Tensor = v2.functional.resize(
+            square(pixels, WHITE), [resolution, resolution], antialias=True
+        )
+        condition = None
+        if image_condition is not None:
+            condition = _read_condition(photo, image_condition, resolution)
+    except BadInput as error:
+        return error
+    return resized.numpy(), condition
 
 
 def _read_condition(photo: Photo, kind: ImageCondition, resolution: int) -> NDArray[np.uint8]:

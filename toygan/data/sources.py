@@ -1,81 +1,91 @@
-"""Where photos come from, one after the other: so far from photo shards, a folder of Parquet files."""
+"""Where photos come from, one after the other: the door to all kinds of `--photos`.
 
-import logging
+a folder or s3:// prefix of *.parquet              photo shards, see `toygan.data.shards`
+a store, in a folder or at s3://                   its uploads, by the photo index
+a folder of CATEGORY/*.jpg or of CATEGORY.tar      pictures, see `toygan.data.by_category`
+"""
+
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from catalog_schemas.photos import check_photo_rows, check_photo_shard
-from catalog_schemas.validation import TableError, open_parquet, parquet_errors
-from toygan.conditions.text import product_text
+import pyarrow.compute as pc
+
+from catalog_schemas.validation import TableError
+from toygan.conditions.kinds import ImageCondition
+from toygan.data import by_category, shards
+from toygan.data.photo import Photo
 from toygan.errors import BadInput
-from toygan.models.layers import ImageCondition
+from toygan.storage.keys import CURRENT_KEY, PHOTO_INDEX_KEY
+from toygan.storage.local import LocalStore
+from toygan.storage.store import ObjectStore, open_store
+from toygan.uploads.index import indexed_photos, read_index
 
-log = logging.getLogger(__name__)
-
-_COLUMNS = ["photo_id", "sku", "category", "title", "colour_hex", "split", "photo"]
-
-
-class Photo(NamedTuple):
-    """One photo as it was found, undecoded."""
-
-    photo_id: str
-    sku: str
-    category: str
-    text: str | None
-    colour_hex: str | None
-    photo: bytes
-    condition: bytes | None  # the sketch or the layout that belongs to it
-    source: str  # where it was found, for messages
+_REMEDY = (
+    "give photo shards (*.parquet), a store with indexed uploads, or a folder with a subfolder or a .tar of "
+    "pictures for each category"
+)
 
 
 def read_photos(
-    folder: Path, *, split: str, image_condition: ImageCondition | None = None
+    uri: str | Path, *, split: str, image_condition: ImageCondition | None = None
 ) -> Iterator[Photo]:
-    """The well-formed rows of `split`, with the column `image_condition`; the log names malformed ones.
+    """The photos of `split` at `uri`, with their `image_condition`; the log names those that are malformed.
 
-    Raises BadInput when there are no photos, a file is no photo shard, or it has no such column.
+    Raises BadInput where there are no photos of any kind, where they are damaged as a whole, and where they
+    come without the condition.
     """
-    shards = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-    if not shards:
-        raise BadInput(f"no photo shards (*.parquet) in {folder}; give the folder that holds them")
-    for shard in shards:
-        yield from _read_shard(shard, split, image_condition)
+    store = open_store(uri)
+    if store.exists(PHOTO_INDEX_KEY):
+        _refuse_condition(store.uri, "the photo index of a store", image_condition)
+        return _read_index(store, split)
+    if isinstance(store, LocalStore):
+        return _read_folder(Path(store.uri), split, image_condition)
+    keys = [found.key for found in store.list() if _is_shard(found.key)]
+    if not keys:
+        raise BadInput(f"no photo shards (*.parquet) and no photo index at {store.uri}; {_REMEDY}")
+    return (photo for key in keys for photo in shards.read_stored_shard(store, key, split, image_condition))
 
 
-def _read_shard(shard: Path, split: str, image_condition: ImageCondition | None) -> Iterator[Photo]:
-    first_row = 0
+def _read_folder(folder: Path, split: str, image_condition: ImageCondition | None) -> Iterator[Photo]:
+    files = sorted(file for file in folder.glob(f"*{shards.SUFFIX}") if _is_shard(file.name))
+    if files:
+        return (photo for file in files for photo in shards.read_shard(file, split, image_condition))
+    if not by_category.holds_categories(folder):
+        raise BadInput(f"no photos in {folder}; {_REMEDY}")
+    _refuse_condition(str(folder), "a folder of pictures", image_condition)
+    return by_category.read_categories(folder, split)
+
+
+def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
     try:
-        check_photo_shard(shard)
-        with open_parquet(shard) as file, parquet_errors(shard):
-            present = file.schema_arrow.names
-            if image_condition is not None and image_condition not in present:
-                raise BadInput(
-                    f"{shard} has no column {image_condition!r}, which this family draws from; add it, or "
-                    "train a family that needs none"
-                )
-            columns = [name for name in (*_COLUMNS, image_condition) if name in present]
-            for batch in file.iter_batches(batch_size=256, columns=columns):
-                checked = check_photo_rows(batch, first_row)
-                first_row += batch.num_rows
-                for row, sku, column, reason in checked.rejected.itertuples(index=False):
-                    log.warning("skipped row %d (%s) of %s: %s is %s", row, sku, shard.name, column, reason)
-                good = checked.good[checked.good["split"] == split]
-                for row in good.to_dict("records"):
-                    yield Photo(
-                        photo_id=row["photo_id"],
-                        sku=row["sku"],
-                        category=row["category"],
-                        text=product_text(_known(row.get("title")), None),
-                        colour_hex=_known(row["colour_hex"]),
-                        photo=row["photo"],
-                        condition=row[image_condition] if image_condition else None,
-                        source=shard.name,
-                    )
+        index = read_index(store)
     except TableError as error:
-        raise BadInput(str(error)) from error
+        raise BadInput(f"{store.uri}: {error}") from error
+    # Without any row its reader says what is missing.
+    of_split = index.filter(pc.equal(index["split"], split)) if index.num_rows else index
+    if index.num_rows and not of_split.num_rows:
+        return
+    for row, data in indexed_photos(store, of_split):
+        yield Photo(
+            photo_id=row["photo_id"],
+            sku=row["sku"],
+            category=row["category"],
+            text=None,
+            colour_hex=row["colour_hex"],
+            photo=data,
+            condition=None,
+            source=store.uri,
+        )
 
 
-def _known(value: Any) -> str | None:
-    """pandas has more than one way to say that there is nothing."""
-    return value if isinstance(value, str) else None
+def _is_shard(key: str) -> bool:
+    """Of a store, the table of the live pictures lies where shards do."""
+    return "/" not in key and key.endswith(shards.SUFFIX) and key != CURRENT_KEY
+
+
+def _refuse_condition(where: str, what: str, image_condition: ImageCondition | None) -> None:
+    if image_condition is not None:
+        raise BadInput(
+            f"{where} is {what} and has no column {image_condition!r}, which this family draws from; give "
+            "photo shards with this column, or train a family that needs none"
+        )

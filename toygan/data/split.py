@@ -1,4 +1,4 @@
-"""Which products train, which calibrate. `val` is only ever measured on; but for uploads, the data set it."""
+"""Which products train, which calibrate. `val` is only measured on: the data set it, or else a hash does."""
 
 from hashlib import sha256
 
@@ -9,10 +9,10 @@ def is_calibration_sku(sku: str) -> bool:
 
 
 def split_of_upload(sku: str) -> str:
-    """`val` for a tenth of the products, else `train`; a product's photos are never in both.
+    """`val` for a tenth of the products, else `train`: for uploads, and other photos that nobody split.
 
-    It is `val` when the digit before the last of sha256(sku) is 0: the tenth is another than the one that
-    calibrates, the two have a hundredth of all products in common.
+    A product's photos are never in both. It is `val` when the digit before the last of sha256(sku) is 0: the
+    tenth is another than the one that calibrates, the two have a hundredth of all products in common.
     """
     return "val" if _digest(sku) // 10 % 10 == 0 else "train"
 

@@ -72,15 +72,15 @@ class _Side:
 def evaluate_model(
     reference: str,
     *,
-    photos: Path,
+    photos: str | Path,
     store_uri: str | None,
     device: torch.device,
     pictures: int = PICTURES,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluates the model that `reference` names (`toygan.registry.resolve`) on a folder of photo shards.
+    """Evaluates the model that `reference` names (`toygan.registry.resolve`).
 
-    Raises ModelError, and BadInput for photos that cannot be used.
+    `photos`: see `toygan.data.sources`. Raises ModelError, and BadInput for photos that cannot be used.
     """
     model = load_model(resolve(reference, open_store(store_uri) if store_uri else None), device)
     val, train = (

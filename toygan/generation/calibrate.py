@@ -121,12 +121,12 @@ def _judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int)
 
 
 def calibrate_model(
-    reference: str, *, photos: Path, store_uri: str | None, device: torch.device
+    reference: str, *, photos: str | Path, store_uri: str | None, device: torch.device
 ) -> Iterator[str]:
     """Calibrates the model that `reference` names and says in lines of text what came out.
 
-    A folder gets the file `calibration.json`; a model of a store becomes a new version, since versions never
-    change.
+    `photos`: see `toygan.data.sources`. A folder gets the file `calibration.json`; a model of a store becomes
+    a new version, since versions never change.
     Raises ModelError for a bundled model, which cannot be written to.
     """
     store = open_store(store_uri) if store_uri else None

@@ -14,12 +14,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from toygan.approval.calibration import Calibration
+from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions, encode_conditions
 from toygan.conditions.text import TextEncoder
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, image_condition, network_config
-from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, ImageCondition
+from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator
 from toygan.seeds import latent
 from toygan.training.checkpoint import load_weights
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
@@ -31,21 +32,23 @@ _DEFAULTS = {each.name: each.default for each in fields(TrainConfig) if each.def
 
 def train(
     *,
-    photos_folder: Path,
+    photos_uri: str | Path,
     output: Path,
     config: TrainConfig,
     device: torch.device,
     max_images: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
 
-    It ends after `max_images` (those of earlier processes included), after `max_minutes` of this process,
-    whichever comes first, or after `DEFAULT_MAX_IMAGES` when neither is given. Photos of `split == "train"`
-    are used, without the products that calibrate the score. With `resume` the newest checkpoint in `output`
-    is taken up, if there is one; without it an `output` that holds one is refused, so that hours of work are
-    not lost by accident.
+    It ends after `max_images` (those of earlier processes included), after `max_minutes` of this process, or
+    when `should_stop()`, which is asked before every step, whichever comes first; after `DEFAULT_MAX_IMAGES`
+    when neither number is given. Photos of `split == "train"` (see `toygan.data.sources`) are used, without
+    the products that calibrate the score. With `resume` the newest checkpoint in `output` is taken up, if
+    there is one; without it an `output` that holds one is refused, so that hours of work are not lost by
+    accident.
 
     Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed,
     RunFailed when the weights diverge.
@@ -57,7 +60,7 @@ def train(
     if max_images is None and max_minutes is None:
         max_images = DEFAULT_MAX_IMAGES
     photos = load_photos(
-        photos_folder,
+        photos_uri,
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
@@ -81,7 +84,7 @@ def train(
             photos,
             config,
             device=device,
-            should_stop=lambda: _is_over(state, progress, max_images, max_minutes),
+            should_stop=lambda: should_stop() or _is_over(state, progress, max_images, max_minutes),
             on_step=lambda: progress.advance(config.batch_size),
             on_report=lambda losses: folder.report(state, losses, progress),
             on_checkpoint=lambda: folder.save(state),

@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 def run(shards: Path, output: Path, max_images: int, config: TrainConfig, *, resume: bool = False) -> None:
     train(
-        photos_folder=shards,
+        photos_uri=shards,
         output=output,
         config=config,
         device=torch.device("cpu"),
@@ -164,7 +164,7 @@ import torch
 from tests.toygan.training.tiny import tiny
 from toygan.training.train import train
 torch.set_num_threads(1)
-train(photos_folder=Path(sys.argv[1]), output=Path(sys.argv[2]), config=tiny(), device=torch.device("cpu"),
+train(photos_uri=Path(sys.argv[1]), output=Path(sys.argv[2]), config=tiny(), device=torch.device("cpu"),
       max_images=1_000_000)
 """
 

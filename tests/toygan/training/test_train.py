@@ -34,7 +34,7 @@ def run(
     resume: bool = False,
 ) -> Path:
     return train(
-        photos_folder=shards,
+        photos_uri=shards,
         output=output,
         config=tiny() if config is None else config,
         device=CPU,

@@ -1,0 +1,16 @@
+"""One photo on its way from where it lies to a training."""
+
+from typing import NamedTuple
+
+
+class Photo(NamedTuple):
+    """One photo as it was found, undecoded."""
+
+    photo_id: str
+    sku: str
+    category: str
+    text: str | None
+    colour_hex: str | None
+    photo: bytes
+    condition: bytes | None  # the sketch or the layout that belongs to it
+    source: str  # where it was found, for messages

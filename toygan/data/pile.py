@@ -1,0 +1,54 @@
+"""More pictures than memory holds: a million of 64 pixels are 12 GB."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toygan.errors import RunFailed
+
+
+class Pile:
+    """Stacks uint8 arrays of one shape in a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._count = 0
+        self._shape: tuple[int, ...] = ()
+
+    def append(self, array: NDArray[np.uint8]) -> None:
+        """Raises ValueError for another shape than the first one's, RunFailed when the disk is full."""
+        if self._count and array.shape != self._shape:
+            raise ValueError(f"the array has the shape {array.shape}, those before it {self._shape}")
+        with _told_of_a_full_disk():
+            self._file.write(np.ascontiguousarray(array).data)
+        self._count, self._shape = self._count + 1, array.shape
+
+    def stacked(self) -> Tensor:
+        """All of them, at least one, (N, ...) uint8: a view of the file, which outlives its closing."""
+        with _told_of_a_full_disk():
+            self._file.flush()
+        return torch.from_numpy(np.memmap(self._file, np.uint8, "r+", shape=(self._count, *self._shape)))
+
+
+@contextmanager
+def open_pile() -> Iterator[Pile]:
+    """A pile in a temporary file without a name, which is gone with the last view of it."""
+    with tempfile.TemporaryFile(prefix="toygan-") as file:
+        yield Pile(file)
+
+
+@contextmanager
+def _told_of_a_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFailed(
+            f"the photos do not fit into {tempfile.gettempdir()} ({error.strerror}); make room or set "
+            "TMPDIR to a folder that has it"
+        ) from error

@@ -1,0 +1,77 @@
+"""Photo shards: Parquet files of one row a photo, see `catalog_schemas.photos`."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from catalog_schemas.photos import check_photo_rows, check_photo_shard
+from catalog_schemas.validation import TableError, open_parquet, parquet_errors
+from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.text import product_text
+from toygan.data.photo import Photo
+from toygan.errors import BadInput
+from toygan.storage.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".parquet"
+
+_COLUMNS = ["photo_id", "sku", "category", "title", "colour_hex", "split", "photo"]
+
+
+def read_stored_shard(
+    store: ObjectStore, key: str, split: str, image_condition: ImageCondition | None
+) -> Iterator[Photo]:
+    """As `read_shard`, from an object: it is copied to a temporary file first, so memory holds no shard."""
+    with tempfile.TemporaryDirectory(prefix="toygan-") as folder:
+        copy = Path(folder) / "shard.parquet"
+        copy.write_bytes(store.get(key))
+        yield from read_shard(copy, split, image_condition, name=f"{store.uri}/{key}")
+
+
+def read_shard(
+    shard: Path, split: str, image_condition: ImageCondition | None, *, name: str | None = None
+) -> Iterator[Photo]:
+    """The well-formed rows of `split` in a file that messages call `name`; the log names malformed ones.
+
+    Raises BadInput when the file is no photo shard or has no column `image_condition`.
+    """
+    name = str(shard) if name is None else name
+    source = name.rpartition("/")[2]
+    first_row = 0
+    try:
+        check_photo_shard(shard)
+        with open_parquet(shard) as file, parquet_errors(shard):
+            present = file.schema_arrow.names
+            if image_condition is not None and image_condition not in present:
+                raise BadInput(
+                    f"{name} has no column {image_condition!r}, which this family draws from; add it, or "
+                    "train a family that needs none"
+                )
+            columns = [column for column in (*_COLUMNS, image_condition) if column in present]
+            for batch in file.iter_batches(batch_size=256, columns=columns):
+                checked = check_photo_rows(batch, first_row)
+                first_row += batch.num_rows
+                for row, sku, column, reason in checked.rejected.itertuples(index=False):
+                    log.warning("skipped row %d (%s) of %s: %s is %s", row, sku, source, column, reason)
+                good = checked.good[checked.good["split"] == split]
+                for row in good.to_dict("records"):
+                    yield Photo(
+                        photo_id=row["photo_id"],
+                        sku=row["sku"],
+                        category=row["category"],
+                        text=product_text(_known(row.get("title")), None),
+                        colour_hex=_known(row["colour_hex"]),
+                        photo=row["photo"],
+                        condition=row[image_condition] if image_condition else None,
+                        source=source,
+                    )
+    except TableError as error:
+        raise BadInput(str(error).replace(str(shard), name)) from error
+
+
+def _known(value: Any) -> str | None:
+    """pandas has more than one way to say that there is nothing."""
+    return value if isinstance(value, str) else None

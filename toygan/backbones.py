@@ -38,12 +38,12 @@ class Backbone(nn.Module):
 
     mean: Tensor  # (3, 1, 1) float32, of pictures in [0, 1], as in the network's training
     std: Tensor
+    network: Any  # timm says no more of its networks than that they are modules
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.indices, _ = _maps(name)
-        # Declared as what it is used for: timm says no more of its networks than that they are modules.
-        self.network: Any = timm.create_model(name)
+        self.network = timm.create_model(name)
         self.network.prune_intermediate_layers(self.indices)
         for key in ("mean", "std"):
             self.register_buffer(key, torch.tensor(self.network.pretrained_cfg[key]).view(3, 1, 1))

@@ -35,6 +35,12 @@ def _mlp() -> Family:
     return Family(mlp.MlpConfig, mlp.build)
 
 
+def _pix2pix() -> Family:
+    from toygan.models import pix2pix
+
+    return Family(pix2pix.Pix2pixConfig, pix2pix.build)
+
+
 def _stylegan() -> Family:
     from toygan.models import stylegan
 
@@ -43,7 +49,12 @@ def _stylegan() -> Family:
 
 # Functions, since importing a family imports torch.
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
-    {"mlp": _mlp, "dcgan": _dcgan, "stylegan": _stylegan}
+    {
+        "mlp": _mlp,
+        "dcgan": _dcgan,
+        "stylegan": _stylegan,
+        "pix2pix": _pix2pix,
+    }
 )
 
 

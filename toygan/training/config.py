@@ -120,6 +120,15 @@ PRESETS = {
         discriminator_rate=2.5e-3,
         adam_betas=(0.0, 0.99),
     ),
+    # The paper's rates, loss and L1 weight, but more than one picture a batch.
+    "pix2pix": TrainConfig(
+        family="pix2pix",
+        resolution=64,
+        batch_size=16,
+        loss="non_saturating",
+        discriminator_rate=2e-4,
+        l1_weight=100.0,
+    ),
 }
 
 

@@ -35,6 +35,12 @@ def _mlp() -> Family:
     return Family(mlp.MlpConfig, mlp.build)
 
 
+def _pix2pix() -> Family:
+    from toygan.models import pix2pix
+
+    return Family(pix2pix.Pix2pixConfig, pix2pix.build)
+
+
 def _stylegan() -> Family:
     from toygan.models import stylegan
 
@@ -55,7 +61,14 @@ def _spade() -> Family:
 
 # Functions, since importing a family imports torch.
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
-    {"mlp": _mlp, "dcgan": _dcgan, "stylegan": _stylegan, "projected": _projected, "spade": _spade}
+    {
+        "mlp": _mlp,
+        "dcgan": _dcgan,
+        "stylegan": _stylegan,
+        "projected": _projected,
+        "pix2pix": _pix2pix,
+        "spade": _spade,
+    }
 )
 
 

@@ -155,6 +155,9 @@ class Generator(ConditionalGenerator):
             Excitation(coarse, fine) for coarse, fine in zip(widths, widths[self.reach :], strict=False)
         )
         self.to_rgb = EqualisedConv2d(widths[-1], 3, 3)
+        # Pictures that begin far outside of [-1, 1] are driven to the colours of its corners.
+        with torch.no_grad():
+            self.to_rgb.weight.mul_(0.25)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         styles = self.mapping(latents, conditions)

@@ -140,6 +140,15 @@ PRESETS = {
         l1_weight=10.0,
         kl_weight=0.05,
     ),
+    # The paper's rates, loss and L1 weight, but more than one picture a batch.
+    "pix2pix": TrainConfig(
+        family="pix2pix",
+        resolution=64,
+        batch_size=16,
+        loss="non_saturating",
+        discriminator_rate=2e-4,
+        l1_weight=100.0,
+    ),
 }
 
 

@@ -146,10 +146,7 @@ class Generator(ConditionalGenerator):
         self.mapping = Mapping(config)
         self.base = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.first = StyledLayer(widths[0], widths[0], size)
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([StyledLayer(before, after, size, upsample=True), StyledLayer(after, after, size)])
-            for before, after in pairwise(widths)
-        )
+        self.blocks = nn.ModuleList(Block(before, after, size) for before, after in pairwise(widths))
         self.reach = int(log2(EXCITATION_RATIO))
         self.excitations = nn.ModuleList(
             Excitation(coarse, fine) for coarse, fine in zip(widths, widths[self.reach :], strict=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,8 @@ class Losses:
 def start(config: TrainConfig, *, categories: int, device: torch.device, text_size: int = 0) -> TrainState:
     """Fresh networks and optimizers, a function of the arguments only.
 
-    Raises ValueError for unusable networks, BadInput for a loss that the family has no use for.
+    Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
+    where the weights of a pretrained part are not at hand.
     """
     options = config.network_options(categories=categories, text_size=text_size)
     with torch.random.fork_rng(devices=[]):
@@ -99,7 +101,7 @@ def start(config: TrainConfig, *, categories: int, device: torch.device, text_si
         recogniser = Recogniser(categories=categories) if config.semantic_weight else None
     _check_losses(config, generator)
     if isinstance(discriminator, PretrainedDiscriminator):
-        discriminator.load_pretrained()
+        _load_pretrained(discriminator)
     for network in (generator, discriminator, recogniser):
         if network is not None:
             network.to(device).to(memory_format=torch.channels_last)
@@ -112,6 +114,13 @@ def start(config: TrainConfig, *, categories: int, device: torch.device, text_si
         recogniser=recogniser,
         recogniser_optimizer=None if recogniser is None else _adam(recogniser, RECOGNISER_RATE, config),
     )
+
+
+def _load_pretrained(discriminator: PretrainedDiscriminator) -> None:
+    from toygan.backbones import pretrained_weights  # slow to import, and only one family needs it
+
+    file = Path(discriminator.pretrained_file) if discriminator.pretrained_file else None
+    discriminator.load_pretrained(pretrained_weights(discriminator.pretrained_name, file))
 
 
 def _check_losses(config: TrainConfig, generator: ConditionalGenerator) -> None:

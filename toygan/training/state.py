@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,7 +82,8 @@ def start(
 ) -> TrainState:
     """Fresh networks and optimizers, a function of the arguments only.
 
-    Raises ValueError for unusable networks, BadInput for a loss that the family has no use for.
+    Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
+    where the weights of a pretrained part are not at hand.
     """
     options = config.network_options(categories=categories, text_size=text_size)
     with torch.random.fork_rng(devices=[]):
@@ -90,7 +92,7 @@ def start(
         recogniser = Recogniser(categories=categories) if config.semantic_weight else None
     _check_losses(config, generator)
     if isinstance(discriminator, PretrainedDiscriminator):
-        discriminator.load_pretrained()
+        _load_pretrained(discriminator)
     for network in (generator, discriminator, recogniser):
         if network is not None:
             network.to(device).to(memory_format=torch.channels_last)
@@ -109,6 +111,13 @@ def start(
     is_scaled = config.precision == "fp16"
     state.scalers = {name: torch.amp.GradScaler(device.type, enabled=is_scaled) for name in state.optimizers}
     return state
+
+
+def _load_pretrained(discriminator: PretrainedDiscriminator) -> None:
+    from toygan.backbones import pretrained_weights  # slow to import, and only one family needs it
+
+    file = Path(discriminator.pretrained_file) if discriminator.pretrained_file else None
+    discriminator.load_pretrained(pretrained_weights(discriminator.pretrained_name, file))
 
 
 def _check_losses(config: TrainConfig, generator: ConditionalGenerator) -> None:

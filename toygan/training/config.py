@@ -30,6 +30,7 @@ _ABOVE_0 = (
     "ema_half_life_images",
     "log_every_images",
     "checkpoint_every_images",
+    "augmentation_ramp_images",
 )
 
 
@@ -57,6 +58,9 @@ class TrainConfig:
     feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
+    adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
+    augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
+    augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1
     text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
@@ -81,6 +85,8 @@ class TrainConfig:
         for name in ("colour_dropout", "text_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
+        if not -1 < self.augmentation_target < 1:
+            raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
         if self.precision not in ("fp32", "bf16"):
             raise BadInput(f"precision is {self.precision!r}; it must be fp32 or bf16")
         if given := sorted({"categories", "resolution", "text_size"} & self.network.keys()):
@@ -119,6 +125,8 @@ PRESETS = {
         generator_rate=2.5e-3,
         discriminator_rate=2.5e-3,
         adam_betas=(0.0, 0.99),
+        adaptive_augmentation=True,
+        augmentation_ramp_images=100_000,  # a fifth of the paper's: so are trainings on a CPU shorter
     ),
     # The paper's rates, loss and L1 weight, but more than one picture a batch.
     "pix2pix": TrainConfig(

@@ -13,7 +13,12 @@ from hashlib import sha256
 import torch
 from torch import Tensor, nn
 
-from toygan.data.augment import Augmentation, draw_augmentation
+from toygan.data.augment import (
+    AdaptiveAugmentation,
+    Augmentation,
+    draw_augmentation,
+    draw_some_augmentation,
+)
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.images import from_uint8
@@ -59,12 +64,18 @@ class TrainState:
     discriminator_optimizer: torch.optim.Optimizer
     recogniser: Recogniser | None = None  # where semantic consistency is asked for
     recogniser_optimizer: torch.optim.Optimizer | None = None
+    augmentation: AdaptiveAugmentation | None = None  # where augmentation adapts
     images_seen: int = 0
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        modules = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
-        return modules if self.recogniser is None else modules | {"recogniser": self.recogniser}
+        optional = {"recogniser": self.recogniser, "augmentation": self.augmentation}
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "ema": self.ema,
+            **{name: module for name, module in optional.items() if module is not None},
+        }
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -111,6 +122,15 @@ def start(config: TrainConfig, *, categories: int, device: torch.device, text_si
         discriminator_optimizer=_adam(discriminator, config.discriminator_rate, config),
         recogniser=recogniser,
         recogniser_optimizer=None if recogniser is None else _adam(recogniser, RECOGNISER_RATE, config),
+        augmentation=_adaptive_augmentation(config),
+    )
+
+
+def _adaptive_augmentation(config: TrainConfig) -> AdaptiveAugmentation | None:
+    if not config.adaptive_augmentation:
+        return None
+    return AdaptiveAugmentation(
+        target=config.augmentation_target, ramp_images=config.augmentation_ramp_images
     )
 
 
@@ -149,7 +169,8 @@ def fit(
     while not should_stop():
         rng = step_rng(config.seed, state.images_seen)
         rows = epoch_rows(len(photos), config, state.images_seen)
-        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng).to(device)
+        probability = None if state.augmentation is None else state.augmentation.probability
+        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng, probability).to(device)
         sums += train_step(state, batch, config, rng)
         steps += 1
         before, state.images_seen = state.images_seen, state.images_seen + config.batch_size
@@ -185,9 +206,17 @@ class Batch:
 
 
 def draw_batch(
-    photos: PhotoSet, rows: Tensor, config: TrainConfig, latent_size: int, rng: torch.Generator
+    photos: PhotoSet,
+    rows: Tensor,
+    config: TrainConfig,
+    latent_size: int,
+    rng: torch.Generator,
+    probability: float | None = None,
 ) -> Batch:
-    """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld."""
+    """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
+
+    `probability` is that of each transformation before the discriminator; None: all pictures are moved.
+    """
     count, resolution = len(rows), photos.images.shape[2]
     mirrored = torch.rand(count, generator=rng) < 0.5
     conditions = photos.conditions(rows)
@@ -198,7 +227,12 @@ def draw_batch(
     if photos.image_condition is not None:
         conditions[photos.image_condition] = mirror(conditions[photos.image_condition], mirrored)
     first, second = (torch.randn((count, latent_size), generator=rng) for _ in range(2))
-    of_real, of_first, of_second = (draw_augmentation(count, resolution, rng) for _ in range(3))
+    of_real, of_first, of_second = (
+        draw_augmentation(count, resolution, rng)
+        if probability is None
+        else draw_some_augmentation(count, resolution, rng, probability=probability)
+        for _ in range(3)
+    )
     return Batch(
         real=mirror(from_uint8(photos.images[rows]), mirrored),
         conditions=conditions,
@@ -253,6 +287,9 @@ def _update_discriminator(
         for penalty in _penalties(state.discriminator, (real, real_told), (fake, fake_told), config, rng):
             objective = objective + config.penalty_every_steps * penalty
     _update(state.discriminator_optimizer, objective)
+    if state.augmentation is not None:
+        maps = [each.flatten(1).mean(1) for each in real_logits]
+        state.augmentation.observe(torch.stack(maps).mean(0), step=step)
     return (
         objective,
         _mean([each.mean() for each in real_logits]),

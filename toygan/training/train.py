@@ -175,6 +175,8 @@ class _Folder:
             "images_per_s": round(progress.per_s, 1),
             **{name: round(value, 4) for name, value in asdict(losses).items()},
         }
+        if state.augmentation is not None:
+            line["augmentation_probability"] = round(state.augmentation.probability, 4)
         self.output.mkdir(parents=True, exist_ok=True)
         with self._log.open("a") as lines:
             lines.write(json.dumps(line) + "\n")

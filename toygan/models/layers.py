@@ -89,6 +89,11 @@ class Judgement:
     logits: tuple[Tensor, ...]  # (B, ...) float32 each, one number or a map of them a picture
     features: tuple[Tensor, ...] = ()  # (B, C, H, W) each: activations on the way, for feature matching
 
+    @property
+    def score(self) -> Tensor:
+        """(B,) float32: the mean over the heads of the mean of each one's map."""
+        return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in self.logits]).mean(0)
+
 
 class ConditionalDiscriminator(nn.Module):
     """What every discriminator has: a judgement in full, and the one logit that it comes to."""
@@ -98,9 +103,8 @@ class ConditionalDiscriminator(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B,) float32: the mean over the heads of the mean of each one's map."""
-        maps = self.judge(images, conditions).logits
-        return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in maps]).mean(0)
+        """(B,) float32: the score that the judgement comes to."""
+        return self.judge(images, conditions).score
 
 
 class PretrainedDiscriminator(ConditionalDiscriminator):

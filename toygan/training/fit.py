@@ -288,8 +288,7 @@ def _update_discriminator(
             objective = objective + config.penalty_every_steps * penalty
     _update(state.discriminator_optimizer, objective)
     if state.augmentation is not None:
-        maps = [each.flatten(1).mean(1) for each in real_logits]
-        state.augmentation.observe(torch.stack(maps).mean(0), step=step)
+        state.augmentation.observe(Judgement(logits=real_logits).score, step=step)
     return (
         objective,
         _mean([each.mean() for each in real_logits]),

@@ -47,13 +47,27 @@ def _stylegan() -> Family:
     return Family(stylegan.StyleganConfig, stylegan.build)
 
 
+def _projected() -> Family:
+    from toygan.models import projected
+
+    return Family(projected.ProjectedConfig, projected.build)
+
+
+def _spade() -> Family:
+    from toygan.models import spade
+
+    return Family(spade.SpadeConfig, spade.build)
+
+
 # Functions, since importing a family imports torch.
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
     {
         "mlp": _mlp,
         "dcgan": _dcgan,
         "stylegan": _stylegan,
+        "projected": _projected,
         "pix2pix": _pix2pix,
+        "spade": _spade,
     }
 )
 

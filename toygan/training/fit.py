@@ -68,14 +68,14 @@ class TrainState:
     images_seen: int = 0
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that a model is made of."""
+        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+
+    @property
     def modules(self) -> dict[str, nn.Module]:
         optional = {"recogniser": self.recogniser, "augmentation": self.augmentation}
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "ema": self.ema,
-            **{name: module for name, module in optional.items() if module is not None},
-        }
+        return self.networks | {name: module for name, module in optional.items() if module is not None}
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

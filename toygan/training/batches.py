@@ -10,7 +10,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from toygan.data.augment import Augmentation, draw_augmentation
+from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.models.layers import Conditions
@@ -52,9 +52,17 @@ class Batch:
 
 
 def draw_batch(
-    photos: PhotoSet, rows: Tensor, config: TrainConfig, latent_size: int, rng: torch.Generator
+    photos: PhotoSet,
+    rows: Tensor,
+    config: TrainConfig,
+    latent_size: int,
+    rng: torch.Generator,
+    probability: float | None = None,
 ) -> Batch:
-    """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld."""
+    """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
+
+    `probability` is that of each transformation before the discriminator; None: all pictures are moved.
+    """
     count, resolution = len(rows), photos.images.shape[2]
     mirrored = torch.rand(count, generator=rng) < 0.5
     conditions = photos.conditions(rows)
@@ -65,7 +73,12 @@ def draw_batch(
     if photos.image_condition is not None:
         conditions[photos.image_condition] = mirror(conditions[photos.image_condition], mirrored)
     first, second = (torch.randn((count, latent_size), generator=rng) for _ in range(2))
-    of_real, of_first, of_second = (draw_augmentation(count, resolution, rng) for _ in range(3))
+    of_real, of_first, of_second = (
+        draw_augmentation(count, resolution, rng)
+        if probability is None
+        else draw_some_augmentation(count, resolution, rng, probability=probability)
+        for _ in range(3)
+    )
     return Batch(
         real=mirror(from_uint8(photos.images[rows]), mirrored),
         conditions=conditions,

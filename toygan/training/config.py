@@ -31,6 +31,7 @@ _ABOVE_0 = (
     "ema_half_life_images",
     "log_every_images",
     "checkpoint_every_images",
+    "augmentation_ramp_images",
 )
 
 
@@ -58,6 +59,9 @@ class TrainConfig:
     feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
+    adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
+    augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
+    augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1
     text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
@@ -84,6 +88,8 @@ class TrainConfig:
         for name in ("colour_dropout", "text_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
+        if not -1 < self.augmentation_target < 1:
+            raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
         for name in ("rate_warmup_images", "rate_decay_images"):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must not be below 0")
@@ -125,6 +131,8 @@ PRESETS = {
         generator_rate=2.5e-3,
         discriminator_rate=2.5e-3,
         adam_betas=(0.0, 0.99),
+        adaptive_augmentation=True,
+        augmentation_ramp_images=100_000,  # a fifth of the paper's: so are trainings on a CPU shorter
     ),
     # The generator's weights are equalised, the heads' are not: hence the two rates.
     "projected": TrainConfig(

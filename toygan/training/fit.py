@@ -50,7 +50,8 @@ def fit(
     while not world.any(should_stop()):
         rng = step_rng(config.seed, state.images_seen)
         rows = epoch_rows(len(photos), config, state.images_seen)
-        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng)
+        probability = None if state.augmentation is None else state.augmentation.probability
+        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng, probability)
         if world.count > 1:
             batch = batch.share(world.index, world.count)
             rng = step_rng(config.seed, state.images_seen, world.index)

@@ -49,6 +49,7 @@ class TrainingFolder:
     photos: PhotoSet
     encoder: TextEncoder | None
     device: torch.device
+    init: str | None  # NAME@VERSION of the model that it started from
 
     @property
     def model(self) -> Path:
@@ -57,7 +58,8 @@ class TrainingFolder:
     @property
     def _identity(self) -> dict[str, object]:
         """What a resumed training has to have in common with the checkpoint."""
-        return self.config.to_json() | {"categories": list(self.photos.categories)}
+        started_from = {} if self.init is None else {"init": self.init}
+        return self.config.to_json() | {"categories": list(self.photos.categories)} | started_from
 
     def load(self, checkpoint: Path, state: TrainState) -> None:
         state.images_seen, extras = load_checkpoint(
@@ -129,7 +131,7 @@ class TrainingFolder:
             self.model,
             generator=state.ema,
             discriminator=state.discriminator,
-            config=model_config(self.config, self.photos, state.images_seen, self.encoder),
+            config=model_config(self.config, self.photos, state.images_seen, self.encoder, self.init),
         )
         save_checkpoint(
             self.output,
@@ -163,6 +165,8 @@ class TrainingFolder:
             "cpu_s": round(time.process_time(), 1),  # of this process since it began
             **{name: round(value, 4) for name, value in asdict(losses).items()},
         }
+        if state.augmentation is not None:
+            line["augmentation_probability"] = round(state.augmentation.probability, 4)
         self._write_line(state, line)
 
     def _write_line(self, state: TrainState, line: Mapping[str, object]) -> None:
@@ -211,7 +215,11 @@ def _replace(file: Path, data: bytes) -> None:
 
 
 def model_config(
-    config: TrainConfig, photos: PhotoSet, images_seen: int, encoder: TextEncoder | None
+    config: TrainConfig,
+    photos: PhotoSet,
+    images_seen: int,
+    encoder: TextEncoder | None,
+    init: str | None = None,
 ) -> dict[str, object]:
     """What a model needs besides its weights.
 
@@ -226,5 +234,5 @@ def model_config(
         "categories": list(photos.categories),
         "network": asdict(network),
         **({} if encoder is None else {"text_encoder": encoder.to_json()}),
-        "training": {"images_seen": images_seen, "photos": len(photos), **config.to_json()},
+        "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
     }

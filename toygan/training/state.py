@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from toygan.data.augment import AdaptiveAugmentation
 from toygan.errors import BadInput
 from toygan.models import build
 from toygan.models.layers import (
@@ -38,13 +39,19 @@ class TrainState:
     recogniser_optimizer: torch.optim.Optimizer | None = None
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # of the losses, for fp16
     guard: Guard = field(default_factory=Guard)
+    augmentation: AdaptiveAugmentation | None = None  # where augmentation adapts
     images_seen: int = 0
     world: World = ALONE
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that a model is made of."""
+        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+
+    @property
     def modules(self) -> dict[str, nn.Module]:
-        modules = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
-        return modules if self.recogniser is None else modules | {"recogniser": self.recogniser}
+        optional = {"recogniser": self.recogniser, "augmentation": self.augmentation}
+        return self.networks | {name: module for name, module in optional.items() if module is not None}
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -106,11 +113,20 @@ def start(
         discriminator_optimizer=_adam(discriminator, config.discriminator_rate, config),
         recogniser=recogniser,
         recogniser_optimizer=None if recogniser is None else _adam(recogniser, RECOGNISER_RATE, config),
+        augmentation=_adaptive_augmentation(config),
         world=world,
     )
     is_scaled = config.precision == "fp16"
     state.scalers = {name: torch.amp.GradScaler(device.type, enabled=is_scaled) for name in state.optimizers}
     return state
+
+
+def _adaptive_augmentation(config: TrainConfig) -> AdaptiveAugmentation | None:
+    if not config.adaptive_augmentation:
+        return None
+    return AdaptiveAugmentation(
+        target=config.augmentation_target, ramp_images=config.augmentation_ramp_images
+    )
 
 
 def _load_pretrained(discriminator: PretrainedDiscriminator) -> None:

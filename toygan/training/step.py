@@ -82,6 +82,9 @@ def _update_discriminator(
         for penalty in _penalties(state.discriminator, (real, real_told), (fake, fake_told), config, rng):
             objective = objective + config.penalty_every_steps * penalty
     _update(state, "discriminator_optimizer", objective)
+    if state.augmentation is not None:
+        scores = Judgement(logits=real_logits).score.detach()
+        state.augmentation.observe(state.world.gather(scores), step=step)
     return (
         objective,
         _mean([each.mean() for each in real_logits]),

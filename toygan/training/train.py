@@ -13,10 +13,12 @@ from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
 from toygan.models import image_condition, network_config
 from toygan.progress import Progress
+from toygan.registry import ModelFiles
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
 from toygan.training.fit import fit
 from toygan.training.folder import Collapse, TrainingFolder
+from toygan.training.initial import read_initial
 from toygan.training.state import TrainState, start
 from toygan.training.world import World, join_world
 
@@ -32,6 +34,7 @@ def train(
     max_images: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
+    init: ModelFiles | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
@@ -41,15 +44,16 @@ def train(
     when neither number is given. Photos of `split == "train"` (see `toygan.data.sources`) are used, without
     the products that calibrate the score. With `resume` the newest checkpoint in `output` is taken up, if
     there is one; without it an `output` that holds one is refused, so that hours of work are not lost by
-    accident.
+    accident. With `init` the weights of that model are where it starts, see `toygan.training.initial`; to
+    resume, give the same one.
 
     A training that blows up or collapses (`toygan.training.guard`) goes back to its newest checkpoint, to the
     start where there is none, and on from there at lower rates; it says so in the log. Launched by
     `accelerate launch` or `torchrun`, all processes train together, each on its share of a batch
     (`toygan.training.world`).
 
-    Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed,
-    RunFailed when going back has not helped.
+    Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed and for
+    an `init` that does not fit, RunFailed when going back has not helped.
     """
     _check(config, max_images, max_minutes)
     with join_world(device) as world:
@@ -61,6 +65,7 @@ def train(
             max_images=max_images,
             max_minutes=max_minutes,
             resume=resume,
+            init=init,
             should_stop=should_stop,
             world=world,
         )
@@ -75,6 +80,7 @@ def _train(
     max_images: int | None,
     max_minutes: float | None,
     resume: bool,
+    init: ModelFiles | None,
     should_stop: Callable[[], bool],
     world: World,
 ) -> Path:
@@ -83,6 +89,7 @@ def _train(
             f"a batch of {config.batch_size} cannot be shared by {world.count} processes; give a batch_size "
             f"that {world.count} divides"
         )
+    initial = None if init is None else read_initial(init, config)
     earlier = checkpoint_folders(output)
     if earlier and not resume:
         raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
@@ -101,13 +108,26 @@ def _train(
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)
 
     def begin() -> TrainState:
-        return start(config, categories=categories, device=device, text_size=photos.text_size, world=world)
+        state = start(config, categories=categories, device=device, text_size=photos.text_size, world=world)
+        if initial is not None:
+            texts = None if encoder is None else encoder.to_json()
+            initial.hand_over(state.networks, photos.categories, texts)
+        return state
 
     def is_over(images_seen: int) -> bool:
         return should_stop() or _is_over(images_seen, progress, max_images, max_minutes)
 
+    if initial is not None:
+        log.info("starting from %s", initial.name)
     state = begin()
-    folder = TrainingFolder(output=output, config=config, photos=photos, encoder=encoder, device=device)
+    folder = TrainingFolder(
+        output=output,
+        config=config,
+        photos=photos,
+        encoder=encoder,
+        device=device,
+        init=None if initial is None else initial.name,
+    )
     if earlier:
         folder.load(earlier[-1], state)
         log.info("resumed after %d images", state.images_seen)

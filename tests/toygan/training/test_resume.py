@@ -72,6 +72,21 @@ def test_bit_for_bit(shards: Path, tmp_path: Path, stops: list[int]) -> None:
     assert log_counts(tmp_path / "resumed") == log_counts(tmp_path / "undisturbed")
 
 
+def test_bit_for_bit_with_an_adaptive_augmentation(shards: Path, tmp_path: Path) -> None:
+    """Stops between two moves of its probability, which rises and falls by 0.25 at a time."""
+    config = tiny(adaptive_augmentation=True, augmentation_target=0.01, augmentation_ramp_images=64)
+    run(shards, tmp_path / "undisturbed", 100, config)
+    for number, images in enumerate([28, 60, 100]):
+        run(shards, tmp_path / "resumed", images, config, resume=number > 0)
+    resumed = final_files(tmp_path / "resumed")
+    for name, data in final_files(tmp_path / "undisturbed").items():
+        assert resumed[name] == data, name
+    lines = [json.loads(line) for line in (tmp_path / "resumed" / "log.jsonl").read_text().splitlines()]
+    probabilities = {line["augmentation_probability"] for line in lines}
+    assert len(probabilities) > 1
+    assert probabilities <= {0.0, 0.25, 0.5, 0.75, 0.8, 0.55, 0.3, 0.05}
+
+
 def test_the_log_is_cut_to_the_checkpoint(shards: Path, tmp_path: Path) -> None:
     config = tiny()
     run(shards, tmp_path, 32, config)

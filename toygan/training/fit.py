@@ -287,7 +287,8 @@ def _update_discriminator(
             objective = objective + config.penalty_every_steps * penalty
     _update(state.discriminator_optimizer, objective)
     if state.augmentation is not None:
-        state.augmentation.observe(Judgement(logits=real_logits).score, step=step)
+        signs = Judgement(logits=real_logits).score.sign()
+        state.augmentation.observe(signs.mean().item(), images=config.batch_size, step=step)
     return (
         objective,
         _mean([each.mean() for each in real_logits]),

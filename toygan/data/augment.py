@@ -116,7 +116,7 @@ class AdaptiveAugmentation(nn.Module):
         return self.state[0].item()
 
     def observe(self, mean_sign: float, *, images: int, step: int) -> None:
-        """The mean sign of the scores of a step's `images` photos; every fourth step moves the probability."""
+        """Takes in the mean sign of a step's `images` photos; every fourth step moves the probability."""
         self.state += torch.tensor([0.0, images * mean_sign, images], dtype=torch.float64)
         if (step + 1) % ADJUSTED_EVERY_STEPS:
             return

@@ -12,15 +12,17 @@ from toygan.training.config import PRESETS, TrainConfig, choose_config
 from toygan.training.fit import start
 
 
-def test_every_family_has_a_preset_that_builds() -> None:
-    assert set(PRESETS) == set(FAMILIES)
-    for family, config in PRESETS.items():
-        assert config.family == family
+def test_every_family_has_a_preset_and_every_preset_builds() -> None:
+    assert set(FAMILIES) <= set(PRESETS)
+    for name, config in PRESETS.items():
+        assert config.family == name or name not in FAMILIES
         state = start(config, categories=10, device=torch.device("cpu"))
         latents = torch.zeros(1, state.generator.latent_size)
         side = config.resolution
         conditions = {"category": torch.zeros(1, dtype=torch.int64), "colour": torch.zeros(1, 4)}
         conditions |= {"sketch": torch.ones(1, 1, side, side)}
+        conditions |= {"layout": torch.zeros(1, side, side, dtype=torch.int64)}
+        state.discriminator.eval()
         images = state.ema(latents, conditions)
         assert images.shape == (1, 3, config.resolution, config.resolution)
         assert state.discriminator(images, conditions).shape == (1,)
@@ -75,9 +77,18 @@ def test_a_file_overrides_the_preset_option_by_option(tmp_path: Path) -> None:
     assert choose_config("dcgan") == preset
 
 
-def test_an_unknown_family_lists_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=f"unknown model family 'biggan'; known are {', '.join(FAMILIES)}"):
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    assert {"r3gan", *FAMILIES} <= set(PRESETS)
+    known = ", ".join(PRESETS)
+    with pytest.raises(BadInput, match=f"unknown model family or preset 'biggan'; known are {known}"):
         choose_config("biggan")
+
+
+def test_a_preset_of_another_name_trains_its_family(tmp_path: Path) -> None:
+    config = choose_config("r3gan", file=write(tmp_path, '{"family": "dcgan", "batch_size": 8}'))
+    assert config == replace(PRESETS["r3gan"], batch_size=8)
+    with pytest.raises(BadInput, match="is a config of 'mlp', but 'dcgan' is to be trained"):
+        choose_config("r3gan", file=write(tmp_path, '{"family": "mlp"}'))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from tests.toygan.training.test_objective import train
 from tests.toygan.training.tiny import tiny
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
+from toygan.training.batches import draw_batch, step_rng
 from toygan.training.config import TrainConfig
-from toygan.training.fit import draw_batch, start, step_rng, train_step
 from toygan.training.recogniser import Recogniser, semantic_loss
+from toygan.training.state import start
+from toygan.training.step import train_step
 
 CPU = torch.device("cpu")
 

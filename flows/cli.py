@@ -137,7 +137,9 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
 
 @cli.command()
 @photos_option
-@click.option("--family", default="dcgan", show_default=True, help="Model family, a preset of that name.")
+@click.option(
+    "--family", default="dcgan", show_default=True, help="Model family, or a preset that is named otherwise."
+)
 @click.option(
     "--resolution", type=int, metavar="N", help="Side in pixels, a power of two; default: the preset's."
 )

@@ -10,6 +10,7 @@ Then its pictures are measured against the split `val`, which nothing trains on 
     DIR/<family>/training/        as `toygan train` leaves it
     DIR/<family>/cpu.json         the CPU time that went into it
     DIR/<family>/evaluation.json  as `toygan evaluate --json` prints it
+    DIR/features/                 what the feature network saw in the photos, for the next family
     DIR/<family>.jpg              val photos beside pictures in their conditions, a row a category
     DIR/table.json, DIR/table.md  all families that are done
 
@@ -20,6 +21,7 @@ that fails is reported and does not stop the others; the exit code is 1 then.
 
 import argparse
 import fcntl
+import io
 import json
 import logging
 import os
@@ -30,16 +32,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import ToyganError
 from toygan.evaluation.evaluate import evaluate
+from toygan.evaluation.features import Efficientnet, Features
 from toygan.generation.model import Model, load_model
 from toygan.models import FAMILIES
 from toygan.registry import resolve
@@ -200,9 +205,29 @@ def evaluate_family(family: str, settings: Settings) -> None:
         for split in ("val", "train")
     )
     save_grid(settings.output / f"{family}.jpg", model, val)
-    evaluation = evaluate(model, val, train_photos, pictures=settings.pictures, seed=SEED)
+    network = RememberingNetwork(settings.output / "features")
+    evaluation = evaluate(model, val, train_photos, pictures=settings.pictures, seed=SEED, network=network)
     content = json.loads(evaluation.to_json()) | {"checkpoint": newest_checkpoint(folder / "training")}
     write(folder / "evaluation.json", json.dumps(content, indent=1).encode())
+
+
+class RememberingNetwork(Efficientnet):
+    """Keeps on disk what it saw: every family is compared with the same photos."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(CPU)
+        self._folder = folder
+
+    def extract(self, images: Tensor, on_batch: Callable[[int], None] = lambda pictures: None) -> Features:
+        file = self._folder / f"{sha256(images.contiguous().numpy().data).hexdigest()}.npy"
+        if file.exists():
+            on_batch(len(images))
+            return np.load(file, allow_pickle=False)
+        found = super().extract(images, on_batch)
+        content = io.BytesIO()
+        np.save(content, found, allow_pickle=False)
+        write(file, content.getvalue())
+        return found
 
 
 def save_grid(file: Path, model: Model, val: PhotoSet) -> None:

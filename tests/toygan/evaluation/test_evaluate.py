@@ -17,7 +17,8 @@ from tests.shards import COLOURS, photo, photo_row, write_shard
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput, ModelError
-from toygan.evaluation.evaluate import draw, evaluate, pairs_png
+from toygan.evaluation.drawings import draw
+from toygan.evaluation.evaluate import evaluate, pairs_png
 from toygan.evaluation.result import Evaluation, Scores
 from toygan.generation.model import Drawn, Model
 from toygan.progress import Progress
@@ -223,8 +224,13 @@ def test_the_table_shows_the_figures_in_their_columns(random_weights: Evaluation
     assert cells["pictures"] == ["24", "12", "24"]
     assert cells["FID"] == [f"{made.fid:.1f}", "-", f"{random_weights.training_photos.fid:.1f}"]
     assert cells["category right"] == [f"{made.category_accuracy:.3f}", f"{real.category_accuracy:.3f}", "-"]
-    (brick,) = [line.split() for line in lines if line.startswith("brick")]
+    brick, error = (line.split() for line in lines if line.startswith("brick"))
     assert brick[:8] == ["brick", "12", "6", *["-"] * 5]
+    approval = random_weights.approval
+    assert approval is not None
+    of_brick = approval.category_calibration_error["brick"]
+    assert of_brick is not None
+    assert error[1:] == [f"{of_brick.value:.3f}", f"({of_brick.low:.3f}", "to", f"{of_brick.high:.3f})"]
 
 
 def test_the_command_prints_the_same_figures(

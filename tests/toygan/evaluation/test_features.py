@@ -7,15 +7,20 @@ from timm.models import EfficientNet
 from torch import Tensor
 
 from toygan.errors import ModelError
-from toygan.evaluation.features import FEATURES, extract, load_network, prepare
+from toygan.evaluation.features import FEATURES, Efficientnet, load_network, prepare
 
 CPU = torch.device("cpu")
 ESPRESSO, TRIPOD = 967, 872  # rows of ImageNet's classifier
 
 
 @pytest.fixture(scope="module")
-def network() -> EfficientNet:
-    return load_network(CPU)
+def eye() -> Efficientnet:
+    return Efficientnet(CPU)
+
+
+@pytest.fixture(scope="module")
+def network(eye: Efficientnet) -> EfficientNet:
+    return eye.network
 
 
 def square(pixels: np.ndarray) -> Tensor:
@@ -34,9 +39,9 @@ def test_the_weights_are_in_their_places(network: EfficientNet) -> None:
         assert probabilities[wanted] > 0.8
 
 
-def test_features_are_what_the_classifier_reads(network: EfficientNet) -> None:
+def test_features_are_what_the_classifier_reads(eye: Efficientnet, network: EfficientNet) -> None:
     images = torch.cat([square(data.coffee())[..., :320, :320], square(data.camera())[..., :320, :320]])
-    found = extract(network, images)
+    found = eye.extract(images)
     assert found.shape == (2, FEATURES)
     assert found.dtype == np.float32
     with torch.inference_mode():
@@ -45,16 +50,16 @@ def test_features_are_what_the_classifier_reads(network: EfficientNet) -> None:
 
 
 def test_every_batch_is_told_and_batch_mates_do_not_matter(
-    network: EfficientNet, monkeypatch: pytest.MonkeyPatch
+    eye: Efficientnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toygan.evaluation.features.AT_ONCE", 2)
     images = torch.randint(
         0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     told: list[int] = []
-    found = extract(network, images, told.append)
+    found = eye.extract(images, told.append)
     assert told == [2, 2, 1]
-    np.testing.assert_allclose(extract(network, images[3:4])[0], found[3], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(eye.extract(images[3:4])[0], found[3], rtol=1e-3, atol=1e-4)
 
 
 def test_the_range_is_that_of_training() -> None:

@@ -148,13 +148,13 @@ class Evaluation:
         found = self.approval
         columns = (self.overall.pictures, found.approved, found.random)
         table = [["", "all", "approved", "random"]]
-        table += [[name, *(show(scores) for scores in columns)] for name, show in _FIGURES[:7]]
+        table += [[name, *(show(scores) for scores in columns)] for name, show in _COMPARED]
         errors = [["calibration error of p_real", "and its 95 % interval"]]
         errors += [["all categories", _interval(found.calibration_error)]]
         errors += [[name, _interval(each)] for name, each in found.category_calibration_error.items()]
         return [
-            f"The best {found.acceptance:.0%} of each category by the model's checks and score, against as many "
-            f"of any; its checks and thresholds approve {found.own_acceptance:.0%}:",
+            f"The best {found.acceptance:.0%} of each category by the model's checks and score, against as "
+            f"many of any; its checks and thresholds approve {found.own_acceptance:.0%}:",
             *_aligned(table),
             "",
             *_aligned(errors),
@@ -190,6 +190,8 @@ _FIGURES: tuple[tuple[str, Callable[[Scores], str]], ...] = (
     ("distance to nearest training photo", lambda scores: _number(scores.nearest_training, 2)),
 )
 
+# Those that compare with the photos and do not depend on the number of pictures.
+_COMPARED = tuple(each for each in _FIGURES[:7] if each[0] != "FID")
 
 _HEADINGS = (
     "category",

@@ -40,8 +40,8 @@ from toygan.evaluation.features import (
 from toygan.evaluation.perceptual import perceptual_distances
 from toygan.evaluation.result import Approval, Evaluation, Pair
 from toygan.evaluation.segmentation import EPOCHS, Segmenter, fit_segmenter, segment, shrink
+from toygan.evaluation.sides import FEWEST as FEWEST
 from toygan.evaluation.sides import (
-    FEWEST,
     Segmented,
     Side,
     colour_errors,

@@ -94,7 +94,7 @@ class Evaluation:
     categories: Mapping[str, Group]
     near_copies: float  # share of pictures nearer to a training photo than 99 % of the photos of val are
     closest: tuple[Pair, ...]
-    approval: Approval | None  # of a calibrated model
+    approval: Approval | None = None  # of a calibrated model
 
     def to_json(self) -> str:
         """All figures; finite numbers and null only."""

@@ -1,4 +1,4 @@
-"""Every model family, trained for the same minutes of CPU on the same photos, in one table.
+"""All model families and presets, trained for the same minutes of CPU on the same photos, in one table.
 
     python -m tests.benchmarks.families --photos URI --output DIR [--cpu-minutes 20] [--resolution 64]
                                         [--family F]... [--threads 1] [--pictures 1000]
@@ -43,7 +43,6 @@ from tests.benchmarks.one_family import (
     write,
 )
 from toygan.errors import ToyganError
-from toygan.models import FAMILIES
 from toygan.training.config import PRESETS
 
 
@@ -147,16 +146,12 @@ def _line(name: str, images: str, speed: str, compared: Mapping[str, Any], own: 
     return f"| {' | '.join(cells)} |"
 
 
-def known_families() -> list[str]:
-    return [family for family in FAMILIES if family in PRESETS]
-
-
 def run(families: Sequence[str], settings: Settings) -> bool:
     """All families, one after the other; whether all are done. The table is written after each."""
     done = True
     for family in families:
         done &= run_family(family, settings)
-        rows = rows_of(known_families(), settings)
+        rows = rows_of(list(PRESETS), settings)
         about = {**asdict(settings), "output": str(settings.output), "seed": SEED}
         write(settings.output / "table.json", json.dumps({**about, "families": rows}, indent=1).encode())
         write(settings.output / "table.md", markdown(rows, settings).encode())
@@ -171,12 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     parser.add_argument("--cpu-minutes", type=float, default=20.0)
     parser.add_argument("--resolution", type=int, default=64, help="pixels")
-    parser.add_argument("--family", action="append", choices=known_families())
+    parser.add_argument("--family", action="append", choices=list(PRESETS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pictures", type=int, default=1000, help="to draw and measure, of each family")
     parser.add_argument("--stage", choices=("train", "evaluate"), help=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
-    families = options.pop("family") or known_families()
+    families = options.pop("family") or list(PRESETS)
     stage = options.pop("stage")
     settings = Settings(**options)
     settings = replace(settings, output=settings.output.resolve())

@@ -176,7 +176,7 @@ def evaluate_family(family: str, settings: Settings) -> None:
         )
         for split in ("val", "train")
     )
-    save_grid(settings.output / f"{family}.jpg", model, val)
+    save_grid(settings.output / f"{family}.jpg", family, model, val)
     network = RememberingNetwork(settings.output / "features")
     evaluation = evaluate(model, val, train_photos, pictures=settings.pictures, seed=SEED, network=network)
     content = json.loads(evaluation.to_json()) | {"checkpoint": newest_checkpoint(folder / "training")}
@@ -202,7 +202,7 @@ class RememberingNetwork(Efficientnet):
         return found
 
 
-def save_grid(file: Path, model: Model, val: PhotoSet) -> None:
+def save_grid(file: Path, family: str, model: Model, val: PhotoSet) -> None:
     """A row a category: some of its val photos, and to the right pictures in the conditions of the same ones.
 
     Photos and latents follow from `SEED` alone.
@@ -218,7 +218,7 @@ def save_grid(file: Path, model: Model, val: PhotoSet) -> None:
     sheet = Image.new("RGB", (LABEL_WIDTH + 2 * half + GAP, HEADING_HEIGHT + side * len(chosen)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((LABEL_WIDTH, 3), "photos of the split val", fill="black")
-    heading = f"{model.family}, drawn in the same conditions, uncurated, seed {SEED}"
+    heading = f"{family}, drawn in the same conditions, uncurated, seed {SEED}"
     draw.text((LABEL_WIDTH + half + GAP, 3), heading, fill="black")
     for number, (name, rows) in enumerate(chosen):
         top = HEADING_HEIGHT + number * side

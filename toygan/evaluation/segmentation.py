@@ -16,7 +16,7 @@ from toygan.images import from_uint8
 
 WIDTHS: Final = (16, 32, 64, 96)  # channels at full, half, a quarter and an eighth of the resolution
 LARGEST_SIDE: Final = 64  # pixels; larger pictures and layouts are made smaller
-EPOCHS: Final = 6  # 3,200 photos of 64 pixels take about 150 s of one core
+EPOCHS: Final = 6  # 3,200 photos of 64 pixels take about 160 s of one core
 BATCH: Final = 32  # images
 RATE: Final = 2e-3  # of Adam, at the beginning; it falls to 0
 

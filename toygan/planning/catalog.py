@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
@@ -158,7 +158,7 @@ def _read_condition(path: Path, name: str) -> bytes:
 
 
 @contextmanager
-def _open_condition(path: Path, name: str) -> Iterator[BinaryIO]:
+def _open_condition(path: Path, name: str) -> Iterator[BufferedReader]:
     try:
         if path.exists() and not path.is_file():  # a pipe would block, a folder has no content
             raise ConditionFileError(f"condition_file_unreadable: {name}")

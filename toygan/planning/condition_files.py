@@ -96,7 +96,7 @@ class KeptConditions:
     def keep_all(
         self, wanted: Mapping[int, tuple[ImageCondition, str, str]], catalog: Catalog, pool: Executor
     ) -> dict[int, Problem]:
-        """Keep a file for each position: kind, name, hash. Returns what is wrong with those that cannot be."""
+        """Keep the file (kind, name, hash) of each position; returns what is wrong where that cannot be."""
 
         def attempt(condition: tuple[ImageCondition, str, str]) -> str | None:
             try:

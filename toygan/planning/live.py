@@ -162,7 +162,8 @@ def row_hashes(fingerprints: pa.Array, models: pa.Array) -> Hashes:
 
 def _models(table: pa.Table) -> pa.Array:
     """NAME@VERSION of each row."""
-    return pc.binary_join_element_wise(*(_joined(table[name]) for name in _MODEL), "@")
+    separator = pa.scalar("@", pa.large_string())
+    return pc.binary_join_element_wise(*(_joined(table[name]) for name in _MODEL), separator)
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:

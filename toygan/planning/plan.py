@@ -196,7 +196,7 @@ def _check_categories(settings: RunSettings, scopes: Scopes) -> None:
     unknown = sorted(set(settings.categories) - known)
     if unknown:
         raise BadInput(
-            f"{', '.join(sorted(settings.models))} makes no pictures of {', '.join(unknown)}; "
+            f"{', '.join(settings.models.values())} makes no pictures of {', '.join(unknown)}; "
             f"known are {', '.join(sorted(known))}"
         )
 

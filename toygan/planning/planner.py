@@ -103,9 +103,9 @@ class Planner:
         self._pool = pool
         self._writer = PlanWriter(store, run_id, shard_size, pool)
         self._live = LivePictures(store)
-        self._history = History(store, settings.models, pool)
+        self._history = History(store, frozenset(settings.models.values()), pool)
         self._kept = KeptConditions(store, run_id, scopes)
-        self._model_of = {kind: settings.model_for(kind) for kind in scopes}
+        self._model_of = settings.models
         self._rejected: list[pa.Table] = []
         self._reasons: list[pd.Series[int]] = []
         self._rejected_rows = 0

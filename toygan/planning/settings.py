@@ -44,16 +44,15 @@ class RunSettings:
             if not SKU_PATTERN.fullmatch(name):
                 raise BadInput(f"{name!r} cannot be a category's name")
 
-    def model_for(self, image_condition: ImageCondition | None) -> str:
-        """NAME@VERSION of the model that draws what the planner gave this image condition."""
-        special = {"sketch": self.sketch_model, "layout": self.layout_model}
-        chosen = special[image_condition] if image_condition else None
-        return chosen or f"{self.model_name}@{self.model_version}"
-
     @property
-    def models(self) -> frozenset[str]:
-        """NAME@VERSION of every model of the run."""
-        return frozenset(self.model_for(each) for each in (None, *get_args(ImageCondition)))
+    def models(self) -> Mapping[ImageCondition | None, str]:
+        """NAME@VERSION of the models of the run by what they draw from; None stands for no image."""
+        models: dict[ImageCondition | None, str] = {None: f"{self.model_name}@{self.model_version}"}
+        if self.sketch_model is not None:
+            models["sketch"] = self.sketch_model
+        if self.layout_model is not None:
+            models["layout"] = self.layout_model
+        return models
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

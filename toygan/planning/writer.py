@@ -22,7 +22,7 @@ _MOST_WAITING = 32  # shards that are encoded or uploaded at a time: bounds the 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One task of the run: pictures of one category by one model; `sha256` is that of its file in the plan."""
+    """One task of the run: pictures of one category by one model; `sha256` is of its file in the plan."""
 
     category: str
     image_condition: ImageCondition | None

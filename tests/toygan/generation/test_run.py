@@ -1,6 +1,6 @@
 """A run from its request to its commit, without Prefect: conflicts, deaths, and what a second start finds."""
 
-import json
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from tests.toygan.generation.whole_runs import MODEL, generate, request, write_i
 from toygan import registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
 from toygan.generation import run as run_module
+from toygan.generation import workplace
 from toygan.generation.run import (
     check_request,
-    engine_for,
     finish_run,
     new_run_id,
     rewrite_report,
@@ -25,6 +25,7 @@ from toygan.generation.run import (
     start_run,
 )
 from toygan.generation.verify import verify
+from toygan.generation.workplace import engine_for
 from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, plan_manifest_key, report_key
 from toygan.storage.memory import MemoryStore
@@ -46,7 +47,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "open_store", lambda uri: store)
+    for module in (run_module, workplace):
+        monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 
 def contents(store: ObjectStore, *prefixes: str) -> dict[str, bytes]:
@@ -312,7 +314,7 @@ OTHER_SHAPES = TINY.with_files(
         ({"limit": 0}, BadInput, "the limit is 0"),
         ({"batch_size": 0}, BadInput, "the batch size is 0"),
         ({"images_per_product": 65}, BadInput, "images per product is 65"),
-        ({"categories": ("boat",)}, BadInput, "makes no pictures of boat; it knows brick, car, wheel"),
+        ({"categories": ("boat",)}, BadInput, "makes no pictures of boat; known are brick, car, wheel"),
         ({"output": "ftp://x"}, StoreConfigError, "unknown kind of store 'ftp'"),
         ({"model": "nobody"}, ModelError, "there is no model 'nobody'"),
         ({"model": "/none/such"}, ModelError, "there is no such folder"),
@@ -415,10 +417,9 @@ def test_run_ids_sort_by_time_and_differ() -> None:
 def test_the_engine_of_a_store_is_found_by_a_process_that_knows_texts_only(
     folder: Path, store: MemoryStore
 ) -> None:
-    """What travels between tasks is JSON."""
     version = registry.add_model(store, folder / "tiny", "toys")
     run = start_run(request(folder, model="toys"))
-    workplace = type(run.workplace)(**json.loads(json.dumps(vars(run.workplace))))
+    workplace = pickle.loads(pickle.dumps(run.workplace))
     assert workplace == run.workplace
     assert engine_for(workplace).model.version == version
     assert run_shard(workplace, "run-1", 0, "webp")["approved"] > 0

@@ -168,7 +168,8 @@ class Planner:
 
     def _choose_models(self, products: pd.DataFrame) -> "pd.Series[Any]":
         """What each product is drawn from: its layout, else its sketch, where a model can; None otherwise."""
-        chosen = pd.Series(None, index=products.index, dtype=object)
+        # Not of None: pandas would make it NaN.
+        chosen = pd.Series([None] * len(products), index=products.index, dtype=object)
         for kind in ("sketch", "layout"):
             if (scope := self._scopes.get(kind)) is not None:
                 has = products[CONDITION_COLUMNS[kind]].notna() & products["category"].isin(scope.categories)

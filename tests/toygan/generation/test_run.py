@@ -1,7 +1,7 @@
 """A run from its request to its commit, without Prefect: conflicts, deaths, and what a second start finds."""
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from catalog_schemas.images import read_current
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, TinyFiles, nan_model, tiny_model
+from tests.toygan.generation.mortal_store import Died, MortalStore
 from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
 from toygan import registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
@@ -29,7 +30,7 @@ from toygan.generation.workplace import engine_for
 from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, plan_manifest_key, report_key
 from toygan.storage.memory import MemoryStore
-from toygan.storage.store import ObjectInfo, ObjectStore
+from toygan.storage.store import ObjectStore
 
 
 @pytest.fixture(scope="module")
@@ -143,55 +144,6 @@ def test_a_run_id_is_good_for_one_catalog_and_one_set_of_settings(
 
 
 # deaths
-
-
-class Died(BaseException):
-    """What a process that is killed never gets to catch."""
-
-
-class MortalStore:
-    """A store whose process dies with the n-th change that it makes, before or after that is made."""
-
-    def __init__(self, inner: ObjectStore, changes: int, *, is_last_made: bool) -> None:
-        self.inner, self.left, self.is_last_made = inner, changes, is_last_made
-
-    @property
-    def uri(self) -> str:
-        return self.inner.uri
-
-    def _change(self, call: Any, *args: Any) -> None:
-        self.left -= 1
-        if self.left > 0 or (self.left == 0 and self.is_last_made):
-            call(*args)
-        if self.left <= 0:
-            raise Died
-
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
-        self._change(self.inner.put, key, data)
-
-    def put_if(
-        self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
-        self._change(self.inner.put_if, key, data, version)
-
-    def delete(self, key: str) -> None:
-        self._change(self.inner.delete, key)
-
-    def get_versioned(self, key: str) -> tuple[bytes, str]:
-        return self.inner.get_versioned(key)
-
-    @property
-    def has_conditional_writes(self) -> bool:
-        return self.inner.has_conditional_writes
-
-    def get(self, key: str) -> bytes:
-        return self.inner.get(key)
-
-    def exists(self, key: str) -> bool:
-        return self.inner.exists(key)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return self.inner.list(prefix)
 
 
 def without_clocks(store: ObjectStore, shards: int) -> dict[str, Sequence[Any]]:

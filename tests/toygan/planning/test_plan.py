@@ -318,7 +318,7 @@ def test_chosen_categories_that_the_catalog_lacks_make_an_empty_plan(tmp_path: P
 
 def test_a_category_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     store = MemoryStore()
-    with pytest.raises(BadInput, match="no pictures of boat; it knows brick, car, wheel"):
+    with pytest.raises(BadInput, match="no pictures of boat; known are brick, car, wheel"):
         freeze(store, write_catalog(tmp_path / "catalog.parquet", [product()]), categories=("boat",))
     assert everything(store) == []
 

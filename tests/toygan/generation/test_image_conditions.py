@@ -239,10 +239,10 @@ def test_a_model_is_loaded_for_a_product_only(
 
 def test_a_process_keeps_a_few_models_only_and_one_workshop(folder: Path, store: MemoryStore) -> None:
     workshops = set()
-    for number in range(workplace.MOST_ENGINES + 2):
+    for number in range(2):
         run = start_run(request(folder, run_id=f"run-{number}", batch_size=number + 1))
         workshops |= {id(workplace.engine_for(run.workplace, kind).workshop) for kind in (None, *KINDS)}
-    assert workplace._engine.cache_info().currsize == workplace.MOST_ENGINES
+    assert workplace._engine.cache_info().currsize == 3
     assert len(workshops) == 1
 
 

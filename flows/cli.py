@@ -79,6 +79,16 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--model", metavar="NAME", help="NAME[@VERSION|alias] or ./FOLDER; default: the champion."
         ),
+        click.option(
+            "--sketch-model",
+            metavar="NAME",
+            help="The same for products with a sketch_uri; default: champion-sketch, else like the others.",
+        ),
+        click.option(
+            "--layout-model",
+            metavar="NAME",
+            help="The same for products with a layout_uri; default: champion-layout, else like the others.",
+        ),
         click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
         click.option(
             "--category", "categories", multiple=True, help="Only this one; may be given several times."
@@ -370,10 +380,12 @@ def models_add(folder: Path, name: str, store: str) -> None:
 
 @models.command("promote")
 @click.argument("model")
-@click.option("--alias", default="champion", show_default=True)
+@click.option(
+    "--alias", help="Default: champion, or champion-sketch or champion-layout for what draws from these."
+)
 @click.option("--store", required=True, metavar="URI")
-def models_promote(model: str, alias: str, store: str) -> None:
-    """Make MODEL (NAME@VERSION) the champion of a store."""
+def models_promote(model: str, alias: str | None, store: str) -> None:
+    """Make MODEL (NAME@VERSION) the champion of a store among the models that draw from the same."""
     from toygan.registry import promote
     from toygan.storage.store import open_store
 
@@ -382,8 +394,7 @@ def models_promote(model: str, alias: str, store: str) -> None:
         raise click.UsageError(
             f"{model} names no version; give NAME@VERSION, as `toygan models list` shows it"
         )
-    promote(open_store(store), name, version, alias)
-    click.echo(f"{alias} is {model}")
+    click.echo(f"{promote(open_store(store), name, version, alias)} is {model}")
 
 
 @models.command("rollback")

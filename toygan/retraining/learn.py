@@ -1,5 +1,6 @@
 """The challenger: the champion, trained on with the photos of the snapshot, and calibrated."""
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from toygan.errors import BadInput, ModelError
 from toygan.generation.calibrate import calibrate
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import load_model, read_config
-from toygan.registry import CALIBRATION, ModelFiles, resolve
+from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
 from toygan.retraining.folder import replace_file
 from toygan.retraining.plan import Attempt
 from toygan.training.config import PRESETS, TrainConfig
@@ -21,7 +22,8 @@ from toygan.training.train import train
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = 10  # in a retraining, at least
-# A model's config says these of itself, not of its training.
+_INHERITED = ("truncation", "credit")
+# The photos and the training set these.
 _NOT_OF_A_NETWORK = ("categories", "resolution", "text_size")
 
 
@@ -41,6 +43,7 @@ def learn(attempt: Attempt, device: torch.device) -> ModelFiles:
             log.warning("the training cannot be resumed and begins anew: %s", error)
             shutil.rmtree(attempt.training)
             _train(attempt, config, device)
+        _inherit(attempt)
         _calibrate(attempt, device)
     found = resolve(str(model), None)
     return ModelFiles(name=attempt.plan.name, version=found.version, files=found.files)
@@ -57,7 +60,7 @@ def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
     values = PRESETS[family].to_json()
     for name, value in config.get("training", {}).items():
         # Of a model that was trained in stages it may say anything.
-        if name in values and isinstance(value, type(values[name])):
+        if name in values and (values[name] is None or isinstance(value, type(values[name]))):
             values[name] = value
     networks = {name: value for name, value in config["network"].items() if name not in _NOT_OF_A_NETWORK}
     batch_size = int(values["batch_size"])
@@ -82,6 +85,14 @@ def _train(attempt: Attempt, config: TrainConfig, device: torch.device) -> None:
         resume=True,
         init=resolve(str(attempt.champion), None),
     )
+
+
+def _inherit(attempt: Attempt) -> None:
+    """What a training does not write into config.json: how the champion is drawn from, whom it owes."""
+    file = attempt.training / "model" / CONFIG
+    champion, own = (json.loads(each.read_bytes()) for each in (attempt.champion / CONFIG, file))
+    inherited = {name: champion[name] for name in _INHERITED if name in champion}
+    replace_file(file, (json.dumps(own | inherited, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _calibrate(attempt: Attempt, device: torch.device) -> None:

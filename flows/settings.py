@@ -1,7 +1,6 @@
 """What a deployment is set up with: environment variables, with defaults that work without any."""
 
 import os
-import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -67,7 +66,10 @@ def service_settings() -> ServiceSettings:
 
 
 def check_for_work_pools() -> None:
-    """Raises BadInput for settings that lose what a run does: it runs in a folder that is gone with it."""
+    """A step that comes before a run in a work pool, whose folder is gone with it; see prefect.yaml.
+
+    Raises BadInput for settings with which what the run does would be gone, too.
+    """
     settings = service_settings()
     for name in ("store", "catalog", "work", "photos"):
         location = getattr(settings, name)
@@ -76,10 +78,3 @@ def check_for_work_pools() -> None:
                 f"TOYGAN_{name.upper()} is {location!r}; where a worker starts the runs it has to be an "
                 "absolute path or an s3:// URI"
             )
-
-
-if __name__ == "__main__":
-    try:
-        check_for_work_pools()
-    except BadInput as error:
-        sys.exit(f"toygan: {error}")

@@ -1,4 +1,4 @@
-"""A shop whose champion is bad and whose photos are good: a retraining makes a better model within seconds."""
+"""A shop whose champion is bad and whose photos are good: retraining makes a better model within seconds."""
 
 import json
 import subprocess

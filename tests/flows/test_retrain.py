@@ -1,7 +1,7 @@
 """The flow `retrain` from uploads to a new champion, killed on its way and taken up again."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def make_shop(folder: Path, photos: Path) -> Shop:
 @pytest.fixture(scope="module")
 def calm_and_killed(
     tmp_path_factory: pytest.TempPathFactory, prefect_environment: dict[str, str]
-) -> Iterator[tuple[Shop, Shop]]:
+) -> tuple[Shop, Shop]:
     """Two shops with the same champion and photos: the retraining of one was killed in its training, and
     again in its evaluation."""
     folder = tmp_path_factory.mktemp("shops")
@@ -93,7 +93,7 @@ def calm_and_killed(
     for process, log in ((last, folder / "last.log"), (undisturbed, folder / "calm.log")):
         assert process.wait(COMMAND_LIMIT_S) == 0, log.read_text()
         assert "is the champion now" in log.read_text()
-    yield calm, killed
+    return calm, killed
 
 
 def test_a_killed_retraining_ends_as_an_undisturbed_one(calm_and_killed: tuple[Shop, Shop]) -> None:

@@ -1,4 +1,4 @@
-"""New photos and the events that tell of them, on a real Prefect server: what starts a retraining, and what not."""
+"""New photos and the events that tell of them, on a real Prefect server: what starts a retraining."""
 
 import threading
 from collections.abc import Iterator

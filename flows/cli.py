@@ -146,6 +146,13 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
 @click.option("--max-images", type=click.IntRange(1), metavar="N")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), metavar="M")
 @click.option("--resume", is_flag=True, help="Go on with the training in --output.")
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Start from this model's weights: NAME[@VERSION|alias] or ./FOLDER, of the same family and shape; "
+    "its categories may be others.",
+)
+@store_option
 @device_option
 def train(
     photos: str,
@@ -156,22 +163,36 @@ def train(
     max_images: int | None,
     max_minutes: float | None,
     resume: bool,
+    init: str | None,
+    store: str | None,
     device: str,
 ) -> None:
-    """Train a model on photos; checkpoints, grids and a log land in --output."""
+    """Train a model on photos; checkpoints, grids and a log land in --output.
+
+    Ctrl-C or SIGTERM ends it after the step that it is at, with a checkpoint and the weights so far.
+    """
+    from flows.stopping import asked_to_stop
     from toygan.device import pick_device
+    from toygan.registry import resolve
+    from toygan.storage.store import open_store
     from toygan.training.config import choose_config
     from toygan.training.train import train as run_training
 
-    folder = run_training(
-        photos_uri=photos,
-        output=output,
-        config=choose_config(family, resolution=resolution, file=config),
-        device=pick_device(device),
-        max_images=max_images,
-        max_minutes=max_minutes,
-        resume=resume,
-    )
+    start_from = None if init is None else resolve(init, open_store(store) if store else None)
+    with asked_to_stop() as should_stop:
+        folder = run_training(
+            photos_uri=photos,
+            output=output,
+            config=choose_config(family, resolution=resolution, file=config),
+            device=pick_device(device),
+            max_images=max_images,
+            max_minutes=max_minutes,
+            resume=resume,
+            init=start_from,
+            should_stop=should_stop,
+        )
+        if should_stop():
+            sys.exit(f"stopped; the weights so far are in {folder}; go on by the same command with --resume")
     click.echo(
         f"the model is in {folder}; calibrate it next: toygan calibrate --model {folder} --photos {photos}"
     )

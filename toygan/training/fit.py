@@ -62,9 +62,13 @@ class TrainState:
     images_seen: int = 0
 
     @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that a model is made of."""
+        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+
+    @property
     def modules(self) -> dict[str, nn.Module]:
-        modules = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
-        return modules if self.recogniser is None else modules | {"recogniser": self.recogniser}
+        return self.networks if self.recogniser is None else self.networks | {"recogniser": self.recogniser}
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -18,10 +18,12 @@ from toygan.errors import BadInput
 from toygan.images import encode, to_uint8
 from toygan.models import image_condition, network_config
 from toygan.progress import Progress
+from toygan.registry import ModelFiles
 from toygan.training.checkpoint import checkpoint_folders, load_checkpoint, save_checkpoint, save_model
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
 from toygan.training.fit import Losses, TrainState, fit, start, step_rng
 from toygan.training.guard import check_finite
+from toygan.training.initial import read_initial
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ def train(
     max_images: int | None = None,
     max_minutes: float | None = None,
     resume: bool = False,
+    init: ModelFiles | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
@@ -48,12 +51,14 @@ def train(
     when neither number is given. Photos of `split == "train"` (see `toygan.data.sources`) are used, without
     the products that calibrate the score. With `resume` the newest checkpoint in `output` is taken up, if
     there is one; without it an `output` that holds one is refused, so that hours of work are not lost by
-    accident.
+    accident. With `init` the weights of that model are where it starts, see `toygan.training.initial`; to
+    resume, give the same one.
 
-    Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed,
-    RunFailed when the weights diverge.
+    Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed and for
+    an `init` that does not fit, RunFailed when the weights diverge.
     """
     _check(config, max_images, max_minutes)
+    initial = None if init is None else read_initial(init, config)
     earlier = checkpoint_folders(output)
     if earlier and not resume:
         raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
@@ -71,7 +76,17 @@ def train(
     products, categories = len(set(photos.skus)), len(photos.categories)
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)
     state = start(config, categories=categories, device=device, text_size=photos.text_size)
-    folder = _Folder(output=output, config=config, photos=photos, encoder=encoder, device=device)
+    if initial is not None:
+        initial.hand_over(state.networks, photos.categories, None if encoder is None else encoder.to_json())
+        log.info("starting from %s", initial.name)
+    folder = _Folder(
+        output=output,
+        config=config,
+        photos=photos,
+        encoder=encoder,
+        device=device,
+        init=None if initial is None else initial.name,
+    )
     if earlier:
         folder.load(earlier[-1], state)
         log.info("resumed after %d images", state.images_seen)
@@ -121,6 +136,7 @@ class _Folder:
     photos: PhotoSet
     encoder: TextEncoder | None
     device: torch.device
+    init: str | None  # NAME@VERSION of the model that it started from
 
     @property
     def model(self) -> Path:
@@ -129,7 +145,8 @@ class _Folder:
     @property
     def _identity(self) -> dict[str, object]:
         """What a resumed training has to have in common with the checkpoint."""
-        return self.config.to_json() | {"categories": list(self.photos.categories)}
+        started_from = {} if self.init is None else {"init": self.init}
+        return self.config.to_json() | {"categories": list(self.photos.categories)} | started_from
 
     def load(self, checkpoint: Path, state: TrainState) -> None:
         state.images_seen = load_checkpoint(
@@ -150,7 +167,7 @@ class _Folder:
             self.model,
             generator=state.ema,
             discriminator=state.discriminator,
-            config=model_config(self.config, self.photos, state.images_seen, self.encoder),
+            config=model_config(self.config, self.photos, state.images_seen, self.encoder, self.init),
         )
         save_checkpoint(
             self.output,
@@ -203,7 +220,11 @@ def _replace(file: Path, data: bytes) -> None:
 
 
 def model_config(
-    config: TrainConfig, photos: PhotoSet, images_seen: int, encoder: TextEncoder | None
+    config: TrainConfig,
+    photos: PhotoSet,
+    images_seen: int,
+    encoder: TextEncoder | None,
+    init: str | None = None,
 ) -> dict[str, object]:
     """What a model needs besides its weights.
 
@@ -218,7 +239,7 @@ def model_config(
         "categories": list(photos.categories),
         "network": asdict(network),
         **({} if encoder is None else {"text_encoder": encoder.to_json()}),
-        "training": {"images_seen": images_seen, "photos": len(photos), **config.to_json()},
+        "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
     }
 
 

@@ -6,11 +6,10 @@
 | watch-photos/watch-photos | every 45 seconds | 1 | is cancelled: the next listing sees the same |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
 
-They are made anew at each start from the settings (`flows.settings`). Without PREFECT_API_URL a Prefect
-server is started along with them. `flows/prefect.yaml` describes the same deployments for a work pool.
+They are made anew at each start from the settings (`flows.settings`). Where Prefect is told
+of no server (PREFECT_API_URL, or its profile) one is started along with them. `flows/prefect.yaml` describes the same deployments for a work pool.
 """
 
-import os
 import sys
 from contextlib import ExitStack
 from datetime import timedelta
@@ -87,16 +86,19 @@ def _absolute(location: str) -> str:
 
 def serve_all() -> None:
     """Serves the deployments until this process is told to stop; raises BadInput for wrong settings."""
+    from prefect import serve
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
     from flows.local_server import local_server
     from flows.settings import service_settings
 
     settings = service_settings()
     with ExitStack() as stack:
-        if not os.environ.get("PREFECT_API_URL"):
-            os.environ["PREFECT_API_URL"] = stack.enter_context(local_server())
-        from prefect import serve
-
-        print(f"serving the store {settings.store} with {os.environ['PREFECT_API_URL']}", file=sys.stderr)
+        url = get_current_settings().api.url
+        if url is None:
+            url = stack.enter_context(local_server())
+            stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        print(f"serving the store {settings.store} with {url}", file=sys.stderr, flush=True)
         serve(*make_deployments(settings), query_seconds=POLL_EVERY_S)
 
 

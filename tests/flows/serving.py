@@ -92,12 +92,22 @@ class Service:
 @contextmanager
 def serving(environment: Mapping[str, str], folder: Path, **settings: str) -> Iterator[Service]:
     """Serves the deployments with the server of `environment`; `settings` are variables of the process."""
+    with running([sys.executable, "-m", "flows.deployments"], environment, folder, **settings) as service:
+        yield service
+
+
+@contextmanager
+def running(
+    command: list[str], environment: Mapping[str, str], folder: Path, **settings: str
+) -> Iterator[Service]:
+    """A process that runs deployments; those that others made with the same server are removed before."""
     own = {**environment, "PREFECT_LOGGING_LEVEL": "INFO", "XDG_CACHE_HOME": str(folder), **settings}
     log = folder / "service.log"
+    left = Service(environment=own, log=log)
+    for deployment in left.ask("POST", "/deployments/filter", {}):
+        left.ask("DELETE", f"/deployments/{deployment['id']}")
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.deployments"], env=own, stdout=sink, stderr=sink
-        )
+        process = subprocess.Popen(command, env=own, stdout=sink, stderr=sink)
     try:
         yield Service(environment=own, log=log, process=process)
     finally:

@@ -1,6 +1,7 @@
 """The flow `generate-catalog`: every product of a catalog gets a picture."""
 
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import prefect
 from prefect import flow, get_run_logger, task
@@ -8,10 +9,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
 from flows.parameters import GenerateParameters
+from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
 from toygan.errors import BadInput, Retryable, RunFailed
 from toygan.generation.run import (
     RunRequest,
@@ -24,11 +25,6 @@ from toygan.generation.run import (
 )
 from toygan.images import ImageFormat
 from toygan.progress import Progress
-
-# While one shard waits for its last decisions, the device draws for the other.
-SHARDS_AT_A_TIME = 2
-# Prefect's type for a runner does not admit its own thread runner.
-RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=SHARDS_AT_A_TIME))
 
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
@@ -64,7 +60,7 @@ def generate_shard(
 
 @flow(
     name="generate-catalog",
-    task_runner=RUNNER,
+    task_runner=BY_THE_SETTINGS,
     persist_result=False,
     validate_parameters=True,
 )
@@ -94,20 +90,22 @@ def compute_shards(run: StartedRun) -> None:
     Raises RunFailed when some of them cannot be done, or what one of them says of bad input.
     """
     shards, settings = run.plan.shards, run.plan.settings
+    workplace = replace(run.workplace, cores=cores_of_a_shard())
     errors: dict[int, object] = {}
-    futures = {
-        generate_shard.submit(run.workplace, run.plan.run_id, shard, settings.format): shard
-        for shard in run.pending
-    }
+    with shard_resources():
+        futures = {
+            generate_shard.submit(workplace, run.plan.run_id, shard, settings.format): shard
+            for shard in run.pending
+        }
     total = sum(shards[shard].slots for shard in run.pending)
     with Progress(total=total, unit="products", description="generating") as progress:
         for future in as_completed(list(futures)):
             shard = futures[future]
-            result = future.result(raise_on_failure=False)
-            if future.state.is_completed():
+            error = _error_of(future)
+            if error is None:
                 progress.advance(shards[shard].slots)
             else:
-                errors[shard] = result
+                errors[shard] = error
     for error in errors.values():
         if isinstance(error, BadInput):
             raise error
@@ -117,3 +115,12 @@ def compute_shards(run: StartedRun) -> None:
             f"{len(errors)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
             f"what is done stays done. {'; '.join(told)}"
         )
+
+
+def _error_of(future: PrefectFuture[Any]) -> object | None:
+    """What a shard failed of, or Dask or Ray with it: None for one that is done."""
+    try:
+        result = future.result(raise_on_failure=False)
+    except Exception as error:  # workers were lost again and again, say
+        return error
+    return None if future.state.is_completed() else result

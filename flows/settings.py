@@ -1,7 +1,7 @@
 """What a deployment is set up with: environment variables, with defaults that work without any."""
 
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -38,6 +38,10 @@ class ServiceSettings(BaseSettings):
     watch_interval_s: float = Field(default=60.0, ge=5.0)
     min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
     device: str = "auto"  # auto, cpu, cuda or cuda:N
+    runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
+    runner_address: str | None = None  # of a Dask or Ray cluster; by default one on this machine, for the run
+    shard_cpus: int = Field(default=2, ge=1)  # cores that a shard gets on Dask or Ray
+    shard_gpus: float = Field(default=0, ge=0)  # GPUs that a shard gets on Ray; 0.5 lets two share one
 
 
 def service_settings() -> ServiceSettings:

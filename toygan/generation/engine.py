@@ -70,12 +70,12 @@ def default_batch_size(model: Model) -> int:
     return max(1, CUDA_BATCH_PIXELS // model.resolution**2)
 
 
-def share_cores(device: torch.device) -> tuple[int, int]:
-    """Threads for drawing and worker processes for finishing, of the cores that this process may use.
+def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, int]:
+    """Threads for drawing and worker processes for finishing, of `cores`: by default all that may be used.
 
     On a CPU drawing costs several times as much as finishing; a GPU needs one core to be driven.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = cores or len(os.sched_getaffinity(0))
     workers = max(1, cores // 4) if device.type == "cpu" else max(1, cores - 1)
     return max(1, cores - workers), workers
 
@@ -83,11 +83,11 @@ def share_cores(device: torch.device) -> tuple[int, int]:
 class Engine(AbstractContextManager["Engine"]):
     """One a process. Shards may run through it at the same time; the device draws one batch at a time."""
 
-    def __init__(self, model: Model, *, batch_size: int | None = None) -> None:
+    def __init__(self, model: Model, *, batch_size: int | None = None, cores: int | None = None) -> None:
         self.model = model
         self.batch_size = batch_size or default_batch_size(model)
         self.timeline = Timeline()
-        threads, self._workers = share_cores(model.device)
+        threads, self._workers = share_cores(model.device, cores)
         torch.set_num_threads(threads)
         self._device_lock = threading.Lock()
         self._finishing_lock = threading.Lock()

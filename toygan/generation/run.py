@@ -69,6 +69,7 @@ class Workplace:
     model_version: str
     device: str
     batch_size: int | None
+    cores: int | None = None  # None: all that the process may use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +271,8 @@ def _engine(workplace: Workplace) -> Engine:
             f"the model {workplace.model} is now {source.version}, the run began with "
             f"{workplace.model_version}"
         )
-    return Engine(load_model(source, pick_device(workplace.device)), batch_size=workplace.batch_size)
+    model = load_model(source, pick_device(workplace.device))
+    return Engine(model, batch_size=workplace.batch_size, cores=workplace.cores)
 
 
 def _manifest(store: ObjectStore, run: StartedRun, prefect_version: str) -> Manifest:

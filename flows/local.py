@@ -31,10 +31,14 @@ def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "Run
     imported, prefect comes last.
     """
     check_catalog(catalog)
+    from flows.metrics import serve_metrics
+    from flows.settings import service_settings
     from toygan.generation.run import RunRequest, check_request, new_run_id
 
     request = RunRequest(catalog=catalog, run_id=run_id or new_run_id(), **parameters)
     check_request(request)
+    if port := service_settings().metrics_port:
+        serve_metrics(port)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     is_temporary = _reach_server(f"run {request.run_id}")

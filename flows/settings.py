@@ -38,6 +38,8 @@ class ServiceSettings(BaseSettings):
     watch_interval_s: float = Field(default=60.0, ge=5.0)
     min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
     device: str = "auto"  # auto, cpu, cuda or cuda:N
+    log_format: Literal["text", "json"] = "text"  # json: an object a line, with run, shard and category
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)  # for Prometheus; by default none is open
     runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
     runner_address: str | None = None  # of a Dask or Ray cluster; by default one on this machine, for the run
     shard_cpus: int = Field(default=2, ge=1)  # cores that a shard gets on Dask or Ray

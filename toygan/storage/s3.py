@@ -36,6 +36,7 @@ from toygan.errors import (
     StoreUnavailable,
     ToyganError,
 )
+from toygan.metrics import STORE_FAILURES
 from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
 
 if TYPE_CHECKING:
@@ -265,6 +266,8 @@ class S3Store:
                 result = call(self._client())
             except (BotoCoreError, ClientError) as error:
                 failure = self._translated(error, key)
+                if not isinstance(failure, (ObjectNotFound, Conflict)):  # answers, not failures
+                    STORE_FAILURES.labels(type(failure).__name__).inc()
                 pause = min(2 * pause, _LONGEST_PAUSE_S) * random.uniform(0.75, 1.0)
                 left = deadline - time.monotonic() - pause
                 if not isinstance(failure, StoreUnavailable) or left < 0:

@@ -1,5 +1,6 @@
 """Every family from photos to pictures in a store, through the commands a user gives."""
 
+import io
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -8,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image, ImageDraw
 
 from catalog_schemas.images import IMAGES
+from catalog_schemas.photos import PHOTO_SHARD
 from flows.cli import cli
 from tests.models import one_thread
-from tests.shards import COLOURS, photo_row, write_shard
+from tests.shards import COLOURS, SHARD_SCHEMA, photo_row, write_shard
 from toygan.data.split import is_calibration_sku
 from toygan.errors import RunFailed
 from toygan.models import FAMILIES
@@ -23,26 +26,41 @@ SMALL = {
     "mlp": {"generator_units": [16, 32, 16], "discriminator_units": [16, 8]},
     "dcgan": {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 16},
     "stylegan": {"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
+    "pix2pix": {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8},
 }
 PRODUCTS = 4
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty photos of two categories in four colours; some of their products calibrate."""
+    """Forty photos of two categories in four colours, with drawings; some of their products calibrate."""
     rows = [
-        photo_row(f"sku-{number}", ("brick", "plant")[number % 2], COLOURS[number // 2 % 4])
+        photo_row(f"sku-{number}", ("brick", "plant")[number % 2], COLOURS[number // 2 % 4], sketch=SKETCH)
         for number in range(40)
     ]
     assert any(is_calibration_sku(row["sku"]) for row in rows)
-    return write_shard(tmp_path_factory.mktemp("photos"), rows)
+    schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("sketch"))
+    return write_shard(tmp_path_factory.mktemp("photos"), rows, schema=schema)
+
+
+def drawing() -> bytes:
+    """A PNG of the outline of a square."""
+    image = Image.new("1", (40, 40), 1)
+    ImageDraw.Draw(image).rectangle((10, 10, 30, 30), outline=0)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+SKETCH = drawing()
 
 
 def catalog(folder: Path) -> Path:
     """Four products of the two categories."""
+    (folder / "sketch.png").write_bytes(SKETCH)
     rows = [
         {"sku": f"new-{number}", "category": ("brick", "plant")[number % 2], "title": f"Toy {number}"}
-        | {"colour_hex": COLOURS[number]}
+        | {"colour_hex": COLOURS[number], "sketch_uri": "sketch.png"}
         for number in range(PRODUCTS)
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "catalog.parquet")

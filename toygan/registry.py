@@ -161,13 +161,27 @@ def promote(store: ObjectStore, name: str, version: str, alias: str = CHAMPION) 
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
     _from_store(store, name, version)
     new = ModelRef(name=name, version=version)
+    _change_alias(store, alias, lambda old: _followed(old, new))
 
-    def change(old: Alias | None) -> Alias:
-        if old is None or old.now == new:
-            return old or Alias(now=new)
-        return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])
 
-    _change_alias(store, alias, change)
+def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
+    """Let `new` be the champion if `after` still is; both are versions in the store.
+
+    In a store without a champion that is the bundled model. True also when `new` is the champion already;
+    False, and nothing is changed, when another model is. Raises ModelError for a version that is not there.
+    """
+    for ref in (new, after):
+        _from_store(store, ref.name, ref.version)
+    is_champion = False
+
+    def change(old: Alias | None) -> Alias | None:
+        nonlocal is_champion
+        before = old or Alias(now=_bundled_ref())
+        is_champion = before.now in (after, new)
+        return _followed(before, new) if is_champion else old
+
+    _change_alias(store, CHAMPION, change)
+    return is_champion
 
 
 def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef:
@@ -238,6 +252,11 @@ def _default_bundled() -> str:
             "name one with --model, or promote one in the store"
         )
     return names[0]
+
+
+def _bundled_ref() -> ModelRef:
+    bundled = _bundled(_default_bundled())
+    return ModelRef(name=bundled.name, version=bundled.version)
 
 
 def _bundled(name: str) -> ModelFiles:
@@ -344,10 +363,19 @@ def _ref(entry: Mapping[str, str]) -> ModelRef:
     return ModelRef(name=entry["name"], version=entry["version"])
 
 
-def _change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias]) -> None:
-    def rewrite(before: bytes | None) -> bytes:
+def _followed(old: Alias | None, new: ModelRef) -> Alias:
+    if old is None or old.now == new:
+        return old or Alias(now=new)
+    return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])
+
+
+def _change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias | None]) -> None:
+    """`change` may be asked again, where others change the aliases, too; None leaves out the alias."""
+
+    def rewrite(before: bytes | None) -> bytes | None:
         aliases = {} if before is None else _parse_aliases(before, store.uri)
-        return _write_aliases({**aliases, alias: change(aliases.get(alias))})
+        after = change(aliases.get(alias))
+        return before if after is None else _write_aliases({**aliases, alias: after})
 
     update(store, ALIASES_KEY, rewrite, content_type="application/json")
 

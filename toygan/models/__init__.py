@@ -35,15 +35,40 @@ def _mlp() -> Family:
     return Family(mlp.MlpConfig, mlp.build)
 
 
+def _pix2pix() -> Family:
+    from toygan.models import pix2pix
+
+    return Family(pix2pix.Pix2pixConfig, pix2pix.build)
+
+
 def _stylegan() -> Family:
     from toygan.models import stylegan
 
     return Family(stylegan.StyleganConfig, stylegan.build)
 
 
+def _projected() -> Family:
+    from toygan.models import projected
+
+    return Family(projected.ProjectedConfig, projected.build)
+
+
+def _spade() -> Family:
+    from toygan.models import spade
+
+    return Family(spade.SpadeConfig, spade.build)
+
+
 # Functions, since importing a family imports torch.
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
-    {"mlp": _mlp, "dcgan": _dcgan, "stylegan": _stylegan}
+    {
+        "mlp": _mlp,
+        "dcgan": _dcgan,
+        "stylegan": _stylegan,
+        "projected": _projected,
+        "pix2pix": _pix2pix,
+        "spade": _spade,
+    }
 )
 
 

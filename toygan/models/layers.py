@@ -93,6 +93,10 @@ class Judgement:
 class ConditionalDiscriminator(nn.Module):
     """What every discriminator has: a judgement in full, and the one logit that it comes to."""
 
+    # Whether in training a logit depends on batch-mates: then photos and generated pictures are judged apart,
+    # as the generator's pictures will be.
+    has_batch_statistics = False
+
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
         """(B, 3, R, R) float32 in [-1, 1] to logits, which are higher for what looks more real."""
         raise NotImplementedError

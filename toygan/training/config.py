@@ -120,6 +120,35 @@ PRESETS = {
         discriminator_rate=2.5e-3,
         adam_betas=(0.0, 0.99),
     ),
+    # The generator's weights are equalised, the heads' are not: hence the two rates.
+    "projected": TrainConfig(
+        family="projected",
+        resolution=64,
+        batch_size=32,
+        generator_rate=2.5e-3,
+        discriminator_rate=4e-4,
+        adam_betas=(0.0, 0.99),
+    ),
+    "spade": TrainConfig(
+        family="spade",
+        resolution=64,
+        batch_size=16,
+        generator_rate=2e-4,
+        discriminator_rate=4e-4,
+        adam_betas=(0.0, 0.9),
+        feature_matching_weight=10.0,
+        l1_weight=10.0,
+        kl_weight=0.05,
+    ),
+    # The paper's rates, loss and L1 weight, but more than one picture a batch.
+    "pix2pix": TrainConfig(
+        family="pix2pix",
+        resolution=64,
+        batch_size=16,
+        loss="non_saturating",
+        discriminator_rate=2e-4,
+        l1_weight=100.0,
+    ),
 }
 
 

@@ -111,7 +111,7 @@ def test_the_digest_tells_photos_apart(tmp_path: Path) -> None:
 
 def test_no_shards(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(BadInput, match="no photo shards"):
+        with pytest.raises(BadInput, match="no photos in"):
             load_photos(folder, resolution=32, split="train")
 
 

@@ -18,7 +18,9 @@ def test_every_family_has_a_preset_that_builds() -> None:
         assert config.family == family
         state = start(config, categories=10, device=torch.device("cpu"))
         latents = torch.zeros(1, state.generator.latent_size)
+        side = config.resolution
         conditions = {"category": torch.zeros(1, dtype=torch.int64), "colour": torch.zeros(1, 4)}
+        conditions |= {"sketch": torch.ones(1, 1, side, side)}
         images = state.ema(latents, conditions)
         assert images.shape == (1, 3, config.resolution, config.resolution)
         assert state.discriminator(images, conditions).shape == (1,)

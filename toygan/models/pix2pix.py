@@ -1,0 +1,151 @@
+"""Conditional Pix2Pix: Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks".
+
+Kept from the paper: a U-Net from the line drawing to the picture, strided 4 x 4 convolutions down to a single
+pixel and transposed ones back, each joined by what the encoder had at that size; leaky ReLU down, ReLU up; a
+discriminator of patches of 70 x 70 pixels, which is shown the drawing beside the picture; with its widths the
+networks have its numbers of weights. Changed: a latent, category, colour and text enter through conditional
+batch normalisation (de Vries et al. 2017) on the way up, so that what a picture varies by follows from its
+seed and not from dropout; running statistics are used in generation, not those of the batch; spectral
+normalisation (Miyato et al. 2018) takes the place of batch normalisation in the discriminator, and the
+condition enters each patch's score through a projection (Miyato & Koyama 2018, eq. 3), so that no score
+depends on batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly white.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log2
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from toygan.conditions.kinds import ImageCondition
+from toygan.models.layers import (
+    ConditionalBatchNorm2d,
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    ConditionEmbedding,
+    Conditions,
+    Judgement,
+    NetworkConfig,
+)
+
+STRIDES = (2, 2, 2, 1, 1)  # of the discriminator's 4 x 4 convolutions: patches of 70 x 70
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2pixConfig(NetworkConfig):
+    """Shape of both networks. The paper's: both channels 64, max_channels 512."""
+
+    image_condition: ClassVar[ImageCondition | None] = "sketch"
+
+    latent_size: int = 32
+    condition_size: int = 64
+    generator_channels: int = 32  # after the first convolution; each one towards 1 x 1 doubles them
+    discriminator_channels: int = 48
+    max_channels: int = 128
+
+    @property
+    def generator_widths(self) -> list[int]:
+        """Channels at resolution / 2, resolution / 4, ..., 1: log2(resolution) numbers."""
+        count = int(log2(self.resolution))
+        return [min(self.generator_channels * 2**depth, self.max_channels) for depth in range(count)]
+
+    @property
+    def discriminator_widths(self) -> list[int]:
+        """Channels after each convolution but the last, which leaves one."""
+        count = len(STRIDES) - 1
+        return [min(self.discriminator_channels * 2**depth, self.max_channels) for depth in range(count)]
+
+
+class Generator(ConditionalGenerator):
+    """Line drawings, latents and conditions to pictures."""
+
+    def __init__(self, config: Pix2pixConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        widths = config.generator_widths
+        condition_size = config.latent_size + config.condition_size
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
+        # Neither the first nor the last is normalised: one shows the drawing, the other is a single pixel.
+        normalised = [False, *[True] * (len(widths) - 2), False]
+        self.downs = nn.ModuleList(
+            nn.Conv2d(before, after, 4, stride=2, padding=1, bias=not norm)
+            for (before, after), norm in zip(pairwise([1, *widths]), normalised, strict=True)
+        )
+        self.down_norms = nn.ModuleList(
+            nn.BatchNorm2d(width) if norm else nn.Identity()
+            for width, norm in zip(widths, normalised, strict=True)
+        )
+        # From the single pixel up; all but the first are shown the encoder's features as well.
+        upwards = list(pairwise(widths[::-1]))
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(before * (1 if first else 2), after, 4, stride=2, padding=1, bias=False)
+            for first, (before, after) in zip([True, *[False] * len(upwards)], upwards, strict=False)
+        )
+        self.up_norms = nn.ModuleList(ConditionalBatchNorm2d(after, condition_size) for _, after in upwards)
+        self.to_rgb = nn.ConvTranspose2d(2 * widths[0], 3, 4, stride=2, padding=1)
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        x = conditions["sketch"].contiguous(memory_format=torch.channels_last)
+        skips: list[Tensor] = []
+        for down, norm in zip(self.downs, self.down_norms, strict=True):
+            x = norm(down(x if not skips else F.leaky_relu(x, 0.2)))
+            skips.append(x)
+        skips.pop()
+        for up, norm in zip(self.ups, self.up_norms, strict=True):
+            x = norm(up(F.relu(x)), condition)
+            x = torch.cat([x, skips.pop()], dim=1)
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        with torch.autocast(x.device.type, enabled=False):
+            images: Tensor = self.to_rgb(F.relu(x).float())
+        return images
+
+
+class Discriminator(ConditionalDiscriminator):
+    """Pictures, line drawings and conditions to a map of logits, one a patch."""
+
+    def __init__(self, config: Pix2pixConfig) -> None:
+        super().__init__()
+        widths = [4, *config.discriminator_widths]
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(before, after, 4, stride=stride, padding=1))
+            for (before, after), stride in zip(pairwise(widths), STRIDES, strict=False)
+        )
+        self.logit = nn.Conv2d(widths[-1], 1, 4, stride=STRIDES[-1], padding=1)
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
+        self.projection = nn.Linear(config.condition_size, widths[-1])
+        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """A map of logits (B, 1, R / 8 - 2, R / 8 - 2) float32; above 0 means rather real."""
+        x = torch.cat([images, conditions["sketch"].to(images.dtype)], dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        projection = self.projection(self.embedding(conditions))[:, :, None, None]
+        # The same 4 x 4 patches of the last features as the logit's, each averaged.
+        projected = F.avg_pool2d((projection.to(x.dtype) * x).sum(1, keepdim=True), 4, stride=1, padding=1)
+        logits = self.logit(x) + projected
+        return Judgement(logits=(logits.float(),), features=tuple(features))
+
+
+def build(config: Pix2pixConfig) -> tuple[Generator, Discriminator]:
+    """Both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
+    generator, discriminator = Generator(config), Discriminator(config)
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, std=0.02)
+    return generator, discriminator

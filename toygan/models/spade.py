@@ -1,0 +1,303 @@
+"""GauGAN: Park et al. 2019, "Semantic Image Synthesis with Spatially-Adaptive Normalization" (SPADE).
+
+Kept from the paper: a generator of residual blocks from latents, whose every normalisation is modulated pixel
+by pixel by the layout (eq. 1), an encoder that reads those latents off a photo, and the discriminators of
+Wang et al. 2018 (pix2pixHD), section 3.2: patches of the layout and the picture, on several scales, their
+features kept for matching. Changed: each picture is normalised by itself, so that it does not depend on its
+batch-mates; latents, category, colour and text join the layout wherever it modulates, since what a
+normalised picture only holds as a constant is lost in the next layer; a block enlarges after its first
+convolution instead of before, and its skip is not normalised, for half the work; a smaller layout says which
+share of a pixel each class has; the encoder averages over the picture, for a style has no place; the
+discriminator has spectral normalisation (Miyato et al. 2018) only, and a projection of the conditions (Miyato
+& Koyama 2018, eq. 3); no tanh.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log2
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from toygan.conditions.kinds import ImageCondition
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    ConditionEmbedding,
+    Conditions,
+    Judgement,
+    NetworkConfig,
+    StyleEncodingGenerator,
+)
+
+MISTOLD = 0.25  # share of the training pictures that are told colour and text of another product
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpadeConfig(NetworkConfig):
+    """Shape of both networks. The generator has log2(resolution) - 2 blocks from 4 x 4 to full resolution.
+
+    The paper's: latent_size 256, generator_channels 64, modulation_channels 128, discriminator_channels 64,
+    max_channels 1024 (in the discriminator 512).
+    """
+
+    image_condition: ClassVar[ImageCondition | None] = "layout"
+
+    layout_classes: int = 14  # labels from 0
+    latent_size: int = 64
+    condition_size: int = 64
+    generator_channels: int = 32  # channels at full resolution; each block towards 4 x 4 doubles them
+    modulation_channels: int = 32  # between the layout and the gains and biases that come of it
+    discriminator_channels: int = 32  # after the first layer; each one more doubles them
+    max_channels: int = 128
+    discriminator_layers: int = 3  # each halves the side, on every scale
+    discriminator_scales: int = 2  # the second sees the picture at half the resolution, and so on
+    style_encoder: bool = True  # whether latents can be read off a photo
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resolution < 2 ** (self.discriminator_layers + self.discriminator_scales - 1):
+            raise ValueError(
+                f"discriminator_layers {self.discriminator_layers} and discriminator_scales "
+                f"{self.discriminator_scales} leave nothing of {self.resolution} pixels; make one smaller"
+            )
+
+    @property
+    def resolutions(self) -> list[int]:
+        """4, 8, ..., `resolution`."""
+        return [2**power for power in range(2, int(log2(self.resolution)) + 1)]
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of the generator at each of the resolutions."""
+        return [
+            min(self.generator_channels * self.resolution // side, self.max_channels)
+            for side in self.resolutions
+        ]
+
+    @property
+    def discriminator_widths(self) -> list[int]:
+        """Channels after each layer of a discriminator's scale."""
+        return [
+            min(self.discriminator_channels * 2**layer, self.max_channels)
+            for layer in range(self.discriminator_layers)
+        ]
+
+
+def encode_layout(layout: Tensor, classes: int) -> Tensor:
+    """(B, H, W) int64 labels to (B, classes, H, W) float32, 1 for a pixel's own class and 0 for the others.
+
+    Raises ValueError for a label outside [0, classes).
+    """
+    lowest, highest = (int(each) for each in layout.aminmax())
+    if lowest < 0 or highest >= classes:
+        label = lowest if lowest < 0 else highest
+        raise ValueError(f"the layout holds the label {label}; it must lie in 0..{classes - 1}")
+    # Permuted so, it is channels-last already.
+    return F.one_hot(layout, classes).float().permute(0, 3, 1, 2)
+
+
+class Spade(nn.Module):
+    """Park et al. 2019, eq. 1, with the mean and deviation of each picture by itself.
+
+    The gains gamma and biases beta are a convolution of what `LayoutEncoding` makes of the layout.
+    """
+
+    def __init__(self, channels: int, modulation_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(channels, channels, affine=False)  # one channel a group: instance norm
+        self.gain = nn.Conv2d(modulation_channels, channels, 3, padding=1)
+        self.bias = nn.Conv2d(modulation_channels, channels, 3, padding=1)
+        # The layout changes a little, at first, what the normalisation gives.
+        nn.init.ones_(self.gain.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, encoding: Tensor) -> Tensor:
+        """(B, channels, H, W) and (B, modulation_channels, H, W) to (B, channels, H, W)."""
+        gain, bias = self.gain(encoding), self.bias(encoding)
+        return torch.addcmul(bias, self.norm(x).to(bias.dtype), gain)
+
+
+class LayoutEncoding(nn.Module):
+    """What all modulations at one resolution are made of: the layout, as it is meant for this product.
+
+    The sum under the ReLU lets the conditions mean something else to every class: a shade to the class of the
+    main colour, nothing to the ground.
+    """
+
+    def __init__(self, config: SpadeConfig) -> None:
+        super().__init__()
+        self.layout = nn.Conv2d(config.layout_classes, config.modulation_channels, 3, padding=1)
+        self.condition = nn.Linear(config.latent_size + config.condition_size, config.modulation_channels)
+
+    def forward(self, layout: Tensor, condition: Tensor) -> Tensor:
+        """(B, classes, H, W) and (B, latent_size + condition_size) to (B, modulation_channels, H, W)."""
+        x = self.layout(layout)
+        return F.relu(x + self.condition(condition)[:, :, None, None].to(x.dtype))
+
+
+class ResidualBlock(nn.Module):
+    """Two modulated convolutions and twice the side, with a residual connection."""
+
+    def __init__(self, inputs: int, outputs: int, modulation_channels: int) -> None:
+        super().__init__()
+        self.first_spade = Spade(inputs, modulation_channels)
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second_spade = Spade(outputs, modulation_channels)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, 2H, 2W), with the layout's encodings at both resolutions."""
+        straight = self.skip(x)
+        x = enlarge(self.first(activate(self.first_spade(x, before))))
+        x = self.second(activate(self.second_spade(x, after)))
+        enlarged: Tensor = x + enlarge(straight)
+        return enlarged
+
+
+def activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """Twice the side, every pixel repeated."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Generator(ConditionalGenerator):
+    """Latents, layout and the other conditions to pictures."""
+
+    def __init__(self, config: SpadeConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        self.layout_classes = config.layout_classes
+        widths = config.widths
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
+        self.base = nn.Linear(config.latent_size + config.condition_size, widths[0] * 16)
+        self.base_shape = (widths[0], 4, 4)
+        self.encodings = nn.ModuleList(LayoutEncoding(config) for _ in widths)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(before, after, config.modulation_channels) for before, after in pairwise(widths)
+        )
+        self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
+
+        Raises ValueError for a label that the networks were not made for.
+        """
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        encodings = self._encode(conditions["layout"], condition)
+        x = self.base(condition).view(-1, *self.base_shape)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for block, (before, after) in zip(self.blocks, pairwise(encodings), strict=True):
+            x = block(x, before, after)
+        x = activate(x)
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        with torch.autocast(x.device.type, enabled=False):
+            images: Tensor = self.to_rgb(x.float())
+        return images
+
+    def _encode(self, layout: Tensor, condition: Tensor) -> list[Tensor]:
+        """The layout's encodings at 4 x 4, 8 x 8, ..., R x R."""
+        shares = [encode_layout(layout, self.layout_classes)]
+        for _ in self.blocks:
+            shares.append(F.avg_pool2d(shares[-1], 2))
+        return [
+            encoding(share, condition) for encoding, share in zip(self.encodings, shares[::-1], strict=True)
+        ]
+
+    def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
+        """Some pictures are told colour and text of another product, so that the layout is what counts.
+
+        Who recolours a class of a layout would be overruled by the product's colour otherwise.
+        """
+        count = len(latents)
+        others = torch.randint(count, (count,), generator=rng)
+        mistold = torch.rand(count, generator=rng) < MISTOLD
+        rows = torch.where(mistold, others, torch.arange(count)).to(latents.device)
+        told = {name: conditions[name][rows] for name in ("colour", "text") if name in conditions}
+        images: Tensor = self(latents, {**conditions, **told})
+        return images
+
+
+class EncodingGenerator(Generator, StyleEncodingGenerator):
+    """With an encoder that reads latents off photos."""
+
+    def __init__(self, config: SpadeConfig) -> None:
+        super().__init__(config)
+        widths = [3, *config.widths[-2::-1]]
+        self.style_layers = nn.ModuleList(
+            nn.Conv2d(narrow, wide, 4, stride=2, padding=1) for narrow, wide in pairwise(widths)
+        )
+        self.style = nn.Linear(widths[-1], 2 * config.latent_size)
+
+    def encode_style(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = images.contiguous(memory_format=torch.channels_last)
+        for layer in self.style_layers:
+            x = activate(layer(x))
+        mean, log_variance = self.style(x.mean(dim=(2, 3))).float().chunk(2, dim=1)
+        return mean, log_variance
+
+
+class PatchDiscriminator(nn.Module):
+    """One scale: a logit for every patch."""
+
+    def __init__(self, config: SpadeConfig) -> None:
+        super().__init__()
+        widths = [config.layout_classes + 3, *config.discriminator_widths]
+        self.downs = nn.ModuleList(
+            spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1))
+            for before, after in pairwise(widths)
+        )
+        self.last = spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
+        self.logit = nn.Conv2d(widths[-1], 1, 1)
+        self.projection = nn.Linear(config.condition_size, widths[-1])
+        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, classes + 3, H, W) and (B, condition_size) to logits (B, h, w) float32 and all features."""
+        features = []
+        for layer in (*self.downs, self.last):
+            x = activate(layer(x))
+            features.append(x)
+        projection = self.projection(embedded)[:, :, None, None]
+        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1)
+        return logits.float(), features
+
+
+class Discriminator(ConditionalDiscriminator):
+    """Pictures, layouts and the other conditions to a map of logits a scale."""
+
+    def __init__(self, config: SpadeConfig) -> None:
+        super().__init__()
+        self.layout_classes = config.layout_classes
+        self.embedding = ConditionEmbedding(
+            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        )
+        self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.discriminator_scales))
+
+    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """A map (B, h, w) of logits a scale, the largest first, and the features of every layer of each."""
+        embedded = self.embedding(conditions)
+        x = torch.cat([encode_layout(conditions["layout"], self.layout_classes), images], dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        logits: list[Tensor] = []
+        features: list[Tensor] = []
+        for number, scale in enumerate(self.scales):
+            judged, seen = scale(F.avg_pool2d(x, 2**number) if number else x, embedded)
+            logits.append(judged)
+            features += seen
+        return Judgement(logits=tuple(logits), features=tuple(features))
+
+
+def build(config: SpadeConfig) -> tuple[Generator, Discriminator]:
+    """Both networks with fresh weights."""
+    return (EncodingGenerator if config.style_encoder else Generator)(config), Discriminator(config)

@@ -1,4 +1,4 @@
-"""`python -m flows.deployments`: the whole service on one machine, until Ctrl-C.
+"""`python -m flows.deployments`: the whole service on one machine, until Ctrl-C; with names, a part of it.
 
 | deployment | is started by | at a time | a run that finds another one |
 |---|---|---|---|
@@ -12,12 +12,14 @@ server is started along with them. `flows/prefect.yaml` describes the same deplo
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toygan.errors import BadInput, ToyganError
+from toygan.uris import redacted
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -85,9 +87,13 @@ def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).absolute())
 
 
-def serve_all() -> None:
-    """Serves the deployments until this process is told to stop; raises BadInput for wrong settings."""
+def serve_all(names: Sequence[str] = ()) -> None:
+    """Serves the deployments of these names, by default all of them, until this process is told to stop.
+
+    Raises BadInput for wrong settings or names.
+    """
     from flows.local_server import local_server
+    from flows.metrics import serve_metrics, share_metrics
     from flows.settings import service_settings
 
     settings = service_settings()
@@ -96,14 +102,25 @@ def serve_all() -> None:
             os.environ["PREFECT_API_URL"] = stack.enter_context(local_server())
         from prefect import serve
 
-        print(f"serving the store {settings.store} with {os.environ['PREFECT_API_URL']}", file=sys.stderr)
-        serve(*make_deployments(settings), query_seconds=POLL_EVERY_S)
+        if settings.metrics_port:
+            share_metrics()
+            serve_metrics(settings.metrics_port)
+        server = redacted(os.environ["PREFECT_API_URL"])
+        print(f"serving the store {settings.store} with {server}", file=sys.stderr)
+        serve(*_chosen(make_deployments(settings), names), query_seconds=POLL_EVERY_S)
+
+
+def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "list[RunnerDeployment]":
+    known = {deployment.name: deployment for deployment in deployments}
+    if unknown := sorted(set(names) - known.keys()):
+        raise BadInput(f"there is no deployment {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names or known]
 
 
 def main() -> None:
     """The command; ends with 0 when it was stopped, 1 (failed) or 2 (bad input)."""
     try:
-        serve_all()
+        serve_all(sys.argv[1:])
     except BadInput as error:
         print(f"toygan: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)

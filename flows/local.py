@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from toygan.errors import Retryable, RunFailed
 from toygan.planning.catalog import check_catalog
+from toygan.uris import redacted
 
 if TYPE_CHECKING:
     from toygan.generation.run import RunSummary
@@ -100,6 +101,7 @@ def _reach_server(what: str) -> bool:
     except RuntimeError as error:  # its own server did not come up
         problem = error
     if problem:
-        where = server or "its temporary server"
-        raise Retryable(f"Prefect cannot reach {where} ({problem}); start it, or correct PREFECT_API_URL")
+        where = redacted(server) if server else "its temporary server"
+        told = redacted(str(problem))
+        raise Retryable(f"Prefect cannot reach {where} ({told}); start it, or correct PREFECT_API_URL")
     return server is None

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests.servers import free_port
 
 _START_LIMIT_S = 180.0
 _STOP_LIMIT_S = 30.0
@@ -69,7 +70,7 @@ def ray_cluster(
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    port = _free_port()
+    port = free_port()
     address = f"127.0.0.1:{port}"
     size = [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
     cores = sorted(os.sched_getaffinity(0))
@@ -80,7 +81,7 @@ def ray_cluster(
                 where = [f"--address={address}"]
                 if number == 0:
                     where = ["--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false"]
-                    where += [f"--ray-client-server-port={_free_port()}"]
+                    where += [f"--ray-client-server-port={free_port()}"]
                 core = {cores[number]} if pinned else None
                 log = Path(folder) / f"node-{number}.log"
                 started.append(stack.enter_context(_node([*where, *size], told, log, core)))
@@ -96,7 +97,7 @@ def _node(
     options: list[str], environment: Mapping[str, str], log: Path, cores: set[int] | None
 ) -> Iterator[RayNode]:
     command = [str(Path(sysconfig.get_path("scripts")) / "ray"), "start", "--block", "--disable-usage-stats"]
-    command += ["--node-ip-address=127.0.0.1", f"--dashboard-agent-listen-port={_free_port()}", *options]
+    command += ["--node-ip-address=127.0.0.1", f"--dashboard-agent-listen-port={free_port()}", *options]
     if cores:
         command = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]
     with log.open("wb") as sink:
@@ -150,10 +151,3 @@ def _words_of(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

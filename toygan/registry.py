@@ -19,6 +19,7 @@ from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.storage.keys import ALIASES_KEY, MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
 from toygan.storage.update import update
+from toygan.uris import refuse_credentials
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
@@ -220,7 +221,7 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
         if store and champion:
             return _from_store(store, champion.now.name, champion.now.version)
         return _bundled(_default_bundled())
-    if folder := folder_of(reference):
+    if folder := folder_of(refuse_credentials(reference)):
         return _from_folder(folder)
     name, _, tag = reference.partition("@")
     ref = _find_in_store(store, name, tag) if store else None

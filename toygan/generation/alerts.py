@@ -93,9 +93,14 @@ def _without_picture(store: ObjectStore, manifest: Manifest, earlier: Sequence[M
         yield Alert(
             kind="no-picture",
             category=category,
-            message=f"{category}: {len(skus):,} products have had no approved picture for {NIGHTS} nights",
+            message=f"{category}: no approved picture for {NIGHTS} nights running: {_named(skus)}",
             details={"products": len(skus), "nights": NIGHTS, "skus": skus[:_NAMED_SKUS]},
         )
+
+
+def _named(skus: Sequence[str]) -> str:
+    more = f" and {len(skus) - _NAMED_SKUS:,} more" if len(skus) > _NAMED_SKUS else ""
+    return ", ".join(skus[:_NAMED_SKUS]) + more
 
 
 def _failed(store: ObjectStore, runs: Sequence[Manifest]) -> dict[str, str]:

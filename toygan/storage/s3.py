@@ -38,6 +38,7 @@ from toygan.errors import (
 )
 from toygan.metrics import STORE_FAILURES
 from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
+from toygan.uris import refuse_credentials
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -338,6 +339,7 @@ def _make_client() -> "S3Client":
     # boto3 knows AWS_DEFAULT_REGION only; other AWS tools, and containers on AWS, go by AWS_REGION
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     client = session.client("s3", region_name=region, config=_CLIENT_CONFIG)
+    refuse_credentials(client.meta.endpoint_url)  # it is named wherever something goes wrong
     options: dict[str, str] = getattr(client.meta.config, "s3", None) or {}
     if "addressing_style" in options or ".amazonaws.com" in client.meta.endpoint_url:
         return client

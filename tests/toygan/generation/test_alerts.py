@@ -91,7 +91,7 @@ def put_night(
 
 
 def test_products_without_a_picture_on_three_nights_in_a_row() -> None:
-    """a, b and c fail every night; b has a live picture of old, d was not tried, e got its picture at noon."""
+    """All but e always fail; b has a picture of old, d was not tried once, e got its picture at noon."""
     store = MemoryStore("test")
     bad = {"a": REJECTED, "b": REJECTED, "c": REJECTED}
     put_night(store, "first", {**bad, "d": REJECTED, "e": REJECTED}, day=1)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from toygan.errors import BadInput
-from toygan.models import FAMILIES
+from toygan.models import FAMILIES, network_config
+from toygan.training import config as config_module
 from toygan.training.config import PRESETS, TrainConfig, choose_config
 from toygan.training.state import start
 
@@ -42,6 +43,8 @@ def test_a_config_survives_json() -> None:
         ({"generator_rate": 0.0}, "generator_rate is 0.0; it must lie between 0 and 1"),
         ({"discriminator_rate": 1.0}, "discriminator_rate is 1.0"),
         ({"adam_betas": (0.5, 1.0)}, "adam_betas is"),
+        ({"augmentation_target": 1.0}, "augmentation_target is 1.0; it must lie between -1 and 1"),
+        ({"augmentation_ramp_images": 0}, "augmentation_ramp_images is 0; it must be above 0"),
         ({"colour_dropout": 1.5}, "colour_dropout is 1.5; it must lie from 0 to 1"),
         ({"loss": "bce"}, "loss is 'bce'; it must be one of minimax, non_saturating, hinge, least_squares,"),
         ({"r1_gamma": -1.0}, "r1_gamma is -1.0; it must be 0 or a positive number"),
@@ -114,3 +117,14 @@ def test_files_that_are_refused(tmp_path: Path, text: str, message: str) -> None
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"missing\.json cannot be read"):
         choose_config("dcgan", file=tmp_path / "missing.json")
+
+
+def test_every_config_that_comes_along_fits_its_family() -> None:
+    """Their names begin with the family."""
+    files = sorted((Path(config_module.__file__).parent / "configs").glob("*.json"))
+    assert files
+    for file in files:
+        chosen = choose_config(file.stem.partition("-")[0], file=file)
+        network_config(chosen.family, chosen.network_options(categories=10))
+    reference = choose_config("stylegan", file=files[0].with_name("stylegan-reference.json")).network
+    assert (reference["channel_base"], reference["max_channels"]) == (16_384, 512)

@@ -93,6 +93,11 @@ def load_checkpoint(
         raise ModelError(
             f"the checkpoint {folder} cannot be read ({error!r}); remove it to resume from the one before"
         ) from error
+    if stored.get("family") != config.get("family"):
+        raise ModelError(
+            f"the checkpoint {folder} is of the family {stored.get('family')}, but {config.get('family')} "
+            "is to be trained; resume with the same, or train into another folder"
+        )
     differing = sorted(key for key in stored.keys() | config.keys() if stored.get(key) != config.get(key))
     if differing:
         raise ModelError(

@@ -79,6 +79,16 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--model", metavar="NAME", help="NAME[@VERSION|alias] or ./FOLDER; default: the champion."
         ),
+        click.option(
+            "--sketch-model",
+            metavar="NAME",
+            help="The same for products with a sketch_uri; default: champion-sketch, else like the others.",
+        ),
+        click.option(
+            "--layout-model",
+            metavar="NAME",
+            help="The same for products with a layout_uri; default: champion-layout, else like the others.",
+        ),
         click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
         click.option(
             "--category", "categories", multiple=True, help="Only this one; may be given several times."
@@ -140,7 +150,9 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
 
 @cli.command()
 @photos_option
-@click.option("--family", default="dcgan", show_default=True, help="Model family, a preset of that name.")
+@click.option(
+    "--family", default="dcgan", show_default=True, help="Model family, or a preset that is named otherwise."
+)
 @click.option(
     "--resolution", type=int, metavar="N", help="Side in pixels, a power of two; default: the preset's."
 )
@@ -149,6 +161,13 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
 @click.option("--max-images", type=click.IntRange(1), metavar="N")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), metavar="M")
 @click.option("--resume", is_flag=True, help="Go on with the training in --output.")
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Start from this model's weights: NAME[@VERSION|alias] or ./FOLDER, of the same family and shape; "
+    "its categories may be others.",
+)
+@store_option
 @device_option
 def train(
     photos: str,
@@ -159,22 +178,36 @@ def train(
     max_images: int | None,
     max_minutes: float | None,
     resume: bool,
+    init: str | None,
+    store: str | None,
     device: str,
 ) -> None:
-    """Train a model on photos; checkpoints, grids and a log land in --output."""
+    """Train a model on photos; checkpoints, grids and a log land in --output.
+
+    Ctrl-C or SIGTERM ends it after the step that it is at, with a checkpoint and the weights so far.
+    """
+    from flows.stopping import asked_to_stop
     from toygan.device import pick_device
+    from toygan.registry import resolve
+    from toygan.storage.store import open_store
     from toygan.training.config import choose_config
     from toygan.training.train import train as run_training
 
-    folder = run_training(
-        photos_uri=photos,
-        output=output,
-        config=choose_config(family, resolution=resolution, file=config),
-        device=pick_device(device),
-        max_images=max_images,
-        max_minutes=max_minutes,
-        resume=resume,
-    )
+    start_from = None if init is None else resolve(init, open_store(store) if store else None)
+    with asked_to_stop() as should_stop:
+        folder = run_training(
+            photos_uri=photos,
+            output=output,
+            config=choose_config(family, resolution=resolution, file=config),
+            device=pick_device(device),
+            max_images=max_images,
+            max_minutes=max_minutes,
+            resume=resume,
+            init=start_from,
+            should_stop=should_stop,
+        )
+        if should_stop():
+            sys.exit(f"stopped; the weights so far are in {folder}; go on by the same command with --resume")
     click.echo(
         f"the model is in {folder}; calibrate it next: toygan calibrate --model {folder} --photos {photos}"
     )
@@ -347,10 +380,12 @@ def models_add(folder: Path, name: str, store: str) -> None:
 
 @models.command("promote")
 @click.argument("model")
-@click.option("--alias", default="champion", show_default=True)
+@click.option(
+    "--alias", help="Default: champion, or champion-sketch or champion-layout for what draws from these."
+)
 @click.option("--store", required=True, metavar="URI")
-def models_promote(model: str, alias: str, store: str) -> None:
-    """Make MODEL (NAME@VERSION) the champion of a store."""
+def models_promote(model: str, alias: str | None, store: str) -> None:
+    """Make MODEL (NAME@VERSION) the champion of a store among the models that draw from the same."""
     from toygan.registry import promote
     from toygan.storage.store import open_store
 
@@ -359,8 +394,7 @@ def models_promote(model: str, alias: str, store: str) -> None:
         raise click.UsageError(
             f"{model} names no version; give NAME@VERSION, as `toygan models list` shows it"
         )
-    promote(open_store(store), name, version, alias)
-    click.echo(f"{alias} is {model}")
+    click.echo(f"{promote(open_store(store), name, version, alias)} is {model}")
 
 
 @models.command("rollback")

@@ -250,11 +250,32 @@ def test_a_model_is_trained_and_calibrated(tmp_path: Path, toygan_here: Command)
 
     refused = toygan_here("calibrate", "--model", model, "--photos", tmp_path / "nowhere")
     assert refused.code == BAD_INPUT
-    assert "no photo shards" in refused.err
+    assert "no photos in" in refused.err
     calibrated = toygan_here("calibrate", "--model", model, "--photos", photos)
     assert calibrated.code == 0, calibrated.err
     assert calibrated.out.startswith("model@")
     assert (model / "calibration.json").is_file()
+
+
+def test_a_training_starts_from_a_model_of_a_store(tmp_path: Path, toygan_here: Command) -> None:
+    photos, store = write_shard(tmp_path / "photos", eight_rows()), tmp_path / "store"
+    tiny = tiny_model()
+    folder = tiny.write(tmp_path / "tiny")
+    assert toygan_here("models", "add", folder, "--name", "toys", "--store", store).code == 0
+    options = {"batch_size": 4, "network": json.loads(tiny.files["config.json"])["network"]}
+    for name in ("categories", "resolution"):
+        del options["network"][name]
+    (tmp_path / "config.json").write_text(json.dumps(options))
+    given = ("train", "--photos", photos, "--resolution", "32", "--config", tmp_path / "config.json")
+    given += ("--max-images", "8", "--init", "toys", "--output", tmp_path / "training")
+    refused = toygan_here(*given)
+    assert refused.code == BAD_INPUT
+    assert "there is no model 'toys'" in refused.err
+    assert not (tmp_path / "training").exists()
+    trained = toygan_here(*given, "--store", store)
+    assert trained.code == 0, trained.err
+    config = json.loads((tmp_path / "training" / "model" / "config.json").read_text())
+    assert config["training"]["init"] == f"toys@{tiny.version}"
 
 
 def test_a_model_of_nan_is_not_calibrated(tmp_path: Path, toygan_here: Command) -> None:
@@ -269,7 +290,7 @@ def test_a_model_of_nan_is_not_calibrated(tmp_path: Path, toygan_here: Command) 
 
 def test_training_without_photos_is_refused(tmp_path: Path, toygan_here: Command) -> None:
     where = ("--photos", tmp_path / "nowhere", "--output", tmp_path / "training")
-    for more, said in (((), "no photo shards"), (("--family", "vae"), "unknown model family 'vae'")):
+    for more, said in (((), "no photos in"), (("--family", "vae"), "preset 'vae'; known are mlp, dcgan")):
         outcome = toygan_here("train", *where, *more)
         assert outcome.code == BAD_INPUT
         assert said in outcome.err

@@ -89,6 +89,11 @@ class Judgement:
     logits: tuple[Tensor, ...]  # (B, ...) float32 each, one number or a map of them a picture
     features: tuple[Tensor, ...] = ()  # (B, C, H, W) each: activations on the way, for feature matching
 
+    @property
+    def score(self) -> Tensor:
+        """(B,) float32: the mean over the heads of the mean of each one's map."""
+        return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in self.logits]).mean(0)
+
 
 class ConditionalDiscriminator(nn.Module):
     """What every discriminator has: a judgement in full, and the one logit that it comes to."""
@@ -102,23 +107,44 @@ class ConditionalDiscriminator(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B,) float32: the mean over the heads of the mean of each one's map."""
-        maps = self.judge(images, conditions).logits
-        return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in maps]).mean(0)
+        """(B,) float32: the score that the judgement comes to."""
+        return self.judge(images, conditions).score
 
 
 class PretrainedDiscriminator(ConditionalDiscriminator):
-    """A discriminator of which a part has been trained elsewhere and stays as it is.
+    """A discriminator that sees through a network of timm, which was trained elsewhere and stays as it is.
 
-    That part is kept with the model's weights, so that a stored model needs nothing else.
+    That network is kept with the model's weights, so that a stored model needs nothing else.
     """
 
-    def load_pretrained(self) -> None:
-        """Fills the frozen part in, before a training begins. Raises ModelError where it is not at hand."""
+    pretrained_name: str  # timm's
+    pretrained_file: str  # safetensors; "": `toygan.backbones` knows where the weights are
+
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        """Fills the frozen network in, before a training begins, from `toygan.backbones`' weights of it."""
         raise NotImplementedError
 
 
-class ConditionEmbedding(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class Sections:
+    """What the rows (`dim` 0) or columns (`dim` 1) of a weight belong to: names to counts, in their order."""
+
+    dim: int
+    counts: Mapping[str, int]
+
+
+class ConditionInput(nn.Module):
+    """A layer whose weights are wider for more categories or longer texts.
+
+    It says where they are, so that weights can go over to a network for other categories or texts.
+    """
+
+    def sections(self) -> Mapping[str, Sections]:
+        """By the name of the weight; those of the categories are called `category`, of the text `text`."""
+        raise NotImplementedError
+
+
+class ConditionEmbedding(ConditionInput):
     """Category, main colour and, where `text_size` is given, text as one vector.
 
     The colour goes through a small MLP, since a linear map of CIELAB could only say "more" or "less" of each
@@ -130,6 +156,14 @@ class ConditionEmbedding(nn.Module):
         self.category = nn.Embedding(categories, size)
         self.colour = nn.Sequential(nn.Linear(4, size), nn.SiLU(), nn.Linear(size, size))
         self.text = nn.Linear(text_size, size, bias=False) if text_size else None
+
+    def sections(self) -> Mapping[str, Sections]:
+        sections = {
+            "category.weight": Sections(dim=0, counts={"category": self.category.num_embeddings}),
+        }
+        if self.text is not None:
+            sections["text.weight"] = Sections(dim=1, counts={"text": self.text.in_features})
+        return sections
 
     def forward(self, conditions: Conditions) -> Tensor:
         """Returns (B, size) float32."""

@@ -8,7 +8,7 @@ as plain numbers (Mirza & Osindero 2014): the category as a one-hot vector, the 
 text as its embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
+    ConditionInput,
     Conditions,
     Judgement,
     NetworkConfig,
+    Sections,
 )
 
 COLOUR_SIZE = 4
@@ -53,9 +55,21 @@ class MlpConfig(NetworkConfig):
         return 3 * self.resolution**2
 
 
-def _hidden_layers(sizes: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before, after in pairwise(sizes):
+class FirstLayer(nn.Linear, ConditionInput):
+    """Noise or pixels with the conditions behind them to the units of the first hidden layer."""
+
+    def __init__(self, inputs: int, units: int, config: MlpConfig) -> None:
+        super().__init__(inputs + config.condition_size, units)
+        self.counts = {"picture": inputs, "category": config.categories}
+        self.counts |= {"colour": COLOUR_SIZE, "text": config.text_size}
+
+    def sections(self) -> Mapping[str, Sections]:
+        return {"weight": Sections(dim=1, counts=self.counts)}
+
+
+def _hidden_layers(inputs: int, units: Sequence[int], config: MlpConfig) -> nn.Sequential:
+    layers: list[nn.Module] = [FirstLayer(inputs, units[0], config), nn.LeakyReLU(0.2)]
+    for before, after in pairwise(units):
         layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers)
 
@@ -75,8 +89,7 @@ class Generator(ConditionalGenerator):
         self.latent_size = config.latent_size
         self.categories = config.categories
         self.shape = (3, config.resolution, config.resolution)
-        inputs = config.latent_size + config.condition_size
-        self.hidden = _hidden_layers([inputs, *config.generator_units])
+        self.hidden = _hidden_layers(config.latent_size, config.generator_units, config)
         self.to_pixels = nn.Linear(config.generator_units[-1], config.pixels)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
@@ -97,7 +110,7 @@ class Discriminator(ConditionalDiscriminator):
     def __init__(self, config: MlpConfig) -> None:
         super().__init__()
         self.categories = config.categories
-        self.hidden = _hidden_layers([config.pixels + config.condition_size, *config.discriminator_units])
+        self.hidden = _hidden_layers(config.pixels, config.discriminator_units, config)
         self.logit = nn.Linear(config.discriminator_units[-1], 1)
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:

@@ -1,0 +1,83 @@
+"""A training that is told to stop leaves a checkpoint and the weights of that moment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.stopping import SIGNALS, asked_to_stop
+from tests.conftest import REPOSITORY
+from tests.flows.command import Command
+from tests.shards import eight_rows, write_shard
+from toygan.training.checkpoint import checkpoint_folders
+
+NETWORK = {"latent_size": 8, "generator_channels": 4, "discriminator_channels": 4, "max_channels": 16}
+FAR_AWAY = 10_000_000
+WAIT_S = 120
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_asks_and_the_next_is_as_ever(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    came: list[int] = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        with asked_to_stop() as should_stop:
+            assert not should_stop()
+            os.kill(os.getpid(), number)
+            assert should_stop()
+            assert came == []
+            os.kill(os.getpid(), number)
+            assert came == [number]
+        os.kill(os.getpid(), number)
+        assert came == [number, number]
+    finally:
+        signal.signal(number, before)
+    assert "stopping in good order; once more stops at once" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_training_stops_in_good_order_and_goes_on(
+    number: signal.Signals, tmp_path: Path, toygan_here: Command
+) -> None:
+    photos, output = write_shard(tmp_path / "photos", eight_rows()), tmp_path / "training"
+    options = {"batch_size": 4, "network": NETWORK, "log_every_images": 4}
+    options["checkpoint_every_images"] = FAR_AWAY
+    (tmp_path / "config.json").write_text(json.dumps(options))
+    arguments = ["train", "--photos", photos, "--resolution", 32, "--output", output, "--device", "cpu"]
+    arguments += ["--config", tmp_path / "config.json"]
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments), "--max-images", str(FAR_AWAY)]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline_s = time.monotonic() + WAIT_S
+        while not (output / "log.jsonl").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=WAIT_S)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.endswith(
+        f"stopped; the weights so far are in {output / 'model'}; go on by the same command with --resume\n"
+    )
+    (checkpoint,) = checkpoint_folders(output)
+    images_seen = int(checkpoint.name)
+    assert 0 < images_seen < FAR_AWAY
+    assert (
+        json.loads((output / "model" / "config.json").read_text())["training"]["images_seen"] == images_seen
+    )
+    resumed = toygan_here(*map(str, arguments), "--max-images", str(images_seen + 8), "--resume")
+    assert resumed.code == 0, resumed.err
+    assert [int(each.name) for each in checkpoint_folders(output)] == [images_seen, images_seen + 8]

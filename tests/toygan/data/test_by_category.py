@@ -1,0 +1,203 @@
+"""Folders and tar files of pictures by category, as ImageNet's."""
+
+import io
+import os
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog_schemas.validation import NAME_PATTERN
+from tests.shards import COLOURS, photo
+from toygan.data.by_category import holds_categories, read_categories, sku_of
+from toygan.data.photos import load_photos
+from toygan.data.split import split_of_upload
+from toygan.errors import BadInput
+
+PICTURE = photo(COLOURS[0])
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def write_tar(file: Path, members: Mapping[str, bytes]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file
+
+
+def pictures(count: int, *, of_split: str = "train", suffix: str = "JPEG") -> dict[str, bytes]:
+    """File names of the category n01 whose skus a hash puts into a split."""
+    names = (f"n01_{number}.{suffix}" for number in range(100 * count))
+    wanted = [name for name in names if split_of_upload(sku_of("n01", name)) == of_split]
+    return dict.fromkeys(wanted[:count], PICTURE)
+
+
+def read(folder: Path, split: str = "train") -> list[tuple[str, str]]:
+    """Category and sku of every picture."""
+    return [(each.category, each.sku) for each in read_categories(folder, split)]
+
+
+def test_folders_and_tar_files_side_by_side(tmp_path: Path) -> None:
+    train = pictures(3)
+    write_folder(tmp_path / "n01", train)
+    write_tar(tmp_path / "n00.tar", {f"./{name.replace('n01', 'n00')}": PICTURE for name in train})
+    found = list(read_categories(tmp_path, "train"))
+    stems = [Path(name).stem for name in sorted(train)]
+    in_folder = [each for each in found if each.category == "n01"]
+    assert [each.sku for each in in_folder] == stems
+    assert [each.photo_id for each in in_folder] == [f"n01/{name}" for name in sorted(train)]
+    assert {each.category for each in found} == {"n00", "n01"}
+    assert [each.category for each in found] == sorted(each.category for each in found)
+    assert {each.source for each in found} == {str(tmp_path / "n00.tar"), str(tmp_path / "n01")}
+    assert all(each.photo == PICTURE for each in found)
+    assert all(each.colour_hex is each.text is each.condition is None for each in found)
+
+
+def test_the_same_pictures_from_a_folder_and_from_a_tar(tmp_path: Path) -> None:
+    files = pictures(4) | pictures(2, of_split="val")
+    write_folder(tmp_path / "folder" / "n01", files)
+    write_tar(tmp_path / "tar" / "n01.tar", files)
+    for split, count in (("train", 4), ("val", 2)):
+        assert sorted(read(tmp_path / "folder", split)) == sorted(read(tmp_path / "tar", split))
+        assert len(read(tmp_path / "tar", split)) == count
+
+
+def test_train_and_val_in_places_of_their_own(tmp_path: Path) -> None:
+    every = pictures(2) | pictures(2, of_split="val")
+    write_folder(tmp_path / "train" / "n01", every)
+    write_tar(tmp_path / "val" / "n01.tar", {"n01_val.JPEG": PICTURE})
+    write_folder(tmp_path / "test" / "n01", {"n01_test.JPEG": PICTURE})
+    assert len(read(tmp_path, "train")) == 4  # no tenth is kept from it
+    assert read(tmp_path, "val") == [("n01", "n01_val")]
+
+
+def test_train_alone_is_split(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train" / "n01", pictures(3) | pictures(2, of_split="val"))
+    assert (len(read(tmp_path, "train")), len(read(tmp_path, "val"))) == (3, 2)
+
+
+def test_a_category_may_be_called_train(tmp_path: Path) -> None:
+    """A toy shop has trains: it is the name of a split only where categories lie below."""
+    write_folder(tmp_path / "train", {"a.jpg": PICTURE, "b.jpg": PICTURE, "c.jpg": PICTURE})
+    write_folder(tmp_path / "brick", {"d.jpg": PICTURE})
+    found = read(tmp_path, "train") + read(tmp_path, "val")
+    assert {category for category, _ in found} == {"train", "brick"}
+    assert len(found) == 4
+
+
+def test_what_is_no_picture_or_hidden_is_passed_over(tmp_path: Path) -> None:
+    some = pictures(2, suffix="webp")
+    others = {"readme.txt": b"text", ".hidden.jpg": PICTURE, "n01_1.xml": b"<xml/>"}
+    write_folder(tmp_path / "n01", some | others)
+    (tmp_path / "n01" / "n01_0.jpg").mkdir()
+    write_tar(tmp_path / "n01.tar", {f"deep/{name}": data for name, data in (some | others).items()})
+    write_folder(tmp_path / ".cache", {"a.jpg": PICTURE})
+    (tmp_path / "labels.csv").write_text("n01,dog")
+    assert len(read(tmp_path)) == 4
+
+
+def test_whether_there_are_categories(tmp_path: Path) -> None:
+    assert not holds_categories(tmp_path / "missing")
+    assert not holds_categories(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "photo.jpg").write_bytes(PICTURE)
+    assert not holds_categories(tmp_path)
+    write_tar(tmp_path / "n01.tar", {})
+    assert holds_categories(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["toy cars", "spielzeug-züge", "a" * 129, "a:b"])
+def test_a_category_that_no_catalog_could_name(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path / name, pictures(1))
+    with pytest.raises(BadInput, match=r"gives a category the name .* rename it to letters of A-Z a-z 0-9"):
+        read(tmp_path)
+
+
+def damaged_tars() -> dict[str, bytes]:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name in pictures(3):
+            info = tarfile.TarInfo(name)
+            info.size = len(PICTURE)
+            archive.addfile(info, io.BytesIO(PICTURE))
+    whole = file.getvalue()
+    return {
+        "empty": b"",
+        "text": b"this is no tar file" * 100,
+        "cut in a picture": whole[: 512 + len(PICTURE) // 2],
+        "cut in a header": whole[:100],
+        "overwritten": b"\0x" * 300 + whole[600:],
+    }
+
+
+@pytest.mark.parametrize("damage", damaged_tars())
+def test_a_damaged_tar_is_named(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "n01.tar").write_bytes(damaged_tars()[damage])
+    with pytest.raises(BadInput, match=r"n01\.tar is damaged or no tar file .*; copy or make it again"):
+        read(tmp_path)
+
+
+def test_a_tar_writes_nothing_anywhere(tmp_path: Path) -> None:
+    """Members that climb out or link elsewhere: only the last part of a name counts, links are no files."""
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    folder = tmp_path / "photos"
+    with tarfile.open(write_tar(folder / "n01.tar", {}), "w") as archive:
+        info = tarfile.TarInfo("../../escaped.jpg")
+        info.size = len(PICTURE)
+        archive.addfile(info, io.BytesIO(PICTURE))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            link = tarfile.TarInfo("link.jpg")
+            link.type, link.linkname = kind, str(tmp_path / "secret.jpg")
+            archive.addfile(link)
+    before = sorted(tmp_path.rglob("*"))
+    assert read(folder, "train") + read(folder, "val") == [("n01", "n01-escaped")]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_the_system_refuses_to_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "n01.tar").mkdir()
+    with pytest.raises(BadInput, match=r"n01\.tar cannot be read \(Is a directory\)"):
+        read(tmp_path)
+
+
+def test_skus() -> None:
+    assert sku_of("n01", "n01_7.JPEG") == "n01_7"
+    assert sku_of("brick", "7.jpg") == "brick-7"
+    changed = [sku_of("brick", name) for name in ("rot (1).jpg", "rot [1].jpg")]
+    assert changed[0] != changed[1]
+    assert all(sku.startswith("brick-rot-1-") for sku in changed)
+
+
+@given(st.text(min_size=1).filter(lambda name: not {"/", "\0"} & set(name)))
+def test_every_file_name_makes_a_sku(name: str) -> None:
+    assert re.fullmatch(NAME_PATTERN, sku_of("brick", f"{name}.jpg"))
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "n01", {})
+    (folder / os.fsdecode(b"n01_\xff.jpg")).write_bytes(PICTURE)
+    (found,) = [each for split in ("train", "val") for each in read_categories(tmp_path, split)]
+    assert found.photo_id == r"n01/n01_\xff.jpg"
+    found.sku.encode()
+
+
+def test_a_broken_picture_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good, broken = pictures(2)
+    write_tar(tmp_path / "n01.tar", {good: PICTURE, broken: PICTURE[:200]})
+    photos = load_photos(tmp_path, resolution=32, split="train")
+    assert photos.skus == (Path(good).stem,)
+    assert f"skipped the photo n01/{broken} of {Path(broken).stem} in {tmp_path / 'n01.tar'}" in caplog.text
+    assert "skipped 1 broken photos; 1 are left" in caplog.text

@@ -1,0 +1,229 @@
+"""Starting from a model: what is known of its categories and texts goes over, by name, and the rest as it
+is."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.models import TinyFiles, tiny_model, weights_of
+from tests.shards import COLOURS, eight_rows, photo, photo_row, training_skus, write_shard
+from tests.toygan.training.tiny import tiny
+from toygan.errors import BadInput, ModelError
+from toygan.models import build
+from toygan.models.layers import ConditionEmbedding, ConditionInput
+from toygan.registry import CONFIG, ModelFiles, resolve
+from toygan.training.config import TrainConfig
+from toygan.training.initial import read_initial
+from toygan.training.train import train
+
+CPU = torch.device("cpu")
+WIDTHS = {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 16}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mlp": {"generator_units": [16, 32], "discriminator_units": [16, 8]},
+    "dcgan": {"latent_size": 8, "condition_size": 8, **WIDTHS},
+    "stylegan": {"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
+    "pix2pix": WIDTHS,
+}
+OLD, NEW = ("car", "brick", "wheel"), ("brick", "plant", "wheel")
+ENCODER = {"name": "reader", "identity": "0"}
+
+
+def config_of(family: str) -> TrainConfig:
+    return replace(tiny(), family=family, network=NETWORKS[family])
+
+
+def stored(family: str, *, text_size: int = 0) -> TinyFiles:
+    """A model of the categories `OLD` with random weights."""
+    network = {**NETWORKS[family], "resolution": 32, "categories": len(OLD), "text_size": text_size}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        generator, discriminator = build(family, network)
+        for each in (*generator.parameters(), *discriminator.parameters()):
+            each.data.add_(0.1 * torch.randn(each.shape))  # no weight is zero, nor two alike
+    config: dict[str, Any] = {"family": family, "resolution": 32, "categories": OLD, "network": network}
+    if text_size:
+        config["text_encoder"] = ENCODER
+    files = {
+        CONFIG: json.dumps(config).encode(),
+        "generator.safetensors": weights_of(generator),
+        "discriminator.safetensors": weights_of(discriminator),
+    }
+    return TinyFiles(name="old", files=files)
+
+
+def files_of(model: TinyFiles) -> ModelFiles:
+    return ModelFiles(name=model.name, version=model.version, files=model.files)
+
+
+@torch.no_grad()
+def drawn_and_judged(networks: dict[str, Any], category: int, text: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Three pictures of a category, and the logits of three that are the same for all networks."""
+    rng = torch.Generator().manual_seed(0)
+    conditions = {
+        "category": torch.full((3,), category),
+        "colour": torch.rand((3, 4), generator=rng),
+        "sketch": torch.rand((3, 1, 32, 32), generator=rng),
+        **({} if text is None else {"text": text}),
+    }
+    latents = torch.randn((3, networks["generator"].latent_size), generator=rng)
+    for network in networks.values():
+        network.eval()
+    pictures = networks["generator"](latents, conditions)
+    return pictures, networks["discriminator"](torch.rand((3, 3, 32, 32), generator=rng), conditions)
+
+
+def networks_of(family: str, *, categories: int, text_size: int = 0) -> dict[str, Any]:
+    options = config_of(family).network_options(categories=categories, text_size=text_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        generator, discriminator = build(family, options)
+        ema, _ = build(family, options)
+    return {"generator": generator, "discriminator": discriminator, "ema": ema}
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_a_category_keeps_its_pictures_and_scores_wherever_it_stands(family: str) -> None:
+    initial = read_initial(files_of(stored(family)), config_of(family))
+    old = {"generator": initial.generator, "discriminator": initial.discriminator}
+    new = networks_of(family, categories=len(NEW))
+    initial.hand_over(new, NEW, None)
+    for name in ("brick", "wheel"):
+        wanted = drawn_and_judged(old, OLD.index(name), None)
+        for given in (new, new | {"generator": new["ema"]}):
+            torch.testing.assert_close(drawn_and_judged(given, NEW.index(name), None), wanted)
+
+
+def test_a_new_category_starts_as_the_mean() -> None:
+    for family in ("mlp", "dcgan"):
+        initial = read_initial(files_of(stored(family)), config_of(family))
+        new = networks_of(family, categories=len(NEW))
+        initial.hand_over(new, NEW, None)
+        for old, network in ((initial.generator, "ema"), (initial.discriminator, "discriminator")):
+            before, after = (category_rows(each) for each in (old, new[network]))
+            assert before.shape[0] == after.shape[0] == 3
+            torch.testing.assert_close(after[1], before.mean(0))
+            assert torch.equal(after[0], before[1])
+
+
+def category_rows(network: torch.nn.Module) -> Tensor:
+    (layer,) = (each for each in network.modules() if isinstance(each, ConditionInput))
+    if isinstance(layer, ConditionEmbedding):
+        return layer.category.weight.detach()
+    counts = layer.sections()["weight"].counts
+    return layer.get_parameter("weight").detach().split(list(counts.values()), 1)[1].T
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+def test_texts_read_by_the_same_encoder_keep_their_meaning(family: str) -> None:
+    initial = read_initial(files_of(stored(family, text_size=5)), config_of(family))
+    old = {"generator": initial.generator, "discriminator": initial.discriminator}
+    new = networks_of(family, categories=1, text_size=5)
+    initial.hand_over(new, ("wheel",), ENCODER)
+    text = torch.nn.functional.normalize(torch.rand(3, 5), dim=1)
+    assert_close(drawn_and_judged(new, 0, text), drawn_and_judged(old, 2, text))
+
+
+@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize(("before", "after"), [(0, 5), (5, 7), (5, 5), (5, 0)])
+def test_texts_of_another_encoder_say_nothing_at_first(family: str, before: int, after: int) -> None:
+    initial = read_initial(files_of(stored(family, text_size=before)), config_of(family))
+    old = {"generator": initial.generator, "discriminator": initial.discriminator}
+    new = networks_of(family, categories=3, text_size=after)
+    initial.hand_over(new, OLD, {"name": "other", "identity": "1"} if after else None)
+    said = torch.rand(3, after) if after else None
+    nothing = torch.zeros(3, before) if before else None
+    assert_close(drawn_and_judged(new, 1, said), drawn_and_judged(old, 1, nothing))
+
+
+def assert_close(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_that_does_not_fit_is_named_beside_what_is_wanted() -> None:
+    source = files_of(stored("dcgan"))
+    with pytest.raises(ModelError, match=f"old@{source.version} is of the family dcgan, but mlp is to be"):
+        read_initial(source, config_of("mlp"))
+    config = config_of("dcgan")
+    wider = replace(config, network=config.network | {"max_channels": 32, "latent_size": 9})
+    with pytest.raises(ModelError, match="latent_size is 8 there and 9 here, max_channels is 16 there"):
+        read_initial(source, wider)
+    with pytest.raises(ModelError, match="resolution is 32 there and 64 here"):
+        read_initial(source, replace(config, resolution=64))
+
+
+def test_a_damaged_model_is_named() -> None:
+    config = config_of("dcgan")
+    other = tiny_model().files["generator.safetensors"]
+    with pytest.raises(ModelError, match=r"generator\.safetensors of the model old@.* do not fit the model"):
+        read_initial(files_of(stored("dcgan").with_files(generator=other)), config)
+    for content in (b"{}", b'{"family": "dcgan", "network": 5, "categories": []}'):
+        with pytest.raises(ModelError, match=r"config\.json of the model old@.* does not describe a model"):
+            read_initial(files_of(stored("dcgan").with_files(config=content)), config)
+
+
+def run(photos: Path, output: Path, *, init: str | None, max_images: int, resume: bool = False) -> Path:
+    return train(
+        photos_uri=photos,
+        output=output,
+        config=tiny(precision="fp32"),
+        device=CPU,
+        max_images=max_images,
+        resume=resume,
+        init=None if init is None else resolve(init, None),
+    )
+
+
+def image_folder(folder: Path) -> Path:
+    """As ImageNet's: folders of JPEGs by category; one of them is also among the toys."""
+    for category in ("n02084071", "n02121808", "plant"):
+        (folder / "train" / category).mkdir(parents=True)
+        for number, colour_hex in enumerate(COLOURS):
+            file = folder / "train" / category / f"{category}_{number}.JPEG"
+            file.write_bytes(photo(colour_hex, round_=category == "plant"))
+    return folder
+
+
+def test_pretrained_on_pictures_by_category_and_fine_tuned_on_toys(shards: Path, tmp_path: Path) -> None:
+    before = run(image_folder(tmp_path / "pictures"), tmp_path / "first", init=None, max_images=16)
+    assert json.loads((before / CONFIG).read_text())["categories"] == ["n02084071", "n02121808", "plant"]
+
+    at_once = run(shards, tmp_path / "second", init=str(before), max_images=0)
+    config = json.loads((at_once / CONFIG).read_text())
+    assert config["categories"] == ["brick", "plant"]
+    assert config["training"]["init"] == f"model@{resolve(str(before), None).version}"
+    old, new = (load_file(each / "generator.safetensors") for each in (before, at_once))
+    of_categories = "embedding.category.weight"
+    assert torch.equal(new[of_categories][1], old[of_categories][2])
+    assert [key for key in old if key != of_categories and not torch.equal(old[key], new[key])] == []
+
+    after = run(shards, tmp_path / "third", init=str(before), max_images=16)
+    assert not torch.equal(load_file(after / "generator.safetensors")["base.weight"], new["base.weight"])
+
+
+def test_a_fine_tuning_is_resumed_with_the_same_model(shards: Path, tmp_path: Path) -> None:
+    before = str(run(shards, tmp_path / "first", init=None, max_images=8))
+    run(shards, tmp_path / "second", init=before, max_images=8)
+    with pytest.raises(ModelError, match="made with other values of init"):
+        run(shards, tmp_path / "second", init=None, max_images=16, resume=True)
+    resumed = run(shards, tmp_path / "second", init=before, max_images=16, resume=True)
+    whole = run(shards, tmp_path / "third", init=before, max_images=16)
+    assert (resumed / "generator.safetensors").read_bytes() == (whole / "generator.safetensors").read_bytes()
+
+
+def test_a_model_that_does_not_fit_is_refused_before_the_photos_are_read(tmp_path: Path) -> None:
+    init = str(stored("mlp").write(tmp_path / "old"))
+    with pytest.raises(BadInput, match="is of the family mlp, but dcgan is to be trained"):
+        run(tmp_path / "no photos here", tmp_path / "out", init=init, max_images=8)
+
+
+def test_one_category_that_the_model_lacks(tmp_path: Path) -> None:
+    rows = [photo_row(sku, "dragon") for sku in training_skus(8)]
+    init = str(run(write_shard(tmp_path / "toys", eight_rows()), tmp_path / "first", init=None, max_images=4))
+    model = run(write_shard(tmp_path / "more", rows), tmp_path / "second", init=init, max_images=8)
+    assert json.loads((model / CONFIG).read_text())["categories"] == ["dragon"]

@@ -1,0 +1,152 @@
+"""Fine-tuning: a training that starts from the weights of a model instead of fresh ones."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from toygan.errors import ModelError
+from toygan.models import build, network_config
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    ConditionInput,
+    Sections,
+)
+from toygan.registry import CONFIG, ModelFiles
+from toygan.training.checkpoint import load_weights
+from toygan.training.config import TrainConfig
+
+_MAY_DIFFER = {"categories", "text_size"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitialModel:
+    """Both networks of a model as they were stored, and what their conditions mean."""
+
+    name: str  # NAME@VERSION
+    categories: tuple[str, ...]
+    text_encoder: Mapping[str, str] | None  # see TextEncoder.to_json
+    generator: ConditionalGenerator
+    discriminator: ConditionalDiscriminator
+
+    @torch.no_grad()
+    def hand_over(
+        self,
+        networks: Mapping[str, nn.Module],
+        categories: Sequence[str],
+        text_encoder: Mapping[str, str] | None,
+    ) -> None:
+        """Writes the weights into `networks`, which are called generator, discriminator and ema.
+
+        A category takes what belongs to the model's category of the same name; one that the model lacks
+        starts as the mean of the model's. What reads texts starts at nothing unless the texts are read by the
+        same encoder, so that the pictures stay what they were.
+        """
+        index = {name: position for position, name in enumerate(self.categories)}
+        rows = [index.get(name) for name in categories]
+        is_same_text = text_encoder == self.text_encoder
+        for name, network in networks.items():
+            old = self.discriminator if name == "discriminator" else self.generator
+            wanted = _sections(network)
+            given, known = old.state_dict(), _sections(old)
+            for key in wanted.keys() | known.keys():
+                was = _cut(given.pop(key, None), known.get(key))
+                if key in wanted:
+                    given[key] = _fitted(wanted[key], was, network.get_parameter(key), rows, is_same_text)
+            load_weights(network, given)
+
+
+def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
+    """The model that a training by `config` is to start from.
+
+    Raises ModelError for a damaged model, naming it, and for one of another family, resolution or network
+    shape, naming both.
+    """
+    name = f"{source.name}@{source.version}"
+    stored = json.loads(source.files[CONFIG])
+    try:
+        family, options = stored["family"], stored["network"]
+        categories, text_encoder = tuple(stored["categories"]), stored.get("text_encoder")
+        if family != config.family:
+            raise ModelError(
+                f"the model {name} is of the family {family}, but {config.family} is to be trained; give "
+                f"--family {family}, or another model"
+            )
+        _check_shape(name, options, config)
+        with torch.random.fork_rng(devices=[]):
+            generator, discriminator = build(family, options)
+        if len(categories) != options["categories"]:
+            raise ValueError(f"{len(categories)} names for {options['categories']} categories")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"config.json of the model {name} does not describe a model: {error!r}") from error
+    for network, file in ((generator, "generator"), (discriminator, "discriminator")):
+        try:
+            load_weights(network, load(source.files[f"{file}.safetensors"]))
+        except ModelError as error:
+            raise ModelError(f"{file}.safetensors of the model {name}: {error}") from None
+    return InitialModel(
+        name=name,
+        categories=categories,
+        text_encoder=text_encoder,
+        generator=generator,
+        discriminator=discriminator,
+    )
+
+
+def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> None:
+    wanted = config.network_options(categories=options["categories"], text_size=options.get("text_size", 0))
+    there, here = (asdict(network_config(config.family, each)) for each in (options, wanted))
+    differing = [
+        f"{option} is {there[option]} there and {here[option]} here"
+        for option in here
+        if option not in _MAY_DIFFER and there[option] != here[option]
+    ]
+    if differing:
+        raise ModelError(
+            f"the model {name} has networks of another shape: {', '.join(differing)}; train at the same "
+            "resolution and with the same options, by --resolution and --config"
+        )
+
+
+def _sections(network: nn.Module) -> dict[str, Sections]:
+    """Of all weights that depend on the categories and the text, by their names in the network's state."""
+    return {
+        f"{prefix}.{name}" if prefix else name: sections
+        for prefix, layer in network.named_modules()
+        if isinstance(layer, ConditionInput)
+        for name, sections in layer.sections().items()
+    }
+
+
+def _cut(weight: Tensor | None, sections: Sections | None) -> dict[str, Tensor]:
+    """The sections of a weight by name; none where there is no weight."""
+    if weight is None or sections is None:
+        return {}
+    parts = torch.split(weight, list(sections.counts.values()), dim=sections.dim)
+    return dict(zip(sections.counts, parts, strict=True))
+
+
+def _fitted(
+    sections: Sections,
+    was: Mapping[str, Tensor],
+    fresh: Tensor,
+    rows: Sequence[int | None],
+    is_same_text: bool,
+) -> Tensor:
+    """The weight `fresh` with everything that the sections `was` of the old one say of it."""
+    parts = _cut(fresh.detach().cpu(), sections)
+    for name, part in parts.items():
+        if name == "text":
+            parts[name] = was["text"] if is_same_text and "text" in was else torch.zeros_like(part)
+        elif name == "category":
+            old = was["category"].unbind(sections.dim)
+            mean = was["category"].mean(sections.dim)
+            parts[name] = torch.stack([mean if row is None else old[row] for row in rows], dim=sections.dim)
+        else:
+            parts[name] = was[name]
+    return torch.cat(list(parts.values()), dim=sections.dim)

@@ -5,11 +5,14 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toygan.errors import BadInput, ToyganError
+
+if TYPE_CHECKING:
+    from toygan.evaluation.features import FeatureNetworkName
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -147,7 +150,9 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
 
 @cli.command()
 @photos_option
-@click.option("--family", default="dcgan", show_default=True, help="Model family, a preset of that name.")
+@click.option(
+    "--family", default="dcgan", show_default=True, help="Model family, or a preset that is named otherwise."
+)
 @click.option(
     "--resolution", type=int, metavar="N", help="Side in pixels, a power of two; default: the preset's."
 )
@@ -228,6 +233,18 @@ def calibrate(model: str, photos: str, store: str | None, device: str) -> None:
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--pictures", type=click.IntRange(10), default=1000, show_default=True, metavar="N")
+@click.option(
+    "--features",
+    type=click.Choice(["efficientnet", "inception"]),
+    default="efficientnet",
+    show_default=True,
+    help="The network that compares pictures; inception's weights have to be downloaded.",
+)
+@click.option(
+    "--inception-weights",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where they are, if not where torch keeps downloads.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--pairs",
@@ -241,6 +258,8 @@ def evaluate(
     store: str | None,
     as_json: bool,
     pictures: int,
+    features: "FeatureNetworkName",
+    inception_weights: Path | None,
     seed: int,
     pairs: Path | None,
     device: str,
@@ -250,7 +269,14 @@ def evaluate(
     from toygan.evaluation.evaluate import evaluate_model, pairs_png
 
     evaluation = evaluate_model(
-        model, photos=photos, store_uri=store, device=pick_device(device), pictures=pictures, seed=seed
+        model,
+        photos=photos,
+        store_uri=store,
+        device=pick_device(device),
+        pictures=pictures,
+        seed=seed,
+        feature_network=features,
+        inception_weights=inception_weights,
     )
     if pairs:
         pairs.write_bytes(pairs_png(evaluation.closest))

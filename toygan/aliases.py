@@ -38,12 +38,16 @@ def read_aliases(store: ObjectStore) -> dict[str, Alias]:
         return {}
 
 
-def change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias]) -> None:
-    """Let `alias` stand for what `change` makes of what it stands for; it may be asked several times."""
+def change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias | None]) -> None:
+    """Let `alias` stand for what `change` makes of what it stands for; None leaves it as it is.
 
-    def rewrite(before: bytes | None) -> bytes:
+    `change` may be asked several times, where others change the aliases, too.
+    """
+
+    def rewrite(before: bytes | None) -> bytes | None:
         aliases = {} if before is None else _parse_aliases(before, store.uri)
-        return _write_aliases({**aliases, alias: change(aliases.get(alias))})
+        after = change(aliases.get(alias))
+        return before if after is None else _write_aliases({**aliases, alias: after})
 
     update(store, ALIASES_KEY, rewrite, content_type="application/json")
 

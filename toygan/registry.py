@@ -145,14 +145,30 @@ def promote(store: ObjectStore, name: str, version: str, alias: str | None = Non
     if alias in CHAMPIONS.values() and alias != usual:
         raise ModelError(f"{name}@{version} cannot be the {alias}: for what it draws from, use {usual}")
     new = ModelRef(name=name, version=version)
-
-    def change(old: Alias | None) -> Alias:
-        if old is None or old.now == new:
-            return old or Alias(now=new)
-        return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])
-
-    change_alias(store, alias, change)
+    change_alias(store, alias, lambda old: _followed(old, new))
     return alias
+
+
+def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
+    """Let `new` be the champion if `after` still is; both are versions in the store.
+
+    In a store without a champion that is the bundled model. True also when `new` is the champion already;
+    False, and nothing is changed, when another model is. Raises ModelError for a version that is not there.
+    """
+    for ref in (new, after):
+        _from_store(store, ref.name, ref.version)
+    found = find_default(None)
+    bundled = Alias(now=ModelRef(name=found.name, version=found.version)) if found else None
+    is_champion = False
+
+    def change(old: Alias | None) -> Alias | None:
+        nonlocal is_champion
+        before = old or bundled
+        is_champion = before is not None and before.now in (after, new)
+        return _followed(before, new) if is_champion else old
+
+    change_alias(store, CHAMPION, change)
+    return is_champion
 
 
 def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef:
@@ -337,3 +353,9 @@ def _check_weights(data: bytes, where: str) -> None:
         else:
             reason = f"is not a whole safetensors file ({error}); copy the model's folder again"
         raise ModelError(f"{where} {reason}") from None
+
+
+def _followed(old: Alias | None, new: ModelRef) -> Alias:
+    if old is None or old.now == new:
+        return old or Alias(now=new)
+    return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])

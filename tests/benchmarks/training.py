@@ -39,7 +39,7 @@ DRAWN_BATCHES = 6
 CPU = torch.device("cpu")
 
 
-def random_photos(config: TrainConfig, count: int) -> PhotoSet:
+def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
     """Noise: how long a step takes does not depend on what the photos show."""
     rng = torch.Generator().manual_seed(0)
     side = config.resolution
@@ -97,7 +97,7 @@ def measure_step(config: TrainConfig) -> dict[str, float]:
         4,
     )
     configs = {name: _with(config, precision=precision) for name, (precision, _) in ways.items()}
-    photos = random_photos(config, 4 * config.batch_size)
+    photos = random_photos(config)
     states, elapsed_s = {}, dict.fromkeys(ways, 0.0)
     for name, (_, layout) in ways.items():
         with layout():
@@ -118,7 +118,7 @@ def measure_step(config: TrainConfig) -> dict[str, float]:
 def measure_drawing(config: TrainConfig) -> dict[str, float]:
     """Images a second of the generator as the pipeline runs it: averaged weights, float32, one batch size."""
     state = start(config, categories=len(CATEGORIES), device=CPU)
-    photos = random_photos(config, config.batch_size)
+    photos = random_photos(config)
     conditions = photos.conditions(torch.arange(config.batch_size))
     latents = torch.randn(config.batch_size, state.ema.latent_size)
     state.ema.forward_truncated(latents, conditions, 1.0)
@@ -135,7 +135,7 @@ def measure_drawing(config: TrainConfig) -> dict[str, float]:
 
 def measure_memory(config: TrainConfig) -> dict[str, float]:
     """MiB: the peak of a process that takes two steps, the first of which has all lazy penalties."""
-    photos = random_photos(config, 4 * config.batch_size)
+    photos = random_photos(config)
     before = peak_mib()
     state = start(config, categories=len(CATEGORIES), device=CPU)
     for _ in range(2):
@@ -145,7 +145,7 @@ def measure_memory(config: TrainConfig) -> dict[str, float]:
 
 def measure_training(config: TrainConfig, output: Path, images: int, *, resume: bool) -> dict[str, float]:
     """MiB: the peak of `toygan train` from where `output` stands up to `images`."""
-    photos = random_photos(config, 4 * config.batch_size)
+    photos = random_photos(config)
     train_module.load_photos = lambda *_, **__: photos  # type: ignore[assignment]
     train(photos_uri="", output=output, config=config, device=CPU, max_images=images, resume=resume)
     return {"peak_mib": peak_mib()}

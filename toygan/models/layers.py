@@ -112,13 +112,16 @@ class ConditionalDiscriminator(nn.Module):
 
 
 class PretrainedDiscriminator(ConditionalDiscriminator):
-    """A discriminator of which a part has been trained elsewhere and stays as it is.
+    """A discriminator that sees through a network of timm, which was trained elsewhere and stays as it is.
 
-    That part is kept with the model's weights, so that a stored model needs nothing else.
+    That network is kept with the model's weights, so that a stored model needs nothing else.
     """
 
-    def load_pretrained(self) -> None:
-        """Fills the frozen part in, before a training begins. Raises ModelError where it is not at hand."""
+    pretrained_name: str  # timm's
+    pretrained_file: str  # safetensors; "": `toygan.backbones` knows where the weights are
+
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        """Fills the frozen network in, before a training begins, from `toygan.backbones`' weights of it."""
         raise NotImplementedError
 
 

@@ -12,6 +12,7 @@ from toygan.options import from_options
 DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither images nor minutes
 
 LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 _WEIGHTS = (
     "r1_gamma",
@@ -64,7 +65,9 @@ class TrainConfig:
     text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
+    rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
+    rate_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay
     log_every_images: int = 6_400
     checkpoint_every_images: int = 64_000
 
@@ -87,8 +90,11 @@ class TrainConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
         if not -1 < self.augmentation_target < 1:
             raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
-        if self.precision not in ("fp32", "bf16"):
-            raise BadInput(f"precision is {self.precision!r}; it must be fp32 or bf16")
+        for name in ("rate_warmup_images", "rate_decay_images"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must not be below 0")
+        if self.precision not in get_args(Precision):
+            raise BadInput(f"precision is {self.precision!r}; it must be one of fp32, bf16, fp16")
         if given := sorted({"categories", "resolution", "text_size"} & self.network.keys()):
             raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
 
@@ -137,6 +143,15 @@ PRESETS = {
         discriminator_rate=4e-4,
         adam_betas=(0.0, 0.99),
     ),
+    # The paper's rates, loss and L1 weight, but more than one picture a batch.
+    "pix2pix": TrainConfig(
+        family="pix2pix",
+        resolution=64,
+        batch_size=16,
+        loss="non_saturating",
+        discriminator_rate=2e-4,
+        l1_weight=100.0,
+    ),
     "spade": TrainConfig(
         family="spade",
         resolution=64,
@@ -147,15 +162,6 @@ PRESETS = {
         feature_matching_weight=10.0,
         l1_weight=10.0,
         kl_weight=0.05,
-    ),
-    # The paper's rates, loss and L1 weight, but more than one picture a batch.
-    "pix2pix": TrainConfig(
-        family="pix2pix",
-        resolution=64,
-        batch_size=16,
-        loss="non_saturating",
-        discriminator_rate=2e-4,
-        l1_weight=100.0,
     ),
 }
 

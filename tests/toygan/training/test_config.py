@@ -10,7 +10,7 @@ from toygan.errors import BadInput
 from toygan.models import FAMILIES, network_config
 from toygan.training import config as config_module
 from toygan.training.config import PRESETS, TrainConfig, choose_config
-from toygan.training.fit import start
+from toygan.training.state import start
 
 
 def test_every_family_has_a_preset_that_builds() -> None:
@@ -22,6 +22,8 @@ def test_every_family_has_a_preset_that_builds() -> None:
         side = config.resolution
         conditions = {"category": torch.zeros(1, dtype=torch.int64), "colour": torch.zeros(1, 4)}
         conditions |= {"sketch": torch.ones(1, 1, side, side)}
+        conditions |= {"layout": torch.zeros(1, side, side, dtype=torch.int64)}
+        state.discriminator.eval()
         images = state.ema(latents, conditions)
         assert images.shape == (1, 3, config.resolution, config.resolution)
         assert state.discriminator(images, conditions).shape == (1,)
@@ -49,7 +51,8 @@ def test_a_config_survives_json() -> None:
         ({"r2_gamma": float("nan")}, "r2_gamma is nan"),
         ({"wgan_lambda": float("inf")}, "wgan_lambda is inf"),
         ({"penalty_every_steps": 0}, "penalty_every_steps is 0; it must be above 0"),
-        ({"precision": "fp16"}, "precision is 'fp16'; it must be fp32 or bf16"),
+        ({"precision": "int8"}, "precision is 'int8'; it must be one of fp32, bf16, fp16"),
+        ({"rate_decay_images": -1}, "rate_decay_images is -1; it must not be below 0"),
         ({"network": {"resolution": 128}}, "network holds resolution"),
     ],
 )

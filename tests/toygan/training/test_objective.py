@@ -15,11 +15,13 @@ from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.images import from_uint8
 from toygan.models.layers import StyledGenerator
-from toygan.training import fit as fit_module
+from toygan.training import step as step_module
+from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import LossName, TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.fit import TrainState, draw_batch, epoch_rows, mirror, start, step_rng, train_step
 from toygan.training.losses import LOSSES
+from toygan.training.state import TrainState, start
+from toygan.training.step import train_step
 
 CPU = torch.device("cpu")
 
@@ -113,7 +115,7 @@ def penalties(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Tensor, float]
         return watched
 
     for name in ("r1_penalty", "r2_penalty", "wgan_penalty"):
-        monkeypatch.setattr(fit_module, name, watch(name, getattr(fit_module, name)))
+        monkeypatch.setattr(step_module, name, watch(name, getattr(step_module, name)))
     return seen
 
 
@@ -193,7 +195,7 @@ def test_path_length_comes_every_few_steps_and_keeps_its_mean(
     photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
-    real = fit_module.path_lengths
+    real = step_module.path_lengths
 
     def watched(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
         lengths = real(images, styles, directions)
@@ -202,7 +204,7 @@ def test_path_length_comes_every_few_steps_and_keeps_its_mean(
         assert abs(directions.std().item() * 32 - 1) < 0.1  # variance 1 / (32 x 32)
         return lengths
 
-    monkeypatch.setattr(fit_module, "path_lengths", watched)
+    monkeypatch.setattr(step_module, "path_lengths", watched)
     state = train(photos, styled(path_length_every_steps=2), steps=3)
     first, second = seen  # of the steps 0 and 2
     assert isinstance(state.generator, StyledGenerator)

@@ -210,3 +210,18 @@ def test_sigkill(shards: Path, tmp_path: Path) -> None:
     for name, data in final_files(tmp_path / "undisturbed").items():
         assert resumed[name] == data, name
     assert log_counts(output) == log_counts(tmp_path / "undisturbed")
+
+
+def test_fp16_resumes_with_its_loss_scale(shards: Path, tmp_path: Path) -> None:
+    """The scale of the losses grows and shrinks with what came before: it is a part of the state."""
+    config = tiny(precision="fp16")
+    run(shards, tmp_path / "whole", 48, config)
+    run(shards, tmp_path / "halves", 20, config)
+    run(shards, tmp_path / "halves", 48, config, resume=True)
+    whole, halves = (checkpoint_folders(tmp_path / name)[-1] for name in ("whole", "halves"))
+    scalers = json.loads((whole / "state.json").read_bytes())["extras"]["scalers"]
+    assert scalers["generator_optimizer"]["scale"] >= 1.0
+    assert json.loads((halves / "state.json").read_bytes())["extras"]["scalers"] == scalers
+    first, second = (load_file(each / "state.safetensors") for each in (whole, halves))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(value.isfinite().all() for value in first.values())

@@ -6,11 +6,11 @@
 """
 
 from datetime import timedelta
-from hashlib import sha256
 
 from prefect.events import emit_event
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
+from toygan.retraining.folder import store_id
 from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.storage.store import ObjectStore
 
@@ -19,13 +19,6 @@ PHOTOS_RESOURCE = "toygan.photos."
 # After an event, the ones that follow within this time start nothing: the run that was started lists the
 # uploads for at least as long (toygan.uploads.indexing.QUIET_S), and so sees what they speak of.
 DEBOUNCE = timedelta(seconds=30)
-
-_STORE_ID_LETTERS = 12
-
-
-def store_id(store: ObjectStore) -> str:
-    """First hex digits of the sha256 of the store's URI: fit for a resource's name, the same everywhere."""
-    return sha256(store.uri.encode()).hexdigest()[:_STORE_ID_LETTERS]
 
 
 def tell_of_uploads(store: ObjectStore, count: int) -> None:

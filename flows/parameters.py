@@ -28,6 +28,16 @@ class GenerateParameters(BaseModel):
         description="NAME, NAME@VERSION, an alias or ./FOLDER; by default the store's champion, else the "
         "bundled model.",
     )
+    sketch_model: str | None = Field(
+        default=None,
+        description="The same for products with a sketch_uri; by default the store's champion-sketch, else a "
+        "bundled one, else they are drawn like the others.",
+    )
+    layout_model: str | None = Field(
+        default=None,
+        description="The same for products with a layout_uri, which comes before a sketch; by default the "
+        "store's champion-layout, else a bundled one, else they are drawn like the others.",
+    )
     images_per_product: int = Field(
         default=1, ge=1, le=64, description="Pictures a product, where its row does not say how many."
     )
@@ -75,4 +85,48 @@ class WatchParameters(BaseModel):
         default=(),
         description="Categories that photos may have besides those of the store's champion; photos of any "
         "other go to the quarantine.",
+    )
+
+
+class RetrainParameters(BaseModel):
+    """What one run of `retrain` learns from, and when its model is promoted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store: str = Field(
+        default_factory=lambda: service_settings().store,
+        description="The store with the uploads and the models: a folder or s3://BUCKET/PREFIX.",
+    )
+    photos: str | None = Field(
+        default_factory=lambda: service_settings().photos,
+        description="More photos to learn from and to measure with, such as those that the champion was "
+        "trained on: photo shards, or a folder with a subfolder for each category.",
+    )
+    max_images: int = Field(
+        default=64_000, ge=1, description="The length of the training, in pictures that are shown to it."
+    )
+    recall_loss: float = Field(
+        default=0.02, ge=0, le=1, description="By so much recall may fall and the challenger be promoted."
+    )
+    category_loss: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="By this share the KID of a category may rise, beyond what may be chance, and the "
+        "challenger be promoted.",
+    )
+    pictures: int = Field(
+        default=1000, ge=10, description="Pictures of either model that are measured; more take longer."
+    )
+    quiet_s: float = Field(
+        default_factory=lambda: service_settings().quiet_s,
+        ge=0,
+        description="Seconds without an upload before the photos are taken.",
+    )
+    work: str = Field(
+        default_factory=lambda: service_settings().work,
+        description="The folder with checkpoints, from which a run that died is taken up by the next one.",
+    )
+    device: str = Field(
+        default_factory=lambda: service_settings().device, description="auto, cpu, cuda or cuda:N."
     )

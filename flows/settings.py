@@ -1,6 +1,8 @@
 """What a deployment is set up with: environment variables, with defaults that work without any."""
 
+import os
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -8,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from toygan.errors import BadInput
+from toygan.uploads.indexing import QUIET_S
 
 
 def _bundled_catalog() -> str:
@@ -26,6 +29,12 @@ def _check_timezone(name: str) -> str:
     return ZoneInfo(name).key
 
 
+def cache_folder() -> Path:
+    """`toygan` below the user's cache folder, as the XDG specification has it."""
+    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (stated if stated.is_absolute() else Path("~/.cache").expanduser()) / "toygan"
+
+
 class ServiceSettings(BaseSettings):
     """One variable a field: TOYGAN_STORE, TOYGAN_CATALOG, ... A variable that is empty counts as not set."""
 
@@ -35,8 +44,12 @@ class ServiceSettings(BaseSettings):
     catalog: str = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
     timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
-    watch_interval_s: float = Field(default=60.0, ge=5.0)
+    watch_interval_s: float = Field(default=45.0, ge=5.0)
     min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
+    quiet_s: float = Field(default=QUIET_S, ge=0)  # without an upload, before a retraining takes the photos
+    photos: str | None = None  # what retrainings learn from besides the uploads, e.g. photo shards
+    # The folder that a retraining which died is taken up from.
+    work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
     device: str = "auto"  # auto, cpu, cuda or cuda:N
 
 
@@ -50,3 +63,18 @@ def service_settings() -> ServiceSettings:
             for each in error.errors()
         ]
         raise BadInput("; ".join(told)) from None
+
+
+def check_for_work_pools() -> None:
+    """A step that comes before a run in a work pool, whose folder is gone with it; see prefect.yaml.
+
+    Raises BadInput for settings with which what the run does would be gone, too.
+    """
+    settings = service_settings()
+    for name in ("store", "catalog", "work", "photos"):
+        location = getattr(settings, name)
+        if location is not None and "://" not in location and not Path(location).is_absolute():
+            raise BadInput(
+                f"TOYGAN_{name.upper()} is {location!r}; where a worker starts the runs it has to be an "
+                "absolute path or an s3:// URI"
+            )

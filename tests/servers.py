@@ -1,11 +1,17 @@
-"""Real S3 servers for the tests, and a proxy that gives them bad days."""
+"""Real servers for the tests: S3, with a proxy that gives it bad days, Prefect, PostgreSQL."""
 
 import os
 import re
 import secrets
+import shutil
+import signal
+import socket
 import subprocess
+import sys
 import sysconfig
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import boto3
+import httpx
 import pytest
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
@@ -213,3 +220,118 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+REPOSITORY = Path(__file__).parent.parent
+_PREFECT_START_LIMIT_S = 180.0
+
+
+@contextmanager
+def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
+    """`prefect server start` as a process on a free loopback port; yields the environment that leads to it.
+
+    The database is SQLite in `home`, unless the `settings`, environment variables, name another.
+    """
+    port = free_port()
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PYTHONPATH": str(REPOSITORY),
+        **settings,
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
+    log = home / "server.log"
+    with log.open("wb") as sink:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], env=environment, stdout=sink, stderr=sink
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/api"
+        _wait_for_prefect(url, server, log)
+        yield {**environment, "PREFECT_API_URL": url}
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for_prefect(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    limit_s = time.monotonic() + _PREFECT_START_LIMIT_S
+    while time.monotonic() < limit_s and server.poll() is None:
+        try:
+            if httpx.get(f"{url}/health").is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the Prefect server did not start:\n{log.read_text()[-2000:]}")
+
+
+@contextmanager
+def postgresql_server(folder: Path) -> Iterator[str]:
+    """PostgreSQL with an empty database on a free loopback port; yields its URI for SQLAlchemy.
+
+    Its programs are Debian's package `postgresql`. They refuse to run as root: then they run as the user
+    `postgres`, whom the package has made. Skips the test where they are missing, and fails it in CI.
+    """
+    programs = _postgresql_programs()
+    if programs is None:
+        message = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    user = _POSTGRES_USER if os.geteuid() == 0 else None
+    # Short, for the name of the socket, and outside of pytest's folders, which are root's alone.
+    with tempfile.TemporaryDirectory(prefix="toygan-pg-") as place:
+        if user is not None:
+            shutil.chown(place, user)
+        port, data = free_port(), f"{place}/data"
+        subprocess.run(
+            [programs / "initdb", "--auth", "trust", "--username", "toygan", "--no-sync", data],
+            user=user,
+            check=True,
+            capture_output=True,
+            cwd=place,
+        )
+        command = [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", place]
+        log = folder / "postgresql.log"
+        with log.open("wb") as sink:
+            server = subprocess.Popen(
+                [*command, "-c", "fsync=off"], user=user, stdout=sink, stderr=sink, cwd=place
+            )
+        try:
+            _wait_for_postgresql(programs, port, server, log)
+            yield f"postgresql+asyncpg://toygan@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # ends the sessions of its clients, too
+            server.wait()
+
+
+_POSTGRES_USER = "postgres"
+
+
+def _postgresql_programs() -> Path | None:
+    """The folder of the newest version; Debian does not put it on the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("postgres")
+    if found or on_path is None:
+        return found[-1].parent if found else None
+    return Path(on_path).resolve().parent
+
+
+def _wait_for_postgresql(programs: Path, port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    limit_s = time.monotonic() + _START_LIMIT_S
+    while time.monotonic() < limit_s and server.poll() is None:
+        ready = [programs / "pg_isready", "--host", "127.0.0.1", "--port", str(port), "--quiet"]
+        if subprocess.run(ready).returncode == 0:
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()[-2000:]}")

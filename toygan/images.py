@@ -91,6 +91,13 @@ def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
     return file.getvalue()
 
 
+def encode_photo(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) uint8 sRGB of a photo to a PNG file, which has no mark: nothing about it is generated."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
 def decode(data: bytes) -> NDArray[np.uint8]:
     """A JPEG, PNG or WebP file to (H, W, 3) uint8 sRGB, upright; the first frame of an animation.
 

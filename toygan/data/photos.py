@@ -159,15 +159,19 @@ def load_photos(
         )
 
 
+def shrink(photo: bytes, resolution: int) -> Tensor:
+    """A photo's file to (3, R, R) uint8: laid on a white square and resized. Raises as `decode` does."""
+    pixels = torch.from_numpy(decode(photo)).permute(2, 0, 1)
+    resized: Tensor = v2.functional.resize(square(pixels, WHITE), [resolution, resolution], antialias=True)
+    return resized
+
+
 def _prepare(
     photo: Photo, *, resolution: int, image_condition: ImageCondition | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | BadInput:
     """The photo, (3, R, R), and its condition image, (R, R); or what is wrong with them."""
     try:
-        pixels = torch.from_numpy(decode(photo.photo)).permute(2, 0, 1)
-        resized: Tensor = v2.functional.resize(
-            square(pixels, WHITE), [resolution, resolution], antialias=True
-        )
+        resized = shrink(photo.photo, resolution)
         condition = None
         if image_condition is not None:
             condition = _read_condition(photo, image_condition, resolution)

@@ -223,7 +223,8 @@ class Head(nn.Module):
         """(B, inputs, side, side) and (B, condition_size) to (B, h, w) float32."""
         x = self.layers(x)
         projection = self.projection(condition)[:, :, None, None].to(x.dtype)
-        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).mean(1)
+        # Divided by the root of its terms, not by their number: colours would be learnt late otherwise.
+        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1) / sqrt(x.shape[1])
         return logits.float()
 
 

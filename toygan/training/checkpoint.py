@@ -124,7 +124,13 @@ def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Strict `load_state_dict` that answers with a ModelError naming the first tensors that do not fit."""
+    """Strict `load_state_dict`; raises ModelError as `check_weights` does."""
+    check_weights(module, tensors)
+    module.load_state_dict(dict(tensors))
+
+
+def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ModelError naming the first tensors that do not fit; the module may be on the device `meta`."""
     wanted = module.state_dict()
     misfits = [
         f"{key}: found {tuple(tensors[key].shape) if key in tensors else 'nothing'}, "
@@ -135,7 +141,6 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if misfits:
         more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise ModelError(f"the weights do not fit the model: {'; '.join(misfits[:3])}{more}")
-    module.load_state_dict(dict(tensors))
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -116,10 +116,22 @@ class TrainConfig:
             raise BadInput(str(error)) from error
 
 
+# Named by their family; those of another name are variants of one.
 PRESETS = {
     # One rate for both sides: with twice the generator's the discriminator soon wins this game for good.
     "mlp": TrainConfig(family="mlp", resolution=64, loss="minimax", discriminator_rate=2e-4),
     "dcgan": TrainConfig(family="dcgan", resolution=64),
+    # Huang et al. 2024 (R3GAN), all but its networks: paired logits, both penalties at every step.
+    "r3gan": TrainConfig(
+        family="dcgan",
+        resolution=64,
+        loss="relativistic",
+        r1_gamma=1.0,
+        r2_gamma=1.0,
+        generator_rate=2e-4,
+        discriminator_rate=2e-4,
+        adam_betas=(0.0, 0.99),
+    ),
     "stylegan": TrainConfig(
         family="stylegan",
         resolution=64,
@@ -166,15 +178,15 @@ PRESETS = {
 }
 
 
-def choose_config(family: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
-    """The preset of `family` with what the JSON object in `file` says otherwise, at `resolution` pixels.
+def choose_config(preset: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
+    """The preset of that name with what the JSON object in `file` says otherwise, at `resolution` pixels.
 
-    Options in the file's `network` replace the preset's one by one. Raises BadInput for an unknown family or
+    Options in the file's `network` replace the preset's one by one. Raises BadInput for an unknown preset or
     option (naming the known ones), an unusable value, and a file that is missing or no JSON object.
     """
-    if family not in PRESETS:
-        raise BadInput(f"unknown model family {family!r}; known are {', '.join(PRESETS)}")
-    values = PRESETS[family].to_json()
+    if preset not in PRESETS:
+        raise BadInput(f"unknown model family or preset {preset!r}; known are {', '.join(PRESETS)}")
+    values, family = PRESETS[preset].to_json(), PRESETS[preset].family
     overrides = {} if file is None else _read_object(file)
     if isinstance(overrides.get("network"), dict):
         overrides["network"] = values["network"] | overrides["network"]

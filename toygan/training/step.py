@@ -83,8 +83,8 @@ def _update_discriminator(
             objective = objective + config.penalty_every_steps * penalty
     _update(state, "discriminator_optimizer", objective)
     if state.augmentation is not None:
-        scores = Judgement(logits=real_logits).score.detach()
-        state.augmentation.observe(state.world.gather(scores), step=step)
+        signs = state.world.mean(Judgement(logits=real_logits).score.detach().sign().mean())
+        state.augmentation.observe(signs.item(), images=config.batch_size, step=step)
     return (
         objective,
         _mean([each.mean() for each in real_logits]),

@@ -41,14 +41,6 @@ class World:
         torch.distributed.all_reduce(summed)
         return summed / self.count
 
-    def gather(self, values: Tensor) -> Tensor:
-        """The rows (B, ...) of all processes, in their order."""
-        if self.count == 1:
-            return values
-        rows = [torch.empty_like(values) for _ in range(self.count)]
-        torch.distributed.all_gather(rows, values.contiguous())
-        return torch.cat(rows)
-
     def any(self, is_so: bool) -> bool:
         """Whether it is so in any process, so that none goes on alone."""
         if self.count == 1:

@@ -13,10 +13,10 @@ from toygan.training.config import PRESETS, TrainConfig, choose_config
 from toygan.training.state import start
 
 
-def test_every_family_has_a_preset_that_builds() -> None:
-    assert set(PRESETS) == set(FAMILIES)
-    for family, config in PRESETS.items():
-        assert config.family == family
+def test_every_family_has_a_preset_and_every_preset_builds() -> None:
+    assert set(FAMILIES) <= set(PRESETS)
+    for name, config in PRESETS.items():
+        assert config.family == name or name not in FAMILIES
         state = start(config, categories=10, device=torch.device("cpu"))
         latents = torch.zeros(1, state.generator.latent_size)
         side = config.resolution
@@ -81,9 +81,18 @@ def test_a_file_overrides_the_preset_option_by_option(tmp_path: Path) -> None:
     assert choose_config("dcgan") == preset
 
 
-def test_an_unknown_family_lists_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=f"unknown model family 'biggan'; known are {', '.join(FAMILIES)}"):
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    assert {"r3gan", *FAMILIES} <= set(PRESETS)
+    known = ", ".join(PRESETS)
+    with pytest.raises(BadInput, match=f"unknown model family or preset 'biggan'; known are {known}"):
         choose_config("biggan")
+
+
+def test_a_preset_of_another_name_trains_its_family(tmp_path: Path) -> None:
+    config = choose_config("r3gan", file=write(tmp_path, '{"family": "dcgan", "batch_size": 8}'))
+    assert config == replace(PRESETS["r3gan"], batch_size=8)
+    with pytest.raises(BadInput, match="is a config of 'mlp', but 'dcgan' is to be trained"):
+        choose_config("r3gan", file=write(tmp_path, '{"family": "mlp"}'))
 
 
 @pytest.mark.parametrize(

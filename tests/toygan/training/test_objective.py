@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from toygan.images import from_uint8
 from toygan.models.layers import StyledGenerator
 from toygan.training import step as step_module
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
-from toygan.training.config import LossName, TrainConfig
+from toygan.training.config import PRESETS, LossName, TrainConfig
 from toygan.training.ema import update_ema
 from toygan.training.losses import LOSSES
 from toygan.training.state import TrainState, start
@@ -136,6 +137,33 @@ def test_penalties_come_as_the_config_says(
     train(photos, tiny(**changes), steps=5)
     assert [name for name, _, _ in penalties] == wanted
     assert all(images.dtype == torch.float32 for _, images, _ in penalties)
+
+
+def test_r3gan_pairs_its_logits_and_holds_both_slopes_in_every_step(
+    photos: PhotoSet, penalties: list[tuple[str, Tensor, float]]
+) -> None:
+    """The first step by hand: with zero weights behind the features all logits are equal, log 2 each pair."""
+    preset = PRESETS["r3gan"]
+    assert (preset.family, preset.loss) == ("dcgan", "relativistic")
+    config = replace(
+        preset,
+        resolution=32,
+        network=tiny().network,
+        batch_size=4,
+        precision="fp32",
+        checkpoint_every_images=4,
+    )
+    state = start(config, categories=2, device=CPU)
+    with torch.no_grad():
+        for weight in (*state.discriminator.logit.parameters(), *state.discriminator.projection.parameters()):
+            weight.zero_()
+    rng = step_rng(0, 0)
+    batch = draw_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
+    losses = train_step(state, batch, config, rng)
+    assert losses[1].item() == pytest.approx(log(2))
+    assert [(name, value) for name, _, value in penalties] == [("r1_penalty", 0), ("r2_penalty", 0)]
+    train(photos, config, steps=3)
+    assert [name for name, _, _ in penalties[2:]] == ["r1_penalty", "r2_penalty"] * 3
 
 
 def step_losses(photos: PhotoSet, **changes: Any) -> tuple[float, TrainState]:

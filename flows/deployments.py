@@ -1,0 +1,118 @@
+"""`python -m flows.deployments`: the whole service on one machine, until Ctrl-C.
+
+| deployment | is started by | at a time | a run that finds another one |
+|---|---|---|---|
+| generate-catalog/generate-catalog | cron, by default every night at 02:00 | 1 | waits for its turn |
+| watch-photos/watch-photos | every 45 seconds | 1 | is cancelled: the next listing sees the same |
+| retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
+
+They are made anew at each start from the settings (`flows.settings`). Where Prefect is told
+of no server (PREFECT_API_URL, or its profile) one is started along with them. `flows/prefect.yaml` describes the same deployments for a work pool.
+"""
+
+import sys
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toygan.errors import BadInput, ToyganError
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+    from flows.settings import ServiceSettings
+
+FAILED, BAD_INPUT = 1, 2
+# Prefect's own 10 s would be a ninth of the time that a retraining may take to start.
+POLL_EVERY_S = 5
+
+
+def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
+    """The three deployments, as they are served from this machine."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.schedules import Cron, Interval
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.events import on_uploads
+    from flows.generate_catalog import generate_catalog
+    from flows.parameters import GenerateParameters, RetrainParameters, WatchParameters
+    from flows.retrain import retrain
+    from flows.watch_photos import watch_photos
+
+    waits = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+    is_cancelled = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    # What a form shows must mean the same from wherever a run is started.
+    catalog, store, work = map(_absolute, (settings.catalog, settings.store, settings.work))
+    photos = None if settings.photos is None else _absolute(settings.photos)
+    generate = GenerateParameters(catalog=catalog, output=store, device=settings.device)
+    watch = WatchParameters(store=store, min_new_photos=settings.min_new_photos)
+    learn = RetrainParameters(store=store, photos=photos, work=work, device=settings.device)
+    return [
+        RunnerDeployment.from_flow(
+            generate_catalog,
+            name="generate-catalog",
+            parameters={"parameters": generate.model_dump(mode="json")},
+            schedule=Cron(settings.cron, timezone=settings.timezone),
+            concurrency_limit=waits,
+            paused=False,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
+        RunnerDeployment.from_flow(
+            watch_photos,
+            name="watch-photos",
+            parameters={"parameters": watch.model_dump(mode="json")},
+            schedule=Interval(timedelta(seconds=settings.watch_interval_s)),
+            concurrency_limit=is_cancelled,
+            paused=False,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
+        RunnerDeployment.from_flow(
+            retrain,
+            name="retrain",
+            parameters={"parameters": learn.model_dump(mode="json")},
+            triggers=[on_uploads()],
+            concurrency_limit=waits,
+            paused=False,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
+    ]
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def serve_all() -> None:
+    """Serves the deployments until this process is told to stop; raises BadInput for wrong settings."""
+    from prefect import serve
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    from flows.local_server import local_server
+    from flows.settings import service_settings
+
+    settings = service_settings()
+    with ExitStack() as stack:
+        url = get_current_settings().api.url
+        if url is None:
+            url = stack.enter_context(local_server())
+            stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        print(f"serving the store {settings.store} with {url}", file=sys.stderr, flush=True)
+        serve(*make_deployments(settings), query_seconds=POLL_EVERY_S)
+
+
+def main() -> None:
+    """The command; ends with 0 when it was stopped, 1 (failed) or 2 (bad input)."""
+    try:
+        serve_all()
+    except BadInput as error:
+        print(f"toygan: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except ToyganError as error:
+        print(f"toygan: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

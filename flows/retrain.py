@@ -1,0 +1,99 @@
+"""The flow `retrain`: a challenger learns from uploaded photos, and follows the champion if it is better."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flows.parameters import RetrainParameters
+from toygan.device import pick_device
+from toygan.errors import RunFailed
+from toygan.registry import ModelFiles
+from toygan.retraining.folder import workplace
+from toygan.retraining.judge import Outcome, judge, read_outcome
+from toygan.retraining.learn import learn
+from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
+from toygan.retraining.publish import publish
+from toygan.retraining.request import Limits, RetrainRequest
+from toygan.storage.store import ObjectStore, open_store
+
+
+@flow(name="retrain", persist_result=False)
+def retrain(parameters: RetrainParameters) -> State[Any]:
+    """Snapshot, training, calibration, evaluation of challenger and champion, decision, model card.
+
+    A run that died is taken up by the next one, from the last checkpoint; the champion changes in one step
+    near the end, or not at all.
+    """
+    log = get_run_logger()
+    request, store = _request(parameters), open_store(parameters.store)
+    with workplace(request.work, store) as folder:
+        attempt = take_snapshot(request, store, folder)
+        if isinstance(attempt, NothingToDo):
+            return Completed(message=f"nothing to do: {attempt.reason}")
+        try:
+            outcome = read_outcome(attempt)
+            if outcome is None:
+                challenger = train_challenger(attempt, request)
+                outcome = evaluate_both(attempt, challenger, request)
+        except RunFailed:
+            log.warning("what there is of this retraining is removed: the next one begins anew")
+            give_up(folder)
+            raise
+        became_champion = publish_challenger(store, attempt, outcome, request)
+    create_markdown_artifact(
+        key="retrain", markdown=outcome.card_with_preview(), description=f"{outcome.challenger}"
+    )
+    told = "is the champion now" if became_champion else "was not promoted"
+    return Completed(message=f"{outcome.challenger} {told}")
+
+
+@task(name="take-snapshot", persist_result=False, cache_policy=NO_CACHE)
+def take_snapshot(request: RetrainRequest, store: ObjectStore, folder: Path) -> Attempt | NothingToDo:
+    """Waits until no more photos come, and fixes what is to be done with those that are there."""
+    return begin(request, store, folder)
+
+
+@task(name="train-challenger", persist_result=False, cache_policy=NO_CACHE)
+def train_challenger(attempt: Attempt, request: RetrainRequest) -> ModelFiles:
+    """Trains the champion on, from the last checkpoint of a retraining that died, and calibrates it."""
+    return learn(attempt, pick_device(request.device))
+
+
+@task(name="evaluate-both", persist_result=False, cache_policy=NO_CACHE)
+def evaluate_both(attempt: Attempt, challenger: ModelFiles, request: RetrainRequest) -> Outcome:
+    """Measures challenger and champion on the same photos and decides."""
+    return judge(
+        attempt,
+        challenger,
+        pictures=request.pictures,
+        limits=request.limits,
+        device=pick_device(request.device),
+    )
+
+
+@task(name="publish-challenger", persist_result=False, cache_policy=NO_CACHE)
+def publish_challenger(
+    store: ObjectStore, attempt: Attempt, outcome: Outcome, request: RetrainRequest
+) -> bool:
+    """Adds the challenger and its card to the store, and makes it the champion if that was decided."""
+    return publish(store, attempt, outcome, request.run_id)
+
+
+def _request(parameters: RetrainParameters) -> RetrainRequest:
+    return RetrainRequest(
+        store=parameters.store,
+        work=Path(parameters.work),
+        run_id=str(flow_run.id),
+        photos=parameters.photos,
+        max_images=parameters.max_images,
+        pictures=parameters.pictures,
+        limits=Limits(recall_loss=parameters.recall_loss, category_loss=parameters.category_loss),
+        quiet_s=parameters.quiet_s,
+        device=parameters.device,
+    )

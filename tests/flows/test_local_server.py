@@ -1,0 +1,99 @@
+"""`python -m flows.deployments` for those who have set up nothing: it brings its own Prefect server."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.flows.serving import Service
+from tests.servers import free_port
+
+STOP_LIMIT_S = 60
+COMMAND = [sys.executable, "-m", "flows.deployments"]
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """An environment without a Prefect server, and with a port of its own for one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TOYGAN_"))}
+    return {
+        **kept,
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_API_PORT": str(free_port()),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_comes_and_goes_with_the_service(
+    told: signal.Signals, tmp_path: Path, bare: dict[str, str]
+) -> None:
+    url = f"http://127.0.0.1:{bare['PREFECT_SERVER_API_PORT']}/api"
+    log = tmp_path / "log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(COMMAND, env=bare, cwd=tmp_path, stdout=sink, stderr=sink)
+    try:
+        service = Service(environment={**bare, "PREFECT_API_URL": url}, log=log, process=process)
+        service.wait_for("the server", lambda: _is_up(url))
+        for name in ("generate-catalog", "watch-photos", "retrain"):
+            deployment = service.deployment(name)
+            assert not deployment["paused"]
+        parameters = service.deployment("watch-photos")["parameters"]["parameters"]
+        assert parameters["store"] == str(tmp_path / "toygan-store")
+        process.send_signal(told)
+        assert process.wait(STOP_LIMIT_S) == 0, log.read_text()
+        limit_s = time.monotonic() + STOP_LIMIT_S
+        while _is_up(url) and time.monotonic() < limit_s:
+            time.sleep(0.2)
+        assert not _is_up(url), "the server has outlived the service"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, bare: dict[str, str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            COMMAND,
+            env={**bare, "PREFECT_SERVER_API_PORT": str(port)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 2
+    assert f"port {port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_setting_that_is_wrong_is_named(tmp_path: Path, bare: dict[str, str]) -> None:
+    done = subprocess.run(
+        COMMAND,
+        env={**bare, "TOYGAN_TIMEZONE": "Europe/Atlantis"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "toygan: TOYGAN_TIMEZONE: no such time zone; wanted is a name such as Europe/Berlin\n",
+    )
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5).is_success
+    except httpx.HTTPError:
+        return False

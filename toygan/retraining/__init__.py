@@ -1,0 +1,1 @@
+"""From new photos to a new champion: a challenger is trained, measured beside the champion, and judged."""

@@ -1,0 +1,100 @@
+"""Challenger and champion side by side on the photos of val, which neither learns from."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from toygan.data.photos import PhotoSet, load_photos
+from toygan.errors import BadInput, ModelError, RunFailed
+from toygan.evaluation.evaluate import evaluate
+from toygan.generation.model import Model, load_model
+from toygan.registry import EXTRAS, ModelFiles, ModelRef, read_folder, resolve
+from toygan.retraining.card import PREVIEW, model_card, with_preview
+from toygan.retraining.decide import Decision, Rule, decide
+from toygan.retraining.folder import replace_file
+from toygan.retraining.plan import Attempt
+from toygan.retraining.request import Limits
+
+CARD, VERDICT = "model_card.md", "verdict.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is to be published."""
+
+    challenger: ModelRef
+    decision: Decision
+    files: Mapping[str, bytes]  # of the challenger, its card and its preview among them
+
+    def card_with_preview(self) -> str:
+        """The model card on its own: it carries its preview."""
+        return with_preview(self.files[CARD].decode(), self.files[PREVIEW])
+
+
+def judge(
+    attempt: Attempt, challenger: ModelFiles, *, pictures: int, limits: Limits, device: torch.device
+) -> Outcome:
+    """Evaluates both models, decides, writes the model card, and commits all of it to `attempt.outcome`.
+
+    Raises RunFailed for a challenger that cannot be measured, as where its pictures are not finite.
+    """
+    models = [load_model(each, device) for each in (challenger, resolve(str(attempt.champion), None))]
+    val, training = (_load(attempt, models[1], split) for split in ("val", "train"))
+    try:
+        new, old = (evaluate(model, val, training, pictures=pictures) for model in models)
+    except ModelError as error:
+        raise RunFailed(str(error)) from error
+    decision = decide(new, old, categories=models[1].categories, limits=limits)
+    card = model_card(
+        attempt.plan,
+        challenger=new,
+        champion=old,
+        decision=decision,
+        training_log=attempt.training / "log.jsonl",
+    )
+    grids = sorted((attempt.training / "grids").glob("*.png"))
+    verdict = {"name": challenger.name, "version": challenger.version, "rules": decision.rules}
+    files = {**challenger.files, CARD: card.encode(), PREVIEW: grids[-1].read_bytes()}
+    _commit(attempt.outcome, {**files, VERDICT: json.dumps(verdict, indent=1).encode()})
+    ref = ModelRef(name=challenger.name, version=challenger.version)
+    return Outcome(challenger=ref, decision=decision, files=files)
+
+
+def read_outcome(attempt: Attempt) -> Outcome | None:
+    """None before the judgement; raises RunFailed where its folder is damaged."""
+    if not attempt.outcome.is_dir():
+        return None
+    try:
+        verdict = json.loads((attempt.outcome / VERDICT).read_bytes())
+        extras = {name: (attempt.outcome / name).read_bytes() for name in EXTRAS}
+        return Outcome(
+            challenger=ModelRef(name=verdict["name"], version=verdict["version"]),
+            decision=Decision(rules=tuple(Rule(*rule) for rule in verdict["rules"])),
+            files={**extras, **read_folder(attempt.outcome)},
+        )
+    except (OSError, KeyError, TypeError, ValueError, BadInput) as error:
+        raise RunFailed(f"{attempt.outcome} is damaged ({error!r})") from error
+
+
+def _load(attempt: Attempt, model: Model, split: str) -> PhotoSet:
+    return load_photos(attempt.photos, resolution=model.resolution, split=split, categories=model.categories)
+
+
+def _commit(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the folder in one step."""
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    for name, data in files.items():
+        replace_file(unfinished / name, data)
+    unfinished.rename(folder)
+    descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

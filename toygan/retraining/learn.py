@@ -1,0 +1,107 @@
+"""The challenger: the champion, trained on with the photos of the snapshot, and calibrated."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from toygan.data.photos import load_photos
+from toygan.errors import BadInput, ModelError
+from toygan.generation.calibrate import calibrate
+from toygan.generation.engine import default_batch_size
+from toygan.generation.model import load_model, read_config
+from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
+from toygan.retraining.folder import replace_file
+from toygan.retraining.plan import Attempt
+from toygan.training.config import PRESETS, TrainConfig
+from toygan.training.train import train
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = 10  # in a retraining, at least
+_INHERITED = ("truncation", "credit")
+# The photos and the training set these.
+_NOT_OF_A_NETWORK = ("categories", "resolution", "text_size")
+
+
+def learn(attempt: Attempt, device: torch.device) -> ModelFiles:
+    """Trains and calibrates the challenger and returns it; what is done of it already is not done again.
+
+    The training goes on from its newest checkpoint. Checkpoints that cannot be resumed are removed, and it
+    begins anew. Raises RunFailed when it diverges, BadInput when no photo can calibrate it.
+    """
+    model = attempt.training / "model"
+    if not (model / CALIBRATION).exists():
+        champion = resolve(str(attempt.champion), None)
+        config = fine_tuning(read_config(champion), attempt.plan.max_images)
+        try:
+            _train(attempt, config, device)
+        except ModelError as error:
+            log.warning("the training cannot be resumed and begins anew: %s", error)
+            shutil.rmtree(attempt.training)
+            _train(attempt, config, device)
+        _inherit(attempt)
+        _calibrate(attempt, device)
+    found = resolve(str(model), None)
+    return ModelFiles(name=attempt.plan.name, version=found.version, files=found.files)
+
+
+def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
+    """How a model is trained on, from its config.json: as it was trained, so far as that says how.
+
+    Raises BadInput for a family that this version cannot train.
+    """
+    family = config["family"]
+    if family not in PRESETS:
+        raise BadInput(f"the champion's family {family!r} cannot be trained; known are {', '.join(PRESETS)}")
+    values = PRESETS[family].to_json()
+    for name, value in config.get("training", {}).items():
+        # Of a model that was trained in stages it may say anything.
+        if name in values and (values[name] is None or isinstance(value, type(values[name]))):
+            values[name] = value
+    networks = {name: value for name, value in config["network"].items() if name not in _NOT_OF_A_NETWORK}
+    batch_size = int(values["batch_size"])
+    return TrainConfig.from_json(
+        values
+        | {
+            "resolution": config["resolution"],
+            "network": networks,
+            "log_every_images": max(batch_size, max_images // 50),
+            "checkpoint_every_images": max(batch_size, max_images // CHECKPOINTS),
+        }
+    )
+
+
+def _train(attempt: Attempt, config: TrainConfig, device: torch.device) -> None:
+    train(
+        photos_uri=attempt.photos,
+        output=attempt.training,
+        config=config,
+        device=device,
+        max_images=attempt.plan.max_images,
+        resume=True,
+        init=resolve(str(attempt.champion), None),
+    )
+
+
+def _inherit(attempt: Attempt) -> None:
+    """What a training does not write into config.json: how the champion is drawn from, whom it owes."""
+    file = attempt.training / "model" / CONFIG
+    champion, own = (json.loads(each.read_bytes()) for each in (attempt.champion / CONFIG, file))
+    inherited = {name: champion[name] for name in _INHERITED if name in champion}
+    replace_file(file, (json.dumps(own | inherited, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _calibrate(attempt: Attempt, device: torch.device) -> None:
+    folder = attempt.training / "model"
+    model = load_model(resolve(str(folder), None), device)
+    photos = load_photos(
+        attempt.photos, resolution=model.resolution, split="train", categories=model.categories
+    ).with_text(model.text_encoder)
+    calibration = calibrate(model, photos, batch_size=default_batch_size(model))
+    for warning in calibration.warnings:
+        log.warning("%s", warning)
+    replace_file(folder / CALIBRATION, calibration.to_json().encode())

@@ -1,0 +1,226 @@
+"""What a retraining is to do, fixed once: whoever takes it up does the same."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog_schemas.photos import PHOTO_INDEX
+from toygan.aliases import ModelRef, read_aliases
+from toygan.errors import BadInput, RunFailed
+from toygan.evaluation.evaluate import FEWEST
+from toygan.generation.model import read_config
+from toygan.models import image_condition
+from toygan.registry import CHAMPION, ModelFiles, resolve
+from toygan.retraining.folder import replace_file
+from toygan.retraining.request import RetrainRequest
+from toygan.retraining.snapshot import Contents, take_snapshot
+from toygan.storage.store import ObjectStore
+from toygan.uploads.categories import known_categories
+from toygan.uploads.indexing import index_uploads, index_when_quiet
+from toygan.uploads.retrained import read_retrained, record_retraining, unseen_photos
+
+log = logging.getLogger(__name__)
+
+PLAN, INDEX = "plan.json", "index.parquet"
+_ID_LETTERS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The content of plan.json. A retraining is taken up only by a request that would plan the same."""
+
+    name: str  # of the champion, and of the challenger
+    version: str  # of the champion
+    is_bundled: bool  # the store has no champion yet
+    photos: str | None
+    max_images: int
+    contents: Contents
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises RunFailed for anything that `begin` did not write."""
+        try:
+            values = json.loads(text)
+            return cls(**{**values, "contents": Contents(**values["contents"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunFailed(f"{PLAN} is damaged ({error!r})") from error
+
+    @property
+    def champion(self) -> ModelRef:
+        """What the retraining starts from, and is measured against."""
+        return ModelRef(name=self.name, version=self.version)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A retraining that has begun."""
+
+    folder: Path
+    plan: Plan
+
+    @property
+    def champion(self) -> Path:
+        """The folder of the model that it starts from."""
+        return self.folder / "champion" / self.plan.name
+
+    @property
+    def photos(self) -> Path:
+        """The folder of the snapshot's photos."""
+        return self.folder / "photos"
+
+    @property
+    def training(self) -> Path:
+        return self.folder / "training"
+
+    @property
+    def outcome(self) -> Path:
+        return self.folder / "outcome"
+
+    def index(self) -> pa.Table:
+        """The rows of the photo index that it has seen, PHOTO_INDEX."""
+        return pq.read_table(self.folder / INDEX, schema=PHOTO_INDEX)
+
+    def finish(self) -> None:
+        """Everything is in the store: the work is not needed any more."""
+        (self.folder / PLAN).unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingToDo:
+    """Why there is nothing to retrain."""
+
+    reason: str
+
+
+def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attempt | NothingToDo:
+    """Takes up the retraining that died, or takes a snapshot of the uploads for a new one.
+
+    One that died is given up when the champion, the request or the photos to learn from beside the uploads
+    are others by now, unless its outcome stands: that is published first. Photos that are too few to measure
+    with count as seen: the next retraining comes when as many new ones are there, and sees them too.
+    Raises BadInput where the champion cannot be retrained on uploads, and as `take_snapshot` and
+    `index_when_quiet` do.
+    """
+    champion = resolve(None, store)
+    ref = ModelRef(name=champion.name, version=champion.version)
+    if attempt := _find_attempt(workplace, request, ref):
+        log.info("taking up the retraining in %s", attempt.folder)
+        return attempt
+    config = read_config(champion)
+    if kind := image_condition(config["family"]):
+        raise BadInput(
+            f"the champion {champion.name}@{champion.version} draws from a {kind}, and uploads have none; "
+            "train it with `toygan train` on photo shards that have"
+        )
+    known = known_categories(store)
+    if not unseen_photos(index_uploads(store, known).index, read_retrained(store)).num_rows:
+        return NothingToDo(reason="the index holds no photo that no retraining has seen")
+    index = index_when_quiet(store, known, quiet_s=request.quiet_s)
+    if not index.num_rows:
+        return NothingToDo(reason="the uploads were deleted")
+    folder = workplace / _snapshot_id(index)
+    shutil.rmtree(folder, ignore_errors=True)
+    contents = take_snapshot(
+        folder / "photos",
+        store=store,
+        index=index,
+        photos=request.photos,
+        categories=tuple(config["categories"]),
+        resolution=config["resolution"],
+    )
+    if reason := _why_too_few(contents):
+        shutil.rmtree(folder)
+        record_retraining(store, index, request.run_id)
+        return NothingToDo(reason=reason)
+    plan = Plan(
+        name=champion.name,
+        version=champion.version,
+        is_bundled=CHAMPION not in read_aliases(store),
+        photos=request.photos,
+        max_images=request.max_images,
+        contents=contents,
+    )
+    attempt = Attempt(folder=folder, plan=plan)
+    _keep_files(attempt.champion, champion)
+    pq.write_table(index, folder / INDEX)
+    replace_file(folder / PLAN, plan.to_json())
+    return attempt
+
+
+def give_up(workplace: Path) -> None:
+    """Removes what retrainings have left behind: the next one begins anew."""
+    for folder in _folders(workplace):
+        shutil.rmtree(folder)
+
+
+def _find_attempt(workplace: Path, request: RetrainRequest, champion: ModelRef) -> Attempt | None:
+    """The retraining that can be taken up; any other is removed."""
+    for folder in _folders(workplace):
+        attempt = _read_attempt(folder)
+        if attempt is not None:
+            plan = attempt.plan
+            asked = (champion, request.photos, request.max_images)
+            if attempt.outcome.is_dir() or asked == (plan.champion, plan.photos, plan.max_images):
+                return attempt
+        log.info("the retraining in %s is given up: it is of another champion or request", folder)
+        shutil.rmtree(folder)
+    return None
+
+
+def _read_attempt(folder: Path) -> Attempt | None:
+    try:
+        return Attempt(folder=folder, plan=Plan.from_json((folder / PLAN).read_bytes()))
+    except (FileNotFoundError, RunFailed):  # it died before its commit
+        return None
+
+
+def _folders(workplace: Path) -> list[Path]:
+    return sorted(folder for folder in workplace.iterdir() if folder.is_dir())
+
+
+def _snapshot_id(index: pa.Table) -> str:
+    digest = sha256()
+    for row in index.select(["photo_uri", "sha256"]).to_pylist():
+        digest.update(f"{row['photo_uri']}\x1f{row['sha256']}\n".encode())
+    return digest.hexdigest()[:_ID_LETTERS]
+
+
+def _why_too_few(contents: Contents) -> str | None:
+    """Why a challenger could be neither trained nor judged with these photos."""
+    fewest: Mapping[str, tuple[int, str]] = {
+        "train": (FEWEST, "to learn from"),
+        "calibration": (1, "to calibrate with"),
+        "val": (FEWEST, "to measure with"),
+    }
+    lacking = [
+        f"{contents.of_role(role)} {purpose}, {least} are needed"
+        for role, (least, purpose) in fewest.items()
+        if contents.of_role(role) < least
+    ]
+    if forgotten := [name for name, roles in contents.by_category.items() if not roles["train"]]:
+        lacking.append(f"none to learn from of {', '.join(forgotten)}, which would be forgotten")
+    if not lacking:
+        return None
+    return (
+        f"the photos are too few: {'; '.join(lacking)}. Upload photos of more products (a tenth of the "
+        "products is held out), or let it learn from other photos, too, such as those that the champion was "
+        "trained on (TOYGAN_PHOTOS)"
+    )
+
+
+def _keep_files(folder: Path, model: ModelFiles) -> None:
+    folder.mkdir(parents=True)
+    for name, data in model.files.items():
+        (folder / name).write_bytes(data)

@@ -1,0 +1,40 @@
+"""The outcome of a retraining goes to the store. Doing it again changes nothing, so a crash does no harm."""
+
+import logging
+
+from toygan.aliases import read_aliases
+from toygan.registry import CHAMPION, add_files, promote, read_folder, succeed
+from toygan.retraining.judge import Outcome
+from toygan.retraining.plan import Attempt
+from toygan.storage.store import ObjectStore
+from toygan.uploads.retrained import record_retraining
+
+log = logging.getLogger(__name__)
+
+CHALLENGER = "challenger"
+
+
+def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str) -> bool:
+    """Adds the challenger, promotes it if that was decided, and marks the photos as seen.
+
+    The last comes last, then the work is removed: whoever takes this up after a crash does the rest. Returns
+    whether the challenger is the champion now: where somebody made another model the champion since the
+    retraining began, that one stays, which the challenger was never measured against.
+    """
+    challenger, plan = outcome.challenger, attempt.plan
+    if plan.is_bundled:  # so that a rollback finds it
+        add_files(store, read_folder(attempt.champion), plan.name)
+    version = add_files(store, outcome.files, challenger.name)
+    if version != challenger.version:
+        raise AssertionError(f"{challenger} was judged, {version} is to be published")
+    promote(store, challenger.name, version, CHALLENGER)
+    if outcome.decision.promoted and not succeed(store, challenger, after=plan.champion):
+        log.warning(
+            "%s is not promoted: the champion is another model than the one it was measured against; "
+            "promote it by hand if you want it",
+            challenger,
+        )
+    record_retraining(store, attempt.index(), run_id)
+    attempt.finish()
+    champion = read_aliases(store).get(CHAMPION)
+    return champion is not None and champion.now == challenger

@@ -1,0 +1,42 @@
+"""What a retraining is asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from toygan.errors import BadInput
+from toygan.evaluation.evaluate import FEWEST
+from toygan.uploads.indexing import QUIET_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much worse than the champion a challenger may be and yet follow it; see `decide`."""
+
+    recall_loss: float = 0.02  # of recall, which lies in 0..1
+    category_loss: float = 0.1  # of a category's KID, as a share of the champion's
+
+    def __post_init__(self) -> None:
+        for name in ("recall_loss", "category_loss"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainRequest:
+    """One retraining of a store's champion."""
+
+    store: str  # URI
+    work: Path  # the folder that a retraining which died is taken up from
+    run_id: str
+    photos: str | None = None  # more to learn from than the uploads, see toygan.data.sources
+    max_images: int = 64_000
+    pictures: int = 1000  # of either model, to measure with
+    limits: Limits = Limits()
+    quiet_s: float = QUIET_S
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.max_images < 1:
+            raise BadInput(f"max_images is {self.max_images}; it must be at least 1")
+        if self.pictures < FEWEST:
+            raise BadInput(f"pictures is {self.pictures}; {FEWEST} is the least to measure with")

@@ -1,0 +1,169 @@
+"""The photos of a retraining, as they were when it began.
+
+They are kept at the model's size and as photo shards: whatever is uploaded, changed or deleted while the
+retraining is at work, or between its death and its being taken up again, it sees the same photos, and so do
+training, calibration and evaluation.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from catalog_schemas.photos import PHOTO_SHARD, SPLITS
+from toygan.data.photo import Photo
+from toygan.data.photos import shrink
+from toygan.data.sources import read_photos
+from toygan.data.split import is_calibration_sku
+from toygan.errors import BadInput
+from toygan.images import encode_photo
+from toygan.parallel import in_order
+from toygan.storage.store import ObjectStore
+from toygan.uploads.index import indexed_photos
+
+log = logging.getLogger(__name__)
+
+SHARD = "photos.parquet"
+_COLUMNS = ("photo_id", "sku", "category", "title", "colour_hex", "split", "photo")
+_SCHEMA = pa.schema([PHOTO_SHARD.field(name) for name in _COLUMNS])
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a snapshot holds, in photos."""
+
+    uploads: int
+    others: int  # from the photos that are learnt from beside the uploads
+    left_out: Mapping[str, int]  # of categories that the champion does not draw, by category
+    broken: int  # undecodable, or no longer what was indexed
+    by_category: Mapping[str, Mapping[str, int]]  # category, then the role: train, calibration or val
+
+    def of_role(self, role: str) -> int:
+        """Photos of all categories that train, calibrate or are only measured on."""
+        return sum(roles[role] for roles in self.by_category.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+ROLES = ("train", "calibration", "val")
+
+
+def take_snapshot(
+    folder: Path,
+    *,
+    store: ObjectStore,
+    index: pa.Table,
+    photos: str | None,
+    categories: tuple[str, ...],
+    resolution: int,
+) -> Contents:
+    """Writes `folder` with the photos of `index` and those at `photos` as one shard; says what it holds.
+
+    A product that both have stays in the split that `photos` say: what is held out there is never trained
+    on. Raises BadInput for `photos` that cannot be used, StoreUnavailable as a store does.
+    """
+    folder.mkdir(parents=True)
+    counts: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
+    by_category = {name: Counter(dict.fromkeys(ROLES, 0)) for name in categories}
+    splits: dict[str, str] = {}
+    found = _known(_all_photos(store, index, photos, splits, counts), categories, left_out)
+    threads = torch.get_num_threads()
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        pq.ParquetWriter(folder / SHARD, _SCHEMA, compression="none") as shard,
+    ):
+        shrunk = in_order(pool, partial(_shrink, resolution=resolution), found, ahead=4 * threads)
+        rows = _rows(shrunk, by_category, counts)
+        while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+            shard.write_table(pa.Table.from_pylist(chunk, schema=_SCHEMA))
+    return Contents(
+        uploads=counts["uploads"],
+        others=counts["others"],
+        left_out=dict(left_out),
+        broken=counts["broken"],
+        by_category={name: dict(roles) for name, roles in by_category.items()},
+    )
+
+
+_Found = tuple[str, Photo, str]  # of which kind, the photo, its split
+
+
+def _all_photos(
+    store: ObjectStore, index: pa.Table, photos: str | None, splits: dict[str, str], counts: Counter[str]
+) -> Iterator[_Found]:
+    for split in SPLITS if photos is not None else ():
+        for photo in read_photos(photos or "", split=split):
+            splits.setdefault(photo.sku, split)
+            yield "others", photo, splits[photo.sku]
+    if not index.num_rows:
+        return
+    read = 0
+    for row, data in indexed_photos(store, index):
+        read += 1
+        photo = Photo(
+            photo_id=row["photo_id"],
+            sku=row["sku"],
+            category=row["category"],
+            text=None,
+            colour_hex=row["colour_hex"],
+            photo=data,
+            condition=None,
+            source=store.uri,
+        )
+        yield "uploads", photo, splits.get(row["sku"], row["split"])
+    counts["broken"] += index.num_rows - read
+
+
+def _known(found: Iterator[_Found], categories: tuple[str, ...], left_out: Counter[str]) -> Iterator[_Found]:
+    for kind, photo, split in found:
+        if photo.category in categories:
+            yield kind, photo, split
+        else:
+            left_out[photo.category] += 1
+
+
+def _shrink(found: _Found, *, resolution: int) -> bytes | None:
+    try:
+        pixels = shrink(found[1].photo, resolution)
+    except BadInput as error:
+        log.warning("left out the photo %s of %s: %s", found[1].photo_id, found[1].source, error)
+        return None
+    return encode_photo(pixels.permute(1, 2, 0).numpy())
+
+
+def _rows(
+    shrunk: Iterator[tuple[_Found, bytes | None]],
+    by_category: Mapping[str, Counter[str]],
+    counts: Counter[str],
+) -> Iterator[dict[str, Any]]:
+    for (kind, photo, split), data in shrunk:
+        if data is None:
+            counts["broken"] += 1
+            continue
+        counts[kind] += 1
+        by_category[photo.category][_role(photo.sku, split)] += 1
+        yield {
+            "photo_id": photo.photo_id,
+            "sku": photo.sku,
+            "category": photo.category,
+            "title": photo.text,
+            "colour_hex": photo.colour_hex,
+            "split": split,
+            "photo": data,
+        }
+
+
+def _role(sku: str, split: str) -> str:
+    return "calibration" if split == "train" and is_calibration_sku(sku) else split

@@ -115,10 +115,9 @@ class AdaptiveAugmentation(nn.Module):
     def probability(self) -> float:
         return self.state[0].item()
 
-    def observe(self, real_scores: Tensor, *, step: int) -> None:
-        """The scores (B,) of the photos of training step `step`; every fourth step moves the probability."""
-        signs = real_scores.detach().sign().sum().item()
-        self.state += torch.tensor([0.0, signs, len(real_scores)], dtype=torch.float64)
+    def observe(self, mean_sign: float, *, images: int, step: int) -> None:
+        """Takes in the mean sign of a step's `images` photos; every fourth step moves the probability."""
+        self.state += torch.tensor([0.0, images * mean_sign, images], dtype=torch.float64)
         if (step + 1) % ADJUSTED_EVERY_STEPS:
             return
         probability, total, count = self.state.tolist()

@@ -191,43 +191,35 @@ def test_condition_images_are_scaled_and_turned_with_their_pictures() -> None:
 def test_the_probability_rises_while_photos_are_known_by_heart_and_falls_otherwise() -> None:
     """Four steps of 8 photos: 32 / 320 = 0.1 a move."""
     adaptive = AdaptiveAugmentation(target=0.6, ramp_images=320)
-    known = torch.tensor([2.0] * 7 + [-1.0])  # mean sign 6 / 8
     for step in range(8):
         assert adaptive.probability == pytest.approx(0.1 * (step // 4))
-        adaptive.observe(known, step=step)
+        adaptive.observe(6 / 8, images=8, step=step)
     assert adaptive.probability == pytest.approx(0.2)
-    unknown = torch.tensor([0.1] * 6 + [-9.0] * 2)  # mean sign 4 / 8, though the mean score is far lower
     for step in range(8, 12):
-        adaptive.observe(unknown, step=step)
+        adaptive.observe(4 / 8, images=8, step=step)
     assert adaptive.probability == pytest.approx(0.1)
     # Half of the steps at 6 / 8 and half at 4 / 8 make 5 / 8: above 0.6.
     for step in range(12, 16):
-        adaptive.observe(known if step % 2 else unknown, step=step)
+        adaptive.observe((6 if step % 2 else 4) / 8, images=8, step=step)
     assert adaptive.probability == pytest.approx(0.2)
 
 
 def test_the_probability_stays_at_the_target_and_within_its_limits() -> None:
     adaptive = AdaptiveAugmentation(target=0.5, ramp_images=16)
-    exactly = torch.tensor([1.0, 1.0, 1.0, -1.0])
-    for step in range(4):
-        adaptive.observe(-torch.ones(4), step=step)
-    assert adaptive.probability == 0
-    for step in range(4, 8):
-        adaptive.observe(torch.ones(4), step=step)
-    assert adaptive.probability == HIGHEST_PROBABILITY
-    for step in range(8, 12):
-        adaptive.observe(exactly, step=step)
-    assert adaptive.probability == HIGHEST_PROBABILITY
+    for step, (sign, expected) in enumerate([(-1.0, 0.0), (1.0, HIGHEST_PROBABILITY), (0.5, 0.8), (0.25, 0)]):
+        for part in range(4):
+            adaptive.observe(sign, images=4, step=4 * step + part)
+        assert adaptive.probability == expected
 
 
 def test_a_checkpoint_takes_up_an_adaptation_between_two_moves() -> None:
-    first, second = (AdaptiveAugmentation(target=0.6, ramp_images=100) for _ in range(2))
-    scores = torch.tensor([1.0, 1.0, 1.0, -0.5])
-    for step in range(6):
-        first.observe(scores + step, step=step)
+    """0.9, 0.5, 0.6 and 0.6 make 0.65 together: above the target, as the last two alone are not."""
+    first, second = (AdaptiveAugmentation(target=0.62, ramp_images=100) for _ in range(2))
+    for step, sign in enumerate([1.0, 1.0, 1.0, 1.0, 0.9, 0.5]):
+        first.observe(sign, images=4, step=step)
     second.load_state_dict(first.state_dict())
-    for step in range(6, 9):
+    for step, sign in enumerate([0.6, 0.6], start=6):
         for each in (first, second):
-            each.observe(scores - step / 40, step=step)
+            each.observe(sign, images=4, step=step)
     assert torch.equal(first.state, second.state)
     assert first.probability == pytest.approx(0.32)

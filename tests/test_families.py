@@ -15,10 +15,10 @@ from catalog_schemas.images import IMAGES
 from catalog_schemas.photos import PHOTO_SHARD
 from flows.cli import cli
 from tests.models import one_thread
-from tests.shards import COLOURS, SHARD_SCHEMA, photo_row, write_shard
+from tests.shards import COLOURS, SHARD_SCHEMA, photo_row, training_skus, write_shard
 from toygan.data.split import is_calibration_sku
-from toygan.errors import RunFailed
-from toygan.models import FAMILIES
+from toygan.errors import BadInput, RunFailed
+from toygan.models import FAMILIES, image_condition
 from toygan.storage.keys import part_key
 from toygan.storage.store import open_store
 
@@ -27,40 +27,54 @@ SMALL = {
     "dcgan": {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 16},
     "stylegan": {"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
     "pix2pix": {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8},
+    "projected": {
+        **{"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8, "head_channels": 4},
+        "backbone_resolution": 64,
+    },
+    "spade": {
+        **{"latent_size": 8, "generator_channels": 4, "modulation_channels": 4},
+        **{"discriminator_channels": 4, "max_channels": 8},
+    },
 }
 PRODUCTS = 4
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty photos of two categories in four colours, with drawings; some of their products calibrate."""
+    """Forty photos of two categories in four colours, with drawings and layouts; some of their products
+    calibrate."""
     rows = [
-        photo_row(f"sku-{number}", ("brick", "plant")[number % 2], COLOURS[number // 2 % 4], sketch=SKETCH)
+        photo_row(f"sku-{number}", ("brick", "plant")[number % 2], COLOURS[number // 2 % 4])
+        | {"sketch": SKETCH, "layout": LAYOUT}
         for number in range(40)
     ]
     assert any(is_calibration_sku(row["sku"]) for row in rows)
-    schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("sketch"))
+    schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("sketch")).append(PHOTO_SHARD.field("layout"))
     return write_shard(tmp_path_factory.mktemp("photos"), rows, schema=schema)
 
 
-def drawing() -> bytes:
-    """A PNG of the outline of a square."""
-    image = Image.new("1", (40, 40), 1)
-    ImageDraw.Draw(image).rectangle((10, 10, 30, 30), outline=0)
+def square(mode: str, ground: int, **ink: int) -> bytes:
+    """A PNG of a square."""
+    image = Image.new(mode, (40, 40), ground)
+    ImageDraw.Draw(image).rectangle((10, 10, 30, 30), **ink)
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
 
 
-SKETCH = drawing()
+SKETCH = square("1", 1, outline=0)
+LAYOUT = square("L", 0, fill=5)
 
 
-def catalog(folder: Path) -> Path:
-    """Four products of the two categories."""
-    (folder / "sketch.png").write_bytes(SKETCH)
+def catalog(folder: Path, family: str) -> Path:
+    """Four products of the two categories, with what `family` draws from."""
+    needed = image_condition(family)
+    if needed is not None:
+        (folder / "needed.png").write_bytes({"sketch": SKETCH, "layout": LAYOUT}[needed])
     rows = [
         {"sku": f"new-{number}", "category": ("brick", "plant")[number % 2], "title": f"Toy {number}"}
-        | {"colour_hex": COLOURS[number], "sketch_uri": "sketch.png"}
+        | {"colour_hex": COLOURS[number]}
+        | ({f"{needed}_uri": "needed.png"} if needed else {})
         for number in range(PRODUCTS)
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "catalog.parquet")
@@ -72,19 +86,28 @@ def toygan(*arguments: object) -> Result:
         return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
+def options(family: str, folder: Path) -> tuple[object, ...]:
+    """How the smallest networks of `family` are asked for."""
+    config = folder / "config.json"
+    config.write_text(json.dumps({"network": SMALL[family], "batch_size": 8}))
+    return ("--family", family, "--resolution", 32, "--config", config)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_train_calibrate_generate(family: str, photos: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps({"network": SMALL[family], "batch_size": 8}))
-    given = ("--photos", photos, "--family", family, "--resolution", 32, "--config", config)
-    trained = toygan("train", *given, "--output", tmp_path / "training", "--max-images", 40)
+    given = options(family, tmp_path)
+    trained = toygan(
+        "train", "--photos", photos, *given, "--output", tmp_path / "training", "--max-images", 40
+    )
     assert "the model is in" in trained.output
     model = tmp_path / "training" / "model"
     calibrated = toygan("calibrate", "--model", model, "--photos", photos)
     assert "is calibrated" in calibrated.output
-    where = ("--catalog", catalog(tmp_path), "--output", tmp_path / "store")
+    where = ("--catalog", catalog(tmp_path, family), "--output", tmp_path / "store")
+    needed = image_condition(family)
+    option = f"--{needed}-model" if needed else "--model"
     with suppress(RunFailed):  # after forty images of training no picture needs to pass the checks
-        toygan("generate", *where, "--model", model, "--batch-size", 4, "--run-id", "first")
+        toygan("generate", *where, option, model, "--batch-size", 4, "--run-id", "first")
     store = open_store(str(tmp_path / "store"))
     parts = [pa.BufferReader(store.get(part_key("first", shard))) for shard in range(2)]  # one a category
     rows = [row for part in parts for row in pq.read_table(part, schema=IMAGES).to_pylist()]
@@ -93,3 +116,20 @@ def test_train_calibrate_generate(family: str, photos: Path, tmp_path: Path) -> 
     shown = [row for row in rows if row["image_uri"]]
     assert len(shown) == PRODUCTS
     assert all(len(store.get(row["image_uri"])) == row["bytes"] for row in shown)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_eight_photos_of_one_category_are_enough_to_train(family: str, tmp_path: Path) -> None:
+    rows = [photo_row(sku) | {"sketch": SKETCH, "layout": LAYOUT} for sku in training_skus(8)]
+    schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("sketch")).append(PHOTO_SHARD.field("layout"))
+    photos = write_shard(tmp_path / "photos", rows, schema=schema)
+    given = ("--photos", photos, *options(family, tmp_path))
+    trained = toygan("train", *given, "--output", tmp_path / "training", "--max-images", 16)
+    assert "the model is in" in trained.output
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if image_condition(family)])
+def test_photos_without_what_the_family_draws_from_are_refused(family: str, tmp_path: Path) -> None:
+    photos = write_shard(tmp_path / "photos", [photo_row(sku) for sku in training_skus(8)])
+    with pytest.raises(BadInput, match=f"has no column '{image_condition(family)}'"):
+        toygan("train", "--photos", photos, *options(family, tmp_path), "--output", tmp_path / "training")

@@ -3,10 +3,10 @@
 The discriminator sees pictures through a frozen network that has learnt to see on ImageNet; that is how
 pre-training speeds this training up. Kept from the paper: maps of four strides, mixed across channels and
 across scales by random convolutions that never change (section 3.2), and a head with its own logits for each
-of them. Changed: each map is scaled by its own size first; smaller pictures are enlarged for the frozen
-network, to 128 pixels instead of 256; a projection of the conditions in every head (Miyato & Koyama 2018,
-eq. 3). The generator has skip-layer excitation (Liu et al. 2021) as the paper's, but styles in place of
-gated linear units (Karras et al. 2020), for half the work, and no tanh, which sticks at white ground.
+of them. Changed: smaller pictures are enlarged for the frozen network, to 128 pixels instead of 256; a
+projection of the conditions in every head (Miyato & Koyama 2018, eq. 3). The generator has skip-layer
+excitation (Liu et al. 2021) as the paper's, but styles in place of gated linear units (Karras et al. 2020),
+for half the work, and no tanh, which sticks at white ground.
 """
 
 from collections.abc import Mapping
@@ -274,16 +274,13 @@ class Discriminator(PretrainedDiscriminator):
     def project(self, images: Tensor) -> list[Tensor]:
         """(B, 3, R, R) to the mixed maps, fine to coarse: Sauer et al. 2021, section 3.2.
 
-        Each map is scaled to a mean square of 1 a picture first, since those of the frozen network differ by
-        orders of magnitude.
+        The maps are not scaled picture by picture: heads that do not see how strong they are are blind to
+        contrast, and colours run far out of [-1, 1].
         """
         if images.shape[2] < self.side:
             images = F.interpolate(images, size=self.side, mode="bilinear", align_corners=False)
         maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
-        mixed = [
-            mixer(x * torch.rsqrt(x.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-8))
-            for mixer, x in zip(self.channel_mixers, maps, strict=True)
-        ]
+        mixed = [mixer(x) for mixer, x in zip(self.channel_mixers, maps, strict=True)]
         for index in reversed(range(len(self.scale_mixers))):
             coarse = F.interpolate(mixed[index + 1], size=mixed[index].shape[2:], mode="bilinear")
             mixed[index] = (mixed[index] + self.scale_mixers[index](coarse)) / sqrt(2)

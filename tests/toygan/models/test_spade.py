@@ -1,0 +1,341 @@
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toygan.models.spade import (
+    Discriminator,
+    EncodingGenerator,
+    Generator,
+    Spade,
+    SpadeConfig,
+    build,
+    encode_layout,
+)
+from toygan.training.losses import feature_matching_loss, kl_divergence
+
+TINY = SpadeConfig(
+    categories=3,
+    resolution=32,
+    layout_classes=3,
+    latent_size=8,
+    condition_size=4,
+    generator_channels=4,
+    modulation_channels=4,
+    discriminator_channels=4,
+    max_channels=8,
+)
+
+
+def networks(config: SpadeConfig = TINY) -> tuple[Generator, Discriminator]:
+    torch.manual_seed(0)
+    return build(config)
+
+
+def conditions(
+    batch: int, resolution: int = 32, *, category: int = 0, lightness: float = 0.0, label: int = 1
+) -> dict[str, Tensor]:
+    """Layouts of a square of class `label` whose upper half is of class 2, on ground of class 0."""
+    layout = torch.zeros(batch, resolution, resolution, dtype=torch.int64)
+    low, high = resolution // 4, resolution * 3 // 4
+    layout[:, low:high, low:high] = label
+    layout[:, low : resolution // 2, low:high] = 2
+    return {
+        "category": torch.full((batch,), category),
+        "colour": torch.tensor([[lightness, 0.3, -0.3, 1.0]]).repeat(batch, 1),
+        "layout": layout,
+    }
+
+
+def parameters(*modules: nn.Module) -> int:
+    return sum(prod(parameter.shape) for module in modules for parameter in module.parameters())
+
+
+def test_widths() -> None:
+    assert TINY.widths == [8, 8, 8, 4]  # at 4, 8, 16 and 32 pixels
+    assert TINY.discriminator_widths == [4, 8, 8]
+    paper = SpadeConfig(categories=1, resolution=256, generator_channels=64, max_channels=1024)
+    assert paper.widths == [1024, 1024, 1024, 512, 256, 128, 64]  # Park et al., figure 4
+
+
+def test_parameters_of_the_generator() -> None:
+    """Latents and embedding are 8 + 4 = 12 numbers; a modulation is 2 convolutions 3 x 3, 4 -> channels.
+
+    embedding   3 categories x 4, and two linear maps 4 -> 4          12 + 2 * (4 * 4 + 4)       =    52
+    base        12 -> 8 * 16                                          (12 + 1) * 128             = 1,664
+    encodings   3 classes -> 4, and 12 -> 4; four of them             4 * (112 + 52)             =   656
+    blocks      8 -> 8: modulations 2 * 2 * 37 * 8, convolutions 2 * (9 * 64 + 8), skip 64
+                                                                      1,184 + 1,168 + 64         = 2,416
+                and once more                                                                    = 2,416
+                8 -> 4: 2 * 37 * (8 + 4), 9 * 32 + 4 + 9 * 16 + 4, 32 888 + 440 + 32             = 1,360
+    to_rgb      9 * 4 * 3 + 3                                                                    =   111
+    the encoder's  4 x 4, 3 -> 8 -> 8 -> 8, then 8 -> 16              392 + 2 * 1,032 + 144      = 2,600
+    """
+    generator, _ = networks()
+    plain = 52 + 1_664 + 656 + 2 * 2_416 + 1_360 + 111
+    assert parameters(generator) == plain + 2_600
+    assert parameters(networks(replace(TINY, style_encoder=False))[0]) == plain
+
+
+def test_parameters_of_the_discriminator() -> None:
+    """embedding 52; a scale: 4 x 4 kernels 6 -> 4 -> 8 -> 8, a 3 x 3 one 8 -> 8, logit, projection 4 -> 8:
+
+    16 * (24 + 32 + 64) + 4 + 8 + 8   = 1,940
+    9 * 64 + 8                        =   584
+    8 + 1, and (4 + 1) * 8            =    49
+    """
+    _, discriminator = networks()
+    assert parameters(discriminator) == 52 + 2 * (1_940 + 584 + 49)
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256])
+def test_shapes_on_every_scale(resolution: int) -> None:
+    generator, discriminator = networks(replace(TINY, resolution=resolution))
+    given = conditions(2, resolution)
+    with torch.inference_mode():
+        images = generator(torch.randn(2, 8), given)
+        judgement = discriminator.judge(images, given)
+    assert images.shape == (2, 3, resolution, resolution)
+    assert images.dtype == torch.float32
+    sides = [resolution // 8, resolution // 16]  # halved three times; the second scale sees half the side
+    assert [each.shape for each in judgement.logits] == [(2, side, side) for side in sides]
+    steps = (2, 4, 8, 8)
+    assert [each.shape[2] for each in judgement.features] == [
+        resolution // scale // step for scale in (1, 2) for step in steps
+    ]
+
+
+def test_a_layout_has_a_channel_for_each_class() -> None:
+    layout = torch.tensor([[[0, 2], [1, 0]]])
+    encoded = encode_layout(layout, 3)
+    assert encoded.tolist() == [[[[1, 0], [0, 1]], [[0, 0], [1, 0]], [[0, 1], [0, 0]]]]
+
+
+@pytest.mark.parametrize(("label", "named"), [(3, 3), (-1, -1)])
+def test_an_unknown_label_is_refused(label: int, named: int) -> None:
+    generator, discriminator = networks()
+    given = conditions(2, label=label)
+    message = rf"the layout holds the label {named}; it must lie in 0\.\.2"
+    with pytest.raises(ValueError, match=message):
+        generator(torch.randn(2, 8), given)
+    with pytest.raises(ValueError, match=message):
+        discriminator(torch.rand(2, 3, 32, 32), given)
+
+
+def test_modulation_is_the_papers_equation_1() -> None:
+    """gamma (h - mean) / deviation + beta, pixel by pixel; by hand for h = 1, 3 in one row.
+
+    Mean 2 and deviation 1 make -1, 1. The encoding 0, 1 passes the kernels' middle: gamma = 1 + 2 * encoding
+    = 1, 3 and beta = 10 * encoding = 0, 10. So: -1 * 1 + 0 and 1 * 3 + 10.
+    """
+    spade = Spade(1, 1)
+    with torch.no_grad():
+        for convolution, weight in ((spade.gain, 2.0), (spade.bias, 10.0)):
+            convolution.weight.zero_()
+            convolution.weight[0, 0, 1, 1] = weight
+        spade.bias.bias.zero_()
+    h, encoding = torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[0.0, 1.0]]]])
+    torch.testing.assert_close(spade(h, encoding), torch.tensor([[[[-1.0, 13.0]]]]), atol=1e-4, rtol=0)
+
+
+def test_smaller_layouts_are_shares() -> None:
+    """The square of 16 x 16 fills the middle 2 x 2 of 4 x 4 pixels: the encoding there is its class's."""
+    generator, _ = networks()
+    first = generator.encodings[0]
+    seen: list[Tensor] = []
+    handle = first.layout.register_forward_hook(lambda _, given, result: seen.append(given[0]))
+    generator(torch.randn(1, 8), conditions(1))
+    handle.remove()
+    assert seen[0].shape == (1, 3, 4, 4)
+    assert seen[0][0, :, 1, 1].tolist() == [0, 0, 1]
+    assert seen[0][0, :, 2, 2].tolist() == [0, 1, 0]
+    torch.testing.assert_close(seen[0].sum(1), torch.ones(1, 4, 4))
+
+
+def test_the_condition_is_projected_onto_every_patch() -> None:
+    _, discriminator = networks()
+    discriminator.eval()
+    for scale in discriminator.scales:
+        nn.init.normal_(scale.projection.weight)
+    given, images = conditions(2), torch.rand(2, 3, 32, 32)
+    judgement = discriminator.judge(images, given)
+    embedded = discriminator.embedding(given)
+    for number, scale in enumerate(discriminator.scales):
+        features = judgement.features[4 * number + 3]
+        expected = scale.logit(features)[:, 0]
+        expected = expected + torch.einsum("bchw,bc->bhw", features, scale.projection(embedded))
+        torch.testing.assert_close(judgement.logits[number], expected)
+    mean = torch.stack([each.mean((1, 2)) for each in judgement.logits]).mean(0)
+    torch.testing.assert_close(discriminator(images, given), mean)
+
+
+def test_the_second_scale_sees_half_the_resolution() -> None:
+    _, discriminator = networks()
+    discriminator.eval()
+    discriminator.scales[1].load_state_dict(discriminator.scales[0].state_dict())
+    small, layout = torch.rand(1, 3, 16, 16), torch.ones(1, 16, 16, dtype=torch.int64)
+    given = {**conditions(1), "layout": layout}
+    large = {**given, "layout": torch.ones(1, 32, 32, dtype=torch.int64)}
+    on_large = discriminator.judge(F.interpolate(small, scale_factor=2), large).logits[1]
+    torch.testing.assert_close(on_large, discriminator.judge(small, given).logits[0])
+
+
+def test_features_of_the_same_picture_match() -> None:
+    """The loss is the mean over 8 layers of the mean distance: for all 1 against all 3 it is 2."""
+    _, discriminator = networks()
+    discriminator.eval()
+    given, images = conditions(2), torch.rand(2, 3, 32, 32)
+    features = discriminator.judge(images, given).features
+    assert len(features) == 8
+    assert feature_matching_loss(features, features) == 0
+    ones, threes = ([torch.full_like(each, value) for each in features] for value in (1.0, 3.0))
+    assert feature_matching_loss(ones, threes) == pytest.approx(2.0)
+
+
+def test_a_style_is_read_off_a_photo() -> None:
+    """Mean and log variance of the latents, whose divergence from N(0, 1) teaches the whole encoder."""
+    generator, _ = networks()
+    assert isinstance(generator, EncodingGenerator)
+    images = torch.rand(2, 3, 32, 32)
+    mean, log_variance = generator.encode_style(images)
+    assert mean.shape == log_variance.shape == (2, 8)
+    assert mean.dtype == torch.float32
+    assert not torch.equal(mean[0], mean[1])
+    kl_divergence(mean, log_variance).backward()
+    for layer in (*generator.style_layers, generator.style):
+        assert layer.weight.grad.abs().max() > 0
+
+
+def test_without_a_style_encoder_there_is_none() -> None:
+    assert not isinstance(networks(replace(TINY, style_encoder=False))[0], EncodingGenerator)
+
+
+def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:
+    generator, discriminator = networks()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        images = generator(torch.randn(2, 8), conditions(2))
+        logits = discriminator(images, conditions(2))
+    assert images.dtype == logits.dtype == torch.float32
+    assert not torch.equal(images, images.bfloat16().float())
+
+
+def test_the_generator_follows_layout_category_colour_and_latents() -> None:
+    generator, _ = networks()
+    generator.eval()
+    latents = torch.randn(1, 8)
+    original = generator(latents, conditions(1))
+    assert torch.equal(original, generator(latents, conditions(1)))
+    for other in (
+        generator(latents, conditions(1, label=2)),
+        generator(latents, conditions(1, category=1)),
+        generator(latents, conditions(1, lightness=0.8)),
+        generator(latents + 1, conditions(1)),
+    ):
+        assert (other - original).abs().max() > 1e-5
+
+
+def test_a_picture_does_not_depend_on_its_batch_mates() -> None:
+    generator, discriminator = networks()
+    generator.eval()
+    discriminator.eval()
+    latents = torch.randn(1, 8)
+    alone = generator(latents, conditions(1))
+    mates = {
+        name: torch.cat([own, other])
+        for (name, own), other in zip(
+            conditions(1).items(), conditions(5, category=2, label=2).values(), strict=True
+        )
+    }
+    together = generator(torch.cat([latents, 3 * torch.randn(5, 8)]), mates)
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
+    scores = discriminator(together, mates)
+    torch.testing.assert_close(discriminator(together[:1], conditions(1)), scores[:1], atol=1e-5, rtol=1e-5)
+
+
+def test_some_pictures_are_told_colours_of_other_products() -> None:
+    """About a quarter; category and layout stay. With equal latents and products, only the told differ."""
+    generator, _ = networks()
+    generator.eval()
+    count = 64
+    given = conditions(count)
+    given["colour"] = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+    latents = torch.zeros(count, 8)
+    with torch.no_grad():
+        plain = generator(latents, given)
+        trained = generator.forward_in_training(latents, given, torch.Generator().manual_seed(1))
+    changed = (plain - trained).abs().flatten(1).amax(1) > 1e-6
+    assert 6 <= int(changed.sum()) <= 28  # 16 are expected; within some three deviations
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    generator, discriminator = networks()
+    for scale in discriminator.scales:
+        nn.init.normal_(scale.projection.weight)
+    given = conditions(4)
+    given["category"] = torch.tensor([0, 1, 2, 0])
+    mean, log_variance = generator.encode_style(torch.rand(4, 3, 32, 32))
+    latents = mean + (log_variance / 2).exp() * torch.randn(4, 8)
+    judgement = discriminator.judge(generator(latents, given), given)
+    sum(each.square().mean() for each in judgement.logits).backward()
+    for network in (generator, discriminator):
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+@pytest.fixture(scope="module")
+def overfitted() -> tuple[Generator, Tensor, dict[str, Tensor]]:
+    """A generator that has seen eight pictures only: class 1 is red, class 2 blue, wherever they lie."""
+    generator, _ = networks(replace(TINY, generator_channels=8, modulation_channels=8, max_channels=16))
+    given = conditions(8)
+    for row in range(8):
+        given["layout"][row] = torch.roll(given["layout"][row], row - 4, 1)
+    given["layout"][4:] = given["layout"][4:].flip(1)
+    colours = torch.tensor([[1.0, 1.0, 1.0], [0.8, -0.8, -0.8], [-0.8, -0.6, 0.8]])
+    pictures = colours[given["layout"]].permute(0, 3, 1, 2)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=1e-2, betas=(0.5, 0.99))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=150)
+    for _ in range(150):
+        optimizer.zero_grad()
+        F.l1_loss(generator(torch.randn(8, 8), given), pictures).backward()
+        optimizer.step()
+        schedule.step()
+    return generator.eval(), pictures, given
+
+
+def test_eight_pictures_are_overfitted(overfitted: tuple[Generator, Tensor, dict[str, Tensor]]) -> None:
+    generator, pictures, given = overfitted
+    with torch.no_grad():
+        assert F.l1_loss(generator(torch.randn(8, 8), given), pictures) < 0.1
+
+
+def test_recolouring_a_class_recolours_its_pixels(
+    overfitted: tuple[Generator, Tensor, dict[str, Tensor]],
+) -> None:
+    generator, _, given = overfitted
+    recoloured = {**given, "layout": torch.where(given["layout"] == 1, 2, given["layout"])}
+    latents = torch.randn(8, 8)
+    with torch.no_grad():
+        before, after = (generator(latents, each).permute(0, 2, 3, 1) for each in (given, recoloured))
+    changed = given["layout"] == 1
+    assert before[changed].mean(0)[0] > 0.5 > -0.5 > before[changed].mean(0)[2]  # red
+    assert after[changed].mean(0)[2] > 0.5 > -0.2 > after[changed].mean(0)[0]  # blue
+    difference = (after - before).abs().mean(3)
+    assert difference[changed].mean() > 5 * difference[given["layout"] == 0].mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"discriminator_layers": 5, "discriminator_scales": 2}, "leave nothing of 32 pixels"),
+        ({"layout_classes": 0}, "layout_classes is 0; it must be at least 1"),
+        ({"resolution": 96}, "resolution is 96; it must be a power of two from 32"),
+    ],
+)
+def test_what_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SpadeConfig(**{"categories": 1, "resolution": 32} | options)

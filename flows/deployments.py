@@ -6,8 +6,9 @@
 | watch-photos/watch-photos | every 45 seconds | 1 | is cancelled: the next listing sees the same |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
 
-They are made anew at each start from the settings (`flows.settings`). Where Prefect is told
-of no server (PREFECT_API_URL, or its profile) one is started along with them. `flows/prefect.yaml` describes the same deployments for a work pool.
+They are made anew at each start from the settings (`flows.settings`). Where Prefect is told of no server, by
+PREFECT_API_URL or its profile, one is started along with them. `flows/prefect.yaml` describes the same
+deployments for a work pool.
 """
 
 import sys

@@ -11,6 +11,7 @@ PREFECT_API_URL or its profile, one is started along with them. `flows/prefect.y
 deployments for a work pool.
 """
 
+import signal
 import sys
 from contextlib import ExitStack
 from datetime import timedelta
@@ -105,8 +106,12 @@ def serve_all() -> None:
 
 def main() -> None:
     """The command; ends with 0 when it was stopped, 1 (failed) or 2 (bad input)."""
+    # Until Prefect takes over: a server that was started goes with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         serve_all()
+    except KeyboardInterrupt:
+        sys.exit(0)
     except BadInput as error:
         print(f"toygan: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)

@@ -32,8 +32,7 @@ PLAN = Plan(name="tiny", version="a" * 12, is_bundled=True, photos=None, max_ima
 def training_log(tmp_path: Path) -> Path:
     """A loss that falls from 19 to 0, and one that stays."""
     lines = [
-        {"images_seen": 100 * (step + 1), "generator": 19.0 - step, "discriminator": 2.0}
-        for step in range(20)
+        {"images_seen": 100 * step, "generator": 20.0 - step, "discriminator": 2.0} for step in range(1, 21)
     ]
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -1,12 +1,17 @@
-"""All figures that the README states: `python -m tests.benchmarks [planning|pipeline|start]...`."""
+"""All figures that the README states: `python -m tests.benchmarks [start|planning|pipeline|uploads]...`."""
 
 import sys
 
-from tests.benchmarks import pipeline, planning, start
+from tests.benchmarks import pipeline, planning, start, uploads
 
 
 def main() -> None:
-    known = {"start": start.main, "planning": planning.main, "pipeline": pipeline.main}
+    known = {
+        "start": start.main,
+        "planning": planning.main,
+        "pipeline": pipeline.main,
+        "uploads": uploads.main,
+    }
     chosen = sys.argv[1:] or list(known)
     unknown = [name for name in chosen if name not in known]
     if unknown:

@@ -1,4 +1,4 @@
-"""How long a shop waits: from the upload of the last photo to the start of `retrain`, with default intervals."""
+"""From the upload of the last photo to the start of `retrain`, with the default intervals."""
 
 import statistics
 import tempfile

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ PLAN = make_schema(
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
         *(PRODUCTS.field(name) for name in ("sketch_uri", "layout_uri", "reference_photo_uri")),
         pa.field("condition_sha256", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("image_condition", pa.string()),
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("sibling_phashes", pa.list_(pa.string()), nullable=False),
     ],
@@ -34,8 +35,9 @@ class Manifest:
     """What a finished run did; it is written when everything that it speaks of lies in the store.
 
     `counts` holds whole numbers by name: products, rejected_rows, unchanged, planned, approved, review,
-    rejected, ... `categories` holds the same by category. Times are ISO 8601 in UTC. `settings` are those the
-    plan was frozen with.
+    rejected, ... `categories` holds the same by category, `models` what became of the candidates of each
+    model (NAME@VERSION) that drew any. `model_name` and `model_version` are those of the model that needs no
+    image to draw from. Times are ISO 8601 in UTC. `settings` are those the plan was frozen with.
     """
 
     run_id: str
@@ -52,6 +54,12 @@ class Manifest:
     shards: int
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
+    models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # older manifests lack it
+
+    @property
+    def all_models(self) -> list[str]:
+        """NAME@VERSION of each model that may have drawn; the one that needs no image comes first."""
+        return list(dict.fromkeys([f"{self.model_name}@{self.model_version}", *self.models]))
 
     def to_json(self) -> str:
         """The manifest as JSON with sorted keys."""
@@ -67,7 +75,8 @@ class Manifest:
             raise TableError(f"{where}: not JSON ({error})") from error
         if not isinstance(content, dict) or content.pop("schema", None) != _MANIFEST_SCHEMA:
             raise TableError(f"{where}: not a manifest of the schema {_MANIFEST_SCHEMA}")
-        fields = {field.name: field.type for field in dataclasses.fields(cls)}
+        fields = {each.name: each.type for each in dataclasses.fields(cls)}
+        content.setdefault("models", {})
         if content.keys() != fields.keys():
             raise TableError(
                 f"{where}: missing or unknown fields: {', '.join(sorted(content.keys() ^ fields.keys()))}"

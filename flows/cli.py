@@ -5,11 +5,14 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toygan.errors import BadInput, ToyganError
+
+if TYPE_CHECKING:
+    from toygan.evaluation.features import FeatureNetworkName
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -76,6 +79,16 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--model", metavar="NAME", help="NAME[@VERSION|alias] or ./FOLDER; default: the champion."
         ),
+        click.option(
+            "--sketch-model",
+            metavar="NAME",
+            help="The same for products with a sketch_uri; default: champion-sketch, else like the others.",
+        ),
+        click.option(
+            "--layout-model",
+            metavar="NAME",
+            help="The same for products with a layout_uri; default: champion-layout, else like the others.",
+        ),
         click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
         click.option(
             "--category", "categories", multiple=True, help="Only this one; may be given several times."
@@ -137,7 +150,9 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
 
 @cli.command()
 @photos_option
-@click.option("--family", default="dcgan", show_default=True, help="Model family, a preset of that name.")
+@click.option(
+    "--family", default="dcgan", show_default=True, help="Model family, or a preset that is named otherwise."
+)
 @click.option(
     "--resolution", type=int, metavar="N", help="Side in pixels, a power of two; default: the preset's."
 )
@@ -218,6 +233,18 @@ def calibrate(model: str, photos: str, store: str | None, device: str) -> None:
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--pictures", type=click.IntRange(10), default=1000, show_default=True, metavar="N")
+@click.option(
+    "--features",
+    type=click.Choice(["efficientnet", "inception"]),
+    default="efficientnet",
+    show_default=True,
+    help="The network that compares pictures; inception's weights have to be downloaded.",
+)
+@click.option(
+    "--inception-weights",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where they are, if not where torch keeps downloads.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--pairs",
@@ -231,6 +258,8 @@ def evaluate(
     store: str | None,
     as_json: bool,
     pictures: int,
+    features: "FeatureNetworkName",
+    inception_weights: Path | None,
     seed: int,
     pairs: Path | None,
     device: str,
@@ -240,7 +269,14 @@ def evaluate(
     from toygan.evaluation.evaluate import evaluate_model, pairs_png
 
     evaluation = evaluate_model(
-        model, photos=photos, store_uri=store, device=pick_device(device), pictures=pictures, seed=seed
+        model,
+        photos=photos,
+        store_uri=store,
+        device=pick_device(device),
+        pictures=pictures,
+        seed=seed,
+        feature_network=features,
+        inception_weights=inception_weights,
     )
     if pairs:
         pairs.write_bytes(pairs_png(evaluation.closest))
@@ -344,10 +380,12 @@ def models_add(folder: Path, name: str, store: str) -> None:
 
 @models.command("promote")
 @click.argument("model")
-@click.option("--alias", default="champion", show_default=True)
+@click.option(
+    "--alias", help="Default: champion, or champion-sketch or champion-layout for what draws from these."
+)
 @click.option("--store", required=True, metavar="URI")
-def models_promote(model: str, alias: str, store: str) -> None:
-    """Make MODEL (NAME@VERSION) the champion of a store."""
+def models_promote(model: str, alias: str | None, store: str) -> None:
+    """Make MODEL (NAME@VERSION) the champion of a store among the models that draw from the same."""
     from toygan.registry import promote
     from toygan.storage.store import open_store
 
@@ -356,8 +394,7 @@ def models_promote(model: str, alias: str, store: str) -> None:
         raise click.UsageError(
             f"{model} names no version; give NAME@VERSION, as `toygan models list` shows it"
         )
-    promote(open_store(store), name, version, alias)
-    click.echo(f"{alias} is {model}")
+    click.echo(f"{promote(open_store(store), name, version, alias)} is {model}")
 
 
 @models.command("rollback")

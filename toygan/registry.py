@@ -5,20 +5,23 @@ that were swapped, cut short or mixed up are noticed when it is read. Nothing he
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from safetensors import SafetensorError, deserialize
 
+from toygan.aliases import Alias, change_alias, json_object
+from toygan.aliases import ModelRef as ModelRef
+from toygan.aliases import read_aliases as read_aliases
+from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
-from toygan.storage.keys import ALIASES_KEY, MODELS_PREFIX, NAME, model_key
+from toygan.models import image_condition
+from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
-from toygan.storage.update import update
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
@@ -27,6 +30,10 @@ REQUIRED = (CONFIG, *WEIGHTS)
 VERSIONED = (*REQUIRED, CALIBRATION)
 EXTRAS = ("model_card.md", "preview.png")
 CHAMPION = "champion"
+# The aliases of the models that draw from no image, from a sketch and from a layout.
+CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
+    {None: CHAMPION, "sketch": "champion-sketch", "layout": "champion-layout"}
+)
 
 _KEPT_HISTORY = 20
 _VERSION_LETTERS = 12
@@ -41,25 +48,6 @@ class ModelFiles:
     name: str
     version: str
     files: Mapping[str, bytes]
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class ModelRef:
-    """A model version in a store."""
-
-    name: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alias:
-    """What an alias stands for, and what it stood for before, oldest first."""
-
-    now: ModelRef
-    history: tuple[ModelRef, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +79,7 @@ def check_files(files: Mapping[str, bytes], where: str) -> None:
         if name not in files:
             raise ModelError(f"{where}: {name} is missing; a model has {', '.join(REQUIRED)}")
     for name in sorted(set(files) & {CONFIG, CALIBRATION}):
-        _json_object(files[name], f"{where}: {name}", "copy the model's folder again")
+        json_object(files[name], f"{where}: {name}", "copy the model's folder again")
     for name in WEIGHTS:
         _check_weights(files[name], f"{where}: {name}")
 
@@ -144,24 +132,21 @@ def list_models(store: ObjectStore) -> list[StoredModel]:
     ]
 
 
-def read_aliases(store: ObjectStore) -> dict[str, Alias]:
-    """The aliases by name; raises ModelError if the file is damaged."""
-    try:
-        return _parse_aliases(store.get(ALIASES_KEY), store.uri)
-    except ObjectNotFound:
-        return {}
+def promote(store: ObjectStore, name: str, version: str, alias: str | None = None) -> str:
+    """Let `alias` stand for a version in the store, which is read and checked first; returns the alias.
 
-
-def promote(store: ObjectStore, name: str, version: str, alias: str = CHAMPION) -> None:
-    """Let `alias` stand for a version in the store, which is read and checked first.
-
-    Raises ModelError. What the alias stood for until now goes to its history.
+    By default it is that of CHAMPIONS for what the model draws from; another of these is refused. Raises
+    ModelError. What the alias stood for until now goes to its history.
     """
-    if not NAME.fullmatch(alias) or _looks_like_version(alias):
+    if alias is not None and (not NAME.fullmatch(alias) or _looks_like_version(alias)):
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
-    _from_store(store, name, version)
+    usual = CHAMPIONS[drawn_from(_from_store(store, name, version))]
+    alias = alias or usual
+    if alias in CHAMPIONS.values() and alias != usual:
+        raise ModelError(f"{name}@{version} cannot be the {alias}: for what it draws from, use {usual}")
     new = ModelRef(name=name, version=version)
-    _change_alias(store, alias, lambda old: _followed(old, new))
+    change_alias(store, alias, lambda old: _followed(old, new))
+    return alias
 
 
 def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
@@ -172,15 +157,17 @@ def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
     """
     for ref in (new, after):
         _from_store(store, ref.name, ref.version)
+    found = find_default(None)
+    bundled = Alias(now=ModelRef(name=found.name, version=found.version)) if found else None
     is_champion = False
 
     def change(old: Alias | None) -> Alias | None:
         nonlocal is_champion
-        before = old or Alias(now=_bundled_ref())
-        is_champion = before.now in (after, new)
+        before = old or bundled
+        is_champion = before is not None and before.now in (after, new)
         return _followed(before, new) if is_champion else old
 
-    _change_alias(store, CHAMPION, change)
+    change_alias(store, CHAMPION, change)
     return is_champion
 
 
@@ -204,7 +191,7 @@ def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef:
             )
         return wanted
 
-    _change_alias(store, alias, change)
+    change_alias(store, alias, change)
     return last
 
 
@@ -216,10 +203,10 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     and then among the bundled models. A NAME alone is its champion, else its only version.
     """
     if reference is None:
-        champion = read_aliases(store).get(CHAMPION) if store else None
-        if store and champion:
-            return _from_store(store, champion.now.name, champion.now.version)
-        return _bundled(_default_bundled())
+        default = find_default(store)
+        if default is None:
+            raise ModelError("this installation bundles no model; name one, or promote one in the store")
+        return default
     if folder := folder_of(reference):
         return _from_folder(folder)
     name, _, tag = reference.partition("@")
@@ -233,6 +220,36 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     raise ModelError(f"there is no model {reference!r}{_what_there_is(store)}")
 
 
+def find_default(store: ObjectStore | None, kind: ImageCondition | None = None) -> ModelFiles | None:
+    """The store's champion among the models that draw from images of a kind, else the bundled one, if any.
+
+    `kind` None: among the models that need no image. Raises ModelError.
+    """
+    champion = read_aliases(store).get(CHAMPIONS[kind]) if store else None
+    if store and champion:
+        return _from_store(store, champion.now.name, champion.now.version)
+    bundled = [name for name in bundled_models() if _drawn_from(name, _bundled_config(name)) == kind]
+    if len(bundled) > 1:
+        raise ModelError(
+            f"which model? This installation bundles {', '.join(bundled)}; "
+            f"name one, or promote one in the store to {CHAMPIONS[kind]}"
+        )
+    return _bundled(bundled[0]) if bundled else None
+
+
+def drawn_from(model: ModelFiles) -> ImageCondition | None:
+    """The image that a model cannot draw without, by its family; raises ModelError for an unknown one."""
+    return _drawn_from(model.name, model.files[CONFIG])
+
+
+def _drawn_from(name: str, config: bytes) -> ImageCondition | None:
+    family = json_object(config, f"{CONFIG} of the model {name}", "train it again").get("family")
+    try:
+        return image_condition(str(family))
+    except ValueError as error:
+        raise ModelError(f"{CONFIG} of the model {name}: {error}") from None
+
+
 def folder_of(reference: str) -> Path | None:
     """The folder that a model's reference means, if it means one."""
     return Path(reference) if os.sep in reference or reference.startswith(".") else None
@@ -244,19 +261,8 @@ def bundled_models() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
 
 
-def _default_bundled() -> str:
-    names = bundled_models()
-    if len(names) != 1:
-        raise ModelError(
-            f"which model? This installation bundles {', '.join(names) or 'none'}; "
-            "name one with --model, or promote one in the store"
-        )
-    return names[0]
-
-
-def _bundled_ref() -> ModelRef:
-    bundled = _bundled(_default_bundled())
-    return ModelRef(name=bundled.name, version=bundled.version)
+def _bundled_config(name: str) -> bytes:
+    return (resources.files("toygan") / "pretrained" / name / CONFIG).read_bytes()
 
 
 def _bundled(name: str) -> ModelFiles:
@@ -308,9 +314,9 @@ def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
         return found.now if found else None
     if not versions:
         return aliases[name].now if name in aliases else None
-    champion = aliases.get(CHAMPION)
-    if champion and champion.now.name == name:
-        return champion.now
+    for alias in CHAMPIONS.values():
+        if alias in aliases and aliases[alias].now.name == name:
+            return aliases[alias].now
     if len(versions) > 1:
         raise ModelError(
             f"{store.uri} has {len(versions)} versions of {name} and none is the champion; "
@@ -349,56 +355,7 @@ def _check_weights(data: bytes, where: str) -> None:
         raise ModelError(f"{where} {reason}") from None
 
 
-def _json_object(data: bytes, where: str, remedy: str) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where} is not JSON ({error}); {remedy}") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{where} is a JSON {type(content).__name__}, not an object; {remedy}")
-    return content
-
-
-def _ref(entry: Mapping[str, str]) -> ModelRef:
-    return ModelRef(name=entry["name"], version=entry["version"])
-
-
 def _followed(old: Alias | None, new: ModelRef) -> Alias:
     if old is None or old.now == new:
         return old or Alias(now=new)
     return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])
-
-
-def _change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias | None]) -> None:
-    """`change` may be asked again, where others change the aliases, too; None leaves out the alias."""
-
-    def rewrite(before: bytes | None) -> bytes | None:
-        aliases = {} if before is None else _parse_aliases(before, store.uri)
-        after = change(aliases.get(alias))
-        return before if after is None else _write_aliases({**aliases, alias: after})
-
-    update(store, ALIASES_KEY, rewrite, content_type="application/json")
-
-
-def _parse_aliases(data: bytes, where: str) -> dict[str, Alias]:
-    content = _json_object(data, ALIASES_KEY, "promote a model anew after removing it")
-    try:
-        return {
-            alias: Alias(now=_ref(entry), history=tuple(_ref(older) for older in entry["history"]))
-            for alias, entry in content.items()
-        }
-    except (KeyError, TypeError) as error:
-        raise ModelError(
-            f"{ALIASES_KEY} of {where} is damaged ({error!r}); promote a model anew after removing it"
-        ) from None
-
-
-def _write_aliases(aliases: Mapping[str, Alias]) -> bytes:
-    def entry(ref: ModelRef) -> dict[str, str]:
-        return {"name": ref.name, "version": ref.version}
-
-    content = {
-        name: {**entry(alias.now), "history": [entry(older) for older in alias.history]}
-        for name, alias in aliases.items()
-    }
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

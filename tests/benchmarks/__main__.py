@@ -1,8 +1,8 @@
-"""All figures that the README states: `python -m tests.benchmarks [start|planning|pipeline|uploads]...`."""
+"""All figures that the README states: `python -m tests.benchmarks [NAME]...`."""
 
 import sys
 
-from tests.benchmarks import pipeline, planning, start, uploads
+from tests.benchmarks import pipeline, planning, start, training, uploads
 
 
 def main() -> None:
@@ -10,6 +10,7 @@ def main() -> None:
         "start": start.main,
         "planning": planning.main,
         "pipeline": pipeline.main,
+        "training": training.main,
         "uploads": uploads.main,
     }
     chosen = sys.argv[1:] or list(known)

@@ -107,7 +107,7 @@ def _measure(catalog: Path, output: str, model: str | None, name: str) -> Pipeli
         request, summary = _run(catalog, output, model)
         elapsed_s = time.monotonic() - began_s
     engine = engine_for(start_run(request).workplace)
-    timeline = engine.timeline.since(began_s)
+    timeline = engine.workshop.timeline.since(began_s)
     counts = summary.manifest.counts
     candidates = sum(counts[decision] for decision in ("approved", "review", "rejected"))
     steady_s = max(span.ended_s for span in timeline.spans) - min(span.began_s for span in timeline.spans)
@@ -150,7 +150,7 @@ def _finish_alone(engine: Engine, image_format: Any) -> float:
     waiting: deque[Future[Any]] = deque()
     began_s = time.monotonic()
     for number in range(ALONE_PICTURES // engine.batch_size):
-        waiting.append(engine.finish(*batches[number % len(batches)]))
+        waiting.append(engine.workshop.finish(*batches[number % len(batches)]))
         if len(waiting) > 8:
             waiting.popleft().result()
     for future in waiting:
@@ -163,7 +163,7 @@ def _store_alone(engine: Engine, store: ObjectStore) -> float:
     files = [store.get(key) for key in keys[:256]]
     began_s = time.monotonic()
     puts = [
-        engine.store(
+        engine.workshop.store(
             store, key.replace("images/", "images/again-", 1), files[number % len(files)], "image/webp"
         )
         for number, key in enumerate(keys)

@@ -24,13 +24,14 @@ CATEGORIES = 10
 
 _CHILD = """
 import sys
-from toygan.planning.plan import RunSettings, freeze_plan
+from toygan.planning.plan import ModelScope, RunSettings, freeze_plan
 from toygan.storage.store import open_store
 
 catalog, store, categories = sys.argv[1:]
 settings = RunSettings(model_name="benchmark", model_version="0" * 12)
-names = [f"category-{number}" for number in range(int(categories))]
-plan = freeze_plan(open_store(store), "benchmark", catalog, settings, names)
+names = frozenset(f"category-{number}" for number in range(int(categories)))
+scopes = {None: ModelScope(categories=names)}
+plan = freeze_plan(open_store(store), "benchmark", catalog, settings, scopes)
 assert "torch" not in sys.modules
 # The usage that the parent is told of begins with the parent's own memory, which the fork shared.
 with open("/proc/self/status") as status:

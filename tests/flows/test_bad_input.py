@@ -193,7 +193,7 @@ def test_a_model_that_is_not_there(
     ("arguments", "said"),
     [
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--category", "boat"], "the model tiny makes no pictures of boat; it knows brick, car, wheel"),
+        (["--category", "boat"], "makes no pictures of boat; known are brick, car, wheel"),
         (["--run-id", "../x"], "the run id '../x' is not"),
         (["--run-id", ".hidden"], "the run id '.hidden' is not"),
         (["--mode", "some"], "'some' is not one of 'missing', 'refresh', 'all'"),

@@ -290,7 +290,7 @@ def test_a_model_of_nan_is_not_calibrated(tmp_path: Path, toygan_here: Command) 
 
 def test_training_without_photos_is_refused(tmp_path: Path, toygan_here: Command) -> None:
     where = ("--photos", tmp_path / "nowhere", "--output", tmp_path / "training")
-    for more, said in (((), "no photos in"), (("--family", "vae"), "unknown model family 'vae'")):
+    for more, said in (((), "no photos in"), (("--family", "vae"), "preset 'vae'; known are mlp, dcgan")):
         outcome = toygan_here("train", *where, *more)
         assert outcome.code == BAD_INPUT
         assert said in outcome.err

@@ -1,9 +1,10 @@
-"""Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
+"""Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", and its adaptive cousin,
+Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data".
 
 Real and generated pictures go through the same kinds of random transformation before the discriminator sees
-them, so it cannot learn the few photos by heart. Colour changes are left out: it has to judge the colour.
-What is done to a picture is drawn first, on the CPU, and applied later, to the picture and to the condition
-image that is judged with it.
+them, so it cannot learn the few photos by heart. Colour changes are left out: it has to judge the colour. So
+are quarter turns: a product has an upper side. What is done to a picture is drawn first, on the CPU, and
+applied later, to the picture and to the condition image that is judged with it.
 """
 
 from dataclasses import dataclass, fields
@@ -11,7 +12,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from toygan.models.layers import Conditions
 
@@ -19,45 +20,143 @@ WHITE = 1.0
 SHIFT_SHARE = 0.125  # of the side, each way, at most
 CUTOUT_SHARE = 0.5  # of the side
 BACKGROUND = 0
+SCALE_DEVIATION = 0.2  # of the scale's binary logarithm: Karras et al., appendix B
+TURN_DEG = 15.0  # each way, at most
+ADJUSTED_EVERY_STEPS = 4  # Karras et al., section 3
+HIGHEST_PROBABILITY = 0.8  # Karras et al., section 2.2: above it augmentations leak into the pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done to B pictures, one row each."""
+    """What is done to B pictures, one row each, in this order."""
 
+    scales: Tensor  # (B,) float32, 1 keeps the size
+    turns_deg: Tensor  # (B,) float32, anticlockwise
     shifts: Tensor  # (B, 2) int64, pixels down and to the right from -reach to reach
-    centres: Tensor  # (B, 2) float32 in [0, 1], where the box is cut out
+    cuts: Tensor  # (B,) bool, whether a box is cut out
+    centres: Tensor  # (B, 2) float32 in [0, 1], where
 
     def __getitem__(self, rows: slice) -> Self:
         return type(self)(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
 
     def of_pictures(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in [-1, 1] to the same: shifted, then with a grey box."""
-        return cutout(translate(images, self.shifts, WHITE), self.centres)
+        """(B, 3, H, W) float32 in [-1, 1] to the same: moved, then with a grey box."""
+        return cutout(self._moved(images, WHITE), self.centres, self.cuts)
 
     def of_conditions(self, conditions: Conditions) -> Conditions:
         """Condition images move with their pictures; nothing is cut out of them."""
         moved = dict(conditions)
         if "sketch" in moved:
-            moved["sketch"] = translate(moved["sketch"], self.shifts, WHITE)
+            moved["sketch"] = self._moved(moved["sketch"], WHITE)
         if "layout" in moved:
-            moved["layout"] = translate(moved["layout"][:, None], self.shifts, BACKGROUND)[:, 0]
+            labels = moved["layout"][:, None]
+            moved["layout"] = self._moved(labels, BACKGROUND)[:, 0]
         return moved
+
+    def _moved(self, images: Tensor, fill: float) -> Tensor:
+        return translate(resample(images, self.scales, self.turns_deg, fill), self.shifts, fill)
 
 
 def draw_augmentation(count: int, resolution: int, generator: torch.Generator) -> Augmentation:
-    """Translation and cutout for `count` pictures, as in the paper's policy for few images; on the CPU."""
-    reach = max(1, round(SHIFT_SHARE * resolution))
+    """Translation and cutout for `count` pictures, as in Zhao et al.'s policy for few images; on the CPU."""
+    reach = _reach(resolution)
     return Augmentation(
+        scales=torch.ones(count),
+        turns_deg=torch.zeros(count),
         shifts=torch.randint(-reach, reach + 1, (count, 2), generator=generator),
+        cuts=torch.ones(count, dtype=torch.bool),
         centres=torch.rand((count, 2), generator=generator),
     )
+
+
+def draw_some_augmentation(
+    count: int, resolution: int, generator: torch.Generator, *, probability: float
+) -> Augmentation:
+    """Scale, turn, translation and cutout, each for a picture with `probability`; on the CPU.
+
+    So many random numbers are drawn whatever the probability is.
+    """
+    reach = _reach(resolution)
+    scaled, turned, shifted, cut = torch.rand((4, count), generator=generator) < probability
+    scales = torch.exp2(SCALE_DEVIATION * torch.randn(count, generator=generator))
+    turns_deg = TURN_DEG * (2 * torch.rand(count, generator=generator) - 1)
+    shifts = torch.randint(-reach, reach + 1, (count, 2), generator=generator)
+    return Augmentation(
+        scales=torch.where(scaled, scales, 1.0),
+        turns_deg=torch.where(turned, turns_deg, 0.0),
+        shifts=torch.where(shifted[:, None], shifts, 0),
+        cuts=cut,
+        centres=torch.rand((count, 2), generator=generator),
+    )
+
+
+def _reach(resolution: int) -> int:
+    return max(1, round(SHIFT_SHARE * resolution))
+
+
+class AdaptiveAugmentation(nn.Module):
+    """How likely each transformation is, and what has been seen since that changed last.
+
+    Karras et al., section 3: r_t, the mean sign of the scores of real photos, tells how well the
+    discriminator knows the photos by heart (eq. 1); the probability rises while it lies above `target` and
+    falls while it lies below, from 0 to 1 in `ramp_images` at most. On the CPU; a module, so that a
+    checkpoint holds it.
+    """
+
+    state: Tensor  # (3,) float64: probability, sum of the signs, their number
+
+    def __init__(self, *, target: float, ramp_images: float) -> None:
+        super().__init__()
+        self.target = target
+        self.ramp_images = ramp_images
+        self.register_buffer("state", torch.zeros(3, dtype=torch.float64))
+
+    @property
+    def probability(self) -> float:
+        return self.state[0].item()
+
+    def observe(self, mean_sign: float, *, images: int, step: int) -> None:
+        """Takes in the mean sign of a step's `images` photos; every fourth step moves the probability."""
+        self.state += torch.tensor([0.0, images * mean_sign, images], dtype=torch.float64)
+        if (step + 1) % ADJUSTED_EVERY_STEPS:
+            return
+        probability, total, count = self.state.tolist()
+        excess = total / count - self.target
+        direction = (excess > 0) - (excess < 0)
+        moved = probability + direction * count / self.ramp_images
+        kept = min(max(moved, 0.0), HIGHEST_PROBABILITY)
+        self.state.copy_(torch.tensor([kept, 0.0, 0.0], dtype=torch.float64))
+
+
+def resample(images: Tensor, scales: Tensor, turns_deg: Tensor, fill: float) -> Tensor:
+    """Scales and turns every picture (B, C, H, W) around its middle; `fill` comes in at the border.
+
+    Bilinear; whole numbers, as labels, take the nearest pixel's. A picture that keeps its size and is not
+    turned stays as it is, to the bit.
+    """
+    rows = ((scales != 1) | (turns_deg != 0)).nonzero()[:, 0]
+    if not len(rows):
+        return images
+    # From a pixel of the result back to where it comes from.
+    turns = turns_deg[rows].deg2rad()
+    cosines, sines = turns.cos() / scales[rows], turns.sin() / scales[rows]
+    nowhere = torch.zeros_like(cosines)
+    back = torch.stack([cosines, -sines, nowhere, sines, cosines, nowhere], dim=1).view(-1, 2, 3)
+    rows = rows.to(images.device)
+    chosen = images[rows]
+    grid = F.affine_grid(back.to(images.device), list(chosen.shape), align_corners=False)
+    mode = "bilinear" if images.is_floating_point() else "nearest"
+    # Zeros come in at the border.
+    moved = F.grid_sample(chosen.float() - fill, grid, mode=mode, align_corners=False) + fill
+    return images.index_copy(0, rows, moved.to(images.dtype))
 
 
 def translate(images: Tensor, shifts: Tensor, fill: float) -> Tensor:
     """Moves every picture (B, C, H, W) by its own (B, 2) int64 pixels; `fill` comes in at the border."""
     height, width = images.shape[2:]
     reach = int(shifts.abs().max())
+    if not reach:
+        return images
     padded = F.pad(images, (reach, reach, reach, reach), value=fill)
     corners = (reach - shifts).tolist()
     return torch.stack(
@@ -65,10 +164,10 @@ def translate(images: Tensor, shifts: Tensor, fill: float) -> Tensor:
     )
 
 
-def cutout(images: Tensor, centres: Tensor) -> Tensor:
-    """Sets a box around each of `centres` (B, 2) in [0, 1] to mid-grey; boxes may stick out of the picture.
+def cutout(images: Tensor, centres: Tensor, cuts: Tensor) -> Tensor:
+    """Sets a box around each of `centres` (B, 2) in [0, 1] to mid-grey, where `cuts` (B,) bool says so.
 
-    `images` is (B, 3, H, W) float32 in [-1, 1]; so is the result.
+    Boxes may stick out of the picture. `images` is (B, 3, H, W) float32 in [-1, 1]; so is the result.
     """
     height, width = images.shape[2:]
     centre = centres.to(images.device)[:, :, None]
@@ -76,5 +175,6 @@ def cutout(images: Tensor, centres: Tensor) -> Tensor:
     columns = (torch.arange(width, device=images.device) + 0.5) / width
     inside_rows = (rows - centre[:, 0]).abs() < CUTOUT_SHARE / 2
     inside_columns = (columns - centre[:, 1]).abs() < CUTOUT_SHARE / 2
+    inside_rows = inside_rows & cuts.to(images.device)[:, None]
     keep = ~(inside_rows[:, :, None] & inside_columns[:, None, :])
     return images * keep[:, None]

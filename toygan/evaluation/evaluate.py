@@ -2,71 +2,65 @@
 
 `val` is there for measuring only: no model trains on it, is calibrated or chosen by it. The generated
 pictures are in the conditions of its photos, each photo's equally often. The photos of `train` serve
-as the memory that a model may have copied from, as the teacher of the category classifier, and as the
-pictures that a perfect model would draw.
+as the memory that a model may have copied from, as the teachers of the category classifier and of the
+segmenter, and as the pictures that a perfect model would draw.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from timm.models import EfficientNet
 from torch import Tensor
 
-from toygan.approval.measures import measure
+from toygan.approval.checks import check
+from toygan.approval.measures import Measures, measure
 from toygan.data.photos import PhotoSet, load_photos
-from toygan.errors import BadInput, ModelError
-from toygan.evaluation import features, metrics
-from toygan.evaluation.result import Evaluation, Group, Pair, Scores
+from toygan.errors import BadInput
+from toygan.evaluation import metrics
+from toygan.evaluation.approval import (
+    ACCEPTANCE,
+    approve,
+    approve_randomly,
+    calibration_error,
+    mean_scores,
+)
+from toygan.evaluation.drawings import Drawings, Pairs, draw, drawn_pairs, photo_pairs
+from toygan.evaluation.features import (
+    Efficientnet,
+    FeatureNetwork,
+    FeatureNetworkName,
+    Features,
+    load_feature_network,
+    load_network,
+)
+from toygan.evaluation.perceptual import perceptual_distances
+from toygan.evaluation.result import Approval, Evaluation, Pair
+from toygan.evaluation.segmentation import EPOCHS, Segmenter, fit_segmenter, segment, shrink
+from toygan.evaluation.sides import FEWEST as FEWEST
+from toygan.evaluation.sides import (
+    Segmented,
+    Side,
+    colour_errors,
+    compare,
+    fit_classifier,
+    group,
+)
+from toygan.generation.calibrate import judge
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Model, load_model
 from toygan.images import encode
 from toygan.progress import Progress
 from toygan.registry import resolve
-from toygan.seeds import image_seed
 from toygan.storage.store import open_store
 
 PICTURES: Final = 1000
-FEWEST: Final = 10  # of pictures and of photos, for figures that compare the two
 CLOSEST: Final = 8
 NEAR_COPY_QUANTILE: Final = 0.01
-
-Features = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawings:
-    """The N generated pictures of an evaluation."""
-
-    images: Tensor  # (N, 3, R, R) uint8
-    rows: NDArray[np.int64]  # (N,), the photo whose conditions were drawn
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Side:
-    """N pictures, generated or real, with all that is compared."""
-
-    features: Features  # (N, D)
-    category: NDArray[np.int64]  # (N,)
-    delta_e: NDArray[np.float64]  # (N,), NaN where no colour is wanted
-    right: NDArray[np.bool_] | None  # (N,), whether the classifier names the category
-    to_training: NDArray[np.float64]  # (N,), distance to the nearest training photo
-
-    def of(self, category: int) -> "_Side":
-        chosen = self.category == category
-        return _Side(
-            features=self.features[chosen],
-            category=self.category[chosen],
-            delta_e=self.delta_e[chosen],
-            right=None if self.right is None else self.right[chosen],
-            to_training=self.to_training[chosen],
-        )
+RANDOM_DRAWS: Final = 5
 
 
 def evaluate_model(
@@ -77,12 +71,16 @@ def evaluate_model(
     device: torch.device,
     pictures: int = PICTURES,
     seed: int = 0,
+    feature_network: FeatureNetworkName = "efficientnet",
+    inception_weights: Path | None = None,
 ) -> Evaluation:
     """Evaluates the model that `reference` names (`toygan.registry.resolve`).
 
-    `photos`: see `toygan.data.sources`. Raises ModelError, and BadInput for photos that cannot be used.
+    `photos`: see `toygan.data.sources`. Raises ModelError, and BadInput for photos that cannot be used and
+    for a feature network whose weights are not there.
     """
     model = load_model(resolve(reference, open_store(store_uri) if store_uri else None), device)
+    network = load_feature_network(feature_network, device, inception_weights=inception_weights)
     val, train = (
         load_photos(
             photos,
@@ -93,34 +91,45 @@ def evaluate_model(
         )
         for split in ("val", "train")
     )
-    return evaluate(model, val, train, pictures=pictures, seed=seed)
+    return evaluate(model, val, train, pictures=pictures, seed=seed, network=network)
 
 
 def evaluate(
-    model: Model, val: PhotoSet, train: PhotoSet, *, pictures: int = PICTURES, seed: int = 0
+    model: Model,
+    val: PhotoSet,
+    train: PhotoSet,
+    *,
+    pictures: int = PICTURES,
+    seed: int = 0,
+    network: FeatureNetwork | None = None,
 ) -> Evaluation:
     """Draws `pictures` pictures and measures them, on the model's device; equal seeds give equal figures.
 
-    Both photo sets are of the model's resolution and categories. Takes some 50 ms a picture and photo on a
-    core. Raises BadInput for fewer than ten of pictures, of `val` or of `train`, ModelError where a picture
-    is not finite.
+    Both photo sets are of the model's resolution, categories and condition images. `network` is
+    EfficientNet-Lite0 by default. Takes some 50 ms a picture and photo on a core, and two minutes more where
+    layouts are drawn from. Raises BadInput for fewer than ten of pictures, of `val` or of `train`, ModelError
+    where a picture is not finite.
     """
     for count, what in ((pictures, "pictures"), (len(val), "photos of val"), (len(train), "training photos")):
         if count < FEWEST:
             raise BadInput(f"{count} {what} are too few to measure with; {FEWEST} is the least")
-    network = features.load_network(model.device)
-    work = 2 * pictures + len(val) + len(train)
+    network = network or Efficientnet(model.device)
+    draws_layouts = model.image_condition == "layout"
+    work = 2 * pictures + len(val) + len(train) + (EPOCHS * len(train) if draws_layouts else 0)
     with Progress(total=work, unit="pictures", description="evaluating") as progress:
         drawings = draw(model, val, pictures=pictures, seed=seed, progress=progress)
         train_features, val_features, drawn_features = (
-            features.extract(network, images, progress.advance)
+            network.extract(images, progress.advance)
             for images in (train.images, val.images, drawings.images)
         )
-    classifier = _fit_classifier(train_features, train.category.numpy())
-    val_side, _ = _measure(val.images, val, np.arange(len(val)), val_features, train_features, classifier)
-    drawn_side, nearest = _measure(
-        drawings.images, val, drawings.rows, drawn_features, train_features, classifier
-    )
+        segmenter = _fit_segmenter(model, val, train, seed, progress.advance) if draws_layouts else None
+    eye = network.network if isinstance(network, Efficientnet) else load_network(model.device)
+    measure_side = _Measurement(val, train, train_features, eye, segmenter)
+    val_rows = np.arange(len(val))
+    val_side, _, _ = measure_side(val.images, val_rows, val_features, photo_pairs(val))
+    drawn_category = val.category.numpy()[drawings.rows]
+    pairs = drawn_pairs(drawings, drawn_category)
+    drawn_side, nearest, measured = measure_side(drawings.images, drawings.rows, drawn_features, pairs)
     sample = np.random.default_rng(seed).permutation(len(train))[:pictures]
     groups = {name: (drawn_side.of(index), val_side.of(index)) for index, name in enumerate(model.categories)}
     return Evaluation(
@@ -128,13 +137,13 @@ def evaluate(
         version=model.version,
         family=model.family,
         resolution=model.resolution,
-        feature_network=features.NETWORK,
+        feature_network=network.name,
         seed=seed,
         neighbours=metrics.NEIGHBOURS,
-        overall=_group(drawn_side, val_side, whole=True),
-        training_photos=_compare(train_features[sample], val_features, whole=True),
+        overall=group(drawn_side, val_side, whole=True),
+        training_photos=compare(train_features[sample], val_features, whole=True),
         categories={
-            name: _group(drawn, real, whole=False)
+            name: group(drawn, real, whole=False)
             for name, (drawn, real) in groups.items()
             if len(drawn.category) and len(real.category)
         },
@@ -142,36 +151,8 @@ def evaluate(
             (drawn_side.to_training < np.quantile(val_side.to_training, NEAR_COPY_QUANTILE)).mean()
         ),
         closest=_closest(drawings, drawn_side, nearest, val, train),
+        approval=_approval(model, val, drawings, measured, drawn_side, val_side, seed),
     )
-
-
-def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
-    """Pictures in the conditions of `photos`, each photo's equally often, within one.
-
-    The latents depend on `seed` and the model's name, so two versions of a model draw from the same ones.
-    Raises ModelError where a picture is not finite.
-    """
-    random = np.random.default_rng(seed)
-    rounds = -(-pictures // len(photos))
-    rows = np.concatenate([random.permutation(len(photos)) for _ in range(rounds)])[:pictures]
-    # No sku holds a space, so these pictures are of no product.
-    seeds = [image_seed(f"evaluation {seed}", number, 0, model.name, "") for number in range(pictures)]
-    batch_size = default_batch_size(model)
-    pixels, broken = [], 0
-    for first in range(0, pictures, batch_size):
-        chosen = rows[first : first + batch_size]
-        drawn = model.draw(
-            seeds[first : first + batch_size], [photos.product(row) for row in chosen], batch_size
-        )
-        pixels.append(drawn.pixels)
-        broken += int((~drawn.finite).sum())
-        progress.advance(len(chosen))
-    if broken:
-        raise ModelError(
-            f"{broken} of {pictures} pictures of {model.name} are not finite; the model is broken"
-        )
-    images = torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2)
-    return Drawings(images=images, rows=rows, seeds=tuple(seeds))
 
 
 def pairs_png(pairs: tuple[Pair, ...]) -> bytes:
@@ -180,75 +161,111 @@ def pairs_png(pairs: tuple[Pair, ...]) -> bytes:
     return encode(np.concatenate(columns, axis=1), "png")
 
 
-def _fit_classifier(train_features: Features, category: NDArray[np.int64]) -> Pipeline | None:
-    """Names the category of a picture by its features; None where there is but one to name."""
-    if len(np.unique(category)) < 2:
+def _fit_segmenter(
+    model: Model, val: PhotoSet, train: PhotoSet, seed: int, on_batch: Callable[[int], None]
+) -> Segmenter:
+    classes = 1 + max(int(photos.condition_images.max()) for photos in (val, train))  # type: ignore[union-attr]
+    assert train.condition_images is not None
+    return fit_segmenter(
+        train.images, train.condition_images, classes, seed, model.device, epochs=EPOCHS, on_batch=on_batch
+    )
+
+
+class _Measurement:
+    """Measures pictures in the conditions of val photos, generated ones and the photos themselves."""
+
+    def __init__(
+        self,
+        val: PhotoSet,
+        train: PhotoSet,
+        train_features: Features,
+        eye: EfficientNet,
+        segmenter: Segmenter | None,
+    ) -> None:
+        self.val = val
+        self.train_features = train_features
+        self.segmenter = segmenter
+        self.classifier = fit_classifier(train_features, train.category.numpy())
+        self.eye = eye
+
+    def __call__(
+        self, images: Tensor, rows: NDArray[np.int64], found: Features, pairs: Pairs
+    ) -> tuple[Side, NDArray[np.int64], list[Measures]]:
+        """The side, and for each picture the row of the nearest training photo, and its measures.
+
+        `rows` are the photos whose conditions (N, 3, R, R) uint8 `images` are in.
+        """
+        category = self.val.category.numpy()[rows]
+        hexes = [self.val.colour_hexes[row] for row in rows]
+        measured = measure(images.permute(0, 2, 3, 1).numpy(), hexes)
+        nearest, distance = metrics.nearest(found, self.train_features)
+        segmented = None
+        if self.segmenter is not None and self.val.condition_images is not None:
+            segmented = Segmented(
+                found=segment(self.segmenter, images),
+                wanted=shrink(self.val.condition_images[rows]),
+                classes=self.segmenter.classes,
+            )
+        right = None
+        if self.classifier is not None:
+            right = np.asarray(self.classifier.predict(found) == category)
+        side = Side(
+            features=found,
+            category=category,
+            delta_e=colour_errors(measured),
+            right=right,
+            to_training=distance,
+            pair_category=category[pairs[:, 0]],
+            pair_distance=perceptual_distances(self.eye, images[pairs[:, 0]], images[pairs[:, 1]]),
+            segmented=segmented,
+        )
+        return side, nearest, measured
+
+
+def _approval(
+    model: Model,
+    val: PhotoSet,
+    drawings: Drawings,
+    measured: list[Measures],
+    drawn: Side,
+    real: Side,
+    seed: int,
+) -> Approval | None:
+    """What the calibration of the model is worth; None for a model without."""
+    if model.calibration is None:
         return None
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train_features, category)
-
-
-def _measure(
-    images: Tensor,
-    photos: PhotoSet,
-    rows: NDArray[np.int64],
-    found: Features,
-    train_features: Features,
-    classifier: Pipeline | None,
-) -> tuple[_Side, NDArray[np.int64]]:
-    """The side, and for each picture the row of the nearest training photo. `rows`: see `Drawings`."""
-    category = photos.category.numpy()[rows]
-    measured = measure(images.permute(0, 2, 3, 1).numpy(), [photos.colour_hexes[row] for row in rows])
-    delta_e = [np.nan if each.colour_delta_e is None else each.colour_delta_e for each in measured]
-    nearest, distance = metrics.nearest(found, train_features)
-    side = _Side(
-        features=found,
-        category=category,
-        delta_e=np.array(delta_e),
-        right=None if classifier is None else np.asarray(classifier.predict(found) == category),
-        to_training=distance,
+    calibration, category, names = model.require_calibration(), drawn.category, model.categories
+    judges = [calibration.of(name) for name in names]
+    rows = list(range(len(val)))
+    val_logits = judge(model, val.with_text(model.text_encoder), rows, default_batch_size(model))
+    drawn_p, val_p = (
+        np.array([judges[c].p_real(logit) for c, logit in zip(side.category, logits, strict=True)])
+        for side, logits in ((drawn, drawings.logits), (real, val_logits))
     )
-    return side, nearest
-
-
-def _group(drawn: _Side, real: _Side, *, whole: bool) -> Group:
-    compared = _compare(drawn.features, real.features, whole=whole)
-    return Group(
-        pictures=_describe(drawn, compared), photos=_describe(real, Scores(pictures=len(real.category)))
-    )
-
-
-def _compare(drawn: Features, real: Features, *, whole: bool) -> Scores:
-    """The figures that compare two sets. The Frechet distance of a few dozen pictures would be all bias."""
-    if min(len(drawn), len(real)) < FEWEST:
-        return Scores(pictures=len(drawn))
-    overlap = metrics.manifolds(real, drawn)
-    return Scores(
-        pictures=len(drawn),
-        fid=metrics.frechet_distance(real, drawn) if whole else None,
-        kid=metrics.kernel_distance(real, drawn),
-        precision=overlap.precision,
-        recall=overlap.recall,
-        density=overlap.density,
-        coverage=overlap.coverage,
-    )
-
-
-def _describe(side: _Side, compared: Scores) -> Scores:
-    """`compared` with the figures that one side has for itself."""
-    known = side.delta_e[~np.isnan(side.delta_e)]
-    members = [side.features[side.category == category] for category in np.unique(side.category)]
-    spreads = [metrics.diversity(each) for each in members if len(each) >= 2]
-    return replace(
-        compared,
-        diversity=float(np.mean(spreads)) if spreads else None,
-        colour_delta_e=float(np.median(known)) if len(known) else None,
-        category_accuracy=None if side.right is None else float(side.right.mean()),
-        nearest_training=float(np.median(side.to_training)),
+    passed = np.array([not check(each, judges[c].limits) for c, each in zip(category, measured, strict=True)])
+    reached = np.array([p >= judges[c].threshold for c, p in zip(category, drawn_p, strict=True)])
+    random = np.random.default_rng(seed)
+    approved = approve(drawn_p, passed, category, ACCEPTANCE)
+    draws = [approve_randomly(category, ACCEPTANCE, random) for _ in range(RANDOM_DRAWS)]
+    bins = calibration.settings.bins
+    return Approval(
+        acceptance=ACCEPTANCE,
+        own_acceptance=float((passed & reached).mean()),
+        # Without the Frechet distance: it depends on the number of pictures, and these are half of them.
+        approved=compare(drawn.features[approved], real.features, whole=False),
+        random=mean_scores([compare(drawn.features[each], real.features, whole=False) for each in draws]),
+        calibration_error=calibration_error(val_p, drawn_p, bins=bins, seed=seed),
+        category_calibration_error={
+            name: calibration_error(
+                val_p[real.category == index], drawn_p[category == index], bins=bins, seed=seed
+            )
+            for index, name in enumerate(names)
+        },
     )
 
 
 def _closest(
-    drawings: Drawings, drawn: _Side, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
+    drawings: Drawings, drawn: Side, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
 ) -> tuple[Pair, ...]:
     """The pairs of a picture and its nearest training photo that are nearest, each photo once."""
     pairs: dict[int, Pair] = {}

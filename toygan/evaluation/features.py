@@ -1,11 +1,15 @@
 """What a frozen network sees in pictures: the features that the figures of an evaluation are made of.
 
-The network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbones`. Distances on these features
-are no figures of Inception: compare them with each other, never with those of other papers.
+By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbones`. Distances on its
+features are no figures of Inception: compare them with each other, never with those of other papers. For
+those there is `Inception`, whose weights have to be downloaded.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Final, Literal
 
 import numpy as np
 import timm
@@ -16,6 +20,7 @@ from timm.models import EfficientNet
 from torch import Tensor
 
 from toygan.backbones import packaged_weights
+from toygan.errors import BadInput
 
 NETWORK: Final = "tf_efficientnet_lite0"
 INPUT_SIDE: Final = 224  # pixels
@@ -25,9 +30,100 @@ INPUT_MEAN: Final = 127.0
 INPUT_SCALE: Final = 128.0
 AT_ONCE: Final = 32  # pictures
 
+INCEPTION_FILE: Final = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_URL: Final = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}"
+
+FeatureNetworkName = Literal["efficientnet", "inception"]
+Features = NDArray[np.float32]
+
+
+class FeatureNetwork(ABC):
+    """A frozen network on one device."""
+
+    name: str
+    size: int  # numbers a picture
+    device: torch.device
+
+    @abstractmethod
+    def see(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 on the network's device to (B, size) float32."""
+
+    @torch.inference_mode()
+    def extract(self, images: Tensor, on_batch: Callable[[int], None] = lambda pictures: None) -> Features:
+        """Features of (N, 3, H, W) uint8 pictures, (N, size) float32 on the host.
+
+        `on_batch` is told the size of every batch that is done.
+        """
+        found = np.empty((len(images), self.size), dtype=np.float32)
+        for first in range(0, len(images), AT_ONCE):
+            batch = images[first : first + AT_ONCE]
+            found[first : first + len(batch)] = self.see(batch.to(self.device)).cpu().numpy()
+            on_batch(len(batch))
+        return found
+
+
+class Efficientnet(FeatureNetwork):
+    """EfficientNet-Lite0: the means of its last feature maps. About 30 ms a picture on one core."""
+
+    name = NETWORK
+    size = FEATURES
+
+    def __init__(self, device: torch.device) -> None:
+        """Raises ModelError when the installed package holds other weights."""
+        self.device = device
+        self.network = load_network(device)
+
+    def see(self, images: Tensor) -> Tensor:
+        prepared = prepare(images).contiguous(memory_format=torch.channels_last)
+        seen: Tensor = self.network.forward_head(self.network.forward_features(prepared), pre_logits=True)
+        return seen
+
+
+class Inception(FeatureNetwork):
+    """The Inception v3 that FID was defined on (Heusel et al. 2017), its 2048 pooled features; no logits."""
+
+    name = "inception-v3-compat"
+    size = 2048
+
+    def __init__(self, device: torch.device, weights: Path | None = None) -> None:
+        """`weights` is the file of torch-fidelity, by default where torch keeps its downloads.
+
+        Raises BadInput, naming the address, when the file is not there or is another one.
+        """
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        file = weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+        remedy = f"download {INCEPTION_URL} (95 MB) to {file}, or leave out `--features inception`"
+        if not file.is_file():
+            raise BadInput(f"the weights of Inception are not at {file}; {remedy}")
+        try:
+            with torch.random.fork_rng(devices=[]):
+                # By torch's default only tensors are unpickled.
+                network = FeatureExtractorInceptionV3(
+                    self.name, [str(self.size)], feature_extractor_weights_path=str(file)
+                )
+        except (AttributeError, EOFError, OSError, RuntimeError, TypeError, UnpicklingError) as error:
+            raise BadInput(f"{file} does not hold the weights of Inception v3; {remedy}") from error
+        self.device = device
+        self.network = network.to(device)
+
+    def see(self, images: Tensor) -> Tensor:
+        (seen,) = self.network(images)
+        features: Tensor = seen
+        return features
+
+
+def load_feature_network(
+    name: FeatureNetworkName, device: torch.device, *, inception_weights: Path | None = None
+) -> FeatureNetwork:
+    """Raises as the networks do, and BadInput for weights that the network has no use for."""
+    if inception_weights is not None and name != "inception":
+        raise BadInput(f"{inception_weights} is of no use without `--features inception`; give both")
+    return Efficientnet(device) if name == "efficientnet" else Inception(device, inception_weights)
+
 
 def load_network(device: torch.device) -> EfficientNet:
-    """The network with its ImageNet classifier, in evaluation mode and float32.
+    """EfficientNet-Lite0 with its ImageNet classifier, in evaluation mode and float32.
 
     Takes what `prepare` gives, (B, 3, 224, 224), and returns (B, 1000) logits. Raises ModelError when the
     installed package holds other weights.
@@ -46,22 +142,3 @@ def prepare(images: Tensor) -> Tensor:
         images.float(), size=(INPUT_SIDE, INPUT_SIDE), mode="bicubic", antialias=True, align_corners=False
     )
     return (resized.clamp(0, 255) - INPUT_MEAN) / INPUT_SCALE
-
-
-@torch.inference_mode()
-def extract(
-    network: EfficientNet, images: Tensor, on_batch: Callable[[int], None] = lambda pictures: None
-) -> NDArray[np.float32]:
-    """Features of (N, 3, H, W) uint8 pictures: (N, 1280) float32, the means of the last feature maps.
-
-    `on_batch` is told the size of every batch that is done. Costs about 30 ms a picture on one core.
-    """
-    device = next(network.parameters()).device
-    found = np.empty((len(images), FEATURES), dtype=np.float32)
-    for first in range(0, len(images), AT_ONCE):
-        batch = images[first : first + AT_ONCE]
-        prepared = prepare(batch.to(device)).contiguous(memory_format=torch.channels_last)
-        maps = network.forward_features(prepared)
-        found[first : first + len(batch)] = network.forward_head(maps, pre_logits=True).cpu().numpy()
-        on_batch(len(batch))
-    return found

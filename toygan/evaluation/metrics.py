@@ -4,18 +4,25 @@ All take (N, D) features of real and (M, D) of generated pictures and compute in
 8 * (N + M)**2 bytes where pairs are compared.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin_min
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
 
 Features = NDArray[np.floating]
 Floats = NDArray[np.float64]
 
 NEIGHBOURS: Final = 5
 HALF_SAMPLES: Final = 200
+SUBSETS: Final = 100
+LARGEST_SUBSET: Final = 1000  # pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,43 +43,59 @@ class Manifolds:
     coverage: float
 
 
+class _AsTheyAre(nn.Module):
+    """Stands where torchmetrics expects a network, since the features are there already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
 def kernel_distance(
     real: Features, generated: Features, *, seed: int = 0, half_samples: int = HALF_SAMPLES
 ) -> Estimate:
-    """Kernel distance, KID: the squared MMD with the kernel (x . y / D + 1)**3.
+    """KID (Binkowski et al. 2018, eq. 4): the squared MMD with the kernel (x . y / D + 1)**3.
 
-    The unbiased estimate over all pictures (Binkowski et al. 2018, arXiv 1801.01401, eq. 4), which is the
-    mean over all possible subsets; it may be negative. The error is the standard deviation over random halves
-    of both sets: that of the delete-half jackknife (Shao and Wu 1989), so it is the error of the whole
-    estimate and no factor is missing. Raises ValueError for fewer than four pictures on a side.
+    The value is that of torchmetrics, the mean of unbiased estimates from `SUBSETS` subsets as large as the
+    smaller set, at most `LARGEST_SUBSET`; it may be negative. Its deviation over the subsets is no error, as
+    they share their pictures. The error given here is the deviation over random halves of both sets: that of
+    the delete-half jackknife (Shao and Wu 1989), so it is the error of the whole estimate and no factor is
+    missing. Raises ValueError for fewer than four pictures on a side.
     """
     if min(len(real), len(generated)) < 4:
         raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; wanted are four of each")
     x, y = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
-    kernels = _kernel(x, x), _kernel(y, y), _kernel(x, y)
-    for within in kernels[:2]:
-        np.fill_diagonal(within, 0.0)
-    whole = _squared_mmd(*kernels, np.ones((1, len(x))), np.ones((1, len(y))))
     random = np.random.default_rng(seed)
-    halves = _squared_mmd(*kernels, *(_halves(random, half_samples, len(each)) for each in (x, y)))
-    return Estimate(value=float(whole[0]), error=float(halves.std(ddof=1)))
+    halves = _halves(random, half_samples, len(x)), _halves(random, half_samples, len(y))
+    error = float(_squared_mmds(x, y, *halves).std(ddof=1))
+    size = min(len(x), len(y), LARGEST_SUBSET)
+    # Where one subset is all there is, the others would be the same.
+    subsets = 1 if size == len(x) == len(y) else SUBSETS
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")
+        torch.manual_seed(seed)
+        metric = KernelInceptionDistance(_AsTheyAre(x.shape[1]), subsets=subsets, subset_size=size)
+        metric.update(torch.from_numpy(x), real=True)
+        metric.update(torch.from_numpy(y), real=False)
+        value, _ = metric.compute()
+    return Estimate(value=float(value), error=error)
 
 
 def frechet_distance(real: Features, generated: Features) -> float:
     """Squared Frechet distance of the normal distributions that fit the two sets (Heusel et al. 2017), FID.
 
-    |mean difference|**2 + tr(A + B - 2 (A B)**0.5) for covariances A and B. With centred sets X and Y,
-    A = X'X and B = Y'Y, the trace of the root is the sum of the singular values of X Y'; so no root is taken
-    of a matrix that has none, as when there are fewer pictures than features. Biased upwards, the more the
-    fewer pictures: compare only figures from the same numbers of pictures. Raises ValueError for fewer than
-    two on a side.
+    By torchmetrics. Biased upwards, the more the fewer pictures: compare only figures from the same numbers
+    of pictures. Raises ValueError for fewer than two on a side.
     """
     if min(len(real), len(generated)) < 2:
         raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; wanted are two of each")
-    (mean_x, x), (mean_y, y) = _centred(real), _centred(generated)
-    root_trace = np.linalg.svd(x @ y.T, compute_uv=False).sum()
-    distance = ((mean_x - mean_y) ** 2).sum() + (x**2).sum() + (y**2).sum() - 2 * root_trace
-    return max(0.0, float(distance))
+    metric = FrechetInceptionDistance(_AsTheyAre(real.shape[1])).set_dtype(torch.float64)
+    for features, is_real in ((real, True), (generated, False)):
+        metric.update(torch.from_numpy(np.asarray(features, dtype=np.float64)), real=is_real)
+    return max(0.0, float(metric.compute()))
 
 
 def manifolds(real: Features, generated: Features, *, neighbours: int = NEIGHBOURS) -> Manifolds:
@@ -115,12 +138,11 @@ def nearest(queries: Features, keys: Features) -> tuple[NDArray[np.int64], Float
     return np.asarray(rows, dtype=np.int64), np.asarray(distances, dtype=np.float64)
 
 
-def _kernel(x: Floats, y: Floats) -> Floats:
-    return np.asarray((x @ y.T / x.shape[1] + 1.0) ** 3)
-
-
-def _squared_mmd(within_x: Floats, within_y: Floats, across: Floats, in_x: Floats, in_y: Floats) -> Floats:
-    """Of S subsets, given as (S, N) and (S, M) of 0 and 1: (S,). The diagonals within are 0."""
+def _squared_mmds(x: Floats, y: Floats, in_x: Floats, in_y: Floats) -> Floats:
+    """The unbiased estimates from S subsets, given as (S, N) and (S, M) of 0 and 1: (S,)."""
+    within_x, within_y, across = ((a @ b.T / x.shape[1] + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    for within in (within_x, within_y):
+        np.fill_diagonal(within, 0.0)
     n, m = in_x.sum(axis=1), in_y.sum(axis=1)
     of_x = ((in_x @ within_x) * in_x).sum(axis=1) / (n * (n - 1))
     of_y = ((in_y @ within_y) * in_y).sum(axis=1) / (m * (m - 1))
@@ -131,16 +153,6 @@ def _halves(random: np.random.Generator, count: int, size: int) -> Floats:
     masks = np.zeros((count, size))
     masks[:, : size // 2] = 1.0
     return random.permuted(masks, axis=1)
-
-
-def _centred(features: Features) -> tuple[Floats, Floats]:
-    """The mean (D,) and a matrix (R, D), R at most D, whose square R'R is the covariance."""
-    values = np.asarray(features, dtype=np.float64)
-    mean = values.mean(axis=0)
-    centred = (values - mean) / np.sqrt(len(values) - 1)
-    if len(values) > values.shape[1]:
-        centred = np.linalg.qr(centred, mode="r")
-    return mean, centred
 
 
 def _distances(x: Features, y: Features | None = None) -> Floats:

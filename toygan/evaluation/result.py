@@ -25,8 +25,10 @@ class Scores:
     density: float | None = None
     coverage: float | None = None
     diversity: float | None = None  # mean feature distance of two pictures of one category
+    perceptual_diversity: float | None = None  # mean perceptual distance of two in the same conditions
     colour_delta_e: float | None = None  # median CIEDE2000 to the wanted colour
     category_accuracy: float | None = None  # by a classifier that learned from the training photos
+    layout_agreement: float | None = None  # mean IoU of what a segmenter finds with the layout drawn from
     nearest_training: float | None = None  # median feature distance to the nearest training photo
 
 
@@ -36,6 +38,27 @@ class Group:
 
     pictures: Scores
     photos: Scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure and what it would be in 95 of 100 draws of the same pictures."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """What the score is worth: the best share of each category against as many of any, on the same photos."""
+
+    acceptance: float  # share of the pictures that `approved` and `random` hold
+    own_acceptance: float  # share that pass the checks and reach the thresholds of the model
+    approved: Scores
+    random: Scores  # means over some draws
+    calibration_error: Interval | None  # of p_real, 0..1, photos of val against the pictures
+    category_calibration_error: Mapping[str, Interval | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +94,7 @@ class Evaluation:
     categories: Mapping[str, Group]
     near_copies: float  # share of pictures nearer to a training photo than 99 % of the photos of val are
     closest: tuple[Pair, ...]
+    approval: Approval | None = None  # of a calibrated model
 
     def to_json(self) -> str:
         """All figures; finite numbers and null only."""
@@ -87,12 +111,13 @@ class Evaluation:
             "training_photos": asdict(self.training_photos),
             "categories": {name: asdict(group) for name, group in self.categories.items()},
             "near_copies": self.near_copies,
+            "approval": None if self.approval is None else asdict(self.approval),
             "closest": [pair.to_dict() for pair in self.closest],
         }
         return json.dumps(content, indent=1, allow_nan=False)
 
     def text(self) -> str:
-        """Two tables: overall and per category."""
+        """Tables: overall, per category and, of a calibrated model, about the approval."""
         columns = (self.overall.pictures, self.overall.photos, self.training_photos)
         overall = [["", "generated", "val photos", "training photos"]]
         overall += [[name, *(show(scores) for scores in columns)] for name, show in _FIGURES]
@@ -109,12 +134,36 @@ class Evaluation:
                 "By category; two figures are generated / val photos:",
                 *_aligned(by_category),
                 "",
+                *self._approval_text(),
                 f"{self.near_copies:.1%} of the pictures are nearer to a training photo than 99 % of the val "
                 "photos are.",
                 f"The nearest pair: {first.category}, seed {first.seed}, and the photo of {first.sku}, "
                 f"{first.distance:.2f} apart{f'; the next is {others[0].distance:.2f}' if others else ''}.",
             ]
         )
+
+    def _approval_text(self) -> list[str]:
+        if self.approval is None:
+            return []
+        found = self.approval
+        columns = (self.overall.pictures, found.approved, found.random)
+        table = [["", "all", "approved", "random"]]
+        table += [[name, *(show(scores) for scores in columns)] for name, show in _COMPARED]
+        errors = [["calibration error of p_real", "and its 95 % interval"]]
+        errors += [["all categories", _interval(found.calibration_error)]]
+        errors += [[name, _interval(each)] for name, each in found.category_calibration_error.items()]
+        return [
+            f"The best {found.acceptance:.0%} of each category by the model's checks and score, against as "
+            f"many of any; its checks and thresholds approve {found.own_acceptance:.0%}:",
+            *_aligned(table),
+            "",
+            *_aligned(errors),
+            "",
+        ]
+
+
+def _interval(value: Interval | None) -> str:
+    return "-" if value is None else f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -134,11 +183,15 @@ _FIGURES: tuple[tuple[str, Callable[[Scores], str]], ...] = (
     ("density", lambda scores: _number(scores.density, 3)),
     ("coverage", lambda scores: _number(scores.coverage, 3)),
     ("diversity in a category", lambda scores: _number(scores.diversity, 2)),
+    ("perceptual diversity", lambda scores: _number(scores.perceptual_diversity, 3)),
     ("colour error (CIEDE2000, median)", lambda scores: _number(scores.colour_delta_e, 2)),
     ("category right", lambda scores: _number(scores.category_accuracy, 3)),
+    ("layout agreement (mean IoU)", lambda scores: _number(scores.layout_agreement, 3)),
     ("distance to nearest training photo", lambda scores: _number(scores.nearest_training, 2)),
 )
 
+# Those that compare with the photos and do not depend on the number of pictures.
+_COMPARED = tuple(each for each in _FIGURES[:7] if each[0] != "FID")
 
 _HEADINGS = (
     "category",
@@ -149,9 +202,10 @@ _HEADINGS = (
     "recall",
     "density",
     "coverage",
-    "diversity",
+    "perceptual diversity",
     "colour error",
     "category right",
+    "layout",
     "nearest training",
 )
 
@@ -167,9 +221,10 @@ def _row(name: str, group: Group) -> list[str]:
         _number(made.recall, 2),
         _number(made.density, 2),
         _number(made.coverage, 2),
-        f"{_number(made.diversity, 1)} / {_number(real.diversity, 1)}",
+        f"{_number(made.perceptual_diversity, 2)} / {_number(real.perceptual_diversity, 2)}",
         f"{_number(made.colour_delta_e, 1)} / {_number(real.colour_delta_e, 1)}",
         f"{_number(made.category_accuracy, 2)} / {_number(real.category_accuracy, 2)}",
+        f"{_number(made.layout_agreement, 2)} / {_number(real.layout_agreement, 2)}",
         f"{_number(made.nearest_training, 1)} / {_number(real.nearest_training, 1)}",
     ]
 

@@ -63,7 +63,7 @@ def calibrate(
     limits = {name: limits.get(name, pooled) for name in model.categories}
 
     real_logits: dict[str, list[float]] = {name: [] for name in model.categories}
-    for row, logit in zip(held_out, _judge(model, photos, held_out, batch_size), strict=True):
+    for row, logit in zip(held_out, judge(model, photos, held_out, batch_size), strict=True):
         real_logits[photos.categories[photos.category[row]]].append(float(logit))
     generated_logits: dict[str, list[float]] = {}
     generated_passed: dict[str, list[bool]] = {}
@@ -109,7 +109,7 @@ def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: CategoryLimits) ->
 
 
 @torch.inference_mode()
-def _judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) -> NDArray[np.float32]:
+def judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) -> NDArray[np.float32]:
     """The logits of real photos, (len(rows),)."""
     logits = []
     for first in range(0, len(rows), batch_size):

@@ -61,7 +61,7 @@ def contact_sheet(
     return render_report(
         ReportRun(
             run_id=manifest.run_id,
-            model=f"{manifest.model_name}@{manifest.model_version}",
+            models=manifest.all_models,
             catalog_uri=manifest.catalog_uri,
             started_at=manifest.started_at,
             elapsed_s=elapsed_s,

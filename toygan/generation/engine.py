@@ -1,4 +1,4 @@
-"""What a process computes with: the model on its device, workers that check and encode, threads that store.
+"""What a process computes with: models on a device, workers that check and encode, threads that store.
 
 Draw, finish, store overlap: while the device draws one batch, workers check and encode those before it, and
 threads upload those that were approved. Every stage leaves its times in the `Timeline`.
@@ -12,15 +12,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from toygan.approval.checks import CategoryLimits
+from toygan.conditions.image import READERS
+from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.generation.finishing import FinishedBatch, finish, finishing_pool
 from toygan.generation.model import Drawn, Model
 from toygan.images import ImageFormat
+from toygan.planning.condition_files import read_kept
 from toygan.storage.store import ObjectStore
 
 Stage = Literal["draw", "finish", "store"]
@@ -70,37 +75,27 @@ def default_batch_size(model: Model) -> int:
     return max(1, CUDA_BATCH_PIXELS // model.resolution**2)
 
 
-def share_cores(device: torch.device) -> tuple[int, int]:
-    """Threads for drawing and worker processes for finishing, of the cores that this process may use.
+def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, int]:
+    """Threads for drawing and worker processes for finishing, of `cores`: by default all that may be used.
 
     On a CPU drawing costs several times as much as finishing; a GPU needs one core to be driven.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = cores or len(os.sched_getaffinity(0))
     workers = max(1, cores // 4) if device.type == "cpu" else max(1, cores - 1)
     return max(1, cores - workers), workers
 
 
-class Engine(AbstractContextManager["Engine"]):
-    """One a process. Shards may run through it at the same time; the device draws one batch at a time."""
+class Workshop(AbstractContextManager["Workshop"]):
+    """What the models of a process have in common: one device, workers that finish, threads that store."""
 
-    def __init__(self, model: Model, *, batch_size: int | None = None) -> None:
-        self.model = model
-        self.batch_size = batch_size or default_batch_size(model)
+    def __init__(self, device: torch.device, *, cores: int | None = None) -> None:
         self.timeline = Timeline()
-        threads, self._workers = share_cores(model.device)
+        self.device_lock = threading.Lock()  # the device draws one batch at a time, whichever the model
+        threads, self._workers = share_cores(device, cores)
         torch.set_num_threads(threads)
-        self._device_lock = threading.Lock()
         self._finishing_lock = threading.Lock()
         self._finishing = finishing_pool(self._workers)
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
-
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions]) -> Drawn:
-        """Blocks until the device is free and has drawn and judged the pictures."""
-        with self._device_lock:
-            began_s = time.monotonic()
-            drawn = self.model.draw(seeds, products, self.batch_size)
-            self.timeline.add("draw", began_s, time.monotonic(), len(seeds))
-        return drawn
 
     def finish(
         self,
@@ -129,6 +124,19 @@ class Engine(AbstractContextManager["Engine"]):
         """Uploads in a thread; the caller asks the future before it commits."""
         return self._storing.submit(self._put, store, key, data, content_type)
 
+    def read_conditions(
+        self, store: ObjectStore, kind: ImageCondition, digests: Sequence[str], resolution: int
+    ) -> list[NDArray[np.uint8]]:
+        """The kept files of these sha256 as `toygan.conditions.image` reads them, (R, R) each.
+
+        Raises BadInput where one is gone or damaged.
+        """
+
+        def read(digest: str) -> NDArray[np.uint8]:
+            return READERS[kind](read_kept(store, digest), resolution)
+
+        return list(self._storing.map(read, digests))
+
     def _put(self, store: ObjectStore, key: str, data: bytes, content_type: str) -> None:
         began_s = time.monotonic()
         store.put(key, data, content_type=content_type)
@@ -143,8 +151,32 @@ class Engine(AbstractContextManager["Engine"]):
         self._finishing.shutdown(cancel_futures=True)
         self._storing.shutdown(cancel_futures=True)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class Engine(AbstractContextManager["Engine"]):
+    """A model at work. Shards may run through it at the same time.
+
+    Engines may share a workshop; one without has its own, which is closed with it.
+    """
+
+    def __init__(
+        self, model: Model, *, batch_size: int | None = None, workshop: Workshop | None = None
+    ) -> None:
+        self.model = model
+        self.batch_size = batch_size or default_batch_size(model)
+        self.workshop = workshop or Workshop(model.device)
+        self._owns_workshop = workshop is None
+
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions]) -> Drawn:
+        """Blocks until the device is free and has drawn and judged the pictures."""
+        with self.workshop.device_lock:
+            began_s = time.monotonic()
+            drawn = self.model.draw(seeds, products, self.batch_size)
+            self.workshop.timeline.add("draw", began_s, time.monotonic(), len(seeds))
+        return drawn
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._owns_workshop:
+            self.workshop.close()

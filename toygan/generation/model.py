@@ -1,8 +1,8 @@
 """A model ready to draw: both networks, their calibration, and one call from conditions to judged pixels."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from toygan.approval.calibration import Calibration
@@ -20,9 +20,10 @@ from toygan.conditions.text import TextEncoder
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, image_condition, network_config
-from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator
+from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, NetworkConfig
+from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
-from toygan.training.checkpoint import load_weights
+from toygan.training.checkpoint import check_weights, load_weights
 
 
 class ModelFiles(Protocol):
@@ -64,13 +65,7 @@ class Model:
 
     def require_calibration(self) -> Calibration:
         """Raises ModelError when the model is not calibrated for every one of its categories."""
-        remedy = "run `toygan calibrate` on it first"
-        if self.calibration is None:
-            raise ModelError(f"the model {self.name} is not calibrated; {remedy}")
-        missing = sorted(set(self.categories) - self.calibration.categories.keys())
-        if missing:
-            raise ModelError(f"the model {self.name} is not calibrated for {', '.join(missing)}; {remedy}")
-        return self.calibration
+        return _require_calibration(self.name, self.calibration, self.categories)
 
     @torch.inference_mode()
     def draw(
@@ -124,23 +119,11 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
             generator, discriminator = build(config["family"], config["network"])
         truncation = float(config.get("truncation", 1.0))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"config.json of the model {source.name} does not describe a model: {error!r}"
-        ) from error
-    for name, network in (("generator", generator), ("discriminator", discriminator)):
-        try:
-            tensors = load(source.files[f"{name}.safetensors"])
-        except (KeyError, SafetensorError) as error:
-            raise ModelError(
-                f"{name}.safetensors of the model {source.name} cannot be read: {error}"
-            ) from error
-        try:
-            load_weights(network, tensors)
-        except ModelError as error:
-            raise ModelError(f"{name}.safetensors of the model {source.name}: {error}") from None
+        raise _no_model(source, error) from error
+    _with_weights(source, generator, discriminator, load_weights)
+    for network in (generator, discriminator):
         _fold_parametrizations(network)
         network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-    calibration = source.files.get("calibration.json")
     return Model(
         name=source.name,
         version=source.version,
@@ -152,9 +135,69 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         discriminator=discriminator,
         text_encoder=_text_encoder(source.name, config, device),
         image_condition=image_condition(config["family"]),
-        calibration=None if calibration is None else Calibration.from_json(calibration),
+        calibration=_read_calibration(source),
         device=device,
     )
+
+
+def read_scope(source: ModelFiles) -> ModelScope:
+    """What a model can draw. It is checked as `load_model` does, but its networks get no memory.
+
+    Raises ModelError, also for a model that is not calibrated.
+    """
+    config = read_config(source)
+    try:
+        networks = _check_config(config)
+        with torch.device("meta"):
+            generator, discriminator = build(config["family"], config["network"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _no_model(source, error) from error
+    _with_weights(source, generator, discriminator, check_weights)
+    categories = config["categories"]
+    _require_calibration(source.name, _read_calibration(source), categories)
+    scope = ModelScope(categories=frozenset(categories))
+    classes: int = getattr(networks, "layout_classes", scope.layout_classes)
+    return replace(scope, layout_classes=classes)
+
+
+def _with_weights(
+    source: ModelFiles,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    use: Callable[[nn.Module, Mapping[str, Tensor]], None],
+) -> None:
+    """Calls `use(network, weights)` for both networks; its ModelError gets the name of the file."""
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        where = f"{name}.safetensors of the model {source.name}"
+        try:
+            tensors = load(source.files[f"{name}.safetensors"])
+        except (KeyError, SafetensorError) as error:
+            raise ModelError(f"{where} cannot be read: {error}") from error
+        try:
+            use(network, tensors)
+        except ModelError as error:
+            raise ModelError(f"{where}: {error}") from None
+
+
+def _no_model(source: ModelFiles, error: Exception) -> ModelError:
+    return ModelError(f"config.json of the model {source.name} does not describe a model: {error!r}")
+
+
+def _read_calibration(source: ModelFiles) -> Calibration | None:
+    content = source.files.get("calibration.json")
+    return None if content is None else Calibration.from_json(content)
+
+
+def _require_calibration(
+    model: str, calibration: Calibration | None, categories: Sequence[str]
+) -> Calibration:
+    remedy = "run `toygan calibrate` on it first"
+    if calibration is None:
+        raise ModelError(f"the model {model} is not calibrated; {remedy}")
+    missing = sorted(set(categories) - calibration.categories.keys())
+    if missing:
+        raise ModelError(f"the model {model} is not calibrated for {', '.join(missing)}; {remedy}")
+    return calibration
 
 
 def _text_encoder(model: str, config: Mapping[str, Any], device: torch.device) -> TextEncoder | None:
@@ -182,8 +225,8 @@ def read_config(source: ModelFiles) -> dict[str, Any]:
     return config
 
 
-def _check_config(config: Mapping[str, Any]) -> None:
-    """Raises ValueError where the names and numbers do not belong to the networks."""
+def _check_config(config: Mapping[str, Any]) -> NetworkConfig:
+    """The config of the networks; raises ValueError where names and numbers do not belong to them."""
     networks, categories = network_config(config["family"], config["network"]), config["categories"]
     if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
         raise ValueError(f"categories is {categories!r}; it must be a list of names")
@@ -193,6 +236,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise ValueError(
             f"its resolution is {config['resolution']}, that of its networks {networks.resolution}"
         )
+    return networks
 
 
 def _fold_parametrizations(network: nn.Module) -> None:

@@ -34,6 +34,7 @@ class Outcome:
 
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
+    models: Mapping[str, Mapping[str, int]]  # by NAME@VERSION
 
 
 def publish_part(store: ObjectStore, run_id: str, shard: int, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -50,12 +51,20 @@ def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
 def tally(parts: Iterable[pa.Table]) -> Outcome:
     """Counts the candidates of a run by decision, one part at a time."""
     by_category: dict[str, Counter[str]] = {}
+    by_model: dict[str, Counter[str]] = {}
+    keys = ["category", "model_name", "model_version", "decision"]
     for part in parts:
-        for group in part.group_by(["category", "decision"]).aggregate([("image_id", "count")]).to_pylist():
-            by_category.setdefault(group["category"], Counter())[group["decision"]] += group["image_id_count"]
-    categories = {name: {each: counts[each] for each in DECISIONS} for name, counts in by_category.items()}
+        for group in part.group_by(keys).aggregate([("image_id", "count")]).to_pylist():
+            model = f"{group['model_name']}@{group['model_version']}"
+            for counters, name in ((by_category, group["category"]), (by_model, model)):
+                counters.setdefault(name, Counter())[group["decision"]] += group["image_id_count"]
+    categories, models = _by_decision(by_category), _by_decision(by_model)
     totals = {each: sum(counts[each] for counts in categories.values()) for each in DECISIONS}
-    return Outcome(counts=totals, categories=categories)
+    return Outcome(counts=totals, categories=categories, models=models)
+
+
+def _by_decision(counters: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    return {name: {each: counts[each] for each in DECISIONS} for name, counts in counters.items()}
 
 
 def publish_report(store: ObjectStore, run_id: str, html: str) -> None:

@@ -1,16 +1,21 @@
 """`toygan reproduce`: a picture is made again from its metadata row, and the bytes are compared."""
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 
+from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, RunFailed
-from toygan.generation.model import load_model
+from toygan.generation.model import Model, load_model
 from toygan.images import encode
+from toygan.planning.condition_files import read_kept
 from toygan.planning.finished import read_manifest, read_part
 from toygan.registry import resolve
 from toygan.storage.keys import RUNS_PREFIX
@@ -20,13 +25,16 @@ from toygan.storage.store import ObjectStore
 def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     """Draws the picture again and says that its bytes are the same.
 
-    Raises BadInput for an id without a stored picture, ModelError when the model version is gone, RunFailed
-    when the bytes differ (as they may on another kind of device).
+    Raises BadInput for an id without a stored picture and for a sketch or layout that the store has lost,
+    ModelError when the model version is gone, RunFailed when the bytes differ (as they may on another kind of
+    device).
     """
     row = _find_row(store, image_id)
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
-    product = ProductConditions(**json.loads(row["conditions"]))
+    product = ProductConditions(
+        **json.loads(row["conditions"]), image=_read_image(store, model, dict(row["condition_sha256"]))
+    )
     drawn = model.draw([row["seed"]], [product], row["batch_size"])
     file = encode(drawn.pixels[0], row["format"])
     if sha256(file).hexdigest() != row["sha256"]:
@@ -34,6 +42,11 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
             f"{image_id}: the bytes differ from those of {row['image_uri']} when drawn on {device}"
         )
     return f"{image_id}: the same {len(file)} bytes as {row['image_uri']}"
+
+
+def _read_image(store: ObjectStore, model: Model, digests: Mapping[str, str]) -> NDArray[np.uint8] | None:
+    kind = model.image_condition
+    return READERS[kind](read_kept(store, digests[kind]), model.resolution) if kind else None
 
 
 def _find_row(store: ObjectStore, image_id: str) -> dict[str, Any]:

@@ -1,21 +1,19 @@
 """A run from its request to its commit. The flow calls these steps in order and adds nothing of its own."""
 
 import secrets
-import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib.metadata import version
 
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
-from toygan.device import pick_device
+from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
-from toygan.generation.engine import Engine
-from toygan.generation.model import load_model, read_config
+from toygan.generation.model import read_config, read_scope
 from toygan.generation.publish import (
     pending_shards,
     publish_manifest,
@@ -26,21 +24,22 @@ from toygan.generation.publish import (
     update_current,
 )
 from toygan.generation.shard import compute_shard
+from toygan.generation.workplace import ModelPlace, engine_for
+from toygan.generation.workplace import Workplace as Workplace
 from toygan.images import ImageFormat
 from toygan.planning.finished import read_manifest, read_part
 from toygan.planning.plan import (
     FrozenPlan,
     Mode,
     RunSettings,
+    Scopes,
     check_plan,
     freeze_plan,
     load_shard,
 )
-from toygan.registry import ModelFiles, folder_of, resolve
+from toygan.registry import ModelFiles, drawn_from, find_default, folder_of, resolve
 from toygan.storage.keys import plan_manifest_key, report_key
 from toygan.storage.store import ObjectStore, open_store
-
-_engine_lock = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +50,8 @@ class RunRequest:
     output: str  # URI of a store
     run_id: str
     model: str | None = None  # see toygan.registry.resolve
+    sketch_model: str | None = None  # None: see toygan.registry.find_default
+    layout_model: str | None = None
     images_per_product: int = 1
     categories: tuple[str, ...] = ()  # none: all that the model knows
     mode: Mode = "missing"
@@ -58,17 +59,6 @@ class RunRequest:
     image_format: ImageFormat = "webp"
     device: str = "auto"
     batch_size: int | None = None  # None: chosen for model and device
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where a process finds the model of a run and what it computes on. Texts and numbers, fit to travel."""
-
-    store: str
-    model: str
-    model_version: str
-    device: str
-    batch_size: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +87,9 @@ class RunSummary:
     def markdown(self) -> str:
         """The counts as a table, and where the contact sheet lies."""
         counts = self.manifest.counts
+        models = ", ".join(f"`{each}`" for each in self.manifest.all_models)
         lines = [
-            f"Run `{self.manifest.run_id}` with `{self.manifest.model_name}@{self.manifest.model_version}`: "
+            f"Run `{self.manifest.run_id}` with {models}: "
             f"{counts['products']:,} products, {counts['rejected_rows']:,} rows set aside, "
             f"{counts['unchanged']:,} pictures live already, {counts['planned']:,} planned.",
             "",
@@ -135,8 +126,7 @@ def check_request(request: RunRequest) -> None:
     A quick answer before a flow, or even a server for it, is started; start_run looks at the same again.
     """
     ready = _get_ready(request)
-    known = ready.engine.model.categories
-    check_plan(ready.store, request.run_id, request.catalog, ready.settings, known)
+    check_plan(ready.store, request.run_id, request.catalog, ready.settings, ready.scopes)
 
 
 def start_run(request: RunRequest) -> StartedRun:
@@ -146,8 +136,8 @@ def start_run(request: RunRequest) -> StartedRun:
     """
     started_at = datetime.now(UTC)
     ready = _get_ready(request)
-    store, known = ready.store, ready.engine.model.categories
-    plan = freeze_plan(store, request.run_id, request.catalog, ready.settings, known)
+    store = ready.store
+    plan = freeze_plan(store, request.run_id, request.catalog, ready.settings, ready.scopes)
     done = read_manifest(store, request.run_id) is not None
     pending = [] if done else pending_shards(store, request.run_id, len(plan.shards))
     return StartedRun(
@@ -155,7 +145,7 @@ def start_run(request: RunRequest) -> StartedRun:
         workplace=ready.workplace,
         pending=tuple(pending),
         started_at=started_at,
-        credit=read_config(ready.files).get("credit"),
+        credit=_credit(ready.models.values()),
     )
 
 
@@ -164,19 +154,31 @@ class _Ready:
     """What a request needs, all but the catalog."""
 
     store: ObjectStore
-    files: ModelFiles
+    models: Mapping[ImageCondition | None, ModelFiles]
+    scopes: Scopes
     settings: RunSettings
     workplace: Workplace
-    engine: Engine
 
 
 def _get_ready(request: RunRequest) -> _Ready:
     store = open_store(request.output)
-    earlier = _model_of_earlier_start(store, request.run_id)
-    model = resolve(request.model or earlier, store)
+    earlier = _settings_of_earlier_start(store, request.run_id)
+    wanted: dict[ImageCondition | None, str | None] = {
+        None: request.model,
+        "sketch": request.sketch_model,
+        "layout": request.layout_model,
+    }
+    models = {
+        kind: found
+        for kind, reference in wanted.items()
+        if (found := _choose_model(store, kind, reference, earlier)) is not None
+    }
+    names = {kind: f"{model.name}@{model.version}" for kind, model in models.items()}
     settings = RunSettings(
-        model_name=model.name,
-        model_version=model.version,
+        model_name=models[None].name,
+        model_version=models[None].version,
+        sketch_model=names.get("sketch"),
+        layout_model=names.get("layout"),
         images_per_product=request.images_per_product,
         categories=request.categories,
         mode=request.mode,
@@ -184,38 +186,65 @@ def _get_ready(request: RunRequest) -> _Ready:
         format=request.image_format,
         batch_size=request.batch_size,
     )
-    folder = folder_of(request.model) if request.model else None
+    places = {
+        kind: ModelPlace(reference=_lasting(wanted[kind]) or names[kind], version=model.version)
+        for kind, model in models.items()
+    }
     workplace = Workplace(
         store=store.uri,
-        model=str(folder.resolve()) if folder else f"{model.name}@{model.version}",
-        model_version=model.version,
+        model=places[None],
+        sketch_model=places.get("sketch"),
+        layout_model=places.get("layout"),
         device=request.device,
         batch_size=request.batch_size,
     )
-    # Whether the weights fit the networks shows when they are built.
-    engine = engine_for(workplace)
-    engine.model.require_calibration()
-    return _Ready(store=store, files=model, settings=settings, workplace=workplace, engine=engine)
+    scopes = {kind: read_scope(model) for kind, model in models.items()}
+    # Whether weights fit their networks shows when these are built; the others are, once they are needed.
+    engine_for(workplace)
+    return _Ready(store=store, models=models, scopes=scopes, settings=settings, workplace=workplace)
+
+
+def _choose_model(
+    store: ObjectStore, kind: ImageCondition | None, reference: str | None, earlier: RunSettings | None
+) -> ModelFiles | None:
+    """The model that draws from images of a kind; None where there is none, as nobody has to have one.
+
+    A run that goes on keeps its models, whatever has been promoted since.
+    """
+    if reference is None and earlier is not None:
+        reference = earlier.models.get(kind)
+        if reference is None:
+            return None
+    if reference is None and kind is not None:
+        return find_default(store, kind)
+    model = resolve(reference, store)
+    needs = drawn_from(model)
+    if needs != kind:
+        takes = f"draws from a {needs}, give it as --{needs}-model" if needs else "draws from no image"
+        option = f"--{kind}-model" if kind else "--model"
+        raise ModelError(f"{model.name}@{model.version} cannot be the {option}: it {takes}")
+    return model
+
+
+def _lasting(reference: str | None) -> str | None:
+    """A folder as any process finds it; None for what is no folder."""
+    folder = folder_of(reference) if reference else None
+    return str(folder.resolve()) if folder else None
 
 
 def run_shard(workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat) -> Mapping[str, int]:
     """Computes and commits one shard; returns its candidates by decision."""
     store = open_store(workplace.store)
+    slots = load_shard(store, run_id, shard)
     rows = compute_shard(
-        load_shard(store, run_id, shard),
-        engine=engine_for(workplace),
+        slots,
+        engine=engine_for(workplace, slots[0].image_condition),
         store=store,
         run_id=run_id,
         image_format=image_format,
     )
     publish_part(store, run_id, shard, rows)
     return Counter(row["decision"] for row in rows)
-
-
-def engine_for(workplace: Workplace) -> Engine:
-    """The engine of this process: the model is loaded once, whichever thread asks first."""
-    with _engine_lock:
-        return _engine(workplace)
 
 
 def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
@@ -252,25 +281,22 @@ def rewrite_report(store: ObjectStore, run_id: str) -> str:
     manifest = read_manifest(store, run_id)
     if manifest is None:
         raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
-    try:
-        model = resolve(f"{manifest.model_name}@{manifest.model_version}", store)
-        credit = read_config(model).get("credit")
-    except ModelError:  # it came from a folder, or is gone
-        credit = None
+    credit = _credit(_models_at_hand(store, manifest))
     html = contact_sheet(store, manifest, plan=None, tell_rate=False, credit=credit)
     publish_report(store, run_id, html)
     return f"{store.uri}/{report_key(run_id)}"
 
 
-@lru_cache(maxsize=1)
-def _engine(workplace: Workplace) -> Engine:
-    source = resolve(workplace.model, open_store(workplace.store))
-    if source.version != workplace.model_version:
-        raise ModelError(
-            f"the model {workplace.model} is now {source.version}, the run began with "
-            f"{workplace.model_version}"
-        )
-    return Engine(load_model(source, pick_device(workplace.device)), batch_size=workplace.batch_size)
+def _models_at_hand(store: ObjectStore, manifest: Manifest) -> Iterator[ModelFiles]:
+    for name in manifest.all_models:
+        with suppress(ModelError):  # it came from a folder, or is gone
+            yield resolve(name, store)
+
+
+def _credit(models: Iterable[ModelFiles]) -> str | None:
+    """Whom the training pictures of the models oblige to name."""
+    found = [credit for model in models if (credit := read_config(model).get("credit"))]
+    return " ".join(dict.fromkeys(found)) or None
 
 
 def _manifest(store: ObjectStore, run: StartedRun, prefect_version: str) -> Manifest:
@@ -294,17 +320,16 @@ def _manifest(store: ObjectStore, run: StartedRun, prefect_version: str) -> Mani
         categories={
             name: {**counts, **outcome.categories.get(name, none)} for name, counts in plan.categories.items()
         },
+        models=outcome.models,
     )
 
 
-def _model_of_earlier_start(store: ObjectStore, run_id: str) -> str | None:
-    """A run that goes on keeps its model, whatever has been promoted since."""
+def _settings_of_earlier_start(store: ObjectStore, run_id: str) -> RunSettings | None:
     manifest = read_manifest(store, run_id)
     if manifest is not None:
-        return f"{manifest.model_name}@{manifest.model_version}"
+        return RunSettings.from_json(manifest.settings)
     key = plan_manifest_key(run_id)
     try:
-        settings = FrozenPlan.from_json(store.get(key), key).settings
+        return FrozenPlan.from_json(store.get(key), key).settings
     except ObjectNotFound:
         return None
-    return f"{settings.model_name}@{settings.model_version}"

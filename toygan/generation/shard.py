@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -131,10 +131,10 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
         for each in pending
     ]
     colour_hexes = [slot.colour_hex for slot in slots]
-    drawn = run.engine.draw(seeds, [_conditions(slot) for slot in slots])
+    drawn = run.engine.draw(seeds, _conditions(run, slots))
     p_reals = judge.p_reals(drawn.logits)
     may_be_approved = drawn.finite & (p_reals >= judge.threshold)
-    finished = run.engine.finish(
+    finished = run.engine.workshop.finish(
         drawn, may_be_approved.tolist(), colour_hexes, judge.limits, run.image_format
     )
     candidates = []
@@ -146,7 +146,18 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
     return Batch(pending=pending, candidates=candidates, finished=finished)
 
 
-def _conditions(slot: Slot) -> ProductConditions:
+def _conditions(run: ShardRun, slots: Sequence[Slot]) -> list[ProductConditions]:
+    """What the model is told; images are read anew for each attempt, a shard's would fill the memory."""
+    told = [_told(slot) for slot in slots]
+    kind = run.engine.model.image_condition
+    if kind is None:
+        return told
+    digests = [slot.condition_sha256[kind] for slot in slots]
+    images = run.engine.workshop.read_conditions(run.store, kind, digests, run.engine.model.resolution)
+    return [replace(each, image=image) for each, image in zip(told, images, strict=True)]
+
+
+def _told(slot: Slot) -> ProductConditions:
     return ProductConditions(
         category=slot.category,
         colour_hex=slot.colour_hex,
@@ -225,7 +236,7 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
         "format": run.image_format,
         "bytes": len(file),
     }
-    run.uploads.append(run.engine.store(run.store, key, file, MIME_TYPES[run.image_format]))
+    run.uploads.append(run.engine.workshop.store(run.store, key, file, MIME_TYPES[run.image_format]))
 
 
 def _row(run: ShardRun, pending: Pending, seed: int) -> dict[str, Any]:
@@ -234,10 +245,11 @@ def _row(run: ShardRun, pending: Pending, seed: int) -> dict[str, Any]:
     identity = image_id(
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )
-    told = _conditions(slot)
+    told = _told(slot)
     conditions = {"category": told.category, "colour_hex": told.colour_hex}
     if model.text_encoder is not None:
         conditions["text"] = told.text
+    kind = model.image_condition
     return dict.fromkeys(IMAGES.names) | {
         "image_id": identity,
         "sku": slot.sku,
@@ -254,7 +266,7 @@ def _row(run: ShardRun, pending: Pending, seed: int) -> dict[str, Any]:
         "truncation": model.truncation,
         "threshold": run.calibration.of(slot.category).threshold,
         "conditions": json.dumps(conditions, sort_keys=True, separators=(",", ":")),
-        "condition_sha256": {},  # this family draws from category and colour, no file is involved
+        "condition_sha256": {kind: slot.condition_sha256[kind]} if kind else {},
         "row_fingerprint": slot.row_fingerprint,
         "generated_at": datetime.now(UTC),
         "pipeline_version": PIPELINE_VERSION,

@@ -1,8 +1,9 @@
 """Whether a store is whole, and what in it nobody needs any more.
 
 Whole means: every part that a finished run counts is there; every metadata row that names a picture has it,
-with that sha256; no run names a picture twice; `current.parquet` names only pictures that a finished run
-approved; and nothing lies under images/ or review/ that no finished run names.
+with that sha256; so has every row that names a sketch or a layout it was drawn from; no run names a picture
+twice; `current.parquet` names only pictures that a finished run approved; and nothing lies under images/,
+review/ or conditions/ that no finished run names.
 
 A run that was started and not finished (its frozen plan lies under .tmp/<run_id>/, its manifest is missing)
 is no problem: it can be taken up again under its run id, so what it made so far is neither missing nor left
@@ -26,11 +27,13 @@ from catalog_schemas.validation import TableError, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
 from toygan.parallel import in_order
 from toygan.storage.keys import (
+    CONDITIONS_PREFIX,
     CURRENT_KEY,
     IMAGES_PREFIX,
     METADATA_PREFIX,
     REVIEW_PREFIX,
     RUNS_PREFIX,
+    condition_key,
     image_key,
     part_key,
     plan_manifest_key,
@@ -42,9 +45,11 @@ _THREADS = 16
 _AHEAD = 4 * _THREADS  # requests under way: bounds the memory, whatever the size of the store
 _PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
 _PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
+_PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
 _PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan/[0-9]+\.parquet")
 _MANIFEST = re.compile(re.escape(RUNS_PREFIX) + r"([^/]+)\.json")
-_ROW_COLUMNS = (*CURRENT.names, "decision", "format")
+_ROW_COLUMNS = (*CURRENT.names, "decision", "format", "condition_sha256")
+_PLAN_COLUMNS = ("category", "sku", "image_condition", "condition_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class Verdict:
     open_runs: tuple[str, ...]  # ids of runs that were started and can be finished
     finished_runs: int
     pictures: int  # how many were read and compared
+    conditions: int  # how many kept sketches and layouts were, too
 
 
 def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda count: None) -> Verdict:
@@ -66,11 +72,11 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
     with ThreadPoolExecutor(_THREADS) as pool:
         survey = _look_around(store, pool)
         problems = list(survey.problems)
-        compared = in_order(
-            pool, lambda uri: _compare(store, uri, *survey.named[uri]), sorted(survey.named), ahead=_AHEAD
-        )
-        for _, problem in compared:
-            advance(1)
+        named = {**survey.conditions, **survey.named}
+        compared = in_order(pool, lambda uri: _compare(store, uri, *named[uri]), sorted(named), ahead=_AHEAD)
+        for uri, problem in compared:
+            if uri in survey.named:
+                advance(1)
             problems += [problem] if problem else []
     left_over = survey.left_over()
     problems += [f"{key}: left over, no finished run names it; --prune removes it" for key in left_over]
@@ -84,6 +90,7 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
         open_runs=tuple(sorted(survey.open_runs)),
         finished_runs=len(survey.manifests),
         pictures=len(survey.named),
+        conditions=len(survey.conditions),
     )
 
 
@@ -111,8 +118,10 @@ class _Survey:
 
     problems: list[str] = field(default_factory=list)
     blind: bool = False  # something that names pictures could not be read
-    objects: set[str] = field(default_factory=set)  # keys under images/ and review/
+    objects: set[str] = field(default_factory=set)  # keys under images/, review/ and conditions/
     named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture: its sha256, the part naming it
+    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # the same of sketches and layouts
+    planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs draw from
     live: dict[str, bytes] = field(default_factory=dict)  # image ids of current.parquet not met in a part yet
     manifests: dict[str, Manifest] = field(default_factory=dict)
     open_runs: set[str] = field(default_factory=set)
@@ -124,7 +133,7 @@ class _Survey:
         """Sorted keys that no run needs; none while something could not be read."""
         if self.blind:
             return []
-        unnamed = self.objects - self.named.keys()
+        unnamed = self.objects - self.named.keys() - self.conditions.keys() - self.planned
         strays = [key for key in unnamed if key.rpartition("/")[0] + "/" not in self.open_folders]
         return sorted(strays + self.stray_parts)
 
@@ -155,7 +164,7 @@ def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> _Survey:
     """
     survey = _Survey()
     current = _read_current(store, survey)
-    for prefix in (IMAGES_PREFIX, REVIEW_PREFIX):
+    for prefix in (IMAGES_PREFIX, REVIEW_PREFIX, CONDITIONS_PREFIX):
         survey.objects.update(info.key for info in store.list(prefix))
     parts = [info.key for info in store.list(METADATA_PREFIX) if _PART.fullmatch(info.key)]
     unfinished = [info.key for info in store.list(TMP_PREFIX)]
@@ -209,16 +218,22 @@ def _read_manifests(store: ObjectStore, survey: _Survey) -> None:
 
 
 def _sort_unfinished(store: ObjectStore, survey: _Survey, keys: list[str], pool: ThreadPoolExecutor) -> None:
-    """Tell the files of finished runs from the plans of open ones, and learn where these put pictures."""
+    """Tell the files of finished runs from the plans of open ones; learn what these draw from, and put where.
+
+    A run whose plan is not frozen yet may keep sketches and layouts that no table names before it is.
+    """
     for key in keys:
         if key.split("/")[1] in survey.manifests:
             survey.swept.append(key)
         elif match := _PLAN.fullmatch(key):
             survey.open_runs.add(match[1])
             survey.open_folders.add(f"{REVIEW_PREFIX}run={match[1]}/")
+    planning = {match[1] for key in keys if (match := _PLANNING.fullmatch(key))}
+    if planning - survey.manifests.keys() - survey.open_runs:
+        survey.open_folders.add(CONDITIONS_PREFIX)
     shards = [key for key in keys if (match := _PLAN_SHARD.fullmatch(key)) and match[1] in survey.open_runs]
     for key, table in in_order(
-        pool, lambda key: _read_table(store, key, PLAN, ("category", "sku")), shards, ahead=_AHEAD
+        pool, lambda key: _read_table(store, key, PLAN, _PLAN_COLUMNS), shards, ahead=_AHEAD
     ):
         if table is None and not all(store.exists(plan_manifest_key(run_id)) for run_id in survey.open_runs):
             raise _Moved
@@ -227,6 +242,8 @@ def _sort_unfinished(store: ObjectStore, survey: _Survey, keys: list[str], pool:
             continue
         for row in table.to_pylist():
             survey.open_folders.add(f"{IMAGES_PREFIX}{row['category']}/{row['sku']}/")
+            if row["image_condition"]:
+                survey.planned.add(condition_key(dict(row["condition_sha256"])[row["image_condition"]]))
 
 
 def _read_parts(store: ObjectStore, survey: _Survey, parts: list[str], pool: ThreadPoolExecutor) -> None:
@@ -272,6 +289,11 @@ def _take_row(survey: _Survey, row: dict[str, Any], key: str, run_id: str, seen:
         known = survey.named.setdefault(uri, (sha256, key))
         if known[0] != sha256:
             survey.complain(f"{uri}: has the sha256 {known[0]} in {known[1]} and {sha256} in {key}")
+    for digest in dict(row["condition_sha256"]).values():
+        try:
+            survey.conditions.setdefault(condition_key(digest), (digest, key))
+        except BadInput as error:
+            survey.complain(f"{key}: the image {image_id}: {error}")
     is_live = row["decision"] == APPROVED and run_id in survey.manifests
     if is_live and survey.live.get(image_id) == _digest(row):
         del survey.live[image_id]

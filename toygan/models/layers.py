@@ -89,6 +89,11 @@ class Judgement:
     logits: tuple[Tensor, ...]  # (B, ...) float32 each, one number or a map of them a picture
     features: tuple[Tensor, ...] = ()  # (B, C, H, W) each: activations on the way, for feature matching
 
+    @property
+    def score(self) -> Tensor:
+        """(B,) float32: the mean over the heads of the mean of each one's map."""
+        return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in self.logits]).mean(0)
+
 
 class ConditionalDiscriminator(nn.Module):
     """What every discriminator has: a judgement in full, and the one logit that it comes to."""
@@ -102,19 +107,21 @@ class ConditionalDiscriminator(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B,) float32: the mean over the heads of the mean of each one's map."""
-        maps = self.judge(images, conditions).logits
-        return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in maps]).mean(0)
+        """(B,) float32: the score that the judgement comes to."""
+        return self.judge(images, conditions).score
 
 
 class PretrainedDiscriminator(ConditionalDiscriminator):
-    """A discriminator of which a part has been trained elsewhere and stays as it is.
+    """A discriminator that sees through a network of timm, which was trained elsewhere and stays as it is.
 
-    That part is kept with the model's weights, so that a stored model needs nothing else.
+    That network is kept with the model's weights, so that a stored model needs nothing else.
     """
 
-    def load_pretrained(self) -> None:
-        """Fills the frozen part in, before a training begins. Raises ModelError where it is not at hand."""
+    pretrained_name: str  # timm's
+    pretrained_file: str  # safetensors; "": `toygan.backbones` knows where the weights are
+
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        """Fills the frozen network in, before a training begins, from `toygan.backbones`' weights of it."""
         raise NotImplementedError
 
 

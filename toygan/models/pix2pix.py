@@ -1,14 +1,15 @@
 """Conditional Pix2Pix: Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks".
 
 Kept from the paper: a U-Net from the line drawing to the picture, strided 4 x 4 convolutions down to a single
-pixel and transposed ones back, each joined by what the encoder had at that size; leaky ReLU down, ReLU up; a
-discriminator of patches of 70 x 70 pixels, which is shown the drawing beside the picture; with its widths the
-networks have its numbers of weights. Changed: a latent, category, colour and text enter through conditional
-batch normalisation (de Vries et al. 2017) on the way up, so that what a picture varies by follows from its
-seed and not from dropout; running statistics are used in generation, not those of the batch; spectral
-normalisation (Miyato et al. 2018) takes the place of batch normalisation in the discriminator, and the
-condition enters each patch's score through a projection (Miyato & Koyama 2018, eq. 3), so that no score
-depends on batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly white.
+pixel and as many layers back, each joined by what the encoder had at that size; leaky ReLU down, ReLU up; a
+discriminator of patches of 70 x 70 pixels, which is shown the drawing beside the picture. Changed: the way up
+repeats pixels and convolves, 3 x 3, instead of transposing strided convolutions, whose checkerboard (Odena et
+al. 2016) stood on every picture; a latent, category, colour and text enter there through conditional batch
+normalisation (de Vries et al. 2017), so that what a picture varies by follows from its seed and not from
+dropout; generation uses running statistics, not those of the batch; spectral normalisation (Miyato et al.
+2018) takes the place of batch normalisation in the discriminator, and the condition enters each patch's score
+through a projection (Miyato & Koyama 2018, eq. 3), so that no score depends on batch-mates; no tanh at the
+output, which sticks at pure white on photos that are mostly white.
 """
 
 from dataclasses import dataclass
@@ -84,11 +85,11 @@ class Generator(ConditionalGenerator):
         # From the single pixel up; all but the first are shown the encoder's features as well.
         upwards = list(pairwise(widths[::-1]))
         self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(before * (1 if first else 2), after, 4, stride=2, padding=1, bias=False)
+            nn.Conv2d(before * (1 if first else 2), after, 3, padding=1, bias=False)
             for first, (before, after) in zip([True, *[False] * len(upwards)], upwards, strict=False)
         )
         self.up_norms = nn.ModuleList(ConditionalBatchNorm2d(after, condition_size) for _, after in upwards)
-        self.to_rgb = nn.ConvTranspose2d(2 * widths[0], 3, 4, stride=2, padding=1)
+        self.to_rgb = nn.Conv2d(2 * widths[0], 3, 3, padding=1)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
@@ -100,12 +101,17 @@ class Generator(ConditionalGenerator):
             skips.append(x)
         skips.pop()
         for up, norm in zip(self.ups, self.up_norms, strict=True):
-            x = norm(up(F.relu(x)), condition)
+            x = norm(up(_repeat(F.relu(x))), condition)
             x = torch.cat([x, skips.pop()], dim=1)
         # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
         with torch.autocast(x.device.type, enabled=False):
-            images: Tensor = self.to_rgb(F.relu(x).float())
+            images: Tensor = self.to_rgb(_repeat(F.relu(x).float()))
         return images
+
+
+def _repeat(x: Tensor) -> Tensor:
+    """Twice the side, each pixel four times."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class Discriminator(ConditionalDiscriminator):
@@ -146,6 +152,6 @@ def build(config: Pix2pixConfig) -> tuple[Generator, Discriminator]:
     """Both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
     generator, discriminator = Generator(config), Discriminator(config)
     for module in generator.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.02)
     return generator, discriminator

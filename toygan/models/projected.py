@@ -1,13 +1,18 @@
 """Projected GAN: Sauer et al. 2021, "Projected GANs Converge Faster", with a light generator.
 
 The discriminator sees pictures through a frozen network that has learnt to see on ImageNet; that is how
-pre-training speeds this training up.
+pre-training speeds this training up. Kept from the paper: maps of four strides, mixed across channels and
+across scales by random convolutions that never change (section 3.2), and a head with its own logits for each
+of them. Changed: each map is scaled by its own size first; smaller pictures are enlarged for the frozen
+network, to 128 pixels instead of 256; a projection of the conditions in every head (Miyato & Koyama 2018,
+eq. 3). The generator has skip-layer excitation (Liu et al. 2021) as the paper's, but styles in place of
+gated linear units (Karras et al. 2020), for half the work, and no tanh, which sticks at white ground.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2, sqrt
-from pathlib import Path
 from typing import Self
 
 import torch
@@ -15,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from toygan.backbones import create_backbone, feature_channels, pretrained_weights
+from toygan.models.backbone import STRIDES, create_backbone, feature_channels
 from toygan.models.layers import (
     ConditionalGenerator,
     ConditionEmbedding,
@@ -39,7 +44,7 @@ LOGIT_SIDE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectedConfig(NetworkConfig):
-    """Shape of both networks."""
+    """Shape of both networks. The generator has log2(resolution) - 2 blocks from 4 x 4 to full resolution."""
 
     latent_size: int = 128
     style_size: int = 128
@@ -72,7 +77,7 @@ class ProjectedConfig(NetworkConfig):
         return [min(self.channel_base // side, self.max_channels) for side in self.resolutions]
 
 
-class Mapping(nn.Module):
+class MappingNetwork(nn.Module):
     """Latents and conditions to styles."""
 
     def __init__(self, config: ProjectedConfig) -> None:
@@ -132,6 +137,7 @@ class Excitation(nn.Module):
         self.excite = EqualisedLinear(fine, fine)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """(B, fine, H, W) and (B, coarse, h, w) to (B, fine, H, W): every channel times a gate in (0, 1)."""
         gates = self.excite(activate(self.squeeze(F.adaptive_avg_pool2d(coarse, 4).flatten(1))))
         return fine * torch.sigmoid(gates)[:, :, None, None].to(fine.dtype)
 
@@ -143,7 +149,7 @@ class Generator(ConditionalGenerator):
         super().__init__()
         self.latent_size = config.latent_size
         widths, size = config.widths, config.style_size
-        self.mapping = Mapping(config)
+        self.mapping = MappingNetwork(config)
         self.base = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.first = StyledLayer(widths[0], widths[0], size)
         self.blocks = nn.ModuleList(Block(before, after, size) for before, after in pairwise(widths))
@@ -157,6 +163,7 @@ class Generator(ConditionalGenerator):
             self.to_rgb.weight.mul_(0.25)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
         styles = self.mapping(latents, conditions)
         x = self.base.expand(len(styles), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         maps = [self.first(x, styles)]
@@ -166,6 +173,7 @@ class Generator(ConditionalGenerator):
                 source = len(maps) - self.reach
                 x = self.excitations[source](x, maps[source])
             maps.append(x)
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.to_rgb(maps[-1].float())
         return images
@@ -183,6 +191,7 @@ class RandomConv2d(nn.Module):
         self.padding = kernel_size // 2
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
         return F.conv2d(x, self.weight, padding=self.padding)
 
 
@@ -214,19 +223,23 @@ class Head(nn.Module):
         """(B, inputs, side, side) and (B, condition_size) to (B, h, w) float32."""
         x = self.layers(x)
         projection = self.projection(condition)[:, :, None, None].to(x.dtype)
-        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).mean(1)
+        # Divided by the root of its terms, not by their number: colours would be learnt late otherwise.
+        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1) / sqrt(x.shape[1])
         return logits.float()
 
 
 class Discriminator(PretrainedDiscriminator):
-    """Pictures and conditions to a map of logits a scale."""
+    """Pictures and conditions to a map of logits a scale.
+
+    The frozen network has random weights until `load_pretrained`, or until a stored model's are loaded.
+    """
 
     has_batch_statistics = True
 
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
-        self.name = config.backbone
-        self.weights_file = Path(config.backbone_weights) if config.backbone_weights else None
+        self.pretrained_name = config.backbone
+        self.pretrained_file = config.backbone_weights
         self.side = max(config.resolution, config.backbone_resolution)
         self.backbone = create_backbone(config.backbone)
         channels = feature_channels(config.backbone)
@@ -238,19 +251,20 @@ class Discriminator(PretrainedDiscriminator):
             categories=config.categories, size=config.condition_size, text_size=config.text_size
         )
         self.heads = nn.ModuleList(
-            Head(width, self.side // stride, config)
-            for width, stride in zip(channels, (4, 8, 16, 32), strict=True)
+            Head(width, self.side // stride, config) for width, stride in zip(channels, STRIDES, strict=True)
         )
 
-    def load_pretrained(self) -> None:
-        self.backbone.network.load_state_dict(pretrained_weights(self.name, self.weights_file))
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        self.backbone.network.load_state_dict(weights)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Of all but the frozen network."""
         super().requires_grad_(requires_grad)
         self.backbone.requires_grad_(False)
         return self
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """A map (B, h, w) of logits for each of `STRIDES`."""
         condition = self.embedding(conditions)
         maps = self.project(images)
         return Judgement(

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +18,8 @@ from catalog_schemas.validation import CheckedTable, TableError
 from toygan.errors import BadInput, CatalogError, ObjectNotFound
 from toygan.storage.store import ObjectStore, open_store
 
+MAX_CONDITION_BYTES = 50_000_000  # of a file that is drawn from: 64 megapixels as PNG take less
+
 
 class ConditionFileError(Exception):
     """A condition file cannot be had; the message is the reason that its row is set aside with."""
@@ -24,12 +27,17 @@ class ConditionFileError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """A catalog in a file. `condition_sha256` hashes a file that a row names or raises ConditionFileError."""
+    """A catalog in a file, with the files that its rows name: what hashes one and what reads one.
+
+    Both raise ConditionFileError for a file that cannot be had. Of a file of more than MAX_CONDITION_BYTES
+    the reader may return the beginning, which is longer than that.
+    """
 
     uri: str
     path: Path
     sha256: str
     condition_sha256: Callable[[str], str]
+    read_condition: Callable[[str], bytes]
 
     def stream(self) -> Iterator[CheckedTable]:
         """The checked rows in batches; raises CatalogError for a table that cannot be used."""
@@ -69,7 +77,11 @@ def open_catalog(uri: str) -> Iterator[Catalog]:
         digest = hashlib.sha256(data).hexdigest()
         del data
         yield Catalog(
-            uri=uri, path=path, sha256=digest, condition_sha256=lambda name: _hash_object(store, name)
+            uri=uri,
+            path=path,
+            sha256=digest,
+            condition_sha256=lambda name: hashlib.sha256(_get_object(store, name)).hexdigest(),
+            read_condition=lambda name: _get_object(store, name),
         )
 
 
@@ -82,7 +94,11 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
         raise CatalogError(f"{uri}: the catalog cannot be read ({error.strerror}); check the path") from None
     folder = path.parent
     yield Catalog(
-        uri=uri, path=path, sha256=digest, condition_sha256=lambda name: _hash_condition(folder / name, name)
+        uri=uri,
+        path=path,
+        sha256=digest,
+        condition_sha256=lambda name: _hash_condition(folder / name, name),
+        read_condition=lambda name: _read_condition(folder / name, name),
     )
     if not path.exists() or _identity(path.stat()) != _identity(before):
         raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
@@ -132,19 +148,31 @@ def _hash_file(path: Path) -> str:
 
 
 def _hash_condition(path: Path, name: str) -> str:
+    with _open_condition(path, name) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_condition(path: Path, name: str) -> bytes:
+    with _open_condition(path, name) as file:
+        return file.read(MAX_CONDITION_BYTES + 1)
+
+
+@contextmanager
+def _open_condition(path: Path, name: str) -> Iterator[BufferedReader]:
     try:
         if path.exists() and not path.is_file():  # a pipe would block, a folder has no content
             raise ConditionFileError(f"condition_file_unreadable: {name}")
-        return _hash_file(path)
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError:
         raise ConditionFileError(f"condition_file_not_found: {name}") from None
     except OSError:
         raise ConditionFileError(f"condition_file_unreadable: {name}") from None
 
 
-def _hash_object(store: ObjectStore, name: str) -> str:
+def _get_object(store: ObjectStore, name: str) -> bytes:
     try:
-        return hashlib.sha256(store.get(posixpath.normpath(name))).hexdigest()
+        return store.get(posixpath.normpath(name))
     except ObjectNotFound:
         raise ConditionFileError(f"condition_file_not_found: {name}") from None
     except BadInput:  # no key at all

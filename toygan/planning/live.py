@@ -27,6 +27,7 @@ Hashes = NDArray[np.uint64]
 _T = TypeVar("_T")
 
 _PHASHES = pa.schema([("image_id", pa.large_string()), ("phash", pa.large_string())])
+_MODEL = ("model_name", "model_version")
 _LIVE_COLUMNS = ("sku", "image_index", "image_id", "model_name", "model_version", "row_fingerprint", "run_id")
 _INDEX_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: different image indices never give the same product
 
@@ -43,7 +44,7 @@ def equal_hashes(ordered: Hashes, wanted: Hashes) -> tuple[Positions, Positions]
 class LivePictures:
     """`current.parquet`, found by sku."""
 
-    def __init__(self, store: ObjectStore, model_name: str, model_version: str) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         try:
             table = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY, _LIVE_COLUMNS)
         except ObjectNotFound:
@@ -57,10 +58,7 @@ class LivePictures:
         self.image_ids = _joined(table["image_id"])
         self.run_ids = table["run_id"].combine_chunks().dictionary_encode()
         self.image_index: NDArray[np.int32] = table["image_index"].to_numpy()
-        same = pc.and_(
-            pc.equal(table["model_name"], model_name), pc.equal(table["model_version"], model_version)
-        )
-        self.of_this_model: NDArray[np.bool_] = same.to_numpy().astype(bool)
+        self.models = _models(table)
 
     def of(self, skus: pa.Array, hashes: Hashes) -> tuple[Positions, Positions]:
         """All pairs (position in `skus`, row of the live table) of a sku; `hashes` are those of `skus`."""
@@ -72,34 +70,32 @@ class LivePictures:
 
 @dataclass(frozen=True, kw_only=True)
 class _Attempts:
-    """The largest attempt of each (sku, image index, fingerprint), in the order of `slots`."""
+    """The largest attempt of each (sku, image index, fingerprint, model), in the order of `slots`."""
 
     slots: Hashes
-    fingerprints: Hashes
+    rows: Hashes  # of fingerprint and model together
     largest: NDArray[np.int32]
 
 
 class History:
     """The finished runs of a store. Nothing is read before it is asked for, and no column in vain."""
 
-    def __init__(self, store: ObjectStore, model_name: str, model_version: str, pool: Executor) -> None:
+    def __init__(self, store: ObjectStore, models: frozenset[str], pool: Executor) -> None:
         self._store = store
-        self._model = (model_name, model_version)
+        self._models = models
         self._pool = pool
         self._phashes: dict[str, pa.Table] = {}
 
-    def first_attempts(
-        self, skus: Hashes, image_index: NDArray[np.int32], fingerprints: Hashes
-    ) -> NDArray[np.int32]:
+    def first_attempts(self, skus: Hashes, image_index: NDArray[np.int32], rows: Hashes) -> NDArray[np.int32]:
         """Per slot the attempt (0-based) to begin with: one after the largest that a finished run recorded.
 
-        Recorded under the same sku, image index, fingerprint and model. Skus and fingerprints are compared by
-        64-bit hashes each: should both collide, a slot skips some attempts and stays as reproducible as
-        before.
+        Recorded under the same sku, image index, fingerprint and model. `skus` and `rows`, which is
+        `row_hashes` of the two others, are compared by 64-bit hashes each: should both collide, a slot skips
+        some attempts and stays as reproducible as before.
         """
         known = self._attempts
         mine, found = equal_hashes(known.slots, slot_hashes(skus, image_index))
-        same = known.fingerprints[found] == fingerprints[mine]
+        same = known.rows[found] == rows[mine]
         first = np.zeros(len(skus), dtype=np.int32)
         first[mine[same]] = known.largest[found[same]] + 1
         return first
@@ -123,25 +119,26 @@ class History:
     def _attempts(self) -> _Attempts:
         def hashed(part: pa.Table) -> tuple[Hashes, Hashes, NDArray[np.int32]]:
             slots = slot_hashes(hash_strings(_joined(part["sku"])), part["image_index"].to_numpy())
-            return slots, hash_strings(_joined(part["row_fingerprint"])), part["attempt"].to_numpy()
+            rows = row_hashes(_joined(part["row_fingerprint"]), _models(part))
+            return slots, rows, part["attempt"].to_numpy()
 
-        columns = ("sku", "image_index", "row_fingerprint", "attempt")
+        columns = ("sku", "image_index", "row_fingerprint", "attempt", *_MODEL)
         none = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int32))
         parts = [
             part for run_id in self._finished_runs() for part in self._read_parts(run_id, columns, hashed)
         ]
-        slot, fingerprint, attempt = (np.concatenate(each) for each in zip(none, *parts, strict=True))
-        order = np.lexsort((attempt, fingerprint, slot))
-        slot, fingerprint, attempt = slot[order], fingerprint[order], attempt[order]
+        slot, row, attempt = (np.concatenate(each) for each in zip(none, *parts, strict=True))
+        order = np.lexsort((attempt, row, slot))
+        slot, row, attempt = slot[order], row[order], attempt[order]
         is_last = np.ones(len(slot), dtype=bool)
-        is_last[:-1] = (slot[1:] != slot[:-1]) | (fingerprint[1:] != fingerprint[:-1])
-        return _Attempts(slots=slot[is_last], fingerprints=fingerprint[is_last], largest=attempt[is_last])
+        is_last[:-1] = (slot[1:] != slot[:-1]) | (row[1:] != row[:-1])
+        return _Attempts(slots=slot[is_last], rows=row[is_last], largest=attempt[is_last])
 
     def _finished_runs(self) -> list[str]:
-        """The ids of the runs with a manifest that used this model."""
+        """The ids of the runs with a manifest that used one of these models."""
         keys = [info.key for info in self._store.list(RUNS_PREFIX) if info.key.endswith(".json")]
         manifests = self._pool.map(lambda key: Manifest.from_json(self._store.get(key), key), keys)
-        return [found.run_id for found in manifests if (found.model_name, found.model_version) == self._model]
+        return [found.run_id for found in manifests if self._models.intersection(found.all_models)]
 
     def _read_parts(
         self, run_id: str, columns: Sequence[str], reduce: Callable[[pa.Table], _T]
@@ -156,6 +153,17 @@ class History:
 def slot_hashes(skus: Hashes, image_index: NDArray[np.int32]) -> Hashes:
     """One hash a slot from that of its sku."""
     return skus + image_index.astype(np.uint64) * _INDEX_FACTOR
+
+
+def row_hashes(fingerprints: pa.Array, models: pa.Array) -> Hashes:
+    """One hash for a row's fingerprint and the model that draws it."""
+    return hash_strings(fingerprints) + hash_strings(models) * _INDEX_FACTOR
+
+
+def _models(table: pa.Table) -> pa.Array:
+    """NAME@VERSION of each row."""
+    separator = pa.scalar("@", pa.large_string())
+    return pc.binary_join_element_wise(*(_joined(table[name]) for name in _MODEL), separator)
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:

@@ -5,7 +5,7 @@ A slot is one picture wanted, (sku, image index). The plan lies in the store und
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -14,8 +14,10 @@ from typing import Self
 from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
+from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
+from toygan.planning.condition_files import ModelScope, Scopes
 from toygan.planning.finished import read_manifest
 from toygan.planning.planner import Planner
 from toygan.planning.settings import Mode, RunSettings
@@ -26,7 +28,9 @@ from toygan.storage.store import ObjectStore
 __all__ = [
     "FrozenPlan",
     "Mode",
+    "ModelScope",
     "RunSettings",
+    "Scopes",
     "Shard",
     "Slot",
     "check_catalog",
@@ -35,7 +39,7 @@ __all__ = [
     "load_shard",
 ]
 
-_SCHEMA = "plan/1"
+_SCHEMA = "plan/2"
 _THREADS = 8
 
 
@@ -59,6 +63,7 @@ class Slot:
     layout_uri: str | None
     reference_photo_uri: str | None
     condition_sha256: Mapping[str, str]
+    image_condition: ImageCondition | None  # what the picture is drawn from besides category, colour, text
     row_fingerprint: str
     sibling_phashes: tuple[str, ...]
 
@@ -122,7 +127,7 @@ def freeze_plan(
     run_id: str,
     catalog_uri: str,
     settings: RunSettings,
-    model_categories: Collection[str],
+    scopes: Scopes,
     *,
     max_attempts: int = 4,
     shard_size: int = 512,
@@ -130,22 +135,24 @@ def freeze_plan(
     """Plan a run, or load the plan if this run id has been planned before.
 
     Only slots that a good row of the catalog wants are planned: in the mode `missing` those without a live
-    picture of the row's fingerprint, in `refresh` also those whose live picture another model made, in `all`
-    every one. Rows of a category outside `model_categories`, or with a condition file that cannot be read,
-    are set aside. The work of a shard is of one category and at most `shard_size` slots. Of a run that is
-    finished and swept the plan is without shards. Raises RunConflict where the run id was planned or finished
-    with another catalog or other settings, CatalogError where the catalog cannot be used or none of its rows
-    can, and BadInput for categories in the settings that the model does not know; nothing has been written
-    then.
+    picture of the row's fingerprint, in `refresh` also those whose live picture another model made than the
+    one that draws the product now, in `all` every one. `scopes` says what each of the run's models can draw:
+    a product with a layout, else one with a sketch, is drawn from it where there is a model for that, and
+    the file is kept in the store. Rows of a category that no model knows, or with a condition file that
+    cannot be used, are set aside. The work of a shard is of one category, one model and at most `shard_size`
+    slots. Of a run that is finished and swept the plan is without shards. Raises RunConflict where the run id
+    was planned or finished with another catalog or other settings, CatalogError where the catalog cannot be
+    used or none of its rows can, and BadInput for categories in the settings that no model knows; nothing has
+    been written then.
     """
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
-    _check_categories(settings, model_categories)
+    _check_categories(settings, scopes)
     with open_catalog(catalog_uri) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
         earlier = _find_earlier(store, run_id, catalog, settings, max_attempts)
         if earlier is not None:
             return earlier
-        planner = Planner(store, run_id, settings, frozenset(model_categories), shard_size, pool)
+        planner = Planner(store, run_id, settings, scopes, shard_size, pool)
         result = planner.plan(catalog)
     plan = FrozenPlan(
         run_id=run_id,
@@ -166,10 +173,10 @@ def check_plan(
     run_id: str,
     catalog_uri: str,
     settings: RunSettings,
-    model_categories: Collection[str],
+    scopes: Scopes,
 ) -> None:
     """Raise RunConflict, and BadInput for categories, as freeze_plan does: an answer before a run starts."""
-    _check_categories(settings, model_categories)
+    _check_categories(settings, scopes)
     with open_catalog(catalog_uri) as catalog:
         _find_earlier(store, run_id, catalog, settings, 0)
 
@@ -184,12 +191,13 @@ def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
     return [Slot(**row) for row in rows]
 
 
-def _check_categories(settings: RunSettings, model_categories: Collection[str]) -> None:
-    unknown = sorted(set(settings.categories) - set(model_categories))
+def _check_categories(settings: RunSettings, scopes: Scopes) -> None:
+    known = set[str]().union(*(scope.categories for scope in scopes.values()))
+    unknown = sorted(set(settings.categories) - known)
     if unknown:
         raise BadInput(
-            f"the model {settings.model_name} makes no pictures of {', '.join(unknown)}; "
-            f"it knows {', '.join(sorted(model_categories))}"
+            f"{', '.join(settings.models.values())} makes no pictures of {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(known))}"
         )
 
 

@@ -20,12 +20,21 @@ from catalog_schemas.validation import (
     conform,
     hash_strings,
     parquet_bytes,
-    rejected_frame,
 )
-from toygan.planning.catalog import Catalog, ConditionFileError, count_reasons, no_good_row
-from toygan.planning.live import Hashes, History, LivePictures, Positions
+from toygan.conditions.kinds import ImageCondition
+from toygan.planning.catalog import Catalog, count_reasons, no_good_row
+from toygan.planning.condition_files import (
+    Hashed,
+    KeptConditions,
+    Problem,
+    Scopes,
+    hash_conditions,
+    set_aside,
+    take_out,
+)
+from toygan.planning.live import Hashes, History, LivePictures, Positions, row_hashes
 from toygan.planning.settings import RunSettings
-from toygan.planning.writer import PlanWriter, Shard
+from toygan.planning.writer import Kind, PlanWriter, Shard
 from toygan.storage.keys import rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
 
@@ -55,7 +64,9 @@ class _Products:
     """N usable products of a batch."""
 
     frame: pd.DataFrame  # columns of PRODUCTS
-    conditions: Sequence[Mapping[str, str]]  # sha256 of each condition file
+    conditions: Hashed
+    image_conditions: Sequence[ImageCondition | None]  # what each is drawn from
+    models: pa.Array  # NAME@VERSION that draws each
     wanted: NDArray[np.int64]  # pictures
     skus: pa.Array
     hashes: Hashes  # of the skus
@@ -81,18 +92,20 @@ class Planner:
         store: ObjectStore,
         run_id: str,
         settings: RunSettings,
-        model_categories: frozenset[str],
+        scopes: Scopes,
         shard_size: int,
         pool: Executor,
     ) -> None:
         self._store = store
         self._run_id = run_id
         self._settings = settings
-        self._model_categories = model_categories
+        self._scopes = scopes
         self._pool = pool
         self._writer = PlanWriter(store, run_id, shard_size, pool)
-        self._live = LivePictures(store, settings.model_name, settings.model_version)
-        self._history = History(store, settings.model_name, settings.model_version, pool)
+        self._live = LivePictures(store)
+        self._history = History(store, frozenset(settings.models.values()), pool)
+        self._kept = KeptConditions(store, run_id, scopes)
+        self._model_of = settings.models
         self._rejected: list[pa.Table] = []
         self._reasons: list[pd.Series[int]] = []
         self._rejected_rows = 0
@@ -127,9 +140,9 @@ class Planner:
 
     def _walk(self, checked: CheckedTable, catalog: Catalog) -> bool:
         """Take one batch; True when the limit is reached, and the rows behind it count for nothing."""
-        good = checked.good
-        known = good["category"].isin(self._model_categories)
-        rejected = [checked.rejected, _set_aside(good[~known], "category", "no_model_for_category")]
+        good = checked.good.assign(image_condition=self._choose_models(checked.good))
+        known = good["image_condition"].notna() | good["category"].isin(self._scopes[None].categories)
+        rejected = [checked.rejected, set_aside(good[~known], "category", "no_model_for_category")]
         good = good[known]
         if self._settings.categories:
             chosen = good["category"].isin(self._settings.categories)
@@ -143,15 +156,25 @@ class Planner:
             if self._settings.limit is not None:
                 size = min(size, self._settings.limit - self._products.total())
             head, good = good.iloc[:size], good.iloc[size:]
-            usable, conditions, unreadable = self._hash_conditions(head, catalog)
+            usable, conditions, unreadable = hash_conditions(head, catalog, self._pool)
             rejected.append(unreadable)
             if len(usable):
-                self._plan_products(usable, conditions)
+                rejected.append(self._plan_products(usable, conditions, catalog))
             is_full = self._products.total() == self._settings.limit
             if is_full:
                 rejected = [frame[frame["row"] <= head.index[-1]] for frame in rejected]
         self._note_rejected(pd.concat(rejected).sort_values("row", kind="stable"))
         return is_full
+
+    def _choose_models(self, products: pd.DataFrame) -> "pd.Series[Any]":
+        """What each product is drawn from: its layout, else its sketch, where a model can; None otherwise."""
+        # Not of None: pandas would make it NaN.
+        chosen = pd.Series([None] * len(products), index=products.index, dtype=object)
+        for kind in ("sketch", "layout"):
+            if (scope := self._scopes.get(kind)) is not None:
+                has = products[CONDITION_COLUMNS[kind]].notna() & products["category"].isin(scope.categories)
+                chosen[has] = kind
+        return chosen
 
     def _note_rejected(self, rejected: pd.DataFrame) -> None:
         if rejected.empty:
@@ -160,49 +183,32 @@ class Planner:
         self._reasons.append(count_reasons(rejected))
         self._rejected.append(pa.Table.from_pandas(rejected, _COMPACT_REJECTED, preserve_index=False))
 
-    def _hash_conditions(
-        self, products: pd.DataFrame, catalog: Catalog
-    ) -> tuple[pd.DataFrame, list[Mapping[str, str]], pd.DataFrame]:
-        """The products whose condition files can be read, the files' hashes, and the products set aside."""
+    def _plan_products(
+        self, frame: pd.DataFrame, conditions: Hashed, catalog: Catalog, *, are_kept: bool = False
+    ) -> pd.DataFrame:
+        """Write the slots of products, and return those that cannot be drawn after all, set aside.
 
-        def attempt(uri: str) -> tuple[str, bool]:
-            try:
-                return catalog.condition_sha256(uri), True
-            except ConditionFileError as error:
-                return str(error), False
-
-        conditions: list[dict[str, str]] = [{} for _ in range(len(products))]
-        bad: dict[int, tuple[str, str]] = {}
-        for kind, column in CONDITION_COLUMNS.items():
-            given = np.flatnonzero(products[column].notna())
-            uris = products[column].iloc[given].to_list()
-            distinct = list(dict.fromkeys(uris))
-            found = dict(zip(distinct, self._pool.map(attempt, distinct), strict=True))
-            for position, uri in zip(given.tolist(), uris, strict=True):
-                text, is_hash = found[uri]
-                if is_hash:
-                    conditions[position][kind] = text
-                else:
-                    bad.setdefault(position, (column, text))
-        if not bad:
-            return products, list(conditions), _set_aside(products.iloc[:0], "", "")
-        where = sorted(bad)
-        columns, reasons = zip(*(bad[position] for position in where), strict=True)
-        keep = np.setdiff1d(np.arange(len(products)), where)
-        rejected = _set_aside(products.iloc[where], columns, reasons)
-        return products.iloc[keep], [conditions[position] for position in keep], rejected
-
-    def _plan_products(self, frame: pd.DataFrame, conditions: Sequence[Mapping[str, str]]) -> None:
+        With `are_kept` the condition files lie in the store already.
+        """
         skus = pa.array(frame["sku"], pa.large_string())
+        image_conditions = frame["image_condition"].to_list()
         products = _Products(
             frame=frame,
             conditions=conditions,
+            image_conditions=image_conditions,
+            models=pa.array([self._model_of[kind] for kind in image_conditions], pa.large_string()),
             wanted=frame["images_wanted"].to_numpy("int64"),
             skus=skus,
             hashes=hash_strings(skus),
             fingerprints=pa.array(_fingerprints(frame, conditions), pa.large_string()),
         )
         slots = self._choose(products)
+        bad = {} if are_kept else self._keep_conditions(products, slots, catalog)
+        usable, hashed, rejected = take_out(bad, frame, conditions)
+        if bad:  # chosen is anew, of what is left
+            if len(usable):
+                self._plan_products(usable, hashed, catalog, are_kept=True)
+            return rejected
         category = frame["category"].to_numpy()
         self._usable += len(frame)
         self._products.update(category)
@@ -212,8 +218,23 @@ class Planner:
         self._unchanged.subtract(planned)
         if len(slots.product):
             table = self._table(products, slots)
-            for name in sorted(planned):
-                self._writer.add(name, table.filter(pc.equal(table["category"], name)))
+            for name, kind in sorted(_kinds(table), key=str):
+                of_kind = pc.equal(pc.fill_null(table["image_condition"], ""), kind or "")
+                of_both = pc.and_(pc.equal(table["category"], name), of_kind)
+                self._writer.add((name, kind), table.filter(of_both))
+        return rejected
+
+    def _keep_conditions(self, products: _Products, slots: _Slots, catalog: Catalog) -> dict[int, Problem]:
+        """Keep the files that planned slots are drawn from; column and reason of each product that has none.
+
+        Of a product whose pictures all stay nothing is kept: what they were drawn from lies in the store.
+        """
+        wanted: dict[int, tuple[ImageCondition, str, str]] = {}
+        for position in np.unique(slots.product).tolist():
+            if (kind := products.image_conditions[position]) is not None:
+                uri = products.frame[CONDITION_COLUMNS[kind]].iloc[position]
+                wanted[position] = (kind, uri, products.conditions[position][kind])
+        return self._kept.keep_all(wanted, catalog, self._pool)
 
     def _choose(self, products: _Products) -> _Slots:
         """The slots that the mode wants to be made."""
@@ -229,7 +250,8 @@ class Planner:
             )
             keep = is_wanted & same.to_numpy(zero_copy_only=False).astype(bool)
             if self._settings.mode == "refresh":
-                keep &= live.of_this_model[rows]
+                by_model = pc.equal(live.models.take(pa.array(rows)), products.models.take(pa.array(mine)))
+                keep &= by_model.to_numpy(zero_copy_only=False).astype(bool)
             is_planned[first_slot[mine[keep]] + index[keep]] = False
         product = np.repeat(np.arange(len(products.wanted)), products.wanted)
         image_index = np.arange(len(product)) - first_slot[product]
@@ -250,17 +272,16 @@ class Planner:
         columns = {
             name: pa.array(frame[name], PLAN.field(name).type)
             for name in PLAN.names
-            if name in frame.columns and name != "attributes"
+            if name in frame.columns and name not in ("attributes", "image_condition")
         }
+        columns["image_condition"] = pa.array(products.image_conditions, pa.string())
         columns["row"] = pa.array(frame.index.to_numpy())
         columns["attributes"] = pa.array(_pairs(frame["attributes"]), _MAP)
         columns["condition_sha256"] = pa.array(_pairs(products.conditions), _MAP)
         columns["row_fingerprint"] = products.fingerprints
         table = pa.table(columns).take(pa.array(slots.product))
-        fingerprint_hashes = hash_strings(products.fingerprints)[slots.product]
-        first = self._history.first_attempts(
-            products.hashes[slots.product], slots.image_index, fingerprint_hashes
-        )
+        rows = row_hashes(products.fingerprints, products.models)[slots.product]
+        first = self._history.first_attempts(products.hashes[slots.product], slots.image_index, rows)
         table = (
             table.append_column("image_index", pa.array(slots.image_index))
             .append_column("first_attempt", pa.array(first))
@@ -289,6 +310,10 @@ class Planner:
         return pa.array(lists, pa.list_(pa.string()))
 
 
+def _kinds(slots: pa.Table) -> set[Kind]:
+    return set(zip(slots["category"].to_pylist(), slots["image_condition"].to_pylist(), strict=True))
+
+
 def _fingerprints(frame: pd.DataFrame, conditions: Sequence[Mapping[str, str]]) -> list[str]:
     columns = [frame[name].to_list() for name in FINGERPRINTED]
     return [
@@ -299,9 +324,3 @@ def _fingerprints(frame: pd.DataFrame, conditions: Sequence[Mapping[str, str]]) 
 
 def _pairs(maps: Iterable[Mapping[str, str] | None]) -> list[list[tuple[str, str]] | None]:
     return [None if each is None else list(each.items()) for each in maps]
-
-
-def _set_aside(rows: pd.DataFrame, column: Any, reason: Any) -> pd.DataFrame:
-    """Good rows that cannot be used after all; `column` and `reason` are one for all or one a row."""
-    problems = pd.DataFrame({"row": rows.index, "column": column, "reason": reason})
-    return rejected_frame(problems, rows["sku"])

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
 from catalog_schemas.products import MAX_IMAGES_WANTED, SKU_PATTERN
+from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
 from toygan.images import ImageFormat
 
@@ -17,6 +18,8 @@ class RunSettings:
 
     model_name: str
     model_version: str
+    sketch_model: str | None = None  # NAME@VERSION that draws products with a sketch; None: the one above
+    layout_model: str | None = None  # the same for products with a layout, which comes before a sketch
     images_per_product: int = 1  # where the catalog's images_wanted says nothing, 1..64
     categories: tuple[str, ...] = ()  # none: all that the model knows; kept sorted
     mode: Mode = "missing"
@@ -40,6 +43,16 @@ class RunSettings:
         for name in self.categories:
             if not SKU_PATTERN.fullmatch(name):
                 raise BadInput(f"{name!r} cannot be a category's name")
+
+    @property
+    def models(self) -> Mapping[ImageCondition | None, str]:
+        """NAME@VERSION of the models of the run by what they draw from; None stands for no image."""
+        models: dict[ImageCondition | None, str] = {None: f"{self.model_name}@{self.model_version}"}
+        if self.sketch_model is not None:
+            models["sketch"] = self.sketch_model
+        if self.layout_model is not None:
+            models["layout"] = self.layout_model
+        return models
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

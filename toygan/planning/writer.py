@@ -10,24 +10,28 @@ import pyarrow as pa
 
 from catalog_schemas.runs import PLAN
 from catalog_schemas.validation import conform, parquet_bytes
+from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
 from toygan.storage.keys import plan_key
 from toygan.storage.store import PARQUET, ObjectStore
+
+Kind = tuple[str, ImageCondition | None]  # category, and what the model draws from
 
 _MOST_WAITING = 32  # shards that are encoded or uploaded at a time: bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One task of the run: pictures of one category; `sha256` is that of the shard's file in the plan."""
+    """One task of the run: pictures of one category by one model; `sha256` is of its file in the plan."""
 
     category: str
+    image_condition: ImageCondition | None
     slots: int
     sha256: str
 
 
 class PlanWriter:
-    """Collects slots by category and writes a shard whenever one is full.
+    """Collects slots by kind and writes a shard whenever one is full.
 
     A shard holds at most `shard_size` slots, and all those of a product that it holds any of.
     """
@@ -37,14 +41,14 @@ class PlanWriter:
         self._run_id = run_id
         self._shard_size = shard_size
         self._pool = pool
-        self._collected: dict[str, list[pa.Table]] = {}
-        self._numbers: list[tuple[str, int]] = []
+        self._collected: dict[Kind, list[pa.Table]] = {}
+        self._numbers: list[tuple[Kind, int]] = []
         self._waiting: deque[Future[str]] = deque()
         self._digests: list[str] = []
 
-    def add(self, category: str, slots: pa.Table) -> None:
-        """Take slots (columns of PLAN) of one category, in the order of the catalog's rows."""
-        collected = self._collected.setdefault(category, [])
+    def add(self, kind: Kind, slots: pa.Table) -> None:
+        """Take slots (columns of PLAN) of one kind, in the order of the catalog's rows."""
+        collected = self._collected.setdefault(kind, [])
         collected.append(slots)
         if sum(table.num_rows for table in collected) < self._shard_size:
             return
@@ -55,32 +59,32 @@ class PlanWriter:
             end = start + self._shard_size
             if end < len(rows):  # back to where the last product begins that does not fit whole
                 end = int(np.searchsorted(rows, rows[end], "left"))
-            self._write(category, rest.slice(start, end - start))
+            self._write(kind, rest.slice(start, end - start))
             start = end
         # a copy: a slice would keep all of the table in memory
-        self._collected[category] = [rest.take(np.arange(start, len(rows)))]
+        self._collected[kind] = [rest.take(np.arange(start, len(rows)))]
 
     def finish(self) -> tuple[Shard, ...]:
         """Write what is left and wait until every shard lies in the store."""
-        for category, collected in sorted(self._collected.items()):
-            rest = pa.concat_tables(collected)
+        for kind in sorted(self._collected, key=lambda kind: (kind[0], kind[1] or "")):
+            rest = pa.concat_tables(self._collected[kind])
             if rest.num_rows:
-                self._write(category, rest)
+                self._write(kind, rest)
         self._collected = {}
         while self._waiting:
             self._digests.append(self._waiting.popleft().result())
         return tuple(
-            Shard(category=category, slots=slots, sha256=digest)
-            for (category, slots), digest in zip(self._numbers, self._digests, strict=True)
+            Shard(category=category, image_condition=image_condition, slots=slots, sha256=digest)
+            for ((category, image_condition), slots), digest in zip(self._numbers, self._digests, strict=True)
         )
 
-    def _write(self, category: str, slots: pa.Table) -> None:
+    def _write(self, kind: Kind, slots: pa.Table) -> None:
         number = len(self._numbers)
         try:
             key = plan_key(self._run_id, number)
         except BadInput as error:
             raise BadInput(f"the plan has too many pictures for one run ({error}); use --limit") from None
-        self._numbers.append((category, slots.num_rows))
+        self._numbers.append((kind, slots.num_rows))
         if len(self._waiting) >= _MOST_WAITING:
             self._digests.append(self._waiting.popleft().result())
         self._waiting.append(self._pool.submit(self._put, key, slots))

@@ -86,7 +86,7 @@ class ReportRun:
     """The facts about a run."""
 
     run_id: str
-    model: str  # name@version
+    models: Sequence[str]  # name@version; the first one draws from no image
     catalog_uri: str
     started_at: str  # ISO 8601
     elapsed_s: float

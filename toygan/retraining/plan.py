@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_schemas.photos import PHOTO_INDEX
+from toygan.aliases import ModelRef, read_aliases
 from toygan.errors import BadInput, RunFailed
 from toygan.evaluation.evaluate import FEWEST
 from toygan.generation.model import read_config
 from toygan.models import image_condition
-from toygan.registry import CHAMPION, ModelFiles, ModelRef, read_aliases, resolve
+from toygan.registry import CHAMPION, ModelFiles, resolve
 from toygan.retraining.folder import replace_file
 from toygan.retraining.request import RetrainRequest
 from toygan.retraining.snapshot import Contents, take_snapshot

@@ -2,7 +2,8 @@
 
 import logging
 
-from toygan.registry import CHAMPION, add_files, promote, read_aliases, read_folder, succeed
+from toygan.aliases import read_aliases
+from toygan.registry import CHAMPION, add_files, promote, read_folder, succeed
 from toygan.retraining.judge import Outcome
 from toygan.retraining.plan import Attempt
 from toygan.storage.store import ObjectStore

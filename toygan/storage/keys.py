@@ -84,6 +84,11 @@ def plan_manifest_key(run_id: str) -> str:
     return tmp_prefix(run_id) + "plan.json"
 
 
+def planning_key(run_id: str) -> str:
+    """Lies there while a run is being planned that keeps condition files, and until it is swept."""
+    return tmp_prefix(run_id) + "planning"
+
+
 def condition_key(sha256: str) -> str:
     """A condition file, by the lower-case hex sha256 of its content."""
     return f"{CONDITIONS_PREFIX}{_matched('sha256', sha256, _SHA256, '64 lower-case hex digits')}"

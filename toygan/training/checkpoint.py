@@ -39,10 +39,12 @@ def save_checkpoint(
     photos_sha256: str,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
+    extras: Mapping[str, Any],
 ) -> Path:
     """Writes one checkpoint in one step (a rename) and removes all but the newest `KEPT_CHECKPOINTS`.
 
-    One that is there already is left alone: the same training would only make the same again.
+    `extras` are JSON values that belong to the state. One that is there already is left alone: the same
+    training would only make the same again.
     """
     folder = output / "checkpoints" / f"{images_seen:010d}"
     if folder.exists():
@@ -59,6 +61,7 @@ def save_checkpoint(
     unfinished.mkdir(parents=True)
     _save_tensors(unfinished / "state.safetensors", tensors)
     state = {"images_seen": images_seen, "config": dict(config), "photos_sha256": photos_sha256}
+    state["extras"] = dict(extras)
     (unfinished / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
     unfinished.rename(folder)
     for old in checkpoint_folders(output)[:-KEPT_CHECKPOINTS]:
@@ -74,8 +77,8 @@ def load_checkpoint(
     photos_sha256: str,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
-) -> int:
-    """Puts a checkpoint back into the given modules and optimizers; returns the images seen.
+) -> tuple[int, dict[str, Any]]:
+    """Puts a checkpoint back into the given modules and optimizers; returns the images seen and the extras.
 
     `defaults` stand for options that are younger than the checkpoint: at its default a new option changes
     nothing. Raises ModelError when the checkpoint is damaged or belongs to a training with another config or
@@ -84,6 +87,7 @@ def load_checkpoint(
     try:
         state = json.loads((folder / "state.json").read_bytes())
         images_seen, stored = int(state["images_seen"]), {**defaults, **state["config"]}
+        extras = dict(state.get("extras", {}))
         tensors = load_file(folder / "state.safetensors")
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(
@@ -101,7 +105,16 @@ def load_checkpoint(
         load_weights(module, _below(name, tensors))
     for name, optimizer in optimizers.items():
         _load_moments(optimizer, _below(name, tensors))
-    return images_seen
+    return images_seen, extras
+
+
+def replace_extras(folder: Path, extras: Mapping[str, Any]) -> None:
+    """Gives a checkpoint other extras, in one step."""
+    file = folder / "state.json"
+    unfinished = file.with_suffix(".tmp")
+    state = json.loads(file.read_bytes()) | {"extras": dict(extras)}
+    unfinished.write_text(json.dumps(state, indent=1, sort_keys=True))
+    unfinished.replace(file)
 
 
 def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,7 +124,13 @@ def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Strict `load_state_dict` that answers with a ModelError naming the first tensors that do not fit."""
+    """Strict `load_state_dict`; raises ModelError as `check_weights` does."""
+    check_weights(module, tensors)
+    module.load_state_dict(dict(tensors))
+
+
+def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ModelError naming the first tensors that do not fit; the module may be on the device `meta`."""
     wanted = module.state_dict()
     misfits = [
         f"{key}: found {tuple(tensors[key].shape) if key in tensors else 'nothing'}, "
@@ -122,7 +141,6 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if misfits:
         more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise ModelError(f"the weights do not fit the model: {'; '.join(misfits[:3])}{more}")
-    module.load_state_dict(dict(tensors))
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from toygan.options import from_options
 DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither images nor minutes
 
 LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 _WEIGHTS = (
     "r1_gamma",
@@ -30,6 +31,7 @@ _ABOVE_0 = (
     "ema_half_life_images",
     "log_every_images",
     "checkpoint_every_images",
+    "augmentation_ramp_images",
 )
 
 
@@ -57,10 +59,15 @@ class TrainConfig:
     feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
+    adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
+    augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
+    augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1
     text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
+    rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
+    rate_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay
     log_every_images: int = 6_400
     checkpoint_every_images: int = 64_000
 
@@ -81,8 +88,13 @@ class TrainConfig:
         for name in ("colour_dropout", "text_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
-        if self.precision not in ("fp32", "bf16"):
-            raise BadInput(f"precision is {self.precision!r}; it must be fp32 or bf16")
+        if not -1 < self.augmentation_target < 1:
+            raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
+        for name in ("rate_warmup_images", "rate_decay_images"):
+            if getattr(self, name) < 0:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must not be below 0")
+        if self.precision not in get_args(Precision):
+            raise BadInput(f"precision is {self.precision!r}; it must be one of fp32, bf16, fp16")
         if given := sorted({"categories", "resolution", "text_size"} & self.network.keys()):
             raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
 
@@ -104,10 +116,22 @@ class TrainConfig:
             raise BadInput(str(error)) from error
 
 
+# Named by their family; those of another name are variants of one.
 PRESETS = {
     # One rate for both sides: with twice the generator's the discriminator soon wins this game for good.
     "mlp": TrainConfig(family="mlp", resolution=64, loss="minimax", discriminator_rate=2e-4),
     "dcgan": TrainConfig(family="dcgan", resolution=64),
+    # Huang et al. 2024 (R3GAN), all but its networks: paired logits, both penalties at every step.
+    "r3gan": TrainConfig(
+        family="dcgan",
+        resolution=64,
+        loss="relativistic",
+        r1_gamma=1.0,
+        r2_gamma=1.0,
+        generator_rate=2e-4,
+        discriminator_rate=2e-4,
+        adam_betas=(0.0, 0.99),
+    ),
     "stylegan": TrainConfig(
         family="stylegan",
         resolution=64,
@@ -119,6 +143,8 @@ PRESETS = {
         generator_rate=2.5e-3,
         discriminator_rate=2.5e-3,
         adam_betas=(0.0, 0.99),
+        adaptive_augmentation=True,
+        augmentation_ramp_images=100_000,  # a fifth of the paper's: so are trainings on a CPU shorter
     ),
     # The generator's weights are equalised, the heads' are not: hence the two rates.
     "projected": TrainConfig(
@@ -128,6 +154,15 @@ PRESETS = {
         generator_rate=2.5e-3,
         discriminator_rate=4e-4,
         adam_betas=(0.0, 0.99),
+    ),
+    # The paper's rates, loss and L1 weight, but more than one picture a batch.
+    "pix2pix": TrainConfig(
+        family="pix2pix",
+        resolution=64,
+        batch_size=16,
+        loss="non_saturating",
+        discriminator_rate=2e-4,
+        l1_weight=100.0,
     ),
     "spade": TrainConfig(
         family="spade",
@@ -140,27 +175,18 @@ PRESETS = {
         l1_weight=10.0,
         kl_weight=0.05,
     ),
-    # The paper's rates, loss and L1 weight, but more than one picture a batch.
-    "pix2pix": TrainConfig(
-        family="pix2pix",
-        resolution=64,
-        batch_size=16,
-        loss="non_saturating",
-        discriminator_rate=2e-4,
-        l1_weight=100.0,
-    ),
 }
 
 
-def choose_config(family: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
-    """The preset of `family` with what the JSON object in `file` says otherwise, at `resolution` pixels.
+def choose_config(preset: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
+    """The preset of that name with what the JSON object in `file` says otherwise, at `resolution` pixels.
 
-    Options in the file's `network` replace the preset's one by one. Raises BadInput for an unknown family or
+    Options in the file's `network` replace the preset's one by one. Raises BadInput for an unknown preset or
     option (naming the known ones), an unusable value, and a file that is missing or no JSON object.
     """
-    if family not in PRESETS:
-        raise BadInput(f"unknown model family {family!r}; known are {', '.join(PRESETS)}")
-    values = PRESETS[family].to_json()
+    if preset not in PRESETS:
+        raise BadInput(f"unknown model family or preset {preset!r}; known are {', '.join(PRESETS)}")
+    values, family = PRESETS[preset].to_json(), PRESETS[preset].family
     overrides = {} if file is None else _read_object(file)
     if isinstance(overrides.get("network"), dict):
         overrides["network"] = values["network"] | overrides["network"]

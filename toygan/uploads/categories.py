@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterable
 
-from toygan.registry import CHAMPION, CONFIG, read_aliases, resolve
+from toygan.aliases import read_aliases
+from toygan.registry import CHAMPION, CONFIG, resolve
 from toygan.storage.keys import model_key
 from toygan.storage.store import ObjectStore
 

@@ -1,7 +1,7 @@
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from tests.shards import COLOURS, photo, photo_row, write_shard
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput, ModelError
-from toygan.evaluation.evaluate import draw, evaluate, pairs_png
+from toygan.evaluation.drawings import draw
+from toygan.evaluation.evaluate import evaluate, pairs_png
 from toygan.evaluation.result import Evaluation, Scores
 from toygan.generation.model import Drawn, Model
 from toygan.progress import Progress
@@ -68,8 +69,37 @@ class Copier(Model):
         )
 
 
-def copier(model: Model, memory: PhotoSet) -> Copier:
-    made = Copier(**{field.name: getattr(model, field.name) for field in fields(model)})
+class Recaller(Copier):
+    """Draws the one photo of the wanted category and colour."""
+
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+        known = {
+            (self.memory.categories[category], colour_hex): row
+            for row, (category, colour_hex) in enumerate(
+                zip(self.memory.category.tolist(), self.memory.colour_hexes, strict=True)
+            )
+        }
+        chosen = [known[product.category, product.colour_hex] for product in products]
+        drawn = super().draw(seeds, products, batch_size)
+        return replace(drawn, pixels=self.memory.images[chosen].permute(0, 2, 3, 1).numpy())
+
+
+class HalfCopier(Copier):
+    """Draws photos where one half of the colours is wanted and noise for the others, and knows it."""
+
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+        drawn = super().draw(seeds, products, batch_size)
+        good = np.array([product.colour_hex in VAL_COLOURS[:3] for product in products])
+        noise = np.random.default_rng(seeds[0]).integers(0, 256, drawn.pixels.shape, dtype=np.uint8)
+        return replace(
+            drawn,
+            pixels=np.where(good[:, None, None, None], drawn.pixels, noise),
+            logits=np.where(good, 5, -5).astype(np.float32),
+        )
+
+
+def copier(model: Model, memory: PhotoSet, kind: type[Copier] = Copier) -> Copier:
+    made = kind(**{field.name: getattr(model, field.name) for field in fields(model)})
     object.__setattr__(made, "memory", memory)
     return made
 
@@ -223,8 +253,13 @@ def test_the_table_shows_the_figures_in_their_columns(random_weights: Evaluation
     assert cells["pictures"] == ["24", "12", "24"]
     assert cells["FID"] == [f"{made.fid:.1f}", "-", f"{random_weights.training_photos.fid:.1f}"]
     assert cells["category right"] == [f"{made.category_accuracy:.3f}", f"{real.category_accuracy:.3f}", "-"]
-    (brick,) = [line.split() for line in lines if line.startswith("brick")]
+    brick, error = (line.split() for line in lines if line.startswith("brick"))
     assert brick[:8] == ["brick", "12", "6", *["-"] * 5]
+    approval = random_weights.approval
+    assert approval is not None
+    of_brick = approval.category_calibration_error["brick"]
+    assert of_brick is not None
+    assert error[1:] == [f"{of_brick.value:.3f}", f"({of_brick.low:.3f}", "to", f"{of_brick.high:.3f})"]
 
 
 def test_the_command_prints_the_same_figures(
@@ -246,3 +281,125 @@ def test_photos_without_val_are_bad_input(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["evaluate", *options])
     assert isinstance(result.exception, BadInput)
     assert "no usable photo of split 'val'" in str(result.exception)
+
+
+def test_figures_that_only_some_models_have(random_weights: Evaluation) -> None:
+    made, real = random_weights.overall.pictures, random_weights.overall.photos
+    # Every photo of val is drawn twice, while no two of them have one category and colour.
+    assert made.perceptual_diversity is not None
+    assert made.perceptual_diversity > 0
+    assert real.perceptual_diversity is None
+    assert (made.layout_agreement, real.layout_agreement) == (None, None)
+
+
+def test_a_generator_that_ignores_its_latents_has_no_perceptual_diversity(
+    model: Model, val: PhotoSet, train: PhotoSet
+) -> None:
+    evaluation = evaluate(copier(model, val, Recaller), val, train, pictures=24)
+    assert evaluation.overall.pictures.perceptual_diversity == 0
+    assert evaluation.overall.pictures.recall == 1
+
+
+def test_approval_is_held_against_chance(random_weights: Evaluation) -> None:
+    found = random_weights.approval
+    assert found is not None
+    assert (found.approved.pictures, found.random.pictures) == (12, 12)
+    assert found.approved.kid is not None
+    assert found.random.kid is not None
+    assert found.approved.precision == 0
+    assert 0 <= found.own_acceptance <= 1
+    assert found.category_calibration_error.keys() == {"brick", "plant"}
+    for error in (found.calibration_error, *found.category_calibration_error.values()):
+        assert error is not None
+        assert 0 <= error.low <= error.high <= 1
+
+
+def test_a_discriminator_that_knows_good_pictures_makes_approval_pay(
+    model: Model, val: PhotoSet, train: PhotoSet
+) -> None:
+    """Half of each category are photos, the other half is noise, and rated lower."""
+    evaluation = evaluate(copier(model, train, HalfCopier), val, train, pictures=48)
+    found, whole = evaluation.approval, evaluation.overall.pictures
+    assert found is not None
+    assert found.approved.kid is not None
+    assert found.random.kid is not None
+    assert whole.kid is not None
+    assert found.approved.kid.value < whole.kid.value / 2
+    assert found.approved.kid.value < found.random.kid.value - 3 * found.random.kid.error
+    assert found.approved.precision == 1
+
+
+def test_a_model_without_calibration_has_no_approval_to_measure(val: PhotoSet, train: PhotoSet) -> None:
+    raw = tiny_model(categories=CATEGORIES).with_files(calibration=None).load()
+    evaluation = evaluate(raw, val, train, pictures=12)
+    assert evaluation.approval is None
+    assert json.loads(evaluation.to_json())["approval"] is None
+    assert "calibration error" not in evaluation.text()
+
+
+def test_one_category_has_nothing_to_tell_apart(tmp_path: Path) -> None:
+    shards = [*rows("train", COLOURS, (36, 44, 64)), *rows("val", VAL_COLOURS, (40, 48))]
+    folder = write_shard(tmp_path, [row for row in shards if row["category"] == "brick"])
+    sets = [
+        load_photos(folder, resolution=32, split=split, categories=("brick",)) for split in ("val", "train")
+    ]
+    evaluation = evaluate(tiny_model(categories=("brick",)).load(), *sets, pictures=12)
+    assert evaluation.overall.pictures.category_accuracy is None
+    assert list(evaluation.categories) == ["brick"]
+    assert evaluation.categories["brick"].pictures.kid == evaluation.overall.pictures.kid
+    assert evaluation.text()
+
+
+class Painter(Model):
+    """Draws every layout as the photos show it: white ground, a dark product."""
+
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+        layouts = np.stack([product.image for product in products if product.image is not None])
+        return Drawn(
+            pixels=np.where(layouts[..., None] > 0, 40, 255).repeat(3, axis=3).astype(np.uint8),
+            logits=np.zeros(len(layouts), dtype=np.float32),
+            finite=np.ones(len(layouts), dtype=bool),
+        )
+
+
+def with_layouts(photos: PhotoSet) -> PhotoSet:
+    """The same photos black on white, with layouts: everything that is no ground is of class 1."""
+    layouts = (photos.images.float().mean(1) < 200).byte()
+    images = torch.where(layouts[:, None] > 0, 40, 255).byte().expand(-1, 3, -1, -1).contiguous()
+    return replace(photos, images=images, image_condition="layout", condition_images=layouts)
+
+
+class LayoutIgnorer(Painter):
+    """Draws nothing but ground."""
+
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+        drawn = super().draw(seeds, products, batch_size)
+        return replace(drawn, pixels=np.full_like(drawn.pixels, 255))
+
+
+def test_pictures_are_held_against_their_layouts(
+    val: PhotoSet, train: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toygan.evaluation.evaluate.EPOCHS", 40)
+    raw = tiny_model(categories=CATEGORIES).with_files(calibration=None).load()
+    values = {field.name: getattr(raw, field.name) for field in fields(raw)} | {"image_condition": "layout"}
+    sets = with_layouts(val), with_layouts(train)
+    faithful, random = (evaluate(kind(**values), *sets, pictures=24) for kind in (Painter, LayoutIgnorer))
+    assert faithful.overall.photos.layout_agreement is not None
+    assert faithful.overall.photos.layout_agreement > 0.9
+    assert faithful.overall.pictures.layout_agreement == faithful.overall.photos.layout_agreement
+    assert random.overall.pictures.layout_agreement is not None
+    assert random.overall.pictures.layout_agreement < 0.6
+    assert faithful.categories["brick"].pictures.layout_agreement is not None
+
+
+def test_inception_without_its_weights_names_the_remedy(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tiny_model(categories=CATEGORIES).write(tmp_path / "tiny")
+    options = ["--model", str(folder), "--photos", str(photos), "--device", "cpu"]
+    result = CliRunner().invoke(cli, ["evaluate", *options, "--features", "inception"])
+    assert isinstance(result.exception, BadInput)
+    assert "download https://github.com/toshas/torch-fidelity" in str(result.exception)
+    assert str(tmp_path) in str(result.exception)

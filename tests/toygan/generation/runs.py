@@ -69,7 +69,12 @@ def put_current(store: ObjectStore, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def put_manifest(
-    store: ObjectStore, run_id: str, settings: RunSettings, catalog_sha256: str = "b" * 64, shards: int = 1
+    store: ObjectStore,
+    run_id: str,
+    settings: RunSettings,
+    catalog_sha256: str = "b" * 64,
+    shards: int = 1,
+    models: Mapping[str, Mapping[str, int]] | None = None,
 ) -> None:
     """Say that the run is finished."""
     manifest = Manifest(
@@ -87,5 +92,6 @@ def put_manifest(
         shards=shards,
         counts={"products": 7},
         categories={"brick": {"products": 7}},
+        models=models or {},
     )
     store.put(manifest_key(run_id), manifest.to_json().encode())

@@ -26,6 +26,7 @@ def slot(number: int, **changes: Any) -> Slot:
         "layout_uri": None,
         "reference_photo_uri": None,
         "condition_sha256": {},
+        "image_condition": None,
         "row_fingerprint": f"{number:064x}",
         "sibling_phashes": (),
     }

@@ -60,7 +60,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 def finish_one(engine: Engine) -> FinishedBatch:
     drawn = engine.draw([1, 2], products("car", COLOURS[:2]))
-    return engine.finish(drawn, [True, False], COLOURS[:2], ANYTHING, "webp").result(LIMIT_S)
+    return engine.workshop.finish(drawn, [True, False], COLOURS[:2], ANYTHING, "webp").result(LIMIT_S)
 
 
 # the clock
@@ -93,12 +93,12 @@ def test_busy_seconds_do_not_depend_on_the_order_in_which_work_ended() -> None:
 def test_every_stage_leaves_its_time(engine: Engine) -> None:
     began_s = time.monotonic()
     finish_one(engine)
-    engine.store(MemoryStore(), "a", b"1", "image/webp").result(LIMIT_S)
+    engine.workshop.store(MemoryStore(), "a", b"1", "image/webp").result(LIMIT_S)
     # the note about finished work is made by another thread
-    wait_until(lambda: {span.stage for span in engine.timeline.since(began_s).spans} == set(STAGES))
-    pictures = {span.stage: span.pictures for span in engine.timeline.since(began_s).spans}
+    wait_until(lambda: {span.stage for span in engine.workshop.timeline.since(began_s).spans} == set(STAGES))
+    pictures = {span.stage: span.pictures for span in engine.workshop.timeline.since(began_s).spans}
     assert pictures == {"draw": 2, "finish": 2, "store": 1}
-    for span in engine.timeline.since(began_s).spans:
+    for span in engine.workshop.timeline.since(began_s).spans:
         assert began_s <= span.began_s < span.ended_s <= time.monotonic()
 
 
@@ -106,7 +106,7 @@ def test_the_device_draws_one_batch_at_a_time(engine: Engine) -> None:
     began_s = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda seed: engine.draw([seed], products("car", [None])), range(12)))
-    spans = sorted(engine.timeline.since(began_s).spans, key=lambda span: span.began_s)
+    spans = sorted(engine.workshop.timeline.since(began_s).spans, key=lambda span: span.began_s)
     assert len(spans) == 12
     assert all(earlier.ended_s <= later.began_s for earlier, later in itertools.pairwise(spans))
 
@@ -143,7 +143,7 @@ class FullStore(MemoryStore):
 
 
 def test_an_upload_that_failed_says_so_when_it_is_asked(engine: Engine) -> None:
-    upload = engine.store(FullStore(), "a", b"1", "image/webp")
+    upload = engine.workshop.store(FullStore(), "a", b"1", "image/webp")
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         upload.result(LIMIT_S)
     with pytest.raises(StoreUnavailable, match="the disk is full"):
@@ -162,7 +162,7 @@ def test_a_worker_that_is_killed_fails_its_shard_and_the_next_one_works() -> Non
             worker.suspend()  # so that its work is surely unfinished when it dies
         began_s = time.monotonic()
         shard = pool.submit(compute_shard, slots(40), engine=engine, store=MemoryStore(), **work)
-        wait_until(lambda: bool(engine.timeline.since(began_s).spans))
+        wait_until(lambda: bool(engine.workshop.timeline.since(began_s).spans))
         for worker in mine:
             worker.kill()
         with pytest.raises(Retryable, match=r"a worker process .* was killed"):
@@ -183,7 +183,7 @@ def test_all_work_that_waits_for_a_killed_worker_fails_and_one_new_pool_is_made(
         for worker in mine:
             worker.suspend()
         drawn = engine.draw([1], products("car", [None]))
-        waiting = [engine.finish(drawn, [True], [None], ANYTHING, "webp") for _ in range(3)]
+        waiting = [engine.workshop.finish(drawn, [True], [None], ANYTHING, "webp") for _ in range(3)]
         for worker in mine:
             worker.kill()
         for future in waiting:
@@ -216,9 +216,9 @@ def test_what_is_drawn_while_nobody_finishes_waits(engine: Engine) -> None:
         kwargs={"engine": engine, "store": MemoryStore(), "run_id": "r", "image_format": "webp"},
     )
     shard.start()
-    wait_until(lambda: len(engine.timeline.since(began_s).spans) >= 4)
+    wait_until(lambda: len(engine.workshop.timeline.since(began_s).spans) >= 4)
     time.sleep(0.2)
-    ahead = len(engine.timeline.since(began_s).spans)
+    ahead = len(engine.workshop.timeline.since(began_s).spans)
     for worker in stopped:
         worker.resume()
     shard.join(LIMIT_S)
@@ -234,7 +234,7 @@ if __name__ == "__main__":
     engine = Engine(tiny_model().load(), batch_size=8)
     drawn = engine.draw(range(8), products("car", [None] * 8))
     while True:
-        engine.finish(drawn, [True] * 8, [None] * 8, ANYTHING, "png").result()
+        engine.workshop.finish(drawn, [True] * 8, [None] * 8, ANYTHING, "png").result()
         print("busy", flush=True)
 """
 

@@ -1,7 +1,7 @@
 """A run from its request to its commit, without Prefect: conflicts, deaths, and what a second start finds."""
 
-import json
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import pytest
 from catalog_schemas.images import read_current
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, TinyFiles, nan_model, tiny_model
+from tests.toygan.generation.mortal_store import Died, MortalStore
 from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
 from toygan import registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
 from toygan.generation import run as run_module
+from toygan.generation import workplace
 from toygan.generation.run import (
     check_request,
-    engine_for,
     finish_run,
     new_run_id,
     rewrite_report,
@@ -25,10 +26,11 @@ from toygan.generation.run import (
     start_run,
 )
 from toygan.generation.verify import verify
+from toygan.generation.workplace import engine_for
 from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, plan_manifest_key, report_key
 from toygan.storage.memory import MemoryStore
-from toygan.storage.store import ObjectInfo, ObjectStore
+from toygan.storage.store import ObjectStore
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "open_store", lambda uri: store)
+    for module in (run_module, workplace):
+        monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 
 def contents(store: ObjectStore, *prefixes: str) -> dict[str, bytes]:
@@ -141,55 +144,6 @@ def test_a_run_id_is_good_for_one_catalog_and_one_set_of_settings(
 
 
 # deaths
-
-
-class Died(BaseException):
-    """What a process that is killed never gets to catch."""
-
-
-class MortalStore:
-    """A store whose process dies with the n-th change that it makes, before or after that is made."""
-
-    def __init__(self, inner: ObjectStore, changes: int, *, is_last_made: bool) -> None:
-        self.inner, self.left, self.is_last_made = inner, changes, is_last_made
-
-    @property
-    def uri(self) -> str:
-        return self.inner.uri
-
-    def _change(self, call: Any, *args: Any) -> None:
-        self.left -= 1
-        if self.left > 0 or (self.left == 0 and self.is_last_made):
-            call(*args)
-        if self.left <= 0:
-            raise Died
-
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
-        self._change(self.inner.put, key, data)
-
-    def put_if(
-        self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
-        self._change(self.inner.put_if, key, data, version)
-
-    def delete(self, key: str) -> None:
-        self._change(self.inner.delete, key)
-
-    def get_versioned(self, key: str) -> tuple[bytes, str]:
-        return self.inner.get_versioned(key)
-
-    @property
-    def has_conditional_writes(self) -> bool:
-        return self.inner.has_conditional_writes
-
-    def get(self, key: str) -> bytes:
-        return self.inner.get(key)
-
-    def exists(self, key: str) -> bool:
-        return self.inner.exists(key)
-
-    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        return self.inner.list(prefix)
 
 
 def without_clocks(store: ObjectStore, shards: int) -> dict[str, Sequence[Any]]:
@@ -312,7 +266,7 @@ OTHER_SHAPES = TINY.with_files(
         ({"limit": 0}, BadInput, "the limit is 0"),
         ({"batch_size": 0}, BadInput, "the batch size is 0"),
         ({"images_per_product": 65}, BadInput, "images per product is 65"),
-        ({"categories": ("boat",)}, BadInput, "makes no pictures of boat; it knows brick, car, wheel"),
+        ({"categories": ("boat",)}, BadInput, "makes no pictures of boat; known are brick, car, wheel"),
         ({"output": "ftp://x"}, StoreConfigError, "unknown kind of store 'ftp'"),
         ({"model": "nobody"}, ModelError, "there is no model 'nobody'"),
         ({"model": "/none/such"}, ModelError, "there is no such folder"),
@@ -415,10 +369,9 @@ def test_run_ids_sort_by_time_and_differ() -> None:
 def test_the_engine_of_a_store_is_found_by_a_process_that_knows_texts_only(
     folder: Path, store: MemoryStore
 ) -> None:
-    """What travels between tasks is JSON."""
     version = registry.add_model(store, folder / "tiny", "toys")
     run = start_run(request(folder, model="toys"))
-    workplace = type(run.workplace)(**json.loads(json.dumps(vars(run.workplace))))
+    workplace = pickle.loads(pickle.dumps(run.workplace))
     assert workplace == run.workplace
     assert engine_for(workplace).model.version == version
     assert run_shard(workplace, "run-1", 0, "webp")["approved"] > 0

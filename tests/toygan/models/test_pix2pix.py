@@ -54,20 +54,22 @@ def test_widths_double_from_the_picture_inwards_up_to_the_limit() -> None:
 
 
 def test_the_papers_generator_has_54_million_parameters() -> None:
-    """All kernels are 4 x 4; the paper's network, for 3 channels each way:
+    """The paper's network, for 3 channels each way, with kernels of 4 x 4:
 
     downs     16 * (3*64 + 64*128 + 128*256 + 256*512 + 4 * 512*512)                    = 19,532,800
     ups       16 * (512*512 + 3 * 1024*512 + 1024*256 + 512*128 + 256*64 + 128*3) + 3   = 34,871,299
     norms     2 * (128 + 256 + 4*512) and 2 * (4*512 + 256 + 128 + 64)                  =      9,856
     together                                                                            = 54,413,955
 
-    Here the drawing has one channel (2 * 64 * 16 fewer), the first and the last down have biases, since
-    nothing normalises behind them (64 + 512 more), and gain and bias on the way up come from the condition:
-    the 2 * 2496 of the norms become linear maps, which are counted apart.
+    Here the drawing has one channel (2 * 64 * 16 fewer); kernels on the way up are 3 x 3 (7 of 16 fewer); the
+    last down has a bias, since nothing normalises behind it (the first has one in the paper's code, counted
+    or not: 64 and 512 more); and gain and bias on the way up come from the condition: the 2 * 2496 of the
+    norms become linear maps, which are counted apart.
     """
     generator, _ = networks(PAPER)
     convolutions = parameters(generator.downs, generator.down_norms, generator.ups, generator.to_rgb)
-    assert convolutions == 54_413_955 - 2 * 64 * 16 + (64 + 512) - 2 * 2_496
+    smaller_kernels = (34_871_299 - 3) // 16 * 7
+    assert convolutions == 54_413_955 - 2 * 64 * 16 - smaller_kernels + (64 + 512) - 2 * 2_496
     # 32 latents and 64 numbers of the embedding to gain and bias of 2496 channels.
     assert parameters(generator.up_norms) == 2 * 2_496 * (32 + 64 + 1)
 
@@ -96,15 +98,15 @@ def test_parameters_of_small_networks() -> None:
     embedding   3 categories x 4, and two linear maps 4 -> 4                12 + 2 * (4 * 4 + 4)   =     52
     downs       16 * (1*4 + 4*8 + 8*16 + 16*16 + 16*16) + 4 + 16                                   = 10,836
     down norms  gain and bias of 8, 16, 16                                  2 * 40                 =     80
-    ups         16 * (16*16 + 32*16 + 32*8 + 16*4)                                                 = 17,408
+    ups         9 * (16*16 + 32*16 + 32*8 + 16*4)                                                  =  9,792
     up norms    gain and bias of 16, 16, 8, 4, each 12 -> width             2 * (12 + 1) * 44      =  1,144
-    to_rgb      8 -> 3                                                      16 * 8 * 3 + 3         =    387
+    to_rgb      8 -> 3                                                      9 * 8 * 3 + 3          =    219
     layers      16 * (4*4 + 4*8 + 8*16 + 16*16) + 4 + 8 + 16 + 16                                  =  6,956
     logit       16 -> 1                                                     16 * 16 + 1            =    257
     projection  4 -> 16                                                     4 * 16 + 16            =     80
     """
     generator, discriminator = networks()
-    assert parameters(generator) == 52 + 10_836 + 80 + 17_408 + 1_144 + 387
+    assert parameters(generator) == 52 + 10_836 + 80 + 9_792 + 1_144 + 219
     assert parameters(discriminator) == 6_956 + 257 + 52 + 80
 
 

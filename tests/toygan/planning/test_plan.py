@@ -20,6 +20,7 @@ from tests.toygan.generation.runs import MODEL, candidate, put_current, put_mani
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, RunConflict
 from toygan.planning.plan import (
     FrozenPlan,
+    ModelScope,
     RunSettings,
     Slot,
     check_catalog,
@@ -32,6 +33,7 @@ from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore, open_store
 
 CATEGORIES = ("brick", "car", "wheel")
+SCOPES = {None: ModelScope(categories=frozenset(CATEGORIES))}
 SETTINGS = RunSettings(**MODEL)
 
 
@@ -43,10 +45,8 @@ def freeze(
     store: ObjectStore, catalog: Path | str, run_id: str = "run-1", **changes: Any
 ) -> tuple[FrozenPlan, list[Slot]]:
     """The plan and all its slots."""
-    shard_size = changes.pop("shard_size", 512)
-    plan = freeze_plan(
-        store, run_id, str(catalog), settings_with(**changes), CATEGORIES, shard_size=shard_size
-    )
+    shard_size, scopes = changes.pop("shard_size", 512), changes.pop("scopes", SCOPES)
+    plan = freeze_plan(store, run_id, str(catalog), settings_with(**changes), scopes, shard_size=shard_size)
     return plan, [slot for shard in range(len(plan.shards)) for slot in load_shard(store, run_id, shard)]
 
 
@@ -318,7 +318,7 @@ def test_chosen_categories_that_the_catalog_lacks_make_an_empty_plan(tmp_path: P
 
 def test_a_category_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     store = MemoryStore()
-    with pytest.raises(BadInput, match="no pictures of boat; it knows brick, car, wheel"):
+    with pytest.raises(BadInput, match="no pictures of boat; known are brick, car, wheel"):
         freeze(store, write_catalog(tmp_path / "catalog.parquet", [product()]), categories=("boat",))
     assert everything(store) == []
 
@@ -641,10 +641,10 @@ def test_a_run_id_with_other_settings_is_refused(
         store.delete(plan_manifest_key("run-1"))
     with pytest.raises(RunConflict, match=f"run-1 .*: {said}. Use"):
         freeze(store, three, **changes)
-    check_plan(store, "run-1", str(three), SETTINGS, CATEGORIES)
+    check_plan(store, "run-1", str(three), SETTINGS, SCOPES)
     before = everything(store)
     with pytest.raises(RunConflict, match=f"run-1 .*: {said}. Use"):
-        check_plan(store, "run-1", str(three), settings_with(**changes), CATEGORIES)
+        check_plan(store, "run-1", str(three), settings_with(**changes), SCOPES)
     assert everything(store) == before
 
 
@@ -724,8 +724,8 @@ def test_the_real_catalog_is_planned(toybricks: Path) -> None:
     path = toybricks / "catalog.parquet"
     table = pq.read_table(path)
     store = MemoryStore()
-    categories = set(table["category"].to_pylist())
-    plan = freeze_plan(store, "run-1", str(path), SETTINGS, categories)
+    scopes = {None: ModelScope(categories=frozenset(table["category"].to_pylist()))}
+    plan = freeze_plan(store, "run-1", str(path), SETTINGS, scopes)
     assert rejected(store) == []
     assert plan.counts["planned"] == table.num_rows
     slots = [slot for shard in range(len(plan.shards)) for slot in load_shard(store, "run-1", shard)]

@@ -90,7 +90,7 @@ BRICK = ReportCategory(
 )
 RUN = ReportRun(
     run_id="nightly-1",
-    model="toybricks@1",
+    models=["toybricks@1"],
     catalog_uri="catalog.parquet",
     started_at="2025-01-02 03:04 UTC",
     elapsed_s=125.4,

@@ -40,7 +40,12 @@ def save(output: Path, images_seen: int = 64, **changes: Any) -> Path:
     module, optimizer = trained()
     parts: dict[str, Any] = {"modules": {"net": module}, "optimizers": {"adam": optimizer}}
     return save_checkpoint(
-        output, **({"images_seen": images_seen, "config": CONFIG, "photos_sha256": "ab"} | parts | changes)
+        output,
+        **(
+            {"images_seen": images_seen, "config": CONFIG, "photos_sha256": "ab", "extras": {}}
+            | parts
+            | changes
+        ),
     )
 
 
@@ -48,7 +53,7 @@ def load(folder: Path, module: nn.Module | None = None, **changes: Any) -> tuple
     module = network() if module is None else module
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01, fused=True)
     parts: dict[str, Any] = {"modules": {"net": module}, "optimizers": {"adam": optimizer}}
-    images_seen = load_checkpoint(
+    images_seen, _ = load_checkpoint(
         folder, **({"config": CONFIG, "defaults": {}, "photos_sha256": "ab"} | parts | changes)
     )
     return images_seen, module, optimizer

@@ -7,20 +7,23 @@ import pytest
 import torch
 
 from toygan.errors import BadInput
-from toygan.models import FAMILIES
+from toygan.models import FAMILIES, network_config
+from toygan.training import config as config_module
 from toygan.training.config import PRESETS, TrainConfig, choose_config
-from toygan.training.fit import start
+from toygan.training.state import start
 
 
-def test_every_family_has_a_preset_that_builds() -> None:
-    assert set(PRESETS) == set(FAMILIES)
-    for family, config in PRESETS.items():
-        assert config.family == family
+def test_every_family_has_a_preset_and_every_preset_builds() -> None:
+    assert set(FAMILIES) <= set(PRESETS)
+    for name, config in PRESETS.items():
+        assert config.family == name or name not in FAMILIES
         state = start(config, categories=10, device=torch.device("cpu"))
         latents = torch.zeros(1, state.generator.latent_size)
         side = config.resolution
         conditions = {"category": torch.zeros(1, dtype=torch.int64), "colour": torch.zeros(1, 4)}
         conditions |= {"sketch": torch.ones(1, 1, side, side)}
+        conditions |= {"layout": torch.zeros(1, side, side, dtype=torch.int64)}
+        state.discriminator.eval()
         images = state.ema(latents, conditions)
         assert images.shape == (1, 3, config.resolution, config.resolution)
         assert state.discriminator(images, conditions).shape == (1,)
@@ -40,13 +43,16 @@ def test_a_config_survives_json() -> None:
         ({"generator_rate": 0.0}, "generator_rate is 0.0; it must lie between 0 and 1"),
         ({"discriminator_rate": 1.0}, "discriminator_rate is 1.0"),
         ({"adam_betas": (0.5, 1.0)}, "adam_betas is"),
+        ({"augmentation_target": 1.0}, "augmentation_target is 1.0; it must lie between -1 and 1"),
+        ({"augmentation_ramp_images": 0}, "augmentation_ramp_images is 0; it must be above 0"),
         ({"colour_dropout": 1.5}, "colour_dropout is 1.5; it must lie from 0 to 1"),
         ({"loss": "bce"}, "loss is 'bce'; it must be one of minimax, non_saturating, hinge, least_squares,"),
         ({"r1_gamma": -1.0}, "r1_gamma is -1.0; it must be 0 or a positive number"),
         ({"r2_gamma": float("nan")}, "r2_gamma is nan"),
         ({"wgan_lambda": float("inf")}, "wgan_lambda is inf"),
         ({"penalty_every_steps": 0}, "penalty_every_steps is 0; it must be above 0"),
-        ({"precision": "fp16"}, "precision is 'fp16'; it must be fp32 or bf16"),
+        ({"precision": "int8"}, "precision is 'int8'; it must be one of fp32, bf16, fp16"),
+        ({"rate_decay_images": -1}, "rate_decay_images is -1; it must not be below 0"),
         ({"network": {"resolution": 128}}, "network holds resolution"),
     ],
 )
@@ -75,9 +81,18 @@ def test_a_file_overrides_the_preset_option_by_option(tmp_path: Path) -> None:
     assert choose_config("dcgan") == preset
 
 
-def test_an_unknown_family_lists_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=f"unknown model family 'biggan'; known are {', '.join(FAMILIES)}"):
+def test_an_unknown_preset_lists_the_known_ones() -> None:
+    assert {"r3gan", *FAMILIES} <= set(PRESETS)
+    known = ", ".join(PRESETS)
+    with pytest.raises(BadInput, match=f"unknown model family or preset 'biggan'; known are {known}"):
         choose_config("biggan")
+
+
+def test_a_preset_of_another_name_trains_its_family(tmp_path: Path) -> None:
+    config = choose_config("r3gan", file=write(tmp_path, '{"family": "dcgan", "batch_size": 8}'))
+    assert config == replace(PRESETS["r3gan"], batch_size=8)
+    with pytest.raises(BadInput, match="is a config of 'mlp', but 'dcgan' is to be trained"):
+        choose_config("r3gan", file=write(tmp_path, '{"family": "mlp"}'))
 
 
 @pytest.mark.parametrize(
@@ -102,3 +117,14 @@ def test_files_that_are_refused(tmp_path: Path, text: str, message: str) -> None
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"missing\.json cannot be read"):
         choose_config("dcgan", file=tmp_path / "missing.json")
+
+
+def test_every_config_that_comes_along_fits_its_family() -> None:
+    """Their names begin with the family."""
+    files = sorted((Path(config_module.__file__).parent / "configs").glob("*.json"))
+    assert files
+    for file in files:
+        chosen = choose_config(file.stem.partition("-")[0], file=file)
+        network_config(chosen.family, chosen.network_options(categories=10))
+    reference = choose_config("stylegan", file=files[0].with_name("stylegan-reference.json")).network
+    assert (reference["channel_base"], reference["max_channels"]) == (16_384, 512)

@@ -7,18 +7,11 @@ from torch import Tensor, nn
 from tests.toygan.training.tiny import tiny
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
+from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import TrainConfig
-from toygan.training.fit import (
-    Losses,
-    TrainState,
-    draw_batch,
-    epoch_rows,
-    fit,
-    mirror,
-    start,
-    step_rng,
-    train_step,
-)
+from toygan.training.fit import Losses, fit
+from toygan.training.state import TrainState, start
+from toygan.training.step import train_step
 
 CPU = torch.device("cpu")
 

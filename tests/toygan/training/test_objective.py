@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import log
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.images import from_uint8
 from toygan.models.layers import StyledGenerator
-from toygan.training import fit as fit_module
-from toygan.training.config import LossName, TrainConfig
+from toygan.training import step as step_module
+from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
+from toygan.training.config import PRESETS, LossName, TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.fit import TrainState, draw_batch, epoch_rows, mirror, start, step_rng, train_step
 from toygan.training.losses import LOSSES
+from toygan.training.state import TrainState, start
+from toygan.training.step import train_step
 
 CPU = torch.device("cpu")
 
@@ -113,7 +116,7 @@ def penalties(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Tensor, float]
         return watched
 
     for name in ("r1_penalty", "r2_penalty", "wgan_penalty"):
-        monkeypatch.setattr(fit_module, name, watch(name, getattr(fit_module, name)))
+        monkeypatch.setattr(step_module, name, watch(name, getattr(step_module, name)))
     return seen
 
 
@@ -134,6 +137,33 @@ def test_penalties_come_as_the_config_says(
     train(photos, tiny(**changes), steps=5)
     assert [name for name, _, _ in penalties] == wanted
     assert all(images.dtype == torch.float32 for _, images, _ in penalties)
+
+
+def test_r3gan_pairs_its_logits_and_holds_both_slopes_in_every_step(
+    photos: PhotoSet, penalties: list[tuple[str, Tensor, float]]
+) -> None:
+    """The first step by hand: with zero weights behind the features all logits are equal, log 2 each pair."""
+    preset = PRESETS["r3gan"]
+    assert (preset.family, preset.loss) == ("dcgan", "relativistic")
+    config = replace(
+        preset,
+        resolution=32,
+        network=tiny().network,
+        batch_size=4,
+        precision="fp32",
+        checkpoint_every_images=4,
+    )
+    state = start(config, categories=2, device=CPU)
+    with torch.no_grad():
+        for weight in (*state.discriminator.logit.parameters(), *state.discriminator.projection.parameters()):
+            weight.zero_()
+    rng = step_rng(0, 0)
+    batch = draw_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
+    losses = train_step(state, batch, config, rng)
+    assert losses[1].item() == pytest.approx(log(2))
+    assert [(name, value) for name, _, value in penalties] == [("r1_penalty", 0), ("r2_penalty", 0)]
+    train(photos, config, steps=3)
+    assert [name for name, _, _ in penalties[2:]] == ["r1_penalty", "r2_penalty"] * 3
 
 
 def step_losses(photos: PhotoSet, **changes: Any) -> tuple[float, TrainState]:
@@ -193,7 +223,7 @@ def test_path_length_comes_every_few_steps_and_keeps_its_mean(
     photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
-    real = fit_module.path_lengths
+    real = step_module.path_lengths
 
     def watched(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
         lengths = real(images, styles, directions)
@@ -202,7 +232,7 @@ def test_path_length_comes_every_few_steps_and_keeps_its_mean(
         assert abs(directions.std().item() * 32 - 1) < 0.1  # variance 1 / (32 x 32)
         return lengths
 
-    monkeypatch.setattr(fit_module, "path_lengths", watched)
+    monkeypatch.setattr(step_module, "path_lengths", watched)
     state = train(photos, styled(path_length_every_steps=2), steps=3)
     first, second = seen  # of the steps 0 and 2
     assert isinstance(state.generator, StyledGenerator)

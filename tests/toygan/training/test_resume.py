@@ -72,6 +72,21 @@ def test_bit_for_bit(shards: Path, tmp_path: Path, stops: list[int]) -> None:
     assert log_counts(tmp_path / "resumed") == log_counts(tmp_path / "undisturbed")
 
 
+def test_bit_for_bit_with_an_adaptive_augmentation(shards: Path, tmp_path: Path) -> None:
+    """Stops between two moves of its probability, which rises and falls by 0.25 at a time."""
+    config = tiny(adaptive_augmentation=True, augmentation_target=0.01, augmentation_ramp_images=64)
+    run(shards, tmp_path / "undisturbed", 100, config)
+    for number, images in enumerate([28, 60, 100]):
+        run(shards, tmp_path / "resumed", images, config, resume=number > 0)
+    resumed = final_files(tmp_path / "resumed")
+    for name, data in final_files(tmp_path / "undisturbed").items():
+        assert resumed[name] == data, name
+    lines = [json.loads(line) for line in (tmp_path / "resumed" / "log.jsonl").read_text().splitlines()]
+    probabilities = {line["augmentation_probability"] for line in lines}
+    assert len(probabilities) > 1
+    assert probabilities <= {0.0, 0.25, 0.5, 0.75, 0.8, 0.55, 0.3, 0.05}
+
+
 def test_the_log_is_cut_to_the_checkpoint(shards: Path, tmp_path: Path) -> None:
     config = tiny()
     run(shards, tmp_path, 32, config)
@@ -195,3 +210,18 @@ def test_sigkill(shards: Path, tmp_path: Path) -> None:
     for name, data in final_files(tmp_path / "undisturbed").items():
         assert resumed[name] == data, name
     assert log_counts(output) == log_counts(tmp_path / "undisturbed")
+
+
+def test_fp16_resumes_with_its_loss_scale(shards: Path, tmp_path: Path) -> None:
+    """The scale of the losses grows and shrinks with what came before: it is a part of the state."""
+    config = tiny(precision="fp16")
+    run(shards, tmp_path / "whole", 48, config)
+    run(shards, tmp_path / "halves", 20, config)
+    run(shards, tmp_path / "halves", 48, config, resume=True)
+    whole, halves = (checkpoint_folders(tmp_path / name)[-1] for name in ("whole", "halves"))
+    scalers = json.loads((whole / "state.json").read_bytes())["extras"]["scalers"]
+    assert scalers["generator_optimizer"]["scale"] >= 1.0
+    assert json.loads((halves / "state.json").read_bytes())["extras"]["scalers"] == scalers
+    first, second = (load_file(each / "state.safetensors") for each in (whole, halves))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(value.isfinite().all() for value in first.values())

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
-from toygan.training import fit
+from toygan.training import fit as fit_module
+from toygan.training import guard
 from toygan.training.checkpoint import checkpoint_folders, load_weights
 from toygan.training.config import TrainConfig
-from toygan.training.train import GRID_COLUMNS, preview_grid, train
+from toygan.training.preview import GRID_COLUMNS, preview_grid
+from toygan.training.state import TrainState, start
+from toygan.training.train import train
 
 CPU = torch.device("cpu")
 
@@ -189,20 +193,25 @@ def test_a_batch_larger_than_all_photos(shards: Path, tmp_path: Path) -> None:
 def test_weights_that_blow_up_do_not_replace_good_ones(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_step = fit.train_step
+    real_step = fit_module.train_step
 
-    def step(state: fit.TrainState, *rest: object) -> Tensor:
+    def step(state: TrainState, *rest: Any) -> Tensor:
         losses = real_step(state, *rest)
         if state.images_seen >= 20:
             next(state.generator.parameters()).data.fill_(float("nan"))
         return losses
 
-    monkeypatch.setattr(fit, "train_step", step)
-    with pytest.raises(RunFailed, match="the training diverged: generator/"):
+    monkeypatch.setattr(fit_module, "train_step", step)
+    with pytest.raises(
+        RunFailed, match=r"the training failed after 24 images, generator/.* no longer finite"
+    ):
         run(shards, tmp_path)
     assert [int(folder.name) for folder in checkpoint_folders(tmp_path)] == [16]
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["training"]["images_seen"] == 16
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rolled_back = [line for line in lines if "rolled_back" in line]
+    assert [line["failed_at"] for line in rolled_back] == [24] * guard.MAX_ROLLBACKS
 
 
 class Painter(ConditionalGenerator):
@@ -218,7 +227,7 @@ class Painter(ConditionalGenerator):
 
 def test_below_photos_the_grid_shows_what_is_drawn_in_their_place(photos: PhotoSet) -> None:
     """Each of the two categories has four photos, so each of them comes twice."""
-    state = fit.start(tiny(), categories=2, device=CPU)
+    state = start(tiny(), categories=2, device=CPU)
     state.ema = Painter()
     grid = preview_grid(state, photos, 0, CPU)
     assert grid.shape == (4 * 32, GRID_COLUMNS * 32, 3)

@@ -1,0 +1,153 @@
+"""Layouts and sketches from the command line: champions by kind, kills, and products that are customised."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+import pyarrow.compute as pc
+import pytest
+from PIL import Image
+
+from catalog_schemas.images import read_current
+from tests.flows.catalogs import product, write_catalog
+from tests.flows.command import Command
+from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
+from tests.models import condition_file, tiny_model
+from toygan.images import decode
+from toygan.storage.keys import CURRENT_KEY, manifest_key
+from toygan.storage.store import ObjectStore, open_store
+
+MODELS = {"toys": "dcgan", "lines": "pix2pix", "masks": "spade"}
+ALIASES = {"toys": "champion", "lines": "champion-sketch", "masks": "champion-layout"}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, toygan_here: Command) -> Path:
+    """A store with a champion of each kind, beside a folder for layouts and sketches."""
+    for name, family in MODELS.items():
+        model = tiny_model(family, acceptance=1.0)
+        folder = model.write(tmp_path / "models" / name)
+        assert toygan_here("models", "add", folder, "--name", name, "--store", tmp_path / "store").code == 0
+        promoted = toygan_here("models", "promote", f"{name}@{model.version}", "--store", tmp_path / "store")
+        assert promoted.out == f"{ALIASES[name]} is {name}@{model.version}\n"
+    (tmp_path / "files").mkdir()
+    for number in range(8):
+        (tmp_path / "files" / f"l{number}.png").write_bytes(condition_file("layout", number))
+        (tmp_path / "files" / f"s{number}.png").write_bytes(condition_file("sketch", number))
+    return tmp_path
+
+
+def live_models(store: ObjectStore) -> Mapping[str, str]:
+    """Who drew the live picture of each sku."""
+    live = read_current(store.get(CURRENT_KEY))
+    return dict(zip(live["sku"].to_pylist(), live["model_name"].to_pylist(), strict=True))
+
+
+def files_in(store: Path) -> dict[str, bytes]:
+    folders = [path for name in ("images", "conditions") for path in (store / name).rglob("*")]
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in [*folders, store / "current.parquet"]
+        if path.is_file()
+    }
+
+
+def test_a_killed_run_of_three_models_goes_on_to_the_same_bytes(
+    shop: Path, toygan: Toygan, toygan_here: Command, prefect_environment: dict[str, str]
+) -> None:
+    files: list[Callable[[int], dict[str, str]]] = [
+        lambda number: {},
+        lambda number: {"layout_uri": f"files/l{number % 8}.png"},
+        lambda number: {"sketch_uri": f"files/s{number % 8}.png"},
+        lambda number: {"layout_uri": f"files/l{number % 8}.png", "sketch_uri": "files/s0.png"},
+    ]
+    rows = [product(number, **files[number % 4](number)) for number in range(96)]
+    rows.append(product(96, layout_uri="files/none.png"))
+    catalog = write_catalog(shop / "catalog.parquet", rows)
+    shutil.copytree(shop / "store", shop / "killed")
+    arguments = ["generate", "--catalog", str(catalog), "--run-id", "nightly"]
+    command = [sys.executable, "-m", "flows.cli", *arguments, "--output", str(shop / "killed")]
+    for pictures in (1, 40):
+        process = subprocess.Popen(command, env=prefect_environment, stderr=subprocess.DEVNULL)
+        limit_s = time.monotonic() + COMMAND_LIMIT_S
+        while sum(1 for _ in (shop / "killed").glob("images/*/*/*.webp")) < pictures:
+            assert process.poll() is None
+            assert time.monotonic() < limit_s, "waited in vain"
+            time.sleep(0.01)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        psutil.wait_procs(workers, timeout=60)
+    for store in ("killed", "store"):
+        result = toygan(*arguments, "--output", shop / store)
+        assert result.returncode == 0, result.stderr
+        assert "1 rows set aside" in result.stdout
+    assert files_in(shop / "killed") == files_in(shop / "store")
+    drawn_by = live_models(open_store(shop / "store"))
+    wanted = ("toys", "masks", "lines", "masks")
+    assert len(drawn_by) > 80
+    assert drawn_by == {sku: wanted[int(sku[-2:]) % 4] for sku in drawn_by}
+    for store in ("killed", "store"):
+        assert toygan_here("verify", shop / store).code == 0
+
+    toygan(*arguments[:-1], "second", "--output", shop / "store")
+    counts = json.loads(open_store(shop / "store").get(manifest_key("second")))["counts"]
+    assert (counts["unchanged"], counts["planned"]) == (len(drawn_by), 96 - len(drawn_by))
+    for kind in MODELS:
+        image_id = next_image_of(open_store(shop / "store"), kind)
+        assert toygan_here("reproduce", image_id, "--output", shop / "store").code == 0
+
+
+def next_image_of(store: ObjectStore, model_name: str) -> str:
+    live = read_current(store.get(CURRENT_KEY))
+    found: str = live.filter(pc.equal(live["model_name"], model_name))["image_id"][0].as_py()
+    return found
+
+
+def test_a_recoloured_layout_is_another_product(shop: Path, toygan: Toygan) -> None:
+    """The recipe of the README: customisation, and a figure that is dressed from another layout."""
+    files = shop / "files"
+    with Image.open(files / "l0.png") as layout:
+        layout.point(lambda label: 2 if label == 1 else label).save(files / "l0-recoloured.png")
+    with Image.open(files / "l0.png") as wearer, Image.open(files / "l5.png") as garment:
+        clothes = garment.point(lambda label: 255 * (label == 1))  # the class to take over
+        wearer.paste(garment.point(lambda label: 3), mask=clothes)
+        wearer.save(files / "l0-dressed.png")
+    assert set(Image.open(files / "l0-recoloured.png").tobytes()) == {0, 2}
+    assert set(Image.open(files / "l0-dressed.png").tobytes()) == {0, 1, 3}
+
+    names = ("l0", "l0-recoloured", "l0-dressed")
+    rows = [{**product(0), "sku": name, "layout_uri": f"files/{name}.png"} for name in names]
+    catalog = write_catalog(shop / "catalog.parquet", rows)
+    result = toygan("generate", "--catalog", catalog, "--output", shop / "store", "--format", "png")
+    assert result.returncode == 0, result.stderr
+    store = open_store(shop / "store")
+    live = read_current(store.get(CURRENT_KEY)).to_pylist()
+    assert {row["sku"]: row["model_name"] for row in live} == dict.fromkeys(names, "masks")
+    assert len({decode(store.get(row["image_uri"])).tobytes() for row in live}) == 3
+    kept = {Image.open(io.BytesIO(store.get(info.key))).tobytes() for info in store.list("conditions/")}
+    assert kept == {Image.open(files / f"{name}.png").tobytes() for name in names}
+
+
+def test_a_model_of_another_kind_is_refused(shop: Path, toygan_here: Command) -> None:
+    catalog = write_catalog(shop / "catalog.parquet", [product(0)])
+    where = ("--catalog", catalog, "--output", shop / "store")
+    for option, name, said in (
+        ("--model", "masks", "cannot be the --model: it draws from a layout, give it as --layout-model"),
+        ("--sketch-model", "toys", "cannot be the --sketch-model: it draws from no image"),
+        ("--layout-model", "nobody", "there is no model 'nobody'"),
+    ):
+        outcome = toygan_here("generate", *where, option, name)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert said in outcome.err
+    version = tiny_model("spade", acceptance=1.0).version
+    promoted = ("models", "promote", f"masks@{version}", "--store", shop / "store", "--alias")
+    refused = toygan_here(*promoted, "champion")
+    assert (refused.code, "use champion-layout" in refused.err) == (2, True)
+    assert toygan_here(*promoted, "challenger").out == f"challenger is masks@{version}\n"

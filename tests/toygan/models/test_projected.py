@@ -1,0 +1,325 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from math import log, prod, sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tests.toygan.training.tiny import tiny
+from toygan.images import from_uint8
+from toygan.models.backbone import create_backbone
+from toygan.models.projected import Discriminator, Excitation, Generator, Head, ProjectedConfig, build
+from toygan.training.config import TrainConfig
+from toygan.training.fit import TrainState, draw_batch, start, step_rng, train_step
+
+BACKBONE = "test_efficientnet"  # 24, 32, 48 and 64 channels, 82,300 parameters
+TINY = ProjectedConfig(
+    categories=3,
+    resolution=32,
+    latent_size=8,
+    style_size=8,
+    condition_size=4,
+    channel_base=64,
+    max_channels=8,
+    backbone=BACKBONE,
+    backbone_resolution=32,
+    head_channels=4,
+)
+
+
+def networks(config: ProjectedConfig = TINY) -> tuple[Generator, Discriminator]:
+    torch.manual_seed(0)
+    return build(config)
+
+
+def conditions(batch: int, *, category: int = 0, lightness: float = 0.0) -> dict[str, Tensor]:
+    return {
+        "category": torch.full((batch,), category),
+        "colour": torch.tensor([[lightness, 0.3, -0.3, 1.0]]).repeat(batch, 1),
+    }
+
+
+def parameters(*modules: nn.Module) -> int:
+    return sum(prod(each.shape) for module in modules for each in module.parameters() if each.requires_grad)
+
+
+def test_widths_halve_while_the_resolution_doubles() -> None:
+    assert TINY.resolutions == [4, 8, 16, 32]
+    assert TINY.widths == [8, 8, 4, 2]
+    assert ProjectedConfig(categories=1, resolution=64).widths == [112, 112, 112, 112, 56]
+
+
+def test_parameters_of_the_default_generator() -> None:
+    """Widths are 112 up to 32 pixels, and 56 at 64; styles have 128 numbers.
+
+    embedding     10 categories x 64, linear maps 4 -> 64 -> 64   640 + 320 + 4,160           =     5,120
+    mapping       192 -> 128 -> 128                               24,704 + 16,512             =    41,216
+    base          112 x 4 x 4                                                                 =     1,792
+    112 -> 112    weights 9 * 112 * 112, style 129 * 112, bias    127,456 each; 7 of them     =   892,192
+    112 -> 56     9 * 112 * 56 + 129 * 112 + 56                                               =    70,952
+    56 -> 56      9 * 56 * 56 + 129 * 56 + 56                                                 =    35,504
+    4 to 32       squeeze 16 * 112 -> 112, excite 112 -> 112      200,816 + 12,656            =   213,472
+    8 to 64       squeeze 16 * 112 -> 56, excite 56 -> 56         100,408 + 3,192             =   103,600
+    to_rgb        9 * 56 * 3 + 3                                                              =     1,515
+    """
+    generator = Generator(ProjectedConfig(categories=10, backbone=BACKBONE))
+    assert parameters(generator) == (
+        5_120 + 41_216 + 1_792 + 892_192 + 70_952 + 35_504 + 213_472 + 103_600 + 1_515
+    )
+
+
+def test_parameters_of_a_small_discriminator() -> None:
+    """Maps of 8, 4, 2 and 1 pixels a side: only the first is halved.
+
+    embedding  3 categories x 4, and two linear maps 4 -> 4           12 + 2 * (4 * 4 + 4)     =    52
+    ends       norm 2 * 4, logit 4 + 1, projection 4 * 4 + 4          8 + 5 + 20, four times   =   132
+    halving    4 x 4, 24 -> 4, and norm                               1,536 + 8                = 1,544
+    last       3 x 3, 4, 32, 48 and 64 -> 4                           36 * (4 + 32 + 48 + 64)  = 5,328
+    """
+    _, discriminator = networks()
+    assert parameters(discriminator) == 52 + 132 + 1_544 + 5_328
+    assert sum(prod(each.shape) for each in discriminator.backbone.parameters()) == 82_300
+    # 1 x 1 across channels, 3 x 3 across scales; no parameters, so that no optimizer can see them.
+    mixers = [*discriminator.channel_mixers, *discriminator.scale_mixers]
+    assert [each.weight.numel() for each in mixers] == [
+        *(24**2, 32**2, 48**2, 64**2),
+        *(9 * 24 * 32, 9 * 32 * 48, 9 * 48 * 64),
+    ]
+    assert parameters(*mixers) == 0
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256])
+def test_shapes(resolution: int) -> None:
+    config = replace(TINY, resolution=resolution, backbone_resolution=64, channel_base=512)
+    generator, discriminator = networks(config)
+    with torch.inference_mode():
+        images = generator(torch.randn(2, 8), conditions(2))
+        judgement = discriminator.judge(images, conditions(2))
+    assert images.shape == (2, 3, resolution, resolution)
+    assert images.dtype == torch.float32
+    coarsest = max(resolution, 64) // 32  # pixels of the last map
+    sides = [4, 4, 4, min(4, coarsest)]
+    assert [each.shape for each in judgement.logits] == [(2, side, side) for side in sides]
+
+
+def test_1024_pixels_build() -> None:
+    config = ProjectedConfig(categories=1, resolution=1024, backbone=BACKBONE)
+    generator, discriminator = build(config)
+    assert generator.to_rgb.weight.shape == (3, 3, 3, 3)  # 3584 // 1024 channels
+    assert len(discriminator.heads[0].layers) == 3 * (6 + 1)  # 256 pixels halved six times, and the last
+
+
+def test_excitation_is_the_gate_of_the_paper() -> None:
+    """Fine maps times sigmoid(what the coarse ones say); weights are chosen so that it is their sum."""
+    layer = Excitation(1, 1)
+    with torch.no_grad():
+        layer.squeeze.weight.fill_(1 / (layer.squeeze.gain * sqrt(2)))
+        layer.excite.weight.fill_(1 / layer.excite.gain)
+    coarse = torch.full((1, 1, 8, 8), log(3) / 16)  # 4 x 4 means sum up to log 3; sigmoid(log 3) = 3 / 4
+    fine = torch.rand(1, 1, 32, 32)
+    torch.testing.assert_close(layer(fine, coarse), 0.75 * fine)
+
+
+def test_maps_are_scaled_by_their_size_and_mixed_from_coarse_to_fine() -> None:
+    """With channels left as they are, and only the coarsest map handed down by its first channel:
+
+    the coarsest is a map of mean square 1; the next is (its own map + that channel) / sqrt(2); and the one
+    after that takes nothing, which leaves 1 / sqrt(2) of its own map.
+    """
+    _, discriminator = networks()
+    for mixer in discriminator.channel_mixers:
+        mixer.weight.copy_(torch.eye(len(mixer.weight))[:, :, None, None])
+    for mixer in discriminator.scale_mixers:
+        mixer.weight.zero_()
+    discriminator.scale_mixers[-1].weight[:, 0, 1, 1] = 1  # the kernels' middle
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    own = discriminator.backbone(images)
+    scaled = [each / (each.square().mean((1, 2, 3), keepdim=True) + 1e-8).sqrt() for each in own]
+    mixed = discriminator.project(images)
+    torch.testing.assert_close(mixed[3], scaled[3])
+    torch.testing.assert_close(mixed[3].square().mean((1, 2, 3)), torch.ones(2), rtol=0, atol=1e-3)
+    torch.testing.assert_close(mixed[2], (scaled[2] + scaled[3][:, :1]) / sqrt(2))
+    torch.testing.assert_close(mixed[1], scaled[1] / sqrt(2))
+    torch.testing.assert_close(mixed[0], scaled[0] / sqrt(2))
+
+
+def test_small_pictures_are_enlarged_for_the_backbone() -> None:
+    _, discriminator = networks(replace(TINY, backbone_resolution=64))
+    images = torch.rand(1, 3, 32, 32)
+    enlarged = F.interpolate(images, scale_factor=2, mode="bilinear")
+    assert [each.shape[2] for each in discriminator.project(images)] == [16, 8, 4, 2]
+    for small, large in zip(discriminator.project(images), discriminator.project(enlarged), strict=True):
+        torch.testing.assert_close(small, large)
+
+
+def test_a_head_projects_the_condition_onto_every_place() -> None:
+    head = Head(24, 8, TINY).eval()
+    nn.init.normal_(head.projection.weight)
+    x, condition = torch.randn(2, 24, 8, 8), torch.randn(2, 4)
+    features, projected = head.layers(x), head.projection(condition)
+    expected = head.logit(features)[:, 0] + torch.einsum("bchw,bc->bhw", features, projected) / 2
+    torch.testing.assert_close(head(x, condition), expected)
+
+
+def test_the_frozen_part_depends_on_the_seed_only() -> None:
+    (_, first), (_, again) = networks(), networks()
+    images = torch.rand(2, 3, 32, 32)
+    for one, other in zip(first.project(images), again.project(images), strict=True):
+        assert torch.equal(one, other)
+    torch.manual_seed(1)
+    assert not torch.equal(build(TINY)[1].project(images)[0], first.project(images)[0])
+
+
+def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:
+    generator, discriminator = networks()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        images = generator(torch.randn(4, 8), conditions(4))
+        logits = discriminator(images, conditions(4))
+    assert images.dtype == logits.dtype == torch.float32
+    assert not torch.equal(images, images.bfloat16().float())
+
+
+def test_the_generator_follows_category_colour_and_latents() -> None:
+    generator, _ = networks()
+    latents = torch.randn(1, 8)
+    original = generator(latents, conditions(1))
+    assert torch.equal(original, generator(latents, conditions(1)))
+    for other in (
+        generator(latents, conditions(1, category=1)),
+        generator(latents, conditions(1, lightness=0.8)),
+        generator(latents + 1, conditions(1)),
+    ):
+        assert (other - original).abs().max() > 1e-4
+
+
+def test_every_weight_gets_a_gradient_and_the_frozen_part_none() -> None:
+    generator, discriminator = networks()
+    for head in discriminator.heads:
+        nn.init.normal_(head.projection.weight)
+    discriminator.train().requires_grad_(False).requires_grad_(True)
+    discriminator(generator(torch.randn(4, 8), conditions(4)), conditions(4)).square().sum().backward()
+    for network in (generator, discriminator):
+        for name, parameter in network.named_parameters():
+            if name.startswith("backbone."):
+                assert parameter.grad is None
+                assert not parameter.requires_grad
+            elif not name.startswith("embedding.category"):  # of which one row is told
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the tiny backbone as a user would bring them."""
+    torch.manual_seed(5)
+    file = tmp_path_factory.mktemp("backbone") / "weights.safetensors"
+    save_file(create_backbone(BACKBONE).network.state_dict(), file)
+    return file
+
+
+def training(weights: Path, **changes: Any) -> TrainConfig:
+    options = {name: value for name, value in vars(TINY).items() if name not in ("categories", "resolution")}
+    del options["text_size"]
+    network = options | {"backbone_weights": str(weights), "backbone_resolution": 64}
+    return tiny(**{"family": "projected", "network": network, "batch_size": 8, "precision": "fp32"} | changes)
+
+
+def train(state: TrainState, photos: Any, config: TrainConfig, steps: int) -> list[float]:
+    """Returns the discriminator's losses."""
+    losses = []
+    for step in range(steps):
+        rng = step_rng(0, step)
+        rows = torch.arange(config.batch_size) % len(photos)
+        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng)
+        losses.append(float(train_step(state, batch, config, rng)[1]))
+        state.images_seen += config.batch_size
+    return losses
+
+
+def frozen(discriminator: nn.Module) -> Mapping[str, Tensor]:
+    parts = ("backbone.", "channel_mixers.", "scale_mixers.")
+    return {
+        name: value.clone() for name, value in discriminator.state_dict().items() if name.startswith(parts)
+    }
+
+
+def test_training_changes_the_heads_and_leaves_the_frozen_part(photos: Any, weights: Path) -> None:
+    config = training(weights)
+    state = start(config, categories=2, device=torch.device("cpu"))
+    before, heads = frozen(state.discriminator), [each.clone() for each in parameters_of_heads(state)]
+    torch.manual_seed(5)
+    given = create_backbone(BACKBONE).network.state_dict()
+    assert all(torch.equal(before[f"backbone.network.{name}"], value) for name, value in given.items())
+    train(state, photos, config, 3)
+    after = frozen(state.discriminator)
+    assert len(after) == len(before) == 80 + 2 + 4 + 3
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(torch.equal(old, new) for old, new in zip(heads, parameters_of_heads(state), strict=True))
+
+
+def parameters_of_heads(state: TrainState) -> list[Tensor]:
+    heads = state.discriminator.get_submodule("heads")
+    return [each for name, each in heads.named_parameters() if "layers" in name and each.ndim == 4]
+
+
+def test_in_evaluation_a_score_does_not_depend_on_batch_mates(photos: Any, weights: Path) -> None:
+    """Batch normalisation then keeps to the statistics of training, of real and of generated pictures."""
+    config = training(weights)
+    state = start(config, categories=2, device=torch.device("cpu"))
+    train(state, photos, config, 30)
+    discriminator, given = state.discriminator, conditions(8)
+    picture = from_uint8(photos.images[:1])
+    mates = [torch.rand(7, 3, 32, 32), from_uint8(photos.images[1:8])]
+    batches = [torch.cat([picture, each]) for each in mates]
+    with torch.no_grad():
+        in_training = [float(discriminator(each, given)[0]) for each in batches]
+        discriminator.eval()
+        scores = [float(discriminator(each, given)[0]) for each in batches]
+        # Thirty steps of three batches each: next to nothing is left of the statistics they began with.
+        generated = state.generator(torch.randn(8, 8), given)
+        heads = discriminator.get_submodule("heads")
+        norms = [each for each in heads.modules() if isinstance(each, nn.BatchNorm2d)]
+        seen = {each.num_batches_tracked.item() for each in norms}
+    assert scores[0] == scores[1]
+    assert in_training[0] != in_training[1]
+    assert seen == {3 * 30 + 2}
+    assert discriminator(generated, given).isfinite().all()
+
+
+def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
+    """On a backbone with random weights, and within seconds: colours and the white ground are there."""
+    config = training(
+        weights, generator_rate=5e-3, discriminator_rate=1e-3, adam_betas=(0.0, 0.99), ema_half_life_images=64
+    )
+    wider = config.network | {"channel_base": 512, "max_channels": 32, "head_channels": 16}
+    config = replace(config, network=wider, colour_dropout=0.0)
+    state = start(config, categories=2, device=torch.device("cpu"))
+    real, given = from_uint8(photos.images), photos.conditions(torch.arange(len(photos)))
+    latents = torch.randn(len(photos), 8, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for _ in range(2):
+        with torch.no_grad():
+            errors.append(float((state.ema(latents, given) - real).abs().mean()))
+        if len(errors) == 1:
+            train(state, photos, config, 250)
+    assert errors[1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channel_base": 16}, "channel_base is 16; it must be at least the resolution"),
+        ({"backbone_resolution": 100}, "backbone_resolution is 100; it must be a multiple of 32"),
+        ({"backbone": "no_such_network"}, "timm has no network 'no_such_network'"),
+        ({"backbone": "test_vit"}, "'test_vit' has no feature maps at the strides 4, 8, 16, 32"),
+        ({"resolution": 96}, "resolution is 96; it must be a power of two from 32"),
+    ],
+)
+def test_what_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProjectedConfig(**{"categories": 1, "resolution": 32} | options)

@@ -1,0 +1,82 @@
+"""Whether approval pays, and whether `p_real` means what it says: on photos that it was not fitted to."""
+
+from dataclasses import fields
+from math import ceil
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toygan.approval.fit import expected_calibration_error
+from toygan.evaluation.metrics import Estimate
+from toygan.evaluation.result import Interval, Scores
+
+ACCEPTANCE: Final = 0.5  # share of the pictures
+RESAMPLES: Final = 1000
+CONFIDENCE: Final = 0.95
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def approve(p_real: Floats, passed: Flags, category: NDArray[np.int64], acceptance: float) -> Flags:
+    """The best share `acceptance` of each category, (N,): those that pass the checks first, by their score.
+
+    Of equal ones the first stay. Takes (N,) scores, results of the checks and categories.
+    """
+    approved = np.zeros(len(p_real), dtype=bool)
+    for each in np.unique(category):
+        members = np.flatnonzero(category == each)
+        best = members[np.lexsort((members, -p_real[members], ~passed[members]))]
+        approved[best[: _share(len(members), acceptance)]] = True
+    return approved
+
+
+def approve_randomly(category: NDArray[np.int64], acceptance: float, random: np.random.Generator) -> Flags:
+    """As many of each category as `approve` takes, whichever."""
+    return approve(random.random(len(category)), np.ones(len(category), dtype=bool), category, acceptance)
+
+
+def mean_scores(draws: list[Scores]) -> Scores:
+    """The means of all figures that every draw has; the error of a KID is its deviation over the draws."""
+    means: dict[str, float | Estimate] = {}
+    for field in fields(Scores):
+        values = [getattr(each, field.name) for each in draws]
+        if field.name == "pictures" or any(value is None for value in values):
+            continue
+        if isinstance(values[0], Estimate):
+            kids = [value.value for value in values]
+            means[field.name] = Estimate(value=float(np.mean(kids)), error=float(np.std(kids, ddof=1)))
+        else:
+            means[field.name] = float(np.mean(values))
+    return Scores(pictures=draws[0].pictures, **means)  # type: ignore[arg-type]
+
+
+def calibration_error(real: Floats, generated: Floats, *, bins: int, seed: int = 0) -> Interval | None:
+    """Of `p_real` of (N,) photos and (M,) pictures: the expected calibration error, both weighing the same.
+
+    The interval is that of the percentile bootstrap (Efron and Tibshirani 1993, chapter 13) with photos and
+    pictures drawn anew. None without photos or pictures.
+    """
+    if not len(real) or not len(generated):
+        return None
+    random = np.random.default_rng(seed)
+    resampled = [
+        _balanced_error(random.choice(real, len(real)), random.choice(generated, len(generated)), bins)
+        for _ in range(RESAMPLES)
+    ]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Interval(value=_balanced_error(real, generated, bins), low=float(low), high=float(high))
+
+
+def _balanced_error(real: Floats, generated: Floats, bins: int) -> float:
+    predicted = np.concatenate([real, generated])
+    is_real = np.arange(len(predicted)) < len(real)
+    weights = np.where(is_real, 0.5 / len(real), 0.5 / len(generated))
+    return expected_calibration_error(predicted, is_real, weights=weights, bins=bins)
+
+
+def _share(count: int, acceptance: float) -> int:
+    # 0.7 * 10 is a little above 7 in floating point.
+    return max(1, ceil(acceptance * count - 1e-9))

@@ -1,0 +1,99 @@
+"""The pictures that an evaluation is about: in the conditions of photos, and in pairs of equal conditions."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toygan.data.photos import PhotoSet
+from toygan.errors import ModelError
+from toygan.generation.engine import default_batch_size
+from toygan.generation.model import Model
+from toygan.progress import Progress
+from toygan.seeds import image_seed
+
+PAIRS_OF_A_CATEGORY: Final = 24  # at most
+
+Pairs = NDArray[np.int64]  # (P, 2), numbers of pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawings:
+    """The N generated pictures of an evaluation."""
+
+    images: Tensor  # (N, 3, R, R) uint8
+    rows: NDArray[np.int64]  # (N,), the photo whose conditions were drawn
+    seeds: tuple[int, ...]
+    logits: NDArray[np.float32]  # (N,), the discriminator's
+
+
+def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
+    """Pictures in the conditions of `photos`, each photo's equally often, within one.
+
+    The latents depend on `seed` and the model's name, so two versions of a model draw from the same ones.
+    Raises ModelError where a picture is not finite.
+    """
+    random = np.random.default_rng(seed)
+    rounds = -(-pictures // len(photos))
+    rows = np.concatenate([random.permutation(len(photos)) for _ in range(rounds)])[:pictures]
+    # No sku holds a space, so these pictures are of no product.
+    seeds = [image_seed(f"evaluation {seed}", number, 0, model.name, "") for number in range(pictures)]
+    batch_size = default_batch_size(model)
+    pixels, logits, broken = [], [], 0
+    for first in range(0, pictures, batch_size):
+        chosen = rows[first : first + batch_size]
+        drawn = model.draw(
+            seeds[first : first + batch_size], [photos.product(row) for row in chosen], batch_size
+        )
+        pixels.append(drawn.pixels)
+        logits.append(drawn.logits)
+        broken += int((~drawn.finite).sum())
+        progress.advance(len(chosen))
+    if broken:
+        raise ModelError(
+            f"{broken} of {pictures} pictures of {model.name} are not finite; the model is broken"
+        )
+    images = torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2)
+    return Drawings(images=images, rows=rows, seeds=tuple(seeds), logits=np.concatenate(logits))
+
+
+def drawn_pairs(drawings: Drawings, category: NDArray[np.int64]) -> Pairs:
+    """Pairs drawn in the conditions of one photo, each picture once at most. `category` (N,) is theirs."""
+    return _pairs(drawings.rows.tolist(), category)
+
+
+def photo_pairs(photos: PhotoSet) -> Pairs:
+    """Pairs of photos of one category and colour, each photo once at most.
+
+    There are none of photos that differ in their condition images: no two of them show the same.
+    """
+    if photos.image_condition is not None:
+        return np.empty((0, 2), dtype=np.int64)
+    category = photos.category.numpy()
+    keys = [
+        None if colour_hex is None else (number, colour_hex.upper())
+        for number, colour_hex in zip(category.tolist(), photos.colour_hexes, strict=True)
+    ]
+    return _pairs(keys, category)
+
+
+def _pairs(keys: Sequence[object], category: NDArray[np.int64]) -> Pairs:
+    """Neighbours of equal keys, in their order; those without a key stay alone."""
+    waiting: dict[object, int] = {}
+    pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        if key is None:
+            continue
+        if key not in waiting:
+            waiting[key] = number
+            continue
+        of_category = pairs[int(category[number])]
+        if len(of_category) < PAIRS_OF_A_CATEGORY:
+            of_category.append((waiting.pop(key), number))
+    chosen = [pair for index in sorted(pairs) for pair in pairs[index]]
+    return np.array(chosen, dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,72 @@
+"""Where a process finds the models of a run, and the engines that it keeps once it has loaded them."""
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import get_args
+
+from toygan.conditions.kinds import ImageCondition
+from toygan.device import pick_device
+from toygan.errors import ModelError
+from toygan.generation.engine import Engine, Workshop
+from toygan.generation.model import load_model
+from toygan.registry import resolve
+from toygan.storage.store import open_store
+
+# A process keeps no more models than a run may have.
+_MOST_ENGINES = 1 + len(get_args(ImageCondition))
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlace:
+    """Where a model version is found: see `toygan.registry.resolve`."""
+
+    reference: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Where a process finds the models of a run and what it computes on. Texts and numbers, fit to travel."""
+
+    store: str
+    model: ModelPlace
+    sketch_model: ModelPlace | None = None
+    layout_model: ModelPlace | None = None
+    device: str = "auto"
+    batch_size: int | None = None  # None: chosen for model and device
+    cores: int | None = None  # None: all that the process may use
+
+    def model_for(self, image_condition: ImageCondition | None) -> ModelPlace:
+        """Of the model that draws what the planner gave this image condition."""
+        special = {"sketch": self.sketch_model, "layout": self.layout_model}
+        return (special[image_condition] if image_condition else None) or self.model
+
+
+def engine_for(workplace: Workplace, image_condition: ImageCondition | None = None) -> Engine:
+    """The engine of this process for a kind of product: a model is loaded once, when it is first asked for."""
+    with _lock:
+        return _engine(
+            workplace.store,
+            workplace.model_for(image_condition),
+            workplace.device,
+            workplace.batch_size,
+            workplace.cores,
+        )
+
+
+@lru_cache(maxsize=_MOST_ENGINES)
+def _engine(store: str, place: ModelPlace, device: str, batch_size: int | None, cores: int | None) -> Engine:
+    source = resolve(place.reference, open_store(store))
+    if source.version != place.version:
+        raise ModelError(
+            f"the model {place.reference} is now {source.version}, the run began with {place.version}"
+        )
+    model = load_model(source, pick_device(device))
+    return Engine(model, batch_size=batch_size, workshop=_workshop(device, cores))
+
+
+@lru_cache(maxsize=1)
+def _workshop(device: str, cores: int | None) -> Workshop:
+    return Workshop(pick_device(device), cores=cores)

@@ -1,0 +1,117 @@
+"""What a training step is made from: rows of the photos, random numbers, augmentations.
+
+Every random number comes from a generator seeded by (seed, images seen), so a resumed training needs no
+random state and goes on as an uninterrupted one would.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augmentation
+from toygan.data.photos import PhotoSet
+from toygan.images import from_uint8
+from toygan.models.layers import Conditions
+from toygan.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """All that a step is made from: B photos with what is known of them, and random numbers."""
+
+    real: Tensor  # (B, 3, R, R) float32 in [-1, 1]
+    conditions: Conditions
+    latents: tuple[Tensor, Tensor]  # of the discriminator's and of the generator's update
+    augmentations: tuple[Augmentation, Augmentation, Augmentation]  # of the photos, and of either update
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`, but for the augmentations, which are applied from the CPU."""
+        return Batch(
+            real=self.real.to(device),
+            conditions={name: value.to(device) for name, value in self.conditions.items()},
+            latents=(self.latents[0].to(device), self.latents[1].to(device)),
+            augmentations=self.augmentations,
+        )
+
+    def share(self, index: int, count: int) -> "Batch":
+        """The rows of one of `count` processes that train together, as many for each."""
+        size = len(self.real) // count
+        rows = slice(index * size, (index + 1) * size)
+        return Batch(
+            real=self.real[rows],
+            conditions={name: value[rows] for name, value in self.conditions.items()},
+            latents=(self.latents[0][rows], self.latents[1][rows]),
+            augmentations=(
+                self.augmentations[0][rows],
+                self.augmentations[1][rows],
+                self.augmentations[2][rows],
+            ),
+        )
+
+
+def draw_batch(
+    photos: PhotoSet,
+    rows: Tensor,
+    config: TrainConfig,
+    latent_size: int,
+    rng: torch.Generator,
+    probability: float | None = None,
+) -> Batch:
+    """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
+
+    `probability` is that of each transformation before the discriminator; None: all pictures are moved.
+    """
+    count, resolution = len(rows), photos.images.shape[2]
+    mirrored = torch.rand(count, generator=rng) < 0.5
+    conditions = photos.conditions(rows)
+    for name, dropout in (("colour", config.colour_dropout), ("text", config.text_dropout)):
+        if name in conditions:
+            kept = torch.rand((count, 1), generator=rng) >= dropout
+            conditions[name] = conditions[name] * kept
+    if photos.image_condition is not None:
+        conditions[photos.image_condition] = mirror(conditions[photos.image_condition], mirrored)
+    first, second = (torch.randn((count, latent_size), generator=rng) for _ in range(2))
+    of_real, of_first, of_second = (
+        draw_augmentation(count, resolution, rng)
+        if probability is None
+        else draw_some_augmentation(count, resolution, rng, probability=probability)
+        for _ in range(3)
+    )
+    return Batch(
+        real=mirror(from_uint8(photos.images[rows]), mirrored),
+        conditions=conditions,
+        latents=(first, second),
+        augmentations=(of_real, of_first, of_second),
+    )
+
+
+def step_rng(seed: int, images_seen: int, process: int = 0) -> torch.Generator:
+    """The random numbers of the step that begins after `images_seen` images; on the CPU for every device.
+
+    Processes that train together share those of number 0, which make the joint batch; what is random beyond
+    it differs among them.
+    """
+    key = f"{seed}\x1f{images_seen}" + (f"\x1f{process}" if process else "")
+    digest = sha256(key.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def epoch_rows(photos: int, config: TrainConfig, images_seen: int) -> Tensor:
+    """Row numbers (B,) int64 of the next batch: every photo once an epoch, in an order of the epoch's own."""
+    rows: list[int] = []
+    position = images_seen
+    while len(rows) < config.batch_size:
+        epoch, offset = divmod(position, photos)
+        order = torch.randperm(photos, generator=step_rng(config.seed, -1 - epoch))
+        taken = order[offset : offset + config.batch_size - len(rows)].tolist()
+        rows += taken
+        position += len(taken)
+    return torch.tensor(rows)
+
+
+def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Turns the pictures (B, ..., W) left to right whose entry in `mirrored` (B,) bool says so."""
+    which = mirrored.view(-1, *[1] * (images.ndim - 1))
+    return torch.where(which, images.flip(-1), images)

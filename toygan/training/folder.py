@@ -1,0 +1,238 @@
+"""What one training leaves in its output, and finds there; the layout is in `toygan.training.checkpoint`."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+
+from toygan.conditions.text import TextEncoder
+from toygan.data.photos import PhotoSet
+from toygan.errors import RunFailed
+from toygan.images import encode, from_uint8
+from toygan.models import network_config
+from toygan.progress import Progress
+from toygan.training.batches import step_rng
+from toygan.training.checkpoint import (
+    checkpoint_folders,
+    load_checkpoint,
+    replace_extras,
+    save_checkpoint,
+    save_model,
+)
+from toygan.training.config import TrainConfig
+from toygan.training.fit import Losses
+from toygan.training.guard import MAX_ROLLBACKS, RATE_FACTOR, diversity, non_finite
+from toygan.training.preview import preview_grid
+from toygan.training.state import TrainState
+
+log = logging.getLogger(__name__)
+
+DIVERSITY_PICTURES = 32
+
+_DEFAULTS = {each.name: each.default for each in fields(TrainConfig) if each.default is not MISSING}
+
+
+class Collapse(Exception):
+    """The training has to go back; says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFolder:
+    """What one training leaves in `output`, and finds there."""
+
+    output: Path
+    config: TrainConfig
+    photos: PhotoSet
+    encoder: TextEncoder | None
+    device: torch.device
+    init: str | None  # NAME@VERSION of the model that it started from
+
+    @property
+    def model(self) -> Path:
+        return self.output / "model"
+
+    @property
+    def _identity(self) -> dict[str, object]:
+        """What a resumed training has to have in common with the checkpoint."""
+        started_from = {} if self.init is None else {"init": self.init}
+        return self.config.to_json() | {"categories": list(self.photos.categories)} | started_from
+
+    def load(self, checkpoint: Path, state: TrainState) -> None:
+        state.images_seen, extras = load_checkpoint(
+            checkpoint,
+            config=self._identity,
+            defaults=_DEFAULTS,
+            photos_sha256=self.photos.sha256,
+            modules=state.modules,
+            optimizers=state.optimizers,
+        )
+        state.load_extras(extras)
+
+    def roll_back(self, state: TrainState, begin: Callable[[], TrainState], reason: str) -> TrainState:
+        """The state of the newest checkpoint, else a fresh one, with lower rates; the log says so.
+
+        Raises RunFailed where that has been done too often.
+        """
+        if state.guard.is_spent:
+            raise RunFailed(
+                f"the training failed after {state.images_seen:,} images, {reason}, as {MAX_ROLLBACKS} times "
+                "before at higher rates; train anew with a lower generator_rate and discriminator_rate, or "
+                "another loss. The newest checkpoint is from before"
+            )
+        rollbacks, failed_at = state.guard.rollbacks + 1, state.images_seen
+        state = begin()
+        earlier = checkpoint_folders(self.output)
+        if earlier:
+            self.load(earlier[-1], state)
+        state.guard = state.guard.after_rollback(rollbacks)
+        if earlier and state.world.is_main:
+            # A process that dies now goes on from there at the lower rates, too.
+            replace_extras(earlier[-1], state.extras)
+        state.world.wait()
+        log.warning(
+            "the training failed after %d images: %s. It goes back to %d images, at %g of the rates",
+            *(failed_at, reason, state.images_seen, RATE_FACTOR**rollbacks),
+        )
+        self.cut_log(state)
+        self._write_line(
+            state, {"images_seen": state.images_seen, "rolled_back": reason, "failed_at": failed_at}
+        )
+        return state
+
+    def save(self, state: TrainState) -> None:
+        """Grid, model, checkpoint, unless a collapse is suspected: then the older ones stay the newest."""
+        self._check_finite(state)
+        if state.guard.is_calm:
+            self._save(state)
+
+    def save_last(self, state: TrainState) -> None:
+        """The final weights are written, whatever is suspected of them."""
+        self._check_finite(state)
+        self._save(state)
+
+    def _check_finite(self, state: TrainState) -> None:
+        if (name := non_finite(state.modules)) is not None:
+            raise Collapse(f"{name} is no longer finite")
+
+    def _save(self, state: TrainState) -> None:
+        """The checkpoint says that the two others are there too."""
+        if state.world.is_main:
+            self._save_files(state)
+        state.world.wait()
+
+    def _save_files(self, state: TrainState) -> None:
+        grid = self.output / "grids" / f"{state.images_seen:010d}.png"
+        _replace(grid, encode(preview_grid(state, self.photos, self.config.seed, self.device), "png"))
+        save_model(
+            self.model,
+            generator=state.ema,
+            discriminator=state.discriminator,
+            config=model_config(self.config, self.photos, state.images_seen, self.encoder, self.init),
+        )
+        save_checkpoint(
+            self.output,
+            images_seen=state.images_seen,
+            config=self._identity,
+            photos_sha256=self.photos.sha256,
+            modules=state.modules,
+            optimizers=state.optimizers,
+            extras=state.extras,
+        )
+
+    @property
+    def _log(self) -> Path:
+        return self.output / "log.jsonl"
+
+    def report(self, state: TrainState, losses: Losses, progress: Progress) -> None:
+        """Asks the guard; writes one line for the log, a short one for the progress."""
+        self._check_finite(state)
+        state.guard = state.guard.watch(
+            loss=self.config.loss,
+            discriminator_loss=losses.discriminator,
+            diversity=self._diversity(state),
+        )
+        if state.guard.collapse is not None:
+            raise Collapse(state.guard.collapse)
+        progress.note(f"loss G {losses.generator:+.3f} D {losses.discriminator:.3f}")
+        line = {
+            "images_seen": state.images_seen,
+            "elapsed_s": round(progress.elapsed_s, 1),
+            "images_per_s": round(progress.per_s, 1),
+            "cpu_s": round(time.process_time(), 1),  # of this process since it began
+            **{name: round(value, 4) for name, value in asdict(losses).items()},
+        }
+        if state.augmentation is not None:
+            line["augmentation_probability"] = round(state.augmentation.probability, 4)
+        self._write_line(state, line)
+
+    def _write_line(self, state: TrainState, line: Mapping[str, object]) -> None:
+        if not state.world.is_main:
+            return
+        self.output.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a") as lines:
+            lines.write(json.dumps(line) + "\n")
+
+    @torch.no_grad()
+    def _diversity(self, state: TrainState) -> float:
+        """How much the pictures of a fixed batch differ, as a share of how much its photos do."""
+        rng = step_rng(self.config.seed, -1)
+        rows = torch.randperm(len(self.photos), generator=rng)[:DIVERSITY_PICTURES]
+        if len(rows) < 2:
+            return 1.0
+        latents = torch.randn((len(rows), state.generator.latent_size), generator=rng).to(self.device)
+        told = {name: value.to(self.device) for name, value in self.photos.conditions(rows).items()}
+        state.generator.eval()
+        generated = diversity(state.generator(latents, told))
+        state.generator.train()
+        return generated / max(diversity(from_uint8(self.photos.images[rows])), 1e-6)
+
+    def cut_log(self, state: TrainState) -> None:
+        """Drops the lines of steps that are about to be made again, and a torn last one."""
+        if not (state.world.is_main and self._log.exists()):
+            return
+        images_seen = state.images_seen
+        kept = []
+        for line in self._log.read_text().splitlines(keepends=True):
+            try:
+                if not line.endswith("\n") or json.loads(line)["images_seen"] > images_seen:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            kept.append(line)
+        _replace(self._log, "".join(kept).encode())
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Writes `file` in one step: a reader finds all of the old or all of the new."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.tmp")
+    unfinished.write_bytes(data)
+    unfinished.replace(file)
+
+
+def model_config(
+    config: TrainConfig,
+    photos: PhotoSet,
+    images_seen: int,
+    encoder: TextEncoder | None,
+    init: str | None = None,
+) -> dict[str, object]:
+    """What a model needs besides its weights.
+
+    `network` is what `toygan.models.build` takes, every option spelled out: a default may change, a model
+    may not.
+    """
+    options = config.network_options(categories=len(photos.categories), text_size=photos.text_size)
+    network = network_config(config.family, options)
+    return {
+        "family": config.family,
+        "resolution": config.resolution,
+        "categories": list(photos.categories),
+        "network": asdict(network),
+        **({} if encoder is None else {"text_encoder": encoder.to_json()}),
+        "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
+    }

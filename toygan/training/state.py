@@ -1,0 +1,150 @@
+"""Everything that a training changes, and how it starts."""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from toygan.data.augment import AdaptiveAugmentation
+from toygan.errors import BadInput
+from toygan.models import build
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    PretrainedDiscriminator,
+    StyledGenerator,
+    StyleEncodingGenerator,
+)
+from toygan.training.config import TrainConfig
+from toygan.training.guard import Guard
+from toygan.training.recogniser import Recogniser
+from toygan.training.world import ALONE, World
+
+RECOGNISER_RATE = 1e-3
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Everything that `fit` changes."""
+
+    generator: ConditionalGenerator
+    discriminator: ConditionalDiscriminator
+    ema: ConditionalGenerator  # of the generator; what is kept in the end
+    generator_optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+    recogniser: Recogniser | None = None  # where semantic consistency is asked for
+    recogniser_optimizer: torch.optim.Optimizer | None = None
+    scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # of the losses, for fp16
+    guard: Guard = field(default_factory=Guard)
+    augmentation: AdaptiveAugmentation | None = None  # where augmentation adapts
+    images_seen: int = 0
+    world: World = ALONE
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that a model is made of."""
+        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        optional = {"recogniser": self.recogniser, "augmentation": self.augmentation}
+        return self.networks | {name: module for name, module in optional.items() if module is not None}
+
+    @property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        optimizers = {
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+        if self.recogniser_optimizer is not None:
+            optimizers["recogniser_optimizer"] = self.recogniser_optimizer
+        return optimizers
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides tensors, as JSON values."""
+        scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
+        return {
+            "guard": self.guard.to_json(),
+            "scalers": {name: each for name, each in scalers.items() if each},
+        }
+
+    def load_extras(self, extras: dict[str, Any]) -> None:
+        """Takes up what `extras` kept; a checkpoint from before there were any changes nothing."""
+        self.guard = Guard.from_json(extras.get("guard", {}))
+        for name, values in extras.get("scalers", {}).items():
+            self.scalers[name].load_state_dict(values)
+
+
+def start(
+    config: TrainConfig,
+    *,
+    categories: int,
+    device: torch.device,
+    text_size: int = 0,
+    world: World = ALONE,
+) -> TrainState:
+    """Fresh networks and optimizers, a function of the arguments only.
+
+    Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
+    where the weights of a pretrained part are not at hand.
+    """
+    options = config.network_options(categories=categories, text_size=text_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        generator, discriminator = build(config.family, options)
+        recogniser = Recogniser(categories=categories) if config.semantic_weight else None
+    _check_losses(config, generator)
+    if isinstance(discriminator, PretrainedDiscriminator):
+        _load_pretrained(discriminator)
+    for network in (generator, discriminator, recogniser):
+        if network is not None:
+            network.to(device).to(memory_format=torch.channels_last)
+    generator = world.synchronise_norms(generator)
+    discriminator = world.synchronise_norms(discriminator)
+    state = TrainState(
+        generator=generator,
+        discriminator=discriminator,
+        ema=deepcopy(generator).eval().requires_grad_(False),
+        generator_optimizer=_adam(generator, config.generator_rate, config),
+        discriminator_optimizer=_adam(discriminator, config.discriminator_rate, config),
+        recogniser=recogniser,
+        recogniser_optimizer=None if recogniser is None else _adam(recogniser, RECOGNISER_RATE, config),
+        augmentation=_adaptive_augmentation(config),
+        world=world,
+    )
+    is_scaled = config.precision == "fp16"
+    state.scalers = {name: torch.amp.GradScaler(device.type, enabled=is_scaled) for name in state.optimizers}
+    return state
+
+
+def _adaptive_augmentation(config: TrainConfig) -> AdaptiveAugmentation | None:
+    if not config.adaptive_augmentation:
+        return None
+    return AdaptiveAugmentation(
+        target=config.augmentation_target, ramp_images=config.augmentation_ramp_images
+    )
+
+
+def _load_pretrained(discriminator: PretrainedDiscriminator) -> None:
+    from toygan.backbones import pretrained_weights  # slow to import, and only one family needs it
+
+    file = Path(discriminator.pretrained_file) if discriminator.pretrained_file else None
+    discriminator.load_pretrained(pretrained_weights(discriminator.pretrained_name, file))
+
+
+def _check_losses(config: TrainConfig, generator: ConditionalGenerator) -> None:
+    if config.path_length_weight and not isinstance(generator, StyledGenerator):
+        raise BadInput(
+            f"path_length_weight is {config.path_length_weight}; {config.family} has no styles, leave it at 0"
+        )
+    if config.kl_weight and not isinstance(generator, StyleEncodingGenerator):
+        raise BadInput(f"kl_weight is {config.kl_weight}; {config.family} encodes no style, leave it at 0")
+
+
+def _adam(network: nn.Module, rate: float, config: TrainConfig) -> torch.optim.Optimizer:
+    parameters = [each for each in network.parameters() if each.requires_grad]
+    return torch.optim.Adam(parameters, lr=rate, betas=config.adam_betas, fused=True)

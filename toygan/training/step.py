@@ -1,0 +1,235 @@
+"""One training step: updates of discriminator, recogniser (where there is one) and generator."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from toygan.data.augment import Augmentation
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    Conditions,
+    Judgement,
+    StyledGenerator,
+    StyleEncodingGenerator,
+)
+from toygan.training.batches import Batch
+from toygan.training.config import TrainConfig
+from toygan.training.ema import update_ema
+from toygan.training.losses import (
+    LOSSES,
+    AdversarialLoss,
+    feature_matching_loss,
+    kl_divergence,
+    mix,
+    path_length_penalty,
+    path_lengths,
+    r1_penalty,
+    r2_penalty,
+    reconstruction_loss,
+    wgan_penalty,
+)
+from toygan.training.recogniser import semantic_loss
+from toygan.training.state import TrainState
+
+PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running one: Karras et al. 2020, appendix B
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.Generator) -> Tensor:
+    """One discriminator and one generator update.
+
+    Returns the four `Losses` of the step as (4,) float32 on the batch's device.
+    """
+    autocast = torch.autocast(
+        batch.real.device.type, dtype=_DTYPES.get(config.precision), enabled=config.precision in _DTYPES
+    )
+    step = state.images_seen // config.batch_size
+    discriminator_losses = _update_discriminator(state, batch, config, rng, autocast, step)
+    if state.recogniser is not None:
+        with autocast:
+            recogniser_loss = semantic_loss(state.recogniser(batch.real), batch.conditions)
+        _update(state, "recogniser_optimizer", recogniser_loss)
+    generator_loss = _update_generator(state, batch, config, rng, autocast, step)
+    # Early on the average follows more closely, or it would long remember the noise that training began with.
+    half_life = min(config.ema_half_life_images, 0.05 * state.images_seen + 1)
+    update_ema(state.ema, state.generator, batch_size=config.batch_size, half_life_images=half_life)
+    return torch.stack([loss.detach().float() for loss in (generator_loss, *discriminator_losses)])
+
+
+def _update_discriminator(
+    state: TrainState,
+    batch: Batch,
+    config: TrainConfig,
+    rng: torch.Generator,
+    autocast: torch.autocast,
+    step: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the loss and the mean logits of real and of generated pictures."""
+    loss = LOSSES[config.loss]
+    state.discriminator.requires_grad_(True)
+    with autocast:
+        with torch.no_grad():
+            latents, _ = _latents(state.generator, batch.latents[0], batch.real, config)
+            generated = state.generator.forward_in_training(latents, batch.conditions, rng)
+        real, real_told = _show(batch.real, batch.conditions, batch.augmentations[0])
+        fake, fake_told = _show(generated, batch.conditions, batch.augmentations[1])
+        real_logits, fake_logits = _judge_both(state.discriminator, (real, real_told), (fake, fake_told))
+        total = _mean([loss.discriminator(*logits) for logits in zip(real_logits, fake_logits, strict=True)])
+    objective = total
+    if step % config.penalty_every_steps == 0:
+        for penalty in _penalties(state.discriminator, (real, real_told), (fake, fake_told), config, rng):
+            objective = objective + config.penalty_every_steps * penalty
+    _update(state, "discriminator_optimizer", objective)
+    if state.augmentation is not None:
+        signs = state.world.mean(Judgement(logits=real_logits).score.detach().sign().mean())
+        state.augmentation.observe(signs.item(), images=config.batch_size, step=step)
+    return (
+        objective,
+        _mean([each.mean() for each in real_logits]),
+        _mean([each.mean() for each in fake_logits]),
+    )
+
+
+def _update_generator(
+    state: TrainState,
+    batch: Batch,
+    config: TrainConfig,
+    rng: torch.Generator,
+    autocast: torch.autocast,
+    step: int,
+) -> Tensor:
+    """Returns the loss."""
+    loss = LOSSES[config.loss]
+    state.discriminator.requires_grad_(False)
+    with autocast:
+        latents, divergence = _latents(state.generator, batch.latents[1], batch.real, config)
+        generated = state.generator.forward_in_training(latents, batch.conditions, rng)
+        shown, told = _show(generated, batch.conditions, batch.augmentations[2])
+        judged = state.discriminator.judge(shown, told)
+        total = _adversarial(state, batch, loss, judged, config) + config.kl_weight * divergence
+        if state.recogniser is not None:
+            recognised = state.recogniser.requires_grad_(False)(generated)
+            total = total + config.semantic_weight * semantic_loss(recognised, batch.conditions)
+            state.recogniser.requires_grad_(True)
+        if config.l1_weight:
+            total = total + config.l1_weight * reconstruction_loss(generated, batch.real)
+    weight = config.path_length_weight * config.path_length_every_steps
+    if weight and step % config.path_length_every_steps == 0 and isinstance(state.generator, StyledGenerator):
+        total = total + weight * _path_length(state.generator, latents, batch.conditions, rng)
+    _update(state, "generator_optimizer", total)
+    return total
+
+
+def _adversarial(
+    state: TrainState, batch: Batch, loss: AdversarialLoss, judged: Judgement, config: TrainConfig
+) -> Tensor:
+    """What the generator is told by the discriminator. The photos are judged again where they are needed:
+    moved like the generated pictures, to be compared with them feature by feature."""
+    if not loss.paired and not config.feature_matching_weight:
+        return _mean([loss.generator(each) for each in judged.logits])
+    with torch.no_grad():
+        wanted = state.discriminator.judge(*_show(batch.real, batch.conditions, batch.augmentations[2]))
+    if loss.paired:
+        pairs = zip(wanted.logits, judged.logits, strict=True)
+        total = _mean([loss.generator(real, generated) for real, generated in pairs])
+    else:
+        total = _mean([loss.generator(each) for each in judged.logits])
+    if config.feature_matching_weight:
+        total = total + config.feature_matching_weight * feature_matching_loss(
+            wanted.features, judged.features
+        )
+    return total
+
+
+def _latents(
+    generator: ConditionalGenerator, latents: Tensor, real: Tensor, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """The latents of a step, read off the photos where styles are encoded, and their KL divergence."""
+    if not (config.kl_weight and isinstance(generator, StyleEncodingGenerator)):
+        return latents, latents.new_zeros(())
+    mean, log_variance = (each.float() for each in generator.encode_style(real))
+    return mean + (log_variance / 2).exp() * latents, kl_divergence(mean, log_variance)
+
+
+def _show(images: Tensor, conditions: Conditions, augmentation: Augmentation) -> tuple[Tensor, Conditions]:
+    """What the discriminator is shown, and told."""
+    return augmentation.of_pictures(images), augmentation.of_conditions(conditions)
+
+
+def _judge_both(
+    discriminator: ConditionalDiscriminator,
+    real: tuple[Tensor, Conditions],
+    generated: tuple[Tensor, Conditions],
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The logits of photos and of generated pictures: in one pass, which is faster, where it may be."""
+    if discriminator.has_batch_statistics:
+        return discriminator.judge(*real).logits, discriminator.judge(*generated).logits
+    judged = discriminator.judge(torch.cat([real[0], generated[0]]), _joined(real[1], generated[1])).logits
+    real_logits, generated_logits = zip(*(each.chunk(2) for each in judged), strict=True)
+    return real_logits, generated_logits
+
+
+def _joined(first: Conditions, second: Conditions) -> Conditions:
+    return {name: torch.cat([value, second[name]]) for name, value in first.items()}
+
+
+def _mean(losses: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).mean()
+
+
+def _penalties(
+    discriminator: ConditionalDiscriminator,
+    real: tuple[Tensor, Conditions],
+    generated: tuple[Tensor, Conditions],
+    config: TrainConfig,
+    rng: torch.Generator,
+) -> Iterator[Tensor]:
+    """The gradient penalties of a training that has any, each times its weight, as scalars.
+
+    They join the loss of a step instead of making a step of their own, so the rates and betas of Adam need
+    none of the corrections of Karras et al. 2020, appendix B, whose laziness this is. In float32: squares of
+    gradients have a range of their own.
+    """
+    if config.r1_gamma:
+        yield config.r1_gamma * r1_penalty(*_watched(discriminator, *real))
+    if config.r2_gamma:
+        yield config.r2_gamma * r2_penalty(*_watched(discriminator, *generated))
+    if config.loss == "wasserstein" and config.wgan_lambda:
+        (pictures, told), (fake, _) = real, generated
+        mixed = mix(pictures, fake, torch.rand(len(fake), generator=rng).to(fake.device))
+        yield config.wgan_lambda * wgan_penalty(*_watched(discriminator, mixed, told))
+
+
+def _watched(discriminator: nn.Module, images: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    """The images, now requiring gradients, and their logits."""
+    watched = images.detach().float().requires_grad_(True)
+    return watched, discriminator(watched, conditions)
+
+
+def _path_length(
+    generator: StyledGenerator, latents: Tensor, conditions: Conditions, rng: torch.Generator
+) -> Tensor:
+    """The path length penalty, on half of the batch, and one step of the running mean.
+
+    In float32 as the other penalties. Half a batch is what Karras et al. 2020, appendix B, spend on it.
+    """
+    count = (len(latents) + 1) // 2
+    images, styles = generator.forward_with_styles(
+        latents[:count], {name: value[:count] for name, value in conditions.items()}
+    )
+    directions = torch.randn(images.shape, generator=rng).to(images.device) / images.shape[2]
+    lengths = path_lengths(images, styles, directions)
+    generator.mean_path_length.lerp_(lengths.detach().mean(), PATH_LENGTH_DECAY)
+    return path_length_penalty(lengths, generator.mean_path_length.clone())
+
+
+def _update(state: TrainState, name: str, loss: Tensor) -> None:
+    """One step of the optimizer `name`, on the gradients of all processes together."""
+    optimizer, scaler = state.optimizers[name], state.scalers[name]
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    state.world.average_gradients(optimizer)
+    scaler.step(optimizer)
+    scaler.update()

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import CATEGORIES, tiny_model
+from tests.models import CATEGORIES
 from tests.shards import photo, photo_row, write_shard
 from tests.toygan.retraining.shop import champion_of, request, skus, upload_enough
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput, Retryable
-from toygan.registry import add_model, promote
 from toygan.retraining.folder import store_id, workplace
 from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
 from toygan.retraining.request import RetrainRequest
@@ -167,19 +166,6 @@ def test_other_photos_are_learnt_from_beside_the_uploads(tmp_path: Path) -> None
     assert contents.by_category["brick"] == {"train": 4, "calibration": 1, "val": 7}
     assert contents.by_category["car"] == {"train": 4, "calibration": 1, "val": 6}
     assert contents.by_category["wheel"] == {"train": 2, "calibration": 0, "val": 0}
-
-
-def test_a_champion_that_draws_from_sketches_cannot_learn_from_uploads(tmp_path: Path) -> None:
-    store = MemoryStore()
-    config = json.loads(tiny_model().files["config.json"]) | {"family": "pix2pix"}
-    sketchy = tiny_model().with_files(config=json.dumps(config).encode()).write(tmp_path / "tiny")
-    promote(store, "tiny", add_model(store, sketchy, "tiny"))
-    upload_enough(store)
-    with (
-        workplace(tmp_path / "work", store) as place,
-        pytest.raises(BadInput, match="draws from a sketch, and uploads have none"),
-    ):
-        begin(request(store, tmp_path / "work"), store, place)
 
 
 def test_one_process_at_a_time(store: MemoryStore, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 | deployment | is started by | at a time | a run that finds another one |
 |---|---|---|---|
 | generate-catalog/generate-catalog | cron, by default every night at 02:00 | 1 | waits for its turn |
-| watch-photos/watch-photos | every 45 seconds | 1 | is cancelled: the next listing sees the same |
+| watch-photos/watch-photos | every 30 seconds | 1 | is cancelled: the next listing sees the same |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
 
 They are made anew at each start from the settings (`flows.settings`). Where Prefect is told of no server, by

@@ -3,14 +3,15 @@
 | deployment | is started by | at a time | a run that finds another one |
 |---|---|---|---|
 | generate-catalog/generate-catalog | cron, by default every night at 02:00 | 1 | waits for its turn |
-| watch-photos/watch-photos | every 45 seconds | 1 | is cancelled: the next listing sees the same |
+| watch-photos/watch-photos | every 30 seconds | 1 | is cancelled: the next listing sees the same |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
 
-They are made anew at each start from the settings (`flows.settings`). Where Prefect is told of no server
-(PREFECT_API_URL, or its profile) one is started along with them. `flows/prefect.yaml` describes the same
+They are made anew at each start from the settings (`flows.settings`). Where Prefect is told of no server, by
+PREFECT_API_URL or its profile, one is started along with them. `flows/prefect.yaml` describes the same
 deployments for a work pool.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -121,8 +122,12 @@ def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "lis
 
 def main() -> None:
     """The command; ends with 0 when it was stopped, 1 (failed) or 2 (bad input)."""
+    # Until Prefect takes over: a server that was started goes with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         serve_all(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(0)
     except BadInput as error:
         print(f"toygan: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)

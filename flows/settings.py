@@ -57,7 +57,7 @@ class ServiceSettings(BaseSettings):
     catalog: Location = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
     timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
-    watch_interval_s: float = Field(default=45.0, ge=5.0)
+    watch_interval_s: float = Field(default=30.0, ge=5.0)
     min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
     quiet_s: float = Field(default=QUIET_S, ge=0)  # without an upload, before a retraining takes the photos
     photos: Location | None = None  # what retrainings learn from besides the uploads, e.g. photo shards

@@ -1,8 +1,8 @@
-"""All figures that the README states: `python -m tests.benchmarks [planning|pipeline|start|training]...`."""
+"""All figures that the README states: `python -m tests.benchmarks [NAME]...`."""
 
 import sys
 
-from tests.benchmarks import pipeline, planning, start, training
+from tests.benchmarks import pipeline, planning, start, training, uploads
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
         "planning": planning.main,
         "pipeline": pipeline.main,
         "training": training.main,
+        "uploads": uploads.main,
     }
     chosen = sys.argv[1:] or list(known)
     unknown = [name for name in chosen if name not in known]

@@ -1,12 +1,19 @@
-"""All figures that the README states: `python -m tests.benchmarks [planning|pipeline|start]...`."""
+"""All figures that the README states: `python -m tests.benchmarks [NAME]...`."""
 
 import sys
 
-from tests.benchmarks import pipeline, planning, start
+from tests.benchmarks import kills, orchestration, pipeline, planning, ray, start
 
 
 def main() -> None:
-    known = {"start": start.main, "planning": planning.main, "pipeline": pipeline.main}
+    known = {
+        "start": start.main,
+        "planning": planning.main,
+        "pipeline": pipeline.main,
+        "orchestration": orchestration.main,
+        "ray": ray.main,
+        "kills": kills.main,
+    }
     chosen = sys.argv[1:] or list(known)
     unknown = [name for name in chosen if name not in known]
     if unknown:

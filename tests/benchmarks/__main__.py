@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.benchmarks import pipeline, planning, start, training, uploads
+from tests.benchmarks import kills, orchestration, pipeline, planning, ray, start, training, uploads
 
 
 def main() -> None:
@@ -12,6 +12,9 @@ def main() -> None:
         "pipeline": pipeline.main,
         "training": training.main,
         "uploads": uploads.main,
+        "orchestration": orchestration.main,
+        "ray": ray.main,
+        "kills": kills.main,
     }
     chosen = sys.argv[1:] or list(known)
     unknown = [name for name in chosen if name not in known]

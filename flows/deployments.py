@@ -1,22 +1,26 @@
-"""`python -m flows.deployments`: the whole service on one machine, until Ctrl-C.
+"""`python -m flows.deployments`: the whole service on one machine, until Ctrl-C; with names, a part of it.
 
 | deployment | is started by | at a time | a run that finds another one |
 |---|---|---|---|
 | generate-catalog/generate-catalog | cron, by default every night at 02:00 | 1 | waits for its turn |
-| watch-photos/watch-photos | every 45 seconds | 1 | is cancelled: the next listing sees the same |
+| watch-photos/watch-photos | every 30 seconds | 1 | is cancelled: the next listing sees the same |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
 
-They are made anew at each start from the settings (`flows.settings`). Where Prefect is told
-of no server (PREFECT_API_URL, or its profile) one is started along with them. `flows/prefect.yaml` describes the same deployments for a work pool.
+They are made anew at each start from the settings (`flows.settings`). Where Prefect is told of no server, by
+PREFECT_API_URL or its profile, one is started along with them. `flows/prefect.yaml` describes the same
+deployments for a work pool.
 """
 
+import signal
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toygan.errors import BadInput, ToyganError
+from toygan.uris import redacted
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -84,12 +88,16 @@ def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).absolute())
 
 
-def serve_all() -> None:
-    """Serves the deployments until this process is told to stop; raises BadInput for wrong settings."""
+def serve_all(names: Sequence[str] = ()) -> None:
+    """Serves the deployments of these names, by default all of them, until this process is told to stop.
+
+    Raises BadInput for wrong settings or names.
+    """
     from prefect import serve
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     from flows.local_server import local_server
+    from flows.metrics import serve_metrics, share_metrics
     from flows.settings import service_settings
 
     settings = service_settings()
@@ -98,14 +106,28 @@ def serve_all() -> None:
         if url is None:
             url = stack.enter_context(local_server())
             stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
-        print(f"serving the store {settings.store} with {url}", file=sys.stderr, flush=True)
-        serve(*make_deployments(settings), query_seconds=POLL_EVERY_S)
+        if settings.metrics_port:
+            share_metrics()
+            serve_metrics(settings.metrics_port)
+        print(f"serving the store {settings.store} with {redacted(url)}", file=sys.stderr, flush=True)
+        serve(*_chosen(make_deployments(settings), names), query_seconds=POLL_EVERY_S)
+
+
+def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "list[RunnerDeployment]":
+    known = {deployment.name: deployment for deployment in deployments}
+    if unknown := sorted(set(names) - known.keys()):
+        raise BadInput(f"there is no deployment {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in names or known]
 
 
 def main() -> None:
     """The command; ends with 0 when it was stopped, 1 (failed) or 2 (bad input)."""
+    # Until Prefect takes over: a server that was started goes with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        serve_all()
+        serve_all(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(0)
     except BadInput as error:
         print(f"toygan: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)

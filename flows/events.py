@@ -3,19 +3,27 @@
 | event | resource | payload |
 |---|---|---|
 | `toygan.photos.uploaded` | `toygan.photos.<store id>` | prefix, count |
+| `toygan.alert.<kind>` | `toygan.category.<store id>.<category>` | run_id, store, message, details |
+
+Kinds of alerts: `acceptance-halved`, `no-picture`; see `toygan.generation.alerts`.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
+from uuid import NAMESPACE_URL, uuid5
 
 from prefect.events import emit_event
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
+from toygan.generation.alerts import Alert
 from toygan.retraining.folder import store_id
 from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.storage.store import ObjectStore
 
 UPLOADED = "toygan.photos.uploaded"
 PHOTOS_RESOURCE = "toygan.photos."
+ALERT = "toygan.alert."
+CATEGORY_RESOURCE = "toygan.category."
 # After an event, the ones that follow within this time start nothing: the run that was started lists the
 # uploads for at least as long (toygan.uploads.indexing.QUIET_S), and so sees what they speak of.
 DEBOUNCE = timedelta(seconds=30)
@@ -31,6 +39,18 @@ def tell_of_uploads(store: ObjectStore, count: int) -> None:
         },
         payload={"prefix": f"{store.uri}/{PHOTOS_PREFIX}", "count": count},
     )
+
+
+def tell_of_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> None:
+    """Emits an event for each; a run that is taken up again emits the same ones, of the same ids."""
+    for alert in alerts:
+        resource = f"{CATEGORY_RESOURCE}{store_id(store)}.{alert.category}"
+        emit_event(
+            ALERT + alert.kind,
+            resource={"prefect.resource.id": resource, "prefect.resource.name": alert.category},
+            payload={"run_id": run_id, "store": store.uri, "message": alert.message, **alert.details},
+            id=uuid5(NAMESPACE_URL, f"{store.uri}/{run_id}/{alert.kind}/{alert.category}"),
+        )
 
 
 def on_uploads() -> DeploymentEventTrigger:

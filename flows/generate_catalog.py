@@ -1,6 +1,8 @@
 """The flow `generate-catalog`: every product of a catalog gets a picture."""
 
-from typing import Any, cast
+import time
+from dataclasses import replace
+from typing import Any
 
 import prefect
 from prefect import flow, get_run_logger, task
@@ -8,11 +10,15 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
+from catalog_schemas.validation import TableError
+from flows.events import tell_of_alerts
+from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
-from toygan.errors import BadInput, Retryable, RunFailed
+from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
+from toygan.errors import BadInput, Retryable, RunFailed, ToyganError
+from toygan.generation.alerts import find_alerts
 from toygan.generation.run import (
     RunRequest,
     RunSummary,
@@ -23,12 +29,9 @@ from toygan.generation.run import (
     start_run,
 )
 from toygan.images import ImageFormat
+from toygan.metrics import SHARDS_WAITING, count_shard
 from toygan.progress import Progress
-
-# While one shard waits for its last decisions, the device draws for the other.
-SHARDS_AT_A_TIME = 2
-# Prefect's type for a runner does not admit its own thread runner.
-RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=SHARDS_AT_A_TIME))
+from toygan.storage.store import open_store
 
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
@@ -51,20 +54,28 @@ def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
     persist_result=False,
 )
 def generate_shard(
-    workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat
+    workplace: Workplace, run_id: str, shard: int, category: str, image_format: ImageFormat
 ) -> dict[str, int]:
     """Draws, judges and stores the pictures of one shard, then commits its metadata."""
-    try:
-        return dict(run_shard(workplace, run_id, shard, image_format))
-    except Retryable as error:
-        # Of a retry Prefect itself tells those only who want to know everything.
-        get_run_logger().warning("shard %d: %s", shard, error)
-        raise
+    use_the_log_format()
+    log = get_run_logger()
+    began_s = time.monotonic()
+    with log_fields(run=run_id, shard=shard, category=category):
+        log.info("shard %d of %s begins", shard, category)
+        try:
+            decisions = dict(run_shard(workplace, run_id, shard, image_format))
+        except Retryable as error:
+            # Of a retry Prefect itself tells those only who want to know everything.
+            log.warning("shard %d: %s", shard, error)
+            raise
+        count_shard(category, decisions, time.monotonic() - began_s)
+        log.info("shard %d of %s is done: %s", shard, category, decisions)
+    return decisions
 
 
 @flow(
     name="generate-catalog",
-    task_runner=RUNNER,
+    task_runner=BY_THE_SETTINGS,
     persist_result=False,
     validate_parameters=True,
 )
@@ -74,17 +85,21 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
     A run that died is taken up by running the flow again with its `run_id`; by default that is the id of the
     flow run, so that Prefect's own retries take it up.
     """
+    use_the_log_format()
     request = RunRequest(**parameters.model_dump() | {"run_id": parameters.run_id or flow_run.id})
-    run = start_run(request)
-    log = get_run_logger()
-    log.info(
-        "run %s: %s planned, %d shards to do", request.run_id, run.plan.counts["planned"], len(run.pending)
-    )
-    compute_shards(run)
-    summary = finish_run(run, prefect.__version__)
-    create_markdown_artifact(
-        key="generate-catalog", markdown=summary.markdown(), description=f"Run {request.run_id}"
-    )
+    with log_fields(run=request.run_id):
+        run = start_run(request)
+        log = get_run_logger()
+        planned, to_do = run.plan.counts["planned"], len(run.pending)
+        log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)
+        compute_shards(run)
+        try:
+            summary = finish_run(run, prefect.__version__)
+        finally:
+            raise_alerts(run)
+        create_markdown_artifact(
+            key="generate-catalog", markdown=summary.markdown(), description=f"Run {request.run_id}"
+        )
     return summary
 
 
@@ -94,20 +109,27 @@ def compute_shards(run: StartedRun) -> None:
     Raises RunFailed when some of them cannot be done, or what one of them says of bad input.
     """
     shards, settings = run.plan.shards, run.plan.settings
+    workplace = replace(run.workplace, cores=cores_of_a_shard())
     errors: dict[int, object] = {}
-    futures = {
-        generate_shard.submit(run.workplace, run.plan.run_id, shard, settings.format): shard
-        for shard in run.pending
-    }
+    with shard_resources():
+        futures = {
+            generate_shard.submit(
+                workplace, run.plan.run_id, shard, shards[shard].category, settings.format
+            ): shard
+            for shard in run.pending
+        }
+    waiting = SHARDS_WAITING.labels(run.plan.run_id)
+    waiting.set(len(futures))
     total = sum(shards[shard].slots for shard in run.pending)
     with Progress(total=total, unit="products", description="generating") as progress:
         for future in as_completed(list(futures)):
             shard = futures[future]
-            result = future.result(raise_on_failure=False)
-            if future.state.is_completed():
+            waiting.dec()
+            error = _error_of(future)
+            if error is None:
                 progress.advance(shards[shard].slots)
             else:
-                errors[shard] = result
+                errors[shard] = error
     for error in errors.values():
         if isinstance(error, BadInput):
             raise error
@@ -117,3 +139,26 @@ def compute_shards(run: StartedRun) -> None:
             f"{len(errors)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
             f"what is done stays done. {'; '.join(told)}"
         )
+
+
+def _error_of(future: PrefectFuture[Any]) -> object | None:
+    """What a shard failed of, or Dask or Ray with it: None for one that is done."""
+    try:
+        result = future.result(raise_on_failure=False)
+    except Exception as error:  # workers were lost again and again, say
+        return error
+    return None if future.state.is_completed() else result
+
+
+def raise_alerts(run: StartedRun) -> None:
+    """Tells Prefect, by events, what a person should hear of; never fails a run that has come so far."""
+    log = get_run_logger()
+    store = open_store(run.workplace.store)
+    try:
+        alerts = find_alerts(store, run.plan.run_id)
+    except (ToyganError, TableError) as error:
+        log.warning("what a person should hear of could not be looked for: %s", error)
+        return
+    for alert in alerts:
+        log.warning("%s", alert.message)
+    tell_of_alerts(store, run.plan.run_id, alerts)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from toygan.errors import Retryable, RunFailed
 from toygan.planning.catalog import check_catalog
+from toygan.uris import redacted
 
 if TYPE_CHECKING:
     from toygan.generation.run import RunSummary
@@ -31,10 +32,14 @@ def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "Run
     imported, prefect comes last.
     """
     check_catalog(catalog)
+    from flows.metrics import serve_metrics
+    from flows.settings import service_settings
     from toygan.generation.run import RunRequest, check_request, new_run_id
 
     request = RunRequest(catalog=catalog, run_id=run_id or new_run_id(), **parameters)
     check_request(request)
+    if port := service_settings().metrics_port:
+        serve_metrics(port)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     is_temporary = _reach_server(f"run {request.run_id}")
@@ -96,6 +101,7 @@ def _reach_server(what: str) -> bool:
     except RuntimeError as error:  # its own server did not come up
         problem = error
     if problem:
-        where = server or "its temporary server"
-        raise Retryable(f"Prefect cannot reach {where} ({problem}); start it, or correct PREFECT_API_URL")
+        where = redacted(server) if server else "its temporary server"
+        told = redacted(str(problem))
+        raise Retryable(f"Prefect cannot reach {where} ({told}); start it, or correct PREFECT_API_URL")
     return server is None

@@ -5,7 +5,7 @@ What is left out is what the process that runs the flow was set up with, see `fl
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.settings import service_settings
+from flows.settings import Location, service_settings
 from toygan.images import ImageFormat
 from toygan.planning.settings import Mode
 
@@ -13,17 +13,17 @@ from toygan.planning.settings import Mode
 class GenerateParameters(BaseModel):
     """What one run of `generate-catalog` draws."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    catalog: str = Field(
+    catalog: Location = Field(
         default_factory=lambda: service_settings().catalog,
         description="The product catalog, a Parquet file: a path or s3://BUCKET/KEY.",
     )
-    output: str = Field(
+    output: Location = Field(
         default_factory=lambda: service_settings().store,
         description="The store for the pictures: a folder or s3://BUCKET/PREFIX.",
     )
-    model: str | None = Field(
+    model: Location | None = Field(
         default=None,
         description="NAME, NAME@VERSION, an alias or ./FOLDER; by default the store's champion, else the "
         "bundled model.",
@@ -70,9 +70,9 @@ class GenerateParameters(BaseModel):
 class WatchParameters(BaseModel):
     """What one run of `watch-photos` looks at."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    store: str = Field(
+    store: Location = Field(
         default_factory=lambda: service_settings().store,
         description="The store with the uploads below photos/: a folder or s3://BUCKET/PREFIX.",
     )
@@ -91,13 +91,13 @@ class WatchParameters(BaseModel):
 class RetrainParameters(BaseModel):
     """What one run of `retrain` learns from, and when its model is promoted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    store: str = Field(
+    store: Location = Field(
         default_factory=lambda: service_settings().store,
         description="The store with the uploads and the models: a folder or s3://BUCKET/PREFIX.",
     )
-    photos: str | None = Field(
+    photos: Location | None = Field(
         default_factory=lambda: service_settings().photos,
         description="More photos to learn from and to measure with, such as those that the champion was "
         "trained on: photo shards, or a folder with a subfolder for each category.",

@@ -3,7 +3,7 @@
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from toygan.errors import BadInput
 from toygan.uploads.indexing import QUIET_S
+from toygan.uris import WITHOUT_CREDENTIALS, refuse_credentials
 
 
 def _bundled_catalog() -> str:
@@ -29,6 +30,18 @@ def _check_timezone(name: str) -> str:
     return ZoneInfo(name).key
 
 
+def _check_location(uri: str) -> str:
+    try:
+        return refuse_credentials(uri)
+    except BadInput as error:
+        raise ValueError(str(error)) from None
+
+
+Location = Annotated[
+    str, AfterValidator(_check_location), Field(json_schema_extra={"pattern": WITHOUT_CREDENTIALS})
+]
+
+
 def cache_folder() -> Path:
     """`toygan` below the user's cache folder, as the XDG specification has it."""
     stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -40,17 +53,23 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TOYGAN_", env_ignore_empty=True, frozen=True)
 
-    store: str = "toygan-store"  # folder or s3://BUCKET/PREFIX
-    catalog: str = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY
+    store: Location = "toygan-store"  # folder or s3://BUCKET/PREFIX
+    catalog: Location = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
     timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
-    watch_interval_s: float = Field(default=45.0, ge=5.0)
+    watch_interval_s: float = Field(default=30.0, ge=5.0)
     min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
     quiet_s: float = Field(default=QUIET_S, ge=0)  # without an upload, before a retraining takes the photos
-    photos: str | None = None  # what retrainings learn from besides the uploads, e.g. photo shards
+    photos: Location | None = None  # what retrainings learn from besides the uploads, e.g. photo shards
     # The folder that a retraining which died is taken up from.
     work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
     device: str = "auto"  # auto, cpu, cuda or cuda:N
+    log_format: Literal["text", "json"] = "text"  # json: an object a line, with run, shard and category
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)  # for Prometheus; by default none is open
+    runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
+    runner_address: Location | None = None  # of a Dask or Ray cluster; by default one for the run, here
+    shard_cpus: int = Field(default=2, ge=1)  # cores that a shard gets on Dask or Ray
+    shard_gpus: float = Field(default=0, ge=0)  # GPUs that a shard gets on Ray; 0.5 lets two share one
 
 
 def service_settings() -> ServiceSettings:

@@ -6,11 +6,12 @@ from itertools import takewhile
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.states import Completed
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed, Crashed
 
 from flows.events import tell_of_uploads
 from flows.parameters import WatchParameters
@@ -82,7 +83,28 @@ def _retrainings_of(store: ObjectStore) -> list[FlowRun]:
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
             limit=_RUNS_LOOKED_AT,
         )
-    return [run for run in runs if _store_of(run) in (None, store.uri)]
+        return [_buried(run, client) for run in runs if _store_of(run) in (None, store.uri)]
+
+
+def _buried(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
+    """The run, but crashed where Prefect thinks that it runs and its process has died with its machine.
+
+    As long as it lives it renews its hold on the slot of its deployment; without, the hold ends by itself.
+    """
+    if run.state is None or not run.state.is_running() or run.deployment_id is None:
+        return run
+    try:
+        limit = client.read_deployment(run.deployment_id).global_concurrency_limit
+    except ObjectNotFound:
+        return run
+    if limit is None or limit.active_slots:
+        return run
+    crashed: State[Any] = Crashed(
+        message="its process is gone: it does not hold the slot of its deployment any more"
+    )
+    client.set_flow_run_state(run.id, crashed, force=True)
+    get_run_logger().warning("the retraining %s is gone", run.name)
+    return client.read_flow_run(run.id)
 
 
 def _store_of(run: FlowRun) -> str | None:

@@ -31,7 +31,7 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 
 _ACCESS_KEY = "toygan-access"
-_SECRET_KEY = "toygan-secret"
+SECRET_KEY = "planted-secret-key-77f0"  # looked for by tests/flows/test_secrets.py
 _START_LIMIT_S = 30.0
 
 
@@ -51,7 +51,7 @@ class S3Server:
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": _ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": _SECRET_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -65,7 +65,7 @@ class S3Server:
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id=_ACCESS_KEY,
-            aws_secret_access_key=_SECRET_KEY,
+            aws_secret_access_key=SECRET_KEY,
         )
         client.create_bucket(Bucket=name)
 
@@ -75,7 +75,7 @@ def rclone_server(folder: Path, *, port: int = 0) -> Iterator[S3Server]:
     """`rclone serve s3` as a process of its own, with `folder` behind it; port 0 takes any free one."""
     rclone = Path(sysconfig.get_path("scripts")) / "rclone"
     command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}"]
-    command += ["--auth-key", f"{_ACCESS_KEY},{_SECRET_KEY}", "--config", "/dev/null", folder]
+    command += ["--auth-key", f"{_ACCESS_KEY},{SECRET_KEY}", "--config", "/dev/null", folder]
     log = folder.parent / f"{folder.name}.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink)

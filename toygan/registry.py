@@ -22,6 +22,7 @@ from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.models import image_condition
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
+from toygan.uris import refuse_credentials
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
@@ -207,7 +208,7 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
         if default is None:
             raise ModelError("this installation bundles no model; name one, or promote one in the store")
         return default
-    if folder := folder_of(reference):
+    if folder := folder_of(refuse_credentials(reference)):
         return _from_folder(folder)
     name, _, tag = reference.partition("@")
     ref = _find_in_store(store, name, tag) if store else None

@@ -1,8 +1,8 @@
-"""All figures that the README states: `python -m tests.benchmarks [planning|pipeline|start|training]...`."""
+"""All figures that the README states: `python -m tests.benchmarks [NAME]...`."""
 
 import sys
 
-from tests.benchmarks import pipeline, planning, start, training
+from tests.benchmarks import kills, orchestration, pipeline, planning, ray, start, training, uploads
 
 
 def main() -> None:
@@ -11,6 +11,10 @@ def main() -> None:
         "planning": planning.main,
         "pipeline": pipeline.main,
         "training": training.main,
+        "uploads": uploads.main,
+        "orchestration": orchestration.main,
+        "ray": ray.main,
+        "kills": kills.main,
     }
     chosen = sys.argv[1:] or list(known)
     unknown = [name for name in chosen if name not in known]

@@ -25,8 +25,10 @@ from toygan.conditions.colour import encode_colours
 from toygan.data.photos import PhotoSet
 from toygan.models import image_condition
 from toygan.training import train as train_module
+from toygan.training.batches import draw_batch, epoch_rows, step_rng
 from toygan.training.config import PRESETS, TrainConfig, choose_config
-from toygan.training.fit import TrainState, draw_batch, epoch_rows, start, step_rng, train_step
+from toygan.training.state import TrainState, start
+from toygan.training.step import train_step
 from toygan.training.train import train
 
 THREADS = 2

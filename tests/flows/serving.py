@@ -32,7 +32,10 @@ class Service:
     def ask(self, method: str, path: str, content: object = None) -> Any:
         """One request to the API, as Prefect's clients make it: again, where SQLite was busy for too long."""
         while True:
-            answer = httpx.request(method, f"{self.url}{path}", json=content, timeout=60)
+            try:
+                answer = httpx.request(method, f"{self.url}{path}", json=content, timeout=60)
+            except httpx.HTTPError as error:
+                raise AssertionError(f"{error!r}:\n{self.log.read_text()[-4000:]}") from error
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(0.5)

@@ -48,6 +48,7 @@ def test_two_runs_at_the_same_time_end_in_a_whole_store(
         assert process.wait(COMMAND_LIMIT_S) == 0, (tmp_path / f"{run_id}.log").read_text()
 
     store = open_store(output)
+    assert store.has_conditional_writes
     verdict = verify(store)
     assert (verdict.problems, verdict.finished_runs, verdict.open_runs) == ((), 2, ())
     finished_at = {run_id: manifest_of(store, run_id).finished_at for run_id in CATALOGS}

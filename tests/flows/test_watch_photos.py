@@ -119,6 +119,29 @@ def test_an_event_of_somebody_else_starts_a_retraining_whatever_its_count(
     assert [run["id"] for run in retrainings(service, before)] == [run_id]
 
 
+def test_a_retraining_that_died_with_its_machine_is_not_waited_for(
+    service: Service, store: ObjectStore
+) -> None:
+    """Nobody was left to tell Prefect: for the server it runs, but it holds no slot."""
+    deployment = service.deployment("retrain")
+    dead = service.ask(
+        "POST",
+        "/flow_runs/",
+        {
+            "flow_id": deployment["flow_id"],
+            "deployment_id": deployment["id"],
+            "parameters": deployment["parameters"],
+            "state": {"type": "RUNNING", "name": "Running"},
+        },
+    )
+    before = known(service)
+    there = read_tables(store).index.num_rows
+    upload(store, range(there, there + ENOUGH))
+    run_id = wait_until_seen(service, store, there + ENOUGH)
+    assert [run["id"] for run in retrainings(service, before)] == [run_id]
+    assert service.ask("GET", f"/flow_runs/{dead['id']}")["state_type"] == "CRASHED"
+
+
 def told(service: Service, count: int) -> bool:
     """Whether the newest event of the store says that so many photos are unseen."""
     store = open_store(service.environment["TOYGAN_STORE"])

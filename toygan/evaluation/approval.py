@@ -55,8 +55,9 @@ def mean_scores(draws: list[Scores]) -> Scores:
 def calibration_error(real: Floats, generated: Floats, *, bins: int, seed: int = 0) -> Interval | None:
     """Of `p_real` of (N,) photos and (M,) pictures: the expected calibration error, both weighing the same.
 
-    The interval is that of the percentile bootstrap (Efron and Tibshirani 1993, chapter 13) with photos and
-    pictures drawn anew. None without photos or pictures.
+    The interval is from the bootstrap, with photos and pictures drawn anew: its quantiles about its mean,
+    laid around the value, since the error is biased upwards and resampling adds that bias a second time.
+    None without photos or pictures.
     """
     if not len(real) or not len(generated):
         return None
@@ -66,8 +67,9 @@ def calibration_error(real: Floats, generated: Floats, *, bins: int, seed: int =
         for _ in range(RESAMPLES)
     ]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return Interval(value=_balanced_error(real, generated, bins), low=float(low), high=float(high))
+    low, high = np.quantile(resampled, [tail, 1 - tail]) - np.mean(resampled)
+    value = _balanced_error(real, generated, bins)
+    return Interval(value=value, low=max(0.0, value + float(low)), high=min(1.0, value + float(high)))
 
 
 def _balanced_error(real: Floats, generated: Floats, bins: int) -> float:

@@ -106,7 +106,7 @@ def evaluate(
     """Draws `pictures` pictures and measures them, on the model's device; equal seeds give equal figures.
 
     Both photo sets are of the model's resolution, categories and condition images. `network` is
-    EfficientNet-Lite0 by default. Takes some 50 ms a picture and photo on a core, and two minutes more where
+    EfficientNet-Lite0 by default. Takes some 50 ms a picture and photo on a core, and five minutes more where
     layouts are drawn from. Raises BadInput for fewer than ten of pictures, of `val` or of `train`, ModelError
     where a picture is not finite.
     """

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -121,8 +122,8 @@ class Workshop(AbstractContextManager["Workshop"]):
         return future
 
     def store(self, store: ObjectStore, key: str, data: bytes, content_type: str) -> Future[None]:
-        """Uploads in a thread; the caller asks the future before it commits."""
-        return self._storing.submit(self._put, store, key, data, content_type)
+        """Uploads in a thread, in the caller's context; the caller asks the future before it commits."""
+        return self._storing.submit(copy_context().run, self._put, store, key, data, content_type)
 
     def read_conditions(
         self, store: ObjectStore, kind: ImageCondition, digests: Sequence[str], resolution: int

@@ -45,7 +45,7 @@ class Workplace:
 
 
 def engine_for(workplace: Workplace, image_condition: ImageCondition | None = None) -> Engine:
-    """The engine of this process for a kind of product: a model is loaded once, when it is first asked for."""
+    """The engine of this process for a kind of product. A model is loaded once, when it is asked for."""
     with _lock:
         return _engine(
             workplace.store,

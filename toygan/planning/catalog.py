@@ -17,6 +17,7 @@ from catalog_schemas.products import stream_products
 from catalog_schemas.validation import CheckedTable, TableError
 from toygan.errors import BadInput, CatalogError, ObjectNotFound
 from toygan.storage.store import ObjectStore, open_store
+from toygan.uris import refuse_credentials
 
 MAX_CONDITION_BYTES = 50_000_000  # of a file that is drawn from: 64 megapixels as PNG take less
 
@@ -56,8 +57,10 @@ class Catalog:
 def open_catalog(uri: str) -> Iterator[Catalog]:
     """A catalog in a local file (a path or file:///path), or an object that is copied to a temporary file.
 
-    Raises CatalogError where there is none, and when a local file changes before the block ends.
+    Raises CatalogError where there is none, and when a local file changes before the block ends, and
+    StoreConfigError for a URI with a user or password.
     """
+    refuse_credentials(uri)
     scheme, is_uri, rest = uri.partition("://")
     if not is_uri or scheme.lower() == "file":
         with _open_local(uri, Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)) as catalog:

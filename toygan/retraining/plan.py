@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from catalog_schemas.photos import PHOTO_INDEX
 from toygan.aliases import ModelRef, read_aliases
-from toygan.errors import BadInput, RunFailed
+from toygan.errors import RunFailed
 from toygan.evaluation.evaluate import FEWEST
 from toygan.generation.model import read_config
-from toygan.models import image_condition
 from toygan.registry import CHAMPION, ModelFiles, resolve
 from toygan.retraining.folder import replace_file
 from toygan.retraining.request import RetrainRequest
@@ -110,8 +109,7 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
     One that died is given up when the champion, the request or the photos to learn from beside the uploads
     are others by now, unless its outcome stands: that is published first. Photos that are too few to measure
     with count as seen: the next retraining comes when as many new ones are there, and sees them too.
-    Raises BadInput where the champion cannot be retrained on uploads, and as `take_snapshot` and
-    `index_when_quiet` do.
+    Raises ModelError for a damaged champion, and as `take_snapshot` and `index_when_quiet` do.
     """
     champion = resolve(None, store)
     ref = ModelRef(name=champion.name, version=champion.version)
@@ -119,11 +117,6 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
         log.info("taking up the retraining in %s", attempt.folder)
         return attempt
     config = read_config(champion)
-    if kind := image_condition(config["family"]):
-        raise BadInput(
-            f"the champion {champion.name}@{champion.version} draws from a {kind}, and uploads have none; "
-            "train it with `toygan train` on photo shards that have"
-        )
     known = known_categories(store)
     if not unseen_photos(index_uploads(store, known).index, read_retrained(store)).num_rows:
         return NothingToDo(reason="the index holds no photo that no retraining has seen")

@@ -36,7 +36,9 @@ from toygan.errors import (
     StoreUnavailable,
     ToyganError,
 )
+from toygan.metrics import STORE_FAILURES
 from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
+from toygan.uris import refuse_credentials
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -265,6 +267,8 @@ class S3Store:
                 result = call(self._client())
             except (BotoCoreError, ClientError) as error:
                 failure = self._translated(error, key)
+                if not isinstance(failure, (ObjectNotFound, Conflict)):  # answers, not failures
+                    STORE_FAILURES.labels(type(failure).__name__).inc()
                 pause = min(2 * pause, _LONGEST_PAUSE_S) * random.uniform(0.75, 1.0)
                 left = deadline - time.monotonic() - pause
                 if not isinstance(failure, StoreUnavailable) or left < 0:
@@ -335,6 +339,7 @@ def _make_client() -> "S3Client":
     # boto3 knows AWS_DEFAULT_REGION only; other AWS tools, and containers on AWS, go by AWS_REGION
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     client = session.client("s3", region_name=region, config=_CLIENT_CONFIG)
+    refuse_credentials(client.meta.endpoint_url)  # it is named wherever something goes wrong
     options: dict[str, str] = getattr(client.meta.config, "s3", None) or {}
     if "addressing_style" in options or ".amazonaws.com" in client.meta.endpoint_url:
         return client

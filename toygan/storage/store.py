@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from toygan.errors import BadInput, StoreConfigError
+from toygan.uris import refuse_credentials
 
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255  # longest file name of the usual file systems
@@ -111,9 +112,9 @@ def open_store(uri: str | Path) -> ObjectStore:
     """Open a plain path, `file:///path`, `s3://bucket/prefix` or `memory://name`.
 
     Nothing is read or written yet. A memory store lives as long as the process and is shared by its name.
-    Raises StoreConfigError for any other URI.
+    Raises StoreConfigError for any other URI, and for one with a user or password.
     """
-    text = str(uri)
+    text = refuse_credentials(str(uri))
     scheme, separator, rest = text.partition("://")
     if not separator:
         if not text:

@@ -11,13 +11,13 @@ folder that can be resumed, and what came after the newest checkpoint is made ag
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from toygan.errors import ModelError
@@ -88,11 +88,18 @@ def load_checkpoint(
         state = json.loads((folder / "state.json").read_bytes())
         images_seen, stored = int(state["images_seen"]), {**defaults, **state["config"]}
         extras = dict(state.get("extras", {}))
-        tensors = load_file(folder / "state.safetensors")
+        file = folder / "state.safetensors"
+        with safe_open(file, "pt") as tensors:
+            keys = tensors.keys()
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"the checkpoint {folder} cannot be read ({error!r}); remove it to resume from the one before"
         ) from error
+    if stored.get("family") != config.get("family"):
+        raise ModelError(
+            f"the checkpoint {folder} is of the family {stored.get('family')}, but {config.get('family')} "
+            "is to be trained; resume with the same, or train into another folder"
+        )
     differing = sorted(key for key in stored.keys() | config.keys() if stored.get(key) != config.get(key))
     if differing:
         raise ModelError(
@@ -102,9 +109,9 @@ def load_checkpoint(
     if state.get("photos_sha256", photos_sha256) != photos_sha256:
         raise ModelError(f"the checkpoint {folder} was made with other photos; train into another folder")
     for name, module in modules.items():
-        load_weights(module, _below(name, tensors))
+        load_weights(module, _below(name, file, keys))
     for name, optimizer in optimizers.items():
-        _load_moments(optimizer, _below(name, tensors))
+        _load_moments(optimizer, _below(name, file, keys))
     return images_seen, extras
 
 
@@ -117,10 +124,15 @@ def replace_extras(folder: Path, extras: Mapping[str, Any]) -> None:
     unfinished.replace(file)
 
 
-def _below(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose key begins with `name`/, without it."""
+def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors whose key begins with `name`/, without it.
+
+    The file is opened for each part anew: what was read of it stays in memory until it is closed, and
+    resuming should need no more memory than training does.
+    """
     prefix = f"{name}/"
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    with safe_open(file, "pt") as tensors:
+        return {key.removeprefix(prefix): tensors.get_tensor(key) for key in keys if key.startswith(prefix)}
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

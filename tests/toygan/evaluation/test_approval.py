@@ -79,6 +79,8 @@ class TestCalibrationError:
         assert few is not None
         assert many is not None
         assert many.high - many.low < few.high - few.low
+        assert few.low < few.value < few.high
+        assert many.low < many.value < many.high
         assert few == calibration_error(real[:40], generated[:40], bins=5)
 
     def test_one_side_only(self) -> None:

@@ -98,6 +98,12 @@ def test_another_config_is_refused_by_name(tmp_path: Path) -> None:
         load(folder, config={"seed": 1, "rate": 0.1})
 
 
+def test_another_family_is_refused_before_anything_else(tmp_path: Path) -> None:
+    folder = save(tmp_path, config=CONFIG | {"family": "dcgan"})
+    with pytest.raises(ModelError, match="is of the family dcgan, but mlp is to be trained"):
+        load(folder, config={"family": "mlp", "rate": 0.1})
+
+
 def test_an_option_younger_than_the_checkpoint_counts_as_its_default(tmp_path: Path) -> None:
     folder = save(tmp_path)
     load(folder, config=CONFIG | {"loss": "hinge"}, defaults={"loss": "hinge", "seed": 7})

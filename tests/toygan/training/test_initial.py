@@ -28,7 +28,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"generator_units": [16, 32], "discriminator_units": [16, 8]},
     "dcgan": {"latent_size": 8, "condition_size": 8, **WIDTHS},
     "stylegan": {"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
+    "projected": {
+        **{"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
+        **{"head_channels": 4, "backbone_resolution": 32},
+    },
     "pix2pix": WIDTHS,
+    "spade": WIDTHS | {"modulation_channels": 4},
 }
 OLD, NEW = ("car", "brick", "wheel"), ("brick", "plant", "wheel")
 ENCODER = {"name": "reader", "identity": "0"}
@@ -69,6 +74,7 @@ def drawn_and_judged(networks: dict[str, Any], category: int, text: Tensor | Non
         "category": torch.full((3,), category),
         "colour": torch.rand((3, 4), generator=rng),
         "sketch": torch.rand((3, 1, 32, 32), generator=rng),
+        "layout": torch.randint(0, 14, (3, 32, 32), generator=rng),
         **({} if text is None else {"text": text}),
     }
     latents = torch.randn((3, networks["generator"].latent_size), generator=rng)

@@ -1,6 +1,7 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.shards import eight_rows, photo_row, training_skus, write_shard
+from catalog_schemas.photos import PHOTO_SHARD
+from tests.shards import SHARD_SCHEMA, eight_rows, photo_row, training_skus, write_shard
 from tests.toygan.training.tiny import tiny
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
@@ -19,6 +21,7 @@ from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
 from toygan.training import fit as fit_module
 from toygan.training import guard
+from toygan.training import train as train_module
 from toygan.training.checkpoint import checkpoint_folders, load_weights
 from toygan.training.config import TrainConfig
 from toygan.training.preview import GRID_COLUMNS, preview_grid
@@ -100,6 +103,43 @@ def test_products_that_calibrate_or_measure_are_left_out(tmp_path: Path) -> None
     config = json.loads((model / "config.json").read_text())
     assert config["categories"] == ["brick"]
     assert config["training"]["photos"] == 1
+
+
+class Reader:
+    """Reads a text as how long it is, and keeps what it was given."""
+
+    read: ClassVar[list[str | None]] = []
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name = name
+
+    def encode(self, texts: Sequence[str | None]) -> Tensor:
+        self.read.extend(texts)
+        return torch.tensor([[float(len(text or ""))] * 3 for text in texts])
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "identity": "0"}
+
+
+def test_texts_are_embedded_only_where_they_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a training that reads none, nor those of photos that are left out."""
+    monkeypatch.setattr(train_module, "TextEncoder", Reader)
+    monkeypatch.setattr(Reader, "read", [])
+    calibrating = next(sku for sku in (f"sku-{number}" for number in range(100)) if is_calibration_sku(sku))
+    kept, measured = training_skus(2)
+    rows = [
+        photo_row(kept, title="kept"),
+        photo_row(calibrating, title="calibrates"),
+        photo_row(measured, title="measured", split="val"),
+    ]
+    photos = write_shard(tmp_path, rows, schema=SHARD_SCHEMA.append(PHOTO_SHARD.field("title")))
+    run(photos, tmp_path / "without", max_images=4)
+    assert Reader.read == []
+    model = run(photos, tmp_path / "with", config=tiny(text_encoder="reader"), max_images=4)
+    assert Reader.read == ["kept"]
+    config = json.loads((model / "config.json").read_text())
+    assert config["network"]["text_size"] == 3
+    assert config["text_encoder"] == {"name": "reader", "identity": "0"}
 
 
 @pytest.mark.parametrize(("max_images", "max_minutes"), [(0, None), (1, None), (None, 0.0)])

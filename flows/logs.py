@@ -1,0 +1,64 @@
+"""Log lines as JSON, one an object, where TOYGAN_LOG_FORMAT=json wants them: for people they stay text."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+_fields: ContextVar[dict[str, str | int]] = ContextVar("log_fields", default={})  # noqa: B039 (never changed)
+
+
+@contextmanager
+def log_fields(**fields: str | int) -> Iterator[None]:
+    """What is logged in this context, in threads that took it over too, says these things of itself."""
+    token = _fields.set({**_fields.get(), **fields})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
+class JsonLines(logging.Formatter):
+    """time, level, logger, message, what log_fields says, Prefect's ids, and `exception` for a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields.get(),
+        }
+        for name in ("flow_run_id", "task_run_id"):
+            if (value := getattr(record, name, None)) not in (None, "<unknown>"):
+                line[name] = str(value)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def use_the_log_format() -> None:
+    """Turns what this process writes to its terminal into JSON, if the settings say so."""
+    from flows.settings import service_settings
+
+    if service_settings().log_format != "json":
+        return
+    known = logging.root.manager.loggerDict.values()
+    for logger in [logging.root, *(each for each in known if isinstance(each, logging.Logger))]:
+        for handler in list(logger.handlers):
+            # Prefect's own writes through rich, which may break and colour lines.
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler.formatter, JsonLines):
+                logger.removeHandler(handler)
+                logger.addHandler(_in_place_of(handler))
+
+
+def _in_place_of(handler: logging.Handler) -> logging.Handler:
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(JsonLines())
+    lines.setLevel(handler.level)
+    for each in handler.filters:
+        lines.addFilter(each)
+    return lines

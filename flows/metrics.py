@@ -1,0 +1,81 @@
+"""Metrics over HTTP for Prometheus, on the port TOYGAN_METRICS_PORT; `python -m flows.metrics` on its own.
+
+Flows run in processes that come and go. With PROMETHEUS_MULTIPROC_DIR, a folder on this machine, all of them
+leave their counts there, and one that stays adds them up: the service of `flows.deployments`, which makes the
+folder by itself, or, on a node of Ray or Dask, `python -m flows.metrics`.
+"""
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toygan.errors import BadInput
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def share_metrics() -> None:
+    """Lets the processes that this one starts leave their counts where serve_metrics adds them up."""
+    if FOLDER not in os.environ:
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="toygan-metrics-")
+
+
+def serve_metrics(port: int) -> None:
+    """Answers `GET /metrics` from a thread until this process ends; raises BadInput for a port in use."""
+    from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+
+    registry = REGISTRY
+    if name := os.environ.get(FOLDER):
+        folder = Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        registry = CollectorRegistry()
+        registry.register(_AllProcesses(folder))
+    try:
+        start_http_server(port, registry=registry)
+    except OSError as error:
+        raise BadInput(f"TOYGAN_METRICS_PORT={port}: {error.strerror}; set it to a free port") from None
+
+
+class _AllProcesses:
+    """The counts that processes left in a folder, added up."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> "Iterable[Metric]":
+        """What prometheus_client asks for at every request."""
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        _forget_the_dead(self._folder)
+        metrics: Iterable[Metric] = MultiProcessCollector(None, path=str(self._folder)).collect()
+        return metrics
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """A gauge tells of what is: that of a process that has ended is removed, whatever ended it."""
+    for file in folder.glob("gauge_live*_*.db"):
+        number = file.stem.rpartition("_")[2]
+        if number.isdigit() and not Path("/proc", number).exists():
+            file.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Serves what the processes of this machine leave in PROMETHEUS_MULTIPROC_DIR, until it is stopped."""
+    from flows.settings import service_settings
+
+    port = service_settings().metrics_port
+    if not port or FOLDER not in os.environ:
+        sys.exit(f"toygan: set TOYGAN_METRICS_PORT to a port and {FOLDER} to the folder of the counts")
+    serve_metrics(port)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

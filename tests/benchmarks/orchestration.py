@@ -1,0 +1,130 @@
+"""What Prefect itself costs: 1,000 shards that do nothing, on the default server with SQLite."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import httpx
+
+from tests.servers import prefect_server
+
+if TYPE_CHECKING:
+    from toygan.generation.run import StartedRun
+
+SHARDS = 1000
+LIMIT_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """`task_ms` from the first shard's start to the last one's end, by shard; errors by what was logged."""
+
+    task_ms: float
+    recorded: int  # shards that the server knows as completed
+    lock_errors: int
+
+
+def measure(shards: int = SHARDS) -> Figures:
+    """In a process of its own, which logs as a deployed flow does, with a server of its own."""
+    with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
+        home = Path(folder)
+        with prefect_server(home, PREFECT_LOGGING_LEVEL="INFO") as environment:
+            command = [sys.executable, "-m", "tests.benchmarks.orchestration", str(shards)]
+            result = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if result.returncode:
+                raise RuntimeError(result.stderr[-4000:])
+            recorded = _wait_for(shards, environment["PREFECT_API_URL"])
+        said = result.stderr + (home / "server.log").read_text()
+    return Figures(
+        task_ms=1e3 * float(result.stdout) / shards,
+        recorded=recorded,
+        lock_errors=said.count("database is locked"),
+    )
+
+
+def time_the_flow(shards: int) -> float:
+    """Seconds that the shards take in this process."""
+    from prefect import flow
+
+    from flows import generate_catalog as module
+
+    run = _planned(shards)
+
+    @flow(name="orchestration", task_runner=module.BY_THE_SETTINGS, persist_result=False)
+    def orchestration() -> float:
+        began_s = time.monotonic()
+        module.compute_shards(run)
+        return time.monotonic() - began_s
+
+    with patch.object(module, "run_shard", _nothing):
+        return orchestration()
+
+
+def _nothing(*arguments: object) -> Mapping[str, int]:
+    return {"approved": 0}
+
+
+def _planned(shards: int) -> "StartedRun":
+    from toygan.generation.run import StartedRun, Workplace
+    from toygan.planning.plan import FrozenPlan, RunSettings
+    from toygan.planning.writer import Shard
+
+    settings = RunSettings(
+        model_name="none",
+        model_version="none",
+        images_per_product=1,
+        categories=(),
+        mode="missing",
+        limit=None,
+        format="webp",
+        batch_size=None,
+    )
+    plan = FrozenPlan(
+        run_id="orchestration",
+        catalog_uri="none",
+        catalog_sha256="",
+        settings=settings,
+        max_attempts=1,
+        shards=tuple(Shard(category="brick", slots=1, sha256="") for _ in range(shards)),
+        counts={},
+        categories={},
+    )
+    return StartedRun(
+        plan=plan,
+        workplace=Workplace(
+            store="memory://none", model="none", model_version="none", device="cpu", batch_size=None
+        ),
+        pending=tuple(range(shards)),
+        started_at=datetime.now(UTC),
+        credit=None,
+    )
+
+
+def _wait_for(shards: int, url: str) -> int:
+    """How many shards the server knows as completed in the end; it takes the news in after a while."""
+    wanted = {"task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    limit_s = time.monotonic() + LIMIT_S
+    known = 0
+    while known < shards and time.monotonic() < limit_s:
+        answer = httpx.post(f"{url}/task_runs/count", json=wanted, timeout=60)
+        if answer.is_success:
+            known = int(answer.json())
+        time.sleep(0.5)
+    return known
+
+
+def main() -> None:
+    found = measure()
+    print(f"{SHARDS:,} shard tasks on SQLite, orchestration a task (at most 15 ms): {found.task_ms:.1f} ms")
+    print(f"known to the server as completed: {found.recorded:,}; lock errors (0): {found.lock_errors}")
+
+
+if __name__ == "__main__":
+    print(time_the_flow(int(sys.argv[1])))

@@ -1,0 +1,140 @@
+"""docker/: what it describes is accepted by docker-compose, and runs, without Docker, as processes."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.compose import COMPOSE, Running, compose_up, read_compose
+from tests.servers import REPOSITORY
+from toygan.generation.verify import verify
+from toygan.storage.store import open_store
+
+DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
+SECRETS = {"DATABASE_PASSWORD": "database-password", "S3_SECRET": "s3-secret-key"}
+
+
+def docker_compose(*arguments: str | Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Debian's docker-compose, which needs no daemon for what is asked here."""
+    if not shutil.which("docker-compose"):
+        message = "docker-compose is not installed (Debian: apt-get install docker-compose)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    known = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    command = ["docker-compose", *map(str, arguments)]
+    return subprocess.run(command, env=known | variables, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("files", [[COMPOSE], [COMPOSE, COMPOSE.with_name("compose.cuda.yaml")]])
+def test_docker_compose_accepts_it(files: list[Path]) -> None:
+    options = [option for file in files for option in ("-f", str(file))]
+    result = docker_compose(*options, "config", "--quiet", **SECRETS)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("missing", sorted(SECRETS))
+def test_a_secret_has_no_default(missing: str) -> None:
+    result = docker_compose("-f", COMPOSE, "config", "--quiet", **{**SECRETS, missing: ""})
+    assert result.returncode != 0
+    assert f"set {missing} in docker/.env" in result.stderr
+
+
+def test_every_service_that_stays_has_a_health_check_and_only_this_machine_reaches_its_ports() -> None:
+    services = read_compose(SECRETS)
+    assert {"database", "server", "s3", "worker", "watcher"} <= services.keys()
+    for name, service in services.items():
+        assert ("healthcheck" in service) == (service.get("restart") == "unless-stopped"), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_what_compose_describes_runs(tmp_path: Path) -> None:
+    """Server on PostgreSQL, worker, watcher and S3 server; a run of the catalog ends in the bucket."""
+    with compose_up(tmp_path, SECRETS, TOYGAN_WATCH_INTERVAL_S="5", OMP_NUM_THREADS="1") as running:
+        api = running.address("server", 4200) + "/api"
+        deployments = running.wait_for("the deployments", lambda: deployments_at(api))
+        assert deployments.keys() == {"generate-catalog", "retrain", "watch-photos"}
+
+        asked = {"parameters": {"parameters": {"limit": 3}}}
+        identifier = deployments["generate-catalog"]["id"]
+        run = post(f"{api}/deployments/{identifier}/create_flow_run", asked)
+        ended = running.wait_for("the run", lambda: run_if_over(api, run["id"]))
+        assert ended["state_type"] == "COMPLETED", running.log("worker")
+
+        watched = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+        watched |= {"deployments": {"name": {"any_": ["watch-photos"]}}}
+        running.wait_for("a look at the uploads", lambda: post(f"{api}/flow_runs/filter", watched))
+
+        metrics = httpx.get(running.address("worker", 9464) + "/metrics").text
+        assert sum(map(float, re.findall(r"^toygan_candidates_total\{.*\} (\S+)$", metrics, re.M))) >= 3
+        assert_store_is_whole(running)
+        assert '"shard": 0' in running.log("worker")
+        for secret in SECRETS.values():
+            assert all(secret not in running.log(name) for name in running.processes)
+
+
+def deployments_at(api: str) -> dict[str, Any] | None:
+    """By name, once all three are there."""
+    found = {each["name"]: each for each in post(f"{api}/deployments/filter", {})}
+    return found if len(found) == 3 else None
+
+
+def run_if_over(api: str, run_id: str) -> dict[str, Any] | None:
+    run: dict[str, Any] = httpx.get(f"{api}/flow_runs/{run_id}", timeout=60).raise_for_status().json()
+    return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+
+def post(url: str, content: object) -> Any:
+    return httpx.post(url, json=content, timeout=60).raise_for_status().json()
+
+
+def assert_store_is_whole(running: Running) -> None:
+    environment = {
+        "AWS_ENDPOINT_URL": running.address("s3", 9000),
+        "AWS_ACCESS_KEY_ID": "toygan",
+        "AWS_SECRET_ACCESS_KEY": SECRETS["S3_SECRET"],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        verdict = verify(open_store("s3://toygan/shop"))
+    assert (verdict.problems, verdict.finished_runs) == ((), 1)
+
+
+def stages() -> dict[str, list[str]]:
+    """The instructions of the Dockerfile by stage, each on a line."""
+    text = re.sub(r"\\\n\s*", " ", DOCKERFILE.read_text())
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if begun := re.fullmatch(r"FROM (\S+) AS (\S+)", line):
+            lines = found.setdefault(begun[2], [line])
+        elif line and not line.startswith("#") and found:
+            lines.append(line)
+    return found
+
+
+def test_the_images_run_as_nobody_in_particular_and_hold_no_build_tools() -> None:
+    """Both begin with the bare Python image, and take one folder from the stage that builds."""
+    found = stages()
+    assert found.keys() == {"build", "cpu", "cuda"}
+    assert found["cuda"][0] == "FROM cpu AS cuda"
+    cpu = found["cpu"]
+    assert [line for line in cpu if line.startswith("COPY")] == ["COPY --from=build /opt/toygan /opt/toygan"]
+    assert any(re.fullmatch(r"USER [1-9]\d*", line) for line in cpu)
+    assert not any(line.startswith("USER") for line in found["cuda"])
+    assert not any("apt-get" in line or "pip install" in line for line in cpu + found["cuda"])
+    assert any("pip uninstall --yes setuptools wheel pip" in line for line in cpu)
+    assert found["build"][-1].endswith("pip uninstall --yes pip")
+
+
+def test_what_the_image_is_made_of_is_let_into_its_build() -> None:
+    """.dockerignore keeps everything out but what is copied."""
+    let_in = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+    copied = {word for line in stages()["build"] if line.startswith("COPY") for word in line.split()[1:-1]}
+    assert copied == let_in
+    assert all((REPOSITORY / name).exists() for name in copied)

@@ -1,0 +1,194 @@
+"""What an operator sees of a run: log lines, metrics, alerts."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from catalog_schemas.images import DECISIONS
+from catalog_schemas.runs import Manifest
+from tests.flows.catalogs import products
+from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
+from tests.models import CATEGORIES, nan_model, tiny_model
+from tests.servers import Fault, S3Server, faulty_proxy, free_port
+from toygan.planning.finished import read_manifest
+from toygan.storage.keys import manifest_key
+from toygan.storage.store import ObjectStore, open_store
+
+RUN_ID = "nightly"
+Samples = dict[tuple[str, ...], float]
+
+
+@contextmanager
+def exporter(environment: Mapping[str, str], port: int) -> Iterator[str]:
+    """`python -m flows.metrics` beside the runs; yields its address."""
+    process = subprocess.Popen([sys.executable, "-m", "flows.metrics"], env=environment)
+    address = f"http://127.0.0.1:{port}/metrics"
+    end = time.monotonic() + COMMAND_LIMIT_S
+    try:
+        while time.monotonic() < end:
+            assert process.poll() is None
+            try:
+                httpx.get(address)
+                break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def samples(address: str) -> Samples:
+    """The values that Prometheus would read, by name and labels."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(httpx.get(address).text)
+        for sample in family.samples
+    }
+
+
+def test_a_run_tells_prometheus_and_a_log_collector_how_it_goes(
+    tmp_path: Path,
+    toygan: Toygan,
+    prefect_environment: dict[str, str],
+    rclone: S3Server,
+    s3_uri: str,
+) -> None:
+    """Into a bucket behind a bad network, so that there is something to tell."""
+    model = tiny_model().write(tmp_path / "tiny")
+    catalog = products(tmp_path / "catalog.parquet", 60)
+    chance = random.Random(7)
+
+    def fault() -> Fault:
+        return "503" if chance.random() < 0.2 else "none"
+
+    port = free_port()
+    shared = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    told = {"TOYGAN_LOG_FORMAT": "json", "PREFECT_LOGGING_LEVEL": "INFO"}
+    alone = {**prefect_environment, **shared, "TOYGAN_METRICS_PORT": str(port)}
+    with exporter(alone, port) as address, faulty_proxy(rclone, fault) as network:
+        assert samples(address) == {}
+        command = ["generate", "--catalog", catalog, "--model", model, "--run-id", RUN_ID]
+        result = toygan(*command, "--output", f"{s3_uri}/shop", **network.environment(), **shared, **told)
+        assert result.returncode == 0, result.stderr
+        found = samples(address)
+
+    store = open_store(f"{s3_uri}/shop")
+    counts = manifest_of(store, RUN_ID).categories
+    for category in CATEGORIES:
+        for decision in DECISIONS:
+            counted = found.get(("toygan_candidates_total", category, decision), 0)
+            assert counted == counts[category][decision]
+        assert found["toygan_shard_seconds_total", category] > 0
+    assert found["toygan_store_failures_total", "StoreUnavailable"] >= 1
+    # The process of the run is gone, and with it what only it could know.
+    assert not any(name == "toygan_shards_waiting" for name, *_ in found)
+
+    lines = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    done = {line["shard"]: line for line in lines if line["message"].endswith("}") and "shard" in line}
+    assert {(line["run"], line["category"]) for line in done.values()} == {
+        (RUN_ID, category) for category in CATEGORIES
+    }
+    assert all(line["task_run_id"] and line["flow_run_id"] for line in done.values())
+    failures = [line for line in lines if line["logger"] == "toygan.storage.s3"]
+    assert failures
+    assert all(line["level"] == "WARNING" for line in failures)
+    # Uploads run in threads of their own, and still say for which shard.
+    assert any(line.get("shard") in done for line in failures)
+
+
+def test_the_queue_is_told_while_a_run_lasts(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+    """From the process of the run itself, which TOYGAN_METRICS_PORT is enough for."""
+    model = tiny_model().write(tmp_path / "tiny")
+    catalog = products(tmp_path / "catalog.parquet", 300)
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "generate",
+        "--catalog",
+        str(catalog),
+        "--model",
+        str(model),
+    ]
+    command += ["--run-id", RUN_ID, "--output", str(tmp_path / "out")]
+    seen: list[float] = []
+    with (tmp_path / "log").open("wb") as log:
+        environment = {**prefect_environment, "TOYGAN_METRICS_PORT": str(port)}
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    end = time.monotonic() + COMMAND_LIMIT_S
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            found = samples(f"http://127.0.0.1:{port}/metrics")
+        except httpx.HTTPError:
+            found = {}
+        seen += [value for name, value in found.items() if name == ("toygan_shards_waiting", RUN_ID)]
+        time.sleep(0.05)
+    assert process.wait() == 0, (tmp_path / "log").read_text()
+    assert seen[0] == 3
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, toygan: Toygan, rclone: S3Server) -> None:
+    model, catalog = tiny_model().write(tmp_path / "tiny"), products(tmp_path / "catalog.parquet", 3)
+    arguments = ["--catalog", catalog, "--model", model, "--output", tmp_path / "out"]
+    result = toygan("generate", *arguments, TOYGAN_METRICS_PORT=str(rclone.port))
+    assert result.returncode == 2
+    assert f"TOYGAN_METRICS_PORT={rclone.port}" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fall_of_acceptance_becomes_an_event(
+    tmp_path: Path, toygan: Toygan, prefect_environment: dict[str, str]
+) -> None:
+    """After three good nights the generator returns NaN; the run fails, and says so in this way too."""
+    catalog = products(tmp_path / "catalog.parquet", 60)
+    command = ["generate", "--catalog", catalog, "--output", tmp_path / "out"]
+    good = tiny_model(acceptance=1.0).write(tmp_path / "good" / "tiny")
+    store = open_store(tmp_path / "out")
+    result = toygan(*command, "--model", good, "--run-id", "first")
+    assert result.returncode == 0, result.stderr
+    for run_id in ("second", "third"):
+        again = Manifest.from_json(store.get(manifest_key("first")))
+        store.put(manifest_key(run_id), again.to_json().replace('"first"', f'"{run_id}"').encode())
+    bad = nan_model().write(tmp_path / "bad" / "tiny")
+    result = toygan(*command, "--model", bad, "--mode", "all", "--run-id", "broken")
+    assert result.returncode == 1
+    assert "none was approved" in result.stderr
+
+    wanted = {"event": {"name": ["toygan.alert.acceptance-halved"]}}
+    events: list[dict[str, Any]] = []
+    end = time.monotonic() + 60
+    while len(events) < len(CATEGORIES) and time.monotonic() < end:
+        answer = httpx.post(
+            f"{prefect_environment['PREFECT_API_URL']}/events/filter", json={"filter": wanted}
+        )
+        events = answer.raise_for_status().json()["events"]
+        time.sleep(0.2)
+    assert sorted(event["resource"]["prefect.resource.name"] for event in events) == sorted(CATEGORIES)
+    assert all(event["payload"]["run_id"] == "broken" for event in events)
+    assert all(event["payload"]["acceptance"] == 0 for event in events)
+
+
+def manifest_of(store: ObjectStore, run_id: str) -> Manifest:
+    manifest = read_manifest(store, run_id)
+    assert manifest is not None
+    return manifest
+
+
+@pytest.fixture(autouse=True)
+def _no_port_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOYGAN_METRICS_PORT", "PROMETHEUS_MULTIPROC_DIR"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,48 @@
+"""A store with uploads and a champion, and a request to retrain it."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.models import CATEGORIES, tiny_model
+from tests.shards import COLOURS, photo
+from toygan.data.split import is_calibration_sku, split_of_upload
+from toygan.registry import ModelRef, add_model, promote
+from toygan.retraining.request import RetrainRequest
+from toygan.storage.memory import MemoryStore
+from toygan.storage.store import ObjectStore
+
+
+def skus(role: str, count: int) -> list[str]:
+    """Products whose photos have the role `train`, `calibration` or `val`, wherever they are uploaded."""
+    found = (f"{role}-{number}" for number in range(10_000))
+    return [sku for sku in found if _role(sku) == role][:count]
+
+
+def _role(sku: str) -> str:
+    if split_of_upload(sku) == "val":
+        return "val"
+    return "calibration" if is_calibration_sku(sku) else "train"
+
+
+def upload_enough(store: ObjectStore, categories: tuple[str, ...] = CATEGORIES) -> int:
+    """Photos of every category in every role, just as many as a retraining needs; returns how many."""
+    count = 0
+    for category in categories:
+        for role, wanted in (("train", 5), ("calibration", 1), ("val", 5)):
+            for sku in skus(role, wanted):
+                count += 1
+                picture = photo(COLOURS[count % len(COLOURS)], size=(40 + count, 40))
+                store.put(f"photos/{category}/{sku}/front.jpg", picture)
+    return count
+
+
+def champion_of(store: ObjectStore, folder: Path, *, seed: int = 0) -> ModelRef:
+    """Makes a tiny model the champion."""
+    version = add_model(store, tiny_model(seed=seed).write(folder / f"tiny-{seed}" / "tiny"), "tiny")
+    promote(store, "tiny", version)
+    return ModelRef(name="tiny", version=version)
+
+
+def request(store: MemoryStore, folder: Path, **changes: Any) -> RetrainRequest:
+    values: dict[str, Any] = {"store": store.uri, "work": folder, "run_id": "night-1", "quiet_s": 0}
+    return RetrainRequest(**values | {"max_images": 64} | changes)

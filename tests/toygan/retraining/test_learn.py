@@ -1,0 +1,93 @@
+"""How a champion is trained on, and what its challenger takes over from it."""
+
+import json
+import shutil
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from tests.models import CPU, TinyFiles, tiny_model
+from tests.toygan.retraining.shop import request, upload_enough
+from toygan.errors import BadInput
+from toygan.generation.model import read_config
+from toygan.registry import CALIBRATION, add_model, promote, resolve
+from toygan.retraining.folder import workplace
+from toygan.retraining.learn import fine_tuning, learn
+from toygan.retraining.plan import Attempt, begin
+from toygan.storage.memory import MemoryStore
+from toygan.training.checkpoint import checkpoint_folders
+from toygan.training.config import PRESETS
+
+
+def with_config(**changes: Any) -> TinyFiles:
+    config = json.loads(tiny_model().files["config.json"]) | changes
+    return tiny_model().with_files(config=json.dumps(config).encode())
+
+
+def test_a_model_is_trained_on_as_it_was_trained() -> None:
+    training = {"images_seen": 5, "batch_size": 4, "loss": "hinge", "seed": 9, "text_dropout": 0.5}
+    config = fine_tuning(read_config(with_config(training=training)), 1000)
+    assert (config.family, config.resolution, config.loss, config.seed) == ("dcgan", 32, "hinge", 9)
+    assert (config.batch_size, config.text_dropout) == (4, 0.5)
+    assert (config.log_every_images, config.checkpoint_every_images) == (20, 100)
+    networks = read_config(tiny_model())["network"]
+    assert config.network_options(categories=3) == networks | {"text_size": 0}
+
+
+def test_what_its_config_does_not_say_is_the_presets() -> None:
+    config = fine_tuning(read_config(tiny_model()), 1_000_000)
+    assert config.generator_rate == PRESETS["dcgan"].generator_rate
+    assert config.batch_size == PRESETS["dcgan"].batch_size
+
+
+def test_the_bundled_model_can_be_trained_on() -> None:
+    """It was trained in two stages: its config gives two batch sizes."""
+    bundled = read_config(resolve(None, None))
+    config = fine_tuning(bundled, 64_000)
+    assert config.resolution == bundled["resolution"]
+    assert asdict(config)["checkpoint_every_images"] == 6_400
+
+
+def test_a_family_that_is_not_known_is_named() -> None:
+    with pytest.raises(BadInput, match="family 'vae' cannot be trained; known are mlp"):
+        fine_tuning(read_config(with_config(family="vae")), 1000)
+
+
+@pytest.fixture(scope="module")
+def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
+    """A retraining of a champion with truncation and credit."""
+    folder = tmp_path_factory.mktemp("shop")
+    store = MemoryStore()
+    champion = with_config(truncation=0.7, credit="me", training={"batch_size": 8})
+    promote(store, "tiny", add_model(store, champion.write(folder / "tiny"), "tiny"))
+    upload_enough(store)
+    asked = request(store, folder / "work")
+    with workplace(asked.work, store) as place:
+        begun = begin(asked, store, place)
+    assert isinstance(begun, Attempt)
+    return begun
+
+
+def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(attempt: Attempt) -> None:
+    challenger = learn(attempt, CPU)
+    config = read_config(challenger)
+    assert (config["truncation"], config["credit"], config["training"]["images_seen"]) == (0.7, "me", 64)
+    assert CALIBRATION in challenger.files
+    assert challenger.name == attempt.plan.name
+    assert challenger.version != attempt.plan.version
+
+
+def test_what_is_done_is_not_done_again(attempt: Attempt) -> None:
+    done = learn(attempt, CPU)
+    before = {file: file.stat().st_mtime_ns for file in attempt.training.rglob("*")}
+    assert learn(attempt, CPU) == done
+    assert before == {file: file.stat().st_mtime_ns for file in attempt.training.rglob("*")}
+
+
+def test_a_checkpoint_that_cannot_be_resumed_is_done_without(attempt: Attempt) -> None:
+    done = learn(attempt, CPU)
+    shutil.rmtree(attempt.training / "model")
+    newest = checkpoint_folders(attempt.training)[-1]
+    (newest / "state.json").write_text("{")
+    assert learn(attempt, CPU).version == done.version

@@ -1,0 +1,185 @@
+"""How a retraining begins, and when one that died is taken up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.models import CATEGORIES
+from tests.shards import photo, photo_row, write_shard
+from tests.toygan.retraining.shop import champion_of, request, skus, upload_enough
+from toygan.data.photos import load_photos
+from toygan.errors import BadInput, Retryable
+from toygan.retraining.folder import store_id, workplace
+from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
+from toygan.retraining.request import RetrainRequest
+from toygan.storage.memory import MemoryStore
+from toygan.uploads.index import read_index
+from toygan.uploads.indexing import index_uploads
+from toygan.uploads.retrained import read_retrained, record_retraining
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MemoryStore:
+    """A store with a champion and uploads enough."""
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    upload_enough(store)
+    return store
+
+
+def begun(store: MemoryStore, folder: Path, **changes: object) -> Attempt:
+    asked = request(store, folder, **changes)
+    with workplace(asked.work, store) as place:
+        attempt = begin(asked, store, place)
+    assert isinstance(attempt, Attempt), attempt
+    return attempt
+
+
+def why_not(store: MemoryStore, folder: Path, **changes: object) -> str:
+    asked = request(store, folder, **changes)
+    with workplace(asked.work, store) as place:
+        found = begin(asked, store, place)
+    assert isinstance(found, NothingToDo)
+    return found.reason
+
+
+def test_the_snapshot_holds_all_uploads_in_their_roles(store: MemoryStore, tmp_path: Path) -> None:
+    attempt = begun(store, tmp_path / "work")
+    assert attempt.plan.contents.uploads == 33
+    assert attempt.plan.contents.by_category == {
+        name: {"train": 5, "calibration": 1, "val": 5} for name in CATEGORIES
+    }
+    assert attempt.index().equals(read_index(store))
+    for split, count in (("train", 18), ("val", 15)):
+        photos = load_photos(attempt.photos, resolution=32, split=split)
+        assert (len(photos), photos.categories) == (count, CATEGORIES)
+
+
+def test_the_snapshot_stays_whatever_is_uploaded_or_deleted(store: MemoryStore, tmp_path: Path) -> None:
+    before = load_photos(begun(store, tmp_path / "work").photos, resolution=32, split="train").sha256
+    for info in list(store.list("photos/"))[::2]:
+        store.delete(info.key)
+    store.put(f"photos/car/{skus('train', 9)[-1]}/front.jpg", photo("#102030"))
+    again = begun(store, tmp_path / "work")
+    assert load_photos(again.photos, resolution=32, split="train").sha256 == before
+    assert again.plan.contents.uploads == 33
+
+
+@pytest.mark.parametrize("change", ["champion", "max_images", "photos"])
+def test_a_retraining_for_something_else_is_not_taken_up(
+    store: MemoryStore, tmp_path: Path, change: str
+) -> None:
+    first = begun(store, tmp_path / "work")
+    changes: dict[str, object] = {}
+    if change == "champion":
+        champion_of(store, tmp_path, seed=1)
+    elif change == "max_images":
+        changes = {"max_images": 128}
+    else:
+        rows = [photo_row("other", "car")]
+        changes = {"photos": str(write_shard(tmp_path / "others", rows))}
+    (first.folder / "left-behind").touch()
+    second = begun(store, tmp_path / "work", **changes)
+    assert not (second.folder / "left-behind").exists()
+    assert second.plan != first.plan
+
+
+def test_an_outcome_is_published_whatever_has_changed(store: MemoryStore, tmp_path: Path) -> None:
+    first = begun(store, tmp_path / "work")
+    first.outcome.mkdir()
+    champion_of(store, tmp_path, seed=1)
+    assert begun(store, tmp_path / "work", max_images=7) == first
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn", "of another kind"])
+def test_what_died_before_its_commit_is_begun_anew(store: MemoryStore, tmp_path: Path, damage: str) -> None:
+    first = begun(store, tmp_path / "work")
+    plan = first.folder / "plan.json"
+    (first.folder / "left-behind").touch()
+    if damage == "missing":
+        plan.unlink()
+    elif damage == "torn":
+        plan.write_bytes(plan.read_bytes()[:-9])
+    else:
+        plan.write_text(json.dumps({"contents": []}))
+    second = begun(store, tmp_path / "work")
+    assert second == first
+    assert not (second.folder / "left-behind").exists()
+
+
+def test_what_is_given_up_is_gone(store: MemoryStore, tmp_path: Path) -> None:
+    attempt = begun(store, tmp_path / "work")
+    give_up(attempt.folder.parent)
+    assert not attempt.folder.exists()
+
+
+def test_nothing_new_is_nothing_to_do(store: MemoryStore, tmp_path: Path) -> None:
+    record_retraining(store, index_uploads(store).index, "night-0")
+    assert why_not(store, tmp_path / "work") == "the index holds no photo that no retraining has seen"
+
+
+def test_photos_that_nobody_has_indexed_are_found(store: MemoryStore, tmp_path: Path) -> None:
+    """As after an event that a relay of the bucket sent, before watch-photos has looked."""
+    record_retraining(store, index_uploads(store).index, "night-0")
+    store.put(f"photos/car/{skus('train', 9)[-1]}/front.jpg", photo("#102030"))
+    assert begun(store, tmp_path / "work").plan.contents.uploads == 34
+
+
+def test_too_few_photos_count_as_seen(tmp_path: Path) -> None:
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    store.put(f"photos/car/{skus('train', 1)[0]}/front.jpg", photo("#102030"))
+    reason = why_not(store, tmp_path / "work")
+    assert reason.startswith(
+        "the photos are too few: 1 to learn from, 10 are needed; 0 to calibrate with, 1 are needed; 0 to "
+        "measure with, 10 are needed; none to learn from of brick, wheel, which would be forgotten. Upload"
+    )
+    record = read_retrained(store)
+    assert record is not None
+    assert (record.photos, record.run_id) == (1, "night-1")
+    assert not list((tmp_path / "work" / store_id(store)).glob("*/"))
+
+
+def test_a_category_that_would_be_forgotten_stops_it(tmp_path: Path) -> None:
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    upload_enough(store, ("brick", "car"))
+    assert "none to learn from of wheel" in why_not(store, tmp_path / "work")
+
+
+def test_other_photos_are_learnt_from_beside_the_uploads(tmp_path: Path) -> None:
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    upload_enough(store, ("brick", "car"))
+    shared, *own = skus("train", 3)
+    rows = [
+        photo_row(shared, "brick", split="val"),  # so its uploads are held out, too
+        *(photo_row(sku, "wheel") for sku in own),
+        photo_row("broken", "wheel", photo=b"no picture"),
+        photo_row("unknown", "castle"),
+    ]
+    others = str(write_shard(tmp_path / "others", rows))
+    contents = begun(store, tmp_path / "work", photos=others).plan.contents
+    assert (contents.uploads, contents.others, contents.broken) == (22, 3, 1)
+    assert contents.left_out == {"castle": 1}
+    assert contents.by_category["brick"] == {"train": 4, "calibration": 1, "val": 7}
+    assert contents.by_category["car"] == {"train": 4, "calibration": 1, "val": 6}
+    assert contents.by_category["wheel"] == {"train": 2, "calibration": 0, "val": 0}
+
+
+def test_one_process_at_a_time(store: MemoryStore, tmp_path: Path) -> None:
+    with (
+        workplace(tmp_path, store),
+        pytest.raises(Retryable, match=f"another retraining of {store.uri} is at work"),
+        workplace(tmp_path, store),
+    ):
+        pass
+    with workplace(tmp_path, store), workplace(tmp_path, MemoryStore("another")):
+        pass
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_images", 0), ("pictures", 9)])
+def test_a_request_is_checked(name: str, value: int, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=name):
+        RetrainRequest(store="shop", work=tmp_path, run_id="night", **{name: value})  # type: ignore[arg-type]

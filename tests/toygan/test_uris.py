@@ -1,0 +1,56 @@
+"""Users and passwords in URIs."""
+
+import pytest
+
+from toygan.errors import StoreConfigError
+from toygan.planning.catalog import check_catalog
+from toygan.registry import resolve
+from toygan.storage.store import open_store
+from toygan.uris import redacted, refuse_credentials
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/prefix",
+        "shop/a@b",
+        "/srv/a@b",
+        "s3://bucket/a@b",
+        "file:///a@b",
+        "toybricks@champion",
+        "",
+    ],
+)
+def test_what_holds_none_passes(uri: str) -> None:
+    assert refuse_credentials(uri) == uri
+    assert redacted(uri) == uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:planted@bucket/x", "s3://***@bucket/x"),
+        ("http://planted@127.0.0.1:9000", "http://***@127.0.0.1:9000"),
+        ("S3://a:planted@b@c", "S3://***@c"),
+    ],
+)
+def test_what_holds_some_is_refused_and_not_repeated(uri: str, shown: str) -> None:
+    with pytest.raises(StoreConfigError) as refused:
+        refuse_credentials(uri)
+    assert str(refused.value).startswith(f"{shown}: ")
+    assert "planted" not in str(refused.value)
+    assert redacted(f"could not connect to {uri}.") == f"could not connect to {shown}."
+
+
+@pytest.mark.parametrize("opened", [open_store, check_catalog, lambda uri: resolve(uri, None)])
+def test_every_door_refuses_it(opened: object) -> None:
+    with pytest.raises(StoreConfigError, match=r"\*\*\*@bucket") as refused:
+        opened("s3://key:planted@bucket/x")  # type: ignore[operator]
+    assert "planted" not in str(refused.value)
+
+
+def test_an_endpoint_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://key:planted@127.0.0.1:9")
+    with pytest.raises(StoreConfigError, match=r"http://\*\*\*@127\.0\.0\.1:9") as refused:
+        open_store("s3://bucket").exists("key")
+    assert "planted" not in str(refused.value)

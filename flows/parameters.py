@@ -28,12 +28,12 @@ class GenerateParameters(BaseModel):
         description="NAME, NAME@VERSION, an alias or ./FOLDER; by default the store's champion, else the "
         "bundled model.",
     )
-    sketch_model: str | None = Field(
+    sketch_model: Location | None = Field(
         default=None,
         description="The same for products with a sketch_uri; by default the store's champion-sketch, else a "
         "bundled one, else they are drawn like the others.",
     )
-    layout_model: str | None = Field(
+    layout_model: Location | None = Field(
         default=None,
         description="The same for products with a layout_uri, which comes before a sketch; by default the "
         "store's champion-layout, else a bundled one, else they are drawn like the others.",

@@ -1,0 +1,18 @@
+"""Options that several commands of `toygan` share."""
+
+import click
+
+store_option = click.option("--store", metavar="URI", help="The store whose models are meant, too.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, 4096),
+    help="Pictures a batch; by default chosen for model and device. Another size may change the last bit.",
+)
+photos_option = click.option(
+    "--photos",
+    required=True,
+    metavar="URI",
+    help="Photo shards (a folder or s3:// prefix of *.parquet), a store with indexed uploads, or a folder "
+    "with a subfolder or .tar of pictures for each category.",
+)

@@ -62,6 +62,8 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
         "catalog": "a.parquet",
         "output": "s3://b/c",
         "model": "m@champion",
+        "sketch_model": None,
+        "layout_model": None,
         "images_per_product": 3,
         "categories": ["car", "brick"],
         "mode": "refresh",

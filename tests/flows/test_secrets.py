@@ -59,7 +59,7 @@ def test_a_run_into_a_bucket_tells_its_secret_key_nowhere(
     (tmp_path / "told").write_text(told)
     # What the run was given is found where it belongs, so what is not found was not told.
     assert where_it_is(f"{bucket}/shop", home)
-    assert where_it_is(f"{bucket}/shop", tmp_path / "s3")
+    assert where_it_is("nightly", tmp_path / "s3")
     assert where_it_is(SECRET_KEY, tmp_path, home) == []
     catalog.unlink()  # the row that holds the password is in it, and was set aside
     assert where_it_is(PASSWORD, tmp_path, home) == []

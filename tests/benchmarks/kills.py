@@ -73,6 +73,8 @@ class Service:
             "PREFECT_HOME": str(self.folder / "home"),
             "PREFECT_LOGGING_LEVEL": "INFO",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # A run that dies with its worker holds its slot for so long.
+            "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PYTHONPATH": str(REPOSITORY),
             "TOYGAN_LOG_FORMAT": "json",
@@ -123,8 +125,8 @@ class Service:
         return found
 
     def is_idle(self) -> bool:
-        """Whether no run is under way or waits."""
-        states = {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED"]}}
+        """Whether no run waits to be started. One that died with its worker is `running` for the server."""
+        states = {"type": {"any_": ["PENDING", "SCHEDULED"]}}
         wanted = {"flow_runs": {"state": states, "tags": {"all_": ["asked"]}}}
         return bool(self.ask("POST", "/flow_runs/count", wanted) == 0)
 

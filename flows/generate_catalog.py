@@ -61,7 +61,7 @@ def generate_shard(
     log = get_run_logger()
     began_s = time.monotonic()
     with log_fields(run=run_id, shard=shard, category=category):
-        log.info("shard %d of %s begins", shard, category)
+        log.debug("shard %d of %s begins", shard, category)
         try:
             decisions = dict(run_shard(workplace, run_id, shard, image_format))
         except Retryable as error:

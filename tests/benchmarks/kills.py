@@ -71,7 +71,7 @@ class Service:
             "OMP_NUM_THREADS": "1",
             "PREFECT_API_URL": self.url,
             "PREFECT_HOME": str(self.folder / "home"),
-            "PREFECT_LOGGING_LEVEL": "INFO",
+            "PREFECT_LOGGING_LEVEL": "DEBUG",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PYTHONPATH": str(REPOSITORY),
@@ -123,10 +123,17 @@ class Service:
         return found
 
     def is_idle(self) -> bool:
-        """Whether no run is under way or waits."""
-        states = {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED"]}}
+        """Whether no run waits to be started."""
+        states = {"type": {"any_": ["PENDING", "SCHEDULED"]}}
         wanted = {"flow_runs": {"state": states, "tags": {"all_": ["asked"]}}}
         return bool(self.ask("POST", "/flow_runs/count", wanted) == 0)
+
+    def bury_the_dead(self) -> None:
+        """Says which runs died with their worker; the server learns it by itself, but in five minutes."""
+        wanted = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "tags": {"all_": ["asked"]}}}
+        for run in self.ask("POST", "/flow_runs/filter", wanted) or []:
+            crashed = {"state": {"type": "CRASHED", "message": "its worker was killed"}, "force": True}
+            self.ask("POST", f"/flow_runs/{run['id']}/set_state", crashed)
 
     def ask_for_a_run(self, parameters: Mapping[str, object]) -> None:
         found = wait_for("the deployment", lambda: self.ask("POST", "/deployments/filter", {}))
@@ -184,7 +191,10 @@ class Night:
 
     def keep_going(self, running: Service) -> None:
         """Asks for the run, again if need be: one that is killed is not taken up by itself."""
-        if running.flow() is None and running.is_idle():
+        if running.flow() is not None:
+            return
+        running.bury_the_dead()
+        if running.is_idle():
             running.ask_for_a_run({**self.parameters, "output": str(self.store), "run_id": self.run_id})
 
     def finish(self, running: Service) -> None:

@@ -72,35 +72,26 @@ def _nothing(*arguments: object) -> Mapping[str, int]:
 
 
 def _planned(shards: int) -> "StartedRun":
-    from toygan.generation.run import StartedRun, Workplace
+    from toygan.generation.run import StartedRun
+    from toygan.generation.workplace import ModelPlace, Workplace
     from toygan.planning.plan import FrozenPlan, RunSettings
     from toygan.planning.writer import Shard
 
-    settings = RunSettings(
-        model_name="none",
-        model_version="none",
-        images_per_product=1,
-        categories=(),
-        mode="missing",
-        limit=None,
-        format="webp",
-        batch_size=None,
-    )
+    settings = RunSettings(model_name="none", model_version="none")
+    shard = Shard(category="brick", image_condition=None, slots=1, sha256="")
     plan = FrozenPlan(
         run_id="orchestration",
         catalog_uri="none",
         catalog_sha256="",
         settings=settings,
         max_attempts=1,
-        shards=tuple(Shard(category="brick", slots=1, sha256="") for _ in range(shards)),
+        shards=(shard,) * shards,
         counts={},
         categories={},
     )
     return StartedRun(
         plan=plan,
-        workplace=Workplace(
-            store="memory://none", model="none", model_version="none", device="cpu", batch_size=None
-        ),
+        workplace=Workplace(store="memory://none", model=ModelPlace(reference="none", version="none")),
         pending=tuple(range(shards)),
         started_at=datetime.now(UTC),
         credit=None,

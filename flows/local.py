@@ -38,10 +38,10 @@ def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "Run
 
     request = RunRequest(catalog=catalog, run_id=run_id or new_run_id(), **parameters)
     check_request(request)
-    if port := service_settings().metrics_port:
-        serve_metrics(port)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if port := service_settings().metrics_port:  # the settings import prefect
+        serve_metrics(port)
     is_temporary = _reach_server(f"run {request.run_id}")
     from flows.generate_catalog import generate_catalog
     from flows.parameters import GenerateParameters

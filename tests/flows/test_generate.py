@@ -1,6 +1,8 @@
 """What a shop does night after night, through the command line and a real Prefect server."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from catalog_schemas.images import read_current
 from tests.flows.catalogs import product, write_catalog
-from tests.flows.conftest import Toygan
+from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import nan_model, tiny_model
 from toygan.storage.keys import CURRENT_KEY, manifest_key
 from toygan.storage.store import open_store
@@ -120,3 +122,25 @@ def test_a_generator_of_nan_fails_the_run_and_replaces_nothing(shop: Shop, tmp_p
     assert "none was approved" in shop.said
     assert shop.current() == before
     assert shop.night("broken", "--mode", "all", code=1) == counts
+
+
+def test_nothing_is_logged_of_a_run_that_goes_well(
+    tmp_path: Path, prefect_environment: dict[str, str]
+) -> None:
+    """Where the user has set no level, Prefect's own would tell of every task."""
+    environment = {
+        name: value for name, value in prefect_environment.items() if name != "PREFECT_LOGGING_LEVEL"
+    }
+    model = tiny_model(acceptance=1.0).write(tmp_path / "tiny")
+    catalog = write_catalog(tmp_path / "catalog.parquet", [product(number) for number in range(3)])
+    where = ["--catalog", catalog, "--output", tmp_path / "store", "--model", model]
+    result = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "generate", *map(str, where)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "contact sheet" in result.stdout
+    assert "INFO" not in result.stdout + result.stderr

@@ -76,7 +76,7 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
             retrain,
             name="retrain",
             parameters={"parameters": learn.model_dump(mode="json")},
-            triggers=[on_uploads()],
+            triggers=[on_uploads(quiet_s=settings.quiet_s)],
             concurrency_limit=waits,
             paused=False,
             entrypoint_type=EntrypointType.MODULE_PATH,

@@ -24,9 +24,6 @@ UPLOADED = "toygan.photos.uploaded"
 PHOTOS_RESOURCE = "toygan.photos."
 ALERT = "toygan.alert."
 CATEGORY_RESOURCE = "toygan.category."
-# After an event, the ones that follow within this time start nothing: the run that was started lists the
-# uploads for at least as long (toygan.uploads.indexing.QUIET_S), and so sees what they speak of.
-DEBOUNCE = timedelta(seconds=30)
 
 
 def tell_of_uploads(store: ObjectStore, count: int) -> None:
@@ -53,13 +50,17 @@ def tell_of_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> 
         )
 
 
-def on_uploads() -> DeploymentEventTrigger:
-    """The trigger that starts a deployment at `toygan.photos.uploaded`, whoever emitted it, of any count."""
+def on_uploads(*, quiet_s: float) -> DeploymentEventTrigger:
+    """The trigger that starts a deployment at `toygan.photos.uploaded`, whoever emitted it, of any count.
+
+    The events that follow within `quiet_s` start nothing: the run that was started lists the uploads for at
+    least as long, and so sees what they speak of.
+    """
     return DeploymentEventTrigger(
         name="retrain-on-uploads",
         description="New photos lie in a store",
         expect={UPLOADED},
         match={"prefect.resource.id": PHOTOS_RESOURCE + "*"},
         threshold=1,
-        within=DEBOUNCE,
+        within=timedelta(seconds=quiet_s),
     )

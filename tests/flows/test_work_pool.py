@@ -74,7 +74,7 @@ def test_the_deployments_are_those_that_are_served_without_a_pool(service: Servi
         for each in automations
         if each["actions"][0]["deployment_id"] == service.deployment("retrain")["id"]
     ]
-    ours = on_uploads()
+    ours = on_uploads(quiet_s=ServiceSettings().quiet_s)
     assert set(trigger["trigger"]["expect"]) == set(ours.expect)
     assert trigger["trigger"]["match"] == ours.match.model_dump()
     assert trigger["trigger"]["within"] == ours.within.total_seconds()

@@ -23,7 +23,7 @@ from toygan.retraining.request import RetrainRequest
 from toygan.retraining.snapshot import Contents, take_snapshot
 from toygan.storage.store import ObjectStore
 from toygan.uploads.categories import known_categories
-from toygan.uploads.indexing import index_uploads, index_when_quiet
+from toygan.uploads.indexing import index_when_quiet
 from toygan.uploads.retrained import read_retrained, record_retraining, unseen_photos
 
 log = logging.getLogger(__name__)
@@ -118,11 +118,10 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
         return attempt
     config = read_config(champion)
     known = known_categories(store)
-    if not unseen_photos(index_uploads(store, known).index, read_retrained(store)).num_rows:
-        return NothingToDo(reason="the index holds no photo that no retraining has seen")
+    # Waits before it looks, since others that are told of now count on this run to see what they speak of.
     index = index_when_quiet(store, known, quiet_s=request.quiet_s)
-    if not index.num_rows:
-        return NothingToDo(reason="the uploads were deleted")
+    if not unseen_photos(index, read_retrained(store)).num_rows:
+        return NothingToDo(reason="the index holds no photo that no retraining has seen")
     folder = workplace / _snapshot_id(index)
     shutil.rmtree(folder, ignore_errors=True)
     contents = take_snapshot(

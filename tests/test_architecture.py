@@ -89,7 +89,7 @@ def test_the_contracts_can_be_broken(tmp_path: Path) -> None:
         "toygan/storage/__init__.py": "",
         "toygan/storage/s3.py": "import boto3\nimport botocore",
         "toygan/storage/store.py": "import boto3",
-        "toygan/backbones.py": "",
+        "toygan/backbone_weights.py": "",
         "toygan/images.py": "",
         "toygan/models/__init__.py": "import toygan.storage.store",
         "toygan/report.py": "import prefect",

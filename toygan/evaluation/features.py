@@ -1,7 +1,7 @@
 """What a frozen network sees in pictures: the features that the figures of an evaluation are made of.
 
-By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbones`. Distances on its
-features are no figures of Inception: compare them with each other, never with those of other papers. For
+By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbone_weights`. Distances on
+its features are no figures of Inception: compare them with each other, never with those of other papers. For
 those there is `Inception`, whose weights have to be downloaded.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from timm.models import EfficientNet
 from torch import Tensor
 
-from toygan.backbones import packaged_weights
+from toygan.backbone_weights import packaged_weights
 from toygan.errors import BadInput
 
 NETWORK: Final = "tf_efficientnet_lite0"

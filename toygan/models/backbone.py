@@ -1,4 +1,4 @@
-"""The feature maps of networks that timm knows by name. No weights here: see `toygan.backbones`."""
+"""The feature maps of networks that timm knows by name. No weights here: see `toygan.backbone_weights`."""
 
 from functools import cache
 from typing import Any, Final, Self

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 from typing import ClassVar
 
 import torch
@@ -36,6 +37,11 @@ class NetworkConfig:
             least = 0 if name == "text_size" else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+    @property
+    def resolutions(self) -> list[int]:
+        """4, 8, ..., `resolution`."""
+        return [2**power for power in range(2, int(log2(self.resolution)) + 1)]
 
 
 class ConditionalGenerator(nn.Module):
@@ -118,10 +124,10 @@ class PretrainedDiscriminator(ConditionalDiscriminator):
     """
 
     pretrained_name: str  # timm's
-    pretrained_file: str  # safetensors; "": `toygan.backbones` knows where the weights are
+    pretrained_file: str  # safetensors; "": `toygan.backbone_weights` knows where the weights are
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
-        """Fills the frozen network in, before a training begins, from `toygan.backbones`' weights of it."""
+        """Fills the frozen network in before a training begins; see `toygan.backbone_weights`."""
         raise NotImplementedError
 
 

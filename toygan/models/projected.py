@@ -26,13 +26,13 @@ from toygan.models.layers import (
     ConditionEmbedding,
     Conditions,
     Judgement,
-    NetworkConfig,
     PretrainedDiscriminator,
 )
 from toygan.models.modulation import (
     EqualisedConv2d,
     EqualisedLinear,
     ModulatedConv2d,
+    StyledConfig,
     activate,
     enlarge,
     normalise,
@@ -43,38 +43,23 @@ LOGIT_SIDE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectedConfig(NetworkConfig):
+class ProjectedConfig(StyledConfig):
     """Shape of both networks. The generator has log2(resolution) - 2 blocks from 4 x 4 to full resolution."""
 
-    latent_size: int = 128
-    style_size: int = 128
-    condition_size: int = 64
-    channel_base: int = 3584  # channels x pixels of a side, so they halve while the resolution doubles
-    max_channels: int = 112  # however few pixels
+    channel_base: int = 3584
+    max_channels: int = 112
     backbone: str = "tf_efficientnet_lite1"  # any network of timm with maps at the strides 4, 8, 16 and 32
-    backbone_weights: str = ""  # a safetensors file for the backbone, where toygan.backbones has none
+    backbone_weights: str = ""  # a safetensors file for the backbone, where toygan.backbone_weights has none
     backbone_resolution: int = 128  # pixels that smaller pictures are enlarged to for the backbone
     head_channels: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.channel_base < self.resolution:
-            raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution")
         if self.backbone_resolution % 32:
             raise ValueError(
                 f"backbone_resolution is {self.backbone_resolution}; it must be a multiple of 32"
             )
         feature_channels(self.backbone)
-
-    @property
-    def resolutions(self) -> list[int]:
-        """4, 8, ..., `resolution`."""
-        return [2**power for power in range(2, int(log2(self.resolution)) + 1)]
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels at each of the resolutions."""
-        return [min(self.channel_base // side, self.max_channels) for side in self.resolutions]
 
 
 class MappingNetwork(nn.Module):

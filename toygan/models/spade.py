@@ -14,7 +14,6 @@ discriminator has spectral normalisation (Miyato et al. 2018) only, and a projec
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log2
 from typing import ClassVar
 
 import torch
@@ -64,11 +63,6 @@ class SpadeConfig(NetworkConfig):
                 f"discriminator_layers {self.discriminator_layers} and discriminator_scales "
                 f"{self.discriminator_scales} leave nothing of {self.resolution} pixels; make one smaller"
             )
-
-    @property
-    def resolutions(self) -> list[int]:
-        """4, 8, ..., `resolution`."""
-        return [2**power for power in range(2, int(log2(self.resolution)) + 1)]
 
     @property
     def widths(self) -> list[int]:

@@ -130,7 +130,7 @@ def _adaptive_augmentation(config: TrainConfig) -> AdaptiveAugmentation | None:
 
 
 def _load_pretrained(discriminator: PretrainedDiscriminator) -> None:
-    from toygan.backbones import pretrained_weights  # slow to import, and only one family needs it
+    from toygan.backbone_weights import pretrained_weights  # slow to import, and only one family needs it
 
     file = Path(discriminator.pretrained_file) if discriminator.pretrained_file else None
     discriminator.load_pretrained(pretrained_weights(discriminator.pretrained_name, file))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from toygan.backbones import pretrained_weights
+from toygan.backbone_weights import pretrained_weights
 from toygan.errors import ModelError
 from toygan.models.backbone import STRIDES, create_backbone, feature_channels
 

@@ -7,6 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.toygan.models.alike import (
+    check_that_bf16_keeps_more_than_eight_bits,
+    check_that_the_generator_follows,
+)
 from toygan.models.pix2pix import STRIDES, Discriminator, Generator, Pix2pixConfig, build
 
 TINY = Pix2pixConfig(
@@ -159,26 +163,14 @@ def test_the_condition_is_projected_onto_each_patch() -> None:
 
 def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:
     generator, discriminator = networks()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        images = generator(torch.randn(2, 8), conditions(2))
-        logits = discriminator(images, conditions(2))
-    assert images.dtype == logits.dtype == torch.float32
-    assert not torch.equal(images, images.bfloat16().float())
+    check_that_bf16_keeps_more_than_eight_bits(generator, discriminator, torch.randn(2, 8), conditions(2))
 
 
 def test_the_generator_follows_drawing_category_colour_and_latents() -> None:
     generator, _ = networks()
     generator.eval()
-    latents = torch.randn(1, 8)
-    original = generator(latents, conditions(1))
-    assert torch.equal(original, generator(latents, conditions(1)))
-    for other in (
-        generator(latents, conditions(1, left=14)),
-        generator(latents, conditions(1, category=1)),
-        generator(latents, conditions(1, lightness=0.8)),
-        generator(latents + 1, conditions(1)),
-    ):
-        assert (other - original).abs().max() > 1e-6
+    others = [conditions(1, left=14), conditions(1, category=1), conditions(1, lightness=0.8)]
+    check_that_the_generator_follows(generator, torch.randn(1, 8), conditions(1), others, least=1e-6)
 
 
 def test_the_discriminator_sees_the_drawing() -> None:

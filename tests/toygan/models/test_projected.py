@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tests.toygan.models.alike import (
+    check_that_bf16_keeps_more_than_eight_bits,
+    check_that_the_generator_follows,
+)
 from tests.toygan.training.tiny import tiny
 from toygan.images import from_uint8
 from toygan.models.backbone import create_backbone
@@ -179,24 +183,13 @@ def test_the_frozen_part_depends_on_the_seed_only() -> None:
 
 def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:
     generator, discriminator = networks()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        images = generator(torch.randn(4, 8), conditions(4))
-        logits = discriminator(images, conditions(4))
-    assert images.dtype == logits.dtype == torch.float32
-    assert not torch.equal(images, images.bfloat16().float())
+    check_that_bf16_keeps_more_than_eight_bits(generator, discriminator, torch.randn(4, 8), conditions(4))
 
 
 def test_the_generator_follows_category_colour_and_latents() -> None:
     generator, _ = networks()
-    latents = torch.randn(1, 8)
-    original = generator(latents, conditions(1))
-    assert torch.equal(original, generator(latents, conditions(1)))
-    for other in (
-        generator(latents, conditions(1, category=1)),
-        generator(latents, conditions(1, lightness=0.8)),
-        generator(latents + 1, conditions(1)),
-    ):
-        assert (other - original).abs().max() > 1e-4
+    others = [conditions(1, category=1), conditions(1, lightness=0.8)]
+    check_that_the_generator_follows(generator, torch.randn(1, 8), conditions(1), others, least=1e-4)
 
 
 def test_every_weight_gets_a_gradient_and_the_frozen_part_none() -> None:

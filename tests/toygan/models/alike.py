@@ -29,7 +29,7 @@ def check_that_the_generator_follows(
     *,
     least: float,
 ) -> None:
-    """Other conditions or latents change a number of the picture by more than `least`; the same change none."""
+    """Other conditions or latents change some number of the picture by more than `least`; the same none."""
     original = generator(latents, conditions)
     assert torch.equal(original, generator(latents, conditions))
     for other in (*(generator(latents, told) for told in others), generator(latents + 1, conditions)):

@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from torch import nn
 
+import toygan.training
+from tests.shards import photo_row, training_skus, write_shard
 from toygan.conditions.colour import encode_colours
 from toygan.data.photos import PhotoSet
 from toygan.models import image_condition
-from toygan.training import train as train_module
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
 from toygan.training.config import PRESETS, TrainConfig, choose_config
 from toygan.training.state import TrainState, start
@@ -32,7 +33,7 @@ from toygan.training.step import train_step
 from toygan.training.train import train
 
 THREADS = 2
-REFERENCE = Path(train_module.__file__).parent / "configs" / "stylegan-reference.json"
+REFERENCE = Path(toygan.training.__file__).parent / "configs" / "stylegan-reference.json"
 REFERENCE_BATCH = 8
 COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34")
 CATEGORIES = tuple(f"category-{number}" for number in range(10))
@@ -147,9 +148,11 @@ def measure_memory(config: TrainConfig) -> dict[str, float]:
 
 def measure_training(config: TrainConfig, output: Path, images: int, *, resume: bool) -> dict[str, float]:
     """MiB: the peak of `toygan train` from where `output` stands up to `images`."""
-    photos = random_photos(config)
-    train_module.load_photos = lambda *_, **__: photos  # type: ignore[assignment]
-    train(photos_uri="", output=output, config=config, device=CPU, max_images=images, resume=resume)
+    rows = [
+        photo_row(sku, CATEGORIES[number % len(CATEGORIES)]) for number, sku in enumerate(training_skus(64))
+    ]
+    photos = write_shard(output.with_name("photos"), rows)
+    train(photos_uri=photos, output=output, config=config, device=CPU, max_images=images, resume=resume)
     return {"peak_mib": peak_mib()}
 
 

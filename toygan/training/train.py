@@ -95,20 +95,17 @@ def _train(
         raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
     if max_images is None and max_minutes is None:
         max_images = DEFAULT_MAX_IMAGES
-    photos = load_photos(
-        photos_uri,
-        resolution=config.resolution,
-        split="train",
-        keep_sku=lambda sku: not is_calibration_sku(sku),
-        image_condition=image_condition(config.family),
-    )
     encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
-    photos = photos.with_text(encoder)
-    products, categories = len(set(photos.skus)), len(photos.categories)
-    log.info("%d photos of %d products in %d categories", len(photos), products, categories)
+    photos = _read_photos(photos_uri, config).with_text(encoder)
 
     def begin() -> TrainState:
-        state = start(config, categories=categories, device=device, text_size=photos.text_size, world=world)
+        state = start(
+            config,
+            categories=len(photos.categories),
+            device=device,
+            text_size=photos.text_size,
+            world=world,
+        )
         if initial is not None:
             texts = None if encoder is None else encoder.to_json()
             initial.hand_over(state.networks, photos.categories, texts)
@@ -149,6 +146,20 @@ def _train(
                 state = folder.roll_back(state, begin, str(collapse))
                 progress.restart(state.images_seen)
     return folder.model
+
+
+def _read_photos(uri: str | Path, config: TrainConfig) -> PhotoSet:
+    """Those of the split `train` whose products do not calibrate the score."""
+    photos = load_photos(
+        uri,
+        resolution=config.resolution,
+        split="train",
+        keep_sku=lambda sku: not is_calibration_sku(sku),
+        image_condition=image_condition(config.family),
+    )
+    products, categories = len(set(photos.skus)), len(photos.categories)
+    log.info("%d photos of %d products in %d categories", len(photos), products, categories)
+    return photos
 
 
 def _fit(

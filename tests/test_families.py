@@ -28,8 +28,8 @@ SMALL = {
     "stylegan": {"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
     "pix2pix": {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8},
     "projected": {
-        **{"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8, "head_channels": 4},
-        "backbone_resolution": 64,
+        **{"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8},
+        **{"head_channels": 4, "backbone_resolution": 64},
     },
     "spade": {
         **{"latent_size": 8, "generator_channels": 4, "modulation_channels": 4},

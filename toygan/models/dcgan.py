@@ -10,6 +10,7 @@ not depend on its batch-mates; no tanh at the output, which sticks at pure white
 white.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
@@ -80,19 +81,30 @@ class Generator(ConditionalGenerator):
             for wide, narrow in pairwise(widths)
         )
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)  # as in the paper
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
-        x = self.base(condition).view(-1, *self.base_shape)
-        x = x.contiguous(memory_format=torch.channels_last)
+        base = self.base(condition).view(-1, *self.base_shape)
+        maps = [base.contiguous(memory_format=torch.channels_last)]
         for norm, up in zip(self.norms, self.ups, strict=False):
-            x = up(F.interpolate(F.relu(norm(x, condition)), scale_factor=2.0, mode="nearest"))
-        x = F.relu(self.norms[-1](x, condition))
+            enlarged = F.interpolate(F.relu(norm(maps[-1], condition)), scale_factor=2.0, mode="nearest")
+            maps.append(self.refine(up(enlarged), maps))
+        x = F.relu(self.norms[-1](maps[-1], condition))
         # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.to_rgb(x.float())
         return images
+
+    def refine(self, x: Tensor, coarser: Sequence[Tensor]) -> Tensor:
+        """What becomes of a block's map (B, C, S, S); `coarser` are those before it, from 4 x 4 up.
+
+        Here it stays as it is; this is where a family with connections across blocks has them.
+        """
+        return x
 
 
 class Discriminator(ConditionalDiscriminator):
@@ -128,9 +140,5 @@ class Discriminator(ConditionalDiscriminator):
 
 
 def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
-    generator, discriminator = Generator(config), Discriminator(config)
-    for module in generator.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.02)
-    return generator, discriminator
+    """Both networks with fresh weights."""
+    return Generator(config), Discriminator(config)

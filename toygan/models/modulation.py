@@ -6,35 +6,11 @@ the output of a plain convolution, which is the same as scaling its weights (sec
 needs no grouped convolution.
 """
 
-from dataclasses import dataclass
 from math import sqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from toygan.models.layers import NetworkConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class StyledConfig(NetworkConfig):
-    """Shape of a generator with styles."""
-
-    latent_size: int = 128
-    style_size: int = 128
-    condition_size: int = 64
-    channel_base: int  # channels x pixels of a side, so they halve while the resolution doubles
-    max_channels: int  # however few pixels
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.channel_base < self.resolution:
-            raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution")
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels at each of the resolutions."""
-        return [min(self.channel_base // side, self.max_channels) for side in self.resolutions]
 
 
 class EqualisedLinear(nn.Module):

@@ -5,11 +5,13 @@ pre-training speeds this training up. Kept from the paper: maps of four strides,
 across scales by random convolutions that never change (section 3.2), and a head with its own logits for each
 of them. Changed: each map is scaled by its own size first; smaller pictures are enlarged for the frozen
 network, to 128 pixels instead of 256; a projection of the conditions in every head (Miyato & Koyama 2018,
-eq. 3). The generator has skip-layer excitation (Liu et al. 2021) as the paper's, but styles in place of
-gated linear units (Karras et al. 2020), for half the work, and no tanh, which sticks at white ground.
+eq. 3). Beside the heads judges a discriminator that learns from the pixels alone (Kumari et al. 2022,
+"Ensembling Off-the-shelf Models for GAN Training", eq. 2): a network that has learnt to name things whatever
+their colour says little of colours. The generator is DCGAN's with the skip-layer excitation of the paper's
+(Liu et al. 2021).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2, sqrt
@@ -20,34 +22,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from toygan.models import dcgan
 from toygan.models.backbone import STRIDES, create_backbone, feature_channels
-from toygan.models.layers import (
-    ConditionalGenerator,
-    ConditionEmbedding,
-    Conditions,
-    Judgement,
-    PretrainedDiscriminator,
-)
-from toygan.models.modulation import (
-    EqualisedConv2d,
-    EqualisedLinear,
-    ModulatedConv2d,
-    StyledConfig,
-    activate,
-    enlarge,
-    normalise,
-)
+from toygan.models.dcgan import DcganConfig
+from toygan.models.layers import ConditionEmbedding, Conditions, Judgement, PretrainedDiscriminator
 
-EXCITATION_RATIO = 8  # sides of the gated maps to those of the gating ones
+EXCITATION_BLOCKS = 3  # from a gating map to the one it gates, so sides are as 1 to 8
 LOGIT_SIDE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectedConfig(StyledConfig):
-    """Shape of both networks. The generator has log2(resolution) - 2 blocks from 4 x 4 to full resolution."""
+class ProjectedConfig(DcganConfig):
+    """Shape of all networks; DCGAN's options hold for the generator and for the judge of pixels."""
 
-    channel_base: int = 3584
-    max_channels: int = 112
     backbone: str = "tf_efficientnet_lite1"  # any network of timm with maps at the strides 4, 8, 16 and 32
     backbone_weights: str = ""  # a safetensors file for the backbone, where toygan.backbone_weights has none
     backbone_resolution: int = 128  # pixels that smaller pictures are enlarged to for the backbone
@@ -62,106 +49,38 @@ class ProjectedConfig(StyledConfig):
         feature_channels(self.backbone)
 
 
-class MappingNetwork(nn.Module):
-    """Latents and conditions to styles."""
-
-    def __init__(self, config: ProjectedConfig) -> None:
-        super().__init__()
-        self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
-        )
-        self.first = EqualisedLinear(config.latent_size + config.condition_size, config.style_size)
-        self.second = EqualisedLinear(config.style_size, config.style_size)
-
-    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) to (B, style_size) float32.
-
-        Latents are not normalised here, so that smaller ones give more typical pictures.
-        """
-        x = torch.cat([latents, normalise(self.embedding(conditions).float())], dim=1)
-        return activate(self.second(activate(self.first(x)))).float()
-
-
-class StyledLayer(nn.Module):
-    """Modulated convolution, resizing where asked for, bias, activation."""
-
-    def __init__(self, inputs: int, outputs: int, style_size: int, *, upsample: bool = False) -> None:
-        super().__init__()
-        self.convolution = ModulatedConv2d(inputs, outputs, 3, style_size)
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.upsample = upsample
-
-    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, style_size) to (B, outputs, H, W), or twice that side."""
-        x = self.convolution(x, styles)
-        if self.upsample:
-            x = enlarge(x)
-        return activate(x + self.bias[None, :, None, None].to(x.dtype))
-
-
-class Block(nn.Module):
-    """Two styled layers, the first of which doubles the side."""
-
-    def __init__(self, inputs: int, outputs: int, style_size: int) -> None:
-        super().__init__()
-        self.first = StyledLayer(inputs, outputs, style_size, upsample=True)
-        self.second = StyledLayer(outputs, outputs, style_size)
-
-    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, style_size) to (B, outputs, 2H, 2W)."""
-        enlarged: Tensor = self.second(self.first(x, styles), styles)
-        return enlarged
-
-
 class Excitation(nn.Module):
     """Skip-layer excitation: Liu et al. 2021 (FastGAN), eq. 1."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
-        self.squeeze = EqualisedLinear(coarse * 16, fine)
-        self.excite = EqualisedLinear(fine, fine)
+        self.squeeze = nn.Linear(coarse * 16, fine)
+        self.excite = nn.Linear(fine, fine)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """(B, fine, H, W) and (B, coarse, h, w) to (B, fine, H, W): every channel times a gate in (0, 1)."""
-        gates = self.excite(activate(self.squeeze(F.adaptive_avg_pool2d(coarse, 4).flatten(1))))
+        squeezed = self.squeeze(F.adaptive_avg_pool2d(coarse, 4).flatten(1))
+        gates = self.excite(F.leaky_relu(squeezed, 0.1))
         return fine * torch.sigmoid(gates)[:, :, None, None].to(fine.dtype)
 
 
-class Generator(ConditionalGenerator):
-    """Latents and conditions to pictures."""
+class Generator(dcgan.Generator):
+    """DCGAN's, where maps of 4 x 4 pixels up gate those of eight times their side."""
 
     def __init__(self, config: ProjectedConfig) -> None:
-        super().__init__()
-        self.latent_size = config.latent_size
-        widths, size = config.widths, config.style_size
-        self.mapping = MappingNetwork(config)
-        self.base = nn.Parameter(torch.randn(1, widths[0], 4, 4))
-        self.first = StyledLayer(widths[0], widths[0], size)
-        self.blocks = nn.ModuleList(Block(before, after, size) for before, after in pairwise(widths))
-        self.reach = int(log2(EXCITATION_RATIO))
+        super().__init__(config)
+        widths = config.widths(config.generator_channels)[::-1]
         self.excitations = nn.ModuleList(
-            Excitation(coarse, fine) for coarse, fine in zip(widths, widths[self.reach :], strict=False)
+            Excitation(coarse, fine) for coarse, fine in zip(widths, widths[EXCITATION_BLOCKS:], strict=False)
         )
-        self.to_rgb = EqualisedConv2d(widths[-1], 3, 3)
-        # Pictures that begin far outside of [-1, 1] are driven to the colours of its corners.
-        with torch.no_grad():
-            self.to_rgb.weight.mul_(0.25)
 
-    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
-        styles = self.mapping(latents, conditions)
-        x = self.base.expand(len(styles), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        maps = [self.first(x, styles)]
-        for block in self.blocks:
-            x = block(maps[-1], styles)
-            if len(maps) >= self.reach:
-                source = len(maps) - self.reach
-                x = self.excitations[source](x, maps[source])
-            maps.append(x)
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
-        with torch.autocast(x.device.type, enabled=False):
-            images: Tensor = self.to_rgb(maps[-1].float())
-        return images
+    def refine(self, x: Tensor, coarser: Sequence[Tensor]) -> Tensor:
+        """(B, C, S, S) to the same, gated where a map of an eighth of its side is among `coarser`."""
+        source = len(coarser) - EXCITATION_BLOCKS
+        if source < 0:
+            return x
+        gated: Tensor = self.excitations[source](x, coarser[source])
+        return gated
 
 
 class RandomConv2d(nn.Module):
@@ -226,6 +145,7 @@ class Discriminator(PretrainedDiscriminator):
         self.pretrained_name = config.backbone
         self.pretrained_file = config.backbone_weights
         self.side = max(config.resolution, config.backbone_resolution)
+        self.of_pixels = dcgan.Discriminator(config)
         self.backbone = create_backbone(config.backbone)
         channels = feature_channels(config.backbone)
         self.channel_mixers = nn.ModuleList(RandomConv2d(width, width, 1) for width in channels)
@@ -249,12 +169,11 @@ class Discriminator(PretrainedDiscriminator):
         return self
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
-        """A map (B, h, w) of logits for each of `STRIDES`."""
+        """One logit (B,) from the pixels, then a map (B, h, w) of logits for each of `STRIDES`."""
         condition = self.embedding(conditions)
         maps = self.project(images)
-        return Judgement(
-            logits=tuple(head(each, condition) for head, each in zip(self.heads, maps, strict=True))
-        )
+        projected = [head(each, condition) for head, each in zip(self.heads, maps, strict=True)]
+        return Judgement(logits=(*self.of_pixels.judge(images, conditions).logits, *projected))
 
     def project(self, images: Tensor) -> list[Tensor]:
         """(B, 3, R, R) to the mixed maps, fine to coarse: Sauer et al. 2021, section 3.2.
@@ -264,7 +183,13 @@ class Discriminator(PretrainedDiscriminator):
         """
         if images.shape[2] < self.side:
             images = F.interpolate(images, size=self.side, mode="bilinear", align_corners=False)
-        maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        # What comes back to the pictures through so many layers drowns in the rounding of eight bits; its way
+        # back is no slower in float32.
+        device = images.device.type
+        in_half = torch.is_autocast_enabled(device) and not images.requires_grad
+        with torch.autocast(device, enabled=in_half):
+            maps = self.backbone(images)
         mixed = [
             mixer(x * torch.rsqrt(x.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-8))
             for mixer, x in zip(self.channel_mixers, maps, strict=True)

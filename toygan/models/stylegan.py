@@ -25,13 +25,13 @@ from toygan.models.layers import (
     ConditionEmbedding,
     Conditions,
     Judgement,
+    NetworkConfig,
     StyledGenerator,
 )
 from toygan.models.modulation import (
     EqualisedConv2d,
     EqualisedLinear,
     ModulatedConv2d,
-    StyledConfig,
     activate,
     enlarge,
     normalise,
@@ -42,22 +42,32 @@ MEAN_STYLE_LATENTS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleganConfig(StyledConfig):
+class StyleganConfig(NetworkConfig):
     """Shape of both networks.
 
     The paper's: latent_size, style_size and max_channels 512, mapping_layers 8, channel_base 32768 (16384 in
     its small configuration).
     """
 
-    channel_base: int = 4096
-    max_channels: int = 128
+    latent_size: int = 128
+    style_size: int = 128
+    condition_size: int = 64
+    channel_base: int = 4096  # channels x pixels of a side, so they halve while the resolution doubles
+    max_channels: int = 128  # however few pixels
     mapping_layers: int = 4
     mapping_rate: float = 0.01  # learning rate of the mapping network, relative to the others'
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.channel_base < self.resolution:
+            raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution")
         if not 0 < self.mapping_rate <= 1:
             raise ValueError(f"mapping_rate is {self.mapping_rate}; it must lie above 0 and up to 1")
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels at each of the resolutions."""
+        return [min(self.channel_base // side, self.max_channels) for side in self.resolutions]
 
 
 class MappingNetwork(nn.Module):

@@ -16,7 +16,9 @@ from tests.toygan.models.alike import (
 )
 from tests.toygan.training.tiny import tiny
 from toygan.images import from_uint8
+from toygan.models import dcgan
 from toygan.models.backbone import create_backbone
+from toygan.models.dcgan import DcganConfig
 from toygan.models.projected import Discriminator, Excitation, Generator, Head, ProjectedConfig, build
 from toygan.training.batches import draw_batch, step_rng
 from toygan.training.config import TrainConfig
@@ -28,9 +30,9 @@ TINY = ProjectedConfig(
     categories=3,
     resolution=32,
     latent_size=8,
-    style_size=8,
     condition_size=4,
-    channel_base=64,
+    generator_channels=2,
+    discriminator_channels=4,
     max_channels=8,
     backbone=BACKBONE,
     backbone_resolution=32,
@@ -54,33 +56,19 @@ def parameters(*modules: nn.Module) -> int:
     return sum(prod(each.shape) for module in modules for each in module.parameters() if each.requires_grad)
 
 
-def test_widths_halve_while_the_resolution_doubles() -> None:
-    assert TINY.resolutions == [4, 8, 16, 32]
-    assert TINY.widths == [8, 8, 4, 2]
-    assert ProjectedConfig(categories=1, resolution=64).widths == [112, 112, 112, 112, 56]
-
-
 def test_parameters_of_the_default_generator() -> None:
-    """Widths are 112 up to 32 pixels, and 56 at 64; styles have 128 numbers.
+    """DCGAN's, and the gates: widths from 4 x 4 up are 256, 192, 96, 48, 24.
 
-    embedding     10 categories x 64, linear maps 4 -> 64 -> 64   640 + 320 + 4,160           =     5,120
-    mapping       192 -> 128 -> 128                               24,704 + 16,512             =    41,216
-    base          112 x 4 x 4                                                                 =     1,792
-    112 -> 112    weights 9 * 112 * 112, style 129 * 112, bias    127,456 each; 7 of them     =   892,192
-    112 -> 56     9 * 112 * 56 + 129 * 112 + 56                                               =    70,952
-    56 -> 56      9 * 56 * 56 + 129 * 56 + 56                                                 =    35,504
-    4 to 32       squeeze 16 * 112 -> 112, excite 112 -> 112      200,816 + 12,656            =   213,472
-    8 to 64       squeeze 16 * 112 -> 56, excite 56 -> 56         100,408 + 3,192             =   103,600
-    to_rgb        9 * 56 * 3 + 3                                                              =     1,515
+    4 to 32    squeeze 16 * 256 -> 48, excite 48 -> 48    196,656 + 2,352    = 199,008
+    8 to 64    squeeze 16 * 192 -> 24, excite 24 -> 24    73,752 + 600       =  74,352
     """
     generator = Generator(ProjectedConfig(categories=10, backbone=BACKBONE))
-    assert parameters(generator) == (
-        5_120 + 41_216 + 1_792 + 892_192 + 70_952 + 35_504 + 213_472 + 103_600 + 1_515
-    )
+    plain = dcgan.Generator(DcganConfig(categories=10))
+    assert parameters(generator) == parameters(plain) + 199_008 + 74_352
 
 
 def test_parameters_of_a_small_discriminator() -> None:
-    """Maps of 8, 4, 2 and 1 pixels a side: only the first is halved.
+    """Maps of 8, 4, 2 and 1 pixels a side: only the first is halved. Beside them DCGAN's discriminator.
 
     embedding  3 categories x 4, and two linear maps 4 -> 4           12 + 2 * (4 * 4 + 4)     =    52
     ends       norm 2 * 4, logit 4 + 1, projection 4 * 4 + 4          8 + 5 + 20, four times   =   132
@@ -88,7 +76,8 @@ def test_parameters_of_a_small_discriminator() -> None:
     last       3 x 3, 4, 32, 48 and 64 -> 4                           36 * (4 + 32 + 48 + 64)  = 5,328
     """
     _, discriminator = networks()
-    assert parameters(discriminator) == 52 + 132 + 1_544 + 5_328
+    assert isinstance(discriminator.of_pixels, dcgan.Discriminator)
+    assert parameters(discriminator) - parameters(discriminator.of_pixels) == 52 + 132 + 1_544 + 5_328
     assert sum(prod(each.shape) for each in discriminator.backbone.parameters()) == 82_300
     # 1 x 1 across channels, 3 x 3 across scales; no parameters, so that no optimizer can see them.
     mixers = [*discriminator.channel_mixers, *discriminator.scale_mixers]
@@ -101,7 +90,7 @@ def test_parameters_of_a_small_discriminator() -> None:
 
 @pytest.mark.parametrize("resolution", [32, 64, 128, 256])
 def test_shapes(resolution: int) -> None:
-    config = replace(TINY, resolution=resolution, backbone_resolution=64, channel_base=512)
+    config = replace(TINY, resolution=resolution, backbone_resolution=64)
     generator, discriminator = networks(config)
     with torch.inference_mode():
         images = generator(torch.randn(2, 8), conditions(2))
@@ -110,13 +99,12 @@ def test_shapes(resolution: int) -> None:
     assert images.dtype == torch.float32
     coarsest = max(resolution, 64) // 32  # pixels of the last map
     sides = [4, 4, 4, min(4, coarsest)]
-    assert [each.shape for each in judgement.logits] == [(2, side, side) for side in sides]
+    assert [each.shape for each in judgement.logits] == [(2,), *((2, side, side) for side in sides)]
 
 
 def test_1024_pixels_build() -> None:
-    config = ProjectedConfig(categories=1, resolution=1024, backbone=BACKBONE)
-    generator, discriminator = build(config)
-    assert generator.to_rgb.weight.shape == (3, 3, 3, 3)  # 3584 // 1024 channels
+    generator, discriminator = build(replace(TINY, resolution=1024))
+    assert len(generator.excitations) == 8 + 1 - 3  # maps of 4 to 1,024 pixels, all but three of them gated
     assert len(discriminator.heads[0].layers) == 3 * (6 + 1)  # 256 pixels halved six times, and the last
 
 
@@ -124,11 +112,39 @@ def test_excitation_is_the_gate_of_the_paper() -> None:
     """Fine maps times sigmoid(what the coarse ones say); weights are chosen so that it is their sum."""
     layer = Excitation(1, 1)
     with torch.no_grad():
-        layer.squeeze.weight.fill_(1 / (layer.squeeze.gain * sqrt(2)))
-        layer.excite.weight.fill_(1 / layer.excite.gain)
+        layer.squeeze.weight.fill_(1)
+        layer.excite.weight.fill_(1)
+        for each in (layer.squeeze, layer.excite):
+            each.bias.zero_()
     coarse = torch.full((1, 1, 8, 8), log(3) / 16)  # 4 x 4 means sum up to log 3; sigmoid(log 3) = 3 / 4
     fine = torch.rand(1, 1, 32, 32)
     torch.testing.assert_close(layer(fine, coarse), 0.75 * fine)
+
+
+def test_maps_gate_those_of_eight_times_their_side() -> None:
+    generator = Generator(replace(TINY, resolution=64))
+    maps = [torch.rand(2, width, 4 * 2**block, 4 * 2**block) for block, width in enumerate((8, 8, 8, 4, 2))]
+    assert generator.refine(maps[2], maps[:2]) is maps[2]  # 16 pixels: no map of 2 pixels is there
+    for block, excitation in ((3, generator.excitations[0]), (4, generator.excitations[1])):
+        refined = generator.refine(maps[block], maps[:block])
+        assert torch.equal(refined, excitation(maps[block], maps[block - 3]))
+
+
+def test_what_comes_back_to_the_picture_is_not_rounded_to_eight_bits() -> None:
+    """Under bfloat16 the frozen network sees pictures in it, unless they want a gradient."""
+    _, discriminator = networks()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        shown = discriminator.backbone(images)
+        assert {each.dtype for each in shown} == {torch.bfloat16}
+        watched = discriminator.project(images.requires_grad_(True))
+        rounded = discriminator.project(images.detach())
+    exact = discriminator.project(images)
+    assert errors_of(watched, exact) < errors_of(rounded, exact) / 2
+
+
+def errors_of(maps: list[Tensor], exact: list[Tensor]) -> float:
+    return sum((one - other).square().mean().item() for one, other in zip(maps, exact, strict=True)) ** 0.5
 
 
 def test_maps_are_scaled_by_their_size_and_mixed_from_coarse_to_fine() -> None:
@@ -194,8 +210,8 @@ def test_the_generator_follows_category_colour_and_latents() -> None:
 
 def test_every_weight_gets_a_gradient_and_the_frozen_part_none() -> None:
     generator, discriminator = networks()
-    for head in discriminator.heads:
-        nn.init.normal_(head.projection.weight)
+    for judge in (discriminator.of_pixels, *discriminator.heads):
+        nn.init.normal_(judge.projection.weight)
     discriminator.train().requires_grad_(False).requires_grad_(True)
     discriminator(generator(torch.randn(4, 8), conditions(4)), conditions(4)).square().sum().backward()
     for network in (generator, discriminator):
@@ -203,7 +219,7 @@ def test_every_weight_gets_a_gradient_and_the_frozen_part_none() -> None:
             if name.startswith("backbone."):
                 assert parameter.grad is None
                 assert not parameter.requires_grad
-            elif not name.startswith("embedding.category"):  # of which one row is told
+            elif "embedding.category" not in name:  # of which one row is told
                 assert parameter.grad is not None, name
                 assert parameter.grad.isfinite().all()
 
@@ -291,7 +307,7 @@ def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
     config = training(
         weights, generator_rate=5e-3, discriminator_rate=1e-3, adam_betas=(0.0, 0.99), ema_half_life_images=64
     )
-    wider = config.network | {"channel_base": 512, "max_channels": 32, "head_channels": 16}
+    wider = config.network | {"generator_channels": 16, "max_channels": 32, "head_channels": 16}
     config = replace(config, network=wider, colour_dropout=0.0)
     state = start(config, categories=2, device=torch.device("cpu"))
     real, given = from_uint8(photos.images), photos.conditions(torch.arange(len(photos)))
@@ -308,7 +324,7 @@ def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channel_base": 16}, "channel_base is 16; it must be at least the resolution"),
+        ({"generator_kernel_size": 2}, "generator_kernel_size is 2; it must be odd"),
         ({"backbone_resolution": 100}, "backbone_resolution is 100; it must be a multiple of 32"),
         ({"backbone": "no_such_network"}, "timm has no network 'no_such_network'"),
         ({"backbone": "test_vit"}, "'test_vit' has no feature maps at the strides 4, 8, 16, 32"),

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Runner = TaskRunner[PrefectFuture[Any]]
 
-# While one shard waits for its last decisions, the device draws for the other.
-SHARDS_AT_A_TIME = 2
 # Shards travel as numbers, pictures go to the store: next to nothing passes through Ray's object store.
 _OBJECT_STORE_BYTES = 100_000_000
 
@@ -50,7 +48,7 @@ def make_runner(settings: "ServiceSettings") -> Runner:
             return _ray(settings)
     if settings.runner_address:
         raise BadInput("TOYGAN_RUNNER_ADDRESS is for a cluster: set TOYGAN_RUNNER to dask or ray, too")
-    return cast("Runner", ThreadPoolTaskRunner(max_workers=SHARDS_AT_A_TIME))
+    return cast("Runner", ThreadPoolTaskRunner(max_workers=settings.shards_at_a_time))
 
 
 def cores_of_a_shard() -> int | None:

@@ -68,6 +68,8 @@ class ServiceSettings(BaseSettings):
     metrics_port: int | None = Field(default=None, ge=1, le=65535)  # for Prometheus; by default none is open
     runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
     runner_address: Location | None = None  # of a Dask or Ray cluster; by default one for the run, here
+    # On threads. A process that is killed loses what it had under way; two fill the gaps of a fast GPU.
+    shards_at_a_time: int = Field(default=1, ge=1)
     shard_cpus: int = Field(default=2, ge=1)  # cores that a shard gets on Dask or Ray
     shard_gpus: float = Field(default=0, ge=0)  # GPUs that a shard gets on Ray; 0.5 lets two share one
 

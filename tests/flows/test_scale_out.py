@@ -115,6 +115,15 @@ def test_threads_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
         assert RemoteOptionsContext.get().current_remote_options == {}
 
 
+def test_one_shard_at_a_time_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a process that is killed has one shard to begin again."""
+    monkeypatch.delenv("TOYGAN_SHARDS_AT_A_TIME", raising=False)
+    assert make_runner(ServiceSettings()) == ThreadPoolTaskRunner(max_workers=1)
+    assert make_runner(ServiceSettings()) != ThreadPoolTaskRunner(max_workers=2)
+    monkeypatch.setenv("TOYGAN_SHARDS_AT_A_TIME", "2")
+    assert make_runner(ServiceSettings()) == ThreadPoolTaskRunner(max_workers=2)
+
+
 def test_the_setting_is_read_when_a_flow_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOYGAN_RUNNER", "ray")
     monkeypatch.setenv("TOYGAN_RUNNER_ADDRESS", "ray://head:10001")

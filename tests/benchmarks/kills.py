@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ KILLS = 20
 PRODUCTS = 9_000
 MOST_PICTURES = 350  # that come between two kills
 LIMIT_S = 300.0
+START_LIMIT_S = 30.0  # from the taking of a run to its process
 _MARK = "TOYGAN_BENCHMARK"
 
 
@@ -129,9 +131,16 @@ class Service:
         return bool(self.ask("POST", "/flow_runs/count", wanted) == 0)
 
     def bury_the_dead(self) -> None:
-        """Says which runs died with their worker; the server learns it by itself, but in five minutes."""
-        wanted = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}, "tags": {"all_": ["asked"]}}}
+        """Says which runs died with their worker; the server learns it by itself, but in five minutes.
+
+        Of a run that the worker had just taken, and not begun, the server learns nothing: it stays pending.
+        """
+        states = {"type": {"any_": ["RUNNING", "PENDING"]}}
+        wanted = {"flow_runs": {"state": states, "tags": {"all_": ["asked"]}}}
         for run in self.ask("POST", "/flow_runs/filter", wanted) or []:
+            since = datetime.now(UTC) - datetime.fromisoformat(run["state"]["timestamp"])
+            if run["state_type"] == "PENDING" and since.total_seconds() < START_LIMIT_S:
+                continue
             crashed = {"state": {"type": "CRASHED", "message": "its worker was killed"}, "force": True}
             self.ask("POST", f"/flow_runs/{run['id']}/set_state", crashed)
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -217,39 +217,37 @@ def measure_resume(config: TrainConfig) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any]:
+    """All figures, each of which is also told as soon as it is there: together they take ten minutes."""
     reference = _with(choose_config("stylegan", resolution=64, file=REFERENCE), batch_size=REFERENCE_BATCH)
-    figures: dict[str, Any] = {
-        "reference": {**in_child("step", reference), **in_child("drawing", reference)},
-        "presets": {
-            family: in_child("step", _with(config, resolution=64)) for family, config in PRESETS.items()
-        },
-        "stylegan_256_batch_16": in_child(
-            "memory", _with(PRESETS["stylegan"], resolution=256, batch_size=16)
-        ),
-        "resume_stylegan": measure_resume(PRESETS["stylegan"]),
-        "resume_reference": measure_resume(reference),
-    }
+    figures: dict[str, Any] = {"reference": {**in_child("step", reference), **in_child("drawing", reference)}}
+    _show_reference(figures["reference"])
+    print(f"{'training, images/s at 64 pixels':<40} {'bf16':>8} {'fp32':>8} {'ratio':>6}", flush=True)
+    _show_step("stylegan, reference's widths", figures["reference"])
+    figures["presets"] = {}
+    for family, config in PRESETS.items():
+        figures["presets"][family] = in_child("step", _with(config, resolution=64))
+        _show_step(family, figures["presets"][family])
+    large = _with(PRESETS["stylegan"], resolution=256, batch_size=16)
+    figures["stylegan_256_batch_16"] = memory = in_child("memory", large)
+    print(f"stylegan, 256 pixels, batch 16: {memory['peak_mib']:,.0f} MiB at most,", end=" ")
+    print(f"{memory['peak_before_mib']:,.0f} MiB before the networks are made", flush=True)
+    for name, config in (("resume_stylegan", PRESETS["stylegan"]), ("resume_reference", reference)):
+        figures[name] = row = measure_resume(config)
+        print(f"{name}: {row['straight_mib']:,.0f} MiB straight, {row['resumed_mib']:,.0f} MiB", end=" ")
+        print(f"resumed, {100 * (row['ratio'] - 1):+.2f} % (under 1 %)", flush=True)
     return figures
 
 
-def show(figures: dict[str, Any]) -> None:
-    print(f"{'training, images/s at 64 pixels':<40} {'bf16':>8} {'fp32':>8} {'ratio':>6}")
-    rows = {"stylegan, reference's widths": figures["reference"], **figures["presets"]}
-    for name, row in rows.items():
-        speeds = " ".join(f"{row[way]:>8.2f}" for way in ("bf16_images_per_s", "fp32_images_per_s"))
-        print(f"{name:<40} {speeds} {row['ratio']:>6.2f}")
-    reference = figures["reference"]
-    millions = [reference[f"{network}_weights"] / 1e6 for network in ("generator", "discriminator")]
-    print(f"reference's widths: {millions[0]:.1f} M and {millions[1]:.1f} M weights")
-    print(f"  training (at least 0.8): {reference['bf16_images_per_s']:.2f} images/s")
-    print(f"  drawing in float32 (at least 6): {reference['drawn_images_per_s']:.2f} images/s")
-    memory = figures["stylegan_256_batch_16"]
-    print(f"stylegan, 256 pixels, batch 16: {memory['peak_mib']:,.0f} MiB at most,", end=" ")
-    print(f"{memory['peak_before_mib']:,.0f} MiB before the networks are made")
-    for name in ("resume_stylegan", "resume_reference"):
-        row = figures[name]
-        print(f"{name}: {row['straight_mib']:,.0f} MiB straight, {row['resumed_mib']:,.0f} MiB", end=" ")
-        print(f"resumed, {100 * (row['ratio'] - 1):+.2f} % (under 1 %)")
+def _show_reference(row: Mapping[str, float]) -> None:
+    millions = [row[f"{network}_weights"] / 1e6 for network in ("generator", "discriminator")]
+    print(f"stylegan, reference's widths: {millions[0]:.1f} M and {millions[1]:.1f} M weights")
+    print(f"  training (at least 0.8): {row['bf16_images_per_s']:.2f} images/s")
+    print(f"  drawing in float32 (at least 6): {row['drawn_images_per_s']:.2f} images/s", flush=True)
+
+
+def _show_step(name: str, row: Mapping[str, float]) -> None:
+    speeds = " ".join(f"{row[way]:>8.2f}" for way in ("bf16_images_per_s", "fp32_images_per_s"))
+    print(f"{name:<40} {speeds} {row['ratio']:>6.2f}", flush=True)
 
 
 def main() -> None:
@@ -262,7 +260,6 @@ def main() -> None:
         print(json.dumps(child(arguments.child)))
         return
     figures = measure()
-    show(figures)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -13,6 +13,7 @@ Then its pictures are measured against the split `val`, which nothing trains on 
     DIR/features/                 what the feature network saw in the photos, for the next family
     DIR/<family>.jpg              val photos beside pictures in their conditions, a row a category
     DIR/table.json, DIR/table.md  all families that are done
+    DIR/table.jpg                 two pictures of each category of all these grids
 
 Run again, it goes on where it stopped: a family that is done stays, one that was interrupted resumes from its
 newest checkpoint (there is one every `SLICE_CPU_S`) with the CPU time that the checkpoint had cost. A family
@@ -32,8 +33,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, ImageDraw
 
 from tests.benchmarks.one_family import (
+    GAP,
+    GRID_COLUMNS,
+    HEADING_HEIGHT,
+    LABEL_WIDTH,
     SEED,
     Ledger,
     Settings,
@@ -44,6 +50,8 @@ from tests.benchmarks.one_family import (
 )
 from toygan.errors import ToyganError
 from toygan.training.config import PRESETS
+
+OVERVIEW_COLUMNS = 2
 
 
 def is_trained(family: str, settings: Settings) -> bool:
@@ -146,6 +154,25 @@ def _line(name: str, images: str, speed: str, compared: Mapping[str, Any], own: 
     return f"| {' | '.join(cells)} |"
 
 
+def overview(families: Sequence[str], settings: Settings) -> Image.Image:
+    """From the grids of the families: photos in the first row, then a row a family."""
+    side, cut = settings.resolution, OVERVIEW_COLUMNS
+    grids = {family: Image.open(settings.output / f"{family}.jpg") for family in families}
+    categories = (next(iter(grids.values())).height - HEADING_HEIGHT) // side
+    sheet = Image.new("RGB", (LABEL_WIDTH + categories * cut * side, (1 + len(grids)) * side), "white")
+    draw = ImageDraw.Draw(sheet)
+    rows = [("photos", next(iter(grids.values())), LABEL_WIDTH)]
+    drawn_from = LABEL_WIDTH + GRID_COLUMNS * side + GAP
+    rows += [(family, grid, drawn_from) for family, grid in grids.items()]
+    for row, (name, grid, left) in enumerate(rows):
+        draw.text((4, row * side + side // 2 - 5), name, fill="black")
+        for category in range(categories):
+            top = HEADING_HEIGHT + category * side
+            pictures = grid.crop((left, top, left + cut * side, top + side))
+            sheet.paste(pictures, (LABEL_WIDTH + category * cut * side, row * side))
+    return sheet
+
+
 def run(families: Sequence[str], settings: Settings) -> bool:
     """All families, one after the other; whether all are done. The table is written after each."""
     done = True
@@ -155,6 +182,9 @@ def run(families: Sequence[str], settings: Settings) -> bool:
         about = {**asdict(settings), "output": str(settings.output), "seed": SEED}
         write(settings.output / "table.json", json.dumps({**about, "families": rows}, indent=1).encode())
         write(settings.output / "table.md", markdown(rows, settings).encode())
+        if rows:
+            shown = overview([row["family"] for row in rows], settings)
+            shown.save(settings.output / "table.jpg", "JPEG", quality=88)
     return done
 
 

@@ -5,9 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from tests.benchmarks.families import evaluation_of, is_trained, markdown, rows_of
-from tests.benchmarks.one_family import Ledger, Settings, alone
+from tests.benchmarks.families import evaluation_of, is_trained, markdown, overview, rows_of
+from tests.benchmarks.one_family import (
+    GAP,
+    GRID_COLUMNS,
+    HEADING_HEIGHT,
+    LABEL_WIDTH,
+    Ledger,
+    Settings,
+    alone,
+)
 
 
 def settings(output: Path, cpu_minutes: float = 20.0) -> Settings:
@@ -86,6 +95,28 @@ def test_the_table_worked_by_hand(tmp_path: Path) -> None:
     )
     assert table[3] == "| photos |  |  | -0.1 ± 0.2 | 0.500 | 0.500 | 0.500 | 0.500 | 5.0 | 0.500 |"
     assert table[5].startswith("20 minutes of CPU each, 1 thread(s), 64 pixels, 1,000 pictures")
+
+
+def test_the_overview_shows_two_pictures_of_each_category(tmp_path: Path) -> None:
+    """Grids of two categories whose pixels say what they are: photos (0, ...), drawn (family, ...)."""
+    side = 64
+    for family, shade in (("mlp", 100), ("dcgan", 200)):
+        grid = Image.new("RGB", (LABEL_WIDTH + 2 * GRID_COLUMNS * side + GAP, HEADING_HEIGHT + 2 * side))
+        for category in range(2):
+            for column in range(2 * GRID_COLUMNS):
+                is_drawn = column >= GRID_COLUMNS
+                colour = (shade if is_drawn else 0, 100 * category, 20 * (column % GRID_COLUMNS))
+                left = LABEL_WIDTH + column * side + GAP * is_drawn
+                top = HEADING_HEIGHT + category * side
+                grid.paste(colour, (left, top, left + side, top + side))
+        grid.save(tmp_path / f"{family}.jpg", quality=100, subsampling=0)
+    sheet = overview(["mlp", "dcgan"], settings(tmp_path))
+    assert sheet.size == (LABEL_WIDTH + 4 * side, 3 * side)
+    for row, shade in enumerate((0, 100, 200)):
+        for column, rest in enumerate(((0, 0), (0, 20), (100, 0), (100, 20))):
+            middle = (LABEL_WIDTH + column * side + side // 2, row * side + side // 2)
+            found = sheet.getpixel(middle)
+            assert found == pytest.approx((shade, *rest), abs=3)
 
 
 def test_two_processes_do_not_train_into_one_folder(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ PREFECT_API_URL or its profile, one is started along with them. `flows/prefect.y
 deployments for a work pool.
 """
 
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.stopping import ends_at_sigterm
 from toygan.errors import BadInput, ToyganError
 from toygan.uris import redacted
 
@@ -122,10 +122,10 @@ def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "lis
 
 def main() -> None:
     """The command; ends with 0 when it was stopped, 1 (failed) or 2 (bad input)."""
-    # Until Prefect takes over: a server that was started goes with this process.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        serve_all(sys.argv[1:])
+        # Until Prefect takes over: a server that was started goes with this process.
+        with ends_at_sigterm():
+            serve_all(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(0)
     except BadInput as error:

@@ -1,12 +1,15 @@
-"""Ctrl-C and SIGTERM for long work that ends in good order: it asks now and then whether to stop."""
+"""Ctrl-C and SIGTERM: for long work that ends in good order, and for a start that may be broken off."""
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+AGAIN_AFTER_S = 5.0  # longer than what the first one starts takes
 
 _STDERR = 2
 
@@ -35,3 +38,27 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(came)
     finally:
         put_back()
+
+
+@contextmanager
+def ends_at_sigterm() -> Iterator[None]:
+    """SIGTERM raises SystemExit here, until somebody else sets a handler for it.
+
+    An exception that a handler raises is lost where a destructor or a weak reference's callback is running.
+    So the signal comes again, to whoever handles it then, until this block is left. Only the main thread may
+    enter.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER_S)
+        sys.exit(0)
+
+    def again(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGALRM, again)
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,4 +1,4 @@
-"""A training that is told to stop leaves a checkpoint and the weights of that moment."""
+"""What SIGTERM and Ctrl-C do; a training leaves a checkpoint and the weights of the moment."""
 
 import json
 import os
@@ -40,6 +40,37 @@ def test_the_first_signal_asks_and_the_next_is_as_ever(
     finally:
         signal.signal(number, before)
     assert "stopping in good order; once more stops at once" in capfd.readouterr().err
+
+
+# Tells itself to end while a weak reference's callback runs: what is raised there is lost.
+LOSES_THE_FIRST = """
+import os, signal, time, weakref
+from flows.stopping import ends_at_sigterm
+
+class Thing: ...
+
+def tell(reference):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000): ...
+
+try:
+    with ends_at_sigterm():
+        thing = Thing()
+        reference = weakref.ref(thing, tell)
+        del thing
+        print("still here", flush=True)
+        time.sleep(120)
+finally:
+    print(signal.getitimer(signal.ITIMER_REAL)[0])
+"""
+
+
+def test_sigterm_ends_a_start_even_where_what_it_raises_is_lost() -> None:
+    command = [sys.executable, "-c", LOSES_THE_FIRST]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert "SystemExit" in ended.stderr
+    assert ended.stdout.splitlines() == ["still here", "0.0"]
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -73,13 +73,17 @@ def rows_of(products: dict[str, ProductConditions]) -> list[list[Cell]]:
         layout = _layout(products[sku])
         rows.append(
             [
-                Cell(label=label, product=_with(products[sku], recolour(layout, RED, new)), latents=sku)
+                Cell(
+                    label=label,
+                    product=replace(products[sku], image=recolour(layout, RED, new)),
+                    latents=sku,
+                )
                 for new, label in RECOLOURED.items()
             ]
         )
     for sku, other, label in DRESSED:
         figure, giver = products[sku], products[other]
-        dressed = _with(figure, dress(_layout(figure), _layout(giver), label))
+        dressed = replace(figure, image=dress(_layout(figure), _layout(giver), label))
         rows.append(
             [
                 Cell(label="a figure", product=figure, latents=sku),
@@ -93,10 +97,6 @@ def rows_of(products: dict[str, ProductConditions]) -> list[list[Cell]]:
 def _layout(product: ProductConditions) -> Layout:
     assert product.image is not None
     return product.image
-
-
-def _with(product: ProductConditions, layout: Layout) -> ProductConditions:
-    return replace(product, image=layout)
 
 
 def sheet(model: Model, rows: list[list[Cell]]) -> Image.Image:

@@ -158,11 +158,12 @@ def overview(families: Sequence[str], settings: Settings) -> Image.Image:
     """From the grids of the families: photos in the first row, then a row a family."""
     side, cut = settings.resolution, OVERVIEW_COLUMNS
     grids = {family: Image.open(settings.output / f"{family}.jpg") for family in families}
-    categories = (next(iter(grids.values())).height - HEADING_HEIGHT) // side
+    first = grids[families[0]]  # the photos are the same in all
+    categories = (first.height - HEADING_HEIGHT) // side
     sheet = Image.new("RGB", (LABEL_WIDTH + categories * cut * side, (1 + len(grids)) * side), "white")
     draw = ImageDraw.Draw(sheet)
-    rows = [("photos", next(iter(grids.values())), LABEL_WIDTH)]
     drawn_from = LABEL_WIDTH + GRID_COLUMNS * side + GAP
+    rows = [("photos", first, LABEL_WIDTH)]
     rows += [(family, grid, drawn_from) for family, grid in grids.items()]
     for row, (name, grid, left) in enumerate(rows):
         draw.text((4, row * side + side // 2 - 5), name, fill="black")

@@ -81,9 +81,6 @@ class Generator(ConditionalGenerator):
             for wide, narrow in pairwise(widths)
         )
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.02)  # as in the paper
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
@@ -141,4 +138,13 @@ class Discriminator(ConditionalDiscriminator):
 
 def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
     """Both networks with fresh weights."""
-    return Generator(config), Discriminator(config)
+    generator, discriminator = Generator(config), Discriminator(config)
+    initialise(generator)
+    return generator, discriminator
+
+
+def initialise(generator: Generator) -> None:
+    """Weights of the convolutions from N(0, 0.02), as in the paper."""
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.02)

@@ -202,4 +202,6 @@ class Discriminator(PretrainedDiscriminator):
 
 def build(config: ProjectedConfig) -> tuple[Generator, Discriminator]:
     """Both networks with fresh weights."""
-    return Generator(config), Discriminator(config)
+    generator, discriminator = Generator(config), Discriminator(config)
+    dcgan.initialise(generator)
+    return generator, discriminator

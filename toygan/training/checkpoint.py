@@ -166,11 +166,11 @@ def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
             raise ModelError(
                 f"the checkpoint's optimizer does not fit the model: {key} is {tuple(value.shape)}"
             )
-        if value.ndim:
-            # Fused Adam walks through memory without a look at the strides: channels-last weights with
-            # contiguous moments would be updated with those of other weights, silently.
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        moments.setdefault(int(index), {})[moment] = value
+        # Fused Adam walks through memory without a look at the strides: channels-last weights with contiguous
+        # moments would be updated with those of other weights, silently. And what is not copied, be it one
+        # number, keeps all that was read of the file in memory.
+        like = parameter if value.ndim else value
+        moments.setdefault(int(index), {})[moment] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 

@@ -73,6 +73,16 @@ def test_weights_buffers_and_moments_come_back_in_the_layout_of_their_weights(tm
             assert moment.stride() == loaded_moments[name].stride()
 
 
+def test_nothing_of_the_file_stays_in_memory(tmp_path: Path) -> None:
+    """One number that still lies in the mapped file would keep all of it there: as much as all moments."""
+    folder = save(tmp_path)
+    _, module, optimizer = load(folder)
+    is_mapped = str(folder) in Path("/proc/self/maps").read_text()
+    assert not is_mapped
+    assert module.training
+    assert optimizer.state  # what was loaded is alive
+
+
 def test_only_the_newest_two_are_kept(tmp_path: Path) -> None:
     for images_seen in (64, 640, 6_400):
         save(tmp_path, images_seen)

@@ -13,8 +13,7 @@ from timm.models import EfficientNet
 from torch import Tensor
 
 from toygan.evaluation.features import AT_ONCE, prepare
-
-EPSILON = 1e-10
+from toygan.training.losses import layer_distances
 
 
 @torch.inference_mode()
@@ -40,12 +39,3 @@ def perceptual_distances(
         found[start : start + half] = torch.stack(layers).sum(dim=0).cpu().numpy()
         on_batch(len(prepared))
     return found
-
-
-def layer_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Of feature maps (B, C, H, W) float32: (B,), the squared distance of their directions, from 0 to 4.
-
-    The maps are scaled to length 1 at every point, and the mean is over the points.
-    """
-    first, second = (each / (each.norm(dim=1, keepdim=True) + EPSILON) for each in (first, second))
-    return (first - second).square().sum(dim=1).mean(dim=(1, 2))

@@ -11,9 +11,10 @@ white.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log2
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +29,15 @@ from toygan.models.layers import (
     Conditions,
     Judgement,
     NetworkConfig,
+    StyleEncodingGenerator,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DcganConfig(NetworkConfig):
     """Shape of both networks. Both have log2(resolution) - 2 blocks between 4 x 4 and `resolution` pixels."""
+
+    may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "mapping_layers")
 
     latent_size: int = 128
     condition_size: int = 64
@@ -42,6 +46,10 @@ class DcganConfig(NetworkConfig):
     max_channels: int = 256
     generator_kernel_size: int = 3  # odd, so that a convolution keeps the side
     discriminator_kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
+    mapping_layers: int = 0  # of a network between latents and conditions and what they modulate
+    style_encoder: bool = False  # whether latents can be read off a photo
+    whiten_text: bool = False  # see toygan.models.layers.Whitening
+    first_brightness: float = 0.0  # of the pictures of fresh networks; 1 where photos are mostly white
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +59,16 @@ class DcganConfig(NetworkConfig):
             raise ValueError(
                 f"discriminator_kernel_size is {self.discriminator_kernel_size}; it must be even"
             )
+
+    def grows_from(self, smaller: NetworkConfig) -> bool:
+        """Where all blocks that both have are as wide: half the channels at twice the resolution."""
+        if not isinstance(smaller, DcganConfig) or smaller.resolution >= self.resolution:
+            return False
+        there = smaller.widths(smaller.generator_channels)
+        here = self.widths(self.generator_channels)[-len(there) :]
+        sizes = ("categories", "text_size", "resolution", "generator_channels", "discriminator_channels")
+        as_here = {name: getattr(self, name) for name in sizes}
+        return here == there and replace(smaller, **as_here) == self
 
     @property
     def blocks(self) -> int:
@@ -69,8 +87,9 @@ class Generator(ConditionalGenerator):
         self.latent_size = config.latent_size
         widths = config.widths(config.generator_channels)[::-1]
         condition_size = config.latent_size + config.condition_size
-        self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
+        self.embedding = condition_embedding(config)
+        self.mapping = nn.ModuleList(
+            nn.Linear(condition_size, condition_size) for _ in range(config.mapping_layers)
         )
         self.base = nn.Linear(condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
@@ -84,7 +103,7 @@ class Generator(ConditionalGenerator):
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
-        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        condition = self.describe(latents, conditions)
         base = self.base(condition).view(-1, *self.base_shape)
         maps = [base.contiguous(memory_format=torch.channels_last)]
         for norm, up in zip(self.norms, self.ups, strict=False):
@@ -96,12 +115,55 @@ class Generator(ConditionalGenerator):
             images: Tensor = self.to_rgb(x.float())
         return images
 
+    def describe(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size + condition_size): all that a picture is made from."""
+        x = torch.cat([latents, self.embedding(conditions)], dim=1)
+        for layer in self.mapping:
+            x = x + F.silu(layer(x))
+        return x
+
     def refine(self, x: Tensor, coarser: Sequence[Tensor]) -> Tensor:
         """What becomes of a block's map (B, C, S, S); `coarser` are those before it, from 4 x 4 up.
 
         Here it stays as it is; this is where a family with connections across blocks has them.
         """
         return x
+
+
+class StyleEncoder(nn.Module):
+    """Photos to latents: Larsen et al. 2016, "Autoencoding beyond pixels" (VAE/GAN), section 2.1.
+
+    Block for block the mirror of the generator, without normalisation; the last layer comes first in the
+    list, so that a block of a side has the same number at any resolution.
+    """
+
+    def __init__(self, config: DcganConfig) -> None:
+        super().__init__()
+        widths = [*config.widths(config.generator_channels)[:0:-1], 3]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(narrow, wide, 4, stride=2, padding=1) for wide, narrow in pairwise(widths)
+        )
+        self.style = nn.Linear(widths[0] * 16, 2 * config.latent_size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, R, R) float32 in [-1, 1] to mean and log variance of the latents, (B, latent_size) each."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for layer in reversed(self.layers):
+            x = F.leaky_relu(layer(x), 0.2)
+        mean, log_variance = self.style(x.flatten(1)).float().chunk(2, dim=1)
+        return mean, log_variance
+
+
+class EncodingGenerator(Generator, StyleEncodingGenerator):
+    """With an encoder that reads latents off photos."""
+
+    def __init__(self, config: DcganConfig) -> None:
+        super().__init__(config)
+        self.style_encoder = StyleEncoder(config)
+
+    def encode_style(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_variance = self.style_encoder(images)
+        return mean, log_variance
 
 
 class Discriminator(ConditionalDiscriminator):
@@ -117,9 +179,7 @@ class Discriminator(ConditionalDiscriminator):
         )
         self.features = spectral_norm(nn.Linear(widths[-1] * 16, config.max_channels))
         self.logit = nn.Linear(config.max_channels, 1)
-        self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
-        )
+        self.embedding = condition_embedding(config)
         self.projection = nn.Linear(config.condition_size, config.max_channels)
         # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
         nn.init.zeros_(self.projection.weight)
@@ -138,13 +198,26 @@ class Discriminator(ConditionalDiscriminator):
 
 def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
     """Both networks with fresh weights."""
-    generator, discriminator = Generator(config), Discriminator(config)
-    initialise(generator)
+    generator = (EncodingGenerator if config.style_encoder else Generator)(config)
+    discriminator = Discriminator(config)
+    initialise(generator, config)
     return generator, discriminator
 
 
-def initialise(generator: Generator) -> None:
-    """Weights of the convolutions from N(0, 0.02), as in the paper."""
-    for module in generator.modules():
-        if isinstance(module, nn.Conv2d):
+def initialise(generator: Generator, config: DcganConfig) -> None:
+    """Weights of the convolutions from N(0, 0.02), as in the paper, but for those of a style encoder."""
+    for name, module in generator.named_modules():
+        if isinstance(module, nn.Conv2d) and not name.startswith("style_encoder."):
             nn.init.normal_(module.weight, std=0.02)
+    if config.first_brightness and generator.to_rgb.bias is not None:
+        nn.init.constant_(generator.to_rgb.bias, config.first_brightness)
+
+
+def condition_embedding(config: DcganConfig) -> ConditionEmbedding:
+    """What both networks make of a product's category, colour and text."""
+    return ConditionEmbedding(
+        categories=config.categories,
+        size=config.condition_size,
+        text_size=config.text_size,
+        whiten_text=config.whiten_text,
+    )

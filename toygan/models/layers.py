@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log2
+from math import log2, sqrt
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from toygan.conditions.kinds import ImageCondition
+
+WHITENING_SHARE = 0.1  # of the mean variance, added to that of every direction
 
 Conditions = Mapping[str, Tensor]
 """What a picture is conditioned on, one row a picture.
@@ -29,14 +31,19 @@ class NetworkConfig:
     text_size: int = 0  # numbers of a text's embedding; 0: these networks read no text
 
     image_condition: ClassVar[ImageCondition | None] = None  # what the family cannot draw without
+    may_be_0: ClassVar[tuple[str, ...]] = ("text_size",)  # other whole numbers are at least 1
 
     def __post_init__(self) -> None:
         if self.resolution < 32 or self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution is {self.resolution}; it must be a power of two from 32")
         for name, value in vars(self).items():
-            least = 0 if name == "text_size" else 1
+            least = 0 if name in self.may_be_0 else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+    def grows_from(self, smaller: "NetworkConfig") -> bool:
+        """Whether a training can begin with the blocks of networks for fewer pixels; by default it cannot."""
+        return False
 
     @property
     def resolutions(self) -> list[int]:
@@ -150,6 +157,38 @@ class ConditionInput(nn.Module):
         raise NotImplementedError
 
 
+class Whitening(nn.Module):
+    """Makes all directions of a text's embedding about equally long.
+
+    Sentence embeddings differ most by what they are about and least in what tells two products apart: the
+    hundredth principal direction of toy bricks' titles has a hundredth of the first one's variance, and a
+    linear layer would be slow to hear it.
+    """
+
+    mean: Tensor  # (size,) float32
+    directions: Tensor  # (size, size) float32, columns
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("directions", torch.eye(size))
+
+    @torch.no_grad()
+    def fit(self, texts: Tensor) -> None:
+        """From N texts as they come in, (N, size) float32."""
+        centred = (texts - texts.mean(0)).double()
+        variances, directions = torch.linalg.eigh(centred.T @ centred / len(texts))
+        # A share of the mean variance is added, or directions of nothing but rounding would count as much.
+        variances = variances.clamp(min=0) + WHITENING_SHARE * variances.mean().clamp(min=1e-12)
+        self.mean.copy_(texts.mean(0))
+        self.directions.copy_(directions * variances.rsqrt())
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """(B, size) float32 to the same; a text of zeros, which says nothing, stays zeros."""
+        whitened: Tensor = (texts - self.mean) @ self.directions
+        return whitened * texts.any(dim=1, keepdim=True)
+
+
 class ConditionEmbedding(ConditionInput):
     """Category, main colour and, where `text_size` is given, text as one vector.
 
@@ -157,8 +196,9 @@ class ConditionEmbedding(ConditionInput):
     axis, never "just this grey".
     """
 
-    def __init__(self, *, categories: int, size: int, text_size: int = 0) -> None:
+    def __init__(self, *, categories: int, size: int, text_size: int = 0, whiten_text: bool = False) -> None:
         super().__init__()
+        self.whitening = Whitening(text_size) if whiten_text and text_size else None
         self.category = nn.Embedding(categories, size)
         self.colour = nn.Sequential(nn.Linear(4, size), nn.SiLU(), nn.Linear(size, size))
         self.text = nn.Linear(text_size, size, bias=False) if text_size else None
@@ -169,15 +209,30 @@ class ConditionEmbedding(ConditionInput):
         }
         if self.text is not None:
             sections["text.weight"] = Sections(dim=1, counts={"text": self.text.in_features})
+        if self.whitening is not None:
+            for name in ("whitening.mean", "whitening.directions"):
+                sections[name] = Sections(dim=0, counts={"text": self.whitening.mean.numel()})
         return sections
+
+    def fit_whitening(self, texts: Tensor) -> None:
+        """From N embeddings of texts, (N, text_size) float32; without a whitening nothing happens."""
+        if self.whitening is not None:
+            self.whitening.fit(_scaled(texts))
 
     def forward(self, conditions: Conditions) -> Tensor:
         """Returns (B, size) float32."""
         embedded: Tensor = self.category(conditions["category"]) + self.colour(conditions["colour"])
         if self.text is not None:
-            # A row has unit length: times its root, its numbers are of the size of the other conditions'.
-            embedded = embedded + self.text(conditions["text"] * conditions["text"].shape[1] ** 0.5)
+            text = _scaled(conditions["text"])
+            if self.whitening is not None:
+                text = self.whitening(text)
+            embedded = embedded + self.text(text)
         return embedded
+
+
+def _scaled(texts: Tensor) -> Tensor:
+    """Rows of unit length times the root of their length: numbers of the size of the other conditions'."""
+    return texts * sqrt(texts.shape[1])
 
 
 class ConditionalBatchNorm2d(nn.Module):

@@ -25,7 +25,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from toygan.models import dcgan
 from toygan.models.backbone import STRIDES, create_backbone, feature_channels
 from toygan.models.dcgan import DcganConfig
-from toygan.models.layers import ConditionEmbedding, Conditions, Judgement, PretrainedDiscriminator
+from toygan.models.layers import Conditions, Judgement, PretrainedDiscriminator
 
 EXCITATION_BLOCKS = 3  # from a gating map to the one it gates, so sides are as 1 to 8
 LOGIT_SIDE = 4
@@ -81,6 +81,10 @@ class Generator(dcgan.Generator):
             return x
         gated: Tensor = self.excitations[source](x, coarser[source])
         return gated
+
+
+class EncodingGenerator(Generator, dcgan.EncodingGenerator):
+    """With an encoder that reads latents off photos."""
 
 
 class RandomConv2d(nn.Module):
@@ -152,9 +156,7 @@ class Discriminator(PretrainedDiscriminator):
         self.scale_mixers = nn.ModuleList(
             RandomConv2d(coarse, fine, 3) for fine, coarse in pairwise(channels)
         )
-        self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
-        )
+        self.embedding = dcgan.condition_embedding(config)
         self.heads = nn.ModuleList(
             Head(width, self.side // stride, config) for width, stride in zip(channels, STRIDES, strict=True)
         )
@@ -181,18 +183,9 @@ class Discriminator(PretrainedDiscriminator):
         Each map is scaled to a mean square of 1 a picture first, since those of the frozen network differ by
         orders of magnitude.
         """
-        if images.shape[2] < self.side:
-            images = F.interpolate(images, size=self.side, mode="bilinear", align_corners=False)
-        images = images.contiguous(memory_format=torch.channels_last)
-        # What comes back to the pictures through so many layers drowns in the rounding of eight bits; its way
-        # back is no slower in float32.
-        device = images.device.type
-        in_half = torch.is_autocast_enabled(device) and not images.requires_grad
-        with torch.autocast(device, enabled=in_half):
-            maps = self.backbone(images)
         mixed = [
             mixer(x * torch.rsqrt(x.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-8))
-            for mixer, x in zip(self.channel_mixers, maps, strict=True)
+            for mixer, x in zip(self.channel_mixers, self.backbone.look(images, side=self.side), strict=True)
         ]
         for index in reversed(range(len(self.scale_mixers))):
             coarse = F.interpolate(mixed[index + 1], size=mixed[index].shape[2:], mode="bilinear")
@@ -202,6 +195,7 @@ class Discriminator(PretrainedDiscriminator):
 
 def build(config: ProjectedConfig) -> tuple[Generator, Discriminator]:
     """Both networks with fresh weights."""
-    generator, discriminator = Generator(config), Discriminator(config)
-    dcgan.initialise(generator)
+    generator = (EncodingGenerator if config.style_encoder else Generator)(config)
+    discriminator = Discriminator(config)
+    dcgan.initialise(generator, config)
     return generator, discriminator

@@ -21,6 +21,7 @@ _WEIGHTS = (
     "path_length_weight",
     "l1_weight",
     "feature_matching_weight",
+    "perceptual_weight",
     "kl_weight",
     "semantic_weight",
 )
@@ -45,6 +46,7 @@ class TrainConfig:
     seed: int = 0
     batch_size: int = 64  # images
     loss: LossName = "hinge"
+    adversarial: bool = True  # False: the generator learns from reconstruction alone, to be trained on later
     r1_gamma: float = 0.0  # weight of the penalty on the score's gradient at real pictures; 0 leaves it out
     r2_gamma: float = 0.0  # the same at generated ones
     wgan_lambda: float = 10.0  # weight of the gradient penalty that belongs to the loss "wasserstein"
@@ -57,6 +59,8 @@ class TrainConfig:
     ema_half_life_images: float = 10_000
     l1_weight: float = 0.0  # of the difference to the photo, for families that draw from a condition image
     feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
+    perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
+    perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
     adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
@@ -78,6 +82,8 @@ class TrainConfig:
         for name in _WEIGHTS:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
+        if not (self.adversarial or self.l1_weight or self.perceptual_weight):
+            raise BadInput("without adversarial, l1_weight or perceptual_weight must be above 0")
         if self.loss not in get_args(LossName):
             raise BadInput(f"loss is {self.loss!r}; it must be one of {', '.join(get_args(LossName))}")
         for name in ("generator_rate", "discriminator_rate"):

@@ -151,7 +151,7 @@ class TrainingFolder:
         """Asks the guard; writes one line for the log, a short one for the progress."""
         self._check_finite(state)
         state.guard = state.guard.watch(
-            loss=self.config.loss,
+            loss=self.config.loss if self.config.adversarial else None,
             discriminator_loss=losses.discriminator,
             diversity=self._diversity(state),
         )

@@ -46,9 +46,12 @@ class Guard:
         """Whether no rollback is left."""
         return self.rollbacks >= MAX_ROLLBACKS
 
-    def watch(self, *, loss: LossName, discriminator_loss: float, diversity: float) -> "Guard":
-        """Takes one report. The loss of Wasserstein's game has no zero that would mean anything."""
-        won = loss != "wasserstein" and discriminator_loss < WON_LOSS
+    def watch(self, *, loss: LossName | None, discriminator_loss: float, diversity: float) -> "Guard":
+        """Takes one report; `loss` is None where no discriminator takes part.
+
+        The loss of Wasserstein's game has no zero that would mean anything.
+        """
+        won = loss not in (None, "wasserstein") and discriminator_loss < WON_LOSS
         best = max(self.best_diversity, diversity)
         lost = diversity < LOST_SHARE * min(best, 1.0)
         return replace(

@@ -33,6 +33,7 @@ class InitialModel:
     text_encoder: Mapping[str, str] | None  # see TextEncoder.to_json
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
+    grows: bool = False  # whether the training is for a higher resolution
 
     @torch.no_grad()
     def hand_over(
@@ -53,11 +54,13 @@ class InitialModel:
         for name, network in networks.items():
             old = self.discriminator if name == "discriminator" else self.generator
             wanted = _sections(network)
-            given, known = old.state_dict(), _sections(old)
+            given, known, fresh = old.state_dict(), _sections(old), _state(network)
             for key in wanted.keys() | known.keys():
                 was = _cut(given.pop(key, None), known.get(key))
                 if key in wanted:
-                    given[key] = _fitted(wanted[key], was, network.get_parameter(key), rows, is_same_text)
+                    given[key] = _fitted(wanted[key], was, fresh[key], rows, is_same_text)
+            if self.grows:
+                given = _grown(network, given, is_generator=name != "discriminator")
             load_weights(network, given)
 
 
@@ -77,7 +80,7 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
                 f"the model {name} is of the family {family}, but {config.family} is to be trained; give "
                 f"--family {family}, or another model"
             )
-        _check_shape(name, options, config)
+        grows = _check_shape(name, options, config)
         with torch.random.fork_rng(devices=[]):
             generator, discriminator = build(family, options)
         if len(categories) != options["categories"]:
@@ -95,12 +98,17 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
         text_encoder=text_encoder,
         generator=generator,
         discriminator=discriminator,
+        grows=grows,
     )
 
 
-def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> None:
+def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether the networks grow. Raises ModelError for others that differ."""
     wanted = config.network_options(categories=options["categories"], text_size=options.get("text_size", 0))
-    there, here = (asdict(network_config(config.family, each)) for each in (options, wanted))
+    old, new = (network_config(config.family, each) for each in (options, wanted))
+    if new.grows_from(old):
+        return True
+    there, here = asdict(old), asdict(new)
     differing = [
         f"{option} is {there[option]} there and {here[option]} here"
         for option in here
@@ -111,6 +119,25 @@ def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> 
             f"the model {name} has networks of another shape: {', '.join(differing)}; train at the same "
             "resolution and with the same options, by --resolution and --config"
         )
+    return False
+
+
+def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: bool) -> dict[str, Tensor]:
+    """The state of a network for more pixels that keeps of a smaller one what has a place in it.
+
+    Blocks of a generator are numbered from 4 x 4 pixels up, so those of a side are the same ones; what draws
+    or reads the pictures themselves, and a discriminator, are begun anew.
+    """
+    fresh = network.state_dict()
+    if not is_generator:
+        return fresh
+    fits = {key: value for key, value in given.items() if key in fresh and fresh[key].shape == value.shape}
+    return {**fresh, **fits}
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by their names in the network's state."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def _sections(network: nn.Module) -> dict[str, Sections]:
@@ -142,7 +169,10 @@ def _fitted(
     parts = _cut(fresh.detach().cpu(), sections)
     for name, part in parts.items():
         if name == "text":
-            parts[name] = was["text"] if is_same_text and "text" in was else torch.zeros_like(part)
+            if is_same_text and "text" in was:
+                parts[name] = was["text"]
+            elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
+                parts[name] = torch.zeros_like(part)
         elif name == "category":
             old = was["category"].unbind(sections.dim)
             mean = was["category"].mean(sections.dim)

@@ -163,6 +163,25 @@ def feature_matching_loss(real_features: Sequence[Tensor], generated_features: S
     return torch.stack([F.l1_loss(generated, real.detach()) for real, generated in pairs]).mean()
 
 
+def layer_distances(first: Tensor, second: Tensor) -> Tensor:
+    """Of feature maps (B, C, H, W): (B,) float32, the squared distance of their directions, from 0 to 4.
+
+    Zhang et al. 2018 (LPIPS), eq. 1 for one layer with every weight 1: the maps are scaled to length 1 at
+    every point, and the mean is over the points.
+    """
+    first, second = (F.normalize(each.float(), dim=1, eps=1e-10) for each in (first, second))
+    return (first - second).square().sum(dim=1).mean(dim=(1, 2))
+
+
+def perceptual_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) -> Tensor:
+    """Zhang et al. 2018, eq. 1 with every weight 1: how different a frozen network finds the pictures.
+
+    A (B, C, H, W) tensor a layer; summed over the layers, averaged over B.
+    """
+    pairs = zip(real_maps, generated_maps, strict=True)
+    return torch.stack([layer_distances(real, generated).mean() for real, generated in pairs]).sum()
+
+
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Kingma & Welling 2014, appendix B: of N(mean, e^log_variance) from N(0, 1), (B, D) each.
 

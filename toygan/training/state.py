@@ -1,12 +1,13 @@
 """Everything that a training changes, and how it starts."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from toygan.data.augment import AdaptiveAugmentation
 from toygan.errors import BadInput
@@ -14,6 +15,7 @@ from toygan.models import build
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
+    ConditionEmbedding,
     PretrainedDiscriminator,
     StyledGenerator,
     StyleEncodingGenerator,
@@ -22,6 +24,9 @@ from toygan.training.config import TrainConfig
 from toygan.training.guard import Guard
 from toygan.training.recogniser import Recogniser
 from toygan.training.world import ALONE, World
+
+if TYPE_CHECKING:
+    from toygan.models.backbone import Backbone
 
 RECOGNISER_RATE = 1e-3
 
@@ -37,6 +42,7 @@ class TrainState:
     discriminator_optimizer: torch.optim.Optimizer
     recogniser: Recogniser | None = None  # where semantic consistency is asked for
     recogniser_optimizer: torch.optim.Optimizer | None = None
+    perceptual: "Backbone | None" = None  # frozen; where pictures are compared with the photos through it
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # of the losses, for fp16
     guard: Guard = field(default_factory=Guard)
     augmentation: AdaptiveAugmentation | None = None  # where augmentation adapts
@@ -85,9 +91,12 @@ def start(
     categories: int,
     device: torch.device,
     text_size: int = 0,
+    texts: Tensor | None = None,
     world: World = ALONE,
 ) -> TrainState:
     """Fresh networks and optimizers, a function of the arguments only.
+
+    `texts` (N, text_size) float32 are embeddings as the training has them, for networks that whiten theirs.
 
     Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
     where the weights of a pretrained part are not at hand.
@@ -98,9 +107,12 @@ def start(
         generator, discriminator = build(config.family, options)
         recogniser = Recogniser(categories=categories) if config.semantic_weight else None
     _check_losses(config, generator)
+    if texts is not None:
+        _fit_whitening((generator, discriminator), texts)
     if isinstance(discriminator, PretrainedDiscriminator):
         _load_pretrained(discriminator)
-    for network in (generator, discriminator, recogniser):
+    perceptual = _perceptual_backbone(config) if config.perceptual_weight else None
+    for network in (generator, discriminator, recogniser, perceptual):
         if network is not None:
             network.to(device).to(memory_format=torch.channels_last)
     generator = world.synchronise_norms(generator)
@@ -114,6 +126,7 @@ def start(
         recogniser=recogniser,
         recogniser_optimizer=None if recogniser is None else _adam(recogniser, RECOGNISER_RATE, config),
         augmentation=_adaptive_augmentation(config),
+        perceptual=perceptual,
         world=world,
     )
     is_scaled = config.precision == "fp16"
@@ -134,6 +147,24 @@ def _load_pretrained(discriminator: PretrainedDiscriminator) -> None:
 
     file = Path(discriminator.pretrained_file) if discriminator.pretrained_file else None
     discriminator.load_pretrained(pretrained_weights(discriminator.pretrained_name, file))
+
+
+def _perceptual_backbone(config: TrainConfig) -> "Backbone":
+    from toygan.backbone_weights import pretrained_weights  # slow to import, and not always needed
+    from toygan.models.backbone import create_backbone
+
+    name = config.perceptual_backbone
+    backbone = create_backbone(name)
+    backbone.network.load_state_dict(pretrained_weights(name))
+    return backbone
+
+
+def _fit_whitening(networks: Iterable[nn.Module], texts: Tensor) -> None:
+    said = texts[texts.any(dim=1)]
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, ConditionEmbedding):
+                module.fit_whitening(said)
 
 
 def _check_losses(config: TrainConfig, generator: ConditionalGenerator) -> None:

@@ -1,6 +1,7 @@
 """One training step: updates of discriminator, recogniser (where there is one) and generator."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from toygan.training.losses import (
     mix,
     path_length_penalty,
     path_lengths,
+    perceptual_loss,
     r1_penalty,
     r2_penalty,
     reconstruction_loss,
@@ -33,7 +35,11 @@ from toygan.training.losses import (
 from toygan.training.recogniser import semantic_loss
 from toygan.training.state import TrainState
 
+if TYPE_CHECKING:
+    from toygan.models.backbone import Backbone
+
 PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running one: Karras et al. 2020, appendix B
+PERCEPTUAL_SIDE = 128  # pixels that smaller pictures are enlarged to for the frozen network
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -46,7 +52,10 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
         batch.real.device.type, dtype=_DTYPES.get(config.precision), enabled=config.precision in _DTYPES
     )
     step = state.images_seen // config.batch_size
-    discriminator_losses = _update_discriminator(state, batch, config, rng, autocast, step)
+    nothing = torch.zeros((), device=batch.real.device)
+    discriminator_losses = (nothing, nothing, nothing)
+    if config.adversarial:
+        discriminator_losses = _update_discriminator(state, batch, config, rng, autocast, step)
     if state.recogniser is not None:
         with autocast:
             recogniser_loss = semantic_loss(state.recogniser(batch.real), batch.conditions)
@@ -106,20 +115,30 @@ def _update_generator(
     with autocast:
         latents, divergence = _latents(state.generator, batch.latents[1], batch.real, config)
         generated = state.generator.forward_in_training(latents, batch.conditions, rng)
-        shown, told = _show(generated, batch.conditions, batch.augmentations[2])
-        judged = state.discriminator.judge(shown, told)
-        total = _adversarial(state, batch, loss, judged, config) + config.kl_weight * divergence
+        total = config.kl_weight * divergence
+        if config.adversarial:
+            shown, told = _show(generated, batch.conditions, batch.augmentations[2])
+            judged = state.discriminator.judge(shown, told)
+            total = total + _adversarial(state, batch, loss, judged, config)
         if state.recogniser is not None:
             recognised = state.recogniser.requires_grad_(False)(generated)
             total = total + config.semantic_weight * semantic_loss(recognised, batch.conditions)
             state.recogniser.requires_grad_(True)
         if config.l1_weight:
             total = total + config.l1_weight * reconstruction_loss(generated, batch.real)
+        if state.perceptual is not None:
+            total = total + config.perceptual_weight * _perceptual(state.perceptual, generated, batch.real)
     weight = config.path_length_weight * config.path_length_every_steps
     if weight and step % config.path_length_every_steps == 0 and isinstance(state.generator, StyledGenerator):
         total = total + weight * _path_length(state.generator, latents, batch.conditions, rng)
     _update(state, "generator_optimizer", total)
     return total
+
+
+def _perceptual(backbone: "Backbone", generated: Tensor, real: Tensor) -> Tensor:
+    with torch.no_grad():
+        wanted = backbone.look(real, side=PERCEPTUAL_SIDE)
+    return perceptual_loss(wanted, backbone.look(generated, side=PERCEPTUAL_SIDE))
 
 
 def _adversarial(

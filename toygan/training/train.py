@@ -104,6 +104,7 @@ def _train(
             categories=len(photos.categories),
             device=device,
             text_size=photos.text_size,
+            texts=photos.text,
             world=world,
         )
         if initial is not None:

@@ -11,7 +11,7 @@ from tests.toygan.models.alike import (
     check_that_the_generator_follows,
 )
 from toygan.models import FAMILIES, build
-from toygan.models.dcgan import DcganConfig
+from toygan.models.dcgan import DcganConfig, EncodingGenerator, StyleEncoder
 from toygan.models.layers import ConditionalGenerator
 
 TINY = DcganConfig(
@@ -184,3 +184,46 @@ def test_fresh_weights_follow_from_the_global_generator() -> None:
 def test_what_is_refused(family: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(family, options)
+
+
+def test_parameters_of_a_mapping_and_a_style_encoder() -> None:
+    """On top of the plain generator.
+
+    mapping     two linear maps 12 -> 12                           2 * (12 * 12 + 12)              =   312
+    layers      4 x 4 kernels 3 -> 8 -> 16 -> 16                   16 * (24 + 128 + 256) + 40      = 6,568
+    style       16 channels x 4 x 4 -> mean and variance of 8      256 * 16 + 16                   = 4,112
+    """
+    plain, _ = networks()
+    encoding, _ = networks(replace(TINY, mapping_layers=2, style_encoder=True))
+    assert isinstance(encoding, EncodingGenerator)
+    assert parameters(encoding) - parameters(plain) == 312 + 6_568 + 4_112
+
+
+def test_a_style_encoder_tells_photos_apart() -> None:
+    torch.manual_seed(0)
+    mean, log_variance = StyleEncoder(TINY)(torch.rand(2, 3, 32, 32) * 2 - 1)
+    assert mean.shape == log_variance.shape == (2, 8)
+    assert not torch.equal(mean[0], mean[1])
+
+
+def test_the_first_pictures_are_as_bright_as_asked_for() -> None:
+    dark, bright = (networks(replace(TINY, first_brightness=each))[0].eval() for each in (0.0, 0.9))
+    latents = torch.randn(4, 8)
+    difference = bright(latents, conditions(4)) - dark(latents, conditions(4))
+    torch.testing.assert_close(difference.mean(), torch.tensor(0.9), atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("smaller", "grows"),
+    [
+        ({"resolution": 32, "generator_channels": 8}, True),
+        ({"resolution": 32, "generator_channels": 8, "discriminator_channels": 8}, True),
+        ({"resolution": 32}, False),  # its blocks are narrower
+        ({"resolution": 32, "generator_channels": 8, "condition_size": 8}, False),
+        ({"resolution": 64}, False),
+        ({"resolution": 128, "generator_channels": 2}, False),
+    ],
+)
+def test_networks_grow_from_those_with_as_wide_blocks(smaller: dict[str, Any], grows: bool) -> None:
+    larger = replace(TINY, resolution=64, max_channels=32)
+    assert larger.grows_from(replace(larger, **smaller)) == grows

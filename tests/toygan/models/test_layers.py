@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from toygan.models.layers import ConditionalBatchNorm2d, ConditionEmbedding
+from toygan.models.layers import WHITENING_SHARE, ConditionalBatchNorm2d, ConditionEmbedding, Whitening
 
 
 def test_conditional_batch_norm_by_hand() -> None:
@@ -40,3 +40,40 @@ def test_the_embedding_is_a_sum_of_category_and_colour() -> None:
     assert embedded[0].shape == (1, 3)
     difference = embedding.category.weight[1] - embedding.category.weight[0]
     torch.testing.assert_close(embedded[1][0] - embedded[0][0], difference)
+
+
+def test_whitening_makes_all_directions_about_as_long() -> None:
+    """Deviations of 10 and 1 along two axes that are turned: with the share s of the mean variance 50.5 they
+    become 10 / sqrt(100 + 50.5 s) and 1 / sqrt(1 + 50.5 s)."""
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
+    spread = torch.tensor([[10.0, 1.0], [10.0, -1.0], [-10.0, 1.0], [-10.0, -1.0]])
+    texts = spread @ turn.T + torch.tensor([3.0, -7.0])
+    whitening = Whitening(2)
+    whitening.fit(texts)
+    whitened = whitening(texts)
+    torch.testing.assert_close(whitened.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    found = whitened.std(0, correction=0).sort().values.tolist()
+    share = 50.5 * WHITENING_SHARE
+    assert found == pytest.approx([1 / (1 + share) ** 0.5, 10 / (100 + share) ** 0.5], rel=1e-4)
+
+
+def test_a_text_that_says_nothing_stays_nothing() -> None:
+    whitening = Whitening(3)
+    whitening.fit(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)) + 5)
+    assert whitening(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
+
+
+def test_an_embedding_whitens_its_texts_where_it_is_made_to() -> None:
+    """Two texts that nearly agree are told apart."""
+    texts = torch.nn.functional.normalize(
+        torch.tensor([[1.0, 0.01], [1.0, -0.01], [0.9, 0.01], [0.9, -0.01]])
+    )
+    conditions = {"category": torch.zeros(4, dtype=torch.int64), "colour": torch.zeros(4, 4), "text": texts}
+    distances = {}
+    for whiten_text in (False, True):
+        torch.manual_seed(0)
+        embedding = ConditionEmbedding(categories=1, size=64, text_size=2, whiten_text=whiten_text)
+        embedding.fit_whitening(texts)
+        embedded = embedding(conditions)
+        distances[whiten_text] = (embedded[0] - embedded[1]).norm().item()
+    assert distances[True] > 10 * distances[False]

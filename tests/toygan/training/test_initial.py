@@ -230,3 +230,69 @@ def test_one_category_that_the_model_lacks(tmp_path: Path) -> None:
     init = str(run(write_shard(tmp_path / "toys", eight_rows()), tmp_path / "first", init=None, max_images=4))
     model = run(write_shard(tmp_path / "more", rows), tmp_path / "second", init=init, max_images=8)
     assert json.loads((model / CONFIG).read_text())["categories"] == ["dragon"]
+
+
+def test_networks_grow_and_keep_the_blocks_of_the_sides_they_had() -> None:
+    """From 32 to 64 pixels with half the channels: all maps up to the one of 32 x 32 stay what they were."""
+    wide = {"style_encoder": True, "mapping_layers": 1, "latent_size": 8, "condition_size": 8}
+    small = tiny(network={**wide, "generator_channels": 8, "max_channels": 16})
+    large = replace(small, resolution=64, network=small.network | {"generator_channels": 4})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        built = build("dcgan", small.network_options(categories=len(OLD)))
+    files = {
+        CONFIG: json.dumps(
+            {
+                "family": "dcgan",
+                "categories": OLD,
+                "network": small.network_options(categories=len(OLD)),
+            }
+        ).encode(),
+        "generator.safetensors": weights_of(built[0]),
+        "discriminator.safetensors": weights_of(built[1]),
+    }
+    initial = read_initial(files_of(TinyFiles(name="old", files=files)), large)
+    assert initial.grows
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        generator, discriminator = build("dcgan", large.network_options(categories=len(NEW)))
+    fresh = {key: value.clone() for key, value in discriminator.state_dict().items()}
+    initial.hand_over({"generator": generator, "discriminator": discriminator}, NEW, None)
+    seen: dict[int, list[Tensor]] = {32: [], 64: []}
+    rng = torch.Generator().manual_seed(0)
+    latents, colour = torch.randn((2, 8), generator=rng), torch.rand((2, 4), generator=rng)
+    for side, network, names in ((32, built[0], OLD), (64, generator, NEW)):
+        network.eval()
+        for up in network.ups[:3]:
+            up.register_forward_hook(lambda module, given, made, side=side: seen[side].append(made))
+        network(latents, {"category": torch.full((2,), names.index("wheel")), "colour": colour})
+    assert [each.shape[2] for each in seen[64]] == [8, 16, 32]
+    torch.testing.assert_close(seen[64], seen[32])
+    kept = {key: value for key, value in discriminator.state_dict().items() if torch.equal(value, fresh[key])}
+    assert kept.keys() == fresh.keys()  # a discriminator of the other pictures is of no use
+
+
+def test_a_whitening_is_that_of_the_texts_it_will_read() -> None:
+    """The same encoder's goes over; for another encoder's texts the one that was measured on them stays."""
+    config = config_of("dcgan")
+    config = replace(config, network={**config.network, "whiten_text": True})
+    options = config.network_options(categories=len(OLD), text_size=6)
+    old, new = (build("dcgan", options) for _ in range(2))
+    for network, scale in ((old[0], 1), (old[1], 1), (new[0], 3), (new[1], 3)):
+        network.embedding.fit_whitening(
+            scale * torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+        )
+    files = {
+        CONFIG: json.dumps(
+            {"family": "dcgan", "categories": OLD, "network": options, "text_encoder": ENCODER}
+        ).encode(),
+        "generator.safetensors": weights_of(old[0]),
+        "discriminator.safetensors": weights_of(old[1]),
+    }
+    initial = read_initial(files_of(TinyFiles(name="old", files=files)), config)
+    measured = new[0].embedding.whitening.directions.clone()
+    initial.hand_over({"generator": new[0]}, OLD, {"name": "another", "identity": "1"})
+    assert torch.equal(new[0].embedding.whitening.directions, measured)
+    assert not new[0].embedding.text.weight.any()
+    initial.hand_over({"generator": new[0]}, OLD, ENCODER)
+    assert torch.equal(new[0].embedding.whitening.directions, old[0].embedding.whitening.directions)

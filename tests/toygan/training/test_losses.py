@@ -14,6 +14,7 @@ from toygan.training.losses import (
     mix,
     path_length_penalty,
     path_lengths,
+    perceptual_loss,
     r1_penalty,
     r2_penalty,
     score_gradients,
@@ -207,3 +208,26 @@ def test_the_path_length_teaches_the_weights() -> None:
 
     weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(of_weight, (weight,))
+
+
+def test_perceptual_loss_by_hand() -> None:
+    """Two layers. At one of the first's two points the maps stand at a right angle (2), at the other they
+    agree (0): mean 1. In the second they are opposite: 4."""
+    first = torch.tensor([[1.0, 2.0], [0.0, 0.0]]).view(1, 2, 1, 2)
+    turned = torch.tensor([[0.0, 5.0], [3.0, 0.0]]).view(1, 2, 1, 2)
+    second = torch.ones(1, 3, 1, 1)
+    assert perceptual_loss([first, second], [turned, -second]).item() == pytest.approx(1 + 4)
+    assert perceptual_loss([first, second], [7 * first, second]).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_gradients_of_the_perceptual_loss() -> None:
+    rng = torch.Generator().manual_seed(0)
+    real, generated = (torch.randn(2, 3, 2, 2, generator=rng, dtype=torch.float64) for _ in range(2))
+    generated.requires_grad_(True)
+    loss = perceptual_loss([real], [generated])
+    assert loss.dtype == torch.float32  # whatever the maps are
+    (found,) = torch.autograd.grad(loss, generated)
+    step = 1e-3 * torch.randn(generated.shape, generator=rng, dtype=torch.float64)
+    with torch.no_grad():
+        change = perceptual_loss([real], [generated + step]) - perceptual_loss([real], [generated - step])
+    assert change.item() == pytest.approx(2 * (found * step).sum().item(), rel=1e-2)

@@ -1,6 +1,7 @@
 """What a step minimises: the loss and the penalties that the config names, and nothing else."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from math import log
 from typing import Any
@@ -20,7 +21,7 @@ from toygan.training import step as step_module
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import PRESETS, LossName, TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.losses import LOSSES
+from toygan.training.losses import LOSSES, perceptual_loss
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
 
@@ -258,3 +259,40 @@ def test_the_path_length_reaches_the_generator(photos: PhotoSet) -> None:
 def test_a_family_without_styles_has_no_path_length() -> None:
     with pytest.raises(BadInput, match=r"path_length_weight is 2\.0; dcgan has no styles, leave it at 0"):
         start(tiny(path_length_weight=2.0), categories=2, device=CPU)
+
+
+def test_without_a_discriminator_only_the_generator_learns(photos: PhotoSet) -> None:
+    config = tiny(adversarial=False, l1_weight=1.0)
+    state = train(photos, config, steps=3)
+    fresh = start(config, categories=2, device=CPU)
+    assert_same(replace(state, generator=fresh.generator, ema=fresh.ema), fresh)
+    assert not torch.equal(state.generator.to_rgb.weight, fresh.generator.to_rgb.weight)
+
+
+def test_something_has_to_be_learnt_from() -> None:
+    with pytest.raises(BadInput, match="l1_weight or perceptual_weight"):
+        tiny(adversarial=False)
+
+
+def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photos: PhotoSet) -> None:
+    """The frozen network has its own eyes: the discriminator's pictures are moved and cut, these are not."""
+    losses = {}
+    for weight in (0.0, 1.0, 3.0):
+        config = tiny(adversarial=False, l1_weight=1.0, precision="fp32", perceptual_weight=weight)
+        state = start(config, categories=2, device=CPU)
+        rng = step_rng(0, 0)
+        batch = draw_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
+        if weight == 1:
+            assert state.perceptual is not None
+            generated = deepcopy(state.generator)(batch.latents[1], batch.conditions)
+            maps = [state.perceptual.look(images, side=128) for images in (batch.real, generated)]
+            wanted = perceptual_loss(*maps).item()
+            before = deepcopy(state.perceptual.state_dict())
+        losses[weight] = train_step(state, batch, config, rng)[0].item()
+        if weight == 1:
+            assert all(
+                torch.equal(value, before[key]) for key, value in state.perceptual.state_dict().items()
+            )
+            assert "perceptual" not in state.modules  # a checkpoint does not hold it
+    assert losses[1.0] - losses[0.0] == pytest.approx(wanted, rel=1e-4)
+    assert losses[3.0] - losses[0.0] == pytest.approx(3 * wanted, rel=1e-4)

@@ -1,0 +1,115 @@
+"""The bundled models, made anew.
+
+    python -m tests.benchmarks.bundled --photos URI --output DIR [--model NAME]... [--share 1]
+
+Every model by the configs and lengths in `MODELS`, seed 0, one command of `toygan` after the other:
+
+    DIR/<model>/<config>/            as `toygan train` leaves it, its weights calibrated in the end
+    DIR/<model>/curve.json           figures of the split `val` at `MILESTONES` points of the last training
+    DIR/<model>/evaluation.json      those of the finished model, by category too
+    DIR/<model>/pairs.png            its pictures that are nearest to training photos
+
+Takes hours. Run again it goes on where it stopped: trainings resume, and points that are measured stay. The
+weights are a function of the photos, the configs and the seed where the kind and number of cores agree
+(OMP_NUM_THREADS); for fewer images, to try it, give --share 0.01.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import toygan.training
+from tests.benchmarks.one_family import alone, write
+
+CONFIGS = Path(toygan.training.__file__).parent / "configs"
+MILESTONES = 6
+PICTURES = 1_000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training; all but a model's first start from the weights of the one before."""
+
+    config: str  # a file of CONFIGS, whose name begins with the family
+    images: int
+
+    @property
+    def family(self) -> str:
+        return self.config.partition("-")[0]
+
+
+MODELS = {
+    "toybricks-sketch128": (Stage("pix2pix-128", 60_000),),
+    "toybricks-layout128": (Stage("spade-128", 17_600),),
+}
+
+
+def milestones(images: int, share: float) -> list[int]:
+    """Image counts at which the last training is measured; the last one is its end."""
+    return [max(1, round(images * share * number / MILESTONES)) for number in range(1, MILESTONES + 1)]
+
+
+def make(name: str, photos: str, output: Path, share: float) -> None:
+    *earlier, last = MODELS[name]
+    folder, initial = output / name, None
+    for stage in earlier:
+        _train(stage, photos, folder, max(1, round(stage.images * share)), initial)
+        initial = folder / stage.config / "model"
+    model, curve = folder / last.config / "model", folder / "curve.json"
+    points: list[dict[str, Any]] = json.loads(curve.read_bytes()) if curve.exists() else []
+    for images in milestones(last.images, share)[len(points) :]:
+        _train(last, photos, folder, images, initial)
+        found = json.loads(_toygan("evaluate", "--model", model, *_measured(photos)))
+        points.append({"images_seen": _images_seen(model), **found["overall"]["pictures"]})
+        write(curve, json.dumps(points, indent=1).encode())
+    _toygan("calibrate", "--model", model, "--photos", photos)
+    evaluation = _toygan("evaluate", "--model", model, *_measured(photos), "--pairs", folder / "pairs.png")
+    write(folder / "evaluation.json", evaluation)
+
+
+def _measured(photos: str) -> Iterator[object]:
+    yield from ("--photos", photos, "--pictures", PICTURES, "--json")
+
+
+def _train(stage: Stage, photos: str, folder: Path, images: int, initial: Path | None) -> None:
+    output = folder / stage.config
+    if (output / "model").exists() and _images_seen(output / "model") >= images:
+        return
+    _toygan(
+        *("train", "--photos", photos, "--family", stage.family, "--output", output, "--resume"),
+        *("--config", CONFIGS / f"{stage.config}.json", "--max-images", images),
+        *(() if initial is None else ("--init", initial)),
+    )
+
+
+def _images_seen(model: Path) -> int:
+    images: int = json.loads((model / "config.json").read_bytes())["training"]["images_seen"]
+    return images
+
+
+def _toygan(*arguments: object) -> bytes:
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    print(*command[2:], file=sys.stderr, flush=True)
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--photos", required=True)
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--model", action="append", choices=MODELS)
+    parser.add_argument("--share", type=float, default=1.0)
+    options = parser.parse_args(arguments)
+    output = options.output.resolve()  # a model's path must not look like a name
+    for name in options.model or MODELS:
+        with alone(output / name / "lock"):
+            make(name, options.photos, output, options.share)
+
+
+if __name__ == "__main__":
+    main()

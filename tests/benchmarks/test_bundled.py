@@ -1,0 +1,68 @@
+"""What the making of the bundled models rests on; the making itself takes hours."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import bundled
+from tests.benchmarks.bundled import CONFIGS, MILESTONES, MODELS, Stage, milestones
+from toygan.models import network_config
+from toygan.training.config import choose_config
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_stage_has_a_config_and_grows_from_the_one_before(name: str) -> None:
+    configs = [choose_config(each.family, file=CONFIGS / f"{each.config}.json") for each in MODELS[name]]
+    assert configs[-1].resolution == 128
+    networks = [
+        network_config(each.family, each.network_options(categories=10, text_size=384)) for each in configs
+    ]
+    for smaller, larger in itertools.pairwise(networks):
+        assert larger.grows_from(smaller)
+
+
+def test_milestones_end_with_the_training() -> None:
+    assert milestones(60_000, 1.0)[-1] == 60_000
+    assert milestones(60_000, 0.01)[-1] == 600
+    found = milestones(6, 1.0)
+    assert found == [1, 2, 3, 4, 5, 6]
+    assert len(found) == MILESTONES
+
+
+def test_an_interrupted_making_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of two stages: the first is trained once, and no point of the curve is measured twice."""
+    called: list[tuple[str, ...]] = []
+    budget = [7]
+
+    def toygan(*arguments: object) -> bytes:
+        words = tuple(map(str, arguments))
+        if not budget[0]:
+            raise KeyboardInterrupt
+        budget[0] -= 1
+        called.append(words)
+        if words[0] == "train":
+            options = dict(itertools.pairwise(words))
+            model = Path(options["--output"]) / "model"
+            model.mkdir(parents=True, exist_ok=True)
+            trained: dict[str, Any] = {"training": {"images_seen": int(options["--max-images"])}}
+            (model / "config.json").write_text(json.dumps(trained))
+        return json.dumps({"overall": {"pictures": {"recall": 0.5}}}).encode()
+
+    monkeypatch.setattr(bundled, "_toygan", toygan)
+    monkeypatch.setitem(MODELS, "tried", (Stage("dcgan-small", 40), Stage("dcgan-large", 600)))
+    with pytest.raises(KeyboardInterrupt):
+        bundled.main(["--photos", "p", "--output", str(tmp_path), "--model", "tried"])
+    budget[0] = 99
+    bundled.main(["--photos", "p", "--output", str(tmp_path), "--model", "tried"])
+    trainings = [dict(itertools.pairwise(words)) for words in called if words[0] == "train"]
+    assert [int(each["--max-images"]) for each in trainings] == [40, 100, 200, 300, 400, 500, 600]
+    assert "--init" not in trainings[0]
+    assert {each["--init"] for each in trainings[1:]} == {str(tmp_path / "tried" / "dcgan-small" / "model")}
+    points = json.loads((tmp_path / "tried" / "curve.json").read_bytes())
+    assert [each["images_seen"] for each in points] == [100, 200, 300, 400, 500, 600]
+    assert [words[0] for words in called[-2:]] == ["calibrate", "evaluate"]

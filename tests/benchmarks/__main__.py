@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.benchmarks import kills, orchestration, pipeline, planning, ray, start, training, uploads
+from tests.benchmarks import gpu, kills, orchestration, pipeline, planning, ray, start, training, uploads
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
         "orchestration": orchestration.main,
         "ray": ray.main,
         "kills": kills.main,
+        "gpu": gpu.main,
     }
     chosen = sys.argv[1:] or list(known)
     unknown = [name for name in chosen if name not in known]

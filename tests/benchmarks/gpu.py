@@ -1,0 +1,91 @@
+"""What training at 256 and 512 pixels would cost on a GPU: `python -m tests.benchmarks gpu`.
+
+Takes two steps of every config on this machine and counts the floating-point operations of the second, as
+torch does (convolutions and matrix products, forwards and backwards). Hours and prices follow from them and
+from three assumptions, which are printed: they are no measurement of a GPU.
+
+    python -m tests.benchmarks.gpu [--peak-tflops 989] [--utilisation 0.15] [--dollars-per-hour 3]
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.benchmarks.bundled import CONFIGS, Stage
+from tests.benchmarks.training import CATEGORIES, CPU, random_photos, step
+from toygan.training.config import TrainConfig, choose_config
+from toygan.training.state import start
+
+# The lengths are those of the learning rates' decay in the configs.
+RECIPES = tuple(
+    Stage(name, images)
+    for name, images in (
+        ("dcgan-text256", 3_000_000),
+        ("dcgan-text512", 1_500_000),
+        ("pix2pix-256", 2_000_000),
+        ("pix2pix-512", 2_000_000),
+        ("spade-256", 1_500_000),
+        ("spade-512", 1_500_000),
+    )
+)
+TEXT_SIZE = 384
+BATCH = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumptions:
+    """`peak_tflops` is that of the GPU in bf16 without sparsity: 989 for an H100."""
+
+    peak_tflops: float = 989.0
+    utilisation: float = 0.15  # share of the peak that small convolutions reach
+    dollars_per_hour: float = 3.0
+
+    def hours(self, flops: float) -> float:
+        return flops / (self.peak_tflops * 1e12 * self.utilisation) / 3600
+
+
+def config_of(stage: Stage) -> TrainConfig:
+    return choose_config(stage.family, file=CONFIGS / f"{stage.config}.json")
+
+
+def flops_per_image(config: TrainConfig) -> float:
+    """Of the second step, in batches of `BATCH`: operations grow with the batch, all else is left out."""
+    config = replace(config, batch_size=BATCH)
+    rng = torch.Generator().manual_seed(0)
+    photos = replace(random_photos(config, count=8), text=torch.randn((8, TEXT_SIZE), generator=rng))
+    state = start(config, categories=len(CATEGORIES), device=CPU, text_size=TEXT_SIZE, texts=photos.text)
+    step(state, photos, config)
+    with FlopCounterMode(display=False) as counter:
+        step(state, photos, config)
+    return counter.get_total_flops() / BATCH
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    parser = argparse.ArgumentParser()
+    defaults = Assumptions()
+    parser.add_argument("--peak-tflops", type=float, default=defaults.peak_tflops)
+    parser.add_argument("--utilisation", type=float, default=defaults.utilisation)
+    parser.add_argument("--dollars-per-hour", type=float, default=defaults.dollars_per_hour)
+    assumed = Assumptions(**vars(parser.parse_args(arguments)))
+    print(
+        f"assumed: {assumed.peak_tflops:g} TFLOPS at most, {assumed.utilisation:.0%} of them used, "
+        f"${assumed.dollars_per_hour:g} an hour"
+    )
+    print(f"{'config':<16} {'GFLOP an image':>15} {'images':>11} {'GPU hours':>10} {'$':>6}")
+    for stage in RECIPES:
+        flops = flops_per_image(config_of(stage))
+        hours = assumed.hours(flops * stage.images)
+        print(
+            f"{stage.config:<16} {flops / 1e9:>15.1f} {stage.images:>11,} {hours:>10.1f} "
+            f"{hours * assumed.dollars_per_hour:>6.0f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])

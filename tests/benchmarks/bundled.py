@@ -8,6 +8,7 @@ Every model by the configs and lengths in `MODELS`, seed 0, one command of `toyg
     DIR/<model>/curve.json           figures of the split `val` at `MILESTONES` points of the last training
     DIR/<model>/evaluation.json      those of the finished model, by category too
     DIR/<model>/pairs.png            its pictures that are nearest to training photos
+    DIR/<model>.jpg                  uncurated pictures in the conditions of val photos, beside these
 
 Takes hours. Run again it goes on where it stopped: trainings resume, and points that are measured stay. The
 weights are a function of the photos, the configs and the seed where the kind and number of cores agree
@@ -24,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import toygan.training
-from tests.benchmarks.one_family import alone, write
+from tests.benchmarks.one_family import CPU, alone, save_grid, write
+from toygan.data.photos import load_photos
+from toygan.generation.model import load_model
+from toygan.registry import resolve
 
 CONFIGS = Path(toygan.training.__file__).parent / "configs"
 MILESTONES = 6
@@ -70,6 +74,20 @@ def make(name: str, photos: str, output: Path, share: float) -> None:
     _toygan("calibrate", "--model", model, "--photos", photos)
     evaluation = _toygan("evaluate", "--model", model, *_measured(photos), "--pairs", folder / "pairs.png")
     write(folder / "evaluation.json", evaluation)
+    show(name, model, photos, output / f"{name}.jpg")
+
+
+def show(name: str, folder: Path, photos: str, file: Path) -> None:
+    """Val photos, what is known of them, and pictures drawn from that."""
+    model = load_model(resolve(str(folder), None), CPU)
+    val = load_photos(
+        photos,
+        resolution=model.resolution,
+        split="val",
+        categories=model.categories,
+        image_condition=model.image_condition,
+    )
+    save_grid(file, name, model, val, columns=3, drawings=model.image_condition is not None)
 
 
 def _measured(photos: str) -> Iterator[object]:

@@ -99,13 +99,17 @@ def _layout(product: ProductConditions) -> Layout:
     return product.image
 
 
+def show_layout(layout: Layout) -> Image.Image:
+    palette = np.array([bytes.fromhex(each[1:]) for each in SHOWN]).view(np.uint8).reshape(-1, 3)
+    return Image.fromarray(palette[layout])
+
+
 def sheet(model: Model, rows: list[list[Cell]]) -> Image.Image:
     """A row a product: each layout, and to its right what is drawn from it."""
     pair = 2 * SHOWN_SIDE + GAP
     most = max(len(row) for row in rows)
     result = Image.new("RGB", (most * pair, len(rows) * (SHOWN_SIDE + LABEL_HEIGHT)), "white")
     draw = ImageDraw.Draw(result)
-    palette = np.array([bytes.fromhex(each[1:]) for each in SHOWN]).view(np.uint8).reshape(-1, 3)
     for number, row in enumerate(rows):
         seeds = [image_seed(f"customisation {SEED} {each.latents}", 0, 0, model.name, "") for each in row]
         drawn = model.draw(seeds, [each.product for each in row], len(row))
@@ -113,9 +117,8 @@ def sheet(model: Model, rows: list[list[Cell]]) -> Image.Image:
         for column, each in enumerate(row):
             left = column * pair
             draw.text((left + 2, top + 2), each.label, fill="black")
-            layout = Image.fromarray(palette[_layout(each.product)])
             for picture, x, filter_ in (
-                (layout, left, Image.Resampling.NEAREST),
+                (show_layout(_layout(each.product)), left, Image.Resampling.NEAREST),
                 (Image.fromarray(drawn.pixels[column]), left + SHOWN_SIDE, Image.Resampling.BICUBIC),
             ):
                 shown = picture.resize((SHOWN_SIDE, SHOWN_SIDE), filter_)

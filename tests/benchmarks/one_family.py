@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from tests.benchmarks.customisation import show_layout
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.evaluation.evaluate import evaluate
 from toygan.evaluation.features import Efficientnet, Features
@@ -202,34 +203,52 @@ class RememberingNetwork(Efficientnet):
         return found
 
 
-def save_grid(file: Path, family: str, model: Model, val: PhotoSet) -> None:
+def save_grid(
+    file: Path,
+    family: str,
+    model: Model,
+    val: PhotoSet,
+    *,
+    columns: int = GRID_COLUMNS,
+    drawings: bool = False,
+) -> None:
     """A row a category: some of its val photos, and to the right pictures in the conditions of the same ones.
 
-    Photos and latents follow from `SEED` alone.
+    With `drawings` the sketches or layouts that these are drawn from stand between them. Photos and latents
+    follow from `SEED` alone.
     """
     random = np.random.default_rng(SEED)
     side = model.resolution
-    half = GRID_COLUMNS * side
     chosen = [
-        (name, random.permutation(val.of_category(index))[:GRID_COLUMNS].tolist())
+        (name, random.permutation(val.of_category(index))[:columns].tolist())
         for index, name in enumerate(model.categories)
         if val.of_category(index)
     ]
-    sheet = Image.new("RGB", (LABEL_WIDTH + 2 * half + GAP, HEADING_HEIGHT + side * len(chosen)), "white")
+    headings = [
+        "photos of the split val",
+        *([f"the {model.image_condition} of each"] if drawings else []),
+        f"{family}, drawn in the same conditions, uncurated, seed {SEED}",
+    ]
+    block = columns * side + GAP
+    size = (LABEL_WIDTH + block * len(headings) - GAP, HEADING_HEIGHT + side * len(chosen))
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((LABEL_WIDTH, 3), "photos of the split val", fill="black")
-    heading = f"{family}, drawn in the same conditions, uncurated, seed {SEED}"
-    draw.text((LABEL_WIDTH + half + GAP, 3), heading, fill="black")
+    for number, heading in enumerate(headings):
+        draw.text((LABEL_WIDTH + number * block, 3), heading, fill="black")
     for number, (name, rows) in enumerate(chosen):
         top = HEADING_HEIGHT + number * side
         draw.text((4, top + side // 2 - 5), name, fill="black")
         seeds = [image_seed(f"grid {SEED}", row, 0, model.name, "") for row in rows]
-        drawn = model.draw(seeds, [val.product(row) for row in rows], GRID_COLUMNS)
-        for column, row in enumerate(rows):
-            left = LABEL_WIDTH + column * side
-            photo = val.images[row].permute(1, 2, 0).numpy()
-            sheet.paste(Image.fromarray(photo), (left, top))
-            sheet.paste(Image.fromarray(drawn.pixels[column]), (left + half + GAP, top))
+        products = [val.product(row) for row in rows]
+        drawn = model.draw(seeds, products, columns)
+        for column, (row, product) in enumerate(zip(rows, products, strict=True)):
+            tiles = [Image.fromarray(val.images[row].permute(1, 2, 0).numpy())]
+            if drawings and product.image is not None:
+                is_layout = model.image_condition == "layout"
+                tiles.append(show_layout(product.image) if is_layout else Image.fromarray(product.image))
+            tiles.append(Image.fromarray(drawn.pixels[column]))
+            for place, tile in enumerate(tiles):
+                sheet.paste(tile, (LABEL_WIDTH + place * block + column * side, top))
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".tmp")
     sheet.save(unfinished, "JPEG", quality=88)

@@ -54,6 +54,7 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
         return json.dumps({"overall": {"pictures": {"recall": 0.5}}}).encode()
 
     monkeypatch.setattr(bundled, "_toygan", toygan)
+    monkeypatch.setattr(bundled, "show", lambda *arguments: None)
     monkeypatch.setitem(MODELS, "tried", (Stage("dcgan-small", 40), Stage("dcgan-large", 600)))
     with pytest.raises(KeyboardInterrupt):
         bundled.main(["--photos", "p", "--output", str(tmp_path), "--model", "tried"])

@@ -221,7 +221,9 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     raise ModelError(f"there is no model {reference!r}{_what_there_is(store)}")
 
 
-def find_default(store: ObjectStore | None, kind: ImageCondition | None = None) -> ModelFiles | None:
+def find_default(
+    store: ObjectStore | None, kind: ImageCondition | None = None, *, may_be_bundled: bool = True
+) -> ModelFiles | None:
     """The store's champion among the models that draw from images of a kind, else the bundled one, if any.
 
     `kind` None: among the models that need no image. Raises ModelError.
@@ -229,6 +231,8 @@ def find_default(store: ObjectStore | None, kind: ImageCondition | None = None) 
     champion = read_aliases(store).get(CHAMPIONS[kind]) if store else None
     if store and champion:
         return _from_store(store, champion.now.name, champion.now.version)
+    if not may_be_bundled:
+        return None
     bundled = [name for name in bundled_models() if _drawn_from(name, _bundled_config(name)) == kind]
     if len(bundled) > 1:
         raise ModelError(
@@ -249,6 +253,11 @@ def _drawn_from(name: str, config: bytes) -> ImageCondition | None:
         return image_condition(str(family))
     except ValueError as error:
         raise ModelError(f"{CONFIG} of the model {name}: {error}") from None
+
+
+def is_bundled(model: ModelFiles) -> bool:
+    """Whether a model is one of those that come with the package."""
+    return model.name in bundled_models() and model.version == _bundled(model.name).version
 
 
 def folder_of(reference: str) -> Path | None:

@@ -79,7 +79,10 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
 
 
 def test_the_demo_needs_nothing_but_itself(tmp_path: Path, toygan: Toygan) -> None:
-    """The bundled model and catalog; the second run finds the pictures of the first."""
+    """The bundled models and catalog; the second run finds the pictures of the first.
+
+    It has more to draw than what the first could not: a run of which nothing is approved fails.
+    """
     store = tmp_path / "demo"
     first = toygan("demo", "--limit", "12", "--output", store)
     assert first.returncode == 0, first.stderr
@@ -88,7 +91,7 @@ def test_the_demo_needs_nothing_but_itself(tmp_path: Path, toygan: Toygan) -> No
     approved = len(list(store.glob("images/*/*/*.webp")))
     assert approved > 0
     assert verify(open_store(store)).problems == ()
-    second = toygan("demo", "--limit", "12", "--output", store)
+    second = toygan("demo", "--limit", "24", "--output", store)
     assert f"{approved} pictures live already" in second.stdout
 
 
@@ -219,16 +222,20 @@ def test_models_that_are_not_there(
     assert not store.exists()
 
 
-def test_the_bundled_model_is_listed_and_shown(toygan_here: Command) -> None:
+def test_the_bundled_models_are_listed_and_shown(toygan_here: Command) -> None:
+    """One for every kind of image that a product may be drawn from, and one for products without any."""
     listed = toygan_here("models", "list")
     assert listed.code == 0
-    (line,) = listed.out.splitlines()
-    reference = line.removesuffix("  bundled")
-    assert re.fullmatch(r"[a-z0-9-]+@[0-9a-f]{12}", reference)
-    shown = toygan_here("models", "show").out
-    assert shown.startswith(f"{reference}\n")
-    config = json.loads(shown[shown.index("{") : shown.index("\n}") + 2])
-    assert config["resolution"] == 64
+    found = {}
+    for line in listed.out.splitlines():
+        reference = line.removesuffix("  bundled")
+        assert re.fullmatch(r"[a-z0-9-]+@[0-9a-f]{12}", reference)
+        shown = toygan_here("models", "show", reference).out
+        assert shown.startswith(f"{reference}\n")
+        config = json.loads(shown[shown.index("{") : shown.index("\n}") + 2])
+        found[config["family"]] = config["resolution"]
+    assert found == {"dcgan": 64, "pix2pix": 128, "spade": 128}
+    assert toygan_here("models", "show").out.startswith("toybricks-dcgan64@")
 
 
 # train, calibrate

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -151,3 +152,19 @@ def test_a_model_of_another_kind_is_refused(shop: Path, toygan_here: Command) ->
     refused = toygan_here(*promoted, "champion")
     assert (refused.code, "use champion-layout" in refused.err) == (2, True)
     assert toygan_here(*promoted, "challenger").out == f"challenger is masks@{version}\n"
+
+
+def test_the_bundled_models_draw_from_images_only_beside_the_bundled_model(
+    tmp_path: Path, toygan_here: Command
+) -> None:
+    """Who gives a model of their own does not want sketches drawn as what the bundled one has learnt."""
+    (tmp_path / "sketch.png").write_bytes(condition_file("sketch", 0))
+    catalog = write_catalog(tmp_path / "catalog.parquet", [product(0, sketch_uri="sketch.png")])
+    own = tiny_model("dcgan", acceptance=1.0).write(tmp_path / "models" / "own")
+    drawn_by = {}
+    for name, model in (("own", ("--model", own)), ("bundled", ())):
+        store = tmp_path / name
+        toygan_here("generate", "--catalog", catalog, "--output", store, "--run-id", "r", *model)
+        parts = sorted(store.glob("metadata/run=r/part-*.parquet"))
+        drawn_by[name] = {each for part in parts for each in pq.read_table(part)["model_name"].to_pylist()}
+    assert drawn_by == {"own": {"own"}, "bundled": {"toybricks-sketch128"}}

@@ -19,7 +19,17 @@ from tests.conftest import REPOSITORY
 from tests.servers import fresh_bucket
 from toygan import registry
 from toygan.errors import BadInput, ModelError
-from toygan.registry import ModelRef, add_model, list_models, promote, read_aliases, resolve, rollback
+from toygan.registry import (
+    ModelRef,
+    add_model,
+    find_default,
+    is_bundled,
+    list_models,
+    promote,
+    read_aliases,
+    resolve,
+    rollback,
+)
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import open_store
 
@@ -245,6 +255,19 @@ def test_without_a_reference_the_champion_is_meant_and_else_the_bundled_model(
     promote(store, "toys", version)
     assert resolve(None, store).version == version
     assert resolve(None, None).name == "starter"
+
+
+def test_a_bundled_model_is_known_from_others_of_its_name(
+    store: MemoryStore, toys: Path, bundled: Path
+) -> None:
+    assert is_bundled(resolve("starter", None))
+    version = add_model(store, toys, "starter")
+    assert not is_bundled(resolve(f"starter@{version}", store))
+    assert find_default(store, may_be_bundled=False) is None
+    promote(store, "starter", version)
+    found = find_default(store, may_be_bundled=False)
+    assert found is not None
+    assert found.version == version
 
 
 def test_without_a_bundled_model_a_name_is_asked_for(store: MemoryStore, bundled: Path) -> None:

@@ -37,7 +37,7 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
-from toygan.registry import ModelFiles, drawn_from, find_default, folder_of, resolve
+from toygan.registry import ModelFiles, drawn_from, find_default, folder_of, is_bundled, resolve
 from toygan.storage.keys import plan_manifest_key, report_key
 from toygan.storage.store import ObjectStore, open_store
 
@@ -168,11 +168,13 @@ def _get_ready(request: RunRequest) -> _Ready:
         "sketch": request.sketch_model,
         "layout": request.layout_model,
     }
-    models = {
-        kind: found
-        for kind, reference in wanted.items()
-        if (found := _choose_model(store, kind, reference, earlier)) is not None
-    }
+    models: dict[ImageCondition | None, ModelFiles] = {}
+    for kind, reference in wanted.items():
+        # The bundled models go together: they know nothing of what another shop's model was trained for.
+        may_be_bundled = kind is None or is_bundled(models[None])
+        found = _choose_model(store, kind, reference, earlier, may_be_bundled=may_be_bundled)
+        if found is not None:
+            models[kind] = found
     names = {kind: f"{model.name}@{model.version}" for kind, model in models.items()}
     settings = RunSettings(
         model_name=models[None].name,
@@ -205,7 +207,12 @@ def _get_ready(request: RunRequest) -> _Ready:
 
 
 def _choose_model(
-    store: ObjectStore, kind: ImageCondition | None, reference: str | None, earlier: RunSettings | None
+    store: ObjectStore,
+    kind: ImageCondition | None,
+    reference: str | None,
+    earlier: RunSettings | None,
+    *,
+    may_be_bundled: bool,
 ) -> ModelFiles | None:
     """The model that draws from images of a kind; None where there is none, as nobody has to have one.
 
@@ -216,7 +223,7 @@ def _choose_model(
         if reference is None:
             return None
     if reference is None and kind is not None:
-        return find_default(store, kind)
+        return find_default(store, kind, may_be_bundled=may_be_bundled)
     model = resolve(reference, store)
     needs = drawn_from(model)
     if needs != kind:

@@ -161,8 +161,8 @@ class Whitening(nn.Module):
     """Makes all directions of a text's embedding about equally long.
 
     Sentence embeddings differ most by what they are about and least in what tells two products apart: the
-    hundredth principal direction of toy bricks' titles has a hundredth of the first one's variance, and a
-    linear layer would be slow to hear it.
+    hundredth principal direction of toy bricks' titles has less than a hundredth of the first one's variance,
+    and a linear layer would be slow to hear it.
     """
 
     mean: Tensor  # (size,) float32
@@ -175,7 +175,9 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, texts: Tensor) -> None:
-        """From N texts as they come in, (N, size) float32."""
+        """From N texts as they come in, (N, size) float32; without any, nothing is changed."""
+        if not len(texts):
+            return
         centred = (texts - texts.mean(0)).double()
         variances, directions = torch.linalg.eigh(centred.T @ centred / len(texts))
         # A share of the mean variance is added, or directions of nothing but rounding would count as much.

@@ -63,6 +63,13 @@ def test_a_text_that_says_nothing_stays_nothing() -> None:
     assert whitening(torch.zeros(2, 3)).tolist() == [[0.0] * 3] * 2
 
 
+def test_without_any_text_nothing_is_whitened() -> None:
+    """Photos of a shop that gives no titles: nothing may become NaN."""
+    whitening = Whitening(3)
+    whitening.fit(torch.zeros(0, 3))
+    assert whitening(torch.eye(3)).tolist() == torch.eye(3).tolist()
+
+
 def test_an_embedding_whitens_its_texts_where_it_is_made_to() -> None:
     """Two texts that nearly agree are told apart."""
     texts = torch.nn.functional.normalize(

@@ -226,7 +226,8 @@ def find_default(
 ) -> ModelFiles | None:
     """The store's champion among the models that draw from images of a kind, else the bundled one, if any.
 
-    `kind` None: among the models that need no image. Raises ModelError.
+    `kind` None: among the models that need no image. Without `may_be_bundled` only the store's counts. Raises
+    ModelError.
     """
     champion = read_aliases(store).get(CHAMPIONS[kind]) if store else None
     if store and champion:

@@ -169,12 +169,14 @@ def _get_ready(request: RunRequest) -> _Ready:
         "layout": request.layout_model,
     }
     models: dict[ImageCondition | None, ModelFiles] = {}
+    may_be_bundled = True
     for kind, reference in wanted.items():
-        # The bundled models go together: they know nothing of what another shop's model was trained for.
-        may_be_bundled = kind is None or is_bundled(models[None])
         found = _choose_model(store, kind, reference, earlier, may_be_bundled=may_be_bundled)
         if found is not None:
             models[kind] = found
+        if kind is None:
+            # The bundled models go together: they know nothing of what another shop's model was trained for.
+            may_be_bundled = is_bundled(models[None])
     names = {kind: f"{model.name}@{model.version}" for kind, model in models.items()}
     settings = RunSettings(
         model_name=models[None].name,

@@ -57,7 +57,7 @@ class TrainConfig:
     discriminator_rate: float = 4e-4  # twice the generator's: Heusel et al. 2017
     adam_betas: tuple[float, float] = (0.5, 0.999)
     ema_half_life_images: float = 10_000
-    l1_weight: float = 0.0  # of the difference to the photo, for families that draw from a condition image
+    l1_weight: float = 0.0  # of the difference to the photo, where an image or a style says what it shows
     feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
     perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
     perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation

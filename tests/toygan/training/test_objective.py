@@ -16,7 +16,7 @@ from toygan.data.augment import draw_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.images import from_uint8
-from toygan.models.layers import StyledGenerator
+from toygan.models.layers import StyledGenerator, StyleEncodingGenerator
 from toygan.training import step as step_module
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import PRESETS, LossName, TrainConfig
@@ -296,3 +296,22 @@ def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photo
             assert "perceptual" not in state.modules  # a checkpoint does not hold it
     assert losses[1.0] - losses[0.0] == pytest.approx(wanted, rel=1e-4)
     assert losses[3.0] - losses[0.0] == pytest.approx(3 * wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["dcgan", "projected"])
+def test_a_style_encoder_learns_from_the_photos_it_reads(photos: PhotoSet, family: str) -> None:
+    """By reconstruction and divergence; the latents of a picture are then those of its photo."""
+    network = {**tiny().network, "style_encoder": True, "mapping_layers": 1}
+    if family == "projected":
+        network |= {"head_channels": 4, "backbone_resolution": 32}
+    config = tiny(family=family, network=network, l1_weight=10.0, kl_weight=0.05)
+    state, fresh = train(photos, config, steps=2), start(config, categories=2, device=CPU)
+    assert isinstance(state.generator, StyleEncodingGenerator)
+    before = dict(fresh.generator.named_parameters())
+    moved = {
+        name for name, value in state.generator.named_parameters() if not torch.equal(value, before[name])
+    }
+    assert {name.split(".")[0] for name in moved} >= {"style_encoder", "mapping", "base", "to_rgb"}
+    mean, log_variance = state.generator.eval().encode_style(from_uint8(photos.images[:4]))
+    assert mean.shape == log_variance.shape == (4, 8)
+    assert (mean[0] - mean[1]).abs().max() > 0

@@ -34,6 +34,7 @@ PHOTO_SHARD = make_schema(
         pa.field("part", pa.string()),
         pa.field("title", pa.string()),
         pa.field("title_zh", pa.string()),
+        pa.field("description", pa.string()),
         pa.field("colour", pa.string()),
         pa.field("colour_hex", pa.string()),
         pa.field("finish", pa.string()),

@@ -50,9 +50,29 @@ _SIZE_NAMES = ("hidden_size", "d_model", "dim", "n_embd")  # the families of Tra
 Pooling = Literal["mean", "cls"]
 
 
-def product_text(title: str | None, description: str | None) -> str | None:
-    """Title, then description, on one line with single spaces; None where nothing is said."""
-    return " ".join(f"{title or ''} {description or ''}".split()) or None
+def product_text(
+    title: str | None,
+    description: str | None = None,
+    *,
+    colour: str | None = None,
+    finish: str | None = None,
+) -> str | None:
+    """Title, a finish other than solid, then description, on one line; None where nothing is said.
+
+    The main colour's name, which is a condition of its own, is left out: where the title ends with it, else
+    where it first stands. So the same product in another colour has the same text, and a network draws it in
+    colours that nobody photographed.
+    """
+    said = " ".join((title or "").split())
+    if colour:
+        named = r"[\s,;:(\[-]*(?<!\w)" + r"\s+".join(map(re.escape, colour.split())) + r"(?!\w)[)\]]?"
+        said, at_end = re.subn(f"{named}$", "", said, flags=re.IGNORECASE)
+        if not at_end:
+            said = re.sub(named, "", said, count=1, flags=re.IGNORECASE)
+        said = said.strip(" ,;:-")
+    if finish and finish != "solid":
+        said = f"{said}, {finish}" if said else finish
+    return " ".join(f"{said} {description or ''}".split()) or None
 
 
 class TextEncoder:
@@ -95,6 +115,13 @@ class TextEncoder:
                 f"{encoder.name} is {_short(encoder.identity)}; bring its files of then back, or train anew"
             )
         return encoder
+
+    def reads(self, language: str) -> bool:
+        """Whether texts in `language`, a BCP-47 tag, mean something to it: the packaged one knows English.
+
+        Of any other encoder nothing is known, so it is given them all.
+        """
+        return self.name != DEFAULT_TEXT_ENCODER or language.lower().split("-")[0] == "en"
 
     def to_json(self) -> dict[str, str]:
         """What a stored model says of the encoder that it was trained with."""

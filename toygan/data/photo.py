@@ -14,3 +14,6 @@ class Photo(NamedTuple):
     photo: bytes
     condition: bytes | None  # the sketch or the layout that belongs to it
     source: str  # where it was found, for messages
+    azimuth_deg: float | None = None  # of the camera; 0 looks at the front
+    elevation_deg: float | None = None
+    is_described: bool = False  # whether the text is more than a title

@@ -1,6 +1,7 @@
 """Photo shards: Parquet files of one row a photo, see `catalog_schemas.photos`."""
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,10 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".parquet"
 
-_COLUMNS = ["photo_id", "sku", "category", "title", "colour_hex", "split", "photo"]
+_COLUMNS = [
+    *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish"),
+    *("azimuth_deg", "elevation_deg", "split", "photo"),
+]
 
 
 def read_stored_shard(
@@ -62,11 +66,19 @@ def read_shard(
                         photo_id=row["photo_id"],
                         sku=row["sku"],
                         category=row["category"],
-                        text=product_text(_known(row.get("title")), None),
+                        text=product_text(
+                            _known(row.get("title")),
+                            _known(row.get("description")),
+                            colour=_known(row.get("colour")),
+                            finish=_known(row.get("finish")),
+                        ),
                         colour_hex=_known(row["colour_hex"]),
                         photo=row["photo"],
                         condition=row[image_condition] if image_condition else None,
                         source=source,
+                        azimuth_deg=_angle(row.get("azimuth_deg")),
+                        elevation_deg=_angle(row.get("elevation_deg")),
+                        is_described=bool(_known(row.get("description"))),
                     )
     except TableError as error:
         raise BadInput(str(error).replace(str(shard), name)) from error
@@ -75,3 +87,7 @@ def read_shard(
 def _known(value: Any) -> str | None:
     """pandas has more than one way to say that there is nothing."""
     return value if isinstance(value, str) else None
+
+
+def _angle(value: Any) -> float | None:
+    return value if isinstance(value, float) and math.isfinite(value) else None

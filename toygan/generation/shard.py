@@ -23,10 +23,10 @@ from toygan.approval.calibration import Calibration
 from toygan.approval.checks import is_near_copy
 from toygan.approval.policy import MAX_ATTEMPTS, pick_for_review, reasons_against
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.text import product_text
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.finishing import Finished, FinishedBatch
+from toygan.generation.model import Model
 from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot
 from toygan.seeds import image_id, image_seed
@@ -148,7 +148,7 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
 
 def _conditions(run: ShardRun, slots: Sequence[Slot]) -> list[ProductConditions]:
     """What the model is told; images are read anew for each attempt, a shard's would fill the memory."""
-    told = [_told(slot) for slot in slots]
+    told = [_told(run.engine.model, slot) for slot in slots]
     kind = run.engine.model.image_condition
     if kind is None:
         return told
@@ -157,11 +157,17 @@ def _conditions(run: ShardRun, slots: Sequence[Slot]) -> list[ProductConditions]
     return [replace(each, image=image) for each, image in zip(told, images, strict=True)]
 
 
-def _told(slot: Slot) -> ProductConditions:
+def _told(model: Model, slot: Slot) -> ProductConditions:
     return ProductConditions(
         category=slot.category,
         colour_hex=slot.colour_hex,
-        text=product_text(slot.title, slot.description),
+        text=model.text_of(
+            title=slot.title,
+            description=slot.description,
+            language=slot.language,
+            colour=slot.colour,
+            finish=slot.finish,
+        ),
     )
 
 
@@ -245,7 +251,7 @@ def _row(run: ShardRun, pending: Pending, seed: int) -> dict[str, Any]:
     identity = image_id(
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )
-    told = _told(slot)
+    told = _told(model, slot)
     conditions = {"category": told.category, "colour_hex": told.colour_hex}
     if model.text_encoder is not None:
         conditions["text"] = told.text

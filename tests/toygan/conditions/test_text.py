@@ -92,6 +92,41 @@ def test_what_is_said_of_a_product(title: str | None, description: str | None, w
     assert product_text(title, description) == wanted
 
 
+@pytest.mark.parametrize(
+    ("title", "colour", "finish", "wanted"),
+    [
+        ("Animal Rat Standing, Green", "Green", "solid", "Animal Rat Standing"),
+        ("Plant Flower Stem Green, Green", "Green", None, "Plant Flower Stem Green"),
+        ("Car, bright pink body, grey chassis", "Bright Pink", None, "Car body, grey chassis"),
+        ("Red and red again", "red", None, "and red again"),
+        ("Redwood box (Red)", "Red", "solid", "Redwood box"),
+        ("Brick 1 x 2, Trans Light Blue", "Trans Light Blue", "transparent", "Brick 1 x 2, transparent"),
+        ("Red", "Red", None, None),
+        ("Red", "Red", "chrome", "chrome"),
+        ("Lamp (a+b)", "a+b", None, "Lamp"),
+        ("红色小车", "Red", None, "红色小车"),
+    ],
+)
+def test_the_main_colour_is_left_to_its_own_condition(
+    title: str, colour: str, finish: str | None, wanted: str | None
+) -> None:
+    assert product_text(title, colour=colour, finish=finish) == wanted
+
+
+@given(st.sampled_from(["Sand Green", "Red", "C++"]), st.sampled_from(["Red", "Dark Red", "Blue"]))
+def test_a_product_has_the_same_text_in_every_colour(first: str, second: str) -> None:
+    title = "Plant Red Flower Stem with Bar"
+    told = {product_text(f"{title}, {colour}", colour=colour) for colour in (first, second)}
+    assert told == {title}
+
+
+def test_the_packaged_encoder_reads_english_only(packaged: TextEncoder) -> None:
+    assert [packaged.reads(language) for language in ("en", "en-GB", "EN", "zh", "eng")] == [
+        *(True, True, True),
+        *(False, False),
+    ]
+
+
 @given(st.text(), st.text())
 def test_white_space_says_nothing(title: str, description: str) -> None:
     told = product_text(title, description)

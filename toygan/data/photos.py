@@ -23,6 +23,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.data.photo import Photo
 from toygan.data.pile import open_pile
 from toygan.data.sources import read_photos
+from toygan.data.views import encode_views
 from toygan.errors import BadInput
 from toygan.images import decode
 from toygan.parallel import in_order
@@ -46,8 +47,10 @@ class PhotoSet:
     texts: tuple[str | None, ...]
     skus: tuple[str, ...]
     categories: tuple[str, ...]
+    views: Tensor  # (N, 2) float32, NaN where unknown, see toygan.data.views
     image_condition: ImageCondition | None = None
     condition_images: Tensor | None = None  # (N, R, R) uint8, see toygan.conditions.image
+    are_described: bool = False  # whether a text holds more than a title
     text: Tensor | None = None  # (N, text_size) float32, once `with_text` has been asked for it
 
     def __len__(self) -> int:
@@ -92,7 +95,7 @@ class PhotoSet:
     def sha256(self) -> str:
         """Of everything that a training sees: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
-        for tensor in (self.images, self.category, self.colour, self.condition_images, self.text):
+        for tensor in (self.images, self.category, self.colour, self.views, self.condition_images, self.text):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
@@ -124,6 +127,9 @@ def load_photos(
     skus: list[str] = []
     colour_hexes: list[str | None] = []
     texts: list[str | None] = []
+    azimuths_deg: list[float | None] = []
+    elevations_deg: list[float | None] = []
+    are_described = False
     broken = 0
     with open_pile() as images, open_pile() as condition_images, ThreadPoolExecutor(threads) as pool:
         kept = (photo for photo in found if keep_sku(photo.sku))
@@ -141,6 +147,9 @@ def load_photos(
             skus.append(photo.sku)
             colour_hexes.append(photo.colour_hex)
             texts.append(photo.text)
+            azimuths_deg.append(photo.azimuth_deg)
+            elevations_deg.append(photo.elevation_deg)
+            are_described |= photo.is_described
         if broken:
             log.warning("skipped %d broken photos; %d are left", broken, len(names))
         if not names:
@@ -155,6 +164,8 @@ def load_photos(
             skus=tuple(skus),
             categories=categories,
             image_condition=image_condition,
+            views=encode_views(azimuths_deg, elevations_deg),
+            are_described=are_described,
             condition_images=condition_images.stacked() if image_condition else None,
         )
 

@@ -25,6 +25,7 @@ class Batch:
     conditions: Conditions
     latents: tuple[Tensor, Tensor]  # of the discriminator's and of the generator's update
     augmentations: tuple[Augmentation, Augmentation, Augmentation]  # of the photos, and of either update
+    views: Tensor | None = None  # (B, 2) float32, NaN where unknown, see toygan.data.views
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`, but for the augmentations, which are applied from the CPU."""
@@ -33,6 +34,7 @@ class Batch:
             conditions={name: value.to(device) for name, value in self.conditions.items()},
             latents=(self.latents[0].to(device), self.latents[1].to(device)),
             augmentations=self.augmentations,
+            views=None if self.views is None else self.views.to(device),
         )
 
     def share(self, index: int, count: int) -> "Batch":
@@ -48,6 +50,7 @@ class Batch:
                 self.augmentations[1][rows],
                 self.augmentations[2][rows],
             ),
+            views=None if self.views is None else self.views[rows],
         )
 
 
@@ -84,7 +87,15 @@ def draw_batch(
         conditions=conditions,
         latents=(first, second),
         augmentations=(of_real, of_first, of_second),
+        views=_mirrored_views(photos.views[rows], mirrored) if config.view_latents else None,
     )
+
+
+def _mirrored_views(views: Tensor, mirrored: Tensor) -> Tensor:
+    """The azimuth's score, which comes first, changes its sign with its photo."""
+    signs = torch.ones_like(views)
+    signs[mirrored, 0] = -1
+    return views * signs
 
 
 def step_rng(seed: int, images_seen: int, process: int = 0) -> torch.Generator:

@@ -62,6 +62,10 @@ class TrainConfig:
     perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
     perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
+    view_latents: bool = (
+        False  # whether the first two latents are from where a photo was taken, if it says so
+    )
+    prior_share: float = 0.0  # share of a batch with latents as generation draws them: judged, not compared
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
     adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
     augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
@@ -94,6 +98,12 @@ class TrainConfig:
         for name in ("colour_dropout", "text_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
+        if not 0 <= self.prior_share < 1:
+            raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
+        if self.prior_share and not self.kl_weight:
+            raise BadInput("prior_share needs a kl_weight above 0: without it all latents are drawn")
+        if self.view_latents and not self.kl_weight:
+            raise BadInput("view_latents needs a kl_weight above 0: without it all latents are drawn")
         if not -1 < self.augmentation_target < 1:
             raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
         for name in ("rate_warmup_images", "rate_decay_images"):

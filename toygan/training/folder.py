@@ -233,6 +233,10 @@ def model_config(
         "resolution": config.resolution,
         "categories": list(photos.categories),
         "network": asdict(network),
-        **({} if encoder is None else {"text_encoder": encoder.to_json()}),
+        **({} if encoder is None else _read_texts(encoder, photos)),
         "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
     }
+
+
+def _read_texts(encoder: TextEncoder, photos: PhotoSet) -> dict[str, object]:
+    return {"text_encoder": encoder.to_json(), "reads_descriptions": photos.are_described}

@@ -1,7 +1,7 @@
 """One training step: updates of discriminator, recogniser (where there is one) and generator."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,8 @@ def _update_discriminator(
     state.discriminator.requires_grad_(True)
     with autocast:
         with torch.no_grad():
-            latents, _ = _latents(state.generator, batch.latents[0], batch.real, config)
-            generated = state.generator.forward_in_training(latents, batch.conditions, rng)
+            drawn = _latents(state.generator, batch.latents[0], batch, config)
+            generated = state.generator.forward_in_training(drawn.latents, batch.conditions, rng)
         real, real_told = _show(batch.real, batch.conditions, batch.augmentations[0])
         fake, fake_told = _show(generated, batch.conditions, batch.augmentations[1])
         real_logits, fake_logits = _judge_both(state.discriminator, (real, real_told), (fake, fake_told))
@@ -113,24 +113,25 @@ def _update_generator(
     loss = LOSSES[config.loss]
     state.discriminator.requires_grad_(False)
     with autocast:
-        latents, divergence = _latents(state.generator, batch.latents[1], batch.real, config)
-        generated = state.generator.forward_in_training(latents, batch.conditions, rng)
-        total = config.kl_weight * divergence
+        drawn = _latents(state.generator, batch.latents[1], batch, config)
+        generated = state.generator.forward_in_training(drawn.latents, batch.conditions, rng)
+        total = config.kl_weight * drawn.divergence
         if config.adversarial:
             shown, told = _show(generated, batch.conditions, batch.augmentations[2])
             judged = state.discriminator.judge(shown, told)
-            total = total + _adversarial(state, batch, loss, judged, config)
+            total = total + _adversarial(state, batch, loss, judged, drawn.compared, config)
         if state.recogniser is not None:
             recognised = state.recogniser.requires_grad_(False)(generated)
             total = total + config.semantic_weight * semantic_loss(recognised, batch.conditions)
             state.recogniser.requires_grad_(True)
+        copies, originals = generated[: drawn.compared], batch.real[: drawn.compared]
         if config.l1_weight:
-            total = total + config.l1_weight * reconstruction_loss(generated, batch.real)
+            total = total + config.l1_weight * reconstruction_loss(copies, originals)
         if state.perceptual is not None:
-            total = total + config.perceptual_weight * _perceptual(state.perceptual, generated, batch.real)
+            total = total + config.perceptual_weight * _perceptual(state.perceptual, copies, originals)
     weight = config.path_length_weight * config.path_length_every_steps
     if weight and step % config.path_length_every_steps == 0 and isinstance(state.generator, StyledGenerator):
-        total = total + weight * _path_length(state.generator, latents, batch.conditions, rng)
+        total = total + weight * _path_length(state.generator, drawn.latents, batch.conditions, rng)
     _update(state, "generator_optimizer", total)
     return total
 
@@ -142,10 +143,16 @@ def _perceptual(backbone: "Backbone", generated: Tensor, real: Tensor) -> Tensor
 
 
 def _adversarial(
-    state: TrainState, batch: Batch, loss: AdversarialLoss, judged: Judgement, config: TrainConfig
+    state: TrainState,
+    batch: Batch,
+    loss: AdversarialLoss,
+    judged: Judgement,
+    compared: int,
+    config: TrainConfig,
 ) -> Tensor:
     """What the generator is told by the discriminator. The photos are judged again where they are needed:
-    moved like the generated pictures, to be compared with them feature by feature."""
+    moved like the generated pictures, the first `compared` of which are held against them feature by feature.
+    """
     if not loss.paired and not config.feature_matching_weight:
         return _mean([loss.generator(each) for each in judged.logits])
     with torch.no_grad():
@@ -157,19 +164,36 @@ def _adversarial(
         total = _mean([loss.generator(each) for each in judged.logits])
     if config.feature_matching_weight:
         total = total + config.feature_matching_weight * feature_matching_loss(
-            wanted.features, judged.features
+            [each[:compared] for each in wanted.features], [each[:compared] for each in judged.features]
         )
     return total
 
 
-def _latents(
-    generator: ConditionalGenerator, latents: Tensor, real: Tensor, config: TrainConfig
-) -> tuple[Tensor, Tensor]:
-    """The latents of a step, read off the photos where styles are encoded, and their KL divergence."""
+class _Drawn(NamedTuple):
+    latents: Tensor  # (B, latent_size) float32
+    compared: int  # that many of the first pictures are to look as their photos
+    divergence: Tensor  # () float32, of the latents that were read off photos
+
+
+def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, config: TrainConfig) -> _Drawn:
+    """The latents of a step, read off the photos where styles are encoded, but for `prior_share` of them.
+
+    What is drawn from latents that no photo says is judged too, as in Larsen et al. 2016, algorithm 1. Where
+    `view_latents` gives some of the latents, the style encoder is not asked for those: Kingma et al. 2014,
+    "Semi-supervised Learning with Deep Generative Models", section 3.
+    """
     if not (config.kl_weight and isinstance(generator, StyleEncodingGenerator)):
-        return latents, latents.new_zeros(())
-    mean, log_variance = (each.float() for each in generator.encode_style(real))
-    return mean + (log_variance / 2).exp() * latents, kl_divergence(mean, log_variance)
+        return _Drawn(latents, len(batch.real), latents.new_zeros(()))
+    count = max(1, len(batch.real) - round(config.prior_share * len(batch.real)))
+    mean, log_variance = (each.float() for each in generator.encode_style(batch.real[:count]))
+    known = torch.full_like(mean, float("nan"))
+    if batch.views is not None:
+        size = min(batch.views.shape[1], known.shape[1])
+        known[:, :size] = batch.views[:count, :size]
+    mean, log_variance = (torch.where(known.isnan(), each, 0.0) for each in (mean, log_variance))
+    read = mean + (log_variance / 2).exp() * latents[:count]
+    read = torch.where(known.isnan(), read, known)
+    return _Drawn(torch.cat([read, latents[count:]]), count, kl_divergence(mean, log_variance))
 
 
 def _show(images: Tensor, conditions: Conditions, augmentation: Augmentation) -> tuple[Tensor, Conditions]:

@@ -18,7 +18,7 @@ from toygan.errors import BadInput
 from toygan.images import from_uint8
 from toygan.models.layers import StyledGenerator, StyleEncodingGenerator
 from toygan.training import step as step_module
-from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
+from toygan.training.batches import Batch, draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import PRESETS, LossName, TrainConfig
 from toygan.training.ema import update_ema
 from toygan.training.losses import LOSSES, perceptual_loss
@@ -315,3 +315,63 @@ def test_a_style_encoder_learns_from_the_photos_it_reads(photos: PhotoSet, famil
     mean, log_variance = state.generator.eval().encode_style(from_uint8(photos.images[:4]))
     assert mean.shape == log_variance.shape == (4, 8)
     assert (mean[0] - mean[1]).abs().max() > 0
+
+
+def _divergence(state: TrainState, images: Tensor) -> Tensor:
+    """Of each latent on its own, (B, D)."""
+    assert isinstance(state.generator, StyleEncodingGenerator)
+    mean, log_variance = state.generator.encode_style(images)
+    return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
+
+
+def _with_style(**changes: Any) -> TrainConfig:
+    network = {**tiny().network, "style_encoder": True}
+    return tiny(network=network, l1_weight=10.0, kl_weight=0.5, precision="fp32", **changes)
+
+
+def _loss(state: TrainState, batch: Batch, config: TrainConfig) -> float:
+    """Of the generator, before its step; without an adversary."""
+    return train_step(deepcopy(state), batch, config, step_rng(0, 0))[0].item()
+
+
+def test_latents_of_the_prior_are_judged_but_not_compared(photos: PhotoSet) -> None:
+    """Worked out apart: the last quarter of 8 is drawn as generation draws, and only 6 are held to photos."""
+    config = _with_style(prior_share=0.25, adversarial=False, batch_size=8)
+    state = start(config, categories=2, device=CPU)
+    rows = epoch_rows(len(photos), config, 0)
+    batch = draw_batch(photos, rows, config, state.generator.latent_size, step_rng(0, 0))
+    assert isinstance(state.generator, StyleEncodingGenerator)
+    with torch.no_grad():
+        mean, log_variance = state.generator.encode_style(batch.real[:6])
+        read = mean + (log_variance / 2).exp() * batch.latents[1][:6]
+        drawn = deepcopy(state.generator)(torch.cat([read, batch.latents[1][6:]]), batch.conditions)
+        wanted = 10 * (drawn[:6] - batch.real[:6]).abs().mean()
+        wanted += 0.5 * _divergence(state, batch.real[:6]).sum(1).mean()
+    assert _loss(state, batch, config) == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_known_views_are_latents(photos: PhotoSet) -> None:
+    """The first two are the photo's view where it is known, without divergence; else the encoder's."""
+    views = torch.full((len(photos), 2), float("nan"))
+    views[::2] = torch.tensor([1.5, -0.5])
+    config = _with_style(view_latents=True, adversarial=False, batch_size=8)
+    state = start(config, categories=2, device=CPU)
+    seen = replace(photos, views=views)
+    rows = torch.arange(8)
+    batch = draw_batch(seen, rows, config, state.generator.latent_size, step_rng(0, 0))
+    mirrored = torch.rand(8, generator=step_rng(0, 0)) < 0.5
+    assert batch.views is not None
+    assert 0 < mirrored[::2].sum() < 4
+    assert batch.views[::2, 0].tolist() == [-1.5 if each else 1.5 for each in mirrored[::2]]
+    assert set(batch.views[::2, 1].tolist()) == {-0.5}
+    assert isinstance(state.generator, StyleEncodingGenerator)
+    with torch.no_grad():
+        mean, log_variance = state.generator.encode_style(batch.real)
+        latents = mean + (log_variance / 2).exp() * batch.latents[1]
+        latents[::2, :2] = batch.views[::2]
+        drawn = deepcopy(state.generator)(latents, batch.conditions)
+        divergence = _divergence(state, batch.real)
+        divergence[::2, :2] = 0
+        wanted = 10 * (drawn - batch.real).abs().mean() + 0.5 * divergence.sum(1).mean()
+    assert _loss(state, batch, config) == pytest.approx(wanted.item(), rel=1e-5)
+    assert draw_batch(seen, rows, _with_style(), 8, step_rng(0, 0)).views is None

@@ -27,6 +27,7 @@ from tests.models import (
 )
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.product import ProductConditions
+from toygan.conditions.text import DEFAULT_TEXT_ENCODER
 from toygan.errors import ModelError
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.images import from_uint8
@@ -42,6 +43,22 @@ pictures = st.tuples(
 @pytest.fixture(scope="module")
 def model() -> Model:
     return tiny_model().load()
+
+
+def told(model: Model, language: str = "en") -> str | None:
+    return model.text_of(
+        title="Cup, Red", description="To drink.", language=language, colour="Red", finish="chrome"
+    )
+
+
+def test_a_model_is_told_what_it_learnt_to_read(model: Model) -> None:
+    titles = tiny_model(text_encoder=DEFAULT_TEXT_ENCODER)
+    config = json.loads(titles.files["config.json"]) | {"reads_descriptions": True}
+    both = titles.with_files(config=json.dumps(config).encode())
+    assert told(model) is None
+    assert told(titles.load()) == "Cup, chrome"
+    assert told(both.load(), "en-GB") == "Cup, chrome To drink."
+    assert told(both.load(), "zh") is None
 
 
 def draw(model: Model, wanted: list[Picture], batch_size: int = BATCH) -> Drawn:

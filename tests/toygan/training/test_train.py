@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -140,6 +141,26 @@ def test_texts_are_embedded_only_where_they_are_used(tmp_path: Path, monkeypatch
     config = json.loads((model / "config.json").read_text())
     assert config["network"]["text_size"] == 3
     assert config["text_encoder"] == {"name": "reader", "identity": "0"}
+
+
+def test_a_model_says_whether_it_was_told_descriptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And reads the finish, but not the main colour, which is a condition of its own."""
+    monkeypatch.setattr(train_module, "TextEncoder", Reader)
+    monkeypatch.setattr(Reader, "read", [])
+    fields = [PHOTO_SHARD.field(name) for name in ("title", "description", "colour", "finish")]
+    row = photo_row("a", title="Cup, Red", colour="Red", finish="chrome")
+    for name, description in (("with", "To drink."), ("without", None)):
+        shard = write_shard(
+            tmp_path / f"{name}-shard",
+            [row | {"description": description}],
+            schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]),
+        )
+        model = run(shard, tmp_path / name, config=tiny(text_encoder="reader"), max_images=4)
+        config = json.loads((model / "config.json").read_text())
+        assert config["reads_descriptions"] == (description is not None)
+    assert Reader.read == ["Cup, chrome To drink.", "Cup, chrome"]
 
 
 @pytest.mark.parametrize(("max_images", "max_minutes"), [(0, None), (1, None), (None, 0.0)])

@@ -48,6 +48,11 @@ class Stage:
 
 
 MODELS = {
+    "toybricks-text128": (
+        Stage("projected-text32", 57_000),
+        Stage("projected-text128", 48_000),
+        Stage("projected-text128-judged", 64_000),
+    ),
     "toybricks-sketch128": (Stage("pix2pix-128", 60_000),),
     "toybricks-layout128": (Stage("spade-128", 17_600),),
 }

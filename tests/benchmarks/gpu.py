@@ -23,8 +23,8 @@ from toygan.training.state import start
 RECIPES = tuple(
     Stage(name, images)
     for name, images in (
-        ("dcgan-text256", 3_000_000),
-        ("dcgan-text512", 1_500_000),
+        ("projected-text256", 3_000_000),
+        ("projected-text512", 1_500_000),
         ("pix2pix-256", 2_000_000),
         ("pix2pix-512", 2_000_000),
         ("spade-256", 1_500_000),

@@ -18,7 +18,7 @@ def test_a_recipe_runs_and_says_how_long_it_is(stage: Stage) -> None:
 
 
 def test_512_pixels_grow_from_256() -> None:
-    smaller, larger = (config_of(each) for each in RECIPES if each.family == "dcgan")
+    smaller, larger = (config_of(each) for each in RECIPES if each.family == "projected")
     networks = [
         network_config(each.family, each.network_options(categories=10, text_size=TEXT_SIZE))
         for each in (smaller, larger)

@@ -4,7 +4,7 @@
 
 Every model by the configs and lengths in `MODELS`, seed 0, one command of `toygan` after the other:
 
-    DIR/<model>/<config>/            as `toygan train` leaves it, its weights calibrated in the end
+    DIR/<model>/<config>/            as `toygan train` leaves it, in the end in half precision and calibrated
     DIR/<model>/curve.json           figures of the split `val` at `MILESTONES` points of the last training
     DIR/<model>/evaluation.json      those of the finished model, by category too
     DIR/<model>/pairs.png            its pictures that are nearest to training photos
@@ -23,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load, save
 
 import toygan.training
 from tests.benchmarks.one_family import CPU, alone, save_grid, write
@@ -76,10 +78,25 @@ def make(name: str, photos: str, output: Path, share: float) -> None:
         found = json.loads(_toygan("evaluate", "--model", model, *_measured(photos)))
         points.append({"images_seen": _images_seen(model), **found["overall"]["pictures"]})
         write(curve, json.dumps(points, indent=1).encode())
+    halve(model)
     _toygan("calibrate", "--model", model, "--photos", photos)
     evaluation = _toygan("evaluate", "--model", model, *_measured(photos), "--pairs", folder / "pairs.png")
     write(folder / "evaluation.json", evaluation)
     show(name, model, photos, output / f"{name}.jpg")
+
+
+def halve(model: Path) -> None:
+    """Stores matrices and kernels in half precision, so that the package stays small; vectors stay.
+
+    The variances of a normalisation may be too small for it.
+    """
+    for file in model.glob("*.safetensors"):
+        tensors = load(file.read_bytes())
+        halved = {
+            key: value.half() if value.ndim > 1 and value.is_floating_point() else value
+            for key, value in tensors.items()
+        }
+        write(file, save(halved))
 
 
 def show(name: str, folder: Path, photos: str, file: Path) -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from tests.benchmarks import bundled
 from tests.benchmarks.bundled import CONFIGS, MILESTONES, MODELS, Stage, milestones
 from toygan.models import network_config
 from toygan.training.config import choose_config
+
+WEIGHTS = {"kernel": torch.ones(2, 2), "variance": torch.full((2,), 1e-9), "batches": torch.ones(2, 2).long()}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -51,6 +55,7 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
             model.mkdir(parents=True, exist_ok=True)
             trained: dict[str, Any] = {"training": {"images_seen": int(options["--max-images"])}}
             (model / "config.json").write_text(json.dumps(trained))
+            save_file(WEIGHTS, model / "generator.safetensors")
         return json.dumps({"overall": {"pictures": {"recall": 0.5}}}).encode()
 
     monkeypatch.setattr(bundled, "_toygan", toygan)
@@ -67,3 +72,10 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
     points = json.loads((tmp_path / "tried" / "curve.json").read_bytes())
     assert [each["images_seen"] for each in points] == [100, 200, 300, 400, 500, 600]
     assert [words[0] for words in called[-2:]] == ["calibrate", "evaluate"]
+    stored = load_file(tmp_path / "tried" / "dcgan-large" / "model" / "generator.safetensors")
+    assert {key: value.dtype for key, value in stored.items()} == {
+        "kernel": torch.float16,
+        "variance": torch.float32,
+        "batches": torch.int64,
+    }
+    assert all(torch.equal(value.to(WEIGHTS[key].dtype), WEIGHTS[key]) for key, value in stored.items())

@@ -28,8 +28,8 @@ from safetensors.torch import load, save
 
 import toygan.training
 from tests.benchmarks.one_family import CPU, alone, save_grid, write
-from toygan.data.photos import load_photos
 from toygan.generation.model import load_model
+from toygan.generation.photos import photos_of
 from toygan.registry import resolve
 
 CONFIGS = Path(toygan.training.__file__).parent / "configs"
@@ -52,8 +52,9 @@ class Stage:
 MODELS = {
     "toybricks-text128": (
         Stage("projected-text32", 57_000),
-        Stage("projected-text128", 48_000),
-        Stage("projected-text128-judged", 64_000),
+        Stage("projected-text128", 44_000),
+        Stage("projected-text128-judged", 11_600),
+        Stage("projected-text128-final", 46_000),
     ),
     "toybricks-sketch128": (Stage("pix2pix-128", 60_000),),
     "toybricks-layout128": (Stage("spade-128", 17_600),),
@@ -96,20 +97,17 @@ def halve(model: Path) -> None:
             key: value.half() if value.ndim > 1 and value.is_floating_point() else value
             for key, value in tensors.items()
         }
+        if not all(value.isfinite().all() for value in halved.values()):
+            raise ValueError(f"{file} holds numbers that half precision cannot")
         write(file, save(halved))
 
 
 def show(name: str, folder: Path, photos: str, file: Path) -> None:
     """Val photos, what is known of them, and pictures drawn from that."""
     model = load_model(resolve(str(folder), None), CPU)
-    val = load_photos(
-        photos,
-        resolution=model.resolution,
-        split="val",
-        categories=model.categories,
-        image_condition=model.image_condition,
-    )
-    save_grid(file, name, model, val, columns=3, drawings=model.image_condition is not None)
+    val = photos_of(model, photos, split="val")
+    drawings = model.image_condition is not None
+    save_grid(file, name, model, val, columns=3 if drawings else 5, drawings=drawings)
 
 
 def _measured(photos: str) -> Iterator[object]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from toygan.conditions.product import ProductConditions
-from toygan.data.photos import load_photos
 from toygan.generation.model import Model, load_model
+from toygan.generation.photos import photos_of
 from toygan.registry import resolve
 from toygan.seeds import image_seed
 
@@ -137,14 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(resolve(str(options.model.resolve()), None), torch.device("cpu"))
     wanted = {CAR, HAIR, *(sku for figure, other, _ in DRESSED for sku in (figure, other))}
-    photos = load_photos(
-        options.photos,
-        resolution=model.resolution,
-        split="val",
-        keep_sku=wanted.__contains__,
-        categories=model.categories,
-        image_condition="layout",
-    )
+    photos = photos_of(model, options.photos, split="val", keep_sku=wanted.__contains__)
     # Of a product with several photos the last one counts.
     products = {sku: photos.product(row) for row, sku in enumerate(photos.skus)}
     sheet(model, rows_of(products)).save(options.output, "JPEG", quality=90)

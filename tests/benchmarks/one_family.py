@@ -19,10 +19,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tests.benchmarks.customisation import show_layout
-from toygan.data.photos import PhotoSet, load_photos
+from toygan.data.photos import PhotoSet
 from toygan.evaluation.evaluate import evaluate
 from toygan.evaluation.features import Efficientnet, Features
 from toygan.generation.model import Model, load_model
+from toygan.generation.photos import photos_of
 from toygan.registry import resolve
 from toygan.seeds import image_seed
 from toygan.training.checkpoint import checkpoint_folders
@@ -167,16 +168,7 @@ def evaluate_family(family: str, settings: Settings) -> None:
     """Measures the finished model and shows it."""
     folder = settings.output / family
     model = load_model(resolve(str((folder / "training" / "model").resolve()), None), CPU)
-    val, train_photos = (
-        load_photos(
-            settings.photos,
-            resolution=model.resolution,
-            split=split,
-            categories=model.categories,
-            image_condition=model.image_condition,
-        )
-        for split in ("val", "train")
-    )
+    val, train_photos = (photos_of(model, settings.photos, split=split) for split in ("val", "train"))
     save_grid(settings.output / f"{family}.jpg", family, model, val)
     network = RememberingNetwork(settings.output / "features")
     evaluation = evaluate(model, val, train_photos, pictures=settings.pictures, seed=SEED, network=network)

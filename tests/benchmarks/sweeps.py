@@ -8,7 +8,7 @@ Three blocks of rows, by a model that draws from category, colour and text, each
 - one product in eight colours: three products, in the latents of each
 - one latent across categories: in one colour, without any text, two latents
 
-The products are of the split `val`; they were chosen, their latents were not.
+The products are of the split `val`; they were chosen (one main colour), their latents were not.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from toygan.conditions.product import ProductConditions
-from toygan.data.photos import load_photos
 from toygan.generation.model import Model, load_model
+from toygan.generation.photos import photos_of
 from toygan.registry import resolve
 from toygan.seeds import image_seed
 
@@ -33,6 +33,7 @@ COLOURS = {
     **{"red": "#B40000", "orange": "#D67923", "yellow": "#FAC80A", "green": "#00852B"},
     **{"azure": "#469BC3", "blue": "#1E5AA8", "lilac": "#441A91", "grey": "#646464"},
 }
+PRODUCTS = ("car-car-1-212-0-4-0", "headgear-86035-484", "plant-2417-70")
 LATENTS = ("the first latent", "the second latent")
 
 
@@ -102,21 +103,13 @@ def main() -> None:
     )
     parser.add_argument("--model", required=True, type=Path, metavar="DIR")
     parser.add_argument("--photos", required=True, help="as of `toygan train`")
-    parser.add_argument("--product", required=True, action="append", metavar="SKU", help="of the split val")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE")
     options = parser.parse_args()
     model = load_model(resolve(str(options.model.resolve()), None), torch.device("cpu"))
-    photos = load_photos(
-        options.photos,
-        resolution=model.resolution,
-        split="val",
-        keep_sku=options.product.__contains__,
-        categories=model.categories,
-    )
+    photos = photos_of(model, options.photos, split="val", keep_sku=PRODUCTS.__contains__)
     # Of a product with several photos the last one counts.
     products = {sku: photos.product(row) for row, sku in enumerate(photos.skus)}
-    chosen = {sku: products[sku] for sku in options.product}
-    sheet(model, rows_of(chosen, model.categories)).save(options.output, "JPEG", quality=90)
+    sheet(model, rows_of(products, model.categories)).save(options.output, "JPEG", quality=90)
 
 
 if __name__ == "__main__":

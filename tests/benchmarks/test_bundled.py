@@ -18,7 +18,7 @@ WEIGHTS = {"kernel": torch.ones(2, 2), "variance": torch.full((2,), 1e-9), "batc
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_stage_has_a_config_and_grows_from_the_one_before(name: str) -> None:
+def test_every_stage_has_a_config_and_goes_on_from_the_one_before(name: str) -> None:
     configs = [choose_config(each.family, file=CONFIGS / f"{each.config}.json") for each in MODELS[name]]
     assert configs[-1].resolution == 128
     networks = [

@@ -25,7 +25,6 @@ import toygan.training
 from tests.shards import photo_row, training_skus, write_shard
 from toygan.conditions.colour import encode_colours
 from toygan.data.photos import PhotoSet
-from toygan.data.views import VIEW_SIZE
 from toygan.models import image_condition
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
 from toygan.training.config import PRESETS, TrainConfig, choose_config
@@ -59,7 +58,7 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
         texts=(None,) * count,
         skus=tuple(f"sku-{number}" for number in range(count)),
         categories=CATEGORIES,
-        views=torch.randn((count, VIEW_SIZE), generator=rng),
+        views=torch.randn((count, 2), generator=rng),
         image_condition=condition,
         condition_images=None
         if condition is None

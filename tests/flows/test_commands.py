@@ -234,8 +234,8 @@ def test_the_bundled_models_are_listed_and_shown(toygan_here: Command) -> None:
         assert shown.startswith(f"{reference}\n")
         config = json.loads(shown[shown.index("{") : shown.index("\n}") + 2])
         found[config["family"]] = config["resolution"]
-    assert found == {"dcgan": 64, "pix2pix": 128, "spade": 128}
-    assert toygan_here("models", "show").out.startswith("toybricks-dcgan64@")
+    assert found == {"projected": 128, "pix2pix": 128, "spade": 128}
+    assert toygan_here("models", "show").out.startswith("toybricks-text128@")
 
 
 # train, calibrate

@@ -59,13 +59,15 @@ def product_text(
 ) -> str | None:
     """Title, a finish other than solid, then description, on one line; None where nothing is said.
 
-    The main colour's name, which is a condition of its own, is left out: where the title ends with it, else
-    where it first stands. So the same product in another colour has the same text, and a network draws it in
-    colours that nobody photographed.
+    The main colour's name, which is to be a condition of its own, is left out: where the title ends with it,
+    else where it first stands. So the same product in another colour has the same text, and a network draws
+    it in colours that nobody photographed.
     """
     said = " ".join((title or "").split())
-    if colour:
-        named = r"[\s,;:(\[-]*(?<!\w)" + r"\s+".join(map(re.escape, colour.split())) + r"(?!\w)[)\]]?"
+    if words := (colour or "").split():
+        # Not a part of another word, nor one of two colours.
+        name = r"(?<![\w/-])" + r"\s+".join(map(re.escape, words)) + r"(?![\w/-])"
+        named = rf"[\s,;:-]*(?:\({name}\)|\[{name}\]|{name})"
         said, at_end = re.subn(f"{named}$", "", said, flags=re.IGNORECASE)
         if not at_end:
             said = re.sub(named, "", said, count=1, flags=re.IGNORECASE)

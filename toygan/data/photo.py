@@ -9,11 +9,11 @@ class Photo(NamedTuple):
     photo_id: str
     sku: str
     category: str
-    text: str | None
+    text: str | None  # title and finish
     colour_hex: str | None
     photo: bytes
     condition: bytes | None  # the sketch or the layout that belongs to it
     source: str  # where it was found, for messages
+    description: str | None = None
     azimuth_deg: float | None = None  # of the camera; 0 looks at the front
     elevation_deg: float | None = None
-    is_described: bool = False  # whether the text is more than a title

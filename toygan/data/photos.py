@@ -20,6 +20,7 @@ from toygan.conditions.colour import encode_colours
 from toygan.conditions.image import READERS, encode_images, square
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
+from toygan.conditions.text import product_text
 from toygan.data.photo import Photo
 from toygan.data.pile import open_pile
 from toygan.data.sources import read_photos
@@ -47,10 +48,10 @@ class PhotoSet:
     texts: tuple[str | None, ...]
     skus: tuple[str, ...]
     categories: tuple[str, ...]
-    views: Tensor  # (N, 2) float32, NaN where unknown, see toygan.data.views
     image_condition: ImageCondition | None = None
     condition_images: Tensor | None = None  # (N, R, R) uint8, see toygan.conditions.image
-    are_described: bool = False  # whether a text holds more than a title
+    views: Tensor | None = None  # (N, 2) float32, NaN where unknown, see toygan.data.views
+    hold_descriptions: bool = False  # whether any of the texts does
     text: Tensor | None = None  # (N, text_size) float32, once `with_text` has been asked for it
 
     def __len__(self) -> int:
@@ -109,6 +110,8 @@ def load_photos(
     keep_sku: Callable[[str], bool] = lambda sku: True,
     categories: tuple[str, ...] | None = None,
     image_condition: ImageCondition | None = None,
+    with_descriptions: bool = True,
+    with_views: bool = False,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
 
@@ -129,7 +132,7 @@ def load_photos(
     texts: list[str | None] = []
     azimuths_deg: list[float | None] = []
     elevations_deg: list[float | None] = []
-    are_described = False
+    hold_descriptions = False
     broken = 0
     with open_pile() as images, open_pile() as condition_images, ThreadPoolExecutor(threads) as pool:
         kept = (photo for photo in found if keep_sku(photo.sku))
@@ -146,10 +149,11 @@ def load_photos(
             names.append(photo.category)
             skus.append(photo.sku)
             colour_hexes.append(photo.colour_hex)
-            texts.append(photo.text)
+            description = photo.description if with_descriptions else None
+            texts.append(product_text(photo.text, description))
+            hold_descriptions |= description is not None
             azimuths_deg.append(photo.azimuth_deg)
             elevations_deg.append(photo.elevation_deg)
-            are_described |= photo.is_described
         if broken:
             log.warning("skipped %d broken photos; %d are left", broken, len(names))
         if not names:
@@ -164,8 +168,8 @@ def load_photos(
             skus=tuple(skus),
             categories=categories,
             image_condition=image_condition,
-            views=encode_views(azimuths_deg, elevations_deg),
-            are_described=are_described,
+            views=encode_views(azimuths_deg, elevations_deg) if with_views else None,
+            hold_descriptions=hold_descriptions,
             condition_images=condition_images.stacked() if image_condition else None,
         )
 

@@ -68,17 +68,16 @@ def read_shard(
                         category=row["category"],
                         text=product_text(
                             _known(row.get("title")),
-                            _known(row.get("description")),
-                            colour=_known(row.get("colour")),
+                            colour=_known(row["colour_hex"]) and _known(row.get("colour")),
                             finish=_known(row.get("finish")),
                         ),
                         colour_hex=_known(row["colour_hex"]),
                         photo=row["photo"],
                         condition=row[image_condition] if image_condition else None,
                         source=source,
+                        description=product_text(None, _known(row.get("description"))),
                         azimuth_deg=_angle(row.get("azimuth_deg")),
                         elevation_deg=_angle(row.get("elevation_deg")),
-                        is_described=bool(_known(row.get("description"))),
                     )
     except TableError as error:
         raise BadInput(str(error).replace(str(shard), name)) from error

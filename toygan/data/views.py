@@ -7,18 +7,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-VIEW_SIZE = 2  # azimuth and elevation
-
 
 def encode_views(azimuths_deg: Sequence[float | None], elevations_deg: Sequence[float | None]) -> Tensor:
-    """Of N photos: (N, VIEW_SIZE) float32, NaN where nothing is known.
+    """Azimuths, 0 from the front, and elevations of N photos to (N, 2) float32, NaN where nothing is known.
 
-    The normal scores of their ranks (Blom 1958): drawing from a standard normal distribution gives the views
-    of the photos as often as they are. Azimuths count mirrored as well, so that minus the score is the view
-    of the mirrored photo.
+    The normal scores of their ranks: drawing from a standard normal distribution gives the views of the
+    photos as often as they are. Azimuths count mirrored as well, so that minus the score is the view of the
+    mirrored photo; those of a whole turn are the same.
     """
     azimuths, elevations = (np.array(each, dtype=np.float64) for each in (azimuths_deg, elevations_deg))
-    sides = _normal_scores(np.concatenate([azimuths, -azimuths]))[: len(azimuths)]
+    both = np.concatenate([azimuths, -azimuths])
+    # Rounded, or the two sides would rank what the turn has rounded differently.
+    sides = _normal_scores(np.round((both + 180) % 360 - 180, 6))[: len(azimuths)]
     return torch.from_numpy(np.stack([sides, _normal_scores(elevations)], axis=1)).float()
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from toygan.approval.checks import check
 from toygan.approval.measures import Measures, measure
-from toygan.data.photos import PhotoSet, load_photos
+from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.evaluation import metrics
 from toygan.evaluation.approval import (
@@ -52,6 +52,7 @@ from toygan.evaluation.sides import (
 from toygan.generation.calibrate import judge
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Model, load_model
+from toygan.generation.photos import photos_of
 from toygan.images import encode
 from toygan.progress import Progress
 from toygan.registry import resolve
@@ -81,16 +82,7 @@ def evaluate_model(
     """
     model = load_model(resolve(reference, open_store(store_uri) if store_uri else None), device)
     network = load_feature_network(feature_network, device, inception_weights=inception_weights)
-    val, train = (
-        load_photos(
-            photos,
-            resolution=model.resolution,
-            split=split,
-            categories=model.categories,
-            image_condition=model.image_condition,
-        )
-        for split in ("val", "train")
-    )
+    val, train = (photos_of(model, photos, split=split) for split in ("val", "train"))
     return evaluate(model, val, train, pictures=pictures, seed=seed, network=network)
 
 

@@ -18,11 +18,12 @@ from toygan.approval.checks import CategoryLimits, check, fit_limits
 from toygan.approval.fit import fit_calibration
 from toygan.approval.measures import measure
 from toygan.conditions.product import ProductConditions
-from toygan.data.photos import PhotoSet, load_photos
+from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Drawn, Model, load_model
+from toygan.generation.photos import photos_of
 from toygan.images import from_uint8
 from toygan.progress import Progress
 from toygan.registry import CALIBRATION, add_files, folder_of, model_version, resolve
@@ -135,13 +136,7 @@ def calibrate_model(
     if folder is None and store is None:
         raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
     model = load_model(source, device)
-    real = load_photos(
-        photos,
-        resolution=model.resolution,
-        split="train",
-        categories=model.categories,
-        image_condition=model.image_condition,
-    ).with_text(model.text_encoder)
+    real = photos_of(model, photos, split="train").with_text(model.text_encoder)
     calibration = calibrate(model, real, batch_size=default_batch_size(model))
     text = calibration.to_json().encode()
     if folder is not None:

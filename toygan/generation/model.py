@@ -59,7 +59,7 @@ class Model:
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     text_encoder: TextEncoder | None  # None: it reads no text
-    reads_descriptions: bool  # False: it was trained on titles alone, and knows nothing else
+    reads_descriptions: bool  # False: it was trained on titles and finishes alone
     image_condition: ImageCondition | None  # what it cannot draw without
     calibration: Calibration | None
     device: torch.device

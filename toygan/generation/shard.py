@@ -165,7 +165,7 @@ def _told(model: Model, slot: Slot) -> ProductConditions:
             title=slot.title,
             description=slot.description,
             language=slot.language,
-            colour=slot.colour,
+            colour=slot.colour if slot.colour_hex else None,
             finish=slot.finish,
         ),
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.evaluation.evaluate import evaluate
-from toygan.generation.model import Model, load_model
+from toygan.generation.model import load_model
+from toygan.generation.photos import photos_of
 from toygan.registry import EXTRAS, ModelFiles, ModelRef, read_folder, resolve
 from toygan.retraining.card import PREVIEW, model_card, with_preview
 from toygan.retraining.decide import Decision, Rule, decide
@@ -44,9 +44,16 @@ def judge(
     Raises RunFailed for a challenger that cannot be measured, as where its pictures are not finite.
     """
     models = [load_model(each, device) for each in (challenger, resolve(str(attempt.champion), None))]
-    val, training = (_load(attempt, models[1], split) for split in ("val", "train"))
     try:
-        new, old = (evaluate(model, val, training, pictures=pictures) for model in models)
+        new, old = (
+            evaluate(
+                model,
+                val=photos_of(model, attempt.photos, split="val"),
+                train=photos_of(model, attempt.photos, split="train"),
+                pictures=pictures,
+            )
+            for model in models
+        )
     except ModelError as error:
         raise RunFailed(str(error)) from error
     decision = decide(new, old, categories=models[1].categories, limits=limits)
@@ -79,10 +86,6 @@ def read_outcome(attempt: Attempt) -> Outcome | None:
         )
     except (OSError, KeyError, TypeError, ValueError, BadInput) as error:
         raise RunFailed(f"{attempt.outcome} is damaged ({error!r})") from error
-
-
-def _load(attempt: Attempt, model: Model, split: str) -> PhotoSet:
-    return load_photos(attempt.photos, resolution=model.resolution, split=split, categories=model.categories)
 
 
 def _commit(folder: Path, files: Mapping[str, bytes]) -> None:

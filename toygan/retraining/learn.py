@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from toygan.data.photos import load_photos
 from toygan.errors import BadInput, ModelError
 from toygan.generation.calibrate import calibrate
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import load_model, read_config
+from toygan.generation.photos import photos_of
 from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
 from toygan.retraining.folder import replace_file
 from toygan.retraining.plan import Attempt
@@ -98,9 +98,7 @@ def _inherit(attempt: Attempt) -> None:
 def _calibrate(attempt: Attempt, device: torch.device) -> None:
     folder = attempt.training / "model"
     model = load_model(resolve(str(folder), None), device)
-    photos = load_photos(
-        attempt.photos, resolution=model.resolution, split="train", categories=model.categories
-    ).with_text(model.text_encoder)
+    photos = photos_of(model, attempt.photos, split="train").with_text(model.text_encoder)
     calibration = calibrate(model, photos, batch_size=default_batch_size(model))
     for warning in calibration.warnings:
         log.warning("%s", warning)

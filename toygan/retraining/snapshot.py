@@ -33,7 +33,10 @@ from toygan.uploads.index import indexed_photos
 log = logging.getLogger(__name__)
 
 SHARD = "photos.parquet"
-_COLUMNS = ("photo_id", "sku", "category", "title", "colour_hex", "split", "photo")
+_COLUMNS = (
+    *("photo_id", "sku", "category", "title", "description", "colour_hex"),
+    *("azimuth_deg", "elevation_deg", "split", "photo"),
+)
 _SCHEMA = pa.schema([PHOTO_SHARD.field(name) for name in _COLUMNS])
 _ROWS_AT_ONCE = 256
 
@@ -159,7 +162,10 @@ def _rows(
             "sku": photo.sku,
             "category": photo.category,
             "title": photo.text,
+            "description": photo.description,
             "colour_hex": photo.colour_hex,
+            "azimuth_deg": photo.azimuth_deg,
+            "elevation_deg": photo.elevation_deg,
             "split": split,
             "photo": data,
         }

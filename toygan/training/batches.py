@@ -87,7 +87,7 @@ def draw_batch(
         conditions=conditions,
         latents=(first, second),
         augmentations=(of_real, of_first, of_second),
-        views=_mirrored_views(photos.views[rows], mirrored) if config.view_latents else None,
+        views=None if photos.views is None else _mirrored_views(photos.views[rows], mirrored),
     )
 
 

@@ -62,9 +62,7 @@ class TrainConfig:
     perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
     perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
-    view_latents: bool = (
-        False  # whether the first two latents are from where a photo was taken, if it says so
-    )
+    view_latents: bool = False  # whether the first two are a photo's azimuth and elevation, where it has them
     prior_share: float = 0.0  # share of a batch with latents as generation draws them: judged, not compared
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
     adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
@@ -100,10 +98,11 @@ class TrainConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
         if not 0 <= self.prior_share < 1:
             raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
-        if self.prior_share and not self.kl_weight:
-            raise BadInput("prior_share needs a kl_weight above 0: without it all latents are drawn")
-        if self.view_latents and not self.kl_weight:
-            raise BadInput("view_latents needs a kl_weight above 0: without it all latents are drawn")
+        for name in ("prior_share", "view_latents"):
+            if getattr(self, name) and not self.kl_weight:
+                raise BadInput(f"{name} needs a kl_weight above 0: without it all latents are drawn")
+        if self.prior_share and not self.adversarial:
+            raise BadInput("prior_share is for adversarial trainings: nothing else judges what it adds")
         if not -1 < self.augmentation_target < 1:
             raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
         for name in ("rate_warmup_images", "rate_decay_images"):

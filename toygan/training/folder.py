@@ -233,10 +233,10 @@ def model_config(
         "resolution": config.resolution,
         "categories": list(photos.categories),
         "network": asdict(network),
-        **({} if encoder is None else _read_texts(encoder, photos)),
+        **({} if encoder is None else _text_options(encoder, photos)),
         "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
     }
 
 
-def _read_texts(encoder: TextEncoder, photos: PhotoSet) -> dict[str, object]:
-    return {"text_encoder": encoder.to_json(), "reads_descriptions": photos.are_described}
+def _text_options(encoder: TextEncoder, photos: PhotoSet) -> dict[str, object]:
+    return {"text_encoder": encoder.to_json(), "reads_descriptions": photos.hold_descriptions}

@@ -157,6 +157,7 @@ def _read_photos(uri: str | Path, config: TrainConfig) -> PhotoSet:
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
         image_condition=image_condition(config.family),
+        with_views=config.view_latents,
     )
     products, categories = len(set(photos.skus)), len(photos.categories)
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)

@@ -104,6 +104,10 @@ def test_what_is_said_of_a_product(title: str | None, description: str | None, w
         ("Red", "Red", None, None),
         ("Red", "Red", "chrome", "chrome"),
         ("Lamp (a+b)", "a+b", None, "Lamp"),
+        ("Brick (Red/Blue)", "Red", None, "Brick (Red/Blue)"),
+        ("Red-Eyed Frog", "Red", None, "Red-Eyed Frog"),
+        ("Cup, trans-red", "Red", None, "Cup, trans-red"),
+        ("Brick, 1 x 2", " ", None, "Brick, 1 x 2"),
         ("红色小车", "Red", None, "红色小车"),
     ],
 )

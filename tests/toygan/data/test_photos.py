@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from catalog_schemas.photos import PHOTO_SHARD
 from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput
@@ -107,6 +108,22 @@ def test_the_digest_tells_photos_apart(tmp_path: Path) -> None:
     assert original != digest("4", row | {"photo": photo("#000000")}, other)
     assert original != digest("5", row | {"colour_hex": "#000000"}, other)
     assert original != digest("6", row, other | {"category": "tree"})
+
+
+def test_what_a_shard_says_beside_the_picture(tmp_path: Path) -> None:
+    """A colour without its hex stays in the title: no other condition would tell it."""
+    known = {"title": "Cup, Red", "colour": "Red", "description": " "}
+    rows = [photo_row("a", **known, azimuth_deg=20.0), photo_row("b", colour_hex=None, **known)]
+    fields = [PHOTO_SHARD.field(name) for name in (*known, "azimuth_deg")]
+    write_shard(tmp_path, rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]))
+    photos = load_photos(tmp_path, resolution=32, split="train", with_views=True)
+    assert photos.texts == ("Cup", "Cup, Red")
+    assert not photos.hold_descriptions
+    assert photos.views is not None
+    assert photos.views.isnan().tolist() == [[False, True], [True, True]]
+    without = load_photos(tmp_path, resolution=32, split="train")
+    assert without.views is None
+    assert without.sha256 != photos.sha256
 
 
 def test_no_shards(tmp_path: Path) -> None:

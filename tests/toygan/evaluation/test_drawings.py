@@ -6,7 +6,6 @@ import torch
 
 from toygan.conditions.colour import encode_colours
 from toygan.data.photos import PhotoSet
-from toygan.data.views import encode_views
 from toygan.evaluation import drawings
 from toygan.evaluation.drawings import Drawings, drawn_pairs, photo_pairs
 
@@ -30,7 +29,6 @@ def photos(*known: tuple[int, str | None]) -> PhotoSet:
         texts=(None,) * len(known),
         skus=tuple(f"sku-{number}" for number in range(len(known))),
         categories=("brick", "plant"),
-        views=encode_views([None] * len(known), [None] * len(known)),
     )
 
 

@@ -1,5 +1,6 @@
 """Products that are drawn from what the catalog knows of them: a layout, a sketch, or neither."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,9 @@ def test_each_product_is_drawn_by_the_model_that_makes_the_most_of_it(
         assert drawn_by == (models[kind].name, models[kind].version, families[kind])
         assert list(row["condition_sha256"]) == ([kind] if kind else [])
         assert ('"text":' in row["conditions"]) == (kind is None)
+    told = {row["sku"]: json.loads(row["conditions"]).get("text") for row in rows}
+    assert told["plain-0"] == "Brick 2 x 4"  # red is another condition, and it was trained on titles alone
+    assert told["plain-1"] is None  # in Chinese
     assert manifest.models.keys() == {f"{model.name}@{model.version}" for model in models.values()}
     for name in ("approved", "review", "rejected"):
         assert sum(counts[name] for counts in manifest.models.values()) == manifest.counts[name]

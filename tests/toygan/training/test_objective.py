@@ -335,19 +335,24 @@ def _loss(state: TrainState, batch: Batch, config: TrainConfig) -> float:
 
 
 def test_latents_of_the_prior_are_judged_but_not_compared(photos: PhotoSet) -> None:
-    """Worked out apart: the last quarter of 8 is drawn as generation draws, and only 6 are held to photos."""
-    config = _with_style(prior_share=0.25, adversarial=False, batch_size=8)
+    """The last quarter of 8 is drawn as generation draws; what those photos show says nothing of the loss."""
+    config = _with_style(prior_share=0.25, batch_size=8, discriminator_rate=1e-12)
     state = start(config, categories=2, device=CPU)
     rows = epoch_rows(len(photos), config, 0)
     batch = draw_batch(photos, rows, config, state.generator.latent_size, step_rng(0, 0))
     assert isinstance(state.generator, StyleEncodingGenerator)
-    with torch.no_grad():
-        mean, log_variance = state.generator.encode_style(batch.real[:6])
-        read = mean + (log_variance / 2).exp() * batch.latents[1][:6]
-        drawn = deepcopy(state.generator)(torch.cat([read, batch.latents[1][6:]]), batch.conditions)
-        wanted = 10 * (drawn[:6] - batch.real[:6]).abs().mean()
-        wanted += 0.5 * _divergence(state, batch.real[:6]).sum(1).mean()
-    assert _loss(state, batch, config) == pytest.approx(wanted.item(), rel=1e-5)
+    drawn = step_module._latents(state.generator, batch.latents[1], batch, config)
+    mean, log_variance = state.generator.encode_style(batch.real[:6])
+    read = mean + (log_variance / 2).exp() * batch.latents[1][:6]
+    torch.testing.assert_close(drawn.latents, torch.cat([read, batch.latents[1][6:]]))
+    assert drawn.compared == 6
+    torch.testing.assert_close(drawn.divergence, _divergence(state, batch.real[:6]).sum(1).mean())
+    whole = _loss(state, batch, config)
+    for first, same in ((6, True), (5, False)):
+        changed = replace(batch, real=torch.cat([batch.real[:first], -batch.real[first:]]))
+        assert (_loss(state, changed, config) == pytest.approx(whole, abs=1e-5)) == same
+    others = batch.latents[1].index_fill(0, torch.tensor([7]), 3.0)
+    assert _loss(state, replace(batch, latents=(batch.latents[0], others)), config) != whole
 
 
 def test_known_views_are_latents(photos: PhotoSet) -> None:
@@ -374,4 +379,4 @@ def test_known_views_are_latents(photos: PhotoSet) -> None:
         divergence[::2, :2] = 0
         wanted = 10 * (drawn - batch.real).abs().mean() + 0.5 * divergence.sum(1).mean()
     assert _loss(state, batch, config) == pytest.approx(wanted.item(), rel=1e-5)
-    assert draw_batch(seen, rows, _with_style(), 8, step_rng(0, 0)).views is None
+    assert draw_batch(photos, rows, config, 8, step_rng(0, 0)).views is None

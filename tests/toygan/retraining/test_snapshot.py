@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from catalog_schemas.photos import PHOTO_INDEX, PHOTO_SHARD
+from tests.shards import SHARD_SCHEMA, photo_row, write_shard
+from toygan.data.photos import load_photos
+from toygan.data.views import encode_views
+from toygan.retraining.snapshot import take_snapshot
+from toygan.storage.memory import MemoryStore
+
+
+def test_what_is_known_of_a_photo_is_kept(tmp_path: Path) -> None:
+    """Texts and views: the champion may have learnt from them, and goes on doing so."""
+    known = {"title": "Cup, Red", "colour": "Red", "finish": "chrome", "description": "To drink."}
+    rows = [
+        photo_row("a", **known, azimuth_deg=20.0, elevation_deg=15.0),
+        photo_row("b", title="Box", azimuth_deg=-40.0, elevation_deg=25.0),
+        photo_row("c"),
+    ]
+    fields = [PHOTO_SHARD.field(name) for name in (*known, "azimuth_deg", "elevation_deg")]
+    photos = write_shard(
+        tmp_path / "photos", rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)])
+    )
+    take_snapshot(
+        tmp_path / "snapshot",
+        store=MemoryStore("shop"),
+        index=PHOTO_INDEX.empty_table(),
+        photos=str(photos),
+        categories=("brick",),
+        resolution=32,
+    )
+    kept = load_photos(tmp_path / "snapshot", resolution=32, split="train", with_views=True)
+    assert kept.texts == ("Cup, chrome To drink.", "Box", None)
+    assert kept.hold_descriptions
+    assert kept.views is not None
+    wanted = encode_views([20.0, -40.0, None], [15.0, 25.0, None])
+    torch.testing.assert_close(kept.views, wanted, equal_nan=True)
+    titles = load_photos(tmp_path / "snapshot", resolution=32, split="train", with_descriptions=False)
+    assert titles.texts == ("Cup, chrome", "Box", None)
+    assert (titles.hold_descriptions, titles.views) == (False, None)

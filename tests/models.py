@@ -128,7 +128,7 @@ def tiny_model(
         "truncation": truncation,
         "categories": list(categories),
         "network": network,
-        **({"text_encoder": encoder.to_json()} if encoder else {}),
+        **({"text_encoder": encoder.to_json(), "whole_titles": False} if encoder else {}),
     }
     files = {
         CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),

@@ -77,6 +77,31 @@ def product_text(
     return " ".join(f"{said} {description or ''}".split()) or None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextReading:
+    """Which of a product's texts a model is told: those that it learnt from."""
+
+    whole_titles: bool = False  # with the main colour's name, and without the finish
+    descriptions: bool = True
+
+    def text(
+        self,
+        title: str | None,
+        description: str | None,
+        *,
+        colour: str | None = None,
+        finish: str | None = None,
+    ) -> str | None:
+        """As `product_text`."""
+        told = description if self.descriptions else None
+        if self.whole_titles:
+            return product_text(title, told)
+        return product_text(title, told, colour=colour, finish=finish)
+
+
+READS_ALL: Final = TextReading()
+
+
 class TextEncoder:
     """A frozen encoder of texts.
 

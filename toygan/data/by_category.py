@@ -56,7 +56,7 @@ def read_categories(folder: Path, split: str) -> Iterator[Photo]:
                 photo_id=f"{name}/{_printable(file)}",
                 sku=sku_of(name, file),
                 category=name,
-                text=None,
+                title=None,
                 colour_hex=None,
                 photo=data,
                 condition=None,

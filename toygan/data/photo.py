@@ -9,11 +9,13 @@ class Photo(NamedTuple):
     photo_id: str
     sku: str
     category: str
-    text: str | None  # title and finish
+    title: str | None
     colour_hex: str | None
     photo: bytes
     condition: bytes | None  # the sketch or the layout that belongs to it
     source: str  # where it was found, for messages
     description: str | None = None
+    colour: str | None = None  # the main colour's name
+    finish: str | None = None
     azimuth_deg: float | None = None  # of the camera; 0 looks at the front
     elevation_deg: float | None = None

@@ -20,7 +20,7 @@ from toygan.conditions.colour import encode_colours
 from toygan.conditions.image import READERS, encode_images, square
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.text import product_text
+from toygan.conditions.text import READS_ALL, TextReading
 from toygan.data.photo import Photo
 from toygan.data.pile import open_pile
 from toygan.data.sources import read_photos
@@ -110,7 +110,7 @@ def load_photos(
     keep_sku: Callable[[str], bool] = lambda sku: True,
     categories: tuple[str, ...] | None = None,
     image_condition: ImageCondition | None = None,
-    with_descriptions: bool = True,
+    reading: TextReading = READS_ALL,
     with_views: bool = False,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
@@ -149,9 +149,9 @@ def load_photos(
             names.append(photo.category)
             skus.append(photo.sku)
             colour_hexes.append(photo.colour_hex)
-            description = photo.description if with_descriptions else None
-            texts.append(product_text(photo.text, description))
-            hold_descriptions |= description is not None
+            told = None if photo.colour_hex is None else photo.colour
+            texts.append(reading.text(photo.title, photo.description, colour=told, finish=photo.finish))
+            hold_descriptions |= reading.text(None, photo.description) is not None
             azimuths_deg.append(photo.azimuth_deg)
             elevations_deg.append(photo.elevation_deg)
         if broken:

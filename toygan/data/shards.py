@@ -10,7 +10,6 @@ from typing import Any
 from catalog_schemas.photos import check_photo_rows, check_photo_shard
 from catalog_schemas.validation import TableError, open_parquet, parquet_errors
 from toygan.conditions.kinds import ImageCondition
-from toygan.conditions.text import product_text
 from toygan.data.photo import Photo
 from toygan.errors import BadInput
 from toygan.storage.store import ObjectStore
@@ -66,16 +65,14 @@ def read_shard(
                         photo_id=row["photo_id"],
                         sku=row["sku"],
                         category=row["category"],
-                        text=product_text(
-                            _known(row.get("title")),
-                            colour=_known(row["colour_hex"]) and _known(row.get("colour")),
-                            finish=_known(row.get("finish")),
-                        ),
+                        title=_known(row.get("title")),
                         colour_hex=_known(row["colour_hex"]),
                         photo=row["photo"],
                         condition=row[image_condition] if image_condition else None,
                         source=source,
-                        description=product_text(None, _known(row.get("description"))),
+                        description=_known(row.get("description")),
+                        colour=_known(row.get("colour")),
+                        finish=_known(row.get("finish")),
                         azimuth_deg=_angle(row.get("azimuth_deg")),
                         elevation_deg=_angle(row.get("elevation_deg")),
                     )

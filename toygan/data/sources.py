@@ -70,7 +70,7 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
             photo_id=row["photo_id"],
             sku=row["sku"],
             category=row["category"],
-            text=None,
+            title=None,
             colour_hex=row["colour_hex"],
             photo=data,
             condition=None,

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from toygan.approval.calibration import Calibration
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions, encode_conditions
-from toygan.conditions.text import TextEncoder, product_text
+from toygan.conditions.text import TextEncoder, TextReading
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, image_condition, network_config
@@ -59,7 +59,7 @@ class Model:
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     text_encoder: TextEncoder | None  # None: it reads no text
-    reads_descriptions: bool  # False: it was trained on titles and finishes alone
+    reading: TextReading
     image_condition: ImageCondition | None  # what it cannot draw without
     calibration: Calibration | None
     device: torch.device
@@ -76,8 +76,7 @@ class Model:
         """What the model is told of a product in words; None for a language that it cannot read."""
         if self.text_encoder is None or not self.text_encoder.reads(language):
             return None
-        told = description if self.reads_descriptions else None
-        return product_text(title, told, colour=colour, finish=finish)
+        return self.reading.text(title, description, colour=colour, finish=finish)
 
     def require_calibration(self) -> Calibration:
         """Raises ModelError when the model is not calibrated for every one of its categories."""
@@ -150,7 +149,11 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         generator=generator,
         discriminator=discriminator,
         text_encoder=_text_encoder(source.name, config, device),
-        reads_descriptions=bool(config.get("reads_descriptions", False)),
+        # Before models said it, they were trained on titles as they were, and on nothing else.
+        reading=TextReading(
+            whole_titles=bool(config.get("whole_titles", True)),
+            descriptions=bool(config.get("reads_descriptions", False)),
+        ),
         image_condition=image_condition(config["family"]),
         calibration=_read_calibration(source),
         device=device,

@@ -18,5 +18,5 @@ def photos_of(
         keep_sku=keep_sku,
         categories=model.categories,
         image_condition=model.image_condition,
-        with_descriptions=model.reads_descriptions,
+        reading=model.reading,
     )

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SHARD = "photos.parquet"
 _COLUMNS = (
-    *("photo_id", "sku", "category", "title", "description", "colour_hex"),
+    *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish"),
     *("azimuth_deg", "elevation_deg", "split", "photo"),
 )
 _SCHEMA = pa.schema([PHOTO_SHARD.field(name) for name in _COLUMNS])
@@ -119,7 +119,7 @@ def _all_photos(
             photo_id=row["photo_id"],
             sku=row["sku"],
             category=row["category"],
-            text=None,
+            title=None,
             colour_hex=row["colour_hex"],
             photo=data,
             condition=None,
@@ -161,9 +161,11 @@ def _rows(
             "photo_id": photo.photo_id,
             "sku": photo.sku,
             "category": photo.category,
-            "title": photo.text,
+            "title": photo.title,
             "description": photo.description,
+            "colour": photo.colour,
             "colour_hex": photo.colour_hex,
+            "finish": photo.finish,
             "azimuth_deg": photo.azimuth_deg,
             "elevation_deg": photo.elevation_deg,
             "split": split,

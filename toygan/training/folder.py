@@ -239,4 +239,8 @@ def model_config(
 
 
 def _text_options(encoder: TextEncoder, photos: PhotoSet) -> dict[str, object]:
-    return {"text_encoder": encoder.to_json(), "reads_descriptions": photos.hold_descriptions}
+    return {
+        "text_encoder": encoder.to_json(),
+        "whole_titles": False,
+        "reads_descriptions": photos.hold_descriptions,
+    }

@@ -63,7 +63,7 @@ def test_folders_and_tar_files_side_by_side(tmp_path: Path) -> None:
     assert [each.category for each in found] == sorted(each.category for each in found)
     assert {each.source for each in found} == {str(tmp_path / "n00.tar"), str(tmp_path / "n01")}
     assert all(each.photo == PICTURE for each in found)
-    assert all(each.colour_hex is each.text is each.condition is None for each in found)
+    assert all(each.colour_hex is each.title is each.condition is None for each in found)
 
 
 def test_the_same_pictures_from_a_folder_and_from_a_tar(tmp_path: Path) -> None:

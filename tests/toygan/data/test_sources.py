@@ -52,7 +52,7 @@ def test_indexed_uploads_of_a_store(tmp_path: Path) -> None:
     fill_store(str(tmp_path))
     assert sorted(skus(tmp_path)) == sorted(SKUS)
     (found,) = read_photos(tmp_path, split="val")
-    assert (found.sku, found.category, found.text) == (MEASURED, "brick", None)
+    assert (found.sku, found.category, found.title) == (MEASURED, "brick", None)
     assert found.photo == photo(COLOURS[3])
     assert found.source == open_store(str(tmp_path)).uri
 

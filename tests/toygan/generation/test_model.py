@@ -53,10 +53,15 @@ def told(model: Model, language: str = "en") -> str | None:
 
 def test_a_model_is_told_what_it_learnt_to_read(model: Model) -> None:
     titles = tiny_model(text_encoder=DEFAULT_TEXT_ENCODER)
-    config = json.loads(titles.files["config.json"]) | {"reads_descriptions": True}
+    stored = json.loads(titles.files["config.json"])
+    old = titles.with_files(
+        config=json.dumps({k: v for k, v in stored.items() if k != "whole_titles"}).encode()
+    )
+    config = stored | {"reads_descriptions": True}
     both = titles.with_files(config=json.dumps(config).encode())
     assert told(model) is None
     assert told(titles.load()) == "Cup, chrome"
+    assert told(old.load()) == "Cup, Red"  # from before a model said how it reads
     assert told(both.load(), "en-GB") == "Cup, chrome To drink."
     assert told(both.load(), "zh") is None
 

@@ -5,6 +5,7 @@ import torch
 
 from catalog_schemas.photos import PHOTO_INDEX, PHOTO_SHARD
 from tests.shards import SHARD_SCHEMA, photo_row, write_shard
+from toygan.conditions.text import TextReading
 from toygan.data.photos import load_photos
 from toygan.data.views import encode_views
 from toygan.retraining.snapshot import take_snapshot
@@ -37,6 +38,8 @@ def test_what_is_known_of_a_photo_is_kept(tmp_path: Path) -> None:
     assert kept.views is not None
     wanted = encode_views([20.0, -40.0, None], [15.0, 25.0, None])
     torch.testing.assert_close(kept.views, wanted, equal_nan=True)
-    titles = load_photos(tmp_path / "snapshot", resolution=32, split="train", with_descriptions=False)
-    assert titles.texts == ("Cup, chrome", "Box", None)
-    assert (titles.hold_descriptions, titles.views) == (False, None)
+    for whole_titles, cup in ((False, "Cup, chrome"), (True, "Cup, Red")):
+        reading = TextReading(whole_titles=whole_titles, descriptions=False)
+        titles = load_photos(tmp_path / "snapshot", resolution=32, split="train", reading=reading)
+        assert titles.texts == (cup, "Box", None)
+        assert (titles.hold_descriptions, titles.views) == (False, None)

@@ -160,6 +160,7 @@ def test_a_model_says_whether_it_was_told_descriptions(
         model = run(shard, tmp_path / name, config=tiny(text_encoder="reader"), max_images=4)
         config = json.loads((model / "config.json").read_text())
         assert config["reads_descriptions"] == (description is not None)
+        assert not config["whole_titles"]
     assert Reader.read == ["Cup, chrome To drink.", "Cup, chrome"]
 
 

@@ -203,14 +203,26 @@ def train(
 @cli.command()
 @click.option("--model", required=True, metavar="NAME", help="./FOLDER, or NAME[@VERSION|alias] of a store.")
 @photos_option
+@click.option(
+    "--acceptance",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Share of the pictures passing the checks that the score lets through.",
+)
 @store_option
 @device_option
-def calibrate(model: str, photos: str, store: str | None, device: str) -> None:
+def calibrate(model: str, photos: str, acceptance: float, store: str | None, device: str) -> None:
     """Fit what a model's score means and which pictures are approved."""
+    from toygan.approval.calibration import CalibrationSettings
     from toygan.device import pick_device
     from toygan.generation.calibrate import calibrate_model
 
-    for line in calibrate_model(model, photos=photos, store_uri=store, device=pick_device(device)):
+    settings = CalibrationSettings(acceptance=acceptance)
+    lines = calibrate_model(
+        model, photos=photos, store_uri=store, device=pick_device(device), settings=settings
+    )
+    for line in lines:
         click.echo(line)
 
 

@@ -35,6 +35,7 @@ from toygan.registry import resolve
 CONFIGS = Path(toygan.training.__file__).parent / "configs"
 MILESTONES = 6
 PICTURES = 1_000
+ACCEPTANCE = 0.8  # the score does not tell the best pictures from the good: it is to refuse the worst
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def make(name: str, photos: str, output: Path, share: float) -> None:
         points.append({"images_seen": _images_seen(model), **found["overall"]["pictures"]})
         write(curve, json.dumps(points, indent=1).encode())
     halve(model)
-    _toygan("calibrate", "--model", model, "--photos", photos)
+    _toygan("calibrate", "--model", model, "--photos", photos, "--acceptance", ACCEPTANCE)
     evaluation = _toygan("evaluate", "--model", model, *_measured(photos), "--pairs", folder / "pairs.png")
     write(folder / "evaluation.json", evaluation)
     show(name, model, photos, output / f"{name}.jpg")

@@ -260,10 +260,10 @@ def test_a_model_is_trained_and_calibrated(tmp_path: Path, toygan_here: Command)
     refused = toygan_here("calibrate", "--model", model, "--photos", tmp_path / "nowhere")
     assert refused.code == BAD_INPUT
     assert "no photos in" in refused.err
-    calibrated = toygan_here("calibrate", "--model", model, "--photos", photos)
+    calibrated = toygan_here("calibrate", "--model", model, "--photos", photos, "--acceptance", 0.8)
     assert calibrated.code == 0, calibrated.err
     assert calibrated.out.startswith("model@")
-    assert (model / "calibration.json").is_file()
+    assert json.loads((model / "calibration.json").read_bytes())["settings"]["acceptance"] == 0.8
 
 
 def test_a_training_starts_from_a_model_of_a_store(tmp_path: Path, toygan_here: Command) -> None:

@@ -122,7 +122,12 @@ def judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) 
 
 
 def calibrate_model(
-    reference: str, *, photos: str | Path, store_uri: str | None, device: torch.device
+    reference: str,
+    *,
+    photos: str | Path,
+    store_uri: str | None,
+    device: torch.device,
+    settings: CalibrationSettings | None = None,
 ) -> Iterator[str]:
     """Calibrates the model that `reference` names and says in lines of text what came out.
 
@@ -137,7 +142,7 @@ def calibrate_model(
         raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
     model = load_model(source, device)
     real = photos_of(model, photos, split="train").with_text(model.text_encoder)
-    calibration = calibrate(model, real, batch_size=default_batch_size(model))
+    calibration = calibrate(model, real, batch_size=default_batch_size(model), settings=settings)
     text = calibration.to_json().encode()
     if folder is not None:
         (folder / CALIBRATION).write_bytes(text)

@@ -99,7 +99,13 @@ def _calibrate(attempt: Attempt, device: torch.device) -> None:
     folder = attempt.training / "model"
     model = load_model(resolve(str(folder), None), device)
     photos = photos_of(model, attempt.photos, split="train").with_text(model.text_encoder)
-    calibration = calibrate(model, photos, batch_size=default_batch_size(model))
+    champion = load_model(resolve(str(attempt.champion), None), device)
+    calibration = calibrate(
+        model,
+        photos,
+        batch_size=default_batch_size(model),
+        settings=champion.require_calibration().settings,
+    )
     for warning in calibration.warnings:
         log.warning("%s", warning)
     replace_file(folder / CALIBRATION, calibration.to_json().encode())

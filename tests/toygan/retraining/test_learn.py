@@ -73,7 +73,8 @@ def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(
     challenger = learn(attempt, CPU)
     config = read_config(challenger)
     assert (config["truncation"], config["credit"], config["training"]["images_seen"]) == (0.7, "me", 64)
-    assert CALIBRATION in challenger.files
+    champion = json.loads((attempt.champion / CALIBRATION).read_bytes())
+    assert json.loads(challenger.files[CALIBRATION])["settings"] == champion["settings"]
     assert challenger.name == attempt.plan.name
     assert challenger.version != attempt.plan.version
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,5 +114,9 @@ def running(
     try:
         yield Service(environment=own, log=log, process=process)
     finally:
-        process.terminate()
-        process.wait()
+        # Prefect ends the process by an exception, which is lost where a destructor is running: then it
+        # has to be asked again.
+        while process.poll() is None:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)

@@ -131,7 +131,8 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
         for each in pending
     ]
     colour_hexes = [slot.colour_hex for slot in slots]
-    drawn = run.engine.draw(seeds, _conditions(run, slots))
+    told = [_told(model, slot) for slot in slots]
+    drawn = run.engine.draw(seeds, _with_images(run, slots, told))
     p_reals = judge.p_reals(drawn.logits)
     may_be_approved = drawn.finite & (p_reals >= judge.threshold)
     finished = run.engine.workshop.finish(
@@ -139,16 +140,17 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
     )
     candidates = []
     for i, each in enumerate(pending):
-        row = _row(run, each, seeds[i])
+        row = _row(run, each, told[i], seeds[i])
         if drawn.finite[i]:
             row |= {"logit": float(drawn.logits[i]), "p_real": float(p_reals[i])}
         candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
     return Batch(pending=pending, candidates=candidates, finished=finished)
 
 
-def _conditions(run: ShardRun, slots: Sequence[Slot]) -> list[ProductConditions]:
-    """What the model is told; images are read anew for each attempt, a shard's would fill the memory."""
-    told = [_told(run.engine.model, slot) for slot in slots]
+def _with_images(
+    run: ShardRun, slots: Sequence[Slot], told: Sequence[ProductConditions]
+) -> Sequence[ProductConditions]:
+    """With the images to draw from, read anew for each attempt: a shard's would fill the memory."""
     kind = run.engine.model.image_condition
     if kind is None:
         return told
@@ -158,6 +160,7 @@ def _conditions(run: ShardRun, slots: Sequence[Slot]) -> list[ProductConditions]
 
 
 def _told(model: Model, slot: Slot) -> ProductConditions:
+    """What the model is told, but for an image to draw from."""
     return ProductConditions(
         category=slot.category,
         colour_hex=slot.colour_hex,
@@ -245,13 +248,12 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
     run.uploads.append(run.engine.workshop.store(run.store, key, file, MIME_TYPES[run.image_format]))
 
 
-def _row(run: ShardRun, pending: Pending, seed: int) -> dict[str, Any]:
+def _row(run: ShardRun, pending: Pending, told: ProductConditions, seed: int) -> dict[str, Any]:
     """A candidate's metadata as far as it is known before it is judged: rejected, until it is kept."""
     slot, model = pending.slot, run.engine.model
     identity = image_id(
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )
-    told = _told(model, slot)
     conditions = {"category": told.category, "colour_hex": told.colour_hex}
     if model.text_encoder is not None:
         conditions["text"] = told.text

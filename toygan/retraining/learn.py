@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from toygan.approval.calibration import Calibration
 from toygan.errors import BadInput, ModelError
 from toygan.generation.calibrate import calibrate
 from toygan.generation.engine import default_batch_size
@@ -99,13 +100,8 @@ def _calibrate(attempt: Attempt, device: torch.device) -> None:
     folder = attempt.training / "model"
     model = load_model(resolve(str(folder), None), device)
     photos = photos_of(model, attempt.photos, split="train").with_text(model.text_encoder)
-    champion = load_model(resolve(str(attempt.champion), None), device)
-    calibration = calibrate(
-        model,
-        photos,
-        batch_size=default_batch_size(model),
-        settings=champion.require_calibration().settings,
-    )
+    settings = Calibration.from_json((attempt.champion / CALIBRATION).read_bytes()).settings
+    calibration = calibrate(model, photos, batch_size=default_batch_size(model), settings=settings)
     for warning in calibration.warnings:
         log.warning("%s", warning)
     replace_file(folder / CALIBRATION, calibration.to_json().encode())

@@ -330,7 +330,7 @@ def _with_style(**changes: Any) -> TrainConfig:
 
 
 def _loss(state: TrainState, batch: Batch, config: TrainConfig) -> float:
-    """Of the generator, before its step; without an adversary."""
+    """Of the generator, before its step."""
     return train_step(deepcopy(state), batch, config, step_rng(0, 0))[0].item()
 
 
@@ -379,4 +379,7 @@ def test_known_views_are_latents(photos: PhotoSet) -> None:
         divergence[::2, :2] = 0
         wanted = 10 * (drawn - batch.real).abs().mean() + 0.5 * divergence.sum(1).mean()
     assert _loss(state, batch, config) == pytest.approx(wanted.item(), rel=1e-5)
+    second_half = batch.share(1, 2).to(CPU).views
+    assert second_half is not None
+    torch.testing.assert_close(second_half, batch.views[4:], equal_nan=True)
     assert draw_batch(photos, rows, config, 8, step_rng(0, 0)).views is None

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 
 LIMIT_S = 240.0
+STOP_LIMIT_S = 60.0
 
 Json = dict[str, Any]
 
@@ -114,9 +116,11 @@ def running(
     try:
         yield Service(environment=own, log=log, process=process)
     finally:
-        # Prefect ends the process by an exception, which is lost where a destructor is running: then it
-        # has to be asked again.
-        while process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            # Prefect ends the process by an exception, which is lost where a destructor is running.
+            warnings.warn(f"{command} has not heard SIGTERM, see {log}; it is asked again", stacklevel=2)
             process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
+            process.wait(STOP_LIMIT_S)

@@ -44,7 +44,7 @@ def test_the_first_signal_asks_and_the_next_is_as_ever(
 
 # Tells itself to end while a weak reference's callback runs: what is raised there is lost.
 LOSES_THE_FIRST = """
-import os, signal, time, weakref
+import os, signal, sys, time, weakref
 from flows.stopping import ends_at_sigterm
 
 class Thing: ...
@@ -55,6 +55,7 @@ def tell(reference):
 
 try:
     with ends_at_sigterm():
+        OTHER_HANDLER
         thing = Thing()
         reference = weakref.ref(thing, tell)
         del thing
@@ -65,8 +66,9 @@ finally:
 """
 
 
-def test_sigterm_ends_a_start_even_where_what_it_raises_is_lost() -> None:
-    command = [sys.executable, "-c", LOSES_THE_FIRST]
+@pytest.mark.parametrize("other", ["", "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))"])
+def test_sigterm_ends_a_start_even_where_what_it_raises_is_lost(other: str) -> None:
+    command = [sys.executable, "-c", LOSES_THE_FIRST.replace("OTHER_HANDLER", other)]
     ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0
     assert "SystemExit" in ended.stderr

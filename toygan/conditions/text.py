@@ -90,13 +90,14 @@ class TextReading:
         description: str | None,
         *,
         colour: str | None = None,
+        colour_hex: str | None = None,
         finish: str | None = None,
     ) -> str | None:
-        """As `product_text`."""
+        """As `product_text`; the colour's name is left out only beside a `colour_hex`, which says it too."""
         told = description if self.descriptions else None
         if self.whole_titles:
             return product_text(title, told)
-        return product_text(title, told, colour=colour, finish=finish)
+        return product_text(title, told, colour=colour if colour_hex else None, finish=finish)
 
 
 READS_ALL: Final = TextReading()

@@ -118,11 +118,11 @@ def load_photos(
     Photos are laid on a white square and resized to `resolution` x `resolution` pixels (torchvision, bilinear
     with antialiasing), a few at a time; so are the condition images, where a family needs them. Only the
     small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
-    there is room for. `reading` says what of titles and descriptions becomes their texts; a colour's name is
-    left out only beside its hex. Views are read where `with_views` asks for them. Without `categories` those
-    of the photos are taken, sorted. A malformed row, a photo or condition image that is missing or cannot be
-    decoded: the photo is skipped, counted and named in the log. Raises BadInput when nothing usable is there,
-    or a category that is not among `categories`; RunFailed when the disk is full.
+    there is room for. `reading` says what of titles and descriptions becomes their texts. Views are read
+    where `with_views` asks for them. Without `categories` those of the photos are taken, sorted. A malformed
+    row, a photo or condition image that is missing or cannot be decoded: the photo is skipped, counted and
+    named in the log. Raises BadInput when nothing usable is there, or a category that is not among
+    `categories`; RunFailed when the disk is full.
     """
     found = read_photos(uri, split=split, image_condition=image_condition)
     prepare = partial(_prepare, resolution=resolution, image_condition=image_condition)
@@ -150,8 +150,15 @@ def load_photos(
             names.append(photo.category)
             skus.append(photo.sku)
             colour_hexes.append(photo.colour_hex)
-            told = None if photo.colour_hex is None else photo.colour
-            texts.append(reading.text(photo.title, photo.description, colour=told, finish=photo.finish))
+            texts.append(
+                reading.text(
+                    photo.title,
+                    photo.description,
+                    colour=photo.colour,
+                    colour_hex=photo.colour_hex,
+                    finish=photo.finish,
+                )
+            )
             hold_descriptions |= reading.text(None, photo.description) is not None
             azimuths_deg.append(photo.azimuth_deg)
             elevations_deg.append(photo.elevation_deg)

@@ -71,12 +71,13 @@ class Model:
         description: str | None,
         language: str,
         colour: str | None,
+        colour_hex: str | None,
         finish: str | None,
     ) -> str | None:
         """What the model is told of a product in words; None for a language that it cannot read."""
         if self.text_encoder is None or not self.text_encoder.reads(language):
             return None
-        return self.reading.text(title, description, colour=colour, finish=finish)
+        return self.reading.text(title, description, colour=colour, colour_hex=colour_hex, finish=finish)
 
     def require_calibration(self) -> Calibration:
         """Raises ModelError when the model is not calibrated for every one of its categories."""

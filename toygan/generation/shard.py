@@ -168,7 +168,8 @@ def _told(model: Model, slot: Slot) -> ProductConditions:
             title=slot.title,
             description=slot.description,
             language=slot.language,
-            colour=slot.colour if slot.colour_hex else None,
+            colour=slot.colour,
+            colour_hex=slot.colour_hex,
             finish=slot.finish,
         ),
     )

@@ -45,9 +45,14 @@ def model() -> Model:
     return tiny_model().load()
 
 
-def told(model: Model, language: str = "en") -> str | None:
+def told(model: Model, language: str = "en", colour_hex: str | None = "#FF0000") -> str | None:
     return model.text_of(
-        title="Cup, Red", description="To drink.", language=language, colour="Red", finish="chrome"
+        title="Cup, Red",
+        description="To drink.",
+        language=language,
+        colour="Red",
+        colour_hex=colour_hex,
+        finish="chrome",
     )
 
 
@@ -61,6 +66,7 @@ def test_a_model_is_told_what_it_learnt_to_read(model: Model) -> None:
     both = titles.with_files(config=json.dumps(config).encode())
     assert told(model) is None
     assert told(titles.load()) == "Cup, chrome"
+    assert told(titles.load(), colour_hex=None) == "Cup, Red, chrome"
     assert told(old.load()) == "Cup, Red"  # from before a model said how it reads
     assert told(both.load(), "en-GB") == "Cup, chrome To drink."
     assert told(both.load(), "zh") is None

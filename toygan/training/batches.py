@@ -64,11 +64,14 @@ def draw_batch(
 ) -> Batch:
     """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
 
+    Texts are moved by noise where the training asks for it.
     `probability` is that of each transformation before the discriminator; None: all pictures are moved.
     """
     count, resolution = len(rows), photos.images.shape[2]
     mirrored = torch.rand(count, generator=rng) < 0.5
     conditions = photos.conditions(rows)
+    if photos.text is not None and config.text_noise:
+        conditions["text"] = _moved(conditions["text"], photos.text, config.text_noise, rng)
     for name, dropout in (("colour", config.colour_dropout), ("text", config.text_dropout)):
         if name in conditions:
             kept = torch.rand((count, 1), generator=rng) >= dropout
@@ -89,6 +92,22 @@ def draw_batch(
         augmentations=(of_real, of_first, of_second),
         views=None if photos.views is None else _mirrored_views(photos.views[rows], mirrored),
     )
+
+
+def _moved(texts: Tensor, known: Tensor, limit: float, rng: torch.Generator) -> Tensor:
+    """The texts (B, S) with noise, as long in every direction as the `known` (N, S) ones differ in it.
+
+    Each goes from 0 to `limit` of the way that leads from one random text to another. So a network sees what
+    lies between the few texts that there are photos of, as the interpolated ones of Reed et al. 2016
+    (GAN-INT, section 4.3) and the conditioning augmentation of Zhang et al. 2017 (StackGAN, section 3.2) let
+    it see.
+    Products without a text, which are zeros, keep theirs, and a way from or to one of them is not gone.
+    """
+    count = len(texts)
+    start, end = (known[torch.randint(len(known), (count,), generator=rng)] for _ in range(2))
+    said = (texts.any(1) & start.any(1) & end.any(1))[:, None]
+    shares = limit * torch.rand((count, 1), generator=rng)
+    return texts + said * shares * (end - start)
 
 
 def _mirrored_views(views: Tensor, mirrored: Tensor) -> Tensor:

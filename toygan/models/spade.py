@@ -14,7 +14,7 @@ discriminator has spectral normalisation (Miyato et al. 2018) only, and a projec
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,8 @@ from toygan.models.layers import (
     NetworkConfig,
     StyleEncodingGenerator,
 )
+
+PaddingMode = Literal["zeros", "replicate", "reflect"]
 
 MISTOLD = 0.25  # share of the training pictures that are told colour and text of another product
 
@@ -55,6 +57,9 @@ class SpadeConfig(NetworkConfig):
     discriminator_layers: int = 3  # each halves the side, on every scale
     discriminator_scales: int = 2  # the second sees the picture at half the resolution, and so on
     style_encoder: bool = True  # whether latents can be read off a photo
+    padding_mode: PaddingMode = (
+        "zeros"  # of the generator; "replicate" or "reflect" leave no line along the border
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +68,9 @@ class SpadeConfig(NetworkConfig):
                 f"discriminator_layers {self.discriminator_layers} and discriminator_scales "
                 f"{self.discriminator_scales} leave nothing of {self.resolution} pixels; make one smaller"
             )
+        if self.padding_mode not in get_args(PaddingMode):
+            known = ", ".join(get_args(PaddingMode))
+            raise ValueError(f"padding_mode is {self.padding_mode!r}; it must be one of {known}")
 
     @property
     def widths(self) -> list[int]:
@@ -94,17 +102,21 @@ def encode_layout(layout: Tensor, classes: int) -> Tensor:
     return F.one_hot(layout, classes).float().permute(0, 3, 1, 2)
 
 
+def _convolution(inputs: int, outputs: int, padding_mode: PaddingMode) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode=padding_mode)
+
+
 class Spade(nn.Module):
     """Park et al. 2019, eq. 1, with the mean and deviation of each picture by itself.
 
     The gains gamma and biases beta are a convolution of what `LayoutEncoding` makes of the layout.
     """
 
-    def __init__(self, channels: int, modulation_channels: int) -> None:
+    def __init__(self, channels: int, modulation_channels: int, padding_mode: PaddingMode = "zeros") -> None:
         super().__init__()
         self.norm = nn.GroupNorm(channels, channels, affine=False)  # one channel a group: instance norm
-        self.gain = nn.Conv2d(modulation_channels, channels, 3, padding=1)
-        self.bias = nn.Conv2d(modulation_channels, channels, 3, padding=1)
+        self.gain = _convolution(modulation_channels, channels, padding_mode)
+        self.bias = _convolution(modulation_channels, channels, padding_mode)
         # The layout changes a little, at first, what the normalisation gives.
         nn.init.ones_(self.gain.bias)  # type: ignore[arg-type]
 
@@ -123,7 +135,7 @@ class LayoutEncoding(nn.Module):
 
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
-        self.layout = nn.Conv2d(config.layout_classes, config.modulation_channels, 3, padding=1)
+        self.layout = _convolution(config.layout_classes, config.modulation_channels, config.padding_mode)
         self.condition = nn.Linear(config.latent_size + config.condition_size, config.modulation_channels)
 
     def forward(self, layout: Tensor, condition: Tensor) -> Tensor:
@@ -135,12 +147,13 @@ class LayoutEncoding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two modulated convolutions and twice the side, with a residual connection."""
 
-    def __init__(self, inputs: int, outputs: int, modulation_channels: int) -> None:
+    def __init__(self, inputs: int, outputs: int, config: SpadeConfig) -> None:
         super().__init__()
-        self.first_spade = Spade(inputs, modulation_channels)
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.second_spade = Spade(outputs, modulation_channels)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        modulation_channels, padding_mode = config.modulation_channels, config.padding_mode
+        self.first_spade = Spade(inputs, modulation_channels, padding_mode)
+        self.first = _convolution(inputs, outputs, padding_mode)
+        self.second_spade = Spade(outputs, modulation_channels, padding_mode)
+        self.second = _convolution(outputs, outputs, padding_mode)
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -176,9 +189,9 @@ class Generator(ConditionalGenerator):
         self.base_shape = (widths[0], 4, 4)
         self.encodings = nn.ModuleList(LayoutEncoding(config) for _ in widths)
         self.blocks = nn.ModuleList(
-            ResidualBlock(before, after, config.modulation_channels) for before, after in pairwise(widths)
+            ResidualBlock(before, after, config) for before, after in pairwise(widths)
         )
-        self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        self.to_rgb = _convolution(widths[-1], 3, config.padding_mode)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].

@@ -15,6 +15,7 @@ from toygan.models.spade import (
     Discriminator,
     EncodingGenerator,
     Generator,
+    PaddingMode,
     Spade,
     SpadeConfig,
     build,
@@ -320,12 +321,33 @@ def test_recolouring_a_class_recolours_its_pixels(
     assert difference[changed].mean() > 5 * difference[given["layout"] == 0].mean()
 
 
+@pytest.mark.parametrize("mode", ["zeros", "replicate", "reflect"])
+def test_zeros_along_the_border_show_in_what_is_the_same_everywhere(mode: PaddingMode) -> None:
+    generator, _ = networks(replace(TINY, padding_mode=mode))
+    kernels = [
+        each for each in generator.modules() if isinstance(each, nn.Conv2d) and each.kernel_size == (3, 3)
+    ]
+    assert len(kernels) == 4 + 3 * 6 + 1  # encodings, blocks of two modulations and two more, to_rgb
+    assert {each.padding_mode for each in kernels} == {mode}
+    ground = encode_layout(torch.zeros(1, 32, 32, dtype=torch.int64), 3)
+    with torch.no_grad():
+        encoding = generator.encodings[-1](ground, torch.ones(1, 12))
+    away = (encoding - encoding[:, :, 16:17, 16:17]).abs().amax(dim=(0, 1))
+    assert away[1:-1, 1:-1].max() < 1e-6
+    border = torch.cat([away[0], away[-1], away[:, 0], away[:, -1]])
+    assert (border.max() < 1e-6) == (mode != "zeros")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"discriminator_layers": 5, "discriminator_scales": 2}, "leave nothing of 32 pixels"),
         ({"layout_classes": 0}, "layout_classes is 0; it must be at least 1"),
         ({"resolution": 96}, "resolution is 96; it must be a power of two from 32"),
+        (
+            {"padding_mode": "circular"},
+            "padding_mode is 'circular'; it must be one of zeros, replicate, reflect",
+        ),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:

@@ -210,9 +210,16 @@ def train(
     show_default=True,
     help="Share of the pictures passing the checks that the score lets through.",
 )
+@click.option(
+    "--probe",
+    is_flag=True,
+    help="Let a linear layer on ImageNet features, fitted on held-out photos, judge with the discriminator.",
+)
 @store_option
 @device_option
-def calibrate(model: str, photos: str, acceptance: float, store: str | None, device: str) -> None:
+def calibrate(
+    model: str, photos: str, acceptance: float, probe: bool, store: str | None, device: str
+) -> None:
     """Fit what a model's score means and which pictures are approved."""
     from toygan.approval.calibration import CalibrationSettings
     from toygan.device import pick_device
@@ -220,7 +227,12 @@ def calibrate(model: str, photos: str, acceptance: float, store: str | None, dev
 
     settings = CalibrationSettings(acceptance=acceptance)
     lines = calibrate_model(
-        model, photos=photos, store_uri=store, device=pick_device(device), settings=settings
+        model,
+        photos=photos,
+        store_uri=store,
+        device=pick_device(device),
+        settings=settings,
+        with_probe=probe,
     )
     for line in lines:
         click.echo(line)

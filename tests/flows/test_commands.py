@@ -264,6 +264,9 @@ def test_a_model_is_trained_and_calibrated(tmp_path: Path, toygan_here: Command)
     assert calibrated.code == 0, calibrated.err
     assert calibrated.out.startswith("model@")
     assert json.loads((model / "calibration.json").read_bytes())["settings"]["acceptance"] == 0.8
+    probed = toygan_here("calibrate", "--model", model, "--photos", photos, "--probe")
+    assert probed.code == 0, probed.err
+    assert json.loads((model / "calibration.json").read_bytes())["probe"]["weights"]
 
 
 def test_a_training_starts_from_a_model_of_a_store(tmp_path: Path, toygan_here: Command) -> None:

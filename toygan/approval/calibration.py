@@ -1,4 +1,4 @@
-"""From the discriminator's logit to `p_real`, a number that can be compared across categories and models.
+"""From a logit, the discriminator's or a probe's, to `p_real`, which compares across categories and models.
 
 The map is Platt's: a logistic function of the logit, one per category, fitted by scikit-learn on real
 photos that were never trained on against generated pictures, both classes weighing the same. So `p_real` is
@@ -17,17 +17,17 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from toygan.approval.checks import CategoryLimits
+from toygan.approval.probe import Floats, ProbeWeights
 from toygan.errors import ModelError
 
 VERSION: Final = 1
+PROBED_VERSION: Final = 2  # with a probe, which programs that know version 1 only must not overlook
 FEWEST_OF_A_CLASS: Final = (
     10  # a category with fewer real or generated logits takes the map of all categories
 )
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,7 @@ class Calibration:
     ece: float  # 0..1, over the pictures of all categories
     settings: CalibrationSettings
     warnings: tuple[str, ...] = ()  # for a person to read
+    probe: ProbeWeights | None = None  # whose logit is mapped; None: the discriminator's own is
 
     def __post_init__(self) -> None:
         _check_number("ece", self.ece)
@@ -107,22 +108,22 @@ class Calibration:
     def to_json(self) -> str:
         """JSON with sorted keys; `from_json` gives an equal calibration back."""
         categories = {name: asdict(each) for name, each in self.categories.items()}
-        content = {
+        content: dict[str, Any] = {
             "version": VERSION,
             "ece": self.ece,
             "settings": asdict(self.settings),
             "warnings": list(self.warnings),
             "categories": categories,
         }
+        if self.probe is not None:
+            content |= {"version": PROBED_VERSION, "probe": asdict(self.probe)}
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Calibration":
         """Raises ModelError naming what is missing, unknown or out of range."""
         try:
-            top = _exactly(json.loads(text), {"version", "ece", "settings", "warnings", "categories"})
-            if top["version"] != VERSION:
-                raise ValueError(f"its version is {top['version']!r}, this program reads version {VERSION}")
+            top = _parts(json.loads(text))
             return cls(
                 ece=top["ece"],
                 settings=CalibrationSettings(
@@ -132,6 +133,7 @@ class Calibration:
                 categories=MappingProxyType(
                     {name: _category_from_json(name, each) for name, each in dict(top["categories"]).items()}
                 ),
+                probe=_probe_from_json(top["probe"]) if "probe" in top else None,
             )
         except (TypeError, ValueError) as error:
             raise ModelError(
@@ -143,6 +145,29 @@ def sigmoid(x: Floats) -> Floats:
     """The logistic function, without overflow for any number; NaN stays NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
+
+
+def _parts(values: Any) -> dict[str, Any]:
+    """The parts of a calibration, those of its version."""
+    version = values.get("version") if isinstance(values, Mapping) else None
+    if isinstance(values, Mapping) and version not in (VERSION, PROBED_VERSION):
+        raise ValueError(
+            f"its version is {version!r}, this program reads the versions {VERSION} and {PROBED_VERSION}"
+        )
+    parts = {"version", "ece", "settings", "warnings", "categories"}
+    return _exactly(values, parts | {"probe"} if version == PROBED_VERSION else parts)
+
+
+def _probe_from_json(values: Any) -> ProbeWeights:
+    found = _exactly(values, _names(ProbeWeights), "probe")
+    try:
+        return ProbeWeights(
+            backbone=str(found["backbone"]),
+            weights=tuple(map(float, found["weights"])),
+            intercept=float(found["intercept"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"probe: {error}") from error
 
 
 def _category_from_json(name: str, values: Any) -> CategoryCalibration:

@@ -13,10 +13,10 @@ from toygan.approval.calibration import (
     Calibration,
     CalibrationSettings,
     CategoryCalibration,
-    Floats,
     sigmoid,
 )
 from toygan.approval.checks import CategoryLimits
+from toygan.approval.probe import Floats
 from toygan.errors import ModelError
 
 FEWEST_OF_A_CLASS: Final = 10  # below it, of real or generated pictures, a category has no map of its own

@@ -5,18 +5,21 @@ generated side are pictures in the conditions of the training photos. Photos of 
 part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from toygan.approval.calibration import Calibration, CalibrationSettings
 from toygan.approval.checks import CategoryLimits, check, fit_limits
 from toygan.approval.fit import fit_calibration
 from toygan.approval.measures import measure
+from toygan.approval.probe import Floats, ProbeWeights, fit_probe
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
@@ -30,6 +33,9 @@ from toygan.registry import CALIBRATION, add_files, folder_of, model_version, re
 from toygan.seeds import image_seed
 from toygan.storage.store import open_store
 
+if TYPE_CHECKING:
+    from toygan.generation.probe import Eye
+
 GENERATED_PER_CATEGORY = 512
 
 
@@ -40,13 +46,17 @@ def calibrate(
     batch_size: int,
     generated_per_category: int = GENERATED_PER_CATEGORY,
     settings: CalibrationSettings | None = None,
+    with_probe: bool = False,
 ) -> Calibration:
-    """Fits limits, calibration and thresholds of every category of the model.
+    """Fits limits, calibration and thresholds of every category of the model, whatever it had before.
 
     `photos` are all photos of the split `train` at the model's resolution, with the model's categories.
-    Raises BadInput when none of their products is one for calibration, ModelError for a model that returns
-    anything but numbers.
+    `with_probe` has a probe judge instead of the discriminator alone (`toygan.approval.probe`). Raises
+    BadInput when none of their products is one for calibration, ModelError for a model that returns anything
+    but numbers.
     """
+    settings = settings or CalibrationSettings()
+    model = replace(model, calibration=None, probe=None)
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     if not held_out:
         raise BadInput(
@@ -63,33 +73,85 @@ def calibrate(
     pooled = fit_limits({"": real_measures})[""]
     limits = {name: limits.get(name, pooled) for name in model.categories}
 
-    real_logits: dict[str, list[float]] = {name: [] for name in model.categories}
-    for row, logit in zip(held_out, judge(model, photos, held_out, batch_size), strict=True):
-        real_logits[photos.categories[photos.category[row]]].append(float(logit))
-    generated_logits: dict[str, list[float]] = {}
-    generated_passed: dict[str, list[bool]] = {}
+    eye = _load_eye(model.device) if with_probe else None
+    logits = judge(model, photos, held_out, batch_size)
+    evidence = _evidence(eye, photos.images[held_out], logits, batch_size)
+    of = {name: (photos.category[held_out] == index).numpy() for index, name in enumerate(model.categories)}
+    real = {name: evidence[chosen] for name, chosen in of.items()}
+    generated, passed = _generate(model, photos, limits, eye, generated_per_category, batch_size)
+    probe: ProbeWeights | None = None
+    if with_probe:
+        skus = np.array([photos.skus[row] for row in held_out])
+        products = {name: skus[chosen].tolist() for name, chosen in of.items()}
+        fitted = fit_probe(real, generated, products=products, folds=settings.folds, seed=settings.seed)
+        probe, real_logits, generated_logits = fitted.weights, fitted.real_logits, fitted.generated_logits
+    else:
+        real_logits, generated_logits = (
+            {name: each[:, 0] for name, each in side.items()} for side in (real, generated)
+        )
+    calibration = fit_calibration(
+        real_logits={name: each.tolist() for name, each in real_logits.items()},
+        generated_logits={name: each.tolist() for name, each in generated_logits.items()},
+        generated_passed=passed,
+        limits=limits,
+        settings=settings,
+    )
+    return replace(calibration, probe=probe)
+
+
+def _generate(
+    model: Model,
+    photos: PhotoSet,
+    limits: Mapping[str, CategoryLimits],
+    eye: "Eye | None",
+    per_category: int,
+    batch_size: int,
+) -> tuple[dict[str, Floats], dict[str, list[bool]]]:
+    """By category the evidence of generated pictures, (`per_category`, K), and which pass the checks."""
+    evidence: dict[str, Floats] = {}
+    passed: dict[str, list[bool]] = {}
     with Progress(
-        total=generated_per_category * len(model.categories), unit="pictures", description="calibrating"
+        total=per_category * len(model.categories), unit="pictures", description="calibrating"
     ) as progress:
         for index, name in enumerate(model.categories):
             rows = photos.of_category(index) or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
-            generated_logits[name], generated_passed[name] = [], []
-            for first in range(0, generated_per_category, batch_size):
-                numbers = range(first, min(first + batch_size, generated_per_category))
+            seen, passed[name] = [], []
+            for first in range(0, per_category, batch_size):
+                numbers = range(first, min(first + batch_size, per_category))
                 wanted = [products[number % len(products)] for number in numbers]
                 drawn = _draw(model, name, wanted, numbers, batch_size)
-                generated_logits[name] += drawn.logits.tolist()
-                colours = [product.colour_hex for product in wanted]
-                generated_passed[name] += _pass(drawn, colours, limits[name])
+                images = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
+                seen.append(_evidence(eye, images, drawn.logits, batch_size))
+                passed[name] += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
                 progress.advance(len(numbers))
-    return fit_calibration(
-        real_logits=real_logits,
-        generated_logits=generated_logits,
-        generated_passed=generated_passed,
-        limits=limits,
-        settings=settings,
+            evidence[name] = np.concatenate(seen)
+    return evidence, passed
+
+
+def _load_eye(device: torch.device) -> "Eye":
+    from toygan.generation.probe import Eye  # slow to import, and not always needed
+
+    return Eye().to(device).to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def _evidence(eye: "Eye | None", images: Tensor, logits: NDArray[np.float32], batch_size: int) -> Floats:
+    """Of (N, 3, R, R) uint8 pictures with the discriminator's logits (N,): (N, K) as `Eye` has it.
+
+    Without an eye the logits alone, (N, 1). Raises ModelError for what is not finite.
+    """
+    if eye is None:
+        return logits[:, None].astype(np.float64)
+    device = eye.backbone.mean.device
+    parts = zip(
+        torch.split(images, batch_size), torch.split(torch.from_numpy(logits), batch_size), strict=True
     )
+    seen = [eye(from_uint8(some.to(device)), theirs.to(device)).cpu().numpy() for some, theirs in parts]
+    evidence = np.concatenate(seen).astype(np.float64)
+    if not np.isfinite(evidence).all():
+        raise ModelError("the discriminator's logits are not finite; the model is broken")
+    return evidence
 
 
 def _draw(
@@ -111,13 +173,13 @@ def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: CategoryLimits) ->
 
 @torch.inference_mode()
 def judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) -> NDArray[np.float32]:
-    """The logits of real photos, (len(rows),)."""
+    """The logits of real photos, (len(rows),): see `Model.judge`."""
     logits = []
     for first in range(0, len(rows), batch_size):
         chosen = torch.tensor(rows[first : first + batch_size])
         conditions = {name: value.to(model.device) for name, value in photos.conditions(chosen).items()}
         images = from_uint8(photos.images[chosen].to(model.device))
-        logits.append(model.discriminator(images, conditions).cpu().numpy())
+        logits.append(model.judge(images, conditions).cpu().numpy())
     return np.concatenate(logits)
 
 
@@ -128,11 +190,12 @@ def calibrate_model(
     store_uri: str | None,
     device: torch.device,
     settings: CalibrationSettings | None = None,
+    with_probe: bool = False,
 ) -> Iterator[str]:
     """Calibrates the model that `reference` names and says in lines of text what came out.
 
-    `photos`: see `toygan.data.sources`. A folder gets the file `calibration.json`; a model of a store becomes
-    a new version, since versions never change.
+    `photos`: see `toygan.data.sources`; `with_probe`: see `calibrate`. A folder gets the file
+    `calibration.json`; a model of a store becomes a new version, since versions never change.
     Raises ModelError for a bundled model, which cannot be written to.
     """
     store = open_store(store_uri) if store_uri else None
@@ -142,7 +205,9 @@ def calibrate_model(
         raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
     model = load_model(source, device)
     real = photos_of(model, photos, split="train").with_text(model.text_encoder)
-    calibration = calibrate(model, real, batch_size=default_batch_size(model), settings=settings)
+    calibration = calibrate(
+        model, real, batch_size=default_batch_size(model), settings=settings, with_probe=with_probe
+    )
     text = calibration.to_json().encode()
     if folder is not None:
         (folder / CALIBRATION).write_bytes(text)

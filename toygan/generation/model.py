@@ -20,7 +20,12 @@ from toygan.conditions.text import TextEncoder, TextReading
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, image_condition, network_config
-from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, NetworkConfig
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    Conditions,
+    NetworkConfig,
+)
 from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
 from toygan.training.checkpoint import check_weights, load_weights
@@ -62,6 +67,7 @@ class Model:
     reading: TextReading
     image_condition: ImageCondition | None  # what it cannot draw without
     calibration: Calibration | None
+    probe: nn.Module | None  # `toygan.generation.probe.Probe`, where the calibration has one
     device: torch.device
 
     def text_of(
@@ -90,7 +96,7 @@ class Model:
         products: Sequence[ProductConditions],
         batch_size: int,
     ) -> Drawn:
-        """One picture a seed and product, at most `batch_size` of them, each judged by the discriminator.
+        """One picture a seed and product, at most `batch_size` of them, each judged.
 
         The batch is padded to `batch_size`, always: kernels round differently for another shape, and the
         bytes of a picture must not depend on its batch-mates. What is judged is what will be seen: the
@@ -115,11 +121,22 @@ class Model:
         )
         pixels = to_uint8(images)
         shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        logits = self.discriminator(from_uint8(shown), conditions)
+        logits = self.judge(from_uint8(shown), conditions)
         finite = images.isfinite().flatten(1).all(1) & logits.isfinite()
         return Drawn(
             pixels=pixels[:wanted], logits=logits.cpu().numpy()[:wanted], finite=finite.cpu().numpy()[:wanted]
         )
+
+    @torch.inference_mode()
+    def judge(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """(B, 3, R, R) float32 in [-1, 1] to the logits (B,) that the calibration maps.
+
+        They are the discriminator's, or those of the probe that hears it.
+        """
+        logits: Tensor = self.discriminator(images, conditions)
+        if self.probe is not None:
+            logits = self.probe(images, logits)
+        return logits
 
 
 def load_model(source: ModelFiles, device: torch.device) -> Model:
@@ -140,6 +157,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
     for network in (generator, discriminator):
         _fold_parametrizations(network)
         network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    calibration = _read_calibration(source)
     return Model(
         name=source.name,
         version=source.version,
@@ -156,7 +174,8 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
             descriptions=bool(config.get("reads_descriptions", False)),
         ),
         image_condition=image_condition(config["family"]),
-        calibration=_read_calibration(source),
+        calibration=calibration,
+        probe=_load_probe(calibration, device),
         device=device,
     )
 
@@ -207,6 +226,14 @@ def _no_model(source: ModelFiles, error: Exception) -> ModelError:
 def _read_calibration(source: ModelFiles) -> Calibration | None:
     content = source.files.get("calibration.json")
     return None if content is None else Calibration.from_json(content)
+
+
+def _load_probe(calibration: Calibration | None, device: torch.device) -> nn.Module | None:
+    if calibration is None or calibration.probe is None:
+        return None
+    from toygan.generation.probe import Probe  # slow to import, and not always needed
+
+    return Probe(calibration.probe).to(device).to(memory_format=torch.channels_last)
 
 
 def _require_calibration(

@@ -100,8 +100,14 @@ def _calibrate(attempt: Attempt, device: torch.device) -> None:
     folder = attempt.training / "model"
     model = load_model(resolve(str(folder), None), device)
     photos = photos_of(model, attempt.photos, split="train").with_text(model.text_encoder)
-    settings = Calibration.from_json((attempt.champion / CALIBRATION).read_bytes()).settings
-    calibration = calibrate(model, photos, batch_size=default_batch_size(model), settings=settings)
+    champions = Calibration.from_json((attempt.champion / CALIBRATION).read_bytes())
+    calibration = calibrate(
+        model,
+        photos,
+        batch_size=default_batch_size(model),
+        settings=champions.settings,
+        with_probe=champions.probe is not None,
+    )
     for warning in calibration.warnings:
         log.warning("%s", warning)
     replace_file(folder / CALIBRATION, calibration.to_json().encode())

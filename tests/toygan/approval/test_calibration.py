@@ -8,6 +8,7 @@ import pytest
 
 from toygan.approval.calibration import Calibration, CalibrationSettings, CategoryCalibration
 from toygan.approval.checks import CategoryLimits
+from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import ModelError
 
 BRICK = CategoryCalibration(
@@ -32,6 +33,7 @@ CALIBRATION = Calibration(
     settings=CalibrationSettings(),
     warnings=("car: few",),
 )
+PROBED = replace(CALIBRATION, probe=ProbeWeights(backbone=BACKBONE, weights=(0.5, -1.25e-7), intercept=3.0))
 
 
 def test_p_real_is_the_logistic_function_of_the_logit() -> None:
@@ -50,6 +52,15 @@ def test_huge_logits_do_not_overflow() -> None:
 def test_it_travels_as_json_text() -> None:
     text = CALIBRATION.to_json()
     assert Calibration.from_json(text) == Calibration.from_json(text.encode()) == CALIBRATION
+    assert json.loads(text)["version"] == 1
+    assert "probe" not in json.loads(text)
+
+
+def test_a_probe_travels_too() -> None:
+    """As another version: a program that knows of no probes would take the discriminator's logit for its."""
+    text = PROBED.to_json()
+    assert Calibration.from_json(text) == PROBED
+    assert json.loads(text)["version"] == 2
 
 
 def test_an_unknown_category_is_named() -> None:
@@ -68,7 +79,8 @@ def brick(values: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda v: v.pop("ece"), r"lacks \['ece'\]"),
         (lambda v: v.update(ece="0.1"), "ece is '0.1'"),
-        (lambda v: v.update(version=2), "version is 2, this program reads version 1"),
+        (lambda v: v.update(version=3), "version is 3, this program reads the versions 1 and 2"),
+        (lambda v: v.update(version=2), r"lacks \['probe'\]"),
         (lambda v: v.update(extra=1), r"unknown \['extra'\]"),
         (lambda v: v.update(categories={}), "no category"),
         (lambda v: v.update(categories=[1]), "calibration of the model cannot be used"),
@@ -86,6 +98,25 @@ def brick(values: dict[str, Any]) -> dict[str, Any]:
 )
 def test_damage_is_named(damage: Callable[[dict[str, Any]], object], message: str) -> None:
     values = json.loads(CALIBRATION.to_json())
+    damage(values)
+    with pytest.raises(ModelError, match=message):
+        Calibration.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda v: v.pop("probe"), r"lacks \['probe'\]"),
+        (lambda v: v.update(version=1), r"unknown \['probe'\]"),
+        (lambda v: v.update(probe=None), "probe is no object"),
+        (lambda v: v["probe"].pop("backbone"), r"probe lacks \['backbone'\]"),
+        (lambda v: v["probe"].update(weights=["x"]), "probe: could not convert"),
+        (lambda v: v["probe"].update(weights=[]), "probe: a probe has one or more weights"),
+        (lambda v: v["probe"].update(intercept=None), "probe: float"),
+    ],
+)
+def test_damage_to_a_probe_is_named(damage: Callable[[dict[str, Any]], object], message: str) -> None:
+    values = json.loads(PROBED.to_json())
     damage(values)
     with pytest.raises(ModelError, match=message):
         Calibration.from_json(json.dumps(values))

@@ -13,13 +13,15 @@ from tests.models import BATCH, CPU, TinyFiles, nan_model, tiny_model
 from tests.shards import COLOURS, photo_row, training_skus, write_shard
 from toygan import registry
 from toygan.approval.calibration import Calibration, CalibrationSettings
+from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
 from toygan.generation import calibrate as calibrate_module
-from toygan.generation.calibrate import calibrate, calibrate_model
+from toygan.generation.calibrate import calibrate, calibrate_model, judge
 from toygan.generation.model import Drawn, Model
+from toygan.generation.probe import Eye
 from toygan.images import from_uint8
 from toygan.storage.memory import named_memory_store
 
@@ -169,6 +171,61 @@ def test_a_generator_that_returns_nan_cannot_be_calibrated(photos: PhotoSet) -> 
     model = replace(nan_model().load(), categories=CATEGORIES)
     with pytest.raises(ModelError, match="the model tiny returns NaN or infinity for brick"):
         calibrate(model, photos, batch_size=BATCH, generated_per_category=20)
+
+
+def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
+    files = model_files()
+    calibration = calibrate(
+        files.load(), photos, batch_size=BATCH, generated_per_category=20, with_probe=True
+    )
+    assert calibration.probe is not None
+    probed = files.with_files(calibration=calibration.to_json().encode()).load()
+    # a disc is no noise: held-out photos are told from the pictures of a random network
+    assert calibration.ece < 0.2
+    logits = judge(probed, photos, range(len(photos)), BATCH)
+    product = ProductConditions(category="brick")
+    drawn = probed.draw(list(range(BATCH)), [product] * BATCH, BATCH)
+    assert logits.min() > drawn.logits.max()
+    images = from_uint8(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2))
+    with torch.inference_mode():
+        own = torch.from_numpy(files.load().draw(list(range(BATCH)), [product] * BATCH, BATCH).logits)
+        evidence = Eye()(images, own)
+    by_hand = calibration.probe.logits(evidence.double().numpy())
+    np.testing.assert_allclose(drawn.logits, by_hand, rtol=1e-3, atol=1e-3)
+    # the probe of before has no say in the next calibration
+    again, fresh = (
+        calibrate(model, photos, batch_size=BATCH, generated_per_category=20)
+        for model in (probed, files.load())
+    )
+    assert again == fresh
+
+
+def test_evidence_is_the_logit_and_what_the_network_sees() -> None:
+    eye = Eye()
+    images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    logits = torch.tensor([3.0, -1.0])
+    evidence = eye(images, logits)
+    maps = eye.backbone(images)
+    assert evidence.shape == (2, 1 + 2 * sum(each.shape[1] for each in maps))
+    assert torch.equal(evidence[:, 0], logits)
+    first = maps[0][1, 0].double().numpy()
+    assert evidence[1, 1].item() == pytest.approx(first.mean(), rel=1e-4)
+    assert evidence[1, 1 + sum(each.shape[1] for each in maps)].item() == pytest.approx(first.std(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet18"}, "993 weights for what resnet18 sees, this version has 993 for tf_eff"),
+        ({"weights": (1.0, 2.0)}, "2 weights for what tf_efficientnet_lite1 sees, .*; calibrate the model"),
+    ],
+)
+def test_a_probe_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    files = model_files()
+    probe = replace(ProbeWeights(backbone=BACKBONE, weights=(1.0,) * 993, intercept=0.0), **changes)
+    calibration = replace(Calibration.from_json(files.files["calibration.json"]), probe=probe)
+    with pytest.raises(ModelError, match=message):
+        files.with_files(calibration=calibration.to_json().encode()).load()
 
 
 # the command's part

@@ -2,16 +2,19 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from tests.models import CPU, TinyFiles, tiny_model
 from tests.toygan.retraining.shop import request, upload_enough
+from toygan.approval.calibration import Calibration
+from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import BadInput
 from toygan.generation.model import read_config
 from toygan.registry import CALIBRATION, add_model, promote, resolve
+from toygan.retraining import learn as learn_module
 from toygan.retraining.folder import workplace
 from toygan.retraining.learn import fine_tuning, learn
 from toygan.retraining.plan import Attempt, begin
@@ -77,6 +80,29 @@ def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(
     assert json.loads(challenger.files[CALIBRATION])["settings"] == champion["settings"]
     assert challenger.name == attempt.plan.name
     assert challenger.version != attempt.plan.version
+
+
+def test_a_probe_judges_the_challenger_where_one_judges_the_champion(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn(attempt, CPU)
+    files = [folder / CALIBRATION for folder in (attempt.champion, attempt.training / "model")]
+    before = [file.read_bytes() for file in files]
+    champions = Calibration.from_json(before[0])
+    probe = ProbeWeights(backbone=BACKBONE, weights=(1.0,), intercept=0.0)
+    asked: list[bool] = []
+
+    def calibrate(*args: Any, with_probe: bool, **options: Any) -> Calibration:
+        asked.append(with_probe)
+        return champions
+
+    monkeypatch.setattr(learn_module, "calibrate", calibrate)
+    for each in (champions, replace(champions, probe=probe)):
+        files[0].write_text(each.to_json())
+        learn_module._calibrate(attempt, CPU)
+    assert asked == [False, True]
+    for file, content in zip(files, before, strict=True):
+        file.write_bytes(content)
 
 
 def test_what_is_done_is_not_done_again(attempt: Attempt) -> None:

@@ -1,0 +1,112 @@
+"""A last layer for the judgement, fitted on photos that no network was trained on.
+
+A discriminator rates what it was trained on far above all else, held-out photos and good pictures alike, so
+its logit hardly tells good pictures from bad ones. A linear probe (Alain and Bengio 2016, "Understanding
+intermediate layers using linear classifier probes") takes its place where one is asked for: a logistic
+regression on the discriminator's logit and on what a frozen network sees in a picture, fitted on the photos
+of the calibration products against generated pictures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; Lite0 is kept for evaluation
+INVERSE_PENALTY: Final = 1e-3  # scikit-learn's C: there are more weights than photos to fit them on
+DIGITS: Final = 7  # significant, of a stored weight: as many as a float32 has
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeWeights:
+    """logit = weights . evidence + intercept; see `toygan.generation.probe` for the evidence."""
+
+    backbone: str
+    weights: tuple[float, ...]
+    intercept: float
+
+    def __post_init__(self) -> None:
+        if not self.weights or not all(map(isfinite, (*self.weights, self.intercept))):
+            raise ValueError("a probe has one or more weights and an intercept, all finite numbers")
+
+    def logits(self, evidence: Floats) -> Floats:
+        """(N, K) to (N,)."""
+        return evidence @ np.array(self.weights, dtype=np.float64) + self.intercept
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedProbe:
+    """A probe, and by category what probes say that were fitted without the picture in question."""
+
+    weights: ProbeWeights
+    real_logits: Mapping[str, Floats]  # (N,) each
+    generated_logits: Mapping[str, Floats]  # (M,) each
+
+
+def fit_probe(
+    real: Mapping[str, Floats],
+    generated: Mapping[str, Floats],
+    *,
+    products: Mapping[str, Sequence[str]],
+    folds: int,
+    seed: int,
+) -> FittedProbe:
+    """From the evidence of photos (N, K) and of generated pictures (M, K) a category, both sides weighing the
+    same.
+
+    `products`, N a category, are the photos': those of a product stay together when the folds are cut, since
+    two photos of it look alike. With fewer than two products, or pictures, the logits are those of the probe
+    itself. Raises ValueError without photos or without pictures.
+    """
+    # scikit-learn takes a second to import, and scoring needs none of it.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    groups = [sku for name in real for sku in products[name]]
+    n_real, n_generated = len(groups), sum(map(len, generated.values()))
+    evidence = np.concatenate([*real.values(), *generated.values()])
+    is_real = np.arange(len(evidence)) < n_real
+    layer = make_pipeline(
+        StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
+    )
+    layer.fit(evidence, is_real)
+    scaler, regression = layer[0], layer[1]
+    weights = regression.coef_[0] / scaler.scale_
+    intercept = regression.intercept_[0] - weights @ scaler.mean_
+    fitted = ProbeWeights(
+        backbone=BACKBONE,
+        weights=tuple(_rounded(weight) for weight in weights),
+        intercept=_rounded(intercept),
+    )
+    folds = min(folds, len(set(groups)), n_generated)
+    if folds < 2:
+        logits = fitted.logits(evidence)
+    else:
+        # Every generated picture is a group of its own.
+        numbers = np.unique(groups, return_inverse=True)[1]
+        numbers = np.concatenate([numbers, len(numbers) + np.arange(n_generated)])
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        logits = cross_val_predict(
+            layer, evidence, is_real, groups=numbers, cv=split, method="decision_function"
+        )
+    return FittedProbe(
+        weights=fitted,
+        real_logits=_by_category(logits[:n_real], real),
+        generated_logits=_by_category(logits[n_real:], generated),
+    )
+
+
+def _by_category(logits: Floats, sides: Mapping[str, Floats]) -> dict[str, Floats]:
+    ends = np.cumsum([len(each) for each in sides.values()])
+    return dict(zip(sides, np.split(logits, ends[:-1]), strict=True))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")

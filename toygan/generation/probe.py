@@ -1,0 +1,55 @@
+"""The probe at work: what a frozen network sees in a picture, and the logit that it comes to."""
+
+import torch
+from torch import Tensor, nn
+
+from toygan.approval.probe import BACKBONE, ProbeWeights
+from toygan.backbone_weights import pretrained_weights
+from toygan.errors import ModelError
+from toygan.models.backbone import create_backbone, feature_channels
+
+SIDE = 128  # pixels that smaller pictures are enlarged to
+
+
+class Eye(nn.Module):
+    """Pictures to evidence, by an ImageNet network at four strides; `toygan.models.backbone`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            self.backbone = create_backbone(BACKBONE)
+        self.backbone.network.load_state_dict(pretrained_weights(BACKBONE))
+
+    def forward(self, images: Tensor, logits: Tensor) -> Tensor:
+        """(B, 3, R, R) float32 in [-1, 1] and the discriminator's logits (B,) to (B, K) float32.
+
+        First the logit, then the mean of each channel over the picture, then the standard deviation of each.
+        """
+        maps = self.backbone.look(images, side=SIDE)
+        means = [each.mean(dim=(2, 3)) for each in maps]
+        deviations = [each.std(dim=(2, 3), correction=0) for each in maps]
+        return torch.cat([logits[:, None], *means, *deviations], dim=1)
+
+
+class Probe(nn.Module):
+    """The last layer on what the eye sees."""
+
+    weights: Tensor
+
+    def __init__(self, fitted: ProbeWeights) -> None:
+        """Raises ModelError where the network is not at hand, or is not the one that was probed."""
+        super().__init__()
+        numbers = 1 + 2 * sum(feature_channels(BACKBONE))
+        if (fitted.backbone, len(fitted.weights)) != (BACKBONE, numbers):
+            raise ModelError(
+                f"the probe of the model has {len(fitted.weights)} weights for what {fitted.backbone} sees, "
+                f"this version has {numbers} for {BACKBONE}; calibrate the model again"
+            )
+        self.eye = Eye()
+        self.register_buffer("weights", torch.tensor(fitted.weights))
+        self.intercept = fitted.intercept
+
+    def forward(self, images: Tensor, logits: Tensor) -> Tensor:
+        """(B, 3, R, R) and the discriminator's logits (B,) to the probe's, (B,)."""
+        evidence: Tensor = self.eye(images, logits)
+        return evidence @ self.weights + self.intercept

@@ -238,6 +238,7 @@ def _approval(
     reached = np.array([p >= judges[c].threshold for c, p in zip(category, drawn_p, strict=True)])
     random = np.random.default_rng(seed)
     approved = approve(drawn_p, passed, category, ACCEPTANCE)
+    by_score = approve(drawn_p, np.ones_like(passed), category, ACCEPTANCE)
     draws = [approve_randomly(category, ACCEPTANCE, random) for _ in range(RANDOM_DRAWS)]
     bins = calibration.settings.bins
     return Approval(
@@ -245,6 +246,7 @@ def _approval(
         own_acceptance=float((passed & reached).mean()),
         # Without the Frechet distance: it depends on the number of pictures, and these are half of them.
         approved=compare(drawn.features[approved], real.features, whole=False),
+        by_score=compare(drawn.features[by_score], real.features, whole=False),
         random=mean_scores([compare(drawn.features[each], real.features, whole=False) for each in draws]),
         calibration_error=calibration_error(val_p, drawn_p, bins=bins, seed=seed),
         category_calibration_error={

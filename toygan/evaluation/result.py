@@ -53,9 +53,10 @@ class Interval:
 class Approval:
     """What the score is worth: the best share of each category against as many of any, on the same photos."""
 
-    acceptance: float  # share of the pictures that `approved` and `random` hold
+    acceptance: float  # share of the pictures that `approved`, `by_score` and `random` hold
     own_acceptance: float  # share that pass the checks and reach the thresholds of the model
-    approved: Scores
+    approved: Scores  # those that pass the checks first
+    by_score: Scores  # whatever the checks say: they let fewer pale products through than there are photos of
     random: Scores  # means over some draws
     calibration_error: Interval | None  # of p_real, 0..1, photos of val against the pictures
     category_calibration_error: Mapping[str, Interval | None]
@@ -146,15 +147,15 @@ class Evaluation:
         if self.approval is None:
             return []
         found = self.approval
-        columns = (self.overall.pictures, found.approved, found.random)
-        table = [["", "all", "approved", "random"]]
+        columns = (self.overall.pictures, found.approved, found.by_score, found.random)
+        table = [["", "all", "approved", "by score alone", "random"]]
         table += [[name, *(show(scores) for scores in columns)] for name, show in _COMPARED]
         errors = [["calibration error of p_real", "and its 95 % interval"]]
         errors += [["all categories", _interval(found.calibration_error)]]
         errors += [[name, _interval(each)] for name, each in found.category_calibration_error.items()]
         return [
-            f"The best {found.acceptance:.0%} of each category by the model's checks and score, against as "
-            f"many of any; its checks and thresholds approve {found.own_acceptance:.0%}:",
+            f"The best {found.acceptance:.0%} of each category by the model's checks and score, by its score "
+            f"alone, and as many of any; its checks and thresholds approve {found.own_acceptance:.0%}:",
             *_aligned(table),
             "",
             *_aligned(errors),

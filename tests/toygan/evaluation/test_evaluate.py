@@ -303,7 +303,7 @@ def test_a_generator_that_ignores_its_latents_has_no_perceptual_diversity(
 def test_approval_is_held_against_chance(random_weights: Evaluation) -> None:
     found = random_weights.approval
     assert found is not None
-    assert (found.approved.pictures, found.random.pictures) == (12, 12)
+    assert (found.approved.pictures, found.by_score.pictures, found.random.pictures) == (12, 12, 12)
     assert found.approved.kid is not None
     assert found.random.kid is not None
     assert found.approved.precision == 0
@@ -327,6 +327,7 @@ def test_a_discriminator_that_knows_good_pictures_makes_approval_pay(
     assert found.approved.kid.value < whole.kid.value / 2
     assert found.approved.kid.value < found.random.kid.value - 3 * found.random.kid.error
     assert found.approved.precision == 1
+    assert found.by_score == found.approved  # the checks find as little fault with a photo as the score
 
 
 def test_a_model_without_calibration_has_no_approval_to_measure(val: PhotoSet, train: PhotoSet) -> None:

@@ -72,10 +72,15 @@ def test_every_deployment_has_its_schedule_its_trigger_and_its_limit(service: Se
         "watch-photos": (1, "CANCEL_NEW"),
         "retrain": (1, "ENQUEUE"),
     }
-    automations = service.ask("POST", "/automations/filter", {})
-    (trigger,) = [
-        each for each in automations if each["actions"][0]["deployment_id"] == found["retrain"]["id"]
-    ]
+    # A deployment is there a moment before its trigger is.
+    (trigger,) = service.wait_for(
+        "the trigger of retrain",
+        lambda: [
+            each
+            for each in service.ask("POST", "/automations/filter", {})
+            if each["actions"][0]["deployment_id"] == found["retrain"]["id"]
+        ],
+    )
     assert trigger["trigger"]["expect"] == ["toygan.photos.uploaded"]
     assert trigger["trigger"]["match"] == {"prefect.resource.id": "toygan.photos.*"}
 

@@ -56,7 +56,7 @@ class Approval:
     acceptance: float  # share of the pictures that `approved`, `by_score` and `random` hold
     own_acceptance: float  # share that pass the checks and reach the thresholds of the model
     approved: Scores  # those that pass the checks first
-    by_score: Scores  # whatever the checks say: they let fewer pale products through than there are photos of
+    by_score: Scores  # whatever the checks say: what they refuse is missing beside the photos
     random: Scores  # means over some draws
     calibration_error: Interval | None  # of p_real, 0..1, photos of val against the pictures
     category_calibration_error: Mapping[str, Interval | None]

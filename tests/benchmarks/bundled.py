@@ -35,7 +35,7 @@ from toygan.registry import resolve
 CONFIGS = Path(toygan.training.__file__).parent / "configs"
 MILESTONES = 6
 PICTURES = 1_000
-ACCEPTANCE = 0.8  # the score does not tell the best pictures from the good: it is to refuse the worst
+ACCEPTANCE = 0.7  # stricter, and fewer than two thirds of a catalog's products would get a picture
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ MODELS = {
         Stage("projected-text128", 44_000),
         Stage("projected-text128-judged", 11_600),
         Stage("projected-text128-final", 46_000),
+        Stage("projected-text128-longer", 92_000),
+        Stage("projected-text128-last", 46_000),
     ),
     "toybricks-sketch128": (Stage("pix2pix-128", 60_000),),
     "toybricks-layout128": (Stage("spade-128", 17_600),),
@@ -81,7 +83,7 @@ def make(name: str, photos: str, output: Path, share: float) -> None:
         points.append({"images_seen": _images_seen(model), **found["overall"]["pictures"]})
         write(curve, json.dumps(points, indent=1).encode())
     halve(model)
-    _toygan("calibrate", "--model", model, "--photos", photos, "--acceptance", ACCEPTANCE)
+    _toygan("calibrate", "--model", model, "--photos", photos, "--acceptance", ACCEPTANCE, "--probe")
     evaluation = _toygan("evaluate", "--model", model, *_measured(photos), "--pairs", folder / "pairs.png")
     write(folder / "evaluation.json", evaluation)
     show(name, model, photos, output / f"{name}.jpg")

@@ -35,7 +35,7 @@ from toygan.registry import resolve
 CONFIGS = Path(toygan.training.__file__).parent / "configs"
 MILESTONES = 6
 PICTURES = 1_000
-ACCEPTANCE = 0.7  # stricter, and fewer than two thirds of a catalog's products would get a picture
+ACCEPTANCE = 0.8  # stricter, and more than a third of a catalog's products are left without a picture
 
 
 @dataclass(frozen=True)

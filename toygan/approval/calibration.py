@@ -25,9 +25,6 @@ from toygan.errors import ModelError
 
 VERSION: Final = 1
 PROBED_VERSION: Final = 2  # with a probe, which programs that know version 1 only must not overlook
-FEWEST_OF_A_CLASS: Final = (
-    10  # a category with fewer real or generated logits takes the map of all categories
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +146,8 @@ def sigmoid(x: Floats) -> Floats:
 
 def _parts(values: Any) -> dict[str, Any]:
     """The parts of a calibration, those of its version."""
-    version = values.get("version") if isinstance(values, Mapping) else None
-    if isinstance(values, Mapping) and version not in (VERSION, PROBED_VERSION):
+    version = values.get("version") if isinstance(values, Mapping) else VERSION
+    if version not in (VERSION, PROBED_VERSION):
         raise ValueError(
             f"its version is {version!r}, this program reads the versions {VERSION} and {PROBED_VERSION}"
         )

@@ -75,7 +75,9 @@ def calibrate(
 
     eye = _load_eye(model.device) if with_probe else None
     logits = judge(model, photos, held_out, batch_size)
-    evidence = _evidence(eye, photos.images[held_out], logits, batch_size)
+    starts = range(0, len(held_out), batch_size)  # a batch at a time: all photos would fill the memory
+    batches = [slice(first, first + batch_size) for first in starts]
+    evidence = np.concatenate([_evidence(eye, photos.images[held_out[b]], logits[b]) for b in batches])
     of = {name: (photos.category[held_out] == index).numpy() for index, name in enumerate(model.categories)}
     real = {name: evidence[chosen] for name, chosen in of.items()}
     generated, passed = _generate(model, photos, limits, eye, generated_per_category, batch_size)
@@ -122,7 +124,7 @@ def _generate(
                 wanted = [products[number % len(products)] for number in numbers]
                 drawn = _draw(model, name, wanted, numbers, batch_size)
                 images = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
-                seen.append(_evidence(eye, images, drawn.logits, batch_size))
+                seen.append(_evidence(eye, images, drawn.logits))
                 passed[name] += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
                 progress.advance(len(numbers))
             evidence[name] = np.concatenate(seen)
@@ -136,19 +138,16 @@ def _load_eye(device: torch.device) -> "Eye":
 
 
 @torch.inference_mode()
-def _evidence(eye: "Eye | None", images: Tensor, logits: NDArray[np.float32], batch_size: int) -> Floats:
-    """Of (N, 3, R, R) uint8 pictures with the discriminator's logits (N,): (N, K) as `Eye` has it.
+def _evidence(eye: "Eye | None", images: Tensor, logits: NDArray[np.float32]) -> Floats:
+    """Of (B, 3, R, R) uint8 pictures with the discriminator's logits (B,): (B, K) as `Eye` has it.
 
-    Without an eye the logits alone, (N, 1). Raises ModelError for what is not finite.
+    Without an eye the logits alone, (B, 1). Raises ModelError for what is not finite.
     """
     if eye is None:
         return logits[:, None].astype(np.float64)
     device = eye.backbone.mean.device
-    parts = zip(
-        torch.split(images, batch_size), torch.split(torch.from_numpy(logits), batch_size), strict=True
-    )
-    seen = [eye(from_uint8(some.to(device)), theirs.to(device)).cpu().numpy() for some, theirs in parts]
-    evidence = np.concatenate(seen).astype(np.float64)
+    seen: Tensor = eye(from_uint8(images.to(device)), torch.from_numpy(logits).to(device))
+    evidence: Floats = seen.cpu().numpy().astype(np.float64)
     if not np.isfinite(evidence).all():
         raise ModelError("the discriminator's logits are not finite; the model is broken")
     return evidence

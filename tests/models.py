@@ -64,7 +64,7 @@ class TinyFiles:
         return model_version(self.files)
 
     def with_files(self, **changes: bytes | None) -> "TinyFiles":
-        """Other content for `config`, `calibration`, `generator`, `discriminator`; None takes a file away."""
+        """Other content for files, named without what follows the dot; None takes a file away."""
         files = dict(self.files)
         for stem, data in changes.items():
             name = f"{stem}.json" if stem in ("config", "calibration") else f"{stem}.safetensors"

@@ -26,9 +26,10 @@ from toygan.uris import refuse_credentials
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
+KNOWN_TEXTS = "known_texts.safetensors"  # of models that read new texts by those that they learnt from
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
 REQUIRED = (CONFIG, *WEIGHTS)
-VERSIONED = (*REQUIRED, CALIBRATION)
+VERSIONED = (*REQUIRED, KNOWN_TEXTS, CALIBRATION)
 EXTRAS = ("model_card.md", "preview.png")
 CHAMPION = "champion"
 # The aliases of the models that draw from no image, from a sketch and from a layout.
@@ -44,7 +45,7 @@ _PICKLES = (b"\x80", b"PK\x03\x04")  # a bare pickle; the zip that torch.save wr
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """The content of one model version: `files` holds REQUIRED and, once calibrated, CALIBRATION."""
+    """The content of one model version: those of VERSIONED that it has, which are at least REQUIRED."""
 
     name: str
     version: str
@@ -81,7 +82,7 @@ def check_files(files: Mapping[str, bytes], where: str) -> None:
             raise ModelError(f"{where}: {name} is missing; a model has {', '.join(REQUIRED)}")
     for name in sorted(set(files) & {CONFIG, CALIBRATION}):
         json_object(files[name], f"{where}: {name}", "copy the model's folder again")
-    for name in WEIGHTS:
+    for name in sorted(set(files) & {*WEIGHTS, KNOWN_TEXTS}):
         _check_weights(files[name], f"{where}: {name}")
 
 
@@ -106,7 +107,7 @@ def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
     """
     check_files(files, name)
     version = model_version(files)
-    for filename in (*EXTRAS, CALIBRATION, *WEIGHTS, CONFIG):
+    for filename in (*EXTRAS, CALIBRATION, KNOWN_TEXTS, *WEIGHTS, CONFIG):
         if filename in files:
             store.put(model_key(name, version, filename), files[filename])
     return version

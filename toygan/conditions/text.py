@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.text_cache import Embedding, TextCache, default_folder
 from toygan.errors import ModelError
 
@@ -114,28 +115,44 @@ class TextEncoder:
 
     Embeddings are kept in the folder `cache`, by default `toygan/texts` below the user's cache folder. The
     network is loaded for the first text that is not there. Threads may share an encoder.
+
+    With `known` texts every text is read by those, see `toygan.conditions.known_texts`. Raises ModelError
+    where they are embeddings of another size.
     """
 
-    def __init__(self, name: str, device: torch.device, *, cache: Path | None = None) -> None:
+    def __init__(
+        self, name: str, device: torch.device, *, cache: Path | None = None, known: KnownTexts | None = None
+    ) -> None:
         self.name = name
+        self._known_texts = known
         self._device = device
         self._folder = _find_folder(name)
         _check_files(self._folder, name)
         self._pooling = _read_pooling(self._folder, name)
         self.size = _read_size(self._folder, name)  # numbers of an embedding
+        if known is not None and known.embeddings.shape[1] != self.size:
+            raise ModelError(
+                f"the known texts have {known.embeddings.shape[1]} numbers each, those of the text encoder "
+                f"{name} {self.size}; train the model again"
+            )
         folder = default_folder() if cache is None else cache
         self._cache = TextCache(folder and folder / f"{self.identity}.sqlite", size=self.size)
         self._lock = threading.Lock()
 
     @classmethod
     def from_json(
-        cls, stated: Mapping[str, Any], device: torch.device, *, cache: Path | None = None
+        cls,
+        stated: Mapping[str, Any],
+        device: torch.device,
+        *,
+        cache: Path | None = None,
+        known: KnownTexts | None = None,
     ) -> "TextEncoder":
         """The encoder that `to_json` stated; raises ModelError, naming both, where it is another one by now.
 
         Raises KeyError and TypeError where `stated` is of another form.
         """
-        encoder = cls(stated["name"], device, cache=cache)
+        encoder = cls(stated["name"], device, cache=cache, known=known)
         wanted = stated["identity"]
         if wanted != encoder.identity:
             raise ModelError(
@@ -170,9 +187,9 @@ class TextEncoder:
     ) -> Tensor:
         """(B, size) float32 on the CPU: rows of unit length, zeros for None and for a text without any token.
 
-        A row has the same bytes whichever texts come with it. A text is cut after as many tokens as the
-        encoder takes, at most MAX_TOKENS. `on_batch` is told how many more of the distinct texts are done:
-        first those of the cache, then each batch.
+        Read by known texts, rows are means of such, and shorter. A row has the same bytes whichever texts
+        come with it. A text is cut after as many tokens as the encoder takes, at most MAX_TOKENS. `on_batch`
+        is told how many more of the distinct texts are done: first those of the cache, then each batch.
         """
         keys = {text: self._key(text) for text in texts if text is not None}
         with self._lock:
@@ -188,7 +205,11 @@ class TextEncoder:
         for row, text in enumerate(texts):
             if text is not None:
                 rows[row] = known[keys[text]]
-        return torch.from_numpy(rows)
+        embeddings = torch.from_numpy(rows)
+        if self._known_texts is None:
+            return embeddings
+        # One by one: kernels round differently for other shapes.
+        return torch.cat([self._known_texts.blend(row) for row in torch.split(embeddings, 1)])
 
     def _key(self, text: str) -> bytes:
         # Another kind of device rounds differently, and must not decide over the pictures made on this one.

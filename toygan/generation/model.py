@@ -28,7 +28,7 @@ from toygan.models.layers import (
 )
 from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
-from toygan.training.checkpoint import check_weights, load_weights
+from toygan.training.checkpoint import check_weights, load_known_texts, load_weights
 
 
 class ModelFiles(Protocol):
@@ -167,7 +167,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         truncation=truncation,
         generator=generator,
         discriminator=discriminator,
-        text_encoder=_text_encoder(source.name, config, device),
+        text_encoder=_text_encoder(source, config, device),
         # Before models said it, they were trained on titles as they were, and on nothing else.
         reading=TextReading(
             whole_titles=bool(config.get("whole_titles", True)),
@@ -193,6 +193,7 @@ def read_scope(source: ModelFiles) -> ModelScope:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_model(source, error) from error
     _with_weights(source, generator, discriminator, check_weights)
+    load_known_texts(source.name, source.files, config)
     categories = config["categories"]
     _require_calibration(source.name, _read_calibration(source), categories)
     scope = ModelScope(categories=frozenset(categories))
@@ -248,15 +249,17 @@ def _require_calibration(
     return calibration
 
 
-def _text_encoder(model: str, config: Mapping[str, Any], device: torch.device) -> TextEncoder | None:
+def _text_encoder(source: ModelFiles, config: Mapping[str, Any], device: torch.device) -> TextEncoder | None:
     """The encoder that the model was trained with; raises ModelError where it is another one by now."""
     if not config["network"].get("text_size"):
         return None
     try:
-        return TextEncoder.from_json(config["text_encoder"], device)
+        return TextEncoder.from_json(
+            config["text_encoder"], device, known=load_known_texts(source.name, source.files, config)
+        )
     except (KeyError, TypeError) as error:
         raise ModelError(
-            f"config.json of the model {model} does not say how texts are read: {error!r}"
+            f"config.json of the model {source.name} does not say how texts are read: {error!r}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
+from toygan.conditions.known_texts import KnownTexts
 from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
@@ -26,6 +27,7 @@ class Batch:
     latents: tuple[Tensor, Tensor]  # of the discriminator's and of the generator's update
     augmentations: tuple[Augmentation, Augmentation, Augmentation]  # of the photos, and of either update
     views: Tensor | None = None  # (B, 2) float32, NaN where unknown, see toygan.data.views
+    blended_text: Tensor | None = None  # (B, S) float32, the texts as generation will read new ones
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`, but for the augmentations, which are applied from the CPU."""
@@ -35,6 +37,7 @@ class Batch:
             latents=(self.latents[0].to(device), self.latents[1].to(device)),
             augmentations=self.augmentations,
             views=None if self.views is None else self.views.to(device),
+            blended_text=None if self.blended_text is None else self.blended_text.to(device),
         )
 
     def share(self, index: int, count: int) -> "Batch":
@@ -51,6 +54,7 @@ class Batch:
                 self.augmentations[2][rows],
             ),
             views=None if self.views is None else self.views[rows],
+            blended_text=None if self.blended_text is None else self.blended_text[rows],
         )
 
 
@@ -61,10 +65,11 @@ def draw_batch(
     latent_size: int,
     rng: torch.Generator,
     probability: float | None = None,
+    known: KnownTexts | None = None,
 ) -> Batch:
     """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
 
-    Texts are moved by noise where the training asks for it.
+    Texts are moved by noise where the training asks for it, and blended from the `known` ones, where given.
     `probability` is that of each transformation before the discriminator; None: all pictures are moved.
     """
     count, resolution = len(rows), photos.images.shape[2]
@@ -72,10 +77,13 @@ def draw_batch(
     conditions = photos.conditions(rows)
     if photos.text is not None and config.text_noise:
         conditions["text"] = _moved(conditions["text"], photos.text, config.text_noise, rng)
+    blended = None if known is None else _blended(photos.conditions(rows)["text"], known, rng)
     for name, dropout in (("colour", config.colour_dropout), ("text", config.text_dropout)):
         if name in conditions:
             kept = torch.rand((count, 1), generator=rng) >= dropout
             conditions[name] = conditions[name] * kept
+            if name == "text" and blended is not None:
+                blended = blended * kept
     if photos.image_condition is not None:
         conditions[photos.image_condition] = mirror(conditions[photos.image_condition], mirrored)
     first, second = (torch.randn((count, latent_size), generator=rng) for _ in range(2))
@@ -91,7 +99,17 @@ def draw_batch(
         latents=(first, second),
         augmentations=(of_real, of_first, of_second),
         views=None if photos.views is None else _mirrored_views(photos.views[rows], mirrored),
+        blended_text=blended,
     )
+
+
+def _blended(texts: Tensor, known: KnownTexts, rng: torch.Generator) -> Tensor:
+    """The texts (B, S) as if they were new: each by a random half of the known ones.
+
+    So half of them do not know themselves, and none is learnt by heart as the mean that it always is.
+    """
+    kept = torch.rand((len(texts), len(known.embeddings)), generator=rng) < 0.5
+    return known.blend(texts, kept)
 
 
 def _moved(texts: Tensor, known: Tensor, limit: float, rng: torch.Generator) -> Tensor:

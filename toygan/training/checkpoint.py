@@ -1,7 +1,8 @@
 """A training on disk: the whole state for resuming, and the model that comes out of it.
 
     OUTPUT/checkpoints/<images>/   state.safetensors, state.json   everything that `fit` changes
-    OUTPUT/model/                  generator.safetensors, discriminator.safetensors, config.json
+    OUTPUT/model/                  generator.safetensors, discriminator.safetensors, config.json, and the
+                                   known_texts.safetensors that new texts are read by, where they are
     OUTPUT/grids/<images>.png      the same latents over time
     OUTPUT/log.jsonl               one line every `log_every_images`
 
@@ -20,7 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from toygan.conditions.known_texts import KnownTexts
 from toygan.errors import ModelError
+from toygan.registry import KNOWN_TEXTS
 
 KEPT_CHECKPOINTS = 2
 
@@ -175,11 +178,16 @@ def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
 
 
 def save_model(
-    folder: Path, *, generator: nn.Module, discriminator: nn.Module, config: Mapping[str, Any]
+    folder: Path,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    config: Mapping[str, Any],
+    known: KnownTexts | None = None,
 ) -> None:
-    """Writes both networks and `config.json` as a new folder that takes the place of an older one whole.
+    """Writes a model as a new folder that takes the place of an older one whole.
 
-    So generator, discriminator and config are always of one moment, and no calibration of older weights
+    So its files are always of one moment, and no calibration of older weights
     stays.
     """
     fresh, old = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.old")
@@ -188,11 +196,29 @@ def save_model(
     fresh.mkdir(parents=True)
     for name, module in (("generator", generator), ("discriminator", discriminator)):
         _save_tensors(fresh / f"{name}.safetensors", module.state_dict())
+    if known is not None:
+        (fresh / KNOWN_TEXTS).write_bytes(known.to_file())
     (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def load_known_texts(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> KnownTexts | None:
+    """The texts that a model reads new ones by; None where its config.json does not ask for them.
+
+    Raises ModelError, naming the model, where they are missing or unusable.
+    """
+    if "text_smoothing" not in config:
+        return None
+    where = f"{KNOWN_TEXTS} of the model {model}"
+    if KNOWN_TEXTS not in files:
+        raise ModelError(f"{where} is missing, but config.json asks for it; copy the model's folder again")
+    try:
+        return KnownTexts.from_file(files[KNOWN_TEXTS], config["text_smoothing"])
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:

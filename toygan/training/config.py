@@ -71,6 +71,7 @@ class TrainConfig:
     text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
+    text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.known_texts
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
     precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
     rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
@@ -97,8 +98,11 @@ class TrainConfig:
         for name in ("colour_dropout", "text_dropout", "text_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
-        if self.text_noise and self.text_encoder is None:
-            raise BadInput("text_noise needs a text_encoder: without it there are no texts to be moved")
+        if not 0 <= self.text_smoothing < float("inf"):
+            raise BadInput(f"text_smoothing is {self.text_smoothing}; it must be 0 or a positive number")
+        for name in ("text_noise", "text_smoothing"):
+            if getattr(self, name) and self.text_encoder is None:
+                raise BadInput(f"{name} needs a text_encoder: without it there are no texts")
         if not 0 <= self.prior_share < 1:
             raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
         for name in ("prior_share", "view_latents"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from toygan.conditions.known_texts import KnownTexts
 from toygan.data.photos import PhotoSet
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
 from toygan.training.config import TrainConfig
@@ -38,11 +39,13 @@ def fit(
     on_step: Callable[[], None],
     on_report: Callable[[Losses], None],
     on_checkpoint: Callable[[], None],
+    known: KnownTexts | None = None,
 ) -> None:
     """Trains until `should_stop()`, which is asked before every step.
 
     `on_step` follows every step; `on_report`, with the means since the last one, and `on_checkpoint` come at
-    the image counts that the config names, wherever the training began.
+    the image counts that the config names, wherever the training began. With `known` texts the network gets
+    used to texts that are read by them.
     """
     world = state.world
     sums = torch.zeros(len(fields(Losses)), device=device)
@@ -51,7 +54,7 @@ def fit(
         rng = step_rng(config.seed, state.images_seen)
         rows = epoch_rows(len(photos), config, state.images_seen)
         probability = None if state.augmentation is None else state.augmentation.probability
-        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng, probability)
+        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known)
         if world.count > 1:
             batch = batch.share(world.index, world.count)
             rng = step_rng(config.seed, state.images_seen, world.index)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.text import TextEncoder
 from toygan.data.photos import PhotoSet
 from toygan.errors import RunFailed
@@ -48,6 +49,7 @@ class TrainingFolder:
     config: TrainConfig
     photos: PhotoSet
     encoder: TextEncoder | None
+    known: KnownTexts | None
     device: torch.device
     init: str | None  # NAME@VERSION of the model that it started from
 
@@ -131,7 +133,10 @@ class TrainingFolder:
             self.model,
             generator=state.ema,
             discriminator=state.discriminator,
-            config=model_config(self.config, self.photos, state.images_seen, self.encoder, self.init),
+            config=model_config(
+                self.config, self.photos, state.images_seen, self.encoder, self.init, self.known
+            ),
+            known=self.known,
         )
         save_checkpoint(
             self.output,
@@ -220,6 +225,7 @@ def model_config(
     images_seen: int,
     encoder: TextEncoder | None,
     init: str | None = None,
+    known: KnownTexts | None = None,
 ) -> dict[str, object]:
     """What a model needs besides its weights.
 
@@ -234,6 +240,7 @@ def model_config(
         "categories": list(photos.categories),
         "network": asdict(network),
         **({} if encoder is None else _text_options(encoder, photos)),
+        **({} if known is None else {"text_smoothing": known.temperature}),
         "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
     }
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from toygan.conditions.known_texts import KnownTexts
 from toygan.errors import ModelError
 from toygan.models import build, network_config
 from toygan.models.layers import (
@@ -18,7 +19,7 @@ from toygan.models.layers import (
     Sections,
 )
 from toygan.registry import CONFIG, ModelFiles
-from toygan.training.checkpoint import load_weights
+from toygan.training.checkpoint import load_known_texts, load_weights
 from toygan.training.config import TrainConfig
 
 _MAY_DIFFER = {"categories", "text_size"}
@@ -33,6 +34,7 @@ class InitialModel:
     text_encoder: Mapping[str, str] | None  # see TextEncoder.to_json
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
+    known: KnownTexts | None = None  # the texts that it learnt from
     grows: bool = False  # whether the training is for a higher resolution
 
     @torch.no_grad()
@@ -98,6 +100,7 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
         text_encoder=text_encoder,
         generator=generator,
         discriminator=discriminator,
+        known=load_known_texts(name, source.files, stored),
         grows=grows,
     )
 

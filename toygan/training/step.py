@@ -1,7 +1,8 @@
 """One training step: updates of discriminator, recogniser (where there is one) and generator."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,7 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
     autocast = torch.autocast(
         batch.real.device.type, dtype=_DTYPES.get(config.precision), enabled=config.precision in _DTYPES
     )
+    batch = _with_blended_texts(state.generator, batch, config)
     step = state.images_seen // config.batch_size
     nothing = torch.zeros((), device=batch.real.device)
     discriminator_losses = (nothing, nothing, nothing)
@@ -175,6 +177,27 @@ class _Drawn(NamedTuple):
     divergence: Tensor  # () float32, of the latents that were read off photos
 
 
+def _reads_styles(generator: ConditionalGenerator, config: TrainConfig) -> TypeGuard[StyleEncodingGenerator]:
+    return config.kl_weight > 0 and isinstance(generator, StyleEncodingGenerator)
+
+
+def _compared(batch: Batch, config: TrainConfig) -> int:
+    """How many of a batch have the latents of their photos, where those are read."""
+    return max(1, len(batch.real) - round(config.prior_share * len(batch.real)))
+
+
+def _with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: TrainConfig) -> Batch:
+    """The pictures whose latents are drawn as generation draws them get texts as generation reads them.
+
+    So do their photos: the discriminator must not tell both apart by their texts.
+    """
+    if batch.blended_text is None or not _reads_styles(generator, config):
+        return batch
+    count = _compared(batch, config)
+    text = torch.cat([batch.conditions["text"][:count], batch.blended_text[count:]])
+    return replace(batch, conditions={**batch.conditions, "text": text})
+
+
 def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, config: TrainConfig) -> _Drawn:
     """The latents of a step, read off the photos where styles are encoded, but for `prior_share` of them.
 
@@ -182,9 +205,9 @@ def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, con
     `view_latents` gives some of the latents, the style encoder is not asked for those: Kingma et al. 2014,
     "Semi-supervised Learning with Deep Generative Models", section 3.
     """
-    if not (config.kl_weight and isinstance(generator, StyleEncodingGenerator)):
+    if not _reads_styles(generator, config):
         return _Drawn(latents, len(batch.real), latents.new_zeros(()))
-    count = max(1, len(batch.real) - round(config.prior_share * len(batch.real)))
+    count = _compared(batch, config)
     mean, log_variance = (each.float() for each in generator.encode_style(batch.real[:count]))
     known = torch.full_like(mean, float("nan"))
     if batch.views is not None:

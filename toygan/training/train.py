@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.text import TextEncoder
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
@@ -18,7 +19,7 @@ from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
 from toygan.training.fit import fit
 from toygan.training.folder import Collapse, TrainingFolder
-from toygan.training.initial import read_initial
+from toygan.training.initial import InitialModel, read_initial
 from toygan.training.state import TrainState, start
 from toygan.training.world import World, join_world
 
@@ -98,6 +99,8 @@ def _train(
     encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
     photos = _read_photos(photos_uri, config).with_text(encoder)
 
+    known = _known_texts(photos, config, initial, encoder)
+
     def begin() -> TrainState:
         state = start(
             config,
@@ -123,6 +126,7 @@ def _train(
         config=config,
         photos=photos,
         encoder=encoder,
+        known=known,
         device=device,
         init=None if initial is None else initial.name,
     )
@@ -140,7 +144,7 @@ def _train(
     ) as progress:
         while True:
             try:
-                _fit(state, photos, config, device, folder, progress, is_over)
+                _fit(state, photos, config, folder, progress, is_over)
                 folder.save_last(state)
                 break
             except Collapse as collapse:
@@ -164,11 +168,22 @@ def _read_photos(uri: str | Path, config: TrainConfig) -> PhotoSet:
     return photos
 
 
+def _known_texts(
+    photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
+) -> KnownTexts | None:
+    """The texts that generation will read new ones by: those of the photos, and of the initial model."""
+    if photos.text is None or encoder is None or not config.text_smoothing:
+        return None
+    texts = [photos.text]
+    if initial is not None and initial.known is not None and initial.text_encoder == encoder.to_json():
+        texts.append(initial.known.embeddings)
+    return KnownTexts.of(torch.cat(texts), config.text_smoothing)
+
+
 def _fit(
     state: TrainState,
     photos: PhotoSet,
     config: TrainConfig,
-    device: torch.device,
     folder: TrainingFolder,
     progress: Progress,
     is_over: Callable[[int], bool],
@@ -177,7 +192,8 @@ def _fit(
         state,
         photos,
         config,
-        device=device,
+        device=folder.device,
+        known=folder.known,
         should_stop=lambda: is_over(state.images_seen),
         on_step=lambda: progress.advance(config.batch_size),
         on_report=lambda losses: folder.report(state, losses, progress),

@@ -29,10 +29,11 @@ from tests.models import (
 from toygan.approval.calibration import Calibration
 from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.conditions.colour import encode_colours
+from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER
+from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from toygan.errors import ModelError
-from toygan.generation.model import Drawn, Model, load_model
+from toygan.generation.model import Drawn, Model, load_model, read_scope
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.registry import resolve
@@ -73,6 +74,40 @@ def test_a_model_is_told_what_it_learnt_to_read(model: Model) -> None:
     assert told(old.load()) == "Cup, Red"  # from before a model said how it reads
     assert told(both.load(), "en-GB") == "Cup, chrome To drink."
     assert told(both.load(), "zh") is None
+
+
+def test_a_model_reads_new_texts_by_those_that_it_knows() -> None:
+    """One known text makes all of them alike; without a text nothing is read."""
+    plain = tiny_model(text_encoder=DEFAULT_TEXT_ENCODER)
+    known = KnownTexts.of(TextEncoder(DEFAULT_TEXT_ENCODER, CPU).encode(["red car"]), 0.1)
+    assert known is not None
+    config = json.dumps(json.loads(plain.files["config.json"]) | {"text_smoothing": 0.1}).encode()
+    reading = plain.with_files(config=config, known_texts=known.to_file())
+
+    def pictures_of(files: TinyFiles) -> list[bytes]:
+        products = [ProductConditions(category="car", text=text) for text in ("red car", "tree", None)]
+        return [each.tobytes() for each in files.load().draw([1, 1, 1], products, BATCH).pixels]
+
+    assert len(set(pictures_of(plain))) == 3
+    car, tree, nothing = pictures_of(reading)
+    assert car == tree != nothing
+    assert nothing == pictures_of(plain)[2]
+    assert reading.version != plain.version
+
+
+@pytest.mark.parametrize("read", [TinyFiles.load, read_scope])
+@pytest.mark.parametrize(
+    ("content", "temperature", "said"),
+    [(None, 0.1, "is missing, but config.json asks"), (b"no", 0.1, "cannot be read"), (b"", "hot", "'hot'")],
+)
+def test_known_texts_that_cannot_be_read_are_refused(
+    read: Callable[[TinyFiles], object], content: bytes | None, temperature: object, said: str
+) -> None:
+    model = tiny_model(text_encoder=DEFAULT_TEXT_ENCODER)
+    config = json.loads(model.files["config.json"]) | {"text_smoothing": temperature}
+    damaged = model.with_files(config=json.dumps(config).encode(), known_texts=content)
+    with pytest.raises(ModelError, match=rf"known_texts.safetensors of the model tiny.*{said}"):
+        read(damaged)
 
 
 def draw(model: Model, wanted: list[Picture], batch_size: int = BATCH) -> Drawn:

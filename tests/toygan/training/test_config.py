@@ -48,6 +48,11 @@ def test_a_config_survives_json() -> None:
         ({"colour_dropout": 1.5}, "colour_dropout is 1.5; it must lie from 0 to 1"),
         ({"text_noise": 1.5, "text_encoder": "any"}, "text_noise is 1.5; it must lie from 0 to 1"),
         ({"text_noise": 0.3}, "text_noise needs a text_encoder"),
+        ({"text_smoothing": 0.1}, "text_smoothing needs a text_encoder"),
+        (
+            {"text_smoothing": -0.1, "text_encoder": "any"},
+            "text_smoothing is -0.1; it must be 0 or a positive",
+        ),
         ({"prior_share": 1.0}, "prior_share is 1.0; it must lie from 0 to below 1"),
         ({"prior_share": 0.5, "kl_weight": 0.1, "l1_weight": 1.0, "adversarial": False}, "for adversarial"),
         ({"prior_share": 0.5}, "prior_share needs a kl_weight above 0"),

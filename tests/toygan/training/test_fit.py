@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.toygan.training.tiny import tiny
+from toygan.conditions.known_texts import KnownTexts
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
@@ -102,6 +103,25 @@ def test_noise_of_texts_is_a_share_of_how_they_differ(photos: PhotoSet) -> None:
         ).conditions["text"],
         texts[rows],
     )
+
+
+def test_blended_texts_are_means_of_a_random_half_of_the_known(photos: PhotoSet) -> None:
+    """Two known texts far apart: a photo's own is read where it is kept, or none is, in three of four."""
+    texts = torch.zeros(len(photos), 2)
+    texts[::2, 0], texts[1::2, 1] = 1.0, 1.0
+    known = KnownTexts.of(texts, 1e-3)
+    config = tiny(text_encoder="any", text_smoothing=1e-3, text_dropout=0.25)
+    rows = torch.zeros(400, dtype=torch.int64)
+    batch = draw_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0), known=known)
+    assert batch.blended_text is not None
+    own, other, withheld = (
+        (batch.blended_text == torch.tensor(each)).all(1) for each in ([1, 0], [0, 1], [0, 0])
+    )
+    assert (own | other | withheld).all()
+    assert torch.equal(withheld, ~batch.conditions["text"].any(1))
+    assert abs(own.sum() - 225) < 40  # four standard deviations
+    assert abs(other.sum() - 75) < 31
+    assert draw_batch(photos, rows, config, 8, step_rng(0, 0)).blended_text is None
 
 
 def test_noise_moves_no_text_where_there_is_none(photos: PhotoSet) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.toygan.training.tiny import tiny
+from toygan.conditions.known_texts import KnownTexts
 from toygan.data.augment import draw_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
@@ -353,6 +354,27 @@ def test_latents_of_the_prior_are_judged_but_not_compared(photos: PhotoSet) -> N
         assert (_loss(state, changed, config) == pytest.approx(whole, abs=1e-5)) == same
     others = batch.latents[1].index_fill(0, torch.tensor([7]), 3.0)
     assert _loss(state, replace(batch, latents=(batch.latents[0], others)), config) != whole
+
+
+def test_drawn_latents_come_with_blended_texts(photos: PhotoSet) -> None:
+    """Of the last quarter, for photos and pictures alike; where no latents are read, of none."""
+    texts = torch.eye(8)[: len(photos)]
+    config = _with_style(prior_share=0.25, batch_size=8, text_encoder="any", text_smoothing=0.1)
+    state = start(config, categories=2, device=CPU, text_size=texts.shape[1], texts=texts)
+    told = replace(photos, text=texts)
+    known = KnownTexts.of(texts, 0.1)
+    rows = epoch_rows(len(photos), config, 0)
+    batch = draw_batch(told, rows, config, state.generator.latent_size, step_rng(0, 0), known=known)
+    assert batch.blended_text is not None
+    whole = _loss(state, batch, config)
+    for row, heard in ((5, False), (6, True)):
+        others = batch.blended_text.clone()
+        others[row] = torch.eye(8)[(rows[row] + 1) % 8]
+        assert (_loss(state, replace(batch, blended_text=others), config) != whole) == heard
+        own = batch.conditions["text"].clone()
+        own[row] = torch.eye(8)[(rows[row] + 1) % 8]
+        changed = replace(batch, conditions={**batch.conditions, "text": own})
+        assert (_loss(state, changed, config) != whole) == (not heard)
 
 
 def test_known_views_are_latents(photos: PhotoSet) -> None:

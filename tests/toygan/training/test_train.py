@@ -20,6 +20,7 @@ from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
+from toygan.registry import KNOWN_TEXTS, resolve
 from toygan.training import fit as fit_module
 from toygan.training import guard
 from toygan.training import train as train_module
@@ -141,6 +142,35 @@ def test_texts_are_embedded_only_where_they_are_used(tmp_path: Path, monkeypatch
     config = json.loads((model / "config.json").read_text())
     assert config["network"]["text_size"] == 3
     assert config["text_encoder"] == {"name": "reader", "identity": "0"}
+
+
+def test_a_training_leaves_the_texts_that_new_ones_are_read_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on, those of the model that it started from are among them."""
+    monkeypatch.setattr(train_module, "TextEncoder", Reader)
+    first, second = training_skus(2)
+    schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("title"))
+    shards = write_shard(
+        tmp_path / "a", [photo_row(first, title=title) for title in ("a", "bb")], schema=schema
+    )
+    others = write_shard(tmp_path / "b", [photo_row(second, title="cccc")], schema=schema)
+    config = tiny(text_encoder="reader", text_smoothing=0.5)
+    model = run(shards, tmp_path / "one", config=config, max_images=4)
+    assert json.loads((model / "config.json").read_text())["text_smoothing"] == 0.5
+    assert load_file(model / KNOWN_TEXTS)["embeddings"].tolist() == [[1.0] * 3, [2.0] * 3]
+    again = train(
+        photos_uri=others,
+        output=tmp_path / "two",
+        config=config,
+        device=CPU,
+        max_images=4,
+        init=resolve(str(model), None),
+    )
+    assert load_file(again / KNOWN_TEXTS)["embeddings"].tolist() == [[1.0] * 3, [2.0] * 3, [4.0] * 3]
+    without = run(shards, tmp_path / "three", config=tiny(text_encoder="reader"), max_images=4)
+    assert not (without / KNOWN_TEXTS).exists()
+    assert "text_smoothing" not in json.loads((without / "config.json").read_text())
 
 
 def test_a_model_says_whether_it_was_told_descriptions(

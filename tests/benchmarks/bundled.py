@@ -58,6 +58,8 @@ MODELS = {
         Stage("projected-text128-final", 46_000),
         Stage("projected-text128-longer", 92_000),
         Stage("projected-text128-last", 46_000),
+        Stage("projected-text128-blended", 18_600),
+        Stage("projected-text128-coloured", 52_000),
     ),
     "toybricks-sketch128": (Stage("pix2pix-128", 60_000),),
     "toybricks-layout128": (Stage("spade-128", 17_600),),

@@ -127,13 +127,7 @@ def load_photos(
     found = read_photos(uri, split=split, image_condition=image_condition)
     prepare = partial(_prepare, resolution=resolution, image_condition=image_condition)
     threads = torch.get_num_threads()
-    names: list[str] = []
-    skus: list[str] = []
-    colour_hexes: list[str | None] = []
-    texts: list[str | None] = []
-    azimuths_deg: list[float | None] = []
-    elevations_deg: list[float | None] = []
-    hold_descriptions = False
+    read: list[Photo] = []  # without their files
     broken = 0
     with open_pile() as images, open_pile() as condition_images, ThreadPoolExecutor(threads) as pool:
         kept = (photo for photo in found if keep_sku(photo.sku))
@@ -147,39 +141,40 @@ def load_photos(
             images.append(prepared[0])
             if prepared[1] is not None:
                 condition_images.append(prepared[1])
-            names.append(photo.category)
-            skus.append(photo.sku)
-            colour_hexes.append(photo.colour_hex)
-            texts.append(
-                reading.text(
-                    photo.title,
-                    photo.description,
-                    colour=photo.colour,
-                    colour_hex=photo.colour_hex,
-                    finish=photo.finish,
-                )
-            )
-            hold_descriptions |= reading.text(None, photo.description) is not None
-            azimuths_deg.append(photo.azimuth_deg)
-            elevations_deg.append(photo.elevation_deg)
+            read.append(photo._replace(photo=b"", condition=None))
         if broken:
-            log.warning("skipped %d broken photos; %d are left", broken, len(names))
-        if not names:
+            log.warning("skipped %d broken photos; %d are left", broken, len(read))
+        if not read:
             raise BadInput(f"no usable photo of split {split!r} in {uri}")
+        names = [photo.category for photo in read]
+        colour_hexes = tuple(photo.colour_hex for photo in read)
         categories = categories or tuple(sorted(set(names)))
+        views = None
+        if with_views:
+            views = encode_views([each.azimuth_deg for each in read], [each.elevation_deg for each in read])
         return PhotoSet(
             images=images.stacked(),
             category=encode_categories(names, categories),
             colour=encode_colours(colour_hexes),
-            colour_hexes=tuple(colour_hexes),
-            texts=tuple(texts),
-            skus=tuple(skus),
+            colour_hexes=colour_hexes,
+            texts=tuple(_text(photo, reading) for photo in read),
+            skus=tuple(photo.sku for photo in read),
             categories=categories,
             image_condition=image_condition,
-            views=encode_views(azimuths_deg, elevations_deg) if with_views else None,
-            hold_descriptions=hold_descriptions,
+            views=views,
+            hold_descriptions=any(reading.text(None, photo.description) is not None for photo in read),
             condition_images=condition_images.stacked() if image_condition else None,
         )
+
+
+def _text(photo: Photo, reading: TextReading) -> str | None:
+    return reading.text(
+        photo.title,
+        photo.description,
+        colour=photo.colour,
+        colour_hex=photo.colour_hex,
+        finish=photo.finish,
+    )
 
 
 def shrink(photo: bytes, resolution: int) -> Tensor:

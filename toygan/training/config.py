@@ -24,6 +24,7 @@ _WEIGHTS = (
     "perceptual_weight",
     "kl_weight",
     "semantic_weight",
+    "colour_weight",
 )
 _ABOVE_0 = (
     "batch_size",
@@ -65,6 +66,7 @@ class TrainConfig:
     view_latents: bool = False  # whether the first two are a photo's azimuth and elevation, where it has them
     prior_share: float = 0.0  # share of a batch with latents as generation draws them: judged, not compared
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
+    colour_weight: float = 0.0  # of the difference between the product's mean colour and its photo's
     adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
     augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
     augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1

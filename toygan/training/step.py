@@ -28,6 +28,7 @@ from toygan.training.losses import (
     path_length_penalty,
     path_lengths,
     perceptual_loss,
+    product_colour_loss,
     r1_penalty,
     r2_penalty,
     reconstruction_loss,
@@ -126,6 +127,10 @@ def _update_generator(
             recognised = state.recogniser.requires_grad_(False)(generated)
             total = total + config.semantic_weight * semantic_loss(recognised, batch.conditions)
             state.recogniser.requires_grad_(True)
+        if config.colour_weight:
+            known = batch.conditions["colour"][:, 3] > 0
+            colours = product_colour_loss(generated, batch.real, known)
+            total = total + config.colour_weight * colours
         copies, originals = generated[: drawn.compared], batch.real[: drawn.compared]
         if config.l1_weight:
             total = total + config.l1_weight * reconstruction_loss(copies, originals)

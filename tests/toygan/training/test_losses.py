@@ -15,6 +15,7 @@ from toygan.training.losses import (
     path_length_penalty,
     path_lengths,
     perceptual_loss,
+    product_colour_loss,
     r1_penalty,
     r2_penalty,
     score_gradients,
@@ -231,3 +232,35 @@ def test_the_gradients_of_the_perceptual_loss() -> None:
     with torch.no_grad():
         change = perceptual_loss([real], [generated + step]) - perceptual_loss([real], [generated - step])
     assert change.item() == pytest.approx(2 * (found * step).sum().item(), rel=1e-2)
+
+
+def product(colour: tuple[float, float, float], pixels: int) -> Tensor:
+    """(1, 3, 16, 16): a product of so many pixels of one colour, on white, beside a soft shadow."""
+    image = torch.ones(3, 256)
+    image[:, :40] = 0.6
+    image[:, 40 : 40 + pixels] = torch.tensor(colour)[:, None]
+    return image.view(1, 3, 16, 16)
+
+
+def test_colours_of_products_by_hand() -> None:
+    """Red of (0.5, -1, -1) and (0.2, -1, -0.7): (0.3 + 0 + 0.3) / 3, whatever the sizes of the two."""
+    generated = product((0.2, -1.0, -0.7), 10).requires_grad_()
+    loss = product_colour_loss(generated, product((0.5, -1.0, -1.0), 30), torch.tensor([True]))
+    assert loss.item() == pytest.approx(0.2)
+    loss.backward()
+    assert generated.grad is not None
+    pulls = generated.grad.view(3, 256)
+    # Only the pixels of the product are moved: to more red and less blue.
+    torch.testing.assert_close(pulls[:, 40:50], torch.tensor([[-1 / 30], [0.0], [1 / 30]]).expand(3, 10))
+    assert pulls[:, 50:].count_nonzero() == pulls[:, :40].count_nonzero() == 0
+
+
+def test_what_shows_no_product_or_has_no_colour_says_nothing() -> None:
+    red, blue, white = (
+        product(colour, 30) for colour in ((0.5, -1.0, -1.0), (-1.0, -1.0, 0.5), (1.0, 1.0, 1.0))
+    )
+    generated, real = torch.cat([red, red, white, blue]), torch.cat([blue, white, red, red])
+    loss = product_colour_loss(generated, real, torch.tensor([True, True, True, False]))
+    assert loss.item() == pytest.approx(1.0)  # the first alone: (1.5 + 0 + 1.5) / 3
+    nothing = product_colour_loss(generated[1:], real[1:], torch.tensor([True, True, False]))
+    assert nothing.item() == 0

@@ -22,7 +22,7 @@ from toygan.training import step as step_module
 from toygan.training.batches import Batch, draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import PRESETS, LossName, TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.losses import LOSSES, perceptual_loss
+from toygan.training.losses import LOSSES, perceptual_loss, product_colour_loss
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
 
@@ -354,6 +354,25 @@ def test_latents_of_the_prior_are_judged_but_not_compared(photos: PhotoSet) -> N
         assert (_loss(state, changed, config) == pytest.approx(whole, abs=1e-5)) == same
     others = batch.latents[1].index_fill(0, torch.tensor([7]), 3.0)
     assert _loss(state, replace(batch, latents=(batch.latents[0], others)), config) != whole
+
+
+def test_the_products_colour_counts_where_it_was_told(photos: PhotoSet) -> None:
+    """By its weight, and of drawn latents too; a photo whose colour is withheld says nothing."""
+    config = _with_style(prior_share=0.5, batch_size=8, colour_dropout=0.0)
+    state = start(config, categories=2, device=CPU)
+    batch = draw_batch(photos, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0))
+    with torch.no_grad():
+        drawn = step_module._latents(state.generator, batch.latents[1], batch, config)
+        generated = deepcopy(state.generator)(drawn.latents, batch.conditions)
+    colours = product_colour_loss(generated, batch.real, torch.ones(8, dtype=torch.bool))
+    assert colours > 0
+    without, weighted = (_loss(state, batch, replace(config, colour_weight=each)) for each in (0.0, 2.0))
+    assert weighted - without == pytest.approx(2 * colours.item(), abs=1e-2)
+    withheld = {**batch.conditions, "colour": torch.zeros(8, 4)}
+    untold = replace(batch, conditions=withheld)
+    assert _loss(state, untold, replace(config, colour_weight=2.0)) == pytest.approx(
+        _loss(state, untold, config)
+    )
 
 
 def test_drawn_latents_come_with_blended_texts(photos: PhotoSet) -> None:

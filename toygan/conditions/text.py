@@ -201,15 +201,15 @@ class TextEncoder:
                 self._cache.write(found)
                 known |= found
                 on_batch(len(found))
+        if self._known_texts is not None:
+            # One by one: kernels round differently for other shapes.
+            blend = self._known_texts.blend
+            known = {key: blend(torch.tensor(each)[None])[0].numpy() for key, each in known.items()}
         rows = np.zeros((len(texts), self.size), dtype=np.float32)
         for row, text in enumerate(texts):
             if text is not None:
                 rows[row] = known[keys[text]]
-        embeddings = torch.from_numpy(rows)
-        if self._known_texts is None:
-            return embeddings
-        # One by one: kernels round differently for other shapes.
-        return torch.cat([self._known_texts.blend(row) for row in torch.split(embeddings, 1)])
+        return torch.from_numpy(rows)
 
     def _key(self, text: str) -> bytes:
         # Another kind of device rounds differently, and must not decide over the pictures made on this one.

@@ -28,6 +28,10 @@ ImageFormat = Literal["webp", "jpg", "png"]
 MIME_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 )
+# A pixel shows the product when its brightest channel is darker than soft shadow, or when it has a colour:
+# its brightest minus its darkest channel. Both 0..255.
+DARK: Final = 200
+COLOURED: Final = 32
 MAX_PIXELS: Final = 64_000_000  # of a file to decode; 192 MB as RGB
 DIGITAL_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 

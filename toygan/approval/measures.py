@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from toygan.images import COLOURED, DARK
+
 MEASURED_SIDE: Final = 64  # pixels
-# A pixel shows the product when its brightest channel is darker than soft shadow, or when it has a colour:
-# its brightest minus its darkest channel. Both 0..255.
-DARK: Final = 200
-COLOURED: Final = 32
 MAIN_COLOUR_SHARE: Final = 0.25
 FEWEST_PRODUCT_PIXELS: Final = 16
 AT_ONCE: Final = 256  # pictures

@@ -23,6 +23,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import READS_ALL, TextReading
 from toygan.data.photo import Photo
 from toygan.data.pile import open_pile
+from toygan.data.recolour import LabelledColours
 from toygan.data.sources import read_photos
 from toygan.data.views import encode_views
 from toygan.errors import BadInput
@@ -91,6 +92,13 @@ class PhotoSet:
             text=self.texts[row],
             image=image,
         )
+
+    @cached_property
+    def labelled_colours(self) -> LabelledColours | None:
+        """Which labels the layouts give to main colours; None without layouts that say."""
+        if self.image_condition != "layout" or self.condition_images is None:
+            return None
+        return LabelledColours.of(self.colour_hexes, self.condition_images)
 
     @cached_property
     def sha256(self) -> str:

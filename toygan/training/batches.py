@@ -10,9 +10,11 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
+from toygan.conditions.colour import encode_colours
 from toygan.conditions.known_texts import KnownTexts
 from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augmentation
 from toygan.data.photos import PhotoSet
+from toygan.data.recolour import draw_mixtures, mix_channels
 from toygan.images import from_uint8
 from toygan.models.layers import Conditions
 from toygan.training.config import TrainConfig
@@ -69,12 +71,18 @@ def draw_batch(
 ) -> Batch:
     """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
 
-    Texts are moved by noise where the training asks for it, and blended from the `known` ones, where given.
-    `probability` is that of each transformation before the discriminator; None: all pictures are moved.
+    Some products of one colour are shown in another where the training asks for it, see
+    `toygan.data.recolour`. Texts are moved by noise where the training asks for it, and blended from the
+    `known` ones, where given. `probability` is that of each transformation before the discriminator; None:
+    all pictures are moved.
     """
     count, resolution = len(rows), photos.images.shape[2]
+    images, conditions = photos.images[rows], photos.conditions(rows)
+    if config.colour_mixing:
+        channels = draw_mixtures(count, config.colour_mixing, rng)
+        images, mixed_conditions = _mix_colours(images, conditions, photos, rows, channels)
+        conditions |= mixed_conditions
     mirrored = torch.rand(count, generator=rng) < 0.5
-    conditions = photos.conditions(rows)
     if photos.text is not None and config.text_noise:
         conditions["text"] = _moved(conditions["text"], photos.text, config.text_noise, rng)
     blended = None if known is None else _blended(photos.conditions(rows)["text"], known, rng)
@@ -94,13 +102,25 @@ def draw_batch(
         for _ in range(3)
     )
     return Batch(
-        real=mirror(from_uint8(photos.images[rows]), mirrored),
+        real=mirror(from_uint8(images), mirrored),
         conditions=conditions,
         latents=(first, second),
         augmentations=(of_real, of_first, of_second),
         views=None if photos.views is None else _mirrored_views(photos.views[rows], mirrored),
         blended_text=blended,
     )
+
+
+def _mix_colours(
+    images: Tensor, conditions: Conditions, photos: PhotoSet, rows: Tensor, channels: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The photos `rows` in other colours, see `toygan.data.recolour`, and the conditions that name these."""
+    before = [photos.colour_hexes[row] for row in rows.tolist()]
+    images, after = mix_channels(images, before, channels)
+    mixed = {"colour": encode_colours(after)}
+    if photos.labelled_colours is not None:
+        mixed["layout"] = photos.labelled_colours.relabel(conditions["layout"], before, after)
+    return images, mixed
 
 
 def _blended(texts: Tensor, known: KnownTexts, rng: torch.Generator) -> Tensor:

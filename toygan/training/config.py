@@ -75,6 +75,9 @@ class TrainConfig:
     text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
     text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.known_texts
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
+    colour_mixing: float = (
+        0.0  # share of those of one colour that are shown in another, see toygan.data.recolour
+    )
     precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
     rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
     rate_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay
@@ -97,7 +100,7 @@ class TrainConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise BadInput(f"adam_betas is {self.adam_betas}; it must be two numbers from 0 to below 1")
-        for name in ("colour_dropout", "text_dropout", "text_noise"):
+        for name in ("colour_dropout", "colour_mixing", "text_dropout", "text_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
         if not 0 <= self.text_smoothing < float("inf"):

@@ -13,10 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# How a product is told from the ground and its soft shadow, of numbers in [-1, 1]: its brightest channel is
-# below the one, or its channels differ by more than the other. `toygan.approval.measures` found the limits.
-DARK = 2 * 200 / 255 - 1
-COLOURED = 2 * 32 / 255
+from toygan.images import COLOURED, DARK
+
 FEWEST_PRODUCT_SHARE = 1 / 256  # of a picture's pixels
 
 
@@ -188,7 +186,7 @@ def _product_colours(images: Tensor) -> tuple[Tensor, Tensor]:
     images = images.float()
     with torch.no_grad():
         brightest, darkest = images.amax(dim=1), images.amin(dim=1)
-        is_product = (brightest < DARK) | (brightest - darkest > COLOURED)
+        is_product = (brightest < 2 * DARK / 255 - 1) | (brightest - darkest > 2 * COLOURED / 255)
         pixels = is_product.sum(dim=(1, 2))
     sums = (images * is_product[:, None]).sum(dim=(2, 3))
     return sums / pixels.clamp(min=1)[:, None], pixels >= FEWEST_PRODUCT_SHARE * is_product[0].numel()

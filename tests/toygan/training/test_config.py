@@ -46,6 +46,7 @@ def test_a_config_survives_json() -> None:
         ({"augmentation_target": 1.0}, "augmentation_target is 1.0; it must lie between -1 and 1"),
         ({"augmentation_ramp_images": 0}, "augmentation_ramp_images is 0; it must be above 0"),
         ({"colour_dropout": 1.5}, "colour_dropout is 1.5; it must lie from 0 to 1"),
+        ({"colour_mixing": -0.1}, "colour_mixing is -0.1; it must lie from 0 to 1"),
         ({"text_noise": 1.5, "text_encoder": "any"}, "text_noise is 1.5; it must lie from 0 to 1"),
         ({"text_noise": 0.3}, "text_noise needs a text_encoder"),
         ({"text_smoothing": 0.1}, "text_smoothing needs a text_encoder"),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.toygan.training.tiny import tiny
+from toygan.conditions.colour import encode_colours
 from toygan.conditions.known_texts import KnownTexts
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
@@ -134,6 +135,45 @@ def test_noise_moves_no_text_where_there_is_none(photos: PhotoSet) -> None:
         rows = torch.full((400,), row)
         drawn = draw_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0))
         torch.testing.assert_close(drawn.conditions["text"], texts[rows])
+
+
+def test_products_of_one_colour_are_shown_and_named_in_another(photos: PhotoSet) -> None:
+    rows = torch.tensor([0, 1] * 100)
+    images = torch.full_like(photos.images, 255)
+    images[0, :, 8:16, 8:16] = torch.tensor([200, 100, 0], dtype=torch.uint8)[:, None, None]
+    images[1, :, 8:16, 8:16] = 90
+    hexes = ("#C86400", "#5A5A5A", *photos.colour_hexes[2:])
+    painted = replace(photos, images=images, colour_hexes=hexes, colour=encode_colours(hexes))
+    config = tiny(colour_mixing=0.5, colour_dropout=0.0)
+    batch = draw_batch(painted, rows, config, 8, step_rng(0, 0))
+    shown = batch.real.amin(dim=(2, 3)).add(1).mul(127.5).round().int().tolist()
+    named = ["#" + bytes(rgb).hex().upper() for rgb in shown]
+    torch.testing.assert_close(batch.conditions["colour"], encode_colours(named))
+    counts = Counter(named)
+    assert counts["#5A5A5A"] == 100
+    assert abs(counts["#C86400"] - 52) < 20  # half stay, and of the others one of 27
+    assert len(counts) > 15
+    plain = draw_batch(painted, rows, replace(config, colour_mixing=0.0), 8, step_rng(0, 0))
+    torch.testing.assert_close(plain.conditions["colour"], painted.colour[rows])
+
+
+def test_layouts_name_the_colours_that_are_shown(photos: PhotoSet) -> None:
+    images = torch.full_like(photos.images, 255)
+    layouts = torch.zeros_like(images[:, 0])
+    for row, (rgb, label) in enumerate([((200, 0, 0), 5), ((0, 200, 0), 8), ((0, 0, 200), 9)] * 2):
+        images[row, :, 8:16, 8:16] = torch.tensor(rgb, dtype=torch.uint8)[:, None, None]
+        layouts[row, 8:16, 8:16] = label
+    hexes = ("#C80000", "#00C800", "#0000C8") * 2 + photos.colour_hexes[6:]
+    painted = replace(
+        photos, images=images, colour_hexes=hexes, image_condition="layout", condition_images=layouts
+    )
+    rows = torch.zeros(100, dtype=torch.int64)
+    batch = draw_batch(painted, rows, tiny(colour_mixing=1.0), 8, step_rng(0, 0))
+    shown = batch.real.amin(dim=(2, 3))
+    pure = (shown > 0).sum(dim=1) == 1
+    labels = batch.conditions["layout"].amax(dim=(1, 2))[pure]
+    assert torch.equal(labels, torch.tensor([5, 8, 9])[shown[pure].argmax(dim=1)])
+    assert Counter(labels.tolist()).keys() == {5, 8, 9}
 
 
 def test_only_the_marked_ones_are_mirrored() -> None:

@@ -23,7 +23,7 @@ def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
     from skimage.color import rgb2lab
 
     encoded = np.zeros((len(colour_hexes), COLOUR_SIZE), dtype=np.float32)
-    known = [(row, _rgb(text)) for row, text in enumerate(colour_hexes) if text is not None]
+    known = [(row, hex_to_rgb(text)) for row, text in enumerate(colour_hexes) if text is not None]
     if known:
         rows, rgb = zip(*known, strict=True)
         encoded[rows, :3] = rgb2lab(np.array(rgb)[:, None, :] / 255.0)[:, 0] / 50.0
@@ -32,7 +32,8 @@ def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
     return torch.from_numpy(encoded)
 
 
-def _rgb(colour_hex: str) -> tuple[int, ...]:
+def hex_to_rgb(colour_hex: str) -> tuple[int, ...]:
+    """`#RRGGBB` to three numbers from 0 to 255. Raises BadInput for anything else."""
     if not _HEX.fullmatch(colour_hex):
         raise BadInput(f"the colour {colour_hex!r} is malformed; write #RRGGBB")
     return tuple(bytes.fromhex(colour_hex[1:]))

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toygan.conditions.colour import encode_colours
+from toygan.conditions.colour import encode_colours, hex_to_rgb
 from toygan.conditions.image import BACKGROUND
 from toygan.images import COLOURED
 
@@ -51,8 +51,7 @@ def mix_channels(
     kept = torch.arange(3).expand_as(channels)
     channels = torch.where(shows_one_colour(images, colour_hexes)[:, None], channels, kept)
     mixed = images.gather(1, channels[:, :, None, None].expand_as(images))
-    orders = channels.tolist()
-    return mixed, [_mixed_hex(*each) for each in zip(colour_hexes, orders, strict=True)]
+    return mixed, [_mixed_hex(*each) for each in zip(colour_hexes, channels.tolist(), strict=True)]
 
 
 def shows_one_colour(images: Tensor, colour_hexes: Sequence[str | None]) -> Tensor:
@@ -60,7 +59,7 @@ def shows_one_colour(images: Tensor, colour_hexes: Sequence[str | None]) -> Tens
 
     Never where the main colour is None or grey, which mixing would not change.
     """
-    wanted = torch.tensor([_rgb(each) if each else (0, 0, 0) for each in colour_hexes]).float()
+    wanted = torch.tensor([hex_to_rgb(each) if each else (0, 0, 0) for each in colour_hexes]).float()
     pixels = images.float()
     coloured = pixels.amax(dim=1) - pixels.amin(dim=1) > COLOURED
     # Less its mean over the channels a colour is its hue, by the direction, and its chroma, by the length.
@@ -84,7 +83,8 @@ class LabelledColours:
         """From the N main colours and (N, R, R) uint8 labels of photos, of which those of one label count.
 
         None where there is no such photo with a main colour. Labels that stand for a finish, say, instead of
-        a colour are left out: products with those keep them.
+        a colour are left out: products with those keep them. The label whose colours lie nearest together
+        always stays.
         """
         votes: dict[str, Counter[int]] = {}
         for colour_hex, layout in zip(colour_hexes, layouts, strict=True):
@@ -126,13 +126,8 @@ def _name_colours(colours: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool
     return np.array([silhouettes[labels == label].mean() >= LEAST_SILHOUETTE for label in labels])
 
 
-def _rgb(colour_hex: str) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(colour_hex.removeprefix("#"))
-    return red, green, blue
-
-
 def _mixed_hex(colour_hex: str | None, order: Sequence[int]) -> str | None:
     if colour_hex is None:
         return None
-    rgb = _rgb(colour_hex)
+    rgb = hex_to_rgb(colour_hex)
     return "#" + bytes(rgb[channel] for channel in order).hex().upper()

@@ -75,9 +75,7 @@ class TrainConfig:
     text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
     text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.known_texts
     colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
-    colour_mixing: float = (
-        0.0  # share of those of one colour that are shown in another, see toygan.data.recolour
-    )
+    colour_mixing: float = 0.0  # share of the photos shown in another colour, see toygan.data.recolour
     precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
     rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
     rate_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay

@@ -104,8 +104,11 @@ def tiny_model(
     acceptance: float = 0.5,
     truncation: float = 1.0,
     text_encoder: str | None = None,
+    accent_colour: str | None = None,
 ) -> TinyFiles:
     """Random weights, strong enough that latents, categories, colours and images show in the pictures.
+
+    One accent colour is read from titles where `accent_colour` names it; it is teal.
 
     About the share `acceptance` of its pictures passes.
     """
@@ -113,6 +116,8 @@ def tiny_model(
     encoder = TextEncoder(text_encoder, CPU) if text_encoder else None
     if encoder:
         network["text_size"] = encoder.size
+    if accent_colour:
+        network["accent_colours"] = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, discriminator = build(family, network)
@@ -122,6 +127,8 @@ def tiny_model(
                     nn.init.kaiming_normal_(weight)
                 elif name.startswith("norms") and weight.ndim == 2:
                     nn.init.normal_(weight, std=0.3)
+                elif "accents" in name:
+                    nn.init.normal_(weight)
     config = {
         "family": family,
         "resolution": 32,
@@ -129,6 +136,7 @@ def tiny_model(
         "categories": list(categories),
         "network": network,
         **({"text_encoder": encoder.to_json(), "whole_titles": False} if encoder else {}),
+        **({"whole_titles": False, "colour_names": {accent_colour: "#008080"}} if accent_colour else {}),
     }
     files = {
         CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),

@@ -24,6 +24,7 @@ from torch import nn
 import toygan.training
 from tests.shards import photo_row, training_skus, write_shard
 from toygan.conditions.colour import encode_colours
+from toygan.conditions.reading import Words
 from toygan.data.photos import PhotoSet
 from toygan.models import image_condition
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
@@ -55,7 +56,7 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
         category=torch.arange(count) % len(CATEGORIES),
         colour=encode_colours(hexes),
         colour_hexes=hexes,
-        texts=(None,) * count,
+        words=(Words(),) * count,
         skus=tuple(f"sku-{number}" for number in range(count)),
         categories=CATEGORIES,
         views=torch.randn((count, 2), generator=rng),

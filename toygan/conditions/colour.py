@@ -1,4 +1,4 @@
-"""The main colour of a product as a tensor."""
+"""The colours of a product as tensors."""
 
 import re
 from collections.abc import Sequence
@@ -30,6 +30,16 @@ def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
         encoded[rows, 0] -= 1.0
         encoded[rows, 3] = 1.0
     return torch.from_numpy(encoded)
+
+
+def encode_accents(accent_hexes: Sequence[Sequence[str]], count: int) -> Tensor:
+    """The first `count` colours beside the main one of each product: (B, COLOUR_SIZE * count) float32.
+
+    Each as `encode_colours` has it, one after the other; unknown ones where a product has fewer.
+    """
+    padded = [[*each[:count], *[None] * (count - len(each))] for each in accent_hexes]
+    flat = encode_colours([colour_hex for each in padded for colour_hex in each])
+    return flat.view(len(accent_hexes), COLOUR_SIZE * count)
 
 
 def hex_to_rgb(colour_hex: str) -> tuple[int, ...]:

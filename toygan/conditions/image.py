@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.kinds import BACKGROUND, ImageCondition
 from toygan.images import decode, decode_labels, from_uint8
 
 PAPER: Final = 255
-BACKGROUND: Final = 0  # the label of the layouts for what is no product
 
 
 def read_sketch(data: bytes, resolution: int) -> NDArray[np.uint8]:

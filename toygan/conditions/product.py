@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toygan.conditions.category import encode_categories
-from toygan.conditions.colour import encode_colours
+from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.image import encode_images
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
@@ -24,7 +24,8 @@ class ProductConditions:
 
     category: str
     colour_hex: str | None = None
-    text: str | None = None  # see toygan.conditions.text.product_text
+    text: str | None = None  # see toygan.conditions.reading.product_text
+    accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.reading.Words
     image: NDArray[np.uint8] | None = None  # (R, R), as toygan.conditions.image reads sketch or layout
 
 
@@ -34,6 +35,7 @@ def encode_conditions(
     categories: Sequence[str],
     text_encoder: "TextEncoder | None" = None,
     image_condition: ImageCondition | None = None,
+    accent_colours: int = 0,
 ) -> dict[str, Tensor]:
     """One row a product, on the CPU; see `toygan.models.layers.Conditions`.
 
@@ -44,6 +46,8 @@ def encode_conditions(
         "category": encode_categories([product.category for product in products], categories),
         "colour": encode_colours([product.colour_hex for product in products]),
     }
+    if accent_colours:
+        conditions["accents"] = encode_accents([product.accent_hexes for product in products], accent_colours)
     if text_encoder is not None:
         conditions["text"] = text_encoder.encode([product.text for product in products])
     if image_condition is not None:

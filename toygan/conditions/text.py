@@ -51,59 +51,6 @@ _SIZE_NAMES = ("hidden_size", "d_model", "dim", "n_embd")  # the families of Tra
 Pooling = Literal["mean", "cls"]
 
 
-def product_text(
-    title: str | None,
-    description: str | None = None,
-    *,
-    colour: str | None = None,
-    finish: str | None = None,
-) -> str | None:
-    """Title, a finish other than solid, then description, on one line; None where nothing is said.
-
-    The main colour's name, which is to be a condition of its own, is left out: where the title ends with it,
-    else where it first stands. So the same product in another colour has the same text, and a network draws
-    it in colours that nobody photographed.
-    """
-    said = " ".join((title or "").split())
-    if words := (colour or "").split():
-        # Not a part of another word, nor one of two colours.
-        name = r"(?<![\w/-])" + r"\s+".join(map(re.escape, words)) + r"(?![\w/-])"
-        named = rf"[\s,;:-]*(?:\({name}\)|\[{name}\]|{name})"
-        said, at_end = re.subn(f"{named}$", "", said, flags=re.IGNORECASE)
-        if not at_end:
-            said = re.sub(named, "", said, count=1, flags=re.IGNORECASE)
-        said = said.strip(" ,;:-")
-    if finish and finish != "solid":
-        said = f"{said}, {finish}" if said else finish
-    return " ".join(f"{said} {description or ''}".split()) or None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextReading:
-    """Which of a product's texts a model is told: those that it learnt from."""
-
-    whole_titles: bool = False  # with the main colour's name, and without the finish
-    descriptions: bool = True
-
-    def text(
-        self,
-        title: str | None,
-        description: str | None,
-        *,
-        colour: str | None = None,
-        colour_hex: str | None = None,
-        finish: str | None = None,
-    ) -> str | None:
-        """As `product_text`; the colour's name is left out only beside a `colour_hex`, which says it too."""
-        told = description if self.descriptions else None
-        if self.whole_titles:
-            return product_text(title, told)
-        return product_text(title, told, colour=colour if colour_hex else None, finish=finish)
-
-
-READS_ALL: Final = TextReading()
-
-
 class TextEncoder:
     """A frozen encoder of texts.
 

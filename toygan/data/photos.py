@@ -16,11 +16,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from toygan.conditions.category import encode_categories
-from toygan.conditions.colour import encode_colours
+from toygan.conditions.colour import encode_accents, encode_colours
+from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.image import READERS, encode_images, square
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.text import READS_ALL, TextReading
+from toygan.conditions.reading import READS_ALL, Reading, Words
 from toygan.data.photo import Photo
 from toygan.data.pile import open_pile
 from toygan.data.recolour import LabelledColours
@@ -46,12 +47,13 @@ class PhotoSet:
     category: Tensor  # (N,) int64, index into `categories`
     colour: Tensor  # (N, 4) float32, see toygan.conditions.colour
     colour_hexes: tuple[str | None, ...]
-    texts: tuple[str | None, ...]
+    words: tuple[Words, ...]
     skus: tuple[str, ...]
     categories: tuple[str, ...]
     image_condition: ImageCondition | None = None
     condition_images: Tensor | None = None  # (N, R, R) uint8, see toygan.conditions.image
     views: Tensor | None = None  # (N, 2) float32, NaN where unknown, see toygan.data.views
+    reading: Reading = READS_ALL  # by which the words were taken from titles and descriptions
     hold_descriptions: bool = False  # whether any of the texts does
     text: Tensor | None = None  # (N, text_size) float32, once `with_text` has been asked for it
 
@@ -70,11 +72,17 @@ class PhotoSet:
 
     def with_text(self, encoder: "TextEncoder | None") -> Self:
         """The same photos with their texts embedded, where there is an encoder."""
-        return self if encoder is None else replace(self, text=encoder.encode(self.texts))
+        return (
+            self
+            if encoder is None
+            else replace(self, text=encoder.encode([each.text for each in self.words]))
+        )
 
     def conditions(self, rows: Tensor) -> dict[str, Tensor]:
         """What a network is told of the photos `rows` (B,) int64; see `toygan.models.layers.Conditions`."""
         conditions = {"category": self.category[rows], "colour": self.colour[rows]}
+        if self.accents is not None:
+            conditions["accents"] = self.accents[rows]
         if self.text is not None:
             conditions["text"] = self.text[rows]
         if self.image_condition is not None and self.condition_images is not None:
@@ -89,9 +97,16 @@ class PhotoSet:
         return ProductConditions(
             category=self.categories[self.category[row]],
             colour_hex=self.colour_hexes[row],
-            text=self.texts[row],
+            text=self.words[row].text,
+            accent_hexes=self.words[row].accent_hexes,
             image=image,
         )
+
+    @cached_property
+    def accents(self) -> Tensor | None:
+        """(N, 4 * accent_colours) float32, see `toygan.conditions.colour`; None where none are read."""
+        count = self.reading.accent_colours
+        return encode_accents([each.accent_hexes for each in self.words], count) if count else None
 
     @cached_property
     def labelled_colours(self) -> LabelledColours | None:
@@ -104,7 +119,8 @@ class PhotoSet:
     def sha256(self) -> str:
         """Of everything that a training sees: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
-        for tensor in (self.images, self.category, self.colour, self.views, self.condition_images, self.text):
+        told = (self.category, self.colour, self.views, self.condition_images, self.accents, self.text)
+        for tensor in (self.images, *told):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
@@ -118,7 +134,8 @@ def load_photos(
     keep_sku: Callable[[str], bool] = lambda sku: True,
     categories: tuple[str, ...] | None = None,
     image_condition: ImageCondition | None = None,
-    reading: TextReading = READS_ALL,
+    reading: Reading = READS_ALL,
+    learns_colour_names: bool = False,
     with_views: bool = False,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
@@ -126,7 +143,8 @@ def load_photos(
     Photos are laid on a white square and resized to `resolution` x `resolution` pixels (torchvision, bilinear
     with antialiasing), a few at a time; so are the condition images, where a family needs them. Only the
     small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
-    there is room for. `reading` says what of titles and descriptions becomes their texts. Views are read
+    there is room for. `reading` says what of titles and descriptions becomes their words; with
+    `learns_colour_names` it knows the names that the photos give to their main colours, too. Views are read
     where `with_views` asks for them. Without `categories` those of the photos are taken, sorted. A malformed
     row, a photo or condition image that is missing or cannot be decoded: the photo is skipped, counted and
     named in the log. Raises BadInput when nothing usable is there, or a category that is not among
@@ -156,6 +174,9 @@ def load_photos(
             raise BadInput(f"no usable photo of split {split!r} in {uri}")
         names = [photo.category for photo in read]
         colour_hexes = tuple(photo.colour_hex for photo in read)
+        if learns_colour_names:
+            seen = ColourNames.of((photo.colour, photo.colour_hex) for photo in read)
+            reading = replace(reading, colour_names=seen.joined(reading.colour_names))
         categories = categories or tuple(sorted(set(names)))
         views = None
         if with_views:
@@ -165,18 +186,23 @@ def load_photos(
             category=encode_categories(names, categories),
             colour=encode_colours(colour_hexes),
             colour_hexes=colour_hexes,
-            texts=tuple(_text(photo, reading) for photo in read),
+            words=tuple(_words(photo, reading) for photo in read),
+            reading=reading,
             skus=tuple(photo.sku for photo in read),
             categories=categories,
             image_condition=image_condition,
             views=views,
-            hold_descriptions=any(reading.text(None, photo.description) is not None for photo in read),
+            hold_descriptions=any(_describes(photo, reading) for photo in read),
             condition_images=condition_images.stacked() if image_condition else None,
         )
 
 
-def _text(photo: Photo, reading: TextReading) -> str | None:
-    return reading.text(
+def _describes(photo: Photo, reading: Reading) -> bool:
+    return reading.words(None, photo.description).text is not None
+
+
+def _words(photo: Photo, reading: Reading) -> Words:
+    return reading.words(
         photo.title,
         photo.description,
         colour=photo.colour,

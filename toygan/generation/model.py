@@ -16,7 +16,8 @@ from torch.nn.utils import parametrize
 from toygan.approval.calibration import Calibration
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions, encode_conditions
-from toygan.conditions.text import TextEncoder, TextReading
+from toygan.conditions.reading import Reading
+from toygan.conditions.text import TextEncoder
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, image_condition, network_config
@@ -28,7 +29,7 @@ from toygan.models.layers import (
 )
 from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
-from toygan.training.checkpoint import check_weights, load_known_texts, load_weights
+from toygan.training.checkpoint import check_weights, load_known_texts, load_weights, reading_of
 
 
 class ModelFiles(Protocol):
@@ -64,26 +65,32 @@ class Model:
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     text_encoder: TextEncoder | None  # None: it reads no text
-    reading: TextReading
+    reading: Reading
     image_condition: ImageCondition | None  # what it cannot draw without
     calibration: Calibration | None
     probe: nn.Module | None  # `toygan.generation.probe.Probe`, where the calibration has one
     device: torch.device
 
-    def text_of(
+    def conditions_of(
         self,
         *,
+        category: str,
         title: str | None,
         description: str | None,
         language: str,
         colour: str | None,
         colour_hex: str | None,
         finish: str | None,
-    ) -> str | None:
-        """What the model is told of a product in words; None for a language that it cannot read."""
-        if self.text_encoder is None or not self.text_encoder.reads(language):
-            return None
-        return self.reading.text(title, description, colour=colour, colour_hex=colour_hex, finish=finish)
+    ) -> ProductConditions:
+        """What the model is told of a product, but for an image; no text in a language it cannot read."""
+        words = self.reading.words(title, description, colour=colour, colour_hex=colour_hex, finish=finish)
+        is_read = self.text_encoder is not None and self.text_encoder.reads(language)
+        return ProductConditions(
+            category=category,
+            colour_hex=colour_hex,
+            text=words.text if is_read else None,
+            accent_hexes=words.accent_hexes,
+        )
 
     def require_calibration(self) -> Calibration:
         """Raises ModelError when the model is not calibrated for every one of its categories."""
@@ -114,6 +121,7 @@ class Model:
             categories=self.categories,
             text_encoder=self.text_encoder,
             image_condition=self.image_condition,
+            accent_colours=self.reading.accent_colours,
         )
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
         images = self.generator.forward_truncated(
@@ -168,11 +176,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         generator=generator,
         discriminator=discriminator,
         text_encoder=_text_encoder(source, config, device),
-        # Before models said it, they were trained on titles as they were, and on nothing else.
-        reading=TextReading(
-            whole_titles=bool(config.get("whole_titles", True)),
-            descriptions=bool(config.get("reads_descriptions", False)),
-        ),
+        reading=reading_of(source.name, config),
         image_condition=image_condition(config["family"]),
         calibration=calibration,
         probe=_load_probe(calibration, device),

@@ -161,17 +161,14 @@ def _with_images(
 
 def _told(model: Model, slot: Slot) -> ProductConditions:
     """What the model is told, but for an image to draw from."""
-    return ProductConditions(
+    return model.conditions_of(
         category=slot.category,
+        title=slot.title,
+        description=slot.description,
+        language=slot.language,
+        colour=slot.colour,
         colour_hex=slot.colour_hex,
-        text=model.text_of(
-            title=slot.title,
-            description=slot.description,
-            language=slot.language,
-            colour=slot.colour,
-            colour_hex=slot.colour_hex,
-            finish=slot.finish,
-        ),
+        finish=slot.finish,
     )
 
 
@@ -255,9 +252,11 @@ def _row(run: ShardRun, pending: Pending, told: ProductConditions, seed: int) ->
     identity = image_id(
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )
-    conditions = {"category": told.category, "colour_hex": told.colour_hex}
+    conditions: dict[str, object] = {"category": told.category, "colour_hex": told.colour_hex}
     if model.text_encoder is not None:
         conditions["text"] = told.text
+    if told.accent_hexes:
+        conditions["accent_hexes"] = list(told.accent_hexes)
     kind = model.image_condition
     return dict.fromkeys(IMAGES.names) | {
         "image_id": identity,

@@ -37,7 +37,7 @@ from toygan.models.layers import (
 class DcganConfig(NetworkConfig):
     """Shape of both networks. Both have log2(resolution) - 2 blocks between 4 x 4 and `resolution` pixels."""
 
-    may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "mapping_layers")
+    may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "accent_colours", "mapping_layers")
 
     latent_size: int = 128
     condition_size: int = 64
@@ -214,10 +214,11 @@ def initialise(generator: Generator, config: DcganConfig) -> None:
 
 
 def condition_embedding(config: DcganConfig) -> ConditionEmbedding:
-    """What both networks make of a product's category, colour and text."""
+    """What both networks make of a product's category, colours and text."""
     return ConditionEmbedding(
         categories=config.categories,
         size=config.condition_size,
         text_size=config.text_size,
         whiten_text=config.whiten_text,
+        accent_colours=config.accent_colours,
     )

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import ImageCondition
 
 WHITENING_SHARE = 0.1  # of the mean variance, added to that of every direction
@@ -16,7 +17,8 @@ Conditions = Mapping[str, Tensor]
 """What a picture is conditioned on, one row a picture.
 
 Always there: `category` (B,) int64 in [0, categories) and `colour` (B, 4) float32, see
-`toygan.conditions.colour`. Where the networks were made for it: `text` (B, text_size) float32, see
+`toygan.conditions.colour`. Where the networks were made for it: `accents` (B, 4 * accent_colours) float32,
+the colours beside the main one, encoded likewise; `text` (B, text_size) float32, see
 `toygan.conditions.text`, zeros where nothing is said; `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1;
 `layout` (B, R, R) int64, a label a pixel.
 """
@@ -29,9 +31,13 @@ class NetworkConfig:
     categories: int
     resolution: int = 64  # pixels, a power of two from 32
     text_size: int = 0  # numbers of a text's embedding; 0: these networks read no text
+    accent_colours: int = 0  # colours that they are told beside the main one
 
     image_condition: ClassVar[ImageCondition | None] = None  # what the family cannot draw without
-    may_be_0: ClassVar[tuple[str, ...]] = ("text_size",)  # other whole numbers are at least 1
+    may_be_0: ClassVar[tuple[str, ...]] = (
+        "text_size",
+        "accent_colours",
+    )  # other whole numbers are at least 1
 
     def __post_init__(self) -> None:
         if self.resolution < 32 or self.resolution & (self.resolution - 1):
@@ -147,13 +153,14 @@ class Sections:
 
 
 class ConditionInput(nn.Module):
-    """A layer whose weights are wider for more categories or longer texts.
+    """A layer whose weights depend on the categories, the texts or the accent colours.
 
-    It says where they are, so that weights can go over to a network for other categories or texts.
+    It says where they are, so that weights can go over to a network for other categories, texts or accents.
     """
 
     def sections(self) -> Mapping[str, Sections]:
-        """By the name of the weight; those of the categories are called `category`, of the text `text`."""
+        """By the name of the weight; those of the categories are called `category`, of the text `text`,
+        of the accent colours `accents`."""
         raise NotImplementedError
 
 
@@ -192,23 +199,41 @@ class Whitening(nn.Module):
 
 
 class ConditionEmbedding(ConditionInput):
-    """Category, main colour and, where `text_size` is given, text as one vector.
+    """Category, main colour and, where asked for, accent colours and text as one vector.
 
     The colour goes through a small MLP, since a linear map of CIELAB could only say "more" or "less" of each
     axis, never "just this grey".
     """
 
-    def __init__(self, *, categories: int, size: int, text_size: int = 0, whiten_text: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        categories: int,
+        size: int,
+        text_size: int = 0,
+        whiten_text: bool = False,
+        accent_colours: int = 0,
+    ) -> None:
         super().__init__()
         self.whitening = Whitening(text_size) if whiten_text and text_size else None
         self.category = nn.Embedding(categories, size)
-        self.colour = nn.Sequential(nn.Linear(4, size), nn.SiLU(), nn.Linear(size, size))
+        self.colour = nn.Sequential(nn.Linear(COLOUR_SIZE, size), nn.SiLU(), nn.Linear(size, size))
         self.text = nn.Linear(text_size, size, bias=False) if text_size else None
+        self.accents = None
+        if accent_colours:
+            # Silent at first, so that a network which goes on with it draws what it drew.
+            last = nn.Linear(size, size)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.accents = nn.Sequential(nn.Linear(COLOUR_SIZE * accent_colours, size), nn.SiLU(), last)
 
     def sections(self) -> Mapping[str, Sections]:
         sections = {
             "category.weight": Sections(dim=0, counts={"category": self.category.num_embeddings}),
         }
+        if self.accents is not None:
+            for name, parameter in self.accents.named_parameters():
+                sections[f"accents.{name}"] = Sections(dim=0, counts={"accents": len(parameter)})
         if self.text is not None:
             sections["text.weight"] = Sections(dim=1, counts={"text": self.text.in_features})
         if self.whitening is not None:
@@ -224,6 +249,8 @@ class ConditionEmbedding(ConditionInput):
     def forward(self, conditions: Conditions) -> Tensor:
         """Returns (B, size) float32."""
         embedded: Tensor = self.category(conditions["category"]) + self.colour(conditions["colour"])
+        if self.accents is not None:
+            embedded = embedded + self.accents(conditions["accents"])
         if self.text is not None:
             text = _scaled(conditions["text"])
             if self.whitening is not None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toygan.conditions.colour import COLOUR_SIZE
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
@@ -26,7 +27,6 @@ from toygan.models.layers import (
     Sections,
 )
 
-COLOUR_SIZE = 4
 TANH_HEIGHT, TANH_SLOPE = 1.7159, 2 / 3
 
 
@@ -47,7 +47,7 @@ class MlpConfig(NetworkConfig):
 
     @property
     def condition_size(self) -> int:
-        return self.categories + COLOUR_SIZE + self.text_size
+        return self.categories + COLOUR_SIZE * (1 + self.accent_colours) + self.text_size
 
     @property
     def pixels(self) -> int:
@@ -61,7 +61,8 @@ class FirstLayer(nn.Linear, ConditionInput):
     def __init__(self, inputs: int, units: int, config: MlpConfig) -> None:
         super().__init__(inputs + config.condition_size, units)
         self.counts = {"picture": inputs, "category": config.categories}
-        self.counts |= {"colour": COLOUR_SIZE, "text": config.text_size}
+        self.counts |= {"colour": COLOUR_SIZE, "accents": COLOUR_SIZE * config.accent_colours}
+        self.counts["text"] = config.text_size
 
     def sections(self) -> Mapping[str, Sections]:
         return {"weight": Sections(dim=1, counts=self.counts)}
@@ -75,10 +76,10 @@ def _hidden_layers(inputs: int, units: Sequence[int], config: MlpConfig) -> nn.S
 
 
 def _as_vectors(conditions: Conditions, categories: int) -> Tensor:
-    """(B, categories + 4) float32, longer where a text is given."""
+    """(B, categories + 4) float32, longer where accent colours or a text are given."""
     category = F.one_hot(conditions["category"], categories)
-    text = [conditions["text"]] if "text" in conditions else []
-    return torch.cat([category, conditions["colour"], *text], dim=1)
+    others = [conditions[name] for name in ("accents", "text") if name in conditions]
+    return torch.cat([category, conditions["colour"], *others], dim=1)
 
 
 class Generator(ConditionalGenerator):

@@ -70,7 +70,10 @@ class Generator(ConditionalGenerator):
         widths = config.generator_widths
         condition_size = config.latent_size + config.condition_size
         self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
+            categories=config.categories,
+            size=config.condition_size,
+            text_size=config.text_size,
+            accent_colours=config.accent_colours,
         )
         # Neither the first nor the last is normalised: one shows the drawing, the other is a single pixel.
         normalised = [False, *[True] * (len(widths) - 2), False]
@@ -126,7 +129,10 @@ class Discriminator(ConditionalDiscriminator):
         )
         self.logit = nn.Conv2d(widths[-1], 1, 4, stride=STRIDES[-1], padding=1)
         self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
+            categories=config.categories,
+            size=config.condition_size,
+            text_size=config.text_size,
+            accent_colours=config.accent_colours,
         )
         self.projection = nn.Linear(config.condition_size, widths[-1])
         # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.

@@ -12,15 +12,17 @@ discriminator has spectral normalisation (Miyato et al. 2018) only, and a projec
 & Koyama 2018, eq. 3); no tanh.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import ImageCondition
 from toygan.models.layers import (
     ConditionalDiscriminator,
@@ -31,9 +33,9 @@ from toygan.models.layers import (
     NetworkConfig,
     StyleEncodingGenerator,
 )
+from toygan.models.shades import PaddingMode, ShadeConv2d, Shades
 
-PaddingMode = Literal["zeros", "replicate", "reflect"]
-
+COLOURS = ("colour", "accents")  # the conditions that say some
 MISTOLD = 0.25  # share of the training pictures that are told colour and text of another product
 
 
@@ -56,6 +58,7 @@ class SpadeConfig(NetworkConfig):
     max_channels: int = 128
     discriminator_layers: int = 3  # each halves the side, on every scale
     discriminator_scales: int = 2  # the second sees the picture at half the resolution, and so on
+    shades: bool = False  # whether colours are told where the layout has them, see toygan.models.shades
     style_encoder: bool = True  # whether latents can be read off a photo
     padding_mode: PaddingMode = (
         "zeros"  # of the generator; "replicate" or "reflect" leave no line along the border
@@ -136,11 +139,15 @@ class LayoutEncoding(nn.Module):
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
         self.layout = _convolution(config.layout_classes, config.modulation_channels, config.padding_mode)
+        self.shade = ShadeConv2d(config.modulation_channels, config.padding_mode) if config.shades else None
         self.condition = nn.Linear(config.latent_size + config.condition_size, config.modulation_channels)
 
-    def forward(self, layout: Tensor, condition: Tensor) -> Tensor:
-        """(B, classes, H, W) and (B, latent_size + condition_size) to (B, modulation_channels, H, W)."""
+    def forward(self, layout: Tensor, shades: Tensor | None, condition: Tensor) -> Tensor:
+        """(B, classes, H, W), what `Shades` paints and (B, latent_size + condition_size) to
+        (B, modulation_channels, H, W)."""
         x = self.layout(layout)
+        if self.shade is not None and shades is not None:
+            x = x + self.shade(shades)
         return F.relu(x + self.condition(condition)[:, :, None, None].to(x.dtype))
 
 
@@ -174,6 +181,14 @@ def enlarge(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+def _pyramid(x: Tensor, halvings: int) -> list[Tensor]:
+    """(B, C, R, R) and its means at R / 2, R / 4, ..., the smallest first."""
+    levels = [x]
+    for _ in range(halvings):
+        levels.append(F.avg_pool2d(levels[-1], 2))
+    return levels[::-1]
+
+
 class Generator(ConditionalGenerator):
     """Latents, layout and the other conditions to pictures."""
 
@@ -183,10 +198,14 @@ class Generator(ConditionalGenerator):
         self.layout_classes = config.layout_classes
         widths = config.widths
         self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
+            categories=config.categories,
+            size=config.condition_size,
+            text_size=config.text_size,
+            accent_colours=config.accent_colours,
         )
         self.base = nn.Linear(config.latent_size + config.condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
+        self.shades = Shades() if config.shades else None
         self.encodings = nn.ModuleList(LayoutEncoding(config) for _ in widths)
         self.blocks = nn.ModuleList(
             ResidualBlock(before, after, config) for before, after in pairwise(widths)
@@ -199,7 +218,7 @@ class Generator(ConditionalGenerator):
         Raises ValueError for a label that the networks were not made for.
         """
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
-        encodings = self._encode(conditions["layout"], condition)
+        encodings = self._encode(conditions, condition)
         x = self.base(condition).view(-1, *self.base_shape)
         x = x.contiguous(memory_format=torch.channels_last)
         for block, (before, after) in zip(self.blocks, pairwise(encodings), strict=True):
@@ -210,13 +229,18 @@ class Generator(ConditionalGenerator):
             images: Tensor = self.to_rgb(x.float())
         return images
 
-    def _encode(self, layout: Tensor, condition: Tensor) -> list[Tensor]:
+    def _encode(self, conditions: Conditions, condition: Tensor) -> list[Tensor]:
         """The layout's encodings at 4 x 4, 8 x 8, ..., R x R."""
-        shares = [encode_layout(layout, self.layout_classes)]
-        for _ in self.blocks:
-            shares.append(F.avg_pool2d(shares[-1], 2))
+        layout = conditions["layout"]
+        shares = _pyramid(encode_layout(layout, self.layout_classes), len(self.blocks))
+        painted: Sequence[Tensor | None] = [None] * len(shares)
+        if self.shades is not None:
+            told = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
+            colours = told.view(len(told), -1, COLOUR_SIZE)
+            painted = _pyramid(self.shades(layout, colours), len(self.blocks))
         return [
-            encoding(share, condition) for encoding, share in zip(self.encodings, shares[::-1], strict=True)
+            encoding(share, shades, condition)
+            for encoding, share, shades in zip(self.encodings, shares, painted, strict=True)
         ]
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
@@ -228,7 +252,7 @@ class Generator(ConditionalGenerator):
         others = torch.randint(count, (count,), generator=rng)
         mistold = torch.rand(count, generator=rng) < MISTOLD
         rows = torch.where(mistold, others, torch.arange(count)).to(latents.device)
-        told = {name: conditions[name][rows] for name in ("colour", "text") if name in conditions}
+        told = {name: conditions[name][rows] for name in (*COLOURS, "text") if name in conditions}
         images: Tensor = self(latents, {**conditions, **told})
         return images
 
@@ -287,7 +311,10 @@ class Discriminator(ConditionalDiscriminator):
         super().__init__()
         self.layout_classes = config.layout_classes
         self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
+            categories=config.categories,
+            size=config.condition_size,
+            text_size=config.text_size,
+            accent_colours=config.accent_colours,
         )
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.discriminator_scales))
 

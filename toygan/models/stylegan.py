@@ -76,7 +76,10 @@ class MappingNetwork(nn.Module):
     def __init__(self, config: StyleganConfig) -> None:
         super().__init__()
         self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
+            categories=config.categories,
+            size=config.condition_size,
+            text_size=config.text_size,
+            accent_colours=config.accent_colours,
         )
         sizes = [config.latent_size + config.condition_size, *[config.style_size] * config.mapping_layers]
         self.layers = nn.ModuleList(
@@ -258,7 +261,10 @@ class Discriminator(ConditionalDiscriminator):
         self.features = EqualisedLinear(widths[-1] * 16, widths[-1])
         self.logit = EqualisedLinear(widths[-1], 1)
         self.embedding = ConditionEmbedding(
-            categories=config.categories, size=config.condition_size, text_size=config.text_size
+            categories=config.categories,
+            size=config.condition_size,
+            text_size=config.text_size,
+            accent_colours=config.accent_colours,
         )
         self.projection = EqualisedLinear(config.condition_size, widths[-1])
         self.projection_gain = 1 / sqrt(widths[-1])

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = 10  # in a retraining, at least
 _INHERITED = ("truncation", "credit")
 # The photos and the training set these.
-_NOT_OF_A_NETWORK = ("categories", "resolution", "text_size")
+_NOT_OF_A_NETWORK = ("categories", "resolution", "text_size", "accent_colours")
 
 
 def learn(attempt: Attempt, device: torch.device) -> ModelFiles:

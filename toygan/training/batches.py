@@ -10,11 +10,11 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 
-from toygan.conditions.colour import encode_colours
+from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.known_texts import KnownTexts
 from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augmentation
 from toygan.data.photos import PhotoSet
-from toygan.data.recolour import draw_mixtures, mix_channels
+from toygan.data.recolour import draw_mixtures, mix_channels, mix_hex
 from toygan.images import from_uint8
 from toygan.models.layers import Conditions
 from toygan.training.config import TrainConfig
@@ -86,12 +86,14 @@ def draw_batch(
     if photos.text is not None and config.text_noise:
         conditions["text"] = _moved(conditions["text"], photos.text, config.text_noise, rng)
     blended = None if known is None else _blended(photos.conditions(rows)["text"], known, rng)
-    for name, dropout in (("colour", config.colour_dropout), ("text", config.text_dropout)):
+    kept = torch.rand((count, 1), generator=rng) >= config.colour_dropout
+    for name in ("colour", "accents"):
         if name in conditions:
-            kept = torch.rand((count, 1), generator=rng) >= dropout
             conditions[name] = conditions[name] * kept
-            if name == "text" and blended is not None:
-                blended = blended * kept
+    if "text" in conditions:
+        kept = torch.rand((count, 1), generator=rng) >= config.text_dropout
+        conditions["text"] = conditions["text"] * kept
+        blended = None if blended is None else blended * kept
     if photos.image_condition is not None:
         conditions[photos.image_condition] = mirror(conditions[photos.image_condition], mirrored)
     first, second = (torch.randn((count, latent_size), generator=rng) for _ in range(2))
@@ -114,12 +116,30 @@ def draw_batch(
 def _mix_colours(
     images: Tensor, conditions: Conditions, photos: PhotoSet, rows: Tensor, channels: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The photos `rows` in other colours, see `toygan.data.recolour`, and the conditions that name these."""
-    before = [photos.colour_hexes[row] for row in rows.tolist()]
-    images, after = mix_channels(images, before, channels)
+    """The photos `rows` in other colours, see `toygan.data.recolour`, and the conditions that name these.
+
+    Products of several colours only where there are no layouts: a label may stand for two of their colours.
+    """
+    labels = photos.labelled_colours
+    mains = [photos.colour_hexes[row] for row in rows.tolist()]
+    accents = [photos.words[row].accent_hexes for row in rows.tolist()]
+    shown = [
+        () if main is None else (main, *(others if labels is None else ()))
+        for main, others in zip(mains, accents, strict=True)
+    ]
+    images, channels = mix_channels(images, shown, channels)
+    orders = channels.tolist()
+    after = [
+        None if main is None else mix_hex(main, order) for main, order in zip(mains, orders, strict=True)
+    ]
     mixed = {"colour": encode_colours(after)}
-    if photos.labelled_colours is not None:
-        mixed["layout"] = photos.labelled_colours.relabel(conditions["layout"], before, after)
+    if photos.accents is not None:
+        told = [
+            [mix_hex(each, order) for each in hexes] for hexes, order in zip(accents, orders, strict=True)
+        ]
+        mixed["accents"] = encode_accents(told, photos.reading.accent_colours)
+    if labels is not None:
+        mixed["layout"] = labels.relabel(conditions["layout"], mains, after)
     return images, mixed
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.reading import Reading
 from toygan.errors import ModelError
 from toygan.registry import KNOWN_TEXTS
 
@@ -219,6 +220,14 @@ def load_known_texts(model: str, files: Mapping[str, bytes], config: Mapping[str
         return KnownTexts.from_file(files[KNOWN_TEXTS], config["text_smoothing"])
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
+
+
+def reading_of(model: str, config: Mapping[str, Any]) -> Reading:
+    """How a model takes words from titles; raises ModelError, naming it, for an unusable config.json."""
+    try:
+        return Reading.from_config(config)
+    except ModelError as error:
+        raise ModelError(f"config.json of the model {model}: {error}") from None
 
 
 def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -71,10 +71,11 @@ class TrainConfig:
     augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
     augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1
     text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
+    accent_colours: int = 0  # how many colours beside the main one are read from titles, see Reading.words
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
     text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.known_texts
-    colour_dropout: float = 0.1  # share of the training pictures whose colour is withheld
+    colour_dropout: float = 0.1  # share of the training pictures whose colours are withheld
     colour_mixing: float = 0.0  # share of the photos shown in another colour, see toygan.data.recolour
     precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
     rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
@@ -115,18 +116,18 @@ class TrainConfig:
             raise BadInput("prior_share is for adversarial trainings: nothing else judges what it adds")
         if not -1 < self.augmentation_target < 1:
             raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
-        for name in ("rate_warmup_images", "rate_decay_images"):
+        for name in ("rate_warmup_images", "rate_decay_images", "accent_colours"):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must not be below 0")
         if self.precision not in get_args(Precision):
             raise BadInput(f"precision is {self.precision!r}; it must be one of fp32, bf16, fp16")
-        if given := sorted({"categories", "resolution", "text_size"} & self.network.keys()):
+        if given := sorted({"categories", "resolution", "text_size", "accent_colours"} & self.network.keys()):
             raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
 
     def network_options(self, *, categories: int, text_size: int = 0) -> dict[str, Any]:
         """What `toygan.models.build` takes, and checks: the families are not imported here."""
         sizes = {"resolution": self.resolution, "categories": categories, "text_size": text_size}
-        return {**self.network, **sizes}
+        return {**self.network, **sizes, "accent_colours": self.accent_colours}
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))

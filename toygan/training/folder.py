@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -239,15 +239,8 @@ def model_config(
         "resolution": config.resolution,
         "categories": list(photos.categories),
         "network": asdict(network),
-        **({} if encoder is None else _text_options(encoder, photos)),
+        **({} if encoder is None else {"text_encoder": encoder.to_json()}),
+        **replace(photos.reading, descriptions=photos.hold_descriptions).to_config(),
         **({} if known is None else {"text_smoothing": known.temperature}),
         "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
-    }
-
-
-def _text_options(encoder: TextEncoder, photos: PhotoSet) -> dict[str, object]:
-    return {
-        "text_encoder": encoder.to_json(),
-        "whole_titles": False,
-        "reads_descriptions": photos.hold_descriptions,
     }

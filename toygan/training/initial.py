@@ -10,6 +10,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.reading import Reading
 from toygan.errors import ModelError
 from toygan.models import build, network_config
 from toygan.models.layers import (
@@ -19,10 +20,11 @@ from toygan.models.layers import (
     Sections,
 )
 from toygan.registry import CONFIG, ModelFiles
-from toygan.training.checkpoint import load_known_texts, load_weights
+from toygan.training.checkpoint import load_known_texts, load_weights, reading_of
 from toygan.training.config import TrainConfig
 
 _MAY_DIFFER = {"categories", "text_size"}
+_MAY_BEGIN = {"accent_colours", "shades"}  # of the training, or of the model alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class InitialModel:
     name: str  # NAME@VERSION
     categories: tuple[str, ...]
     text_encoder: Mapping[str, str] | None  # see TextEncoder.to_json
+    reading: Reading
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     known: KnownTexts | None = None  # the texts that it learnt from
@@ -98,6 +101,7 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
         name=name,
         categories=categories,
         text_encoder=text_encoder,
+        reading=reading_of(name, stored),
         generator=generator,
         discriminator=discriminator,
         known=load_known_texts(name, source.files, stored),
@@ -115,7 +119,9 @@ def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> 
     differing = [
         f"{option} is {there[option]} there and {here[option]} here"
         for option in here
-        if option not in _MAY_DIFFER and there[option] != here[option]
+        if option not in _MAY_DIFFER
+        and there[option] != here[option]
+        and not (option in _MAY_BEGIN and not (there[option] and here[option]))
     ]
     if differing:
         raise ModelError(
@@ -176,6 +182,10 @@ def _fitted(
                 parts[name] = was["text"]
             elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
                 parts[name] = torch.zeros_like(part)
+        elif name in ("accents", "shades"):
+            # A layer of its own starts silent; columns of one that is there already are to be so.
+            there = was.get(name, part)
+            parts[name] = there if there.shape == part.shape else torch.zeros_like(part)
         elif name == "category":
             old = was["category"].unbind(sections.dim)
             mean = was["category"].mean(sections.dim)

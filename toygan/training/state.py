@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from toygan.data.augment import AdaptiveAugmentation
+from toygan.data.recolour import LabelledColours
 from toygan.errors import BadInput
 from toygan.models import build
 from toygan.models.layers import (
@@ -20,6 +21,7 @@ from toygan.models.layers import (
     StyledGenerator,
     StyleEncodingGenerator,
 )
+from toygan.models.shades import Shades
 from toygan.training.config import TrainConfig
 from toygan.training.guard import Guard
 from toygan.training.recogniser import Recogniser
@@ -92,11 +94,13 @@ def start(
     device: torch.device,
     text_size: int = 0,
     texts: Tensor | None = None,
+    labelled: LabelledColours | None = None,
     world: World = ALONE,
 ) -> TrainState:
     """Fresh networks and optimizers, a function of the arguments only.
 
-    `texts` (N, text_size) float32 are embeddings as the training has them, for networks that whiten theirs.
+    `texts` (N, text_size) float32 are embeddings as the training has them, for networks that whiten theirs,
+    `labelled` the colours that its layouts have labels for.
 
     Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
     where the weights of a pretrained part are not at hand.
@@ -105,10 +109,14 @@ def start(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         generator, discriminator = build(config.family, options)
-        recogniser = Recogniser(categories=categories) if config.semantic_weight else None
+        recogniser = None
+        if config.semantic_weight:
+            recogniser = Recogniser(categories=categories, accent_colours=config.accent_colours)
     _check_losses(config, generator)
     if texts is not None:
         _fit_whitening((generator, discriminator), texts)
+    if labelled is not None:
+        _fit_shades(generator, labelled)
     if isinstance(discriminator, PretrainedDiscriminator):
         _load_pretrained(discriminator)
     perceptual = _perceptual_backbone(config) if config.perceptual_weight else None
@@ -165,6 +173,12 @@ def _fit_whitening(networks: Iterable[nn.Module], texts: Tensor) -> None:
         for module in network.modules():
             if isinstance(module, ConditionEmbedding):
                 module.fit_whitening(said)
+
+
+def _fit_shades(generator: nn.Module, labelled: LabelledColours) -> None:
+    for module in generator.modules():
+        if isinstance(module, Shades):
+            module.fit(labelled.colours, torch.tensor(labelled.labels))
 
 
 def _check_losses(config: TrainConfig, generator: ConditionalGenerator) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 
+from toygan.conditions.colour_names import NO_COLOUR_NAMES
 from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
@@ -97,7 +99,7 @@ def _train(
     if max_images is None and max_minutes is None:
         max_images = DEFAULT_MAX_IMAGES
     encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
-    photos = _read_photos(photos_uri, config).with_text(encoder)
+    photos = _read_photos(photos_uri, config, initial).with_text(encoder)
 
     known = _known_texts(photos, config, initial, encoder)
 
@@ -108,6 +110,7 @@ def _train(
             device=device,
             text_size=photos.text_size,
             texts=photos.text,
+            labelled=photos.labelled_colours,
             world=world,
         )
         if initial is not None:
@@ -153,8 +156,9 @@ def _train(
     return folder.model
 
 
-def _read_photos(uri: str | Path, config: TrainConfig) -> PhotoSet:
+def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
     """Those of the split `train` whose products do not calibrate the score."""
+    known = NO_COLOUR_NAMES if initial is None else initial.reading.colour_names
     photos = load_photos(
         uri,
         resolution=config.resolution,
@@ -162,6 +166,8 @@ def _read_photos(uri: str | Path, config: TrainConfig) -> PhotoSet:
         keep_sku=lambda sku: not is_calibration_sku(sku),
         image_condition=image_condition(config.family),
         with_views=config.view_latents,
+        reading=Reading(accent_colours=config.accent_colours, colour_names=known),
+        learns_colour_names=config.accent_colours > 0,
     )
     products, categories = len(set(photos.skus)), len(photos.categories)
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)
@@ -175,7 +181,12 @@ def _known_texts(
     if photos.text is None or encoder is None or not config.text_smoothing:
         return None
     texts = [photos.text]
-    if initial is not None and initial.known is not None and initial.text_encoder == encoder.to_json():
+    if (
+        initial is not None
+        and initial.known is not None
+        and initial.text_encoder == encoder.to_json()
+        and initial.reading.reads_as(photos.reading)
+    ):
         texts.append(initial.known.embeddings)
     return KnownTexts.of(torch.cat(texts), config.text_smoothing)
 

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from toygan.conditions import text
 from toygan.conditions.known_texts import KnownTexts
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER, MAX_TOKENS, TextEncoder, pool, product_text
+from toygan.conditions.text import DEFAULT_TEXT_ENCODER, MAX_TOKENS, TextEncoder, pool
 from toygan.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -78,65 +76,11 @@ def raw(tensor: Tensor) -> bytes:
     return tensor.numpy().tobytes()
 
 
-@pytest.mark.parametrize(
-    ("title", "description", "wanted"),
-    [
-        ("Red car", "Small toy car.", "Red car Small toy car."),
-        ("  Red\tcar \n", None, "Red car"),
-        (None, "Small  toy\u3000car.", "Small toy car."),
-        ("红色小车", "", "红色小车"),
-        ("", " ", None),
-        (None, None, None),
-    ],
-)
-def test_what_is_said_of_a_product(title: str | None, description: str | None, wanted: str | None) -> None:
-    assert product_text(title, description) == wanted
-
-
-@pytest.mark.parametrize(
-    ("title", "colour", "finish", "wanted"),
-    [
-        ("Animal Rat Standing, Green", "Green", "solid", "Animal Rat Standing"),
-        ("Plant Flower Stem Green, Green", "Green", None, "Plant Flower Stem Green"),
-        ("Car, bright pink body, grey chassis", "Bright Pink", None, "Car body, grey chassis"),
-        ("Red and red again", "red", None, "and red again"),
-        ("Redwood box (Red)", "Red", "solid", "Redwood box"),
-        ("Brick 1 x 2, Trans Light Blue", "Trans Light Blue", "transparent", "Brick 1 x 2, transparent"),
-        ("Red", "Red", None, None),
-        ("Red", "Red", "chrome", "chrome"),
-        ("Lamp (a+b)", "a+b", None, "Lamp"),
-        ("Brick (Red/Blue)", "Red", None, "Brick (Red/Blue)"),
-        ("Red-Eyed Frog", "Red", None, "Red-Eyed Frog"),
-        ("Cup, trans-red", "Red", None, "Cup, trans-red"),
-        ("Brick, 1 x 2", " ", None, "Brick, 1 x 2"),
-        ("红色小车", "Red", None, "红色小车"),
-    ],
-)
-def test_the_main_colour_is_left_to_its_own_condition(
-    title: str, colour: str, finish: str | None, wanted: str | None
-) -> None:
-    assert product_text(title, colour=colour, finish=finish) == wanted
-
-
-@given(st.sampled_from(["Sand Green", "Red", "C++"]), st.sampled_from(["Red", "Dark Red", "Blue"]))
-def test_a_product_has_the_same_text_in_every_colour(first: str, second: str) -> None:
-    title = "Plant Red Flower Stem with Bar"
-    told = {product_text(f"{title}, {colour}", colour=colour) for colour in (first, second)}
-    assert told == {title}
-
-
 def test_the_packaged_encoder_reads_english_only(packaged: TextEncoder) -> None:
     assert [packaged.reads(language) for language in ("en", "en-GB", "EN", "zh", "eng")] == [
         *(True, True, True),
         *(False, False),
     ]
-
-
-@given(st.text(), st.text())
-def test_white_space_says_nothing(title: str, description: str) -> None:
-    told = product_text(title, description)
-    assert told == product_text(f"\n{title} ", f" {description}\t") == product_text(told, None)
-    assert told is None or told == " ".join(told.split())
 
 
 def test_the_packaged_encoder_knows_what_belongs_together(packaged: TextEncoder) -> None:

@@ -117,7 +117,7 @@ def test_what_a_shard_says_beside_the_picture(tmp_path: Path) -> None:
     fields = [PHOTO_SHARD.field(name) for name in (*known, "azimuth_deg")]
     write_shard(tmp_path, rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]))
     photos = load_photos(tmp_path, resolution=32, split="train", with_views=True)
-    assert photos.texts == ("Cup", "Cup, Red")
+    assert [each.text for each in photos.words] == ["Cup", "Cup, Red"]
     assert not photos.hold_descriptions
     assert photos.views is not None
     assert photos.views.isnan().tolist() == [[False, True], [True, True]]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from toygan.conditions.colour import encode_colours
+from toygan.conditions.reading import Words
 from toygan.data.photos import PhotoSet
 from toygan.evaluation import drawings
 from toygan.evaluation.drawings import Drawings, drawn_pairs, photo_pairs
@@ -26,7 +27,7 @@ def photos(*known: tuple[int, str | None]) -> PhotoSet:
         category=torch.tensor([category for category, _ in known]),
         colour=encode_colours(hexes),
         colour_hexes=hexes,
-        texts=(None,) * len(known),
+        words=(Words(),) * len(known),
         skus=tuple(f"sku-{number}" for number in range(len(known))),
         categories=("brick", "plant"),
     )

@@ -50,14 +50,37 @@ def model() -> Model:
 
 
 def told(model: Model, language: str = "en", colour_hex: str | None = "#FF0000") -> str | None:
-    return model.text_of(
+    return model.conditions_of(
+        category="car",
         title="Cup, Red",
         description="To drink.",
         language=language,
         colour="Red",
         colour_hex=colour_hex,
         finish="chrome",
-    )
+    ).text
+
+
+def test_accent_colours_of_a_title_reach_the_picture() -> None:
+    """Whatever the language: names are looked for as they are written."""
+    model = tiny_model(accent_colour="teal").load()
+
+    def product(title: str) -> ProductConditions:
+        return model.conditions_of(
+            category="car",
+            title=title,
+            description=None,
+            language="zh",
+            colour="Red",
+            colour_hex="#FF0000",
+            finish=None,
+        )
+
+    told = [product("Car, teal roof"), product("Car, green roof")]
+    assert [each.accent_hexes for each in told] == [("#008080",), ()]
+    assert [each.text for each in told] == [None, None]
+    drawn = model.draw([1, 1], told, BATCH)
+    assert (drawn.pixels[0] != drawn.pixels[1]).any()
 
 
 def test_a_model_is_told_what_it_learnt_to_read(model: Model) -> None:

@@ -1,5 +1,6 @@
 """A picture is made again from its row."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from toygan.storage.memory import MemoryStore, named_memory_store
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[MemoryStore]:
-    """A store with two models and a run of each; the first one's pictures are PNG."""
+    """A store with two models and a run of each; the first one's pictures are PNG, the second reads a colour
+    from the titles."""
     uri = f"memory://{tmp_path.name}"
     store = named_memory_store(tmp_path.name)
     folder = write_inputs(tmp_path)
     first = registry.add_model(store, folder / "tiny", "toys")
-    second = registry.add_model(store, tiny_model(seed=1, acceptance=0.3).write(tmp_path / "other"), "toys")
+    second = registry.add_model(
+        store, tiny_model(seed=1, acceptance=0.3, accent_colour="teal").write(tmp_path / "other"), "toys"
+    )
     generate(request(folder, output=uri, model=f"toys@{first}", image_format="png"))
     generate(request(folder, output=uri, model=f"toys@{second}", mode="refresh", run_id="run-2"))
     yield store
@@ -39,6 +43,8 @@ def rows(store: MemoryStore) -> list[dict[str, Any]]:
 
 def test_the_bytes_are_the_same(store: MemoryStore) -> None:
     kept = [row for row in rows(store) if row["image_uri"]]
+    told = {row["run_id"]: json.loads(row["conditions"]).get("accent_hexes") for row in kept}
+    assert told == {"run-1": None, "run-2": ["#008080"]}
     assert {(row["decision"], row["format"]) for row in kept} == {
         ("approved", "png"),
         ("approved", "webp"),

@@ -15,7 +15,12 @@ def write_inputs(folder: Path) -> Path:
     """MODEL as `tiny`, and a catalog of four products in each of its categories and a row without a sku."""
     MODEL.write(folder / "tiny")
     rows = [
-        product(sku=f"{category}-{number}", category=category, colour_hex=COLOURS[number])
+        product(
+            sku=f"{category}-{number}",
+            category=category,
+            title="Brick 2 x 4, Red, teal lid",
+            colour_hex=COLOURS[number],
+        )
         for category in CATEGORIES
         for number in range(4)
     ]

@@ -235,7 +235,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def training(weights: Path, **changes: Any) -> TrainConfig:
     options = {name: value for name, value in vars(TINY).items() if name not in ("categories", "resolution")}
-    del options["text_size"]
+    del options["text_size"], options["accent_colours"]
     network = options | {"backbone_weights": str(weights), "backbone_resolution": 64}
     return tiny(**{"family": "projected", "network": network, "batch_size": 8, "precision": "fp32"} | changes)
 

@@ -161,6 +161,29 @@ def test_smaller_layouts_are_shares() -> None:
     torch.testing.assert_close(seen[0].sum(1), torch.ones(1, 4, 4))
 
 
+def test_shades_say_which_colour_of_its_family_a_class_has() -> None:
+    """Class 1 is of two colours. Told as a shade, they differ there more than anywhere else."""
+    generator, _ = networks(replace(TINY, shades=True, accent_colours=1))
+    generator.eval()
+    assert generator.shades is not None
+    generator.shades.fit(torch.tensor([[0.0, 0.3, -0.3, 1.0]]), torch.tensor([1]))
+    accents = torch.zeros(2, 4)
+    accents[1] = torch.tensor([0.0, 0.5, -0.5, 1.0])
+    given = conditions(2) | {"colour": torch.zeros(2, 4), "accents": accents}
+    latents = torch.ones(2, 8)
+    with torch.no_grad():
+        for encoding in generator.encodings[:-1]:
+            nn.init.zeros_(encoding.shade.weight)
+        silent = generator(latents, given)
+        torch.testing.assert_close(silent[0], silent[1])  # both layers of the accents' own are silent, too
+        nn.init.normal_(generator.encodings[-1].shade.weight)
+        heard = generator(latents, given)
+    changed = (heard[1] - heard[0]).abs().amax(0)
+    assert changed[17:23, 9:23].mean() > 0.01  # class 1
+    assert changed[:6].max() < 1e-5  # three convolutions away from it
+    torch.testing.assert_close(heard[0], silent[0])  # nothing was told
+
+
 def test_the_condition_is_projected_onto_every_patch() -> None:
     _, discriminator = networks()
     discriminator.eval()
@@ -331,7 +354,7 @@ def test_zeros_along_the_border_show_in_what_is_the_same_everywhere(mode: Paddin
     assert {each.padding_mode for each in kernels} == {mode}
     ground = encode_layout(torch.zeros(1, 32, 32, dtype=torch.int64), 3)
     with torch.no_grad():
-        encoding = generator.encodings[-1](ground, torch.ones(1, 12))
+        encoding = generator.encodings[-1](ground, None, torch.ones(1, 12))
     away = (encoding - encoding[:, :, 16:17, 16:17]).abs().amax(dim=(0, 1))
     assert away[1:-1, 1:-1].max() < 1e-6
     border = torch.cat([away[0], away[-1], away[:, 0], away[:, -1]])

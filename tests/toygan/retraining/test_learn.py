@@ -35,7 +35,7 @@ def test_a_model_is_trained_on_as_it_was_trained() -> None:
     assert (config.batch_size, config.text_dropout) == (4, 0.5)
     assert (config.log_every_images, config.checkpoint_every_images) == (20, 100)
     networks = read_config(tiny_model())["network"]
-    assert config.network_options(categories=3) == networks | {"text_size": 0}
+    assert config.network_options(categories=3) == networks | {"text_size": 0, "accent_colours": 0}
 
 
 def test_what_its_config_does_not_say_is_the_presets() -> None:

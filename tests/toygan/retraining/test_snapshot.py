@@ -5,7 +5,7 @@ import torch
 
 from catalog_schemas.photos import PHOTO_INDEX, PHOTO_SHARD
 from tests.shards import SHARD_SCHEMA, photo_row, write_shard
-from toygan.conditions.text import TextReading
+from toygan.conditions.reading import Reading
 from toygan.data.photos import load_photos
 from toygan.data.views import encode_views
 from toygan.retraining.snapshot import take_snapshot
@@ -33,13 +33,13 @@ def test_what_is_known_of_a_photo_is_kept(tmp_path: Path) -> None:
         resolution=32,
     )
     kept = load_photos(tmp_path / "snapshot", resolution=32, split="train", with_views=True)
-    assert kept.texts == ("Cup, chrome To drink.", "Box", None)
+    assert [each.text for each in kept.words] == ["Cup, chrome To drink.", "Box", None]
     assert kept.hold_descriptions
     assert kept.views is not None
     wanted = encode_views([20.0, -40.0, None], [15.0, 25.0, None])
     torch.testing.assert_close(kept.views, wanted, equal_nan=True)
     for whole_titles, cup in ((False, "Cup, chrome"), (True, "Cup, Red")):
-        reading = TextReading(whole_titles=whole_titles, descriptions=False)
+        reading = Reading(whole_titles=whole_titles, descriptions=False)
         titles = load_photos(tmp_path / "snapshot", resolution=32, split="train", reading=reading)
-        assert titles.texts == (cup, "Box", None)
+        assert [each.text for each in titles.words] == [cup, "Box", None]
         assert (titles.hold_descriptions, titles.views) == (False, None)

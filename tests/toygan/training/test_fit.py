@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tests.toygan.training.tiny import tiny
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.reading import Reading, Words
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
@@ -157,6 +158,39 @@ def test_products_of_one_colour_are_shown_and_named_in_another(photos: PhotoSet)
     torch.testing.assert_close(plain.conditions["colour"], painted.colour[rows])
 
 
+def test_accent_colours_change_and_are_withheld_with_the_main_one(photos: PhotoSet) -> None:
+    rows = torch.tensor([0, 1] * 100)
+    images = torch.full_like(photos.images, 255)
+    images[:2, :, 8:16, 8:16] = torch.tensor([200, 100, 0], dtype=torch.uint8)[:, None, None]
+    images[:2, :, 16:24, 8:16] = torch.tensor([0, 0, 200], dtype=torch.uint8)[:, None, None]
+    hexes = ("#C86400",) * len(photos)
+    words = (Words(accent_hexes=("#0000C8",)), *(Words(),) * (len(photos) - 1))  # one is not named
+    painted = replace(
+        photos,
+        images=images,
+        colour_hexes=hexes,
+        colour=encode_colours(hexes),
+        words=words,
+        reading=Reading(accent_colours=2),
+    )
+    config = tiny(colour_mixing=1.0, colour_dropout=0.5)
+    batch = draw_batch(painted, rows, config, 8, step_rng(0, 0))
+    pixels = batch.real.add(1).mul(127.5).round().int().amin(dim=3)  # of each row of pixels
+    shown = [["#" + bytes(rgb).hex().upper() for rgb in pixels[:, :, row].tolist()] for row in (12, 20)]
+    told, accents = batch.conditions["colour"], batch.conditions["accents"]
+    is_told = told[:, 3] > 0
+    assert 60 < int(is_told.sum()) < 140
+    assert not accents[~is_told].any()
+    assert not accents[1::2].any()
+    torch.testing.assert_close(told[is_told], encode_colours(shown[0])[is_told])
+    named = is_told.clone()
+    named[1::2] = False
+    torch.testing.assert_close(accents[named, :4], encode_colours(shown[1])[named])
+    assert not accents[:, 4:].any()
+    assert len(set(shown[0][::2])) > 10
+    assert set(shown[0][1::2]) == {"#C86400"}  # a product that shows more than was said stays
+
+
 def test_layouts_name_the_colours_that_are_shown(photos: PhotoSet) -> None:
     images = torch.full_like(photos.images, 255)
     layouts = torch.zeros_like(images[:, 0])
@@ -216,7 +250,7 @@ def test_both_precisions_learn_the_same_but_for_rounding(photos: PhotoSet) -> No
 
 
 def test_a_colour_that_is_always_withheld_has_no_effect(photos: PhotoSet) -> None:
-    recoloured = PhotoSet(**(vars(photos) | {"colour": photos.colour.flip(0) * 0.5}))
+    recoloured = replace(photos, colour=photos.colour.flip(0) * 0.5)
     for dropout, equal in ((1.0, True), (0.0, False)):
         config = tiny(colour_dropout=dropout)
         one, other = step(photos, config), step(recoloured, config)

@@ -40,9 +40,10 @@ def config_of(family: str) -> TrainConfig:
     return replace(tiny(), family=family, network=NETWORKS[family])
 
 
-def stored(family: str, *, text_size: int = 0) -> TinyFiles:
+def stored(family: str, *, text_size: int = 0, **options: Any) -> TinyFiles:
     """A model of the categories `OLD` with random weights."""
     network = {**NETWORKS[family], "resolution": 32, "categories": len(OLD), "text_size": text_size}
+    network |= options
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         generator, discriminator = build(family, network)
@@ -64,7 +65,9 @@ def files_of(model: TinyFiles) -> ModelFiles:
 
 
 @torch.no_grad()
-def drawn_and_judged(networks: dict[str, Any], category: int, text: Tensor | None) -> tuple[Tensor, Tensor]:
+def drawn_and_judged(
+    networks: dict[str, Any], category: int, text: Tensor | None, accents: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Three pictures of a category, and the logits of three that are the same for all networks."""
     rng = torch.Generator().manual_seed(0)
     conditions = {
@@ -72,6 +75,7 @@ def drawn_and_judged(networks: dict[str, Any], category: int, text: Tensor | Non
         "colour": torch.rand((3, 4), generator=rng),
         "sketch": torch.rand((3, 1, 32, 32), generator=rng),
         "layout": torch.randint(0, 14, (3, 32, 32), generator=rng),
+        **({} if accents is None else {"accents": accents}),
         **({} if text is None else {"text": text}),
     }
     latents = torch.randn((3, networks["generator"].latent_size), generator=rng)
@@ -81,8 +85,8 @@ def drawn_and_judged(networks: dict[str, Any], category: int, text: Tensor | Non
     return pictures, networks["discriminator"](torch.rand((3, 3, 32, 32), generator=rng), conditions)
 
 
-def networks_of(family: str, *, categories: int, text_size: int = 0) -> dict[str, Any]:
-    options = config_of(family).network_options(categories=categories, text_size=text_size)
+def networks_of(family: str, *, categories: int, text_size: int = 0, **more: Any) -> dict[str, Any]:
+    options = config_of(family).network_options(categories=categories, text_size=text_size) | more
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         generator, discriminator = build(family, options)
@@ -142,6 +146,57 @@ def test_texts_of_another_encoder_say_nothing_at_first(family: str, before: int,
     said = torch.rand(3, after) if after else None
     nothing = torch.zeros(3, before) if before else None
     assert_close(drawn_and_judged(new, 1, said), drawn_and_judged(old, 1, nothing))
+
+
+@pytest.mark.parametrize("family", [name for name in NETWORKS if name != "mlp"])
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 2), (2, 0)])
+def test_accent_colours_say_nothing_at_first_and_then_keep_their_meaning(
+    family: str, before: int, after: int
+) -> None:
+    config = replace(config_of(family), accent_colours=after)
+    initial = read_initial(files_of(stored(family, accent_colours=before)), config)
+    old = {"generator": initial.generator, "discriminator": initial.discriminator}
+    new = networks_of(family, categories=3, accent_colours=after)
+    initial.hand_over(new, OLD, None)
+    if before and not after:
+        for network in old.values():
+            for module in network.modules():
+                if isinstance(module, ConditionEmbedding):
+                    module.accents = None
+    accents = torch.rand(3, 8)
+    assert_close(drawn_and_judged(new, 1, None, accents), drawn_and_judged(old, 1, None, accents))
+
+
+def test_other_numbers_of_accent_colours_do_not_fit() -> None:
+    config = replace(config_of("dcgan"), accent_colours=3)
+    with pytest.raises(ModelError, match="accent_colours is 2 there and 3 here"):
+        read_initial(files_of(stored("dcgan", accent_colours=2)), config)
+
+
+def test_columns_for_accents_begin_at_nothing() -> None:
+    """Of the layer of `mlp` that all conditions share."""
+    initial = read_initial(files_of(stored("mlp")), replace(config_of("mlp"), accent_colours=2))
+    new = networks_of("mlp", categories=3, accent_colours=2)
+    initial.hand_over(new, OLD, None)
+    layer = new["ema"].hidden[0]
+    columns = dict(zip(layer.counts, layer.weight.split(list(layer.counts.values()), 1), strict=True))
+    assert columns["accents"].shape[1] == 8
+    assert not columns["accents"].any()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_shades_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) -> None:
+    config = config_of("spade")
+    config = replace(config, network={**config.network, "shades": True})
+    initial = read_initial(files_of(stored("spade", shades=before)), config)
+    if before:
+        assert initial.generator.shades is not None
+    old = {"generator": initial.generator, "discriminator": initial.discriminator}
+    new = networks_of("spade", categories=3, shades=True)
+    new["ema"].shades.fit(torch.rand(3, 4), torch.tensor([1, 2, 3]))
+    initial.hand_over(new, OLD, None)
+    given = new | {"generator": new["ema"]}
+    assert_close(drawn_and_judged(given, 1, None), drawn_and_judged(old, 1, None))
 
 
 def assert_close(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:

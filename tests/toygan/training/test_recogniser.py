@@ -22,7 +22,7 @@ def test_the_loss_by_hand() -> None:
     """The right categories have odds of 3 to 1 and of 1 to 1. Only the first colour is known: it is missed by
     1, 0 and 0.5."""
     category = torch.tensor([[log(3), 0.0], [0.0, 0.0]])
-    colour = torch.tensor([[1.0, 0.2, 0.5], [9.0, 9.0, 9.0]])
+    colour = torch.tensor([[[1.0, 0.2, 0.5]], [[9.0, 9.0, 9.0]]])
     conditions = {
         "category": torch.tensor([0, 1]),
         "colour": torch.tensor([[0.0, 0.2, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]),
@@ -33,9 +33,21 @@ def test_the_loss_by_hand() -> None:
     assert loss.item() == pytest.approx(of_categories + of_colours)
 
 
+def test_accents_weigh_as_much_as_the_main_colour() -> None:
+    """Of two products with room for two accents three colours are known: they are missed by 1, 0.5 and 0."""
+    read = torch.zeros(2, 3, 3)
+    conditions = {
+        "category": torch.tensor([0, 0]),
+        "colour": torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0]]),
+        "accents": torch.tensor([[0, 0.5, 0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 9, 9, 9, 0]]),
+    }
+    loss = semantic_loss((torch.zeros(2, 4), read), conditions)
+    assert loss.item() == pytest.approx(log(4) + (1 + 0.25 + 0) / 9)
+
+
 def test_unknown_colours_cost_nothing() -> None:
     conditions = {"category": torch.tensor([0]), "colour": torch.zeros(1, 4)}
-    loss = semantic_loss((torch.zeros(1, 4), torch.full((1, 3), 7.0)), conditions)
+    loss = semantic_loss((torch.zeros(1, 4), torch.full((1, 1, 3), 7.0)), conditions)
     assert loss.item() == pytest.approx(log(4))
 
 
@@ -47,7 +59,8 @@ def test_shapes_and_parameters() -> None:
     assert sum(each.numel() for each in recogniser.parameters()) == convolutions + heads
     for side in (32, 64):
         category, colour = recogniser(torch.zeros(2, 3, side, side))
-        assert (category.shape, colour.shape) == ((2, 5), (2, 3))
+        assert (category.shape, colour.shape) == ((2, 5), (2, 1, 3))
+    assert Recogniser(categories=5, accent_colours=2)(torch.zeros(2, 3, 32, 32))[1].shape == (2, 3, 3)
 
 
 def generator_loss(photos: PhotoSet, weight: float) -> float:

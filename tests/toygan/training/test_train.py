@@ -194,6 +194,36 @@ def test_a_model_says_whether_it_was_told_descriptions(
     assert Reader.read == ["Cup, chrome To drink.", "Cup, chrome"]
 
 
+def test_a_model_says_what_colours_are_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained on, it knows the names that it knew, and reads them out of the texts."""
+    monkeypatch.setattr(train_module, "TextEncoder", Reader)
+    monkeypatch.setattr(Reader, "read", [])
+    schema = pa.unify_schemas([SHARD_SCHEMA, pa.schema([PHOTO_SHARD.field(n) for n in ("title", "colour")])])
+    first, second = training_skus(2)
+    red = [photo_row(first, title="Car, red body, teal roof", colour="Red")]
+    teal = [photo_row(second, colour_hex="#008080", title="Car, teal body, red roof", colour="Teal")]
+    config = tiny(text_encoder="reader", accent_colours=2)
+    model = run(
+        write_shard(tmp_path / "a", red, schema=schema), tmp_path / "one", config=config, max_images=4
+    )
+    stored = json.loads((model / "config.json").read_text())
+    assert stored["colour_names"] == {"red": "#B40000"}
+    assert stored["network"]["accent_colours"] == 2
+    again = train(
+        photos_uri=write_shard(tmp_path / "b", teal, schema=schema),
+        output=tmp_path / "two",
+        config=config,
+        device=CPU,
+        max_images=4,
+        init=resolve(str(model), None),
+    )
+    assert json.loads((again / "config.json").read_text())["colour_names"] == {
+        "red": "#B40000",
+        "teal": "#008080",
+    }
+    assert Reader.read == ["Car, body, teal roof", "Car, body, roof"]
+
+
 @pytest.mark.parametrize(("max_images", "max_minutes"), [(0, None), (1, None), (None, 0.0)])
 def test_however_short_the_weights_are_written(
     shards: Path, tmp_path: Path, max_images: int | None, max_minutes: float | None

@@ -1,0 +1,109 @@
+"""Which of a product's words a model is told."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toygan.conditions.colour_names import ColourNames
+from toygan.conditions.reading import Reading, Words, product_text
+from toygan.errors import ModelError
+
+RED, DARK_RED, TAN, BLUE = "#B40000", "#720012", "#D7BA8C", "#1E5AA8"
+NAMES = ColourNames(hexes={"red": RED, "dark red": DARK_RED, "tan": TAN, "blue": BLUE})
+ACCENTS = Reading(accent_colours=2, colour_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("title", "description", "wanted"),
+    [
+        ("Red car", "Small toy car.", "Red car Small toy car."),
+        ("  Red\tcar \n", None, "Red car"),
+        (None, "Small  toy\u3000car.", "Small toy car."),
+        ("红色小车", "", "红色小车"),
+        ("", " ", None),
+        (None, None, None),
+    ],
+)
+def test_what_is_said_of_a_product(title: str | None, description: str | None, wanted: str | None) -> None:
+    assert product_text(title, description) == wanted
+
+
+@pytest.mark.parametrize(
+    ("title", "colour", "finish", "wanted"),
+    [
+        ("Animal Rat Standing, Green", "Green", "solid", "Animal Rat Standing"),
+        ("Plant Flower Stem Green, Green", "Green", None, "Plant Flower Stem Green"),
+        ("Car, bright pink body, grey chassis", "Bright Pink", None, "Car body, grey chassis"),
+        ("Red and red again", "red", None, "and red again"),
+        ("Redwood box (Red)", "Red", "solid", "Redwood box"),
+        ("Brick 1 x 2, Trans Light Blue", "Trans Light Blue", "transparent", "Brick 1 x 2, transparent"),
+        ("Red", "Red", None, None),
+        ("Red", "Red", "chrome", "chrome"),
+        ("Lamp (a+b)", "a+b", None, "Lamp"),
+        ("Brick (Red/Blue)", "Red", None, "Brick (Red/Blue)"),
+        ("Red-Eyed Frog", "Red", None, "Red-Eyed Frog"),
+        ("Cup, trans-red", "Red", None, "Cup, trans-red"),
+        ("Brick, 1 x 2", " ", None, "Brick, 1 x 2"),
+        ("红色小车", "Red", None, "红色小车"),
+    ],
+)
+def test_the_main_colour_is_left_to_its_own_condition(
+    title: str, colour: str, finish: str | None, wanted: str | None
+) -> None:
+    assert product_text(title, colour=colour, finish=finish) == wanted
+
+
+@given(st.sampled_from(["Sand Green", "Red", "C++"]), st.sampled_from(["Red", "Dark Red", "Blue"]))
+def test_a_product_has_the_same_text_in_every_colour(first: str, second: str) -> None:
+    title = "Plant Red Flower Stem with Bar"
+    told = {product_text(f"{title}, {colour}", colour=colour) for colour in (first, second)}
+    assert told == {title}
+
+
+@given(st.text(), st.text())
+def test_white_space_says_nothing(title: str, description: str) -> None:
+    told = product_text(title, description)
+    assert told == product_text(f"\n{title} ", f" {description}\t") == product_text(told, None)
+    assert told is None or told == " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("title", "colour", "colour_hex", "wanted"),
+    [
+        ("Minifigure, red torso with tan belt, dark red legs, tan hat", "Red", RED,
+         Words(text="Minifigure, torso with tan belt, legs, hat", accent_hexes=(DARK_RED, TAN))),
+        ("Building set, 4 layers, tan and red and blue and dark red", "Tan", TAN,
+         Words(text="Building set, 4 layers", accent_hexes=(RED, BLUE))),  # two at most
+        ("Car, red body, red roof", "Red", RED, Words(text="Car, body, roof", accent_hexes=(RED,))),
+        ("Car, red body", "Scarlet", RED, Words(text="Car, body")),  # by its value
+        ("Car, red body, tan roof", "Red", None, Words(text="Car, body, roof", accent_hexes=(RED, TAN))),
+        ("Tyre, Red", "Red", RED, Words(text="Tyre")),
+        ("Green tyre, blue", "Green", "#00852B", Words(text="tyre", accent_hexes=(BLUE,))),
+        (None, "Red", RED, Words()),
+    ],
+)  # fmt: skip
+def test_colours_beside_the_main_one_are_accents(
+    title: str | None, colour: str, colour_hex: str | None, wanted: Words
+) -> None:
+    assert ACCENTS.words(title, None, colour=colour, colour_hex=colour_hex, finish="solid") == wanted
+
+
+def test_without_accents_they_stay_in_the_text() -> None:
+    title = "Car, red body, tan roof"
+    for reading in (Reading(colour_names=NAMES), Reading(accent_colours=2)):
+        told = reading.words(title, None, colour="Red", colour_hex=RED)
+        assert told == Words(text="Car body, tan roof")
+
+
+def test_a_reading_is_what_a_model_says() -> None:
+    config: dict[str, Any] = {"network": {"accent_colours": 2}, **ACCENTS.to_config()}
+    assert Reading.from_config(config) == ACCENTS
+    assert "colour_names" not in Reading(colour_names=NAMES).to_config()
+    before = Reading.from_config({"network": {}})
+    assert before == Reading(whole_titles=True, descriptions=False)
+    assert not before.reads_as(ACCENTS)
+    assert ACCENTS.reads_as(Reading(accent_colours=1))
+    with pytest.raises(ModelError, match="colour_names"):
+        Reading.from_config(config | {"colour_names": {"red": "scarlet"}})

@@ -1,0 +1,74 @@
+"""Colours painted on the layout that says where they are."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from toygan.conditions.colour import encode_accents, encode_colours
+from toygan.models.shades import MOST_SHADES, ShadeConv2d, Shades
+
+# Label 1 is of reds, 2 of greens; 3 is what no colour has, glass say.
+FAMILIES = {"#B40000": 1, "#720012": 1, "#00852B": 2, "#00451A": 2}
+NOTHING = [0.0] * 4
+
+
+def shades() -> Shades:
+    module = Shades()
+    module.fit(encode_colours(list(FAMILIES)), torch.tensor(list(FAMILIES.values())))
+    return module
+
+
+def told(main: str | None, *accents: str) -> Tensor:
+    """One product's colours, with room for two accents: (1, 3, 4)."""
+    return torch.cat([encode_colours([main]), encode_accents([accents], 2)], dim=1).view(1, 3, 4)
+
+
+def painted(layout: list[int], colours: Tensor) -> list[list[float]]:
+    """Of a layout of one row, the colours at its pixels."""
+    found: list[list[float]] = shades()(torch.tensor([[layout]]), colours)[0, :, 0].T.tolist()
+    return found
+
+
+def of(colour_hex: str) -> list[float]:
+    values: list[float] = encode_colours([colour_hex])[0].tolist()
+    return values
+
+
+def test_each_colour_is_painted_on_its_family() -> None:
+    found = painted([0, 1, 2, 3, 1], told("#00451A", "#720012"))
+    assert found == [NOTHING, of("#720012"), of("#00451A"), NOTHING, of("#720012")]
+
+
+def test_a_colour_that_was_never_seen_belongs_to_the_nearest() -> None:
+    assert painted([1, 2], told("#FF2020")) == [of("#FF2020"), NOTHING]
+
+
+def test_of_two_colours_of_one_family_the_first_counts() -> None:
+    assert painted([1], told("#720012", "#B40000")) == [of("#720012")]
+    assert painted([1, 2], told(None, "#B40000", "#720012")) == [of("#B40000"), NOTHING]
+
+
+def test_a_main_colour_without_its_label_is_that_of_glass() -> None:
+    assert painted([0, 3, 2], told("#B40000")) == [NOTHING, of("#B40000"), NOTHING]
+    assert painted([0, 3, 2], told("#00852B", "#B40000")) == [NOTHING, NOTHING, of("#00852B")]
+
+
+def test_without_any_colour_nothing_is_painted() -> None:
+    layout = torch.randint(4, (2, 8, 8))
+    assert not shades()(layout, torch.zeros(2, 3, 4)).any()
+    fresh = Shades()
+    assert not fresh(torch.zeros(1, 8, 8, dtype=torch.int64), told("#B40000")).any()  # the ground stays
+
+
+@given(st.integers(1, 2 * MOST_SHADES))
+def test_at_most_so_many_colours_are_kept(count: int) -> None:
+    module = Shades()
+    module.fit(torch.rand(count, 4), torch.ones(count, dtype=torch.int64))
+    assert int(module.labels.sum()) == min(count, MOST_SHADES)
+
+
+def test_what_is_painted_is_not_heard_at_first() -> None:
+    layer = ShadeConv2d(5, "replicate")
+    assert layer(torch.rand(2, 4, 8, 8)).shape == (2, 5, 8, 8)
+    assert not layer(torch.rand(2, 4, 8, 8)).any()

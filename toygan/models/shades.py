@@ -1,0 +1,79 @@
+"""Where a layout has which of a product's colours.
+
+A label stands for a family of colours, and a product's colours say which of the family is meant: dark red or
+red, say. Told for the whole picture, they would have to find their labels by themselves, layer by layer.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from toygan.conditions.colour import COLOUR_SIZE
+from toygan.conditions.kinds import BACKGROUND
+from toygan.models.layers import ConditionInput, Sections
+
+PaddingMode = Literal["zeros", "replicate", "reflect"]
+
+MOST_SHADES = 256
+_FAR = 1e4  # from any colour
+
+
+class Shades(ConditionInput):
+    """Paints a product's colours on those parts of its layout that are of their families.
+
+    Which label a colour belongs to is that of the nearest one in CIELAB of those that `fit` was given.
+    """
+
+    colours: Tensor  # (MOST_SHADES, COLOUR_SIZE) float32
+    labels: Tensor  # (MOST_SHADES,) int64; the background's where a row is not taken
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("colours", torch.full((MOST_SHADES, COLOUR_SIZE), _FAR))
+        self.register_buffer("labels", torch.full((MOST_SHADES,), BACKGROUND))
+
+    def sections(self) -> Mapping[str, Sections]:
+        return {name: Sections(dim=0, counts={"shades": MOST_SHADES}) for name in ("colours", "labels")}
+
+    @torch.no_grad()
+    def fit(self, colours: Tensor, labels: Tensor) -> None:
+        """From K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64; at most MOST_SHADES."""
+        if len(colours) > MOST_SHADES:
+            taken = torch.linspace(0, len(colours) - 1, MOST_SHADES).long()
+            colours, labels = colours[taken], labels[taken]
+        self.colours[: len(colours)] = colours
+        self.labels[: len(labels)] = labels
+
+    def forward(self, layout: Tensor, colours: Tensor) -> Tensor:
+        """(B, H, W) int64 labels and (B, K, COLOUR_SIZE) colours to (B, COLOUR_SIZE, H, W) float32.
+
+        Zeros where nothing is known. Of two colours with one label the first is painted. Where the layout
+        lacks the label of the first one, the main colour, as transparent products do, that is painted on
+        whatever has a label that belongs to no colour.
+        """
+        distances = (colours[:, :, None, :-1] - self.colours[:, :-1]).square().sum(dim=3)
+        labels = self.labels[distances.argmin(dim=2)]
+        is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
+        of_no_colour = (layout != BACKGROUND) & ~torch.isin(layout, self.labels)
+        is_missing = ~is_there[:, 0].flatten(1).any(dim=1)
+        is_there[:, 0] |= of_no_colour & is_missing[:, None, None]
+        is_there &= (colours[:, :, -1] > 0)[:, :, None, None]
+        painted = colours.new_zeros(*layout.shape, COLOUR_SIZE)
+        for index in reversed(range(colours.shape[1])):
+            painted = torch.where(is_there[:, index, :, :, None], colours[:, index, None, None], painted)
+        # Permuted so, it is channels-last already.
+        return painted.permute(0, 3, 1, 2)
+
+
+class ShadeConv2d(nn.Conv2d, ConditionInput):
+    """A convolution of what `Shades` paints; silent at first, so that a network which goes on with it draws
+    what it drew."""
+
+    def __init__(self, outputs: int, padding_mode: PaddingMode) -> None:
+        super().__init__(COLOUR_SIZE, outputs, 3, padding=1, padding_mode=padding_mode, bias=False)
+        nn.init.zeros_(self.weight)
+
+    def sections(self) -> Mapping[str, Sections]:
+        return {"weight": Sections(dim=0, counts={"shades": self.out_channels})}

@@ -1,7 +1,9 @@
 """What every store does, whatever is behind it."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -185,15 +187,21 @@ def test_a_reader_never_sees_a_part_of_an_object(store: ObjectStore) -> None:
     store.put("current.parquet", versions[0])
     stop = threading.Event()
 
-    def write(data: bytes) -> int:
+    # Where one of two uploads to a key at the same time fails, rclone 1.75 deletes the object (rclone issue
+    # 9718), within some thousand uploads. So there, as where users run it, one writer replaces what it wrote.
+    shares = [[data] for data in versions] if store.has_conditional_writes else [versions]
+
+    def write(share: Sequence[bytes]) -> int:
         puts = 0
-        while not stop.is_set():
+        for data in cycle(share):
+            if stop.is_set():
+                break
             store.put("current.parquet", data)
             puts += 1
         return puts
 
-    with ThreadPoolExecutor(len(versions)) as pool:
-        writers = [pool.submit(write, data) for data in versions]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        writers = [pool.submit(write, share) for share in shares]
         try:
             for _ in range(60):
                 assert store.get("current.parquet") in versions

@@ -221,11 +221,8 @@ class ConditionEmbedding(ConditionInput):
         self.text = nn.Linear(text_size, size, bias=False) if text_size else None
         self.accents = None
         if accent_colours:
-            # Silent at first, so that a network which goes on with it draws what it drew.
-            last = nn.Linear(size, size)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.accents = nn.Sequential(nn.Linear(COLOUR_SIZE * accent_colours, size), nn.SiLU(), last)
+            inputs = COLOUR_SIZE * accent_colours
+            self.accents = nn.Sequential(nn.Linear(inputs, size), nn.SiLU(), nn.Linear(size, size))
 
     def sections(self) -> Mapping[str, Sections]:
         sections = {

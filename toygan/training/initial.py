@@ -183,7 +183,7 @@ def _fitted(
             elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
                 parts[name] = torch.zeros_like(part)
         elif name in ("accents", "shades"):
-            # A layer of its own starts silent; columns of one that is there already are to be so.
+            # Layers of their own begin anew, columns of one that is there already at nothing.
             there = was.get(name, part)
             parts[name] = there if there.shape == part.shape else torch.zeros_like(part)
         elif name == "category":

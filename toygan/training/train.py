@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -59,87 +60,108 @@ def train(
     an `init` that does not fit, RunFailed when going back has not helped.
     """
     _check(config, max_images, max_minutes)
-    with join_world(device) as world:
-        return _train(
-            photos_uri=photos_uri,
-            output=output,
-            config=config,
-            device=world.device or device,
-            max_images=max_images,
-            max_minutes=max_minutes,
-            resume=resume,
-            init=init,
-            should_stop=should_stop,
-            world=world,
-        )
-
-
-def _train(
-    *,
-    photos_uri: str | Path,
-    output: Path,
-    config: TrainConfig,
-    device: torch.device,
-    max_images: int | None,
-    max_minutes: float | None,
-    resume: bool,
-    init: ModelFiles | None,
-    should_stop: Callable[[], bool],
-    world: World,
-) -> Path:
-    if config.batch_size % world.count:
-        raise BadInput(
-            f"a batch of {config.batch_size} cannot be shared by {world.count} processes; give a batch_size "
-            f"that {world.count} divides"
-        )
-    initial = None if init is None else read_initial(init, config)
-    earlier = checkpoint_folders(output)
-    if earlier and not resume:
-        raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
     if max_images is None and max_minutes is None:
         max_images = DEFAULT_MAX_IMAGES
-    encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
-    photos = _read_photos(photos_uri, config, initial).with_text(encoder)
+    limits = _Limits(max_images=max_images, max_minutes=max_minutes, should_stop=should_stop)
+    with join_world(device) as world:
+        _check_share(config, world)
+        earlier = checkpoint_folders(output)
+        if earlier and not resume:
+            raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
+        training = _prepare(photos_uri, config, init, device=world.device or device, world=world)
+        return _run(training, output, earlier[-1] if earlier else None, limits)
 
-    known = _known_texts(photos, config, initial, encoder)
 
-    def begin() -> TrainState:
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """What a training is made from, and begins from again where it went wrong."""
+
+    config: TrainConfig
+    photos: PhotoSet
+    encoder: TextEncoder | None
+    known: KnownTexts | None
+    initial: InitialModel | None
+    device: torch.device
+    world: World
+
+    def begin(self) -> TrainState:
         state = start(
-            config,
-            categories=len(photos.categories),
-            device=device,
-            text_size=photos.text_size,
-            texts=photos.text,
-            labelled=photos.labelled_colours,
-            world=world,
+            self.config,
+            categories=len(self.photos.categories),
+            device=self.device,
+            text_size=self.photos.text_size,
+            texts=self.photos.text,
+            labelled=self.photos.labelled_colours,
+            world=self.world,
         )
-        if initial is not None:
-            texts = None if encoder is None else encoder.to_json()
-            initial.hand_over(state.networks, photos.categories, texts)
+        if self.initial is not None:
+            texts = None if self.encoder is None else self.encoder.to_json()
+            self.initial.hand_over(state.networks, self.photos.categories, texts)
         return state
 
-    def is_over(images_seen: int) -> bool:
-        return should_stop() or _is_over(images_seen, progress, max_images, max_minutes)
+    def folder(self, output: Path) -> TrainingFolder:
+        return TrainingFolder(
+            output=output,
+            config=self.config,
+            photos=self.photos,
+            encoder=self.encoder,
+            known=self.known,
+            device=self.device,
+            init=None if self.initial is None else self.initial.name,
+        )
 
+
+@dataclass(frozen=True, kw_only=True)
+class _Limits:
+    """When a training ends: whichever comes first."""
+
+    max_images: int | None
+    max_minutes: float | None
+    should_stop: Callable[[], bool]
+
+    def are_reached(self, images_seen: int, elapsed_s: float) -> bool:
+        if self.should_stop():
+            return True
+        if self.max_images is not None and images_seen >= self.max_images:
+            return True
+        return self.max_minutes is not None and elapsed_s >= self.max_minutes * 60
+
+
+def _prepare(
+    photos_uri: str | Path,
+    config: TrainConfig,
+    init: ModelFiles | None,
+    *,
+    device: torch.device,
+    world: World,
+) -> _Training:
+    """Reads all that a training needs; the model that it starts from comes before the photos."""
+    initial = None if init is None else read_initial(init, config)
+    encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
+    photos = _read_photos(photos_uri, config, initial).with_text(encoder)
     if initial is not None:
         log.info("starting from %s", initial.name)
-    state = begin()
-    folder = TrainingFolder(
-        output=output,
+    return _Training(
         config=config,
         photos=photos,
         encoder=encoder,
-        known=known,
+        known=_known_texts(photos, config, initial, encoder),
+        initial=initial,
         device=device,
-        init=None if initial is None else initial.name,
+        world=world,
     )
-    if earlier:
-        folder.load(earlier[-1], state)
+
+
+def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limits) -> Path:
+    """Trains from the checkpoint `earlier`, or from the beginning, to the end."""
+    world, state, folder = training.world, training.begin(), training.folder(output)
+    if earlier is not None:
+        folder.load(earlier, state)
         log.info("resumed after %d images", state.images_seen)
     world.wait()
     folder.cut_log(state)
     with Progress(
-        total=max_images,
+        total=limits.max_images,
         unit="images",
         description="training",
         done=state.images_seen,
@@ -147,11 +169,11 @@ def _train(
     ) as progress:
         while True:
             try:
-                _fit(state, photos, config, folder, progress, is_over)
+                _fit(training, state, folder, progress, limits)
                 folder.save_last(state)
                 break
             except Collapse as collapse:
-                state = folder.roll_back(state, begin, str(collapse))
+                state = folder.roll_back(state, training.begin, str(collapse))
                 progress.restart(state.images_seen)
     return folder.model
 
@@ -192,30 +214,19 @@ def _known_texts(
 
 
 def _fit(
-    state: TrainState,
-    photos: PhotoSet,
-    config: TrainConfig,
-    folder: TrainingFolder,
-    progress: Progress,
-    is_over: Callable[[int], bool],
+    training: _Training, state: TrainState, folder: TrainingFolder, progress: Progress, limits: _Limits
 ) -> None:
     fit(
         state,
-        photos,
-        config,
-        device=folder.device,
-        known=folder.known,
-        should_stop=lambda: is_over(state.images_seen),
-        on_step=lambda: progress.advance(config.batch_size),
+        training.photos,
+        training.config,
+        device=training.device,
+        known=training.known,
+        should_stop=lambda: limits.are_reached(state.images_seen, progress.elapsed_s),
+        on_step=lambda: progress.advance(training.config.batch_size),
         on_report=lambda losses: folder.report(state, losses, progress),
         on_checkpoint=lambda: folder.save(state),
     )
-
-
-def _is_over(images_seen: int, progress: Progress, max_images: int | None, max_minutes: float | None) -> bool:
-    if max_images is not None and images_seen >= max_images:
-        return True
-    return max_minutes is not None and progress.elapsed_s >= max_minutes * 60
 
 
 def _check(config: TrainConfig, max_images: int | None, max_minutes: float | None) -> None:
@@ -227,3 +238,11 @@ def _check(config: TrainConfig, max_images: int | None, max_minutes: float | Non
     for name, value in (("max_images", max_images), ("max_minutes", max_minutes)):
         if value is not None and not value >= 0:
             raise BadInput(f"{name} is {value}; it must not be below 0")
+
+
+def _check_share(config: TrainConfig, world: World) -> None:
+    if config.batch_size % world.count:
+        raise BadInput(
+            f"a batch of {config.batch_size} cannot be shared by {world.count} processes; give a batch_size "
+            f"that {world.count} divides"
+        )

@@ -150,7 +150,7 @@ def test_texts_of_another_encoder_say_nothing_at_first(family: str, before: int,
 
 @pytest.mark.parametrize("family", [name for name in NETWORKS if name != "mlp"])
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 2), (2, 0)])
-def test_accent_colours_say_nothing_at_first_and_then_keep_their_meaning(
+def test_all_but_the_accent_colours_keeps_its_meaning_and_so_do_those_that_were_there(
     family: str, before: int, after: int
 ) -> None:
     config = replace(config_of(family), accent_colours=after)
@@ -158,8 +158,8 @@ def test_accent_colours_say_nothing_at_first_and_then_keep_their_meaning(
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of(family, categories=3, accent_colours=after)
     initial.hand_over(new, OLD, None)
-    if before and not after:
-        for network in old.values():
+    if before != after:
+        for network in (*old.values(), *new.values()):
             for module in network.modules():
                 if isinstance(module, ConditionEmbedding):
                     module.accents = None

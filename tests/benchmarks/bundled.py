@@ -7,6 +7,7 @@ Every model by the configs and lengths in `MODELS`, seed 0, one command of `toyg
     DIR/<model>/<config>/            as `toygan train` leaves it, in the end in half precision and calibrated
     DIR/<model>/curve.json           figures of the split `val` at `MILESTONES` points of the last training
     DIR/<model>/evaluation.json      those of the finished model, by category too
+    DIR/<model>/figures.md           the same as its model card has them
     DIR/<model>/pairs.png            its pictures that are nearest to training photos
     DIR/<model>.jpg                  uncurated pictures in the conditions of val photos, beside these
 
@@ -27,6 +28,7 @@ from typing import Any
 from safetensors.torch import load, save
 
 import toygan.training
+from tests.benchmarks.card import figures
 from tests.benchmarks.one_family import CPU, alone, save_grid, write
 from toygan.generation.model import load_model
 from toygan.generation.photos import photos_of
@@ -93,6 +95,7 @@ def make(name: str, photos: str, output: Path, share: float) -> None:
     _toygan("calibrate", "--model", model, "--photos", photos, "--acceptance", ACCEPTANCE, "--probe")
     evaluation = _toygan("evaluate", "--model", model, *_measured(photos), "--pairs", folder / "pairs.png")
     write(folder / "evaluation.json", evaluation)
+    write(folder / "figures.md", figures(json.loads(evaluation)).encode())
     show(name, model, photos, output / f"{name}.jpg")
 
 

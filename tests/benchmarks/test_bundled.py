@@ -60,6 +60,7 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
 
     monkeypatch.setattr(bundled, "_toygan", toygan)
     monkeypatch.setattr(bundled, "show", lambda *arguments: None)
+    monkeypatch.setattr(bundled, "figures", lambda evaluation: f"recall {evaluation['overall']['pictures']}")
     monkeypatch.setitem(MODELS, "tried", (Stage("dcgan-small", 40), Stage("dcgan-large", 600)))
     with pytest.raises(KeyboardInterrupt):
         bundled.main(["--photos", "p", "--output", str(tmp_path), "--model", "tried"])
@@ -72,6 +73,7 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
     points = json.loads((tmp_path / "tried" / "curve.json").read_bytes())
     assert [each["images_seen"] for each in points] == [100, 200, 300, 400, 500, 600]
     assert [words[0] for words in called[-2:]] == ["calibrate", "evaluate"]
+    assert (tmp_path / "tried" / "figures.md").read_text() == "recall {'recall': 0.5}"
     stored = load_file(tmp_path / "tried" / "dcgan-large" / "model" / "generator.safetensors")
     assert {key: value.dtype for key, value in stored.items()} == {
         "kernel": torch.float16,

@@ -49,16 +49,17 @@ class Shades(ConditionInput):
     def forward(self, layout: Tensor, colours: Tensor) -> Tensor:
         """(B, H, W) int64 labels and (B, K, COLOUR_SIZE) colours to (B, COLOUR_SIZE, H, W) float32.
 
-        Zeros where nothing is known. Of two colours with one label the first is painted. Where the layout
-        lacks the label of the first one, the main colour, as transparent products do, that is painted on
-        whatever has a label that belongs to no colour.
+        Zeros where nothing is known. Of two colours with one label the first is painted. The first one, the
+        main colour, is that of transparent products, too: of those that lack its label and are for the most
+        part of labels that belong to no colour.
         """
         distances = (colours[:, :, None, :-1] - self.colours[:, :-1]).square().sum(dim=3)
         labels = self.labels[distances.argmin(dim=2)]
         is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
         of_no_colour = (layout != BACKGROUND) & ~torch.isin(layout, self.labels)
-        is_missing = ~is_there[:, 0].flatten(1).any(dim=1)
-        is_there[:, 0] |= of_no_colour & is_missing[:, None, None]
+        lacks_main = ~is_there[:, 0].flatten(1).any(dim=1)
+        is_transparent = 2 * of_no_colour.sum(dim=(1, 2)) > (layout != BACKGROUND).sum(dim=(1, 2))
+        is_there[:, 0] |= of_no_colour & (lacks_main & is_transparent)[:, None, None]
         is_there &= (colours[:, :, -1] > 0)[:, :, None, None]
         painted = colours.new_zeros(*layout.shape, COLOUR_SIZE)
         for index in reversed(range(colours.shape[1])):

@@ -50,8 +50,14 @@ def test_of_two_colours_of_one_family_the_first_counts() -> None:
 
 
 def test_a_main_colour_without_its_label_is_that_of_glass() -> None:
-    assert painted([0, 3, 2], told("#B40000")) == [NOTHING, of("#B40000"), NOTHING]
-    assert painted([0, 3, 2], told("#00852B", "#B40000")) == [NOTHING, NOTHING, of("#00852B")]
+    red = of("#B40000")
+    assert painted([0, 3, 3, 2], told("#B40000")) == [NOTHING, red, red, NOTHING]
+    assert painted([3, 3, 2], told("#00852B", "#B40000")) == [NOTHING, NOTHING, of("#00852B")]
+
+
+def test_a_recoloured_product_keeps_its_windows() -> None:
+    """What was red is green on this layout: its window does not turn red for that."""
+    assert painted([0, 2, 3], told("#B40000")) == [NOTHING] * 3
 
 
 def test_without_any_colour_nothing_is_painted() -> None:

@@ -63,12 +63,18 @@ MODELS = {
         Stage("projected-text128-blended", 18_600),
         Stage("projected-text128-coloured", 52_000),
         Stage("projected-text128-mixed", 64_000),
+        Stage("projected-text128-named", 64_000),
     ),
-    "toybricks-sketch128": (Stage("pix2pix-128", 60_000), Stage("pix2pix-128-mixed", 42_000)),
+    "toybricks-sketch128": (
+        Stage("pix2pix-128", 60_000),
+        Stage("pix2pix-128-mixed", 42_000),
+        Stage("pix2pix-128-named", 24_000),
+    ),
     "toybricks-layout128": (
         Stage("spade-128", 17_600),
         Stage("spade-128-longer", 22_000),
         Stage("spade-128-mixed", 18_000),
+        Stage("spade-128-shaded", 34_000),
     ),
 }
 

@@ -43,9 +43,9 @@ def _by_category(evaluation: Found) -> Iterator[str]:
         yield _row(
             name,
             _kid(made),
-            f"{made['recall']:.2f}",
-            f"{made['colour_delta_e']:.1f}, {real['colour_delta_e']:.1f}",
-            f"{made['category_accuracy']:.2f}, {real['category_accuracy']:.2f}",
+            _number(made["recall"], 2),
+            ", ".join(_number(scores["colour_delta_e"], 1) for scores in (made, real)),
+            ", ".join(_number(scores["category_accuracy"], 2) for scores in (made, real)),
             _interval(error, 2),
         )
 
@@ -62,14 +62,20 @@ def _approval(evaluation: Found) -> Iterator[str]:
 
 
 def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 def _rule(columns: int, first: str = "---") -> str:
     return f"|{'|'.join([first, *['---:'] * (columns - 1)])}|"
 
 
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def _kid(scores: Found) -> str:
+    if scores["kid"] is None:
+        return "-"
     return f"{1000 * scores['kid']['value']:.1f} ± {1000 * scores['kid']['error']:.1f}"
 
 

@@ -17,13 +17,14 @@ def scores(kid: float, recall: float, **more: float) -> dict[str, Any]:
 def evaluation() -> dict[str, Any]:
     interval = {"value": 0.0204, "low": 0.01, "high": 0.0312}
     both = {"pictures": scores(0.0091, 0.31, colour_delta_e=6.84), "photos": scores(0.0, 1.0)}
+    nothing = dict.fromkeys(both["pictures"])
     return {
         "overall": both,
         "training_photos": scores(0.0004, 0.88),
-        "categories": {"car": both, "plant": both},
+        "categories": {"car": both, "plant": both, "wheel": {"pictures": nothing, "photos": nothing}},
         "approval": {
             "calibration_error": interval,
-            "category_calibration_error": {"car": interval, "plant": None},
+            "category_calibration_error": {"car": interval, "plant": None, "wheel": None},
             "by_score": scores(0.0089, 0.49),
             "approved": scores(0.0088, 0.5),
             "random": scores(0.0, 0.57),
@@ -37,6 +38,7 @@ def test_every_figure_stands_in_its_column() -> None:
     assert "| precision, recall | 1.25, 0.31 | 1.25, 0.88 | |" in lines
     assert "| colour error, median CIEDE2000 | 6.8 | | 1.2 |" in lines
     assert "| car | 9.1 ± 1.0 | 0.31 | 6.8, 1.2 | 1.25, 1.25 | 0.02 (0.01 to 0.03) |" in lines
+    assert "| wheel | - | - | -, - | -, - | - |" in lines
     assert "| plant | 9.1 ± 1.0 | 0.31 | 6.8, 1.2 | 1.25, 1.25 | - |" in lines
     assert "Calibration error over all categories: 0.020 (0.010 to 0.031). KID x 1000 and recall:" in lines
     assert lines[-1] == "| 9.1 ± 1.0; 0.31 | 8.9 ± 1.0; 0.49 | 8.8 ± 1.0; 0.50 | 0.0 ± 1.0; 0.57 |"

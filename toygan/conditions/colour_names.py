@@ -16,6 +16,8 @@ from toygan.errors import BadInput, ModelError
 
 MOST_NAMES = 1024
 
+_COMMA = re.compile(r"(?:(?<!\d),|,(?!\d))(?![^()]*\))")  # neither of a number nor in brackets
+
 
 @dataclass(frozen=True, kw_only=True)
 class ColourNames:
@@ -52,43 +54,46 @@ class ColourNames:
                 hex_to_rgb(colour_hex)
             except BadInput as error:
                 raise ModelError(f"colour_names: {error}") from error
-        return cls(hexes=stated)
+        return cls(hexes={name: colour_hex.upper() for name, colour_hex in stated.items()})
 
     def to_json(self) -> dict[str, str]:
         return dict(sorted(self.hexes.items()))
 
     def joined(self, others: "ColourNames") -> "ColourNames":
-        """With the names of `others` that it lacks."""
-        return ColourNames(hexes={**others.hexes, **self.hexes})
+        """With the names of `others` that it lacks, so far as there is room for them."""
+        more = [each for each in others.hexes.items() if each[0] not in self.hexes]
+        return ColourNames(hexes={**self.hexes, **dict(more[: MOST_NAMES - len(self.hexes)])})
 
     def take(self, title: str) -> tuple[str, tuple[str, ...]]:
         """The title without the colours that its parts begin with, and their names, in their order.
 
         Parts lie between commas: "Car, red body, white and blue roof" is "Car, body, roof" in red, white and
-        blue. A colour elsewhere ("with red cross pattern") is a detail, and stays.
+        blue. A colour elsewhere ("with red cross pattern") is a detail, and stays. A title without any stays
+        as it is.
         """
-        if not self.hexes:
-            return title, ()
-        parts, names = [], []
-        for part in title.split(","):
-            if led := self._leading.match(part):
-                names += [_normal(each) for each in self._name.findall(led[0])]
-                part = part[led.end() :]
-            if part.strip():
-                parts.append(part.strip())
-        return ", ".join(parts), tuple(names)
+        parts: list[str] = []
+        names: list[str] = []
+        for part in _COMMA.split(title) if self.hexes else ():
+            said = " ".join(part.split())
+            # What is cut off is found in lower case: letters that become two there are of no name here.
+            lower = said.lower()
+            led = self._leading.match(lower) if len(lower) == len(said) else None
+            if led is not None:
+                names += self._name.findall(led[0])
+                said = said[led.end() :].strip()
+            if said:
+                parts.append(said)
+        return (", ".join(parts), tuple(names)) if names else (title, ())
 
     @cached_property
     def _name(self) -> re.Pattern[str]:
         """One of the names, not as a part of another word nor one of two colours ("red/blue")."""
         longest_first = sorted(self.hexes, key=lambda name: (-len(name), name))
-        alternatives = "|".join(r"\s+".join(map(re.escape, name.split())) for name in longest_first)
-        return re.compile(rf"(?<![\w/-])(?:{alternatives})(?![\w/-])", re.IGNORECASE)
+        return re.compile(rf"(?<![\w/-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w/-])")
 
     @cached_property
     def _leading(self) -> re.Pattern[str]:
-        name = self._name.pattern
-        return re.compile(rf"\s*{name}(?:\s+(?:and|&)\s+{name})*", re.IGNORECASE)
+        return re.compile(rf"{self._name.pattern}(?: (?:and|&) {self._name.pattern})*")
 
 
 NO_COLOUR_NAMES: Final = ColourNames()

@@ -58,10 +58,11 @@ class Reading:
 
         Before models said it, they were trained on titles as they were, and on nothing else.
         """
+        accent_colours = config["network"].get("accent_colours", 0)
         return cls(
-            whole_titles=bool(config.get("whole_titles", True)),
+            whole_titles=bool(config.get("whole_titles", not accent_colours)),
             descriptions=bool(config.get("reads_descriptions", False)),
-            accent_colours=config["network"].get("accent_colours", 0),
+            accent_colours=accent_colours,
             colour_names=ColourNames.from_json(config.get("colour_names", {})),
         )
 
@@ -85,28 +86,33 @@ class Reading:
     ) -> Words:
         """Text as `product_text`; the colour's name is left out only beside `colour_hex`, which says it too.
 
-        Accent colours are left out of the text likewise, see `ColourNames.take`. The first named one with the
-        name or the value of the main colour is that one and no accent.
+        Accent colours are left out of the text likewise, see `ColourNames.take`, those that are too many as
+        well. The first named one with the name or the value of the main colour is that one and no accent.
         """
         told = description if self.descriptions else None
         if self.whole_titles:
             return Words(text=product_text(title, told))
-        accents: list[str] = []
+        if colour_hex is None:
+            colour = None
+        accents: tuple[str, ...] = ()
         if self.accent_colours and title is not None:
             title, named = self.colour_names.take(title)
-            accents = self._without_main(named, colour, colour_hex)[: self.accent_colours]
-        text = product_text(title, told, colour=colour if colour_hex else None, finish=finish)
-        return Words(text=text, accent_hexes=tuple(accents))
+            accents = tuple(self.colour_names.hexes[name] for name in named)
+            main = self._index_of_main(named, colour, colour_hex)
+            if main is not None:
+                accents = accents[:main] + accents[main + 1 :]
+                colour = None  # it is left out already
+        text = product_text(title, told, colour=colour, finish=finish)
+        return Words(text=text, accent_hexes=accents[: self.accent_colours])
 
-    def _without_main(self, named: Sequence[str], colour: str | None, colour_hex: str | None) -> list[str]:
-        hexes = [self.colour_names.hexes[name] for name in named]
-        if colour_hex is None:
-            return hexes
+    def _index_of_main(self, named: Sequence[str], colour: str | None, colour_hex: str | None) -> int | None:
         main_name = " ".join((colour or "").lower().split())
-        for index, (name, value) in enumerate(zip(named, hexes, strict=True)):
-            if name == main_name or value == colour_hex.upper():
-                return hexes[:index] + hexes[index + 1 :]
-        return hexes
+        for index, name in enumerate(named):
+            if colour_hex is not None and (
+                name == main_name or self.colour_names.hexes[name] == colour_hex.upper()
+            ):
+                return index
+        return None
 
 
 READS_ALL: Final = Reading()

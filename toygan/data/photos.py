@@ -72,11 +72,9 @@ class PhotoSet:
 
     def with_text(self, encoder: "TextEncoder | None") -> Self:
         """The same photos with their texts embedded, where there is an encoder."""
-        return (
-            self
-            if encoder is None
-            else replace(self, text=encoder.encode([each.text for each in self.words]))
-        )
+        if encoder is None:
+            return self
+        return replace(self, text=encoder.encode([each.text for each in self.words]))
 
     def conditions(self, rows: Tensor) -> dict[str, Tensor]:
         """What a network is told of the photos `rows` (B,) int64; see `toygan.models.layers.Conditions`."""

@@ -40,40 +40,34 @@ def draw_mixtures(count: int, share: float, rng: torch.Generator) -> Tensor:
     return torch.where(mixed, drawn, torch.arange(3))
 
 
-def mix_channels(images: Tensor, colours: Sequence[Sequence[str]], channels: Tensor) -> tuple[Tensor, Tensor]:
+def mix_channels(
+    images: Tensor, colour_hexes: Sequence[str | None], channels: Tensor
+) -> tuple[Tensor, Tensor]:
     """The (B, 3, H, W) uint8 photos with `channels` (B, 3) int64 in place of theirs, and which they have.
 
-    `colours` are what each product is said to have, `#RRGGBB`. Photos of products without any, and those that
-    show others beside them, stay: of them those would be the wrong words, as a figure's face would turn green
-    with its hat.
+    Photos without a main colour, and those that show others beside it, stay: of them it would be the wrong
+    word, as a figure's face would turn green with its hat.
     """
     kept = torch.arange(3).expand_as(channels)
-    channels = torch.where(shows_no_others(images, colours)[:, None], channels, kept)
+    channels = torch.where(shows_one_colour(images, colour_hexes)[:, None], channels, kept)
     return images.gather(1, channels[:, :, None, None].expand_as(images)), channels
 
 
-def shows_no_others(images: Tensor, colours: Sequence[Sequence[str]]) -> Tensor:
-    """(B,) bool: whether what has a colour in the (B, 3, H, W) uint8 photos has the hue of one of `colours`.
+def shows_one_colour(images: Tensor, colour_hexes: Sequence[str | None]) -> Tensor:
+    """(B,) bool: whether what has a colour in the (B, 3, H, W) uint8 photos has the hue of the main colour.
 
-    Never where all of these are grey, which mixing would not change.
+    Never where the main colour is None or grey, which mixing would not change.
     """
-    said = max(1, *map(len, colours)) if colours else 1
-    wanted = torch.zeros(len(colours), said, 3)
-    for row, hexes in enumerate(colours):
-        for column, colour_hex in enumerate(hexes):
-            wanted[row, column] = torch.tensor(hex_to_rgb(colour_hex))
+    wanted = torch.tensor([hex_to_rgb(each) if each else (0, 0, 0) for each in colour_hexes]).float()
     pixels = images.float()
     coloured = pixels.amax(dim=1) - pixels.amin(dim=1) > COLOURED
     # Less its mean over the channels a colour is its hue, by the direction, and its chroma, by the length.
     hues = pixels - pixels.mean(dim=1, keepdim=True)
-    has_hue = wanted.amax(dim=2) - wanted.amin(dim=2) > COLOURED
-    named = wanted - wanted.mean(dim=2, keepdim=True)
-    same = torch.zeros_like(coloured)
-    for index in range(said):
-        hue = named[:, index, :, None, None]
-        same |= has_hue[:, index, None, None] & (F.cosine_similarity(hues, hue, dim=1) > SAME_HUE)
+    hue = (wanted - wanted.mean(dim=1, keepdim=True))[:, :, None, None]
+    same = coloured & (F.cosine_similarity(hues, hue, dim=1) > SAME_HUE)
     count = coloured.sum(dim=(1, 2))
-    return has_hue.any(dim=1) & (count > 0) & ((coloured & same).sum(dim=(1, 2)) > ONE_COLOUR_SHARE * count)
+    is_grey = wanted.amax(dim=1) - wanted.amin(dim=1) <= COLOURED
+    return ~is_grey & (count > 0) & (same.sum(dim=(1, 2)) > ONE_COLOUR_SHARE * count)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,6 +198,7 @@ def read_scope(source: ModelFiles) -> ModelScope:
         raise _no_model(source, error) from error
     _with_weights(source, generator, discriminator, check_weights)
     load_known_texts(source.name, source.files, config)
+    reading_of(source.name, config)
     categories = config["categories"]
     _require_calibration(source.name, _read_calibration(source), categories)
     scope = ModelScope(categories=frozenset(categories))

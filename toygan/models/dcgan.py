@@ -37,7 +37,7 @@ from toygan.models.layers import (
 class DcganConfig(NetworkConfig):
     """Shape of both networks. Both have log2(resolution) - 2 blocks between 4 x 4 and `resolution` pixels."""
 
-    may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "accent_colours", "mapping_layers")
+    may_be_0: ClassVar[tuple[str, ...]] = (*NetworkConfig.may_be_0, "mapping_layers")
 
     latent_size: int = 128
     condition_size: int = 64
@@ -66,7 +66,9 @@ class DcganConfig(NetworkConfig):
             return False
         there = smaller.widths(smaller.generator_channels)
         here = self.widths(self.generator_channels)[-len(there) :]
-        sizes = ("categories", "text_size", "resolution", "generator_channels", "discriminator_channels")
+        sizes = ["categories", "text_size", "resolution", "generator_channels", "discriminator_channels"]
+        if not (self.accent_colours and smaller.accent_colours):
+            sizes.append("accent_colours")
         as_here = {name: getattr(self, name) for name in sizes}
         return here == there and replace(smaller, **as_here) == self
 
@@ -215,10 +217,4 @@ def initialise(generator: Generator, config: DcganConfig) -> None:
 
 def condition_embedding(config: DcganConfig) -> ConditionEmbedding:
     """What both networks make of a product's category, colours and text."""
-    return ConditionEmbedding(
-        categories=config.categories,
-        size=config.condition_size,
-        text_size=config.text_size,
-        whiten_text=config.whiten_text,
-        accent_colours=config.accent_colours,
-    )
+    return ConditionEmbedding.of(config, size=config.condition_size, whiten_text=config.whiten_text)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2, sqrt
-from typing import ClassVar
+from typing import ClassVar, Final, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import ImageCondition
 
+PaddingMode = Literal["zeros", "replicate", "reflect"]
+
+COLOURS: Final = ("colour", "accents")  # the conditions that are made of some, the main one first
 WHITENING_SHARE = 0.1  # of the mean variance, added to that of every direction
 
 Conditions = Mapping[str, Tensor]
@@ -24,6 +27,12 @@ the colours beside the main one, encoded likewise; `text` (B, text_size) float32
 """
 
 
+def told_colours(conditions: Conditions) -> Tensor:
+    """The main colour and the accents, where these are told: (B, K, 4) float32."""
+    told = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
+    return told.view(len(told), -1, COLOUR_SIZE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     """What the configs of all families have in common."""
@@ -34,10 +43,8 @@ class NetworkConfig:
     accent_colours: int = 0  # colours that they are told beside the main one
 
     image_condition: ClassVar[ImageCondition | None] = None  # what the family cannot draw without
-    may_be_0: ClassVar[tuple[str, ...]] = (
-        "text_size",
-        "accent_colours",
-    )  # other whole numbers are at least 1
+    # Other whole numbers are at least 1.
+    may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "accent_colours")
 
     def __post_init__(self) -> None:
         if self.resolution < 32 or self.resolution & (self.resolution - 1):
@@ -160,7 +167,7 @@ class ConditionInput(nn.Module):
 
     def sections(self) -> Mapping[str, Sections]:
         """By the name of the weight; those of the categories are called `category`, of the text `text`,
-        of the accent colours `accents`."""
+        of the accent colours `accents`, of what `toygan.models.shades` paints `shades`."""
         raise NotImplementedError
 
 
@@ -223,6 +230,17 @@ class ConditionEmbedding(ConditionInput):
         if accent_colours:
             inputs = COLOUR_SIZE * accent_colours
             self.accents = nn.Sequential(nn.Linear(inputs, size), nn.SiLU(), nn.Linear(size, size))
+
+    @classmethod
+    def of(cls, config: NetworkConfig, *, size: int, whiten_text: bool = False) -> Self:
+        """For all that networks of this config are told, but for images."""
+        return cls(
+            categories=config.categories,
+            size=size,
+            text_size=config.text_size,
+            whiten_text=whiten_text,
+            accent_colours=config.accent_colours,
+        )
 
     def sections(self) -> Mapping[str, Sections]:
         sections = {

@@ -69,12 +69,7 @@ class Generator(ConditionalGenerator):
         self.latent_size = config.latent_size
         widths = config.generator_widths
         condition_size = config.latent_size + config.condition_size
-        self.embedding = ConditionEmbedding(
-            categories=config.categories,
-            size=config.condition_size,
-            text_size=config.text_size,
-            accent_colours=config.accent_colours,
-        )
+        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         # Neither the first nor the last is normalised: one shows the drawing, the other is a single pixel.
         normalised = [False, *[True] * (len(widths) - 2), False]
         self.downs = nn.ModuleList(
@@ -128,12 +123,7 @@ class Discriminator(ConditionalDiscriminator):
             for (before, after), stride in zip(pairwise(widths), STRIDES, strict=False)
         )
         self.logit = nn.Conv2d(widths[-1], 1, 4, stride=STRIDES[-1], padding=1)
-        self.embedding = ConditionEmbedding(
-            categories=config.categories,
-            size=config.condition_size,
-            text_size=config.text_size,
-            accent_colours=config.accent_colours,
-        )
+        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.projection = nn.Linear(config.condition_size, widths[-1])
         # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
         nn.init.zeros_(self.projection.weight)

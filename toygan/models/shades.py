@@ -4,17 +4,15 @@ A label stands for a family of colours, and a product's colours say which of the
 red, say. Told for the whole picture, they would have to find their labels by themselves, layer by layer.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import BACKGROUND
-from toygan.models.layers import ConditionInput, Sections
-
-PaddingMode = Literal["zeros", "replicate", "reflect"]
+from toygan.models.layers import ConditionInput, PaddingMode, Sections
 
 MOST_SHADES = 256
 _FAR = 1e4  # from any colour
@@ -39,12 +37,18 @@ class Shades(ConditionInput):
 
     @torch.no_grad()
     def fit(self, colours: Tensor, labels: Tensor) -> None:
-        """From K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64; at most MOST_SHADES."""
-        if len(colours) > MOST_SHADES:
-            taken = torch.linspace(0, len(colours) - 1, MOST_SHADES).long()
-            colours, labels = colours[taken], labels[taken]
-        self.colours[: len(colours)] = colours
-        self.labels[: len(labels)] = labels
+        """From K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64.
+
+        Of more than MOST_SHADES as many of each label are kept, so far as it has them.
+        """
+        seen: Counter[int] = Counter()
+        rounds = []
+        for label in labels.tolist():
+            rounds.append(seen[label])
+            seen[label] += 1
+        kept = torch.tensor(rounds).argsort(stable=True)[:MOST_SHADES]
+        self.colours[: len(kept)] = colours[kept]
+        self.labels[: len(kept)] = labels[kept]
 
     def forward(self, layout: Tensor, colours: Tensor) -> Tensor:
         """(B, H, W) int64 labels and (B, K, COLOUR_SIZE) colours to (B, COLOUR_SIZE, H, W) float32.

@@ -22,21 +22,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import ImageCondition
 from toygan.models.layers import (
+    COLOURS,
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionEmbedding,
     Conditions,
     Judgement,
     NetworkConfig,
+    PaddingMode,
     StyleEncodingGenerator,
+    told_colours,
 )
-from toygan.models.shades import PaddingMode, ShadeConv2d, Shades
+from toygan.models.shades import ShadeConv2d, Shades
 
-COLOURS = ("colour", "accents")  # the conditions that say some
-MISTOLD = 0.25  # share of the training pictures that are told colour and text of another product
+MISTOLD = 0.25  # share of the training pictures that are told colours and text of another product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +198,7 @@ class Generator(ConditionalGenerator):
         self.latent_size = config.latent_size
         self.layout_classes = config.layout_classes
         widths = config.widths
-        self.embedding = ConditionEmbedding(
-            categories=config.categories,
-            size=config.condition_size,
-            text_size=config.text_size,
-            accent_colours=config.accent_colours,
-        )
+        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.base = nn.Linear(config.latent_size + config.condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
         self.shades = Shades() if config.shades else None
@@ -235,16 +231,14 @@ class Generator(ConditionalGenerator):
         shares = _pyramid(encode_layout(layout, self.layout_classes), len(self.blocks))
         painted: Sequence[Tensor | None] = [None] * len(shares)
         if self.shades is not None:
-            told = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
-            colours = told.view(len(told), -1, COLOUR_SIZE)
-            painted = _pyramid(self.shades(layout, colours), len(self.blocks))
+            painted = _pyramid(self.shades(layout, told_colours(conditions)), len(self.blocks))
         return [
             encoding(share, shades, condition)
             for encoding, share, shades in zip(self.encodings, shares, painted, strict=True)
         ]
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
-        """Some pictures are told colour and text of another product, so that the layout is what counts.
+        """Some pictures are told colours and text of another product, so that the layout is what counts.
 
         Who recolours a class of a layout would be overruled by the product's colour otherwise.
         """
@@ -310,12 +304,7 @@ class Discriminator(ConditionalDiscriminator):
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
         self.layout_classes = config.layout_classes
-        self.embedding = ConditionEmbedding(
-            categories=config.categories,
-            size=config.condition_size,
-            text_size=config.text_size,
-            accent_colours=config.accent_colours,
-        )
+        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.discriminator_scales))
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:

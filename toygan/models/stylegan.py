@@ -75,12 +75,7 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, config: StyleganConfig) -> None:
         super().__init__()
-        self.embedding = ConditionEmbedding(
-            categories=config.categories,
-            size=config.condition_size,
-            text_size=config.text_size,
-            accent_colours=config.accent_colours,
-        )
+        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         sizes = [config.latent_size + config.condition_size, *[config.style_size] * config.mapping_layers]
         self.layers = nn.ModuleList(
             EqualisedLinear(before, after, rate=config.mapping_rate) for before, after in pairwise(sizes)
@@ -260,12 +255,7 @@ class Discriminator(ConditionalDiscriminator):
         self.last = EqualisedConv2d(widths[-1], widths[-1], 3)
         self.features = EqualisedLinear(widths[-1] * 16, widths[-1])
         self.logit = EqualisedLinear(widths[-1], 1)
-        self.embedding = ConditionEmbedding(
-            categories=config.categories,
-            size=config.condition_size,
-            text_size=config.text_size,
-            accent_colours=config.accent_colours,
-        )
+        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.projection = EqualisedLinear(config.condition_size, widths[-1])
         self.projection_gain = 1 / sqrt(widths[-1])
         # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.

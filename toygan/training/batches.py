@@ -16,7 +16,7 @@ from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augme
 from toygan.data.photos import PhotoSet
 from toygan.data.recolour import draw_mixtures, mix_channels, mix_hex
 from toygan.images import from_uint8
-from toygan.models.layers import Conditions
+from toygan.models.layers import COLOURS, Conditions
 from toygan.training.config import TrainConfig
 
 
@@ -71,10 +71,9 @@ def draw_batch(
 ) -> Batch:
     """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
 
-    Some products of one colour are shown in another where the training asks for it, see
-    `toygan.data.recolour`. Texts are moved by noise where the training asks for it, and blended from the
-    `known` ones, where given. `probability` is that of each transformation before the discriminator; None:
-    all pictures are moved.
+    Some products are shown in other colours where the training asks for it, see `toygan.data.recolour`.
+    Texts are moved by noise where the training asks for it, and blended from the `known` ones, where given.
+    `probability` is that of each transformation before the discriminator; None: all pictures are moved.
     """
     count, resolution = len(rows), photos.images.shape[2]
     images, conditions = photos.images[rows], photos.conditions(rows)
@@ -87,7 +86,7 @@ def draw_batch(
         conditions["text"] = _moved(conditions["text"], photos.text, config.text_noise, rng)
     blended = None if known is None else _blended(photos.conditions(rows)["text"], known, rng)
     kept = torch.rand((count, 1), generator=rng) >= config.colour_dropout
-    for name in ("colour", "accents"):
+    for name in COLOURS:
         if name in conditions:
             conditions[name] = conditions[name] * kept
     if "text" in conditions:
@@ -116,30 +115,22 @@ def draw_batch(
 def _mix_colours(
     images: Tensor, conditions: Conditions, photos: PhotoSet, rows: Tensor, channels: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The photos `rows` in other colours, see `toygan.data.recolour`, and the conditions that name these.
-
-    Products of several colours only where there are no layouts: a label may stand for two of their colours.
-    """
-    labels = photos.labelled_colours
-    mains = [photos.colour_hexes[row] for row in rows.tolist()]
-    accents = [photos.words[row].accent_hexes for row in rows.tolist()]
-    shown = [
-        () if main is None else (main, *(others if labels is None else ()))
-        for main, others in zip(mains, accents, strict=True)
-    ]
-    images, channels = mix_channels(images, shown, channels)
+    """The photos `rows` in other colours, see `toygan.data.recolour`, and the conditions that name these."""
+    before = [photos.colour_hexes[row] for row in rows.tolist()]
+    images, channels = mix_channels(images, before, channels)
     orders = channels.tolist()
     after = [
-        None if main is None else mix_hex(main, order) for main, order in zip(mains, orders, strict=True)
+        None if main is None else mix_hex(main, order) for main, order in zip(before, orders, strict=True)
     ]
     mixed = {"colour": encode_colours(after)}
     if photos.accents is not None:
+        accents = [photos.words[row].accent_hexes for row in rows.tolist()]
         told = [
             [mix_hex(each, order) for each in hexes] for hexes, order in zip(accents, orders, strict=True)
         ]
         mixed["accents"] = encode_accents(told, photos.reading.accent_colours)
-    if labels is not None:
-        mixed["layout"] = labels.relabel(conditions["layout"], mains, after)
+    if photos.labelled_colours is not None:
+        mixed["layout"] = photos.labelled_colours.relabel(conditions["layout"], before, after)
     return images, mixed
 
 

@@ -72,7 +72,7 @@ class TrainConfig:
     augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
     augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1
     text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
-    accent_colours: int = 0  # how many colours beside the main one are read from titles, see Reading.words
+    accent_colours: int = 0  # how many colours beside the main one titles may name, see Reading.words
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
     text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.known_texts

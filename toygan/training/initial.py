@@ -51,7 +51,8 @@ class InitialModel:
 
         A category takes what belongs to the model's category of the same name; one that the model lacks
         starts as the mean of the model's. What reads texts starts at nothing unless the texts are read by the
-        same encoder, so that the pictures stay what they were.
+        same encoder, so that the pictures stay what they were. What reads accent colours keeps its weights,
+        or begins anew where the model has none.
         """
         index = {name: position for position, name in enumerate(self.categories)}
         rows = [index.get(name) for name in categories]
@@ -150,7 +151,7 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _sections(network: nn.Module) -> dict[str, Sections]:
-    """Of all weights that depend on the categories and the text, by their names in the network's state."""
+    """Of all weights that depend on what is told, by their names in the network's state."""
     return {
         f"{prefix}.{name}" if prefix else name: sections
         for prefix, layer in network.named_modules()
@@ -185,7 +186,8 @@ def _fitted(
         elif name in ("accents", "shades"):
             # Layers of their own begin anew, columns of one that is there already at nothing.
             there = was.get(name, part)
-            parts[name] = there if there.shape == part.shape else torch.zeros_like(part)
+            if isinstance(fresh, nn.Parameter):  # else it was measured on the new photos
+                parts[name] = there if there.shape == part.shape else torch.zeros_like(part)
         elif name == "category":
             old = was["category"].unbind(sections.dim)
             mean = was["category"].mean(sections.dim)

@@ -6,12 +6,11 @@ the generator happens to write.
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
-from toygan.models.layers import Conditions
+from toygan.models.layers import Conditions, told_colours
 
 CHANNELS = (16, 32, 64, 64)
 
@@ -43,8 +42,7 @@ class Recogniser(nn.Module):
 def semantic_loss(recognised: tuple[Tensor, Tensor], conditions: Conditions) -> Tensor:
     """Odena et al. 2017, eq. 3, by cross entropy, and the squared error of the colours that are known."""
     category, colours = recognised
-    told = torch.cat([conditions[name] for name in ("colour", "accents") if name in conditions], dim=1)
-    told = told.view(len(told), -1, COLOUR_SIZE)
+    told = told_colours(conditions)
     wanted, known = told[:, :, :-1], told[:, :, -1:]
     errors = known * (colours.float() - wanted).square()
     right: Tensor = F.cross_entropy(category.float(), conditions["category"])

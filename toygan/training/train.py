@@ -91,7 +91,7 @@ class _Training:
             device=self.device,
             text_size=self.photos.text_size,
             texts=self.photos.text,
-            labelled=self.photos.labelled_colours,
+            labelled=self.photos.labelled_colours if self.config.network.get("shades") else None,
             world=self.world,
         )
         if self.initial is not None:
@@ -139,6 +139,7 @@ def _prepare(
     initial = None if init is None else read_initial(init, config)
     encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
     photos = _read_photos(photos_uri, config, initial).with_text(encoder)
+    _check_colours(config, photos)
     if initial is not None:
         log.info("starting from %s", initial.name)
     return _Training(
@@ -245,4 +246,18 @@ def _check_share(config: TrainConfig, world: World) -> None:
         raise BadInput(
             f"a batch of {config.batch_size} cannot be shared by {world.count} processes; give a batch_size "
             f"that {world.count} divides"
+        )
+
+
+def _check_colours(config: TrainConfig, photos: PhotoSet) -> None:
+    """Raises BadInput where nothing says of the colours what the networks are to be told."""
+    if config.accent_colours and not photos.reading.colour_names.hexes:
+        raise BadInput(
+            f"accent_colours is {config.accent_colours}, but no photo says what its main colour is called; "
+            "give shards with colour and colour_hex, or leave it at 0"
+        )
+    if config.network.get("shades") and photos.labelled_colours is None:
+        raise BadInput(
+            "shades is true, but no photo with a main colour has a layout of one label; give shards with "
+            "colour_hex, or leave it at false"
         )

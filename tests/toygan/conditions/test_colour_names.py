@@ -8,6 +8,7 @@ from toygan.conditions.colour_names import MOST_NAMES, ColourNames
 from toygan.errors import ModelError
 
 NAMES = ColourNames(hexes={"red": "#B40000", "dark red": "#720012", "tan": "#D7BA8C"})
+OTHERS = ColourNames(hexes={"k\u0131rm\u0131z\u0131": "#FF0000", "silver": "#C0C0C0"})
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,9 @@ NAMES = ColourNames(hexes={"red": "#B40000", "dark red": "#720012", "tan": "#D7B
         ("Hat, redder, red-hot, infrared", ("Hat, redder, red-hot, infrared", ())),
         ("Bag, red", ("Bag", ("red",))),
         ("Bag,, ,red,", ("Bag", ("red",))),
+        ("Bag,, , blue,", ("Bag,, , blue,", ())),  # nothing is left out, nothing is changed
+        ("1,000 bricks (red,tan), red lid", ("1,000 bricks (red,tan), lid", ("red",))),
+        ("Toy, \u0130stanbul, tan", ("Toy, \u0130stanbul", ("tan",))),  # longer in lower case
         ("", ("", ())),
     ],
 )
@@ -30,13 +34,21 @@ def test_parts_of_a_title_begin_with_colours(title: str, wanted: tuple[str, tupl
     assert ColourNames().take(title) == (title, ())
 
 
-@given(st.text())
+@given(st.text() | st.lists(st.sampled_from([*"redTANk\u0131\u0130\u017f\u212a, &/-()1"])).map("".join))
 def test_any_title_is_read_and_read_again_the_same(title: str) -> None:
     left, names = NAMES.take(title)
     assert set(names) <= NAMES.hexes.keys()
-    assert len(left) <= len(title) + title.count(",")  # a space after each comma
     if not names:
-        assert NAMES.take(left) == (left, ())
+        assert left == title
+
+
+@pytest.mark.parametrize("title", ["KIRMIZI araba", "\u017filver car", "S\u0131lver", "\u212aIRMIZI"])
+def test_letters_that_are_alike_but_for_their_case_are_not_the_same(title: str) -> None:
+    assert OTHERS.take(title) == (title, ())
+    assert OTHERS.take("K\u0131rm\u0131z\u0131 araba, Silver lid") == (
+        "araba, lid",
+        ("k\u0131rm\u0131z\u0131", "silver"),
+    )
 
 
 def test_names_are_learnt_from_what_is_called_so() -> None:
@@ -57,10 +69,16 @@ def test_of_too_many_names_the_frequent_ones_are_kept() -> None:
     kept = ColourNames.of([*rare, ("red", "#FF0000"), ("red", "#FF0000")]).hexes
     assert len(kept) == MOST_NAMES
     assert kept["red"] == "#FF0000"
+    joined = ColourNames(hexes=kept).joined(OTHERS)
+    assert joined.hexes == kept
+    few = ColourNames(hexes=dict(list(kept.items())[1:]))
+    assert len(few.joined(OTHERS).hexes) == MOST_NAMES
+    assert ColourNames.from_json(few.joined(OTHERS).to_json()) == few.joined(OTHERS)
 
 
 def test_what_a_model_says_is_checked() -> None:
     assert ColourNames.from_json(NAMES.to_json()) == NAMES
+    assert ColourNames.from_json({"tan": "#d7ba8c"}).hexes == {"tan": "#D7BA8C"}
     for damaged in ([], {"Red": "#FF0000"}, {"red": 3}, {"": "#FF0000"}, {"red": "red"}):
         with pytest.raises(ModelError, match="colour_names"):
             ColourNames.from_json(damaged)

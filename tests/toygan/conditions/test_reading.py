@@ -81,6 +81,9 @@ def test_white_space_says_nothing(title: str, description: str) -> None:
         ("Car, red body, tan roof", "Red", None, Words(text="Car, body, roof", accent_hexes=(RED, TAN))),
         ("Tyre, Red", "Red", RED, Words(text="Tyre")),
         ("Green tyre, blue", "Green", "#00852B", Words(text="tyre", accent_hexes=(BLUE,))),
+        ("Torso with red cross pattern, Red", "Red", RED, Words(text="Torso with red cross pattern")),
+        ("Red torso with red cross pattern", "Red", RED, Words(text="torso with red cross pattern")),
+        ("Torso with red cross pattern", "Red", RED, Words(text="Torso with cross pattern")),  # as ever
         (None, "Red", RED, Words()),
     ],
 )  # fmt: skip
@@ -88,6 +91,13 @@ def test_colours_beside_the_main_one_are_accents(
     title: str | None, colour: str, colour_hex: str | None, wanted: Words
 ) -> None:
     assert ACCENTS.words(title, None, colour=colour, colour_hex=colour_hex, finish="solid") == wanted
+
+
+@given(st.sampled_from([("Red", RED), ("Dark Red", DARK_RED), ("Blue", BLUE)]))
+def test_a_product_has_the_same_words_in_every_colour(main: tuple[str, str]) -> None:
+    name, value = main
+    told = ACCENTS.words(f"Torso with red cross, {name}, tan legs", None, colour=name, colour_hex=value)
+    assert told == Words(text="Torso with red cross, legs", accent_hexes=(TAN,))
 
 
 def test_without_accents_they_stay_in_the_text() -> None:
@@ -101,6 +111,8 @@ def test_a_reading_is_what_a_model_says() -> None:
     config: dict[str, Any] = {"network": {"accent_colours": 2}, **ACCENTS.to_config()}
     assert Reading.from_config(config) == ACCENTS
     assert "colour_names" not in Reading(colour_names=NAMES).to_config()
+    unsaid = Reading.from_config({"network": {"accent_colours": 2}, "colour_names": NAMES.to_json()})
+    assert not unsaid.whole_titles
     before = Reading.from_config({"network": {}})
     assert before == Reading(whole_titles=True, descriptions=False)
     assert not before.reads_as(ACCENTS)

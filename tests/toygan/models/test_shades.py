@@ -74,6 +74,17 @@ def test_at_most_so_many_colours_are_kept(count: int) -> None:
     assert int(module.labels.sum()) == min(count, MOST_SHADES)
 
 
+@given(st.lists(st.integers(1, 9), min_size=MOST_SHADES + 1, max_size=2 * MOST_SHADES))
+def test_of_too_many_colours_every_label_keeps_some(labels: list[int]) -> None:
+    module = Shades()
+    colours = torch.arange(len(labels)).float()[:, None].expand(-1, 4)
+    module.fit(colours, torch.tensor(labels))
+    assert set(module.labels.tolist()) == set(labels)
+    kept = module.colours[:, 0].long()
+    assert module.labels.tolist() == [labels[row] for row in kept]
+    assert len(set(kept.tolist())) == MOST_SHADES
+
+
 def test_what_is_painted_is_not_heard_at_first() -> None:
     layer = ShadeConv2d(5, "replicate")
     assert layer(torch.rand(2, 4, 8, 8)).shape == (2, 5, 8, 8)

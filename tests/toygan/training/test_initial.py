@@ -189,14 +189,22 @@ def test_shades_are_not_heard_at_first_and_then_keep_their_meaning(before: bool)
     config = config_of("spade")
     config = replace(config, network={**config.network, "shades": True})
     initial = read_initial(files_of(stored("spade", shades=before)), config)
-    if before:
-        assert initial.generator.shades is not None
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of("spade", categories=3, shades=True)
-    new["ema"].shades.fit(torch.rand(3, 4), torch.tensor([1, 2, 3]))
+    seen = torch.rand(3, 4), torch.tensor([1, 2, 3])
+    new["ema"].shades.fit(*seen)
+    if before:
+        old["generator"].shades.fit(*seen)
     initial.hand_over(new, OLD, None)
     given = new | {"generator": new["ema"]}
     assert_close(drawn_and_judged(given, 1, None), drawn_and_judged(old, 1, None))
+    assert new["ema"].shades.labels[:4].tolist() == [1, 2, 3, 0]  # what the new photos say
+
+
+def test_networks_grow_and_begin_with_accents_at_once() -> None:
+    config = replace(config_of("dcgan"), resolution=64, accent_colours=2)
+    options = config.network | {"generator_channels": 2, "discriminator_channels": 2}
+    assert read_initial(files_of(stored("dcgan")), replace(config, network=options)).grows
 
 
 def assert_close(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,11 +13,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from catalog_schemas.photos import PHOTO_SHARD
+from tests.models import condition_file
 from tests.shards import SHARD_SCHEMA, eight_rows, photo_row, training_skus, write_shard
 from tests.toygan.training.tiny import tiny
+from toygan.conditions.image import READERS
+from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError, RunFailed
+from toygan.generation.model import load_model
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
@@ -222,6 +227,56 @@ def test_a_model_says_what_colours_are_called(tmp_path: Path, monkeypatch: pytes
         "teal": "#008080",
     }
     assert Reader.read == ["Car, body, teal roof", "Car, body, roof"]
+
+
+def layout_shard(folder: Path, **changes: Any) -> Path:
+    """Two reds with the label 5 and a blue with 9."""
+    fields = [PHOTO_SHARD.field(name) for name in ("title", "colour", "layout")]
+    colours = (("Red", "#B40000", 5), ("Dark Red", "#720012", 5), ("Blue", "#1E5AA8", 9))
+    rows = [
+        photo_row(sku, colour_hex=value, title=f"Car, {name} body, blue roof", colour=name)
+        | {"layout": condition_file("layout", number, label)}
+        | changes
+        for number, (sku, (name, value, label)) in enumerate(zip(training_skus(3), colours, strict=True))
+    ]
+    return write_shard(folder, rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]))
+
+
+def test_shades_are_those_of_the_photos_and_told_apart_on_a_layout(tmp_path: Path) -> None:
+    """Of two reds, on the same layout; mixed with others, colours and labels go together."""
+    network = {"generator_channels": 4, "modulation_channels": 4, "latent_size": 8, "max_channels": 8}
+    config = replace(
+        tiny(family="spade", accent_colours=1, colour_mixing=0.5, semantic_weight=1.0),
+        network=network | {"shades": True},
+    )
+    folder = run(layout_shard(tmp_path / "shard"), tmp_path / "out", config=config, max_images=40)
+    shades = load_file(folder / "generator.safetensors")
+    assert shades["shades.labels"].sum() == 5 + 5 + 9
+    assert any(name.endswith("shade.weight") and weight.any() for name, weight in shades.items())
+    model = load_model(resolve(str(folder), None), CPU)
+    layout = READERS["layout"](condition_file("layout", 0, 5), 32)
+    products = [
+        ProductConditions(category="brick", colour_hex=value, image=layout)
+        for value in ("#B40000", "#720012")
+    ]
+    drawn = model.draw([1, 1], products, 2).pixels.astype(int)
+    changed = abs(drawn[0] - drawn[1]).max(axis=2)
+    assert changed[layout == 5].mean() > changed[layout == 0].mean()
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "message"),
+    [
+        ({"accent_colours": 1}, {"colour": None}, "no photo says what its main colour is called"),
+        ({"network": {"shades": True}}, {"colour_hex": None}, "no photo with a main colour has a layout"),
+    ],
+)
+def test_colours_that_nothing_says_are_refused(
+    options: dict[str, Any], missing: dict[str, None], message: str, tmp_path: Path
+) -> None:
+    shard = layout_shard(tmp_path / "shard", **missing)
+    with pytest.raises(BadInput, match=message):
+        run(shard, tmp_path / "out", config=tiny(**({"family": "spade", "network": {}} | options)))
 
 
 @pytest.mark.parametrize(("max_images", "max_minutes"), [(0, None), (1, None), (None, 0.0)])

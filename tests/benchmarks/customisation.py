@@ -32,7 +32,13 @@ SHOWN = (
     *("#F2CD37", "#237841", "#0055BF", "#A05EB5", "#7A4B2A", "#CFE8F5", "#8C8C9C"),
 )
 RED, ORANGE, YELLOW, GREEN, BLUE = 5, 6, 7, 8, 9
-RECOLOURED = {RED: "red", BLUE: "red to blue", YELLOW: "red to yellow", GREEN: "red to green"}
+# What becomes of red: its label, and the main colour.
+RECOLOURED = (
+    ("red", RED, "#B40000"),
+    ("red to blue", BLUE, "#1E5AA8"),
+    ("red to yellow", YELLOW, "#FAC80A"),
+    ("red to green", GREEN, "#00852B"),
+)
 CAR, HAIR = "car-car-1-4-15-15-15", "headgear-21269-4"
 # A figure, another one, what is taken from that: a torso, a hat.
 DRESSED = (
@@ -75,10 +81,10 @@ def rows_of(products: dict[str, ProductConditions]) -> list[list[Cell]]:
             [
                 Cell(
                     label=label,
-                    product=replace(products[sku], image=recolour(layout, RED, new)),
+                    product=replace(products[sku], colour_hex=colour_hex, image=recolour(layout, RED, new)),
                     latents=sku,
                 )
-                for new, label in RECOLOURED.items()
+                for label, new, colour_hex in RECOLOURED
             ]
         )
     for sku, other, label in DRESSED:

@@ -63,7 +63,6 @@ MODELS = {
         Stage("projected-text128-blended", 18_600),
         Stage("projected-text128-coloured", 52_000),
         Stage("projected-text128-mixed", 64_000),
-        Stage("projected-text128-named", 64_000),
     ),
     "toybricks-sketch128": (
         Stage("pix2pix-128", 60_000),

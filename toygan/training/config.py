@@ -63,7 +63,6 @@ class TrainConfig:
     perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
     perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
-    grey_styles: bool = False  # whether it sees photos without colours, so that conditions have to say these
     view_latents: bool = False  # whether the first two are a photo's azimuth and elevation, where it has them
     prior_share: float = 0.0  # share of a batch with latents as generation draws them: judged, not compared
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
@@ -110,7 +109,7 @@ class TrainConfig:
                 raise BadInput(f"{name} needs a text_encoder: without it there are no texts")
         if not 0 <= self.prior_share < 1:
             raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
-        for name in ("prior_share", "view_latents", "grey_styles"):
+        for name in ("prior_share", "view_latents"):
             if getattr(self, name) and not self.kl_weight:
                 raise BadInput(f"{name} needs a kl_weight above 0: without it all latents are drawn")
         if self.prior_share and not self.adversarial:

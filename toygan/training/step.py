@@ -213,8 +213,7 @@ def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, con
     if not _reads_styles(generator, config):
         return _Drawn(latents, len(batch.real), latents.new_zeros(()))
     count = _compared(batch, config)
-    photos = _grey(batch.real[:count]) if config.grey_styles else batch.real[:count]
-    mean, log_variance = (each.float() for each in generator.encode_style(photos))
+    mean, log_variance = (each.float() for each in generator.encode_style(batch.real[:count]))
     known = torch.full_like(mean, float("nan"))
     if batch.views is not None:
         size = min(batch.views.shape[1], known.shape[1])
@@ -223,12 +222,6 @@ def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, con
     read = mean + (log_variance / 2).exp() * latents[:count]
     read = torch.where(known.isnan(), read, known)
     return _Drawn(torch.cat([read, latents[count:]]), count, kl_divergence(mean, log_variance))
-
-
-def _grey(images: Tensor) -> Tensor:
-    """(B, 3, H, W) to the same without colours: luma as in ITU-R BT.601."""
-    weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-    return (weights * images).sum(dim=1, keepdim=True).expand_as(images)
 
 
 def _show(images: Tensor, conditions: Conditions, augmentation: Augmentation) -> tuple[Tensor, Conditions]:

@@ -396,26 +396,6 @@ def test_drawn_latents_come_with_blended_texts(photos: PhotoSet) -> None:
         assert (_loss(state, changed, config) != whole) == (not heard)
 
 
-def test_grey_styles_know_no_colours(photos: PhotoSet) -> None:
-    """Photos of other colours, equally light by ITU-R BT.601, have the same latents."""
-    config = _with_style(grey_styles=True, batch_size=4)
-    state = start(config, categories=2, device=CPU)
-    assert isinstance(state.generator, StyleEncodingGenerator)
-    batch = draw_batch(photos, torch.arange(4), config, state.generator.latent_size, step_rng(0, 0))
-    shift = torch.tensor([0.1, 0.1, -(0.299 + 0.587) / 0.114 * 0.1])[:, None, None]
-    other = replace(batch, real=batch.real + shift)
-    for seen, is_same in ((config, True), (replace(config, grey_styles=False), False)):
-        one, two = (
-            step_module._latents(state.generator, each.latents[1], each, seen) for each in (batch, other)
-        )
-        assert torch.allclose(one.latents, two.latents, atol=1e-5) == is_same
-    lighter = replace(batch, real=batch.real + 0.3)
-    one, two = (
-        step_module._latents(state.generator, each.latents[1], each, config) for each in (batch, lighter)
-    )
-    assert not torch.allclose(one.latents, two.latents, atol=1e-5)
-
-
 def test_known_views_are_latents(photos: PhotoSet) -> None:
     """The first two are the photo's view where it is known, without divergence; else the encoder's."""
     views = torch.full((len(photos), 2), float("nan"))

@@ -4,12 +4,12 @@ Kept from the paper: a generator of residual blocks from latents, whose every no
 by pixel by the layout (eq. 1), an encoder that reads those latents off a photo, and the discriminators of
 Wang et al. 2018 (pix2pixHD), section 3.2: patches of the layout and the picture, on several scales, their
 features kept for matching. Changed: each picture is normalised by itself, so that it does not depend on its
-batch-mates; latents, category, colour and text join the layout wherever it modulates, since what a
-normalised picture only holds as a constant is lost in the next layer; a block enlarges after its first
-convolution instead of before, and its skip is not normalised, for half the work; a smaller layout says which
-share of a pixel each class has; the encoder averages over the picture, for a style has no place; the
-discriminator has spectral normalisation (Miyato et al. 2018) only, and a projection of the conditions (Miyato
-& Koyama 2018, eq. 3); no tanh.
+batch-mates; latents, category, colour and text join the layout wherever it modulates, since what a normalised
+picture only holds as a constant is lost in the next layer; with `shades` the colours are told pixel by pixel,
+too; a block enlarges after its first convolution instead of before, and its skip is not normalised, for half
+the work; a smaller layout says which share of a pixel each class has; the encoder averages over the picture,
+for a style has no place; the discriminator has spectral normalisation (Miyato et al. 2018) only, and a
+projection of the conditions (Miyato & Koyama 2018, eq. 3); no tanh.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ word by word, as conditions of their own, and the text that is left says the sha
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Self
@@ -16,7 +16,8 @@ from toygan.errors import BadInput, ModelError
 
 MOST_NAMES = 1024
 
-_COMMA = re.compile(r"(?:(?<!\d),|,(?!\d))(?![^()]*\))")  # neither of a number nor in brackets
+# Brackets, whose commas part nothing, or a comma that is not of a number. Linear in a title's length.
+_BRACKETS_OR_COMMA = re.compile(r"\([^()]*\)|(?<!\d),|,(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class ColourNames:
         """
         votes: dict[str, Counter[str]] = {}
         for name, colour_hex in named:
-            if colour_hex is not None and (words := _normal(name or "")):
+            if colour_hex is not None and (words := normal_name(name or "")):
                 votes.setdefault(words, Counter())[colour_hex.upper()] += 1
         kept = sorted(votes, key=lambda name: (-votes[name].total(), name))[:MOST_NAMES]
         # The smallest of those that are equally frequent, whatever the order of the pairs.
@@ -48,7 +49,7 @@ class ColourNames:
         if not isinstance(stated, dict) or len(stated) > MOST_NAMES:
             raise ModelError(f"colour_names must be an object of at most {MOST_NAMES} names")
         for name, colour_hex in stated.items():
-            if not name or name != _normal(name) or not isinstance(colour_hex, str):
+            if not name or name != normal_name(name) or not isinstance(colour_hex, str):
                 raise ModelError(f"colour_names holds {name!r}: {colour_hex!r}; that names no colour")
             try:
                 hex_to_rgb(colour_hex)
@@ -73,7 +74,7 @@ class ColourNames:
         """
         parts: list[str] = []
         names: list[str] = []
-        for part in _COMMA.split(title) if self.hexes else ():
+        for part in _parts(title) if self.hexes else ():
             said = " ".join(part.split())
             # What is cut off is found in lower case: letters that become two there are of no name here.
             lower = said.lower()
@@ -99,5 +100,15 @@ class ColourNames:
 NO_COLOUR_NAMES: Final = ColourNames()
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
+    """A colour's name as `ColourNames` has it."""
     return " ".join(name.lower().split())
+
+
+def _parts(title: str) -> Iterator[str]:
+    start = 0
+    for found in _BRACKETS_OR_COMMA.finditer(title):
+        if found[0] == ",":
+            yield title[start : found.start()]
+            start = found.end()
+    yield title[start:]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames
+from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames, normal_name
 
 
 def product_text(
@@ -106,11 +106,11 @@ class Reading:
         return Words(text=text, accent_hexes=accents[: self.accent_colours])
 
     def _index_of_main(self, named: Sequence[str], colour: str | None, colour_hex: str | None) -> int | None:
-        main_name = " ".join((colour or "").lower().split())
+        if colour_hex is None:
+            return None
+        main_name, main_hex = normal_name(colour or ""), colour_hex.upper()
         for index, name in enumerate(named):
-            if colour_hex is not None and (
-                name == main_name or self.colour_names.hexes[name] == colour_hex.upper()
-            ):
+            if name == main_name or self.colour_names.hexes[name] == main_hex:
                 return index
         return None
 

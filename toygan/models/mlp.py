@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.models.layers import (
+    COLOURS,
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionInput,
@@ -78,8 +79,8 @@ def _hidden_layers(inputs: int, units: Sequence[int], config: MlpConfig) -> nn.S
 def _as_vectors(conditions: Conditions, categories: int) -> Tensor:
     """(B, categories + 4) float32, longer where accent colours or a text are given."""
     category = F.one_hot(conditions["category"], categories)
-    others = [conditions[name] for name in ("accents", "text") if name in conditions]
-    return torch.cat([category, conditions["colour"], *others], dim=1)
+    others = [conditions[name] for name in (*COLOURS, "text") if name in conditions]
+    return torch.cat([category, *others], dim=1)
 
 
 class Generator(ConditionalGenerator):

@@ -126,8 +126,13 @@ class TrainConfig:
 
     def network_options(self, *, categories: int, text_size: int = 0) -> dict[str, Any]:
         """What `toygan.models.build` takes, and checks: the families are not imported here."""
-        sizes = {"resolution": self.resolution, "categories": categories, "text_size": text_size}
-        return {**self.network, **sizes, "accent_colours": self.accent_colours}
+        return {
+            **self.network,
+            "resolution": self.resolution,
+            "categories": categories,
+            "text_size": text_size,
+            "accent_colours": self.accent_colours,
+        }
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))

@@ -25,6 +25,7 @@ OTHERS = ColourNames(hexes={"k\u0131rm\u0131z\u0131": "#FF0000", "silver": "#C0C
         ("Bag,, ,red,", ("Bag", ("red",))),
         ("Bag,, , blue,", ("Bag,, , blue,", ())),  # nothing is left out, nothing is changed
         ("1,000 bricks (red,tan), red lid", ("1,000 bricks (red,tan), lid", ("red",))),
+        ("Box (open, red lid", ("Box (open, lid", ("red",))),  # brackets that nothing closes
         ("Toy, \u0130stanbul, tan", ("Toy, \u0130stanbul", ("tan",))),  # longer in lower case
         ("", ("", ())),
     ],
@@ -40,6 +41,15 @@ def test_any_title_is_read_and_read_again_the_same(title: str) -> None:
     assert set(names) <= NAMES.hexes.keys()
     if not names:
         assert left == title
+
+
+@pytest.mark.parametrize("part", [",", "(", ", (red", "red and "])
+def test_a_very_long_title_is_read_in_time(part: str) -> None:
+    """A megabyte: with work that grows as its square it would take many minutes."""
+    title = part * (1_000_000 // len(part))
+    left, names = NAMES.take(title)
+    assert len(left) <= len(title)
+    assert set(names) <= {"red"}
 
 
 @pytest.mark.parametrize("title", ["KIRMIZI araba", "\u017filver car", "S\u0131lver", "\u212aIRMIZI"])

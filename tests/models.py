@@ -21,9 +21,11 @@ from toygan.conditions.image import READERS
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import TextEncoder
+from toygan.data.known_layouts import ColourLabels, KnownLayouts
 from toygan.generation.model import Model, load_model
 from toygan.models import build
 from toygan.registry import CONFIG, model_version
+from toygan.training.draughtsman import Draughtsman, fresh_segmenter
 
 CATEGORIES = ("brick", "car", "wheel")
 COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34")
@@ -67,7 +69,8 @@ class TinyFiles:
         """Other content for files, named without what follows the dot; None takes a file away."""
         files = dict(self.files)
         for stem, data in changes.items():
-            name = f"{stem}.json" if stem in ("config", "calibration") else f"{stem}.safetensors"
+            kinds = {"config": "json", "calibration": "json", "known_layouts": "parquet"}
+            name = f"{stem}.{kinds.get(stem, 'safetensors')}"
             files.pop(name, None)
             if data is not None:
                 files[name] = data
@@ -145,6 +148,45 @@ def tiny_model(
     }
     raw = TinyFiles(name="tiny" if family == "dcgan" else f"tiny-{family}", files=files)
     return raw.with_files(calibration=_calibration(raw.load(), acceptance))
+
+
+@cache
+def tiny_with_layouts(*, seed: int = 0, acceptance: float = 0.5) -> TinyFiles:
+    """A tiny SPADE that draws from layouts of its own, a red and a blue one of each category."""
+    plain = tiny_model("spade", seed=seed)
+    config = json.loads(plain.files[CONFIG])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        draughtsman = Draughtsman(segmenter=fresh_segmenter(LAYOUT_CLASSES))
+    numbers = range(2 * len(CATEGORIES))
+    labels = [1 + number // len(CATEGORIES) for number in numbers]
+    known = KnownLayouts(
+        categories=(*CATEGORIES, *CATEGORIES),
+        layouts=tuple(_label_map(number, label) for number, label in zip(numbers, labels, strict=True)),
+        lines=tuple(_label_map(number, 7) for number in numbers),
+        texts=torch.zeros(len(numbers), 0),
+        labels=tuple((label,) for label in labels),
+        colour_labels=ColourLabels(exact={"#B40000": 1, "#1E5AA8": 2}),
+        resolution=32,
+        classes=LAYOUT_CLASSES,
+        temperature=0.1,
+    )
+    raw = TinyFiles(name="tiny-layouts", files=plain.files).with_files(
+        config=json.dumps(config | {"known_layouts": 0.1, "whole_titles": False}).encode(),
+        known_layouts=known.to_file(),
+        draughtsman=draughtsman.to_file(),
+        calibration=None,
+    )
+    return raw.with_files(calibration=_calibration(raw.load(), acceptance))
+
+
+def _label_map(number: int, label: int) -> bytes:
+    """A PNG of 32 pixels: a box of a label on the ground."""
+    image = Image.new("L", (32, 32))
+    ImageDraw.Draw(image).rectangle((3 + number, 5, 20 + number, 26), fill=label)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def nan_model() -> TinyFiles:

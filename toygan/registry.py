@@ -19,7 +19,7 @@ from toygan.aliases import ModelRef as ModelRef
 from toygan.aliases import read_aliases as read_aliases
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
-from toygan.models import image_condition
+from toygan.models import drawn_from_image
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
@@ -27,9 +27,11 @@ from toygan.uris import refuse_credentials
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
 KNOWN_TEXTS = "known_texts.safetensors"  # of models that read new texts by those that they learnt from
+KNOWN_LAYOUTS = "known_layouts.parquet"  # of models that draw products without a layout from those
+DRAUGHTSMAN = "draughtsman.safetensors"  # of the same: draws layouts of photos that have none
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
 REQUIRED = (CONFIG, *WEIGHTS)
-VERSIONED = (*REQUIRED, KNOWN_TEXTS, CALIBRATION)
+VERSIONED = (*REQUIRED, KNOWN_TEXTS, KNOWN_LAYOUTS, DRAUGHTSMAN, CALIBRATION)
 EXTRAS = ("model_card.md", "preview.png")
 CHAMPION = "champion"
 # The aliases of the models that draw from no image, from a sketch and from a layout.
@@ -82,7 +84,7 @@ def check_files(files: Mapping[str, bytes], where: str) -> None:
             raise ModelError(f"{where}: {name} is missing; a model has {', '.join(REQUIRED)}")
     for name in sorted(set(files) & {CONFIG, CALIBRATION}):
         json_object(files[name], f"{where}: {name}", "copy the model's folder again")
-    for name in sorted(set(files) & {*WEIGHTS, KNOWN_TEXTS}):
+    for name in sorted(set(files) & {*WEIGHTS, KNOWN_TEXTS, DRAUGHTSMAN}):
         _check_weights(files[name], f"{where}: {name}")
 
 
@@ -107,7 +109,8 @@ def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
     """
     check_files(files, name)
     version = model_version(files)
-    for filename in (*EXTRAS, CALIBRATION, KNOWN_TEXTS, *WEIGHTS, CONFIG):
+    optional = [name for name in VERSIONED if name not in REQUIRED]
+    for filename in (*EXTRAS, *optional, *WEIGHTS, CONFIG):
         if filename in files:
             store.put(model_key(name, version, filename), files[filename])
     return version
@@ -245,14 +248,13 @@ def find_default(
 
 
 def drawn_from(model: ModelFiles) -> ImageCondition | None:
-    """The image that a model cannot draw without, by its family; raises ModelError for an unknown one."""
+    """The image that a model cannot draw without; raises ModelError for an unknown family."""
     return _drawn_from(model.name, model.files[CONFIG])
 
 
 def _drawn_from(name: str, config: bytes) -> ImageCondition | None:
-    family = json_object(config, f"{CONFIG} of the model {name}", "train it again").get("family")
     try:
-        return image_condition(str(family))
+        return drawn_from_image(json_object(config, f"{CONFIG} of the model {name}", "train it again"))
     except ValueError as error:
         raise ModelError(f"{CONFIG} of the model {name}: {error}") from None
 

@@ -42,7 +42,7 @@ ACCEPTANCE = 0.8  # stricter, and more than a third of a catalog's products are 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training; all but a model's first start from the weights of the one before."""
+    """One training; it starts from the weights of the one before."""
 
     config: str  # a file of CONFIGS, whose name begins with the family
     images: int
@@ -53,17 +53,6 @@ class Stage:
 
 
 MODELS = {
-    "toybricks-text128": (
-        Stage("projected-text32", 57_000),
-        Stage("projected-text128", 44_000),
-        Stage("projected-text128-judged", 11_600),
-        Stage("projected-text128-final", 46_000),
-        Stage("projected-text128-longer", 92_000),
-        Stage("projected-text128-last", 46_000),
-        Stage("projected-text128-blended", 18_600),
-        Stage("projected-text128-coloured", 52_000),
-        Stage("projected-text128-mixed", 64_000),
-    ),
     "toybricks-sketch128": (
         Stage("pix2pix-128", 60_000),
         Stage("pix2pix-128-mixed", 42_000),
@@ -75,7 +64,9 @@ MODELS = {
         Stage("spade-128-mixed", 18_000),
         Stage("spade-128-shaded", 34_000),
     ),
+    "toybricks-text128": (Stage("spade-128-lines", 62_000),),
 }
+STARTS_FROM = {"toybricks-text128": "toybricks-layout128"}  # whose last training its first goes on from
 
 
 def milestones(images: int, share: float) -> list[int]:
@@ -86,6 +77,11 @@ def milestones(images: int, share: float) -> list[int]:
 def make(name: str, photos: str, output: Path, share: float) -> None:
     *earlier, last = MODELS[name]
     folder, initial = output / name, None
+    if (other := STARTS_FROM.get(name)) is not None:
+        initial = output / other / MODELS[other][-1].config / "model"
+        if not (output / other / "evaluation.json").exists():
+            with alone(output / other / "lock"):
+                make(other, photos, output, share)
     for stage in earlier:
         _train(stage, photos, folder, max(1, round(stage.images * share)), initial)
         initial = folder / stage.config / "model"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.benchmarks import bundled
-from tests.benchmarks.bundled import CONFIGS, MILESTONES, MODELS, Stage, milestones
+from tests.benchmarks.bundled import CONFIGS, MILESTONES, MODELS, STARTS_FROM, Stage, milestones
 from toygan.models import network_config
 from toygan.models.layers import NetworkConfig
 from toygan.training.config import choose_config
@@ -21,7 +21,8 @@ WEIGHTS = {"kernel": torch.ones(2, 2), "variance": torch.full((2,), 1e-9), "batc
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_stage_has_a_config_and_goes_on_from_the_one_before(name: str) -> None:
-    configs = [choose_config(each.family, file=CONFIGS / f"{each.config}.json") for each in MODELS[name]]
+    stages = [*MODELS.get(STARTS_FROM.get(name, ""), ()), *MODELS[name]]
+    configs = [choose_config(each.family, file=CONFIGS / f"{each.config}.json") for each in stages]
     assert configs[-1].resolution == 128
     networks = [
         network_config(each.family, each.network_options(categories=10, text_size=384)) for each in configs
@@ -33,7 +34,8 @@ def test_every_stage_has_a_config_and_goes_on_from_the_one_before(name: str) -> 
 def added(before: NetworkConfig, after: NetworkConfig) -> dict[str, Any]:
     """What networks may begin with in a later training."""
     there, here = asdict(before), asdict(after)
-    return {name: here[name] for name in ("accent_colours", "shades") if name in here and not there[name]}
+    begun = {name for name in ("accent_colours", "shades", "lines") if name in here and not there[name]}
+    return {name: here[name] for name in {"mistold_share"} & here.keys() | begun}
 
 
 def test_milestones_end_with_the_training() -> None:
@@ -82,6 +84,16 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
     assert [each["images_seen"] for each in points] == [100, 200, 300, 400, 500, 600]
     assert [words[0] for words in called[-2:]] == ["calibrate", "evaluate"]
     assert (tmp_path / "tried" / "figures.md").read_text() == "recall {'recall': 0.5}"
+    monkeypatch.setitem(MODELS, "later", (Stage("dcgan-later", 6),))
+    monkeypatch.setitem(STARTS_FROM, "later", "tried")
+    before = len(called)
+    for folder in (tmp_path, tmp_path / "anew"):  # where what it goes on from is there, and where not
+        bundled.main(["--photos", "p", "--output", str(folder), "--model", "later"])
+    later = [dict(itertools.pairwise(words)) for words in called[before:] if words[0] == "train"]
+    whole = [40, 100, 200, 300, 400, 500, 600]
+    assert [int(each["--max-images"]) for each in later] == [*range(1, 7), *whole, *range(1, 7)]
+    for first, folder in ((later[0], tmp_path), (later[-1], tmp_path / "anew")):
+        assert first["--init"] == str(folder / "tried" / "dcgan-large" / "model")
     stored = load_file(tmp_path / "tried" / "dcgan-large" / "model" / "generator.safetensors")
     assert {key: value.dtype for key, value in stored.items()} == {
         "kernel": torch.float16,

@@ -24,7 +24,7 @@ from torch import nn
 import toygan.training
 from tests.shards import photo_row, training_skus, write_shard
 from toygan.conditions.colour import encode_colours
-from toygan.conditions.reading import Words
+from toygan.conditions.reading import Reading, Words
 from toygan.data.photos import PhotoSet
 from toygan.models import image_condition
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
@@ -51,6 +51,9 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
     hexes = tuple(COLOURS[number % len(COLOURS)] for number in range(count))
     condition = image_condition(config.family)
     highest = 256 if condition == "sketch" else 14
+    lines = None
+    if config.network.get("lines"):
+        lines = torch.randint(0, 256, (count, side, side), generator=rng, dtype=torch.uint8)
     return PhotoSet(
         images=torch.randint(0, 256, (count, 3, side, side), generator=rng, dtype=torch.uint8),
         category=torch.arange(count) % len(CATEGORIES),
@@ -60,6 +63,8 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
         skus=tuple(f"sku-{number}" for number in range(count)),
         categories=CATEGORIES,
         views=torch.randn((count, 2), generator=rng),
+        reading=Reading(accent_colours=config.accent_colours),
+        lines=lines,
         image_condition=condition,
         condition_images=None
         if condition is None

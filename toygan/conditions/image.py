@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,13 @@ from toygan.conditions.kinds import BACKGROUND, ImageCondition
 from toygan.images import decode, decode_labels, from_uint8
 
 PAPER: Final = 255
+
+
+class Drawing(NamedTuple):
+    """A layout and the lines in it."""
+
+    layout: NDArray[np.uint8]  # (R, R)
+    lines: NDArray[np.uint8]  # (R, R), as `read_sketch` gives them
 
 
 def read_sketch(data: bytes, resolution: int) -> NDArray[np.uint8]:

@@ -132,9 +132,22 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str | None], on_batch: Callable[[int], None] = lambda texts: None
     ) -> Tensor:
+        """As `embed`, but read by the known texts, if any: rows are means of such, and shorter."""
+        rows = self.embed(texts, on_batch)
+        if self._known_texts is None:
+            return rows
+        # One by one: kernels round differently for other shapes.
+        distinct = {text: row for row, text in enumerate(texts) if text is not None}
+        blended = {text: self._known_texts.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
+        nothing = torch.zeros(self.size)
+        return torch.stack([nothing if text is None else blended[text] for text in texts])
+
+    def embed(
+        self, texts: Sequence[str | None], on_batch: Callable[[int], None] = lambda texts: None
+    ) -> Tensor:
         """(B, size) float32 on the CPU: rows of unit length, zeros for None and for a text without any token.
 
-        Read by known texts, rows are means of such, and shorter. A row has the same bytes whichever texts
+        A row has the same bytes whichever texts
         come with it. A text is cut after as many tokens as the encoder takes, at most MAX_TOKENS. `on_batch`
         is told how many more of the distinct texts are done: first those of the cache, then each batch.
         """
@@ -148,10 +161,6 @@ class TextEncoder:
                 self._cache.write(found)
                 known |= found
                 on_batch(len(found))
-        if self._known_texts is not None:
-            # One by one: kernels round differently for other shapes.
-            blend = self._known_texts.blend
-            known = {key: blend(torch.tensor(each)[None])[0].numpy() for key, each in known.items()}
         rows = np.zeros((len(texts), self.size), dtype=np.float32)
         for row, text in enumerate(texts):
             if text is not None:

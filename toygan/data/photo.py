@@ -19,3 +19,4 @@ class Photo(NamedTuple):
     finish: str | None = None
     azimuth_deg: float | None = None  # of the camera; 0 looks at the front
     elevation_deg: float | None = None
+    lines: bytes | None = None  # the sketch beside another condition

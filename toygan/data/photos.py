@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.colour_names import ColourNames
-from toygan.conditions.image import READERS, encode_images, square
+from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, read_sketch, square
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.reading import READS_ALL, Reading, Words
@@ -52,9 +52,11 @@ class PhotoSet:
     categories: tuple[str, ...]
     image_condition: ImageCondition | None = None
     condition_images: Tensor | None = None  # (N, R, R) uint8, see toygan.conditions.image
+    lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images, white where unknown
     views: Tensor | None = None  # (N, 2) float32, NaN where unknown, see toygan.data.views
     reading: Reading = READS_ALL  # by which the words were taken from titles and descriptions
     hold_descriptions: bool = False  # whether any of the texts does
+    earlier_labels: LabelledColours | None = None  # of the photos that a model to go on with learnt from
     text: Tensor | None = None  # (N, text_size) float32, once `with_text` has been asked for it
 
     def __len__(self) -> int:
@@ -87,6 +89,8 @@ class PhotoSet:
             conditions[self.image_condition] = encode_images(
                 self.image_condition, self.condition_images[rows]
             )
+        if self.lines is not None:
+            conditions["sketch"] = encode_images("sketch", self.lines[rows])
         return conditions
 
     def product(self, row: int) -> ProductConditions:
@@ -111,14 +115,17 @@ class PhotoSet:
         """Which labels the layouts give to main colours; None without layouts that say."""
         if self.image_condition != "layout" or self.condition_images is None:
             return None
-        return LabelledColours.of(self.colour_hexes, self.condition_images)
+        found = LabelledColours.of(self.colour_hexes, self.condition_images)
+        if found is None or self.earlier_labels is None:
+            return found or self.earlier_labels
+        return found.joined(self.earlier_labels)
 
     @cached_property
     def sha256(self) -> str:
         """Of everything that a training sees: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
-        told = (self.category, self.colour, self.views, self.condition_images, self.accents, self.text)
-        for tensor in (self.images, *told):
+        told = (self.category, self.colour, self.views, self.condition_images, self.lines, self.accents)
+        for tensor in (self.images, *told, self.text):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
@@ -135,6 +142,8 @@ def load_photos(
     reading: Reading = READS_ALL,
     learns_colour_names: bool = False,
     with_views: bool = False,
+    with_lines: bool = False,
+    draughtsman: Callable[[Tensor], Drawing] | None = None,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
 
@@ -143,17 +152,33 @@ def load_photos(
     small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
     there is room for. `reading` says what of titles and descriptions becomes their words; with
     `learns_colour_names` it knows the names that the photos give to their main colours, too. Views are read
-    where `with_views` asks for them. Without `categories` those of the photos are taken, sorted. A malformed
+    where `with_views` asks for them, sketches beside layouts where `with_lines` does; what photos lack of
+    layouts and lines the `draughtsman` draws, where there is one. Without `categories` those of the photos
+    are taken, sorted. A malformed
     row, a photo or condition image that is missing or cannot be decoded: the photo is skipped, counted and
     named in the log. Raises BadInput when nothing usable is there, or a category that is not among
     `categories`; RunFailed when the disk is full.
     """
-    found = read_photos(uri, split=split, image_condition=image_condition)
-    prepare = partial(_prepare, resolution=resolution, image_condition=image_condition)
+    draws_layouts = draughtsman is not None and image_condition == "layout"
+    found = read_photos(
+        uri, split=split, image_condition=image_condition, with_lines=with_lines, may_lack=draws_layouts
+    )
+    prepare = partial(
+        _prepare,
+        resolution=resolution,
+        image_condition=image_condition,
+        with_lines=with_lines,
+        draughtsman=draughtsman if draws_layouts else None,
+    )
     threads = torch.get_num_threads()
     read: list[Photo] = []  # without their files
     broken = 0
-    with open_pile() as images, open_pile() as condition_images, ThreadPoolExecutor(threads) as pool:
+    with (
+        open_pile() as images,
+        open_pile() as condition_images,
+        open_pile() as lines,
+        ThreadPoolExecutor(threads) as pool,
+    ):
         kept = (photo for photo in found if keep_sku(photo.sku))
         for photo, prepared in in_order(pool, prepare, kept, ahead=4 * threads):
             if isinstance(prepared, BadInput):
@@ -162,10 +187,12 @@ def load_photos(
                     "skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, prepared
                 )
                 continue
-            images.append(prepared[0])
-            if prepared[1] is not None:
-                condition_images.append(prepared[1])
-            read.append(photo._replace(photo=b"", condition=None))
+            images.append(prepared.image)
+            if prepared.condition is not None:
+                condition_images.append(prepared.condition)
+            if prepared.lines is not None:
+                lines.append(prepared.lines)
+            read.append(photo._replace(photo=b"", condition=None, lines=None))
         if broken:
             log.warning("skipped %d broken photos; %d are left", broken, len(read))
         if not read:
@@ -192,6 +219,7 @@ def load_photos(
             views=views,
             hold_descriptions=any(_describes(photo, reading) for photo in read),
             condition_images=condition_images.stacked() if image_condition else None,
+            lines=lines.stacked() if with_lines else None,
         )
 
 
@@ -216,21 +244,44 @@ def shrink(photo: bytes, resolution: int) -> Tensor:
     return resized
 
 
+class _Prepared(NamedTuple):
+    image: NDArray[np.uint8]  # (3, R, R)
+    condition: NDArray[np.uint8] | None  # (R, R)
+    lines: NDArray[np.uint8] | None  # (R, R)
+
+
 def _prepare(
-    photo: Photo, *, resolution: int, image_condition: ImageCondition | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None] | BadInput:
-    """The photo, (3, R, R), and its condition image, (R, R); or what is wrong with them."""
+    photo: Photo,
+    *,
+    resolution: int,
+    image_condition: ImageCondition | None,
+    with_lines: bool,
+    draughtsman: Callable[[Tensor], Drawing] | None,
+) -> _Prepared | BadInput:
+    """The photo and its drawings; or what is wrong with them."""
+    condition = lines = None
     try:
         resized = shrink(photo.photo, resolution)
-        condition = None
-        if image_condition is not None:
+        if image_condition is not None and (photo.condition or draughtsman is None):
             condition = _read_condition(photo, image_condition, resolution)
+        if with_lines and (photo.lines or draughtsman is None):
+            lines = _read_lines(photo, resolution)
+        if draughtsman is not None and (condition is None or (with_lines and lines is None)):
+            drawn = draughtsman(resized)
+            condition = drawn.layout if condition is None else condition
+            lines = drawn.lines if with_lines and lines is None else lines
     except BadInput as error:
         return error
-    return resized.numpy(), condition
+    return _Prepared(resized.numpy(), condition, lines)
 
 
 def _read_condition(photo: Photo, kind: ImageCondition, resolution: int) -> NDArray[np.uint8]:
     if not photo.condition:
         raise BadInput(f"it has no {kind}")
     return READERS[kind](photo.condition, resolution)
+
+
+def _read_lines(photo: Photo, resolution: int) -> NDArray[np.uint8]:
+    if photo.lines is None:
+        return np.full((resolution, resolution), PAPER, dtype=np.uint8)
+    return read_sketch(photo.lines, resolution)

@@ -28,6 +28,7 @@ ONE_COLOUR_SHARE = 0.95
 # Mean silhouette of a label's colours from which the label is taken for that of a colour. Families of colours
 # have -0.29 or more there; transparent and metallic, which are labels of any colour, -0.70 and less.
 LEAST_SILHOUETTE = -0.5
+SAME_COLOUR = 1e-4  # of encoded colours; those of 8 bits that are two lie farther from each other
 
 
 def draw_mixtures(count: int, share: float, rng: torch.Generator) -> Tensor:
@@ -85,19 +86,22 @@ class LabelledColours:
         a colour are left out: products with those keep them. The label whose colours lie nearest together
         always stays.
         """
-        votes: dict[str, Counter[int]] = {}
-        for colour_hex, layout in zip(colour_hexes, layouts, strict=True):
-            counts = layout.flatten().bincount()
-            counts[BACKGROUND] = 0
-            label = int(counts.argmax())
-            if colour_hex is not None and counts[label] > ONE_COLOUR_SHARE * counts.sum():
-                votes.setdefault(colour_hex, Counter())[label] += 1
-        if not votes:
+        found = labels_of_colours(colour_hexes, layouts)
+        if not found:
             return None
-        labels = np.array([each.most_common(1)[0][0] for each in votes.values()])
-        colours = encode_colours(list(votes))
-        is_colour = _name_colours(colours, labels)
+        labels = np.array(list(found.values()))
+        colours = encode_colours(list(found))
+        is_colour = name_colours(colours, labels)
         return cls(colours=colours[torch.from_numpy(is_colour)], labels=tuple(labels[is_colour].tolist()))
+
+    def joined(self, earlier: "LabelledColours") -> Self:
+        """With those of an earlier model, which count where both know a colour: its networks learnt them."""
+        distances = torch.cdist(self.colours, earlier.colours)
+        new = (distances.min(dim=1).values > SAME_COLOUR).nonzero().flatten().tolist()
+        return type(self)(
+            colours=torch.cat([earlier.colours, self.colours[new]]),
+            labels=(*earlier.labels, *(self.labels[row] for row in new)),
+        )
 
     def relabel(self, layouts: Tensor, before: Sequence[str | None], after: Sequence[str | None]) -> Tensor:
         """(B, R, R) uint8 layouts of products that had other main colours `before` those they have `after`.
@@ -115,7 +119,20 @@ class LabelledColours:
         return self.labels[int(distances.argmin())]
 
 
-def _name_colours(colours: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def labels_of_colours(colour_hexes: Sequence[str | None], layouts: Tensor) -> dict[str, int]:
+    """By the N main colours and (N, R, R) uint8 layouts of photos: `#RRGGBB` to the label that most photos
+    of it have, where they are of one label."""
+    votes: dict[str, Counter[int]] = {}
+    for colour_hex, layout in zip(colour_hexes, layouts, strict=True):
+        counts = layout.flatten().bincount()
+        counts[BACKGROUND] = 0
+        label = int(counts.argmax())
+        if colour_hex is not None and counts[label] > ONE_COLOUR_SHARE * counts.sum():
+            votes.setdefault(colour_hex.upper(), Counter())[label] += 1
+    return {colour_hex: each.most_common(1)[0][0] for colour_hex, each in votes.items()}
+
+
+def name_colours(colours: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(K,) whether the labels (K,) are of colours: whether those of one label are near each other."""
     from sklearn.metrics import silhouette_samples
 

@@ -17,6 +17,7 @@ from toygan.storage.store import ObjectStore
 log = logging.getLogger(__name__)
 
 SUFFIX = ".parquet"
+LACKING = "give photo shards with this column, or take a family or a model that needs none"
 
 _COLUMNS = [
     *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish"),
@@ -25,21 +26,36 @@ _COLUMNS = [
 
 
 def read_stored_shard(
-    store: ObjectStore, key: str, split: str, image_condition: ImageCondition | None
+    store: ObjectStore,
+    key: str,
+    split: str,
+    image_condition: ImageCondition | None,
+    *,
+    with_lines: bool,
+    may_lack: bool,
 ) -> Iterator[Photo]:
     """As `read_shard`, from an object: it is copied to a temporary file first, so memory holds no shard."""
     with tempfile.TemporaryDirectory(prefix="toygan-") as folder:
         copy = Path(folder) / "shard.parquet"
         copy.write_bytes(store.get(key))
-        yield from read_shard(copy, split, image_condition, name=f"{store.uri}/{key}")
+        yield from read_shard(
+            copy, split, image_condition, with_lines=with_lines, may_lack=may_lack, name=f"{store.uri}/{key}"
+        )
 
 
 def read_shard(
-    shard: Path, split: str, image_condition: ImageCondition | None, *, name: str | None = None
+    shard: Path,
+    split: str,
+    image_condition: ImageCondition | None,
+    *,
+    with_lines: bool = False,
+    may_lack: bool = False,
+    name: str | None = None,
 ) -> Iterator[Photo]:
     """The well-formed rows of `split` in a file that messages call `name`; the log names malformed ones.
 
-    Raises BadInput when the file is no photo shard or has no column `image_condition`.
+    `with_lines` asks for the sketches, too, where there are any. Raises BadInput when the file is no photo
+    shard or has no column `image_condition`, unless photos `may_lack` it.
     """
     name = str(shard) if name is None else name
     source = name.rpartition("/")[2]
@@ -48,12 +64,12 @@ def read_shard(
         check_photo_shard(shard)
         with open_parquet(shard) as file, parquet_errors(shard):
             present = file.schema_arrow.names
-            if image_condition is not None and image_condition not in present:
+            if image_condition is not None and image_condition not in present and not may_lack:
                 raise BadInput(
-                    f"{name} has no column {image_condition!r}, which this family draws from; add it, or "
-                    "train a family that needs none"
+                    f"{name} has no column {image_condition!r}, which this family draws from; {LACKING}"
                 )
-            columns = [column for column in (*_COLUMNS, image_condition) if column in present]
+            wanted = {*_COLUMNS, image_condition, *(["sketch"] if with_lines else [])}
+            columns = [column for column in present if column in wanted]
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 checked = check_photo_rows(batch, first_row)
                 first_row += batch.num_rows
@@ -68,13 +84,14 @@ def read_shard(
                         title=_known(row.get("title")),
                         colour_hex=_known(row["colour_hex"]),
                         photo=row["photo"],
-                        condition=row[image_condition] if image_condition else None,
+                        condition=(row.get(image_condition) or None) if image_condition else None,
                         source=source,
                         description=_known(row.get("description")),
                         colour=_known(row.get("colour")),
                         finish=_known(row.get("finish")),
                         azimuth_deg=_angle(row.get("azimuth_deg")),
                         elevation_deg=_angle(row.get("elevation_deg")),
+                        lines=(row.get("sketch") or None) if with_lines else None,
                     )
     except TableError as error:
         raise BadInput(str(error).replace(str(shard), name)) from error

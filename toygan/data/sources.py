@@ -27,32 +27,54 @@ _REMEDY = (
 
 
 def read_photos(
-    uri: str | Path, *, split: str, image_condition: ImageCondition | None = None
+    uri: str | Path,
+    *,
+    split: str,
+    image_condition: ImageCondition | None = None,
+    with_lines: bool = False,
+    may_lack: bool = False,
 ) -> Iterator[Photo]:
     """The photos of `split` at `uri`, with their `image_condition`; the log names those that are malformed.
 
-    Raises BadInput where there are no photos of any kind, where they are damaged as a whole, and where they
-    come without the condition.
+    `with_lines` asks for their sketches beside it, where there are any. Raises BadInput where there are no
+    photos of any kind, where they are damaged as a whole, and where they come without the condition, unless
+    they `may_lack` it.
     """
     store = open_store(uri)
     if store.exists(PHOTO_INDEX_KEY):
-        _refuse_condition(store.uri, "the photo index of a store", image_condition)
+        if not may_lack:
+            _refuse_condition(store.uri, "the photo index of a store", image_condition)
         return _read_index(store, split)
     if isinstance(store, LocalStore):
-        return _read_folder(Path(store.uri), split, image_condition)
+        return _read_folder(Path(store.uri), split, image_condition, with_lines, may_lack)
     keys = [found.key for found in store.list() if _is_shard(found.key)]
     if not keys:
         raise BadInput(f"no photo shards (*.parquet) and no photo index at {store.uri}; {_REMEDY}")
-    return (photo for key in keys for photo in shards.read_stored_shard(store, key, split, image_condition))
+    return (
+        photo
+        for key in keys
+        for photo in shards.read_stored_shard(
+            store, key, split, image_condition, with_lines=with_lines, may_lack=may_lack
+        )
+    )
 
 
-def _read_folder(folder: Path, split: str, image_condition: ImageCondition | None) -> Iterator[Photo]:
+def _read_folder(
+    folder: Path, split: str, image_condition: ImageCondition | None, with_lines: bool, may_lack: bool
+) -> Iterator[Photo]:
     files = sorted(file for file in folder.glob(f"*{shards.SUFFIX}") if _is_shard(file.name))
     if files:
-        return (photo for file in files for photo in shards.read_shard(file, split, image_condition))
+        return (
+            photo
+            for file in files
+            for photo in shards.read_shard(
+                file, split, image_condition, with_lines=with_lines, may_lack=may_lack
+            )
+        )
     if not by_category.holds_categories(folder):
         raise BadInput(f"no photos in {folder}; {_REMEDY}")
-    _refuse_condition(str(folder), "a folder of pictures", image_condition)
+    if not may_lack:
+        _refuse_condition(str(folder), "a folder of pictures", image_condition)
     return by_category.read_categories(folder, split)
 
 
@@ -86,6 +108,6 @@ def _is_shard(key: str) -> bool:
 def _refuse_condition(where: str, what: str, image_condition: ImageCondition | None) -> None:
     if image_condition is not None:
         raise BadInput(
-            f"{where} is {what} and has no column {image_condition!r}, which this family draws from; give "
-            "photo shards with this column, or train a family that needs none"
+            f"{where} is {what} and has no column {image_condition!r}, which this family draws from; "
+            f"{shards.LACKING}"
         )

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from toygan.conditions.kinds import ImageCondition
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
 from toygan.generation.engine import default_batch_size
@@ -67,12 +68,12 @@ def drawn_pairs(drawings: Drawings, category: NDArray[np.int64]) -> Pairs:
     return _pairs(drawings.rows.tolist(), category)
 
 
-def photo_pairs(photos: PhotoSet) -> Pairs:
+def photo_pairs(photos: PhotoSet, image_condition: ImageCondition | None) -> Pairs:
     """Pairs of photos of one category and colour, each photo once at most.
 
-    There are none of photos that differ in their condition images: no two of them show the same.
+    There are none for a model that cannot draw without an `image_condition`: no two photos share theirs.
     """
-    if photos.image_condition is not None:
+    if image_condition is not None:
         return np.empty((0, 2), dtype=np.int64)
     category = photos.category.numpy()
     keys = [

@@ -39,7 +39,7 @@ from toygan.evaluation.features import (
 )
 from toygan.evaluation.perceptual import perceptual_distances
 from toygan.evaluation.result import Approval, Evaluation, Pair
-from toygan.evaluation.segmentation import EPOCHS, Segmenter, fit_segmenter, segment, shrink
+from toygan.evaluation.segmentation import EPOCHS, fit_segmenter, segment, shrink
 from toygan.evaluation.sides import FEWEST as FEWEST
 from toygan.evaluation.sides import (
     Segmented,
@@ -54,6 +54,7 @@ from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Model, load_model
 from toygan.generation.photos import photos_of
 from toygan.images import encode
+from toygan.models.segmenter import Segmenter
 from toygan.progress import Progress
 from toygan.registry import resolve
 from toygan.storage.store import open_store
@@ -118,7 +119,7 @@ def evaluate(
     eye = network.network if isinstance(network, Efficientnet) else load_network(model.device)
     measure_side = _Measurement(val, train, train_features, eye, segmenter)
     val_rows = np.arange(len(val))
-    val_side, _, _ = measure_side(val.images, val_rows, val_features, photo_pairs(val))
+    val_side, _, _ = measure_side(val.images, val_rows, val_features, photo_pairs(val, model.image_condition))
     drawn_category = val.category.numpy()[drawings.rows]
     pairs = drawn_pairs(drawings, drawn_category)
     drawn_side, nearest, measured = measure_side(drawings.images, drawings.rows, drawn_features, pairs)

@@ -1,8 +1,8 @@
 """Whether pictures follow the layouts that they were drawn from (Park et al. 2019, section 4).
 
-A small U-Net (Ronneberger et al. 2015) learns from real photos to find the layout; what it finds in a
-generated picture is compared with the layout that was wanted. It makes mistakes on photos, too: the figure
-says something beside that of photos only.
+A small U-Net learns from real photos to find the layout; what it finds in a generated picture is compared
+with the layout that was wanted. It makes mistakes on photos, too: the figure says something beside that of
+photos only.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,54 +10,16 @@ from typing import Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from toygan.images import from_uint8
+from toygan.models.segmenter import Segmenter
+from toygan.training.batches import mirror
 
-WIDTHS: Final = (16, 32, 64, 96)  # channels at full, half, a quarter and an eighth of the resolution
 LARGEST_SIDE: Final = 64  # pixels; larger pictures and layouts are made smaller
 EPOCHS: Final = 10  # 3,200 photos of 64 pixels take about five minutes of one core
 BATCH: Final = 16  # images
 RATE: Final = 2e-3  # of Adam, at the beginning; it falls to 0
-
-
-class Segmenter(nn.Module):
-    """Pictures to labels; any resolution from 32 pixels."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        self.downs = nn.ModuleList(
-            _layers(before, after) for before, after in zip((3, *WIDTHS), WIDTHS, strict=False)
-        )
-        self.ups = nn.ModuleList(
-            _layers(WIDTHS[level] + WIDTHS[level + 1], WIDTHS[level])
-            for level in reversed(range(len(WIDTHS) - 1))
-        )
-        self.label = nn.Conv2d(WIDTHS[0], classes, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in [-1, 1] to logits (B, classes, H, W) float32."""
-        x = images.contiguous(memory_format=torch.channels_last)
-        kept: list[Tensor] = []
-        for down in self.downs:
-            x = down(F.max_pool2d(x, 2) if kept else x)
-            kept.append(x)
-        for up, seen in zip(self.ups, kept[-2::-1], strict=True):
-            x = up(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), seen], dim=1))
-        logits: Tensor = self.label(x)
-        return logits
-
-
-def _layers(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
 
 
 def fit_segmenter(
@@ -88,8 +50,8 @@ def fit_segmenter(
     counts = torch.bincount(layouts.flatten(), minlength=classes).clamp(min=1)
     weights = (counts.sum() / counts).sqrt().to(device)
     for rows, mirrored in _draws(len(images), steps, torch.Generator().manual_seed(seed)):
-        pictures = _mirror(from_uint8(images[rows].to(device)), mirrored.to(device))
-        wanted = _mirror(layouts[rows].to(device).long(), mirrored.to(device))
+        pictures = mirror(from_uint8(images[rows].to(device)), mirrored.to(device))
+        wanted = mirror(layouts[rows].to(device).long(), mirrored.to(device))
         with torch.autocast(device.type, dtype=torch.bfloat16):
             loss = F.cross_entropy(segmenter(pictures).float(), wanted, weight=weights)
         optimizer.zero_grad()
@@ -148,10 +110,6 @@ def _draws(photos: int, steps: int, rng: torch.Generator) -> Iterator[tuple[Tens
             order = torch.cat([order, torch.randperm(photos, generator=rng)])
         yield order[:BATCH], torch.rand(BATCH, generator=rng) < 0.5
         order = order[BATCH:]
-
-
-def _mirror(pictures: Tensor, mirrored: Tensor) -> Tensor:
-    return torch.where(mirrored.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
 
 
 def _check(labels: Tensor, classes: int) -> None:

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from toygan.approval.calibration import Calibration
+from toygan.conditions.image import encode_images
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions, encode_conditions
 from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
+from toygan.data.known_layouts import KnownLayouts
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
-from toygan.models import build, image_condition, network_config
+from toygan.models import build, drawn_from_image, image_condition, network_config
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
@@ -29,7 +31,14 @@ from toygan.models.layers import (
 )
 from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
-from toygan.training.checkpoint import check_weights, load_known_texts, load_weights, reading_of
+from toygan.training.checkpoint import (
+    load_draughtsman,
+    load_known_layouts,
+    load_known_texts,
+    reading_of,
+)
+from toygan.training.draughtsman import Draughtsman
+from toygan.training.weights import check_weights, load_weights
 
 
 class ModelFiles(Protocol):
@@ -67,6 +76,10 @@ class Model:
     text_encoder: TextEncoder | None  # None: it reads no text
     reading: Reading
     image_condition: ImageCondition | None  # what it cannot draw without
+    learns_from: ImageCondition | None  # what its networks draw from, be it the product's or a known one
+    learns_from_lines: bool  # whether a sketch belongs to it
+    known_layouts: KnownLayouts | None  # what it draws from where products come without a layout
+    draughtsman: Draughtsman | None  # draws layouts of photos that have none, to train it on and judge them
     calibration: Calibration | None
     probe: nn.Module | None  # `toygan.generation.probe.Probe`, where the calibration has one
     device: torch.device
@@ -123,6 +136,9 @@ class Model:
             image_condition=self.image_condition,
             accent_colours=self.reading.accent_colours,
         )
+        if self.known_layouts is not None:
+            drawings = self._known_drawings(self.known_layouts, seeds, products)
+            conditions |= {name: value[rows] for name, value in drawings.items()}
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
         images = self.generator.forward_truncated(
             torch.from_numpy(latents).to(self.device), conditions, self.truncation
@@ -134,6 +150,22 @@ class Model:
         return Drawn(
             pixels=pixels[:wanted], logits=logits.cpu().numpy()[:wanted], finite=finite.cpu().numpy()[:wanted]
         )
+
+    def _known_drawings(
+        self, known: KnownLayouts, seeds: Sequence[int], products: Sequence[ProductConditions]
+    ) -> Conditions:
+        texts = torch.zeros(len(products), known.texts.shape[1])
+        if self.text_encoder is not None:
+            texts = self.text_encoder.embed([product.text for product in products])
+        layouts, lines = zip(
+            *(
+                known.choose(product, text, seed, self.truncation)
+                for product, text, seed in zip(products, texts, seeds, strict=True)
+            ),
+            strict=True,
+        )
+        drawings = {"layout": encode_images("layout", layouts)}
+        return drawings | ({"sketch": encode_images("sketch", lines)} if self.learns_from_lines else {})
 
     @torch.inference_mode()
     def judge(self, images: Tensor, conditions: Conditions) -> Tensor:
@@ -177,7 +209,11 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         discriminator=discriminator,
         text_encoder=_text_encoder(source, config, device),
         reading=reading_of(source.name, config),
-        image_condition=image_condition(config["family"]),
+        image_condition=drawn_from_image(config),
+        learns_from=image_condition(config["family"]),
+        learns_from_lines=bool(config["network"].get("lines")),
+        known_layouts=load_known_layouts(source.name, source.files, config),
+        draughtsman=load_draughtsman(source.name, source.files, config),
         calibration=calibration,
         probe=_load_probe(calibration, device),
         device=device,
@@ -198,6 +234,8 @@ def read_scope(source: ModelFiles) -> ModelScope:
         raise _no_model(source, error) from error
     _with_weights(source, generator, discriminator, check_weights)
     load_known_texts(source.name, source.files, config)
+    load_known_layouts(source.name, source.files, config)
+    load_draughtsman(source.name, source.files, config)
     reading_of(source.name, config)
     categories = config["categories"]
     _require_calibration(source.name, _read_calibration(source), categories)

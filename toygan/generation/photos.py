@@ -17,6 +17,8 @@ def photos_of(
         split=split,
         keep_sku=keep_sku,
         categories=model.categories,
-        image_condition=model.image_condition,
+        image_condition=model.learns_from,
+        with_lines=model.learns_from_lines,
+        draughtsman=model.draughtsman,
         reading=model.reading,
     )

@@ -93,8 +93,18 @@ def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerato
 
 
 def image_condition(family: str) -> "ImageCondition | None":
-    """The condition image that `family` cannot draw without. Raises ValueError for an unknown family."""
+    """The condition image that `family` draws from. Raises ValueError for an unknown family."""
     return _family(family).config.image_condition
+
+
+def drawn_from_image(config: Mapping[str, Any]) -> "ImageCondition | None":
+    """The condition image that a product must come with to be drawn by the model of a config.json.
+
+    None where the model has layouts of its own, see `toygan.data.known_layouts`. Raises ValueError for an
+    unknown family.
+    """
+    needed = image_condition(str(config.get("family")))
+    return None if needed == "layout" and "known_layouts" in config else needed
 
 
 def _family(name: str) -> Family:

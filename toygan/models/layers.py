@@ -167,7 +167,8 @@ class ConditionInput(nn.Module):
 
     def sections(self) -> Mapping[str, Sections]:
         """By the name of the weight; those of the categories are called `category`, of the text `text`,
-        of the accent colours `accents`, of what `toygan.models.shades` paints `shades`."""
+        of the accent colours `accents`, of what `toygan.models.shades` paints `shades`, of the
+        lines of a sketch `lines`."""
         raise NotImplementedError
 
 

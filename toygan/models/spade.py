@@ -6,13 +6,14 @@ Wang et al. 2018 (pix2pixHD), section 3.2: patches of the layout and the picture
 features kept for matching. Changed: each picture is normalised by itself, so that it does not depend on its
 batch-mates; latents, category, colour and text join the layout wherever it modulates, since what a normalised
 picture only holds as a constant is lost in the next layer; with `shades` the colours are told pixel by pixel,
-too; a block enlarges after its first convolution instead of before, and its skip is not normalised, for half
-the work; a smaller layout says which share of a pixel each class has; the encoder averages over the picture,
-for a style has no place; the discriminator has spectral normalisation (Miyato et al. 2018) only, and a
-projection of the conditions (Miyato & Koyama 2018, eq. 3); no tanh.
+too, and with `lines` the edges inside a label are; a block enlarges after its first convolution instead of
+before, and its skip is not normalised, for half the work; a smaller layout says which share of a pixel each
+class has; the encoder averages over the picture, for a style has no place; the discriminator has spectral
+normalisation (Miyato et al. 2018) only, and a projection of the conditions (Miyato & Koyama 2018, eq. 3); no
+tanh.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, get_args
@@ -28,16 +29,16 @@ from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionEmbedding,
+    ConditionInput,
     Conditions,
     Judgement,
     NetworkConfig,
     PaddingMode,
+    Sections,
     StyleEncodingGenerator,
     told_colours,
 )
 from toygan.models.shades import ShadeConv2d, Shades
-
-MISTOLD = 0.25  # share of the training pictures that are told colours and text of another product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ class SpadeConfig(NetworkConfig):
     discriminator_layers: int = 3  # each halves the side, on every scale
     discriminator_scales: int = 2  # the second sees the picture at half the resolution, and so on
     shades: bool = False  # whether colours are told where the layout has them, see toygan.models.shades
+    lines: bool = False  # whether a sketch beside the layout says where the edges are
+    mistold_share: float = 0.25  # of the training pictures: told colours and text of another product
     style_encoder: bool = True  # whether latents can be read off a photo
     padding_mode: PaddingMode = (
         "zeros"  # of the generator; "replicate" or "reflect" leave no line along the border
@@ -75,6 +78,8 @@ class SpadeConfig(NetworkConfig):
         if self.padding_mode not in get_args(PaddingMode):
             known = ", ".join(get_args(PaddingMode))
             raise ValueError(f"padding_mode is {self.padding_mode!r}; it must be one of {known}")
+        if not 0 <= self.mistold_share <= 1:
+            raise ValueError(f"mistold_share is {self.mistold_share}; it must lie from 0 to 1")
 
     @property
     def widths(self) -> list[int]:
@@ -130,6 +135,18 @@ class Spade(nn.Module):
         return torch.addcmul(bias, self.norm(x).to(bias.dtype), gain)
 
 
+class LineConv2d(nn.Conv2d, ConditionInput):
+    """A convolution of the lines of a sketch; silent at first, so that a network which goes on with it draws
+    what it drew."""
+
+    def __init__(self, outputs: int, padding_mode: PaddingMode) -> None:
+        super().__init__(1, outputs, 3, padding=1, padding_mode=padding_mode, bias=False)
+        nn.init.zeros_(self.weight)
+
+    def sections(self) -> Mapping[str, Sections]:
+        return {"weight": Sections(dim=0, counts={"lines": self.out_channels})}
+
+
 class LayoutEncoding(nn.Module):
     """What all modulations at one resolution are made of: the layout, as it is meant for this product.
 
@@ -141,14 +158,19 @@ class LayoutEncoding(nn.Module):
         super().__init__()
         self.layout = _convolution(config.layout_classes, config.modulation_channels, config.padding_mode)
         self.shade = ShadeConv2d(config.modulation_channels, config.padding_mode) if config.shades else None
+        self.line = LineConv2d(config.modulation_channels, config.padding_mode) if config.lines else None
         self.condition = nn.Linear(config.latent_size + config.condition_size, config.modulation_channels)
 
-    def forward(self, layout: Tensor, shades: Tensor | None, condition: Tensor) -> Tensor:
-        """(B, classes, H, W), what `Shades` paints and (B, latent_size + condition_size) to
+    def forward(
+        self, layout: Tensor, shades: Tensor | None, lines: Tensor | None, condition: Tensor
+    ) -> Tensor:
+        """(B, classes, H, W), what `Shades` paints, (B, 1, H, W) and (B, latent_size + condition_size) to
         (B, modulation_channels, H, W)."""
         x = self.layout(layout)
         if self.shade is not None and shades is not None:
             x = x + self.shade(shades)
+        if self.line is not None and lines is not None:
+            x = x + self.line(lines)
         return F.relu(x + self.condition(condition)[:, :, None, None].to(x.dtype))
 
 
@@ -197,11 +219,13 @@ class Generator(ConditionalGenerator):
         super().__init__()
         self.latent_size = config.latent_size
         self.layout_classes = config.layout_classes
+        self.mistold_share = config.mistold_share
         widths = config.widths
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.base = nn.Linear(config.latent_size + config.condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
         self.shades = Shades() if config.shades else None
+        self.has_lines = config.lines
         self.encodings = nn.ModuleList(LayoutEncoding(config) for _ in widths)
         self.blocks = nn.ModuleList(
             ResidualBlock(before, after, config) for before, after in pairwise(widths)
@@ -211,7 +235,8 @@ class Generator(ConditionalGenerator):
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
 
-        Raises ValueError for a label that the networks were not made for.
+        A sketch beside the layout may be missing, as if nothing were drawn on it. Raises ValueError for a
+        label that the networks were not made for.
         """
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         encodings = self._encode(conditions, condition)
@@ -229,12 +254,15 @@ class Generator(ConditionalGenerator):
         """The layout's encodings at 4 x 4, 8 x 8, ..., R x R."""
         layout = conditions["layout"]
         shares = _pyramid(encode_layout(layout, self.layout_classes), len(self.blocks))
-        painted: Sequence[Tensor | None] = [None] * len(shares)
+        nothing: Sequence[Tensor | None] = [None] * len(shares)
+        painted = lines = nothing
         if self.shades is not None:
             painted = _pyramid(self.shades(layout, told_colours(conditions)), len(self.blocks))
+        if self.has_lines and "sketch" in conditions:
+            lines = _pyramid((1 - conditions["sketch"]) / 2, len(self.blocks))
         return [
-            encoding(share, shades, condition)
-            for encoding, share, shades in zip(self.encodings, shares, painted, strict=True)
+            encoding(*levels, condition)
+            for encoding, *levels in zip(self.encodings, shares, painted, lines, strict=True)
         ]
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
@@ -244,7 +272,7 @@ class Generator(ConditionalGenerator):
         """
         count = len(latents)
         others = torch.randint(count, (count,), generator=rng)
-        mistold = torch.rand(count, generator=rng) < MISTOLD
+        mistold = torch.rand(count, generator=rng) < self.mistold_share
         rows = torch.where(mistold, others, torch.arange(count)).to(latents.device)
         told = {name: conditions[name][rows] for name in (*COLOURS, "text") if name in conditions}
         images: Tensor = self(latents, {**conditions, **told})

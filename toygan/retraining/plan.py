@@ -131,6 +131,7 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
         photos=request.photos,
         categories=tuple(config["categories"]),
         resolution=config["resolution"],
+        with_layouts="known_layouts" in config,
     )
     if reason := _why_too_few(contents):
         shutil.rmtree(folder)

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import torch
 
 from catalog_schemas.photos import PHOTO_SHARD, SPLITS
+from toygan.conditions.kinds import ImageCondition
 from toygan.data.photo import Photo
 from toygan.data.photos import shrink
 from toygan.data.sources import read_photos
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 SHARD = "photos.parquet"
 _COLUMNS = (
     *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish"),
-    *("azimuth_deg", "elevation_deg", "split", "photo"),
+    *("azimuth_deg", "elevation_deg", "split", "photo", "layout", "sketch"),
 )
 _SCHEMA = pa.schema([PHOTO_SHARD.field(name) for name in _COLUMNS])
 _ROWS_AT_ONCE = 256
@@ -70,18 +71,20 @@ def take_snapshot(
     photos: str | None,
     categories: tuple[str, ...],
     resolution: int,
+    with_layouts: bool = False,
 ) -> Contents:
     """Writes `folder` with the photos of `index` and those at `photos` as one shard; says what it holds.
 
-    A product that both have stays in the split that `photos` say: what is held out there is never trained
-    on. Raises BadInput for `photos` that cannot be used, StoreUnavailable as a store does.
+    `with_layouts` keeps the layouts and sketches of those that have them. A product that both have stays in
+    the split that `photos` say: what is held out there is never trained on. Raises BadInput for `photos` that
+    cannot be used, StoreUnavailable as a store does.
     """
     folder.mkdir(parents=True)
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     by_category = {name: Counter(dict.fromkeys(ROLES, 0)) for name in categories}
     splits: dict[str, str] = {}
-    found = _known(_all_photos(store, index, photos, splits, counts), categories, left_out)
+    found = _known(_all_photos(store, index, photos, splits, counts, with_layouts), categories, left_out)
     threads = torch.get_num_threads()
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -104,10 +107,18 @@ _Found = tuple[str, Photo, str]  # of which kind, the photo, its split
 
 
 def _all_photos(
-    store: ObjectStore, index: pa.Table, photos: str | None, splits: dict[str, str], counts: Counter[str]
+    store: ObjectStore,
+    index: pa.Table,
+    photos: str | None,
+    splits: dict[str, str],
+    counts: Counter[str],
+    with_layouts: bool,
 ) -> Iterator[_Found]:
+    kind: ImageCondition | None = "layout" if with_layouts else None
     for split in SPLITS if photos is not None else ():
-        for photo in read_photos(photos or "", split=split):
+        for photo in read_photos(
+            photos or "", split=split, image_condition=kind, with_lines=with_layouts, may_lack=True
+        ):
             splits.setdefault(photo.sku, split)
             yield "others", photo, splits[photo.sku]
     if not index.num_rows:
@@ -170,6 +181,8 @@ def _rows(
             "elevation_deg": photo.elevation_deg,
             "split": split,
             "photo": data,
+            "layout": photo.condition,
+            "sketch": photo.lines,
         }
 
 

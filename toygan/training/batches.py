@@ -19,6 +19,8 @@ from toygan.images import from_uint8
 from toygan.models.layers import COLOURS, Conditions
 from toygan.training.config import TrainConfig
 
+LINES_WITHHELD = 0.1  # share of the training pictures that are drawn from a layout without its lines
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -93,8 +95,12 @@ def draw_batch(
         kept = torch.rand((count, 1), generator=rng) >= config.text_dropout
         conditions["text"] = conditions["text"] * kept
         blended = None if blended is None else blended * kept
-    if photos.image_condition is not None:
-        conditions[photos.image_condition] = mirror(conditions[photos.image_condition], mirrored)
+    if photos.lines is not None:
+        withheld = torch.rand((count, 1, 1, 1), generator=rng) < LINES_WITHHELD
+        conditions["sketch"] = torch.where(withheld, 1.0, conditions["sketch"])
+    for drawing in ("layout", "sketch"):
+        if drawing in conditions:
+            conditions[drawing] = mirror(conditions[drawing], mirrored)
     first, second = (torch.randn((count, latent_size), generator=rng) for _ in range(2))
     of_real, of_first, of_second = (
         draw_augmentation(count, resolution, rng)

@@ -2,7 +2,9 @@
 
     OUTPUT/checkpoints/<images>/   state.safetensors, state.json   everything that `fit` changes
     OUTPUT/model/                  generator.safetensors, discriminator.safetensors, config.json, and the
-                                   known_texts.safetensors that new texts are read by, where they are
+                                   known_texts.safetensors that new texts are read by and the
+                                   known_layouts.parquet that products are drawn from, where they are, with
+                                   the draughtsman.safetensors that draws layouts of photos
     OUTPUT/grids/<images>.png      the same latents over time
     OUTPUT/log.jsonl               one line every `log_every_images`
 
@@ -23,8 +25,13 @@ from torch import Tensor, nn
 
 from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.reading import Reading
+from toygan.data.known_layouts import KnownLayouts
 from toygan.errors import ModelError
-from toygan.registry import KNOWN_TEXTS
+from toygan.models import network_config
+from toygan.models.spade import SpadeConfig
+from toygan.registry import DRAUGHTSMAN, KNOWN_LAYOUTS, KNOWN_TEXTS
+from toygan.training.draughtsman import Draughtsman
+from toygan.training.weights import load_weights
 
 KEPT_CHECKPOINTS = 2
 
@@ -139,26 +146,6 @@ def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): tensors.get_tensor(key) for key in keys if key.startswith(prefix)}
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Strict `load_state_dict`; raises ModelError as `check_weights` does."""
-    check_weights(module, tensors)
-    module.load_state_dict(dict(tensors))
-
-
-def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raises ModelError naming the first tensors that do not fit; the module may be on the device `meta`."""
-    wanted = module.state_dict()
-    misfits = [
-        f"{key}: found {tuple(tensors[key].shape) if key in tensors else 'nothing'}, "
-        f"wanted {tuple(wanted[key].shape) if key in wanted else 'nothing'}"
-        for key in sorted(wanted.keys() | tensors.keys())
-        if key not in wanted or key not in tensors or wanted[key].shape != tensors[key].shape
-    ]
-    if misfits:
-        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-        raise ModelError(f"the weights do not fit the model: {'; '.join(misfits[:3])}{more}")
-
-
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """`tensors` are named <number of the parameter>/<moment>. Raises ModelError when they do not fit."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -185,6 +172,8 @@ def save_model(
     discriminator: nn.Module,
     config: Mapping[str, Any],
     known: KnownTexts | None = None,
+    known_layouts: KnownLayouts | None = None,
+    draughtsman: Draughtsman | None = None,
 ) -> None:
     """Writes a model as a new folder that takes the place of an older one whole.
 
@@ -199,6 +188,10 @@ def save_model(
         _save_tensors(fresh / f"{name}.safetensors", module.state_dict())
     if known is not None:
         (fresh / KNOWN_TEXTS).write_bytes(known.to_file())
+    if known_layouts is not None:
+        (fresh / KNOWN_LAYOUTS).write_bytes(known_layouts.to_file())
+    if draughtsman is not None:
+        (fresh / DRAUGHTSMAN).write_bytes(draughtsman.to_file())
     (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")
     if folder.exists():
         folder.rename(old)
@@ -213,13 +206,68 @@ def load_known_texts(model: str, files: Mapping[str, bytes], config: Mapping[str
     """
     if "text_smoothing" not in config:
         return None
-    where = f"{KNOWN_TEXTS} of the model {model}"
-    if KNOWN_TEXTS not in files:
-        raise ModelError(f"{where} is missing, but config.json asks for it; copy the model's folder again")
+    content = _file_of(model, files, KNOWN_TEXTS)
     try:
-        return KnownTexts.from_file(files[KNOWN_TEXTS], config["text_smoothing"])
+        return KnownTexts.from_file(content, config["text_smoothing"])
     except ModelError as error:
-        raise ModelError(f"{where}: {error}") from None
+        raise ModelError(f"{KNOWN_TEXTS} of the model {model}: {error}") from None
+
+
+def load_known_layouts(
+    model: str, files: Mapping[str, bytes], config: Mapping[str, Any]
+) -> KnownLayouts | None:
+    """The layouts that a model draws products without one from; None where its config.json has none.
+
+    Raises ModelError, naming the model, where they are missing or unusable.
+    """
+    if "known_layouts" not in config:
+        return None
+    content = _file_of(model, files, KNOWN_LAYOUTS)
+    try:
+        network = layout_network(config)
+        known = KnownLayouts.from_file(
+            content,
+            config["known_layouts"],
+            resolution=network.resolution,
+            text_size=network.text_size,
+            classes=network.layout_classes,
+        )
+        if missing := sorted(set(config["categories"]) - set(known.categories)):
+            raise ModelError(f"none is of {', '.join(missing)}; train the model on some")
+    except (KeyError, TypeError, ValueError, ModelError) as error:
+        raise ModelError(f"{KNOWN_LAYOUTS} of the model {model}: {error}") from None
+    return known
+
+
+def layout_network(config: Mapping[str, Any]) -> SpadeConfig:
+    """The networks of a config.json; raises ValueError where they do not draw from layouts."""
+    network = network_config(config["family"], config["network"])
+    if not isinstance(network, SpadeConfig):
+        raise ValueError(f"known_layouts are nothing for the family {config['family']}")
+    return network
+
+
+def load_draughtsman(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> Draughtsman | None:
+    """Who draws layouts of photos that have none, for a model with known layouts; None for another.
+
+    Raises ModelError, naming the model, where it is missing or unusable.
+    """
+    if "known_layouts" not in config:
+        return None
+    content = _file_of(model, files, DRAUGHTSMAN)
+    try:
+        return Draughtsman.from_file(content, layout_network(config).layout_classes)
+    except (KeyError, TypeError, ValueError, ModelError) as error:
+        raise ModelError(f"{DRAUGHTSMAN} of the model {model}: {error}") from None
+
+
+def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:
+    if name not in files:
+        raise ModelError(
+            f"{name} of the model {model} is missing, but config.json asks for it; copy the model's folder "
+            "again"
+        )
+    return files[name]
 
 
 def reading_of(model: str, config: Mapping[str, Any]) -> Reading:

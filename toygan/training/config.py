@@ -75,6 +75,7 @@ class TrainConfig:
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
     text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.known_texts
+    known_layouts: float = 0.0  # above 0: the temperature of toygan.data.known_layouts
     colour_dropout: float = 0.1  # share of the training pictures whose colours are withheld
     colour_mixing: float = 0.0  # share of the photos shown in another colour, see toygan.data.recolour
     precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
@@ -102,8 +103,9 @@ class TrainConfig:
         for name in ("colour_dropout", "colour_mixing", "text_dropout", "text_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
-        if not 0 <= self.text_smoothing < float("inf"):
-            raise BadInput(f"text_smoothing is {self.text_smoothing}; it must be 0 or a positive number")
+        for name in ("text_smoothing", "known_layouts"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
         for name in ("text_noise", "text_smoothing"):
             if getattr(self, name) and self.text_encoder is None:
                 raise BadInput(f"{name} needs a text_encoder: without it there are no texts")

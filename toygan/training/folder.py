@@ -11,6 +11,7 @@ import torch
 
 from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.text import TextEncoder
+from toygan.data.known_layouts import KnownLayouts
 from toygan.data.photos import PhotoSet
 from toygan.errors import RunFailed
 from toygan.images import encode, from_uint8
@@ -25,6 +26,7 @@ from toygan.training.checkpoint import (
     save_model,
 )
 from toygan.training.config import TrainConfig
+from toygan.training.draughtsman import Draughtsman
 from toygan.training.fit import Losses
 from toygan.training.guard import MAX_ROLLBACKS, RATE_FACTOR, diversity, non_finite
 from toygan.training.preview import preview_grid
@@ -50,6 +52,8 @@ class TrainingFolder:
     photos: PhotoSet
     encoder: TextEncoder | None
     known: KnownTexts | None
+    known_layouts: KnownLayouts | None
+    draughtsman: Draughtsman | None  # the initial model's
     device: torch.device
     init: str | None  # NAME@VERSION of the model that it started from
 
@@ -137,6 +141,8 @@ class TrainingFolder:
                 self.config, self.photos, state.images_seen, self.encoder, self.init, self.known
             ),
             known=self.known,
+            known_layouts=self.known_layouts,
+            draughtsman=self._draughtsman_of(state),
         )
         save_checkpoint(
             self.output,
@@ -147,6 +153,11 @@ class TrainingFolder:
             optimizers=state.optimizers,
             extras=state.extras,
         )
+
+    def _draughtsman_of(self, state: TrainState) -> Draughtsman | None:
+        if state.draughtsman is not None:
+            return Draughtsman(segmenter=state.draughtsman)
+        return self.draughtsman if self.config.known_layouts else None
 
     @property
     def _log(self) -> Path:
@@ -242,5 +253,6 @@ def model_config(
         **({} if encoder is None else {"text_encoder": encoder.to_json()}),
         **replace(photos.reading, descriptions=photos.hold_descriptions).to_config(),
         **({} if known is None else {"text_smoothing": known.temperature}),
+        **({"known_layouts": config.known_layouts} if config.known_layouts else {}),
         "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
     }

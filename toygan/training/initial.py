@@ -9,8 +9,12 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from toygan.conditions.kinds import BACKGROUND
 from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.reading import Reading
+from toygan.conditions.text import TextEncoder
+from toygan.data.known_layouts import KnownLayouts
+from toygan.data.recolour import LabelledColours
 from toygan.errors import ModelError
 from toygan.models import build, network_config
 from toygan.models.layers import (
@@ -19,12 +23,20 @@ from toygan.models.layers import (
     ConditionInput,
     Sections,
 )
+from toygan.models.shades import Shades
 from toygan.registry import CONFIG, ModelFiles
-from toygan.training.checkpoint import load_known_texts, load_weights, reading_of
+from toygan.training.checkpoint import (
+    load_draughtsman,
+    load_known_layouts,
+    load_known_texts,
+    reading_of,
+)
 from toygan.training.config import TrainConfig
+from toygan.training.draughtsman import Draughtsman
+from toygan.training.weights import load_weights
 
-_MAY_DIFFER = {"categories", "text_size"}
-_MAY_BEGIN = {"accent_colours", "shades"}  # of the training, or of the model alone
+_MAY_DIFFER = {"categories", "text_size", "mistold_share"}
+_MAY_BEGIN = {"accent_colours", "shades", "lines"}  # of the training, or of the model alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +50,25 @@ class InitialModel:
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     known: KnownTexts | None = None  # the texts that it learnt from
+    known_layouts: KnownLayouts | None = None  # the layouts that it draws from
+    draughtsman: Draughtsman | None = None  # that draws layouts of photos without one
     grows: bool = False  # whether the training is for a higher resolution
+
+    @property
+    def labelled_colours(self) -> LabelledColours | None:
+        """The colours that its layouts have labels for, where it paints them."""
+        for module in self.generator.modules():
+            if isinstance(module, Shades):
+                taken = module.labels != BACKGROUND
+                return LabelledColours(
+                    colours=module.colours[taken], labels=tuple(module.labels[taken].tolist())
+                )
+        return None
+
+    def reads_as(self, reading: Reading, encoder: TextEncoder | None) -> bool:
+        """Whether its texts are what `reading` and `encoder` would make of the same titles."""
+        texts = None if encoder is None else encoder.to_json()
+        return self.text_encoder == texts and self.reading.reads_as(reading)
 
     @torch.no_grad()
     def hand_over(
@@ -106,6 +136,8 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
         generator=generator,
         discriminator=discriminator,
         known=load_known_texts(name, source.files, stored),
+        known_layouts=load_known_layouts(name, source.files, stored),
+        draughtsman=load_draughtsman(name, source.files, stored),
         grows=grows,
     )
 
@@ -183,7 +215,7 @@ def _fitted(
                 parts[name] = was["text"]
             elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
                 parts[name] = torch.zeros_like(part)
-        elif name in ("accents", "shades"):
+        elif name in ("accents", "shades", "lines"):
             # Layers of their own begin anew, columns of one that is there already at nothing.
             there = was.get(name, part)
             if isinstance(fresh, nn.Parameter):  # else it was measured on the new photos

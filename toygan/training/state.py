@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toygan.data.augment import AdaptiveAugmentation
 from toygan.data.recolour import LabelledColours
 from toygan.errors import BadInput
-from toygan.models import build
+from toygan.models import build, network_config
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
@@ -21,8 +21,11 @@ from toygan.models.layers import (
     StyledGenerator,
     StyleEncodingGenerator,
 )
+from toygan.models.segmenter import Segmenter
 from toygan.models.shades import Shades
+from toygan.models.spade import SpadeConfig
 from toygan.training.config import TrainConfig
+from toygan.training.draughtsman import fresh_segmenter
 from toygan.training.guard import Guard
 from toygan.training.recogniser import Recogniser
 from toygan.training.world import ALONE, World
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
 RECOGNISER_RATE = 1e-3
+DRAUGHTSMAN_RATE = 1e-3
 
 
 @dataclass(kw_only=True)
@@ -44,6 +48,8 @@ class TrainState:
     discriminator_optimizer: torch.optim.Optimizer
     recogniser: Recogniser | None = None  # where semantic consistency is asked for
     recogniser_optimizer: torch.optim.Optimizer | None = None
+    draughtsman: Segmenter | None = None  # where one has to learn to draw layouts of photos
+    draughtsman_optimizer: torch.optim.Optimizer | None = None
     perceptual: "Backbone | None" = None  # frozen; where pictures are compared with the photos through it
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # of the losses, for fp16
     guard: Guard = field(default_factory=Guard)
@@ -58,7 +64,11 @@ class TrainState:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        optional = {"recogniser": self.recogniser, "augmentation": self.augmentation}
+        optional = {
+            "recogniser": self.recogniser,
+            "draughtsman": self.draughtsman,
+            "augmentation": self.augmentation,
+        }
         return self.networks | {name: module for name, module in optional.items() if module is not None}
 
     @property
@@ -69,6 +79,8 @@ class TrainState:
         }
         if self.recogniser_optimizer is not None:
             optimizers["recogniser_optimizer"] = self.recogniser_optimizer
+        if self.draughtsman_optimizer is not None:
+            optimizers["draughtsman_optimizer"] = self.draughtsman_optimizer
         return optimizers
 
     @property
@@ -95,12 +107,13 @@ def start(
     text_size: int = 0,
     texts: Tensor | None = None,
     labelled: LabelledColours | None = None,
+    learns_to_draw: bool = False,
     world: World = ALONE,
 ) -> TrainState:
     """Fresh networks and optimizers, a function of the arguments only.
 
     `texts` (N, text_size) float32 are embeddings as the training has them, for networks that whiten theirs,
-    `labelled` the colours that its layouts have labels for.
+    `labelled` the colours that its layouts have labels for; `learns_to_draw` asks for a draughtsman.
 
     Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
     where the weights of a pretrained part are not at hand.
@@ -112,6 +125,11 @@ def start(
         recogniser = None
         if config.semantic_weight:
             recogniser = Recogniser(categories=categories, accent_colours=config.accent_colours)
+        draughtsman = None
+        if learns_to_draw:
+            networks = network_config(config.family, options)
+            assert isinstance(networks, SpadeConfig)
+            draughtsman = fresh_segmenter(networks.layout_classes)
     _check_losses(config, generator)
     if texts is not None:
         _fit_whitening((generator, discriminator), texts)
@@ -120,7 +138,7 @@ def start(
     if isinstance(discriminator, PretrainedDiscriminator):
         _load_pretrained(discriminator)
     perceptual = _perceptual_backbone(config) if config.perceptual_weight else None
-    for network in (generator, discriminator, recogniser, perceptual):
+    for network in (generator, discriminator, recogniser, draughtsman, perceptual):
         if network is not None:
             network.to(device).to(memory_format=torch.channels_last)
     generator = world.synchronise_norms(generator)
@@ -133,6 +151,8 @@ def start(
         discriminator_optimizer=_adam(discriminator, config.discriminator_rate, config),
         recogniser=recogniser,
         recogniser_optimizer=None if recogniser is None else _adam(recogniser, RECOGNISER_RATE, config),
+        draughtsman=draughtsman,
+        draughtsman_optimizer=None if draughtsman is None else _adam(draughtsman, DRAUGHTSMAN_RATE, config),
         augmentation=_adaptive_augmentation(config),
         perceptual=perceptual,
         world=world,

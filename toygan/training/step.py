@@ -1,4 +1,4 @@
-"""One training step: updates of discriminator, recogniser (where there is one) and generator."""
+"""One training step: discriminator, recogniser and draughtsman (where there are any), then generator."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +18,7 @@ from toygan.models.layers import (
 )
 from toygan.training.batches import Batch
 from toygan.training.config import TrainConfig
+from toygan.training.draughtsman import drawing_loss
 from toygan.training.ema import update_ema
 from toygan.training.losses import (
     LOSSES,
@@ -63,6 +64,10 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
         with autocast:
             recogniser_loss = semantic_loss(state.recogniser(batch.real), batch.conditions)
         _update(state, "recogniser_optimizer", recogniser_loss)
+    if state.draughtsman is not None:
+        with autocast:
+            lacking = drawing_loss(state.draughtsman(batch.real), batch.conditions)
+        _update(state, "draughtsman_optimizer", lacking)
     generator_loss = _update_generator(state, batch, config, rng, autocast, step)
     # Early on the average follows more closely, or it would long remember the noise that training began with.
     half_life = min(config.ema_half_life_images, 0.05 * state.images_seen + 1)

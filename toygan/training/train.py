@@ -3,7 +3,7 @@
 import io
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,14 +12,16 @@ from toygan.conditions.colour_names import NO_COLOUR_NAMES
 from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
+from toygan.data.known_layouts import KnownLayouts
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
 from toygan.models import image_condition, network_config
 from toygan.progress import Progress
 from toygan.registry import ModelFiles
-from toygan.training.checkpoint import checkpoint_folders
+from toygan.training.checkpoint import checkpoint_folders, layout_network
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
+from toygan.training.draughtsman import Draughtsman
 from toygan.training.fit import fit
 from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.initial import InitialModel, read_initial
@@ -80,6 +82,7 @@ class _Training:
     photos: PhotoSet
     encoder: TextEncoder | None
     known: KnownTexts | None
+    known_layouts: KnownLayouts | None
     initial: InitialModel | None
     device: torch.device
     world: World
@@ -92,12 +95,18 @@ class _Training:
             text_size=self.photos.text_size,
             texts=self.photos.text,
             labelled=self.photos.labelled_colours if self.config.network.get("shades") else None,
+            learns_to_draw=self.config.known_layouts > 0 and self.draughtsman is None,
             world=self.world,
         )
         if self.initial is not None:
             texts = None if self.encoder is None else self.encoder.to_json()
             self.initial.hand_over(state.networks, self.photos.categories, texts)
         return state
+
+    @property
+    def draughtsman(self) -> Draughtsman | None:
+        """The initial model's: it draws the layouts that its successor learns from."""
+        return None if self.initial is None else self.initial.draughtsman
 
     def folder(self, output: Path) -> TrainingFolder:
         return TrainingFolder(
@@ -106,6 +115,8 @@ class _Training:
             photos=self.photos,
             encoder=self.encoder,
             known=self.known,
+            known_layouts=self.known_layouts,
+            draughtsman=self.draughtsman,
             device=self.device,
             init=None if self.initial is None else self.initial.name,
         )
@@ -147,6 +158,7 @@ def _prepare(
         photos=photos,
         encoder=encoder,
         known=_known_texts(photos, config, initial, encoder),
+        known_layouts=_known_layouts(photos, config, initial, encoder),
         initial=initial,
         device=device,
         world=world,
@@ -189,12 +201,14 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
         keep_sku=lambda sku: not is_calibration_sku(sku),
         image_condition=image_condition(config.family),
         with_views=config.view_latents,
+        with_lines=bool(config.network.get("lines")),
+        draughtsman=None if initial is None else initial.draughtsman,
         reading=Reading(accent_colours=config.accent_colours, colour_names=known),
         learns_colour_names=config.accent_colours > 0,
     )
     products, categories = len(set(photos.skus)), len(photos.categories)
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)
-    return photos
+    return photos if initial is None else replace(photos, earlier_labels=initial.labelled_colours)
 
 
 def _known_texts(
@@ -204,14 +218,23 @@ def _known_texts(
     if photos.text is None or encoder is None or not config.text_smoothing:
         return None
     texts = [photos.text]
-    if (
-        initial is not None
-        and initial.known is not None
-        and initial.text_encoder == encoder.to_json()
-        and initial.reading.reads_as(photos.reading)
-    ):
+    if initial is not None and initial.known is not None and initial.reads_as(photos.reading, encoder):
         texts.append(initial.known.embeddings)
     return KnownTexts.of(torch.cat(texts), config.text_smoothing)
+
+
+def _known_layouts(
+    photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
+) -> KnownLayouts | None:
+    """The layouts that products without one will be drawn from: those of the photos, and of the initial
+    model."""
+    if not config.known_layouts:
+        return None
+    earlier = initial.known_layouts if initial and initial.reads_as(photos.reading, encoder) else None
+    network = layout_network({"family": config.family, "network": config.network_options(categories=1)})
+    return KnownLayouts.of(
+        photos, classes=network.layout_classes, temperature=config.known_layouts, earlier=earlier
+    )
 
 
 def _fit(
@@ -236,6 +259,8 @@ def _check(config: TrainConfig, max_images: int | None, max_minutes: float | Non
         network_config(config.family, config.network_options(categories=1))
     except ValueError as error:
         raise BadInput(str(error)) from error
+    if config.known_layouts and image_condition(config.family) != "layout":
+        raise BadInput(f"known_layouts is {config.known_layouts}; {config.family} draws from no layouts")
     for name, value in (("max_images", max_images), ("max_minutes", max_minutes)):
         if value is not None and not value >= 0:
             raise BadInput(f"{name} is {value}; it must not be below 0")

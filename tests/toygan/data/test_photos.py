@@ -7,9 +7,12 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from catalog_schemas.photos import PHOTO_SHARD
+from tests.models import condition_file
 from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
+from toygan.conditions.image import Drawing
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput
 
@@ -165,6 +168,55 @@ def test_a_column_is_missing_or_of_another_type(tmp_path: Path) -> None:
         load_photos(
             write_shard(tmp_path / "1", [row | {"sku": 1}], schema=numbered), resolution=32, split="train"
         )
+
+
+def drawings_shard(folder: Path) -> Path:
+    """Three photos: with a layout and lines, with a layout, with neither."""
+    layout, sketch = condition_file("layout", 0, 3), condition_file("sketch", 0)
+    rows = [photo_row("a", layout=layout, sketch=sketch), photo_row("b", layout=layout), photo_row("c")]
+    fields = [PHOTO_SHARD.field(name) for name in ("layout", "sketch")]
+    return write_shard(folder, rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]))
+
+
+def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
+    shard = drawings_shard(tmp_path)
+    photos = load_photos(shard, resolution=32, split="train", image_condition="layout", with_lines=True)
+    assert photos.skus == ("a", "b")  # the last has no layout
+    assert photos.lines is not None
+    assert (photos.lines[0] < 128).any()
+    assert (photos.lines[1] == 255).all()
+    told = photos.conditions(torch.tensor([1, 0]))
+    assert told["layout"].shape == (2, 32, 32)
+    assert told["sketch"].shape == (2, 1, 32, 32)
+    assert (told["sketch"][0] == 1).all()
+    assert (told["sketch"][1] < 0).any()
+    without = load_photos(shard, resolution=32, split="train", image_condition="layout")
+    assert without.lines is None
+    assert without.sha256 != photos.sha256
+
+
+def test_what_photos_lack_is_drawn_where_somebody_can(tmp_path: Path) -> None:
+    """And nothing else is: what a shard says of its photos stands."""
+    seen: list[torch.Size] = []
+
+    def draughtsman(image: Tensor) -> Drawing:
+        seen.append(image.shape)
+        return Drawing(np.full((32, 32), 7, np.uint8), np.full((32, 32), 9, np.uint8))
+
+    photos = load_photos(
+        drawings_shard(tmp_path),
+        resolution=32,
+        split="train",
+        image_condition="layout",
+        with_lines=True,
+        draughtsman=draughtsman,
+    )
+    assert photos.skus == ("a", "b", "c")
+    assert photos.lines is not None
+    assert photos.condition_images is not None
+    assert [bool((each == 9).all()) for each in photos.lines] == [False, True, True]
+    assert [bool((each == 7).all()) for each in photos.condition_images] == [False, False, True]
+    assert seen == [torch.Size((3, 32, 32))] * 2
 
 
 def test_the_real_photos(toybricks: Path) -> None:

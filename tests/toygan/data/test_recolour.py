@@ -137,3 +137,18 @@ def test_photos_of_many_labels_say_nothing() -> None:
     assert LabelledColours.of(["#C80000"], layouts([0, 5, 8])) is None
     assert LabelledColours.of([None], layouts([0, 5, 5])) is None
     assert LabelledColours.of(["#C80000"], layouts([0, 0, 0])) is None
+
+
+def test_colours_that_the_photos_do_not_show_keep_their_earlier_labels() -> None:
+    red, dark_red, green = "#B40000", "#720012", "#00852B"
+    layouts = torch.zeros((3, 4, 4), dtype=torch.uint8)
+    layouts[0, 2], layouts[1, 2], layouts[2, 2] = 5, 5, 8
+    new = LabelledColours.of([red], layouts[:1])
+    earlier = LabelledColours.of([dark_red, green], layouts[1:])
+    assert new is not None
+    assert earlier is not None
+    joined = new.joined(earlier)
+    assert joined.labels == (5, 8, 5)
+    assert new.joined(joined).labels == joined.labels
+    assert joined.relabel(layouts[:1], [red], [green]).unique().tolist() == [0, 8]
+    assert new.relabel(layouts[:1], [red], [green]).unique().tolist() == [0, 5]

@@ -113,3 +113,29 @@ def test_a_condition_comes_with_its_photo(tmp_path: Path) -> None:
     write_shard(tmp_path, [photo_row("a", sketch=b"lines"), photo_row("b")], schema=schema)
     found = list(read_photos(tmp_path, split="train", image_condition="sketch"))
     assert [each.condition for each in found] == [b"lines", None]
+
+
+def test_a_condition_may_be_lacking_where_it_can_be_drawn(tmp_path: Path) -> None:
+    write_shard(tmp_path / "shards", [photo_row("a")])
+    fill_store(str(tmp_path / "store"))
+    write_pictures = tmp_path / "folder" / "brick"
+    write_pictures.mkdir(parents=True)
+    (write_pictures / "a.jpg").write_bytes(photo_row("a")["photo"])
+    for kind in ("shards", "store", "folder"):
+        splits = (
+            read_photos(tmp_path / kind, split=split, image_condition="layout", may_lack=True)
+            for split in ("train", "val")
+        )
+        found = [each for split in splits for each in split]
+        assert found
+        assert {each.condition for each in found} == {None}
+
+
+def test_lines_come_beside_the_layout(tmp_path: Path) -> None:
+    fields = [PHOTO_SHARD.field(name) for name in ("layout", "sketch")]
+    rows = [photo_row("a", sketch=b"lines", layout=b"labels"), photo_row("b", layout=b"labels")]
+    write_shard(tmp_path, rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]))
+    for with_lines, wanted in ((True, [b"lines", None]), (False, [None, None])):
+        found = list(read_photos(tmp_path, split="train", image_condition="layout", with_lines=with_lines))
+        assert [each.condition for each in found] == [b"labels"] * 2
+        assert [each.lines for each in found] == wanted

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.models import CPU, tiny_model
+from tests.models import CPU, tiny_model, tiny_with_layouts
 from tests.toygan.generation.whole_runs import generate, request, write_inputs
 from toygan import registry
 from toygan.errors import BadInput, ModelError, RunFailed
@@ -85,3 +85,15 @@ def test_a_model_that_is_gone_is_named(store: MemoryStore) -> None:
         store.delete(info.key)
     with pytest.raises(ModelError, match=f"there is no model 'toys@{row['model_version']}'"):
         reproduce(store, row["image_id"], CPU)
+
+
+def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path) -> None:
+    """Where products come without one: nothing but seed, product and model says which."""
+    store = named_memory_store(tmp_path.name)
+    folder = write_inputs(tmp_path)
+    version = registry.add_model(store, tiny_with_layouts(acceptance=0.9).write(tmp_path / "other"), "toys")
+    generate(request(folder, output=store.uri, model=f"toys@{version}"))
+    found = [row for shard in range(3) for row in read_part(store, "run-1", shard).to_pylist()]
+    kept = [row["image_id"] for row in found if row["image_uri"]]
+    assert len(kept) > 6
+    assert all("the same" in reproduce(store, each, CPU) for each in kept)

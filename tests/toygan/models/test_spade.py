@@ -187,6 +187,26 @@ def test_shades_say_which_colour_of_its_family_a_class_has() -> None:
     torch.testing.assert_close(heard[0], silent[0])  # nothing was told
 
 
+def test_lines_say_where_an_edge_is_inside_a_class() -> None:
+    """They are silent at first; a missing sketch is blank paper."""
+    generator, _ = networks(replace(TINY, lines=True))
+    generator.eval()
+    given, latents = conditions(1), torch.ones(1, 8)
+    paper = torch.ones(1, 1, 32, 32)
+    line = paper.clone()
+    line[:, :, 20] = -1
+    with torch.no_grad():
+        silent = generator(latents, given)
+        torch.testing.assert_close(generator(latents, given | {"sketch": line}), silent)
+        for encoding in generator.encodings[:-1]:
+            assert not encoding.line.weight.any()
+        nn.init.normal_(generator.encodings[-1].line.weight)
+        torch.testing.assert_close(generator(latents, given | {"sketch": paper}), silent)
+        changed = (generator(latents, given | {"sketch": line}) - silent).abs().amax((0, 1))
+    assert changed[18:23].mean() > 0.01
+    assert changed[:14].max() < 1e-5  # three convolutions away from it
+
+
 def test_the_condition_is_projected_onto_every_patch() -> None:
     _, discriminator = networks()
     discriminator.eval()
@@ -288,6 +308,10 @@ def test_some_pictures_are_told_colours_of_other_products() -> None:
         trained = generator.forward_in_training(latents, given, torch.Generator().manual_seed(1))
     changed = (plain - trained).abs().flatten(1).amax(1) > 1e-6
     assert 6 <= int(changed.sum()) <= 28  # 16 are expected; within some three deviations
+    generator.mistold_share = 0.0
+    with torch.no_grad():
+        trained = generator.forward_in_training(latents, given, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(trained, plain)
 
 
 def test_every_weight_gets_a_gradient() -> None:
@@ -357,7 +381,7 @@ def test_zeros_along_the_border_show_in_what_is_the_same_everywhere(mode: Paddin
     assert {each.padding_mode for each in kernels} == {mode}
     ground = encode_layout(torch.zeros(1, 32, 32, dtype=torch.int64), 3)
     with torch.no_grad():
-        encoding = generator.encodings[-1](ground, None, torch.ones(1, 12))
+        encoding = generator.encodings[-1](ground, None, None, torch.ones(1, 12))
     away = (encoding - encoding[:, :, 16:17, 16:17]).abs().amax(dim=(0, 1))
     assert away[1:-1, 1:-1].max() < 1e-6
     border = torch.cat([away[0], away[-1], away[:, 0], away[:, -1]])
@@ -369,6 +393,7 @@ def test_zeros_along_the_border_show_in_what_is_the_same_everywhere(mode: Paddin
     [
         ({"discriminator_layers": 5, "discriminator_scales": 2}, "leave nothing of 32 pixels"),
         ({"layout_classes": 0}, "layout_classes is 0; it must be at least 1"),
+        ({"mistold_share": 1.5}, "mistold_share is 1.5; it must lie from 0 to 1"),
         ({"resolution": 96}, "resolution is 96; it must be a power of two from 32"),
         (
             {"padding_mode": "circular"},

@@ -3,16 +3,17 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.models import CPU, TinyFiles, tiny_model
+from tests.models import CPU, TinyFiles, tiny_model, tiny_with_layouts
 from tests.toygan.retraining.shop import request, upload_enough
 from toygan.approval.calibration import Calibration
 from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import BadInput
-from toygan.generation.model import read_config
+from toygan.generation.model import load_model, read_config
 from toygan.registry import CALIBRATION, add_model, promote, resolve
 from toygan.retraining import learn as learn_module
 from toygan.retraining.folder import workplace
@@ -118,3 +119,22 @@ def test_a_checkpoint_that_cannot_be_resumed_is_done_without(attempt: Attempt) -
     newest = checkpoint_folders(attempt.training)[-1]
     (newest / "state.json").write_text("{")
     assert learn(attempt, CPU).version == done.version
+
+
+def test_a_champion_with_layouts_of_its_own_learns_from_uploads(tmp_path: Path) -> None:
+    """Which have none: its draughtsman draws them, and they are drawn from afterwards, too."""
+    store = MemoryStore()
+    champion = tiny_with_layouts()
+    promote(store, "tiny", add_model(store, champion.write(tmp_path / "tiny"), "tiny"))
+    upload_enough(store)
+    asked = request(store, tmp_path / "work")
+    with workplace(asked.work, store) as place:
+        begun = begin(asked, store, place)
+    assert isinstance(begun, Attempt)
+    challenger = load_model(learn(begun, CPU), CPU)
+    earlier = champion.load()
+    assert challenger.known_layouts is not None
+    assert earlier.known_layouts is not None
+    assert len(challenger.known_layouts.categories) == 15 + len(earlier.known_layouts.categories)
+    assert challenger.calibration is not None
+    assert challenger.image_condition is None

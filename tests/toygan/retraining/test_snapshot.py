@@ -4,9 +4,11 @@ import pyarrow as pa
 import torch
 
 from catalog_schemas.photos import PHOTO_INDEX, PHOTO_SHARD
+from tests.models import condition_file
 from tests.shards import SHARD_SCHEMA, photo_row, write_shard
 from toygan.conditions.reading import Reading
 from toygan.data.photos import load_photos
+from toygan.data.sources import read_photos
 from toygan.data.views import encode_views
 from toygan.retraining.snapshot import take_snapshot
 from toygan.storage.memory import MemoryStore
@@ -43,3 +45,26 @@ def test_what_is_known_of_a_photo_is_kept(tmp_path: Path) -> None:
         titles = load_photos(tmp_path / "snapshot", resolution=32, split="train", reading=reading)
         assert [each.text for each in titles.words] == [cup, "Box", None]
         assert (titles.hold_descriptions, titles.views) == (False, None)
+
+
+def test_layouts_are_kept_for_a_champion_that_learns_from_them(tmp_path: Path) -> None:
+    layout, sketch = condition_file("layout", 0, 3), condition_file("sketch", 0)
+    fields = [PHOTO_SHARD.field(name) for name in ("layout", "sketch")]
+    photos = write_shard(
+        tmp_path / "photos",
+        [photo_row("a", layout=layout, sketch=sketch), photo_row("b")],
+        schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]),
+    )
+    for with_layouts, wanted in ((True, [(layout, sketch), (None, None)]), (False, [(None, None)] * 2)):
+        folder = tmp_path / f"snapshot-{with_layouts}"
+        take_snapshot(
+            folder,
+            store=MemoryStore("shop"),
+            index=PHOTO_INDEX.empty_table(),
+            photos=str(photos),
+            categories=("brick",),
+            resolution=32,
+            with_layouts=with_layouts,
+        )
+        found = read_photos(folder, split="train", image_condition="layout", with_lines=True, may_lack=True)
+        assert [(each.condition, each.lines) for each in found] == wanted

@@ -201,6 +201,34 @@ def test_shades_are_not_heard_at_first_and_then_keep_their_meaning(before: bool)
     assert new["ema"].shades.labels[:4].tolist() == [1, 2, 3, 0]  # what the new photos say
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_lines_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) -> None:
+    config = config_of("spade")
+    config = replace(config, network={**config.network, "lines": True, "mistold_share": 0.0})
+    initial = read_initial(files_of(stored("spade", lines=before)), config)
+    new = networks_of("spade", categories=3, lines=True)
+    initial.hand_over(new, OLD, None)
+    heard = [each.line.weight for each in new["ema"].encodings]
+    if before:
+        assert all(
+            torch.equal(one, other.line.weight)
+            for one, other in zip(heard, initial.generator.encodings, strict=True)
+        )
+    else:
+        assert not any(each.any() for each in heard)
+
+
+def test_what_colours_the_labels_are_of_is_handed_over() -> None:
+    config = config_of("spade")
+    config = replace(config, network={**config.network, "shades": True})
+    initial = read_initial(files_of(stored("spade", shades=True)), config)
+    initial.generator.shades.fit(torch.rand(3, 4), torch.tensor([3, 1, 1]))
+    found = initial.labelled_colours
+    assert found is not None
+    assert (found.labels, found.colours.shape) == ((3, 1, 1), (3, 4))
+    assert read_initial(files_of(stored("dcgan")), config_of("dcgan")).labelled_colours is None
+
+
 def test_networks_grow_and_begin_with_accents_at_once() -> None:
     config = replace(config_of("dcgan"), resolution=64, accent_colours=2)
     options = config.network | {"generator_channels": 2, "discriminator_channels": 2}

@@ -25,15 +25,16 @@ from toygan.generation.model import load_model
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
-from toygan.registry import KNOWN_TEXTS, resolve
+from toygan.registry import DRAUGHTSMAN, KNOWN_LAYOUTS, KNOWN_TEXTS, resolve
 from toygan.training import fit as fit_module
 from toygan.training import guard
 from toygan.training import train as train_module
-from toygan.training.checkpoint import checkpoint_folders, load_weights
+from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import TrainConfig
 from toygan.training.preview import GRID_COLUMNS, preview_grid
 from toygan.training.state import TrainState, start
 from toygan.training.train import train
+from toygan.training.weights import load_weights
 
 CPU = torch.device("cpu")
 
@@ -277,6 +278,47 @@ def test_colours_that_nothing_says_are_refused(
     shard = layout_shard(tmp_path / "shard", **missing)
     with pytest.raises(BadInput, match=message):
         run(shard, tmp_path / "out", config=tiny(**({"family": "spade", "network": {}} | options)))
+
+
+KNOWING = {"generator_channels": 4, "modulation_channels": 4, "latent_size": 8, "max_channels": 8}
+
+
+def test_a_model_that_keeps_its_layouts_learns_from_photos_without_any(shards: Path, tmp_path: Path) -> None:
+    """The first training has layouts. Who goes on with its model, on uploads say, needs none."""
+    config = tiny(
+        family="spade", accent_colours=1, known_layouts=0.1, network=KNOWING | {"lines": True, "shades": True}
+    )
+    folder = run(layout_shard(tmp_path / "shard"), tmp_path / "out", config=config, max_images=16)
+    whole = run(layout_shard(tmp_path / "shard"), tmp_path / "whole", config=config, max_images=24)
+    before = (folder / DRAUGHTSMAN).read_bytes()
+    again = run(layout_shard(tmp_path / "shard"), tmp_path / "out", config=config, max_images=24, resume=True)
+    kept = {name: (again / name).read_bytes() for name in (KNOWN_LAYOUTS, DRAUGHTSMAN)}
+    assert kept == {name: (whole / name).read_bytes() for name in kept}
+    assert before != kept[DRAUGHTSMAN]  # it goes on learning
+    model = load_model(resolve(str(folder), None), CPU)
+    assert (model.image_condition, model.learns_from) == (None, "layout")
+    product = ProductConditions(category="brick", colour_hex="#B40000")
+    assert model.draw([1, 2], [product] * 2, 2).finite.all()
+    later = train(
+        photos_uri=shards,
+        output=tmp_path / "later",
+        config=replace(config, accent_colours=0),
+        device=CPU,
+        max_images=8,
+        init=resolve(str(folder), None),
+    )
+    assert (later / DRAUGHTSMAN).read_bytes() == kept[DRAUGHTSMAN]
+    grown = load_model(resolve(str(later), None), CPU)
+    assert grown.known_layouts is not None
+    assert {*grown.known_layouts.categories} == {"brick", "plant"}
+    assert len(grown.known_layouts.categories) == 8
+    with pytest.raises(BadInput, match="no column 'layout'"):
+        run(shards, tmp_path / "none", config=config)
+
+
+def test_only_families_of_layouts_keep_some(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"known_layouts is 0\.1; dcgan draws from no layouts"):
+        run(shards, tmp_path, config=tiny(known_layouts=0.1))
 
 
 @pytest.mark.parametrize(("max_images", "max_minutes"), [(0, None), (1, None), (None, 0.0)])

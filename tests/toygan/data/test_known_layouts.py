@@ -1,0 +1,307 @@
+"""Which known layout a product without one is drawn from, and how it gets the product's colours."""
+
+import contextlib
+import io
+import json
+from collections import Counter
+from math import e
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from toygan.conditions.category import encode_categories
+from toygan.conditions.colour import encode_colours
+from toygan.conditions.product import ProductConditions
+from toygan.conditions.reading import Reading, Words
+from toygan.data import known_layouts
+from toygan.data.known_layouts import ColourLabels, KnownLayouts
+from toygan.data.photos import PhotoSet
+from toygan.errors import ModelError
+
+RED, DARK_RED, GREEN, GLASS_RED = "#B40000", "#720012", "#00852B", "#C91A09"
+SIDE = 8
+AT, ACROSS, AWAY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-0.5, -0.5, 0.0]  # texts whose mean is next to nothing
+
+
+def layout(*labels: int) -> list[list[int]]:
+    """Ground above, and below it a strip for each label."""
+    rows = [[0] * SIDE] * (SIDE - len(labels))
+    return rows + [[label] * SIDE for label in labels]
+
+
+def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[float]]) -> PhotoSet:
+    """Each of a category, a layout, a main colour, accents and a text."""
+    categories, layouts, mains, accents, texts = zip(*rows, strict=True)
+    names = tuple(sorted(set(categories)))
+    lines = torch.full((len(rows), SIDE, SIDE), 255, dtype=torch.uint8)
+    lines[:, 0] = torch.arange(len(rows), dtype=torch.uint8)[:, None] * 36
+    return PhotoSet(
+        images=torch.zeros((len(rows), 3, SIDE, SIDE), dtype=torch.uint8),
+        category=encode_categories(list(categories), names),
+        colour=encode_colours(list(mains)),
+        colour_hexes=mains,
+        words=tuple(Words(accent_hexes=each) for each in accents),
+        skus=tuple(map(str, range(len(rows)))),
+        categories=names,
+        image_condition="layout",
+        condition_images=torch.tensor(layouts, dtype=torch.uint8),
+        lines=lines,
+        reading=Reading(accent_colours=2),
+        text=torch.tensor(texts),
+    )
+
+
+def toys() -> PhotoSet:
+    return photos(
+        ("brick", layout(5), RED, (), AT),
+        ("brick", layout(8), GREEN, (), ACROSS),
+        ("brick", layout(12), GLASS_RED, (), AWAY),
+        ("car", layout(5, 8, 1), RED, (GREEN,), AT),
+        ("car", layout(8, 5), GREEN, (RED,), ACROSS),
+        ("car", layout(8), GREEN, (), AWAY),
+    )
+
+
+def of(found: PhotoSet, **changes: Any) -> KnownLayouts:
+    return KnownLayouts.of(found, **{"classes": 14, "temperature": 0.1} | changes)
+
+
+@pytest.fixture(autouse=True)
+def finishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on real photos, where many colours of a finish are as far from each other as all colours are."""
+    monkeypatch.setattr(known_layouts, "name_colours", lambda colours, labels: labels != 12)
+
+
+def known() -> KnownLayouts:
+    return of(toys())
+
+
+def read(content: bytes, **changes: Any) -> KnownLayouts:
+    values: dict[str, Any] = {"resolution": SIDE, "text_size": 3, "classes": 14}
+    return KnownLayouts.from_file(content, 0.1, **values | changes)
+
+
+def brick(colour_hex: str | None = RED, *accents: str, category: str = "brick") -> ProductConditions:
+    return ProductConditions(category=category, colour_hex=colour_hex, accent_hexes=accents)
+
+
+def text(values: list[float]) -> Tensor:
+    return torch.tensor(values)
+
+
+def strips(
+    product: ProductConditions, told: list[float], *, seed: int = 0, truncation: float = 0.0
+) -> list[int]:
+    """The labels of the nearest layout, from above."""
+    return [row[0] for row in known().choose(product, text(told), 0, 0.0).layout.tolist() if row[0]]
+
+
+def test_the_nearest_text_says_what_is_drawn_and_the_product_in_which_colour() -> None:
+    for told, number in ((AT, 0), (ACROSS, 1)):
+        chosen = known().choose(brick(GREEN), text(told), 0, 0.0)
+        assert chosen.layout.tolist() == layout(8)
+        # The lines that belong to it come along, in levels of ink.
+        np.testing.assert_allclose(chosen.lines[0], number * 36, atol=19)
+        assert (chosen.lines[1:] == 255).all()
+
+
+def test_a_category_is_drawn_from_its_own_layouts() -> None:
+    assert strips(brick(RED, GREEN, category="car"), AT) == [5, 8, 1]
+    with pytest.raises(ModelError, match="no layout of the category 'tower' is known"):
+        strips(brick(category="tower"), AT)
+
+
+def test_colours_change_places_all_at_once() -> None:
+    """Those that nobody told, the car's tyres, stay."""
+    assert strips(brick(GREEN, RED, category="car"), AT) == [8, 5, 1]
+    assert strips(brick(None, RED, category="car"), AT) == [5, 5, 1]
+    assert strips(brick(DARK_RED, category="car"), AWAY) == [5]
+
+
+def test_a_finish_is_of_the_photos_colours_only() -> None:
+    """A red that is next to that of red glass is no glass."""
+    assert strips(brick(GLASS_RED), AT) == [12]
+    assert strips(brick("#CA1A09"), AT) == [5]
+    assert strips(brick(RED), AWAY) == [5]  # glass becomes a red brick
+
+
+def test_layouts_of_as_many_colours_as_the_product_has_come_first() -> None:
+    """Where texts are about as near."""
+    one, two = layout(8), layout(5, 8)
+    rows = [("car", two, RED, (GREEN,), [1.0, 0.0, 0.0]), ("car", one, GREEN, (), [0.95, 0.3, 0.0])]
+    rows += [("brick", layout(5), RED, (), [-1.0, 0.0, 0.0]), ("brick", one, GREEN, (), [-0.95, -0.3, 0.0])]
+    cars = of(photos(*rows))
+    told = text([1.0, 0.0, 0.0])
+    assert cars.choose(brick(GREEN, category="car"), told, 0, 0.0).layout.tolist() == one
+    assert cars.choose(brick(RED, GREEN, category="car"), told, 0, 0.0).layout.tolist() == two
+
+
+def test_farther_ones_are_drawn_as_their_weights_say() -> None:
+    """Two texts whose similarities differ by the temperature: e to 1; half of the truncation squares it."""
+    near, far = [1.0, 0.0, 0.0], [0.9, (1 - 0.81) ** 0.5, 0.0]
+    opposite = [[-1.0, 0.0, 0.0], [-0.9, -((1 - 0.81) ** 0.5), 0.0]]  # so that the mean is nothing
+    rows = [("brick", layout(5), RED, (), near), ("brick", layout(5, 5), RED, (), far)]
+    rows += [("car", layout(5), RED, (), each) for each in opposite]
+    pair = of(photos(*rows))
+    for truncation, odds in ((1.0, e), (0.5, e**2)):
+        drawn = [pair.choose(brick(), text(near), seed, truncation).layout[-2, 0] for seed in range(4000)]
+        share = Counter(drawn)[0] / len(drawn)
+        assert abs(share - odds / (1 + odds)) < 0.03
+
+
+def test_without_a_text_any_of_the_category_may_come() -> None:
+    nothing = [0.0, 0.0, 0.0]
+    found = {
+        tuple(map(tuple, known().choose(brick(None), text(nothing), seed).layout.tolist()))
+        for seed in range(40)
+    }
+    assert len(found) == 3
+
+
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    told=st.sampled_from([AT, ACROSS, AWAY, [0.0, 0.0, 0.0]]),
+    truncation=st.sampled_from([0.0, 0.3, 1.0]),
+    colours=st.lists(st.sampled_from([RED, DARK_RED, GREEN, GLASS_RED, "#123456"]), min_size=1, max_size=3),
+    category=st.sampled_from(["brick", "car"]),
+)
+def test_what_is_drawn_depends_on_nothing_else_and_has_the_products_labels(
+    seed: int, told: list[float], truncation: float, colours: list[str], category: str
+) -> None:
+    product = brick(*colours, category=category)
+    first, again = (known().choose(product, text(told), seed, truncation) for _ in range(2))
+    assert (first.layout == again.layout).all()
+    assert (first.lines == again.lines).all()
+    labels = {known().colour_labels(each) for each in colours}
+    assert known().colour_labels(colours[0]) in set(first.layout.flatten().tolist())
+    assert set(first.layout.flatten().tolist()) <= labels | {0, 1, 5, 8}
+
+
+def test_they_are_the_same_when_they_are_read_again() -> None:
+    before = known()
+    after = read(before.to_file())
+    assert after.to_file() == before.to_file()
+    for seed in range(8):
+        one, other = (each.choose(brick(GREEN), text(AT), seed) for each in (before, after))
+        assert (one.layout == other.layout).all()
+        assert (one.lines == other.lines).all()
+
+
+@pytest.mark.parametrize("wanted", [{"resolution": 16}, {"text_size": 4}])
+def test_those_of_another_model_do_not_fit(wanted: dict[str, int]) -> None:
+    with pytest.raises(ModelError, match="8 pixels and texts of 3 numbers, the model"):
+        read(known().to_file(), **wanted)
+
+
+def rewritten(**changes: Any) -> bytes:
+    """A file whose columns or whose metadata say something else."""
+    table = pq.read_table(io.BytesIO(known().to_file()))
+    said = json.loads(table.schema.metadata[b"toygan"])
+    said |= {name: value for name, value in changes.items() if name in said}
+    for name, value in changes.items():
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            column = pa.array([value] * table.num_rows, table.schema.field(name).type)
+            table = table.set_column(place, name, column)
+    if "rows" in changes:
+        table = pa.concat_tables([table] * 2000).slice(0, changes["rows"])
+    file = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({b"toygan": json.dumps(said)}), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no parquet", "cannot be read"),
+        (rewritten(rows=0), "no known layouts"),
+        (rewritten(colour_labels={"red": 5}), "colour 'red' is malformed"),
+        (rewritten(colour_labels={RED: 14}), "labels lie in 0..13"),
+        (rewritten(colour_labels=[RED]), "cannot be read"),
+        (rewritten(colour_labels={RED: float("inf")}), "cannot be read"),
+        (rewritten(rows=8193), "8193 layouts of .* 8192 of .* at most"),
+        (rewritten(labels=[200]), "labels lie in 0..13"),
+        (rewritten(text=b"\0"), "cannot be read"),
+        (rewritten(text=b"\x00\x7c" * 3), "not finite"),
+        (rewritten(resolution="many"), "cannot be read"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        read(content)
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_no_damage_goes_unnoticed_or_does_harm(data: st.DataObject) -> None:
+    """A few bytes changed, or the end cut off: it is refused, or says something of the same form."""
+    content = bytearray(known().to_file())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    end = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    with contextlib.suppress(ModelError):
+        found = read(bytes(content[:end]))
+        found.choose(brick(), text(AT), 0)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("inf"), float("nan"), True, "0.1", 10**400])
+def test_an_unusable_temperature_is_refused(temperature: object) -> None:
+    with pytest.raises(ModelError, match=r"temperature|too large"):
+        KnownLayouts.from_file(known().to_file(), temperature, resolution=SIDE, text_size=3, classes=14)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"layout": b"PNG"}, "the layout of a known layout"),
+        ({"lines": known_layouts._png(np.zeros((4, 4), np.uint8))}, r"the lines of .* has \(4, 4\) pixels"),
+        ({"lines": known_layouts._png(np.full((SIDE, SIDE), 8, np.uint8))}, r"the lines of .* holds a 8"),
+        ({"layout": known_layouts._png(np.full((SIDE, SIDE), 14, np.uint8))}, r"holds a 14, .* in 0\.\.13"),
+    ],
+)
+def test_a_damaged_drawing_is_named_when_it_is_chosen(damage: dict[str, bytes], said: str) -> None:
+    damaged = read(rewritten(**damage))
+    with pytest.raises(ModelError, match=said):
+        damaged.choose(brick(), text(AT), 0)
+
+
+def test_what_an_earlier_model_knew_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, also where the photos show the same, of their categories, and so far as there is room."""
+    tower = photos(("tower", layout(6), "#D67923", (), AT), ("car", layout(6), "#D67923", (), AT))
+    more = of(tower, temperature=0.2, earlier=known())
+    assert Counter(more.categories) == {"tower": 1, "car": 4}
+    assert more.temperature == 0.2
+    assert (more.colour_labels("#D67923"), more.colour_labels(GLASS_RED)) == (6, 12)
+    assert len(of(toys(), earlier=known()).categories) == len(toys())
+    monkeypatch.setattr(known_layouts, "MOST_KNOWN", 3)
+    few = of(tower, earlier=known())
+    assert Counter(few.categories) == {"tower": 1, "car": 2}
+    assert few.layouts[:2] == more.layouts[:2]  # the photos' own come first
+    monkeypatch.setattr(known_layouts, "MOST_KNOWN", 4)
+    assert Counter(of(toys()).categories) == {"brick": 2, "car": 2}
+    others = of(photos(("brick", layout(6), RED, (), [1.0, 0.0])))
+    assert set(of(toys(), earlier=others).categories) == {"brick", "car"}
+
+
+def test_colours_of_the_labels_that_photos_show() -> None:
+    layouts = torch.tensor([layout(5), layout(8), layout(5, 8)], dtype=torch.uint8)
+    labels = ColourLabels.of([RED.lower(), GREEN, "#FFFFFF"], layouts)
+    assert labels.exact == {RED: 5, GREEN: 8}  # the last is of two
+    assert labels("#00451A") == 8
+    joined = ColourLabels(exact={GREEN: 3, DARK_RED: 4}).joined(labels)
+    assert joined.exact == {RED: 5, GREEN: 8, DARK_RED: 4}  # what the earlier networks learnt
+    assert ColourLabels(exact={GLASS_RED: 12})("#00451A") is None
+
+
+def test_a_product_keeps_its_labels_where_none_is_known_to_be_its_colours() -> None:
+    """All photos are of several colours, so nothing says which label is whose."""
+    cars = of(photos(("car", layout(5, 8, 8, 1), RED, (), AT)))
+    assert cars.colour_labels.exact == {}
+    assert cars.choose(brick(GREEN, category="car"), text(AT), 0).layout.tolist() == layout(5, 8, 8, 1)

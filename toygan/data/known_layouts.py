@@ -1,0 +1,378 @@
+"""Layouts for products that come without one: those of the photos that a model learnt from.
+
+A network draws well what a layout says where it is, and badly what it has to know by heart, the shapes of a
+thousand parts. So those are kept beside it, as in Qi et al. 2018, "Semi-parametric Image Synthesis", whose
+memory bank holds segments where this holds whole layouts: a product is drawn from that of a known product of
+its category, the likelier the nearer their texts are, in its own colours.
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from toygan.conditions.colour import encode_colours
+from toygan.conditions.image import PAPER, Drawing
+from toygan.conditions.kinds import BACKGROUND
+from toygan.conditions.product import ProductConditions
+from toygan.data.recolour import labels_of_colours, name_colours
+from toygan.errors import BadInput, ModelError
+from toygan.images import decode_labels
+
+if TYPE_CHECKING:
+    from toygan.data.photos import PhotoSet
+
+MOST_KNOWN: Final = 8192  # some 20 MB at 128 pixels
+MOST_BYTES: Final = 2**28  # of a file when it is read
+INK_LEVELS: Final = 8  # of a line's pixels, which are anyway blurred; a third of the bytes of all 256
+# By how much less similar a layout counts for each colour that it has more or fewer than the product: a third
+# colour that nobody named would stay what it was.
+COUNT_PENALTY: Final = 0.2
+
+_SCHEMA: Final = pa.schema(
+    [
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("layout", pa.binary(), nullable=False),  # PNG, R x R labels
+        pa.field("lines", pa.binary(), nullable=False),  # PNG, R x R levels of ink
+        pa.field("text", pa.binary()),  # float16, null where nothing is said
+        # Those of the product's colours in the layout, the main one first; the ground's where it has none.
+        pa.field("labels", pa.list_(pa.uint8()), nullable=False),
+    ]
+)
+_META: Final = b"toygan"
+# What Arrow, JSON and the values in them raise where a file is damaged.
+_DAMAGED: Final = (
+    *(pa.ArrowException, BadInput, ArithmeticError, AttributeError, LookupError, MemoryError, OSError),
+    *(RecursionError, TypeError, ValueError),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourLabels:
+    """Which label the layouts have for which colour."""
+
+    exact: Mapping[str, int]  # `#RRGGBB`, as the photos' products have it, to its label
+
+    @classmethod
+    def of(cls, colour_hexes: Sequence[str | None], layouts: Tensor) -> Self:
+        """From the N main colours and (N, R, R) uint8 layouts of photos; those of one label count."""
+        return cls(exact=labels_of_colours(colour_hexes, layouts))
+
+    def joined(self, earlier: "ColourLabels") -> Self:
+        """With those of an earlier model, which count where both know a colour: its networks learnt them."""
+        return type(self)(exact={**self.exact, **earlier.exact})
+
+    def __call__(self, colour_hex: str) -> int | None:
+        """The label of a colour, by that of the nearest in CIELAB where it is none of the photos'.
+
+        Labels that stand for a finish, of products of any colour, count for the photos' colours only. None
+        where nothing is known.
+        """
+        if (label := self.exact.get(colour_hex.upper())) is not None:
+            return label
+        colours, labels = self._families
+        if not labels:
+            return None
+        return labels[int((colours - encode_colours([colour_hex])).norm(dim=1).argmin())]
+
+    @cached_property
+    def _families(self) -> tuple[Tensor, list[int]]:
+        colours, labels = (
+            encode_colours(list(self.exact)),
+            np.array(list(self.exact.values()), dtype=np.int64),
+        )
+        rows = np.flatnonzero(name_colours(colours, labels))
+        return colours[rows], labels[rows].tolist()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class KnownLayouts:
+    """N layouts, what is known of their products, and how quickly their weights fall with their distance."""
+
+    categories: tuple[str, ...]  # N
+    layouts: tuple[bytes, ...]  # N, PNG
+    lines: tuple[bytes, ...]  # N, PNG
+    texts: Tensor  # (N, S) float32, rows of unit length, zeros where nothing is said
+    labels: tuple[tuple[int, ...], ...]  # N, those of the told colours in the layout
+    colour_labels: ColourLabels
+    resolution: int  # pixels
+    classes: int  # labels lie below
+    temperature: float  # above 0; a cosine similarity lower by this much means a weight lower by a factor e
+
+    def __post_init__(self) -> None:
+        if not self.categories:
+            raise ModelError("there are no known layouts; train the model again")
+        if not self.texts.isfinite().all():
+            raise ModelError("the texts of the known layouts are not finite; train the model again")
+        if not 0 < self.temperature < float("inf"):
+            raise ModelError(f"the temperature of known layouts is {self.temperature}; it must be above 0")
+
+    @classmethod
+    def of(
+        cls,
+        photos: "PhotoSet",
+        *,
+        classes: int,
+        temperature: float,
+        earlier: "KnownLayouts | None" = None,
+    ) -> Self:
+        """Those of `photos`, which have layouts, and of an `earlier` model that reads the same texts.
+
+        At most MOST_KNOWN, as many of each category so far as there are, the photos' own first.
+        """
+        layouts = photos.condition_images
+        if photos.image_condition != "layout" or layouts is None:
+            raise ValueError("photos without layouts")
+        colour_labels = ColourLabels.of(photos.colour_hexes, layouts)
+        if earlier is not None:
+            colour_labels = colour_labels.joined(earlier.colour_labels)
+        names = [photos.categories[index] for index in photos.category.tolist()]
+        rows = _shared_out(names, MOST_KNOWN)
+        paper = np.full(layouts.shape[1:], PAPER, dtype=np.uint8)
+        texts = torch.zeros(len(photos), 0) if photos.text is None else photos.text
+        own = cls(
+            categories=tuple(names[row] for row in rows),
+            layouts=tuple(_png(layouts[row].numpy()) for row in rows),
+            lines=tuple(
+                _png(_ink(paper if photos.lines is None else photos.lines[row].numpy())) for row in rows
+            ),
+            texts=texts[rows].half().float(),  # as they are kept
+            labels=tuple(
+                _labels_in(
+                    layouts[row], [photos.colour_hexes[row], *photos.words[row].accent_hexes], colour_labels
+                )
+                for row in rows
+            ),
+            colour_labels=colour_labels,
+            resolution=layouts.shape[1],
+            classes=classes,
+            temperature=temperature,
+        )
+        return own if earlier is None else own._joined(earlier, photos.categories)
+
+    def _joined(self, earlier: "KnownLayouts", categories: Sequence[str]) -> Self:
+        if earlier.resolution != self.resolution or earlier.texts.shape[1] != self.texts.shape[1]:
+            return self
+        mine = set(zip(self.categories, self.layouts, self.lines, strict=True))
+        theirs = zip(earlier.categories, earlier.layouts, earlier.lines, strict=True)
+        new = [row for row, each in enumerate(theirs) if each not in mine and each[0] in categories]
+        both = (*self.categories, *(earlier.categories[row] for row in new))
+        kept = _shared_out(both, MOST_KNOWN)
+
+        def joined(own: Sequence[Any], others: Sequence[Any]) -> tuple[Any, ...]:
+            all_of_them = (*own, *(others[row] for row in new))
+            return tuple(all_of_them[row] for row in kept)
+
+        return replace(
+            self,
+            categories=tuple(both[row] for row in kept),
+            layouts=joined(self.layouts, earlier.layouts),
+            lines=joined(self.lines, earlier.lines),
+            texts=torch.cat([self.texts, earlier.texts[new]])[kept],
+            labels=joined(self.labels, earlier.labels),
+        )
+
+    @classmethod
+    def from_file(
+        cls, content: bytes, temperature: object, *, resolution: int, text_size: int, classes: int
+    ) -> Self:
+        """As `to_file` wrote them, for a model of this resolution, whose texts have so many numbers and whose
+        labels lie in [0, `classes`).
+
+        Raises ModelError for anything else, and for an unusable temperature. The drawings themselves are
+        looked at when they are chosen.
+        """
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+            raise ModelError(f"the temperature of known layouts is {temperature!r}; it must be a number")
+        try:
+            with pq.ParquetFile(io.BytesIO(content)) as file:
+                _check_size(file)
+                columns = file.read().select(_SCHEMA.names).cast(_SCHEMA).to_pydict()
+                said = json.loads(file.schema_arrow.metadata[_META])
+            if (found := (said["resolution"], said["text_size"])) != (resolution, text_size):
+                raise ValueError(
+                    f"they have {found[0]} pixels and texts of {found[1]} numbers, the model {resolution} "
+                    f"and {text_size}"
+                )
+            exact = {str(key): int(label) for key, label in said["colour_labels"].items()}
+            encode_colours(list(exact))
+            labels = tuple(map(tuple, columns["labels"]))
+            if any(not 0 <= label < classes for label in {*exact.values(), *(x for y in labels for x in y)}):
+                raise ValueError(f"labels lie in 0..{classes - 1}")
+            texts = np.zeros((len(labels), text_size), dtype=np.float32)
+            for row, text in enumerate(columns["text"]):
+                if text is not None:
+                    texts[row] = np.frombuffer(text, np.float16, count=text_size)
+            return cls(
+                categories=tuple(columns["category"]),
+                layouts=tuple(columns["layout"]),
+                lines=tuple(columns["lines"]),
+                texts=torch.from_numpy(texts),
+                labels=labels,
+                colour_labels=ColourLabels(exact=exact),
+                resolution=resolution,
+                classes=classes,
+                temperature=float(temperature),
+            )
+        except _DAMAGED as error:
+            raise ModelError(f"the known layouts cannot be read: {error!r}") from error
+
+    def to_file(self) -> bytes:
+        """Parquet, without the temperature."""
+        said = {
+            "resolution": self.resolution,
+            "text_size": self.texts.shape[1],
+            "colour_labels": dict(self.colour_labels.exact),
+        }
+        table = pa.table(
+            {
+                "category": self.categories,
+                "layout": self.layouts,
+                "lines": self.lines,
+                "text": [row.tobytes() if row.any() else None for row in self.texts.half().numpy()],
+                "labels": self.labels,
+            },
+            schema=_SCHEMA.with_metadata({_META: json.dumps(said, sort_keys=True)}),
+        )
+        file = io.BytesIO()
+        # Equal texts, as photos of one product have, are kept once.
+        pq.write_table(table, file, compression="zstd", use_dictionary=["category", "text"])
+        return file.getvalue()
+
+    def choose(self, product: ProductConditions, text: Tensor, seed: int, truncation: float = 1.0) -> Drawing:
+        """One for a product whose text is `text` (S,) float32, in its colours; a function of the arguments.
+
+        A lower `truncation`, from 1 to 0, leaves fewer of the layouts that are less near; 0 the nearest one.
+        Raises ModelError where the category has none, or the one that is chosen is damaged.
+        """
+        if (group := self._groups.get(product.category)) is None:
+            raise ModelError(
+                f"no layout of the category {product.category!r} is known; train the model on it"
+            )
+        row = int(group.rows[self._draw(group, product, text, seed, truncation)])
+        layout = self._decode(self.layouts[row], "layout", self.classes)
+        levels = self._decode(self.lines[row], "lines", INK_LEVELS)
+        told = [product.colour_hex, *product.accent_hexes]
+        return Drawing(layout=self._recoloured(layout, self.labels[row], told), lines=_paper(levels))
+
+    def _draw(
+        self, group: "_Group", product: ProductConditions, text: Tensor, seed: int, truncation: float
+    ) -> int:
+        """Which of a category's."""
+        # One without a text is as far from all others as two that have nothing in common.
+        cosines = group.keys @ F.normalize(text - self._centre, dim=0) * text.any()
+        count = 1 + len(product.accent_hexes)
+        similarities = cosines.double().numpy() - COUNT_PENALTY * np.abs(group.counts - count)
+        scores = similarities / self.temperature
+        if truncation <= 0:
+            return int(scores.argmax())
+        weights = np.exp((scores - scores.max()) / truncation)
+        # Beside the latents, which are made of the seed alone.
+        drawn = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
+        return min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), drawn)), len(weights) - 1)
+
+    def _recoloured(
+        self, layout: NDArray[np.uint8], labels: Sequence[int], told: Sequence[str | None]
+    ) -> NDArray[np.uint8]:
+        """All at once, so that two colours may change places; a label of two colours takes the first's."""
+        others = np.arange(256, dtype=np.uint8)
+        for label, colour_hex in reversed(list(zip(labels, told, strict=False))):
+            wanted = None if colour_hex is None else self.colour_labels(colour_hex)
+            if label != BACKGROUND and wanted is not None:
+                others[label] = wanted
+        recoloured: NDArray[np.uint8] = others[layout]
+        return recoloured
+
+    def _decode(self, file: bytes, what: str, values: int) -> NDArray[np.uint8]:
+        """Numbers below `values`."""
+        try:
+            pixels = decode_labels(file)
+            if pixels.shape != (self.resolution, self.resolution):
+                raise BadInput(f"it has {pixels.shape} pixels")
+            if pixels.max() >= values:
+                raise BadInput(f"it holds a {pixels.max()}, numbers lie in 0..{values - 1}")
+        except BadInput as error:
+            raise ModelError(
+                f"the {what} of a known layout: {error}; copy the model's folder again"
+            ) from None
+        return pixels
+
+    @cached_property
+    def _centre(self) -> Tensor:
+        said = self.texts[self.texts.any(dim=1)]
+        return said.mean(dim=0) if len(said) else self.texts.new_zeros(self.texts.shape[1])
+
+    @cached_property
+    def _groups(self) -> Mapping[str, "_Group"]:
+        """By category."""
+        names = np.array(self.categories)
+        keys = F.normalize(self.texts - self._centre, dim=1) * self.texts.any(dim=1, keepdim=True)
+        counts = np.array([len(set(each) - {BACKGROUND}) for each in self.labels])
+        rows = {name: np.flatnonzero(names == name) for name in set(self.categories)}
+        return {name: _Group(rows=each, keys=keys[each], counts=counts[each]) for name, each in rows.items()}
+
+
+class _Group(NamedTuple):
+    """The M layouts of a category."""
+
+    rows: NDArray[np.int64]  # (M,)
+    keys: Tensor  # (M, S) float32, texts less their mean, of unit length, zeros where nothing is said
+    counts: NDArray[np.int64]  # (M,), how many of its colours can be told apart in each
+
+
+def _check_size(file: pq.ParquetFile) -> None:
+    """Before memory is taken."""
+    found = file.metadata
+    size = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
+    if found.num_rows > MOST_KNOWN or size > MOST_BYTES:
+        raise ValueError(f"{found.num_rows} layouts of {size} bytes; {MOST_KNOWN} of {MOST_BYTES} at most")
+
+
+def _shared_out(categories: Sequence[str], most: int) -> list[int]:
+    """At most so many rows in their order, as many of each category so far as it has them."""
+    seen: Counter[str] = Counter()
+    rounds = []
+    for category in categories:
+        rounds.append(seen[category])
+        seen[category] += 1
+    return sorted(np.argsort(rounds, kind="stable")[:most].tolist())
+
+
+def _labels_in(layout: Tensor, told: Sequence[str | None], colour_labels: ColourLabels) -> tuple[int, ...]:
+    """The labels of the told colours in a layout; the main colour is that of most pixels where its is not."""
+    counts = layout.flatten().bincount(minlength=256)
+    counts[BACKGROUND] = 0
+    named = [None if each is None else colour_labels(each) for each in told]
+    found = [BACKGROUND if each is None or not counts[each] else each for each in named]
+    if found[0] == BACKGROUND and told[0] is not None and counts.any():
+        found[0] = int(counts.argmax())
+    return tuple(found)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _ink(sketch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A sketch to levels of ink: 0 for paper."""
+    levels: NDArray[np.uint8] = np.rint((PAPER - sketch) * ((INK_LEVELS - 1) / PAPER)).astype(np.uint8)
+    return levels
+
+
+def _paper(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    sketch: NDArray[np.uint8] = np.rint(PAPER - levels * (PAPER / (INK_LEVELS - 1))).astype(np.uint8)
+    return sketch

@@ -1,0 +1,90 @@
+"""Layout and lines of a photo that came without.
+
+A model that draws from layouts can only learn from photos that have one, and a shop's uploads are photos. So
+beside such a model a small U-Net is kept that learnt from its photos to draw them: which label each pixel
+has, and where the lines are.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from toygan.conditions.image import PAPER, Drawing
+from toygan.errors import ModelError
+from toygan.images import from_uint8
+from toygan.models.layers import Conditions
+from toygan.models.segmenter import Segmenter
+from toygan.training.weights import load_weights
+
+INK_WEIGHT: Final = 5.0  # lines are thin, and their loss is small beside that of the labels
+FIRST_INK: Final = -4.0  # logit: who never saw a line draws none
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Draughtsman:
+    """A segmenter whose last channel is the ink."""
+
+    segmenter: Segmenter
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> Drawing:
+        """(3, R, R) uint8 on the CPU, R a multiple of 8, to its layout and its lines, (R, R) uint8 each."""
+        logits = self.segmenter(from_uint8(image[None]))[0]
+        paper = PAPER * (1 - logits[-1].sigmoid())
+        return Drawing(
+            layout=logits[:-1].argmax(0).numpy().astype(np.uint8),
+            lines=paper.round().numpy().astype(np.uint8),
+        )
+
+    @classmethod
+    def from_file(cls, content: bytes, classes: int) -> Self:
+        """As `to_file` wrote it, for labels in [0, classes), on the CPU; raises ModelError for anything
+        else."""
+        with torch.random.fork_rng(devices=[]):
+            segmenter = Segmenter(classes + 1)
+        try:
+            load_weights(segmenter, load(content))
+        except SafetensorError as error:
+            raise ModelError(f"it cannot be read: {error}") from error
+        return cls(segmenter=segmenter.eval().requires_grad_(False))
+
+    def to_file(self) -> bytes:
+        """Safetensors, kernels in half precision."""
+        tensors = {
+            key: (value.half() if value.ndim > 1 else value).contiguous()
+            for key, value in self.segmenter.state_dict().items()
+        }
+        return save(tensors)
+
+
+def fresh_segmenter(classes: int) -> Segmenter:
+    """For labels in [0, classes), with weights from torch's global generator."""
+    segmenter = Segmenter(classes + 1)
+    with torch.no_grad():
+        segmenter.label.weight[-1] = 0.0
+        nn.init.constant_(segmenter.label.bias[-1:], FIRST_INK)  # type: ignore[index]
+    return segmenter
+
+
+def drawing_loss(logits: Tensor, conditions: Conditions) -> Tensor:
+    """What a draughtsman's logits (B, classes + 1, R, R) lack of layouts and sketches, a scalar.
+
+    Of rare labels a pixel counts for more, by the root of their share in the batch: most of a photo is
+    ground. Sketches without any line are taken for unknown.
+    """
+    logits, labels = logits.float(), conditions["layout"]
+    classes = logits.shape[1] - 1
+    counts = torch.bincount(labels.flatten(), minlength=classes).clamp(min=1)
+    loss = F.cross_entropy(logits[:, :-1], labels, weight=(counts.sum() / counts).sqrt())
+    if "sketch" in conditions:
+        ink = (1 - conditions["sketch"][:, 0]) / 2
+        known = ink.amax(dim=(1, 2)) > 0
+        lacking = F.binary_cross_entropy_with_logits(logits[:, -1], ink, reduction="none").mean(dim=(1, 2))
+        loss = loss + INK_WEIGHT * (known * lacking).sum() / known.sum().clamp(min=1)
+    return loss

@@ -1,0 +1,27 @@
+"""Weights that are put into a network."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from toygan.errors import ModelError
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Strict `load_state_dict`; raises ModelError as `check_weights` does."""
+    check_weights(module, tensors)
+    module.load_state_dict(dict(tensors))
+
+
+def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ModelError naming the first tensors that do not fit; the module may be on the device `meta`."""
+    wanted = module.state_dict()
+    misfits = [
+        f"{key}: found {tuple(tensors[key].shape) if key in tensors else 'nothing'}, "
+        f"wanted {tuple(wanted[key].shape) if key in wanted else 'nothing'}"
+        for key in sorted(wanted.keys() | tensors.keys())
+        if key not in wanted or key not in tensors or wanted[key].shape != tensors[key].shape
+    ]
+    if misfits:
+        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+        raise ModelError(f"the weights do not fit the model: {'; '.join(misfits[:3])}{more}")

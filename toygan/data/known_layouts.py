@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from toygan.conditions.colour import encode_colours
-from toygan.conditions.image import PAPER, Drawing
+from toygan.conditions.image import PAPER
 from toygan.conditions.kinds import BACKGROUND
 from toygan.conditions.product import ProductConditions
 from toygan.data.recolour import labels_of_colours, name_colours
@@ -251,7 +251,9 @@ class KnownLayouts:
         pq.write_table(table, file, compression="zstd", use_dictionary=["category", "text"])
         return file.getvalue()
 
-    def choose(self, product: ProductConditions, text: Tensor, seed: int, truncation: float = 1.0) -> Drawing:
+    def choose(
+        self, product: ProductConditions, text: Tensor, seed: int, truncation: float = 1.0
+    ) -> "KnownDrawing":
         """One for a product whose text is `text` (S,) float32, in its colours; a function of the arguments.
 
         A lower `truncation`, from 1 to 0, leaves fewer of the layouts that are less near; 0 the nearest one.
@@ -261,27 +263,21 @@ class KnownLayouts:
             raise ModelError(
                 f"no layout of the category {product.category!r} is known; train the model on it"
             )
-        row = int(group.rows[self._draw(group, product, text, seed, truncation)])
+        # One without a text is as far from all others as two that have nothing in common.
+        cosines = group.keys @ F.normalize(text - self._centre, dim=0) * text.any()
+        similarities = cosines.double().numpy()
+        too_many = np.abs(group.counts - 1 - len(product.accent_hexes))
+        scores = (similarities - COUNT_PENALTY * too_many) / self.temperature
+        chosen = _draw(scores, seed, truncation)
+        row = int(group.rows[chosen])
         layout = self._decode(self.layouts[row], "layout", self.classes)
         levels = self._decode(self.lines[row], "lines", INK_LEVELS)
         told = [product.colour_hex, *product.accent_hexes]
-        return Drawing(layout=self._recoloured(layout, self.labels[row], told), lines=_paper(levels))
-
-    def _draw(
-        self, group: "_Group", product: ProductConditions, text: Tensor, seed: int, truncation: float
-    ) -> int:
-        """Which of a category's."""
-        # One without a text is as far from all others as two that have nothing in common.
-        cosines = group.keys @ F.normalize(text - self._centre, dim=0) * text.any()
-        count = 1 + len(product.accent_hexes)
-        similarities = cosines.double().numpy() - COUNT_PENALTY * np.abs(group.counts - count)
-        scores = similarities / self.temperature
-        if truncation <= 0:
-            return int(scores.argmax())
-        weights = np.exp((scores - scores.max()) / truncation)
-        # Beside the latents, which are made of the seed alone.
-        drawn = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
-        return min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), drawn)), len(weights) - 1)
+        return KnownDrawing(
+            layout=self._recoloured(layout, self.labels[row], told),
+            lines=_paper(levels),
+            similarity=float(similarities[chosen]),
+        )
 
     def _recoloured(
         self, layout: NDArray[np.uint8], labels: Sequence[int], told: Sequence[str | None]
@@ -324,12 +320,30 @@ class KnownLayouts:
         return {name: _Group(rows=each, keys=keys[each], counts=counts[each]) for name, each in rows.items()}
 
 
+class KnownDrawing(NamedTuple):
+    """What a picture is drawn from."""
+
+    layout: NDArray[np.uint8]  # (R, R), in the product's colours
+    lines: NDArray[np.uint8]  # (R, R), as toygan.conditions.image reads a sketch
+    similarity: float  # cosine of the product's text and that of the layout, 0 where one has none
+
+
 class _Group(NamedTuple):
     """The M layouts of a category."""
 
     rows: NDArray[np.int64]  # (M,)
     keys: Tensor  # (M, S) float32, texts less their mean, of unit length, zeros where nothing is said
     counts: NDArray[np.int64]  # (M,), how many of its colours can be told apart in each
+
+
+def _draw(scores: NDArray[np.float64], seed: int, truncation: float) -> int:
+    """Which of the scores, each by its power of e."""
+    if truncation <= 0:
+        return int(scores.argmax())
+    weights = np.exp((scores - scores.max()) / truncation)
+    # Beside the latents, which are made of the seed alone.
+    drawn = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
+    return min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), drawn)), len(weights) - 1)
 
 
 def _check_size(file: pq.ParquetFile) -> None:

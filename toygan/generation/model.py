@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions, encode_conditions
 from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
-from toygan.data.known_layouts import KnownLayouts
+from toygan.data.known_layouts import KnownDrawing, KnownLayouts
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, drawn_from_image, image_condition, network_config
@@ -40,6 +40,8 @@ from toygan.training.checkpoint import (
 from toygan.training.draughtsman import Draughtsman
 from toygan.training.weights import check_weights, load_weights
 
+LAYOUT_SIMILARITY: Final = "layout_similarity"  # its name among the conditions of a metadata row
+
 
 class ModelFiles(Protocol):
     """What the registry hands over: files by name, of one version."""
@@ -59,6 +61,8 @@ class Drawn:
     pixels: NDArray[np.uint8]  # (B, R, R, 3)
     logits: NDArray[np.float32]  # (B,)
     finite: NDArray[np.bool_]  # (B,), False where a pixel or the logit is NaN or infinite
+    # (B,) float32, how near the text of the known layout that it was drawn from is; None without such.
+    layout_similarities: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +140,13 @@ class Model:
             image_condition=self.image_condition,
             accent_colours=self.reading.accent_colours,
         )
+        similarities = None
         if self.known_layouts is not None:
-            drawings = self._known_drawings(self.known_layouts, seeds, products)
-            conditions |= {name: value[rows] for name, value in drawings.items()}
+            chosen = self._choose(self.known_layouts, seeds, products)
+            similarities = np.array([each.similarity for each in chosen], dtype=np.float32)
+            conditions["layout"] = encode_images("layout", [chosen[row].layout for row in rows])
+            if self.learns_from_lines:
+                conditions["sketch"] = encode_images("sketch", [chosen[row].lines for row in rows])
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
         images = self.generator.forward_truncated(
             torch.from_numpy(latents).to(self.device), conditions, self.truncation
@@ -148,24 +156,22 @@ class Model:
         logits = self.judge(from_uint8(shown), conditions)
         finite = images.isfinite().flatten(1).all(1) & logits.isfinite()
         return Drawn(
-            pixels=pixels[:wanted], logits=logits.cpu().numpy()[:wanted], finite=finite.cpu().numpy()[:wanted]
+            pixels=pixels[:wanted],
+            logits=logits.cpu().numpy()[:wanted],
+            finite=finite.cpu().numpy()[:wanted],
+            layout_similarities=similarities,
         )
 
-    def _known_drawings(
+    def _choose(
         self, known: KnownLayouts, seeds: Sequence[int], products: Sequence[ProductConditions]
-    ) -> Conditions:
+    ) -> list[KnownDrawing]:
         texts = torch.zeros(len(products), known.texts.shape[1])
         if self.text_encoder is not None:
             texts = self.text_encoder.embed([product.text for product in products])
-        layouts, lines = zip(
-            *(
-                known.choose(product, text, seed, self.truncation)
-                for product, text, seed in zip(products, texts, seeds, strict=True)
-            ),
-            strict=True,
-        )
-        drawings = {"layout": encode_images("layout", layouts)}
-        return drawings | ({"sketch": encode_images("sketch", lines)} if self.learns_from_lines else {})
+        return [
+            known.choose(product, text, seed, self.truncation)
+            for product, text, seed in zip(products, texts, seeds, strict=True)
+        ]
 
     @torch.inference_mode()
     def judge(self, images: Tensor, conditions: Conditions) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, RunFailed
-from toygan.generation.model import Model, load_model
+from toygan.generation.model import LAYOUT_SIMILARITY, Model, load_model
 from toygan.images import encode
 from toygan.planning.condition_files import read_kept
 from toygan.planning.finished import read_manifest, read_part
@@ -32,9 +32,9 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     row = _find_row(store, image_id)
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
-    product = ProductConditions(
-        **json.loads(row["conditions"]), image=_read_image(store, model, dict(row["condition_sha256"]))
-    )
+    told = json.loads(row["conditions"])
+    told.pop(LAYOUT_SIMILARITY, None)  # found from the others
+    product = ProductConditions(**told, image=_read_image(store, model, dict(row["condition_sha256"])))
     drawn = model.draw([row["seed"]], [product], row["batch_size"])
     file = encode(drawn.pixels[0], row["format"])
     if sha256(file).hexdigest() != row["sha256"]:

@@ -26,7 +26,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.finishing import Finished, FinishedBatch
-from toygan.generation.model import Model
+from toygan.generation.model import LAYOUT_SIMILARITY, Model
 from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot
 from toygan.seeds import image_id, image_seed
@@ -140,7 +140,8 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
     )
     candidates = []
     for i, each in enumerate(pending):
-        row = _row(run, each, told[i], seeds[i])
+        similarity = None if drawn.layout_similarities is None else float(drawn.layout_similarities[i])
+        row = _row(run, each, told[i], seeds[i], similarity)
         if drawn.finite[i]:
             row |= {"logit": float(drawn.logits[i]), "p_real": float(p_reals[i])}
         candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
@@ -246,7 +247,9 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
     run.uploads.append(run.engine.workshop.store(run.store, key, file, MIME_TYPES[run.image_format]))
 
 
-def _row(run: ShardRun, pending: Pending, told: ProductConditions, seed: int) -> dict[str, Any]:
+def _row(
+    run: ShardRun, pending: Pending, told: ProductConditions, seed: int, layout_similarity: float | None
+) -> dict[str, Any]:
     """A candidate's metadata as far as it is known before it is judged: rejected, until it is kept."""
     slot, model = pending.slot, run.engine.model
     identity = image_id(
@@ -257,6 +260,8 @@ def _row(run: ShardRun, pending: Pending, told: ProductConditions, seed: int) ->
         conditions["text"] = told.text
     if told.accent_hexes:
         conditions["accent_hexes"] = list(told.accent_hexes)
+    if layout_similarity is not None:
+        conditions[LAYOUT_SIMILARITY] = round(layout_similarity, 3)
     kind = model.image_condition
     return dict.fromkeys(IMAGES.names) | {
         "image_id": identity,

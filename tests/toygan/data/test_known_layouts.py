@@ -107,6 +107,7 @@ def test_the_nearest_text_says_what_is_drawn_and_the_product_in_which_colour() -
     for told, number in ((AT, 0), (ACROSS, 1)):
         chosen = known().choose(brick(GREEN), text(told), 0, 0.0)
         assert chosen.layout.tolist() == layout(8)
+        assert chosen.similarity == pytest.approx(1, abs=0.05)  # of which the mean of all texts is taken off
         # The lines that belong to it come along, in levels of ink.
         np.testing.assert_allclose(chosen.lines[0], number * 36, atol=19)
         assert (chosen.lines[1:] == 255).all()
@@ -163,6 +164,7 @@ def test_without_a_text_any_of_the_category_may_come() -> None:
         for seed in range(40)
     }
     assert len(found) == 3
+    assert known().choose(brick(None), text(nothing), 0).similarity == 0
 
 
 @given(

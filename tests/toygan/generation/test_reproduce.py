@@ -94,6 +94,7 @@ def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path) -> None:
     version = registry.add_model(store, tiny_with_layouts(acceptance=0.9).write(tmp_path / "other"), "toys")
     generate(request(folder, output=store.uri, model=f"toys@{version}"))
     found = [row for shard in range(3) for row in read_part(store, "run-1", shard).to_pylist()]
+    assert {json.loads(row["conditions"])["layout_similarity"] for row in found} == {0.0}  # it reads no text
     kept = [row["image_id"] for row in found if row["image_uri"]]
     assert len(kept) > 6
     assert all("the same" in reproduce(store, each, CPU) for each in kept)

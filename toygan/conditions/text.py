@@ -147,9 +147,9 @@ class TextEncoder:
     ) -> Tensor:
         """(B, size) float32 on the CPU: rows of unit length, zeros for None and for a text without any token.
 
-        A row has the same bytes whichever texts
-        come with it. A text is cut after as many tokens as the encoder takes, at most MAX_TOKENS. `on_batch`
-        is told how many more of the distinct texts are done: first those of the cache, then each batch.
+        A row has the same bytes whichever texts come with it. A text is cut after as many tokens as the
+        encoder takes, at most MAX_TOKENS. `on_batch` is told how many more of the distinct texts are done:
+        first those of the cache, then each batch.
         """
         keys = {text: self._key(text) for text in texts if text is not None}
         with self._lock:

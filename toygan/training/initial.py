@@ -60,8 +60,9 @@ class InitialModel:
         for module in self.generator.modules():
             if isinstance(module, Shades):
                 taken = module.labels != BACKGROUND
-                return LabelledColours(
-                    colours=module.colours[taken], labels=tuple(module.labels[taken].tolist())
+                labels: list[int] = module.labels[taken].tolist()
+                return (
+                    LabelledColours(colours=module.colours[taken], labels=tuple(labels)) if labels else None
                 )
         return None
 

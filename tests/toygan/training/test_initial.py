@@ -222,6 +222,7 @@ def test_what_colours_the_labels_are_of_is_handed_over() -> None:
     config = config_of("spade")
     config = replace(config, network={**config.network, "shades": True})
     initial = read_initial(files_of(stored("spade", shades=True)), config)
+    assert initial.labelled_colours is None
     initial.generator.shades.fit(torch.rand(3, 4), torch.tensor([3, 1, 1]))
     found = initial.labelled_colours
     assert found is not None

@@ -117,7 +117,10 @@ def test_a_column_that_the_family_needs_is_named(
 ) -> None:
     outcome = train(write_shard(tmp_path / "photos", eight_rows()), family=family)
     assert outcome.code == BAD_INPUT
-    assert f"photos-000.parquet has no column '{column}', which this family draws from; add it" in outcome.err
+    said = (
+        f"photos-000.parquet has no column '{column}', which this family draws from; give photo shards with"
+    )
+    assert said in outcome.err
     assert not train.output.exists()
 
 

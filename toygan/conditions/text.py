@@ -139,8 +139,11 @@ class TextEncoder:
         # One by one: kernels round differently for other shapes.
         distinct = {text: row for row, text in enumerate(texts) if text is not None}
         blended = {text: self._known_texts.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
-        nothing = torch.zeros(self.size)
-        return torch.stack([nothing if text is None else blended[text] for text in texts])
+        read = torch.zeros_like(rows)
+        for row, text in enumerate(texts):
+            if text is not None:
+                read[row] = blended[text]
+        return read
 
     def embed(
         self, texts: Sequence[str | None], on_batch: Callable[[int], None] = lambda texts: None

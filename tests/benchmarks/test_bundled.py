@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.benchmarks import bundled
-from tests.benchmarks.bundled import CONFIGS, MILESTONES, MODELS, STARTS_FROM, Stage, milestones
+from tests.benchmarks.bundled import CONFIGS, MILESTONES, MODELS, STARTS_FROM, TRUNCATIONS, Stage, milestones
 from toygan.models import network_config
 from toygan.models.layers import NetworkConfig
 from toygan.training.config import choose_config
@@ -71,6 +71,7 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
     monkeypatch.setattr(bundled, "_toygan", toygan)
     monkeypatch.setattr(bundled, "show", lambda *arguments: None)
     monkeypatch.setattr(bundled, "figures", lambda evaluation: f"recall {evaluation['overall']['pictures']}")
+    monkeypatch.setitem(TRUNCATIONS, "tried", 0.7)
     monkeypatch.setitem(MODELS, "tried", (Stage("dcgan-small", 40), Stage("dcgan-large", 600)))
     with pytest.raises(KeyboardInterrupt):
         bundled.main(["--photos", "p", "--output", str(tmp_path), "--model", "tried"])
@@ -94,6 +95,8 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
     assert [int(each["--max-images"]) for each in later] == [*range(1, 7), *whole, *range(1, 7)]
     for first, folder in ((later[0], tmp_path), (later[-1], tmp_path / "anew")):
         assert first["--init"] == str(folder / "tried" / "dcgan-large" / "model")
+    finished = tmp_path / "tried" / "dcgan-large" / "model" / "config.json"
+    assert json.loads(finished.read_bytes())["truncation"] == 0.7
     stored = load_file(tmp_path / "tried" / "dcgan-large" / "model" / "generator.safetensors")
     assert {key: value.dtype for key, value in stored.items()} == {
         "kernel": torch.float16,

@@ -40,6 +40,9 @@ INK_LEVELS: Final = 8  # of a line's pixels, which are anyway blurred; a third o
 # By how much less similar a layout counts for each colour that it has more or fewer than the product: a third
 # colour that nobody named would stay what it was.
 COUNT_PENALTY: Final = 0.2
+# The same for the share of the product that is likely to be recoloured with a told colour though it is not of
+# it: a figure's skin with its yellow hat, a tyre with its dark rim.
+MIXED_PENALTY: Final = 2.0
 
 _SCHEMA: Final = pa.schema(
     [
@@ -267,7 +270,8 @@ class KnownLayouts:
         cosines = group.keys @ F.normalize(text - self._centre, dim=0) * text.any()
         similarities = cosines.double().numpy()
         too_many = np.abs(group.counts - 1 - len(product.accent_hexes))
-        scores = (similarities - COUNT_PENALTY * too_many) / self.temperature
+        penalties = COUNT_PENALTY * too_many + MIXED_PENALTY * group.mixed
+        scores = (similarities - penalties) / self.temperature
         chosen = _draw(scores, seed, truncation)
         row = int(group.rows[chosen])
         layout = self._decode(self.layouts[row], "layout", self.classes)
@@ -317,7 +321,28 @@ class KnownLayouts:
         keys = F.normalize(self.texts - self._centre, dim=1) * self.texts.any(dim=1, keepdim=True)
         counts = np.array([len(set(each) - {BACKGROUND}) for each in self.labels])
         rows = {name: np.flatnonzero(names == name) for name in set(self.categories)}
-        return {name: _Group(rows=each, keys=keys[each], counts=counts[each]) for name, each in rows.items()}
+        return {
+            name: _Group(rows=each, keys=keys[each], counts=counts[each], mixed=self._mixed(each))
+            for name, each in rows.items()
+        }
+
+    def _mixed(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(M,) of M layouts of a category: the shares that their told labels have where they are not told."""
+        pixels = np.stack(
+            [
+                np.bincount(self._decode(self.layouts[row], "layout", self.classes).ravel(), minlength=256)
+                for row in rows
+            ]
+        ).astype(np.float64)
+        pixels[:, BACKGROUND] = 0
+        shares = pixels / pixels.sum(axis=1, keepdims=True).clip(min=1)
+        told = np.zeros_like(shares, dtype=bool)
+        for number, row in enumerate(rows):
+            told[number, list(self.labels[row])] = True
+        told[:, BACKGROUND] = False
+        untold = (shares * ~told).sum(axis=0) / (~told).sum(axis=0).clip(min=1)
+        mixed: NDArray[np.float64] = (told * untold).sum(axis=1)
+        return mixed
 
 
 class KnownDrawing(NamedTuple):
@@ -334,6 +359,7 @@ class _Group(NamedTuple):
     rows: NDArray[np.int64]  # (M,)
     keys: Tensor  # (M, S) float32, texts less their mean, of unit length, zeros where nothing is said
     counts: NDArray[np.int64]  # (M,), how many of its colours can be told apart in each
+    mixed: NDArray[np.float64]  # (M,), likely share of the product that a told colour takes wrongly along
 
 
 def _draw(scores: NDArray[np.float64], seed: int, truncation: float) -> int:

@@ -144,6 +144,19 @@ def test_layouts_of_as_many_colours_as_the_product_has_come_first() -> None:
     assert cars.choose(brick(RED, GREEN, category="car"), told, 0, 0.0).layout.tolist() == two
 
 
+def test_a_layout_whose_colour_is_also_that_of_something_else_comes_later() -> None:
+    """Skin has the label 7 on all, a quarter of a figure; so who wore yellow would give its face away."""
+    yellow = "#FAC80A"
+    rows = [("brick", layout(7), yellow, (), AWAY)]  # says which label is yellow's
+    rows += [("figure", layout(7, 7, 7, 7), yellow, (), [1.0, 0.0, 0.0])]
+    rows += [("figure", layout(5, 5, 5, 7), RED, (), each) for each in ([0.95, 0.3, 0.0], [-1.0, 0.0, 0.0])]
+    rows += [("brick", layout(5), RED, (), AWAY)]
+    figures = of(photos(*rows))
+    assert figures._groups["figure"].mixed.tolist() == [0.25, 0.0, 0.0]
+    drawn = figures.choose(brick(RED, category="figure"), text([1.0, 0.0, 0.0]), 0, 0.0)
+    assert set(drawn.layout.flatten().tolist()) == {0, 5, 7}
+
+
 def test_farther_ones_are_drawn_as_their_weights_say() -> None:
     """Two texts whose similarities differ by the temperature: e to 1; half of the truncation squares it."""
     near, far = [1.0, 0.0, 0.0], [0.9, (1 - 0.81) ** 0.5, 0.0]

@@ -233,8 +233,12 @@ def test_the_bundled_models_are_listed_and_shown(toygan_here: Command) -> None:
         shown = toygan_here("models", "show", reference).out
         assert shown.startswith(f"{reference}\n")
         config = json.loads(shown[shown.index("{") : shown.index("\n}") + 2])
-        found[config["family"]] = config["resolution"]
-    assert found == {"projected": 128, "pix2pix": 128, "spade": 128}
+        found[reference.partition("@")[0]] = (config["family"], config["resolution"])
+    assert found == {
+        "toybricks-layout128": ("spade", 128),
+        "toybricks-sketch128": ("pix2pix", 128),
+        "toybricks-text128": ("spade", 128),
+    }
     assert toygan_here("models", "show").out.startswith("toybricks-text128@")
 
 

@@ -162,8 +162,11 @@ def tiny_with_layouts(*, seed: int = 0, acceptance: float = 0.5) -> TinyFiles:
     labels = [1 + number // len(CATEGORIES) for number in numbers]
     known = KnownLayouts(
         categories=(*CATEGORIES, *CATEGORIES),
-        layouts=tuple(_label_map(number, label) for number, label in zip(numbers, labels, strict=True)),
-        lines=tuple(_label_map(number, 7) for number in numbers),
+        layouts=tuple(
+            condition_file("layout", number, label, side=32)
+            for number, label in zip(numbers, labels, strict=True)
+        ),
+        lines=tuple(condition_file("layout", number, 7, side=32) for number in numbers),
         texts=torch.zeros(len(numbers), 0),
         labels=tuple((label,) for label in labels),
         colour_labels=ColourLabels(exact={"#B40000": 1, "#1E5AA8": 2}),
@@ -178,15 +181,6 @@ def tiny_with_layouts(*, seed: int = 0, acceptance: float = 0.5) -> TinyFiles:
         calibration=None,
     )
     return raw.with_files(calibration=_calibration(raw.load(), acceptance))
-
-
-def _label_map(number: int, label: int) -> bytes:
-    """A PNG of 32 pixels: a box of a label on the ground."""
-    image = Image.new("L", (32, 32))
-    ImageDraw.Draw(image).rectangle((3 + number, 5, 20 + number, 26), fill=label)
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def nan_model() -> TinyFiles:
@@ -218,9 +212,9 @@ def products(category: str, colour_hexes: Sequence[str | None]) -> list[ProductC
     return [ProductConditions(category=category, colour_hex=colour_hex) for colour_hex in colour_hexes]
 
 
-def condition_file(kind: ImageCondition, number: int, label: int = 1) -> bytes:
-    """A PNG of 48 pixels: a product near the middle, as a layout (labels 0 and `label`) or a drawing."""
-    image = Image.new("L", (48, 48), 0 if kind == "layout" else 255)
+def condition_file(kind: ImageCondition, number: int, label: int = 1, *, side: int = 48) -> bytes:
+    """A PNG of `side` pixels: a product near the middle, as a layout (labels 0 and `label`) or a drawing."""
+    image = Image.new("L", (side, side), 0 if kind == "layout" else 255)
     box = (4 + number % 8, 6 + number % 5, 30 + number % 12, 34 + number % 7)
     if kind == "layout":
         ImageDraw.Draw(image).rectangle(box, fill=label)

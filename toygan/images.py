@@ -102,6 +102,13 @@ def encode_photo(pixels: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+def encode_labels(labels: NDArray[np.uint8]) -> bytes:
+    """(H, W) uint8, one number a pixel, to a PNG file that `decode_labels` reads."""
+    file = io.BytesIO()
+    Image.fromarray(labels).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def decode(data: bytes) -> NDArray[np.uint8]:
     """A JPEG, PNG or WebP file to (H, W, 3) uint8 sRGB, upright; the first frame of an animation.
 

@@ -20,16 +20,15 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.image import PAPER
 from toygan.conditions.kinds import BACKGROUND
 from toygan.conditions.product import ProductConditions
-from toygan.data.recolour import labels_of_colours, name_colours
+from toygan.data.recolour import LabelledColours, labels_of_colours
 from toygan.errors import BadInput, ModelError
-from toygan.images import decode_labels
+from toygan.images import decode_labels, encode_labels
 
 if TYPE_CHECKING:
     from toygan.data.photos import PhotoSet
@@ -85,19 +84,11 @@ class ColourLabels:
         """
         if (label := self.exact.get(colour_hex.upper())) is not None:
             return label
-        colours, labels = self._families
-        if not labels:
-            return None
-        return labels[int((colours - encode_colours([colour_hex])).norm(dim=1).argmin())]
+        return None if self._families is None else self._families.label(colour_hex)
 
     @cached_property
-    def _families(self) -> tuple[Tensor, list[int]]:
-        colours, labels = (
-            encode_colours(list(self.exact)),
-            np.array(list(self.exact.values()), dtype=np.int64),
-        )
-        rows = np.flatnonzero(name_colours(colours, labels))
-        return colours[rows], labels[rows].tolist()
+    def _families(self) -> LabelledColours | None:
+        return LabelledColours.named(self.exact)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,14 +134,12 @@ class KnownLayouts:
             colour_labels = colour_labels.joined(earlier.colour_labels)
         names = [photos.categories[index] for index in photos.category.tolist()]
         rows = _shared_out(names, MOST_KNOWN)
-        paper = np.full(layouts.shape[1:], PAPER, dtype=np.uint8)
+        lines, paper = photos.lines, np.full(layouts.shape[1:], PAPER, dtype=np.uint8)
         texts = torch.zeros(len(photos), 0) if photos.text is None else photos.text
         own = cls(
             categories=tuple(names[row] for row in rows),
-            layouts=tuple(_png(layouts[row].numpy()) for row in rows),
-            lines=tuple(
-                _png(_ink(paper if photos.lines is None else photos.lines[row].numpy())) for row in rows
-            ),
+            layouts=tuple(encode_labels(layouts[row].numpy()) for row in rows),
+            lines=tuple(encode_labels(_ink(paper if lines is None else lines[row].numpy())) for row in rows),
             texts=texts[rows].half().float(),  # as they are kept
             labels=tuple(
                 _labels_in(
@@ -399,12 +388,6 @@ def _labels_in(layout: Tensor, told: Sequence[str | None], colour_labels: Colour
     if found[0] == BACKGROUND and told[0] is not None and counts.any():
         found[0] = int(counts.argmax())
     return tuple(found)
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 def _ink(sketch: NDArray[np.uint8]) -> NDArray[np.uint8]:

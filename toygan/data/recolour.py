@@ -7,7 +7,7 @@ photos in few colours show every shape in many, and a network cannot take a prod
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -86,13 +86,15 @@ class LabelledColours:
         a colour are left out: products with those keep them. The label whose colours lie nearest together
         always stays.
         """
-        found = labels_of_colours(colour_hexes, layouts)
-        if not found:
-            return None
-        labels = np.array(list(found.values()))
+        return cls.named(labels_of_colours(colour_hexes, layouts))
+
+    @classmethod
+    def named(cls, found: Mapping[str, int]) -> Self | None:
+        """From labels by `#RRGGBB`, without those that stand for a finish; None where none is left."""
+        labels = np.array(list(found.values()), dtype=np.int64)
         colours = encode_colours(list(found))
-        is_colour = name_colours(colours, labels)
-        return cls(colours=colours[torch.from_numpy(is_colour)], labels=tuple(labels[is_colour].tolist()))
+        rows = np.flatnonzero(name_colours(colours, labels))
+        return cls(colours=colours[rows], labels=tuple(labels[rows].tolist())) if len(rows) else None
 
     def joined(self, earlier: "LabelledColours") -> Self:
         """With those of an earlier model, which count where both know a colour: its networks learnt them."""
@@ -111,10 +113,11 @@ class LabelledColours:
         layouts = layouts.clone()
         for layout, one, other in zip(layouts, before, after, strict=True):
             if one is not None and other is not None and one != other:
-                layout[layout == self._label(one)] = self._label(other)
+                layout[layout == self.label(one)] = self.label(other)
         return layouts
 
-    def _label(self, colour_hex: str) -> int:
+    def label(self, colour_hex: str) -> int:
+        """That of the nearest colour in CIELAB."""
         distances = (self.colours - encode_colours([colour_hex])).norm(dim=1)
         return self.labels[int(distances.argmin())]
 

@@ -172,6 +172,19 @@ class ConditionInput(nn.Module):
         raise NotImplementedError
 
 
+class SilentConv2d(nn.Conv2d, ConditionInput):
+    """A convolution of something told pixel by pixel, its section's name; silent at first, so that a network
+    which goes on with it draws what it drew."""
+
+    def __init__(self, inputs: int, outputs: int, padding_mode: PaddingMode, section: str) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, padding_mode=padding_mode, bias=False)
+        nn.init.zeros_(self.weight)
+        self.section = section
+
+    def sections(self) -> Mapping[str, Sections]:
+        return {"weight": Sections(dim=0, counts={self.section: self.out_channels})}
+
+
 class Whitening(nn.Module):
     """Makes all directions of a text's embedding about equally long.
 

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import BACKGROUND
-from toygan.models.layers import ConditionInput, PaddingMode, Sections
+from toygan.models.layers import ConditionInput, Sections
 
 MOST_SHADES = 256
 _FAR = 1e4  # from any colour
@@ -70,15 +70,3 @@ class Shades(ConditionInput):
             painted = torch.where(is_there[:, index, :, :, None], colours[:, index, None, None], painted)
         # Permuted so, it is channels-last already.
         return painted.permute(0, 3, 1, 2)
-
-
-class ShadeConv2d(nn.Conv2d, ConditionInput):
-    """A convolution of what `Shades` paints; silent at first, so that a network which goes on with it draws
-    what it drew."""
-
-    def __init__(self, outputs: int, padding_mode: PaddingMode) -> None:
-        super().__init__(COLOUR_SIZE, outputs, 3, padding=1, padding_mode=padding_mode, bias=False)
-        nn.init.zeros_(self.weight)
-
-    def sections(self) -> Mapping[str, Sections]:
-        return {"weight": Sections(dim=0, counts={"shades": self.out_channels})}

@@ -13,7 +13,7 @@ normalisation (Miyato et al. 2018) only, and a projection of the conditions (Miy
 tanh.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, get_args
@@ -23,22 +23,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import ImageCondition
 from toygan.models.layers import (
     COLOURS,
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionEmbedding,
-    ConditionInput,
     Conditions,
     Judgement,
     NetworkConfig,
     PaddingMode,
-    Sections,
+    SilentConv2d,
     StyleEncodingGenerator,
     told_colours,
 )
-from toygan.models.shades import ShadeConv2d, Shades
+from toygan.models.shades import Shades
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,18 +135,6 @@ class Spade(nn.Module):
         return torch.addcmul(bias, self.norm(x).to(bias.dtype), gain)
 
 
-class LineConv2d(nn.Conv2d, ConditionInput):
-    """A convolution of the lines of a sketch; silent at first, so that a network which goes on with it draws
-    what it drew."""
-
-    def __init__(self, outputs: int, padding_mode: PaddingMode) -> None:
-        super().__init__(1, outputs, 3, padding=1, padding_mode=padding_mode, bias=False)
-        nn.init.zeros_(self.weight)
-
-    def sections(self) -> Mapping[str, Sections]:
-        return {"weight": Sections(dim=0, counts={"lines": self.out_channels})}
-
-
 class LayoutEncoding(nn.Module):
     """What all modulations at one resolution are made of: the layout, as it is meant for this product.
 
@@ -157,8 +145,9 @@ class LayoutEncoding(nn.Module):
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
         self.layout = _convolution(config.layout_classes, config.modulation_channels, config.padding_mode)
-        self.shade = ShadeConv2d(config.modulation_channels, config.padding_mode) if config.shades else None
-        self.line = LineConv2d(config.modulation_channels, config.padding_mode) if config.lines else None
+        told = (config.modulation_channels, config.padding_mode)
+        self.shade = SilentConv2d(COLOUR_SIZE, *told, "shades") if config.shades else None
+        self.line = SilentConv2d(1, *told, "lines") if config.lines else None
         self.condition = nn.Linear(config.latent_size + config.condition_size, config.modulation_channels)
 
     def forward(

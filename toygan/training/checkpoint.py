@@ -14,7 +14,8 @@ folder that can be resumed, and what came after the newest checkpoint is made ag
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -207,10 +208,8 @@ def load_known_texts(model: str, files: Mapping[str, bytes], config: Mapping[str
     if "text_smoothing" not in config:
         return None
     content = _file_of(model, files, KNOWN_TEXTS)
-    try:
+    with _naming(KNOWN_TEXTS, model):
         return KnownTexts.from_file(content, config["text_smoothing"])
-    except ModelError as error:
-        raise ModelError(f"{KNOWN_TEXTS} of the model {model}: {error}") from None
 
 
 def load_known_layouts(
@@ -223,7 +222,7 @@ def load_known_layouts(
     if "known_layouts" not in config:
         return None
     content = _file_of(model, files, KNOWN_LAYOUTS)
-    try:
+    with _naming(KNOWN_LAYOUTS, model):
         network = layout_network(config)
         known = KnownLayouts.from_file(
             content,
@@ -234,9 +233,7 @@ def load_known_layouts(
         )
         if missing := sorted(set(config["categories"]) - set(known.categories)):
             raise ModelError(f"none is of {', '.join(missing)}; train the model on some")
-    except (KeyError, TypeError, ValueError, ModelError) as error:
-        raise ModelError(f"{KNOWN_LAYOUTS} of the model {model}: {error}") from None
-    return known
+        return known
 
 
 def layout_network(config: Mapping[str, Any]) -> SpadeConfig:
@@ -255,10 +252,8 @@ def load_draughtsman(model: str, files: Mapping[str, bytes], config: Mapping[str
     if "known_layouts" not in config:
         return None
     content = _file_of(model, files, DRAUGHTSMAN)
-    try:
+    with _naming(DRAUGHTSMAN, model):
         return Draughtsman.from_file(content, layout_network(config).layout_classes)
-    except (KeyError, TypeError, ValueError, ModelError) as error:
-        raise ModelError(f"{DRAUGHTSMAN} of the model {model}: {error}") from None
 
 
 def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:
@@ -268,6 +263,15 @@ def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:
             "again"
         )
     return files[name]
+
+
+@contextmanager
+def _naming(file: str, model: str) -> Iterator[None]:
+    """Whatever is wrong with a model's file is a ModelError that says with which."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, ModelError) as error:
+        raise ModelError(f"{file} of the model {model}: {error}") from None
 
 
 def reading_of(model: str, config: Mapping[str, Any]) -> Reading:

@@ -20,10 +20,11 @@ from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.reading import Reading, Words
-from toygan.data import known_layouts
+from toygan.data import known_layouts, recolour
 from toygan.data.known_layouts import ColourLabels, KnownLayouts
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
+from toygan.images import encode_labels
 
 RED, DARK_RED, GREEN, GLASS_RED = "#B40000", "#720012", "#00852B", "#C91A09"
 SIDE = 8
@@ -76,7 +77,7 @@ def of(found: PhotoSet, **changes: Any) -> KnownLayouts:
 @pytest.fixture(autouse=True)
 def finishes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on real photos, where many colours of a finish are as far from each other as all colours are."""
-    monkeypatch.setattr(known_layouts, "name_colours", lambda colours, labels: labels != 12)
+    monkeypatch.setattr(recolour, "name_colours", lambda colours, labels: labels != 12)
 
 
 def known() -> KnownLayouts:
@@ -276,9 +277,9 @@ def test_an_unusable_temperature_is_refused(temperature: object) -> None:
     ("damage", "said"),
     [
         ({"layout": b"PNG"}, "the layout of a known layout"),
-        ({"lines": known_layouts._png(np.zeros((4, 4), np.uint8))}, r"the lines of .* has \(4, 4\) pixels"),
-        ({"lines": known_layouts._png(np.full((SIDE, SIDE), 8, np.uint8))}, r"the lines of .* holds a 8"),
-        ({"layout": known_layouts._png(np.full((SIDE, SIDE), 14, np.uint8))}, r"holds a 14, .* in 0\.\.13"),
+        ({"lines": encode_labels(np.zeros((4, 4), np.uint8))}, r"the lines of .* has \(4, 4\) pixels"),
+        ({"lines": encode_labels(np.full((SIDE, SIDE), 8, np.uint8))}, r"the lines of .* holds a 8"),
+        ({"layout": encode_labels(np.full((SIDE, SIDE), 14, np.uint8))}, r"holds a 14, .* in 0\.\.13"),
     ],
 )
 def test_a_damaged_drawing_is_named_when_it_is_chosen(damage: dict[str, bytes], said: str) -> None:

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from toygan.conditions.colour import encode_accents, encode_colours
-from toygan.models.shades import MOST_SHADES, ShadeConv2d, Shades
+from toygan.models.layers import SilentConv2d
+from toygan.models.shades import MOST_SHADES, Shades
 
 # Label 1 is of reds, 2 of greens; 3 is what no colour has, glass say.
 FAMILIES = {"#B40000": 1, "#720012": 1, "#00852B": 2, "#00451A": 2}
@@ -86,6 +87,6 @@ def test_of_too_many_colours_every_label_keeps_some(labels: list[int]) -> None:
 
 
 def test_what_is_painted_is_not_heard_at_first() -> None:
-    layer = ShadeConv2d(5, "replicate")
+    layer = SilentConv2d(4, 5, "replicate", "shades")
     assert layer(torch.rand(2, 4, 8, 8)).shape == (2, 5, 8, 8)
     assert not layer(torch.rand(2, 4, 8, 8)).any()

@@ -58,19 +58,23 @@ def test_a_family_that_is_not_known_is_named() -> None:
         fine_tuning(read_config(with_config(family="vae")), 1000)
 
 
-@pytest.fixture(scope="module")
-def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
-    """A retraining of a champion with truncation and credit."""
-    folder = tmp_path_factory.mktemp("shop")
+def begun(folder: Path, champion: TinyFiles) -> Attempt:
+    """A retraining of the champion, on uploads that are just enough."""
     store = MemoryStore()
-    champion = with_config(truncation=0.7, credit="me", training={"batch_size": 8})
     promote(store, "tiny", add_model(store, champion.write(folder / "tiny"), "tiny"))
     upload_enough(store)
     asked = request(store, folder / "work")
     with workplace(asked.work, store) as place:
-        begun = begin(asked, store, place)
-    assert isinstance(begun, Attempt)
-    return begun
+        found = begin(asked, store, place)
+    assert isinstance(found, Attempt)
+    return found
+
+
+@pytest.fixture(scope="module")
+def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
+    """A retraining of a champion with truncation and credit."""
+    folder = tmp_path_factory.mktemp("shop")
+    return begun(folder, with_config(truncation=0.7, credit="me", training={"batch_size": 8}))
 
 
 def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(attempt: Attempt) -> None:
@@ -123,15 +127,8 @@ def test_a_checkpoint_that_cannot_be_resumed_is_done_without(attempt: Attempt) -
 
 def test_a_champion_with_layouts_of_its_own_learns_from_uploads(tmp_path: Path) -> None:
     """Which have none: its draughtsman draws them, and they are drawn from afterwards, too."""
-    store = MemoryStore()
     champion = tiny_with_layouts()
-    promote(store, "tiny", add_model(store, champion.write(tmp_path / "tiny"), "tiny"))
-    upload_enough(store)
-    asked = request(store, tmp_path / "work")
-    with workplace(asked.work, store) as place:
-        begun = begin(asked, store, place)
-    assert isinstance(begun, Attempt)
-    challenger = load_model(learn(begun, CPU), CPU)
+    challenger = load_model(learn(begun(tmp_path, champion), CPU), CPU)
     earlier = champion.load()
     assert challenger.known_layouts is not None
     assert earlier.known_layouts is not None

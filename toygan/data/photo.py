@@ -1,6 +1,10 @@
 """One photo on its way from where it lies to a training."""
 
+from collections.abc import Collection
 from typing import NamedTuple
+
+from toygan.conditions.kinds import ImageCondition
+from toygan.errors import BadInput
 
 
 class Photo(NamedTuple):
@@ -20,3 +24,19 @@ class Photo(NamedTuple):
     azimuth_deg: float | None = None  # of the camera; 0 looks at the front
     elevation_deg: float | None = None
     lines: bytes | None = None  # the sketch beside another condition
+
+
+class DrawingsWanted(NamedTuple):
+    """Which drawings are to come with photos."""
+
+    kind: ImageCondition | None = None
+    lines: bool = False  # the sketch beside it, too, where there is one
+    may_lack: bool = False  # whether photos may come without `kind`
+
+    def check(self, where: str, columns: Collection[str] = ()) -> None:
+        """Raises BadInput where photos with these columns, of which messages speak as `where`, lack it."""
+        if self.kind is not None and self.kind not in columns and not self.may_lack:
+            raise BadInput(
+                f"{where} has no column {self.kind!r}, which this family draws from; give photo shards with "
+                "this column, or take a family or a model that needs none"
+            )

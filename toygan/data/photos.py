@@ -1,10 +1,10 @@
 """Product photos in memory, ready to train on."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -159,68 +159,47 @@ def load_photos(
     named in the log. Raises BadInput when nothing usable is there, or a category that is not among
     `categories`; RunFailed when the disk is full.
     """
-    draws_layouts = draughtsman is not None and image_condition == "layout"
-    found = read_photos(
-        uri, split=split, image_condition=image_condition, with_lines=with_lines, may_lack=draws_layouts
-    )
-    prepare = partial(
-        _prepare,
+    prepare = _Preparation(
         resolution=resolution,
         image_condition=image_condition,
         with_lines=with_lines,
-        draughtsman=draughtsman if draws_layouts else None,
+        draughtsman=draughtsman if image_condition == "layout" else None,
     )
-    threads = torch.get_num_threads()
-    read: list[Photo] = []  # without their files
-    broken = 0
-    with (
-        open_pile() as images,
-        open_pile() as condition_images,
-        open_pile() as lines,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        kept = (photo for photo in found if keep_sku(photo.sku))
-        for photo, prepared in in_order(pool, prepare, kept, ahead=4 * threads):
-            if isinstance(prepared, BadInput):
-                broken += 1
-                log.warning(
-                    "skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, prepared
-                )
-                continue
-            images.append(prepared.image)
-            if prepared.condition is not None:
-                condition_images.append(prepared.condition)
-            if prepared.lines is not None:
-                lines.append(prepared.lines)
-            read.append(photo._replace(photo=b"", condition=None, lines=None))
-        if broken:
-            log.warning("skipped %d broken photos; %d are left", broken, len(read))
-        if not read:
-            raise BadInput(f"no usable photo of split {split!r} in {uri}")
-        names = [photo.category for photo in read]
-        colour_hexes = tuple(photo.colour_hex for photo in read)
-        if learns_colour_names:
-            seen = ColourNames.of((photo.colour, photo.colour_hex) for photo in read)
-            reading = replace(reading, colour_names=seen.joined(reading.colour_names))
-        categories = categories or tuple(sorted(set(names)))
-        views = None
-        if with_views:
-            views = encode_views([each.azimuth_deg for each in read], [each.elevation_deg for each in read])
-        return PhotoSet(
-            images=images.stacked(),
-            category=encode_categories(names, categories),
-            colour=encode_colours(colour_hexes),
-            colour_hexes=colour_hexes,
-            words=tuple(_words(photo, reading) for photo in read),
-            reading=reading,
-            skus=tuple(photo.sku for photo in read),
-            categories=categories,
-            image_condition=image_condition,
-            views=views,
-            hold_descriptions=any(_describes(photo, reading) for photo in read),
-            condition_images=condition_images.stacked() if image_condition else None,
-            lines=lines.stacked() if with_lines else None,
-        )
+    found = read_photos(
+        uri,
+        split=split,
+        image_condition=image_condition,
+        with_lines=with_lines,
+        may_lack=prepare.draughtsman is not None,
+    )
+    gathered = _gather((photo for photo in found if keep_sku(photo.sku)), prepare)
+    if gathered is None:
+        raise BadInput(f"no usable photo of split {split!r} in {uri}")
+    read = gathered.photos
+    names = [photo.category for photo in read]
+    colour_hexes = tuple(photo.colour_hex for photo in read)
+    if learns_colour_names:
+        seen = ColourNames.of((photo.colour, photo.colour_hex) for photo in read)
+        reading = replace(reading, colour_names=seen.joined(reading.colour_names))
+    categories = categories or tuple(sorted(set(names)))
+    views = None
+    if with_views:
+        views = encode_views([each.azimuth_deg for each in read], [each.elevation_deg for each in read])
+    return PhotoSet(
+        images=gathered.images,
+        category=encode_categories(names, categories),
+        colour=encode_colours(colour_hexes),
+        colour_hexes=colour_hexes,
+        words=tuple(_words(photo, reading) for photo in read),
+        reading=reading,
+        skus=tuple(photo.sku for photo in read),
+        categories=categories,
+        image_condition=image_condition,
+        views=views,
+        hold_descriptions=any(_describes(photo, reading) for photo in read),
+        condition_images=gathered.condition_images,
+        lines=gathered.lines,
+    )
 
 
 def _describes(photo: Photo, reading: Reading) -> bool:
@@ -250,29 +229,75 @@ class _Prepared(NamedTuple):
     lines: NDArray[np.uint8] | None  # (R, R)
 
 
-def _prepare(
-    photo: Photo,
-    *,
-    resolution: int,
-    image_condition: ImageCondition | None,
-    with_lines: bool,
-    draughtsman: Callable[[Tensor], Drawing] | None,
-) -> _Prepared | BadInput:
-    """The photo and its drawings; or what is wrong with them."""
-    condition = lines = None
-    try:
-        resized = shrink(photo.photo, resolution)
-        if image_condition is not None and (photo.condition or draughtsman is None):
-            condition = _read_condition(photo, image_condition, resolution)
-        if with_lines and (photo.lines or draughtsman is None):
-            lines = _read_lines(photo, resolution)
-        if draughtsman is not None and (condition is None or (with_lines and lines is None)):
-            drawn = draughtsman(resized)
-            condition = drawn.layout if condition is None else condition
-            lines = drawn.lines if with_lines and lines is None else lines
-    except BadInput as error:
-        return error
-    return _Prepared(resized.numpy(), condition, lines)
+@dataclass(frozen=True, kw_only=True)
+class _Preparation:
+    """How a photo's files become arrays."""
+
+    resolution: int
+    image_condition: ImageCondition | None
+    with_lines: bool
+    draughtsman: Callable[[Tensor], Drawing] | None
+
+    def __call__(self, photo: Photo) -> _Prepared | BadInput:
+        """The photo and its drawings; or what is wrong with them."""
+        condition = lines = None
+        try:
+            resized = shrink(photo.photo, self.resolution)
+            if self.image_condition is not None and (photo.condition or self.draughtsman is None):
+                condition = _read_condition(photo, self.image_condition, self.resolution)
+            if self.with_lines and (photo.lines or self.draughtsman is None):
+                lines = _read_lines(photo, self.resolution)
+            lacks_any = condition is None or (self.with_lines and lines is None)
+            if self.draughtsman is not None and lacks_any:
+                drawn = self.draughtsman(resized)
+                condition = drawn.layout if condition is None else condition
+                lines = drawn.lines if self.with_lines and lines is None else lines
+        except BadInput as error:
+            return error
+        return _Prepared(resized.numpy(), condition, lines)
+
+
+class _Gathered(NamedTuple):
+    photos: list[Photo]  # without their files
+    images: Tensor  # (N, 3, R, R) uint8
+    condition_images: Tensor | None  # (N, R, R) uint8
+    lines: Tensor | None  # (N, R, R) uint8
+
+
+def _gather(found: Iterator[Photo], prepare: _Preparation) -> _Gathered | None:
+    """The usable ones of the photos; the log names the others. None where there is none."""
+    threads = torch.get_num_threads()
+    read: list[Photo] = []
+    broken = 0
+    with (
+        open_pile() as images,
+        open_pile() as condition_images,
+        open_pile() as lines,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        for photo, prepared in in_order(pool, prepare, found, ahead=4 * threads):
+            if isinstance(prepared, BadInput):
+                broken += 1
+                log.warning(
+                    "skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, prepared
+                )
+                continue
+            images.append(prepared.image)
+            if prepared.condition is not None:
+                condition_images.append(prepared.condition)
+            if prepared.lines is not None:
+                lines.append(prepared.lines)
+            read.append(photo._replace(photo=b"", condition=None, lines=None))
+        if broken:
+            log.warning("skipped %d broken photos; %d are left", broken, len(read))
+        if not read:
+            return None
+        return _Gathered(
+            photos=read,
+            images=images.stacked(),
+            condition_images=condition_images.stacked() if prepare.image_condition else None,
+            lines=lines.stacked() if prepare.with_lines else None,
+        )
 
 
 def _read_condition(photo: Photo, kind: ImageCondition, resolution: int) -> NDArray[np.uint8]:

@@ -9,15 +9,13 @@ from typing import Any
 
 from catalog_schemas.photos import check_photo_rows, check_photo_shard
 from catalog_schemas.validation import TableError, open_parquet, parquet_errors
-from toygan.conditions.kinds import ImageCondition
-from toygan.data.photo import Photo
+from toygan.data.photo import DrawingsWanted, Photo
 from toygan.errors import BadInput
 from toygan.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".parquet"
-LACKING = "give photo shards with this column, or take a family or a model that needs none"
 
 _COLUMNS = [
     *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish"),
@@ -25,37 +23,20 @@ _COLUMNS = [
 ]
 
 
-def read_stored_shard(
-    store: ObjectStore,
-    key: str,
-    split: str,
-    image_condition: ImageCondition | None,
-    *,
-    with_lines: bool,
-    may_lack: bool,
-) -> Iterator[Photo]:
+def read_stored_shard(store: ObjectStore, key: str, split: str, drawings: DrawingsWanted) -> Iterator[Photo]:
     """As `read_shard`, from an object: it is copied to a temporary file first, so memory holds no shard."""
     with tempfile.TemporaryDirectory(prefix="toygan-") as folder:
         copy = Path(folder) / "shard.parquet"
         copy.write_bytes(store.get(key))
-        yield from read_shard(
-            copy, split, image_condition, with_lines=with_lines, may_lack=may_lack, name=f"{store.uri}/{key}"
-        )
+        yield from read_shard(copy, split, drawings, name=f"{store.uri}/{key}")
 
 
 def read_shard(
-    shard: Path,
-    split: str,
-    image_condition: ImageCondition | None,
-    *,
-    with_lines: bool = False,
-    may_lack: bool = False,
-    name: str | None = None,
+    shard: Path, split: str, drawings: DrawingsWanted, *, name: str | None = None
 ) -> Iterator[Photo]:
     """The well-formed rows of `split` in a file that messages call `name`; the log names malformed ones.
 
-    `with_lines` asks for the sketches, too, where there are any. Raises BadInput when the file is no photo
-    shard or has no column `image_condition`, unless photos `may_lack` it.
+    Raises BadInput when the file is no photo shard or lacks the column of the drawings that it may not lack.
     """
     name = str(shard) if name is None else name
     source = name.rpartition("/")[2]
@@ -64,11 +45,8 @@ def read_shard(
         check_photo_shard(shard)
         with open_parquet(shard) as file, parquet_errors(shard):
             present = file.schema_arrow.names
-            if image_condition is not None and image_condition not in present and not may_lack:
-                raise BadInput(
-                    f"{name} has no column {image_condition!r}, which this family draws from; {LACKING}"
-                )
-            wanted = {*_COLUMNS, image_condition, *(["sketch"] if with_lines else [])}
+            drawings.check(name, present)
+            wanted = {*_COLUMNS, drawings.kind, *(["sketch"] if drawings.lines else [])}
             columns = [column for column in present if column in wanted]
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 checked = check_photo_rows(batch, first_row)
@@ -84,14 +62,14 @@ def read_shard(
                         title=_known(row.get("title")),
                         colour_hex=_known(row["colour_hex"]),
                         photo=row["photo"],
-                        condition=(row.get(image_condition) or None) if image_condition else None,
+                        condition=(row.get(drawings.kind) or None) if drawings.kind else None,
                         source=source,
                         description=_known(row.get("description")),
                         colour=_known(row.get("colour")),
                         finish=_known(row.get("finish")),
                         azimuth_deg=_angle(row.get("azimuth_deg")),
                         elevation_deg=_angle(row.get("elevation_deg")),
-                        lines=(row.get("sketch") or None) if with_lines else None,
+                        lines=(row.get("sketch") or None) if drawings.lines else None,
                     )
     except TableError as error:
         raise BadInput(str(error).replace(str(shard), name)) from error

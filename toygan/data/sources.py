@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from catalog_schemas.validation import TableError
 from toygan.conditions.kinds import ImageCondition
 from toygan.data import by_category, shards
-from toygan.data.photo import Photo
+from toygan.data.photo import DrawingsWanted, Photo
 from toygan.errors import BadInput
 from toygan.storage.keys import CURRENT_KEY, PHOTO_INDEX_KEY
 from toygan.storage.local import LocalStore
@@ -41,40 +41,25 @@ def read_photos(
     they `may_lack` it.
     """
     store = open_store(uri)
+    drawings = DrawingsWanted(kind=image_condition, lines=with_lines, may_lack=may_lack)
     if store.exists(PHOTO_INDEX_KEY):
-        if not may_lack:
-            _refuse_condition(store.uri, "the photo index of a store", image_condition)
+        drawings.check(f"{store.uri} is the photo index of a store and")
         return _read_index(store, split)
     if isinstance(store, LocalStore):
-        return _read_folder(Path(store.uri), split, image_condition, with_lines, may_lack)
+        return _read_folder(Path(store.uri), split, drawings)
     keys = [found.key for found in store.list() if _is_shard(found.key)]
     if not keys:
         raise BadInput(f"no photo shards (*.parquet) and no photo index at {store.uri}; {_REMEDY}")
-    return (
-        photo
-        for key in keys
-        for photo in shards.read_stored_shard(
-            store, key, split, image_condition, with_lines=with_lines, may_lack=may_lack
-        )
-    )
+    return (photo for key in keys for photo in shards.read_stored_shard(store, key, split, drawings))
 
 
-def _read_folder(
-    folder: Path, split: str, image_condition: ImageCondition | None, with_lines: bool, may_lack: bool
-) -> Iterator[Photo]:
+def _read_folder(folder: Path, split: str, drawings: DrawingsWanted) -> Iterator[Photo]:
     files = sorted(file for file in folder.glob(f"*{shards.SUFFIX}") if _is_shard(file.name))
     if files:
-        return (
-            photo
-            for file in files
-            for photo in shards.read_shard(
-                file, split, image_condition, with_lines=with_lines, may_lack=may_lack
-            )
-        )
+        return (photo for file in files for photo in shards.read_shard(file, split, drawings))
     if not by_category.holds_categories(folder):
         raise BadInput(f"no photos in {folder}; {_REMEDY}")
-    if not may_lack:
-        _refuse_condition(str(folder), "a folder of pictures", image_condition)
+    drawings.check(f"{folder} is a folder of pictures and")
     return by_category.read_categories(folder, split)
 
 
@@ -103,11 +88,3 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
 def _is_shard(key: str) -> bool:
     """Of a store, the table of the live pictures lies where shards do."""
     return "/" not in key and key.endswith(shards.SUFFIX) and key != CURRENT_KEY
-
-
-def _refuse_condition(where: str, what: str, image_condition: ImageCondition | None) -> None:
-    if image_condition is not None:
-        raise BadInput(
-            f"{where} is {what} and has no column {image_condition!r}, which this family draws from; "
-            f"{shards.LACKING}"
-        )

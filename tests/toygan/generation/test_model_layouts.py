@@ -1,0 +1,66 @@
+"""A model that has layouts of its own, for products that come without one."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import BATCH, CATEGORIES, TinyFiles, products, tiny_model, tiny_with_layouts
+from toygan.errors import ModelError
+from toygan.generation.model import Model, read_scope
+
+
+def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
+    """In the product's colour, and from no other layout: one that comes along is none of its own."""
+    model = tiny_with_layouts().load()
+    assert (model.image_condition, model.learns_from) == (None, "layout")
+    plain = products("car", ["#B40000", "#1E5AA8"])
+    other = np.full((32, 32), 3, dtype=np.uint8)
+    drawn, again = (
+        model.draw([5, 5], told, BATCH).pixels
+        for told in (plain, [replace(each, image=other) for each in plain])
+    )
+    assert (drawn == again).all()
+    known = model.known_layouts
+    assert known is not None
+    chosen = [known.choose(each, torch.zeros(0), 5).layout for each in plain]
+    given = tiny_model("spade").load()
+    wanted = given.draw(
+        [5, 5], [replace(each, image=one) for each, one in zip(plain, chosen, strict=True)], BATCH
+    )
+    assert (drawn == wanted.pixels).all()
+    assert (chosen[0] > 0).tolist() == (chosen[1] > 0).tolist()
+    assert {*chosen[0].flatten().tolist()} == {0, 1}
+    assert {*chosen[1].flatten().tolist()} == {0, 2}
+
+
+def test_known_layouts_are_part_of_what_a_model_can_draw() -> None:
+    model = tiny_with_layouts()
+    assert read_scope(model).categories == frozenset(CATEGORIES)
+    wrong = (
+        ({"known_layouts": None}, "known_layouts.parquet of the model tiny-layouts is missing"),
+        ({"draughtsman": None}, "draughtsman.safetensors of the model tiny-layouts is missing"),
+        ({"known_layouts": b"?"}, "known_layouts.parquet of the model tiny-layouts: .*cannot be read"),
+        ({"draughtsman": b"?" * 9}, "draughtsman.safetensors of the model tiny-layouts: it cannot be read"),
+    )
+    for changes, said in wrong:
+        damaged = model.with_files(**changes)
+        for read in (read_scope, load_model_here):
+            with pytest.raises(ModelError, match=said):
+                read(damaged)
+
+
+def test_layouts_are_known_to_a_family_that_draws_from_them() -> None:
+    with_layouts = tiny_with_layouts().files["known_layouts.parquet"]
+    for family in ("dcgan", "pix2pix"):
+        config = json.loads(tiny_model(family).files["config.json"]) | {"known_layouts": 0.1}
+        wrong = tiny_model(family).with_files(config=json.dumps(config).encode(), known_layouts=with_layouts)
+        for read in (read_scope, load_model_here):
+            with pytest.raises(ModelError, match=f"known_layouts are nothing for the family {family}"):
+                read(wrong)
+
+
+def load_model_here(source: TinyFiles) -> Model:
+    return source.load()

@@ -13,7 +13,6 @@ from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -62,13 +61,16 @@ def shows_one_colour(images: Tensor, colour_hexes: Sequence[str | None]) -> Tens
     wanted = torch.tensor([hex_to_rgb(each) if each else (0, 0, 0) for each in colour_hexes]).float()
     pixels = images.float()
     coloured = pixels.amax(dim=1) - pixels.amin(dim=1) > COLOURED
-    # Less its mean over the channels a colour is its hue, by the direction, and its chroma, by the length.
-    hues = pixels - pixels.mean(dim=1, keepdim=True)
-    hue = (wanted - wanted.mean(dim=1, keepdim=True))[:, :, None, None]
-    same = coloured & (F.cosine_similarity(hues, hue, dim=1) > SAME_HUE)
+    # Less its mean over the channels a colour is its hue, by the direction, and its chroma, by the length. In
+    # the product of two one mean is enough, and torch's cosine_similarity takes ten times as long.
+    hue = wanted - wanted.mean(dim=1, keepdim=True)
+    products = torch.einsum("bchw,bc->bhw", pixels, hue)
+    chroma = (pixels.square().sum(dim=1) - pixels.sum(dim=1).square() / 3).clamp(min=0).sqrt()
+    same = coloured & (products > SAME_HUE * chroma * hue.norm(dim=1)[:, None, None])
     count = coloured.sum(dim=(1, 2))
     is_grey = wanted.amax(dim=1) - wanted.amin(dim=1) <= COLOURED
-    return ~is_grey & (count > 0) & (same.sum(dim=(1, 2)) > ONE_COLOUR_SHARE * count)
+    shows: Tensor = ~is_grey & (count > 0) & (same.sum(dim=(1, 2)) > ONE_COLOUR_SHARE * count)
+    return shows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,17 @@ needs no random state and ends with the same weights as an uninterrupted one: bi
 many threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import count
+from typing import TypeVar
 
 import torch
 
 from toygan.conditions.known_texts import KnownTexts
 from toygan.data.photos import PhotoSet
-from toygan.training.batches import draw_batch, epoch_rows, step_rng
+from toygan.training.batches import Batch, draw_batch, epoch_rows, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.schedule import rate_factor
 from toygan.training.state import TrainState
@@ -48,13 +51,20 @@ def fit(
     used to texts that are read by them.
     """
     world = state.world
+
+    def draw(images_seen: int) -> tuple[Batch, torch.Generator]:
+        rng = step_rng(config.seed, images_seen)
+        rows = epoch_rows(len(photos), config, images_seen)
+        probability = None if state.augmentation is None else state.augmentation.probability
+        return draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
+
+    # A CPU has no core to spare; and where augmentation adapts, a batch depends on the step before it.
+    looks_ahead = device.type == "cuda" and state.augmentation is None
+    batches = (_ahead if looks_ahead else map)(draw, count(state.images_seen, config.batch_size))
     sums = torch.zeros(len(fields(Losses)), device=device)
     steps = 0
     while not world.any(should_stop()):
-        rng = step_rng(config.seed, state.images_seen)
-        rows = epoch_rows(len(photos), config, state.images_seen)
-        probability = None if state.augmentation is None else state.augmentation.probability
-        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known)
+        batch, rng = next(batches)
         if world.count > 1:
             batch = batch.share(world.index, world.count)
             rng = step_rng(config.seed, state.images_seen, world.index)
@@ -69,6 +79,18 @@ def fit(
             steps = 0
         if before // config.checkpoint_every_images != state.images_seen // config.checkpoint_every_images:
             on_checkpoint()
+
+
+_Drawn = TypeVar("_Drawn")
+
+
+def _ahead(draw: Callable[[int], _Drawn], numbers: Iterator[int]) -> Iterator[_Drawn]:
+    """As `map` of numbers without an end, but each is drawn while what is made of the one before runs."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        following = pool.submit(draw, next(numbers))
+        for number in numbers:
+            drawn, following = following.result(), pool.submit(draw, number)
+            yield drawn
 
 
 _LOSS_NAMES = [each.name for each in fields(Losses)]

@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from itertools import count, islice
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import TrainConfig
-from toygan.training.fit import Losses, fit
+from toygan.training.fit import Losses, _ahead, fit
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
 
@@ -276,6 +277,17 @@ def test_reports_and_checkpoints_come_at_fixed_counts(photos: PhotoSet) -> None:
     assert steps == [8, 12, 16, 20, 24]
     assert [images for images, _ in reports] == [8, 12, 20, 24]  # the first ones at or beyond 6, 12, 18, 24
     assert checkpoints == [8, 16, 24]
+
+
+def test_batches_that_are_drawn_ahead_are_the_same_in_the_same_order() -> None:
+    assert list(islice(_ahead(str, count(4, 3)), 4)) == ["4", "7", "10", "13"]
+
+
+def test_a_batch_that_cannot_be_drawn_ahead_fails_the_step_it_is_for() -> None:
+    batches = _ahead(lambda number: 1 // (2 - number), count())
+    assert [next(batches), next(batches)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(batches)
 
 
 def test_a_report_is_the_mean_since_the_last(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:

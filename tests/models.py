@@ -20,7 +20,7 @@ from toygan.approval.fit import fit_calibration
 from toygan.conditions.image import READERS
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.text import TextEncoder
+from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from toygan.data.known_layouts import ColourLabels, KnownLayouts
 from toygan.generation.model import Model, load_model
 from toygan.models import build
@@ -151,14 +151,22 @@ def tiny_model(
 
 
 @cache
-def tiny_with_layouts(*, seed: int = 0, acceptance: float = 0.5) -> TinyFiles:
-    """A tiny SPADE that draws from layouts of its own, a red and a blue one of each category."""
-    plain = tiny_model("spade", seed=seed)
+def tiny_with_layouts(
+    *, seed: int = 0, acceptance: float = 0.5, titles: tuple[str, str] | None = None
+) -> TinyFiles:
+    """A tiny SPADE that draws from layouts of its own, a red and a blue one of each category.
+
+    With `titles`, those of its red and its blue layouts, it reads texts.
+    """
+    plain = tiny_model("spade", seed=seed, text_encoder=DEFAULT_TEXT_ENCODER if titles else None)
     config = json.loads(plain.files[CONFIG])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         draughtsman = Draughtsman(segmenter=fresh_segmenter(LAYOUT_CLASSES))
     numbers = range(2 * len(CATEGORIES))
+    texts = torch.zeros(2, 0)
+    if titles:
+        texts = TextEncoder(DEFAULT_TEXT_ENCODER, CPU).embed(titles)
     labels = [1 + number // len(CATEGORIES) for number in numbers]
     known = KnownLayouts(
         categories=(*CATEGORIES, *CATEGORIES),
@@ -167,7 +175,7 @@ def tiny_with_layouts(*, seed: int = 0, acceptance: float = 0.5) -> TinyFiles:
             for number, label in zip(numbers, labels, strict=True)
         ),
         lines=tuple(condition_file("layout", number, 7, side=32) for number in numbers),
-        texts=torch.zeros(len(numbers), 0),
+        texts=texts.repeat_interleave(len(CATEGORIES), dim=0),
         labels=tuple((label,) for label in labels),
         colour_labels=ColourLabels(exact={"#B40000": 1, "#1E5AA8": 2}),
         resolution=32,

@@ -42,6 +42,7 @@ COUNT_PENALTY: Final = 0.2
 # The same for the share of the product that is likely to be recoloured with a told colour though it is not of
 # it: a figure's skin with its yellow hat, a tyre with its dark rim.
 MIXED_PENALTY: Final = 2.0
+SIMILARITY_DIGITS: Final = 3  # after the point; beyond them equal texts differ by device and half precision
 
 _SCHEMA: Final = pa.schema(
     [
@@ -263,13 +264,16 @@ class KnownLayouts:
         scores = (similarities - penalties) / self.temperature
         chosen = _draw(scores, seed, truncation)
         row = int(group.rows[chosen])
+        similarity = None
+        if len(text):
+            similarity = round(float(similarities[chosen]), SIMILARITY_DIGITS) + 0.0  # never -0.0
         layout = self._decode(self.layouts[row], "layout", self.classes)
         levels = self._decode(self.lines[row], "lines", INK_LEVELS)
         told = [product.colour_hex, *product.accent_hexes]
         return KnownDrawing(
             layout=self._recoloured(layout, self.labels[row], told),
             lines=_paper(levels),
-            similarity=float(similarities[chosen]),
+            similarity=similarity,
         )
 
     def _recoloured(
@@ -339,7 +343,8 @@ class KnownDrawing(NamedTuple):
 
     layout: NDArray[np.uint8]  # (R, R), in the product's colours
     lines: NDArray[np.uint8]  # (R, R), as toygan.conditions.image reads a sketch
-    similarity: float  # cosine of the product's text and that of the layout, 0 where one has none
+    # -1..1, cosine of the product's text and that of the layout, 0 where one has none; None: no text is read.
+    similarity: float | None
 
 
 class _Group(NamedTuple):

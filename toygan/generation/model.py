@@ -61,8 +61,8 @@ class Drawn:
     pixels: NDArray[np.uint8]  # (B, R, R, 3)
     logits: NDArray[np.float32]  # (B,)
     finite: NDArray[np.bool_]  # (B,), False where a pixel or the logit is NaN or infinite
-    # (B,) float32, how near the text of the known layout that it was drawn from is; None without such.
-    layout_similarities: NDArray[np.float32] | None = None
+    # B, how near the text of the known layout that it was drawn from is, see KnownDrawing; None without such.
+    layout_similarities: Sequence[float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,10 +140,10 @@ class Model:
             image_condition=self.image_condition,
             accent_colours=self.reading.accent_colours,
         )
-        similarities = None
+        similarities: list[float | None] = [None] * wanted
         if self.known_layouts is not None:
             chosen = self._choose(self.known_layouts, seeds, products)
-            similarities = np.array([each.similarity for each in chosen], dtype=np.float32)
+            similarities = [each.similarity for each in chosen]
             conditions["layout"] = encode_images("layout", [chosen[row].layout for row in rows])
             if self.learns_from_lines:
                 conditions["sketch"] = encode_images("sketch", [chosen[row].lines for row in rows])

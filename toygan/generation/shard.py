@@ -140,8 +140,7 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
     )
     candidates = []
     for i, each in enumerate(pending):
-        similarity = None if drawn.layout_similarities is None else float(drawn.layout_similarities[i])
-        row = _row(run, each, told[i], seeds[i], similarity)
+        row = _row(run, each, told[i], seeds[i], drawn.layout_similarities[i])
         if drawn.finite[i]:
             row |= {"logit": float(drawn.logits[i]), "p_real": float(p_reals[i])}
         candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
@@ -261,7 +260,7 @@ def _row(
     if told.accent_hexes:
         conditions["accent_hexes"] = list(told.accent_hexes)
     if layout_similarity is not None:
-        conditions[LAYOUT_SIMILARITY] = round(layout_similarity, 3)
+        conditions[LAYOUT_SIMILARITY] = layout_similarity
     kind = model.image_condition
     return dict.fromkeys(IMAGES.names) | {
         "image_id": identity,

@@ -178,7 +178,20 @@ def test_without_a_text_any_of_the_category_may_come() -> None:
         for seed in range(40)
     }
     assert len(found) == 3
-    assert known().choose(brick(None), text(nothing), 0).similarity == 0
+    assert {str(known().choose(brick(None), text(nothing), seed).similarity) for seed in range(40)} == {"0.0"}
+
+
+def test_how_near_a_text_is_is_told_in_three_digits() -> None:
+    """The mean of the two is nothing, so the cosines are the first numbers."""
+    opposite = [("brick", layout(5), RED, (), each) for each in ([1.0, 0.0, 0.0], [-1.0, 0.0, 0.0])]
+    pair = of(photos(*opposite))
+    for told, similarity in (([1.0, 0.0, 0.0], 1.0), ([0.6001, (1 - 0.6001**2) ** 0.5, 0.0], 0.6)):
+        assert pair.choose(brick(), text(told), 0, 0.0).similarity == similarity
+
+
+def test_where_no_text_is_read_none_is_near() -> None:
+    silent = of(photos(("brick", layout(5), RED, (), []), ("brick", layout(8), GREEN, (), [])))
+    assert silent.choose(brick(), text([]), 0).similarity is None
 
 
 @given(

@@ -91,10 +91,11 @@ def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path) -> None:
     """Where products come without one: nothing but seed, product and model says which."""
     store = named_memory_store(tmp_path.name)
     folder = write_inputs(tmp_path)
-    version = registry.add_model(store, tiny_with_layouts(acceptance=0.9).write(tmp_path / "other"), "toys")
+    model = tiny_with_layouts(acceptance=0.9, titles=("Brick 2 x 4, teal lid", "Wolf"))
+    version = registry.add_model(store, model.write(tmp_path / "other"), "toys")
     generate(request(folder, output=store.uri, model=f"toys@{version}"))
     found = [row for shard in range(3) for row in read_part(store, "run-1", shard).to_pylist()]
-    assert {json.loads(row["conditions"])["layout_similarity"] for row in found} == {0.0}  # it reads no text
+    assert {json.loads(row["conditions"])["layout_similarity"] for row in found} == {1.0}
     kept = [row["image_id"] for row in found if row["image_uri"]]
     assert len(kept) > 6
     assert all("the same" in reproduce(store, each, CPU) for each in kept)

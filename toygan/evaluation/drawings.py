@@ -31,6 +31,7 @@ class Drawings:
     rows: NDArray[np.int64]  # (N,), the photo whose conditions were drawn
     seeds: tuple[int, ...]
     logits: NDArray[np.float32]  # (N,), the discriminator's
+    layout_similarities: tuple[float | None, ...]  # N, see `toygan.generation.model.Drawn`
 
 
 def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
@@ -46,6 +47,7 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
     seeds = [image_seed(f"evaluation {seed}", number, 0, model.name, "") for number in range(pictures)]
     batch_size = default_batch_size(model)
     pixels, logits, broken = [], [], 0
+    similarities: list[float | None] = []
     for first in range(0, pictures, batch_size):
         chosen = rows[first : first + batch_size]
         drawn = model.draw(
@@ -53,6 +55,7 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
         )
         pixels.append(drawn.pixels)
         logits.append(drawn.logits)
+        similarities += drawn.layout_similarities
         broken += int((~drawn.finite).sum())
         progress.advance(len(chosen))
     if broken:
@@ -60,7 +63,13 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
             f"{broken} of {pictures} pictures of {model.name} are not finite; the model is broken"
         )
     images = torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2)
-    return Drawings(images=images, rows=rows, seeds=tuple(seeds), logits=np.concatenate(logits))
+    return Drawings(
+        images=images,
+        rows=rows,
+        seeds=tuple(seeds),
+        logits=np.concatenate(logits),
+        layout_similarities=tuple(similarities),
+    )
 
 
 def drawn_pairs(drawings: Drawings, category: NDArray[np.int64]) -> Pairs:

@@ -235,7 +235,12 @@ def _approval(
         np.array([judges[c].p_real(logit) for c, logit in zip(side.category, logits, strict=True)])
         for side, logits in ((drawn, drawings.logits), (real, val_logits))
     )
-    passed = np.array([not check(each, judges[c].limits) for c, each in zip(category, measured, strict=True)])
+    passed = np.array(
+        [
+            not check(each, judges[c].limits, similarity)
+            for c, each, similarity in zip(category, measured, drawings.layout_similarities, strict=True)
+        ]
+    )
     reached = np.array([p >= judges[c].threshold for c, p in zip(category, drawn_p, strict=True)])
     random = np.random.default_rng(seed)
     approved = approve(drawn_p, passed, category, ACCEPTANCE)

@@ -167,7 +167,8 @@ def _draw(
 
 
 def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: CategoryLimits) -> list[bool]:
-    return [not check(measures, limits) for measures in measure(drawn.pixels, wanted)]
+    measured = zip(measure(drawn.pixels, wanted), drawn.layout_similarities, strict=True)
+    return [not check(measures, limits, similarity) for measures, similarity in measured]
 
 
 @torch.inference_mode()

@@ -111,7 +111,8 @@ class Workshop(AbstractContextManager["Workshop"]):
         A pool whose worker was killed takes no more work. The shards that waited for it fail with
         BrokenProcessPool and are tried again; they find a new one.
         """
-        work = (drawn.pixels, drawn.finite.tolist(), may_be_approved, colour_hexes, limits, image_format)
+        of_each = (drawn.finite.tolist(), may_be_approved, colour_hexes, drawn.layout_similarities)
+        work = (drawn.pixels, *of_each, limits, image_format)
         with self._finishing_lock:
             try:
                 future = self._finishing.submit(finish, *work)

@@ -44,15 +44,24 @@ def finish(
     finite: Sequence[bool],
     may_be_approved: Sequence[bool],
     colour_hexes: Sequence[str | None],
+    layout_similarities: Sequence[float | None],
     limits: CategoryLimits,
     image_format: ImageFormat,
 ) -> FinishedBatch:
-    """Checks the pictures (B, H, W, 3) of one category and encodes those that `may_be_approved` and pass."""
+    """Checks the pictures (B, H, W, 3) of one category and encodes those that `may_be_approved` and pass.
+
+    The sequences hold one value a picture; for `layout_similarities` see `toygan.approval.checks.check`.
+    """
     began_s = time.monotonic()
     candidates = [
-        _finish_one(picture, measures, limits, image_format if wanted and ok else None)
-        for picture, measures, ok, wanted in zip(
-            pixels, _measure_all(pixels, colour_hexes), finite, may_be_approved, strict=True
+        _finish_one(picture, measures, similarity, limits, image_format if wanted and ok else None)
+        for picture, measures, similarity, ok, wanted in zip(
+            pixels,
+            _measure_all(pixels, colour_hexes),
+            layout_similarities,
+            finite,
+            may_be_approved,
+            strict=True,
         )
     ]
     return FinishedBatch(candidates=candidates, began_s=began_s, ended_s=time.monotonic())
@@ -78,12 +87,13 @@ def _measure_one(picture: NDArray[np.uint8], colour_hex: str | None) -> Measures
 def _finish_one(
     picture: NDArray[np.uint8],
     measures: Measures | None,
+    layout_similarity: float | None,
     limits: CategoryLimits,
     image_format: ImageFormat | None,
 ) -> Finished:
     if measures is None:
         return Finished(measures=None, failed_checks=("not_measurable",), file=None)
-    failed = tuple(check(measures, limits))
+    failed = tuple(check(measures, limits, layout_similarity))
     file = encode(picture, image_format) if image_format and not failed else None
     return Finished(measures=measures, failed_checks=failed, file=file)
 

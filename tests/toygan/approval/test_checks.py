@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from toygan.approval.checks import REASONS, CategoryLimits, Reason, check, fit_limits, is_near_copy
+from toygan.approval.checks import (
+    KNOWN_SHAPE_SIMILARITY,
+    REASONS,
+    CategoryLimits,
+    Reason,
+    check,
+    fit_limits,
+    is_near_copy,
+)
 from toygan.approval.measures import Measures, measure
 from toygan.images import decode
 
@@ -54,12 +62,20 @@ def test_limits_belong_to_what_is_allowed() -> None:
 
 def test_all_reasons_are_told_in_order() -> None:
     bad = replace(GOOD, contrast=0, fill_ratio=0.0, background_white=0.1, colour_delta_e=80)
-    assert check(bad, LIMITS) == ["blank", "fill_ratio_low", "background_not_white", "colour_off"]
+    measured: list[Reason] = ["blank", "fill_ratio_low", "background_not_white", "colour_off"]
+    assert check(bad, LIMITS) == measured
+    assert check(bad, LIMITS, 0.5) == [*measured, "shape_guessed"]
 
 
 def test_no_colour_wanted_or_no_limit_known_means_no_colour_check() -> None:
     assert check(replace(GOOD, colour_delta_e=None), LIMITS) == []
     assert check(replace(GOOD, colour_delta_e=80), replace(LIMITS, colour_delta_e_max=None)) == []
+
+
+@given(st.floats(-1, 1) | st.sampled_from([0.998, 0.999]))
+def test_a_shape_is_known_where_the_texts_are_the_same(similarity: float) -> None:
+    guessed = check(GOOD, LIMITS, similarity)
+    assert guessed == ([] if similarity >= KNOWN_SHAPE_SIMILARITY else ["shape_guessed"])
 
 
 def photos(count: int, *, colour: bool = True) -> list[Measures]:

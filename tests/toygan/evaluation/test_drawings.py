@@ -15,6 +15,7 @@ def drawn(*rows: int) -> Drawings:
         rows=np.array(rows),
         seeds=tuple(range(len(rows))),
         logits=np.zeros(len(rows), dtype=np.float32),
+        layout_similarities=(None,) * len(rows),
     )
 
 

@@ -99,6 +99,17 @@ class HalfCopier(Copier):
         )
 
 
+class Guesser(Copier):
+    """Draws photos, half of them from a known layout of another product."""
+
+    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+        known = [product.colour_hex in VAL_COLOURS[:3] for product in products]
+        return replace(
+            super().draw(seeds, products, batch_size),
+            layout_similarities=[1.0 if each else 0.9 for each in known],
+        )
+
+
 def copier(model: Model, memory: PhotoSet, kind: type[Copier] = Copier) -> Copier:
     made = kind(**{field.name: getattr(model, field.name) for field in fields(model)})
     object.__setattr__(made, "memory", memory)
@@ -329,6 +340,18 @@ def test_a_discriminator_that_knows_good_pictures_makes_approval_pay(
     assert found.approved.kid.value < found.random.kid.value - 3 * found.random.kid.error
     assert found.approved.precision == 1
     assert found.by_score == found.approved  # the checks find as little fault with a photo as the score
+
+
+def test_a_guessed_shape_is_no_more_approved_than_by_the_pipeline(
+    model: Model, val: PhotoSet, train: PhotoSet
+) -> None:
+    known = model.require_calibration()
+    lenient = {name: replace(each, threshold=0.0) for name, each in known.categories.items()}
+    model = replace(model, calibration=replace(known, categories=lenient))
+    for kind, accepted in ((Copier, 1.0), (Guesser, 0.5)):
+        found = evaluate(copier(model, train, kind), val, train, pictures=24).approval
+        assert found is not None
+        assert found.own_acceptance == accepted
 
 
 def test_a_model_without_calibration_has_no_approval_to_measure(val: PhotoSet, train: PhotoSet) -> None:

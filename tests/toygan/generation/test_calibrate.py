@@ -131,6 +131,29 @@ def test_pictures_that_fail_the_checks_set_no_threshold(
     assert not any("no generated picture passes" in warning for warning in calibration.warnings)
 
 
+def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture is a photo, and every second one from a known layout of another product."""
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    draw = Model.draw
+
+    def copied(model: Model, seeds: Any, products: Sequence[ProductConditions], size: int) -> Drawn:
+        rows = [photos.colour_hexes.index(product.colour_hex) for product in products]
+        return replace(
+            draw(model, seeds, products, size),
+            pixels=photos.images[rows].permute(0, 2, 3, 1).numpy(),
+            layout_similarities=[1.0 if number % 2 else 0.9 for number in range(len(products))],
+        )
+
+    monkeypatch.setattr(Model, "draw", copied)
+    calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=40)
+    for name, each in calibration.categories.items():
+        p_reals = each.p_reals(np.array(witness.drawn[name])[1::2])
+        assert (p_reals >= each.threshold).mean() == 0.5
+        assert each.threshold in p_reals
+    assert not any("no generated picture passes" in warning for warning in calibration.warnings)
+
+
 def test_a_higher_logit_never_means_a_lower_p_real(photos: PhotoSet) -> None:
     calibration = calibrate(model_files().load(), photos, batch_size=BATCH, generated_per_category=20)
     logits = np.linspace(-30, 30, 500)

@@ -137,6 +137,8 @@ def test_each_product_is_drawn_by_the_model_that_makes_the_most_of_it(
         assert drawn_by == (models[kind].name, models[kind].version, families[kind])
         assert list(row["condition_sha256"]) == ([kind] if kind else [])
         assert ('"text":' in row["conditions"]) == (kind is None)
+        assert "layout_similarity" not in row["conditions"]
+        assert "shape_guessed" not in row["reasons"]
     told = {row["sku"]: json.loads(row["conditions"]).get("text") for row in rows}
     assert told["plain-0"] == "Brick 2 x 4"  # red is another condition, and it was trained on titles alone
     assert told["plain-1"] is None  # in Chinese

@@ -14,9 +14,19 @@ import pyarrow as pa
 import pytest
 
 from catalog_schemas.images import IMAGES, check_images
-from tests.models import ANYTHING, BATCH, COLOURS, change_weights, nan_model, products, tiny_model
+from tests.models import (
+    ANYTHING,
+    BATCH,
+    COLOURS,
+    change_weights,
+    nan_model,
+    products,
+    tiny_model,
+    tiny_with_layouts,
+)
 from tests.toygan.generation.slots import slot, slots
 from toygan.approval.checks import REASONS, CategoryLimits, is_near_copy
+from toygan.data.known_layouts import KnownDrawing, KnownLayouts
 from toygan.errors import ModelError
 from toygan.generation.engine import Engine
 from toygan.generation.model import Model
@@ -204,6 +214,66 @@ def test_a_check_that_fails_is_named(engine: Engine, with_model: Any) -> None:
     assert all(row["reasons"] == ["colour_off"] for row in of["sku-0000", 0])
     assert [row["reasons"] for row in of["sku-0001", 0]] == [[]]
     assert of["sku-0001", 0][0]["colour_delta_e"] is None
+
+
+@pytest.fixture(scope="module")
+def with_titles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """Has the layouts of a horse and a wolf; whatever passes the checks is approved."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield judged(tiny_with_layouts(titles=("Horse", "Wolf")).load(), threshold=0.0)
+
+
+def similarities(rows: Rows) -> set[float]:
+    return {json.loads(row["conditions"])["layout_similarity"] for row in rows}
+
+
+def test_what_is_drawn_from_another_product_is_for_a_person_to_look_at(
+    with_titles: Model, with_model: Any
+) -> None:
+    """As is a text in a language that the model does not read; in which colour does not matter."""
+    wanted = [slot(0, title="Horse"), slot(1, title="Wolf, Blue", colour="Blue"), slot(2, title="Rabbit")]
+    wanted += [slot(3, title="马", language="zh")]
+    rows, objects = compute(with_model(with_titles), wanted)
+    tried = by_slot(rows)
+    for number in range(2):
+        (row,) = tried[f"sku-{number:04d}", 0]
+        assert (row["decision"], row["reasons"], similarities([row])) == ("approved", [], {1.0})
+    for number in range(2, 4):
+        guesses = tried[f"sku-{number:04d}", 0]
+        assert [row["reasons"] for row in guesses] == [["shape_guessed"]] * 4
+        assert sorted(row["decision"] for row in guesses) == ["rejected"] * 3 + ["review"]
+        best = max(guesses, key=lambda row: row["p_real"])
+        assert best["decision"] == "review"
+        assert best["image_uri"] in objects
+    assert similarities(tried["sku-0003", 0]) == {0.0}
+    assert max(similarities(tried["sku-0002", 0])) < 0.9
+
+
+@pytest.mark.parametrize(("similarity", "reasons"), [(0.998, ["shape_guessed"]), (0.999, []), (1.0, [])])
+def test_a_shape_is_a_guess_below_the_limit(
+    with_titles: Model,
+    with_model: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    similarity: float,
+    reasons: list[str],
+) -> None:
+    choose = KnownLayouts.choose
+
+    def alike(*args: Any) -> KnownDrawing:
+        return choose(*args)._replace(similarity=similarity)
+
+    monkeypatch.setattr(KnownLayouts, "choose", alike)
+    rows, _ = compute(with_model(with_titles), [slot(0, title="Horse")])
+    assert [row["reasons"] for row in rows] == [reasons] * (4 if reasons else 1)
+    assert similarities(rows) == {similarity}
+
+
+def test_who_reads_no_titles_guesses_no_shape(with_model: Any) -> None:
+    """It was asked for one of the category, as a model without layouts of its own is."""
+    rows, _ = compute(with_model(judged(tiny_with_layouts().load(), threshold=0.0)), slots(3))
+    assert [(row["decision"], row["reasons"]) for row in rows] == [("approved", [])] * 3
+    assert all("layout_similarity" not in row["conditions"] for row in rows)
 
 
 def test_a_near_copy_of_a_live_picture_is_refused(engine: Engine) -> None:

@@ -157,7 +157,7 @@ def test_a_picture_shows_what_was_decided_about_it() -> None:
         image_index=1,
         language="zh",
         title="红色积木砖",
-        reasons=["colour_off", "new_reason"],
+        reasons=["colour_off", "shape_guessed", "new_reason"],
     )
     page = Page(render_report(replace(RUN, categories=[replace(BRICK, review_pictures=[reviewed])])))
     for text in (
@@ -168,6 +168,7 @@ def test_a_picture_shows_what_was_decided_about_it() -> None:
         "brick-2",
         "image 2",
         "wrong colour",
+        "shape is a guess",
         "new reason",
     ):
         assert text in page.text

@@ -152,7 +152,11 @@ def tiny_model(
 
 @cache
 def tiny_with_layouts(
-    *, seed: int = 0, acceptance: float = 0.5, titles: tuple[str, str] | None = None
+    *,
+    seed: int = 0,
+    acceptance: float = 0.5,
+    titles: tuple[str, str] | None = None,
+    say_finish: bool = False,
 ) -> TinyFiles:
     """A tiny SPADE that draws from layouts of its own, a red and a blue one of each category.
 
@@ -176,6 +180,7 @@ def tiny_with_layouts(
         ),
         lines=tuple(condition_file("layout", number, 7, side=32) for number in numbers),
         texts=texts.repeat_interleave(len(CATEGORIES), dim=0),
+        say_finish=say_finish,
         labels=tuple((label,) for label in labels),
         colour_labels=ColourLabels(exact={"#B40000": 1, "#1E5AA8": 2}),
         resolution=32,

@@ -34,12 +34,12 @@ FEWEST_PHOTOS: Final = 50  # a category with fewer takes the limits of all photo
 NEAR_COPY_DISTANCE: Final = 4
 
 # The least similarity, of a product's text to that of the known layout that it is drawn from, with which it
-# has the shape of the product; in every category. Equal texts, colours apart, have 1; of the 1,052 texts of
-# the bundled layouts no two of a category have more than 0.995. A lower limit lets wrong shapes through: of
-# 69 calibration products of single parts that were drawn from another text, 12 showed their part (0.82 to
-# 0.999, six in another finish) and 57 did not (up to 0.995); of 32 figures none had its hat and its print.
-# Nor do silhouettes set a limit for each category: from 0.85 on those of the next text agree with a photo 0.9
-# times as well as those of its own, wheels at any similarity.
+# has the shape of the product; in every category. Equal texts, colours and finish apart, have 1; of the 1,014
+# texts of the bundled layouts no two of a category have more than 0.995. A lower limit lets wrong shapes
+# through: of 57 calibration products of single parts whose likeliest layout has another text (up to 0.995)
+# none gets one of its part number; of 32 figures none had its hat and its print. Nor do silhouettes set a
+# limit for each category: from 0.85 on those of the next text agree with a photo 0.9 times as well as those
+# of its own, wheels at any similarity.
 KNOWN_SHAPE_SIMILARITY: Final = 0.999
 
 

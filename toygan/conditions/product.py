@@ -25,6 +25,7 @@ class ProductConditions:
     category: str
     colour_hex: str | None = None
     text: str | None = None  # see toygan.conditions.reading.product_text
+    shape_text: str | None = None  # see toygan.conditions.reading.Words
     accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.reading.Words
     image: NDArray[np.uint8] | None = None  # (R, R), as toygan.conditions.image reads sketch or layout
 

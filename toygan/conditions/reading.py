@@ -40,6 +40,7 @@ class Words:
     """What a model is told of a product in words."""
 
     text: str | None = None  # None where nothing is said
+    shape_text: str | None = None  # what says the shape: the text without the finish
     accent_hexes: tuple[str, ...] = ()  # `#RRGGBB` of the colours beside the main one, in the title's order
 
 
@@ -91,7 +92,8 @@ class Reading:
         """
         told = description if self.descriptions else None
         if self.whole_titles:
-            return Words(text=product_text(title, told))
+            text = product_text(title, told)
+            return Words(text=text, shape_text=text)
         if colour_hex is None:
             colour = None
         accents: tuple[str, ...] = ()
@@ -102,8 +104,11 @@ class Reading:
             if main is not None:
                 accents = accents[:main] + accents[main + 1 :]
                 colour = None  # it is left out already
-        text = product_text(title, told, colour=colour, finish=finish)
-        return Words(text=text, accent_hexes=accents[: self.accent_colours])
+        return Words(
+            text=product_text(title, told, colour=colour, finish=finish),
+            shape_text=product_text(title, told, colour=colour),
+            accent_hexes=accents[: self.accent_colours],
+        )
 
     def _index_of_main(self, named: Sequence[str], colour: str | None, colour_hex: str | None) -> int | None:
         if colour_hex is None:

@@ -3,13 +3,13 @@
 A network draws well what a layout says where it is, and badly what it has to know by heart, the shapes of a
 thousand parts. So those are kept beside it, as in Qi et al. 2018, "Semi-parametric Image Synthesis", whose
 memory bank holds segments where this holds whole layouts: a product is drawn from that of a known product of
-its category, the likelier the nearer their texts are, in its own colours.
+its category, the likelier the nearer their texts are, in its own colours and finish.
 """
 
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -100,6 +100,7 @@ class KnownLayouts:
     layouts: tuple[bytes, ...]  # N, PNG
     lines: tuple[bytes, ...]  # N, PNG
     texts: Tensor  # (N, S) float32, rows of unit length, zeros where nothing is said
+    say_finish: bool  # whether the texts do, as those of earlier versions; a shape is the same in any finish
     labels: tuple[tuple[int, ...], ...]  # N, those of the told colours in the layout
     colour_labels: ColourLabels
     resolution: int  # pixels
@@ -119,13 +120,16 @@ class KnownLayouts:
         cls,
         photos: "PhotoSet",
         *,
+        embed: Callable[[Sequence[str | None]], Tensor] | None,
         classes: int,
         temperature: float,
         earlier: "KnownLayouts | None" = None,
     ) -> Self:
         """Those of `photos`, which have layouts, and of an `earlier` model that reads the same texts.
 
-        At most MOST_KNOWN, as many of each category so far as there are, the photos' own first.
+        At most MOST_KNOWN, as many of each category so far as there are, the photos' own first. `embed` makes
+        (M, S) float32 of M texts, as TextEncoder.embed does; None where no text is read. Where the earlier
+        texts say the finish, which cannot be taken out of them, the photos' do so too.
         """
         layouts = photos.condition_images
         if photos.image_condition != "layout" or layouts is None:
@@ -136,17 +140,20 @@ class KnownLayouts:
         names = [photos.categories[index] for index in photos.category.tolist()]
         rows = _shared_out(names, MOST_KNOWN)
         lines, paper = photos.lines, np.full(layouts.shape[1:], PAPER, dtype=np.uint8)
-        texts = torch.zeros(len(photos), 0) if photos.text is None else photos.text
+        say_finish = earlier is not None and earlier.say_finish
+        words = [photos.words[row] for row in rows]
+        texts = torch.zeros(len(rows), 0)
+        if embed is not None:
+            texts = embed([each.text if say_finish else each.shape_text for each in words])
         own = cls(
             categories=tuple(names[row] for row in rows),
             layouts=tuple(encode_labels(layouts[row].numpy()) for row in rows),
             lines=tuple(encode_labels(_ink(paper if lines is None else lines[row].numpy())) for row in rows),
-            texts=texts[rows].half().float(),  # as they are kept
+            texts=texts.half().float(),  # as they are kept
+            say_finish=say_finish,
             labels=tuple(
-                _labels_in(
-                    layouts[row], [photos.colour_hexes[row], *photos.words[row].accent_hexes], colour_labels
-                )
-                for row in rows
+                _labels_in(layouts[row], [photos.colour_hexes[row], *each.accent_hexes], colour_labels)
+                for row, each in zip(rows, words, strict=True)
             ),
             colour_labels=colour_labels,
             resolution=layouts.shape[1],
@@ -213,6 +220,7 @@ class KnownLayouts:
                 layouts=tuple(columns["layout"]),
                 lines=tuple(columns["lines"]),
                 texts=torch.from_numpy(texts),
+                say_finish=bool(said.get("say_finish", True)),
                 labels=labels,
                 colour_labels=ColourLabels(exact=exact),
                 resolution=resolution,
@@ -227,6 +235,7 @@ class KnownLayouts:
         said = {
             "resolution": self.resolution,
             "text_size": self.texts.shape[1],
+            "say_finish": self.say_finish,
             "colour_labels": dict(self.colour_labels.exact),
         }
         table = pa.table(
@@ -244,10 +253,15 @@ class KnownLayouts:
         pq.write_table(table, file, compression="zstd", use_dictionary=["category", "text"])
         return file.getvalue()
 
+    def text_of(self, product: ProductConditions) -> str | None:
+        """What of a product is compared with the texts."""
+        return product.text if self.say_finish else product.shape_text
+
     def choose(
         self, product: ProductConditions, text: Tensor, seed: int, truncation: float = 1.0
     ) -> "KnownDrawing":
-        """One for a product whose text is `text` (S,) float32, in its colours; a function of the arguments.
+        """One for a product whose `text_of` is embedded as `text` (S,) float32, in its colours; a function of
+        the arguments.
 
         A lower `truncation`, from 1 to 0, leaves fewer of the layouts that are less near; 0 the nearest one.
         Raises ModelError where the category has none, or the one that is chosen is damaged.
@@ -343,7 +357,8 @@ class KnownDrawing(NamedTuple):
 
     layout: NDArray[np.uint8]  # (R, R), in the product's colours
     lines: NDArray[np.uint8]  # (R, R), as toygan.conditions.image reads a sketch
-    # -1..1, cosine of the product's text and that of the layout, 0 where one has none; None: no text is read.
+    # -1..1, cosine of the product's text, see KnownLayouts.text_of, and that of the layout, 0 where one has
+    # none; None: no text is read.
     similarity: float | None
 
 

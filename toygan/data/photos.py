@@ -100,6 +100,7 @@ class PhotoSet:
             category=self.categories[self.category[row]],
             colour_hex=self.colour_hexes[row],
             text=self.words[row].text,
+            shape_text=self.words[row].shape_text,
             accent_hexes=self.words[row].accent_hexes,
             image=image,
         )

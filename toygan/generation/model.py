@@ -40,7 +40,9 @@ from toygan.training.checkpoint import (
 from toygan.training.draughtsman import Draughtsman
 from toygan.training.weights import check_weights, load_weights
 
-LAYOUT_SIMILARITY: Final = "layout_similarity"  # its name among the conditions of a metadata row
+# Names among the conditions of a metadata row.
+LAYOUT_SIMILARITY: Final = "layout_similarity"
+SHAPE_TEXT: Final = "shape_text"  # by which the known layout was chosen, where the text is another
 
 
 class ModelFiles(Protocol):
@@ -106,6 +108,7 @@ class Model:
             category=category,
             colour_hex=colour_hex,
             text=words.text if is_read else None,
+            shape_text=words.shape_text if is_read else None,
             accent_hexes=words.accent_hexes,
         )
 
@@ -167,7 +170,7 @@ class Model:
     ) -> list[KnownDrawing]:
         texts = torch.zeros(len(products), known.texts.shape[1])
         if self.text_encoder is not None:
-            texts = self.text_encoder.embed([product.text for product in products])
+            texts = self.text_encoder.embed([known.text_of(product) for product in products])
         return [
             known.choose(product, text, seed, self.truncation)
             for product, text, seed in zip(products, texts, seeds, strict=True)

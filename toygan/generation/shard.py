@@ -26,7 +26,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.finishing import Finished, FinishedBatch
-from toygan.generation.model import LAYOUT_SIMILARITY, Model
+from toygan.generation.model import LAYOUT_SIMILARITY, SHAPE_TEXT, Model
 from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot
 from toygan.seeds import image_id, image_seed
@@ -257,6 +257,8 @@ def _row(
     conditions: dict[str, object] = {"category": told.category, "colour_hex": told.colour_hex}
     if model.text_encoder is not None:
         conditions["text"] = told.text
+    if model.known_layouts is not None and (text := model.known_layouts.text_of(told)) != told.text:
+        conditions[SHAPE_TEXT] = text
     if told.accent_hexes:
         conditions["accent_hexes"] = list(told.accent_hexes)
     if layout_similarity is not None:

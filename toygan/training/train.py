@@ -233,7 +233,11 @@ def _known_layouts(
     earlier = initial.known_layouts if initial and initial.reads_as(photos.reading, encoder) else None
     network = layout_network({"family": config.family, "network": config.network_options(categories=1)})
     return KnownLayouts.of(
-        photos, classes=network.layout_classes, temperature=config.known_layouts, earlier=earlier
+        photos,
+        embed=None if encoder is None else encoder.embed,
+        classes=network.layout_classes,
+        temperature=config.known_layouts,
+        earlier=earlier,
     )
 
 

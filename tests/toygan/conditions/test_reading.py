@@ -69,22 +69,27 @@ def test_white_space_says_nothing(title: str, description: str) -> None:
     assert told is None or told == " ".join(told.split())
 
 
+def words(text: str | None, *accent_hexes: str) -> Words:
+    """Of a product without a finish."""
+    return Words(text=text, shape_text=text, accent_hexes=accent_hexes)
+
+
 @pytest.mark.parametrize(
     ("title", "colour", "colour_hex", "wanted"),
     [
         ("Minifigure, red torso with tan belt, dark red legs, tan hat", "Red", RED,
-         Words(text="Minifigure, torso with tan belt, legs, hat", accent_hexes=(DARK_RED, TAN))),
+         words("Minifigure, torso with tan belt, legs, hat", DARK_RED, TAN)),
         ("Building set, 4 layers, tan and red and blue and dark red", "Tan", TAN,
-         Words(text="Building set, 4 layers", accent_hexes=(RED, BLUE))),  # two at most
-        ("Car, red body, red roof", "Red", RED, Words(text="Car, body, roof", accent_hexes=(RED,))),
-        ("Car, red body", "Scarlet", RED, Words(text="Car, body")),  # by its value
-        ("Car, red body, tan roof", "Red", None, Words(text="Car, body, roof", accent_hexes=(RED, TAN))),
-        ("Tyre, Red", "Red", RED, Words(text="Tyre")),
-        ("Green tyre, blue", "Green", "#00852B", Words(text="tyre", accent_hexes=(BLUE,))),
-        ("Torso with red cross pattern, Red", "Red", RED, Words(text="Torso with red cross pattern")),
-        ("Red torso with red cross pattern", "Red", RED, Words(text="torso with red cross pattern")),
-        ("Torso with red cross pattern", "Red", RED, Words(text="Torso with cross pattern")),  # as ever
-        (None, "Red", RED, Words()),
+         words("Building set, 4 layers", RED, BLUE)),  # two at most
+        ("Car, red body, red roof", "Red", RED, words("Car, body, roof", RED)),
+        ("Car, red body", "Scarlet", RED, words("Car, body")),  # by its value
+        ("Car, red body, tan roof", "Red", None, words("Car, body, roof", RED, TAN)),
+        ("Tyre, Red", "Red", RED, words("Tyre")),
+        ("Green tyre, blue", "Green", "#00852B", words("tyre", BLUE)),
+        ("Torso with red cross pattern, Red", "Red", RED, words("Torso with red cross pattern")),
+        ("Red torso with red cross pattern", "Red", RED, words("torso with red cross pattern")),
+        ("Torso with red cross pattern", "Red", RED, words("Torso with cross pattern")),  # as ever
+        (None, "Red", RED, words(None)),
     ],
 )  # fmt: skip
 def test_colours_beside_the_main_one_are_accents(
@@ -97,14 +102,34 @@ def test_colours_beside_the_main_one_are_accents(
 def test_a_product_has_the_same_words_in_every_colour(main: tuple[str, str]) -> None:
     name, value = main
     told = ACCENTS.words(f"Torso with red cross, {name}, tan legs", None, colour=name, colour_hex=value)
-    assert told == Words(text="Torso with red cross, legs", accent_hexes=(TAN,))
+    assert told == words("Torso with red cross, legs", TAN)
 
 
 def test_without_accents_they_stay_in_the_text() -> None:
     title = "Car, red body, tan roof"
     for reading in (Reading(colour_names=NAMES), Reading(accent_colours=2)):
         told = reading.words(title, None, colour="Red", colour_hex=RED)
-        assert told == Words(text="Car body, tan roof")
+        assert told == words("Car body, tan roof")
+
+
+@given(
+    st.none() | st.text() | st.just("Torso, Red, tan legs"),
+    st.none() | st.text(),
+    st.sampled_from([ACCENTS, Reading(), Reading(descriptions=False), Reading(whole_titles=True)]),
+    st.sampled_from(["chrome", "transparent", "solid", None]),
+)
+def test_the_shape_is_told_in_every_finish_by_the_same_words(
+    title: str | None, description: str | None, reading: Reading, finish: str | None
+) -> None:
+    """Those of the text where there is none; a model that reads whole titles hears of no finish."""
+    plain, told = (
+        reading.words(title, description, colour="Red", colour_hex=RED, finish=each)
+        for each in (None, finish)
+    )
+    assert plain.shape_text == plain.text == told.shape_text
+    hears_it = finish not in ("solid", None) and not reading.whole_titles
+    assert (told.text != told.shape_text) == hears_it
+    assert not hears_it or str(finish) in str(told.text)
 
 
 def test_a_reading_is_what_a_model_says() -> None:

@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from math import e
 from typing import Any
 
@@ -31,6 +33,9 @@ SIDE = 8
 AT, ACROSS, AWAY = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-0.5, -0.5, 0.0]  # texts whose mean is next to nothing
 
 
+texts = st.none() | st.text()
+
+
 def layout(*labels: int) -> list[list[int]]:
     """Ground above, and below it a strip for each label."""
     rows = [[0] * SIDE] * (SIDE - len(labels))
@@ -38,7 +43,7 @@ def layout(*labels: int) -> list[list[int]]:
 
 
 def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[float]]) -> PhotoSet:
-    """Each of a category, a layout, a main colour, accents and a text."""
+    """Each of a category, a layout, a main colour, accents and what its text is embedded to."""
     categories, layouts, mains, accents, texts = zip(*rows, strict=True)
     names = tuple(sorted(set(categories)))
     lines = torch.full((len(rows), SIDE, SIDE), 255, dtype=torch.uint8)
@@ -48,15 +53,21 @@ def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[
         category=encode_categories(list(categories), names),
         colour=encode_colours(list(mains)),
         colour_hexes=mains,
-        words=tuple(Words(accent_hexes=each) for each in accents),
+        words=tuple(
+            Words(text=json.dumps(text), shape_text=json.dumps(text), accent_hexes=each)
+            for each, text in zip(accents, texts, strict=True)
+        ),
         skus=tuple(map(str, range(len(rows)))),
         categories=names,
         image_condition="layout",
         condition_images=torch.tensor(layouts, dtype=torch.uint8),
         lines=lines,
         reading=Reading(accent_colours=2),
-        text=torch.tensor(texts),
     )
+
+
+def embed(texts: Sequence[str | None]) -> Tensor:
+    return torch.tensor([json.loads(each or "") for each in texts])
 
 
 def toys() -> PhotoSet:
@@ -71,7 +82,7 @@ def toys() -> PhotoSet:
 
 
 def of(found: PhotoSet, **changes: Any) -> KnownLayouts:
-    return KnownLayouts.of(found, **{"classes": 14, "temperature": 0.1} | changes)
+    return KnownLayouts.of(found, **{"embed": embed, "classes": 14, "temperature": 0.1} | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +201,7 @@ def test_how_near_a_text_is_is_told_in_three_digits() -> None:
 
 
 def test_where_no_text_is_read_none_is_near() -> None:
-    silent = of(photos(("brick", layout(5), RED, (), []), ("brick", layout(8), GREEN, (), [])))
+    silent = of(toys(), embed=None)
     assert silent.choose(brick(), text([]), 0).similarity is None
 
 
@@ -213,9 +224,63 @@ def test_what_is_drawn_depends_on_nothing_else_and_has_the_products_labels(
     assert set(first.layout.flatten().tolist()) <= labels | {0, 1, 5, 8}
 
 
-def test_they_are_the_same_when_they_are_read_again() -> None:
-    before = known()
+def in_finishes(*finishes: tuple[list[float], list[float]]) -> PhotoSet:
+    """Each of a text with its finish and of one without; and one that has no finish."""
+    found = photos(*[("brick", layout(5), RED, (), shape) for _, shape in finishes])
+    words = [Words(text=json.dumps(text), shape_text=json.dumps(shape)) for text, shape in finishes]
+    return replace(found, words=tuple(words))
+
+
+CHROME_WHEEL = ([0.0, 0.8, 0.6], AT)
+FINISHES = (CHROME_WHEEL, (ACROSS, ACROSS), (AWAY, AWAY))
+
+
+def test_a_product_is_compared_by_the_text_without_its_finish() -> None:
+    wheel = ProductConditions(category="brick", text="Wheel, chrome", shape_text="Wheel")
+    found = of(in_finishes(*FINISHES))
+    assert found.text_of(wheel) == "Wheel"
+    assert torch.equal(found.texts, torch.tensor([AT, ACROSS, AWAY]))
+    assert found.choose(wheel, text(AT), 0, 0.0).similarity == 1
+
+
+def with_metadata(content: bytes, **said: Any) -> bytes:
+    """None: not said."""
+    table = pq.read_table(io.BytesIO(content))
+    every = json.loads(table.schema.metadata[b"toygan"]) | said
+    kept = {name: value for name, value in every.items() if value is not None}
+    file = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({b"toygan": json.dumps(kept)}), file)
+    return file.getvalue()
+
+
+@given(texts, texts)
+def test_a_file_from_before_is_asked_by_the_whole_text(whole: str | None, shape: str | None) -> None:
+    """Its own texts say the finish."""
+    product = ProductConditions(category="brick", text=whole, shape_text=shape)
+    before = read(with_metadata(known().to_file(), say_finish=None))
+    assert before.text_of(product) == read(before.to_file()).text_of(product) == whole
+    assert known().text_of(product) == shape
+    assert torch.equal(before.texts, known().texts)
+
+
+@pytest.mark.parametrize("say_finish", [False, True])
+def test_those_that_are_joined_are_all_of_one_kind(say_finish: bool) -> None:
+    """That of the earlier ones, whose texts are all that is left of them."""
+    earlier = replace(known(), say_finish=say_finish)
+    both = of(in_finishes(CHROME_WHEEL), earlier=earlier)
+    assert both.say_finish == say_finish
+    own, *others = both.texts  # of the red brick that both have it is the photos' own
+    torch.testing.assert_close(
+        own, text(CHROME_WHEEL[0] if say_finish else CHROME_WHEEL[1]), atol=1e-3, rtol=0
+    )
+    assert torch.equal(torch.stack(others), known().texts[1:3])
+
+
+@pytest.mark.parametrize("say_finish", [False, True])
+def test_they_are_the_same_when_they_are_read_again(say_finish: bool) -> None:
+    before = replace(known(), say_finish=say_finish)
     after = read(before.to_file())
+    assert after.say_finish == say_finish
     assert after.to_file() == before.to_file()
     for seed in range(8):
         one, other = (each.choose(brick(GREEN), text(AT), seed) for each in (before, after))

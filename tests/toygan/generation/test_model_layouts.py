@@ -36,6 +36,32 @@ def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
     assert {*chosen[1].flatten().tolist()} == {0, 2}
 
 
+@pytest.mark.parametrize("say_finish", [False, True])
+def test_a_product_in_another_finish_has_the_shape_of_its_part(say_finish: bool) -> None:
+    """Its network hears of the finish all the same. Models from before take it for another product."""
+    model = tiny_with_layouts(titles=("Horse", "Wolf"), say_finish=say_finish).load()
+    known = model.known_layouts
+    assert known is not None
+    assert known.say_finish == say_finish
+    solid, chrome = (
+        model.conditions_of(
+            category="car",
+            title="Horse, Red",
+            description=None,
+            language="en",
+            colour="Red",
+            colour_hex="#B40000",
+            finish=finish,
+        )
+        for finish in ("solid", "chrome")
+    )
+    assert (solid.text, chrome.text) == ("Horse", "Horse, chrome")
+    drawn = model.draw([5, 5], [solid, chrome], BATCH)
+    assert drawn.layout_similarities[0] == 1
+    assert (drawn.layout_similarities[1] == 1) != say_finish
+    assert (drawn.pixels[0] != drawn.pixels[1]).any()
+
+
 def test_known_layouts_are_part_of_what_a_model_can_draw() -> None:
     model = tiny_with_layouts()
     assert read_scope(model).categories == frozenset(CATEGORIES)

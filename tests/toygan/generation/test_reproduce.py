@@ -87,15 +87,24 @@ def test_a_model_that_is_gone_is_named(store: MemoryStore) -> None:
         reproduce(store, row["image_id"], CPU)
 
 
-def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path) -> None:
-    """Where products come without one: nothing but seed, product and model says which."""
+@pytest.mark.parametrize("say_finish", [False, True])
+def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path, say_finish: bool) -> None:
+    """Where products come without one: nothing but seed, product and model says which.
+
+    Models from before take a product's finish into account.
+    """
     store = named_memory_store(tmp_path.name)
-    folder = write_inputs(tmp_path)
-    model = tiny_with_layouts(acceptance=0.9, titles=("Brick 2 x 4, teal lid", "Wolf"))
+    folder = write_inputs(tmp_path, finish="chrome")
+    title, finished = "Brick 2 x 4, teal lid", "Brick 2 x 4, teal lid, chrome"
+    titles = (finished if say_finish else title, "Wolf")
+    model = tiny_with_layouts(acceptance=0.9, titles=titles, say_finish=say_finish)
     version = registry.add_model(store, model.write(tmp_path / "other"), "toys")
     generate(request(folder, output=store.uri, model=f"toys@{version}"))
     found = [row for shard in range(3) for row in read_part(store, "run-1", shard).to_pylist()]
-    assert {json.loads(row["conditions"])["layout_similarity"] for row in found} == {1.0}
+    told = [json.loads(row["conditions"]) for row in found]
+    assert {each["text"] for each in told} == {finished}
+    assert {each.get("shape_text") for each in told} == {None if say_finish else title}
+    assert {each["layout_similarity"] for each in told} == {1.0}
     kept = [row["image_id"] for row in found if row["image_uri"]]
     assert len(kept) > 6
     assert all("the same" in reproduce(store, each, CPU) for each in kept)

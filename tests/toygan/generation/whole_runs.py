@@ -11,8 +11,9 @@ from toygan.generation.run import RunRequest, RunSummary, finish_run, run_shard,
 MODEL = tiny_model(acceptance=0.3)
 
 
-def write_inputs(folder: Path) -> Path:
-    """MODEL as `tiny`, and a catalog of four products in each of its categories and a row without a sku."""
+def write_inputs(folder: Path, **changes: Any) -> Path:
+    """MODEL as `tiny`, and a catalog of four products in each of its categories, with `changes`, and a row
+    without a sku."""
     MODEL.write(folder / "tiny")
     rows = [
         product(
@@ -20,6 +21,7 @@ def write_inputs(folder: Path) -> Path:
             category=category,
             title="Brick 2 x 4, Red, teal lid",
             colour_hex=COLOURS[number],
+            **changes,
         )
         for category in CATEGORIES
         for number in range(4)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +26,7 @@ from toygan.generation.model import load_model
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
-from toygan.registry import DRAUGHTSMAN, KNOWN_LAYOUTS, KNOWN_TEXTS, resolve
+from toygan.registry import DRAUGHTSMAN, KNOWN_LAYOUTS, KNOWN_TEXTS, ModelFiles, resolve
 from toygan.training import fit as fit_module
 from toygan.training import guard
 from toygan.training import train as train_module
@@ -47,6 +48,7 @@ def run(
     max_images: int | None = 40,
     max_minutes: float | None = None,
     resume: bool = False,
+    init: ModelFiles | None = None,
 ) -> Path:
     return train(
         photos_uri=shards,
@@ -56,6 +58,7 @@ def run(
         max_images=max_images,
         max_minutes=max_minutes,
         resume=resume,
+        init=init,
     )
 
 
@@ -124,6 +127,8 @@ class Reader:
     def encode(self, texts: Sequence[str | None]) -> Tensor:
         self.read.extend(texts)
         return torch.tensor([[float(len(text or ""))] * 3 for text in texts])
+
+    embed = encode
 
     def to_json(self) -> dict[str, str]:
         return {"name": self.name, "identity": "0"}
@@ -232,7 +237,7 @@ def test_a_model_says_what_colours_are_called(tmp_path: Path, monkeypatch: pytes
 
 def layout_shard(folder: Path, **changes: Any) -> Path:
     """Two reds with the label 5 and a blue with 9."""
-    fields = [PHOTO_SHARD.field(name) for name in ("title", "colour", "layout")]
+    fields = [PHOTO_SHARD.field(name) for name in ("title", "colour", "finish", "layout")]
     colours = (("Red", "#B40000", 5), ("Dark Red", "#720012", 5), ("Blue", "#1E5AA8", 9))
     rows = [
         photo_row(sku, colour_hex=value, title=f"Car, {name} body, blue roof", colour=name)
@@ -314,6 +319,25 @@ def test_a_model_that_keeps_its_layouts_learns_from_photos_without_any(shards: P
     assert len(grown.known_layouts.categories) == 8
     with pytest.raises(BadInput, match="no column 'layout'"):
         run(shards, tmp_path / "none", config=config)
+
+
+def test_layouts_are_kept_by_texts_without_the_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But with it where a training goes on from a model that kept them so, before files said how."""
+    monkeypatch.setattr(train_module, "TextEncoder", Reader)
+    monkeypatch.setattr(Reader, "read", [])
+    shard = layout_shard(tmp_path / "shard", title="Cup", finish="chrome")
+    config = tiny(family="spade", text_encoder="reader", known_layouts=0.1, network=KNOWING)
+    new = run(shard, tmp_path / "new", config=config, max_images=4)
+    run(shard, tmp_path / "later", config=config, max_images=4, init=resolve(str(new), None))
+    table = pq.read_table(new / KNOWN_LAYOUTS)
+    said = json.loads(table.schema.metadata[b"toygan"])
+    del said["say_finish"]
+    pq.write_table(table.replace_schema_metadata({b"toygan": json.dumps(said)}), new / KNOWN_LAYOUTS)
+    run(shard, tmp_path / "old", config=config, max_images=4, init=resolve(str(new), None))
+    every, shapes = ["Cup, chrome"] * 3, ["Cup"] * 3
+    assert Reader.read == [*every, *shapes, *every, *shapes, *every, *every]
 
 
 def test_only_families_of_layouts_keep_some(shards: Path, tmp_path: Path) -> None:

@@ -52,16 +52,17 @@ def fit_probe(
     real: Mapping[str, Floats],
     generated: Mapping[str, Floats],
     *,
-    products: Mapping[str, Sequence[str]],
+    real_products: Mapping[str, Sequence[str]],
+    generated_products: Mapping[str, Sequence[str]],
     folds: int,
     seed: int,
 ) -> FittedProbe:
     """From the evidence of photos (N, K) and of generated pictures (M, K) a category, both sides weighing the
     same.
 
-    `products`, N a category, are the photos': those of a product stay together when the folds are cut, since
-    two photos of it look alike. With fewer than two products, or pictures, the logits are those of the probe
-    itself. Raises ValueError without photos or without pictures.
+    Whose they are say `real_products`, N a category, and `generated_products`, M: what shows one product
+    stays together when the folds are cut, since it looks alike. With fewer than two products the logits are
+    those of the probe itself. Raises ValueError without photos or without pictures.
     """
     # scikit-learn takes a second to import, and scoring needs none of it.
     from sklearn.linear_model import LogisticRegression
@@ -69,8 +70,9 @@ def fit_probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    groups = [sku for name in real for sku in products[name]]
-    n_real, n_generated = len(groups), sum(map(len, generated.values()))
+    groups = [sku for name in real for sku in real_products[name]]
+    n_real = len(groups)
+    groups += [sku for name in generated for sku in generated_products[name]]
     evidence = np.concatenate([*real.values(), *generated.values()])
     is_real = np.arange(len(evidence)) < n_real
     layer = make_pipeline(
@@ -85,13 +87,11 @@ def fit_probe(
         weights=tuple(_rounded(weight) for weight in weights),
         intercept=_rounded(intercept),
     )
-    folds = min(folds, len(set(groups)), n_generated)
+    folds = min(folds, len(set(groups[:n_real])), len(set(groups[n_real:])))
     if folds < 2:
         logits = fitted.logits(evidence)
     else:
-        # Every generated picture is a group of its own.
         numbers = np.unique(groups, return_inverse=True)[1]
-        numbers = np.concatenate([numbers, len(numbers) + np.arange(n_generated)])
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         logits = cross_val_predict(
             layer, evidence, is_real, groups=numbers, cv=split, method="decision_function"

@@ -1,8 +1,8 @@
 """`toygan calibrate`: what a model's score means, and what a picture has to show besides.
 
 The real side are the photos of the calibration products (`toygan.data.split`), which training left out; the
-generated side are pictures in the conditions of the training photos. Photos of `val` play no
-part.
+generated side are pictures in their conditions, so that both sides show the same products and what tells them
+apart is how they are drawn. Photos of `val` play no part.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,12 +80,21 @@ def calibrate(
     evidence = np.concatenate([_evidence(eye, photos.images[held_out[b]], logits[b]) for b in batches])
     of = {name: (photos.category[held_out] == index).numpy() for index, name in enumerate(model.categories)}
     real = {name: evidence[chosen] for name, chosen in of.items()}
-    generated, passed = _generate(model, photos, limits, eye, generated_per_category, batch_size)
+    generated, passed, shown = _generate(
+        model, photos, held_out, limits, eye, generated_per_category, batch_size
+    )
     probe: ProbeWeights | None = None
     if with_probe:
         skus = np.array([photos.skus[row] for row in held_out])
         products = {name: skus[chosen].tolist() for name, chosen in of.items()}
-        fitted = fit_probe(real, generated, products=products, folds=settings.folds, seed=settings.seed)
+        fitted = fit_probe(
+            real,
+            generated,
+            real_products=products,
+            generated_products=shown,
+            folds=settings.folds,
+            seed=settings.seed,
+        )
         probe, real_logits, generated_logits = fitted.weights, fitted.real_logits, fitted.generated_logits
     else:
         real_logits, generated_logits = (
@@ -104,20 +113,26 @@ def calibrate(
 def _generate(
     model: Model,
     photos: PhotoSet,
+    held_out: Sequence[int],
     limits: Mapping[str, CategoryLimits],
     eye: "Eye | None",
     per_category: int,
     batch_size: int,
-) -> tuple[dict[str, Floats], dict[str, list[bool]]]:
-    """By category the evidence of generated pictures, (`per_category`, K), and which pass the checks."""
+) -> tuple[dict[str, Floats], dict[str, list[bool]], dict[str, list[str]]]:
+    """By category the evidence of generated pictures, (`per_category`, K), which of them pass the checks, and
+    the skus whose conditions they were drawn in."""
     evidence: dict[str, Floats] = {}
     passed: dict[str, list[bool]] = {}
+    shown: dict[str, list[str]] = {}
     with Progress(
         total=per_category * len(model.categories), unit="pictures", description="calibrating"
     ) as progress:
         for index, name in enumerate(model.categories):
-            rows = photos.of_category(index) or range(len(photos))
+            of_category = photos.of_category(index)
+            # A category without calibration products, or without photos, makes do with what there is.
+            rows = sorted(set(of_category) & set(held_out)) or of_category or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
+            shown[name] = [photos.skus[rows[number % len(rows)]] for number in range(per_category)]
             seen, passed[name] = [], []
             for first in range(0, per_category, batch_size):
                 numbers = range(first, min(first + batch_size, per_category))
@@ -128,7 +143,7 @@ def _generate(
                 passed[name] += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
                 progress.advance(len(numbers))
             evidence[name] = np.concatenate(seen)
-    return evidence, passed
+    return evidence, passed, shown
 
 
 def _load_eye(device: torch.device) -> "Eye":

@@ -20,9 +20,21 @@ def sides(shift: float, *, count: int = 40, width: int = 6) -> tuple[dict[str, F
     return real, {name: random.normal(size=(3 * count, width)) for name in NAMES}
 
 
-def fit(real: dict[str, Floats], generated: dict[str, Floats]) -> FittedProbe:
-    products = {name: [f"{name}-{row}" for row in range(len(each))] for name, each in real.items()}
-    return fit_probe(real, generated, products=products, folds=5, seed=0)
+def fit(
+    real: dict[str, Floats], generated: dict[str, Floats], *, pictures_a_product: tuple[int, int] = (1, 1)
+) -> FittedProbe:
+    real_products, generated_products = (
+        {name: [f"{name}-{row // count}" for row in range(len(each))] for name, each in side.items()}
+        for side, count in zip((real, generated), pictures_a_product, strict=True)
+    )
+    return fit_probe(
+        real,
+        generated,
+        real_products=real_products,
+        generated_products=generated_products,
+        folds=5,
+        seed=0,
+    )
 
 
 def test_it_weighs_what_tells_photos_from_pictures() -> None:
@@ -66,16 +78,33 @@ def test_photos_of_a_product_stay_together() -> None:
     """Every photo has a twin; judged by a probe that knows the twin, noise would look like a photo."""
     real, generated = sides(0.0, count=20, width=400)
     twins = {name: np.repeat(each[:10], 2, axis=0) for name, each in real.items()}
-    products = {name: [f"{name}-{row // 2}" for row in range(20)] for name in NAMES}
-    together = fit_probe(twins, generated, products=products, folds=5, seed=0).real_logits
+    together = fit(twins, generated, pictures_a_product=(2, 1)).real_logits
     apart = fit(twins, generated).real_logits
     assert np.mean([*apart.values()]) > np.mean([*together.values()]) + 0.1
+
+
+def test_generated_pictures_stay_with_the_photos_of_their_product() -> None:
+    """All pictures of a product are its photo over again, so nothing tells the sides apart; judged by a probe
+    that was fitted to the pictures of its product, a photo would look generated."""
+    real, _ = sides(0.0, count=20, width=400)
+    copies = {name: np.repeat(each, 6, axis=0) for name, each in real.items()}
+    together = fit(real, copies, pictures_a_product=(1, 6)).real_logits
+    for_itself = fit(real, copies, pictures_a_product=(1, 1)).real_logits
+    assert abs(np.mean([*together.values()])) < 0.1
+    assert np.mean([*for_itself.values()]) < -0.1
 
 
 def test_too_few_for_folds() -> None:
     real, generated = sides(4.0)
     one = {name: each[:1] for name, each in real.items()}
-    fitted = fit_probe(one, generated, products={name: ["same"] for name in NAMES}, folds=5, seed=0)
+    fitted = fit_probe(
+        one,
+        generated,
+        real_products={name: ["same"] for name in NAMES},
+        generated_products={name: [f"{name}-{row}" for row in range(120)] for name in NAMES},
+        folds=5,
+        seed=0,
+    )
     np.testing.assert_allclose(fitted.real_logits["wheel"], fitted.weights.logits(one["wheel"]))
 
 

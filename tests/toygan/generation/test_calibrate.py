@@ -55,6 +55,7 @@ class Witness:
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.judged: list[torch.Tensor] = []
         self.drawn: dict[str, list[float]] = {}
+        self.wanted: dict[str, set[str | None]] = {}
         self._is_drawing = False
         self._draw = Model.draw
         model.discriminator.register_forward_pre_hook(self._see)
@@ -65,6 +66,9 @@ class Witness:
             drawn = witness._draw(model, seeds, products, size)
             witness._is_drawing = False
             witness.drawn.setdefault(products[0].category, []).extend(drawn.logits.tolist())
+            witness.wanted.setdefault(products[0].category, set()).update(
+                each.colour_hex for each in products
+            )
             return drawn
 
         monkeypatch.setattr(Model, "draw", draw)
@@ -88,6 +92,19 @@ def test_only_photos_of_calibration_products_are_judged(
         "brick": 20,
         "plant": 20,
     }
+
+
+def test_both_sides_show_the_same_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibration products are red or blue, the others yellow; of plants none calibrates."""
+    others = training_skus(12)
+    rows = [photo_row(sku, "brick", COLOURS[number % 2]) for number, sku in enumerate(CALIBRATION_SKUS[:12])]
+    rows += [photo_row(sku, "brick", COLOURS[2]) for sku in others[:8]]
+    rows += [photo_row(sku, "plant", COLOURS[3]) for sku in others[8:]]
+    shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    calibrate(model, shown, batch_size=BATCH, generated_per_category=40)
+    assert witness.wanted == {"brick": set(COLOURS[:2]), "plant": {COLOURS[3]}}
 
 
 @pytest.mark.parametrize("acceptance", [0.25, 0.5, 0.9])

@@ -11,9 +11,10 @@ Every model by the configs and lengths in `MODELS`, seed 0, one command of `toyg
     DIR/<model>/pairs.png            its pictures that are nearest to training photos
     DIR/<model>.jpg                  uncurated pictures in the conditions of val photos, beside these
 
-Takes hours. Run again it goes on where it stopped: trainings resume, and points that are measured stay. The
-weights are a function of the photos, the configs and the seed where the kind and number of cores agree
-(OMP_NUM_THREADS); for fewer images, to try it, give --share 0.01.
+Takes many hours on a CPU; which training took how long on which device say the model cards. Run again it goes
+on where it stopped: trainings resume, and points that are measured stay. The weights are a function of the
+photos, the configs and the seed where the kind and number of cores agree (OMP_NUM_THREADS); for fewer images,
+to try it, give --share 0.01.
 """
 
 import argparse
@@ -57,18 +58,24 @@ MODELS = {
         Stage("pix2pix-128", 60_000),
         Stage("pix2pix-128-mixed", 42_000),
         Stage("pix2pix-128-named", 24_000),
+        Stage("pix2pix-128-longer", 131_328),  # beyond it the discriminator knows the photos by heart
     ),
     "toybricks-layout128": (
         Stage("spade-128", 17_600),
         Stage("spade-128-longer", 22_000),
         Stage("spade-128-mixed", 18_000),
         Stage("spade-128-shaded", 34_000),
+        Stage("spade-128-shaded-longer", 126_016),
     ),
-    "toybricks-text128": (Stage("spade-128-lines", 62_000),),
+    "toybricks-text128": (
+        Stage("spade-128-lines", 62_000),
+        Stage("spade-128-lines-longer", 122_048),
+    ),
 }
 # Their latents are mostly brightness: less of it, and colours are truer. Found on the calibration products.
-TRUNCATIONS = {"toybricks-layout128": 0.3, "toybricks-text128": 0.5}
-STARTS_FROM = {"toybricks-text128": "toybricks-layout128"}  # whose last training its first goes on from
+TRUNCATIONS = {"toybricks-layout128": 0.3, "toybricks-text128": 0.2}
+# The model and its training from whose weights the first training of another goes on.
+STARTS_FROM = {"toybricks-text128": ("toybricks-layout128", "spade-128-shaded")}
 
 
 def milestones(images: int, share: float) -> list[int]:
@@ -79,8 +86,9 @@ def milestones(images: int, share: float) -> list[int]:
 def make(name: str, photos: str, output: Path, share: float) -> None:
     *earlier, last = MODELS[name]
     folder, initial = output / name, None
-    if (other := STARTS_FROM.get(name)) is not None:
-        initial = output / other / MODELS[other][-1].config / "model"
+    if name in STARTS_FROM:
+        other, config = STARTS_FROM[name]
+        initial = output / other / config / "model"
         if not (output / other / "evaluation.json").exists():
             with alone(output / other / "lock"):
                 make(other, photos, output, share)

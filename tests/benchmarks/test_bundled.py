@@ -21,7 +21,11 @@ WEIGHTS = {"kernel": torch.ones(2, 2), "variance": torch.full((2,), 1e-9), "batc
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_stage_has_a_config_and_goes_on_from_the_one_before(name: str) -> None:
-    stages = [*MODELS.get(STARTS_FROM.get(name, ""), ()), *MODELS[name]]
+    stages = [*MODELS[name]]
+    if name in STARTS_FROM:
+        other, config = STARTS_FROM[name]
+        count = [each.config for each in MODELS[other]].index(config) + 1
+        stages = [*MODELS[other][:count], *stages]
     configs = [choose_config(each.family, file=CONFIGS / f"{each.config}.json") for each in stages]
     assert configs[-1].resolution == 128
     networks = [
@@ -86,7 +90,7 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
     assert [words[0] for words in called[-2:]] == ["calibrate", "evaluate"]
     assert (tmp_path / "tried" / "figures.md").read_text() == "recall {'recall': 0.5}"
     monkeypatch.setitem(MODELS, "later", (Stage("dcgan-later", 6),))
-    monkeypatch.setitem(STARTS_FROM, "later", "tried")
+    monkeypatch.setitem(STARTS_FROM, "later", ("tried", "dcgan-small"))
     before = len(called)
     for folder in (tmp_path, tmp_path / "anew"):  # where what it goes on from is there, and where not
         bundled.main(["--photos", "p", "--output", str(folder), "--model", "later"])
@@ -94,7 +98,7 @@ def test_an_interrupted_making_goes_on_where_it_stopped(
     whole = [40, 100, 200, 300, 400, 500, 600]
     assert [int(each["--max-images"]) for each in later] == [*range(1, 7), *whole, *range(1, 7)]
     for first, folder in ((later[0], tmp_path), (later[-1], tmp_path / "anew")):
-        assert first["--init"] == str(folder / "tried" / "dcgan-large" / "model")
+        assert first["--init"] == str(folder / "tried" / "dcgan-small" / "model")
     finished = tmp_path / "tried" / "dcgan-large" / "model" / "config.json"
     assert json.loads(finished.read_bytes())["truncation"] == 0.7
     stored = load_file(tmp_path / "tried" / "dcgan-large" / "model" / "generator.safetensors")

@@ -257,7 +257,8 @@ def _calibration(model: Model, acceptance: float) -> bytes:
     calibration = fit_calibration(
         real_logits={name: [logit + spread / 2 for logit in each] for name, each in logits.items()},
         generated_logits=logits,
-        generated_passed={name: [True] * len(each) for name, each in logits.items()},
+        typical_logits=logits,
+        typical_passed={name: [True] * len(each) for name, each in logits.items()},
         limits=dict.fromkeys(model.categories, ANYTHING),
         settings=CalibrationSettings(acceptance=acceptance),
     )

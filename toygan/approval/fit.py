@@ -26,15 +26,17 @@ def fit_calibration(
     *,
     real_logits: Mapping[str, Sequence[float]],
     generated_logits: Mapping[str, Sequence[float]],
-    generated_passed: Mapping[str, Sequence[bool]],
+    typical_logits: Mapping[str, Sequence[float]],
+    typical_passed: Mapping[str, Sequence[bool]],
     limits: Mapping[str, CategoryLimits],
     settings: CalibrationSettings | None = None,
 ) -> Calibration:
     """Fits the map and the threshold of every category of `generated_logits`.
 
-    `real_logits` are of photos that were never trained on, `generated_passed` says which generated pictures
-    pass all other checks. The threshold is the largest `p_real` that at least `settings.acceptance` of
-    those reach (of all generated pictures, where none passes).
+    `real_logits` are of photos that were never trained on, `generated_logits` of pictures that are held
+    against them. `typical_logits` are of pictures as the model draws them for a catalog, of which
+    `typical_passed` says whether they pass all other checks: the threshold is the largest `p_real` that at
+    least `settings.acceptance` of those that do reach (of all of them, where none passes).
 
     A category takes the map of all categories together where it has too few pictures, or where its
     discriminator is worse than chance (rates generated pictures above real ones): turning the sign around
@@ -45,12 +47,15 @@ def fit_calibration(
     """
     settings = settings or CalibrationSettings()
     samples = _samples(real_logits, generated_logits)
-    for name, sample in samples.items():
+    for name in samples:
         if name not in limits:
             raise ValueError(f"no limits for the category {name!r}")
-        if len(generated_passed[name]) != sample.n_generated:
-            found = f"{sample.n_generated} logits and {len(generated_passed[name])} results of checks"
-            raise ValueError(f"{name!r}: wanted as many generated logits as results of checks, found {found}")
+        typical, passed = len(typical_logits[name]), len(typical_passed[name])
+        if not typical or typical != passed:
+            raise ValueError(
+                f"{name!r}: wanted as many logits of typical pictures as results of checks, found {typical} "
+                f"logits and {passed} results"
+            )
     together = _Sample.join(list(samples.values()))
     warnings: list[str] = []
     common = _common_map(together, settings, warnings)
@@ -59,16 +64,16 @@ def fit_calibration(
         own, end = _own_map(name, sample, settings, warnings), start + len(sample.logits)
         chosen = own or _Map(common.coef, common.intercept, common.predicted[start:end])
         predicted[start:end], start = chosen.predicted, end
-        scores = sigmoid(chosen.coef * sample.logits[sample.n_real :] + chosen.intercept)
-        passed = np.asarray(generated_passed[name], dtype=bool)
-        if not passed.any():
+        scores = sigmoid(chosen.coef * np.asarray(typical_logits[name]) + chosen.intercept)
+        reached = np.asarray(typical_passed[name], dtype=bool)
+        if not reached.any():
             warnings.append(
                 f"{name}: no generated picture passes the checks; the threshold is that of all of them"
             )
         categories[name] = CategoryCalibration(
             coef=chosen.coef,
             intercept=chosen.intercept,
-            threshold=acceptance_threshold(scores[passed] if passed.any() else scores, settings.acceptance),
+            threshold=acceptance_threshold(scores[reached] if reached.any() else scores, settings.acceptance),
             pooled=own is None,
             ece=_balanced_ece(chosen.predicted, sample.is_real, settings.bins) if sample.n_real else None,
             n_real=sample.n_real,

@@ -2,13 +2,14 @@
 
 The real side are the photos of the calibration products (`toygan.data.split`), which training left out; the
 generated side are pictures in their conditions, so that both sides show the same products and what tells them
-apart is how they are drawn. Photos of `val` play no part.
+apart is how they are drawn. They are few: the thresholds are those of pictures in the conditions of all
+training photos. Photos of `val` play no part.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -80,70 +81,80 @@ def calibrate(
     evidence = np.concatenate([_evidence(eye, photos.images[held_out[b]], logits[b]) for b in batches])
     of = {name: (photos.category[held_out] == index).numpy() for index, name in enumerate(model.categories)}
     real = {name: evidence[chosen] for name, chosen in of.items()}
-    generated, passed, shown = _generate(
-        model, photos, held_out, limits, eye, generated_per_category, batch_size
-    )
+    numbers = range(generated_per_category)
+    generated = _generate(model, photos, held_out, limits, eye, numbers, batch_size)
+    everyone = range(len(photos))
+    following = range(generated_per_category, 2 * generated_per_category)  # of other seeds
+    typical = _generate(model, photos, everyone, limits, eye, following, batch_size)
     probe: ProbeWeights | None = None
     if with_probe:
         skus = np.array([photos.skus[row] for row in held_out])
         products = {name: skus[chosen].tolist() for name, chosen in of.items()}
         fitted = fit_probe(
             real,
-            generated,
+            generated.evidence,
             real_products=products,
-            generated_products=shown,
+            generated_products=generated.skus,
             folds=settings.folds,
             seed=settings.seed,
         )
         probe, real_logits, generated_logits = fitted.weights, fitted.real_logits, fitted.generated_logits
+        typical_logits = {name: fitted.weights.logits(each) for name, each in typical.evidence.items()}
     else:
-        real_logits, generated_logits = (
-            {name: each[:, 0] for name, each in side.items()} for side in (real, generated)
+        real_logits, generated_logits, typical_logits = (
+            {name: each[:, 0] for name, each in side.items()}
+            for side in (real, generated.evidence, typical.evidence)
         )
     calibration = fit_calibration(
         real_logits={name: each.tolist() for name, each in real_logits.items()},
         generated_logits={name: each.tolist() for name, each in generated_logits.items()},
-        generated_passed=passed,
+        typical_logits={name: each.tolist() for name, each in typical_logits.items()},
+        typical_passed=typical.passed,
         limits=limits,
         settings=settings,
     )
     return replace(calibration, probe=probe)
 
 
+class _Generated(NamedTuple):
+    """By category, of N pictures each."""
+
+    evidence: dict[str, Floats]  # (N, K)
+    passed: dict[str, list[bool]]  # the checks
+    skus: dict[str, list[str]]  # in whose conditions they were drawn
+
+
 def _generate(
     model: Model,
     photos: PhotoSet,
-    held_out: Sequence[int],
+    wanted_rows: Sequence[int],
     limits: Mapping[str, CategoryLimits],
     eye: "Eye | None",
-    per_category: int,
+    numbers: range,
     batch_size: int,
-) -> tuple[dict[str, Floats], dict[str, list[bool]], dict[str, list[str]]]:
-    """By category the evidence of generated pictures, (`per_category`, K), which of them pass the checks, and
-    the skus whose conditions they were drawn in."""
-    evidence: dict[str, Floats] = {}
-    passed: dict[str, list[bool]] = {}
-    shown: dict[str, list[str]] = {}
+) -> _Generated:
+    """A picture a number and category, in the conditions of the photos `wanted_rows`."""
+    generated = _Generated(evidence={}, passed={}, skus={})
     with Progress(
-        total=per_category * len(model.categories), unit="pictures", description="calibrating"
+        total=len(numbers) * len(model.categories), unit="pictures", description="calibrating"
     ) as progress:
         for index, name in enumerate(model.categories):
             of_category = photos.of_category(index)
-            # A category without calibration products, or without photos, makes do with what there is.
-            rows = sorted(set(of_category) & set(held_out)) or of_category or range(len(photos))
+            # A category that these are not of, or without photos, makes do with what there is.
+            rows = sorted(set(of_category) & set(wanted_rows)) or of_category or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
-            shown[name] = [photos.skus[rows[number % len(rows)]] for number in range(per_category)]
-            seen, passed[name] = [], []
-            for first in range(0, per_category, batch_size):
-                numbers = range(first, min(first + batch_size, per_category))
-                wanted = [products[number % len(products)] for number in numbers]
-                drawn = _draw(model, name, wanted, numbers, batch_size)
+            seen, passed = [], []
+            for first in range(0, len(numbers), batch_size):
+                batch = numbers[first : first + batch_size]
+                wanted = [products[number % len(products)] for number in batch]
+                drawn = _draw(model, name, wanted, batch, batch_size)
                 images = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
                 seen.append(_evidence(eye, images, drawn.logits))
-                passed[name] += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
-                progress.advance(len(numbers))
-            evidence[name] = np.concatenate(seen)
-    return evidence, passed, shown
+                passed += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
+                progress.advance(len(batch))
+            generated.evidence[name], generated.passed[name] = np.concatenate(seen), passed
+            generated.skus[name] = [photos.skus[rows[number % len(rows)]] for number in numbers]
+    return generated
 
 
 def _load_eye(device: torch.device) -> "Eye":

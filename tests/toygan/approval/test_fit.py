@@ -19,12 +19,18 @@ def drawn(mean: float, count: int, *, seed: int = 0, spread: float = 1.0) -> lis
 
 
 def fitted(
-    real: Logits, generated: Logits, passed: dict[str, list[bool]] | None = None, **settings: float
+    real: Logits,
+    generated: Logits,
+    passed: dict[str, list[bool]] | None = None,
+    typical: Logits | None = None,
+    **settings: float,
 ) -> Calibration:
     return fit_calibration(
         real_logits=real,
         generated_logits=generated,
-        generated_passed=passed or {name: [True] * len(logits) for name, logits in generated.items()},
+        typical_logits=typical or generated,
+        typical_passed=passed
+        or {name: [True] * len(logits) for name, logits in (typical or generated).items()},
         limits=dict.fromkeys(generated, LIMITS),
         settings=CalibrationSettings(**settings),  # type: ignore[arg-type]
     )
@@ -120,6 +126,17 @@ def test_the_threshold_counts_only_pictures_that_pass_the_checks() -> None:
     assert calibration.settings.acceptance == 0.3
 
 
+def test_the_threshold_is_that_of_typical_pictures_and_the_map_is_not() -> None:
+    """Of the typical ones, 0 to 9, half reach 5; of those that are held against the photos half reach 15."""
+    real, generated = drawn(15, 50), [float(x) for x in range(10, 20)]
+    usual = fitted({"brick": real}, {"brick": generated}, acceptance=0.5).of("brick")
+    typical = {"brick": [float(x) for x in range(10)]}
+    brick = fitted({"brick": real}, {"brick": generated}, typical=typical, acceptance=0.5).of("brick")
+    assert (brick.coef, brick.intercept, brick.n_generated) == (usual.coef, usual.intercept, 10)
+    assert brick.threshold == brick.p_real(5.0)
+    assert usual.threshold == usual.p_real(15.0)
+
+
 def test_where_nothing_passes_the_checks_the_threshold_is_that_of_all() -> None:
     generated = [float(x) for x in range(20)]
     calibration = fitted({"brick": drawn(15, 50)}, {"brick": generated}, {"brick": [False] * 20})
@@ -189,12 +206,13 @@ def test_missing_and_mismatched_input_is_named() -> None:
         fitted({}, {"brick": drawn(-1, 20)})
     with pytest.raises(ValueError, match="no generated picture of brick"):
         fitted({"brick": drawn(-1, 20)}, {"brick": []})
-    with pytest.raises(ValueError, match="20 logits and 1 results of checks"):
+    with pytest.raises(ValueError, match="20 logits and 1 results"):
         fitted({"brick": drawn(1, 20)}, {"brick": drawn(-1, 20)}, {"brick": [True]})
     with pytest.raises(ValueError, match="no limits for the category 'brick'"):
         fit_calibration(
             real_logits={"brick": [1.0]},
             generated_logits={"brick": [1.0]},
-            generated_passed={"brick": [True]},
+            typical_logits={"brick": [1.0]},
+            typical_passed={"brick": [True]},
             limits={},
         )

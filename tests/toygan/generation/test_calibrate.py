@@ -55,7 +55,7 @@ class Witness:
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.judged: list[torch.Tensor] = []
         self.drawn: dict[str, list[float]] = {}
-        self.wanted: dict[str, set[str | None]] = {}
+        self.wanted: dict[str, list[str | None]] = {}
         self._is_drawing = False
         self._draw = Model.draw
         model.discriminator.register_forward_pre_hook(self._see)
@@ -66,9 +66,7 @@ class Witness:
             drawn = witness._draw(model, seeds, products, size)
             witness._is_drawing = False
             witness.drawn.setdefault(products[0].category, []).extend(drawn.logits.tolist())
-            witness.wanted.setdefault(products[0].category, set()).update(
-                each.colour_hex for each in products
-            )
+            witness.wanted.setdefault(products[0].category, []).extend(each.colour_hex for each in products)
             return drawn
 
         monkeypatch.setattr(Model, "draw", draw)
@@ -94,7 +92,9 @@ def test_only_photos_of_calibration_products_are_judged(
     }
 
 
-def test_both_sides_show_the_same_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_show_the_same_products_and_thresholds_are_those_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Calibration products are red or blue, the others yellow; of plants none calibrates."""
     others = training_skus(12)
     rows = [photo_row(sku, "brick", COLOURS[number % 2]) for number, sku in enumerate(CALIBRATION_SKUS[:12])]
@@ -104,7 +104,9 @@ def test_both_sides_show_the_same_products(tmp_path: Path, monkeypatch: pytest.M
     model = model_files().load()
     witness = Witness(model, monkeypatch)
     calibrate(model, shown, batch_size=BATCH, generated_per_category=40)
-    assert witness.wanted == {"brick": set(COLOURS[:2]), "plant": {COLOURS[3]}}
+    assert set(witness.wanted["brick"][:40]) == set(COLOURS[:2])
+    assert set(witness.wanted["brick"][40:]) == set(COLOURS[:3])
+    assert witness.wanted["plant"] == [COLOURS[3]] * 80
 
 
 @pytest.mark.parametrize("acceptance", [0.25, 0.5, 0.9])
@@ -123,7 +125,7 @@ def test_the_threshold_lets_the_stated_share_pass(
     )
     assert calibration.settings.acceptance == acceptance
     for name, each in calibration.categories.items():
-        p_reals = each.p_reals(witness.drawn[name])
+        p_reals = each.p_reals(witness.drawn[name][40:])
         assert (p_reals >= each.threshold).mean() >= acceptance
         assert (p_reals > each.threshold).mean() < acceptance
     assert any("no generated picture passes the checks" in warning for warning in calibration.warnings)
@@ -143,7 +145,7 @@ def test_pictures_that_fail_the_checks_set_no_threshold(
     monkeypatch.setattr(calibrate_module, "_pass", _pass)
     calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=40)
     for name, each in calibration.categories.items():
-        p_reals = each.p_reals(np.array(witness.drawn[name])[passed])
+        p_reals = each.p_reals(np.array(witness.drawn[name][40:])[passed])
         assert (p_reals >= each.threshold).mean() == 0.5
     assert not any("no generated picture passes" in warning for warning in calibration.warnings)
 
@@ -165,7 +167,7 @@ def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest
     monkeypatch.setattr(Model, "draw", copied)
     calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=40)
     for name, each in calibration.categories.items():
-        p_reals = each.p_reals(np.array(witness.drawn[name])[1::2])
+        p_reals = each.p_reals(np.array(witness.drawn[name][40:])[1::2])
         assert (p_reals >= each.threshold).mean() == 0.5
         assert each.threshold in p_reals
     assert not any("no generated picture passes" in warning for warning in calibration.warnings)

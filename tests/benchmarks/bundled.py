@@ -38,7 +38,8 @@ from toygan.registry import resolve
 CONFIGS = Path(toygan.training.__file__).parent / "configs"
 MILESTONES = 6
 PICTURES = 1_000
-ACCEPTANCE = 0.8  # stricter, and more than a third of a catalog's products are left without a picture
+# Stricter, and more than a third of a catalog's products are left without a picture.
+ACCEPTANCES = {"toybricks-sketch128": 0.8, "toybricks-layout128": 0.8, "toybricks-text128": 0.9}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,16 @@ def make(name: str, photos: str, output: Path, share: float) -> None:
         write(curve, json.dumps(points, indent=1).encode())
     halve(model)
     truncate(model, TRUNCATIONS.get(name, 1.0))
-    _toygan("calibrate", "--model", model, "--photos", photos, "--acceptance", ACCEPTANCE, "--probe")
+    _toygan(
+        "calibrate",
+        "--model",
+        model,
+        "--photos",
+        photos,
+        "--acceptance",
+        ACCEPTANCES.get(name, 0.8),
+        "--probe",
+    )
     evaluation = _toygan("evaluate", "--model", model, *_measured(photos), "--pairs", folder / "pairs.png")
     write(folder / "evaluation.json", evaluation)
     write(folder / "figures.md", figures(json.loads(evaluation)).encode())

@@ -39,7 +39,7 @@ CONFIGS = Path(toygan.training.__file__).parent / "configs"
 MILESTONES = 6
 PICTURES = 1_000
 # Stricter, and more than a third of a catalog's products are left without a picture.
-ACCEPTANCES = {"toybricks-sketch128": 0.8, "toybricks-layout128": 0.8, "toybricks-text128": 0.9}
+ACCEPTANCES = {"toybricks-sketch128": 0.8, "toybricks-layout128": 0.8, "toybricks-text128": 0.95}
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,11 @@ def fit_calibration(
     for name in samples:
         if name not in limits:
             raise ValueError(f"no limits for the category {name!r}")
-        typical, passed = len(typical_logits[name]), len(typical_passed[name])
-        if not typical or typical != passed:
+        logits, results = len(typical_logits[name]), len(typical_passed[name])
+        if not logits or logits != results:
             raise ValueError(
-                f"{name!r}: wanted as many logits of typical pictures as results of checks, found {typical} "
-                f"logits and {passed} results"
+                f"{name!r}: wanted as many logits of typical pictures as results of checks, found {logits} "
+                f"logits and {results} results"
             )
     together = _Sample.join(list(samples.values()))
     warnings: list[str] = []
@@ -65,15 +65,15 @@ def fit_calibration(
         chosen = own or _Map(common.coef, common.intercept, common.predicted[start:end])
         predicted[start:end], start = chosen.predicted, end
         scores = sigmoid(chosen.coef * np.asarray(typical_logits[name]) + chosen.intercept)
-        reached = np.asarray(typical_passed[name], dtype=bool)
-        if not reached.any():
+        passed = np.asarray(typical_passed[name], dtype=bool)
+        if not passed.any():
             warnings.append(
                 f"{name}: no generated picture passes the checks; the threshold is that of all of them"
             )
         categories[name] = CategoryCalibration(
             coef=chosen.coef,
             intercept=chosen.intercept,
-            threshold=acceptance_threshold(scores[reached] if reached.any() else scores, settings.acceptance),
+            threshold=acceptance_threshold(scores[passed] if passed.any() else scores, settings.acceptance),
             pooled=own is None,
             ece=_balanced_ece(chosen.predicted, sample.is_real, settings.bins) if sample.n_real else None,
             n_real=sample.n_real,

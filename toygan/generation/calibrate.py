@@ -6,7 +6,7 @@ apart is how they are drawn. They are few: the thresholds are those of pictures 
 training photos. Photos of `val` play no part.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,28 +64,15 @@ def calibrate(
             f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen "
             "by the sha256 of the sku); give photos of more products"
         )
-    real_pixels = photos.images.permute(0, 2, 3, 1).numpy()
-    real_measures = measure(real_pixels, photos.colour_hexes)
-    measures_of = {
-        name: [real_measures[row] for row in photos.of_category(index)]
-        for index, name in enumerate(model.categories)
-    }
-    limits = fit_limits({name: measures for name, measures in measures_of.items() if measures})
-    pooled = fit_limits({"": real_measures})[""]
-    limits = {name: limits.get(name, pooled) for name in model.categories}
-
+    limits = _limits(model, photos)
     eye = _load_eye(model.device) if with_probe else None
-    logits = judge(model, photos, held_out, batch_size)
-    starts = range(0, len(held_out), batch_size)  # a batch at a time: all photos would fill the memory
-    batches = [slice(first, first + batch_size) for first in starts]
-    evidence = np.concatenate([_evidence(eye, photos.images[held_out[b]], logits[b]) for b in batches])
+    evidence = _evidence_of_photos(eye, model, photos, held_out, batch_size)
     of = {name: (photos.category[held_out] == index).numpy() for index, name in enumerate(model.categories)}
     real = {name: evidence[chosen] for name, chosen in of.items()}
     numbers = range(generated_per_category)
-    generated = _generate(model, photos, held_out, limits, eye, numbers, batch_size)
-    everyone = range(len(photos))
     following = range(generated_per_category, 2 * generated_per_category)  # of other seeds
-    typical = _generate(model, photos, everyone, limits, eye, following, batch_size)
+    generated = _generate(model, photos, frozenset(held_out), limits, eye, numbers, batch_size)
+    typical = _generate(model, photos, range(len(photos)), limits, eye, following, batch_size)
     probe: ProbeWeights | None = None
     if with_probe:
         skus = np.array([photos.skus[row] for row in held_out])
@@ -116,6 +103,27 @@ def calibrate(
     return replace(calibration, probe=probe)
 
 
+def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
+    """Of every category of the model; those of all photos where it has none."""
+    measures = measure(photos.images.permute(0, 2, 3, 1).numpy(), photos.colour_hexes)
+    of = {
+        name: [measures[row] for row in photos.of_category(index)]
+        for index, name in enumerate(model.categories)
+    }
+    limits = fit_limits({name: each for name, each in of.items() if each})
+    pooled = fit_limits({"": measures})[""]
+    return {name: limits.get(name, pooled) for name in model.categories}
+
+
+def _evidence_of_photos(
+    eye: "Eye | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
+) -> Floats:
+    """(len(rows), K), a batch at a time: all photos would fill the memory."""
+    logits = judge(model, photos, rows, batch_size)
+    batches = [slice(first, first + batch_size) for first in range(0, len(rows), batch_size)]
+    return np.concatenate([_evidence(eye, photos.images[rows[b]], logits[b]) for b in batches])
+
+
 class _Generated(NamedTuple):
     """By category, of N pictures each."""
 
@@ -127,7 +135,7 @@ class _Generated(NamedTuple):
 def _generate(
     model: Model,
     photos: PhotoSet,
-    wanted_rows: Sequence[int],
+    wanted_rows: Container[int],
     limits: Mapping[str, CategoryLimits],
     eye: "Eye | None",
     numbers: range,
@@ -141,7 +149,7 @@ def _generate(
         for index, name in enumerate(model.categories):
             of_category = photos.of_category(index)
             # A category that these are not of, or without photos, makes do with what there is.
-            rows = sorted(set(of_category) & set(wanted_rows)) or of_category or range(len(photos))
+            rows = [row for row in of_category if row in wanted_rows] or of_category or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
             seen, passed = [], []
             for first in range(0, len(numbers), batch_size):

@@ -31,12 +31,15 @@ class DrawingsWanted(NamedTuple):
 
     kind: ImageCondition | None = None
     lines: bool = False  # the sketch beside it, too, where there is one
+    needs_lines: bool = False  # whether there must be one
     may_lack: bool = False  # whether photos may come without `kind`
 
     def check(self, where: str, columns: Collection[str] = ()) -> None:
-        """Raises BadInput where photos with these columns, of which messages speak as `where`, lack it."""
-        if self.kind is not None and self.kind not in columns and not self.may_lack:
-            raise BadInput(
-                f"{where} has no column {self.kind!r}, which this family draws from; give photo shards with "
-                "this column, or take a family or a model that needs none"
-            )
+        """Raises BadInput where photos with these columns, of which messages speak as `where`, lack one."""
+        needed = [] if self.kind is None or self.may_lack else [self.kind]
+        for column in (*needed, *(["sketch"] if self.needs_lines else [])):
+            if column not in columns:
+                raise BadInput(
+                    f"{where} has no column {column!r}, which this family draws from; give photo shards with "
+                    "this column, or take a family or a model that needs none"
+                )

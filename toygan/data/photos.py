@@ -144,6 +144,7 @@ def load_photos(
     learns_colour_names: bool = False,
     with_views: bool = False,
     with_lines: bool = False,
+    needs_lines: bool = False,
     draughtsman: Callable[[Tensor], Drawing] | None = None,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
@@ -153,7 +154,8 @@ def load_photos(
     small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
     there is room for. `reading` says what of titles and descriptions becomes their words; with
     `learns_colour_names` it knows the names that the photos give to their main colours, too. Views are read
-    where `with_views` asks for them, sketches beside layouts where `with_lines` does; what photos lack of
+    where `with_views` asks for them, sketches beside layouts where `with_lines` does, which may be missing
+    unless `needs_lines` forbids it; what photos lack of
     layouts and lines the `draughtsman` draws, where there is one. Without `categories` those of the photos
     are taken, sorted. A malformed
     row, a photo or condition image that is missing or cannot be decoded: the photo is skipped, counted and
@@ -164,6 +166,7 @@ def load_photos(
         resolution=resolution,
         image_condition=image_condition,
         with_lines=with_lines,
+        needs_lines=needs_lines,
         draughtsman=draughtsman if image_condition == "layout" else None,
     )
     found = read_photos(
@@ -171,6 +174,7 @@ def load_photos(
         split=split,
         image_condition=image_condition,
         with_lines=with_lines,
+        needs_lines=needs_lines,
         may_lack=prepare.draughtsman is not None,
     )
     gathered = _gather((photo for photo in found if keep_sku(photo.sku)), prepare)
@@ -237,6 +241,7 @@ class _Preparation:
     resolution: int
     image_condition: ImageCondition | None
     with_lines: bool
+    needs_lines: bool
     draughtsman: Callable[[Tensor], Drawing] | None
 
     def __call__(self, photo: Photo) -> _Prepared | BadInput:
@@ -247,7 +252,7 @@ class _Preparation:
             if self.image_condition is not None and (photo.condition or self.draughtsman is None):
                 condition = _read_condition(photo, self.image_condition, self.resolution)
             if self.with_lines and (photo.lines or self.draughtsman is None):
-                lines = _read_lines(photo, self.resolution)
+                lines = _read_lines(photo, self.resolution, needed=self.needs_lines)
             lacks_any = condition is None or (self.with_lines and lines is None)
             if self.draughtsman is not None and lacks_any:
                 drawn = self.draughtsman(resized)
@@ -307,7 +312,9 @@ def _read_condition(photo: Photo, kind: ImageCondition, resolution: int) -> NDAr
     return READERS[kind](photo.condition, resolution)
 
 
-def _read_lines(photo: Photo, resolution: int) -> NDArray[np.uint8]:
+def _read_lines(photo: Photo, resolution: int, *, needed: bool) -> NDArray[np.uint8]:
     if photo.lines is None:
+        if needed:
+            raise BadInput("it has no sketch")
         return np.full((resolution, resolution), PAPER, dtype=np.uint8)
     return read_sketch(photo.lines, resolution)

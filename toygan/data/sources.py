@@ -32,16 +32,20 @@ def read_photos(
     split: str,
     image_condition: ImageCondition | None = None,
     with_lines: bool = False,
+    needs_lines: bool = False,
     may_lack: bool = False,
 ) -> Iterator[Photo]:
     """The photos of `split` at `uri`, with their `image_condition`; the log names those that are malformed.
 
-    `with_lines` asks for their sketches beside it, where there are any. Raises BadInput where there are no
+    `with_lines` asks for their sketches beside it, where there are any; with `needs_lines` there must be.
+    Raises BadInput where there are no
     photos of any kind, where they are damaged as a whole, and where they come without the condition, unless
     they `may_lack` it.
     """
     store = open_store(uri)
-    drawings = DrawingsWanted(kind=image_condition, lines=with_lines, may_lack=may_lack)
+    drawings = DrawingsWanted(
+        kind=image_condition, lines=with_lines, needs_lines=needs_lines, may_lack=may_lack
+    )
     if store.exists(PHOTO_INDEX_KEY):
         drawings.check(f"{store.uri} is the photo index of a store and")
         return _read_index(store, split)

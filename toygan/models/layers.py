@@ -71,6 +71,8 @@ class ConditionalGenerator(nn.Module):
     """
 
     latent_size: int
+    # What the names of weights begin with that an earlier model may lack: they begin anew.
+    may_be_new: ClassVar[tuple[str, ...]] = ()
 
     def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
         """Pictures nearer to the typical one: 1 leaves them as they are, 0 leaves no variety.
@@ -105,6 +107,17 @@ class StyleEncodingGenerator(ConditionalGenerator):
 
     def encode_style(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, R, R) float32 in [-1, 1] to mean and log variance of the latents, (B, latent_size) each."""
+        raise NotImplementedError
+
+
+class LayoutDrawingGenerator(ConditionalGenerator):
+    """A generator that draws layouts by itself before it paints them, and learns to from photos with one."""
+
+    def forward_with_layouts(
+        self, latents: Tensor, conditions: Conditions, known: int
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures, the first `known` of them painted on their photos' `layout`, the others on its own; and
+        what its first `known` layouts lack of the photos', a scalar."""
         raise NotImplementedError
 
 
@@ -168,7 +181,7 @@ class ConditionInput(nn.Module):
     def sections(self) -> Mapping[str, Sections]:
         """By the name of the weight; those of the categories are called `category`, of the text `text`,
         of the accent colours `accents`, of what `toygan.models.shades` paints `shades`, of the
-        lines of a sketch `lines`."""
+        lines of a sketch `lines`, of what is made of a drawn layout `layout`."""
         raise NotImplementedError
 
 
@@ -176,8 +189,19 @@ class SilentConv2d(nn.Conv2d, ConditionInput):
     """A convolution of something told pixel by pixel, its section's name; silent at first, so that a network
     which goes on with it draws what it drew."""
 
-    def __init__(self, inputs: int, outputs: int, padding_mode: PaddingMode, section: str) -> None:
-        super().__init__(inputs, outputs, 3, padding=1, padding_mode=padding_mode, bias=False)
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        padding_mode: PaddingMode,
+        section: str,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+    ) -> None:
+        super().__init__(
+            inputs, outputs, kernel_size, stride=stride, padding=1, padding_mode=padding_mode, bias=False
+        )
         nn.init.zeros_(self.weight)
         self.section = section
 

@@ -10,6 +10,11 @@ dropout; generation uses running statistics, not those of the batch; spectral no
 2018) takes the place of batch normalisation in the discriminator, and the condition enters each patch's score
 through a projection (Miyato & Koyama 2018, eq. 3), so that no score depends on batch-mates; no tanh at the
 output, which sticks at pure white on photos that are mostly white.
+
+With `layout_classes` there are two U-Nets in a row. What a drawing does not say is which part has which of
+the product's colours, and a network that hedges paints them all at once. So the first one decides: it draws a
+layout, by pointing at the colours that are told (See et al. 2017, "Get To The Point", eq. 9: a mixture of
+what is pointed at and of what is known by heart), and the second one paints it.
 """
 
 from dataclasses import dataclass
@@ -22,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.colour import COLOUR_SIZE
+from toygan.conditions.kinds import BACKGROUND, ImageCondition
 from toygan.models.layers import (
     ConditionalBatchNorm2d,
     ConditionalDiscriminator,
@@ -30,10 +36,15 @@ from toygan.models.layers import (
     ConditionEmbedding,
     Conditions,
     Judgement,
+    LayoutDrawingGenerator,
     NetworkConfig,
+    SilentConv2d,
+    told_colours,
 )
+from toygan.models.shades import Shades, encode_layout
 
 STRIDES = (2, 2, 2, 1, 1)  # of the discriminator's 4 x 4 convolutions: patches of 70 x 70
+GROUND_WEIGHT = 0.2  # of a pixel of the ground in a layout's loss: there are many, and they are easy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +58,9 @@ class Pix2pixConfig(NetworkConfig):
     generator_channels: int = 32  # after the first convolution; each one towards 1 x 1 doubles them
     discriminator_channels: int = 48
     max_channels: int = 128
+    layout_classes: int = 0  # labels from 0 of the layouts that it learns to draw first; 0: it draws none
+
+    may_be_0: ClassVar[tuple[str, ...]] = (*NetworkConfig.may_be_0, "layout_classes")
 
     @property
     def generator_widths(self) -> list[int]:
@@ -61,15 +75,10 @@ class Pix2pixConfig(NetworkConfig):
         return [min(self.discriminator_channels * 2**depth, self.max_channels) for depth in range(count)]
 
 
-class Generator(ConditionalGenerator):
-    """Line drawings, latents and conditions to pictures."""
+class _UNet(nn.Module):
+    """All of a U-Net but its last layer."""
 
-    def __init__(self, config: Pix2pixConfig) -> None:
-        super().__init__()
-        self.latent_size = config.latent_size
-        widths = config.generator_widths
-        condition_size = config.latent_size + config.condition_size
-        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
+    def make_layers(self, widths: list[int], condition_size: int) -> None:
         # Neither the first nor the last is normalised: one shows the drawing, the other is a single pixel.
         normalised = [False, *[True] * (len(widths) - 2), False]
         self.downs = nn.ModuleList(
@@ -87,23 +96,131 @@ class Generator(ConditionalGenerator):
             for first, (before, after) in zip([True, *[False] * len(upwards)], upwards, strict=False)
         )
         self.up_norms = nn.ModuleList(ConditionalBatchNorm2d(after, condition_size) for _, after in upwards)
-        self.to_rgb = nn.Conv2d(2 * widths[0], 3, 3, padding=1)
 
-    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
-        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
-        x = conditions["sketch"].contiguous(memory_format=torch.channels_last)
-        skips: list[Tensor] = []
-        for down, norm in zip(self.downs, self.down_norms, strict=True):
-            x = norm(down(x if not skips else F.leaky_relu(x, 0.2)))
+    def features(self, x: Tensor, condition: Tensor) -> Tensor:
+        """What the first convolution gave, (B, widths[0], R / 2, R / 2), and (B, condition_size) to
+        (B, 2 * widths[0], R, R)."""
+        skips = [x]
+        for down, norm in list(zip(self.downs, self.down_norms, strict=True))[1:]:
+            x = norm(down(F.leaky_relu(x, 0.2)))
             skips.append(x)
         skips.pop()
         for up, norm in zip(self.ups, self.up_norms, strict=True):
             x = norm(up(_repeat(F.relu(x))), condition)
             x = torch.cat([x, skips.pop()], dim=1)
+        return _repeat(F.relu(x))
+
+
+class Generator(_UNet, ConditionalGenerator):
+    """Line drawings, latents and conditions to pictures."""
+
+    def __init__(self, config: Pix2pixConfig) -> None:
+        super().__init__()
+        self.latent_size = config.latent_size
+        widths = config.generator_widths
+        self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
+        self.make_layers(widths, config.latent_size + config.condition_size)
+        self.to_rgb = nn.Conv2d(2 * widths[0], 3, 3, padding=1)
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        x = self.features(self.downs[0](_drawing(conditions)), condition)
         # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
         with torch.autocast(x.device.type, enabled=False):
-            images: Tensor = self.to_rgb(_repeat(F.relu(x).float()))
+            images: Tensor = self.to_rgb(x.float())
+        return images
+
+
+def _drawing(conditions: Conditions) -> Tensor:
+    return conditions["sketch"].contiguous(memory_format=torch.channels_last)
+
+
+class Colouring(_UNet):
+    """Line drawings and conditions to layouts."""
+
+    def __init__(self, config: Pix2pixConfig) -> None:
+        super().__init__()
+        self.classes = config.layout_classes
+        self.colours = 1 + config.accent_colours
+        widths = config.generator_widths
+        self.make_layers(widths, config.latent_size + config.condition_size)
+        self.to_labels = nn.Conv2d(2 * widths[0], self.colours + self.classes, 3, padding=1)
+
+    def forward(self, drawing: Tensor, condition: Tensor, labels: Tensor, are_told: Tensor) -> Tensor:
+        """The probabilities of each pixel's labels, (B, classes, R, R) float32.
+
+        Takes (B, 1, R, R) drawings, (B, condition_size), and of the product's K colours the labels (B, K)
+        int64 and whether they are told (B, K) bool.
+        """
+        x = self.features(self.downs[0](drawing), condition)
+        with torch.autocast(x.device.type, enabled=False):
+            logits = self.to_labels(x.float())
+            withheld = ~are_told[:, :, None, None]
+            pointing = logits[:, : self.colours].masked_fill(withheld, torch.finfo(torch.float32).min)
+            shares = torch.cat([pointing, logits[:, self.colours :]], dim=1).softmax(dim=1)
+            pointed = F.one_hot(labels, self.classes).float()
+            drawn = torch.einsum("bkl,bkhw->blhw", pointed, shares[:, : self.colours])
+            probabilities: Tensor = drawn + shares[:, self.colours :]
+        return probabilities
+
+
+def layout_loss(probabilities: Tensor, layout: Tensor) -> Tensor:
+    """Cross-entropy of (B, classes, R, R) probabilities and (B, R, R) int64 labels, a scalar."""
+    # What is all but impossible must not drown the rest.
+    loss = F.nll_loss((probabilities + 1e-6).log(), layout, reduction="none")
+    weights = torch.where(layout == BACKGROUND, GROUND_WEIGHT, 1.0)
+    return (weights * loss).sum() / weights.sum()
+
+
+class ColouringGenerator(Generator, LayoutDrawingGenerator):
+    """With a U-Net that draws a layout first. Of all labels the likeliest one is painted."""
+
+    may_be_new = ("colouring.",)
+
+    def __init__(self, config: Pix2pixConfig) -> None:
+        super().__init__(config)
+        self.layout_classes = config.layout_classes
+        self.colouring = Colouring(config)
+        self.shades = Shades()
+        inputs, first = config.layout_classes + COLOUR_SIZE, config.generator_widths[0]
+        self.colours_down = SilentConv2d(inputs, first, "zeros", "layout", kernel_size=4, stride=2)
+        # Where a colour ends, to the pixel: the U-Net's last features have half the resolution.
+        self.colours_to_rgb = SilentConv2d(inputs, 3, "zeros", "layout")
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        likeliest = self._colour(condition, conditions).argmax(dim=1)
+        return self._paint(condition, conditions, encode_layout(likeliest, self.layout_classes))
+
+    def forward_with_layouts(
+        self, latents: Tensor, conditions: Conditions, known: int
+    ) -> tuple[Tensor, Tensor]:
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        probabilities = self._colour(condition, conditions)
+        told = encode_layout(conditions["layout"], self.layout_classes)
+        drawn = encode_layout(probabilities.argmax(dim=1), self.layout_classes)
+        # Forwards the likeliest label, backwards its probability: Bengio et al. 2013, "Estimating or
+        # Propagating Gradients Through Stochastic Neurons", section 4.
+        drawn = drawn + probabilities - probabilities.detach()
+        images = self._paint(condition, conditions, torch.cat([told[:known], drawn[known:]]))
+        return images, layout_loss(probabilities[:known], conditions["layout"][:known])
+
+    def _colour(self, condition: Tensor, conditions: Conditions) -> Tensor:
+        colours = told_colours(conditions)
+        labels = self.shades.labels_of(colours)
+        are_told = (colours[:, :, -1] > 0) & (labels != BACKGROUND)
+        probabilities: Tensor = self.colouring(_drawing(conditions), condition, labels, are_told)
+        return probabilities
+
+    def _paint(self, condition: Tensor, conditions: Conditions, layout: Tensor) -> Tensor:
+        """The pictures of layouts, (B, classes, R, R) float32 as `encode_layout` has them."""
+        painted = self.shades(layout.argmax(dim=1), told_colours(conditions))
+        shown = torch.cat([layout, painted], dim=1).contiguous(memory_format=torch.channels_last)
+        x = self.features(self.downs[0](_drawing(conditions)) + self.colours_down(shown), condition)
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        with torch.autocast(x.device.type, enabled=False):
+            images: Tensor = self.to_rgb(x.float()) + self.colours_to_rgb(shown.float())
         return images
 
 
@@ -146,8 +263,9 @@ class Discriminator(ConditionalDiscriminator):
 
 def build(config: Pix2pixConfig) -> tuple[Generator, Discriminator]:
     """Both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
-    generator, discriminator = Generator(config), Discriminator(config)
+    generator = (ColouringGenerator if config.layout_classes else Generator)(config)
+    discriminator = Discriminator(config)
     for module in generator.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not isinstance(module, SilentConv2d):
             nn.init.normal_(module.weight, std=0.02)
     return generator, discriminator

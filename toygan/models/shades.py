@@ -1,4 +1,4 @@
-"""Where a layout has which of a product's colours.
+"""Layouts as tensors, and where a layout has which of a product's colours.
 
 A label stands for a family of colours, and a product's colours say which of the family is meant: dark red or
 red, say. Told for the whole picture, they would have to find their labels by themselves, layer by layer.
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from toygan.conditions.colour import COLOUR_SIZE
@@ -16,6 +17,19 @@ from toygan.models.layers import ConditionInput, Sections
 
 MOST_SHADES = 256
 _FAR = 1e4  # from any colour
+
+
+def encode_layout(layout: Tensor, classes: int) -> Tensor:
+    """(B, H, W) int64 labels to (B, classes, H, W) float32, 1 for a pixel's own class and 0 for the others.
+
+    Raises ValueError for a label outside [0, classes).
+    """
+    lowest, highest = (int(each) for each in layout.aminmax())
+    if lowest < 0 or highest >= classes:
+        label = lowest if lowest < 0 else highest
+        raise ValueError(f"the layout holds the label {label}; it must lie in 0..{classes - 1}")
+    # Permuted so, it is channels-last already.
+    return F.one_hot(layout, classes).float().permute(0, 3, 1, 2)
 
 
 class Shades(ConditionInput):
@@ -57,8 +71,7 @@ class Shades(ConditionInput):
         main colour, is that of transparent products, too: of those that lack its label and are for the most
         part of labels that belong to no colour.
         """
-        distances = (colours[:, :, None, :-1] - self.colours[:, :-1]).square().sum(dim=3)
-        labels = self.labels[distances.argmin(dim=2)]
+        labels = self.labels_of(colours)
         is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
         of_no_colour = (layout != BACKGROUND) & ~torch.isin(layout, self.labels)
         lacks_main = ~is_there[:, 0].flatten(1).any(dim=1)
@@ -70,3 +83,9 @@ class Shades(ConditionInput):
             painted = torch.where(is_there[:, index, :, :, None], colours[:, index, None, None], painted)
         # Permuted so, it is channels-last already.
         return painted.permute(0, 3, 1, 2)
+
+    def labels_of(self, colours: Tensor) -> Tensor:
+        """(B, K, COLOUR_SIZE) colours to the labels (B, K) int64 of their families."""
+        distances = (colours[:, :, None, :-1] - self.colours[:, :-1]).square().sum(dim=3)
+        labels: Tensor = self.labels[distances.argmin(dim=2)]
+        return labels

@@ -38,7 +38,7 @@ from toygan.models.layers import (
     StyleEncodingGenerator,
     told_colours,
 )
-from toygan.models.shades import Shades
+from toygan.models.shades import Shades, encode_layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +96,6 @@ class SpadeConfig(NetworkConfig):
             min(self.discriminator_channels * 2**layer, self.max_channels)
             for layer in range(self.discriminator_layers)
         ]
-
-
-def encode_layout(layout: Tensor, classes: int) -> Tensor:
-    """(B, H, W) int64 labels to (B, classes, H, W) float32, 1 for a pixel's own class and 0 for the others.
-
-    Raises ValueError for a label outside [0, classes).
-    """
-    lowest, highest = (int(each) for each in layout.aminmax())
-    if lowest < 0 or highest >= classes:
-        label = lowest if lowest < 0 else highest
-        raise ValueError(f"the layout holds the label {label}; it must lie in 0..{classes - 1}")
-    # Permuted so, it is channels-last already.
-    return F.one_hot(layout, classes).float().permute(0, 3, 1, 2)
 
 
 def _convolution(inputs: int, outputs: int, padding_mode: PaddingMode) -> nn.Conv2d:

@@ -25,6 +25,7 @@ _WEIGHTS = (
     "kl_weight",
     "semantic_weight",
     "colour_weight",
+    "layout_weight",
 )
 _ABOVE_0 = (
     "batch_size",
@@ -64,9 +65,10 @@ class TrainConfig:
     perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
     view_latents: bool = False  # whether the first two are a photo's azimuth and elevation, where it has them
-    prior_share: float = 0.0  # share of a batch with latents as generation draws them: judged, not compared
+    prior_share: float = 0.0  # share of a batch drawn as generation draws it: judged, not compared
     semantic_weight: float = 0.0  # of reading category and colour back from the picture
     colour_weight: float = 0.0  # of the difference between the product's mean colour and its photo's
+    layout_weight: float = 1.0  # of the layouts of a generator that draws them first, for those that do
     adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
     augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
     augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1
@@ -111,9 +113,8 @@ class TrainConfig:
                 raise BadInput(f"{name} needs a text_encoder: without it there are no texts")
         if not 0 <= self.prior_share < 1:
             raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
-        for name in ("prior_share", "view_latents"):
-            if getattr(self, name) and not self.kl_weight:
-                raise BadInput(f"{name} needs a kl_weight above 0: without it all latents are drawn")
+        if self.view_latents and not self.kl_weight:
+            raise BadInput("view_latents needs a kl_weight above 0: without it all latents are drawn")
         if self.prior_share and not self.adversarial:
             raise BadInput("prior_share is for adversarial trainings: nothing else judges what it adds")
         if not -1 < self.augmentation_target < 1:

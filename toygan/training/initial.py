@@ -36,7 +36,7 @@ from toygan.training.draughtsman import Draughtsman
 from toygan.training.weights import load_weights
 
 _MAY_DIFFER = {"categories", "text_size", "mistold_share"}
-_MAY_BEGIN = {"accent_colours", "shades", "lines"}  # of the training, or of the model alone
+_MAY_BEGIN = {"accent_colours", "shades", "lines", "layout_classes"}  # of the training, or of the model alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,7 @@ class InitialModel:
                 was = _cut(given.pop(key, None), known.get(key))
                 if key in wanted:
                     given[key] = _fitted(wanted[key], was, fresh[key], rows, is_same_text)
+            given = _with_new_parts(network, old, given)
             if self.grows:
                 given = _grown(network, given, is_generator=name != "discriminator")
             load_weights(network, given)
@@ -178,6 +179,15 @@ def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: boo
     return {**fresh, **fits}
 
 
+def _with_new_parts(network: nn.Module, old: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with the parts that only `network` has as they are there, and without those of `old`."""
+    begins = {each for one in (network, old) for each in getattr(one, "may_be_new", ())}
+    fresh = network.state_dict()
+    kept = {key: value for key, value in given.items() if key in fresh or not key.startswith(tuple(begins))}
+    new = {key: value for key, value in fresh.items() if key not in kept and key.startswith(tuple(begins))}
+    return {**kept, **new}
+
+
 def _state(network: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by their names in the network's state."""
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
@@ -216,7 +226,7 @@ def _fitted(
                 parts[name] = was["text"]
             elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
                 parts[name] = torch.zeros_like(part)
-        elif name in ("accents", "shades", "lines"):
+        elif name in ("accents", "shades", "lines", "layout"):
             # Layers of their own begin anew, columns of one that is there already at nothing.
             there = was.get(name, part)
             if isinstance(fresh, nn.Parameter):  # else it was measured on the new photos

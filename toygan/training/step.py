@@ -13,6 +13,7 @@ from toygan.models.layers import (
     ConditionalGenerator,
     Conditions,
     Judgement,
+    LayoutDrawingGenerator,
     StyledGenerator,
     StyleEncodingGenerator,
 )
@@ -89,7 +90,7 @@ def _update_discriminator(
     with autocast:
         with torch.no_grad():
             drawn = _latents(state.generator, batch.latents[0], batch, config)
-            generated = state.generator.forward_in_training(drawn.latents, batch.conditions, rng)
+            generated, _ = _generate(state.generator, drawn, batch, rng)
         real, real_told = _show(batch.real, batch.conditions, batch.augmentations[0])
         fake, fake_told = _show(generated, batch.conditions, batch.augmentations[1])
         real_logits, fake_logits = _judge_both(state.discriminator, (real, real_told), (fake, fake_told))
@@ -122,8 +123,8 @@ def _update_generator(
     state.discriminator.requires_grad_(False)
     with autocast:
         drawn = _latents(state.generator, batch.latents[1], batch, config)
-        generated = state.generator.forward_in_training(drawn.latents, batch.conditions, rng)
-        total = config.kl_weight * drawn.divergence
+        generated, lacking = _generate(state.generator, drawn, batch, rng)
+        total = config.kl_weight * drawn.divergence + config.layout_weight * lacking
         if config.adversarial:
             shown, told = _show(generated, batch.conditions, batch.augmentations[2])
             judged = state.discriminator.judge(shown, told)
@@ -187,21 +188,32 @@ class _Drawn(NamedTuple):
     divergence: Tensor  # () float32, of the latents that were read off photos
 
 
+def _generate(
+    generator: ConditionalGenerator, drawn: _Drawn, batch: Batch, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The pictures, and what layouts of the generator's own lack of the photos', a scalar."""
+    if isinstance(generator, LayoutDrawingGenerator):
+        return generator.forward_with_layouts(drawn.latents, batch.conditions, drawn.compared)
+    images = generator.forward_in_training(drawn.latents, batch.conditions, rng)
+    return images, images.new_zeros(())
+
+
 def _reads_styles(generator: ConditionalGenerator, config: TrainConfig) -> TypeGuard[StyleEncodingGenerator]:
     return config.kl_weight > 0 and isinstance(generator, StyleEncodingGenerator)
 
 
 def _compared(batch: Batch, config: TrainConfig) -> int:
-    """How many of a batch have the latents of their photos, where those are read."""
+    """How many of a batch have the latents of their photos, or their layouts."""
     return max(1, len(batch.real) - round(config.prior_share * len(batch.real)))
 
 
 def _with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: TrainConfig) -> Batch:
-    """The pictures whose latents are drawn as generation draws them get texts as generation reads them.
+    """The pictures that are drawn as generation draws them get texts as generation reads them.
 
     So do their photos: the discriminator must not tell both apart by their texts.
     """
-    if batch.blended_text is None or not _reads_styles(generator, config):
+    has_prior = _reads_styles(generator, config) or isinstance(generator, LayoutDrawingGenerator)
+    if batch.blended_text is None or not has_prior:
         return batch
     count = _compared(batch, config)
     text = torch.cat([batch.conditions["text"][:count], batch.blended_text[count:]])
@@ -215,9 +227,9 @@ def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, con
     `view_latents` gives some of the latents, the style encoder is not asked for those: Kingma et al. 2014,
     "Semi-supervised Learning with Deep Generative Models", section 3.
     """
-    if not _reads_styles(generator, config):
-        return _Drawn(latents, len(batch.real), latents.new_zeros(()))
     count = _compared(batch, config)
+    if not _reads_styles(generator, config):
+        return _Drawn(latents, count, latents.new_zeros(()))
     mean, log_variance = (each.float() for each in generator.encode_style(batch.real[:count]))
     known = torch.full_like(mean, float("nan"))
     if batch.views is not None:

@@ -94,7 +94,7 @@ class _Training:
             device=self.device,
             text_size=self.photos.text_size,
             texts=self.photos.text,
-            labelled=self.photos.labelled_colours if self.config.network.get("shades") else None,
+            labelled=self.photos.labelled_colours,
             learns_to_draw=self.config.known_layouts > 0 and self.draughtsman is None,
             world=self.world,
         )
@@ -194,14 +194,18 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limit
 def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
     """Those of the split `train` whose products do not calibrate the score."""
     known = NO_COLOUR_NAMES if initial is None else initial.reading.colour_names
+    kind = image_condition(config.family)
+    # Who learns to draw layouts of sketches needs both.
+    learns_layouts = kind == "sketch" and bool(config.network.get("layout_classes"))
     photos = load_photos(
         uri,
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
-        image_condition=image_condition(config.family),
+        image_condition="layout" if learns_layouts else kind,
         with_views=config.view_latents,
-        with_lines=bool(config.network.get("lines")),
+        with_lines=learns_layouts or bool(config.network.get("lines")),
+        needs_lines=learns_layouts,
         draughtsman=None if initial is None else initial.draughtsman,
         reading=Reading(accent_colours=config.accent_colours, colour_names=known),
         learns_colour_names=config.accent_colours > 0,

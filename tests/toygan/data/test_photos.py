@@ -190,6 +190,10 @@ def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
     assert told["sketch"].shape == (2, 1, 32, 32)
     assert (told["sketch"][0] == 1).all()
     assert (told["sketch"][1] < 0).any()
+    needed = load_photos(
+        shard, resolution=32, split="train", image_condition="layout", with_lines=True, needs_lines=True
+    )
+    assert needed.skus == ("a",)
     without = load_photos(shard, resolution=32, split="train", image_condition="layout")
     assert without.lines is None
     assert without.sha256 != photos.sha256

@@ -56,7 +56,7 @@ def test_a_config_survives_json() -> None:
         ),
         ({"prior_share": 1.0}, "prior_share is 1.0; it must lie from 0 to below 1"),
         ({"prior_share": 0.5, "kl_weight": 0.1, "l1_weight": 1.0, "adversarial": False}, "for adversarial"),
-        ({"prior_share": 0.5}, "prior_share needs a kl_weight above 0"),
+        ({"layout_weight": -1.0}, "layout_weight is -1.0; it must be 0 or a positive number"),
         ({"view_latents": True}, "view_latents needs a kl_weight above 0"),
         ({"loss": "bce"}, "loss is 'bce'; it must be one of minimax, non_saturating, hinge, least_squares,"),
         ({"r1_gamma": -1.0}, "r1_gamma is -1.0; it must be 0 or a positive number"),

@@ -218,6 +218,25 @@ def test_lines_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) 
         assert not any(each.any() for each in heard)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 14), (14, 14), (14, 0)])
+def test_who_draws_layouts_begins_anew_and_then_goes_on(before: int, after: int) -> None:
+    """What the layouts are made into is not heard at first: the pictures stay what they were."""
+    config = config_of("pix2pix")
+    config = replace(config, network={**config.network, "layout_classes": after})
+    initial = read_initial(files_of(stored("pix2pix", layout_classes=before)), config)
+    old = {"generator": initial.generator, "discriminator": initial.discriminator}
+    new = networks_of("pix2pix", categories=3, layout_classes=after)
+    initial.hand_over(new, OLD, None)
+    given = new | {"generator": new["ema"]}
+    if before == after or not before:
+        assert_close(drawn_and_judged(given, 1, None), drawn_and_judged(old, 1, None))
+    if before == after:
+        theirs = initial.generator.colouring.state_dict()
+        assert all(
+            torch.equal(each, theirs[name]) for name, each in new["ema"].colouring.state_dict().items()
+        )
+
+
 def test_what_colours_the_labels_are_of_is_handed_over() -> None:
     config = config_of("spade")
     config = replace(config, network={**config.network, "shades": True})

@@ -17,7 +17,7 @@ from toygan.data.augment import draw_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.images import from_uint8
-from toygan.models.layers import StyledGenerator, StyleEncodingGenerator
+from toygan.models.layers import LayoutDrawingGenerator, StyledGenerator, StyleEncodingGenerator
 from toygan.training import step as step_module
 from toygan.training.batches import Batch, draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import PRESETS, LossName, TrainConfig
@@ -354,6 +354,48 @@ def test_latents_of_the_prior_are_judged_but_not_compared(photos: PhotoSet) -> N
         assert (_loss(state, changed, config) == pytest.approx(whole, abs=1e-5)) == same
     others = batch.latents[1].index_fill(0, torch.tensor([7]), 3.0)
     assert _loss(state, replace(batch, latents=(batch.latents[0], others)), config) != whole
+
+
+def test_layouts_of_its_own_are_judged_but_not_compared(photos: PhotoSet) -> None:
+    """Of 8 the last quarter; the layouts that it draws of the others are learnt, by their weight."""
+    count, network = len(photos), {"generator_channels": 4, "discriminator_channels": 4, "layout_classes": 4}
+    config = tiny(
+        family="pix2pix",
+        network=network | {"max_channels": 8},
+        l1_weight=10.0,
+        prior_share=0.25,
+        batch_size=8,
+        precision="fp32",
+        discriminator_rate=1e-12,
+    )
+    drawn = replace(
+        photos,
+        image_condition="layout",
+        condition_images=torch.randint(0, 4, (count, 32, 32), dtype=torch.uint8),
+        lines=torch.full((count, 32, 32), 255, dtype=torch.uint8),
+    )
+    state = start(config, categories=2, device=CPU)
+    batch = draw_batch(drawn, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0))
+    whole = _loss(state, batch, config)
+    for first, same in ((6, True), (5, False)):
+        changed = replace(batch, real=torch.cat([batch.real[:first], -batch.real[first:]]))
+        assert (_loss(state, changed, config) == pytest.approx(whole, abs=1e-5)) == same
+    assert isinstance(state.generator, LayoutDrawingGenerator)
+    _, lacking = deepcopy(state.generator).forward_with_layouts(batch.latents[1], batch.conditions, 6)
+    weighted = _loss(state, batch, replace(config, layout_weight=3.0))
+    assert weighted - whole == pytest.approx(2 * lacking.item(), rel=1e-3)
+    known = KnownTexts.of(torch.eye(8), 0.1)
+    read = replace(drawn, text=torch.eye(8)[:count])
+    told = draw_batch(read, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0), known=known)
+    assert told.blended_text is not None
+    heard = step_module._with_blended_texts(state.generator, told, config).conditions["text"]
+    assert torch.equal(heard[:6], told.conditions["text"][:6])
+    assert torch.equal(heard[6:], told.blended_text[6:])
+
+
+def test_a_share_drawn_as_generation_draws_needs_another_that_is_not(photos: PhotoSet) -> None:
+    with pytest.raises(BadInput, match=r"prior_share is 0\.5; it needs a kl_weight above 0, or networks"):
+        start(tiny(prior_share=0.5), categories=2, device=CPU)
 
 
 def test_the_products_colour_counts_where_it_was_told(photos: PhotoSet) -> None:

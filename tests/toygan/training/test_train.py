@@ -237,7 +237,8 @@ def test_a_model_says_what_colours_are_called(tmp_path: Path, monkeypatch: pytes
 
 def layout_shard(folder: Path, **changes: Any) -> Path:
     """Two reds with the label 5 and a blue with 9."""
-    fields = [PHOTO_SHARD.field(name) for name in ("title", "colour", "finish", "layout")]
+    columns = ("title", "colour", "finish", "layout", *(["sketch"] if "sketch" in changes else []))
+    fields = [PHOTO_SHARD.field(name) for name in columns]
     colours = (("Red", "#B40000", 5), ("Dark Red", "#720012", 5), ("Blue", "#1E5AA8", 9))
     rows = [
         photo_row(sku, colour_hex=value, title=f"Car, {name} body, blue roof", colour=name)
@@ -268,6 +269,39 @@ def test_shades_are_those_of_the_photos_and_told_apart_on_a_layout(tmp_path: Pat
     drawn = model.draw([1, 1], products, 2).pixels.astype(int)
     changed = abs(drawn[0] - drawn[1]).max(axis=2)
     assert changed[layout == 5].mean() > changed[layout == 0].mean()
+
+
+def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_path: Path) -> None:
+    """The photos need both; a product needs its sketch."""
+    config = tiny(
+        family="pix2pix",
+        network={"generator_channels": 4, "discriminator_channels": 4, "layout_classes": 14},
+        accent_colours=1,
+        l1_weight=5.0,
+        colour_mixing=0.5,
+        prior_share=0.25,
+    )
+    sketch = condition_file("sketch", 0)
+    shard = layout_shard(tmp_path / "both", sketch=sketch)
+    folder = run(shard, tmp_path / "out", config=config, max_images=16)
+    run(shard, tmp_path / "half", config=config, max_images=8)
+    again = run(shard, tmp_path / "half", config=config, max_images=16, resume=True)
+    weights = load_file(folder / "generator.safetensors")
+    resumed = load_file(again / "generator.safetensors")
+    assert all(torch.equal(weight, resumed[name]) for name, weight in weights.items())
+    assert weights["shades.labels"].sum() == 5 + 5 + 9
+    model = load_model(resolve(str(folder), None), CPU)
+    assert (model.image_condition, model.learns_from) == ("sketch", "sketch")
+    product = ProductConditions(
+        category="brick", colour_hex="#B40000", image=READERS["sketch"](sketch, 32), accent_hexes=("#1E5AA8",)
+    )
+    assert model.draw([1], [product], 1).finite.all()
+    for kind in ("layout", "sketch"):
+        fields = [each for each in pq.read_schema(shard / "photos-000.parquet") if each.name != kind]
+        rows = pq.read_table(shard / "photos-000.parquet").to_pylist()
+        lacking = write_shard(tmp_path / f"no {kind}", rows, schema=pa.schema(fields))
+        with pytest.raises(BadInput, match=f"no column '{kind}', which this family draws from"):
+            run(lacking, tmp_path / f"without {kind}", config=config)
 
 
 @pytest.mark.parametrize(

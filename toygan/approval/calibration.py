@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from toygan.approval.checks import CategoryLimits
+from toygan.approval.colour_profile import ColourProfile
 from toygan.approval.probe import Floats, ProbeWeights
 from toygan.errors import ModelError
 
@@ -88,6 +89,7 @@ class Calibration:
     settings: CalibrationSettings
     warnings: tuple[str, ...] = ()  # for a person to read
     probe: ProbeWeights | None = None  # whose logit is mapped; None: the discriminator's own is
+    colour_profile: ColourProfile | None = None  # by which the pictures were drawn, and all others will be
 
     def __post_init__(self) -> None:
         _check_number("ece", self.ece)
@@ -114,6 +116,9 @@ class Calibration:
         }
         if self.probe is not None:
             content |= {"version": PROBED_VERSION, "probe": asdict(self.probe)}
+        if self.colour_profile is not None:
+            # A program that does not know it refuses the unknown key, whatever the version.
+            content["colour_profile"] = self.colour_profile.to_json()
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -131,6 +136,9 @@ class Calibration:
                     {name: _category_from_json(name, each) for name, each in dict(top["categories"]).items()}
                 ),
                 probe=_probe_from_json(top["probe"]) if "probe" in top else None,
+                colour_profile=(
+                    _profile_from_json(top["colour_profile"]) if "colour_profile" in top else None
+                ),
             )
         except (TypeError, ValueError) as error:
             raise ModelError(
@@ -145,14 +153,18 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def _parts(values: Any) -> dict[str, Any]:
-    """The parts of a calibration, those of its version."""
+    """The parts of a calibration, those of its version; a colour profile may be missing."""
     version = values.get("version") if isinstance(values, Mapping) else VERSION
     if version not in (VERSION, PROBED_VERSION):
         raise ValueError(
             f"its version is {version!r}, this program reads the versions {VERSION} and {PROBED_VERSION}"
         )
     parts = {"version", "ece", "settings", "warnings", "categories"}
-    return _exactly(values, parts | {"probe"} if version == PROBED_VERSION else parts)
+    if version == PROBED_VERSION:
+        parts.add("probe")
+    if isinstance(values, Mapping) and "colour_profile" in values:
+        parts.add("colour_profile")
+    return _exactly(values, parts)
 
 
 def _probe_from_json(values: Any) -> ProbeWeights:
@@ -165,6 +177,14 @@ def _probe_from_json(values: Any) -> ProbeWeights:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"probe: {error}") from error
+
+
+def _profile_from_json(values: Any) -> ColourProfile:
+    found = _exactly(values, _names(ColourProfile), "colour_profile")
+    try:
+        return ColourProfile.from_json(found)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"colour_profile: {error}") from error
 
 
 def _category_from_json(name: str, values: Any) -> CategoryCalibration:

@@ -3,7 +3,7 @@
 The real side are the photos of the calibration products (`toygan.data.split`), which training left out; the
 generated side are pictures in their conditions, so that both sides show the same products and what tells them
 apart is how they are drawn. They are few: the thresholds are those of pictures in the conditions of all
-training photos. Photos of `val` play no part.
+training photos. All are drawn with the colour profile that is fitted before. Photos of `val` play no part.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -21,17 +21,16 @@ from toygan.approval.checks import CategoryLimits, check, fit_limits
 from toygan.approval.fit import fit_calibration
 from toygan.approval.measures import measure
 from toygan.approval.probe import Floats, ProbeWeights, fit_probe
-from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
+from toygan.generation.colour_profile import draw_of_category, fit_profile
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.generation.photos import photos_of
 from toygan.images import from_uint8
 from toygan.progress import Progress
 from toygan.registry import CALIBRATION, add_files, folder_of, model_version, resolve
-from toygan.seeds import image_seed
 from toygan.storage.store import open_store
 
 if TYPE_CHECKING:
@@ -49,7 +48,8 @@ def calibrate(
     settings: CalibrationSettings | None = None,
     with_probe: bool = False,
 ) -> Calibration:
-    """Fits limits, calibration and thresholds of every category of the model, whatever it had before.
+    """Fits limits, colour profile, calibration and thresholds of every category of the model, whatever it had
+    before.
 
     `photos` are all photos of the split `train` at the model's resolution, with the model's categories.
     `with_probe` has a probe judge instead of the discriminator alone (`toygan.approval.probe`). Raises
@@ -57,7 +57,7 @@ def calibrate(
     but numbers.
     """
     settings = settings or CalibrationSettings()
-    model = replace(model, calibration=None, probe=None)
+    model = replace(model, calibration=None, probe=None, colour_profile=None)
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     if not held_out:
         raise BadInput(
@@ -65,6 +65,7 @@ def calibrate(
             "by the sha256 of the sku); give photos of more products"
         )
     limits = _limits(model, photos)
+    model = replace(model, colour_profile=fit_profile(model, photos, batch_size))
     eye = _load_eye(model.device) if with_probe else None
     evidence = _evidence_of_photos(eye, model, photos, held_out, batch_size)
     of = {name: (photos.category[held_out] == index).numpy() for index, name in enumerate(model.categories)}
@@ -100,7 +101,7 @@ def calibrate(
         limits=limits,
         settings=settings,
     )
-    return replace(calibration, probe=probe)
+    return replace(calibration, probe=probe, colour_profile=model.colour_profile)
 
 
 def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
@@ -155,7 +156,7 @@ def _generate(
             for first in range(0, len(numbers), batch_size):
                 batch = numbers[first : first + batch_size]
                 wanted = [products[number % len(products)] for number in batch]
-                drawn = _draw(model, name, wanted, batch, batch_size)
+                drawn = draw_of_category(model, "calibration", name, wanted, batch, batch_size)
                 images = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
                 seen.append(_evidence(eye, images, drawn.logits))
                 passed += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
@@ -185,19 +186,6 @@ def _evidence(eye: "Eye | None", images: Tensor, logits: NDArray[np.float32]) ->
     if not np.isfinite(evidence).all():
         raise ModelError("the discriminator's logits are not finite; the model is broken")
     return evidence
-
-
-def _draw(
-    model: Model, category: str, products: Sequence[ProductConditions], numbers: range, batch_size: int
-) -> Drawn:
-    # No sku holds a space, so these pictures are of no product.
-    seeds = [image_seed(f"calibration {category}", number, 0, model.name, "") for number in numbers]
-    drawn = model.draw(seeds, products, batch_size)
-    if not drawn.finite.all():
-        raise ModelError(
-            f"the model {model.name} returns NaN or infinity for {category}; take an earlier checkpoint"
-        )
-    return drawn
 
 
 def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: CategoryLimits) -> list[bool]:
@@ -249,10 +237,14 @@ def calibrate_model(
     elif store is not None:
         version = add_files(store, {**source.files, CALIBRATION: text}, source.name)
     yield f"{source.name}@{version} is calibrated; expected calibration error {calibration.ece:.3f}"
+    errors = calibration.colour_profile.errors if calibration.colour_profile else {}
     for name, each in calibration.categories.items():
         ece = "-" if each.ece is None else f"{each.ece:.3f}"
+        colours = ""
+        if name in errors:
+            colours = "; median colour error {:.1f} -> {:.1f} by the colour profile".format(*errors[name])
         yield (
             f"  {name}: threshold {each.threshold:.3f}, calibration error {ece}, {each.n_real} real and "
-            f"{each.n_generated} generated pictures{', pooled' if each.pooled else ''}"
+            f"{each.n_generated} generated pictures{', pooled' if each.pooled else ''}{colours}"
         )
     yield from (f"warning: {warning}" for warning in calibration.warnings)

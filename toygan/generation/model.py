@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from toygan.approval.calibration import Calibration
+from toygan.approval.colour_profile import ColourProfile
 from toygan.conditions.image import encode_images
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions, encode_conditions
@@ -28,6 +29,7 @@ from toygan.models.layers import (
     ConditionalGenerator,
     Conditions,
     NetworkConfig,
+    told_colours,
 )
 from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
@@ -88,6 +90,7 @@ class Model:
     draughtsman: Draughtsman | None  # draws layouts of photos that have none, to train it on and judge them
     calibration: Calibration | None
     probe: nn.Module | None  # `toygan.generation.probe.Probe`, where the calibration has one
+    colour_profile: ColourProfile | None  # that of the calibration; None: colours are told as they are
     device: torch.device
 
     def conditions_of(
@@ -125,6 +128,9 @@ class Model:
     ) -> Drawn:
         """One picture a seed and product, at most `batch_size` of them, each judged.
 
+        Both networks are told the colours that the colour profile gives for the products', where there is
+        one; known layouts are chosen by the products' own.
+
         The batch is padded to `batch_size`, always: kernels round differently for another shape, and the
         bytes of a picture must not depend on its batch-mates. What is judged is what will be seen: the
         picture in 8 bits.
@@ -150,6 +156,10 @@ class Model:
             conditions["layout"] = encode_images("layout", [chosen[row].layout for row in rows])
             if self.learns_from_lines:
                 conditions["sketch"] = encode_images("sketch", [chosen[row].lines for row in rows])
+        if self.colour_profile is not None:
+            conditions |= _corrected(
+                conditions, self.colour_profile, [products[row].category for row in rows]
+            )
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
         images = self.generator.forward_truncated(
             torch.from_numpy(latents).to(self.device), conditions, self.truncation
@@ -180,7 +190,8 @@ class Model:
     def judge(self, images: Tensor, conditions: Conditions) -> Tensor:
         """(B, 3, R, R) float32 in [-1, 1] to the logits (B,) that the calibration maps.
 
-        They are the discriminator's, or those of the probe that hears it.
+        They are the discriminator's, or those of the probe that hears it. Of photos the conditions hold the
+        colours as they are named, of pictures those that the generator was told.
         """
         logits: Tensor = self.discriminator(images, conditions)
         if self.probe is not None:
@@ -225,6 +236,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         draughtsman=load_draughtsman(source.name, source.files, config),
         calibration=calibration,
         probe=_load_probe(calibration, device),
+        colour_profile=None if calibration is None else calibration.colour_profile,
         device=device,
     )
 
@@ -287,6 +299,18 @@ def _load_probe(calibration: Calibration | None, device: torch.device) -> nn.Mod
     from toygan.generation.probe import Probe  # slow to import, and not always needed
 
     return Probe(calibration.probe).to(device).to(memory_format=torch.channels_last)
+
+
+def _corrected(
+    conditions: Conditions, profile: ColourProfile, categories: Sequence[str]
+) -> dict[str, Tensor]:
+    """The conditions that a colour profile changes or adds, on the CPU; a category a row."""
+    named = told_colours(conditions)
+    told = torch.from_numpy(profile.correct(named.numpy(), categories))
+    corrected = {"colour": told[:, 0], "named_colours": named}
+    if "accents" in conditions:
+        corrected["accents"] = told[:, 1:].flatten(1)
+    return corrected
 
 
 def _require_calibration(

@@ -23,7 +23,9 @@ Always there: `category` (B,) int64 in [0, categories) and `colour` (B, 4) float
 `toygan.conditions.colour`. Where the networks were made for it: `accents` (B, 4 * accent_colours) float32,
 the colours beside the main one, encoded likewise; `text` (B, text_size) float32, see
 `toygan.conditions.text`, zeros where nothing is said; `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1;
-`layout` (B, R, R) int64, a label a pixel.
+`layout` (B, R, R) int64, a label a pixel. Where `colour` and `accents` are corrected ones
+(`toygan.approval.colour_profile`): `named_colours` (B, K, 4) float32, what `told_colours` gives of those
+that the catalog names.
 """
 
 

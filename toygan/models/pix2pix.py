@@ -207,15 +207,16 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         return images, layout_loss(probabilities[:known], conditions["layout"][:known])
 
     def _colour(self, condition: Tensor, conditions: Conditions) -> Tensor:
-        colours = told_colours(conditions)
-        labels = self.shades.labels_of(colours)
-        are_told = (colours[:, :, -1] > 0) & (labels != BACKGROUND)
+        named = conditions.get("named_colours", told_colours(conditions))
+        labels = self.shades.labels_of(named)
+        are_told = (named[:, :, -1] > 0) & (labels != BACKGROUND)
         probabilities: Tensor = self.colouring(_drawing(conditions), condition, labels, are_told)
         return probabilities
 
     def _paint(self, condition: Tensor, conditions: Conditions, layout: Tensor) -> Tensor:
         """The pictures of layouts, (B, classes, R, R) float32 as `encode_layout` has them."""
-        painted = self.shades(layout.argmax(dim=1), told_colours(conditions))
+        named = conditions.get("named_colours")
+        painted = self.shades(layout.argmax(dim=1), told_colours(conditions), named)
         shown = torch.cat([layout, painted], dim=1).contiguous(memory_format=torch.channels_last)
         x = self.features(self.downs[0](_drawing(conditions)) + self.colours_down(shown), condition)
         # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.

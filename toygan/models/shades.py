@@ -64,14 +64,15 @@ class Shades(ConditionInput):
         self.colours[: len(kept)] = colours[kept]
         self.labels[: len(kept)] = labels[kept]
 
-    def forward(self, layout: Tensor, colours: Tensor) -> Tensor:
+    def forward(self, layout: Tensor, colours: Tensor, named: Tensor | None = None) -> Tensor:
         """(B, H, W) int64 labels and (B, K, COLOUR_SIZE) colours to (B, COLOUR_SIZE, H, W) float32.
 
         Zeros where nothing is known. Of two colours with one label the first is painted. The first one, the
         main colour, is that of transparent products, too: of those that lack its label and are for the most
-        part of labels that belong to no colour.
+        part of labels that belong to no colour. Where `colours` are corrected ones, their labels are those of
+        `named`, the same colours as the catalog names them.
         """
-        labels = self.labels_of(colours)
+        labels = self.labels_of(colours if named is None else named)
         is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
         of_no_colour = (layout != BACKGROUND) & ~torch.isin(layout, self.labels)
         lacks_main = ~is_there[:, 0].flatten(1).any(dim=1)

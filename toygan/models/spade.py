@@ -233,7 +233,8 @@ class Generator(ConditionalGenerator):
         nothing: Sequence[Tensor | None] = [None] * len(shares)
         painted = lines = nothing
         if self.shades is not None:
-            painted = _pyramid(self.shades(layout, told_colours(conditions)), len(self.blocks))
+            named = conditions.get("named_colours")
+            painted = _pyramid(self.shades(layout, told_colours(conditions), named), len(self.blocks))
         if self.has_lines and "sketch" in conditions:
             lines = _pyramid((1 - conditions["sketch"]) / 2, len(self.blocks))
         return [

@@ -8,6 +8,7 @@ import pytest
 
 from toygan.approval.calibration import Calibration, CalibrationSettings, CategoryCalibration
 from toygan.approval.checks import CategoryLimits
+from toygan.approval.colour_profile import ColourProfile
 from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import ModelError
 
@@ -35,6 +36,11 @@ CALIBRATION = Calibration(
 )
 PROBED = replace(CALIBRATION, probe=ProbeWeights(backbone=BACKBONE, weights=(0.5, -1.25e-7), intercept=3.0))
 
+LIGHTER = ((0.2, 0.0, 0.0), (-0.1, 0.0, 0.0), (0.0,) * 3, (0.0, 0.0, 0.5))
+PROFILED = replace(
+    CALIBRATION, colour_profile=ColourProfile(shifts={"brick": LIGHTER}, errors={"brick": (6.2, 4.1)})
+)
+
 
 def test_p_real_is_the_logistic_function_of_the_logit() -> None:
     # 2 * 0.5 - 1 = 0; 2 * 1 - 1 = 1 and 1 / (1 + 1/e) = 0.7310586.
@@ -61,6 +67,16 @@ def test_a_probe_travels_too() -> None:
     text = PROBED.to_json()
     assert Calibration.from_json(text) == PROBED
     assert json.loads(text)["version"] == 2
+
+
+@pytest.mark.parametrize("before", [CALIBRATION, PROBED])
+def test_a_colour_profile_travels_too(before: Calibration) -> None:
+    """A calibration from before has none."""
+    assert before.colour_profile is None
+    assert "colour_profile" not in json.loads(before.to_json())
+    profiled = replace(before, colour_profile=PROFILED.colour_profile)
+    assert Calibration.from_json(profiled.to_json()) == profiled
+    assert json.loads(profiled.to_json())["version"] == json.loads(before.to_json())["version"]
 
 
 def test_an_unknown_category_is_named() -> None:
@@ -119,6 +135,30 @@ def test_damage_to_a_probe_is_named(damage: Callable[[dict[str, Any]], object], 
     values = json.loads(PROBED.to_json())
     damage(values)
     with pytest.raises(ModelError, match=message):
+        Calibration.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        (None, "colour_profile is no object"),
+        ({"shifts": {}}, r"colour_profile lacks \['errors'\]"),
+        ({"shifts": {}, "errors": {}, "more": 1}, r"unknown \['more'\]"),
+        ({"shifts": 1, "errors": {}}, "colour_profile: 'int'"),
+        ({"shifts": {"car": 1}, "errors": {}}, "colour_profile: 'int'"),
+        ({"shifts": {"car": LIGHTER[:3]}, "errors": {}}, "'car' must be 4 rows of 3 numbers"),
+        ({"shifts": {"car": [[0.0] * 4] * 3}, "errors": {}}, "'car' must be 4 rows of 3 numbers"),
+        ({"shifts": {"car": [*LIGHTER[:3], ["0", 0, 0]]}, "errors": {}}, "'car' holds '0'; .* finite"),
+        ({"shifts": {"car": [*LIGHTER[:3], [True, 0, 0]]}, "errors": {}}, "'car' holds True"),
+        ({"shifts": {"car": [*LIGHTER[:3], [float("nan"), 0, 0]]}, "errors": {}}, "'car' holds nan"),
+        ({"shifts": {"car": LIGHTER}, "errors": {"car": [1.0]}}, "errors of 'car' must be 2 numbers"),
+        ({"shifts": {"car": LIGHTER}, "errors": {"car": [1.0, None]}}, "errors of 'car' holds None"),
+        ({"shifts": {}, "errors": {"car": [1.0, 0.5]}}, "errors of a category without a shift"),
+    ],
+)
+def test_damage_to_a_colour_profile_is_named(profile: Any, message: str) -> None:
+    values = json.loads(CALIBRATION.to_json()) | {"colour_profile": profile}
+    with pytest.raises(ModelError, match=f"{message}.*calibrate it again"):
         Calibration.from_json(json.dumps(values))
 
 

@@ -50,7 +50,8 @@ def photos(shards: Path) -> PhotoSet:
 
 
 class Witness:
-    """Sees which logits the discriminator gave to pictures that were not drawn, and what was drawn."""
+    """Sees which pictures that were not drawn the discriminator judged, and what was drawn from then on: what
+    was drawn before is for the colour profile."""
 
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.judged: list[torch.Tensor] = []
@@ -65,6 +66,8 @@ class Witness:
             witness._is_drawing = True
             drawn = witness._draw(model, seeds, products, size)
             witness._is_drawing = False
+            if not witness.judged:
+                return drawn
             witness.drawn.setdefault(products[0].category, []).extend(drawn.logits.tolist())
             witness.wanted.setdefault(products[0].category, []).extend(each.colour_hex for each in products)
             return drawn

@@ -12,6 +12,7 @@ from tests.toygan.models.alike import (
     check_that_the_generator_follows,
 )
 from toygan.conditions.colour import encode_accents, encode_colours
+from toygan.models.layers import told_colours
 from toygan.models.pix2pix import (
     STRIDES,
     ColouringGenerator,
@@ -21,6 +22,7 @@ from toygan.models.pix2pix import (
     build,
     layout_loss,
 )
+from toygan.models.shades import encode_layout
 
 TINY = Pix2pixConfig(
     categories=3,
@@ -353,6 +355,20 @@ def test_what_is_made_of_its_own_layouts_teaches_who_draws_them() -> None:
     loss.backward()
     idle = [name for name, each in generator.colouring.named_parameters() if each.grad is None]
     assert not idle
+
+
+def test_a_corrected_colour_keeps_the_label_of_the_one_that_is_named() -> None:
+    """Red and blue change places in what is told; pointed at is what is named."""
+    generator, latents = colouring(), torch.zeros(1, 8)
+    given, other = coloured(1), coloured(1, "#1E5AA8", "#B40000")
+    named = told_colours(given)
+    condition = torch.cat([latents, generator.embedding(given)], dim=1)
+    expected = generator._colour(condition, given)
+    torch.testing.assert_close(generator._colour(condition, other | {"named_colours": named}), expected)
+    assert not torch.equal(generator._colour(condition, other), expected)
+    layout = encode_layout(torch.full((1, 32, 32), 2), 6)
+    painted = generator._paint(condition, other | {"named_colours": named}, layout)
+    assert not torch.equal(painted, generator._paint(condition, given, layout))
 
 
 def test_a_new_generator_does_not_hear_its_layouts_yet() -> None:

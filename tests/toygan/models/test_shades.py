@@ -56,6 +56,16 @@ def test_a_main_colour_without_its_label_is_that_of_glass() -> None:
     assert painted([3, 3, 2], told("#00852B", "#B40000")) == [NOTHING, NOTHING, of("#00852B")]
 
 
+def test_labels_are_those_of_the_named_colours() -> None:
+    """What is painted may be nearer to another family: here a dark red is told as a dark green."""
+    layout = torch.tensor([[[0, 1, 2]]])
+    named, corrected = told("#720012", "#00852B"), told("#00451A", "#00852B")
+    found = shades()(layout, corrected, named)[0, :, 0].T.tolist()
+    assert found == [NOTHING, of("#00451A"), of("#00852B")]
+    assert painted([0, 1, 2], corrected) == [NOTHING, NOTHING, of("#00451A")]
+    assert shades()(layout, named, named).equal(shades()(layout, named))
+
+
 def test_a_recoloured_product_keeps_its_windows() -> None:
     """What was red is green on this layout: its window does not turn red for that."""
     assert painted([0, 2, 3], told("#B40000")) == [NOTHING] * 3

@@ -187,6 +187,20 @@ def test_shades_say_which_colour_of_its_family_a_class_has() -> None:
     torch.testing.assert_close(heard[0], silent[0])  # nothing was told
 
 
+def test_shades_are_found_by_the_colours_that_the_catalog_names() -> None:
+    generator, _ = networks(replace(TINY, shades=True))
+    assert generator.shades is not None
+    seen: list[tuple[Tensor, ...]] = []
+    generator.shades.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    given = conditions(2)
+    named = given["colour"].view(2, 1, 4) + 0.5
+    with torch.no_grad():
+        generator(torch.ones(2, 8), given | {"named_colours": named})
+    ((_, colours, found_by),) = seen
+    assert torch.equal(colours[:, 0], given["colour"])
+    assert torch.equal(found_by, named)
+
+
 def test_lines_say_where_an_edge_is_inside_a_class() -> None:
     """They are silent at first; a missing sketch is blank paper."""
     generator, _ = networks(replace(TINY, lines=True))

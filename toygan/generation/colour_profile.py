@@ -1,0 +1,112 @@
+"""Fits the colour profile of a model: see `toygan.approval.colour_profile`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from toygan.approval.colour_profile import ColourProfile
+from toygan.approval.measures import Measures, measure
+from toygan.conditions.product import ProductConditions
+from toygan.data.photos import PhotoSet
+from toygan.errors import ModelError
+from toygan.generation.model import Drawn, Model
+from toygan.progress import Progress
+from toygan.seeds import image_seed
+
+PROFILED_PER_CATEGORY: Final = 128  # pictures that a shift is fitted to, and as many that it is tried on
+_NUMBERS: Final = range(2 * PROFILED_PER_CATEGORY)
+_FITTED_TO: Final = _NUMBERS[::2]
+_TRIED_ON: Final = _NUMBERS[1::2]
+
+
+def fit_profile(model: Model, photos: PhotoSet, batch_size: int) -> ColourProfile | None:
+    """The shifts of those categories whose pictures show the told colours better with one.
+
+    Draws with a model without a profile, in the conditions of the photos that have a colour. Whether a shift
+    helps say other pictures than those it was fitted to, drawn from the same seeds with and without it. None
+    where none helps, as for networks that do not heed colours. Raises ModelError for a model that returns
+    anything but numbers.
+    """
+    products = _products(photos)
+    total = 3 * PROFILED_PER_CATEGORY * len(products)
+    with Progress(total=total, unit="pictures", description="profiling colours") as progress:
+        measured = partial(_measure, products=products, batch_size=batch_size, on_batch=progress.advance)
+        profile = _fit(products, measured(model, numbers=_FITTED_TO))
+        before = measured(model, numbers=_TRIED_ON)
+        after = measured(replace(model, colour_profile=profile), numbers=_TRIED_ON)
+    errors = {name: (_median_error(before[name]), _median_error(after[name])) for name in products}
+    helped = {name: pair for name, pair in errors.items() if pair[1] < pair[0]}
+    if not helped:
+        return None
+    return ColourProfile(shifts={name: profile.shifts[name] for name in helped}, errors=helped)
+
+
+def draw_of_category(
+    model: Model,
+    purpose: str,
+    category: str,
+    products: Sequence[ProductConditions],
+    numbers: range,
+    batch_size: int,
+) -> Drawn:
+    """A picture a product and number, at most `batch_size`; each purpose has seeds of its own.
+
+    Raises ModelError where one is not finite.
+    """
+    # No sku holds a space, so these pictures are of no product.
+    seeds = [image_seed(f"{purpose} {category}", number, 0, model.name, "") for number in numbers]
+    drawn = model.draw(seeds, products, batch_size)
+    if not drawn.finite.all():
+        raise ModelError(
+            f"the model {model.name} returns NaN or infinity for {category}; take an earlier checkpoint"
+        )
+    return drawn
+
+
+def _products(photos: PhotoSet) -> dict[str, list[ProductConditions]]:
+    """By category one a number, spread evenly over its photos that have a colour; none where none has."""
+    products = {}
+    for index, name in enumerate(photos.categories):
+        if rows := [row for row in photos.of_category(index) if photos.colour_hexes[row] is not None]:
+            chosen = [rows[number * len(rows) // len(_NUMBERS)] for number in _NUMBERS]
+            products[name] = [photos.product(row) for row in chosen]
+    return products
+
+
+def _measure(
+    model: Model,
+    *,
+    products: Mapping[str, Sequence[ProductConditions]],
+    numbers: range,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+) -> dict[str, list[Measures]]:
+    """By category, of a picture a number."""
+    measured: dict[str, list[Measures]] = {name: [] for name in products}
+    for name, of_category in products.items():
+        for first in range(0, len(numbers), batch_size):
+            batch = numbers[first : first + batch_size]
+            wanted = [of_category[number] for number in batch]
+            drawn = draw_of_category(model, "colours", name, wanted, batch, batch_size)
+            measured[name] += measure(drawn.pixels, [product.colour_hex for product in wanted])
+            on_batch(len(batch))
+    return measured
+
+
+def _fit(
+    products: Mapping[str, Sequence[ProductConditions]], measured: Mapping[str, Sequence[Measures]]
+) -> ColourProfile:
+    pairs = {}
+    for name, of_category in products.items():
+        told = [of_category[number].colour_hex for number in _FITTED_TO]
+        shown = [each.main_colour for each in measured[name]]
+        pairs[name] = [(one, other) for one, other in zip(told, shown, strict=True) if one is not None]
+    return ColourProfile.fit(pairs)
+
+
+def _median_error(measured: Sequence[Measures]) -> float:
+    """Median CIEDE2000 to the told colours, which all have."""
+    return round(float(np.median([each.colour_delta_e for each in measured])), 4)

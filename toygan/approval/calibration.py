@@ -168,12 +168,15 @@ def _parts(values: Any) -> dict[str, Any]:
 
 
 def _probe_from_json(values: Any) -> ProbeWeights:
+    if isinstance(values, Mapping):
+        values = {"evidence": "all", **values}  # probes of earlier versions say nothing of it
     found = _exactly(values, _names(ProbeWeights), "probe")
     try:
         return ProbeWeights(
             backbone=str(found["backbone"]),
             weights=tuple(map(float, found["weights"])),
             intercept=float(found["intercept"]),
+            evidence=found["evidence"],
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"probe: {error}") from error

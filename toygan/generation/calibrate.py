@@ -2,11 +2,12 @@
 
 The real side are the photos of the calibration products (`toygan.data.split`), which training left out; the
 generated side are pictures in their conditions, so that both sides show the same products and what tells them
-apart is how they are drawn. They are few: the thresholds are those of pictures in the conditions of all
-training photos. All are drawn with the colour profile that is fitted before. Photos of `val` play no part.
+apart is how they are drawn. They are few: thresholds, and a probe, come of pictures in the conditions of the
+photos that training saw. All are drawn with the colour profile that is fitted before. Photos of `val` play no
+part.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,31 +68,29 @@ def calibrate(
     limits = _limits(model, photos)
     model = replace(model, colour_profile=fit_profile(model, photos, batch_size))
     eye = _load_eye(model.device) if with_probe else None
-    evidence = _evidence_of_photos(eye, model, photos, held_out, batch_size)
-    of = {name: (photos.category[held_out] == index).numpy() for index, name in enumerate(model.categories)}
-    real = {name: evidence[chosen] for name, chosen in of.items()}
+    real = _of_photos(eye, model, photos, held_out, batch_size)
     numbers = range(generated_per_category)
     following = range(generated_per_category, 2 * generated_per_category)  # of other seeds
-    generated = _generate(model, photos, frozenset(held_out), limits, eye, numbers, batch_size)
-    typical = _generate(model, photos, range(len(photos)), limits, eye, following, batch_size)
+    generated = _generate(model, photos, held_out, limits, eye, numbers, batch_size)
+    seen = sorted({*range(len(photos))} - {*held_out}) or held_out
+    typical = _generate(model, photos, seen, limits, eye, following, batch_size)
     probe: ProbeWeights | None = None
+    real_logits, generated_logits, typical_logits = (
+        {name: each[:, 0] for name, each in side.evidence.items()} for side in (real, generated, typical)
+    )
     if with_probe:
-        skus = np.array([photos.skus[row] for row in held_out])
-        products = {name: skus[chosen].tolist() for name, chosen in of.items()}
+        learnt = _of_photos(eye, model, photos, seen, batch_size)
         fitted = fit_probe(
-            real,
-            generated.evidence,
-            real_products=products,
-            generated_products=generated.skus,
+            learnt.evidence,
+            typical.evidence,
+            real_products=learnt.skus,
+            generated_products=typical.skus,
             folds=settings.folds,
             seed=settings.seed,
         )
-        probe, real_logits, generated_logits = fitted.weights, fitted.real_logits, fitted.generated_logits
-        typical_logits = {name: fitted.weights.logits(each) for name, each in typical.evidence.items()}
-    else:
-        real_logits, generated_logits, typical_logits = (
-            {name: each[:, 0] for name, each in side.items()}
-            for side in (real, generated.evidence, typical.evidence)
+        probe, typical_logits = fitted.weights, dict(fitted.generated_logits)
+        real_logits, generated_logits = (
+            {name: probe.logits(each) for name, each in side.evidence.items()} for side in (real, generated)
         )
     calibration = fit_calibration(
         real_logits={name: each.tolist() for name, each in real_logits.items()},
@@ -116,41 +115,56 @@ def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
     return {name: limits.get(name, pooled) for name in model.categories}
 
 
-def _evidence_of_photos(
-    eye: "Eye | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
-) -> Floats:
-    """(len(rows), K), a batch at a time: all photos would fill the memory."""
-    logits = judge(model, photos, rows, batch_size)
-    batches = [slice(first, first + batch_size) for first in range(0, len(rows), batch_size)]
-    return np.concatenate([_evidence(eye, photos.images[rows[b]], logits[b]) for b in batches])
+class _Side(NamedTuple):
+    """By category, of N photos or pictures each."""
+
+    evidence: dict[str, Floats]  # (N, K)
+    skus: dict[str, list[str]]  # whose they are, or in whose conditions they were drawn
 
 
 class _Generated(NamedTuple):
-    """By category, of N pictures each."""
+    """The same of generated pictures."""
 
-    evidence: dict[str, Floats]  # (N, K)
+    evidence: dict[str, Floats]
+    skus: dict[str, list[str]]
     passed: dict[str, list[bool]]  # the checks
-    skus: dict[str, list[str]]  # in whose conditions they were drawn
+
+
+def _of_photos(
+    eye: "Eye | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
+) -> _Side:
+    """Of the photos `rows`, a batch at a time: all photos would fill the memory."""
+    batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
+    logits = judge(model, photos, rows, batch_size) if eye is None else np.zeros(len(rows), np.float32)
+    evidence = np.concatenate(
+        [_evidence(eye, photos.images[b], logits[n * batch_size :][: len(b)]) for n, b in enumerate(batches)]
+    )
+    of = {name: (photos.category[rows] == index).numpy() for index, name in enumerate(model.categories)}
+    skus = np.array([photos.skus[row] for row in rows])
+    return _Side(
+        evidence={name: evidence[chosen] for name, chosen in of.items()},
+        skus={name: skus[chosen].tolist() for name, chosen in of.items()},
+    )
 
 
 def _generate(
     model: Model,
     photos: PhotoSet,
-    wanted_rows: Container[int],
+    wanted_rows: Sequence[int],
     limits: Mapping[str, CategoryLimits],
     eye: "Eye | None",
     numbers: range,
     batch_size: int,
 ) -> _Generated:
     """A picture a number and category, in the conditions of the photos `wanted_rows`."""
-    generated = _Generated(evidence={}, passed={}, skus={})
+    generated, among = _Generated(evidence={}, skus={}, passed={}), frozenset(wanted_rows)
     with Progress(
         total=len(numbers) * len(model.categories), unit="pictures", description="calibrating"
     ) as progress:
         for index, name in enumerate(model.categories):
             of_category = photos.of_category(index)
             # A category that these are not of, or without photos, makes do with what there is.
-            rows = [row for row in of_category if row in wanted_rows] or of_category or range(len(photos))
+            rows = [row for row in of_category if row in among] or of_category or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
             seen, passed = [], []
             for first in range(0, len(numbers), batch_size):
@@ -176,7 +190,8 @@ def _load_eye(device: torch.device) -> "Eye":
 def _evidence(eye: "Eye | None", images: Tensor, logits: NDArray[np.float32]) -> Floats:
     """Of (B, 3, R, R) uint8 pictures with the discriminator's logits (B,): (B, K) as `Eye` has it.
 
-    Without an eye the logits alone, (B, 1). Raises ModelError for what is not finite.
+    Without an eye the logits alone, (B, 1); with one they do not count. Raises ModelError for what is not
+    finite.
     """
     if eye is None:
         return logits[:, None].astype(np.float64)
@@ -184,7 +199,7 @@ def _evidence(eye: "Eye | None", images: Tensor, logits: NDArray[np.float32]) ->
     seen: Tensor = eye(from_uint8(images.to(device)), torch.from_numpy(logits).to(device))
     evidence: Floats = seen.cpu().numpy().astype(np.float64)
     if not np.isfinite(evidence).all():
-        raise ModelError("the discriminator's logits are not finite; the model is broken")
+        raise ModelError("what is seen of the pictures is not finite; the model is broken")
     return evidence
 
 

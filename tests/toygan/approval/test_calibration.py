@@ -69,6 +69,13 @@ def test_a_probe_travels_too() -> None:
     assert json.loads(text)["version"] == 2
 
 
+def test_a_probe_of_an_earlier_version_weighs_what_it_was_fitted_to() -> None:
+    content = json.loads(PROBED.to_json())
+    del content["probe"]["evidence"]
+    read = Calibration.from_json(json.dumps(content).encode())
+    assert read.probe == replace(PROBED.probe, evidence="all")  # type: ignore[type-var]
+
+
 @pytest.mark.parametrize("before", [CALIBRATION, PROBED])
 def test_a_colour_profile_travels_too(before: Calibration) -> None:
     """A calibration from before has none."""
@@ -129,6 +136,7 @@ def test_damage_is_named(damage: Callable[[dict[str, Any]], object], message: st
         (lambda v: v["probe"].update(weights=["x"]), "probe: could not convert"),
         (lambda v: v["probe"].update(weights=[]), "probe: a probe has one or more weights"),
         (lambda v: v["probe"].update(intercept=None), "probe: float"),
+        (lambda v: v["probe"].update(evidence="any"), "probe: its evidence is 'any', known are deepest, all"),
     ],
 )
 def test_damage_to_a_probe_is_named(damage: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -95,7 +95,7 @@ def test_only_photos_of_calibration_products_are_judged(
     }
 
 
-def test_both_sides_show_the_same_products_and_thresholds_are_those_of_all(
+def test_both_sides_show_the_same_products_and_thresholds_are_those_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calibration products are red or blue, the others yellow; of plants none calibrates."""
@@ -108,7 +108,7 @@ def test_both_sides_show_the_same_products_and_thresholds_are_those_of_all(
     witness = Witness(model, monkeypatch)
     calibrate(model, shown, batch_size=BATCH, generated_per_category=40)
     assert set(witness.wanted["brick"][:40]) == set(COLOURS[:2])
-    assert set(witness.wanted["brick"][40:]) == set(COLOURS[:3])
+    assert set(witness.wanted["brick"][40:]) == {COLOURS[2]}
     assert witness.wanted["plant"] == [COLOURS[3]] * 80
 
 
@@ -245,8 +245,17 @@ def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
     assert again == fresh
 
 
-def test_evidence_is_the_logit_and_what_the_network_sees() -> None:
+def test_evidence_is_the_deepest_map_that_the_network_sees() -> None:
     eye = Eye()
+    images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    evidence = eye(images, torch.tensor([3.0, -1.0]))
+    deepest = eye.backbone(images)[-1].double()
+    assert evidence.shape == (2, 320)
+    np.testing.assert_allclose(evidence, deepest.mean((2, 3)), rtol=1e-3, atol=1e-4)
+
+
+def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
+    eye = Eye("all")
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
     logits = torch.tensor([3.0, -1.0])
     evidence = eye(images, logits)
@@ -261,13 +270,14 @@ def test_evidence_is_the_logit_and_what_the_network_sees() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet18"}, "993 weights for what resnet18 sees, this version has 993 for tf_eff"),
+        ({"backbone": "resnet18"}, "320 weights for what resnet18 sees, this version has 320 for tf_eff"),
+        ({"evidence": "all"}, "320 weights for what tf_efficientnet_lite1 sees, this version has 993 for"),
         ({"weights": (1.0, 2.0)}, "2 weights for what tf_efficientnet_lite1 sees, .*; calibrate the model"),
     ],
 )
 def test_a_probe_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     files = model_files()
-    probe = replace(ProbeWeights(backbone=BACKBONE, weights=(1.0,) * 993, intercept=0.0), **changes)
+    probe = replace(ProbeWeights(backbone=BACKBONE, weights=(1.0,) * 320, intercept=0.0), **changes)
     calibration = replace(Calibration.from_json(files.files["calibration.json"]), probe=probe)
     with pytest.raises(ModelError, match=message):
         files.with_files(calibration=calibration.to_json().encode()).load()

@@ -275,7 +275,7 @@ def test_loading_leaves_the_random_numbers_alone() -> None:
     before = torch.random.get_rng_state()
     files = tiny_model()
     files.load()
-    probe = ProbeWeights(backbone=BACKBONE, weights=(0.0,) * 993, intercept=0.0)
+    probe = ProbeWeights(backbone=BACKBONE, weights=(0.0,) * 320, intercept=0.0)
     probed = replace(Calibration.from_json(files.files["calibration.json"]), probe=probe)
     files.with_files(calibration=probed.to_json().encode()).load()
     assert torch.equal(before, torch.random.get_rng_state())

@@ -213,7 +213,7 @@ def train(
 @click.option(
     "--probe",
     is_flag=True,
-    help="Let a linear layer on ImageNet features, fitted on held-out photos, judge with the discriminator.",
+    help="Let a linear layer on ImageNet features judge in the discriminator's place.",
 )
 @store_option
 @device_option

@@ -61,6 +61,7 @@ MODELS = {
         Stage("pix2pix-128-mixed", 42_000),
         Stage("pix2pix-128-named", 24_000),
         Stage("pix2pix-128-longer", 131_328),  # beyond it the discriminator knows the photos by heart
+        Stage("pix2pix-128-layouts", 52_000),
     ),
     "toybricks-layout128": (
         Stage("spade-128", 17_600),

@@ -22,6 +22,7 @@ from itertools import pairwise
 from math import log2
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ from toygan.models.layers import (
     SilentConv2d,
     told_colours,
 )
+from toygan.models.regions import settle
 from toygan.models.shades import Shades, encode_layout
 
 STRIDES = (2, 2, 2, 1, 1)  # of the discriminator's 4 x 4 convolutions: patches of 70 x 70
@@ -174,7 +176,7 @@ def layout_loss(probabilities: Tensor, layout: Tensor) -> Tensor:
 
 
 class ColouringGenerator(Generator, LayoutDrawingGenerator):
-    """With a U-Net that draws a layout first. Of all labels the likeliest one is painted."""
+    """With a U-Net that draws a layout first, on which is painted; see `toygan.models.regions`."""
 
     may_be_new = ("colouring.",)
 
@@ -190,8 +192,8 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
-        likeliest = self._colour(condition, conditions).argmax(dim=1)
-        return self._paint(condition, conditions, encode_layout(likeliest, self.layout_classes))
+        labels = self._settled(self._colour(condition, conditions), conditions)
+        return self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
 
     def forward_with_layouts(
         self, latents: Tensor, conditions: Conditions, known: int
@@ -206,12 +208,22 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         images = self._paint(condition, conditions, torch.cat([told[:known], drawn[known:]]))
         return images, layout_loss(probabilities[:known], conditions["layout"][:known])
 
-    def _colour(self, condition: Tensor, conditions: Conditions) -> Tensor:
+    def _told_labels(self, conditions: Conditions) -> Tensor:
+        """Those of the product's colours, (B, K) int64; the ground's where none is told or known."""
         named = conditions.get("named_colours", told_colours(conditions))
-        labels = self.shades.labels_of(named)
-        are_told = (named[:, :, -1] > 0) & (labels != BACKGROUND)
-        probabilities: Tensor = self.colouring(_drawing(conditions), condition, labels, are_told)
+        return torch.where(named[:, :, -1] > 0, self.shades.labels_of(named), BACKGROUND)
+
+    def _colour(self, condition: Tensor, conditions: Conditions) -> Tensor:
+        labels = self._told_labels(conditions)
+        probabilities: Tensor = self.colouring(_drawing(conditions), condition, labels, labels != BACKGROUND)
         return probabilities
+
+    def _settled(self, probabilities: Tensor, conditions: Conditions) -> Tensor:
+        """The labels (B, R, R) int64 of (B, classes, R, R), settled by what the lines enclose."""
+        paper = ((conditions["sketch"][:, 0] + 1) / 2).cpu().numpy()
+        told = self._told_labels(conditions).tolist()
+        drawn = zip(probabilities.detach().cpu().numpy(), paper, told, strict=True)
+        return torch.from_numpy(np.stack([settle(*each) for each in drawn])).to(probabilities.device)
 
     def _paint(self, condition: Tensor, conditions: Conditions, layout: Tensor) -> Tensor:
         """The pictures of layouts, (B, classes, R, R) float32 as `encode_layout` has them."""

@@ -22,6 +22,7 @@ from toygan.models.pix2pix import (
     build,
     layout_loss,
 )
+from toygan.models.regions import settle
 from toygan.models.shades import encode_layout
 
 TINY = Pix2pixConfig(
@@ -328,7 +329,7 @@ def test_the_loss_of_a_layout() -> None:
 
 
 def test_pictures_are_painted_on_the_photos_layouts_or_on_their_own() -> None:
-    """The first of two on its photo's. Generation has none, and paints as the second is painted."""
+    """The first of two on its photo's. Generation has none, and settles what each region is."""
     generator = colouring()
     given, latents = coloured(2), torch.randn(2, 8)
     images, loss = generator.forward_with_layouts(latents, given, 1)
@@ -339,7 +340,14 @@ def test_pictures_are_painted_on_the_photos_layouts_or_on_their_own() -> None:
     assert loss > 0
     assert other_loss != loss
     told = {name: value for name, value in given.items() if name != "layout"}
-    torch.testing.assert_close(generator(latents, told)[1], images[1])
+    condition = torch.cat([latents, generator.embedding(told)], dim=1)
+    drawn = generator._colour(condition, told)
+    unsettled = generator._paint(condition, told, encode_layout(drawn.argmax(1), 6))
+    torch.testing.assert_close(unsettled[1], images[1])
+    paper = (told["sketch"][0, 0].numpy() + 1) / 2
+    settled = torch.from_numpy(settle(drawn.detach().numpy()[0], paper, [2, 3]))
+    painted = generator._paint(condition, told, encode_layout(settled.expand(2, -1, -1), 6))
+    torch.testing.assert_close(generator(latents, told)[0], painted[0])
 
 
 def test_what_is_made_of_its_own_layouts_teaches_who_draws_them() -> None:

@@ -186,7 +186,7 @@ def _profile_from_json(values: Any) -> ColourProfile:
     found = _exactly(values, _names(ColourProfile), "colour_profile")
     try:
         return ColourProfile.from_json(found)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"colour_profile: {error}") from error
 
 

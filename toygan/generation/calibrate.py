@@ -54,8 +54,8 @@ def calibrate(
 
     `photos` are all photos of the split `train` at the model's resolution, with the model's categories.
     `with_probe` has a probe judge instead of the discriminator alone (`toygan.approval.probe`). Raises
-    BadInput when none of their products is one for calibration, ModelError for a model that returns anything
-    but numbers.
+    BadInput when none of their products is one for calibration, or with a probe all are, ModelError for a
+    model that returns anything but numbers.
     """
     settings = settings or CalibrationSettings()
     model = replace(model, calibration=None, probe=None, colour_profile=None)
@@ -79,6 +79,11 @@ def calibrate(
         {name: each[:, 0] for name, each in side.evidence.items()} for side in (real, generated, typical)
     )
     if with_probe:
+        if seen is held_out:
+            raise BadInput(
+                "all photos are of products for calibration, so a probe has none to be fitted to; give "
+                "photos of more products, or calibrate without a probe"
+            )
         learnt = _of_photos(eye, model, photos, seen, batch_size)
         fitted = fit_probe(
             learnt.evidence,

@@ -190,7 +190,7 @@ class Model:
     def judge(self, images: Tensor, conditions: Conditions) -> Tensor:
         """(B, 3, R, R) float32 in [-1, 1] to the logits (B,) that the calibration maps.
 
-        They are the discriminator's, or those of the probe that hears it. Of photos the conditions hold the
+        They are the discriminator's, or those of the probe in its place. Of photos the conditions hold the
         colours as they are named, of pictures those that the generator was told.
         """
         logits: Tensor = self.discriminator(images, conditions)

@@ -192,8 +192,11 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
-        labels = self._settled(self._colour(condition, conditions), conditions)
-        return self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
+        probabilities = self._colour(condition, conditions)
+        labels = self._settled(probabilities, conditions)
+        images = self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
+        # A likeliest label there is even among NaN, which must not pass for a picture.
+        return images + 0 * probabilities.sum(dim=(1, 2, 3))[:, None, None, None]
 
     def forward_with_layouts(
         self, latents: Tensor, conditions: Conditions, known: int

@@ -180,11 +180,16 @@ def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: boo
 
 
 def _with_new_parts(network: nn.Module, old: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with the parts that only `network` has as they are there, and without those of `old`."""
-    begins = {each for one in (network, old) for each in getattr(one, "may_be_new", ())}
+    """The state with the parts that only `network` has, or has in another shape, as they are there, and
+    without those that only `old` has."""
+    begins = tuple({each for one in (network, old) for each in getattr(one, "may_be_new", ())})
     fresh = network.state_dict()
-    kept = {key: value for key, value in given.items() if key in fresh or not key.startswith(tuple(begins))}
-    new = {key: value for key, value in fresh.items() if key not in kept and key.startswith(tuple(begins))}
+
+    def fits(key: str, value: Tensor) -> bool:
+        return key in fresh and fresh[key].shape == value.shape
+
+    kept = {key: value for key, value in given.items() if not key.startswith(begins) or fits(key, value)}
+    new = {key: value for key, value in fresh.items() if key.startswith(begins) and key not in kept}
     return {**kept, **new}
 
 

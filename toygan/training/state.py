@@ -17,7 +17,6 @@ from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionEmbedding,
-    LayoutDrawingGenerator,
     PretrainedDiscriminator,
     StyledGenerator,
     StyleEncodingGenerator,
@@ -209,11 +208,6 @@ def _check_losses(config: TrainConfig, generator: ConditionalGenerator) -> None:
         )
     if config.kl_weight and not isinstance(generator, StyleEncodingGenerator):
         raise BadInput(f"kl_weight is {config.kl_weight}; {config.family} encodes no style, leave it at 0")
-    if config.prior_share and not (config.kl_weight or isinstance(generator, LayoutDrawingGenerator)):
-        raise BadInput(
-            f"prior_share is {config.prior_share}; it needs a kl_weight above 0, or networks that draw "
-            "layouts: without these all pictures are drawn as generation draws them"
-        )
 
 
 def _adam(network: nn.Module, rate: float, config: TrainConfig) -> torch.optim.Optimizer:

@@ -151,6 +151,7 @@ def _prepare(
     encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
     photos = _read_photos(photos_uri, config, initial).with_text(encoder)
     _check_colours(config, photos)
+    _check_labels(config, photos)
     if initial is not None:
         log.info("starting from %s", initial.name)
     return _Training(
@@ -194,9 +195,7 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limit
 def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
     """Those of the split `train` whose products do not calibrate the score."""
     known = NO_COLOUR_NAMES if initial is None else initial.reading.colour_names
-    kind = image_condition(config.family)
-    # Who learns to draw layouts of sketches needs both.
-    learns_layouts = kind == "sketch" and bool(config.network.get("layout_classes"))
+    kind, learns_layouts = image_condition(config.family), _learns_layouts(config)
     photos = load_photos(
         uri,
         resolution=config.resolution,
@@ -213,6 +212,11 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
     products, categories = len(set(photos.skus)), len(photos.categories)
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)
     return photos if initial is None else replace(photos, earlier_labels=initial.labelled_colours)
+
+
+def _learns_layouts(config: TrainConfig) -> bool:
+    """Whether the networks learn to draw layouts of sketches, for which they need both."""
+    return image_condition(config.family) == "sketch" and bool(config.network.get("layout_classes"))
 
 
 def _known_texts(
@@ -269,6 +273,11 @@ def _check(config: TrainConfig, max_images: int | None, max_minutes: float | Non
         raise BadInput(str(error)) from error
     if config.known_layouts and image_condition(config.family) != "layout":
         raise BadInput(f"known_layouts is {config.known_layouts}; {config.family} draws from no layouts")
+    if config.prior_share and not (config.kl_weight or _learns_layouts(config)):
+        raise BadInput(
+            f"prior_share is {config.prior_share}; it needs a kl_weight above 0, or networks that draw "
+            "layouts: without these all pictures are drawn as generation draws them"
+        )
     for name, value in (("max_images", max_images), ("max_minutes", max_minutes)):
         if value is not None and not value >= 0:
             raise BadInput(f"{name} is {value}; it must not be below 0")
@@ -289,8 +298,22 @@ def _check_colours(config: TrainConfig, photos: PhotoSet) -> None:
             f"accent_colours is {config.accent_colours}, but no photo says what its main colour is called; "
             "give shards with colour and colour_hex, or leave it at 0"
         )
-    if config.network.get("shades") and photos.labelled_colours is None:
+    paints = config.network.get("shades") or _learns_layouts(config)
+    if paints and photos.labelled_colours is None:
         raise BadInput(
-            "shades is true, but no photo with a main colour has a layout of one label; give shards with "
-            "colour_hex, or leave it at false"
+            "colours are to be found on layouts, but no photo with a main colour has a layout of one label; "
+            "give shards with colour_hex, or leave shades at false (spade) or layout_classes at 0 (pix2pix)"
+        )
+
+
+def _check_labels(config: TrainConfig, photos: PhotoSet) -> None:
+    """Raises BadInput where layouts hold a label that the networks have no class for."""
+    if photos.image_condition != "layout" or photos.condition_images is None:
+        return
+    network = network_config(config.family, config.network_options(categories=1))
+    classes, highest = getattr(network, "layout_classes"), int(photos.condition_images.max())  # noqa: B009
+    if highest >= classes:
+        raise BadInput(
+            f"the layouts hold the label {highest}, but layout_classes is {classes}; give at least "
+            f"{highest + 1} in the config's network"
         )

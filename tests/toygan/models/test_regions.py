@@ -95,11 +95,43 @@ def test_a_drawing_with_an_open_line_keeps_its_ground() -> None:
     assert bricks(labels) == [[RED]] * 3
 
 
-@pytest.mark.parametrize("ink", [0.0, 1.0])
-def test_without_lines_or_without_paper_something_comes_out(ink: float) -> None:
-    labels = settle(likely(EVEN, EVEN, EVEN), np.full((SIDE, SIDE), ink, dtype=np.float32), [RED, BLUE])
-    assert (labels[:4] == GROUND).all()
-    assert bricks(labels) == [[RED]] * 3
+PARTS = ({RED: 0.88, BLUE: 0.12}, {BLUE: 0.7, RED: 0.3}, {GREEN: 0.6, RED: 0.4})
+
+
+@pytest.mark.parametrize("paper", [0.0, 0.95, 1.0])
+def test_without_lines_that_are_seen_each_pixel_speaks_for_itself(paper: float) -> None:
+    """As of a large drawing whose thin lines are pale when it is shrunk: nothing encloses anything."""
+    probabilities = likely(*PARTS)
+    faint = np.where(drawing() > 0, 1, paper).astype(np.float32)
+    everywhere = np.full((SIDE, SIDE), paper, dtype=np.float32)
+    for each in (everywhere, *([faint] if paper else [])):
+        assert (settle(probabilities, each, [RED, BLUE, GREEN]) == probabilities.argmax(0)).all()
+
+
+def test_pale_lines_enclose_as_well() -> None:
+    """A pixel of 1024 is an eighth of one of 128."""
+    pale = np.where(drawing() > 0, 1, 0.87).astype(np.float32)
+    probabilities = likely(EVEN, EVEN, EVEN)
+    probabilities[RED, 6:9, 10:20], probabilities[BLUE, 6:9, 10:20] = 0.45, 0.55
+    assert bricks(settle(probabilities, pale, [RED])) == [[RED]] * 3
+
+
+def test_glass_stays_glass_whatever_its_colour() -> None:
+    """No label is its colour's; the reds that it is told are hardly likely on it."""
+    glass = {GREEN: 0.95, RED: 0.05}
+    assert bricks(settle(likely(glass, glass, glass), drawing(), [RED])) == [[GREEN]] * 3
+
+
+def test_an_outline_is_not_where_a_told_colour_is() -> None:
+    """Likelier there than on any brick, blue still goes to the brick where it is likeliest."""
+    probabilities = likely({RED: 0.7, BLUE: 0.3}, {RED: 0.65, BLUE: 0.35}, {RED: 0.7, BLUE: 0.3})
+    outline = np.zeros((SIDE, SIDE), dtype=bool)
+    outline[4:28, 4:28] = True
+    outline[5:27, 5:27] = False
+    probabilities[RED, outline], probabilities[BLUE, outline] = 0.4, 0.6
+    labels = settle(probabilities, drawing(), [RED, BLUE])
+    assert bricks(labels) == [[RED], [BLUE], [RED]]
+    assert (labels[4, 5:27] == RED).all()
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, CLASSES - 1), max_size=4))

@@ -235,6 +235,21 @@ def test_who_draws_layouts_begins_anew_and_then_goes_on(before: int, after: int)
         assert all(
             torch.equal(each, theirs[name]) for name, each in new["ema"].colouring.state_dict().items()
         )
+    if not after:
+        assert not any(name.startswith("colouring.") for name in new["ema"].state_dict())
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0)])
+def test_who_points_at_more_or_fewer_colours_begins_to_anew(before: int, after: int) -> None:
+    config = config_of("pix2pix")
+    config = replace(config, network={**config.network, "layout_classes": 14}, accent_colours=after)
+    initial = read_initial(files_of(stored("pix2pix", layout_classes=14, accent_colours=before)), config)
+    new = networks_of("pix2pix", categories=3, layout_classes=14, accent_colours=after)
+    fresh = new["ema"].colouring.to_labels.weight.clone()
+    initial.hand_over(new, OLD, None)
+    assert torch.equal(new["ema"].colouring.to_labels.weight, fresh)
+    theirs = initial.generator.colouring.downs[0].weight
+    assert torch.equal(new["ema"].colouring.downs[0].weight, theirs)
 
 
 def test_what_colours_the_labels_are_of_is_handed_over() -> None:

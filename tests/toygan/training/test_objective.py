@@ -393,11 +393,6 @@ def test_layouts_of_its_own_are_judged_but_not_compared(photos: PhotoSet) -> Non
     assert torch.equal(heard[6:], told.blended_text[6:])
 
 
-def test_a_share_drawn_as_generation_draws_needs_another_that_is_not(photos: PhotoSet) -> None:
-    with pytest.raises(BadInput, match=r"prior_share is 0\.5; it needs a kl_weight above 0, or networks"):
-        start(tiny(prior_share=0.5), categories=2, device=CPU)
-
-
 def test_the_products_colour_counts_where_it_was_told(photos: PhotoSet) -> None:
     """By its weight, and of drawn latents too; a photo whose colour is withheld says nothing."""
     config = _with_style(prior_share=0.5, batch_size=8, colour_dropout=0.0)

@@ -309,6 +309,17 @@ def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_pat
     [
         ({"accent_colours": 1}, {"colour": None}, "no photo says what its main colour is called"),
         ({"network": {"shades": True}}, {"colour_hex": None}, "no photo with a main colour has a layout"),
+        (
+            {"family": "pix2pix", "network": {"layout_classes": 14}},
+            {"colour_hex": None, "sketch": condition_file("sketch", 0)},
+            "no photo with a main colour has a layout",
+        ),
+        (
+            {"network": {"layout_classes": 9}},
+            {},
+            "hold the label 9, but layout_classes is 9; give at least 10",
+        ),
+        ({"prior_share": 0.5}, {}, r"prior_share is 0\.5; it needs a kl_weight above 0, or networks"),
     ],
 )
 def test_colours_that_nothing_says_are_refused(

@@ -65,6 +65,11 @@ def calibrate(
             f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen "
             "by the sha256 of the sku); give photos of more products"
         )
+    if with_probe and len(held_out) == len(photos):
+        raise BadInput(
+            "all photos are of products for calibration, so a probe has none to be fitted to; give photos of "
+            "more products, or calibrate without a probe"
+        )
     limits = _limits(model, photos)
     model = replace(model, colour_profile=fit_profile(model, photos, batch_size))
     eye = _load_eye(model.device) if with_probe else None
@@ -79,11 +84,6 @@ def calibrate(
         {name: each[:, 0] for name, each in side.evidence.items()} for side in (real, generated, typical)
     )
     if with_probe:
-        if seen is held_out:
-            raise BadInput(
-                "all photos are of products for calibration, so a probe has none to be fitted to; give "
-                "photos of more products, or calibrate without a probe"
-            )
         learnt = _of_photos(eye, model, photos, seen, batch_size)
         fitted = fit_probe(
             learnt.evidence,

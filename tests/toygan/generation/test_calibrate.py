@@ -245,6 +245,14 @@ def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
     assert again == fresh
 
 
+def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
+    rows = [photo_row(sku, "brick", COLOURS[0]) for sku in CALIBRATION_SKUS[:12]]
+    shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
+    with pytest.raises(BadInput, match="a probe has none to be fitted to"):
+        calibrate(model_files().load(), shown, batch_size=BATCH, generated_per_category=20, with_probe=True)
+    assert calibrate(model_files().load(), shown, batch_size=BATCH, generated_per_category=20).probe is None
+
+
 def test_evidence_is_the_deepest_map_that_the_network_sees() -> None:
     eye = Eye()
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1

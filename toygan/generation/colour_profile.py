@@ -41,7 +41,7 @@ def fit_profile(model: Model, photos: PhotoSet, batch_size: int) -> ColourProfil
     helped = {name: pair for name, pair in errors.items() if pair[1] < pair[0]}
     if not helped:
         return None
-    return ColourProfile(shifts={name: profile.shifts[name] for name in helped}, errors=helped)
+    return profile.of(helped)
 
 
 def draw_of_category(

@@ -38,7 +38,10 @@ PROBED = replace(CALIBRATION, probe=ProbeWeights(backbone=BACKBONE, weights=(0.5
 
 LIGHTER = ((0.2, 0.0, 0.0), (-0.1, 0.0, 0.0), (0.0,) * 3, (0.0, 0.0, 0.5))
 PROFILED = replace(
-    CALIBRATION, colour_profile=ColourProfile(shifts={"brick": LIGHTER}, errors={"brick": (6.2, 4.1)})
+    CALIBRATION,
+    colour_profile=ColourProfile(
+        shifts={"brick": LIGHTER}, ranges={"brick": ((0.0,) * 3, (1.0,) * 3)}, errors={"brick": (6.2, 4.1)}
+    ),
 )
 
 
@@ -146,22 +149,48 @@ def test_damage_to_a_probe_is_named(damage: Callable[[dict[str, Any]], object], 
         Calibration.from_json(json.dumps(values))
 
 
+RANGES = {"car": [[0.0] * 3, [1.0] * 3]}
+
+
 @pytest.mark.parametrize(
     ("profile", "message"),
     [
         (None, "colour_profile is no object"),
-        ({"shifts": {}}, r"colour_profile lacks \['errors'\]"),
-        ({"shifts": {}, "errors": {}, "more": 1}, r"unknown \['more'\]"),
-        ({"shifts": 1, "errors": {}}, "colour_profile: 'int'"),
-        ({"shifts": {"car": 1}, "errors": {}}, "colour_profile: 'int'"),
-        ({"shifts": {"car": LIGHTER[:3]}, "errors": {}}, "'car' must be 4 rows of 3 numbers"),
-        ({"shifts": {"car": [[0.0] * 4] * 3}, "errors": {}}, "'car' must be 4 rows of 3 numbers"),
-        ({"shifts": {"car": [*LIGHTER[:3], ["0", 0, 0]]}, "errors": {}}, "'car' holds '0'; .* finite"),
-        ({"shifts": {"car": [*LIGHTER[:3], [True, 0, 0]]}, "errors": {}}, "'car' holds True"),
-        ({"shifts": {"car": [*LIGHTER[:3], [float("nan"), 0, 0]]}, "errors": {}}, "'car' holds nan"),
-        ({"shifts": {"car": LIGHTER}, "errors": {"car": [1.0]}}, "errors of 'car' must be 2 numbers"),
-        ({"shifts": {"car": LIGHTER}, "errors": {"car": [1.0, None]}}, "errors of 'car' holds None"),
-        ({"shifts": {}, "errors": {"car": [1.0, 0.5]}}, "errors of a category without a shift"),
+        ({"shifts": {}, "ranges": {}}, r"colour_profile lacks \['errors'\]"),
+        ({"shifts": {}, "ranges": {}, "errors": {}, "more": 1}, r"unknown \['more'\]"),
+        ({"shifts": 1, "ranges": {}, "errors": {}}, "colour_profile: 'int'"),
+        ({"shifts": {"car": 1}, "ranges": {}, "errors": {}}, "colour_profile: 'int'"),
+        (
+            {"shifts": {"car": LIGHTER[:3]}, "ranges": RANGES, "errors": {}},
+            "'car' must be 4 rows of 3 numbers",
+        ),
+        (
+            {"shifts": {"car": [[0.0] * 4] * 3}, "ranges": RANGES, "errors": {}},
+            "'car' must be 4 rows of 3 numbers",
+        ),
+        (
+            {"shifts": {"car": [*LIGHTER[:3], ["0", 0, 0]]}, "ranges": RANGES, "errors": {}},
+            "'car' holds '0'; .* finite",
+        ),
+        (
+            {"shifts": {"car": [*LIGHTER[:3], [True, 0, 0]]}, "ranges": RANGES, "errors": {}},
+            "'car' holds True",
+        ),
+        (
+            {"shifts": {"car": [*LIGHTER[:3], [float("nan"), 0, 0]]}, "ranges": RANGES, "errors": {}},
+            "'car' holds nan",
+        ),
+        (
+            {"shifts": {"car": LIGHTER}, "ranges": RANGES, "errors": {"car": [1.0]}},
+            "errors of 'car' must be 2 numbers",
+        ),
+        (
+            {"shifts": {"car": LIGHTER}, "ranges": RANGES, "errors": {"car": [1.0, None]}},
+            "errors of 'car' holds None",
+        ),
+        ({"shifts": {}, "ranges": {}, "errors": {"car": [1.0, 0.5]}}, "errors of a category without a shift"),
+        ({"shifts": {"car": LIGHTER}, "ranges": {"car": [[0.0]]}, "errors": {}}, "'car' must be 2 rows of 3"),
+        ({"shifts": {}, "ranges": RANGES, "errors": {}}, "a range without a shift"),
     ],
 )
 def test_damage_to_a_colour_profile_is_named(profile: Any, message: str) -> None:

@@ -1,6 +1,7 @@
 """Which colours to tell networks that show others."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from toygan.approval.colour_profile import ColourProfile, Shift
 from toygan.approval.measures import hex_to_lab
 from toygan.conditions.colour import encode_colours
 
+EVERYWHERE = ((-4.0,) * 3, (4.0,) * 3)
 numbers = st.floats(-4, 4)
 shifts: st.SearchStrategy[Shift] = st.tuples(*[st.tuples(numbers, numbers, numbers)] * 4)
 profiles = st.dictionaries(st.text(max_size=5), shifts, max_size=3).flatmap(
     lambda chosen: st.builds(
         ColourProfile,
         shifts=st.just(chosen),
+        ranges=st.just(dict.fromkeys(chosen, EVERYWHERE)),
         errors=st.fixed_dictionaries({name: st.tuples(numbers, numbers) for name in chosen}),
     )
 )
@@ -69,8 +72,31 @@ def test_an_affine_excess_is_found_where_there_are_many_colours() -> None:
     np.testing.assert_allclose(profile.shifts["car"], shift, atol=0.005)
 
 
+def test_of_colours_that_a_category_never_had_nothing_is_known() -> None:
+    """Greys of L* 20 to 40, shown 10 too light. One of 55 is half as far away as a shift reaches, 90 further;
+    red has the lightness of one and the hue of none."""
+    black, dark = (0.4, 0.0, 0.0), (0.8, 0.0, 0.0)
+    profile = ColourProfile(shifts={"car": ((0.2, 0, 0), *NONE)}, ranges={"car": (black, dark)})
+    told = np.array([[[lightness / 50 - 1, 0, 0, 1] for lightness in (20, 30, 40, 55, 90)]], dtype=np.float32)
+    changes = 50 * (told - profile.correct(told, ["car"]))[0]
+    np.testing.assert_allclose(changes[:, 0], [10, 10, 10, 5, 0], atol=1e-3)
+    assert not changes[:, 1:].any()
+    assert (profile.correct(encoded("#B40000"), ["car"]) == encoded("#B40000")).all()
+
+
+def test_what_it_is_fitted_to_lies_in_its_range() -> None:
+    """However its numbers are rounded."""
+    told = ["#B40000", "#FAC80A", "#1B2A34", "#F4F4F4", "#469BC3"]
+    profile = ColourProfile.fit({"car": [(each, "#808080") for each in told]})
+    everywhere = ColourProfile(shifts=profile.shifts, ranges={"car": EVERYWHERE})
+    assert (profile.correct(encoded(*told), ["car"]) == everywhere.correct(encoded(*told), ["car"])).all()
+
+
 def test_lightness_stays_in_its_range() -> None:
-    profile = ColourProfile(shifts={"up": ((-3.0, 0, 0), *NONE), "down": ((3.0, 0, 0), *NONE)})
+    profile = ColourProfile(
+        shifts={"up": ((-3.0, 0, 0), *NONE), "down": ((3.0, 0, 0), *NONE)},
+        ranges={"up": EVERYWHERE, "down": EVERYWHERE},
+    )
     lightness = profile.correct(np.concatenate([encoded("#808080")] * 2), ["up", "down"])[:, 0, 0]
     assert lightness.tolist() == [1, -1]
 
@@ -99,4 +125,19 @@ def test_it_travels_as_json(profile: ColourProfile) -> None:
 @pytest.mark.parametrize("shift", [((0.0,) * 3,) * 3, ((0.0,) * 4,) * 4, (*NONE, (0.0, 0.0, float("inf")))])
 def test_what_is_no_shift_is_refused(shift: Shift) -> None:
     with pytest.raises(ValueError, match="the shift of 'car'"):
-        ColourProfile(shifts={"car": shift})
+        ColourProfile(shifts={"car": shift}, ranges={"car": EVERYWHERE})
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ({}, "a shift without a range"),
+        ({"car": EVERYWHERE, "boat": EVERYWHERE}, "a range without a shift"),
+        ({"car": EVERYWHERE[:1]}, "the range of 'car' must be 2 rows of 3 numbers"),
+        ({"car": (EVERYWHERE[0], (1.0, 1.0, float("nan")))}, "the range of 'car' holds nan"),
+        ({"car": EVERYWHERE[::-1]}, "the range of 'car' ends before it begins"),
+    ],
+)
+def test_what_is_no_range_is_refused(ranges: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ColourProfile(shifts={"car": ((0.0,) * 3,) * 4}, ranges=ranges)

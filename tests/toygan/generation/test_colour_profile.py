@@ -26,7 +26,9 @@ from toygan.generation.model import Drawn, Model, load_model
 from toygan.models.layers import ConditionalGenerator, Conditions
 
 # Cars are shown 10 L* lighter and 5 b* bluer than told.
-PROFILE = ColourProfile(shifts={"car": ((0.2, 0.0, -0.1), *((0.0,) * 3,) * 3)})
+PROFILE = ColourProfile(
+    shifts={"car": ((0.2, 0.0, -0.1), *((0.0,) * 3,) * 3)}, ranges={"car": ((-4.0,) * 3, (4.0,) * 3)}
+)
 GREYS = ("#606060", "#808080", "#405060")
 
 

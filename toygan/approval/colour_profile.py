@@ -118,9 +118,8 @@ class ColourProfile:
         )
 
 
-def _rows(values: object) -> Mapping[str, Any]:
-    found = dict(values)  # type: ignore[call-overload]
-    return MappingProxyType({name: tuple(tuple(row) for row in rows) for name, rows in found.items()})
+def _rows(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType({name: tuple(tuple(row) for row in rows) for name, rows in dict(values).items()})
 
 
 def _fit(pairs: Sequence[tuple[str, str]]) -> tuple[Shift, Range]:

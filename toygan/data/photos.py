@@ -155,10 +155,9 @@ def load_photos(
     there is room for. `reading` says what of titles and descriptions becomes their words; with
     `learns_colour_names` it knows the names that the photos give to their main colours, too. Views are read
     where `with_views` asks for them, sketches beside layouts where `with_lines` does, which may be missing
-    unless `needs_lines` forbids it; what photos lack of
-    layouts and lines the `draughtsman` draws, where there is one. Without `categories` those of the photos
-    are taken, sorted. A malformed
-    row, a photo or condition image that is missing or cannot be decoded: the photo is skipped, counted and
+    unless `needs_lines` forbids it; what photos lack of layouts and lines the `draughtsman` draws, where
+    there is one. Without `categories` those of the photos are taken, sorted. A malformed row, a photo or
+    condition image that is missing or cannot be decoded: the photo is skipped, counted and
     named in the log. Raises BadInput when nothing usable is there, or a category that is not among
     `categories`; RunFailed when the disk is full.
     """

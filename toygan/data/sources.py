@@ -38,9 +38,8 @@ def read_photos(
     """The photos of `split` at `uri`, with their `image_condition`; the log names those that are malformed.
 
     `with_lines` asks for their sketches beside it, where there are any; with `needs_lines` there must be.
-    Raises BadInput where there are no
-    photos of any kind, where they are damaged as a whole, and where they come without the condition, unless
-    they `may_lack` it.
+    Raises BadInput where there are no photos of any kind, where they are damaged as a whole, and where they
+    come without the condition, unless they `may_lack` it.
     """
     store = open_store(uri)
     drawings = DrawingsWanted(

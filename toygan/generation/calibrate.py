@@ -8,9 +8,9 @@ part.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -80,9 +80,6 @@ def calibrate(
     seen = sorted({*range(len(photos))} - {*held_out}) or held_out
     typical = _generate(model, photos, seen, limits, eye, following, batch_size)
     probe: ProbeWeights | None = None
-    real_logits, generated_logits, typical_logits = (
-        {name: each[:, 0] for name, each in side.evidence.items()} for side in (real, generated, typical)
-    )
     if with_probe:
         learnt = _of_photos(eye, model, photos, seen, batch_size)
         fitted = fit_probe(
@@ -96,6 +93,10 @@ def calibrate(
         probe, typical_logits = fitted.weights, dict(fitted.generated_logits)
         real_logits, generated_logits = (
             {name: probe.logits(each) for name, each in side.evidence.items()} for side in (real, generated)
+        )
+    else:
+        real_logits, generated_logits, typical_logits = (
+            {name: each[:, 0] for name, each in side.evidence.items()} for side in (real, generated, typical)
         )
     calibration = fit_calibration(
         real_logits={name: each.tolist() for name, each in real_logits.items()},
@@ -120,18 +121,16 @@ def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
     return {name: limits.get(name, pooled) for name in model.categories}
 
 
-class _Side(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class _Side:
     """By category, of N photos or pictures each."""
 
     evidence: dict[str, Floats]  # (N, K)
     skus: dict[str, list[str]]  # whose they are, or in whose conditions they were drawn
 
 
-class _Generated(NamedTuple):
-    """The same of generated pictures."""
-
-    evidence: dict[str, Floats]
-    skus: dict[str, list[str]]
+@dataclass(frozen=True, kw_only=True)
+class _Generated(_Side):
     passed: dict[str, list[bool]]  # the checks
 
 
@@ -140,10 +139,10 @@ def _of_photos(
 ) -> _Side:
     """Of the photos `rows`, a batch at a time: all photos would fill the memory."""
     batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
-    logits = judge(model, photos, rows, batch_size) if eye is None else np.zeros(len(rows), np.float32)
-    evidence = np.concatenate(
-        [_evidence(eye, photos.images[b], logits[n * batch_size :][: len(b)]) for n, b in enumerate(batches)]
-    )
+    if eye is None:
+        evidence = judge(model, photos, rows, batch_size)[:, None].astype(np.float64)
+    else:
+        evidence = np.concatenate([_seen(eye, photos.images[batch]) for batch in batches])
     of = {name: (photos.category[rows] == index).numpy() for index, name in enumerate(model.categories)}
     skus = np.array([photos.skus[row] for row in rows])
     return _Side(
@@ -177,7 +176,7 @@ def _generate(
                 wanted = [products[number % len(products)] for number in batch]
                 drawn = draw_of_category(model, "calibration", name, wanted, batch, batch_size)
                 images = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
-                seen.append(_evidence(eye, images, drawn.logits))
+                seen.append(drawn.logits[:, None].astype(np.float64) if eye is None else _seen(eye, images))
                 passed += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
                 progress.advance(len(batch))
             generated.evidence[name], generated.passed[name] = np.concatenate(seen), passed
@@ -192,16 +191,9 @@ def _load_eye(device: torch.device) -> "Eye":
 
 
 @torch.inference_mode()
-def _evidence(eye: "Eye | None", images: Tensor, logits: NDArray[np.float32]) -> Floats:
-    """Of (B, 3, R, R) uint8 pictures with the discriminator's logits (B,): (B, K) as `Eye` has it.
-
-    Without an eye the logits alone, (B, 1); with one they do not count. Raises ModelError for what is not
-    finite.
-    """
-    if eye is None:
-        return logits[:, None].astype(np.float64)
-    device = eye.backbone.mean.device
-    seen: Tensor = eye(from_uint8(images.to(device)), torch.from_numpy(logits).to(device))
+def _seen(eye: "Eye", images: Tensor) -> Floats:
+    """What the eye sees in (B, 3, R, R) uint8 pictures, (B, K). Raises ModelError for what is not finite."""
+    seen: Tensor = eye(from_uint8(images.to(eye.backbone.mean.device)))
     evidence: Floats = seen.cpu().numpy().astype(np.float64)
     if not np.isfinite(evidence).all():
         raise ModelError("what is seen of the pictures is not finite; the model is broken")

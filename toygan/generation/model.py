@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ from toygan.training.checkpoint import (
 )
 from toygan.training.draughtsman import Draughtsman
 from toygan.training.weights import check_weights, load_weights
+
+if TYPE_CHECKING:
+    from toygan.generation.probe import Probe
 
 # Names among the conditions of a metadata row.
 LAYOUT_SIMILARITY: Final = "layout_similarity"
@@ -89,7 +92,7 @@ class Model:
     known_layouts: KnownLayouts | None  # what it draws from where products come without a layout
     draughtsman: Draughtsman | None  # draws layouts of photos that have none, to train it on and judge them
     calibration: Calibration | None
-    probe: nn.Module | None  # `toygan.generation.probe.Probe`, where the calibration has one
+    probe: "Probe | None"  # where the calibration has one
     colour_profile: ColourProfile | None  # that of the calibration; None: colours are told as they are
     device: torch.device
 
@@ -193,10 +196,12 @@ class Model:
         They are the discriminator's, or those of the probe in its place. Of photos the conditions hold the
         colours as they are named, of pictures those that the generator was told.
         """
-        logits: Tensor = self.discriminator(images, conditions)
-        if self.probe is not None:
-            logits = self.probe(images, logits)
-        return logits
+        if self.probe is None:
+            logits: Tensor = self.discriminator(images, conditions)
+            return logits
+        heard = self.discriminator(images, conditions) if self.probe.hears_discriminator else None
+        judged: Tensor = self.probe(images, heard)
+        return judged
 
 
 def load_model(source: ModelFiles, device: torch.device) -> Model:
@@ -293,7 +298,7 @@ def _read_calibration(source: ModelFiles) -> Calibration | None:
     return None if content is None else Calibration.from_json(content)
 
 
-def _load_probe(calibration: Calibration | None, device: torch.device) -> nn.Module | None:
+def _load_probe(calibration: Calibration | None, device: torch.device) -> "Probe | None":
     if calibration is None or calibration.probe is None:
         return None
     from toygan.generation.probe import Probe  # slow to import, and not always needed

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from toygan.approval.probe import BACKBONE, Evidence, ProbeWeights
+from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.backbone_weights import pretrained_weights
 from toygan.errors import ModelError
 from toygan.models.backbone import create_backbone, feature_channels
@@ -14,21 +14,21 @@ SIDE = 128  # pixels that smaller pictures are enlarged to
 class Eye(nn.Module):
     """Pictures to evidence, by an ImageNet network at four strides; `toygan.models.backbone`."""
 
-    def __init__(self, evidence: Evidence = "deepest") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.evidence = evidence
         with torch.random.fork_rng(devices=[]):
             self.backbone = create_backbone(BACKBONE)
         self.backbone.network.load_state_dict(pretrained_weights(BACKBONE))
 
-    def forward(self, images: Tensor, logits: Tensor) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] and the discriminator's logits (B,) to (B, K) float32.
+    def forward(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
+        """(B, 3, R, R) float32 in [-1, 1] to (B, K) float32.
 
-        The mean of each channel of the deepest map over the picture. With `all` evidence first the logit,
-        then the means of the channels of all maps, then their standard deviations.
+        The mean of each channel of the deepest map over the picture. With `all` evidence first the
+        discriminator's logit, of `logits` (B,), then the means of the channels of all maps, then their
+        standard deviations.
         """
         maps = self.backbone.look(images, side=SIDE)
-        if self.evidence == "deepest":
+        if logits is None:
             return maps[-1].mean(dim=(2, 3))
         means = [each.mean(dim=(2, 3)) for each in maps]
         deviations = [each.std(dim=(2, 3), correction=0) for each in maps]
@@ -44,17 +44,18 @@ class Probe(nn.Module):
         """Raises ModelError where the network is not at hand, or is not the one that was probed."""
         super().__init__()
         channels = feature_channels(BACKBONE)
-        numbers = channels[-1] if fitted.evidence == "deepest" else 1 + 2 * sum(channels)
+        numbers = 1 + 2 * sum(channels) if fitted.evidence == "all" else channels[-1]
         if (fitted.backbone, len(fitted.weights)) != (BACKBONE, numbers):
             raise ModelError(
                 f"the probe of the model has {len(fitted.weights)} weights for what {fitted.backbone} sees, "
                 f"this version has {numbers} for {BACKBONE}; calibrate the model again"
             )
-        self.eye = Eye(fitted.evidence)
+        self.hears_discriminator = fitted.evidence == "all"
+        self.eye = Eye()
         self.register_buffer("weights", torch.tensor(fitted.weights))
         self.intercept = fitted.intercept
 
-    def forward(self, images: Tensor, logits: Tensor) -> Tensor:
-        """(B, 3, R, R) and the discriminator's logits (B,) to the probe's, (B,)."""
+    def forward(self, images: Tensor, logits: Tensor | None) -> Tensor:
+        """(B, 3, R, R), and the discriminator's logits (B,) where it hears them, to the probe's, (B,)."""
         evidence: Tensor = self.eye(images, logits)
         return evidence @ self.weights + self.intercept

@@ -311,7 +311,7 @@ def _check_labels(config: TrainConfig, photos: PhotoSet) -> None:
     if photos.image_condition != "layout" or photos.condition_images is None:
         return
     network = network_config(config.family, config.network_options(categories=1))
-    classes, highest = getattr(network, "layout_classes"), int(photos.condition_images.max())  # noqa: B009
+    classes, highest = getattr(network, "layout_classes", 0), int(photos.condition_images.max())
     if highest >= classes:
         raise BadInput(
             f"the layouts hold the label {highest}, but layout_classes is {classes}; give at least "

@@ -233,8 +233,7 @@ def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
     assert logits.min() > drawn.logits.max()
     images = from_uint8(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2))
     with torch.inference_mode():
-        own = torch.from_numpy(files.load().draw(list(range(BATCH)), [product] * BATCH, BATCH).logits)
-        evidence = Eye()(images, own)
+        evidence = Eye()(images)
     by_hand = calibration.probe.logits(evidence.double().numpy())
     np.testing.assert_allclose(drawn.logits, by_hand, rtol=1e-3, atol=1e-3)
     # the probe of before has no say in the next calibration
@@ -256,14 +255,14 @@ def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
 def test_evidence_is_the_deepest_map_that_the_network_sees() -> None:
     eye = Eye()
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    evidence = eye(images, torch.tensor([3.0, -1.0]))
+    evidence = eye(images)
     deepest = eye.backbone(images)[-1].double()
     assert evidence.shape == (2, 320)
     np.testing.assert_allclose(evidence, deepest.mean((2, 3)), rtol=1e-3, atol=1e-4)
 
 
 def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
-    eye = Eye("all")
+    eye = Eye()
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
     logits = torch.tensor([3.0, -1.0])
     evidence = eye(images, logits)

@@ -1,7 +1,7 @@
 """One photo on its way from where it lies to a training."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
@@ -43,3 +43,6 @@ class DrawingsWanted(NamedTuple):
                     f"{where} has no column {column!r}, which this family draws from; give photo shards with "
                     "this column, or take a family or a model that needs none"
                 )
+
+
+NO_DRAWINGS: Final = DrawingsWanted()

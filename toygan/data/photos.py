@@ -22,7 +22,7 @@ from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, read
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.reading import READS_ALL, Reading, Words
-from toygan.data.photo import Photo
+from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
 from toygan.data.pile import open_pile
 from toygan.data.recolour import LabelledColours
 from toygan.data.sources import read_photos
@@ -139,43 +139,30 @@ def load_photos(
     split: str,
     keep_sku: Callable[[str], bool] = lambda sku: True,
     categories: tuple[str, ...] | None = None,
-    image_condition: ImageCondition | None = None,
+    drawings: DrawingsWanted = NO_DRAWINGS,
     reading: Reading = READS_ALL,
     learns_colour_names: bool = False,
     with_views: bool = False,
-    with_lines: bool = False,
-    needs_lines: bool = False,
     draughtsman: Callable[[Tensor], Drawing] | None = None,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
 
     Photos are laid on a white square and resized to `resolution` x `resolution` pixels (torchvision, bilinear
-    with antialiasing), a few at a time; so are the condition images, where a family needs them. Only the
+    with antialiasing), a few at a time; so are the `drawings`, where any are wanted. Only the
     small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
     there is room for. `reading` says what of titles and descriptions becomes their words; with
     `learns_colour_names` it knows the names that the photos give to their main colours, too. Views are read
-    where `with_views` asks for them, sketches beside layouts where `with_lines` does, which may be missing
-    unless `needs_lines` forbids it; what photos lack of layouts and lines the `draughtsman` draws, where
-    there is one. Without `categories` those of the photos are taken, sorted. A malformed row, a photo or
-    condition image that is missing or cannot be decoded: the photo is skipped, counted and
-    named in the log. Raises BadInput when nothing usable is there, or a category that is not among
-    `categories`; RunFailed when the disk is full.
+    where `with_views` asks for them; what photos lack of wanted layouts and lines the `draughtsman` draws,
+    and without one they may lack no layout. Without `categories` those of the photos are taken, sorted. A
+    malformed row, a photo or condition image that is missing or cannot be decoded: the photo is skipped,
+    counted and named in the log. Raises BadInput when nothing usable is there, or a category that is not
+    among `categories`; RunFailed when the disk is full.
     """
-    prepare = _Preparation(
-        resolution=resolution,
-        image_condition=image_condition,
-        with_lines=with_lines,
-        needs_lines=needs_lines,
-        draughtsman=draughtsman if image_condition == "layout" else None,
-    )
-    found = read_photos(
-        uri,
-        split=split,
-        image_condition=image_condition,
-        with_lines=with_lines,
-        needs_lines=needs_lines,
-        may_lack=prepare.draughtsman is not None,
-    )
+    if drawings.kind != "layout":
+        draughtsman = None
+    drawings = drawings._replace(may_lack=draughtsman is not None)
+    found = read_photos(uri, split=split, drawings=drawings)
+    prepare = _Preparation(resolution=resolution, drawings=drawings, draughtsman=draughtsman)
     gathered = _gather((photo for photo in found if keep_sku(photo.sku)), prepare)
     if gathered is None:
         raise BadInput(f"no usable photo of split {split!r} in {uri}")
@@ -198,7 +185,7 @@ def load_photos(
         reading=reading,
         skus=tuple(photo.sku for photo in read),
         categories=categories,
-        image_condition=image_condition,
+        image_condition=drawings.kind,
         views=views,
         hold_descriptions=any(_describes(photo, reading) for photo in read),
         condition_images=gathered.condition_images,
@@ -238,25 +225,24 @@ class _Preparation:
     """How a photo's files become arrays."""
 
     resolution: int
-    image_condition: ImageCondition | None
-    with_lines: bool
-    needs_lines: bool
+    drawings: DrawingsWanted
     draughtsman: Callable[[Tensor], Drawing] | None
 
     def __call__(self, photo: Photo) -> _Prepared | BadInput:
         """The photo and its drawings; or what is wrong with them."""
+        kind, with_lines = self.drawings.kind, self.drawings.lines
         condition = lines = None
         try:
             resized = shrink(photo.photo, self.resolution)
-            if self.image_condition is not None and (photo.condition or self.draughtsman is None):
-                condition = _read_condition(photo, self.image_condition, self.resolution)
-            if self.with_lines and (photo.lines or self.draughtsman is None):
-                lines = _read_lines(photo, self.resolution, needed=self.needs_lines)
-            lacks_any = condition is None or (self.with_lines and lines is None)
+            if kind is not None and (photo.condition or self.draughtsman is None):
+                condition = _read_condition(photo, kind, self.resolution)
+            if with_lines and (photo.lines or self.draughtsman is None):
+                lines = _read_lines(photo, self.resolution, needed=self.drawings.needs_lines)
+            lacks_any = condition is None or (with_lines and lines is None)
             if self.draughtsman is not None and lacks_any:
                 drawn = self.draughtsman(resized)
                 condition = drawn.layout if condition is None else condition
-                lines = drawn.lines if self.with_lines and lines is None else lines
+                lines = drawn.lines if with_lines and lines is None else lines
         except BadInput as error:
             return error
         return _Prepared(resized.numpy(), condition, lines)
@@ -300,8 +286,8 @@ def _gather(found: Iterator[Photo], prepare: _Preparation) -> _Gathered | None:
         return _Gathered(
             photos=read,
             images=images.stacked(),
-            condition_images=condition_images.stacked() if prepare.image_condition else None,
-            lines=lines.stacked() if prepare.with_lines else None,
+            condition_images=condition_images.stacked() if prepare.drawings.kind else None,
+            lines=lines.stacked() if prepare.drawings.lines else None,
         )
 
 

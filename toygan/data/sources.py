@@ -11,9 +11,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from catalog_schemas.validation import TableError
-from toygan.conditions.kinds import ImageCondition
 from toygan.data import by_category, shards
-from toygan.data.photo import DrawingsWanted, Photo
+from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
 from toygan.errors import BadInput
 from toygan.storage.keys import CURRENT_KEY, PHOTO_INDEX_KEY
 from toygan.storage.local import LocalStore
@@ -26,25 +25,13 @@ _REMEDY = (
 )
 
 
-def read_photos(
-    uri: str | Path,
-    *,
-    split: str,
-    image_condition: ImageCondition | None = None,
-    with_lines: bool = False,
-    needs_lines: bool = False,
-    may_lack: bool = False,
-) -> Iterator[Photo]:
-    """The photos of `split` at `uri`, with their `image_condition`; the log names those that are malformed.
+def read_photos(uri: str | Path, *, split: str, drawings: DrawingsWanted = NO_DRAWINGS) -> Iterator[Photo]:
+    """The photos of `split` at `uri`, with their `drawings`; the log names those that are malformed.
 
-    `with_lines` asks for their sketches beside it, where there are any; with `needs_lines` there must be.
     Raises BadInput where there are no photos of any kind, where they are damaged as a whole, and where they
-    come without the condition, unless they `may_lack` it.
+    come without drawings that they may not lack.
     """
     store = open_store(uri)
-    drawings = DrawingsWanted(
-        kind=image_condition, lines=with_lines, needs_lines=needs_lines, may_lack=may_lack
-    )
     if store.exists(PHOTO_INDEX_KEY):
         drawings.check(f"{store.uri} is the photo index of a store and")
         return _read_index(store, split)

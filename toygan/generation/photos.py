@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from toygan.data.photo import DrawingsWanted
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.generation.model import Model
 
@@ -17,8 +18,7 @@ def photos_of(
         split=split,
         keep_sku=keep_sku,
         categories=model.categories,
-        image_condition=model.learns_from,
-        with_lines=model.learns_from_lines,
+        drawings=DrawingsWanted(kind=model.learns_from, lines=model.learns_from_lines),
         draughtsman=model.draughtsman,
         reading=model.reading,
     )

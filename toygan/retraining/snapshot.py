@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 import torch
 
 from catalog_schemas.photos import PHOTO_SHARD, SPLITS
-from toygan.conditions.kinds import ImageCondition
-from toygan.data.photo import Photo
+from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
 from toygan.data.photos import shrink
 from toygan.data.sources import read_photos
 from toygan.data.split import is_calibration_sku
@@ -114,11 +113,9 @@ def _all_photos(
     counts: Counter[str],
     with_layouts: bool,
 ) -> Iterator[_Found]:
-    kind: ImageCondition | None = "layout" if with_layouts else None
+    drawings = DrawingsWanted(kind="layout", lines=True, may_lack=True) if with_layouts else NO_DRAWINGS
     for split in SPLITS if photos is not None else ():
-        for photo in read_photos(
-            photos or "", split=split, image_condition=kind, with_lines=with_layouts, may_lack=True
-        ):
+        for photo in read_photos(photos or "", split=split, drawings=drawings):
             splits.setdefault(photo.sku, split)
             yield "others", photo, splits[photo.sku]
     if not index.num_rows:

@@ -13,6 +13,7 @@ from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
 from toygan.data.known_layouts import KnownLayouts
+from toygan.data.photo import DrawingsWanted
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
@@ -201,10 +202,12 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
-        image_condition="layout" if learns_layouts else kind,
+        drawings=DrawingsWanted(
+            kind="layout" if learns_layouts else kind,
+            lines=learns_layouts or bool(config.network.get("lines")),
+            needs_lines=learns_layouts,
+        ),
         with_views=config.view_latents,
-        with_lines=learns_layouts or bool(config.network.get("lines")),
-        needs_lines=learns_layouts,
         draughtsman=None if initial is None else initial.draughtsman,
         reading=Reading(accent_colours=config.accent_colours, colour_names=known),
         learns_colour_names=config.accent_colours > 0,

@@ -13,6 +13,7 @@ from catalog_schemas.photos import PHOTO_SHARD
 from tests.models import condition_file
 from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
 from toygan.conditions.image import Drawing
+from toygan.data.photo import DrawingsWanted
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput
 
@@ -180,7 +181,9 @@ def drawings_shard(folder: Path) -> Path:
 
 def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
     shard = drawings_shard(tmp_path)
-    photos = load_photos(shard, resolution=32, split="train", image_condition="layout", with_lines=True)
+    photos = load_photos(
+        shard, resolution=32, split="train", drawings=DrawingsWanted(kind="layout", lines=True)
+    )
     assert photos.skus == ("a", "b")  # the last has no layout
     assert photos.lines is not None
     assert (photos.lines[0] < 128).any()
@@ -190,11 +193,10 @@ def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
     assert told["sketch"].shape == (2, 1, 32, 32)
     assert (told["sketch"][0] == 1).all()
     assert (told["sketch"][1] < 0).any()
-    needed = load_photos(
-        shard, resolution=32, split="train", image_condition="layout", with_lines=True, needs_lines=True
-    )
+    drawings = DrawingsWanted(kind="layout", lines=True, needs_lines=True)
+    needed = load_photos(shard, resolution=32, split="train", drawings=drawings)
     assert needed.skus == ("a",)
-    without = load_photos(shard, resolution=32, split="train", image_condition="layout")
+    without = load_photos(shard, resolution=32, split="train", drawings=DrawingsWanted(kind="layout"))
     assert without.lines is None
     assert without.sha256 != photos.sha256
 
@@ -211,8 +213,7 @@ def test_what_photos_lack_is_drawn_where_somebody_can(tmp_path: Path) -> None:
         drawings_shard(tmp_path),
         resolution=32,
         split="train",
-        image_condition="layout",
-        with_lines=True,
+        drawings=DrawingsWanted(kind="layout", lines=True),
         draughtsman=draughtsman,
     )
     assert photos.skus == ("a", "b", "c")

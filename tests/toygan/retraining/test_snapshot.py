@@ -7,6 +7,7 @@ from catalog_schemas.photos import PHOTO_INDEX, PHOTO_SHARD
 from tests.models import condition_file
 from tests.shards import SHARD_SCHEMA, photo_row, write_shard
 from toygan.conditions.reading import Reading
+from toygan.data.photo import DrawingsWanted
 from toygan.data.photos import load_photos
 from toygan.data.sources import read_photos
 from toygan.data.views import encode_views
@@ -66,5 +67,6 @@ def test_layouts_are_kept_for_a_champion_that_learns_from_them(tmp_path: Path) -
             resolution=32,
             with_layouts=with_layouts,
         )
-        found = read_photos(folder, split="train", image_condition="layout", with_lines=True, may_lack=True)
+        drawings = DrawingsWanted(kind="layout", lines=True, may_lack=True)
+        found = read_photos(folder, split="train", drawings=drawings)
         assert [(each.condition, each.lines) for each in found] == wanted

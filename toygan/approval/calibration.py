@@ -169,7 +169,8 @@ def _parts(values: Any) -> dict[str, Any]:
 
 def _probe_from_json(values: Any) -> ProbeWeights:
     if isinstance(values, Mapping):
-        values = {"evidence": "all", **values}  # probes of earlier versions say nothing of it
+        # Probes of earlier versions say nothing of these.
+        values = {"evidence": "all", "side": 128, **values}
     found = _exactly(values, _names(ProbeWeights), "probe")
     try:
         return ProbeWeights(
@@ -177,6 +178,7 @@ def _probe_from_json(values: Any) -> ProbeWeights:
             weights=tuple(map(float, found["weights"])),
             intercept=float(found["intercept"]),
             evidence=found["evidence"],
+            side=found["side"],
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"probe: {error}") from error

@@ -3,19 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from toygan.approval.probe import BACKBONE, ProbeWeights
+from toygan.approval.probe import BACKBONE, SIDE, ProbeWeights
 from toygan.backbone_weights import pretrained_weights
 from toygan.errors import ModelError
 from toygan.models.backbone import create_backbone, feature_channels
-
-SIDE = 128  # pixels that smaller pictures are enlarged to
 
 
 class Eye(nn.Module):
     """Pictures to evidence, by an ImageNet network at four strides; `toygan.models.backbone`."""
 
-    def __init__(self) -> None:
+    def __init__(self, side: int = SIDE) -> None:
+        """`side`: pixels that smaller pictures are enlarged to."""
         super().__init__()
+        self.side = side
         with torch.random.fork_rng(devices=[]):
             self.backbone = create_backbone(BACKBONE)
         self.backbone.network.load_state_dict(pretrained_weights(BACKBONE))
@@ -27,7 +27,7 @@ class Eye(nn.Module):
         discriminator's logit, of `logits` (B,), then the means of the channels of all maps, then their
         standard deviations.
         """
-        maps = self.backbone.look(images, side=SIDE)
+        maps = self.backbone.look(images, side=self.side)
         if logits is None:
             return maps[-1].mean(dim=(2, 3))
         means = [each.mean(dim=(2, 3)) for each in maps]
@@ -51,7 +51,7 @@ class Probe(nn.Module):
                 f"this version has {numbers} for {BACKBONE}; calibrate the model again"
             )
         self.hears_discriminator = fitted.evidence == "all"
-        self.eye = Eye()
+        self.eye = Eye(fitted.side)
         self.register_buffer("weights", torch.tensor(fitted.weights))
         self.intercept = fitted.intercept
 

@@ -74,9 +74,12 @@ def test_a_probe_travels_too() -> None:
 
 def test_a_probe_of_an_earlier_version_weighs_what_it_was_fitted_to() -> None:
     content = json.loads(PROBED.to_json())
+    del content["probe"]["side"]
+    read = Calibration.from_json(json.dumps(content).encode())
+    assert read.probe == replace(PROBED.probe, side=128)  # type: ignore[type-var]
     del content["probe"]["evidence"]
     read = Calibration.from_json(json.dumps(content).encode())
-    assert read.probe == replace(PROBED.probe, evidence="all")  # type: ignore[type-var]
+    assert read.probe == replace(PROBED.probe, side=128, evidence="all")  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("before", [CALIBRATION, PROBED])
@@ -140,6 +143,10 @@ def test_damage_is_named(damage: Callable[[dict[str, Any]], object], message: st
         (lambda v: v["probe"].update(weights=[]), "probe: a probe has one or more weights"),
         (lambda v: v["probe"].update(intercept=None), "probe: float"),
         (lambda v: v["probe"].update(evidence="any"), "probe: its evidence is 'any', known are deepest, all"),
+        (lambda v: v["probe"].update(side=0), "probe: its side is 0; it must be a number of pixels"),
+        (lambda v: v["probe"].update(side=10**6), "probe: its side is 1000000; it must be .* up to 1024"),
+        (lambda v: v["probe"].update(side=True), "probe: its side is True"),
+        (lambda v: v["probe"].update(side="224"), "probe: its side is '224'"),
     ],
 )
 def test_damage_to_a_probe_is_named(damage: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.models import BATCH, CPU, TinyFiles, nan_model, tiny_model
 from tests.shards import COLOURS, photo_row, training_skus, write_shard
@@ -252,17 +253,20 @@ def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
     assert calibrate(model_files().load(), shown, batch_size=BATCH, generated_per_category=20).probe is None
 
 
-def test_evidence_is_the_deepest_map_that_the_network_sees() -> None:
-    eye = Eye()
+@pytest.mark.parametrize("side", [224, 160])
+def test_evidence_is_the_deepest_map_that_the_network_sees(side: int) -> None:
+    """Of the picture enlarged to what the probe says."""
+    eye = Eye(side)
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
     evidence = eye(images)
-    deepest = eye.backbone(images)[-1].double()
+    enlarged = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
+    deepest = eye.backbone(enlarged)[-1].double()
     assert evidence.shape == (2, 320)
     np.testing.assert_allclose(evidence, deepest.mean((2, 3)), rtol=1e-3, atol=1e-4)
 
 
 def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
-    eye = Eye()
+    eye = Eye(128)
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
     logits = torch.tensor([3.0, -1.0])
     evidence = eye(images, logits)

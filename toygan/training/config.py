@@ -35,6 +35,7 @@ _ABOVE_0 = (
     "log_every_images",
     "checkpoint_every_images",
     "augmentation_ramp_images",
+    "perceptual_side",
 )
 
 
@@ -63,6 +64,7 @@ class TrainConfig:
     feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
     perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
     perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
+    perceptual_side: int = 128  # pixels that smaller pictures are enlarged to for it
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
     view_latents: bool = False  # whether the first two are a photo's azimuth and elevation, where it has them
     prior_share: float = 0.0  # share of a batch drawn as generation draws it: judged, not compared

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
 PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running one: Karras et al. 2020, appendix B
-PERCEPTUAL_SIDE = 128  # pixels that smaller pictures are enlarged to for the frozen network
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -141,7 +140,8 @@ def _update_generator(
         if config.l1_weight:
             total = total + config.l1_weight * reconstruction_loss(copies, originals)
         if state.perceptual is not None:
-            total = total + config.perceptual_weight * _perceptual(state.perceptual, copies, originals)
+            seen = _perceptual(state.perceptual, copies, originals, side=config.perceptual_side)
+            total = total + config.perceptual_weight * seen
     weight = config.path_length_weight * config.path_length_every_steps
     if weight and step % config.path_length_every_steps == 0 and isinstance(state.generator, StyledGenerator):
         total = total + weight * _path_length(state.generator, drawn.latents, batch.conditions, rng)
@@ -149,10 +149,10 @@ def _update_generator(
     return total
 
 
-def _perceptual(backbone: "Backbone", generated: Tensor, real: Tensor) -> Tensor:
+def _perceptual(backbone: "Backbone", generated: Tensor, real: Tensor, *, side: int) -> Tensor:
     with torch.no_grad():
-        wanted = backbone.look(real, side=PERCEPTUAL_SIDE)
-    return perceptual_loss(wanted, backbone.look(generated, side=PERCEPTUAL_SIDE))
+        wanted = backbone.look(real, side=side)
+    return perceptual_loss(wanted, backbone.look(generated, side=side))
 
 
 def _adversarial(

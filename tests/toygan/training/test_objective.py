@@ -277,16 +277,22 @@ def test_something_has_to_be_learnt_from() -> None:
 
 def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photos: PhotoSet) -> None:
     """The frozen network has its own eyes: the discriminator's pictures are moved and cut, these are not."""
-    losses = {}
+    losses, side = {}, 160
     for weight in (0.0, 1.0, 3.0):
-        config = tiny(adversarial=False, l1_weight=1.0, precision="fp32", perceptual_weight=weight)
+        config = tiny(
+            adversarial=False,
+            l1_weight=1.0,
+            precision="fp32",
+            perceptual_weight=weight,
+            perceptual_side=side,
+        )
         state = start(config, categories=2, device=CPU)
         rng = step_rng(0, 0)
         batch = draw_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
         if weight == 1:
             assert state.perceptual is not None
             generated = deepcopy(state.generator)(batch.latents[1], batch.conditions)
-            maps = [state.perceptual.look(images, side=128) for images in (batch.real, generated)]
+            maps = [state.perceptual.look(images, side=side) for images in (batch.real, generated)]
             wanted = perceptual_loss(*maps).item()
             before = deepcopy(state.perceptual.state_dict())
         losses[weight] = train_step(state, batch, config, rng)[0].item()

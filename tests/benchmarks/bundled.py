@@ -62,6 +62,7 @@ MODELS = {
         Stage("pix2pix-128-named", 24_000),
         Stage("pix2pix-128-longer", 131_328),  # beyond it the discriminator knows the photos by heart
         Stage("pix2pix-128-layouts", 52_000),
+        Stage("pix2pix-128-layouts-nearer", 12_000),
     ),
     "toybricks-layout128": (
         Stage("spade-128", 17_600),
@@ -69,10 +70,12 @@ MODELS = {
         Stage("spade-128-mixed", 18_000),
         Stage("spade-128-shaded", 34_000),
         Stage("spade-128-shaded-longer", 126_016),
+        Stage("spade-128-shaded-nearer", 8_000),
     ),
     "toybricks-text128": (
         Stage("spade-128-lines", 62_000),
         Stage("spade-128-lines-longer", 122_048),
+        Stage("spade-128-lines-nearer", 24_000),
     ),
 }
 # Their latents are mostly brightness: less of it, and colours are truer. Found on the calibration products.

@@ -190,8 +190,8 @@ def _own_map(
     if min(sample.n_real, sample.n_generated) < FEWEST_OF_A_CLASS:
         why_not = f"only {sample.n_real} real and {sample.n_generated} generated pictures"
     else:
-        alone, own = _fit(sample, settings), _fit(sample, settings, others)
-        if alone.coef > 0 and own.coef > 0:
+        own, (coef_alone, _) = _fit(sample, settings, others), _logistic(sample, None)
+        if own.coef > 0 and coef_alone > 0:
             return own
         why_not = "the discriminator is worse than chance"
     warnings.append(f"{name}: {why_not}; it takes the map of all categories together")
@@ -229,12 +229,8 @@ def _logistic(sample: _Sample, others: _Sample | None) -> tuple[float, float]:
     # Standardised, so that the penalty, which keeps separable data finite, means the same for every scale
     # of logits.
     centre, scale = float(together.logits.mean()), float(together.logits.std()) or 1.0
-    model = LogisticRegression()
-    model.fit(
-        ((together.logits - centre) / scale)[:, None],
-        together.is_real,
-        sample_weight=weights / weights.mean(),
-    )
+    inputs = ((together.logits - centre) / scale)[:, None]
+    model = LogisticRegression().fit(inputs, together.is_real, sample_weight=weights / weights.mean())
     coef = float(model.coef_[0, 0]) / scale
     return coef, float(model.intercept_[0]) - coef * centre
 

@@ -34,7 +34,8 @@ CALIBRATION = Calibration(
     settings=CalibrationSettings(),
     warnings=("car: few",),
 )
-PROBED = replace(CALIBRATION, probe=ProbeWeights(backbone=BACKBONE, weights=(0.5, -1.25e-7), intercept=3.0))
+PROBE = ProbeWeights(backbone=BACKBONE, weights=(0.5, -1.25e-7), intercept=3.0)
+PROBED = replace(CALIBRATION, probe=PROBE)
 
 LIGHTER = ((0.2, 0.0, 0.0), (-0.1, 0.0, 0.0), (0.0,) * 3, (0.0, 0.0, 0.5))
 PROFILED = replace(
@@ -76,10 +77,10 @@ def test_a_probe_of_an_earlier_version_weighs_what_it_was_fitted_to() -> None:
     content = json.loads(PROBED.to_json())
     del content["probe"]["side"]
     read = Calibration.from_json(json.dumps(content).encode())
-    assert read.probe == replace(PROBED.probe, side=128)  # type: ignore[type-var]
+    assert read.probe == replace(PROBE, side=128)
     del content["probe"]["evidence"]
     read = Calibration.from_json(json.dumps(content).encode())
-    assert read.probe == replace(PROBED.probe, side=128, evidence="all")  # type: ignore[type-var]
+    assert read.probe == replace(PROBE, side=128, evidence="all")
 
 
 @pytest.mark.parametrize("before", [CALIBRATION, PROBED])

@@ -1,7 +1,10 @@
+import platform
+
 import pytest
 import torch
 
-from toygan.device import pick_device
+from toygan import device as device_module
+from toygan.device import fastest_precision, pick_device
 from toygan.errors import BadInput
 
 
@@ -49,3 +52,49 @@ def test_a_gpu_beyond_the_last() -> None:
 def test_unknown_names(name: str) -> None:
     with pytest.raises(BadInput, match="known are auto, cpu, cuda and cuda:N"):
         pick_device(name)
+
+
+def on_cpu(monkeypatch: pytest.MonkeyPatch, machine: str, **units: bool) -> tuple[str, str]:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, **units})
+    return fastest_precision(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "wanted"),
+    [((6, 1), "fp32"), ((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((12, 0), "bf16")],
+)
+def test_a_gpu_trains_in_what_its_tensor_cores_know(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], wanted: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    major, minor = capability
+    assert fastest_precision(torch.device("cuda:1")) == (wanted, f"compute capability {major}.{minor}")
+
+
+@pytest.mark.parametrize("unit", ["avx512_bf16", "amx_bf16"])
+def test_a_cpu_with_units_for_bf16_trains_in_bf16(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    assert on_cpu(monkeypatch, "x86_64", **{unit: True}) == ("bf16", f"the CPU has {unit}")
+
+
+def test_a_cpu_without_units_for_bf16_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = on_cpu(monkeypatch, "AMD64", avx512_bf16=False, avx512_f=True)
+    assert found == ("fp32", "the CPU has no units for bf16")
+
+
+@pytest.mark.parametrize(("bf16_s", "wanted"), [(2.0, "fp32"), (0.5, "bf16")])
+def test_a_step_of_each_decides_on_other_cpus(
+    monkeypatch: pytest.MonkeyPatch, bf16_s: float, wanted: str
+) -> None:
+    times_s = {torch.float32: 1.0, torch.bfloat16: bf16_s}
+    monkeypatch.setattr(device_module, "_step_s", lambda dtype: times_s[dtype])
+    reason = f"a step takes {bf16_s:.2g} times as long in bf16"
+    assert on_cpu(monkeypatch, "aarch64") == (wanted, reason)
+
+
+def test_steps_are_timed_without_a_trace_in_the_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_rng_state()
+    precision, reason = on_cpu(monkeypatch, "riscv64")
+    assert precision in ("fp32", "bf16")
+    assert reason.startswith("a step takes ")
+    assert torch.equal(torch.get_rng_state(), before)

@@ -53,13 +53,16 @@ def learn(attempt: Attempt, device: torch.device) -> ModelFiles:
 def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
     """How a model is trained on, from its config.json: as it was trained, so far as that says how.
 
+    But for the precision, which is a matter of the device.
+
     Raises BadInput for a family that this version cannot train.
     """
     family = config["family"]
     if family not in PRESETS:
         raise BadInput(f"the champion's family {family!r} cannot be trained; known are {', '.join(PRESETS)}")
     values = PRESETS[family].to_json()
-    for name, value in config.get("training", {}).items():
+    trained = {name: value for name, value in config.get("training", {}).items() if name != "precision"}
+    for name, value in trained.items():
         # Of a model that was trained in stages it may say anything.
         if name in values and (values[name] is None or isinstance(value, type(values[name]))):
             values[name] = value

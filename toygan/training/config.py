@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from toygan.device import Precision
 from toygan.errors import BadInput
 from toygan.options import from_options
 
 DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither images nor minutes
 
 LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
-Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionChoice = Literal["auto", Precision]  # auto: what the device is fastest at, see toygan.device
 
 _WEIGHTS = (
     "r1_gamma",
@@ -82,7 +83,7 @@ class TrainConfig:
     known_layouts: float = 0.0  # above 0: the temperature of toygan.data.known_layouts
     colour_dropout: float = 0.1  # share of the training pictures whose colours are withheld
     colour_mixing: float = 0.0  # share of the photos shown in another colour, see toygan.data.recolour
-    precision: Precision = "bf16"  # of convolutions and matrix products; weights are always float32
+    precision: PrecisionChoice = "auto"  # of convolutions and matrix products; weights are always float32
     rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
     rate_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay
     log_every_images: int = 6_400
@@ -124,8 +125,8 @@ class TrainConfig:
         for name in ("rate_warmup_images", "rate_decay_images", "accent_colours"):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must not be below 0")
-        if self.precision not in get_args(Precision):
-            raise BadInput(f"precision is {self.precision!r}; it must be one of fp32, bf16, fp16")
+        if self.precision not in get_args(PrecisionChoice):
+            raise BadInput(f"precision is {self.precision!r}; it must be one of auto, fp32, bf16, fp16")
         if given := sorted({"categories", "resolution", "text_size", "accent_colours"} & self.network.keys()):
             raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
 

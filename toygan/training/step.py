@@ -43,16 +43,16 @@ if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
 PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running one: Karras et al. 2020, appendix B
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.Generator) -> Tensor:
-    """One discriminator and one generator update.
+    """One discriminator and one generator update, in the precision of `config`, which must not be `auto`.
 
     Returns the four `Losses` of the step as (4,) float32 on the batch's device.
     """
     autocast = torch.autocast(
-        batch.real.device.type, dtype=_DTYPES.get(config.precision), enabled=config.precision in _DTYPES
+        batch.real.device.type, dtype=_DTYPES[config.precision], enabled=config.precision != "fp32"
     )
     batch = _with_blended_texts(state.generator, batch, config)
     step = state.images_seen // config.batch_size

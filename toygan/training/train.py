@@ -26,6 +26,7 @@ from toygan.training.draughtsman import Draughtsman
 from toygan.training.fit import fit
 from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.initial import InitialModel, read_initial
+from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
 from toygan.training.world import World, join_world
 
@@ -71,8 +72,10 @@ def train(
         earlier = checkpoint_folders(output)
         if earlier and not resume:
             raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
-        training = _prepare(photos_uri, config, init, device=world.device or device, world=world)
-        return _run(training, output, earlier[-1] if earlier else None, limits)
+        device, newest = world.device or device, earlier[-1] if earlier else None
+        config = with_precision(config, device, checkpoint=newest, world=world)
+        training = _prepare(photos_uri, config, init, device=device, world=world)
+        return _run(training, output, newest, limits)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,10 @@ def test_a_model_is_trained_on_as_it_was_trained() -> None:
     assert config.network_options(categories=3) == networks | {"text_size": 0, "accent_colours": 0}
 
 
+def test_the_precision_is_left_to_the_device_that_trains_it_on() -> None:
+    assert fine_tuning(read_config(with_config(training={"precision": "bf16"})), 1000).precision == "auto"
+
+
 def test_what_its_config_does_not_say_is_the_presets() -> None:
     config = fine_tuning(read_config(tiny_model()), 1_000_000)
     assert config.generator_rate == PRESETS["dcgan"].generator_rate
@@ -74,7 +78,9 @@ def begun(folder: Path, champion: TinyFiles) -> Attempt:
 def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
     """A retraining of a champion with truncation and credit."""
     folder = tmp_path_factory.mktemp("shop")
-    return begun(folder, with_config(truncation=0.7, credit="me", training={"batch_size": 8}))
+    return begun(
+        folder, with_config(truncation=0.7, credit="me", training={"batch_size": 8, "precision": "bf16"})
+    )
 
 
 def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(attempt: Attempt) -> None:

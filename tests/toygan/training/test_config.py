@@ -63,7 +63,7 @@ def test_a_config_survives_json() -> None:
         ({"r2_gamma": float("nan")}, "r2_gamma is nan"),
         ({"wgan_lambda": float("inf")}, "wgan_lambda is inf"),
         ({"penalty_every_steps": 0}, "penalty_every_steps is 0; it must be above 0"),
-        ({"precision": "int8"}, "precision is 'int8'; it must be one of fp32, bf16, fp16"),
+        ({"precision": "int8"}, "precision is 'int8'; it must be one of auto, fp32, bf16, fp16"),
         ({"rate_decay_images": -1}, "rate_decay_images is -1; it must not be below 0"),
         ({"network": {"resolution": 128}}, "network holds resolution"),
     ],

@@ -16,6 +16,7 @@ _TINY = TrainConfig(
         "max_channels": 16,
     },
     batch_size=4,
+    precision="fp32",
     log_every_images=8,
     checkpoint_every_images=16,
 )

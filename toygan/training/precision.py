@@ -1,0 +1,48 @@
+"""In which precision a training computes, where its config leaves that to the device."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, get_args
+
+import torch
+
+from toygan.device import Precision, fastest_precision
+from toygan.training.config import TrainConfig
+from toygan.training.world import World
+
+log = logging.getLogger(__name__)
+
+_SLOWEST_FIRST: Final[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
+
+
+def with_precision(
+    config: TrainConfig, device: torch.device, *, checkpoint: Path | None, world: World
+) -> TrainConfig:
+    """The config with `auto` replaced by a precision, which a line of the log names.
+
+    A training that goes on from a checkpoint keeps the precision that it began with, wherever it goes on.
+    Processes that train together on devices of different kinds take what all of them are good at.
+    """
+    if config.precision != "auto":
+        return config
+    begun_with = None if checkpoint is None else _precision_of(checkpoint)
+    if begun_with is not None:
+        log.info("training in %s, as before", begun_with)
+        return replace(config, precision=begun_with)
+    fastest, reason = fastest_precision(device)
+    joint = next(each for each in _SLOWEST_FIRST if world.any(fastest == each))
+    if joint != fastest:
+        fastest, reason = joint, "another process is faster so"
+    log.info("training in %s: %s", fastest, reason)
+    return replace(config, precision=fastest)
+
+
+def _precision_of(checkpoint: Path) -> Precision | None:
+    """None where it cannot be read; loading the checkpoint says what is wrong with it."""
+    try:
+        stored = json.loads((checkpoint / "state.json").read_bytes())["config"]["precision"]
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    return next((each for each in get_args(Precision) if each == stored), None)

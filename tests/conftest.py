@@ -4,11 +4,27 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before anything imports torch. Small networks are faster on one thread, trainings come out the same bit for
+# bit, and several test processes share the cores. Processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from tests.servers import S3Server, fresh_bucket, moto_server, rclone_server
 
 REPOSITORY = Path(__file__).parent.parent
+SERVERS = {"moto", "prefect_environment", "rclone", "toygan"}  # fixtures that start servers or processes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test that asks for a server, by a fixture or a parameter."""
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if SERVERS & {*item.fixturenames, *(each for each in parameters if isinstance(each, str))}:
+            item.add_marker(pytest.mark.service)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -85,17 +84,6 @@ class TinyFiles:
 
     def load(self) -> Model:
         return load_model(self, CPU)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Networks of four channels are faster so, above all where other processes want the cores too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @cache

@@ -65,7 +65,8 @@ def constraints() -> dict[str, str]:
 
 def requirements() -> list[Requirement]:
     project = PYPROJECT["project"]
-    return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
+    extras = project["optional-dependencies"]
+    return [Requirement(text) for text in project["dependencies"] + extras["test"] + extras["ray"]]
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -74,12 +75,14 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.service
 def test_the_contracts_about_imports_hold() -> None:
     result = lint_imports(REPOSITORY)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"{len(CONTRACTS)} kept, 0 broken" in result.stdout
 
 
+@pytest.mark.service
 def test_the_contracts_can_be_broken(tmp_path: Path) -> None:
     """A package of the same names with the imports that are forbidden breaks every contract."""
     (tmp_path / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text())
@@ -131,6 +134,7 @@ def test_every_requirement_is_pinned_and_every_pin_fits(constraints: dict[str, s
         )
 
 
+@pytest.mark.service
 def test_a_wheel_holds_every_file_of_the_packages(tracked: list[str], tmp_path: Path) -> None:
     packages = ("catalog_schemas/", "flows/", "toygan/")
     source = [path for path in tracked if path.startswith(packages) or "/" not in path]
@@ -146,6 +150,7 @@ def test_a_wheel_holds_every_file_of_the_packages(tracked: list[str], tmp_path: 
     assert any(name.endswith("licenses/NOTICE") for name in packed)
 
 
+@pytest.mark.service
 def test_packages_are_light_to_import() -> None:
     """The command line imports these before it knows what it is asked for."""
     packages = [

@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw
 from catalog_schemas.images import IMAGES
 from catalog_schemas.photos import PHOTO_SHARD
 from flows.cli import cli
-from tests.models import one_thread
 from tests.shards import COLOURS, SHARD_SCHEMA, photo_row, training_skus, write_shard
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, RunFailed
@@ -82,8 +81,7 @@ def catalog(folder: Path, family: str) -> Path:
 
 
 def toygan(*arguments: object) -> Result:
-    with one_thread():
-        return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def options(family: str, folder: Path) -> tuple[object, ...]:

@@ -8,18 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.flows.command import Command
-from tests.models import one_thread
 from tests.servers import prefect_server
 
 COMMAND_LIMIT_S = 300
 
 Toygan = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.fixture

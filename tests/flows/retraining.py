@@ -18,10 +18,8 @@ RUN = """
 import json, sys
 from flows.parameters import RetrainParameters
 from flows.retrain import retrain
-from tests.models import one_thread
 
-with one_thread():
-    print(retrain(RetrainParameters(**json.loads(sys.argv[1])), return_state=True).message)
+print(retrain(RetrainParameters(**json.loads(sys.argv[1])), return_state=True).message)
 """
 
 

@@ -247,6 +247,7 @@ def test_good_input_does_reach_the_server(
 # as a process
 
 
+@pytest.mark.service
 def test_a_process_ends_with_two_and_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flows.cli", "generate", "--catalog", "none.parquet", "--output", "out"]
     environment = {"PYTHONPATH": str(REPOSITORY)}

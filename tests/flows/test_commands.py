@@ -325,6 +325,7 @@ def test_every_command_explains_itself(toygan_here: Command) -> None:
         assert outcome.out.startswith(f"Usage: toygan {name}".rstrip())
 
 
+@pytest.mark.service
 def test_help_is_light() -> None:
     """Its half second is measured among the benchmarks; here, that nothing heavy is imported for it."""
     code = (
@@ -336,6 +337,7 @@ def test_help_is_light() -> None:
     assert result.stdout.splitlines()[-1] == ""
 
 
+@pytest.mark.service
 def test_the_installed_command_is_this_one() -> None:
     command = Path(sys.executable).with_name("toygan")
     result = subprocess.run([command, "--version"], capture_output=True, text=True)

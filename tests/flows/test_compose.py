@@ -32,6 +32,7 @@ def docker_compose(*arguments: str | Path, **variables: str) -> "subprocess.Comp
 
 
 @pytest.mark.parametrize("files", [[COMPOSE], [COMPOSE, COMPOSE.with_name("compose.cuda.yaml")]])
+@pytest.mark.service
 def test_docker_compose_accepts_it(files: list[Path]) -> None:
     options = [option for file in files for option in ("-f", str(file))]
     result = docker_compose(*options, "config", "--quiet", **SECRETS)
@@ -39,6 +40,7 @@ def test_docker_compose_accepts_it(files: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("missing", sorted(SECRETS))
+@pytest.mark.service
 def test_a_secret_has_no_default(missing: str) -> None:
     result = docker_compose("-f", COMPOSE, "config", "--quiet", **{**SECRETS, missing: ""})
     assert result.returncode != 0
@@ -53,6 +55,7 @@ def test_every_service_that_stays_has_a_health_check_and_only_this_machine_reach
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
+@pytest.mark.service
 def test_what_compose_describes_runs(tmp_path: Path) -> None:
     """Server on PostgreSQL, worker, watcher and S3 server; a run of the catalog ends in the bucket."""
     with compose_up(tmp_path, SECRETS, TOYGAN_WATCH_INTERVAL_S="5", OMP_NUM_THREADS="1") as running:

@@ -16,6 +16,8 @@ from toygan.storage.keys import CURRENT_KEY
 from toygan.storage.store import open_store
 from toygan.uploads.retrained import read_retrained
 
+pytestmark = pytest.mark.service
+
 FLOWS = {
     "generate-catalog": GenerateParameters,
     "watch-photos": WatchParameters,

@@ -23,6 +23,8 @@ from tests.models import tiny_model
 from toygan.generation.verify import verify
 from toygan.storage.store import open_store
 
+pytestmark = pytest.mark.service
+
 RUN_ID = "nightly"
 FAILED = 1
 

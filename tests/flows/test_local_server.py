@@ -15,6 +15,8 @@ from tests.conftest import REPOSITORY
 from tests.flows.serving import Service
 from tests.servers import free_port
 
+pytestmark = pytest.mark.service
+
 STOP_LIMIT_S = 60
 COMMAND = [sys.executable, "-m", "flows.deployments"]
 

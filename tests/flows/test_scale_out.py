@@ -4,13 +4,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask import DaskTaskRunner
-from prefect_ray import RayTaskRunner
-from prefect_ray.context import RemoteOptionsContext
 
 from flows.generate_catalog import generate_catalog
 from flows.runners import cores_of_a_shard, make_runner, shard_resources
@@ -26,6 +25,12 @@ from toygan.storage.store import open_store
 RUN_ID = "nightly"
 PRODUCTS = 240  # three shards of 80
 RAY = {"TOYGAN_RUNNER": "ray", "TOYGAN_SHARD_CPUS": "1", "TOYGAN_SHARD_GPUS": "1"}
+
+
+@pytest.fixture
+def prefect_ray() -> ModuleType:
+    module: ModuleType = pytest.importorskip("prefect_ray", reason="needs pip install 'toygan[ray]'")
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,7 @@ def test_dask_workers_make_the_same_pictures(
     assert whole(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.usefixtures("prefect_ray")
 def test_a_ray_node_that_is_lost_in_mid_run_costs_nothing_but_time(
     arguments: list[str],
     undisturbed: dict[str, bytes],
@@ -111,8 +117,6 @@ def test_threads_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_runner(ServiceSettings()), ThreadPoolTaskRunner)
     assert isinstance(generate_catalog.task_runner.duplicate(), ThreadPoolTaskRunner)
     assert cores_of_a_shard() is None
-    with shard_resources():
-        assert RemoteOptionsContext.get().current_remote_options == {}
 
 
 def test_one_shard_at_a_time_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,18 +128,30 @@ def test_one_shard_at_a_time_unless_told_otherwise(monkeypatch: pytest.MonkeyPat
     assert make_runner(ServiceSettings()) == ThreadPoolTaskRunner(max_workers=2)
 
 
-def test_the_setting_is_read_when_a_flow_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_shards_on_threads_ask_ray_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, prefect_ray: ModuleType
+) -> None:
+    monkeypatch.delenv("TOYGAN_RUNNER", raising=False)
+    with shard_resources():
+        assert prefect_ray.context.RemoteOptionsContext.get().current_remote_options == {}
+
+
+@pytest.mark.slow
+def test_the_setting_is_read_when_a_flow_runs(
+    monkeypatch: pytest.MonkeyPatch, prefect_ray: ModuleType
+) -> None:
     monkeypatch.setenv("TOYGAN_RUNNER", "ray")
     monkeypatch.setenv("TOYGAN_RUNNER_ADDRESS", "ray://head:10001")
     monkeypatch.setenv("TOYGAN_SHARD_CPUS", "3")
     monkeypatch.setenv("TOYGAN_SHARD_GPUS", "0.5")
     runner = generate_catalog.task_runner.duplicate()
-    assert isinstance(runner, RayTaskRunner)
+    assert isinstance(runner, prefect_ray.RayTaskRunner)
     assert runner.address == "ray://head:10001"
     assert cores_of_a_shard() == 3
     with shard_resources():
         wanted = {"num_cpus": 3, "num_gpus": 0.5, "max_calls": 0}
-        assert RemoteOptionsContext.get().current_remote_options == wanted
+        assert prefect_ray.context.RemoteOptionsContext.get().current_remote_options == wanted
 
 
 def test_a_dask_cluster_is_found_by_its_address() -> None:

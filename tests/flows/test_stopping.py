@@ -16,6 +16,8 @@ from tests.flows.command import Command
 from tests.shards import eight_rows, write_shard
 from toygan.training.checkpoint import checkpoint_folders
 
+pytestmark = pytest.mark.service
+
 NETWORK = {"latent_size": 8, "generator_channels": 4, "discriminator_channels": 4, "max_channels": 16}
 FAR_AWAY = 10_000_000
 WAIT_S = 120

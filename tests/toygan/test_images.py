@@ -96,6 +96,7 @@ def test_every_format_says_that_the_picture_is_synthetic(image_format: ImageForm
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.service
 def test_the_same_pixels_give_the_same_bytes_in_another_process(image_format: ImageFormat) -> None:
     code = (
         "import sys; from toygan.images import decode, encode\n"
@@ -264,6 +265,7 @@ def test_a_photo_without_a_mark_has_none() -> None:
     assert read_digital_source_type(saved(Image.new("RGB", (4, 4)), "PNG")) is None
 
 
+@pytest.mark.service
 def test_a_process_that_only_encodes_does_not_load_torch() -> None:
     code = "import sys, toygan.images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -164,6 +164,7 @@ for number in range(int(count)):
 
 
 @pytest.mark.parametrize("kind", ["folder", "moto"])
+@pytest.mark.service
 def test_processes_that_promote_at_the_same_time_lose_no_alias(
     kind: str, tmp_path: Path, toys: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -432,6 +433,7 @@ def test_the_aliases_are_plain_json(store: MemoryStore, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.service
 def test_the_registry_needs_no_torch() -> None:
     code = "import toygan.registry, sys; sys.exit('torch' in sys.modules or 'boto3' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -277,6 +277,7 @@ print(encoder.encode(sys.argv[3:]).numpy().tobytes().hex())
 """
 
 
+@pytest.mark.service
 def test_processes_share_a_cache(saved: Path, tmp_path: Path) -> None:
     texts = some_texts()
     command = [sys.executable, "-c", _PROCESS, saved, tmp_path, *texts]
@@ -491,6 +492,7 @@ print(sorted({"transformers", "sentence_transformers", "huggingface_hub"} & sys.
 """
 
 
+@pytest.mark.service
 def test_transformers_is_imported_only_for_new_texts(tmp_path: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-c", _LIGHT, tmp_path], capture_output=True, text=True, check=True

@@ -131,6 +131,7 @@ for number in range(40):
 """
 
 
+@pytest.mark.service
 def test_processes_write_at_the_same_time(path: Path) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", _WRITER, path, str(who)], stderr=subprocess.PIPE, text=True)

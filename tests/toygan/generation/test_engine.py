@@ -239,6 +239,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.service
 def test_workers_die_with_a_parent_that_is_killed() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True

@@ -209,11 +209,13 @@ def check_disk_full(result: subprocess.CompletedProcess[str]) -> None:
     assert left == "0 left"
 
 
+@pytest.mark.service
 def test_a_file_over_the_limit_leaves_the_old_object_and_no_part(tmp_path: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
     check_disk_full(run_python(limit + FILL, str(tmp_path)))
 
 
+@pytest.mark.service
 def test_a_full_disk_leaves_the_old_object_and_no_part(tmp_path: Path) -> None:
     namespace = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
     mount = f"mount -t tmpfs -o size=128k none {tmp_path} && "
@@ -237,6 +239,7 @@ while True:
 """
 
 
+@pytest.mark.service
 def test_a_killed_writer_leaves_whole_objects(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for _ in range(4):

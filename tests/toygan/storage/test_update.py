@@ -74,6 +74,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     return fresh_bucket(request.getfixturevalue("moto"), monkeypatch)
 
 
+@pytest.mark.service
 def test_processes_that_change_one_object_lose_nothing(uri: str) -> None:
     hammers = [start_hammer(uri, name, 20) for name in ("a", "b", "c")]
     let_go(hammers)
@@ -94,6 +95,7 @@ def test_threads_that_change_one_object_lose_nothing() -> None:
     assert sorted(store.get(KEY)) == list(range(100))
 
 
+@pytest.mark.service
 def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     hammer = start_hammer(str(tmp_path), "a", 10**6)

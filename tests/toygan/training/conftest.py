@@ -1,21 +1,9 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.shards import eight_rows, write_shard
 from toygan.data.photos import PhotoSet, load_photos
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks of four channels are faster so, and a training is the same bit for bit with as many
-    threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def learnt(drawn: Drawn) -> Draughtsman:
     return Draughtsman(segmenter=segmenter.eval().requires_grad_(False))
 
 
+@pytest.mark.slow
 def test_it_draws_what_it_sees(drawn: Drawn, learnt: Draughtsman) -> None:
     for row in range(6):
         found = learnt(drawn.images[row])
@@ -90,6 +91,7 @@ def test_the_loss_by_hand() -> None:
     assert both.item() == pytest.approx(wanted + INK_WEIGHT * ink, rel=1e-5)  # of the known one
 
 
+@pytest.mark.slow
 def test_it_is_the_same_when_it_is_read_again(drawn: Drawn, learnt: Draughtsman) -> None:
     content = learnt.to_file()
     again = Draughtsman.from_file(content, CLASSES)

@@ -202,6 +202,7 @@ def test_the_penalties_see_the_pictures_that_they_are_meant_for(
         torch.testing.assert_close(share[share != 0].std(), torch.zeros(()), atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_r1_makes_the_score_flatter(photos: PhotoSet) -> None:
     def slope(state: TrainState) -> float:
         images = from_uint8(photos.images).requires_grad_(True)

@@ -91,6 +91,7 @@ def test_it_learns_from_photos_alone(photos: PhotoSet) -> None:
     assert all(torch.equal(value, values[key]) for key, value in one.state_dict().items())
 
 
+@pytest.mark.slow
 def test_it_learns_to_read_photos(photos: PhotoSet) -> None:
     recogniser = recogniser_after(photos, tiny(semantic_weight=1.0, batch_size=8, colour_dropout=0.0), 150)
     conditions = photos.conditions(torch.arange(8))

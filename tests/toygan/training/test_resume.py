@@ -137,6 +137,7 @@ def die_at(moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
         patch(Path, name, half_a_file)
 
 
+@pytest.mark.slow
 def test_death_at_every_moment_that_changes_the_disk(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,12 +179,12 @@ from pathlib import Path
 import torch
 from tests.toygan.training.tiny import tiny
 from toygan.training.train import train
-torch.set_num_threads(1)
 train(photos_uri=Path(sys.argv[1]), output=Path(sys.argv[2]), config=tiny(), device=torch.device("cpu"),
       max_images=1_000_000)
 """
 
 
+@pytest.mark.service
 def test_sigkill(shards: Path, tmp_path: Path) -> None:
     output = tmp_path / "killed"
     process = subprocess.Popen(

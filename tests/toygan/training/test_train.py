@@ -475,7 +475,8 @@ def test_one_category(tmp_path: Path) -> None:
 
 
 def test_a_batch_larger_than_all_photos(shards: Path, tmp_path: Path) -> None:
-    run(shards, tmp_path, config=tiny(batch_size=20), max_images=40)
+    model = run(shards, tmp_path, config=tiny(batch_size=20), max_images=40)
+    assert json.loads((model / "config.json").read_text())["training"]["images_seen"] == 40
 
 
 def test_weights_that_blow_up_do_not_replace_good_ones(
@@ -538,6 +539,7 @@ def test_below_photos_the_grid_shows_what_is_drawn_in_their_place(photos: PhotoS
     assert np.array_equal(grid, preview_grid(state, photos, 0, CPU))
 
 
+@pytest.mark.slow
 def test_eight_photos_are_learnt(shards: Path, photos: PhotoSet, tmp_path: Path) -> None:
     """Each of the eight conditions has one photo, so a generator that follows its condition comes close to
     it."""
@@ -554,6 +556,7 @@ def test_eight_photos_are_learnt(shards: Path, photos: PhotoSet, tmp_path: Path)
         discriminator_rate=1e-3,
         colour_dropout=0.0,
         ema_half_life_images=400,
+        log_every_images=1_000_000,
         checkpoint_every_images=1_000_000,
     )
     real = from_uint8(photos.images)

@@ -33,7 +33,7 @@ def launch(launcher: list[str], shards: Path, output: Path, config: Path) -> Non
     arguments += ["--output", output, "--max-images", IMAGES, "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, "-m", *launcher, "-m", "flows.cli", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         check=False,
@@ -53,6 +53,7 @@ ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_machines", "1", "--m
     ],
     ids=["torchrun", "accelerate launch"],
 )
+@pytest.mark.service
 def test_two_processes_give_the_weights_of_one(launcher: list[str], shards: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps(CONFIG))

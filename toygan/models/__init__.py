@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """What a family's file provides."""
+    """What the file of a family provides."""
 
     config: "type[NetworkConfig]"
-    # From an instance of `config`.
+    # Takes an instance of `config`.
     build: "Callable[[Any], tuple[ConditionalGenerator, ConditionalDiscriminator]]"
 
 
@@ -59,7 +59,7 @@ def _spade() -> Family:
     return Family(spade.SpadeConfig, spade.build)
 
 
-# Functions, since importing a family imports torch.
+# Functions, because importing a family imports torch.
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
     {
         "mlp": _mlp,
@@ -83,7 +83,7 @@ def network_config(family: str, options: Mapping[str, Any]) -> "NetworkConfig":
 
 
 def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerator, ConditionalDiscriminator]":
-    """Generator and discriminator of `family` with fresh weights, drawn from torch's global generator.
+    """Generator and discriminator of `family` with fresh weights from torch's global random generator.
 
     The generator maps (B, latent_size) float32 latents and conditions to (B, 3, R, R) float32 pictures; the
     discriminator maps pictures and the same conditions to (B,) float32 logits. Raises as `network_config`
@@ -93,15 +93,15 @@ def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerato
 
 
 def image_condition(family: str) -> "ImageCondition | None":
-    """The condition image that `family` draws from. Raises ValueError for an unknown family."""
+    """The image condition that `family` needs, if any. Raises ValueError for an unknown family."""
     return _family(family).config.image_condition
 
 
 def drawn_from_image(config: Mapping[str, Any]) -> "ImageCondition | None":
-    """The condition image that a product must come with to be drawn by the model of a config.json.
+    """The image condition that a catalog row must have for the model of a config.json, if any.
 
-    None where the model has layouts of its own, see `toygan.data.known_layouts`. Raises ValueError for an
-    unknown family.
+    None for a model with a layout bank (`toygan.data.known_layouts`). Raises ValueError for an unknown
+    family.
     """
     needed = image_condition(str(config.get("family")))
     return None if needed == "layout" and "known_layouts" in config else needed

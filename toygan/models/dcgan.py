@@ -1,13 +1,17 @@
 """Conditional DCGAN: Radford et al. 2016, with what later work found to keep it stable.
 
-Kept from the paper: convolutions without pooling, batch normalisation and ReLU in the generator, strides and
-leaky ReLU in the discriminator, channels that halve while the resolution doubles. Changed: the generator
-repeats pixels and convolves instead of transposing strided convolutions, whose checkerboard (Odena et al.
-2016) stood on every picture; the condition enters it through conditional batch normalisation (de Vries et al.
-2017) and the discriminator through a projection (Miyato & Koyama 2018, eq. 3); spectral normalisation (Miyato
-et al. 2018) takes the place of batch normalisation in the discriminator, so that the score of a picture does
-not depend on its batch-mates; no tanh at the output, which sticks at pure white on photos that are mostly
-white.
+From the paper: convolutions without pooling, batch normalisation and ReLU in the generator, strides and leaky
+ReLU in the discriminator, channels that halve while the resolution doubles.
+
+Different from the paper:
+
+- The generator repeats pixels and convolves. Transposed convolutions left a checkerboard (Odena et al. 2016)
+  on every picture.
+- The condition enters the generator by conditional batch normalisation (de Vries et al. 2017) and the
+  discriminator by a projection (Miyato & Koyama 2018, eq. 3).
+- The discriminator has spectral normalisation (Miyato et al. 2018) instead of batch normalisation, so that
+  the score of a picture does not depend on its batch-mates.
+- There is no tanh at the output: it saturates on photos that are mostly white.
 """
 
 from collections.abc import Sequence
@@ -35,7 +39,7 @@ from toygan.models.layers import (
 
 @dataclass(frozen=True, kw_only=True)
 class DcganConfig(NetworkConfig):
-    """Shape of both networks. Both have log2(resolution) - 2 blocks between 4 x 4 and `resolution` pixels."""
+    """The shape of both networks. Both have log2(resolution) - 2 blocks, from 4 x 4 to `resolution` pixels."""
 
     may_be_0: ClassVar[tuple[str, ...]] = (*NetworkConfig.may_be_0, "mapping_layers")
 
@@ -47,7 +51,7 @@ class DcganConfig(NetworkConfig):
     generator_kernel_size: int = 3  # odd, so that a convolution keeps the side
     discriminator_kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
     mapping_layers: int = 0  # of a network between latents and conditions and what they modulate
-    style_encoder: bool = False  # whether latents can be read off a photo
+    style_encoder: bool = False  # whether there is an encoder from photos to latents
     whiten_text: bool = False  # see toygan.models.layers.Whitening
     first_brightness: float = 0.0  # of the pictures of fresh networks; 1 where photos are mostly white
 
@@ -82,7 +86,7 @@ class DcganConfig(NetworkConfig):
 
 
 class Generator(ConditionalGenerator):
-    """Latents and conditions to pictures."""
+    """Maps latents and conditions to pictures."""
 
     def __init__(self, config: DcganConfig) -> None:
         super().__init__()
@@ -112,31 +116,32 @@ class Generator(ConditionalGenerator):
             enlarged = F.interpolate(F.relu(norm(maps[-1], condition)), scale_factor=2.0, mode="nearest")
             maps.append(self.refine(up(enlarged), maps))
         x = F.relu(self.norms[-1](maps[-1], condition))
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.to_rgb(x.float())
         return images
 
     def describe(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size + condition_size): all that a picture is made from."""
+        """Joins latents and embedded conditions: (B, latent_size + condition_size)."""
         x = torch.cat([latents, self.embedding(conditions)], dim=1)
         for layer in self.mapping:
             x = x + F.silu(layer(x))
         return x
 
     def refine(self, x: Tensor, coarser: Sequence[Tensor]) -> Tensor:
-        """What becomes of a block's map (B, C, S, S); `coarser` are those before it, from 4 x 4 up.
+        """Returns a block's feature map (B, C, S, S) unchanged.
 
-        Here it stays as it is; this is where a family with connections across blocks has them.
+        A family with connections across blocks overrides this; `coarser` has the maps of the earlier blocks,
+        from 4 x 4 up.
         """
         return x
 
 
 class StyleEncoder(nn.Module):
-    """Photos to latents: Larsen et al. 2016, "Autoencoding beyond pixels" (VAE/GAN), section 2.1.
+    """Encodes photos as latents: Larsen et al. 2016, "Autoencoding beyond pixels" (VAE/GAN), section 2.1.
 
-    Block for block the mirror of the generator, without normalisation; the last layer comes first in the
-    list, so that a block of a side has the same number at any resolution.
+    It mirrors the generator block for block, without normalisation. The last layer comes first in the list, so
+    that the block of a given side has the same index at any resolution.
     """
 
     def __init__(self, config: DcganConfig) -> None:
@@ -148,7 +153,7 @@ class StyleEncoder(nn.Module):
         self.style = nn.Linear(widths[0] * 16, 2 * config.latent_size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, R, R) float32 in [-1, 1] to mean and log variance of the latents, (B, latent_size) each."""
+        """Maps (B, 3, R, R) float32 in [-1, 1] to mean and log variance, (B, latent_size) each."""
         x = images.contiguous(memory_format=torch.channels_last)
         for layer in reversed(self.layers):
             x = F.leaky_relu(layer(x), 0.2)
@@ -157,7 +162,7 @@ class StyleEncoder(nn.Module):
 
 
 class EncodingGenerator(Generator, StyleEncodingGenerator):
-    """With an encoder that reads latents off photos."""
+    """A generator with an encoder from photos to latents."""
 
     def __init__(self, config: DcganConfig) -> None:
         super().__init__(config)
@@ -169,7 +174,7 @@ class EncodingGenerator(Generator, StyleEncodingGenerator):
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Pictures and conditions to one logit each; block for block the mirror of the generator."""
+    """Maps pictures and conditions to one logit each; block for block the mirror of the generator."""
 
     def __init__(self, config: DcganConfig) -> None:
         super().__init__()
@@ -183,12 +188,12 @@ class Discriminator(ConditionalDiscriminator):
         self.logit = nn.Linear(config.max_channels, 1)
         self.embedding = condition_embedding(config)
         self.projection = nn.Linear(config.condition_size, config.max_channels)
-        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
-        """One logit (B,) float32; above 0 means rather real (hinge loss)."""
+        """One logit (B,) float32; above 0 means more like a photo (hinge loss)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for down in self.downs:
             x = F.leaky_relu(down(x), 0.2)
@@ -216,5 +221,5 @@ def initialise(generator: Generator, config: DcganConfig) -> None:
 
 
 def condition_embedding(config: DcganConfig) -> ConditionEmbedding:
-    """What both networks make of a product's category, colours and text."""
+    """The embedding of category, colours and text that both networks use."""
     return ConditionEmbedding.of(config, size=config.condition_size, whiten_text=config.whiten_text)

@@ -13,39 +13,41 @@ from toygan.conditions.kinds import ImageCondition
 
 PaddingMode = Literal["zeros", "replicate", "reflect"]
 
-COLOURS: Final = ("colour", "accents")  # the conditions that are made of some, the main one first
-WHITENING_SHARE = 0.1  # of the mean variance, added to that of every direction
+COLOURS: Final = ("colour", "accents")  # the conditions that hold colours, the main colour first
+WHITENING_SHARE = 0.1  # share of the mean variance that is added to the variance of every direction
 
 Conditions = Mapping[str, Tensor]
-"""What a picture is conditioned on, one row a picture.
+"""What a picture is conditioned on, one row for each picture.
 
-Always there: `category` (B,) int64 in [0, categories) and `colour` (B, 4) float32, see
-`toygan.conditions.colour`. Where the networks were made for it: `accents` (B, 4 * accent_colours) float32,
-the colours beside the main one, encoded likewise; `text` (B, text_size) float32, see
-`toygan.conditions.text`, zeros where nothing is said; `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1;
-`layout` (B, R, R) int64, a label a pixel. Where `colour` and `accents` are corrected ones
-(`toygan.approval.colour_profile`): `named_colours` (B, K, 4) float32, what `told_colours` gives of those
-that the catalog names.
+Every model takes `category` (B,) int64 in [0, categories) and `colour` (B, 4) float32, encoded by
+`toygan.conditions.colour`. A model takes the others only if its config asks for them:
+
+- `accents` (B, 4 * accent_colours) float32: the colours beside the main one, in the same encoding.
+- `text` (B, text_size) float32: see `toygan.conditions.text`; zeros where a row has no text.
+- `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1.
+- `layout` (B, R, R) int64, one label for each pixel.
+- `named_colours` (B, K, 4) float32: the colours as the catalog names them, stacked as by `told_colours`.
+  Present where a colour profile (`toygan.approval.colour_profile`) has corrected `colour` and `accents`.
 """
 
 
 def told_colours(conditions: Conditions) -> Tensor:
-    """The main colour and the accents, where these are told: (B, K, 4) float32."""
+    """The main colour and any accent colours, stacked: (B, K, 4) float32."""
     told = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
     return told.view(len(told), -1, COLOUR_SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """What the configs of all families have in common."""
+    """The options that all families share. Raises ValueError for a value out of range."""
 
     categories: int
     resolution: int = 64  # pixels, a power of two from 32
-    text_size: int = 0  # numbers of a text's embedding; 0: these networks read no text
-    accent_colours: int = 0  # colours that they are told beside the main one
+    text_size: int = 0  # length of a text embedding; 0: the networks take no text
+    accent_colours: int = 0  # number of colours beside the main one
 
-    image_condition: ClassVar[ImageCondition | None] = None  # what the family cannot draw without
-    # Other whole numbers are at least 1.
+    image_condition: ClassVar[ImageCondition | None] = None  # the image that the family needs, if any
+    # The whole-number options that may be 0. All others must be at least 1.
     may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "accent_colours")
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class NetworkConfig:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
 
     def grows_from(self, smaller: "NetworkConfig") -> bool:
-        """Whether a training can begin with the blocks of networks for fewer pixels; by default it cannot."""
+        """Whether networks of this config can start from the weights of `smaller`, of half the resolution."""
         return False
 
     @property
@@ -67,129 +69,144 @@ class NetworkConfig:
 
 
 class ConditionalGenerator(nn.Module):
-    """What every generator has besides `forward(latents, conditions)`.
+    """The base of every generator; subclasses add `forward(latents, conditions)`.
 
-    Latents are (B, latent_size) float32, standard normal, pictures (B, 3, R, R) float32.
+    Latents are (B, latent_size) float32, standard normal. Pictures are (B, 3, R, R) float32; real photos lie
+    in [-1, 1].
     """
 
     latent_size: int
-    # What the names of weights begin with that an earlier model may lack: they begin anew.
+    # Prefixes of weight names that an earlier model may lack. Such weights start fresh.
     may_be_new: ClassVar[tuple[str, ...]] = ()
 
     def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
-        """Pictures nearer to the typical one: 1 leaves them as they are, 0 leaves no variety.
+        """Generates pictures with less variety: `truncation` 1 changes nothing, 0 leaves no variety.
 
-        Here by smaller latents.
+        By default the latents are scaled by `truncation`.
         """
         images: Tensor = self(truncation * latents, conditions)
         return images
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
-        """Pictures as the discriminator is shown them in training, where `rng` may vary them."""
+        """Generates pictures for a training step; a subclass may vary the conditions with `rng`."""
         images: Tensor = self(latents, conditions)
         return images
 
 
 class StyledGenerator(ConditionalGenerator):
-    """A generator with styles between latents and pictures, whose path length can be kept even."""
+    """A generator with styles between latents and pictures, for path length regularisation."""
 
-    mean_path_length: Tensor  # () float32, a running mean that training keeps
+    mean_path_length: Tensor  # () float32, a running mean that training updates
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean_path_length", torch.zeros(()))
 
     def forward_with_styles(self, latents: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
-        """Pictures and the styles that they are made from, (B, layers, style_size) float32."""
+        """Returns pictures and their styles, (B, layers, style_size) float32."""
         raise NotImplementedError
 
 
 class StyleEncodingGenerator(ConditionalGenerator):
-    """A generator whose latents can be read off a photo: Park et al. 2019 (SPADE), section 3."""
+    """A generator with an encoder from photos to latents: Park et al. 2019 (SPADE), section 3."""
 
     def encode_style(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, R, R) float32 in [-1, 1] to mean and log variance of the latents, (B, latent_size) each."""
+        """Encodes photos, (B, 3, R, R) float32 in [-1, 1].
+
+        Returns mean and log variance of the latents, (B, latent_size) float32 each.
+        """
         raise NotImplementedError
 
 
 class LayoutDrawingGenerator(ConditionalGenerator):
-    """A generator that draws layouts by itself before it paints them, and learns to from photos with one."""
+    """A generator that predicts a layout first and then paints it. It learns from photos with layouts."""
 
     def forward_with_layouts(
         self, latents: Tensor, conditions: Conditions, known: int
     ) -> tuple[Tensor, Tensor]:
-        """Pictures, the first `known` of them painted on their photos' `layout`, the others on its own; and
-        what its first `known` layouts lack of the photos', a scalar."""
+        """Generates pictures and measures the predicted layouts.
+
+        The first `known` pictures are painted on the photos' `layout`, the others on the predicted layouts.
+        Returns the pictures and the loss of the first `known` predicted layouts, a scalar.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """All that a discriminator says of B pictures: a tensor a head, a scale or a layer."""
+    """The outputs of a discriminator for B pictures."""
 
-    logits: tuple[Tensor, ...]  # (B, ...) float32 each, one number or a map of them a picture
-    features: tuple[Tensor, ...] = ()  # (B, C, H, W) each: activations on the way, for feature matching
+    logits: tuple[Tensor, ...]  # one for each head or scale: (B, ...) float32, a number or a map per picture
+    features: tuple[Tensor, ...] = ()  # one for each layer: (B, C, H, W), for feature matching
 
     @property
     def score(self) -> Tensor:
-        """(B,) float32: the mean over the heads of the mean of each one's map."""
+        """(B,) float32: the mean of each head's map, averaged over the heads."""
         return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in self.logits]).mean(0)
 
 
 class ConditionalDiscriminator(nn.Module):
-    """What every discriminator has: a judgement in full, and the one logit that it comes to."""
+    """The base of every discriminator."""
 
-    # Whether in training a logit depends on batch-mates: then photos and generated pictures are judged apart,
-    # as the generator's pictures will be.
+    # Whether a logit depends on the other pictures of its batch in training. If so, photos and generated
+    # pictures go through in separate batches.
     has_batch_statistics = False
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
-        """(B, 3, R, R) float32 in [-1, 1] to logits, which are higher for what looks more real."""
+        """Scores pictures, (B, 3, R, R) float32 in [-1, 1]. A higher logit means more like a photo."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B,) float32: the score that the judgement comes to."""
+        """Returns one score for each picture, (B,) float32."""
         return self.judge(images, conditions).score
 
 
 class PretrainedDiscriminator(ConditionalDiscriminator):
-    """A discriminator that sees through a network of timm, which was trained elsewhere and stays as it is.
+    """A discriminator on the features of a pretrained timm network, which stays frozen.
 
-    That network is kept with the model's weights, so that a stored model needs nothing else.
+    The network is saved with the weights of the model, so that a stored model needs no download.
     """
 
-    pretrained_name: str  # timm's
-    pretrained_file: str  # safetensors; "": `toygan.backbone_weights` knows where the weights are
+    pretrained_name: str  # the network's name in timm
+    pretrained_file: str  # a safetensors file; "": the weights that `toygan.backbone_weights` finds
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
-        """Fills the frozen network in before a training begins; see `toygan.backbone_weights`."""
+        """Loads the weights of the frozen network before a training; see `toygan.backbone_weights`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sections:
-    """What the rows (`dim` 0) or columns (`dim` 1) of a weight belong to: names to counts, in their order."""
+    """Which condition each row (`dim` 0) or column (`dim` 1) of a weight belongs to.
+
+    `counts` maps names to numbers of rows or columns, in the order of the weight.
+    """
 
     dim: int
     counts: Mapping[str, int]
 
 
 class ConditionInput(nn.Module):
-    """A layer whose weights depend on the categories, the texts or the accent colours.
+    """A layer whose weights depend on the categories, the texts, the accent colours or an image condition.
 
-    It says where they are, so that weights can go over to a network for other categories, texts or accents.
+    It says which part of a weight belongs to which condition. So the weights can be loaded into a network for
+    other categories, texts or accents.
     """
 
     def sections(self) -> Mapping[str, Sections]:
-        """By the name of the weight; those of the categories are called `category`, of the text `text`,
-        of the accent colours `accents`, of what `toygan.models.shades` paints `shades`, of the
-        lines of a sketch `lines`, of what is made of a drawn layout `layout`."""
+        """The sections of each weight, by the weight's name.
+
+        Sections are called `category`, `text`, `accents`, `shades` (`toygan.models.shades`), `lines` (a
+        sketch) and `layout` (a predicted layout).
+        """
         raise NotImplementedError
 
 
 class SilentConv2d(nn.Conv2d, ConditionInput):
-    """A convolution of something told pixel by pixel, its section's name; silent at first, so that a network
-    which goes on with it draws what it drew."""
+    """A convolution of a per-pixel condition, named by `section`. Its weights start at zero.
+
+    A trained network that gets such a layer therefore generates the same pictures as before.
+    """
 
     def __init__(
         self,
@@ -212,11 +229,11 @@ class SilentConv2d(nn.Conv2d, ConditionInput):
 
 
 class Whitening(nn.Module):
-    """Makes all directions of a text's embedding about equally long.
+    """Gives all principal directions of the text embeddings about the same variance.
 
-    Sentence embeddings differ most by what they are about and least in what tells two products apart: the
-    hundredth principal direction of toy bricks' titles has less than a hundredth of the first one's variance,
-    and a linear layer would be slow to hear it.
+    Sentence embeddings vary most with the topic and least with the details that distinguish two products. For
+    titles of toy bricks, the hundredth principal direction has less than a hundredth of the variance of the
+    first, so a linear layer learns it slowly.
     """
 
     mean: Tensor  # (size,) float32
@@ -229,27 +246,26 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, texts: Tensor) -> None:
-        """From N texts as they come in, (N, size) float32; without any, nothing is changed."""
+        """Fits mean and directions to N text embeddings, (N, size) float32. Without texts nothing changes."""
         if not len(texts):
             return
         centred = (texts - texts.mean(0)).double()
         variances, directions = torch.linalg.eigh(centred.T @ centred / len(texts))
-        # A share of the mean variance is added, or directions of nothing but rounding would count as much.
+        # Without the added share, directions that hold only rounding errors would be amplified.
         variances = variances.clamp(min=0) + WHITENING_SHARE * variances.mean().clamp(min=1e-12)
         self.mean.copy_(texts.mean(0))
         self.directions.copy_(directions * variances.rsqrt())
 
     def forward(self, texts: Tensor) -> Tensor:
-        """(B, size) float32 to the same; a text of zeros, which says nothing, stays zeros."""
+        """Whitens (B, size) float32. An embedding of zeros, which stands for no text, stays zeros."""
         whitened: Tensor = (texts - self.mean) @ self.directions
         return whitened * texts.any(dim=1, keepdim=True)
 
 
 class ConditionEmbedding(ConditionInput):
-    """Category, main colour and, where asked for, accent colours and text as one vector.
+    """Embeds category, main colour and, if configured, accent colours and text as one vector.
 
-    The colour goes through a small MLP, since a linear map of CIELAB could only say "more" or "less" of each
-    axis, never "just this grey".
+    The colour goes through a small MLP: a linear map of CIELAB cannot single out one colour, such as a grey.
     """
 
     def __init__(
@@ -273,7 +289,7 @@ class ConditionEmbedding(ConditionInput):
 
     @classmethod
     def of(cls, config: NetworkConfig, *, size: int, whiten_text: bool = False) -> Self:
-        """For all that networks of this config are told, but for images."""
+        """The embedding for a config: all of its conditions but the images."""
         return cls(
             categories=config.categories,
             size=size,
@@ -297,7 +313,7 @@ class ConditionEmbedding(ConditionInput):
         return sections
 
     def fit_whitening(self, texts: Tensor) -> None:
-        """From N embeddings of texts, (N, text_size) float32; without a whitening nothing happens."""
+        """Fits the whitening, if there is one, to N text embeddings, (N, text_size) float32."""
         if self.whitening is not None:
             self.whitening.fit(_scaled(texts))
 
@@ -315,12 +331,12 @@ class ConditionEmbedding(ConditionInput):
 
 
 def _scaled(texts: Tensor) -> Tensor:
-    """Rows of unit length times the root of their length: numbers of the size of the other conditions'."""
+    """Scales rows of unit length so that their numbers are about as large as the other conditions'."""
     return texts * sqrt(texts.shape[1])
 
 
 class ConditionalBatchNorm2d(nn.Module):
-    """Batch normalisation, gain and bias linear in a condition vector (de Vries et al. 2017, eq. 2)."""
+    """Batch normalisation whose gain and bias are linear in a condition (de Vries et al. 2017, eq. 2)."""
 
     def __init__(self, channels: int, condition_size: int) -> None:
         super().__init__()

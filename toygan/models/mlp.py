@@ -1,11 +1,10 @@
 """The vanilla GAN of the textbook: Goodfellow et al. 2014, fully connected, the baseline of every comparison.
 
-The generator widens 100 noise inputs to 1024 units and narrows them again before it paints, hence
-encoder-decoder; tanh at its end, leaky ReLU everywhere else. The tanh is that of LeCun et al. 1998,
-"Efficient BackProp", section 4.4, which passes through 1 at 1: the plain one reaches white only at infinity,
-and on photos that are mostly white it sticks there, whatever the condition. Conditions join noise and pixels
-as plain numbers (Mirza & Osindero 2014): the category as a one-hot vector, the colour as its four numbers, a
-text as its embedding.
+The generator widens 100 noise inputs to 1024 units and narrows them again before the output, as an
+encoder-decoder does. Its output is a tanh, all other activations are leaky ReLU. The tanh is scaled to pass
+through 1 at 1 (LeCun et al. 1998, "Efficient BackProp", section 4.4): the plain one reaches white only at
+infinity, and saturates on photos that are mostly white. Conditions are concatenated with noise and pixels
+(Mirza & Osindero 2014): the category as a one-hot vector, the colour as four numbers, a text as its embedding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ TANH_HEIGHT, TANH_SLOPE = 1.7159, 2 / 3
 
 @dataclass(frozen=True, kw_only=True)
 class MlpConfig(NetworkConfig):
-    """Shape of both networks: units of the hidden layers, from the input on."""
+    """The shape of both networks: the units of the hidden layers, in order."""
 
     latent_size: int = 100
     generator_units: tuple[int, ...] = (256, 512, 1024, 512, 256)
@@ -52,7 +51,7 @@ class MlpConfig(NetworkConfig):
 
     @property
     def pixels(self) -> int:
-        """Numbers of a picture."""
+        """The count of numbers in a picture."""
         return 3 * self.resolution**2
 
 
@@ -84,7 +83,7 @@ def _as_vectors(conditions: Conditions, categories: int) -> Tensor:
 
 
 class Generator(ConditionalGenerator):
-    """Latents and conditions to pictures."""
+    """Maps latents and conditions to pictures."""
 
     def __init__(self, config: MlpConfig) -> None:
         super().__init__()
@@ -100,14 +99,14 @@ class Generator(ConditionalGenerator):
         The tanh bounds a picture at 1.7159.
         """
         x = self.hidden(torch.cat([latents, _as_vectors(conditions, self.categories)], dim=1))
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = TANH_HEIGHT * torch.tanh(TANH_SLOPE * self.to_pixels(x.float()))
         return images.view(-1, *self.shape)
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Pictures and conditions to one logit each."""
+    """Maps pictures and conditions to one logit each."""
 
     def __init__(self, config: MlpConfig) -> None:
         super().__init__()

@@ -1,20 +1,24 @@
 """Conditional Pix2Pix: Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks".
 
-Kept from the paper: a U-Net from the line drawing to the picture, strided 4 x 4 convolutions down to a single
-pixel and as many layers back, each joined by what the encoder had at that size; leaky ReLU down, ReLU up; a
-discriminator of patches of 70 x 70 pixels, which is shown the drawing beside the picture. Changed: the way up
-repeats pixels and convolves, 3 x 3, instead of transposing strided convolutions, whose checkerboard (Odena et
-al. 2016) stood on every picture; a latent, category, colour and text enter there through conditional batch
-normalisation (de Vries et al. 2017), so that what a picture varies by follows from its seed and not from
-dropout; generation uses running statistics, not those of the batch; spectral normalisation (Miyato et al.
-2018) takes the place of batch normalisation in the discriminator, and the condition enters each patch's score
-through a projection (Miyato & Koyama 2018, eq. 3), so that no score depends on batch-mates; no tanh at the
-output, which sticks at pure white on photos that are mostly white.
+From the paper: a U-Net from the line drawing to the picture, with strided 4 x 4 convolutions down to one
+pixel, as many layers up, and skip connections; leaky ReLU on the way down, ReLU on the way up; a
+discriminator of patches of 70 x 70 pixels, which takes the drawing beside the picture.
 
-With `layout_classes` there are two U-Nets in a row. What a drawing does not say is which part has which of
-the product's colours, and a network that hedges paints them all at once. So the first one decides: it draws a
-layout, by pointing at the colours that are told (See et al. 2017, "Get To The Point", eq. 9: a mixture of
-what is pointed at and of what is known by heart), and the second one paints it.
+Different from the paper:
+
+- The way up repeats pixels and applies 3 x 3 convolutions. Transposed convolutions left a checkerboard (Odena
+  et al. 2016) on every picture.
+- Latents, category, colour and text enter on the way up, by conditional batch normalisation (de Vries et al.
+  2017). So a picture varies with its seed and not with dropout.
+- Generation uses running statistics, not those of the batch.
+- The discriminator has spectral normalisation (Miyato et al. 2018) instead of batch normalisation, and a
+  projection of the condition on each patch (Miyato & Koyama 2018, eq. 3). So no score depends on batch-mates.
+- There is no tanh at the output: it saturates on photos that are mostly white.
+
+With `layout_classes` there are two U-Nets in a row. A drawing does not say which part has which of the
+product's colours, and a single network blends them. Here the first U-Net decides: it predicts a layout by
+pointing at the given colours (See et al. 2017, "Get To The Point", eq. 9: a mixture of a pointer distribution
+and a fixed vocabulary). The second U-Net paints the layout.
 """
 
 from dataclasses import dataclass
@@ -45,22 +49,22 @@ from toygan.models.layers import (
 from toygan.models.regions import settle
 from toygan.models.shades import Shades, encode_layout
 
-STRIDES = (2, 2, 2, 1, 1)  # of the discriminator's 4 x 4 convolutions: patches of 70 x 70
-GROUND_WEIGHT = 0.2  # of a pixel of the ground in a layout's loss: there are many, and they are easy
+STRIDES = (2, 2, 2, 1, 1)  # strides of the discriminator's 4 x 4 convolutions: patches of 70 x 70
+GROUND_WEIGHT = 0.2  # weight of a ground pixel in the layout loss: such pixels are many and easy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pix2pixConfig(NetworkConfig):
-    """Shape of both networks. The paper's: both channels 64, max_channels 512."""
+    """The shape of both networks. The paper uses 64 for both channels and max_channels 512."""
 
     image_condition: ClassVar[ImageCondition | None] = "sketch"
 
     latent_size: int = 32
     condition_size: int = 64
-    generator_channels: int = 32  # after the first convolution; each one towards 1 x 1 doubles them
+    generator_channels: int = 32  # channels after the first convolution; they double towards 1 x 1
     discriminator_channels: int = 48
     max_channels: int = 128
-    layout_classes: int = 0  # labels from 0 of the layouts that it learns to draw first; 0: it draws none
+    layout_classes: int = 0  # number of labels of the predicted layouts; 0: no layout is predicted
 
     may_be_0: ClassVar[tuple[str, ...]] = (*NetworkConfig.may_be_0, "layout_classes")
 
@@ -72,16 +76,16 @@ class Pix2pixConfig(NetworkConfig):
 
     @property
     def discriminator_widths(self) -> list[int]:
-        """Channels after each convolution but the last, which leaves one."""
+        """Channels after each convolution but the last, which has one."""
         count = len(STRIDES) - 1
         return [min(self.discriminator_channels * 2**depth, self.max_channels) for depth in range(count)]
 
 
 class _UNet(nn.Module):
-    """All of a U-Net but its last layer."""
+    """A U-Net without its last layer."""
 
     def make_layers(self, widths: list[int], condition_size: int) -> None:
-        # Neither the first nor the last is normalised: one shows the drawing, the other is a single pixel.
+        # The first layer (the drawing) and the last (a single pixel) are not normalised.
         normalised = [False, *[True] * (len(widths) - 2), False]
         self.downs = nn.ModuleList(
             nn.Conv2d(before, after, 4, stride=2, padding=1, bias=not norm)
@@ -91,7 +95,7 @@ class _UNet(nn.Module):
             nn.BatchNorm2d(width) if norm else nn.Identity()
             for width, norm in zip(widths, normalised, strict=True)
         )
-        # From the single pixel up; all but the first are shown the encoder's features as well.
+        # From the single pixel up. All layers but the first also take the features of the encoder.
         upwards = list(pairwise(widths[::-1]))
         self.ups = nn.ModuleList(
             nn.Conv2d(before * (1 if first else 2), after, 3, padding=1, bias=False)
@@ -100,8 +104,11 @@ class _UNet(nn.Module):
         self.up_norms = nn.ModuleList(ConditionalBatchNorm2d(after, condition_size) for _, after in upwards)
 
     def features(self, x: Tensor, condition: Tensor) -> Tensor:
-        """What the first convolution gave, (B, widths[0], R / 2, R / 2), and (B, condition_size) to
-        (B, 2 * widths[0], R, R)."""
+        """Maps the output of the first convolution to the input of the last layer.
+
+        Takes `x` (B, widths[0], R / 2, R / 2) and `condition` (B, condition_size). Returns
+        (B, 2 * widths[0], R, R).
+        """
         skips = [x]
         for down, norm in list(zip(self.downs, self.down_norms, strict=True))[1:]:
             x = norm(down(F.leaky_relu(x, 0.2)))
@@ -114,7 +121,7 @@ class _UNet(nn.Module):
 
 
 class Generator(_UNet, ConditionalGenerator):
-    """Line drawings, latents and conditions to pictures."""
+    """Maps line drawings, latents and conditions to pictures."""
 
     def __init__(self, config: Pix2pixConfig) -> None:
         super().__init__()
@@ -125,10 +132,10 @@ class Generator(_UNet, ConditionalGenerator):
         self.to_rgb = nn.Conv2d(2 * widths[0], 3, 3, padding=1)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
+        """Maps (B, latent_size) float32, standard normal, to (B, 3, R, R) float32; photos lie in [-1, 1]."""
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         x = self.features(self.downs[0](_drawing(conditions)), condition)
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.to_rgb(x.float())
         return images
@@ -139,7 +146,7 @@ def _drawing(conditions: Conditions) -> Tensor:
 
 
 class Colouring(_UNet):
-    """Line drawings and conditions to layouts."""
+    """Predicts layouts from line drawings and conditions."""
 
     def __init__(self, config: Pix2pixConfig) -> None:
         super().__init__()
@@ -149,34 +156,34 @@ class Colouring(_UNet):
         self.make_layers(widths, config.latent_size + config.condition_size)
         self.to_labels = nn.Conv2d(2 * widths[0], self.colours + self.classes, 3, padding=1)
 
-    def forward(self, drawing: Tensor, condition: Tensor, labels: Tensor, are_told: Tensor) -> Tensor:
-        """The probabilities of each pixel's labels, (B, classes, R, R) float32.
+    def forward(self, drawing: Tensor, condition: Tensor, labels: Tensor, are_given: Tensor) -> Tensor:
+        """Returns the label probabilities of each pixel, (B, classes, R, R) float32.
 
-        Takes (B, 1, R, R) drawings, (B, condition_size), and of the product's K colours the labels (B, K)
-        int64 and whether they are told (B, K) bool.
+        Takes drawings (B, 1, R, R), `condition` (B, condition_size), the labels of the product's K colours
+        (B, K) int64, and `are_given` (B, K) bool: whether each colour is given.
         """
         x = self.features(self.downs[0](drawing), condition)
         with torch.autocast(x.device.type, enabled=False):
             logits = self.to_labels(x.float())
-            withheld = ~are_told[:, :, None, None]
+            withheld = ~are_given[:, :, None, None]
             pointing = logits[:, : self.colours].masked_fill(withheld, torch.finfo(torch.float32).min)
             shares = torch.cat([pointing, logits[:, self.colours :]], dim=1).softmax(dim=1)
             pointed = F.one_hot(labels, self.classes).float()
-            drawn = torch.einsum("bkl,bkhw->blhw", pointed, shares[:, : self.colours])
-            probabilities: Tensor = drawn + shares[:, self.colours :]
+            by_pointer = torch.einsum("bkl,bkhw->blhw", pointed, shares[:, : self.colours])
+            probabilities: Tensor = by_pointer + shares[:, self.colours :]
         return probabilities
 
 
 def layout_loss(probabilities: Tensor, layout: Tensor) -> Tensor:
-    """Cross-entropy of (B, classes, R, R) probabilities and (B, R, R) int64 labels, a scalar."""
-    # What is all but impossible must not drown the rest.
+    """Weighted cross-entropy of probabilities (B, classes, R, R) and labels (B, R, R) int64, a scalar."""
+    # The offset bounds the loss of a pixel whose label was predicted with a probability of about 0.
     loss = F.nll_loss((probabilities + 1e-6).log(), layout, reduction="none")
     weights = torch.where(layout == BACKGROUND, GROUND_WEIGHT, 1.0)
     return (weights * loss).sum() / weights.sum()
 
 
 class ColouringGenerator(Generator, LayoutDrawingGenerator):
-    """With a U-Net that draws a layout first, on which is painted; see `toygan.models.regions`."""
+    """Predicts a layout with a first U-Net and paints it with a second; see `toygan.models.regions`."""
 
     may_be_new = ("colouring.",)
 
@@ -187,15 +194,15 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         self.shades = Shades()
         inputs, first = config.layout_classes + COLOUR_SIZE, config.generator_widths[0]
         self.colours_down = SilentConv2d(inputs, first, "zeros", "layout", kernel_size=4, stride=2)
-        # Where a colour ends, to the pixel: the U-Net's last features have half the resolution.
+        # The last features of the U-Net have half the resolution; this layer gives colours exact edges.
         self.colours_to_rgb = SilentConv2d(inputs, 3, "zeros", "layout")
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         probabilities = self._colour(condition, conditions)
-        labels = self._settled(probabilities, conditions)
+        labels = self._vote(probabilities, conditions)
         images = self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
-        # A likeliest label there is even among NaN, which must not pass for a picture.
+        # argmax hides NaN. Adding the probabilities times 0 keeps a NaN visible in the picture.
         return images + 0 * probabilities.sum(dim=(1, 2, 3))[:, None, None, None]
 
     def forward_with_layouts(
@@ -203,50 +210,50 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
     ) -> tuple[Tensor, Tensor]:
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         probabilities = self._colour(condition, conditions)
-        told = encode_layout(conditions["layout"], self.layout_classes)
-        drawn = encode_layout(probabilities.argmax(dim=1), self.layout_classes)
-        # Forwards the likeliest label, backwards its probability: Bengio et al. 2013, "Estimating or
-        # Propagating Gradients Through Stochastic Neurons", section 4.
-        drawn = drawn + probabilities - probabilities.detach()
-        images = self._paint(condition, conditions, torch.cat([told[:known], drawn[known:]]))
+        given = encode_layout(conditions["layout"], self.layout_classes)
+        predicted = encode_layout(probabilities.argmax(dim=1), self.layout_classes)
+        # Straight-through estimator: forwards the most likely label, backwards its probability. Bengio et al.
+        # 2013, "Estimating or Propagating Gradients Through Stochastic Neurons", section 4.
+        predicted = predicted + probabilities - probabilities.detach()
+        images = self._paint(condition, conditions, torch.cat([given[:known], predicted[known:]]))
         return images, layout_loss(probabilities[:known], conditions["layout"][:known])
 
-    def _told_labels(self, conditions: Conditions) -> Tensor:
-        """Those of the product's colours, (B, K) int64; the ground's where none is told or known."""
+    def _given_labels(self, conditions: Conditions) -> Tensor:
+        """The labels of the product's colours, (B, K) int64; BACKGROUND for a colour that is not given."""
         named = conditions.get("named_colours", told_colours(conditions))
         return torch.where(named[:, :, -1] > 0, self.shades.labels_of(named), BACKGROUND)
 
     def _colour(self, condition: Tensor, conditions: Conditions) -> Tensor:
-        labels = self._told_labels(conditions)
+        labels = self._given_labels(conditions)
         probabilities: Tensor = self.colouring(_drawing(conditions), condition, labels, labels != BACKGROUND)
         return probabilities
 
-    def _settled(self, probabilities: Tensor, conditions: Conditions) -> Tensor:
-        """The labels (B, R, R) int64 of (B, classes, R, R), settled by what the lines enclose."""
+    def _vote(self, probabilities: Tensor, conditions: Conditions) -> Tensor:
+        """Turns probabilities (B, classes, R, R) into labels (B, R, R) int64 by the region vote."""
         paper = ((conditions["sketch"][:, 0] + 1) / 2).cpu().numpy()
-        told = self._told_labels(conditions).tolist()
-        drawn = zip(probabilities.detach().cpu().numpy(), paper, told, strict=True)
-        return torch.from_numpy(np.stack([settle(*each) for each in drawn])).to(probabilities.device)
+        given = self._given_labels(conditions).tolist()
+        pictures = zip(probabilities.detach().cpu().numpy(), paper, given, strict=True)
+        return torch.from_numpy(np.stack([settle(*each) for each in pictures])).to(probabilities.device)
 
     def _paint(self, condition: Tensor, conditions: Conditions, layout: Tensor) -> Tensor:
-        """The pictures of layouts, (B, classes, R, R) float32 as `encode_layout` has them."""
+        """Paints layouts, (B, classes, R, R) float32 in the encoding of `encode_layout`."""
         named = conditions.get("named_colours")
         painted = self.shades(layout.argmax(dim=1), told_colours(conditions), named)
         shown = torch.cat([layout, painted], dim=1).contiguous(memory_format=torch.channels_last)
         x = self.features(self.downs[0](_drawing(conditions)) + self.colours_down(shown), condition)
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.to_rgb(x.float()) + self.colours_to_rgb(shown.float())
         return images
 
 
 def _repeat(x: Tensor) -> Tensor:
-    """Twice the side, each pixel four times."""
+    """Upsamples by 2, nearest neighbour."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Pictures, line drawings and conditions to a map of logits, one a patch."""
+    """Maps pictures, line drawings and conditions to a map of logits, one for each patch."""
 
     def __init__(self, config: Pix2pixConfig) -> None:
         super().__init__()
@@ -258,12 +265,12 @@ class Discriminator(ConditionalDiscriminator):
         self.logit = nn.Conv2d(widths[-1], 1, 4, stride=STRIDES[-1], padding=1)
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.projection = nn.Linear(config.condition_size, widths[-1])
-        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
-        """A map of logits (B, 1, R / 8 - 2, R / 8 - 2) float32; above 0 means rather real."""
+        """Returns a map of logits (B, 1, R / 8 - 2, R / 8 - 2) float32; above 0 means more like a photo."""
         x = torch.cat([images, conditions["sketch"].to(images.dtype)], dim=1)
         x = x.contiguous(memory_format=torch.channels_last)
         features = []
@@ -271,7 +278,7 @@ class Discriminator(ConditionalDiscriminator):
             x = F.leaky_relu(layer(x), 0.2)
             features.append(x)
         projection = self.projection(self.embedding(conditions))[:, :, None, None]
-        # The same 4 x 4 patches of the last features as the logit's, each averaged.
+        # The projection is averaged over the same 4 x 4 patches as the last convolution takes.
         projected = F.avg_pool2d((projection.to(x.dtype) * x).sum(1, keepdim=True), 4, stride=1, padding=1)
         logits = self.logit(x) + projected
         return Judgement(logits=(logits.float(),), features=tuple(features))

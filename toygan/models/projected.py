@@ -1,14 +1,17 @@
 """Projected GAN: Sauer et al. 2021, "Projected GANs Converge Faster", with a light generator.
 
-The discriminator sees pictures through a frozen network that has learnt to see on ImageNet; that is how
-pre-training speeds this training up. Kept from the paper: maps of four strides, mixed across channels and
-across scales by random convolutions that never change (section 3.2), and a head with its own logits for each
-of them. Changed: each map is scaled by its own size first; smaller pictures are enlarged for the frozen
-network, to 128 pixels instead of 256; a projection of the conditions in every head (Miyato & Koyama 2018,
-eq. 3). Beside the heads judges a discriminator that learns from the pixels alone (Kumari et al. 2022,
-"Ensembling Off-the-shelf Models for GAN Training", eq. 2): a network that has learnt to name things whatever
-their colour says little of colours. The generator is DCGAN's with the skip-layer excitation of the paper's
-(Liu et al. 2021).
+The discriminator takes the features of a frozen network that was trained on ImageNet. From the paper: feature
+maps of four strides, mixed across channels and scales by fixed random convolutions (section 3.2), and a head
+with its own logits for each of them. The generator is that of DCGAN with skip-layer excitation (Liu et al.
+2021), as in the paper.
+
+Different from the paper:
+
+- Each feature map is first divided by its own magnitude.
+- Small pictures are enlarged for the frozen network to 128 pixels instead of 256.
+- Every head has a projection of the conditions (Miyato & Koyama 2018, eq. 3).
+- A second discriminator takes the pixels alone (Kumari et al. 2022, "Ensembling Off-the-shelf Models for GAN
+  Training", eq. 2). ImageNet features hold little about colours, because the labels do not depend on them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +36,7 @@ LOGIT_SIDE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectedConfig(DcganConfig):
-    """Shape of all networks; DCGAN's options hold for the generator and for the judge of pixels."""
+    """The shape of all networks. The options of DCGAN apply to the generator and the pixel discriminator."""
 
     backbone: str = "tf_efficientnet_lite1"  # any network of timm with maps at the strides 4, 8, 16 and 32
     backbone_weights: str = ""  # a safetensors file for the backbone, where toygan.backbone_weights has none
@@ -84,7 +87,7 @@ class Generator(dcgan.Generator):
 
 
 class EncodingGenerator(Generator, dcgan.EncodingGenerator):
-    """With an encoder that reads latents off photos."""
+    """A generator with an encoder from photos to latents."""
 
 
 class RandomConv2d(nn.Module):
@@ -123,7 +126,7 @@ class Head(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.logit = spectral_norm(nn.Conv2d(width, 1, 1))
         self.projection = nn.Linear(config.condition_size, width)
-        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
@@ -137,7 +140,7 @@ class Head(nn.Module):
 
 
 class Discriminator(PretrainedDiscriminator):
-    """Pictures and conditions to a map of logits a scale.
+    """Maps pictures and conditions to one map of logits for each scale.
 
     The frozen network has random weights until `load_pretrained`, or until a stored model's are loaded.
     """
@@ -165,7 +168,7 @@ class Discriminator(PretrainedDiscriminator):
         self.backbone.network.load_state_dict(weights)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Of all but the frozen network."""
+        """Applies to all weights but those of the frozen network."""
         super().requires_grad_(requires_grad)
         self.backbone.requires_grad_(False)
         return self

@@ -1,8 +1,8 @@
-"""One label for each closed region of a line drawing.
+"""Region vote: one label for each closed region of a line drawing.
 
-A network that draws a layout pixel by pixel, each by what is likeliest there, leaves patches where two
-labels are about as likely, and of three colours that a tower may have anywhere paints the likeliest one
-alone. What a line surrounds is of one colour as a rule, and a colour that is told is somewhere.
+A network that predicts a layout pixel by pixel leaves patches where two labels are about equally likely.
+Where a product may have each of three colours anywhere, it predicts the most likely one everywhere. Two facts
+help: a region that lines enclose usually has one colour, and every colour of the product appears somewhere.
 """
 
 from collections.abc import Sequence
@@ -15,26 +15,30 @@ from skimage.segmentation import expand_labels
 
 from toygan.conditions.kinds import BACKGROUND
 
-PAPER: Final = 0.9  # of white, below which a line is seen; thin ones are pale when a drawing is shrunk
-LINE_WIDTH: Final = 3  # pixels, from a region's border to what still belongs to it
-FEWEST_PIXELS: Final = 4  # of a region
-SURE: Final = 0.9  # probability
-MOST_CONTRADICTING: Final = 0.25  # share of a region's pixels
-SOMEWHERE: Final = 0.01  # share of the product's pixels that show a colour
-LEAST_LIKELY: Final = 0.2  # of a label that a region is given, as a share of the likeliest one's probability
+PAPER: Final = 0.9  # brightness (1 is white) below which a pixel is a line; a shrunk thin line is pale
+LINE_WIDTH: Final = 3  # pixels around a region that still belong to it
+FEWEST_PIXELS: Final = 4  # a smaller region has no vote
+SURE: Final = 0.9  # probability from which a pixel counts as sure of its label
+MOST_CONTRADICTING: Final = 0.25  # share of a region's pixels that may be sure of another label
+SOMEWHERE: Final = 0.01  # share of the product's pixels from which a colour counts as present
+LEAST_LIKELY: Final = 0.2  # a region takes a missing label if it has this share of the best probability
 
 
 def settle(
-    probabilities: NDArray[np.float32], paper: NDArray[np.float32], told: Sequence[int]
+    probabilities: NDArray[np.float32], paper: NDArray[np.float32], wanted_labels: Sequence[int]
 ) -> NDArray[np.int64]:
-    """The labels (R, R) of (C, R, R) probabilities, on a drawing (R, R) from 0, ink, to 1, white.
+    """Turns label probabilities into a layout, by a vote in each region of the line drawing.
 
-    What is ground every pixel says for itself. The pixels of a region, and those of the lines beside it, take
-    the label that is likeliest on its mean; not so where some are sure of another one, where they are too
-    few, and where the ground flows in through an open line. Of the `told` labels one that came nowhere takes
-    as much of the regions as was to be expected of it, first those where it is likeliest beside what they
-    have, and leaves every other label a region. Where it is hardly likely, as an opaque colour on glass, it
-    takes none.
+    Takes `probabilities` (C, R, R), the drawing `paper` (R, R) from 0 (ink) to 1 (white), and the labels of
+    the product's colours. Returns labels (R, R).
+
+    Each pixel decides by itself whether it is ground. All pixels of a region, and of the lines beside it,
+    take the label with the highest mean probability. A region keeps its own labels where it is too small,
+    where many pixels are sure of another label, or where the ground reaches it through an open line.
+
+    A wanted label that appears nowhere then takes regions: as many pixels as its probabilities predict, first
+    where it is most likely compared with the present label. Every other label keeps at least one region. A
+    region where the wanted label is very unlikely, such as an opaque colour on glass, is never taken.
     """
     own = probabilities.argmax(axis=0)
     regions = _of_product(paper, own)
@@ -47,21 +51,21 @@ def settle(
     chosen = means.argmax(axis=0)
     contradicts = (shares.max(axis=0) > SURE) & (own[is_product] != chosen[of])
     contradicting = np.bincount(of, weights=contradicts, minlength=len(count))
-    settled = (count >= FEWEST_PIXELS) & (contradicting <= MOST_CONTRADICTING * count)
-    unsettled = np.bincount(own[~settled[regions]], minlength=len(probabilities))
-    somewhere = unsettled > SOMEWHERE * (own != BACKGROUND).sum()
-    for wanted in dict.fromkeys(told):
-        is_there = somewhere[wanted] or (settled & (chosen == wanted)).any()
+    has_vote = (count >= FEWEST_PIXELS) & (contradicting <= MOST_CONTRADICTING * count)
+    without_vote = np.bincount(own[~has_vote[regions]], minlength=len(probabilities))
+    somewhere = without_vote > SOMEWHERE * (own != BACKGROUND).sum()
+    for wanted in dict.fromkeys(wanted_labels):
+        is_there = somewhere[wanted] or (has_vote & (chosen == wanted)).any()
         if wanted != BACKGROUND and not is_there:
-            _give(chosen, wanted, means, np.where(settled, count, 0))
-    labels: NDArray[np.int64] = np.where(is_product & settled[regions], chosen[regions], own)
+            _give(chosen, wanted, means, np.where(has_vote, count, 0))
+    labels: NDArray[np.int64] = np.where(is_product & has_vote[regions], chosen[regions], own)
     return labels
 
 
 def _of_product(paper: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers from 1 for the regions of the product, with the lines beside them; 0 for all else.
+    """Numbers the regions of the product from 1, lines beside them included. All other pixels are 0.
 
-    What reaches the border of the picture, or is ground for the most part, is none.
+    A region that touches the border of the picture, or is mostly ground, does not count.
     """
     regions: NDArray[np.int64] = label(paper > PAPER, connectivity=1)  # type: ignore[no-untyped-call]
     product = np.bincount(regions.ravel(), weights=(own != BACKGROUND).ravel())
@@ -75,12 +79,15 @@ def _of_product(paper: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[n
 def _give(
     chosen: NDArray[np.int64], wanted: int, means: NDArray[np.float64], count: NDArray[np.int64]
 ) -> None:
-    """Changes `chosen`, a label a region of `count` pixels, where `wanted` is likeliest, by `means`."""
+    """Gives the label `wanted` to the regions where it is most likely; changes `chosen` in place.
+
+    `chosen` has one label for each region, `count` its pixels, `means` (C, regions) its mean probabilities.
+    """
     beside = means[wanted] / np.maximum(means[chosen, np.arange(len(chosen))], 1e-9)
     may_have = (beside >= LEAST_LIKELY) & (count > 0)
     expected = (means[wanted] * count)[may_have].sum()
     for region in np.argsort(-beside, kind="stable"):
-        # More than twice too much is further from what is expected than nothing.
+        # A region of more than twice the expected pixels would be further from the expectation than none.
         fits = may_have[region] and count[region] <= 2 * expected
         if fits and ((chosen == chosen[region]) & (count > 0)).sum() > 1:
             expected -= count[region]

@@ -1,7 +1,8 @@
-"""Layouts as tensors, and where a layout has which of a product's colours.
+"""The colour map: a product's exact colours, painted on its layout.
 
-A label stands for a family of colours, and a product's colours say which of the family is meant: dark red or
-red, say. Told for the whole picture, they would have to find their labels by themselves, layer by layer.
+A label of a layout stands for a family of colours, such as reds. The product's colours say which red. Painted
+on the layout, they reach the networks at the right pixels; as one vector for the whole picture, the networks
+would have to learn where they belong.
 """
 
 from collections import Counter
@@ -16,11 +17,11 @@ from toygan.conditions.kinds import BACKGROUND
 from toygan.models.layers import ConditionInput, Sections
 
 MOST_SHADES = 256
-_FAR = 1e4  # from any colour
+_FAR = 1e4  # further away than any colour; fills the rows that are not in use
 
 
 def encode_layout(layout: Tensor, classes: int) -> Tensor:
-    """(B, H, W) int64 labels to (B, classes, H, W) float32, 1 for a pixel's own class and 0 for the others.
+    """One-hot encoding of labels: (B, H, W) int64 to (B, classes, H, W) float32.
 
     Raises ValueError for a label outside [0, classes).
     """
@@ -28,18 +29,18 @@ def encode_layout(layout: Tensor, classes: int) -> Tensor:
     if lowest < 0 or highest >= classes:
         label = lowest if lowest < 0 else highest
         raise ValueError(f"the layout holds the label {label}; it must lie in 0..{classes - 1}")
-    # Permuted so, it is channels-last already.
+    # The permuted tensor is in channels-last memory format.
     return F.one_hot(layout, classes).float().permute(0, 3, 1, 2)
 
 
 class Shades(ConditionInput):
-    """Paints a product's colours on those parts of its layout that are of their families.
+    """Paints each colour of a product on the pixels of its layout that have the label of its family.
 
-    Which label a colour belongs to is that of the nearest one in CIELAB of those that `fit` was given.
+    A colour belongs to the label of the nearest colour, in CIELAB, among those given to `fit`.
     """
 
     colours: Tensor  # (MOST_SHADES, COLOUR_SIZE) float32
-    labels: Tensor  # (MOST_SHADES,) int64; the background's where a row is not taken
+    labels: Tensor  # (MOST_SHADES,) int64; BACKGROUND in rows that are not in use
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,26 +52,27 @@ class Shades(ConditionInput):
 
     @torch.no_grad()
     def fit(self, colours: Tensor, labels: Tensor) -> None:
-        """From K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64.
+        """Stores K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64.
 
-        Of more than MOST_SHADES as many of each label are kept, so far as it has them.
+        Of more than MOST_SHADES colours it keeps an equal number for each label, as far as a label has them.
         """
-        seen: Counter[int] = Counter()
+        counts: Counter[int] = Counter()
         rounds = []
         for label in labels.tolist():
-            rounds.append(seen[label])
-            seen[label] += 1
+            rounds.append(counts[label])
+            counts[label] += 1
         kept = torch.tensor(rounds).argsort(stable=True)[:MOST_SHADES]
         self.colours[: len(kept)] = colours[kept]
         self.labels[: len(kept)] = labels[kept]
 
     def forward(self, layout: Tensor, colours: Tensor, named: Tensor | None = None) -> Tensor:
-        """(B, H, W) int64 labels and (B, K, COLOUR_SIZE) colours to (B, COLOUR_SIZE, H, W) float32.
+        """Paints colours (B, K, COLOUR_SIZE) on layouts (B, H, W) int64.
 
-        Zeros where nothing is known. Of two colours with one label the first is painted. The first one, the
-        main colour, is that of transparent products, too: of those that lack its label and are for the most
-        part of labels that belong to no colour. Where `colours` are corrected ones, their labels are those of
-        `named`, the same colours as the catalog names them.
+        Returns (B, COLOUR_SIZE, H, W) float32. Pixels without a known colour are zero. Where two colours have
+        the same label, the first is painted. The main colour, which is the first, is also painted on
+        transparent products: on layouts without its label that consist mostly of labels without a colour. If
+        a colour profile corrected `colours`, then `named` holds them as the catalog names them, and the
+        labels are looked up by `named`.
         """
         labels = self.labels_of(colours if named is None else named)
         is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
@@ -82,11 +84,11 @@ class Shades(ConditionInput):
         painted = colours.new_zeros(*layout.shape, COLOUR_SIZE)
         for index in reversed(range(colours.shape[1])):
             painted = torch.where(is_there[:, index, :, :, None], colours[:, index, None, None], painted)
-        # Permuted so, it is channels-last already.
+        # The permuted tensor is in channels-last memory format.
         return painted.permute(0, 3, 1, 2)
 
     def labels_of(self, colours: Tensor) -> Tensor:
-        """(B, K, COLOUR_SIZE) colours to the labels (B, K) int64 of their families."""
+        """Looks up the labels, (B, K) int64, of colours (B, K, COLOUR_SIZE)."""
         distances = (colours[:, :, None, :-1] - self.colours[:, :-1]).square().sum(dim=3)
         labels: Tensor = self.labels[distances.argmin(dim=2)]
         return labels

@@ -1,16 +1,22 @@
 """GauGAN: Park et al. 2019, "Semantic Image Synthesis with Spatially-Adaptive Normalization" (SPADE).
 
-Kept from the paper: a generator of residual blocks from latents, whose every normalisation is modulated pixel
-by pixel by the layout (eq. 1), an encoder that reads those latents off a photo, and the discriminators of
-Wang et al. 2018 (pix2pixHD), section 3.2: patches of the layout and the picture, on several scales, their
-features kept for matching. Changed: each picture is normalised by itself, so that it does not depend on its
-batch-mates; latents, category, colour and text join the layout wherever it modulates, since what a normalised
-picture only holds as a constant is lost in the next layer; with `shades` the colours are told pixel by pixel,
-too, and with `lines` the edges inside a label are; a block enlarges after its first convolution instead of
-before, and its skip is not normalised, for half the work; a smaller layout says which share of a pixel each
-class has; the encoder averages over the picture, for a style has no place; the discriminator has spectral
-normalisation (Miyato et al. 2018) only, and a projection of the conditions (Miyato & Koyama 2018, eq. 3); no
-tanh.
+From the paper: a generator of residual blocks whose every normalisation is modulated pixel by pixel by the
+layout (eq. 1), and an encoder from photos to latents. From Wang et al. 2018 (pix2pixHD), section 3.2:
+discriminators of patches of layout and picture, on several scales, with features for feature matching.
+
+Different from the paper:
+
+- Each picture is normalised by itself, so that it does not depend on its batch-mates.
+- Latents, category, colour and text modulate together with the layout. A constant that is only added to a
+  normalised picture would be lost in the next layer.
+- With `shades`, a per-pixel map gives the colours, too. With `lines`, a sketch gives the edges in a label.
+- A block upsamples after its first convolution instead of before, and its skip is not normalised. Both halve
+  the work.
+- A downsampled layout holds the share of each class in a pixel.
+- The encoder averages over the picture, because a style has no position.
+- The discriminator has spectral normalisation only (Miyato et al. 2018) and a projection of the conditions
+  (Miyato & Koyama 2018, eq. 3).
+- There is no tanh.
 """
 
 from collections.abc import Sequence
@@ -43,10 +49,10 @@ from toygan.models.shades import Shades, encode_layout
 
 @dataclass(frozen=True, kw_only=True)
 class SpadeConfig(NetworkConfig):
-    """Shape of both networks. The generator has log2(resolution) - 2 blocks from 4 x 4 to full resolution.
+    """The shape of both networks. The generator has log2(resolution) - 2 blocks, from 4 x 4 pixels up.
 
-    The paper's: latent_size 256, generator_channels 64, modulation_channels 128, discriminator_channels 64,
-    max_channels 1024 (in the discriminator 512).
+    The paper uses latent_size 256, generator_channels 64, modulation_channels 128, discriminator_channels 64
+    and max_channels 1024 (512 in the discriminator).
     """
 
     image_condition: ClassVar[ImageCondition | None] = "layout"
@@ -54,19 +60,18 @@ class SpadeConfig(NetworkConfig):
     layout_classes: int = 14  # labels from 0
     latent_size: int = 64
     condition_size: int = 64
-    generator_channels: int = 32  # channels at full resolution; each block towards 4 x 4 doubles them
-    modulation_channels: int = 32  # between the layout and the gains and biases that come of it
-    discriminator_channels: int = 32  # after the first layer; each one more doubles them
+    generator_channels: int = 32  # channels at full resolution; they double with each block towards 4 x 4
+    modulation_channels: int = 32  # hidden channels between the layout and the gains and biases
+    discriminator_channels: int = 32  # channels after the first layer; they double with each layer
     max_channels: int = 128
-    discriminator_layers: int = 3  # each halves the side, on every scale
-    discriminator_scales: int = 2  # the second sees the picture at half the resolution, and so on
-    shades: bool = False  # whether colours are told where the layout has them, see toygan.models.shades
-    lines: bool = False  # whether a sketch beside the layout says where the edges are
-    mistold_share: float = 0.25  # of the training pictures: told colours and text of another product
-    style_encoder: bool = True  # whether latents can be read off a photo
-    padding_mode: PaddingMode = (
-        "zeros"  # of the generator; "replicate" or "reflect" leave no line along the border
-    )
+    discriminator_layers: int = 3  # layers of each scale; each halves the side
+    discriminator_scales: int = 2  # the second scale takes the picture at half the resolution, and so on
+    shades: bool = False  # whether a per-pixel map gives the colours, see toygan.models.shades
+    lines: bool = False  # whether the networks take a sketch beside the layout
+    mistold_share: float = 0.25  # share of the training pictures with colours and text of another product
+    style_encoder: bool = True  # whether there is an encoder from photos to latents
+    # Of the generator. "replicate" and "reflect" avoid a visible line along the border.
+    padding_mode: PaddingMode = "zeros"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +88,7 @@ class SpadeConfig(NetworkConfig):
 
     @property
     def widths(self) -> list[int]:
-        """Channels of the generator at each of the resolutions."""
+        """Channels of the generator at each resolution."""
         return [
             min(self.generator_channels * self.resolution // side, self.max_channels)
             for side in self.resolutions
@@ -91,7 +96,7 @@ class SpadeConfig(NetworkConfig):
 
     @property
     def discriminator_widths(self) -> list[int]:
-        """Channels after each layer of a discriminator's scale."""
+        """Channels after each layer of one scale of the discriminator."""
         return [
             min(self.discriminator_channels * 2**layer, self.max_channels)
             for layer in range(self.discriminator_layers)
@@ -103,17 +108,17 @@ def _convolution(inputs: int, outputs: int, padding_mode: PaddingMode) -> nn.Con
 
 
 class Spade(nn.Module):
-    """Park et al. 2019, eq. 1, with the mean and deviation of each picture by itself.
+    """Spatially adaptive normalisation: Park et al. 2019, eq. 1, with statistics of each picture by itself.
 
-    The gains gamma and biases beta are a convolution of what `LayoutEncoding` makes of the layout.
+    The gains (gamma) and biases (beta) are convolutions of the output of `LayoutEncoding`.
     """
 
     def __init__(self, channels: int, modulation_channels: int, padding_mode: PaddingMode = "zeros") -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(channels, channels, affine=False)  # one channel a group: instance norm
+        self.norm = nn.GroupNorm(channels, channels, affine=False)  # instance normalisation
         self.gain = _convolution(modulation_channels, channels, padding_mode)
         self.bias = _convolution(modulation_channels, channels, padding_mode)
-        # The layout changes a little, at first, what the normalisation gives.
+        # At the start of a training the layout changes the normalised picture only a little.
         nn.init.ones_(self.gain.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, encoding: Tensor) -> Tensor:
@@ -123,25 +128,28 @@ class Spade(nn.Module):
 
 
 class LayoutEncoding(nn.Module):
-    """What all modulations at one resolution are made of: the layout, as it is meant for this product.
+    """The shared input of all modulations at one resolution: layout and conditions of the product.
 
-    The sum under the ReLU lets the conditions mean something else to every class: a shade to the class of the
-    main colour, nothing to the ground.
+    The ReLU of their sum lets a condition act on some classes only: a colour on the class of the main colour,
+    but not on the ground.
     """
 
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
         self.layout = _convolution(config.layout_classes, config.modulation_channels, config.padding_mode)
-        told = (config.modulation_channels, config.padding_mode)
-        self.shade = SilentConv2d(COLOUR_SIZE, *told, "shades") if config.shades else None
-        self.line = SilentConv2d(1, *told, "lines") if config.lines else None
+        outputs = (config.modulation_channels, config.padding_mode)
+        self.shade = SilentConv2d(COLOUR_SIZE, *outputs, "shades") if config.shades else None
+        self.line = SilentConv2d(1, *outputs, "lines") if config.lines else None
         self.condition = nn.Linear(config.latent_size + config.condition_size, config.modulation_channels)
 
     def forward(
         self, layout: Tensor, shades: Tensor | None, lines: Tensor | None, condition: Tensor
     ) -> Tensor:
-        """(B, classes, H, W), what `Shades` paints, (B, 1, H, W) and (B, latent_size + condition_size) to
-        (B, modulation_channels, H, W)."""
+        """Encodes a layout and its conditions.
+
+        Takes `layout` (B, classes, H, W), `shades` (B, COLOUR_SIZE, H, W), `lines` (B, 1, H, W) and
+        `condition` (B, latent_size + condition_size). Returns (B, modulation_channels, H, W).
+        """
         x = self.layout(layout)
         if self.shade is not None and shades is not None:
             x = x + self.shade(shades)
@@ -151,7 +159,7 @@ class LayoutEncoding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two modulated convolutions and twice the side, with a residual connection."""
+    """Two modulated convolutions with upsampling by 2 and a residual connection."""
 
     def __init__(self, inputs: int, outputs: int, config: SpadeConfig) -> None:
         super().__init__()
@@ -163,7 +171,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, 2H, 2W), with the layout's encodings at both resolutions."""
+        """Maps (B, inputs, H, W) to (B, outputs, 2H, 2W), given the layout encodings at both resolutions."""
         straight = self.skip(x)
         x = enlarge(self.first(activate(self.first_spade(x, before))))
         x = self.second(activate(self.second_spade(x, after)))
@@ -176,12 +184,12 @@ def activate(x: Tensor) -> Tensor:
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """Twice the side, every pixel repeated."""
+    """Upsamples by 2, nearest neighbour."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def _pyramid(x: Tensor, halvings: int) -> list[Tensor]:
-    """(B, C, R, R) and its means at R / 2, R / 4, ..., the smallest first."""
+    """Returns (B, C, R, R) and its averages at R / 2, R / 4, ..., the smallest first."""
     levels = [x]
     for _ in range(halvings):
         levels.append(F.avg_pool2d(levels[-1], 2))
@@ -189,7 +197,7 @@ def _pyramid(x: Tensor, halvings: int) -> list[Tensor]:
 
 
 class Generator(ConditionalGenerator):
-    """Latents, layout and the other conditions to pictures."""
+    """Maps latents, layout and the other conditions to pictures."""
 
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
@@ -209,10 +217,10 @@ class Generator(ConditionalGenerator):
         self.to_rgb = _convolution(widths[-1], 3, config.padding_mode)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
+        """Maps (B, latent_size) float32, standard normal, to (B, 3, R, R) float32.
 
-        A sketch beside the layout may be missing, as if nothing were drawn on it. Raises ValueError for a
-        label that the networks were not made for.
+        Real photos lie in [-1, 1]. `conditions` may lack the sketch; an empty sketch takes its place. Raises
+        ValueError for a layout with a label of layout_classes or above.
         """
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         encodings = self._encode(conditions, condition)
@@ -221,13 +229,13 @@ class Generator(ConditionalGenerator):
         for block, (before, after) in zip(self.blocks, pairwise(encodings), strict=True):
             x = block(x, before, after)
         x = activate(x)
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.to_rgb(x.float())
         return images
 
     def _encode(self, conditions: Conditions, condition: Tensor) -> list[Tensor]:
-        """The layout's encodings at 4 x 4, 8 x 8, ..., R x R."""
+        """Returns the layout encodings at 4 x 4, 8 x 8, ..., R x R."""
         layout = conditions["layout"]
         shares = _pyramid(encode_layout(layout, self.layout_classes), len(self.blocks))
         nothing: Sequence[Tensor | None] = [None] * len(shares)
@@ -243,21 +251,22 @@ class Generator(ConditionalGenerator):
         ]
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
-        """Some pictures are told colours and text of another product, so that the layout is what counts.
+        """Generates pictures, a share of them with the colours and the text of another product.
 
-        Who recolours a class of a layout would be overruled by the product's colour otherwise.
+        This teaches the generator to follow the layout. Otherwise the product's colour would overrule a
+        recoloured class of the layout.
         """
         count = len(latents)
         others = torch.randint(count, (count,), generator=rng)
-        mistold = torch.rand(count, generator=rng) < self.mistold_share
-        rows = torch.where(mistold, others, torch.arange(count)).to(latents.device)
-        told = {name: conditions[name][rows] for name in (*COLOURS, "text") if name in conditions}
-        images: Tensor = self(latents, {**conditions, **told})
+        is_shuffled = torch.rand(count, generator=rng) < self.mistold_share
+        rows = torch.where(is_shuffled, others, torch.arange(count)).to(latents.device)
+        shuffled = {name: conditions[name][rows] for name in (*COLOURS, "text") if name in conditions}
+        images: Tensor = self(latents, {**conditions, **shuffled})
         return images
 
 
 class EncodingGenerator(Generator, StyleEncodingGenerator):
-    """With an encoder that reads latents off photos."""
+    """A generator with an encoder from photos to latents."""
 
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__(config)
@@ -276,7 +285,7 @@ class EncodingGenerator(Generator, StyleEncodingGenerator):
 
 
 class PatchDiscriminator(nn.Module):
-    """One scale: a logit for every patch."""
+    """One scale of the discriminator: a logit for every patch."""
 
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
@@ -288,12 +297,12 @@ class PatchDiscriminator(nn.Module):
         self.last = spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
         self.logit = nn.Conv2d(widths[-1], 1, 1)
         self.projection = nn.Linear(config.condition_size, widths[-1])
-        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def forward(self, x: Tensor, embedded: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(B, classes + 3, H, W) and (B, condition_size) to logits (B, h, w) float32 and all features."""
+        """Maps (B, classes + 3, H, W) and (B, condition_size) to logits (B, h, w) and all features."""
         features = []
         for layer in (*self.downs, self.last):
             x = activate(layer(x))
@@ -304,7 +313,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Pictures, layouts and the other conditions to a map of logits a scale."""
+    """Maps pictures, layouts and the other conditions to one map of logits for each scale."""
 
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
@@ -313,16 +322,16 @@ class Discriminator(ConditionalDiscriminator):
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.discriminator_scales))
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
-        """A map (B, h, w) of logits a scale, the largest first, and the features of every layer of each."""
+        """Returns a map of logits (B, h, w) for each scale, the largest first, and all features."""
         embedded = self.embedding(conditions)
         x = torch.cat([encode_layout(conditions["layout"], self.layout_classes), images], dim=1)
         x = x.contiguous(memory_format=torch.channels_last)
         logits: list[Tensor] = []
         features: list[Tensor] = []
         for number, scale in enumerate(self.scales):
-            judged, seen = scale(F.avg_pool2d(x, 2**number) if number else x, embedded)
-            logits.append(judged)
-            features += seen
+            scale_logits, scale_features = scale(F.avg_pool2d(x, 2**number) if number else x, embedded)
+            logits.append(scale_logits)
+            features += scale_features
         return Judgement(logits=tuple(logits), features=tuple(features))
 
 

@@ -1,13 +1,16 @@
 """Conditional StyleGAN2: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN".
 
-Kept from the paper: a mapping network, convolutions that are modulated and demodulated by styles, noise
-inputs, a skip generator, a residual discriminator, equalised learning rates, no tanh; with its widths the
-networks have its numbers of weights. Changed, so that nothing has to be compiled: modulation scales the input
-and demodulation the output of a plain convolution, which is the same (section 2.2) but needs no grouped one;
-pictures are resized by bilinear interpolation and averaging, after the generator's and before the
-discriminator's convolution, so that both convolve at the lower resolution. The discriminator has no minibatch
-statistics: the score of a picture must not depend on its batch-mates. Conditions enter the mapping network,
-and the discriminator through a projection (Miyato & Koyama 2018, eq. 3).
+From the paper: a mapping network, modulated and demodulated convolutions, noise inputs, a skip generator, a
+residual discriminator, equalised learning rates, no tanh. With the paper's widths the networks have the same
+numbers of weights.
+
+Different from the paper:
+
+- Nothing has to be compiled. Modulation scales the input and demodulation the output of a plain convolution,
+  which is equivalent (section 2.2) and needs no grouped convolution. Resizing uses bilinear interpolation and
+  averaging, at the side where the convolution has the lower resolution.
+- The discriminator has no minibatch statistics: the score of a picture must not depend on its batch-mates.
+- Conditions enter the mapping network, and the discriminator by a projection (Miyato & Koyama 2018, eq. 3).
 """
 
 from collections.abc import Sequence
@@ -43,7 +46,7 @@ MEAN_STYLE_LATENTS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class StyleganConfig(NetworkConfig):
-    """Shape of both networks.
+    """The shape of both networks.
 
     The paper's: latent_size, style_size and max_channels 512, mapping_layers 8, channel_base 32768 (16384 in
     its small configuration).
@@ -109,7 +112,7 @@ class StyledLayer(nn.Module):
 
 
 class ToRgb(nn.Module):
-    """What a block adds to the picture; without demodulation, so that styles may brighten it."""
+    """The RGB output of a block, without demodulation, so that styles can change the brightness."""
 
     def __init__(self, inputs: int, style_size: int) -> None:
         super().__init__()
@@ -117,14 +120,14 @@ class ToRgb(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             images: Tensor = self.convolution(x.float(), styles) + self.bias[None, :, None, None]
         return images
 
 
 class Generator(StyledGenerator):
-    """Latents and conditions to pictures.
+    """Maps latents and conditions to pictures.
 
     Layers come in the order first, then two a block; with the last addition to the picture that makes
     2 * log2(R) - 2 styles.
@@ -245,7 +248,7 @@ class ResidualBlock(nn.Module):
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Pictures and conditions to one logit each; block for block the mirror of the generator."""
+    """Maps pictures and conditions to one logit each; block for block the mirror of the generator."""
 
     def __init__(self, config: StyleganConfig) -> None:
         super().__init__()
@@ -258,11 +261,11 @@ class Discriminator(ConditionalDiscriminator):
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.projection = EqualisedLinear(config.condition_size, widths[-1])
         self.projection_gain = 1 / sqrt(widths[-1])
-        # Otherwise a projection discriminator judges the condition before it has learnt to see the picture.
+        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
         nn.init.zeros_(self.projection.weight)
 
     def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
-        """One logit (B,) float32; above 0 means rather real."""
+        """One logit (B,) float32; above 0 means more like a photo."""
         x = activate(self.from_rgb(images.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x)

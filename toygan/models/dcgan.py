@@ -39,7 +39,7 @@ from toygan.models.layers import (
 
 @dataclass(frozen=True, kw_only=True)
 class DcganConfig(NetworkConfig):
-    """The shape of both networks. Both have log2(resolution) - 2 blocks, from 4 x 4 to `resolution` pixels."""
+    """The shape of both networks. Both have log2(resolution) - 2 blocks, from 4 x 4 pixels up."""
 
     may_be_0: ClassVar[tuple[str, ...]] = (*NetworkConfig.may_be_0, "mapping_layers")
 
@@ -140,8 +140,8 @@ class Generator(ConditionalGenerator):
 class StyleEncoder(nn.Module):
     """Encodes photos as latents: Larsen et al. 2016, "Autoencoding beyond pixels" (VAE/GAN), section 2.1.
 
-    It mirrors the generator block for block, without normalisation. The last layer comes first in the list, so
-    that the block of a given side has the same index at any resolution.
+    It mirrors the generator block for block, without normalisation. The last layer comes first in the list,
+    so that the block of a given side has the same index at any resolution.
     """
 
     def __init__(self, config: DcganConfig) -> None:

@@ -4,7 +4,7 @@ The generator widens 100 noise inputs to 1024 units and narrows them again befor
 encoder-decoder does. Its output is a tanh, all other activations are leaky ReLU. The tanh is scaled to pass
 through 1 at 1 (LeCun et al. 1998, "Efficient BackProp", section 4.4): the plain one reaches white only at
 infinity, and saturates on photos that are mostly white. Conditions are concatenated with noise and pixels
-(Mirza & Osindero 2014): the category as a one-hot vector, the colour as four numbers, a text as its embedding.
+(Mirza & Osindero 2014): the category as a one-hot vector, the colour as four numbers, a text as an embedding.
 """
 
 from collections.abc import Mapping, Sequence

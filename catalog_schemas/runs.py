@@ -19,7 +19,11 @@ PLAN = make_schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("sku", pa.string(), nullable=False),
         pa.field("image_index", pa.int32(), nullable=False),
+        pa.field("images_wanted", pa.int32(), nullable=False),  # of the product
+        pa.field("images_kept", pa.int32(), nullable=False),  # of these, live pictures that stay
         pa.field("first_attempt", pa.int32(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),  # that the run may make
+        pa.field("review_p_real", pa.float64()),  # of the best candidate that lies in review/ already
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
         *(PRODUCTS.field(name) for name in ("sketch_uri", "layout_uri", "reference_photo_uri")),
         pa.field("condition_sha256", pa.map_(pa.string(), pa.string()), nullable=False),

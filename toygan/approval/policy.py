@@ -4,14 +4,28 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Final
 
-from toygan.approval.checks import Reason
+from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY, Reason
 
-MAX_ATTEMPTS: Final = 4  # a run, for one image of one product
+# For one image of one product, as long as its row, the model and its calibration stay: over all runs, but for
+# those that a person asks for another picture.
+MAX_ATTEMPTS: Final = 4
+
+
+def reasons_before_drawing(*, best_similarity: float | None) -> list[Reason]:
+    """Why no picture of a product can be approved, whatever is drawn; such a product is drawn once.
+
+    `best_similarity`, -1..1, is that of the nearest layout that the model would draw it from; None without
+    such.
+    """
+    if best_similarity is not None and best_similarity < KNOWN_SHAPE_SIMILARITY:
+        return ["shape_guessed"]
+    return []
 
 
 def reasons_against(
     *,
     finite: bool,
+    before_drawing: Sequence[Reason] = (),
     failed_checks: Sequence[Reason] = (),
     near_copy: bool = False,
     p_real: float = float("nan"),
@@ -20,11 +34,12 @@ def reasons_against(
     """Every reason against a candidate; it is approved when there is none, and rejected otherwise.
 
     `finite` says whether all numbers of the generator's picture were; of one that is not nothing else was
-    measured. `p_real` is calibrated, 0..1; NaN, from a discriminator that failed, is below every threshold.
+    measured. `before_drawing` is what `reasons_before_drawing` said of its product. `p_real` is calibrated,
+    0..1; NaN, from a discriminator that failed, is below every threshold.
     """
     if not finite:
         return ["not_finite"]
-    reasons = list(failed_checks)
+    reasons = list(dict.fromkeys([*before_drawing, *failed_checks]))
     if near_copy:
         reasons.append("near_copy")
     if not p_real >= threshold:
@@ -32,14 +47,16 @@ def reasons_against(
     return reasons
 
 
-def pick_for_review(p_reals: Sequence[float | None]) -> int | None:
+def pick_for_review(p_reals: Sequence[float | None], *, better_than: float | None = None) -> int | None:
     """Which of a product image's rejected candidates a person should look at, once the attempts have run out.
 
     Takes the score of each candidate in the order of the attempts, None for a picture that is not finite.
-    Returns the position of the best score, the earliest of equals, or None when there is no finite
-    candidate.
+    Returns the position of the best score, the earliest of equals, or None when there is no finite candidate,
+    or none `better_than` the one that a person can look at already.
     """
     scored = [
         (score, -position) for position, score in enumerate(p_reals) if score is not None and isfinite(score)
     ]
-    return -max(scored)[1] if scored else None
+    if not scored or (better_than is not None and max(scored)[0] <= better_than):
+        return None
+    return -max(scored)[1]

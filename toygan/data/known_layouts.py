@@ -266,21 +266,11 @@ class KnownLayouts:
         A lower `truncation`, from 1 to 0, leaves fewer of the layouts that are less near; 0 the nearest one.
         Raises ModelError where the category has none, or the one that is chosen is damaged.
         """
-        if (group := self._groups.get(product.category)) is None:
-            raise ModelError(
-                f"no layout of the category {product.category!r} is known; train the model on it"
-            )
-        # One without a text is as far from all others as two that have nothing in common.
-        cosines = group.keys @ F.normalize(text - self._centre, dim=0) * text.any()
-        similarities = cosines.double().numpy()
-        too_many = np.abs(group.counts - 1 - len(product.accent_hexes))
-        penalties = COUNT_PENALTY * too_many + MIXED_PENALTY * group.mixed
-        scores = (similarities - penalties) / self.temperature
-        chosen = _draw(scores, seed, truncation)
+        group = self._group(product.category)
+        similarities = self._similarities(group, text)
+        chosen = _draw(self._scores(group, product, similarities), seed, truncation)
         row = int(group.rows[chosen])
-        similarity = None
-        if len(text):
-            similarity = round(float(similarities[chosen]), SIMILARITY_DIGITS) + 0.0  # never -0.0
+        similarity = _rounded(similarities[chosen]) if len(text) else None
         layout = self._decode(self.layouts[row], "layout", self.classes)
         levels = self._decode(self.lines[row], "lines", INK_LEVELS)
         told = [product.colour_hex, *product.accent_hexes]
@@ -289,6 +279,36 @@ class KnownLayouts:
             lines=_paper(levels),
             similarity=similarity,
         )
+
+    def best_similarity(
+        self, product: ProductConditions, text: Tensor, seeds: Sequence[int], truncation: float = 1.0
+    ) -> float | None:
+        """The greatest similarity of the layouts that `choose` takes for these seeds."""
+        if not len(text):
+            return None
+        group = self._group(product.category)
+        similarities = self._similarities(group, text)
+        scores = self._scores(group, product, similarities)
+        return max(_rounded(similarities[_draw(scores, seed, truncation)]) for seed in seeds)
+
+    def _group(self, category: str) -> "_Group":
+        if (group := self._groups.get(category)) is None:
+            raise ModelError(f"no layout of the category {category!r} is known; train the model on it")
+        return group
+
+    def _similarities(self, group: "_Group", text: Tensor) -> NDArray[np.float64]:
+        # One without a text is as far from all others as two that have nothing in common.
+        cosines = group.keys @ F.normalize(text - self._centre, dim=0) * text.any()
+        similarities: NDArray[np.float64] = cosines.double().numpy()
+        return similarities
+
+    def _scores(
+        self, group: "_Group", product: ProductConditions, similarities: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        too_many = np.abs(group.counts - 1 - len(product.accent_hexes))
+        penalties = COUNT_PENALTY * too_many + MIXED_PENALTY * group.mixed
+        scores: NDArray[np.float64] = (similarities - penalties) / self.temperature
+        return scores
 
     def _recoloured(
         self, layout: NDArray[np.uint8], labels: Sequence[int], told: Sequence[str | None]
@@ -379,6 +399,10 @@ def _draw(scores: NDArray[np.float64], seed: int, truncation: float) -> int:
     # Beside the latents, which are made of the seed alone.
     drawn = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
     return min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), drawn)), len(weights) - 1)
+
+
+def _rounded(similarity: float) -> float:
+    return round(float(similarity), SIMILARITY_DIGITS) + 0.0  # never -0.0
 
 
 def _check_size(file: pq.ParquetFile) -> None:

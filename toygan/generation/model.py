@@ -178,12 +178,33 @@ class Model:
             layout_similarities=similarities,
         )
 
+    @torch.inference_mode()
+    def best_similarities(
+        self, products: Sequence[ProductConditions], seeds: Sequence[Sequence[int]]
+    ) -> list[float | None]:
+        """How near the nearest of the known layouts is, by its text, that each product is drawn from, -1..1.
+
+        `seeds` are those of all pictures of each that may be drawn. None where the model draws from no known
+        layouts, or these say nothing.
+        """
+        known = self.known_layouts
+        if known is None:
+            return [None] * len(products)
+        texts = self._shape_texts(known, products)
+        return [
+            known.best_similarity(product, text, of_product, self.truncation)
+            for product, text, of_product in zip(products, texts, seeds, strict=True)
+        ]
+
+    def _shape_texts(self, known: KnownLayouts, products: Sequence[ProductConditions]) -> Tensor:
+        if self.text_encoder is None:
+            return torch.zeros(len(products), known.texts.shape[1])
+        return self.text_encoder.embed([known.text_of(product) for product in products])
+
     def _choose(
         self, known: KnownLayouts, seeds: Sequence[int], products: Sequence[ProductConditions]
     ) -> list[KnownDrawing]:
-        texts = torch.zeros(len(products), known.texts.shape[1])
-        if self.text_encoder is not None:
-            texts = self.text_encoder.embed([known.text_of(product) for product in products])
+        texts = self._shape_texts(known, products)
         return [
             known.choose(product, text, seed, self.truncation)
             for product, text, seed in zip(products, texts, seeds, strict=True)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from catalog_schemas.images import APPROVED, IMAGES, REJECTED, REVIEW
 from toygan.approval.calibration import Calibration
-from toygan.approval.checks import is_near_copy
-from toygan.approval.policy import MAX_ATTEMPTS, pick_for_review, reasons_against
+from toygan.approval.checks import Reason, is_near_copy
+from toygan.approval.policy import pick_for_review, reasons_against, reasons_before_drawing
 from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
@@ -42,12 +42,18 @@ class Pending:
     """A slot on its way."""
 
     slot: Slot
+    told: ProductConditions  # but for an image to draw from
+    against: Sequence[Reason]  # reasons that hold whatever is drawn: one candidate, for a person to look at
     tried: "list[Candidate]" = field(default_factory=list)
 
     @property
     def attempt(self) -> int:
         """The number of the next attempt, counted over all runs."""
         return self.slot.first_attempt + len(self.tried)
+
+    @property
+    def may_try_again(self) -> bool:
+        return not self.against and len(self.tried) < self.slot.attempts
 
 
 @dataclass(kw_only=True)
@@ -75,7 +81,6 @@ class ShardRun:
     store: ObjectStore
     run_id: str
     image_format: ImageFormat
-    max_attempts: int
     calibration: Calibration
     rows: list[dict[str, Any]] = field(default_factory=list)
     uploads: list[Future[None]] = field(default_factory=list)
@@ -89,7 +94,6 @@ def compute_shard(
     store: ObjectStore,
     run_id: str,
     image_format: ImageFormat,
-    max_attempts: int = MAX_ATTEMPTS,
 ) -> list[dict[str, Any]]:
     """Draws, judges and stores the pictures of a shard; returns its rows in the order of the decisions.
 
@@ -101,13 +105,11 @@ def compute_shard(
         store=store,
         run_id=run_id,
         image_format=image_format,
-        max_attempts=max_attempts,
         calibration=engine.model.require_calibration(),
     )
-    waiting: deque[Pending] = deque()
     for slot in slots:
         run.phashes.setdefault(slot.sku, list(slot.sibling_phashes))
-        waiting.append(Pending(slot=slot))
+    waiting = deque(_pending(engine.model, slots))
     in_flight: deque[Batch] = deque()
     while waiting or in_flight:
         full = len(waiting) >= engine.batch_size
@@ -121,26 +123,38 @@ def compute_shard(
     return run.rows
 
 
+def _pending(model: Model, slots: Sequence[Slot]) -> list[Pending]:
+    told = [_told(model, slot) for slot in slots]
+    seeds = [[_seed(model, slot, slot.first_attempt + n) for n in range(slot.attempts)] for slot in slots]
+    similarities = model.best_similarities(told, seeds)
+    return [
+        Pending(slot=slot, told=product, against=reasons_before_drawing(best_similarity=similarity))
+        for slot, product, similarity in zip(slots, told, similarities, strict=True)
+    ]
+
+
+def _seed(model: Model, slot: Slot, attempt: int) -> int:
+    return image_seed(slot.sku, slot.image_index, attempt, model.name, model.version)
+
+
 def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
     model = run.engine.model
     slots = [each.slot for each in pending]
     category = slots[0].category
     judge = run.calibration.of(category)
-    seeds = [
-        image_seed(each.slot.sku, each.slot.image_index, each.attempt, model.name, model.version)
-        for each in pending
-    ]
+    seeds = [_seed(model, each.slot, each.attempt) for each in pending]
     colour_hexes = [slot.colour_hex for slot in slots]
-    told = [_told(model, slot) for slot in slots]
+    told = [each.told for each in pending]
     drawn = run.engine.draw(seeds, _with_images(run, slots, told))
     p_reals = judge.p_reals(drawn.logits)
     may_be_approved = drawn.finite & (p_reals >= judge.threshold)
+    may_be_approved &= [not each.against for each in pending]
     finished = run.engine.workshop.finish(
         drawn, may_be_approved.tolist(), colour_hexes, judge.limits, run.image_format
     )
     candidates = []
     for i, each in enumerate(pending):
-        row = _row(run, each, told[i], seeds[i], drawn.layout_similarities[i])
+        row = _row(run, each, seeds[i], drawn.layout_similarities[i])
         if drawn.finite[i]:
             row |= {"logit": float(drawn.logits[i]), "p_real": float(p_reals[i])}
         candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
@@ -183,18 +197,18 @@ def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
     again = []
     for pending, candidate, checked in zip(batch.pending, batch.candidates, finished, strict=True):
         run.rows.append(candidate.row)
-        if _approve(run, pending.slot, candidate, checked):
+        if _approve(run, pending, candidate, checked):
             continue
         pending.tried.append(candidate)
-        if len(pending.tried) < run.max_attempts:
+        if pending.may_try_again:
             again.append(pending)
         else:
-            _send_to_review(run, pending.tried)
+            _send_to_review(run, pending)
     return again
 
 
-def _approve(run: ShardRun, slot: Slot, candidate: Candidate, checked: Finished) -> bool:
-    row, measures = candidate.row, checked.measures
+def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Finished) -> bool:
+    slot, row, measures = pending.slot, candidate.row, checked.measures
     finite = row["p_real"] is not None
     siblings = run.phashes[slot.sku]
     if finite and measures is not None:
@@ -206,6 +220,7 @@ def _approve(run: ShardRun, slot: Slot, candidate: Candidate, checked: Finished)
         }
     row["reasons"] = reasons_against(
         finite=finite,
+        before_drawing=pending.against,
         failed_checks=checked.failed_checks,
         near_copy=row["phash"] is not None and is_near_copy(row["phash"], siblings),
         p_real=row["p_real"] if finite else float("nan"),
@@ -224,8 +239,12 @@ def _approve(run: ShardRun, slot: Slot, candidate: Candidate, checked: Finished)
     return True
 
 
-def _send_to_review(run: ShardRun, tried: list[Candidate]) -> None:
-    best = pick_for_review([candidate.row["p_real"] for candidate in tried])
+def _send_to_review(run: ShardRun, pending: Pending) -> None:
+    """The best candidate, unless an earlier run left one that is no worse."""
+    tried = pending.tried
+    best = pick_for_review(
+        [candidate.row["p_real"] for candidate in tried], better_than=pending.slot.review_p_real
+    )
     if best is not None:
         row = tried[best].row
         file = encode(tried[best].pixels, run.image_format)
@@ -246,11 +265,9 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
     run.uploads.append(run.engine.workshop.store(run.store, key, file, MIME_TYPES[run.image_format]))
 
 
-def _row(
-    run: ShardRun, pending: Pending, told: ProductConditions, seed: int, layout_similarity: float | None
-) -> dict[str, Any]:
+def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | None) -> dict[str, Any]:
     """A candidate's metadata as far as it is known before it is judged: rejected, until it is kept."""
-    slot, model = pending.slot, run.engine.model
+    slot, told, model = pending.slot, pending.told, run.engine.model
     identity = image_id(
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )

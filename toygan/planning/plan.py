@@ -50,7 +50,11 @@ class Slot:
     row: int
     sku: str
     image_index: int
+    images_wanted: int  # of the product
+    images_kept: int  # of these, live pictures that stay
     first_attempt: int
+    attempts: int  # that the run may make, at least 1
+    review_p_real: float | None  # of the best candidate that lies in review/ already
     category: str
     title: str
     description: str | None
@@ -152,7 +156,7 @@ def freeze_plan(
         earlier = _find_earlier(store, run_id, catalog, settings, max_attempts)
         if earlier is not None:
             return earlier
-        planner = Planner(store, run_id, settings, scopes, shard_size, pool)
+        planner = Planner(store, run_id, settings, scopes, shard_size, pool, max_attempts=max_attempts)
         result = planner.plan(catalog)
     plan = FrozenPlan(
         run_id=run_id,

@@ -79,6 +79,7 @@ class _Slots:
 
     product: Positions
     image_index: NDArray[np.int32]
+    kept: NDArray[np.int64]  # of each product: live pictures that stay
     live_product: Positions  # of each live picture of one of the products: the product,
     live_row: Positions  # the row of the live table,
     has_sibling: NDArray[np.bool_]  # and whether a slot of another image index is planned
@@ -95,7 +96,10 @@ class Planner:
         scopes: Scopes,
         shard_size: int,
         pool: Executor,
+        *,
+        max_attempts: int,
     ) -> None:
+        self._max_attempts = max_attempts
         self._store = store
         self._run_id = run_id
         self._settings = settings
@@ -261,6 +265,7 @@ class Planner:
         return _Slots(
             product=product[is_planned],
             image_index=image_index[is_planned].astype(np.int32),
+            kept=products.wanted - of_product,
             live_product=mine,
             live_row=rows,
             has_sibling=of_product[mine] > is_replaced,
@@ -284,7 +289,10 @@ class Planner:
         first = self._history.first_attempts(products.hashes[slots.product], slots.image_index, rows)
         table = (
             table.append_column("image_index", pa.array(slots.image_index))
+            .append_column("images_kept", pa.array(slots.kept[slots.product]))
             .append_column("first_attempt", pa.array(first))
+            .append_column("attempts", pa.repeat(self._max_attempts, len(first)))
+            .append_column("review_p_real", pa.nulls(len(first), pa.float64()))
             .append_column("sibling_phashes", self._sibling_phashes(slots))
         )
         return conform(table, PLAN, "the plan")

@@ -1,6 +1,6 @@
 import pytest
 
-from toygan.approval.policy import pick_for_review, reasons_against
+from toygan.approval.policy import pick_for_review, reasons_against, reasons_before_drawing
 
 
 def test_a_candidate_without_reasons_is_approved() -> None:
@@ -43,3 +43,23 @@ def test_all_reasons_are_kept_in_order() -> None:
 )
 def test_the_best_finite_candidate_goes_to_review(p_reals: list[float | None], wanted: int | None) -> None:
     assert pick_for_review(p_reals) == wanted
+
+
+def test_one_that_is_no_better_than_the_last_one_does_not() -> None:
+    assert pick_for_review([0.2, 0.5], better_than=0.4) == 1
+    assert pick_for_review([0.2, 0.5], better_than=0.5) is None
+    assert pick_for_review([None], better_than=0.0) is None
+
+
+@pytest.mark.parametrize(("similarity", "against"), [(None, []), (0.999, []), (0.998, ["shape_guessed"])])
+def test_the_shape_of_another_product_is_known_before_drawing(
+    similarity: float | None, against: list[str]
+) -> None:
+    assert reasons_before_drawing(best_similarity=similarity) == against
+
+
+def test_what_was_known_before_drawing_is_a_reason_once() -> None:
+    reasons = reasons_against(
+        finite=True, before_drawing=["shape_guessed"], failed_checks=["shape_guessed"], p_real=1, threshold=0
+    )
+    assert reasons == ["shape_guessed"]

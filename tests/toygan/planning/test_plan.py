@@ -214,6 +214,7 @@ def test_a_slot_carries_its_row(tmp_path: Path) -> None:
         "#B4000F",
     )
     assert (slot.image_index, slot.first_attempt, slot.category, slot.finish) == (0, 0, "brick", "solid")
+    assert (slot.attempts, slot.images_wanted, slot.images_kept, slot.review_p_real) == (4, 1, 0, None)
     assert (slot.attributes, slot.condition_sha256, slot.sibling_phashes) == ({}, {}, ())
     assert slot.sketch_uri is None
     assert len(slot.row_fingerprint) == 64

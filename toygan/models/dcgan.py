@@ -23,7 +23,6 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from toygan.models.layers import (
     ConditionalBatchNorm2d,
@@ -35,6 +34,7 @@ from toygan.models.layers import (
     NetworkConfig,
     StyleEncodingGenerator,
 )
+from toygan.models.spectral import spectral_norm
 
 
 @dataclass(frozen=True, kw_only=True)

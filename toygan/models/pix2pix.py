@@ -30,7 +30,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import BACKGROUND, ImageCondition
@@ -48,6 +47,7 @@ from toygan.models.layers import (
 )
 from toygan.models.regions import settle
 from toygan.models.shades import Shades, encode_layout
+from toygan.models.spectral import spectral_norm
 
 STRIDES = (2, 2, 2, 1, 1)  # strides of the discriminator's 4 x 4 convolutions: patches of 70 x 70
 GROUND_WEIGHT = 0.2  # weight of a ground pixel in the layout loss: such pixels are many and easy

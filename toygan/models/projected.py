@@ -23,12 +23,12 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from toygan.models import dcgan
 from toygan.models.backbone import STRIDES, create_backbone, feature_channels
 from toygan.models.dcgan import DcganConfig
 from toygan.models.layers import Conditions, Judgement, PretrainedDiscriminator
+from toygan.models.spectral import spectral_norm
 
 EXCITATION_BLOCKS = 3  # from a gating map to the one it gates, so sides are as 1 to 8
 LOGIT_SIDE = 4

@@ -27,7 +27,6 @@ from typing import ClassVar, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.kinds import ImageCondition
@@ -45,6 +44,7 @@ from toygan.models.layers import (
     told_colours,
 )
 from toygan.models.shades import Shades, encode_layout
+from toygan.models.spectral import spectral_norm
 
 
 @dataclass(frozen=True, kw_only=True)

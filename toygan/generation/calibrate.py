@@ -25,7 +25,7 @@ from toygan.approval.probe import Floats, ProbeWeights, fit_probe
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
-from toygan.generation.colour_profile import fit_profile
+from toygan.generation.colour_profile import PROFILED_PER_CATEGORY, fit_profile
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.generation.photos import photos_of
@@ -38,7 +38,28 @@ from toygan.storage.store import open_store
 if TYPE_CHECKING:
     from toygan.generation.probe import Eye
 
-GENERATED_PER_CATEGORY = 512
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSamples:
+    """Of how many pictures of each category a calibration is made: twice `generated` and three times
+    `profiled` are generated.
+
+    A share of n pictures, such as that which a threshold lets through, is known with a standard error of at
+    most 0.5 / sqrt(n): with 512 it is 2.2 points.
+    """
+
+    generated: int = 512  # for the calibration, and as many for the thresholds
+    profiled: int = PROFILED_PER_CATEGORY  # that a colour profile is fitted to, and as many to try it on
+
+    def __post_init__(self) -> None:
+        for name in ("generated", "profiled"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def per_category(self) -> int:
+        """Pictures that are generated in all."""
+        return 2 * self.generated + 3 * self.profiled
 
 
 def calibrate(
@@ -46,7 +67,7 @@ def calibrate(
     photos: PhotoSet,
     *,
     batch_size: int,
-    generated_per_category: int = GENERATED_PER_CATEGORY,
+    samples: CalibrationSamples | None = None,
     settings: CalibrationSettings | None = None,
     with_probe: bool = False,
 ) -> Calibration:
@@ -58,7 +79,7 @@ def calibrate(
     BadInput when none of their products is one for calibration, or with a probe all are, ModelError for a
     model that returns anything but numbers.
     """
-    settings = settings or CalibrationSettings()
+    settings, samples = settings or CalibrationSettings(), samples or CalibrationSamples()
     model = replace(model, calibration=None, probe=None, colour_profile=None)
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     if not held_out:
@@ -72,11 +93,12 @@ def calibrate(
             "more products, or calibrate without a probe"
         )
     limits = _limits(model, photos)
-    model = replace(model, colour_profile=fit_profile(model, photos, batch_size))
+    profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
+    model = replace(model, colour_profile=profile)
     eye = _load_eye(model.device) if with_probe else None
     real = _of_photos(eye, model, photos, held_out, batch_size)
-    numbers = range(generated_per_category)
-    following = range(generated_per_category, 2 * generated_per_category)  # of other seeds
+    numbers = range(samples.generated)
+    following = range(samples.generated, 2 * samples.generated)  # of other seeds
     generated = _generate(model, photos, held_out, limits, eye, numbers, batch_size)
     seen = sorted({*range(len(photos))} - {*held_out}) or held_out
     typical = _generate(model, photos, seen, limits, eye, following, batch_size)

@@ -15,27 +15,30 @@ from toygan.generation.model import Model
 from toygan.generation.trial import draw_of_category
 from toygan.progress import Progress
 
-PROFILED_PER_CATEGORY: Final = 128  # pictures that a shift is fitted to, and as many that it is tried on
-_NUMBERS: Final = range(2 * PROFILED_PER_CATEGORY)
-_FITTED_TO: Final = _NUMBERS[::2]
-_TRIED_ON: Final = _NUMBERS[1::2]
+PROFILED_PER_CATEGORY: Final = 128
 
 
-def fit_profile(model: Model, photos: PhotoSet, batch_size: int) -> ColourProfile | None:
-    """The shifts of those categories whose pictures show the told colours better with one.
+def fit_profile(
+    model: Model, photos: PhotoSet, batch_size: int, *, pictures: int = PROFILED_PER_CATEGORY
+) -> ColourProfile | None:
+    """The shifts of those categories whose pictures show the given colours better with one.
+
+    Of each category a shift is fitted to `pictures` pictures and tried on as many others.
 
     Draws with a model without a profile, in the conditions of the photos that have a colour. Whether a shift
     helps say other pictures than those it was fitted to, drawn from the same seeds with and without it. None
     where none helps, as for networks that do not heed colours. Raises ModelError for a model that returns
     anything but numbers.
     """
-    products = _products(photos)
-    total = 3 * PROFILED_PER_CATEGORY * len(products)
+    numbers = range(2 * pictures)
+    fitted_to, tried_on = numbers[::2], numbers[1::2]
+    products = _products(photos, len(numbers))
+    total = 3 * pictures * len(products)
     with Progress(total=total, unit="pictures", description="profiling colours") as progress:
         measured = partial(_measure, products=products, batch_size=batch_size, on_batch=progress.advance)
-        profile = _fit(products, measured(model, numbers=_FITTED_TO))
-        before = measured(model, numbers=_TRIED_ON)
-        after = measured(replace(model, colour_profile=profile), numbers=_TRIED_ON)
+        profile = _fit(products, measured(model, numbers=fitted_to), fitted_to)
+        before = measured(model, numbers=tried_on)
+        after = measured(replace(model, colour_profile=profile), numbers=tried_on)
     errors = {name: (_median_error(before[name]), _median_error(after[name])) for name in products}
     helped = {name: pair for name, pair in errors.items() if pair[1] < pair[0]}
     if not helped:
@@ -43,12 +46,12 @@ def fit_profile(model: Model, photos: PhotoSet, batch_size: int) -> ColourProfil
     return profile.of(helped)
 
 
-def _products(photos: PhotoSet) -> dict[str, list[ProductConditions]]:
-    """By category one a number, spread evenly over its photos that have a colour; none where none has."""
+def _products(photos: PhotoSet, count: int) -> dict[str, list[ProductConditions]]:
+    """By category `count` of them, spread evenly over its photos that have a colour; none where none has."""
     products = {}
     for index, name in enumerate(photos.categories):
         if rows := [row for row in photos.of_category(index) if photos.colour_hexes[row] is not None]:
-            chosen = [rows[number * len(rows) // len(_NUMBERS)] for number in _NUMBERS]
+            chosen = [rows[number * len(rows) // count] for number in range(count)]
             products[name] = [photos.product(row) for row in chosen]
     return products
 
@@ -74,11 +77,13 @@ def _measure(
 
 
 def _fit(
-    products: Mapping[str, Sequence[ProductConditions]], measured: Mapping[str, Sequence[Measures]]
+    products: Mapping[str, Sequence[ProductConditions]],
+    measured: Mapping[str, Sequence[Measures]],
+    numbers: range,
 ) -> ColourProfile:
     pairs = {}
     for name, of_category in products.items():
-        told = [of_category[number].colour_hex for number in _FITTED_TO]
+        told = [of_category[number].colour_hex for number in numbers]
         shown = [each.main_colour for each in measured[name]]
         pairs[name] = [(one, other) for one, other in zip(told, shown, strict=True) if one is not None]
     return ColourProfile.fit(pairs)

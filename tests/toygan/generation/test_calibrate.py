@@ -20,7 +20,7 @@ from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
 from toygan.generation import calibrate as calibrate_module
-from toygan.generation.calibrate import calibrate, calibrate_model, judge
+from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, judge
 from toygan.generation.model import Drawn, Model
 from toygan.generation.probe import Eye
 from toygan.images import from_uint8
@@ -28,6 +28,8 @@ from toygan.storage.memory import named_memory_store
 
 CATEGORIES = ("brick", "plant")
 CALIBRATION_SKUS = [sku for sku in (f"sku-{number}" for number in range(400)) if is_calibration_sku(sku)]
+
+FEW, SOME = (CalibrationSamples(generated=count, profiled=8) for count in (20, 40))
 
 
 def model_files() -> TinyFiles:
@@ -85,7 +87,7 @@ def test_only_photos_of_calibration_products_are_judged(
 ) -> None:
     model = model_files().load()
     witness = Witness(model, monkeypatch)
-    calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=20)
+    calibration = calibrate(model, photos, batch_size=BATCH, samples=FEW)
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     assert len(held_out) == 24
     assert torch.equal(torch.cat(witness.judged), from_uint8(photos.images[held_out]))
@@ -107,7 +109,7 @@ def test_both_sides_show_the_same_products_and_thresholds_are_those_of_the_other
     shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
     model = model_files().load()
     witness = Witness(model, monkeypatch)
-    calibrate(model, shown, batch_size=BATCH, generated_per_category=40)
+    calibrate(model, shown, batch_size=BATCH, samples=SOME)
     assert set(witness.wanted["brick"][:40]) == set(COLOURS[:2])
     assert set(witness.wanted["brick"][40:]) == {COLOURS[2]}
     assert witness.wanted["plant"] == [COLOURS[3]] * 80
@@ -124,7 +126,7 @@ def test_the_threshold_lets_the_stated_share_pass(
         model,
         photos,
         batch_size=BATCH,
-        generated_per_category=40,
+        samples=SOME,
         settings=CalibrationSettings(acceptance=acceptance),
     )
     assert calibration.settings.acceptance == acceptance
@@ -147,7 +149,7 @@ def test_pictures_that_fail_the_checks_set_no_threshold(
         return [bool(each) for each in passed[: len(wanted)]]
 
     monkeypatch.setattr(calibrate_module, "_pass", _pass)
-    calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=40)
+    calibration = calibrate(model, photos, batch_size=BATCH, samples=SOME)
     for name, each in calibration.categories.items():
         p_reals = each.p_reals(np.array(witness.drawn[name][40:])[passed])
         assert (p_reals >= each.threshold).mean() == 0.5
@@ -169,7 +171,7 @@ def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest
         )
 
     monkeypatch.setattr(Model, "draw", copied)
-    calibration = calibrate(model, photos, batch_size=BATCH, generated_per_category=40)
+    calibration = calibrate(model, photos, batch_size=BATCH, samples=SOME)
     for name, each in calibration.categories.items():
         p_reals = each.p_reals(np.array(witness.drawn[name][40:])[1::2])
         assert (p_reals >= each.threshold).mean() == 0.5
@@ -178,7 +180,7 @@ def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest
 
 
 def test_a_higher_logit_never_means_a_lower_p_real(photos: PhotoSet) -> None:
-    calibration = calibrate(model_files().load(), photos, batch_size=BATCH, generated_per_category=20)
+    calibration = calibrate(model_files().load(), photos, batch_size=BATCH, samples=FEW)
     logits = np.linspace(-30, 30, 500)
     for each in calibration.categories.values():
         p_reals = each.p_reals(logits)
@@ -189,7 +191,7 @@ def test_a_higher_logit_never_means_a_lower_p_real(photos: PhotoSet) -> None:
 def test_limits_come_from_all_photos_and_a_category_without_any_takes_those_of_all(shards: Path) -> None:
     model = tiny_model(categories=("brick", "plant", "wheel"))
     photos = load_photos(shards, resolution=32, split="train", categories=("brick", "plant", "wheel"))
-    calibration = calibrate(model.load(), photos, batch_size=BATCH, generated_per_category=20)
+    calibration = calibrate(model.load(), photos, batch_size=BATCH, samples=FEW)
     wheel = calibration.categories["wheel"]
     assert (wheel.n_real, wheel.n_generated, wheel.pooled) == (0, 20, True)
     # all categories have fewer photos than limits of their own need
@@ -200,8 +202,7 @@ def test_limits_come_from_all_photos_and_a_category_without_any_takes_those_of_a
 
 def test_the_same_photos_give_the_same_calibration(photos: PhotoSet) -> None:
     first, second = (
-        calibrate(model_files().load(), photos, batch_size=BATCH, generated_per_category=20).to_json()
-        for _ in range(2)
+        calibrate(model_files().load(), photos, batch_size=BATCH, samples=FEW).to_json() for _ in range(2)
     )
     assert first == second
 
@@ -216,14 +217,13 @@ def test_photos_of_training_products_only_are_refused(tmp_path: Path) -> None:
 def test_a_generator_that_returns_nan_cannot_be_calibrated(photos: PhotoSet) -> None:
     model = replace(nan_model().load(), categories=CATEGORIES)
     with pytest.raises(ModelError, match="the model tiny returns NaN or infinity for brick"):
-        calibrate(model, photos, batch_size=BATCH, generated_per_category=20)
+        calibrate(model, photos, batch_size=BATCH, samples=FEW)
 
 
+@pytest.mark.slow
 def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
     files = model_files()
-    calibration = calibrate(
-        files.load(), photos, batch_size=BATCH, generated_per_category=20, with_probe=True
-    )
+    calibration = calibrate(files.load(), photos, batch_size=BATCH, samples=FEW, with_probe=True)
     assert calibration.probe is not None
     probed = files.with_files(calibration=calibration.to_json().encode()).load()
     # a disc is no noise: held-out photos are told from the pictures of a random network
@@ -239,8 +239,7 @@ def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
     np.testing.assert_allclose(drawn.logits, by_hand, rtol=1e-3, atol=1e-3)
     # the probe of before has no say in the next calibration
     again, fresh = (
-        calibrate(model, photos, batch_size=BATCH, generated_per_category=20)
-        for model in (probed, files.load())
+        calibrate(model, photos, batch_size=BATCH, samples=FEW) for model in (probed, files.load())
     )
     assert again == fresh
 
@@ -249,8 +248,8 @@ def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
     rows = [photo_row(sku, "brick", COLOURS[0]) for sku in CALIBRATION_SKUS[:12]]
     shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
     with pytest.raises(BadInput, match="a probe has none to be fitted to"):
-        calibrate(model_files().load(), shown, batch_size=BATCH, generated_per_category=20, with_probe=True)
-    assert calibrate(model_files().load(), shown, batch_size=BATCH, generated_per_category=20).probe is None
+        calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW, with_probe=True)
+    assert calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW).probe is None
 
 
 @pytest.mark.parametrize("side", [224, 160])
@@ -303,12 +302,13 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     original = calibrate_module.calibrate
 
     def quick(*args: Any, **options: Any) -> Calibration:
-        return original(*args, **options, generated_per_category=20)
+        return original(*args, **options, samples=FEW)
 
     monkeypatch.setattr(calibrate_module, "calibrate", quick)
 
 
 @pytest.mark.usefixtures("few")
+@pytest.mark.slow
 def test_a_folder_gets_its_calibration(shards: Path, tmp_path: Path) -> None:
     folder = model_files().with_files(calibration=None).write(tmp_path / "toys")
     lines = list(calibrate_model(str(folder), photos=shards, store_uri=None, device=CPU))

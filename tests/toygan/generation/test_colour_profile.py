@@ -20,7 +20,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.generation import calibrate as calibrate_module
-from toygan.generation.calibrate import calibrate, calibrate_model, judge
+from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, judge
 from toygan.generation.colour_profile import fit_profile
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.models.layers import ConditionalGenerator, Conditions
@@ -150,7 +150,7 @@ def test_it_is_loaded_with_the_calibration() -> None:
 
 def test_a_shift_is_kept_where_the_shown_colour_comes_nearer(photos: PhotoSet) -> None:
     """Bricks are 15 L* too light, which is 0.3 in units of 50; cars are always black."""
-    profile = fit_profile(showing(15, torch.nan, 15), photos, BATCH)
+    profile = fit_profile(showing(15, torch.nan, 15), photos, BATCH, pictures=32)
     assert profile is not None
     assert profile.shifts.keys() == profile.errors.keys() == {"brick"}
     grey = encode_colours(["#808080"]).numpy()[None]
@@ -162,8 +162,13 @@ def test_a_shift_is_kept_where_the_shown_colour_comes_nearer(photos: PhotoSet) -
 
 def test_a_generator_that_does_not_heed_colours_gets_none(photos: PhotoSet) -> None:
     model = showing(*[torch.nan] * 3)
-    assert fit_profile(model, photos, BATCH) is None
-    assert calibrate(model, photos, batch_size=BATCH, generated_per_category=20).colour_profile is None
+    assert fit_profile(model, photos, BATCH, pictures=32) is None
+    assert (
+        calibrate(
+            model, photos, batch_size=BATCH, samples=CalibrationSamples(generated=20, profiled=32)
+        ).colour_profile
+        is None
+    )
 
 
 def test_what_comes_after_is_drawn_with_it(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,15 +182,21 @@ def test_what_comes_after_is_drawn_with_it(photos: PhotoSet, monkeypatch: pytest
 
     monkeypatch.setattr(Model, "draw", seen)
     found = calibrate(
-        replace(model, colour_profile=PROFILE), photos, batch_size=BATCH, generated_per_category=8
+        replace(model, colour_profile=PROFILE),
+        photos,
+        batch_size=BATCH,
+        samples=CalibrationSamples(generated=8, profiled=32),
     )
     assert found.colour_profile is not None
     assert "brick" in found.colour_profile.shifts
     assert used[-6:] == [found.colour_profile] * 6  # two rounds of three categories
     assert PROFILE not in used
-    assert found == calibrate(model, photos, batch_size=BATCH, generated_per_category=8)
+    assert found == calibrate(
+        model, photos, batch_size=BATCH, samples=CalibrationSamples(generated=8, profiled=32)
+    )
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_did(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(source: Any, device: torch.device) -> Model:
         return replace(load_model(source, device), generator=Shows(15, torch.nan, 0))

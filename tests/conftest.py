@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 # Before anything imports torch. Small networks are faster on one thread, trainings come out the same bit for
@@ -49,6 +50,15 @@ def moto() -> Iterator[S3Server]:
     """Moto's imitation of AWS."""
     with moto_server() as server:
         yield server
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrations of this process are made of few pictures."""
+    from toygan.generation import calibrate
+
+    few = partial(calibrate.CalibrationSamples, generated=20, profiled=8)
+    monkeypatch.setattr(calibrate, "CalibrationSamples", few)
 
 
 @pytest.fixture

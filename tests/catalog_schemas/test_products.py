@@ -303,6 +303,7 @@ def test_skus_whose_hashes_collide_are_not_duplicates(
     assert [row[:2] for row in rejected(path)] == [(2, "a"), (4, "b")]
 
 
+@pytest.mark.slow
 def test_uniqueness_costs_at_most_64_bytes_a_row(tmp_path: Path) -> None:
     # every sku twice, each as long as it may be: the worst for a memory that holds skus
     rows = 40_000
@@ -333,6 +334,7 @@ texts = st.text(max_size=20)
 
 
 @given(st.lists(st.one_of(names, texts), min_size=1, max_size=20))
+@pytest.mark.slow
 def test_arrow_and_python_agree_on_names(values: list[str]) -> None:
     assert matches(pd.Series(values, dtype="str"), SKU_PATTERN).to_list() == [
         bool(SKU_PATTERN.fullmatch(value)) for value in values

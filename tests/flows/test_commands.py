@@ -245,6 +245,8 @@ def test_the_bundled_models_are_listed_and_shown(toygan_here: Command) -> None:
 # train, calibrate
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_samples")
 def test_a_model_is_trained_and_calibrated(tmp_path: Path, toygan_here: Command) -> None:
     """From photos to a model that generate takes: the commands name each other."""
     calibrating = [sku for sku in (f"c-{number}" for number in range(400)) if is_calibration_sku(sku)]

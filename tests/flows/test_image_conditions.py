@@ -154,6 +154,7 @@ def test_a_model_of_another_kind_is_refused(shop: Path, toygan_here: Command) ->
     assert toygan_here(*promoted, "challenger").out == f"challenger is masks@{version}\n"
 
 
+@pytest.mark.slow
 def test_the_bundled_models_draw_from_images_only_beside_the_bundled_model(
     tmp_path: Path, toygan_here: Command
 ) -> None:

@@ -103,6 +103,7 @@ def test_rows_have_unit_length_and_no_gradient(packaged: TextEncoder) -> None:
     assert packaged.encode([]).shape == (0, 384)
 
 
+@pytest.mark.slow
 def test_the_packaged_encoder_gives_what_its_makers_library_gives(packaged: TextEncoder) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -124,6 +125,7 @@ def some_texts() -> list[str]:
 
 
 @pytest.mark.parametrize("name", [DEFAULT_TEXT_ENCODER, "tiny"])
+@pytest.mark.slow
 def test_no_text_sees_which_others_come_with_it(name: str, saved: Path, tmp_path: Path) -> None:
     texts = some_texts()
     orders = [texts, texts[::-1], texts[::2] + texts[1::2], *([told] for told in texts[::6])]

@@ -169,6 +169,7 @@ def test_a_layout_whose_colour_is_also_that_of_something_else_comes_later() -> N
     assert set(drawn.layout.flatten().tolist()) == {0, 5, 7}
 
 
+@pytest.mark.slow
 def test_farther_ones_are_drawn_as_their_weights_say() -> None:
     """Two texts whose similarities differ by the temperature: e to 1; half of the truncation squares it."""
     near, far = [1.0, 0.0, 0.0], [0.9, (1 - 0.81) ** 0.5, 0.0]
@@ -212,6 +213,7 @@ def test_where_no_text_is_read_none_is_near() -> None:
     colours=st.lists(st.sampled_from([RED, DARK_RED, GREEN, GLASS_RED, "#123456"]), min_size=1, max_size=3),
     category=st.sampled_from(["brick", "car"]),
 )
+@pytest.mark.slow
 def test_what_is_drawn_depends_on_nothing_else_and_has_the_products_labels(
     seed: int, told: list[float], truncation: float, colours: list[str], category: str
 ) -> None:
@@ -334,6 +336,7 @@ def test_a_file_that_says_something_else_is_refused(content: bytes, said: str) -
 
 @given(st.data())
 @settings(max_examples=300)
+@pytest.mark.slow
 def test_no_damage_goes_unnoticed_or_does_harm(data: st.DataObject) -> None:
     """A few bytes changed, or the end cut off: it is refused, or says something of the same form."""
     content = bytearray(known().to_file())

@@ -136,6 +136,7 @@ def with_progress(model: Model, val: PhotoSet, pictures: int, seed: int = 0) -> 
         return draw(model, val, pictures=pictures, seed=seed, progress=progress)
 
 
+@pytest.mark.slow
 def test_real_photos_are_told_apart_and_have_their_colours(random_weights: Evaluation) -> None:
     real = random_weights.overall.photos
     assert real.pictures == 12
@@ -175,6 +176,7 @@ def test_figures_by_category_are_of_that_category(random_weights: Evaluation) ->
     )
 
 
+@pytest.mark.slow
 def test_copies_of_training_photos_are_found_out(copies: Evaluation, train: PhotoSet) -> None:
     made = copies.overall.pictures
     assert made.category_accuracy == 1
@@ -274,6 +276,7 @@ def test_the_table_shows_the_figures_in_their_columns(random_weights: Evaluation
     assert error[1:] == [f"{of_brick.value:.3f}", f"({of_brick.low:.3f}", "to", f"{of_brick.high:.3f})"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_same_figures(
     photos: Path, random_weights: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +307,7 @@ def test_figures_that_only_some_models_have(random_weights: Evaluation) -> None:
     assert (made.layout_agreement, real.layout_agreement) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_generator_that_ignores_its_latents_has_no_perceptual_diversity(
     model: Model, val: PhotoSet, train: PhotoSet
 ) -> None:
@@ -326,6 +330,7 @@ def test_approval_is_held_against_chance(random_weights: Evaluation) -> None:
         assert 0 <= error.low <= error.high <= 1
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_knows_good_pictures_makes_approval_pay(
     model: Model, val: PhotoSet, train: PhotoSet
 ) -> None:
@@ -342,6 +347,7 @@ def test_a_discriminator_that_knows_good_pictures_makes_approval_pay(
     assert found.by_score == found.approved  # the checks find as little fault with a photo as the score
 
 
+@pytest.mark.slow
 def test_a_guessed_shape_is_no_more_approved_than_by_the_pipeline(
     model: Model, val: PhotoSet, train: PhotoSet
 ) -> None:
@@ -354,6 +360,7 @@ def test_a_guessed_shape_is_no_more_approved_than_by_the_pipeline(
         assert found.own_acceptance == accepted
 
 
+@pytest.mark.slow
 def test_a_model_without_calibration_has_no_approval_to_measure(val: PhotoSet, train: PhotoSet) -> None:
     raw = tiny_model(categories=CATEGORIES).with_files(calibration=None).load()
     evaluation = evaluate(raw, val, train, pictures=12)

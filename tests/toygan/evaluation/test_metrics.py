@@ -45,6 +45,7 @@ class TestKernelDistance:
         assert wide.value == pytest.approx(narrow.value)
         assert wide.error == pytest.approx(narrow.error)
 
+    @pytest.mark.slow
     def test_it_is_unbiased_and_its_error_is_that_of_other_draws(self) -> None:
         equal = [kernel_distance(normal(40, 3, seed=2 * i), normal(60, 3, seed=2 * i + 1)) for i in range(60)]
         values = np.array([each.value for each in equal])

@@ -150,6 +150,7 @@ def test_an_upload_that_failed_says_so_when_it_is_asked(engine: Engine) -> None:
         compute_shard(slots(4), engine=engine, store=FullStore(), run_id="r", image_format="webp")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_shard_and_the_next_one_works() -> None:
     work = {"run_id": "r", "image_format": "webp"}
     others = workers()
@@ -175,6 +176,7 @@ def test_a_worker_that_is_killed_fails_its_shard_and_the_next_one_works() -> Non
     ]
 
 
+@pytest.mark.slow
 def test_all_work_that_waits_for_a_killed_worker_fails_and_one_new_pool_is_made() -> None:
     others = workers()
     with Engine(tiny_model().load(), batch_size=BATCH) as engine:

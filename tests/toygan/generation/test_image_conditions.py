@@ -171,6 +171,7 @@ def test_a_file_that_cannot_be_drawn_from_sets_its_row_aside(folder: Path, store
     assert reasons[3].startswith("condition_file_unusable: catalog.parquet: this is not a JPEG, PNG or WebP")
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do_until_a_file_changes(
     folder: Path, store: MemoryStore, tmp_path: Path
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_second_run_has_nothing_to_do_until_a_file_changes(
     assert verify(store).problems == ()
 
 
+@pytest.mark.slow
 def test_every_picture_is_made_again_from_its_row(folder: Path, store: MemoryStore) -> None:
     versions = {}
     for option, name in (("model", "tiny"), ("sketch_model", "tiny-pix2pix"), ("layout_model", "tiny-spade")):
@@ -198,6 +200,7 @@ def test_every_picture_is_made_again_from_its_row(folder: Path, store: MemorySto
         reproduce(store, row["image_id"], CPU)
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_and_is_run_again_ends_as_an_undisturbed_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +226,7 @@ def test_a_run_that_dies_and_is_run_again_ends_as_an_undisturbed_one(
 # which models
 
 
+@pytest.mark.slow
 def test_a_model_is_loaded_for_a_product_only(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -243,6 +247,7 @@ def test_a_model_is_loaded_for_a_product_only(
     assert sorted(loaded) == ["tiny", "tiny-pix2pix", "tiny-spade"]
 
 
+@pytest.mark.slow
 def test_a_process_keeps_a_few_models_only_and_one_workshop(folder: Path, store: MemoryStore) -> None:
     workshops = set()
     for number in range(2):
@@ -252,6 +257,7 @@ def test_a_process_keeps_a_few_models_only_and_one_workshop(folder: Path, store:
     assert len(workshops) == 1
 
 
+@pytest.mark.slow
 def test_without_a_model_for_them_sketches_and_layouts_count_in_the_fingerprint_only(
     folder: Path, store: MemoryStore
 ) -> None:
@@ -267,6 +273,7 @@ def test_without_a_model_for_them_sketches_and_layouts_count_in_the_fingerprint_
     assert verify(store).problems == ()
 
 
+@pytest.mark.slow
 def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: MemoryStore) -> None:
     wanted = request(folder, model=None, sketch_model=None, layout_model=None)
     for name in ("tiny", "tiny-spade"):
@@ -310,6 +317,7 @@ def test_a_model_that_draws_from_something_else_is_refused(
 # the files in the store
 
 
+@pytest.mark.slow
 def test_verify_proves_that_what_was_drawn_from_is_there(folder: Path, store: MemoryStore) -> None:
     generate(request(folder))
     lost, damaged, *_ = contents(store, CONDITIONS_PREFIX)
@@ -341,6 +349,7 @@ def test_files_of_runs_that_are_planned_or_under_way_are_not_left_over(
     assert verify(store).problems == ()
 
 
+@pytest.mark.slow
 def test_a_kept_file_that_is_gone_fails_its_shard_with_a_remedy(folder: Path, store: MemoryStore) -> None:
     run = start_run(request(folder))
     for key in contents(store, CONDITIONS_PREFIX):

@@ -62,6 +62,7 @@ def test_a_product_in_another_finish_has_the_shape_of_its_part(say_finish: bool)
     assert (drawn.pixels[0] != drawn.pixels[1]).any()
 
 
+@pytest.mark.slow
 def test_known_layouts_are_part_of_what_a_model_can_draw() -> None:
     model = tiny_with_layouts()
     assert read_scope(model).categories == frozenset(CATEGORIES)

@@ -117,6 +117,7 @@ some_runs = st.lists(st.tuples(times, decisions), min_size=1, max_size=4).map(
 
 @settings(max_examples=60, deadline=None)
 @given(runs=some_runs, data=st.data())
+@pytest.mark.slow
 def test_the_run_that_finished_last_wins_whatever_the_order_of_the_calls(
     runs: list[Run], data: st.DataObject
 ) -> None:
@@ -139,6 +140,7 @@ def test_the_run_that_finished_last_wins_whatever_the_order_of_the_calls(
 
 @settings(max_examples=30, deadline=None)
 @given(runs=some_runs)
+@pytest.mark.slow
 def test_doing_it_again_writes_nothing(runs: list[Run]) -> None:
     store = CountingStore()
     for run in runs:
@@ -168,6 +170,7 @@ class Race(MemoryStore):
 
 @settings(max_examples=60, deadline=None)
 @given(runs=some_runs, data=st.data())
+@pytest.mark.slow
 def test_runs_that_finish_at_the_same_moment_lose_nothing(runs: list[Run], data: st.DataObject) -> None:
     store = Race()
     for run in runs:

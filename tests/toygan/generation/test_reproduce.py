@@ -88,6 +88,7 @@ def test_a_model_that_is_gone_is_named(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize("say_finish", [False, True])
+@pytest.mark.slow
 def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path, say_finish: bool) -> None:
     """Where products come without one: nothing but seed, product and model says which.
 

@@ -154,6 +154,7 @@ def without_clocks(store: ObjectStore, shards: int) -> dict[str, Sequence[Any]]:
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_at_any_change_and_is_run_again_ends_as_an_undisturbed_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_run_that_dies_at_any_change_and_is_run_again_ends_as_an_undisturbed_o
         assert contents(store, ".tmp/") == {}
 
 
+@pytest.mark.slow
 def test_a_store_is_whole_at_every_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is interrupted, what is committed is whole, and what is unfinished is taken for that."""
     for number in range(5, 27):
@@ -201,6 +203,7 @@ def test_only_the_shards_that_are_not_done_are_computed_again(
     assert again.plan == run.plan
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_model_whatever_is_promoted_meanwhile(
     folder: Path, store: MemoryStore, tmp_path: Path
 ) -> None:

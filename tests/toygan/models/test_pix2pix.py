@@ -254,6 +254,7 @@ def eight() -> tuple[Tensor, Mapping[str, Tensor]]:
     return torch.where(inside, shade[:, :, None, None], 1.0), given
 
 
+@pytest.mark.slow
 def test_the_reconstruction_loss_overfits_eight_pictures() -> None:
     torch.manual_seed(0)
     generator, _ = networks(replace(TINY, generator_channels=16, max_channels=32))

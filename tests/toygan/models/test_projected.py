@@ -278,6 +278,7 @@ def parameters_of_heads(state: TrainState) -> list[Tensor]:
     return [each for name, each in heads.named_parameters() if "layers" in name and each.ndim == 4]
 
 
+@pytest.mark.slow
 def test_in_evaluation_a_score_does_not_depend_on_batch_mates(photos: Any, weights: Path) -> None:
     """Batch normalisation then keeps to the statistics of training, of real and of generated pictures."""
     config = training(weights)
@@ -302,6 +303,7 @@ def test_in_evaluation_a_score_does_not_depend_on_batch_mates(photos: Any, weigh
     assert discriminator(generated, given).isfinite().all()
 
 
+@pytest.mark.slow
 def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
     """On a backbone with random weights, and within seconds: colours and the white ground are there."""
     config = training(

@@ -1,5 +1,6 @@
 """Colours painted on the layout that says where they are."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +87,7 @@ def test_at_most_so_many_colours_are_kept(count: int) -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=MOST_SHADES + 1, max_size=2 * MOST_SHADES))
+@pytest.mark.slow
 def test_of_too_many_colours_every_label_keeps_some(labels: list[int]) -> None:
     module = Shades()
     colours = torch.arange(len(labels)).float()[:, None].expand(-1, 4)

@@ -364,12 +364,14 @@ def overfitted() -> tuple[Generator, Tensor, dict[str, Tensor]]:
     return generator.eval(), pictures, given
 
 
+@pytest.mark.slow
 def test_eight_pictures_are_overfitted(overfitted: tuple[Generator, Tensor, dict[str, Tensor]]) -> None:
     generator, pictures, given = overfitted
     with torch.no_grad():
         assert F.l1_loss(generator(torch.randn(8, 8), given), pictures) < 0.1
 
 
+@pytest.mark.slow
 def test_recolouring_a_class_recolours_its_pixels(
     overfitted: tuple[Generator, Tensor, dict[str, Tensor]],
 ) -> None:

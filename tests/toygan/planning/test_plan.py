@@ -235,6 +235,7 @@ catalogs = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(catalogs, st.integers(64, 200), st.integers(1, 5), st.integers(64, 300))
+@pytest.mark.slow
 def test_every_slot_is_in_one_shard_of_its_category(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, int | None]],
@@ -274,6 +275,7 @@ def test_a_shard_that_could_not_hold_a_product_is_refused(tmp_path: Path) -> Non
         freeze(MemoryStore(), write_catalog(tmp_path / "c.parquet", [product()]), shard_size=63)
 
 
+@pytest.mark.slow
 def test_many_rows_of_one_category(tmp_path: Path) -> None:
     figures = planning.measure(rows=(200_000,), categories=1)[200_000]
     assert figures["shards"] == -(-200_000 // 512)

@@ -257,6 +257,7 @@ def test_more_categories_share_the_thumbnails() -> None:
 
 
 @pytest.mark.parametrize("categories", [30, MOST_CATEGORIES + 500])
+@pytest.mark.slow
 def test_the_report_of_a_huge_run_stays_below_ten_megabytes(categories: int) -> None:
     noise = np.random.default_rng(0).normal(0, 6, (128, 128, 3))
     file = encode(np.clip(pixels(128) + noise, 0, 255).astype(np.uint8), "webp")

@@ -23,6 +23,8 @@ from toygan.storage.memory import MemoryStore
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import PRESETS
 
+pytestmark = pytest.mark.usefixtures("few_samples")
+
 
 def with_config(**changes: Any) -> TinyFiles:
     config = json.loads(tiny_model().files["config.json"]) | changes

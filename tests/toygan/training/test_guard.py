@@ -142,6 +142,7 @@ def fetch_extras(folder: Path) -> dict[str, Any]:
     return extras
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_after_a_rollback_goes_on_at_the_lower_rates(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -276,6 +276,7 @@ def test_something_has_to_be_learnt_from() -> None:
         tiny(adversarial=False)
 
 
+@pytest.mark.slow
 def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photos: PhotoSet) -> None:
     """The frozen network has its own eyes: the discriminator's pictures are moved and cut, these are not."""
     losses, side = {}, 160
@@ -307,6 +308,7 @@ def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photo
 
 
 @pytest.mark.parametrize("family", ["dcgan", "projected"])
+@pytest.mark.slow
 def test_a_style_encoder_learns_from_the_photos_it_reads(photos: PhotoSet, family: str) -> None:
     """By reconstruction and divergence; the latents of a picture are then those of its photo."""
     network = {**tiny().network, "style_encoder": True, "mapping_layers": 1}

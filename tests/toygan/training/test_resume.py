@@ -49,7 +49,9 @@ def log_counts(output: Path) -> list[int]:
     return [json.loads(line)["images_seen"] for line in (output / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("stops", [[4], [16], [20, 36], [60]])
+@pytest.mark.parametrize(
+    "stops", [[20, 36], *(pytest.param(each, marks=pytest.mark.slow) for each in ([4], [16], [60]))]
+)
 def test_bit_for_bit(shards: Path, tmp_path: Path, stops: list[int]) -> None:
     """Stops on a checkpoint, between two, several times and at the end."""
     config = tiny(precision="bf16")
@@ -72,6 +74,7 @@ def test_bit_for_bit(shards: Path, tmp_path: Path, stops: list[int]) -> None:
     assert log_counts(tmp_path / "resumed") == log_counts(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_bit_for_bit_with_an_adaptive_augmentation(shards: Path, tmp_path: Path) -> None:
     """Stops between two moves of its probability, which rises and falls by 0.25 at a time."""
     config = tiny(adaptive_augmentation=True, augmentation_target=0.01, augmentation_ramp_images=64)
@@ -213,6 +216,7 @@ def test_sigkill(shards: Path, tmp_path: Path) -> None:
     assert log_counts(output) == log_counts(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_fp16_resumes_with_its_loss_scale(shards: Path, tmp_path: Path) -> None:
     """The scale of the losses grows and shrinks with what came before: it is a part of the state."""
     config = tiny(precision="fp16")

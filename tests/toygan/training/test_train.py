@@ -333,6 +333,7 @@ def test_colours_that_nothing_says_are_refused(
 KNOWING = {"generator_channels": 4, "modulation_channels": 4, "latent_size": 8, "max_channels": 8}
 
 
+@pytest.mark.slow
 def test_a_model_that_keeps_its_layouts_learns_from_photos_without_any(shards: Path, tmp_path: Path) -> None:
     """The first training has layouts. Who goes on with its model, on uploads say, needs none."""
     config = tiny(

@@ -45,6 +45,21 @@ TORCHRUN = ["torch.distributed.run", "--nnodes", "1", "--nproc-per-node"]
 ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
 
 
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("config") / "config.json"
+    file.write_text(json.dumps(CONFIG))
+    return file
+
+
+@pytest.fixture(scope="module")
+def alone(shards: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of the joint batch."""
+    output = tmp_path_factory.mktemp("alone")
+    launch([*TORCHRUN, "1", "--standalone"], shards, output, config)
+    return output
+
+
 @pytest.mark.parametrize(
     "launcher",
     [
@@ -54,12 +69,11 @@ ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_machines", "1", "--m
     ids=["torchrun", "accelerate launch"],
 )
 @pytest.mark.service
-def test_two_processes_give_the_weights_of_one(launcher: list[str], shards: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps(CONFIG))
+def test_two_processes_give_the_weights_of_one(
+    launcher: list[str], shards: Path, alone: Path, config: Path, tmp_path: Path
+) -> None:
     launch(launcher, shards, tmp_path / "two", config)
-    launch([*TORCHRUN, "1", "--standalone"], shards, tmp_path / "one", config)
-    one, two = (checkpoint_folders(tmp_path / name) for name in ("one", "two"))
+    one, two = checkpoint_folders(alone), checkpoint_folders(tmp_path / "two")
     assert [folder.name for folder in one] == [folder.name for folder in two]
     expected, found = (load_file(folders[-1] / "state.safetensors") for folders in (one, two))
     assert expected.keys() == found.keys()

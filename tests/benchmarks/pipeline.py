@@ -146,7 +146,8 @@ def _finish_alone(engine: Engine, image_format: Any) -> float:
         drawn = engine.draw(seeds, products(category, colours))
         judge = calibration.of(category)
         good = drawn.finite & (judge.p_reals(drawn.logits) >= judge.threshold)
-        batches.append((drawn, good.tolist(), colours, judge.limits, image_format))
+        limits = [judge.limits] * len(colours)
+        batches.append((drawn, good.tolist(), colours, limits, image_format))
     waiting: deque[Future[Any]] = deque()
     began_s = time.monotonic()
     for number in range(ALONE_PICTURES // engine.batch_size):

@@ -4,6 +4,7 @@ Draw, finish, store overlap: while the device draws one batch, workers check and
 threads upload those that were approved. Every stage leaves its times in the `Timeline`.
 """
 
+import ctypes
 import os
 import threading
 import time
@@ -32,8 +33,13 @@ from toygan.storage.store import ObjectStore
 Stage = Literal["draw", "finish", "store"]
 
 STORING_THREADS = 16
-CPU_BATCH = 32  # pictures; larger ones are no faster on a CPU and pad more
-CUDA_BATCH_PIXELS = 2**21  # pictures x pixels a side squared: 512 pictures of 64 pixels
+# Pictures x pixels a side squared. On a CPU batches of 4 pictures of 128 pixels are as fast a picture as
+# larger ones, whose buffers no longer fit its caches; on a GPU 512 pictures of 64 pixels.
+CPU_BATCH_PIXELS = 2**16
+CUDA_BATCH_PIXELS = 2**21
+MOST_CPU_PICTURES = 32
+KEPT_BYTES = 2**30
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +76,23 @@ class Timeline:
 
 
 def default_batch_size(model: Model) -> int:
-    """A function of model, resolution and device only: pictures depend on the shape of the batch."""
-    if model.device.type == "cpu":
-        return CPU_BATCH
-    return max(1, CUDA_BATCH_PIXELS // model.resolution**2)
+    """Pictures of the largest batch: a function of model, resolution and device only."""
+    on_cpu = model.device.type == "cpu"
+    pictures = (CPU_BATCH_PIXELS if on_cpu else CUDA_BATCH_PIXELS) // model.resolution**2
+    return max(1, min(pictures, MOST_CPU_PICTURES) if on_cpu else pictures)
+
+
+def batch_shapes(largest: int, device: torch.device) -> tuple[int, ...]:
+    """The numbers of pictures that a batch may have, ascending; pictures depend on the one that theirs had.
+
+    On a CPU powers of two, on a GPU, which pads, of four; and `largest` itself.
+    """
+    step = 2 if device.type == "cpu" else 4
+    shapes = {largest}
+    while largest > 1:
+        largest = max(1, largest // step)
+        shapes.add(1 << (largest.bit_length() - 1))
+    return tuple(sorted(shapes))
 
 
 def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, int]:
@@ -86,6 +105,20 @@ def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, in
     return max(1, cores - workers), workers
 
 
+def keep_memory() -> None:
+    """Has glibc keep freed memory for the next batch; elsewhere nothing happens.
+
+    It gives large buffers back to the kernel at once by default, and to fetch them anew takes up to half as
+    long as to draw into them.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+        mallopt(option, KEPT_BYTES)
+
+
 class Workshop(AbstractContextManager["Workshop"]):
     """What the models of a process have in common: one device, workers that finish, threads that store."""
 
@@ -94,6 +127,8 @@ class Workshop(AbstractContextManager["Workshop"]):
         self.device_lock = threading.Lock()  # the device draws one batch at a time, whichever the model
         threads, self._workers = share_cores(device, cores)
         torch.set_num_threads(threads)
+        if device.type == "cpu":
+            keep_memory()
         self._finishing_lock = threading.Lock()
         self._finishing = finishing_pool(self._workers)
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
@@ -103,10 +138,10 @@ class Workshop(AbstractContextManager["Workshop"]):
         drawn: Drawn,
         may_be_approved: Sequence[bool],
         colour_hexes: Sequence[str | None],
-        limits: CategoryLimits,
+        limits: Sequence[CategoryLimits],
         image_format: ImageFormat,
     ) -> Future[FinishedBatch]:
-        """Hands the pictures to a worker process.
+        """Hands the pictures to a worker process; see `toygan.generation.finishing.finish`.
 
         A pool whose worker was killed takes no more work. The shards that waited for it fail with
         BrokenProcessPool and are tried again; they find a new one.
@@ -168,14 +203,30 @@ class Engine(AbstractContextManager["Engine"]):
     ) -> None:
         self.model = model
         self.batch_size = batch_size or default_batch_size(model)
+        self.shapes = batch_shapes(self.batch_size, model.device)
         self.workshop = workshop or Workshop(model.device)
         self._owns_workshop = workshop is None
 
+    def next_batch(self, waiting: int) -> int:
+        """How many of the pictures that wait are drawn next.
+
+        A CPU takes as long for padding as for pictures, so it gets batches that are full. A GPU takes about
+        as long for a small batch as for a large one, so it gets all that one can hold.
+        """
+        if self.model.device.type == "cpu":
+            return max(shape for shape in self.shapes if shape <= max(1, waiting))
+        return min(waiting, self.batch_size)
+
+    def shape_of(self, pictures: int) -> int:
+        """The shape that a batch of so many pictures has: the smallest that holds them."""
+        return next(shape for shape in self.shapes if shape >= pictures)
+
     def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions]) -> Drawn:
-        """Blocks until the device is free and has drawn and judged the pictures."""
+        """Blocks until the device is free and has drawn and scored the pictures, at most `batch_size`."""
+        shape = self.shape_of(len(seeds))
         with self.workshop.device_lock:
             began_s = time.monotonic()
-            drawn = self.model.draw(seeds, products, self.batch_size)
+            drawn = self.model.draw(seeds, products, shape)
             self.workshop.timeline.add("draw", began_s, time.monotonic(), len(seeds))
         return drawn
 

@@ -45,20 +45,21 @@ def finish(
     may_be_approved: Sequence[bool],
     colour_hexes: Sequence[str | None],
     layout_similarities: Sequence[float | None],
-    limits: CategoryLimits,
+    limits: Sequence[CategoryLimits],
     image_format: ImageFormat,
 ) -> FinishedBatch:
-    """Checks the pictures (B, H, W, 3) of one category and encodes those that `may_be_approved` and pass.
+    """Checks the pictures (B, H, W, 3) and encodes those that `may_be_approved` and pass.
 
     The sequences hold one value a picture; for `layout_similarities` see `toygan.approval.checks.check`.
     """
     began_s = time.monotonic()
     candidates = [
-        _finish_one(picture, measures, similarity, limits, image_format if wanted and ok else None)
-        for picture, measures, similarity, ok, wanted in zip(
+        _finish_one(picture, measures, similarity, of_category, image_format if wanted and ok else None)
+        for picture, measures, similarity, of_category, ok, wanted in zip(
             pixels,
             _measure_all(pixels, colour_hexes),
             layout_similarities,
+            limits,
             finite,
             may_be_approved,
             strict=True,

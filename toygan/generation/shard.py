@@ -1,7 +1,8 @@
 """One shard: every slot ends with an approved picture, a candidate for review or neither, and with reasons.
 
-The schedule depends on the plan and the decisions only, never on how fast anything ran: batch n is decided
-before batch n + IN_FLIGHT is put together. So a shard that is computed again ends with the same bytes.
+The schedule, with the shapes of the batches, depends on the plan and the decisions only, never on how fast
+anything ran: batch n is decided before batch n + IN_FLIGHT is put together. So a shard that is computed again
+ends with the same bytes.
 """
 
 import json
@@ -114,7 +115,7 @@ def compute_shard(
     while waiting or in_flight:
         full = len(waiting) >= engine.batch_size
         if waiting and len(in_flight) < IN_FLIGHT and (full or not in_flight):
-            taken = [waiting.popleft() for _ in range(min(engine.batch_size, len(waiting)))]
+            taken = [waiting.popleft() for _ in range(engine.next_batch(len(waiting)))]
             in_flight.append(_draw(run, taken))
         else:
             waiting.extend(_decide(run, in_flight.popleft()))
@@ -138,25 +139,26 @@ def _seed(model: Model, slot: Slot, attempt: int) -> int:
 
 
 def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
+    """One batch, which may hold several categories."""
     model = run.engine.model
     slots = [each.slot for each in pending]
-    category = slots[0].category
-    judge = run.calibration.of(category)
+    scales = [run.calibration.of(slot.category) for slot in slots]
     seeds = [_seed(model, each.slot, each.attempt) for each in pending]
     colour_hexes = [slot.colour_hex for slot in slots]
     told = [each.told for each in pending]
     drawn = run.engine.draw(seeds, _with_images(run, slots, told))
-    p_reals = judge.p_reals(drawn.logits)
-    may_be_approved = drawn.finite & (p_reals >= judge.threshold)
+    p_reals = [scale.p_real(logit) for scale, logit in zip(scales, drawn.logits.tolist(), strict=True)]
+    may_be_approved = drawn.finite & np.greater_equal(p_reals, [scale.threshold for scale in scales])
     may_be_approved &= [not each.against for each in pending]
     finished = run.engine.workshop.finish(
-        drawn, may_be_approved.tolist(), colour_hexes, judge.limits, run.image_format
+        drawn, may_be_approved.tolist(), colour_hexes, [scale.limits for scale in scales], run.image_format
     )
     candidates = []
     for i, each in enumerate(pending):
         row = _row(run, each, seeds[i], drawn.layout_similarities[i])
+        row["batch_size"] = run.engine.shape_of(len(pending))
         if drawn.finite[i]:
-            row |= {"logit": float(drawn.logits[i]), "p_real": float(p_reals[i])}
+            row |= {"logit": float(drawn.logits[i]), "p_real": p_reals[i]}
         candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
     return Batch(pending=pending, candidates=candidates, finished=finished)
 
@@ -293,7 +295,6 @@ def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | 
         "model_family": model.family,
         "seed": seed,
         "attempt": pending.attempt,
-        "batch_size": run.engine.batch_size,
         "truncation": model.truncation,
         "threshold": run.calibration.of(slot.category).threshold,
         "conditions": json.dumps(conditions, sort_keys=True, separators=(",", ":")),

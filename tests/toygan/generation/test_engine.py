@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,17 +12,30 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import REPOSITORY
 from tests.models import ANYTHING, BATCH, COLOURS, products, tiny_model
 from tests.toygan.generation.slots import slots
 from toygan.errors import Retryable, StoreUnavailable
-from toygan.generation.engine import Engine, Timeline, default_batch_size, share_cores
+from toygan.generation.engine import (
+    Engine,
+    Timeline,
+    Workshop,
+    batch_shapes,
+    default_batch_size,
+    keep_memory,
+    share_cores,
+)
 from toygan.generation.finishing import FinishedBatch
+from toygan.generation.model import Model
 from toygan.generation.shard import compute_shard
 from toygan.storage.memory import MemoryStore
 
@@ -60,7 +74,8 @@ def is_alive(process: psutil.Process) -> bool:
 
 def finish_one(engine: Engine) -> FinishedBatch:
     drawn = engine.draw([1, 2], products("car", COLOURS[:2]))
-    return engine.workshop.finish(drawn, [True, False], COLOURS[:2], ANYTHING, "webp").result(LIMIT_S)
+    limits = [ANYTHING, ANYTHING]
+    return engine.workshop.finish(drawn, [True, False], COLOURS[:2], limits, "webp").result(LIMIT_S)
 
 
 # the clock
@@ -114,13 +129,47 @@ def test_the_device_draws_one_batch_at_a_time(engine: Engine) -> None:
 # sizes
 
 
-def test_the_batch_size_follows_from_model_and_device() -> None:
+def test_the_largest_batch_follows_from_model_and_device() -> None:
     model = tiny_model().load()
     on_cuda = replace(model, device=torch.device("cuda"))
-    assert default_batch_size(model) == 32
+    assert [default_batch_size(replace(model, resolution=side)) for side in (32, 64, 128, 512)] == [
+        *(32, 16, 4, 1)
+    ]
     assert default_batch_size(on_cuda) == 2048
     assert default_batch_size(replace(on_cuda, resolution=64)) == 512
     assert default_batch_size(replace(on_cuda, resolution=4096)) == 1
+
+
+def test_shapes_are_few_and_end_with_the_largest() -> None:
+    assert batch_shapes(4, torch.device("cpu")) == (1, 2, 4)
+    assert batch_shapes(12, torch.device("cpu")) == (1, 2, 4, 12)
+    assert batch_shapes(128, torch.device("cuda")) == (1, 2, 8, 32, 128)
+
+
+@given(waiting=st.integers(1, 100), largest=st.integers(1, 64), kind=st.sampled_from(["cpu", "cuda"]))
+def test_a_cpu_never_pads_and_a_gpu_draws_all_it_can(waiting: int, largest: int, kind: str) -> None:
+    model = cast("Model", SimpleNamespace(device=torch.device(kind)))
+    engine = Engine(model, batch_size=largest, workshop=cast("Workshop", None))
+    taken = engine.next_batch(waiting)
+    shape = engine.shape_of(taken)
+    assert shape in engine.shapes
+    if kind == "cpu":
+        assert taken == shape <= waiting
+    else:
+        assert taken == min(waiting, largest) <= shape
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="glibc's allocator is asked")
+def test_buffers_of_a_batch_are_not_given_back_to_the_kernel() -> None:
+    keep_memory()
+
+    def faults(megabytes: int) -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(megabytes * 2**18)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults(100)  # the memory is fetched once
+    assert faults(100) < 100 * 2**20 / resource.getpagesize() / 10
 
 
 @pytest.mark.parametrize(
@@ -185,7 +234,7 @@ def test_all_work_that_waits_for_a_killed_worker_fails_and_one_new_pool_is_made(
         for worker in mine:
             worker.suspend()
         drawn = engine.draw([1], products("car", [None]))
-        waiting = [engine.workshop.finish(drawn, [True], [None], ANYTHING, "webp") for _ in range(3)]
+        waiting = [engine.workshop.finish(drawn, [True], [None], [ANYTHING], "webp") for _ in range(3)]
         for worker in mine:
             worker.kill()
         for future in waiting:
@@ -236,7 +285,7 @@ if __name__ == "__main__":
     engine = Engine(tiny_model().load(), batch_size=8)
     drawn = engine.draw(range(8), products("car", [None] * 8))
     while True:
-        engine.workshop.finish(drawn, [True] * 8, [None] * 8, ANYTHING, "png").result()
+        engine.workshop.finish(drawn, [True] * 8, [None] * 8, [ANYTHING] * 8, "png").result()
         print("busy", flush=True)
 """
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from catalog_schemas.images import IMAGES, check_images
 from tests.models import (
     ANYTHING,
     BATCH,
+    CATEGORIES,
     COLOURS,
     change_weights,
     nan_model,
@@ -86,9 +88,9 @@ def by_slot(rows: Rows) -> dict[tuple[str, int], Rows]:
 
 
 def draw_one(engine: Engine, row: dict[str, Any]) -> Any:
-    """The pixels of a row's picture, drawn by itself."""
-    colour_hex = json.loads(row["conditions"])["colour_hex"]
-    return engine.draw([row["seed"]], products(row["category"], [colour_hex])).pixels[0]
+    """The pixels of a row's picture, drawn by itself in a batch of the same shape."""
+    wanted = products(row["category"], [json.loads(row["conditions"])["colour_hex"]])
+    return engine.model.draw([row["seed"]], wanted, row["batch_size"]).pixels[0]
 
 
 def test_two_runs_make_the_same_rows_and_bytes(engine: Engine) -> None:
@@ -108,12 +110,26 @@ def test_shards_that_run_at_the_same_time_do_not_change_each_other(engine: Engin
     assert together == alone
 
 
-def test_what_else_is_in_the_shard_changes_no_picture(engine: Engine) -> None:
-    rows, _ = compute(engine, slots(50))
-    for chosen in ([slot(7)], [slot(49), slot(3)], slots(20)):
-        few, _ = compute(engine, chosen)
-        of = by_slot(rows)
-        assert by_slot(few) == {key: of[key] for key in by_slot(few)}
+def test_batches_have_one_of_the_shapes_and_are_full_on_a_cpu(engine: Engine) -> None:
+    began_s = time.monotonic()
+    rows, _ = compute(engine, [slot(number, category=CATEGORIES[number % 3]) for number in range(50)])
+    drawn = [span.pictures for span in engine.workshop.timeline.since(began_s).spans if span.stage == "draw"]
+    assert sum(drawn) == len(rows)
+    assert {row["batch_size"] for row in rows} == set(drawn) <= set(engine.shapes)
+    assert drawn[:6] == [BATCH] * 6
+
+
+def test_a_shard_of_several_categories_decides_by_each_ones_scale(with_model: Any) -> None:
+    model = judged(tiny_model().load(), threshold=0.0)
+    known = model.require_calibration()
+    categories = {**known.categories, "car": replace(known.of("car"), threshold=1.0)}
+    calibration = replace(known, categories=MappingProxyType(categories))
+    wanted = [slot(number, category=("brick", "car")[number % 2]) for number in range(6)]
+    rows, _ = compute(with_model(replace(model, calibration=calibration)), wanted)
+    for row in rows:
+        assert row["threshold"] == (1.0 if row["category"] == "car" else 0.0)
+        assert row["p_real"] == known.of(row["category"]).p_real(row["logit"])
+        assert ("score_below_threshold" in row["reasons"]) == (row["category"] == "car")
 
 
 def test_every_row_keeps_the_contract_and_says_why(engine: Engine) -> None:
@@ -131,7 +147,7 @@ def test_every_row_keeps_the_contract_and_says_why(engine: Engine) -> None:
             row["conditions"] == f'{{"category":"brick","colour_hex":"{COLOURS[int(row["sku"][4:]) % 6]}"}}'
         )
         assert (row["model_name"], row["model_family"]) == ("tiny", "dcgan")
-        assert (row["batch_size"], row["truncation"]) == (BATCH, 1.0)
+        assert (row["batch_size"] in engine.shapes, row["truncation"]) == (True, 1.0)
         assert row["digital_source_type"] == DIGITAL_SOURCE_TYPE
     assert {row["image_uri"] for row in rows} - {None} == objects.keys()
     assert len({row["image_id"] for row in rows}) == len(rows)

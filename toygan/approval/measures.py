@@ -146,7 +146,8 @@ def hex_to_lab(colour_hexes: Sequence[str | None]) -> NDArray[np.float32]:
     rgb = [
         [np.nan] * 3 if each is None else list(bytes.fromhex(each.removeprefix("#"))) for each in colour_hexes
     ]
-    return np.asarray(rgb2lab(np.array(rgb, dtype=np.float32).reshape(-1, 3) / 255), dtype=np.float32)
+    # In single precision the last digits depend on the number of rows.
+    return np.asarray(rgb2lab(np.array(rgb, dtype=np.float64).reshape(-1, 3) / 255), dtype=np.float32)
 
 
 def _reduce(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

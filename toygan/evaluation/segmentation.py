@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from toygan.device import fastest_precision
 from toygan.images import from_uint8
 from toygan.models.segmenter import Segmenter
 from toygan.training.batches import mirror
@@ -43,6 +44,7 @@ def fit_segmenter(
         torch.manual_seed(seed)
         segmenter = Segmenter(classes)
     segmenter.to(device).to(memory_format=torch.channels_last)
+    in_bf16 = fastest_precision(device)[0] == "bf16"
     optimizer = torch.optim.Adam(segmenter.parameters(), lr=RATE)
     steps = -(-epochs * len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -52,7 +54,7 @@ def fit_segmenter(
     for rows, mirrored in _draws(len(images), steps, torch.Generator().manual_seed(seed)):
         pictures = mirror(from_uint8(images[rows].to(device)), mirrored.to(device))
         wanted = mirror(layouts[rows].to(device).long(), mirrored.to(device))
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16):
             loss = F.cross_entropy(segmenter(pictures).float(), wanted, weight=weights)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

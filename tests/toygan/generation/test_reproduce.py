@@ -45,12 +45,8 @@ def test_the_bytes_are_the_same(store: MemoryStore) -> None:
     kept = [row for row in rows(store) if row["image_uri"]]
     told = {row["run_id"]: json.loads(row["conditions"]).get("accent_hexes") for row in kept}
     assert told == {"run-1": None, "run-2": ["#008080"]}
-    assert {(row["decision"], row["format"]) for row in kept} == {
-        ("approved", "png"),
-        ("approved", "webp"),
-        ("review", "png"),
-        ("review", "webp"),
-    }
+    assert {row["decision"] for row in kept} == {"approved", "review"}
+    assert {row["format"] for row in kept} == {"png", "webp"}
     for row in kept:
         said = reproduce(store, row["image_id"], CPU)
         assert said == f"{row['image_id']}: the same {row['bytes']} bytes as {row['image_uri']}"

@@ -103,7 +103,15 @@ class RetrainParameters(BaseModel):
         "trained on: photo shards, or a folder with a subfolder for each category.",
     )
     max_images: int = Field(
-        default=64_000, ge=1, description="The length of the training, in pictures that are shown to it."
+        default_factory=lambda: service_settings().retrain_images,
+        ge=1,
+        description="The length of the training at most, in pictures that are shown to it.",
+    )
+    max_minutes: float = Field(
+        default_factory=lambda: service_settings().retrain_minutes,
+        gt=0,
+        description="The time of training, calibration and evaluation at most; the training is as long as "
+        "fits.",
     )
     recall_loss: float = Field(
         default=0.02, ge=0, le=1, description="By so much recall may fall and the challenger be promoted."
@@ -116,7 +124,9 @@ class RetrainParameters(BaseModel):
         "challenger be promoted.",
     )
     pictures: int = Field(
-        default=1000, ge=10, description="Pictures of either model that are measured; more take longer."
+        default=1000,
+        ge=10,
+        description="Pictures of either model that are measured at most; more take longer.",
     )
     quiet_s: float = Field(
         default_factory=lambda: service_settings().quiet_s,

@@ -14,12 +14,14 @@ from flows.parameters import RetrainParameters
 from toygan.device import pick_device
 from toygan.errors import RunFailed
 from toygan.registry import ModelFiles
+from toygan.retraining.budget import Budget
 from toygan.retraining.folder import workplace
 from toygan.retraining.judge import Outcome, judge, read_outcome
 from toygan.retraining.learn import learn
 from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
 from toygan.retraining.publish import publish
 from toygan.retraining.request import Limits, RetrainRequest
+from toygan.retraining.speeds import budget_of
 from toygan.storage.store import ObjectStore, open_store
 
 
@@ -39,8 +41,10 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
         try:
             outcome = read_outcome(attempt)
             if outcome is None:
-                challenger = train_challenger(attempt, request)
-                outcome = evaluate_both(attempt, challenger, request)
+                budget = estimate_time(attempt, request)
+                log.info("the retraining takes %s", budget.text())
+                challenger = train_challenger(attempt, budget, request)
+                outcome = evaluate_both(attempt, challenger, budget, request)
         except RunFailed:
             log.warning("what there is of this retraining is removed: the next one begins anew")
             give_up(folder)
@@ -59,19 +63,32 @@ def take_snapshot(request: RetrainRequest, store: ObjectStore, folder: Path) -> 
     return begin(request, store, folder)
 
 
+@task(name="estimate-time", persist_result=False, cache_policy=NO_CACHE)
+def estimate_time(attempt: Attempt, request: RetrainRequest) -> Budget:
+    """Tries out how fast this machine is, and fits the retraining to its time."""
+    return budget_of(
+        attempt,
+        max_minutes=request.max_minutes,
+        pictures=request.pictures,
+        device=pick_device(request.device),
+    )
+
+
 @task(name="train-challenger", persist_result=False, cache_policy=NO_CACHE)
-def train_challenger(attempt: Attempt, request: RetrainRequest) -> ModelFiles:
+def train_challenger(attempt: Attempt, budget: Budget, request: RetrainRequest) -> ModelFiles:
     """Trains the champion on, from the last checkpoint of a retraining that died, and calibrates it."""
-    return learn(attempt, pick_device(request.device))
+    return learn(attempt, budget, pick_device(request.device))
 
 
 @task(name="evaluate-both", persist_result=False, cache_policy=NO_CACHE)
-def evaluate_both(attempt: Attempt, challenger: ModelFiles, request: RetrainRequest) -> Outcome:
+def evaluate_both(
+    attempt: Attempt, challenger: ModelFiles, budget: Budget, request: RetrainRequest
+) -> Outcome:
     """Measures challenger and champion on the same photos and decides."""
     return judge(
         attempt,
         challenger,
-        pictures=request.pictures,
+        pictures=budget.pictures,
         limits=request.limits,
         device=pick_device(request.device),
     )
@@ -92,6 +109,7 @@ def _request(parameters: RetrainParameters) -> RetrainRequest:
         run_id=str(flow_run.id),
         photos=parameters.photos,
         max_images=parameters.max_images,
+        max_minutes=parameters.max_minutes,
         pictures=parameters.pictures,
         limits=Limits(recall_loss=parameters.recall_loss, category_loss=parameters.category_loss),
         quiet_s=parameters.quiet_s,

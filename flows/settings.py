@@ -61,6 +61,8 @@ class ServiceSettings(BaseSettings):
     min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
     quiet_s: float = Field(default=QUIET_S, ge=0)  # without an upload, before a retraining takes the photos
     photos: Location | None = None  # what retrainings learn from besides the uploads, e.g. photo shards
+    retrain_images: int = Field(default=64_000, ge=1)  # of a retraining's training, at most
+    retrain_minutes: float = Field(default=360.0, gt=0)  # of a whole retraining, at most
     # The folder that a retraining which died is taken up from.
     work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
     device: str = "auto"  # auto, cpu, cuda or cuda:N

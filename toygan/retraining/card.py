@@ -93,7 +93,7 @@ def _training(plan: Plan, champion: Evaluation, lines: Sequence[dict[str, Any]])
     told = [
         "## Training",
         "",
-        f"{plan.max_images:,} images, from {start}{champion.model}@{champion.version}.",
+        f"At most {plan.max_images:,} images, from {start}{champion.model}@{champion.version}.",
     ]
     if not lines:
         return told

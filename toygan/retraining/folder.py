@@ -6,6 +6,7 @@ WORK/<store id>/<snapshot id>/            one retraining
     photos/                               the snapshot, see toygan.retraining.snapshot
     index.parquet                         the rows of the photo index that it is made of
     plan.json                             the commit of all above: what it is to do
+    budget.json                           how long it takes, and how much it does
     training/                             see toygan.training.checkpoint
     outcome/                              the commit of the judgement: what is to be published
 """

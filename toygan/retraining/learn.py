@@ -15,6 +15,7 @@ from toygan.generation.engine import default_batch_size
 from toygan.generation.model import load_model, read_config
 from toygan.generation.photos import photos_of
 from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
+from toygan.retraining.budget import Budget
 from toygan.retraining.folder import replace_file
 from toygan.retraining.plan import Attempt
 from toygan.training.config import PRESETS, TrainConfig
@@ -28,7 +29,7 @@ _INHERITED = ("truncation", "credit")
 _NOT_OF_A_NETWORK = ("categories", "resolution", "text_size", "accent_colours")
 
 
-def learn(attempt: Attempt, device: torch.device) -> ModelFiles:
+def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
     """Trains and calibrates the challenger and returns it; what is done of it already is not done again.
 
     The training goes on from its newest checkpoint. Checkpoints that cannot be resumed are removed, and it
@@ -37,15 +38,15 @@ def learn(attempt: Attempt, device: torch.device) -> ModelFiles:
     model = attempt.training / "model"
     if not (model / CALIBRATION).exists():
         champion = resolve(str(attempt.champion), None)
-        config = fine_tuning(read_config(champion), attempt.plan.max_images)
+        config = fine_tuning(read_config(champion), budget.images)
         try:
-            _train(attempt, config, device)
+            _train(attempt, config, budget, device)
         except ModelError as error:
             log.warning("the training cannot be resumed and begins anew: %s", error)
             shutil.rmtree(attempt.training)
-            _train(attempt, config, device)
+            _train(attempt, config, budget, device)
         _inherit(attempt)
-        _calibrate(attempt, device)
+        _calibrate(attempt, budget, device)
     found = resolve(str(model), None)
     return ModelFiles(name=attempt.plan.name, version=found.version, files=found.files)
 
@@ -81,13 +82,14 @@ def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
     )
 
 
-def _train(attempt: Attempt, config: TrainConfig, device: torch.device) -> None:
+def _train(attempt: Attempt, config: TrainConfig, budget: Budget, device: torch.device) -> None:
     train(
         photos_uri=attempt.photos,
         output=attempt.training,
         config=config,
         device=device,
-        max_images=attempt.plan.max_images,
+        max_images=budget.images,
+        max_minutes=budget.training_limit_s / 60,
         resume=True,
         init=resolve(str(attempt.champion), None),
     )
@@ -101,7 +103,7 @@ def _inherit(attempt: Attempt) -> None:
     replace_file(file, (json.dumps(own | inherited, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _calibrate(attempt: Attempt, device: torch.device) -> None:
+def _calibrate(attempt: Attempt, budget: Budget, device: torch.device) -> None:
     folder = attempt.training / "model"
     model = load_model(resolve(str(folder), None), device)
     photos = photos_of(model, attempt.photos, split="train").with_text(model.text_encoder)
@@ -110,6 +112,7 @@ def _calibrate(attempt: Attempt, device: torch.device) -> None:
         model,
         photos,
         batch_size=default_batch_size(model),
+        samples=budget.samples,
         settings=champions.settings,
         with_probe=champions.probe is not None,
     )

@@ -30,7 +30,8 @@ class RetrainRequest:
     run_id: str
     photos: str | None = None  # more to learn from than the uploads, see toygan.data.sources
     max_images: int = 64_000
-    pictures: int = 1000  # of either model, to measure with
+    max_minutes: float = 360.0  # of training, calibration and evaluation, see `toygan.retraining.budget`
+    pictures: int = 1000  # of either model, to measure with at most
     limits: Limits = Limits()
     quiet_s: float = QUIET_S
     device: str = "auto"
@@ -38,5 +39,7 @@ class RetrainRequest:
     def __post_init__(self) -> None:
         if self.max_images < 1:
             raise BadInput(f"max_images is {self.max_images}; it must be at least 1")
+        if not self.max_minutes > 0:
+            raise BadInput(f"max_minutes is {self.max_minutes}; it must be above 0")
         if self.pictures < FEWEST:
             raise BadInput(f"pictures is {self.pictures}; {FEWEST} is the least to measure with")

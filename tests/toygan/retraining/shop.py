@@ -7,9 +7,20 @@ from tests.models import CATEGORIES, tiny_model
 from tests.shards import COLOURS, photo
 from toygan.data.split import is_calibration_sku, split_of_upload
 from toygan.registry import ModelRef, add_model, promote
+from toygan.retraining.budget import Budget
 from toygan.retraining.request import RetrainRequest
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
+
+SMALL_BUDGET = Budget(
+    images=64,
+    generated=20,
+    profiled=8,
+    pictures=60,
+    training_s=1.0,
+    measuring_s=1.0,
+    training_limit_s=600.0,
+)
 
 
 def skus(role: str, count: int) -> list[str]:

@@ -61,7 +61,7 @@ def test_the_card_of_a_challenger_that_is_promoted(training_log: Path) -> None:
         "draw: castle (4)."
     ) in lines
     assert "| **all** | 1,000 | 100 | 100 |" in lines
-    assert "64,000 images, from the bundled model tiny@aaaaaaaaaaaa." in lines
+    assert "At most 64,000 images, from the bundled model tiny@aaaaaaaaaaaa." in lines
     assert "| KID x 1000 | 20.0 ± 3.0 | 50.0 ± 4.0 | 1.0 ± 1.0 | - |" in lines
     assert "| car | 20 | 50.0 ± 1.0 | 50.0 ± 1.0 | 0.600 | 0.500 |" in lines
     assert f"]({PREVIEW})" in text

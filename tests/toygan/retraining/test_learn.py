@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.models import CPU, TinyFiles, tiny_model, tiny_with_layouts
-from tests.toygan.retraining.shop import request, upload_enough
+from tests.toygan.retraining.shop import SMALL_BUDGET, request, upload_enough
 from toygan.approval.calibration import Calibration
 from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import BadInput
@@ -22,8 +22,6 @@ from toygan.retraining.plan import Attempt, begin
 from toygan.storage.memory import MemoryStore
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import PRESETS
-
-pytestmark = pytest.mark.usefixtures("few_samples")
 
 
 def with_config(**changes: Any) -> TinyFiles:
@@ -86,7 +84,7 @@ def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
 
 
 def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(attempt: Attempt) -> None:
-    challenger = learn(attempt, CPU)
+    challenger = learn(attempt, SMALL_BUDGET, CPU)
     config = read_config(challenger)
     assert (config["truncation"], config["credit"], config["training"]["images_seen"]) == (0.7, "me", 64)
     champion = json.loads((attempt.champion / CALIBRATION).read_bytes())
@@ -98,7 +96,7 @@ def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(
 def test_a_probe_judges_the_challenger_where_one_judges_the_champion(
     attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn(attempt, CPU)
+    learn(attempt, SMALL_BUDGET, CPU)
     files = [folder / CALIBRATION for folder in (attempt.champion, attempt.training / "model")]
     before = [file.read_bytes() for file in files]
     champions = Calibration.from_json(before[0])
@@ -112,31 +110,32 @@ def test_a_probe_judges_the_challenger_where_one_judges_the_champion(
     monkeypatch.setattr(learn_module, "calibrate", calibrate)
     for each in (champions, replace(champions, probe=probe)):
         files[0].write_text(each.to_json())
-        learn_module._calibrate(attempt, CPU)
+        learn_module._calibrate(attempt, SMALL_BUDGET, CPU)
     assert asked == [False, True]
     for file, content in zip(files, before, strict=True):
         file.write_bytes(content)
 
 
 def test_what_is_done_is_not_done_again(attempt: Attempt) -> None:
-    done = learn(attempt, CPU)
+    done = learn(attempt, SMALL_BUDGET, CPU)
     before = {file: file.stat().st_mtime_ns for file in attempt.training.rglob("*")}
-    assert learn(attempt, CPU) == done
+    assert learn(attempt, SMALL_BUDGET, CPU) == done
     assert before == {file: file.stat().st_mtime_ns for file in attempt.training.rglob("*")}
 
 
 def test_a_checkpoint_that_cannot_be_resumed_is_done_without(attempt: Attempt) -> None:
-    done = learn(attempt, CPU)
+    done = learn(attempt, SMALL_BUDGET, CPU)
     shutil.rmtree(attempt.training / "model")
     newest = checkpoint_folders(attempt.training)[-1]
     (newest / "state.json").write_text("{")
-    assert learn(attempt, CPU).version == done.version
+    assert learn(attempt, SMALL_BUDGET, CPU).version == done.version
 
 
+@pytest.mark.slow
 def test_a_champion_with_layouts_of_its_own_learns_from_uploads(tmp_path: Path) -> None:
     """Which have none: its draughtsman draws them, and they are drawn from afterwards, too."""
     champion = tiny_with_layouts()
-    challenger = load_model(learn(begun(tmp_path, champion), CPU), CPU)
+    challenger = load_model(learn(begun(tmp_path, champion), SMALL_BUDGET, CPU), CPU)
     earlier = champion.load()
     assert challenger.known_layouts is not None
     assert earlier.known_layouts is not None

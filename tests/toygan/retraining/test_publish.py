@@ -100,6 +100,7 @@ def test_any_other_is_kept_as_the_challenger(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.slow
 def test_a_crash_at_any_write_leaves_a_champion_and_is_made_up_for(tmp_path: Path, holds: bool) -> None:
     """Both aliases change in one step each, so the champion is the old or the new one, always whole."""
     deaths = 0

@@ -1,0 +1,111 @@
+"""What a retraining is made of, so that it fits the time that it is given."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from toygan.errors import BadInput
+from toygan.generation.calibrate import CalibrationSamples
+from toygan.retraining.snapshot import ROLES, Contents
+
+MEASURING_MINUTES: Final = 20.0  # for calibration and evaluation, at most a third of the whole
+# The share of pictures that a threshold lets pass is known with this standard error, in every category. A
+# share of n has at most 0.5 / sqrt(n).
+SHARE_ERROR: Final = 0.05
+PROFILED: Final = 64
+# The KID of n pictures and m photos has a variance of about 1/n + 1/m: with three times as many pictures as
+# photos its error is 15 % above what pictures without end would give.
+PICTURES_A_PHOTO: Final = 3
+FEWEST_PICTURES: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """Seconds that this machine takes for one picture."""
+
+    train_s: float  # shown to the training
+    generate_s: float  # generated, scored and measured
+    look_s: float  # looked at by the network that features come from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a retraining is made of, and how long its parts take, about."""
+
+    images: int  # of training
+    generated: int  # pictures of each category, see CalibrationSamples
+    profiled: int
+    pictures: int  # of either model, to evaluate with
+    training_s: float
+    measuring_s: float  # calibration and evaluation
+    training_limit_s: float  # after which a process ends the training, however many images it has shown
+
+    @property
+    def samples(self) -> CalibrationSamples:
+        return CalibrationSamples(generated=self.generated, profiled=self.profiled)
+
+    def text(self) -> str:
+        """Such as: about 4 h 10 min: ..."""
+        return (
+            f"about {_told(self.training_s + self.measuring_s)}: {_told(self.training_s)} of training with "
+            f"{self.images:,} images, {_told(self.measuring_s)} of calibration with {self.generated} "
+            f"pictures a category and of evaluation with {self.pictures:,} of either model. The share that "
+            f"a threshold lets pass is known to {50 / math.sqrt(self.generated):.1f} points"
+        )
+
+
+def make_budget(
+    speeds: Speeds,
+    contents: Contents,
+    *,
+    batch_size: int,
+    max_images: int,
+    max_minutes: float,
+    pictures: int,
+) -> Budget:
+    """What fits into `max_minutes`, with at most `max_images` of training and `pictures` to evaluate with.
+
+    `contents` is of the snapshot, which all categories of the model are in. Raises BadInput where there is no
+    time for one batch of training.
+    """
+    categories, val = len(contents.by_category), contents.of_role("val")
+    photos = sum(contents.of_role(role) for role in ROLES)
+    measuring_s = 60 * min(MEASURING_MINUTES, max_minutes / 3)
+    # Either model is evaluated in at most a third of the time, photos and pictures.
+    fits = int((measuring_s / 3 - photos * speeds.look_s) / (speeds.generate_s + speeds.look_s))
+    pictures = min(pictures, max(FEWEST_PICTURES, min(fits, PICTURES_A_PHOTO * val)))
+    evaluating_s = 2 * (pictures * (speeds.generate_s + speeds.look_s) + photos * speeds.look_s)
+    wanted = math.ceil(0.25 / SHARE_ERROR**2)
+    samples = CalibrationSamples(generated=wanted, profiled=PROFILED)
+    calibrating_s = categories * samples.per_category * speeds.generate_s
+    # Where there are so many categories that it would take too long, each gets fewer pictures, and the text
+    # says how exactly its threshold is known.
+    share = min(1.0, max(measuring_s - evaluating_s, measuring_s / 3) / calibrating_s)
+    samples = CalibrationSamples(
+        generated=max(1, int(share * samples.generated)), profiled=max(1, int(share * samples.profiled))
+    )
+    measuring_s = categories * samples.per_category * speeds.generate_s + evaluating_s
+    left = int((60 * max_minutes - measuring_s) / speeds.train_s)
+    images = min(max_images, left)
+    if images < min(batch_size, max_images):
+        raise BadInput(
+            f"max_minutes is {max_minutes:g}; calibration and evaluation take {_told(measuring_s)} here, "
+            "which leaves no time to train; give more minutes"
+        )
+    return Budget(
+        images=images,
+        generated=samples.generated,
+        profiled=samples.profiled,
+        pictures=pictures,
+        training_s=images * speeds.train_s,
+        measuring_s=measuring_s,
+        training_limit_s=60 * max_minutes - measuring_s,
+    )
+
+
+def _told(duration_s: float) -> str:
+    """Such as 4 h 10 min, 12 min, 40 s."""
+    if duration_s < 60:
+        return f"{max(1, round(duration_s))} s"
+    hours, minutes = divmod(round(duration_s / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,0 +1,106 @@
+"""How fast this machine trains and generates, tried out before a retraining starts."""
+
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import torch
+
+from toygan.approval.measures import measure
+from toygan.errors import RunFailed
+from toygan.evaluation.features import Efficientnet
+from toygan.generation.engine import default_batch_size
+from toygan.generation.model import load_model, read_config
+from toygan.generation.photos import photos_of
+from toygan.generation.trial import draw_of_category
+from toygan.registry import resolve
+from toygan.retraining.budget import Budget, Speeds, make_budget
+from toygan.retraining.folder import replace_file
+from toygan.retraining.learn import fine_tuning
+from toygan.retraining.plan import Attempt
+from toygan.training.config import TrainConfig
+from toygan.training.train import train
+
+BUDGET: Final = "budget.json"
+_TRIED_STEPS: Final = 4  # of training; the first one prepares kernels and is not counted
+
+
+def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: torch.device) -> Budget:
+    """Tries out how fast this machine is, once: a retraining that is taken up keeps its budget.
+
+    Raises as `make_budget` and `learn` do.
+    """
+    file = attempt.folder / BUDGET
+    if file.exists():
+        return _read(file)
+    champion = resolve(str(attempt.champion), None)
+    config = fine_tuning(read_config(champion), attempt.plan.max_images)
+    budget = make_budget(
+        _try_out(attempt, config, device),
+        attempt.plan.contents,
+        batch_size=config.batch_size,
+        max_images=attempt.plan.max_images,
+        max_minutes=max_minutes,
+        pictures=pictures,
+    )
+    replace_file(file, json.dumps(asdict(budget), indent=1).encode())
+    return budget
+
+
+def _read(file: Path) -> Budget:
+    try:
+        return Budget(**json.loads(file.read_bytes()))
+    except (TypeError, ValueError) as error:
+        raise RunFailed(f"{file} is damaged ({error!r})") from error
+
+
+def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Speeds:
+    """A few steps of the training to come, and a batch of the champion's pictures."""
+    champion = resolve(str(attempt.champion), None)
+    times_s: list[float] = []
+
+    def stop() -> bool:
+        """Asked before every step."""
+        times_s.append(_now_s(device))
+        return len(times_s) > _TRIED_STEPS
+
+    with TemporaryDirectory(dir=attempt.folder) as folder:
+        train(
+            photos_uri=attempt.photos,
+            output=Path(folder),
+            config=config,
+            device=device,
+            should_stop=stop,
+            init=champion,
+        )
+    train_s = (times_s[-1] - times_s[1]) / (len(times_s) - 2) / config.batch_size
+    generate_s, look_s = _try_pictures(attempt, device)
+    return Speeds(train_s=train_s, generate_s=generate_s, look_s=look_s)
+
+
+def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]:
+    """Seconds a picture, to generate and to look at."""
+    model = load_model(resolve(str(attempt.champion), None), device)
+    photos = photos_of(model, attempt.photos, split="val").with_text(model.text_encoder)
+    size, network = default_batch_size(model), Efficientnet(device)
+    numbers = range(size)
+    category = model.categories[int(photos.category[0])]
+    products = [replace(photos.product(number % len(photos)), category=category) for number in numbers]
+    times_s = []
+    for _ in range(2):  # the first one prepares kernels
+        times_s.append(_now_s(device))
+        drawn = draw_of_category(model, "timing", category, products, numbers, size)
+        measure(drawn.pixels, [product.colour_hex for product in products])
+        times_s.append(_now_s(device))
+        network.extract(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2), lambda count: None)
+        times_s.append(_now_s(device))
+    return (times_s[4] - times_s[3]) / size, (times_s[5] - times_s[4]) / size
+
+
+def _now_s(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()

@@ -147,6 +147,7 @@ def test_real_photos_are_told_apart_and_have_their_colours(random_weights: Evalu
     assert (real.kid, real.fid, real.precision) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_pictures_of_random_weights_are_far_from_photos(random_weights: Evaluation) -> None:
     made, real, perfect = (
         random_weights.overall.pictures,
@@ -195,6 +196,7 @@ def test_copies_of_training_photos_are_found_out(copies: Evaluation, train: Phot
         assert pair.category in pair.sku
 
 
+@pytest.mark.slow
 def test_the_pairs_are_shown_side_by_side(copies: Evaluation) -> None:
     grid = np.asarray(Image.open(io.BytesIO(pairs_png(copies.closest))))
     assert grid.shape == (64, 32 * len(copies.closest), 3)
@@ -410,6 +412,7 @@ class LayoutIgnorer(Painter):
         return replace(drawn, pixels=np.full_like(drawn.pixels, 255))
 
 
+@pytest.mark.slow
 def test_pictures_are_held_against_their_layouts(
     val: PhotoSet, train: PhotoSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,11 +53,13 @@ def segmenter() -> Segmenter:
     return fit_segmenter(painted(known), known, 3, 0, CPU, epochs=32)
 
 
+@pytest.mark.slow
 def test_it_finds_the_layouts_of_pictures_that_it_has_not_seen(segmenter: Segmenter) -> None:
     unseen = layouts(32, seed=1)
     assert mean_iou(segment(segmenter, painted(unseen)), unseen, 3) > 0.9
 
 
+@pytest.mark.slow
 def test_pictures_of_other_layouts_do_not_agree(segmenter: Segmenter) -> None:
     unseen = layouts(32, seed=1)
     found = segment(segmenter, painted(unseen))
@@ -65,6 +67,7 @@ def test_pictures_of_other_layouts_do_not_agree(segmenter: Segmenter) -> None:
     assert mean_iou(found, unseen.flip(2), 3) < 0.6
 
 
+@pytest.mark.slow
 def test_it_is_a_function_of_its_arguments() -> None:
     known = layouts(8, seed=0)
     told: list[int] = []

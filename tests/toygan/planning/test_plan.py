@@ -402,6 +402,7 @@ live_skus = st.lists(st.sampled_from([f"s{i}" for i in range(12)]), unique=True,
 
 @settings(max_examples=30, deadline=None)
 @given(live_skus, live_skus, st.integers(1, 3), st.integers(1, 3))
+@pytest.mark.slow
 def test_missing_is_what_is_wanted_less_what_is_live(
     tmp_path_factory: pytest.TempPathFactory, before: list[str], after: list[str], had: int, wants: int
 ) -> None:

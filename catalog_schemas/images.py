@@ -1,12 +1,13 @@
 """What comes out: one row a decided candidate, and the table of the live pictures."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
-from catalog_schemas.products import SKU_PATTERN
+from catalog_schemas.products import COLOUR_HEX_PATTERN, SKU_PATTERN
 from catalog_schemas.validation import (
     CheckedTable,
     TableError,
@@ -15,6 +16,7 @@ from catalog_schemas.validation import (
     matches,
     not_null,
     parquet_bytes,
+    read_json_object,
     read_parquet_bytes,
     rejected_frame,
     row_check,
@@ -130,6 +132,22 @@ def check_images(table: pa.Table) -> CheckedTable:
         good=frame.drop(index=found["row"].unique()),
         rejected=rejected_frame(found, frame["sku"].loc[found["row"]]),
     )
+
+
+def check_stored(row: Mapping[str, Any], where: str) -> None:
+    """Raise TableError unless a row that is not rejected says what was stored and how it was scored."""
+    needed = ("image_uri", "format", "p_real", "threshold")
+    if missing := [name for name in needed if row[name] is None]:
+        raise TableError(
+            f"{where}: the {row['decision']} picture of {row['sku']} has no {', '.join(missing)}"
+        )
+    if row["format"] not in FORMATS:
+        raise TableError(f"{where}: the picture of {row['sku']} has the unknown format {row['format']!r}")
+    colour_hex = read_json_object(row["conditions"], f"{where}: conditions of {row['sku']}").get("colour_hex")
+    if colour_hex is not None and not (
+        isinstance(colour_hex, str) and COLOUR_HEX_PATTERN.fullmatch(colour_hex)
+    ):
+        raise TableError(f"{where}: the picture of {row['sku']} has a colour_hex that is no #RRGGBB")
 
 
 @lru_cache(maxsize=1)

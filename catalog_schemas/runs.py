@@ -2,16 +2,32 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from datetime import datetime
+from typing import Any, Final, Self
 
 import pyarrow as pa
 
+from catalog_schemas.images import DECISIONS
 from catalog_schemas.products import FINGERPRINTED, PRODUCTS
-from catalog_schemas.validation import SCHEMA_VERSION, TableError, make_schema
+from catalog_schemas.validation import (
+    NAME_PATTERN,
+    SCHEMA_VERSION,
+    TableError,
+    make_schema,
+    read_json_object,
+    read_parquet_bytes,
+)
+
+MOST_SHARDS: Final = 100_000  # of a run; their numbers have five digits
+PLAN_COUNTS: Final = ("products", "rejected_rows", "unchanged", "planned")  # what plans count at least
 
 _MANIFEST_SCHEMA = f"run/{SCHEMA_VERSION}"
+_NAME = re.compile(NAME_PATTERN)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHOWN_LETTERS = 80
 
 PLAN = make_schema(
     "plan",
@@ -73,11 +89,8 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "the manifest") -> Self:
         """The manifest that to_json wrote; raises TableError that names the field that is wrong."""
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise TableError(f"{where}: not JSON ({error})") from error
-        if not isinstance(content, dict) or content.pop("schema", None) != _MANIFEST_SCHEMA:
+        content = read_json_object(text, where)
+        if content.pop("schema", None) != _MANIFEST_SCHEMA:
             raise TableError(f"{where}: not a manifest of the schema {_MANIFEST_SCHEMA}")
         fields = {each.name: each.type for each in dataclasses.fields(cls)}
         content.setdefault("models", {})
@@ -89,6 +102,79 @@ class Manifest:
             wanted = kind if isinstance(kind, type) else dict
             if not isinstance(content[name], wanted) or isinstance(content[name], bool):
                 raise TableError(
-                    f"{where}: the field {name!r} is {content[name]!r}, wanted is {wanted.__name__}"
+                    f"{where}: the field {name!r} is {_shown(content[name])}, wanted is {wanted.__name__}"
                 )
-        return cls(**content)
+        manifest = cls(**content)
+        _check_values(manifest, where)
+        return manifest
+
+
+def _check_values(manifest: Manifest, where: str) -> None:
+    """Raises TableError for a field whose type is right and whose value no run could have written."""
+    for name in ("run_id", "model_name"):
+        if not _NAME.fullmatch(getattr(manifest, name)):
+            raise TableError(f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}, no name")
+    if not 0 <= manifest.shards <= MOST_SHARDS:
+        raise TableError(f"{where}: the field 'shards' is {manifest.shards}, wanted is 0 to {MOST_SHARDS}")
+    for model in manifest.models:
+        if not all(_NAME.fullmatch(part) for part in model.split("@")) or model.count("@") != 1:
+            raise TableError(f"{where}: the field 'models' names {_shown(model)}, no model version")
+    check_counts(manifest.counts, (), where, "counts")
+    for field_name in ("categories", "models"):
+        for name, counts in getattr(manifest, field_name).items():
+            check_counts(counts, (), where, f"{field_name}.{name}")
+
+
+def check_told(manifest: Manifest, where: str) -> None:
+    """Raise TableError unless the manifest says all that a report tells of its run."""
+    for name in ("started_at", "finished_at"):
+        try:
+            aware = datetime.fromisoformat(getattr(manifest, name)).utcoffset() is not None
+        except ValueError:
+            aware = False
+        if not aware:
+            raise TableError(
+                f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}, wanted is a time in UTC"
+            )
+    check_counts(manifest.counts, (*PLAN_COUNTS, *DECISIONS), where, "counts")
+    for name, counts in manifest.categories.items():
+        check_counts(counts, ("planned", *DECISIONS), where, f"categories.{name}")
+
+
+def check_counts(counts: object, needed: Iterable[str], where: str, name: str) -> None:
+    """Raise TableError unless `counts` are whole numbers by name, those `needed` among them."""
+    if not isinstance(counts, dict):
+        raise TableError(f"{where}: the field {name!r} is {_shown(counts)}, wanted are numbers by name")
+    if missing := sorted(set(needed) - counts.keys()):
+        raise TableError(f"{where}: the field {name!r} does not say {', '.join(missing)}")
+    for key, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise TableError(
+                f"{where}: the field {f'{name}.{key}'!r} is {_shown(count)}, wanted is a whole number from 0"
+            )
+
+
+def _shown(value: object) -> str:
+    """A value for a message, which may be of any length."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_LETTERS else text[:_SHOWN_LETTERS] + "..."
+
+
+def read_plan(data: bytes, where: str) -> pa.Table:
+    """A shard of a frozen plan, PLAN; raises TableError for one that cannot be drawn as it says."""
+    table = read_parquet_bytes(data, PLAN, where)
+    for row in table.select(["sku", "image_condition", "condition_sha256"]).to_pylist():
+        digests = dict(row["condition_sha256"])
+        if len(digests) != len(row["condition_sha256"]):
+            raise TableError(f"{where}: {row['sku']} has two files of one condition")
+        if row["image_condition"] is not None and digests.get(row["image_condition"]) is None:
+            raise TableError(
+                f"{where}: {row['sku']} is to be drawn from a {_shown(row['image_condition'])}, but no file "
+                "of it is named"
+            )
+        for digest in digests.values():
+            if digest is None or not _SHA256.fullmatch(digest):
+                raise TableError(
+                    f"{where}: {row['sku']} names a condition by {_shown(digest)}, wanted is a sha256"
+                )
+    return table

@@ -4,6 +4,7 @@ Two kinds of wrong are told apart. A bad table (missing file, not Parquet, a mis
 cannot be used at all: TableError. A bad row is set aside with a reason, and the others go on.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -216,9 +217,21 @@ def read_parquet_bytes(
         file = pq.ParquetFile(pa.BufferReader(data))
         check_schema(file.schema_arrow, wanted, wanted.names, where)
         table = file.read(columns=wanted.names)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)  # Parquet does not say whether its texts are UTF-8
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise TableError(f"{where}: the Parquet object is damaged ({error})") from error
     return conform(table, wanted, where)
+
+
+def read_json_object(text: str | bytes, where: str) -> dict[str, Any]:
+    """The object that a JSON text is; raises TableError naming `where` for anything else."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TableError(f"{where}: not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise TableError(f"{where}: a JSON {type(content).__name__}, wanted is an object")
+    return content
 
 
 def rejected_frame(problems: "pd.DataFrame", skus: Iterable[object]) -> "pd.DataFrame":

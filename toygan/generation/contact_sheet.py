@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from catalog_schemas.images import APPROVED, REJECTED, REVIEW
-from catalog_schemas.runs import Manifest
+from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
+from catalog_schemas.runs import Manifest, check_told
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from toygan.errors import ObjectNotFound
 from toygan.planning.finished import read_part
@@ -23,10 +23,14 @@ from toygan.report.render import (
     render_report,
     sheet_sizes,
 )
-from toygan.storage.keys import rejected_rows_key
+from toygan.storage.keys import manifest_key, part_key, rejected_rows_key
 from toygan.storage.store import ObjectStore
 
 _READERS = 16
+_SHOWN_COLUMNS = [
+    *("sku", "image_index", "decision", "conditions", "colour_delta_e", "p_real", "threshold", "reasons"),
+    *("image_uri", "format"),
+]
 
 
 def contact_sheet(
@@ -37,6 +41,7 @@ def contact_sheet(
     Titles come from the frozen plan; once that is swept, `plan` is None and the pictures go without. `credit`
     names whom the model's training pictures oblige to name.
     """
+    check_told(manifest, manifest_key(manifest.run_id))
     chosen, titles = _choose(store, manifest, has_plan=plan is not None)
     with ThreadPoolExecutor(_READERS) as readers:
         categories = [
@@ -91,7 +96,10 @@ def _choose(
         skus = set()
         for (category, decision), rows in chosen.items():
             of_both = pc.and_(pc.equal(part["category"], category), pc.equal(part["decision"], decision))
-            more = part.filter(of_both).slice(0, most[decision] - len(rows)).to_pylist()
+            found = part.filter(of_both).slice(0, most[decision] - len(rows))
+            more = found.select(_SHOWN_COLUMNS).to_pylist()
+            for row in more:
+                check_stored(row, part_key(manifest.run_id, shard))
             rows += more
             skus |= {row["sku"] for row in more}
         if skus and has_plan:
@@ -109,7 +117,7 @@ def _picture(store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Sl
         image_index=row["image_index"],
         title=slot.title if slot else None,
         language=slot.language if slot else None,
-        colour_hex=json.loads(row["conditions"])["colour_hex"],
+        colour_hex=json.loads(row["conditions"]).get("colour_hex"),
         colour_delta_e=row["colour_delta_e"],
         p_real=row["p_real"],
         threshold=row["threshold"],

@@ -298,7 +298,7 @@ def rewrite_report(store: ObjectStore, run_id: str) -> str:
 
 def _models_at_hand(store: ObjectStore, manifest: Manifest) -> Iterator[ModelFiles]:
     for name in manifest.all_models:
-        with suppress(ModelError):  # it came from a folder, or is gone
+        with suppress(BadInput):  # it came from a folder, or is gone or damaged
             yield resolve(name, store)
 
 

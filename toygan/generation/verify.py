@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog_schemas.images import APPROVED, CURRENT, IMAGES, REVIEW, read_current
-from catalog_schemas.runs import PLAN, Manifest
+from catalog_schemas.runs import Manifest, read_plan
 from catalog_schemas.validation import TableError, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
 from toygan.parallel import in_order
@@ -49,7 +49,6 @@ _PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
 _PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan/[0-9]+\.parquet")
 _MANIFEST = re.compile(re.escape(RUNS_PREFIX) + r"([^/]+)\.json")
 _ROW_COLUMNS = (*CURRENT.names, "decision", "format", "condition_sha256")
-_PLAN_COLUMNS = ("category", "sku", "image_condition", "condition_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +190,7 @@ def _read_current(store: ObjectStore, survey: _Survey) -> pa.Table:
         table = read_current(store.get(CURRENT_KEY))
     except ObjectNotFound:
         return CURRENT.empty_table()
-    except TableError as error:
+    except (TableError, BadInput) as error:
         survey.complain(str(error))
         return CURRENT.empty_table()
     for row in table.to_pylist():
@@ -208,7 +207,7 @@ def _read_manifests(store: ObjectStore, survey: _Survey) -> None:
             continue
         try:
             manifest = Manifest.from_json(store.get(info.key), info.key)
-        except TableError as error:
+        except (TableError, BadInput) as error:
             survey.complain(str(error), blind=True)
             continue
         if manifest.run_id != match[1]:
@@ -232,9 +231,7 @@ def _sort_unfinished(store: ObjectStore, survey: _Survey, keys: list[str], pool:
     if planning - survey.manifests.keys() - survey.open_runs:
         survey.open_folders.add(CONDITIONS_PREFIX)
     shards = [key for key in keys if (match := _PLAN_SHARD.fullmatch(key)) and match[1] in survey.open_runs]
-    for key, table in in_order(
-        pool, lambda key: _read_table(store, key, PLAN, _PLAN_COLUMNS), shards, ahead=_AHEAD
-    ):
+    for key, table in in_order(pool, lambda key: _read_table(store, key, read_plan), shards, ahead=_AHEAD):
         if table is None and not all(store.exists(plan_manifest_key(run_id)) for run_id in survey.open_runs):
             raise _Moved
         if not isinstance(table, pa.Table):
@@ -262,7 +259,7 @@ def _read_parts(store: ObjectStore, survey: _Survey, parts: list[str], pool: Thr
     seen: set[str] = set()
     last = ""
     for key, table in in_order(
-        pool, lambda key: _read_table(store, key, IMAGES, _ROW_COLUMNS), sorted(run_of), ahead=_AHEAD
+        pool, lambda key: _read_table(store, key, _read_part), sorted(run_of), ahead=_AHEAD
     ):
         if run_of[key] != last:
             seen.clear()
@@ -318,15 +315,19 @@ def _digest(row: dict[str, Any]) -> bytes:
 
 
 def _read_table(
-    store: ObjectStore, key: str, contract: pa.Schema, columns: tuple[str, ...]
+    store: ObjectStore, key: str, read: Callable[[bytes, str], pa.Table]
 ) -> pa.Table | str | None:
-    """Columns of a table in the store, or what is wrong with it, or None where there is none."""
+    """A table in the store, or what is wrong with it, or None where there is none."""
     try:
-        return read_parquet_bytes(store.get(key), contract, key, columns)
+        return read(store.get(key), key)
     except ObjectNotFound:
         return None
-    except TableError as error:
+    except (TableError, BadInput) as error:
         return str(error)
+
+
+def _read_part(data: bytes, key: str) -> pa.Table:
+    return read_parquet_bytes(data, IMAGES, key, _ROW_COLUMNS)
 
 
 def _compare(store: ObjectStore, uri: str, sha256: str, part: str) -> str | None:

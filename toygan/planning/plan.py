@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import Self
 
 from catalog_schemas.products import MAX_IMAGES_WANTED
-from catalog_schemas.runs import PLAN, Manifest
-from catalog_schemas.validation import read_parquet_bytes
+from catalog_schemas.runs import PLAN_COUNTS, Manifest, check_counts, read_plan
+from catalog_schemas.validation import read_json_object
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
@@ -114,11 +114,14 @@ class FrozenPlan:
     def from_json(cls, text: str | bytes, where: str) -> Self:
         """What to_json gave; raises BadInput for anything else."""
         try:
-            content = json.loads(text)
+            content = read_json_object(text, where)
             if content.pop("schema") != _SCHEMA:
                 raise ValueError("another schema")
             content["settings"] = RunSettings.from_json(content["settings"])
             content["shards"] = tuple(Shard(**shard) for shard in content["shards"])
+            check_counts(content["counts"], PLAN_COUNTS, where, "counts")
+            for name, counts in dict(content["categories"]).items():
+                check_counts(counts, ("planned",), where, f"categories.{name}")
             return cls(**content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
@@ -188,7 +191,7 @@ def check_plan(
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
     """The slots of a shard in the order of the catalog; raises ObjectNotFound, or TableError."""
     key = plan_key(run_id, shard)
-    rows = read_parquet_bytes(store.get(key), PLAN, key).to_pylist(maps_as_pydicts="strict")
+    rows = read_plan(store.get(key), key).to_pylist(maps_as_pydicts="strict")
     for row in rows:
         row["attributes"] = row["attributes"] or {}
         row["sibling_phashes"] = tuple(row["sibling_phashes"])

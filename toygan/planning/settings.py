@@ -60,5 +60,17 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """What to_json gave."""
-        return cls(**{**content, "categories": tuple(content["categories"])})
+        """What to_json gave; raises BadInput for anything else."""
+        try:
+            settings = cls(**{**content, "categories": tuple(content["categories"])})
+            names = (
+                settings.model_name,
+                settings.model_version,
+                settings.sketch_model,
+                settings.layout_model,
+            )
+            if not all(isinstance(name, str | None) for name in names):
+                raise TypeError("a model's name is no text")
+        except (KeyError, TypeError) as error:
+            raise BadInput(f"the settings of the run are damaged ({error!r}); use another run id") from None
+        return settings

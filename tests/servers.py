@@ -136,7 +136,7 @@ def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 _OWN_HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server"}
-Fault = Literal["none", "501", "503", "drop request", "drop answer", "cut answer"]
+Fault = Literal["none", "501", "503", "drop request", "drop answer", "cut answer", "page", "other body"]
 
 
 @contextmanager
@@ -145,7 +145,8 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
 
     "503" answers as a busy load balancer does, "501" as a server that does not know what is asked of it,
     "drop request" closes the connection before anything was done, "drop answer" after the request was
-    carried out, "cut answer" in the middle of the answer.
+    carried out, "cut answer" in the middle of the answer, "page" answers as a login page does, with 200, and
+    "other body" hands on an answer with another body.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -163,9 +164,9 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             today = fault()
-            if today in ("501", "503"):
+            if today in ("501", "503", "page"):
                 page = f"<html><body>{today}</body></html>".encode()
-                self.send_response(int(today))
+                self.send_response(200 if today == "page" else int(today))
                 self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(page)))
                 self.end_headers()
@@ -191,6 +192,8 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
             length = dict(headers).get("Content-Length") if self.command == "HEAD" else str(len(answer))
             self.send_header("Content-Length", length or "0")
             self.end_headers()
+            if today == "other body":
+                answer = bytes(len(answer))
             if today == "cut answer":
                 answer = answer[: len(answer) // 2]
                 self.close_connection = True

@@ -4,11 +4,9 @@ import base64
 import hashlib
 import logging
 import os
-import random
 import re
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,10 +21,13 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.exceptions import (
     ConnectionError as ConnectionFailed,
 )
+from botocore.parsers import ResponseParserError
 
 from toygan.errors import (
     BadInput,
@@ -37,6 +38,19 @@ from toygan.errors import (
     ToyganError,
 )
 from toygan.metrics import STORE_FAILURES
+from toygan.storage.retries import Retries
+from toygan.storage.s3_answers import (
+    CREDENTIALS_REMEDY,
+    EXPIRED_REMEDY,
+    CredentialsExpired,
+    Failure,
+    NotImplementedThere,
+    WebPage,
+    differs,
+    failure_of,
+    is_web_page,
+    no_s3,
+)
 from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
 from toygan.uris import refuse_credentials
 
@@ -47,10 +61,9 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_S = 60.0
-_LONGEST_PAUSE_S = 5.0
-_POOL = 32
+_STRANGER_PATIENCE_S = 5.0  # with an address that has never answered as S3 does
 _CLIENT_CONFIG = Config(
-    max_pool_connections=_POOL,
+    max_pool_connections=32,
     connect_timeout=10,
     read_timeout=30,
     tcp_keepalive=True,
@@ -62,25 +75,6 @@ _CLIENT_CONFIG = Config(
 
 _PLAIN = "application/octet-stream"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
-_TRY_AGAIN = {
-    "RequestTimeout",
-    "BadDigest",
-    "IncompleteBody",
-    "OperationAborted",
-    "XAmzContentSHA256Mismatch",
-}
-_BAD_CREDENTIALS = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-    "TokenRefreshRequired",
-}
-_CREDENTIALS_REMEDY = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-
-
-class _NotImplemented(StoreConfigError):
-    """The server does not know what was asked of it."""
 
 
 class S3Store:
@@ -109,7 +103,8 @@ class S3Store:
         self._patience_s = patience_s
         self._lock = threading.Lock()
         self._made: S3Client | None = None
-        self._bucket_seen = False
+        self._has_answered = False
+        self._has_other_etags = False
 
     @property
     def uri(self) -> str:
@@ -122,10 +117,7 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """Download the whole object; raises ObjectNotFound."""
-        full = self._full(key)
-        return self._repeat(
-            lambda client: client.get_object(Bucket=self._bucket, Key=full)["Body"].read(), key
-        )
+        return self._download(key)[0]
 
     def exists(self, key: str) -> bool:
         """Whether an object lies under `key`."""
@@ -162,13 +154,7 @@ class S3Store:
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
         """Download the whole object; its version is its ETag."""
-        full = self._full(key)
-
-        def call(client: "S3Client") -> tuple[bytes, str]:
-            answer = client.get_object(Bucket=self._bucket, Key=full)
-            return answer["Body"].read(), answer["ETag"]
-
-        return self._repeat(call, key)
+        return self._download(key)
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
@@ -198,7 +184,7 @@ class S3Store:
                 and self._is_refused(key, {"IfMatch": f'"{"0" * 32}"'})
                 and not self._is_refused(key, {"IfMatch": self._etag(key)})
             )
-        except _NotImplemented:
+        except NotImplementedThere:
             works = False
         self.delete(key)
         return works
@@ -233,17 +219,34 @@ class S3Store:
 
         self._repeat(call, key)
 
+    def _download(self, key: str) -> tuple[bytes, str]:
+        """The object and its ETag.
+
+        A body that is not what the ETag says is fetched again. What comes twice with the same ETag is the
+        object: this server's ETags are no MD5, and are not compared any more.
+        """
+        full, seen = self._full(key), set[tuple[bytes, str]]()
+
+        def call(client: "S3Client") -> tuple[bytes, str]:
+            answer = client.get_object(Bucket=self._bucket, Key=full)
+            body, etag = answer["Body"].read(), answer["ETag"]
+            if not self._has_other_etags and differs(body, answer):
+                found = (hashlib.sha256(body).digest(), etag)
+                self._has_other_etags = found in seen
+                seen.add(found)
+                if not self._has_other_etags:
+                    raise StoreUnavailable(f"{self._place()}: the answer for {key} is not the object")
+            return body, etag
+
+        return self._repeat(call, key)
+
     def _full(self, key: str) -> str:
         return self._prefix + check_key(key)
 
     def _page(self, full_prefix: str, token: str | None) -> tuple[tuple[ObjectInfo, ...], str | None]:
         def call(client: "S3Client") -> tuple[tuple[ObjectInfo, ...], str | None]:
-            if token:
-                answer = client.list_objects_v2(
-                    Bucket=self._bucket, Prefix=full_prefix, ContinuationToken=token
-                )
-            else:
-                answer = client.list_objects_v2(Bucket=self._bucket, Prefix=full_prefix)
+            page: Any = {"ContinuationToken": token} if token else {}
+            answer = client.list_objects_v2(Bucket=self._bucket, Prefix=full_prefix, **page)
             infos = tuple(ObjectInfo(item["Key"], item["Size"]) for item in answer.get("Contents", ()))
             return infos, answer.get("NextContinuationToken") if answer["IsTruncated"] else None
 
@@ -256,32 +259,35 @@ class S3Store:
                     self._made = _make_client()
                 except ValueError as error:  # an endpoint URL that is none
                     raise StoreConfigError(f"{self.uri}: {error}; check AWS_ENDPOINT_URL") from None
+                self._made.meta.events.register("after-call.s3", _refuse_web_pages)
             return self._made
 
     def _repeat(self, call: Callable[["S3Client"], _T], key: str) -> _T:
         """The result of `call`; failures that may pass are repeated while there is patience."""
-        deadline = time.monotonic() + self._patience_s
-        pause = 0.25
+        retries, has_renewed = Retries(_log), False
         while True:
             try:
                 result = call(self._client())
-            except (BotoCoreError, ClientError) as error:
+            except (BotoCoreError, ClientError, _WebPageAnswer, StoreUnavailable) as error:
                 failure = self._translated(error, key)
                 if not isinstance(failure, (ObjectNotFound, Conflict)):  # answers, not failures
                     STORE_FAILURES.labels(type(failure).__name__).inc()
-                pause = min(2 * pause, _LONGEST_PAUSE_S) * random.uniform(0.75, 1.0)
-                left = deadline - time.monotonic() - pause
-                if not isinstance(failure, StoreUnavailable) or left < 0:
-                    raise failure from error
-                _log.warning("%s; trying again for %.0f s", failure, left)
-                time.sleep(pause)
+                if isinstance(failure, CredentialsExpired) and not has_renewed:
+                    has_renewed = True  # the user's files may hold new ones by now
+                    self._made = None
+                    continue
+                # Who has never met an S3 server here has the wrong address, most likely.
+                is_strange = isinstance(failure, WebPage) and not self._has_answered
+                patience_s = min(self._patience_s, _STRANGER_PATIENCE_S) if is_strange else self._patience_s
+                if not retries.pause(failure, patience_s):
+                    raise (no_s3(failure) if is_strange else failure) from error
             else:
-                self._bucket_seen = True
+                self._has_answered = True
                 return result
 
     def _require_bucket(self) -> None:
         """Tell a missing bucket from a missing object: the answer to a HEAD request does not."""
-        if self._bucket_seen:
+        if self._has_answered:
             return
         try:
             self._repeat(lambda client: client.head_bucket(Bucket=self._bucket), "")
@@ -289,48 +295,42 @@ class S3Store:
             raise StoreConfigError(self._no_bucket()) from None
 
     def _no_bucket(self) -> str:
-        return (
-            f"{self.uri}: there is no bucket {self._bucket!r} at {self._where()}; make it, or correct the URI"
-        )
+        return f"{self._place()}: there is no bucket {self._bucket!r}; make it, or correct the URI"
 
-    def _where(self) -> str:
-        return self._made.meta.endpoint_url if self._made else "the configured endpoint"
+    def _place(self) -> str:
+        endpoint = self._made.meta.endpoint_url if self._made else "the configured endpoint"
+        return f"{self.uri} at {endpoint}"
 
     def _translated(self, error: Exception, key: str) -> ToyganError:
-        place = f"{self.uri} at {self._where()}"
         match error:
+            case StoreUnavailable():
+                return error
+            case _WebPageAnswer() | ResponseParserError():
+                return WebPage(f"{self._place()} answered with a web page")
             case ClientError():
-                return self._answer(error, key)
+                failure = Failure.of(error.response, str(error))
+                if failure.code == "NoSuchBucket":
+                    return StoreConfigError(self._no_bucket())
+                return failure_of(failure, key, self._place())
             case HTTPClientError() | ConnectionFailed() | IncompleteReadError() if (
                 "CERTIFICATE_VERIFY_FAILED" not in str(error)
             ):
-                return StoreUnavailable(f"{place}: {error}")
+                return StoreUnavailable(f"{self._place()}: {error}")
+            case SSOError() | TokenRetrievalError():
+                return CredentialsExpired(f"{self.uri}: {error}; {EXPIRED_REMEDY}")
             case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
-                return StoreConfigError(f"{self.uri}: {error}; {_CREDENTIALS_REMEDY}")
+                return StoreConfigError(f"{self.uri}: {error}; {CREDENTIALS_REMEDY}")
         return StoreConfigError(f"{self.uri}: {error}; check the URI and the AWS settings")
 
-    def _answer(self, error: ClientError, key: str) -> ToyganError:
-        """What an answer of the server that is not a success means for the user."""
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        code = error.response.get("Error", {}).get("Code", "")
-        place = f"{self.uri} at {self._where()}"
-        if code == "NoSuchBucket":
-            return StoreConfigError(self._no_bucket())
-        if status == 412 or code == "ConditionalRequestConflict":
-            return Conflict(key)
-        if status == 501:
-            return _NotImplemented(f"{place}: {error}")
-        if status >= 500 or status in (408, 429) or code in _TRY_AGAIN or "Throttl" in code:
-            return StoreUnavailable(f"{place}: {error}")
-        if status == 404:
-            return ObjectNotFound(key)
-        if code in _BAD_CREDENTIALS or status == 401:
-            return StoreConfigError(f"{place} refused the credentials: {error}; {_CREDENTIALS_REMEDY}")
-        if status == 403:
-            return StoreConfigError(
-                f"{place}: {error}; {_CREDENTIALS_REMEDY}: they must allow get, put, delete and list"
-            )
-        return StoreConfigError(f"{place}: {error}")
+
+class _WebPageAnswer(Exception):
+    """The server's answer to a call is none of S3."""
+
+
+def _refuse_web_pages(http_response: Any, parsed: Mapping[str, Any], model: Any, **_: object) -> None:
+    """Raises _WebPageAnswer for a success that is none; a handler of botocore's event `after-call`."""
+    if http_response.status_code < 300 and is_web_page(model.name, parsed):
+        raise _WebPageAnswer
 
 
 def _make_client() -> "S3Client":

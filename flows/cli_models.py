@@ -6,6 +6,11 @@ import click
 
 from flows.options import store_option
 
+_LIVE_PICTURES_STAY = (
+    "live pictures stay; `toygan generate --mode refresh` draws those of other models anew, and so do the "
+    "nights of the service with TOYGAN_MODE=refresh"
+)
+
 
 @click.group()
 def models() -> None:
@@ -60,24 +65,37 @@ def models_add(folder: Path, name: str, store: str) -> None:
 )
 @click.option("--store", required=True, metavar="URI")
 def models_promote(model: str, alias: str | None, store: str) -> None:
-    """Make MODEL (NAME@VERSION) the champion of a store among the models that draw from the same."""
-    from toygan.registry import promote
+    """Make MODEL the champion of a store among the models that draw from the same.
+
+    MODEL is NAME@VERSION, or NAME where there is one version of it; a bundled model is copied into the store.
+    Live pictures stay as they are. The next `toygan generate` draws what has no picture with the new model;
+    with --mode refresh it draws the others anew, too, and replaces each picture once its successor is
+    approved. For the service TOYGAN_MODE says which of the two a night does.
+    """
+    from toygan.promotion import promote
+    from toygan.registry import CHAMPIONS
     from toygan.storage.store import open_store
 
     name, _, version = model.partition("@")
-    if not version:
-        raise click.UsageError(
-            f"{model} names no version; give NAME@VERSION, as `toygan models list` shows it"
-        )
-    click.echo(f"{promote(open_store(store), name, version, alias)} is {model}")
+    alias, ref = promote(open_store(store), name, version or None, alias)
+    click.echo(f"{alias} is {ref}")
+    if alias in CHAMPIONS.values():
+        click.echo(_LIVE_PICTURES_STAY)
 
 
 @models.command("rollback")
 @click.option("--alias", default="champion", show_default=True)
 @click.option("--store", required=True, metavar="URI")
 def models_rollback(alias: str, store: str) -> None:
-    """Go back to the model before the present one."""
-    from toygan.registry import rollback
+    """Go back to the model before the present one, from the first one to the bundled one.
+
+    Live pictures stay as they are; see `toygan models promote`.
+    """
+    from toygan.promotion import rollback
+    from toygan.registry import CHAMPIONS
     from toygan.storage.store import open_store
 
-    click.echo(f"{alias} is {rollback(open_store(store), alias)}")
+    ref = rollback(open_store(store), alias)
+    click.echo(f"{alias} is {ref or 'no model: its products are drawn by the champion'}")
+    if alias in CHAMPIONS.values():
+        click.echo(_LIVE_PICTURES_STAY)

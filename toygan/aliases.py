@@ -39,15 +39,18 @@ def read_aliases(store: ObjectStore) -> dict[str, Alias]:
 
 
 def change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias | None]) -> None:
-    """Let `alias` stand for what `change` makes of what it stands for; None leaves it as it is.
+    """Let `alias` stand for what `change` makes of what it stands for, None where it stands for nothing.
 
     `change` may be asked several times, where others change the aliases, too.
     """
 
     def rewrite(before: bytes | None) -> bytes | None:
         aliases = {} if before is None else _parse_aliases(before, store.uri)
-        after = change(aliases.get(alias))
-        return before if after is None else _write_aliases({**aliases, alias: after})
+        found = aliases.pop(alias, None)
+        after = change(found)
+        if after == found:
+            return before
+        return _write_aliases(aliases if after is None else {**aliases, alias: after})
 
     update(store, ALIASES_KEY, rewrite, content_type="application/json")
 

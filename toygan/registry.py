@@ -6,7 +6,8 @@ that were swapped, cut short or mixed up are noticed when it is read. Nothing he
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,8 +15,8 @@ from types import MappingProxyType
 
 from safetensors import SafetensorError, deserialize
 
-from toygan.aliases import Alias, change_alias, json_object
 from toygan.aliases import ModelRef as ModelRef
+from toygan.aliases import json_object
 from toygan.aliases import read_aliases as read_aliases
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
@@ -39,7 +40,6 @@ CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
     {None: CHAMPION, "sketch": "champion-sketch", "layout": "champion-layout"}
 )
 
-_KEPT_HISTORY = 20
 _VERSION_LETTERS = 12
 _parse_safetensors: Callable[[bytes], object] = deserialize  # the package leaves it without types
 _PICKLES = (b"\x80", b"PK\x03\x04")  # a bare pickle; the zip that torch.save writes
@@ -137,69 +137,6 @@ def list_models(store: ObjectStore) -> list[StoredModel]:
     ]
 
 
-def promote(store: ObjectStore, name: str, version: str, alias: str | None = None) -> str:
-    """Let `alias` stand for a version in the store, which is read and checked first; returns the alias.
-
-    By default it is that of CHAMPIONS for what the model draws from; another of these is refused. Raises
-    ModelError. What the alias stood for until now goes to its history.
-    """
-    if alias is not None and (not NAME.fullmatch(alias) or _looks_like_version(alias)):
-        raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
-    usual = CHAMPIONS[drawn_from(_from_store(store, name, version))]
-    alias = alias or usual
-    if alias in CHAMPIONS.values() and alias != usual:
-        raise ModelError(f"{name}@{version} cannot be the {alias}: for what it draws from, use {usual}")
-    new = ModelRef(name=name, version=version)
-    change_alias(store, alias, lambda old: _followed(old, new))
-    return alias
-
-
-def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
-    """Let `new` be the champion if `after` still is; both are versions in the store.
-
-    In a store without a champion that is the bundled model. True also when `new` is the champion already;
-    False, and nothing is changed, when another model is. Raises ModelError for a version that is not there.
-    """
-    for ref in (new, after):
-        _from_store(store, ref.name, ref.version)
-    found = find_default(None)
-    bundled = Alias(now=ModelRef(name=found.name, version=found.version)) if found else None
-    is_champion = False
-
-    def change(old: Alias | None) -> Alias | None:
-        nonlocal is_champion
-        before = old or bundled
-        is_champion = before is not None and before.now in (after, new)
-        return _followed(before, new) if is_champion else old
-
-    change_alias(store, CHAMPION, change)
-    return is_champion
-
-
-def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef:
-    """Let `alias` stand again for what it stood for before, and return that.
-
-    Raises ModelError, also when somebody else gave the alias another model meanwhile: going back from that
-    one is not what was asked for. Of two that go back from the same model at once both get the same answer.
-    """
-    found = read_aliases(store).get(alias)
-    if found is None or not found.history:
-        raise ModelError(f"{store.uri}: the alias {alias!r} has no earlier model to go back to")
-    *older, last = found.history
-    _from_store(store, last.name, last.version)
-    wanted = Alias(now=last, history=tuple(older))
-
-    def change(now: Alias | None) -> Alias:
-        if now not in (found, wanted):
-            raise ModelError(
-                f"{store.uri}: the alias {alias!r} was changed meanwhile; look at it and go back again"
-            )
-        return wanted
-
-    change_alias(store, alias, change)
-    return last
-
-
 def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     """The model that a user means; raises ModelError.
 
@@ -217,12 +154,12 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     name, _, tag = reference.partition("@")
     ref = _find_in_store(store, name, tag) if store else None
     if store and ref:
-        return _from_store(store, ref.name, ref.version)
+        return read_version(store, ref.name, ref.version)
     if name in bundled_models():
-        model = _bundled(name)
+        model = read_bundled(name)
         if not tag or tag == model.version:
             return model
-    raise ModelError(f"there is no model {reference!r}{_what_there_is(store)}")
+    raise ModelError(f"there is no model {reference!r}{what_there_is(store)}")
 
 
 def find_default(
@@ -235,7 +172,7 @@ def find_default(
     """
     champion = read_aliases(store).get(CHAMPIONS[kind]) if store else None
     if store and champion:
-        return _from_store(store, champion.now.name, champion.now.version)
+        return read_version(store, champion.now.name, champion.now.version)
     if not may_be_bundled:
         return None
     bundled = [name for name in bundled_models() if _drawn_from(name, _bundled_config(name)) == kind]
@@ -244,7 +181,7 @@ def find_default(
             f"which model? This installation bundles {', '.join(bundled)}; "
             f"name one, or promote one in the store to {CHAMPIONS[kind]}"
         )
-    return _bundled(bundled[0]) if bundled else None
+    return read_bundled(bundled[0]) if bundled else None
 
 
 def drawn_from(model: ModelFiles) -> ImageCondition | None:
@@ -261,7 +198,7 @@ def _drawn_from(name: str, config: bytes) -> ImageCondition | None:
 
 def is_bundled(model: ModelFiles) -> bool:
     """Whether a model is one of those that come with the package."""
-    return model.name in bundled_models() and model.version == _bundled(model.name).version
+    return model.name in bundled_models() and model.version == read_bundled(model.name).version
 
 
 def folder_of(reference: str) -> Path | None:
@@ -279,8 +216,16 @@ def _bundled_config(name: str) -> bytes:
     return (resources.files("toygan") / "pretrained" / name / CONFIG).read_bytes()
 
 
-def _bundled(name: str) -> ModelFiles:
+@contextmanager
+def bundled_folder(name: str) -> Iterator[Path]:
+    """The folder of a bundled model, while the context lasts."""
     with resources.as_file(resources.files("toygan") / "pretrained" / name) as folder:
+        yield folder
+
+
+def read_bundled(name: str) -> ModelFiles:
+    """A bundled model, checked; raises ModelError."""
+    with bundled_folder(name) as folder:
         return _from_folder(folder)
 
 
@@ -294,8 +239,8 @@ def _from_folder(folder: Path) -> ModelFiles:
     return ModelFiles(name=name, version=model_version(files), files=files)
 
 
-def _from_store(store: ObjectStore, name: str, version: str) -> ModelFiles:
-    """A version of the store, its bytes checked against the version."""
+def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
+    """A version of the store, its bytes checked against the version; raises ModelError."""
     where = f"{store.uri}/{MODELS_PREFIX}{name}/{version}"
     files = {}
     for filename in VERSIONED:
@@ -306,7 +251,7 @@ def _from_store(store: ObjectStore, name: str, version: str) -> ModelFiles:
         except BadInput as error:
             raise ModelError(str(error)) from None
     if not files:
-        raise ModelError(f"there is no model {name}@{version}{_what_there_is(store)}")
+        raise ModelError(f"there is no model {name}@{version}{what_there_is(store)}")
     check_files(files, where)
     if (found := model_version(files)) != version:
         raise ModelError(
@@ -319,7 +264,7 @@ def _from_store(store: ObjectStore, name: str, version: str) -> ModelFiles:
 def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
     aliases = read_aliases(store)
     versions = [model.version for model in list_models(store) if model.name == name]
-    if _looks_like_version(tag):
+    if looks_like_version(tag):
         return ModelRef(name=name, version=tag) if tag in versions else None
     if tag:
         found = aliases.get(tag)
@@ -339,13 +284,15 @@ def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
     return ModelRef(name=name, version=versions[0])
 
 
-def _what_there_is(store: ObjectStore | None) -> str:
+def what_there_is(store: ObjectStore | None) -> str:
+    """The models of a store and the bundled ones, as the end of a message that one is not among them."""
     known = [f"{model.name}@{model.version}" for model in list_models(store)] if store else []
     bundled = [f"{name} (bundled)" for name in bundled_models()]
     return f"; there are: {', '.join(known + bundled) or 'none'}. A folder is given as ./FOLDER"
 
 
-def _looks_like_version(text: str) -> bool:
+def looks_like_version(text: str) -> bool:
+    """Whether a text has the form of a model's version."""
     return len(text) == _VERSION_LETTERS and all(letter in "0123456789abcdef" for letter in text)
 
 
@@ -367,9 +314,3 @@ def _check_weights(data: bytes, where: str) -> None:
         else:
             reason = f"is not a whole safetensors file ({error}); copy the model's folder again"
         raise ModelError(f"{where} {reason}") from None
-
-
-def _followed(old: Alias | None, new: ModelRef) -> Alias:
-    if old is None or old.now == new:
-        return old or Alias(now=new)
-    return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.models import CATEGORIES, tiny_model
 from tests.shards import COLOURS, photo, photo_row, write_shard
 from toygan.data.split import is_calibration_sku
-from toygan.registry import ModelRef, add_model, promote
+from toygan.promotion import promote
+from toygan.registry import ModelRef, add_model
 from toygan.storage.store import ObjectStore, open_store
 
 PHOTOS_A_CATEGORY = {"train": 14, "val": 12}

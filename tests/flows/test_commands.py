@@ -187,15 +187,18 @@ def test_models_are_added_promoted_and_rolled_back(tmp_path: Path, toygan_here: 
         folder = model.write(tmp_path / str(number) / "toys")
         assert toygan_here("models", "add", folder, "--name", "toys", "--store", store).code == 0
         promoted = toygan_here("models", "promote", f"toys@{model.version}", "--store", store)
-        assert promoted.out == f"champion is toys@{model.version}\n"
+        assert promoted.out.startswith(f"champion is toys@{model.version}\nlive pictures stay; ")
     listed = toygan_here("models", "list", "--store", store).out
     assert re.search(rf"^toys@{old.version}  calibrated  0\.\d MB$", listed, re.M)
     assert re.search(rf"^toys@{new.version}  calibrated  0\.\d MB  champion$", listed, re.M)
     shown = toygan_here("models", "show", "--store", store).out
     assert shown.startswith(f"toys@{new.version}\n")
     assert '"family": "dcgan"' in shown
-    assert toygan_here("models", "rollback", "--store", store).out == f"champion is toys@{old.version}\n"
+    back = toygan_here("models", "rollback", "--store", store)
+    assert back.out.startswith(f"champion is toys@{old.version}\nlive pictures stay; ")
     assert toygan_here("models", "show", "--store", store).out.startswith(f"toys@{old.version}\n")
+    first = toygan_here("models", "rollback", "--store", store)
+    assert first.out.startswith("champion is toybricks-text128@")
     again = toygan_here("models", "rollback", "--store", store)
     assert again.code == BAD_INPUT
     assert "has no earlier model" in again.err
@@ -205,7 +208,7 @@ def test_models_are_added_promoted_and_rolled_back(tmp_path: Path, toygan_here: 
     ("arguments", "said"),
     [
         (["show", "nobody"], "there is no model 'nobody'"),
-        (["promote", "toys", "--store", "STORE"], "toys names no version; give NAME@VERSION"),
+        (["promote", "toys", "--store", "STORE"], "there is no model 'toys'; there are: toybricks-"),
         (["promote", "toys@0123456789ab", "--store", "STORE"], "there is no model toys@0123456789ab"),
         (["add", "nowhere", "--name", "toys", "--store", "STORE"], "there is no such folder"),
         (["rollback", "--store", "STORE"], "has no earlier model"),

@@ -13,7 +13,8 @@ from tests.flows.retraining import make_photos, make_store, start_process, uploa
 from tests.models import CATEGORIES, CPU
 from toygan.errors import Retryable
 from toygan.generation.model import load_model, read_config
-from toygan.registry import CHAMPION, ModelRef, read_aliases, resolve, rollback
+from toygan.promotion import rollback
+from toygan.registry import CHAMPION, ModelRef, read_aliases, resolve
 from toygan.retraining.folder import workplace
 from toygan.retraining.publish import CHALLENGER
 from toygan.storage.keys import model_key

@@ -12,7 +12,8 @@ from flows.watch_photos import why_not_now
 from tests.flows.serving import Json, Service, serving
 from tests.models import tiny_model
 from tests.toygan.uploads.uploads import picture
-from toygan.registry import add_model, promote
+from toygan.promotion import promote
+from toygan.registry import add_model
 from toygan.retraining.folder import store_id
 from toygan.storage.store import ObjectStore, open_store
 from toygan.uploads.index import read_tables

@@ -17,7 +17,8 @@ from tests.flows.conftest import COMMAND_LIMIT_S
 from tests.flows.serving import Service, running
 from tests.models import tiny_model
 from toygan.errors import BadInput
-from toygan.registry import add_model, promote
+from toygan.promotion import promote
+from toygan.registry import add_model
 from toygan.storage.keys import CURRENT_KEY
 from toygan.storage.store import open_store
 

@@ -19,16 +19,15 @@ from tests.conftest import REPOSITORY
 from tests.servers import fresh_bucket
 from toygan import registry
 from toygan.errors import BadInput, ModelError
+from toygan.promotion import promote, rollback
 from toygan.registry import (
     ModelRef,
     add_model,
     find_default,
     is_bundled,
     list_models,
-    promote,
     read_aliases,
     resolve,
-    rollback,
 )
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import open_store
@@ -134,11 +133,61 @@ def test_promote_and_rollback(store: MemoryStore, tmp_path: Path) -> None:
     for version in (versions[1], versions[0]):
         assert rollback(store) == ModelRef(name="toys", version=version)
         assert resolve(None, store).version == version
+    for alias in ("challenger", "nobody"):
+        with pytest.raises(ModelError, match="no earlier model"):
+            rollback(store, alias)
+    assert read_aliases(store)["challenger"].now.version == versions[0]
+
+
+def test_going_back_from_the_first_model_leads_to_the_bundled_one(
+    store: MemoryStore, toys: Path, bundled: Path
+) -> None:
+    starter = resolve("starter", None)
+    promote(store, "toys", add_model(store, toys, "toys"))
+    assert rollback(store) == ModelRef(name="starter", version=starter.version)
+    assert resolve(None, store) == starter
+    assert is_bundled(resolve(None, store))
+    assert read_aliases(store) == {}
     with pytest.raises(ModelError, match="no earlier model"):
         rollback(store)
-    with pytest.raises(ModelError, match="no earlier model"):
-        rollback(store, "nobody")
-    assert read_aliases(store)["challenger"].now.version == versions[0]
+
+
+def test_going_back_from_the_first_sketch_model_leads_to_what_drew_before(
+    store: MemoryStore, toys: Path, bundled: Path, tmp_path: Path
+) -> None:
+    def sketch_model(folder: Path, value: float) -> Path:
+        model_folder(folder, value)
+        (folder / "config.json").write_text('{"family": "pix2pix"}')
+        return folder
+
+    sketcher = resolve(str(sketch_model(bundled / "sketcher", 3.0)), None)
+    own = add_model(store, sketch_model(tmp_path / "own", 4.0), "own")
+    assert promote(store, "own")[0] == "champion-sketch"
+    assert rollback(store, "champion-sketch") == ModelRef(name="sketcher", version=sketcher.version)
+    promote(store, "own", own)
+    promote(store, "toys", add_model(store, toys, "toys"))
+    assert rollback(store, "champion-sketch") is None  # the shop's own champion serves alone
+    assert find_default(store, "sketch", may_be_bundled=False) is None
+
+
+def test_a_bundled_model_is_promoted_by_its_name(store: MemoryStore, toys: Path, bundled: Path) -> None:
+    (bundled / "starter" / "model_card.md").write_text("# Starter")
+    starter = ModelRef(name="starter", version=resolve("starter", None).version)
+    promote(store, "toys", add_model(store, toys, "toys"))
+    assert promote(store, "starter") == ("champion", starter)
+    assert promote(store, "starter", starter.version) == ("champion", starter)
+    assert is_bundled(resolve(None, store))
+    assert store.get(f"models/starter/{starter.version}/model_card.md") == b"# Starter"
+    assert rollback(store).name == "toys"  # type: ignore[union-attr]
+    other = add_model(store, toys, "starter")
+    with pytest.raises(ModelError, match=f"2 versions of starter; name one: .*starter@{other}"):
+        promote(store, "starter")
+
+
+def test_a_bundled_model_that_cannot_have_the_alias_is_not_copied(store: MemoryStore, bundled: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be the champion-sketch"):
+        promote(store, "starter", alias="champion-sketch")
+    assert list(store.list()) == []
 
 
 def test_threads_that_promote_at_the_same_time_lose_no_alias(store: MemoryStore, toys: Path) -> None:

@@ -3,7 +3,8 @@
 import logging
 
 from toygan.aliases import read_aliases
-from toygan.registry import CHAMPION, add_files, promote, read_folder, succeed
+from toygan.promotion import promote, succeed
+from toygan.registry import CHAMPION, add_files, read_folder
 from toygan.retraining.judge import Outcome
 from toygan.retraining.plan import Attempt
 from toygan.storage.store import ObjectStore

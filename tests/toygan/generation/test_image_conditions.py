@@ -13,7 +13,7 @@ from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CPU, LAYOUT_CLASSES, TinyFiles, condition_file, tiny_model
 from tests.toygan.generation.mortal_store import Died, MortalStore
-from toygan import registry
+from toygan import promotion, registry
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER
 from toygan.errors import BadInput, ModelError
@@ -277,14 +277,14 @@ def test_without_a_model_for_them_sketches_and_layouts_count_in_the_fingerprint_
 def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: MemoryStore) -> None:
     wanted = request(folder, model=None, sketch_model=None, layout_model=None)
     for name in ("tiny", "tiny-spade"):
-        registry.promote(store, name, registry.add_model(store, folder / name, name))
+        promotion.promote(store, name, registry.add_model(store, folder / name, name))
     assert {name: alias.now.name for name, alias in registry.read_aliases(store).items()} == {
         "champion": "tiny",
         "champion-layout": "tiny-spade",
     }
     before = start_run(wanted).plan
     version = registry.add_model(store, folder / "tiny-pix2pix", "tiny-pix2pix")
-    assert registry.promote(store, "tiny-pix2pix", version) == "champion-sketch"
+    assert promotion.promote(store, "tiny-pix2pix", version)[0] == "champion-sketch"
     assert start_run(wanted).plan == before
     families = {row["model_family"] for row in (generate(wanted), rows_of(store))[1]}
     assert families == {"dcgan", "spade"}

@@ -13,7 +13,7 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, TinyFiles, nan_model, tiny_model
 from tests.toygan.generation.mortal_store import Died, MortalStore
 from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
-from toygan import registry
+from toygan import promotion, registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
 from toygan.generation import run as run_module
 from toygan.generation import workplace
@@ -209,9 +209,9 @@ def test_a_run_goes_on_with_its_model_whatever_is_promoted_meanwhile(
 ) -> None:
     first = registry.add_model(store, folder / "tiny", "toys")
     second = registry.add_model(store, tiny_model(seed=1).write(tmp_path / "new"), "toys")
-    registry.promote(store, "toys", first)
+    promotion.promote(store, "toys", first)
     start_run(request(folder, model=None))
-    registry.promote(store, "toys", second)
+    promotion.promote(store, "toys", second)
     assert generate(request(folder, model=None)).manifest.model_version == first
     assert generate(request(folder, model=None)).manifest.model_version == first
     assert generate(request(folder, model=None, run_id="run-2")).manifest.model_version == second

@@ -14,7 +14,8 @@ from toygan.approval.calibration import Calibration
 from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import BadInput
 from toygan.generation.model import load_model, read_config
-from toygan.registry import CALIBRATION, add_model, promote, resolve
+from toygan.promotion import promote
+from toygan.registry import CALIBRATION, add_model, resolve
 from toygan.retraining import learn as learn_module
 from toygan.retraining.folder import workplace
 from toygan.retraining.learn import fine_tuning, learn

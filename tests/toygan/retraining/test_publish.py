@@ -9,14 +9,8 @@ from tests.models import CATEGORIES, tiny_model
 from tests.toygan.retraining.shop import champion_of, request, upload_enough
 from toygan.errors import ModelError
 from toygan.generation.model import read_config
-from toygan.registry import (
-    CHAMPION,
-    ModelRef,
-    read_aliases,
-    resolve,
-    rollback,
-    succeed,
-)
+from toygan.promotion import rollback, succeed
+from toygan.registry import CHAMPION, ModelRef, read_aliases, resolve
 from toygan.retraining.decide import Rule
 from toygan.retraining.folder import workplace
 from toygan.retraining.judge import VERDICT, read_outcome

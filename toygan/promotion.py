@@ -1,0 +1,130 @@
+"""Which model an alias of a store stands for: given to another, and given back."""
+
+from toygan.aliases import Alias, ModelRef, change_alias, read_aliases
+from toygan.errors import BadInput, ModelError
+from toygan.registry import (
+    CHAMPION,
+    CHAMPIONS,
+    ModelFiles,
+    add_model,
+    bundled_folder,
+    bundled_models,
+    drawn_from,
+    find_default,
+    is_bundled,
+    list_models,
+    looks_like_version,
+    read_bundled,
+    read_version,
+    what_there_is,
+)
+from toygan.storage.keys import NAME
+from toygan.storage.store import ObjectStore
+
+_KEPT_HISTORY = 20
+
+
+def promote(
+    store: ObjectStore, name: str, version: str | None = None, alias: str | None = None
+) -> tuple[str, ModelRef]:
+    """Let `alias` stand for a version of the store or a bundled model; returns both.
+
+    Without a version it is the only one of this name. The model is read and checked first, and a bundled one
+    is copied into the store. By default the alias is that of CHAMPIONS for what the model draws from; another
+    of these is refused. Raises ModelError. What the alias stood for until now goes to its history.
+    """
+    if alias is not None and (not NAME.fullmatch(alias) or looks_like_version(alias)):
+        raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
+    model, is_stored = _to_promote(store, name, version)
+    new = ModelRef(name=model.name, version=model.version)
+    usual = CHAMPIONS[drawn_from(model)]
+    alias = alias or usual
+    if alias in CHAMPIONS.values() and alias != usual:
+        raise ModelError(f"{new} cannot be the {alias}: for what it draws from, use {usual}")
+    if not is_stored:
+        with bundled_folder(name) as folder:
+            add_model(store, folder, name)
+    change_alias(store, alias, lambda old: _followed(old, new))
+    return alias, new
+
+
+def _to_promote(store: ObjectStore, name: str, version: str | None) -> tuple[ModelFiles, bool]:
+    """The model that is meant, and whether it lies in the store."""
+    stored = [model.version for model in list_models(store) if model.name == name]
+    bundled = read_bundled(name) if name in bundled_models() else None
+    if version is None:
+        versions = sorted({*stored, *([bundled.version] if bundled else [])})
+        if len(versions) > 1:
+            raise ModelError(
+                f"{store.uri} has {len(versions)} versions of {name}; name one: "
+                f"{', '.join(f'{name}@{each}' for each in versions)}"
+            )
+        if not versions:
+            raise ModelError(f"there is no model {name!r}{what_there_is(store)}")
+        version = versions[0]
+    if bundled is not None and bundled.version == version and version not in stored:
+        return bundled, False
+    return read_version(store, name, version), True
+
+
+def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
+    """Let `new` be the champion if `after` still is; both are versions in the store.
+
+    In a store without a champion that is the bundled model. True also when `new` is the champion already;
+    False, and nothing is changed, when another model is. Raises ModelError for a version that is not there.
+    """
+    for ref in (new, after):
+        read_version(store, ref.name, ref.version)
+    found = find_default(None)
+    bundled = Alias(now=ModelRef(name=found.name, version=found.version)) if found else None
+    is_champion = False
+
+    def change(old: Alias | None) -> Alias | None:
+        nonlocal is_champion
+        before = old or bundled
+        is_champion = before is not None and before.now in (after, new)
+        return _followed(before, new) if is_champion else old
+
+    change_alias(store, CHAMPION, change)
+    return is_champion
+
+
+def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef | None:
+    """Let `alias` stand again for what it stood for before, and return that.
+
+    From its first model an alias of CHAMPIONS goes back to nothing, so that the bundled model serves again;
+    returned is what serves then, None where there is none. Raises ModelError, also when somebody else gave
+    the alias another model meanwhile: going back from that one is not what was asked for. Of two that go
+    back from the same model at once both get the same answer.
+    """
+    found = read_aliases(store).get(alias)
+    if found is None or not (found.history or alias in CHAMPIONS.values()):
+        raise ModelError(f"{store.uri}: the alias {alias!r} has no earlier model to go back to")
+    wanted = None
+    if found.history:
+        wanted = Alias(now=found.history[-1], history=found.history[:-1])
+        read_version(store, wanted.now.name, wanted.now.version)
+
+    def change(now: Alias | None) -> Alias | None:
+        if now not in (found, wanted):
+            raise ModelError(
+                f"{store.uri}: the alias {alias!r} was changed meanwhile; look at it and go back again"
+            )
+        return wanted
+
+    change_alias(store, alias, change)
+    return wanted.now if wanted else _serving(store, alias)
+
+
+def _serving(store: ObjectStore, alias: str) -> ModelRef | None:
+    """What draws in the place of an alias of CHAMPIONS; the bundled models serve together or not at all."""
+    kind = next(kind for kind, name in CHAMPIONS.items() if name == alias)
+    champion = find_default(store)
+    found = find_default(store, kind, may_be_bundled=champion is None or is_bundled(champion))
+    return ModelRef(name=found.name, version=found.version) if found else None
+
+
+def _followed(old: Alias | None, new: ModelRef) -> Alias:
+    if old is None or old.now == new:
+        return old or Alias(now=new)
+    return Alias(now=new, history=(*old.history, old.now)[-_KEPT_HISTORY:])

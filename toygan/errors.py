@@ -7,7 +7,8 @@ ToyganError
 │   ├── StoreConfigError  a store cannot be used: bad URI, missing bucket, wrong credentials
 │   └── RunConflict     a run id is in use with another catalog or other settings
 ├── Retryable           the same call may succeed later (exit code 1)
-│   └── StoreUnavailable  the store did not answer, or not in time, after all retries
+│   ├── StoreUnavailable  the store did not answer, or not in time, after all retries
+│   └── DiskFull          there is no room for what was to be written; what was before is kept
 ├── RunFailed           the run ended without a usable result (exit code 1)
 ├── ObjectNotFound      no object under this key
 └── Conflict            somebody else changed the object first
@@ -46,6 +47,10 @@ class Retryable(ToyganError):
 
 class StoreUnavailable(Retryable):
     """The store gave no good answer although the call was repeated."""
+
+
+class DiskFull(Retryable):
+    """There is no room on the disk; the message says what is kept."""
 
 
 class RunFailed(ToyganError):

@@ -156,7 +156,7 @@ def load_photos(
     and without one they may lack no layout. Without `categories` those of the photos are taken, sorted. A
     malformed row, a photo or condition image that is missing or cannot be decoded: the photo is skipped,
     counted and named in the log. Raises BadInput when nothing usable is there, or a category that is not
-    among `categories`; RunFailed when the disk is full.
+    among `categories`; DiskFull when the disk is full.
     """
     if drawings.kind != "layout":
         draughtsman = None

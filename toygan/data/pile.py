@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toygan.errors import RunFailed
+from toygan.disk import disk_errors
 
 
 class Pile:
@@ -22,7 +23,7 @@ class Pile:
         self._shape: tuple[int, ...] = ()
 
     def append(self, array: NDArray[np.uint8]) -> None:
-        """Raises ValueError for another shape than the first one's, RunFailed when the disk is full."""
+        """Raises ValueError for another shape than the first one's, DiskFull when the disk is full."""
         if self._count and array.shape != self._shape:
             raise ValueError(f"the array has the shape {array.shape}, those before it {self._shape}")
         with _told_of_a_full_disk():
@@ -45,10 +46,6 @@ def open_pile() -> Iterator[Pile]:
 
 @contextmanager
 def _told_of_a_full_disk() -> Iterator[None]:
-    try:
+    folder = Path(tempfile.gettempdir())
+    with disk_errors(folder, "the photos need room there, or TMPDIR set to a folder that has it"):
         yield
-    except OSError as error:
-        raise RunFailed(
-            f"the photos do not fit into {tempfile.gettempdir()} ({error.strerror}); make room or set "
-            "TMPDIR to a folder that has it"
-        ) from error

@@ -24,6 +24,7 @@ from toygan.approval.measures import measure
 from toygan.approval.probe import Floats, ProbeWeights, fit_probe
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
+from toygan.disk import disk_errors, replace_file
 from toygan.errors import BadInput, ModelError
 from toygan.generation.colour_profile import PROFILED_PER_CATEGORY, fit_profile
 from toygan.generation.engine import default_batch_size
@@ -267,7 +268,8 @@ def calibrate_model(
     )
     text = calibration.to_json().encode()
     if folder is not None:
-        (folder / CALIBRATION).write_bytes(text)
+        with disk_errors(folder, "the model keeps the calibration that it had"):
+            replace_file(folder / CALIBRATION, text)
         version = model_version({**source.files, CALIBRATION: text})
     elif store is not None:
         version = add_files(store, {**source.files, CALIBRATION: text}, source.name)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+from toygan.disk import disk_errors
 from toygan.errors import Retryable, RunFailed
 from toygan.storage.store import ObjectStore
 
@@ -33,7 +34,8 @@ def store_id(store: ObjectStore) -> str:
 def workplace(work: Path, store: ObjectStore) -> Iterator[Path]:
     """The folder of the store's retrainings, for this process alone until the context ends.
 
-    Raises Retryable while another process works there, RunFailed where the folder cannot be used.
+    Raises Retryable while another process works there, RunFailed where the folder cannot be used, and as
+    `disk_errors` does for what goes wrong with files in the context.
     """
     folder = work.absolute() / store_id(store)
     try:
@@ -46,16 +48,7 @@ def workplace(work: Path, store: ObjectStore) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Retryable(f"another retraining of {store.uri} is at work in {folder}") from None
-        yield folder
+        with disk_errors(folder, "what is done is kept. Make room, and the next retraining goes on"):
+            yield folder
     finally:
         os.close(descriptor)
-
-
-def replace_file(file: Path, data: bytes) -> None:
-    """Writes a file in one step, and waits until it is on the disk."""
-    unfinished = file.with_name(f"{file.name}.tmp")
-    with unfinished.open("wb") as sink:
-        sink.write(data)
-        sink.flush()
-        os.fsync(sink.fileno())
-    unfinished.replace(file)

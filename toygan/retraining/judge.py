@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.evaluation.evaluate import evaluate
 from toygan.generation.model import load_model
@@ -16,7 +17,6 @@ from toygan.generation.photos import photos_of
 from toygan.registry import EXTRAS, ModelFiles, ModelRef, read_folder, resolve
 from toygan.retraining.card import PREVIEW, model_card, with_preview
 from toygan.retraining.decide import Decision, Rule, decide
-from toygan.retraining.folder import replace_file
 from toygan.retraining.plan import Attempt
 from toygan.retraining.request import Limits
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from toygan.approval.calibration import Calibration
+from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError
 from toygan.generation.calibrate import calibrate
 from toygan.generation.engine import default_batch_size
@@ -16,7 +17,6 @@ from toygan.generation.model import load_model, read_config
 from toygan.generation.photos import photos_of
 from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
 from toygan.retraining.budget import Budget
-from toygan.retraining.folder import replace_file
 from toygan.retraining.plan import Attempt
 from toygan.training.config import PRESETS, TrainConfig
 from toygan.training.train import train

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from catalog_schemas.photos import PHOTO_INDEX
 from toygan.aliases import ModelRef, read_aliases
+from toygan.disk import replace_file
 from toygan.errors import RunFailed
 from toygan.evaluation.evaluate import FEWEST
 from toygan.generation.model import read_config
 from toygan.registry import CHAMPION, ModelFiles, resolve
-from toygan.retraining.folder import replace_file
 from toygan.retraining.request import RetrainRequest
 from toygan.retraining.snapshot import Contents, take_snapshot
 from toygan.storage.store import ObjectStore

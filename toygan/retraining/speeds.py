@@ -18,7 +18,7 @@ from toygan.generation.photos import photos_of
 from toygan.generation.trial import draw_of_category
 from toygan.registry import resolve
 from toygan.retraining.budget import Budget, Speeds, make_budget
-from toygan.retraining.folder import replace_file
+from toygan.disk import replace_file
 from toygan.retraining.learn import fine_tuning
 from toygan.retraining.plan import Attempt
 from toygan.training.config import TrainConfig

@@ -13,6 +13,8 @@ folder that can be resumed, and what came after the newest checkpoint is made ag
 """
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.reading import Reading
 from toygan.data.known_layouts import KnownLayouts
+from toygan.disk import new_folder, replace_file
 from toygan.errors import ModelError
 from toygan.models import network_config
 from toygan.models.spade import SpadeConfig
@@ -35,6 +38,8 @@ from toygan.training.draughtsman import Draughtsman
 from toygan.training.weights import load_weights
 
 KEPT_CHECKPOINTS = 2
+
+_OS_ERROR = re.compile(r"Os \{ code: (\d+)")
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
@@ -69,13 +74,11 @@ def save_checkpoint(
             tensors |= {f"{name}/{index}/{key}": torch.as_tensor(value) for key, value in moments.items()}
     for unfinished in folder.parent.glob("*.tmp"):
         shutil.rmtree(unfinished)
-    unfinished = folder.with_suffix(".tmp")
-    unfinished.mkdir(parents=True)
-    _save_tensors(unfinished / "state.safetensors", tensors)
     state = {"images_seen": images_seen, "config": dict(config), "photos_sha256": photos_sha256}
     state["extras"] = dict(extras)
-    (unfinished / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
-    unfinished.rename(folder)
+    with new_folder(folder) as unfinished:
+        _save_tensors(unfinished / "state.safetensors", tensors)
+        (unfinished / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
     for old in checkpoint_folders(output)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(old)
     return folder
@@ -130,10 +133,8 @@ def load_checkpoint(
 def replace_extras(folder: Path, extras: Mapping[str, Any]) -> None:
     """Gives a checkpoint other extras, in one step."""
     file = folder / "state.json"
-    unfinished = file.with_suffix(".tmp")
     state = json.loads(file.read_bytes()) | {"extras": dict(extras)}
-    unfinished.write_text(json.dumps(state, indent=1, sort_keys=True))
-    unfinished.replace(file)
+    replace_file(file, json.dumps(state, indent=1, sort_keys=True).encode())
 
 
 def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
@@ -181,23 +182,16 @@ def save_model(
     So its files are always of one moment, and no calibration of older weights
     stays.
     """
-    fresh, old = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, module in (("generator", generator), ("discriminator", discriminator)):
-        _save_tensors(fresh / f"{name}.safetensors", module.state_dict())
-    if known is not None:
-        (fresh / KNOWN_TEXTS).write_bytes(known.to_file())
-    if known_layouts is not None:
-        (fresh / KNOWN_LAYOUTS).write_bytes(known_layouts.to_file())
-    if draughtsman is not None:
-        (fresh / DRAUGHTSMAN).write_bytes(draughtsman.to_file())
-    (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with new_folder(folder) as fresh:
+        for name, module in (("generator", generator), ("discriminator", discriminator)):
+            _save_tensors(fresh / f"{name}.safetensors", module.state_dict())
+        if known is not None:
+            (fresh / KNOWN_TEXTS).write_bytes(known.to_file())
+        if known_layouts is not None:
+            (fresh / KNOWN_LAYOUTS).write_bytes(known_layouts.to_file())
+        if draughtsman is not None:
+            (fresh / DRAUGHTSMAN).write_bytes(draughtsman.to_file())
+        (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")
 
 
 def load_known_texts(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> KnownTexts | None:
@@ -283,5 +277,14 @@ def reading_of(model: str, config: Mapping[str, Any]) -> Reading:
 
 
 def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """safetensors knows no strides: channels-last weights are written in their logical order."""
-    save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+    """safetensors knows no strides: channels-last weights are written in their logical order.
+
+    Raises OSError where the file cannot be written, of which safetensors keeps the number in its text only.
+    """
+    try:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+    except SafetensorError as error:
+        if found := _OS_ERROR.search(str(error)):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(file)) from error
+        raise

@@ -13,6 +13,7 @@ from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.text import TextEncoder
 from toygan.data.known_layouts import KnownLayouts
 from toygan.data.photos import PhotoSet
+from toygan.disk import disk_errors, replace_file
 from toygan.errors import RunFailed
 from toygan.images import encode, from_uint8
 from toygan.models import network_config
@@ -97,7 +98,8 @@ class TrainingFolder:
         state.guard = state.guard.after_rollback(rollbacks)
         if earlier and state.world.is_main:
             # A process that dies now goes on from there at the lower rates, too.
-            replace_extras(earlier[-1], state.extras)
+            with disk_errors(self.output, self._kept()):
+                replace_extras(earlier[-1], state.extras)
         state.world.wait()
         log.warning(
             "the training failed after %d images: %s. It goes back to %d images, at %g of the rates",
@@ -127,12 +129,24 @@ class TrainingFolder:
     def _save(self, state: TrainState) -> None:
         """The checkpoint says that the two others are there too."""
         if state.world.is_main:
-            self._save_files(state)
+            with disk_errors(self.output, self._kept()):
+                self._save_files(state)
         state.world.wait()
+
+    def _kept(self) -> str:
+        """What a training that cannot write leaves, for its last message."""
+        earlier = checkpoint_folders(self.output)
+        if not earlier:
+            return "there is no checkpoint yet. Make room and run the same command again"
+        return (
+            f"kept is the checkpoint of {int(earlier[-1].name):,} images, and the model of then. Make room "
+            "and go on by the same command with --resume"
+        )
 
     def _save_files(self, state: TrainState) -> None:
         grid = self.output / "grids" / f"{state.images_seen:010d}.png"
-        _replace(grid, encode(preview_grid(state, self.photos, self.config.seed, self.device), "png"))
+        grid.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(grid, encode(preview_grid(state, self.photos, self.config.seed, self.device), "png"))
         save_model(
             self.model,
             generator=state.ema,
@@ -188,9 +202,10 @@ class TrainingFolder:
     def _write_line(self, state: TrainState, line: Mapping[str, object]) -> None:
         if not state.world.is_main:
             return
-        self.output.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a") as lines:
-            lines.write(json.dumps(line) + "\n")
+        with disk_errors(self.output, self._kept()):
+            self.output.mkdir(parents=True, exist_ok=True)
+            with self._log.open("a") as lines:
+                lines.write(json.dumps(line) + "\n")
 
     @torch.no_grad()
     def _diversity(self, state: TrainState) -> float:
@@ -219,15 +234,8 @@ class TrainingFolder:
             except (ValueError, KeyError, TypeError):
                 break
             kept.append(line)
-        _replace(self._log, "".join(kept).encode())
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Writes `file` in one step: a reader finds all of the old or all of the new."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.tmp")
-    unfinished.write_bytes(data)
-    unfinished.replace(file)
+        with disk_errors(self.output, self._kept()):
+            replace_file(self._log, "".join(kept).encode())
 
 
 def model_config(

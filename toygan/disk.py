@@ -1,0 +1,67 @@
+"""Files on disks that may be full."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from toygan.errors import BadInput, DiskFull, Retryable
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_ALLOWED: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+)
+
+
+@contextmanager
+def disk_errors(place: Path, kept: str) -> Iterator[None]:
+    """What goes wrong with files at `place` becomes an error that says what is kept.
+
+    DiskFull for a full disk, BadInput where the user may not write, Retryable for any other OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"{place}: the disk is full ({error.strerror}); {kept}") from error
+        if error.errno in _NOT_ALLOWED:
+            raise BadInput(f"{place} cannot be written ({error.strerror}); give another folder") from error
+        raise Retryable(f"{place}: {error}; {kept}") from error
+
+
+def replace_file(file: Path, data: bytes) -> None:
+    """Write a file in one step, and wait until it is on the disk; where that fails the old one stays."""
+    unfinished = file.with_name(f"{file.name}.tmp")
+    try:
+        with unfinished.open("wb") as sink:
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+        unfinished.replace(file)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill in the place of `folder`, under another name until the context is left.
+
+    It is removed when the context fails. What lies at `folder` then is replaced whole.
+    """
+    fresh, old = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

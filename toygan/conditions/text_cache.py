@@ -17,6 +17,8 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from toygan.locks import wait_for_lock
+
 WAIT_S: Final = 30.0  # for other processes to finish writing
 AT_ONCE: Final = 500  # keys in one question; SQLite takes at least 999
 
@@ -146,7 +148,7 @@ def _locked(folder: Path, kind: int) -> Iterator[None]:
     """Hold a lock of flock(2) on the folder: SQLite fails where a file is moved away while it is open."""
     opened = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, kind)
+        wait_for_lock(opened, kind, f"the text cache in {folder}")
         yield
     finally:
         os.close(opened)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from toygan.disk import FULL
 from toygan.errors import (
     BadInput,
     Conflict,
@@ -20,6 +21,7 @@ from toygan.errors import (
     StoreUnavailable,
     ToyganError,
 )
+from toygan.locks import PATIENCE_S, wait_for_lock
 from toygan.storage.keys import is_vouched_for
 from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, content_version, is_hidden
 
@@ -31,7 +33,6 @@ _ABANDONED_AFTER_S = 3600.0
 _PUT_ATTEMPTS = 20  # against deletes that take the folder away between its making and the move
 
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
@@ -49,8 +50,9 @@ class LocalStore:
     Links inside the root are not followed; the root may be one.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, lock_patience_s: float = PATIENCE_S) -> None:
         self._root = Path(os.path.realpath(root.expanduser()))
+        self._lock_patience_s = lock_patience_s
         self._swept = False
         self._sweep_lock = threading.Lock()
 
@@ -147,14 +149,20 @@ class LocalStore:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Wait for the lock of the store, which ends with its holder; false where there are no locks."""
+        """Wait for the lock of the store, which ends with its holder; false where there are no locks.
+
+        Raises StoreUnavailable where its holder does not move.
+        """
         uploads = self._root / _UPLOADS
         _make_folders(uploads)
         descriptor = os.open(uploads / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             is_locked = True
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                lock = f"the lock of the store {uploads / _LOCK}"
+                wait_for_lock(descriptor, fcntl.LOCK_EX, lock, patience_s=self._lock_patience_s)
+            except TimeoutError as error:
+                raise StoreUnavailable(str(error)) from None
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
@@ -304,7 +312,7 @@ def _is_key(name: str) -> bool:
 
 def _translated(error: OSError, root: Path, key: str) -> ToyganError:
     where = f"{root} ({key})" if key else str(root)
-    if error.errno in _DISK_FULL:
+    if error.errno in FULL:
         return StoreUnavailable(
             f"{where}: the disk is full ({error.strerror}); free some space and run again"
         )

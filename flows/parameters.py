@@ -102,6 +102,11 @@ class RetrainParameters(BaseModel):
         description="More photos to learn from and to measure with, such as those that the champion was "
         "trained on: photo shards, or a folder with a subfolder for each category.",
     )
+    catalog: Location | None = Field(
+        default_factory=lambda: service_settings().catalog,
+        description="The product catalog, which says title and colour of uploaded products. A products.csv "
+        "beside the photos says the same, and comes first.",
+    )
     max_images: int = Field(
         default_factory=lambda: service_settings().retrain_images,
         ge=1,

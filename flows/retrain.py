@@ -108,6 +108,7 @@ def _request(parameters: RetrainParameters) -> RetrainRequest:
         work=Path(parameters.work),
         run_id=str(flow_run.id),
         photos=parameters.photos,
+        catalog=parameters.catalog,
         max_images=parameters.max_images,
         max_minutes=parameters.max_minutes,
         pictures=parameters.pictures,

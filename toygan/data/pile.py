@@ -27,20 +27,21 @@ class Pile:
         if self._count and array.shape != self._shape:
             raise ValueError(f"the array has the shape {array.shape}, those before it {self._shape}")
         with _told_of_a_full_disk():
-            self._file.write(np.ascontiguousarray(array).data)
+            view = memoryview(np.ascontiguousarray(array)).cast("B")
+            while view:
+                view = view[self._file.write(view) :]
         self._count, self._shape = self._count + 1, array.shape
 
     def stacked(self) -> Tensor:
         """All of them, at least one, (N, ...) uint8: a view of the file, which outlives its closing."""
-        with _told_of_a_full_disk():
-            self._file.flush()
         return torch.from_numpy(np.memmap(self._file, np.uint8, "r+", shape=(self._count, *self._shape)))
 
 
 @contextmanager
 def open_pile() -> Iterator[Pile]:
     """A pile in a temporary file without a name, which is gone with the last view of it."""
-    with tempfile.TemporaryFile(prefix="toygan-") as file:
+    # Without a buffer, or its rest would be written once more, and fail again, where the file is closed.
+    with tempfile.TemporaryFile(prefix="toygan-", buffering=0) as file:
         yield Pile(file)
 
 

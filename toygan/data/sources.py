@@ -18,6 +18,7 @@ from toygan.storage.keys import CURRENT_KEY, PHOTO_INDEX_KEY
 from toygan.storage.local import LocalStore
 from toygan.storage.store import ObjectStore, open_store
 from toygan.uploads.index import indexed_photos, read_index
+from toygan.uploads.products import products_of_uploads, skus_by_category, uploaded_photo
 
 _REMEDY = (
     "give photo shards (*.parquet), a store with indexed uploads, or a folder with a subfolder or a .tar of "
@@ -62,17 +63,9 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
     of_split = index.filter(pc.equal(index["split"], split)) if index.num_rows else index
     if index.num_rows and not of_split.num_rows:
         return
+    products = products_of_uploads(store, skus_by_category(of_split))
     for row, data in indexed_photos(store, of_split):
-        yield Photo(
-            photo_id=row["photo_id"],
-            sku=row["sku"],
-            category=row["category"],
-            title=None,
-            colour_hex=row["colour_hex"],
-            photo=data,
-            condition=None,
-            source=store.uri,
-        )
+        yield uploaded_photo(row, data, products, store.uri)
 
 
 def _is_shard(key: str) -> bool:

@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
 from catalog_schemas.runs import Manifest, check_told
-from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
+from catalog_schemas.validation import REJECTED_ROWS, TableError, read_parquet_bytes
 from toygan.errors import ObjectNotFound
+from toygan.planning.condition_files import NO_MODEL
 from toygan.planning.finished import read_part
 from toygan.planning.plan import FrozenPlan, Slot, load_shard
 from toygan.report.render import (
@@ -25,8 +27,11 @@ from toygan.report.render import (
 )
 from toygan.storage.keys import manifest_key, part_key, rejected_rows_key
 from toygan.storage.store import ObjectStore
+from toygan.uploads.index import known_uploads
+from toygan.uploads.new_categories import photos_to_learn_from, so_far
 
 _READERS = 16
+_MOST_UNKNOWN = 20  # categories that are named
 _SHOWN_COLUMNS = [
     *("sku", "image_index", "decision", "conditions", "colour_delta_e", "p_real", "threshold", "reasons"),
     *("image_uri", "format"),
@@ -77,6 +82,7 @@ def contact_sheet(
             categories=categories,
             rejected_rows=_rejected_rows(store, manifest.run_id),
             total_rejected_rows=manifest.counts["rejected_rows"],
+            warnings=_unknown_categories(store, manifest.run_id),
             credit=credit,
         )
     )
@@ -129,9 +135,26 @@ def _picture(store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Sl
 
 
 def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:
+    return [ReportRow(**row) for row in _read_rejected(store, run_id).slice(0, MOST_ROWS).to_pylist()]
+
+
+def _unknown_categories(store: ObjectStore, run_id: str) -> list[str]:
+    """A line a category that no model knows: how many photos there are to learn it from."""
+    reasons = _read_rejected(store, run_id)["reason"].unique().to_pylist()
+    names = sorted(each.removeprefix(NO_MODEL) for each in reasons if each.startswith(NO_MODEL))
+    if not names:
+        return []
+    try:
+        uploads = known_uploads(store)
+    except TableError:  # the next listing of the uploads names it
+        uploads = []
+    counts = photos_to_learn_from(uploads, known=())
+    return [so_far(name, counts) for name in names[:_MOST_UNKNOWN]]
+
+
+def _read_rejected(store: ObjectStore, run_id: str) -> pa.Table:
     key = rejected_rows_key(run_id)
     try:
-        table = read_parquet_bytes(store.get(key), REJECTED_ROWS, key)
+        return read_parquet_bytes(store.get(key), REJECTED_ROWS, key)
     except ObjectNotFound:
-        return []
-    return [ReportRow(**row) for row in table.slice(0, MOST_ROWS).to_pylist()]
+        return REJECTED_ROWS.empty_table()

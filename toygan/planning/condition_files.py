@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,9 @@ class ModelScope:
 
 Scopes = Mapping[ImageCondition | None, ModelScope]
 Hashed = list[Mapping[str, str]]  # of each product the sha256 of its condition files by kind
+NO_MODEL: Final = (
+    "no_model_for_category: "  # begins the reason of a row whose category, behind it, is unknown
+)
 Problem = tuple[str, str]  # column, and the reason that the row is set aside with
 
 

@@ -24,6 +24,7 @@ from catalog_schemas.validation import (
 from toygan.conditions.kinds import ImageCondition
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row
 from toygan.planning.condition_files import (
+    NO_MODEL,
     Hashed,
     KeptConditions,
     Problem,
@@ -146,7 +147,11 @@ class Planner:
         """Take one batch; True when the limit is reached, and the rows behind it count for nothing."""
         good = checked.good.assign(image_condition=self._choose_models(checked.good))
         known = good["image_condition"].notna() | good["category"].isin(self._scopes[None].categories)
-        rejected = [checked.rejected, set_aside(good[~known], "category", "no_model_for_category")]
+        unknown = good[~known]
+        rejected = [
+            checked.rejected,
+            set_aside(unknown, "category", NO_MODEL + unknown["category"].to_numpy()),
+        ]
         good = good[known]
         if self._settings.categories:
             chosen = good["category"].isin(self._settings.categories)

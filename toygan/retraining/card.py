@@ -75,14 +75,14 @@ def _decision(challenger: Evaluation, champion: Evaluation, decision: Decision) 
 
 def _data(plan: Plan) -> list[str]:
     contents = plan.contents
-    told = f"{contents.uploads:,} uploaded photos"
+    told = f"{contents.uploads:,} uploaded photos, {contents.titled:,} of them with a title"
     if plan.photos is not None:
         told += f" and {contents.others:,} of {plan.photos}"
     if contents.broken:
         told += f"; {contents.broken:,} could not be read"
     if contents.left_out:
         names = ", ".join(f"{name} ({count:,})" for name, count in sorted(contents.left_out.items()))
-        told += f"; left out are categories that the champion does not draw: {names}"
+        told += f"; left out are categories with too few photos to be learnt: {names}"
     rows = [[name, *(f"{roles[role]:,}" for role in ROLES)] for name, roles in contents.by_category.items()]
     rows.append(["**all**", *(f"{contents.of_role(role):,}" for role in ROLES)])
     return ["## Data", "", f"{told}.", "", *_table(["category", "train", "calibration", "val"], rows)]

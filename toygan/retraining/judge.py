@@ -3,24 +3,28 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
 
 from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.evaluation.evaluate import evaluate
-from toygan.generation.model import load_model
+from toygan.generation.model import Model, load_model
 from toygan.generation.photos import photos_of
-from toygan.registry import EXTRAS, ModelFiles, ModelRef, read_folder, resolve
+from toygan.registry import EXTRAS, KNOWN_LAYOUTS, ModelFiles, ModelRef, model_version, read_folder, resolve
 from toygan.retraining.card import PREVIEW, model_card, with_preview
 from toygan.retraining.decide import Decision, Rule, decide
+from toygan.retraining.layouts import bank_with
 from toygan.retraining.plan import Attempt
 from toygan.retraining.request import Limits
+from toygan.retraining.snapshot import SHARD, titled_uploads
 
 CARD, VERDICT = "model_card.md", "verdict.json"
+CHAMPIONS_LAYOUTS = "champions_layouts.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class Outcome:
     challenger: ModelRef
     decision: Decision
     files: Mapping[str, bytes]  # of the challenger, its card and its preview among them
+    champions_layouts: bytes | None = None  # the bank of the champion that stays, with those of the uploads
 
     def card_with_preview(self) -> str:
         """The model card on its own: it carries its preview."""
@@ -44,12 +49,13 @@ def judge(
     Raises RunFailed for a challenger that cannot be measured, as where its pictures are not finite.
     """
     models = [load_model(each, device) for each in (challenger, resolve(str(attempt.champion), None))]
+    is_known = known_products(attempt, models[1].categories)
     try:
         new, old = (
             evaluate(
                 model,
-                val=photos_of(model, attempt.photos, split="val"),
-                train=photos_of(model, attempt.photos, split="train"),
+                val=photos_of(model, attempt.photos, split="val", keep_sku=is_known),
+                train=photos_of(model, attempt.photos, split="train", keep_sku=is_known),
                 pictures=pictures,
             )
             for model in models
@@ -65,11 +71,30 @@ def judge(
         training_log=attempt.training / "log.jsonl",
     )
     grids = sorted((attempt.training / "grids").glob("*.png"))
-    verdict = {"name": challenger.name, "version": challenger.version, "rules": decision.rules}
+    bank = _bank_of_uploads(attempt, models[0 if decision.promoted else 1])
     files = {**challenger.files, CARD: card.encode(), PREVIEW: grids[-1].read_bytes()}
-    _commit(attempt.outcome, {**files, VERDICT: json.dumps(verdict, indent=1).encode()})
-    ref = ModelRef(name=challenger.name, version=challenger.version)
-    return Outcome(challenger=ref, decision=decision, files=files)
+    if bank is not None and decision.promoted:
+        files[KNOWN_LAYOUTS] = bank
+    ref = ModelRef(name=challenger.name, version=model_version(files))
+    verdict = {"name": ref.name, "version": ref.version, "rules": decision.rules}
+    kept = {**files, VERDICT: json.dumps(verdict, indent=1).encode()}
+    champions_layouts = None if decision.promoted else bank
+    if champions_layouts is not None:
+        kept[CHAMPIONS_LAYOUTS] = champions_layouts
+    _commit(attempt.outcome, kept)
+    return Outcome(challenger=ref, decision=decision, files=files, champions_layouts=champions_layouts)
+
+
+def known_products(attempt: Attempt, categories: Collection[str]) -> Callable[[str], bool]:
+    """Which products have photos of the champion's categories only: on these both can be measured."""
+    table = pq.read_table(attempt.photos / SHARD, columns=["sku", "category"])
+    new = {row["sku"] for row in table.to_pylist() if row["category"] not in categories}
+    return lambda sku: sku not in new
+
+
+def _bank_of_uploads(attempt: Attempt, model: Model) -> bytes | None:
+    uploads = set(attempt.index()["sku"].to_pylist())
+    return bank_with(model, attempt.photos, titled_uploads(attempt.photos, uploads, model.categories))
 
 
 def read_outcome(attempt: Attempt) -> Outcome | None:
@@ -79,10 +104,12 @@ def read_outcome(attempt: Attempt) -> Outcome | None:
     try:
         verdict = json.loads((attempt.outcome / VERDICT).read_bytes())
         extras = {name: (attempt.outcome / name).read_bytes() for name in EXTRAS}
+        layouts = attempt.outcome / CHAMPIONS_LAYOUTS
         return Outcome(
             challenger=ModelRef(name=verdict["name"], version=verdict["version"]),
             decision=Decision(rules=tuple(Rule(*rule) for rule in verdict["rules"])),
             files={**extras, **read_folder(attempt.outcome)},
+            champions_layouts=layouts.read_bytes() if layouts.exists() else None,
         )
     except (OSError, KeyError, TypeError, ValueError, BadInput) as error:
         raise RunFailed(f"{attempt.outcome} is damaged ({error!r})") from error

@@ -24,6 +24,8 @@ from toygan.retraining.snapshot import Contents, take_snapshot
 from toygan.storage.store import ObjectStore
 from toygan.uploads.categories import known_categories
 from toygan.uploads.indexing import index_when_quiet
+from toygan.uploads.new_categories import learnable, photos_to_learn_from
+from toygan.uploads.products import products_of_uploads, skus_by_category
 from toygan.uploads.retrained import read_retrained, record_retraining, unseen_photos
 
 log = logging.getLogger(__name__)
@@ -122,6 +124,7 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
     index = index_when_quiet(store, known, quiet_s=request.quiet_s)
     if not unseen_photos(index, read_retrained(store)).num_rows:
         return NothingToDo(reason="the index holds no photo that no retraining has seen")
+    counts = photos_to_learn_from(index["photo_uri"].to_pylist(), config["categories"])
     folder = workplace / _snapshot_id(index)
     shutil.rmtree(folder, ignore_errors=True)
     contents = take_snapshot(
@@ -129,9 +132,10 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
         store=store,
         index=index,
         photos=request.photos,
-        categories=tuple(config["categories"]),
+        categories=(*config["categories"], *sorted(learnable(counts))),
         resolution=config["resolution"],
         with_layouts="known_layouts" in config,
+        products=products_of_uploads(store, skus_by_category(index), request.catalog),
     )
     if reason := _why_too_few(contents):
         shutil.rmtree(folder)

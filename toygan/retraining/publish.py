@@ -4,7 +4,7 @@ import logging
 
 from toygan.aliases import read_aliases
 from toygan.promotion import promote, succeed
-from toygan.registry import CHAMPION, add_files, read_folder
+from toygan.registry import CHAMPION, KNOWN_LAYOUTS, ModelRef, add_files, read_folder
 from toygan.retraining.judge import Outcome
 from toygan.retraining.plan import Attempt
 from toygan.storage.store import ObjectStore
@@ -35,7 +35,17 @@ def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str)
             "promote it by hand if you want it",
             challenger,
         )
+    if outcome.champions_layouts is not None:
+        _publish_layouts(store, attempt, outcome.champions_layouts)
     record_retraining(store, attempt.index(), run_id)
     attempt.finish()
     champion = read_aliases(store).get(CHAMPION)
     return champion is not None and champion.now == challenger
+
+
+def _publish_layouts(store: ObjectStore, attempt: Attempt, layouts: bytes) -> None:
+    """The champion stays and gets a larger bank: it draws what was uploaded from its own layouts."""
+    files = {**read_folder(attempt.champion), KNOWN_LAYOUTS: layouts}
+    ref = ModelRef(name=attempt.plan.name, version=add_files(store, files, attempt.plan.name))
+    if succeed(store, ref, after=attempt.plan.champion):
+        log.info("%s knows the layouts of the uploads and follows %s", ref, attempt.plan.champion)

@@ -29,6 +29,7 @@ class RetrainRequest:
     work: Path  # the folder that a retraining which died is taken up from
     run_id: str
     photos: str | None = None  # more to learn from than the uploads, see toygan.data.sources
+    catalog: str | None = None  # titles of the uploads, see toygan.uploads.products
     max_images: int = 64_000
     max_minutes: float = 360.0  # of training, calibration and evaluation, see `toygan.retraining.budget`
     pictures: int = 1000  # of either model, to measure with at most

@@ -7,12 +7,13 @@ training, calibration and evaluation.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from toygan.images import encode_photo
 from toygan.parallel import in_order
 from toygan.storage.store import ObjectStore
 from toygan.uploads.index import indexed_photos
+from toygan.uploads.products import UploadedProduct, uploaded_photo
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Contents:
     uploads: int
     others: int  # from the photos that are learnt from beside the uploads
     left_out: Mapping[str, int]  # of categories that the champion does not draw, by category
+    titled: int  # of the uploads, with a title
     broken: int  # undecodable, or no longer what was indexed
     by_category: Mapping[str, Mapping[str, int]]  # category, then the role: train, calibration or val
 
@@ -71,19 +74,23 @@ def take_snapshot(
     categories: tuple[str, ...],
     resolution: int,
     with_layouts: bool = False,
+    products: Mapping[str, UploadedProduct] = MappingProxyType({}),
 ) -> Contents:
     """Writes `folder` with the photos of `index` and those at `photos` as one shard; says what it holds.
 
-    `with_layouts` keeps the layouts and sketches of those that have them. A product that both have stays in
-    the split that `photos` say: what is held out there is never trained on. Raises BadInput for `photos` that
-    cannot be used, StoreUnavailable as a store does.
+    `products` says by sku what is known of the products of uploads. `with_layouts` keeps the layouts and
+    sketches of those that have them. A product that both have stays in the split that `photos` say: what is
+    held out there is never trained on. Raises BadInput for `photos` that cannot be used, StoreUnavailable as
+    a store does.
     """
     folder.mkdir(parents=True)
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     by_category = {name: Counter(dict.fromkeys(ROLES, 0)) for name in categories}
     splits: dict[str, str] = {}
-    found = _known(_all_photos(store, index, photos, splits, counts, with_layouts), categories, left_out)
+    others = _others(photos, splits, with_layouts)
+    uploads = _uploads(store, index, products, splits, counts)
+    found = _known(chain(others, uploads), categories, left_out)
     threads = torch.get_num_threads()
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -97,6 +104,7 @@ def take_snapshot(
         uploads=counts["uploads"],
         others=counts["others"],
         left_out=dict(left_out),
+        titled=counts["titled"],
         broken=counts["broken"],
         by_category={name: dict(roles) for name, roles in by_category.items()},
     )
@@ -105,36 +113,40 @@ def take_snapshot(
 _Found = tuple[str, Photo, str]  # of which kind, the photo, its split
 
 
-def _all_photos(
-    store: ObjectStore,
-    index: pa.Table,
-    photos: str | None,
-    splits: dict[str, str],
-    counts: Counter[str],
-    with_layouts: bool,
-) -> Iterator[_Found]:
+def _others(photos: str | None, splits: dict[str, str], with_layouts: bool) -> Iterator[_Found]:
     drawings = DrawingsWanted(kind="layout", lines=True, may_lack=True) if with_layouts else NO_DRAWINGS
     for split in SPLITS if photos is not None else ():
         for photo in read_photos(photos or "", split=split, drawings=drawings):
             splits.setdefault(photo.sku, split)
             yield "others", photo, splits[photo.sku]
+
+
+def _uploads(
+    store: ObjectStore,
+    index: pa.Table,
+    products: Mapping[str, UploadedProduct],
+    splits: Mapping[str, str],
+    counts: Counter[str],
+) -> Iterator[_Found]:
     if not index.num_rows:
         return
     read = 0
     for row, data in indexed_photos(store, index):
         read += 1
-        photo = Photo(
-            photo_id=row["photo_id"],
-            sku=row["sku"],
-            category=row["category"],
-            title=None,
-            colour_hex=row["colour_hex"],
-            photo=data,
-            condition=None,
-            source=store.uri,
-        )
+        photo = uploaded_photo(row, data, products, store.uri)
+        counts["titled"] += photo.title is not None
         yield "uploads", photo, splits.get(row["sku"], row["split"])
     counts["broken"] += index.num_rows - read
+
+
+def titled_uploads(folder: Path, uploads: Collection[str], categories: Collection[str]) -> frozenset[str]:
+    """The skus of `uploads` that photos of a snapshot say a title of, in those categories."""
+    table = pq.read_table(folder / SHARD, columns=["sku", "category", "title"])
+    return frozenset(
+        row["sku"]
+        for row in table.to_pylist()
+        if row["title"] is not None and row["sku"] in uploads and row["category"] in categories
+    )
 
 
 def _known(found: Iterator[_Found], categories: tuple[str, ...], left_out: Counter[str]) -> Iterator[_Found]:

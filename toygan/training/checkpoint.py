@@ -39,7 +39,7 @@ from toygan.training.weights import load_weights
 
 KEPT_CHECKPOINTS = 2
 
-_OS_ERROR = re.compile(r"Os \{ code: (\d+)")
+_OS_ERROR = re.compile(r"os error (\d+)")  # as Rust writes it
 
 
 def checkpoint_folders(output: Path) -> list[Path]:

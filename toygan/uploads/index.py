@@ -24,6 +24,7 @@ from toygan.parallel import in_order
 from toygan.storage.keys import PHOTO_INDEX_KEY, QUARANTINE_KEY
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
+from toygan.uploads.new_categories import UNKNOWN_CATEGORY
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,14 @@ def read_tables(store: ObjectStore) -> PhotoTables:
     """Both tables as they are now; raises TableError when one is damaged."""
     quarantine = _read(store, QUARANTINE_KEY, read_quarantine, QUARANTINE)
     return PhotoTables(index=read_index(store), quarantine=quarantine)
+
+
+def known_uploads(store: ObjectStore) -> list[str]:
+    """The keys of the photos that can be used, and of those that wait until their category is known."""
+    tables = read_tables(store)
+    waiting = pc.starts_with(tables.quarantine["reason"], UNKNOWN_CATEGORY)
+    keys = [*tables.index["photo_uri"].to_pylist()]
+    return keys + tables.quarantine.filter(waiting)["photo_uri"].to_pylist()
 
 
 def change_tables(

@@ -23,10 +23,15 @@ from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.storage.store import ObjectStore
 from toygan.uploads.index import DUPLICATE, READERS, FileId, Gone, PhotoTables, change_tables, read_tables
 from toygan.uploads.inspection import MAX_BYTES, inspect_photo, parse_photo_key
+from toygan.uploads.new_categories import (
+    NEW_CATEGORY_PHOTOS,
+    UNKNOWN_CATEGORY,
+    learnable,
+    photos_to_learn_from,
+)
+from toygan.uploads.products import is_products_file
 
 log = logging.getLogger(__name__)
-
-UNKNOWN_CATEGORY = "unknown category "
 
 QUIET_S = 30.0
 PATIENCE_S = 900.0
@@ -62,7 +67,8 @@ class _Judged(NamedTuple):
 def index_uploads(store: ObjectStore, known_categories: Collection[str] | None = None) -> IndexingResult:
     """Lists the uploads and brings both tables up to date; an unchanged listing writes nothing.
 
-    With `known_categories` photos of any other go to the quarantine, and leave it when theirs becomes known.
+    With `known_categories` photos of any other go to the quarantine, and leave it when theirs becomes known,
+    or has photos enough to be learnt.
     Of files with the same content the first one stays; another takes its place when it is gone. Raises
     TableError for a damaged index and StoreUnavailable when the store does not answer; what was committed
     until then stays.
@@ -70,8 +76,11 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
     listed = {
         info.key: info.size
         for info in store.list(PHOTOS_PREFIX)
-        if not info.key.endswith("/")  # what some S3 browsers make of a folder
+        # what some S3 browsers make of a folder
+        if not info.key.endswith("/") and not is_products_file(info.key)
     }
+    if known_categories is not None:
+        known_categories = {*known_categories, *learnable(photos_to_learn_from(listed, known_categories))}
     tables = read_tables(store)
     gone = _outdated(tables, listed, known_categories)
     done = ({*_files(tables.index)} - gone.photos) | ({*_files(tables.quarantine)} - gone.others)
@@ -182,7 +191,10 @@ def _judge(store: ObjectStore, key: str, size: int, known_categories: Collection
         category = parse_photo_key(key).category
         if known_categories is not None and category not in known_categories:
             known = ", ".join(sorted(known_categories))
-            raise BadInput(f"{UNKNOWN_CATEGORY}{category!r}; known are {known}")
+            raise BadInput(
+                f"{UNKNOWN_CATEGORY}{category!r}: it is learnt once {NEW_CATEGORY_PHOTOS} photos are there; "
+                f"known are {known}"
+            )
         if size > MAX_BYTES:
             raise BadInput(f"the file has {size:,} bytes, more than {MAX_BYTES:,}; scale the picture down")
         data = store.get(key)

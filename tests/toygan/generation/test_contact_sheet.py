@@ -67,7 +67,8 @@ def test_the_page_says_what_was_decided_and_why(run: tuple[MemoryStore, FrozenPl
     assert "run-1" in text
     assert f"tiny@{rows_of(store)[0]['model_version']}" in text
     assert "../../x" in text
-    assert "no_model_for_category" in text
+    assert "no_model_for_category: boat" in text
+    assert "category 'boat' unknown to the model, 0 of 20 photos so far" in text
 
 
 def test_titles_are_text_and_come_from_the_plan(run: tuple[MemoryStore, FrozenPlan, str]) -> None:

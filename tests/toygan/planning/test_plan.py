@@ -189,7 +189,7 @@ def test_bad_rows_are_set_aside_with_row_column_and_reason(tmp_path: Path) -> No
         (1, None, "sku", "null"),
         (2, "a", "sku", "duplicate"),
         (3, "../../x", "sku", "malformed"),
-        (4, "b", "category", "no_model_for_category"),
+        (4, "b", "category", "no_model_for_category: boat"),
         (5, "c", "colour_hex", "malformed"),
         (5, "c", "finish", "unknown"),
         (6, "d", "sketch_uri", "condition_file_not_found: none.png"),

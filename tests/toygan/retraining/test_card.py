@@ -17,6 +17,7 @@ from toygan.retraining.snapshot import Contents
 
 CONTENTS = Contents(
     uploads=1200,
+    titled=900,
     others=0,
     left_out={"castle": 4},
     broken=2,
@@ -57,8 +58,8 @@ def test_the_card_of_a_challenger_that_is_promoted(training_log: Path) -> None:
     assert "**Promoted**: it follows tiny@aaaaaaaaaaaa, since every rule holds." in text
     assert "- holds: KID x 1000: 20.0 ± 3.0 after 50.0 ± 4.0; it must fall by more than 5.0" in lines
     assert (
-        "1,200 uploaded photos; 2 could not be read; left out are categories that the champion does not "
-        "draw: castle (4)."
+        "1,200 uploaded photos, 900 of them with a title; 2 could not be read; left out are categories "
+        "with too few photos to be learnt: castle (4)."
     ) in lines
     assert "| **all** | 1,000 | 100 | 100 |" in lines
     assert "At most 64,000 images, from the bundled model tiny@aaaaaaaaaaaa." in lines

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.models import CPU, TinyFiles, tiny_model, tiny_with_layouts
-from tests.toygan.retraining.shop import SMALL_BUDGET, request, upload_enough
+from tests.models import CATEGORIES, CPU, TinyFiles, tiny_model, tiny_with_layouts
+from tests.shards import COLOURS, photo
+from tests.toygan.retraining.shop import SMALL_BUDGET, request, skus, upload_enough
 from toygan.approval.calibration import Calibration
 from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import BadInput
@@ -18,11 +19,13 @@ from toygan.promotion import promote
 from toygan.registry import CALIBRATION, add_model, resolve
 from toygan.retraining import learn as learn_module
 from toygan.retraining.folder import workplace
+from toygan.retraining.judge import known_products
 from toygan.retraining.learn import fine_tuning, learn
 from toygan.retraining.plan import Attempt, begin
 from toygan.storage.memory import MemoryStore
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import PRESETS
+from toygan.uploads.new_categories import NEW_CATEGORY_PHOTOS
 
 
 def with_config(**changes: Any) -> TinyFiles:
@@ -143,3 +146,37 @@ def test_a_champion_with_layouts_of_its_own_learns_from_uploads(tmp_path: Path) 
     assert len(challenger.known_layouts.categories) == 15 + len(earlier.known_layouts.categories)
     assert challenger.calibration is not None
     assert challenger.image_condition is None
+
+
+@pytest.mark.slow
+def test_a_new_category_is_learnt_and_the_others_keep_what_they_know(tmp_path: Path) -> None:
+    store, champion = MemoryStore(), tiny_model()
+    promote(store, "tiny", add_model(store, champion.write(tmp_path / "tiny"), "tiny"))
+    upload_enough(store)
+    for number, sku in enumerate(skus("train", NEW_CATEGORY_PHOTOS)):
+        store.put(f"photos/robot/{sku}/front.jpg", photo(COLOURS[number % 4], size=(90 + number, 50)))
+    asked = request(store, tmp_path / "work", max_images=16)
+    with workplace(asked.work, store) as place:
+        found = begin(asked, store, place)
+    assert isinstance(found, Attempt)
+    assert found.plan.contents.by_category["robot"] == {"train": 20, "calibration": 0, "val": 0}
+    challenger = load_model(learn(found, SMALL_BUDGET, CPU), CPU)
+    assert challenger.categories == (*CATEGORIES[:2], "robot", *CATEGORIES[2:])
+    assert challenger.require_calibration().categories.keys() == set(challenger.categories)
+    assert not known_products(found, CATEGORIES)(skus("train", NEW_CATEGORY_PHOTOS)[-1])
+    drawn = challenger.draw(
+        [1],
+        [
+            challenger.conditions_of(
+                category="robot",
+                title=None,
+                description=None,
+                language="en",
+                colour=None,
+                colour_hex="#B40000",
+                finish=None,
+            )
+        ],
+        8,
+    )
+    assert drawn.pixels.shape == (1, 32, 32, 3)

@@ -10,10 +10,10 @@ from tests.toygan.retraining.shop import champion_of, request, upload_enough
 from toygan.errors import ModelError
 from toygan.generation.model import read_config
 from toygan.promotion import rollback, succeed
-from toygan.registry import CHAMPION, ModelRef, read_aliases, resolve
+from toygan.registry import CHAMPION, KNOWN_LAYOUTS, ModelRef, read_aliases, resolve
 from toygan.retraining.decide import Rule
 from toygan.retraining.folder import workplace
-from toygan.retraining.judge import VERDICT, read_outcome
+from toygan.retraining.judge import CHAMPIONS_LAYOUTS, VERDICT, read_outcome
 from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.publish import CHALLENGER, publish
 from toygan.storage.memory import MemoryStore
@@ -91,6 +91,19 @@ def test_any_other_is_kept_as_the_challenger(tmp_path: Path) -> None:
     assert read_aliases(store)[CHAMPION].now == first
     assert read_aliases(store)[CHALLENGER].now == NEW_REF
     assert read_retrained(store) is not None
+
+
+def test_a_champion_that_stays_gets_the_layouts_of_the_uploads(tmp_path: Path) -> None:
+    store = MemoryStore()
+    first = champion_of(store, tmp_path)
+    attempt = judged(store, tmp_path, holds=False)
+    (attempt.outcome / CHAMPIONS_LAYOUTS).write_bytes(b"layouts")
+    assert not published(store, attempt)
+    now = read_aliases(store)[CHAMPION]
+    assert (now.now.name, now.history) == ("tiny", (first,))
+    champion, before = resolve(None, store), resolve(str(first), store)
+    assert champion.version != first.version
+    assert champion.files == {**before.files, KNOWN_LAYOUTS: b"layouts"}
 
 
 @pytest.mark.parametrize("holds", [True, False])

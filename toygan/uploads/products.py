@@ -1,0 +1,145 @@
+"""What is known of the products that uploads show: their titles and colours.
+
+An upload says its category and its sku. The rest stands in files `products.csv` beside the photos, at
+photos/products.csv or photos/<category>/products.csv, and in the shop's catalog. Without a title a photo says
+nothing of the shape that a product of this title has.
+"""
+
+import csv
+import io
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
+
+import pyarrow as pa
+
+from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES, SKU_PATTERN
+from toygan.data.photo import Photo
+from toygan.errors import BadInput, ObjectNotFound
+from toygan.planning.catalog import open_catalog
+from toygan.storage.keys import PHOTOS_PREFIX
+from toygan.storage.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+PRODUCTS_FILE: Final = "products.csv"
+_LONGEST: Final = 2**20  # letters of a cell
+_NEEDED: Final = ("sku", "title")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadedProduct:
+    """A product as a catalog describes it; a field is None where nothing is said."""
+
+    title: str | None = None
+    description: str | None = None
+    colour: str | None = None
+    colour_hex: str | None = None  # #RRGGBB
+    finish: str | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, object]) -> Self:
+        """From a row of a catalog or of a products.csv; a colour or finish that is none is left out."""
+        found: dict[str, str | None] = {}
+        for name in (each.name for each in fields(cls)):
+            value = row.get(name)
+            found[name] = value.strip() or None if isinstance(value, str) else None
+        if found["colour_hex"] and not COLOUR_HEX_PATTERN.fullmatch(found["colour_hex"]):
+            found["colour_hex"] = None
+        if found["finish"] not in FINISHES:
+            found["finish"] = None
+        return cls(**found)
+
+
+def is_products_file(key: str) -> bool:
+    """Whether a key below photos/ is that of a products.csv, and so of no photo."""
+    *folders, name = key.removeprefix(PHOTOS_PREFIX).split("/")
+    return name == PRODUCTS_FILE and len(folders) <= 1
+
+
+def products_of_uploads(
+    store: ObjectStore, skus_by_category: Mapping[str, Collection[str]], catalog: str | None = None
+) -> dict[str, UploadedProduct]:
+    """What is known of the products of uploads, by sku.
+
+    Where several say something of a sku the products.csv of its category counts, then that of all, then the
+    catalog at the URI `catalog`. A file that cannot be read is named in the log and left out: the photos are
+    of use without it, too.
+    """
+    wanted = frozenset[str]().union(*skus_by_category.values())
+    found: dict[str, UploadedProduct] = {}
+    if catalog is not None and wanted:
+        found |= _of_catalog(catalog, wanted)
+    found |= _of_file(store, f"{PHOTOS_PREFIX}{PRODUCTS_FILE}", wanted)
+    for category, skus in skus_by_category.items():
+        found |= _of_file(store, f"{PHOTOS_PREFIX}{category}/{PRODUCTS_FILE}", frozenset(skus))
+    return found
+
+
+def skus_by_category(index: pa.Table) -> dict[str, set[str]]:
+    """The products of the rows of a photo index."""
+    found: dict[str, set[str]] = {}
+    for row in index.select(["category", "sku"]).to_pylist():
+        found.setdefault(row["category"], set()).add(row["sku"])
+    return found
+
+
+def uploaded_photo(
+    row: Mapping[str, Any], data: bytes, products: Mapping[str, UploadedProduct], source: str
+) -> Photo:
+    """The photo of a row of the photo index, with what is known of its product."""
+    product = products.get(row["sku"], UploadedProduct())
+    return Photo(
+        photo_id=row["photo_id"],
+        sku=row["sku"],
+        category=row["category"],
+        title=product.title,
+        colour_hex=row["colour_hex"] or product.colour_hex,
+        photo=data,
+        condition=None,
+        source=source,
+        description=product.description,
+        colour=product.colour,
+        finish=product.finish,
+    )
+
+
+def _of_catalog(uri: str, wanted: frozenset[str]) -> dict[str, UploadedProduct]:
+    found: dict[str, UploadedProduct] = {}
+    try:
+        with open_catalog(uri) as catalog:
+            for batch in catalog.stream():
+                rows = batch.good[batch.good["sku"].isin(wanted)]
+                found |= {row["sku"]: UploadedProduct.of(row) for row in rows.to_dict("records")}
+    except BadInput as error:
+        log.warning("the uploads go without the titles of the catalog: %s", error)
+    return found
+
+
+def _of_file(store: ObjectStore, key: str, wanted: frozenset[str]) -> dict[str, UploadedProduct]:
+    try:
+        text = store.get(key).decode("utf-8-sig")
+        return {sku: product for sku, product in _rows(text) if sku in wanted}
+    except ObjectNotFound:
+        return {}
+    except (BadInput, UnicodeDecodeError, csv.Error) as error:
+        log.warning(
+            "the uploads go without %s: %s; write it as CSV in UTF-8 with the columns %s",
+            key,
+            error,
+            ", ".join((*_NEEDED, "colour", "colour_hex")),
+        )
+        return {}
+
+
+def _rows(text: str) -> Iterator[tuple[str, UploadedProduct]]:
+    """Raises BadInput without the needed columns; rows without a usable sku are left out."""
+    csv.field_size_limit(_LONGEST)
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    if missing := [name for name in _NEEDED if name not in (table.fieldnames or ())]:
+        raise BadInput(f"it has no column {' and no column '.join(missing)}")
+    for row in table:
+        sku = row["sku"]
+        if isinstance(sku, str) and SKU_PATTERN.fullmatch(sku):
+            yield sku, UploadedProduct.of(row)

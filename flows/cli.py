@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli_models import models
+from flows.exits import FAILED, one_line
 from flows.options import batch_size_option, device_option, photos_option, store_option
-from toygan.errors import BadInput, ToyganError
 
 if TYPE_CHECKING:
     from toygan.evaluation.features import FeatureNetworkName
-
-FAILED, BAD_INPUT = 1, 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,21 +41,8 @@ class _OneLine(logging.Formatter):
 
 def main() -> None:
     """Runs a command; ends with 0 (done), 1 (failed, a retry may help) or 2 (bad input, a retry will not)."""
-    from catalog_schemas.validation import TableError
-
-    try:
+    with one_line():
         cli(prog_name="toygan", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(BAD_INPUT)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit("stopped; run the same command again to go on")
-    except (BadInput, TableError) as error:
-        click.echo(f"toygan: {error}", err=True)
-        sys.exit(BAD_INPUT)
-    except ToyganError as error:
-        click.echo(f"toygan: {error}", err=True)
-        sys.exit(FAILED)
 
 
 def generate_options(command: Callable[..., None]) -> Callable[..., None]:

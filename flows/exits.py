@@ -1,0 +1,41 @@
+"""How a command ends: 0 done, 1 failed (a retry may help), 2 bad input (a retry will not)."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from toygan.disk import FULL
+from toygan.errors import BadInput, ToyganError
+
+FAILED, BAD_INPUT = 1, 2
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """What a user can mend is said in one line, and ends the process with its exit code."""
+    from catalog_schemas.validation import TableError
+
+    try:
+        yield
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit("stopped; run the same command again to go on")
+    except (BadInput, TableError) as error:
+        click.echo(f"toygan: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except ToyganError as error:
+        click.echo(f"toygan: {error}", err=True)
+        sys.exit(FAILED)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        click.echo(
+            f"toygan: {error.filename or 'a file'}: the disk is full ({error.strerror}); what was done is "
+            "kept. Make room and run the same command again",
+            err=True,
+        )
+        sys.exit(FAILED)

@@ -130,4 +130,6 @@ def _skew(headers: Mapping[str, str]) -> str:
         ahead_s = (datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds()
     except (KeyError, TypeError, ValueError):
         return "too far from"
+    if abs(ahead_s) < 60:  # the answer's date may be that of a proxy
+        return "too far from"
     return f"{abs(ahead_s) / 60:,.0f} minutes {'ahead of' if ahead_s > 0 else 'behind'}"

@@ -45,7 +45,8 @@ def test_each_failure_has_its_remedy(
 
 
 @pytest.mark.parametrize(
-    ("minutes", "said"), [(-123, "123 minutes ahead of"), (17, "17 minutes behind"), (None, "too far from")]
+    ("minutes", "said"),
+    [(-123, "123 minutes ahead of"), (17, "17 minutes behind"), (0, "too far from"), (None, "too far from")],
 )
 def test_a_clock_that_is_wrong_is_said_by_how_much(minutes: int | None, said: str) -> None:
     headers = dict(XML)

@@ -27,7 +27,7 @@ class Pile:
         if self._count and array.shape != self._shape:
             raise ValueError(f"the array has the shape {array.shape}, those before it {self._shape}")
         with _told_of_a_full_disk():
-            view = memoryview(np.ascontiguousarray(array)).cast("B")
+            view = np.ascontiguousarray(array).data.cast("B")
             while view:
                 view = view[self._file.write(view) :]
         self._count, self._shape = self._count + 1, array.shape

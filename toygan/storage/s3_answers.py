@@ -79,7 +79,7 @@ def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
     if answer.get("SSECustomerAlgorithm") or answer.get("ServerSideEncryption", "AES256") != "AES256":
         return False
     digest = _MD5.fullmatch(answer["ETag"])
-    return bool(digest) and hashlib.md5(body, usedforsecurity=False).hexdigest() != digest[1]
+    return digest is not None and hashlib.md5(body, usedforsecurity=False).hexdigest() != digest[1]
 
 
 def failure_of(failure: Failure, key: str, place: str) -> ToyganError:

@@ -72,8 +72,9 @@ def known_uploads(store: ObjectStore) -> list[str]:
     """The keys of the photos that can be used, and of those that wait until their category is known."""
     tables = read_tables(store)
     waiting = pc.starts_with(tables.quarantine["reason"], UNKNOWN_CATEGORY)
-    keys = [*tables.index["photo_uri"].to_pylist()]
-    return keys + tables.quarantine.filter(waiting)["photo_uri"].to_pylist()
+    keys: list[str] = tables.index["photo_uri"].to_pylist()
+    more: list[str] = tables.quarantine.filter(waiting)["photo_uri"].to_pylist()
+    return keys + more
 
 
 def change_tables(

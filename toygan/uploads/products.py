@@ -111,7 +111,8 @@ def _of_catalog(uri: str, wanted: frozenset[str]) -> dict[str, UploadedProduct]:
         with open_catalog(uri) as catalog:
             for batch in catalog.stream():
                 rows = batch.good[batch.good["sku"].isin(wanted)]
-                found |= {row["sku"]: UploadedProduct.of(row) for row in rows.to_dict("records")}
+                for row in rows.to_dict("records"):
+                    found[row["sku"]] = UploadedProduct.of({str(key): value for key, value in row.items()})
     except BadInput as error:
         log.warning("the uploads go without the titles of the catalog: %s", error)
     return found

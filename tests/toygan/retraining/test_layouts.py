@@ -58,8 +58,9 @@ def test_the_shapes_of_uploaded_products_are_no_guess_any_more(tmp_path: Path) -
     titles = uploaded(store)
     index = index_uploads(store, CATEGORIES).index
     assert index.num_rows == 10
+    folder = tmp_path / "photos"
     contents = take_snapshot(
-        tmp_path,
+        folder,
         store=store,
         index=index,
         photos=None,
@@ -69,16 +70,16 @@ def test_the_shapes_of_uploaded_products_are_no_guess_any_more(tmp_path: Path) -
         products=products_of_uploads(store, skus_by_category(index)),
     )
     assert (contents.uploads, contents.titled) == (10, 10)
-    known = titled_uploads(tmp_path, titles.keys(), model.categories)
+    known = titled_uploads(folder, titles.keys(), model.categories)
     assert known == set(titles)
     assert model.known_layouts is not None
     for title in TITLES:
         assert similarity(model, model.known_layouts, title) < KNOWN_SHAPE_SIMILARITY
-    bank = bank_with(model, tmp_path, known)
+    bank = bank_with(model, folder, known)
     assert bank is not None
     larger = files.with_files(known_layouts=bank).load()
     assert larger.known_layouts is not None
     for title in TITLES:
         assert similarity(larger, larger.known_layouts, title) >= KNOWN_SHAPE_SIMILARITY
     assert set(model.known_layouts.layouts) <= set(larger.known_layouts.layouts)
-    assert bank_with(model, tmp_path, []) is None
+    assert bank_with(model, folder, []) is None

@@ -3,11 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 
 from toygan.disk import replace_file
@@ -21,7 +20,7 @@ from toygan.retraining.decide import Decision, Rule, decide
 from toygan.retraining.layouts import bank_with
 from toygan.retraining.plan import Attempt
 from toygan.retraining.request import Limits
-from toygan.retraining.snapshot import SHARD, titled_uploads
+from toygan.retraining.snapshot import known_products, titled_uploads
 
 CARD, VERDICT = "model_card.md", "verdict.json"
 CHAMPIONS_LAYOUTS = "champions_layouts.parquet"
@@ -49,7 +48,7 @@ def judge(
     Raises RunFailed for a challenger that cannot be measured, as where its pictures are not finite.
     """
     models = [load_model(each, device) for each in (challenger, resolve(str(attempt.champion), None))]
-    is_known = known_products(attempt, models[1].categories)
+    is_known = known_products(attempt.photos, models[1].categories)
     try:
         new, old = (
             evaluate(
@@ -83,13 +82,6 @@ def judge(
         kept[CHAMPIONS_LAYOUTS] = champions_layouts
     _commit(attempt.outcome, kept)
     return Outcome(challenger=ref, decision=decision, files=files, champions_layouts=champions_layouts)
-
-
-def known_products(attempt: Attempt, categories: Collection[str]) -> Callable[[str], bool]:
-    """Which products have photos of the champion's categories only: on these both can be measured."""
-    table = pq.read_table(attempt.photos / SHARD, columns=["sku", "category"])
-    new = {row["sku"] for row in table.to_pylist() if row["category"] not in categories}
-    return lambda sku: sku not in new
 
 
 def _bank_of_uploads(attempt: Attempt, model: Model) -> bytes | None:

@@ -7,7 +7,7 @@ training, calibration and evaluation.
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -137,6 +137,13 @@ def _uploads(
         counts["titled"] += photo.title is not None
         yield "uploads", photo, splits.get(row["sku"], row["split"])
     counts["broken"] += index.num_rows - read
+
+
+def known_products(folder: Path, categories: Collection[str]) -> Callable[[str], bool]:
+    """Which skus of a snapshot have photos of these categories only, as a model that knows no other needs."""
+    table = pq.read_table(folder / SHARD, columns=["sku", "category"])
+    others = {row["sku"] for row in table.to_pylist() if row["category"] not in categories}
+    return lambda sku: sku not in others
 
 
 def titled_uploads(folder: Path, uploads: Collection[str], categories: Collection[str]) -> frozenset[str]:

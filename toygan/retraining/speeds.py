@@ -21,6 +21,7 @@ from toygan.retraining.budget import Budget, Speeds, make_budget
 from toygan.disk import replace_file
 from toygan.retraining.learn import fine_tuning
 from toygan.retraining.plan import Attempt
+from toygan.retraining.snapshot import known_products
 from toygan.training.config import TrainConfig
 from toygan.training.train import train
 
@@ -84,7 +85,9 @@ def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Spe
 def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]:
     """Seconds a picture, to generate and to look at."""
     model = load_model(resolve(str(attempt.champion), None), device)
-    photos = photos_of(model, attempt.photos, split="val").with_text(model.text_encoder)
+    is_known = known_products(attempt.photos, model.categories)
+    found = photos_of(model, attempt.photos, split="val", keep_sku=is_known)
+    photos = found.with_text(model.text_encoder)
     size, network = default_batch_size(model), Efficientnet(device)
     numbers = range(size)
     category = model.categories[int(photos.category[0])]

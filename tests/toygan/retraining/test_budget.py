@@ -28,6 +28,7 @@ def contents(categories: int = 15, *, train: int = 100, val: int = 12) -> Conten
         uploads=categories * (train + val + 10),
         others=0,
         left_out={},
+        titled=0,
         broken=0,
         by_category={f"category-{number}": roles for number in range(categories)},
     )

@@ -19,9 +19,9 @@ from toygan.promotion import promote
 from toygan.registry import CALIBRATION, add_model, resolve
 from toygan.retraining import learn as learn_module
 from toygan.retraining.folder import workplace
-from toygan.retraining.judge import known_products
 from toygan.retraining.learn import fine_tuning, learn
 from toygan.retraining.plan import Attempt, begin
+from toygan.retraining.snapshot import known_products
 from toygan.storage.memory import MemoryStore
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import PRESETS
@@ -163,7 +163,7 @@ def test_a_new_category_is_learnt_and_the_others_keep_what_they_know(tmp_path: P
     challenger = load_model(learn(found, SMALL_BUDGET, CPU), CPU)
     assert challenger.categories == (*CATEGORIES[:2], "robot", *CATEGORIES[2:])
     assert challenger.require_calibration().categories.keys() == set(challenger.categories)
-    assert not known_products(found, CATEGORIES)(skus("train", NEW_CATEGORY_PHOTOS)[-1])
+    assert not known_products(found.photos, CATEGORIES)(skus("train", NEW_CATEGORY_PHOTOS)[-1])
     drawn = challenger.draw(
         [1],
         [

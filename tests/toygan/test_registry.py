@@ -200,7 +200,7 @@ def test_threads_that_promote_at_the_same_time_lose_no_alias(store: MemoryStore,
 
 PROMOTE = """
 import sys
-from toygan.registry import promote
+from toygan.promotion import promote
 from toygan.storage.store import open_store
 
 uri, version, name, count = sys.argv[1:]

@@ -9,7 +9,7 @@ its category, the likelier the nearer their texts are, in its own colours and fi
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -165,8 +165,8 @@ class KnownLayouts:
     def _joined(self, earlier: "KnownLayouts", categories: Sequence[str]) -> Self:
         if earlier.resolution != self.resolution or earlier.texts.shape[1] != self.texts.shape[1]:
             return self
-        mine = set(zip(self.categories, self.layouts, self.lines, strict=True))
-        theirs = zip(earlier.categories, earlier.layouts, earlier.lines, strict=True)
+        mine = set(self._entries())
+        theirs = earlier._entries()
         new = [row for row, each in enumerate(theirs) if each not in mine and each[0] in categories]
         both = (*self.categories, *(earlier.categories[row] for row in new))
         kept = _shared_out(both, MOST_KNOWN)
@@ -183,6 +183,11 @@ class KnownLayouts:
             texts=torch.cat([self.texts, earlier.texts[new]])[kept],
             labels=joined(self.labels, earlier.labels),
         )
+
+    def _entries(self) -> Iterator[tuple[str, bytes, bytes, bytes]]:
+        """What tells the rows apart: products of one shape may have different titles."""
+        texts = (row.tobytes() for row in self.texts.half().numpy())
+        return zip(self.categories, self.layouts, self.lines, texts, strict=True)
 
     @classmethod
     def from_file(

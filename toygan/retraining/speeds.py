@@ -10,6 +10,7 @@ from typing import Final
 import torch
 
 from toygan.approval.measures import measure
+from toygan.disk import replace_file
 from toygan.errors import RunFailed
 from toygan.evaluation.features import Efficientnet
 from toygan.generation.engine import default_batch_size
@@ -18,7 +19,6 @@ from toygan.generation.photos import photos_of
 from toygan.generation.trial import draw_of_category
 from toygan.registry import resolve
 from toygan.retraining.budget import Budget, Speeds, make_budget
-from toygan.disk import replace_file
 from toygan.retraining.learn import fine_tuning
 from toygan.retraining.plan import Attempt
 from toygan.retraining.snapshot import known_products

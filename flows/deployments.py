@@ -6,9 +6,9 @@
 | watch-photos/watch-photos | every 30 seconds | 1 | is cancelled: the next listing sees the same |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
 
-They are made anew at each start from the settings (`flows.settings`). Where Prefect is told of no server, by
-PREFECT_API_URL or its profile, one is started along with them. `flows/prefect.yaml` describes the same
-deployments for a work pool.
+They are made at each start from the settings (`flows.settings`); what a person changed at them stays. Where
+Prefect is told of no server, by PREFECT_API_URL or its profile, one is started along with them.
+`flows/prefect.yaml` describes the same deployments for a work pool.
 """
 
 import sys
@@ -18,18 +18,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.reach import check_server, reach_loopback_directly
 from flows.stopping import ends_at_sigterm
 from toygan.errors import BadInput, ToyganError
 from toygan.uris import redacted
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from prefect.deployments.runner import RunnerDeployment
 
+    from flows.service import Served
     from flows.settings import ServiceSettings
 
 FAILED, BAD_INPUT = 1, 2
-# Prefect's own 10 s would be a ninth of the time that a retraining may take to start.
-POLL_EVERY_S = 5
+WATCHER = "watch-photos"
 
 
 def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
@@ -50,7 +53,7 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
     # What a form shows must mean the same from wherever a run is started.
     catalog, store, work = map(_absolute, (settings.catalog, settings.store, settings.work))
     photos = None if settings.photos is None else _absolute(settings.photos)
-    generate = GenerateParameters(catalog=catalog, output=store, device=settings.device)
+    generate = GenerateParameters(catalog=catalog, output=store, device=settings.device, mode=settings.mode)
     watch = WatchParameters(store=store, min_new_photos=settings.min_new_photos)
     learn = RetrainParameters(store=store, photos=photos, work=work, device=settings.device)
     return [
@@ -65,7 +68,7 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
         ),
         RunnerDeployment.from_flow(
             watch_photos,
-            name="watch-photos",
+            name=WATCHER,
             parameters={"parameters": watch.model_dump(mode="json")},
             schedule=Interval(timedelta(seconds=settings.watch_interval_s)),
             concurrency_limit=is_cancelled,
@@ -93,24 +96,51 @@ def serve_all(names: Sequence[str] = ()) -> None:
 
     Raises BadInput for wrong settings or names.
     """
-    from prefect import serve
+    reach_loopback_directly()
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     from flows.local_server import local_server
     from flows.metrics import serve_metrics, share_metrics
+    from flows.service import ServiceRunner
     from flows.settings import service_settings
 
     settings = service_settings()
+    deployments = _chosen(make_deployments(settings), names)
     with ExitStack() as stack:
         url = get_current_settings().api.url
         if url is None:
             url = stack.enter_context(local_server())
             stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
+        check_server(url)
         if settings.metrics_port:
             share_metrics()
-            serve_metrics(settings.metrics_port)
+            serve_metrics(settings.metrics_port, settings.metrics_address)
         print(f"serving the store {settings.store} with {redacted(url)}", file=sys.stderr, flush=True)
-        serve(*_chosen(make_deployments(settings), names), query_seconds=POLL_EVERY_S)
+        ServiceRunner(grace=timedelta(hours=settings.grace_h)).serve(_apply(deployments))
+
+
+def _apply(deployments: "list[RunnerDeployment]") -> "dict[UUID, Served]":
+    """Makes the deployments on the server, or changes them; what a person changed stays and is said."""
+    from prefect.client.orchestration import get_client
+
+    from flows.kept import keep_changes, read_deployment, remember, wanted_by_settings
+    from flows.service import Served
+
+    applied = {}
+    with get_client(sync_client=True) as client:
+        for deployment in deployments:
+            there, wanted = read_deployment(client, deployment), wanted_by_settings(deployment)
+            if there is not None and (kept := keep_changes(client, deployment, there)):
+                told = f"{deployment.name}: what was changed on Prefect's pages stays: {', '.join(kept)}"
+                print(told, file=sys.stderr, flush=True)
+            identifier = deployment.apply()
+            remember(client, deployment.name, wanted)
+            applied[identifier] = Served(
+                name=deployment.name,
+                is_dropped=deployment.name == WATCHER,
+                schedules=() if there is None else there.schedules,
+            )
+    return applied
 
 
 def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "list[RunnerDeployment]":

@@ -14,6 +14,7 @@ from prefect.tasks import exponential_backoff
 
 from catalog_schemas.validation import TableError
 from flows.events import tell_of_alerts
+from flows.lifeline import end_with_the_service
 from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
 from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
@@ -85,6 +86,7 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
     A run that died is taken up by running the flow again with its `run_id`; by default that is the id of the
     flow run, so that Prefect's own retries take it up.
     """
+    end_with_the_service()
     use_the_log_format()
     request = RunRequest(**parameters.model_dump() | {"run_id": parameters.run_id or flow_run.id})
     with log_fields(run=request.run_id):

@@ -9,17 +9,15 @@ from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from toygan.errors import Retryable, RunFailed
+from flows.reach import check_server, reach_loopback_directly
+from toygan.errors import RunFailed
 from toygan.planning.catalog import check_catalog
-from toygan.uris import redacted
 
 if TYPE_CHECKING:
     from toygan.generation.run import RunSummary
 
 # Set before prefect is imported; what the user has set stays.
 DEFAULTS = {
-    # Prefect's own patience of 20 s is too short for a busy machine.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
 }
@@ -40,8 +38,10 @@ def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "Run
     check_request(request)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if port := service_settings().metrics_port:  # the settings import prefect
-        serve_metrics(port)
+    reach_loopback_directly()
+    settings = service_settings()  # imports prefect
+    if settings.metrics_port:
+        serve_metrics(settings.metrics_port, settings.metrics_address)
     is_temporary = _reach_server(f"run {request.run_id}")
     from flows.generate_catalog import generate_catalog
     from flows.parameters import GenerateParameters
@@ -56,7 +56,7 @@ def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
     """Ends this process at Ctrl-C or SIGTERM, which is safe at any moment: the run can be taken up again.
 
     A server of the user's is told by Prefect that the flow crashed, when the shards under way are done; a
-    second signal ends those, too. A temporary server has nobody to tell, and would outlive this process.
+    second signal ends those, too. A temporary server has nobody to tell.
     """
     told = 0
 
@@ -68,11 +68,7 @@ def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_IGN)
         print(f"stopped; the same command with --run-id {run_id} goes on", file=sys.stderr, flush=True)
-        if is_temporary:
-            from prefect.server.api.server import SubprocessASGIServer
-
-            SubprocessASGIServer().stop()
-        os._exit(1)
+        os._exit(1)  # a temporary server ends with this process
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -87,21 +83,17 @@ def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
 def _reach_server(what: str) -> bool:
     """Says what is about to start, and starts Prefect's own server where no other is set.
 
-    Returns whether it is Prefect's own. Raises Retryable when the server does not answer.
+    Returns whether it is Prefect's own. Raises BadInput or Retryable for a server that cannot be used.
     """
-    from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
+
+    from flows.local_server import temporary_server
 
     server = get_current_settings().api.url
     wait = "" if server else "; starting Prefect's temporary server, a few seconds"
     print(what + wait, file=sys.stderr, flush=True)
-    try:
-        with get_client(sync_client=True) as client:
-            problem = client.api_healthcheck()
-    except RuntimeError as error:  # its own server did not come up
-        problem = error
-    if problem:
-        where = redacted(server) if server else "its temporary server"
-        told = redacted(str(problem))
-        raise Retryable(f"Prefect cannot reach {where} ({told}); start it, or correct PREFECT_API_URL")
+    if server:
+        check_server(server)
+    else:
+        temporary_server()
     return server is None

@@ -1,26 +1,54 @@
-"""A Prefect server of this machine, for those who have set up none."""
+"""Prefect servers of this machine, for those who have set up none; they end with who started them."""
 
+import atexit
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from flows.lifeline import as_child
+from flows.reach import check_home
+from flows.server_failures import why_it_ended
 from toygan.errors import BadInput, Retryable
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
 _START_LIMIT_S = 180.0
+_STOP_LIMIT_S = 10.0
+_LINES_KEPT = 200
+_STILL_THERE_AFTER_S = 1.0  # longer than a server takes to stop listening that has lost its service
+_DAY_S = 24 * 60 * 60
+# Of every run Prefect keeps five of these, for seven days by default: the runs of `watch-photos` would fill
+# a disk.
+_SHORT_LIVED = (
+    "Scheduled",
+    "Pending",
+    "Submitting",
+    "Running",
+    "Completed",
+    "Cancelled",
+    "Late",
+    "heartbeat",
+)
 # What the user has set stays.
-_DEFAULTS = {
+SERVER_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # In memory, as is the default, they would be lost with the server, and the slots that they hold for ever.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": "{"
+    + ", ".join(f'"prefect.flow-run.{name}": {_DAY_S}' for name in _SHORT_LIVED)
+    + "}",
 }
+_TEMPORARY = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 @contextmanager
@@ -29,40 +57,114 @@ def local_server() -> Iterator[str]:
 
     The database is the user's, as for every Prefect command: `prefect deployment run ...` finds the same
     deployments. The port is PREFECT_SERVER_API_PORT, else 4200. Raises BadInput when something else listens
-    there, and Retryable when the server does not come up.
+    there or the database cannot be used, and Retryable when the server does not come up.
     """
-    port = int(os.environ.get("PREFECT_SERVER_API_PORT", DEFAULT_PORT))
+    port = _port_of_the_settings()
     url = f"http://{HOST}:{port}/api"
     if _is_healthy(url):
-        yield url
-        return
+        # Not one that is about to end since its service was killed.
+        time.sleep(_STILL_THERE_AFTER_S)
+        if _is_healthy(url):
+            yield url
+            return
     if _is_taken(port):
         raise BadInput(
             f"port {port} is in use, and not by a Prefect server; set PREFECT_SERVER_API_PORT to a free one, "
             "or PREFECT_API_URL to your server"
         )
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    server = subprocess.Popen(
-        command,
-        env={**_DEFAULTS, **os.environ},
+    with _running(command, SERVER_DEFAULTS) as server:
+        server.wait_until_healthy(url)
+        server.passes_on = True
+        yield url
+
+
+@cache
+def temporary_server() -> str:
+    """Starts a server for this process alone, on a free port and without pages, and makes Prefect use it.
+
+    It ends after what Prefect itself does at the end of a process. Raises as local_server does.
+    """
+    from prefect.context import refresh_global_settings_context
+
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind((HOST, 0))
+        listener.listen(128)
+        port, number = listener.getsockname()[1], listener.fileno()
+        command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+        command += ["--fd", str(number), "--log-level", "error", "--lifespan", "on"]
+        server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=number))
+        listener.close()  # or requests would wait in its queue where the server has ended
+        url = f"http://{HOST}:{port}/api"
+        server.wait_until_healthy(url)
+        atexit.register(stack.pop_all().close)
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+    return url
+
+
+@dataclass
+class _Server:
+    process: "subprocess.Popen[str]"
+    passes_on: bool = False  # what it writes to our stderr
+    lines: "deque[str]" = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
+
+    def read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if self.passes_on:
+                sys.stderr.write(line)
+
+    def wait_until_healthy(self, url: str) -> None:
+        give_up_at = time.monotonic() + _START_LIMIT_S
+        while time.monotonic() < give_up_at:
+            if self.process.poll() is not None:
+                raise why_it_ended(self.process.returncode, self.lines)
+            if _is_healthy(url):
+                return
+            time.sleep(0.2)
+        raise Retryable(f"Prefect's server did not start at {url}; `prefect server start` says why")
+
+
+@contextmanager
+def _running(
+    command: list[str],
+    defaults: Mapping[str, str],
+    fixed: Mapping[str, str] | None = None,
+    *,
+    inherits: int | None = None,
+) -> Iterator[_Server]:
+    check_home()
+    process = subprocess.Popen(
+        as_child(command),
+        env={**defaults, **os.environ, **(fixed or {})},
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        pass_fds=() if inherits is None else (inherits,),
         start_new_session=True,  # Ctrl-C ends the runs first, which tell the server so
     )
+    server = _Server(process)
+    reader = threading.Thread(target=server.read, daemon=True)
+    reader.start()
     try:
-        _wait_for(url, server)
-        yield url
+        yield server
     finally:
-        server.terminate()
-        server.wait()
+        process.terminate()
+        try:
+            process.wait(_STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
-    give_up_at = time.monotonic() + _START_LIMIT_S
-    while time.monotonic() < give_up_at and server.poll() is None:
-        if _is_healthy(url):
-            return
-        time.sleep(0.2)
-    raise Retryable(f"Prefect's server did not start at {url}; `prefect server start` says why")
+def _port_of_the_settings() -> int:
+    given = os.environ.get("PREFECT_SERVER_API_PORT", str(DEFAULT_PORT))
+    if not given.isdecimal() or not 0 < int(given) < 2**16:
+        raise BadInput(f"PREFECT_SERVER_API_PORT is {given!r}; wanted is a number from 1 to 65535")
+    return int(given)
 
 
 def _is_healthy(url: str) -> bool:

@@ -1,8 +1,8 @@
-"""Metrics over HTTP for Prometheus, on the port TOYGAN_METRICS_PORT; `python -m flows.metrics` on its own.
+"""Metrics over HTTP for Prometheus, on TOYGAN_METRICS_ADDRESS and TOYGAN_METRICS_PORT.
 
 Flows run in processes that come and go. With PROMETHEUS_MULTIPROC_DIR, a folder on this machine, all of them
 leave their counts there, and one that stays adds them up: the service of `flows.deployments`, which makes the
-folder by itself, or, on a node of Ray or Dask, `python -m flows.metrics`.
+folder by itself, or, on a node of Ray or Dask, `python -m flows.metrics` on its own.
 """
 
 import os
@@ -27,8 +27,11 @@ def share_metrics() -> None:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="toygan-metrics-")
 
 
-def serve_metrics(port: int) -> None:
-    """Answers `GET /metrics` from a thread until this process ends; raises BadInput for a port in use."""
+def serve_metrics(port: int, address: str) -> None:
+    """Answers `GET /metrics` from a thread until this process ends.
+
+    Raises BadInput for a port in use, or an address that this machine does not have.
+    """
     from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
     registry = REGISTRY
@@ -38,9 +41,13 @@ def serve_metrics(port: int) -> None:
         registry = CollectorRegistry()
         registry.register(_AllProcesses(folder))
     try:
-        start_http_server(port, registry=registry)
+        start_http_server(port, addr=address, registry=registry)
     except OSError as error:
-        raise BadInput(f"TOYGAN_METRICS_PORT={port}: {error.strerror}; set it to a free port") from None
+        raise BadInput(
+            f"TOYGAN_METRICS_PORT={port} on TOYGAN_METRICS_ADDRESS={address}: {error.strerror}; set them "
+            "to a free port "
+            "of an address of this machine"
+        ) from None
 
 
 class _AllProcesses:
@@ -70,10 +77,10 @@ def main() -> None:
     """Serves what the processes of this machine leave in PROMETHEUS_MULTIPROC_DIR, until it is stopped."""
     from flows.settings import service_settings
 
-    port = service_settings().metrics_port
-    if not port or FOLDER not in os.environ:
+    settings = service_settings()
+    if not settings.metrics_port or FOLDER not in os.environ:
         sys.exit(f"toygan: set TOYGAN_METRICS_PORT to a port and {FOLDER} to the folder of the counts")
-    serve_metrics(port)
+    serve_metrics(settings.metrics_port, settings.metrics_address)
     threading.Event().wait()
 
 

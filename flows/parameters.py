@@ -45,7 +45,7 @@ class GenerateParameters(BaseModel):
         default=(), description="Only products of these; by default of all that the model knows."
     )
     mode: Mode = Field(
-        default="missing",
+        default_factory=lambda: service_settings().mode,
         description="missing: products without a picture of their present row; refresh: also those drawn by "
         "another model; all: every product.",
     )

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.lifeline import end_with_the_service
 from flows.parameters import RetrainParameters
 from toygan.device import pick_device
 from toygan.errors import RunFailed
@@ -32,6 +33,7 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
     A run that died is taken up by the next one, from the last checkpoint; the champion changes in one step
     near the end, or not at all.
     """
+    end_with_the_service()
     log = get_run_logger()
     request, store = _request(parameters), open_store(parameters.store)
     with workplace(request.work, store) as folder:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from toygan.errors import BadInput
+from toygan.planning.settings import Mode
 from toygan.uploads.indexing import QUIET_S
 from toygan.uris import WITHOUT_CREDENTIALS, refuse_credentials
 
@@ -55,8 +56,14 @@ class ServiceSettings(BaseSettings):
 
     store: Location = "toygan-store"  # folder or s3://BUCKET/PREFIX
     catalog: Location = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY
+    mode: Mode = "missing"  # of the nightly runs, see --mode of `toygan generate`
+    # In mode refresh: this share of the live pictures, at most, is drawn again in a night.
+    refresh_share: float = Field(default=0.1, gt=0, le=1)
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
     timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
+    # A night that was missed, or broken off, since the service was down is made up for within this time; 0:
+    # never.
+    grace_h: float = Field(default=6.0, ge=0, le=24)
     watch_interval_s: float = Field(default=30.0, ge=5.0)
     min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
     quiet_s: float = Field(default=QUIET_S, ge=0)  # without an upload, before a retraining takes the photos
@@ -68,6 +75,7 @@ class ServiceSettings(BaseSettings):
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     log_format: Literal["text", "json"] = "text"  # json: an object a line, with run, shard and category
     metrics_port: int | None = Field(default=None, ge=1, le=65535)  # for Prometheus; by default none is open
+    metrics_address: str = "127.0.0.1"  # that port is opened here; 0.0.0.0: for other machines, too
     runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
     runner_address: Location | None = None  # of a Dask or Ray cluster; by default one for the run, here
     # On threads. A process that is killed loses what it had under way; two fill the gaps of a fast GPU.

@@ -4,17 +4,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
+from uuid import UUID
 
+import pyarrow.compute as pc
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import deployment
 from prefect.states import Completed, Crashed
 
 from flows.events import tell_of_uploads
+from flows.lifeline import end_with_the_service
 from flows.parameters import WatchParameters
+from flows.turns import BULK_DELETE
 from toygan.storage.store import ObjectStore, open_store
 from toygan.uploads.categories import known_categories
 from toygan.uploads.indexing import index_uploads
@@ -25,6 +30,9 @@ _RUNS_LOOKED_AT = 50
 _LONGEST_START = timedelta(minutes=10)
 _FIRST_PAUSE = timedelta(minutes=5)
 _LONGEST_PAUSE = timedelta(days=1)
+# Two listings a minute would fill Prefect's database within weeks.
+_KEPT = {("COMPLETED", "CANCELLED"): timedelta(hours=1), ("FAILED", "CRASHED"): timedelta(days=1)}
+_NOT_BY_A_PERSON = "Deployment concurrency"  # how Prefect's message begins where it cancels by itself
 
 
 @flow(name="watch-photos", persist_result=False)
@@ -32,8 +40,10 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
     """Lists the uploads, indexes those that can be used, and emits `toygan.photos.uploaded`.
 
     It is emitted after every listing that leaves at least `min_new_photos` photos unseen by any finished
-    retraining, unless one is under way or the last ones failed; see `toygan.uploads.retrained`.
+    retraining, unless one is under way, the last ones failed or a person cancelled the last one; see
+    `toygan.uploads.retrained`.
     """
+    end_with_the_service()
     log = get_run_logger()
     store = open_store(parameters.store)
     result = index_uploads(store, known_categories(store, parameters.categories))
@@ -42,31 +52,58 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
             "%s: %d files, %d more in the photo index, %d more in the quarantine, %d could not be read",
             *(store.uri, result.listed, result.added, result.quarantined, result.unread),
         )
-    unseen = unseen_photos(result.index, read_retrained(store)).num_rows
-    told = f"{result.index.num_rows} photos in the index, {unseen} of them unseen by a retraining"
-    if unseen < parameters.min_new_photos:
+    forget_listings(datetime.now(UTC))
+    unseen = unseen_photos(result.index, read_retrained(store))
+    told = f"{result.index.num_rows} photos in the index, {unseen.num_rows} of them unseen by a retraining"
+    if unseen.num_rows < parameters.min_new_photos:
         return Completed(message=told)
-    if reason := why_not_now(_retrainings_of(store), datetime.now(UTC)):
+    newest: datetime = pc.max(unseen["indexed_at"]).as_py()
+    if reason := why_not_now(_retrainings_of(store), datetime.now(UTC), newest):
         return Completed(message=f"{told}; {reason}")
-    tell_of_uploads(store, unseen)
+    tell_of_uploads(store, unseen.num_rows)
     return Completed(message=f"{told}; asked for a retraining")
 
 
-def why_not_now(runs: Sequence[FlowRun], now: datetime) -> str | None:
+def why_not_now(runs: Sequence[FlowRun], now: datetime, newest_photo: datetime) -> str | None:
     """Why no retraining should be asked for; `runs` are the latest ones, the last one first.
 
-    One that waits or runs will see the photos, or leave them to the next listing. One that failed is tried
-    again at once, since it may have been killed; after that with growing pauses, since it may fail always.
+    One that waits or runs will see the photos, or leave them to the next listing. One that a person cancelled
+    stays so until a photo is indexed after that. One that failed is tried again at once, since it may have
+    been killed; after that with growing pauses, since it may fail always.
     """
     if any(_is_under_way(run, now) for run in runs):
         return "a retraining is under way"
-    failed = list(takewhile(lambda run: run.state is not None and not run.state.is_completed(), runs))
+    if runs and _is_cancelled(runs[0]) and newest_photo <= (runs[0].end_time or now):
+        return "the last retraining was cancelled, the next is asked for when new photos come"
+    others = [run for run in runs if not _is_cancelled(run)]
+    failed = list(takewhile(lambda run: run.state is not None and not run.state.is_completed(), others))
     if len(failed) < 2 or failed[0].end_time is None:
         return None
     pause = min(_FIRST_PAUSE * 2 ** min(len(failed) - 2, 16), _LONGEST_PAUSE)
     if now < failed[0].end_time + pause:
         return f"the last {len(failed)} retrainings failed, the next is asked for after a pause of {pause}"
     return None
+
+
+def forget_listings(now: datetime, deployment_id: UUID | str | None = None) -> None:
+    """Removes runs of this deployment, or of the one given, that ended a while ago: 50 a kind at most."""
+    identifier = deployment_id or deployment.id
+    if identifier is None:
+        return
+    with get_client(sync_client=True) as client:
+        for states, kept_for in _KEPT.items():
+            wanted = {
+                "deployment_id": {"any_": [str(identifier)]},
+                "state": {"type": {"any_": list(states)}},
+                "end_time": {"before_": (now - kept_for).isoformat()},
+            }
+            client.request("POST", BULK_DELETE, json={"flow_runs": wanted})
+
+
+def _is_cancelled(run: FlowRun) -> bool:
+    if run.state is None or not run.state.is_cancelled():
+        return False
+    return not (run.state.message or "").startswith(_NOT_BY_A_PERSON)
 
 
 def _is_under_way(run: FlowRun, now: datetime) -> bool:

@@ -3,12 +3,15 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -56,6 +59,56 @@ def test_the_server_comes_and_goes_with_the_service(tmp_path: Path, bare: dict[s
     finally:
         process.kill()
         process.wait()
+
+
+SERVES = """
+import time
+from flows.local_server import local_server
+with local_server() as url:
+    print(url, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_server_ends_with_a_service_that_is_killed(tmp_path: Path, bare: dict[str, str]) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SERVES], env=bare, cwd=tmp_path, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip().endswith(b"/api")
+        servers = psutil.Process(process.pid).children(recursive=True)
+        assert servers
+        process.kill()
+        _, alive = psutil.wait_procs(servers, timeout=STOP_LIMIT_S)
+        assert not alive
+    finally:
+        process.kill()
+        process.wait()
+
+
+STARTS_A_TEMPORARY_ONE = """
+from flows.local_server import temporary_server
+from toygan.errors import BadInput
+try:
+    temporary_server()
+except BadInput as error:
+    print(error)
+"""
+
+
+def test_a_database_of_another_prefect_is_named_when_the_server_ends(
+    tmp_path: Path, bare: dict[str, str]
+) -> None:
+    home = Path(bare["PREFECT_HOME"])
+    home.mkdir()
+    with closing(sqlite3.connect(home / "prefect.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        database.execute("INSERT INTO alembic_version VALUES ('ffffdeadbeef')")
+    command = [sys.executable, "-c", STARTS_A_TEMPORARY_ONE]
+    done = subprocess.run(command, env=bare, cwd=tmp_path, capture_output=True, text=True, timeout=170)
+    (told,) = done.stdout.splitlines()
+    assert f"Prefect's database {home / 'prefect.db'} was made by another version of Prefect" in told
+    assert "set PREFECT_HOME" in told
+    assert done.stderr == ""
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, bare: dict[str, str]) -> None:

@@ -191,5 +191,31 @@ MINUTE = timedelta(minutes=1)
     ],
 )
 def test_when_no_retraining_is_asked_for(runs: list[FlowRun], reason: str | None) -> None:
-    found = why_not_now(runs, NOW)
+    found = why_not_now(runs, NOW, NOW)
+    assert found is None if reason is None else reason in (found or "")
+
+
+def cancelled(*, ended: timedelta, message: str | None = None) -> FlowRun:
+    one = run(StateType.CANCELLED, ended=ended)
+    assert one.state is not None
+    return one.model_copy(update={"state": one.state.model_copy(update={"message": message})})
+
+
+@pytest.mark.parametrize(
+    ("runs", "newest_photo", "reason"),
+    [
+        ([cancelled(ended=5 * MINUTE)], NOW - 9 * MINUTE, "was cancelled"),
+        ([cancelled(ended=5 * MINUTE)], NOW - MINUTE, None),
+        ([cancelled(ended=600 * MINUTE), run(StateType.COMPLETED)], NOW - 601 * MINUTE, "new photos"),
+        ([run(StateType.COMPLETED), cancelled(ended=5 * MINUTE)], NOW - 9 * MINUTE, None),
+        # By Prefect itself, whose slot was gone.
+        ([cancelled(ended=MINUTE, message="Deployment concurrency slot lost")], NOW - 9 * MINUTE, None),
+        # A cancelled one is no failure, and hides none.
+        ([cancelled(ended=MINUTE), *[run(StateType.FAILED, ended=4 * MINUTE)] * 2], NOW, "the last 2"),
+    ],
+)
+def test_a_cancelled_retraining_waits_for_new_photos(
+    runs: list[FlowRun], newest_photo: datetime, reason: str | None
+) -> None:
+    found = why_not_now(runs, NOW, newest_photo)
     assert found is None if reason is None else reason in (found or "")

@@ -1,0 +1,102 @@
+"""Nights that were missed since the service was down: the last one is made up for, the others are not.
+
+Prefect's server makes the runs of the next nights beforehand, and makes them anew when a deployment changes.
+So a night has either a run that is late, or, where the server was down or has just removed it, none.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import DeploymentSchedule, FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.logging import get_logger
+from prefect.server.schemas.schedules import SCHEDULE_TYPES
+from prefect.states import Cancelled, Scheduled
+from pydantic import TypeAdapter
+
+from flows.turns import delete_runs
+
+_AT_ONCE = timedelta(seconds=1)
+_SERVER_NEEDS = timedelta(seconds=30)  # to make the runs of a deployment that has changed
+_SCHEDULES: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
+_log = get_logger("toygan.service")
+
+
+async def drop_late_nights(client: PrefectClient, deployment: UUID, grace: timedelta) -> None:
+    """Of the scheduled runs of a deployment that should have started while nobody served it, leaves the last
+    one.
+
+    That one only if it is late by no more than `grace`. The others are cancelled and say why.
+    """
+    late = await _late(client, deployment)
+    for number, run in enumerate(late):
+        is_last = number == len(late) - 1
+        if is_last and run.expected_start_time and datetime.now(UTC) - run.expected_start_time <= grace:
+            _log.info("the run %s is late by the time that the service was down; it starts now", run.name)
+            continue
+        why = "the service was down" + ("" if is_last else ", and a later run makes up for it")
+        await client.set_flow_run_state(run.id, Cancelled(message=f"missed: {why}"), force=True)
+
+
+async def drop_late_listings(client: PrefectClient, deployment: UUID) -> None:
+    """Removes the scheduled runs of a deployment that should have started while nobody served it."""
+    while late := await _late(client, deployment):
+        await delete_runs(client, [run.id for run in late])
+
+
+async def make_up_for_missed(
+    client: PrefectClient, deployment: UUID, schedules: Sequence[DeploymentSchedule], grace: timedelta
+) -> None:
+    """Asks for a run where the last time of the schedules, within `grace`, has none."""
+    now = datetime.now(UTC)
+    due = None
+    for each in schedules:
+        known_since = max(now - grace, each.updated or now)
+        if each.active and known_since < now - _SERVER_NEEDS:
+            schedule = _SCHEDULES.validate_python(each.schedule.model_dump())
+            times = await schedule.get_dates(start=known_since, end=now - _SERVER_NEEDS)
+            due = max([*times, *([due] if due else [])], default=None)
+    if due is None:
+        return
+    runs = await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+            expected_start_time=FlowRunFilterExpectedStartTime.model_validate(
+                {"after_": due - _AT_ONCE, "before_": now}
+            ),
+        ),
+        limit=1,
+    )
+    if not runs:
+        # The key: once, whoever asks for it and however often.
+        run = await client.create_flow_run_from_deployment(
+            deployment,
+            state=Scheduled(scheduled_time=due),
+            idempotency_key=f"missed {deployment} {due.isoformat()}",
+        )
+        _log.info("the run of %s was missed; %s makes up for it", due.isoformat(timespec="minutes"), run.name)
+
+
+async def _late(client: PrefectClient, deployment: UUID) -> list[FlowRun]:
+    """Runs that the schedule made and that have not started, the oldest first."""
+    found = await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            next_scheduled_start_time=FlowRunFilterNextScheduledStartTime.model_validate(
+                {"before_": datetime.now(UTC) - _AT_ONCE}
+            ),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+    )
+    return [run for run in found if run.auto_scheduled and run.run_count == 0]

@@ -1,0 +1,91 @@
+"""Is there a Prefect server that can be used? Asked once, before a flow starts."""
+
+import os
+import tempfile
+
+from toygan.errors import BadInput, Retryable, ToyganError
+from toygan.uris import redacted
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def reach_loopback_directly() -> None:
+    """Keeps requests to this machine away from a proxy, for this process and its children."""
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
+        if "*" not in hosts:
+            os.environ[name] = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
+
+
+def check_home() -> None:
+    """Raises BadInput where Prefect cannot keep its files."""
+    from prefect.settings import get_current_settings
+
+    home = get_current_settings().home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"Prefect cannot keep its files in {home} ({error.strerror}); set PREFECT_HOME to a folder "
+            "that can be "
+            "written"
+        ) from None
+
+
+def check_server(url: str) -> None:
+    """Asks the server for its version, with the login that Prefect's settings hold.
+
+    Raises BadInput for a server that refuses the login or is no Prefect server, Retryable where none answers.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    place = redacted(url)
+    asked_once = {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}
+    try:
+        with temporary_settings(asked_once), get_client(sync_client=True) as client:
+            version = client.api_version()
+    except httpx.HTTPStatusError as error:
+        raise _refusal(place, error.response.status_code) from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
+        raise _no_prefect(place, redacted(str(error))) from None
+    except httpx.TransportError as error:
+        told = redacted(str(error)) or type(error).__name__
+        raise Retryable(
+            f"Prefect cannot reach {place} ({told}); start it, or correct PREFECT_API_URL"
+        ) from None
+    except ValueError:  # not JSON
+        raise _no_prefect(place, "it answers with something else than JSON") from None
+    if not isinstance(version, str):
+        raise _no_prefect(place, "it does not say its version")
+
+
+def _refusal(place: str, status: int) -> ToyganError:
+    if status in (401, 403):
+        return BadInput(
+            f"{place} wants a login (status {status}): set PREFECT_API_AUTH_STRING to USER:PASSWORD as the "
+            "server has it "
+            "(PREFECT_API_KEY for Prefect Cloud), and unset PREFECT_API_KEY for a server of your own"
+        )
+    if status == 407:
+        return BadInput(
+            f"the proxy before {place} wants a login (status 407): correct HTTP_PROXY or HTTPS_PROXY, or "
+            "name the host "
+            "in NO_PROXY"
+        )
+    if status >= 500 or status == 429:
+        return Retryable(
+            f"{place} answers with status {status}; look at the server, then run the same command again"
+        )
+    return _no_prefect(place, f"status {status}")
+
+
+def _no_prefect(place: str, why: str) -> BadInput:
+    return BadInput(
+        f"{place} is not the API of a Prefect server ({why}); correct PREFECT_API_URL, which usually ends "
+        "in /api, or "
+        "unset it"
+    )

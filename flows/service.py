@@ -1,0 +1,156 @@
+"""Prefect's runner as this service needs it: it stops in good order, keeps an order, and loses no night."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+from uuid import UUID
+
+import httpx
+from prefect.client.schemas.objects import DeploymentSchedule, FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_logger
+from prefect.runner import Runner
+
+from flows.interrupted import settle, take_up
+from flows.lifeline import SERVICE_PID
+from flows.missed import drop_late_listings, drop_late_nights, make_up_for_missed
+from flows.turns import Turns
+from toygan.errors import Retryable
+
+# Prefect's own 10 s would be a ninth of the time that a retraining may take to start.
+POLL_EVERY_S = 5
+LOOK_AFTER_EVERY_S = 30
+# `docker stop` waits for ten seconds.
+TERMINATE_S, KILL_S = 5.0, 2.0
+_ENDED_BADLY = (StateType.CRASHED, StateType.FAILED)
+_log = get_logger("toygan.service")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A deployment as it was on the server before this service started."""
+
+    name: str
+    is_dropped: bool  # a run of it that has been overtaken by the next one is of no use
+    schedules: Sequence[DeploymentSchedule]  # before; none on the first start
+
+
+class ServiceRunner(Runner):
+    """Starts the runs of the deployments that are added to it, as processes that end with this one.
+
+    What is in Runner's private attributes has no public place in Prefect 3.8.8.
+    """
+
+    def __init__(self, *, grace: timedelta) -> None:
+        # Prefect pauses deployments that nobody serves, and forgets their next runs with it.
+        super().__init__(pause_on_shutdown=False, query_seconds=POLL_EVERY_S)
+        self._grace = grace
+        self._served: dict[UUID, Served] = {}
+        self._looked_after_at_s: float | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    def serve(self, deployments: Mapping[UUID, Served]) -> None:
+        """Runs until SIGTERM or Ctrl-C; the deployments have been applied and are given by their ids.
+
+        Raises Retryable when Prefect's server does not answer for a while.
+        """
+        self._served = dict(deployments)
+        for identifier, served in deployments.items():
+            self._deployment_registry.register_deployment(identifier, served.name)
+        os.environ[SERVICE_PID] = str(os.getpid())
+        try:
+            asyncio.run(self.start())
+        except ExceptionGroup as group:
+            # RuntimeError: what Prefect makes of errors that come again and again.
+            if group.split((RuntimeError, httpx.HTTPError))[1]:
+                raise
+            raise Retryable(
+                "Prefect's server does not answer any more; start it, then the service again: runs that were "
+                "broken off go on"
+            ) from group
+
+    async def __aenter__(self) -> Self:
+        """Lets the poller ask here what is due."""
+        await super().__aenter__()
+        signal.signal(signal.SIGINT, self.handle_sigterm)
+        poller = self._scheduled_run_poller
+        turns = Turns(self._client, self._ids(is_dropped=True))
+        ask = poller._get_scheduled_flow_runs
+
+        async def due() -> list[FlowRun]:
+            await self._look_after()
+            return await turns.take(await ask(), frozenset(poller._submitting_flow_run_ids))
+
+        setattr(poller, "_get_scheduled_flow_runs", due)  # noqa: B010 (mypy does not know methods that change)
+        return self
+
+    def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
+        """Begins to stop in good order; the next signal ends the process at once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        if self._loop is None:
+            raise SystemExit(0)
+        self._loop.call_soon_threadsafe(self._begin_to_stop)
+
+    def _begin_to_stop(self) -> None:
+        self._stopping = asyncio.ensure_future(self._stop_in_good_order())
+
+    async def _stop_in_good_order(self) -> None:
+        """Ends the runs, by SIGTERM and then by SIGKILL, and notes that they go on at the next start."""
+        self.stopping = self._scheduled_run_poller.stopping = True
+        runs = set(self._scheduled_run_poller._submitting_flow_run_ids)
+        _log.info("stopping, with %d runs under way", len(runs))
+        try:
+            for number, patience_s in ((signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, KILL_S)):
+                self._send(number)
+                await self._wait_for_runs(patience_s)
+            for run_id in runs:
+                await self._write_down(run_id)
+        finally:
+            self._loops_task_group.cancel_scope.cancel()
+
+    def _send(self, number: signal.Signals) -> None:
+        for run_id in self._process_manager.flow_run_ids():
+            handle = self._process_manager.get(run_id)
+            if handle is not None and handle.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(handle.pid, number)
+
+    async def _wait_for_runs(self, patience_s: float) -> None:
+        give_up_at = time.monotonic() + patience_s
+        while self._scheduled_run_poller._submitting_flow_run_ids and time.monotonic() < give_up_at:
+            await asyncio.sleep(0.1)
+
+    async def _write_down(self, run_id: UUID) -> None:
+        run = await self._client.read_flow_run(run_id)
+        is_over = run.state is not None and run.state.is_final() and run.state.type not in _ENDED_BADLY
+        if run.state is not None and not is_over and not run.state.is_scheduled():
+            await settle(self._client, run, goes_on=run.deployment_id in self._ids(is_dropped=False))
+
+    def _ids(self, *, is_dropped: bool) -> list[UUID]:
+        return [identifier for identifier, served in self._served.items() if served.is_dropped is is_dropped]
+
+    async def _look_after(self) -> None:
+        """At the start, and then every half minute: runs whose service is gone, nights that were missed."""
+        is_first = self._looked_after_at_s is None
+        if self._looked_after_at_s and time.monotonic() < self._looked_after_at_s + LOOK_AFTER_EVERY_S:
+            return
+        await take_up(self._client, list(self._served), self._ids(is_dropped=False))
+        if is_first:
+            for identifier in self._ids(is_dropped=True):
+                await drop_late_listings(self._client, identifier)
+        for identifier in self._ids(is_dropped=False):
+            if is_first:
+                await drop_late_nights(self._client, identifier, self._grace)
+            with suppress(ObjectNotFound):  # a person has deleted the deployment
+                there = await self._client.read_deployment(identifier)
+                schedules = self._served[identifier].schedules if is_first else there.schedules
+                if not there.paused:
+                    await make_up_for_missed(self._client, identifier, schedules, self._grace)
+        self._looked_after_at_s = time.monotonic()

@@ -1,12 +1,14 @@
 """The services of docker/compose.yaml as processes of this machine, with what is described there.
 
 Their commands, environment, health checks and order are those of the file. What differs: hosts and ports are
-the loopback interface and free ports of it, volumes are folders, and a database is what
-`tests.servers.postgresql_server` starts. Programs of images are those that are installed here.
+the loopback interface and free ports of it, volumes are folders, a database is what
+`tests.servers.postgresql_server` starts, and the S3 server is rclone. Programs of images are those that are
+installed here.
 """
 
 import os
 import re
+import socket
 import subprocess
 import sysconfig
 import time
@@ -89,9 +91,6 @@ def compose_up(folder: Path, variables: Mapping[str, str], **settings: str) -> I
                 running.ports = {**running.ports, (name, 5432): int(uri.rpartition(":")[2])}
                 continue
             here = _Here(running, name, service, settings)
-            if _waits_for_its_end(name, services):
-                subprocess.run(here.command(), env=here.environment(), check=True, timeout=_LIMIT_S)
-                continue
             running.processes[name] = stack.enter_context(here.started())
             running.wait_for(f"the health of {name}", here.is_healthy)
         yield running
@@ -117,8 +116,23 @@ class _Here:
         return kept | common | {"PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}"} | told | own
 
     def command(self) -> list[str]:
-        entrypoint = self.service.get("entrypoint") or ["rclone"]
-        return [self._here(str(word)) for word in [*entrypoint, *self.service["command"]]]
+        if self.is_s3:
+            return self._rclone()
+        return [self._here(str(word)) for word in [*self.service["entrypoint"], *self.service["command"]]]
+
+    @property
+    def is_s3(self) -> bool:
+        return bool(self.service["image"].startswith("chrislusf/seaweedfs:"))
+
+    def _rclone(self) -> list[str]:
+        """A server with the same login, which finds the bucket that SeaweedFS makes."""
+        (bucket,) = re.findall(r"-bucket=(\S+)", " ".join(self.service["command"]))
+        data = self.running.folder / "volumes" / "pictures"
+        (data / bucket).mkdir(parents=True, exist_ok=True)
+        login = "{AWS_ACCESS_KEY_ID},{AWS_SECRET_ACCESS_KEY}".format(**self.service["environment"])
+        address = f"127.0.0.1:{self.running.ports[self.name, 8333]}"
+        command = ["rclone", "serve", "s3", "--addr", address, "--auth-key", login]
+        return [*command, "--config", "/dev/null", str(data)]
 
     @contextmanager
     def started(self) -> "Iterator[subprocess.Popen[bytes]]":
@@ -133,6 +147,9 @@ class _Here:
             process.wait()
 
     def is_healthy(self) -> bool:
+        if self.is_s3:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.running.ports[self.name, 8333])) == 0
         kind, *check = self.service["healthcheck"]["test"]
         assert kind == "CMD"
         command = [self._here(word) for word in check]
@@ -146,7 +163,7 @@ class _Here:
                 text = re.sub(rf"(localhost|^):{port}\b", f"127.0.0.1:{local}", text)
                 text = re.sub(rf"^{port}$", str(local), text)
         for volume in self.service.get("volumes", []):
-            source, target = volume.split(":")
+            source, target = volume.split(":")[:2]
             if text == target or text.startswith(f"{target}/"):
                 folder = self.running.folder / "volumes" / source
                 folder.mkdir(parents=True, exist_ok=True)
@@ -176,12 +193,6 @@ def _in_order(services: Mapping[str, Service]) -> list[str]:
     for name in services:
         add(name)
     return ordered
-
-
-def _waits_for_its_end(name: str, services: Mapping[str, Service]) -> bool:
-    """Whether others start when it has done its work."""
-    wanted = [service.get("depends_on", {}).get(name, {}) for service in services.values()]
-    return any(each.get("condition") == "service_completed_successfully" for each in wanted)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,52 @@ def test_a_secret_has_no_default(missing: str) -> None:
 
 def test_every_service_that_stays_has_a_health_check_and_only_this_machine_reaches_its_ports() -> None:
     services = read_compose(SECRETS)
-    assert {"database", "server", "s3", "worker", "watcher"} <= services.keys()
+    assert services.keys() == {"database", "server", "s3", "worker", "watcher"}
     for name, service in services.items():
-        assert ("healthcheck" in service) == (service.get("restart") == "unless-stopped"), name
+        assert "healthcheck" in service, name
+        assert service["restart"] == "unless-stopped", name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_no_service_fills_the_memory_or_the_disk_and_each_has_time_to_stop() -> None:
+    for name, service in read_compose(SECRETS).items():
+        assert re.fullmatch(r"\d+g", service["mem_limit"]), name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        assert service["stop_grace_period"] == "1m", name
+
+
+def test_base_images_are_those_of_a_digest() -> None:
+    pinned = re.compile(r"\S+:\S+@sha256:[0-9a-f]{64}")
+    for name, service in read_compose(SECRETS).items():
+        assert "build" in service or pinned.fullmatch(service["image"]), name
+    for name, (first, *_) in stages().items():
+        base = first.split()[1]
+        assert base in stages() or pinned.fullmatch(base), name
+
+
+SHOP = {
+    "TOYGAN_CATALOG": "/shop/catalog.parquet",
+    "TOYGAN_CRON": "30 1 * * *",
+    "TOYGAN_TIMEZONE": "Europe/Berlin",
+    "TOYGAN_MODE": "refresh",
+    "TOYGAN_REFRESH_SHARE": "0.05",
+    "TOYGAN_PHOTOS": "/shop/photos",
+    "TOYGAN_GRACE_H": "3",
+}
+
+
+def test_what_docker_env_says_of_the_shop_reaches_worker_and_watcher() -> None:
+    for variables in (SHOP, {}):
+        services = read_compose({**SECRETS, **variables})
+        for name in ("worker", "watcher"):
+            environment = services[name]["environment"]
+            assert {key: environment[key] for key in SHOP} == {key: variables.get(key, "") for key in SHOP}
+    assert any(volume.endswith(":/shop:ro") for volume in services["worker"]["volumes"])
+
+
+def test_the_pages_ask_whatever_served_them() -> None:
+    """A browser behind a proxy does not find the server by the name that the server has for itself."""
+    assert read_compose(SECRETS)["server"]["environment"]["PREFECT_UI_API_URL"] == "/api"
 
 
 @pytest.mark.service
@@ -98,7 +141,7 @@ def post(url: str, content: object) -> Any:
 
 def assert_store_is_whole(running: Running) -> None:
     environment = {
-        "AWS_ENDPOINT_URL": running.address("s3", 9000),
+        "AWS_ENDPOINT_URL": running.address("s3", 8333),
         "AWS_ACCESS_KEY_ID": "toygan",
         "AWS_SECRET_ACCESS_KEY": SECRETS["S3_SECRET"],
     }
@@ -122,17 +165,32 @@ def stages() -> dict[str, list[str]]:
 
 
 def test_the_images_run_as_nobody_in_particular_and_hold_no_build_tools() -> None:
-    """Both begin with the bare Python image, and take one folder from the stage that builds."""
+    """Both begin with the bare Python image, and take one folder from a stage that builds."""
     found = stages()
-    assert found.keys() == {"build", "cpu", "cuda"}
-    assert found["cuda"][0] == "FROM cpu AS cuda"
-    cpu = found["cpu"]
-    assert [line for line in cpu if line.startswith("COPY")] == ["COPY --from=build /opt/toygan /opt/toygan"]
-    assert any(re.fullmatch(r"USER [1-9]\d*", line) for line in cpu)
-    assert not any(line.startswith("USER") for line in found["cuda"])
-    assert not any("apt-get" in line or "pip install" in line for line in cpu + found["cuda"])
-    assert any("pip uninstall --yes setuptools wheel pip" in line for line in cpu)
+    assert found.keys() == {"build", "build-cpu", "run", "cpu", "cuda"}
+    for name, source in (("cpu", "build-cpu"), ("cuda", "build")):
+        first, *rest = found[name]
+        assert first == f"FROM run AS {name}"
+        assert f"COPY --from={source} /opt/toygan /opt/toygan" in rest
+        assert not any(line.startswith(("USER", "RUN")) for line in rest)
+    run = found["run"]
+    assert any(re.fullmatch(r"USER [1-9]\d*", line) for line in run)
+    assert not any("apt-get" in line or "pip install" in line or "COPY" in line for line in run)
+    assert any("pip uninstall --yes setuptools wheel pip" in line for line in run)
     assert found["build"][-1].endswith("pip uninstall --yes pip")
+
+
+def test_the_cpu_image_is_not_built_with_cuda() -> None:
+    """The line of the Dockerfile that refuses it, with a torch of either kind."""
+    first, refuses = stages()["build-cpu"]
+    assert first == "FROM build AS build-cpu"
+    (program,) = re.findall(r'python -c "(.*)"$', refuses)
+    for cuda, code in ((None, 0), ("13.0", 1)):
+        module = f"types.SimpleNamespace(version=types.SimpleNamespace(cuda={cuda!r}))"
+        fake = f"import sys, types; sys.modules['torch'] = {module}"
+        ended = subprocess.run([sys.executable, "-c", f"{fake}; {program}"], capture_output=True, text=True)
+        assert ended.returncode == code
+        assert ("CPU_WHEELS" in ended.stderr) == bool(code)
 
 
 def test_what_the_image_is_made_of_is_let_into_its_build() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flows.reach import check_server, reach_loopback_directly
 from flows.stopping import ends_at_sigterm
@@ -133,7 +133,7 @@ def _apply(deployments: "list[RunnerDeployment]") -> "dict[UUID, Served]":
             if there is not None and (kept := keep_changes(client, deployment, there)):
                 told = f"{deployment.name}: what was changed on Prefect's pages stays: {', '.join(kept)}"
                 print(told, file=sys.stderr, flush=True)
-            identifier = deployment.apply()
+            identifier = cast("UUID", deployment.apply())  # which is for coroutines, too
             remember(client, deployment.name, wanted)
             applied[identifier] = Served(
                 name=deployment.name,

@@ -113,6 +113,7 @@ class ServiceRunner(Runner):
             for run_id in runs:
                 await self._write_down(run_id)
         finally:
+            self._runs_task_group.cancel_scope.cancel()  # what Prefect still has to do for ended processes
             self._loops_task_group.cancel_scope.cancel()
 
     def _send(self, number: signal.Signals) -> None:

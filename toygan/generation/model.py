@@ -380,6 +380,7 @@ def read_config(source: ModelFiles) -> dict[str, Any]:
 
 def _check_config(config: Mapping[str, Any]) -> NetworkConfig:
     """The config of the networks; raises ValueError where names and numbers do not belong to them."""
+    drawn_from_image(config)  # refuses an enhancer
     networks, categories = network_config(config["family"], config["network"]), config["categories"]
     if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
         raise ValueError(f"categories is {categories!r}; it must be a list of names")

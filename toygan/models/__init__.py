@@ -53,6 +53,12 @@ def _projected() -> Family:
     return Family(projected.ProjectedConfig, projected.build)
 
 
+def _enhancer() -> Family:
+    from toygan.models import enhancer
+
+    return Family(enhancer.EnhancerConfig, enhancer.build)
+
+
 def _spade() -> Family:
     from toygan.models import spade
 
@@ -68,6 +74,7 @@ FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
         "projected": _projected,
         "pix2pix": _pix2pix,
         "spade": _spade,
+        "enhancer": _enhancer,
     }
 )
 
@@ -97,12 +104,20 @@ def image_condition(family: str) -> "ImageCondition | None":
     return _family(family).config.image_condition
 
 
+def enlarges(family: str) -> bool:
+    """Whether the family's networks make nothing of latents and conditions alone, but enlarge what another
+    model has drawn. Raises ValueError for an unknown family."""
+    return _family(family).config.needs_small_picture
+
+
 def drawn_from_image(config: Mapping[str, Any]) -> "ImageCondition | None":
     """The image condition that a catalog row must have for the model of a config.json, if any.
 
     None for a model with a layout bank (`toygan.data.known_layouts`). Raises ValueError for an unknown
-    family.
+    family, and for one that draws nothing by itself.
     """
+    if enlarges(str(config.get("family"))):
+        raise ValueError("it is an enhancer, which only enlarges what another model draws")
     needed = image_condition(str(config.get("family")))
     return None if needed == "layout" and "known_layouts" in config else needed
 

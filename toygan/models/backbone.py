@@ -19,10 +19,10 @@ class Backbone(nn.Module):
     std: Tensor
     network: Any  # timm says no more of its networks than that they are modules
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, maps: int = len(STRIDES)) -> None:
         super().__init__()
         self.name = name
-        self.indices, _ = _maps(name)
+        self.indices = _maps(name)[0][:maps]
         self.network = timm.create_model(name)
         self.network.prune_intermediate_layers(self.indices)
         for key in ("mean", "std"):
@@ -57,12 +57,13 @@ class Backbone(nn.Module):
         return super().train(False)
 
 
-def create_backbone(name: str) -> Backbone:
-    """The feature maps of timm's network `name`, at `STRIDES`, with random weights that nothing trains.
+def create_backbone(name: str, maps: int = len(STRIDES)) -> Backbone:
+    """The first `maps` feature maps of timm's network `name`, at `STRIDES`, with random weights that nothing
+    trains.
 
     Raises ValueError as `feature_channels` does.
     """
-    return Backbone(name).requires_grad_(False)
+    return Backbone(name, maps).requires_grad_(False)
 
 
 def feature_channels(name: str) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ Every model takes `category` (B,) int64 in [0, categories) and `colour` (B, 4) f
 - `layout` (B, R, R) int64, one label for each pixel.
 - `named_colours` (B, K, 4) float32: the colours as the catalog names them, stacked as by `told_colours`.
   Present where a colour profile (`toygan.approval.colour_profile`) has corrected `colour` and `accents`.
+- `small` (B, 3, r, r) float32 in [-1, 1]: the picture of a first stage, for networks that enlarge it.
 """
 
 
@@ -47,6 +48,7 @@ class NetworkConfig:
     accent_colours: int = 0  # number of colours beside the main one
 
     image_condition: ClassVar[ImageCondition | None] = None  # the image that the family needs, if any
+    needs_small_picture: ClassVar[bool] = False  # whether it enlarges what another model has drawn
     # The whole-number options that may be 0. All others must be at least 1.
     may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "accent_colours")
 

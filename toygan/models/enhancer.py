@@ -1,0 +1,178 @@
+"""A second stage: enlarges the pictures of a first one and adds the detail that photos of that size have.
+
+Sources: the coarse-to-fine generator of Wang et al. 2018 (pix2pixHD), section 3.1. Residual blocks at the
+resolution of the small picture, then a sub-pixel convolution: Ledig et al. 2017 (SRGAN), section 2.1.1, and
+Shi et al. 2016 (ESPCN), eq. 4. No batch normalisation: Wang et al. 2018 (ESRGAN), section 3.1. A relativistic
+patch discriminator: Jolicoeur-Martineau 2018, in the form of Huang et al. 2024 (R3GAN), see
+`toygan.training.losses`.
+
+Changed: the generator also reads what is known at full resolution: the lines of a sketch, and the borders and
+the silhouette of a layout. They are folded into channels (the inverse of the shuffling of Shi et al.), so all
+convolutions run at the resolution of the small picture. The discriminator folds pictures likewise. It has
+weights of its own for each place of the grid that the generator fills, and notices a pattern of that grid.
+
+Both networks are fully convolutional: they train on crops and work on whole pictures of any size. White
+ground is 0 inside, so the zeros around a picture continue the ground.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toygan.conditions.kinds import BACKGROUND
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    Conditions,
+    Judgement,
+    NetworkConfig,
+)
+from toygan.models.spectral import spectral_norm
+
+SCALES: Final = (2, 4, 8)
+DETAIL_CHANNELS: Final = 3  # lines, borders, silhouette
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnhancerConfig(NetworkConfig):
+    """Shape of both networks. They read no category, colour or text: the small picture shows these."""
+
+    small_resolution: int = 128  # pixels of the picture that is enlarged
+    generator_channels: int = 32
+    generator_blocks: int = 5
+    discriminator_channels: int = 32
+    discriminator_blocks: int = 2
+
+    needs_small_picture: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resolution not in [scale * self.small_resolution for scale in SCALES]:
+            raise ValueError(
+                f"small_resolution is {self.small_resolution}; pictures of {self.resolution} pixels can be "
+                f"made of {', '.join(str(self.resolution // scale) for scale in SCALES)} pixels"
+            )
+
+    @property
+    def scale(self) -> int:
+        """How many times larger a side becomes."""
+        return self.resolution // self.small_resolution
+
+
+def outline(layout: Tensor) -> Tensor:
+    """(B, H, W) int64 labels to (B, 1, H, W) float32: 1 on both sides of a border between two labels."""
+    borders = torch.zeros_like(layout, dtype=torch.bool)
+    across, down = layout[:, :, 1:] != layout[:, :, :-1], layout[:, 1:] != layout[:, :-1]
+    borders[:, :, 1:] |= across
+    borders[:, :, :-1] |= across
+    borders[:, 1:] |= down
+    borders[:, :-1] |= down
+    return borders[:, None].float()
+
+
+def detail(conditions: Conditions, *, side: tuple[int, int]) -> Tensor:
+    """What is known at full resolution, (B, 3, H, W) float32: ink, borders of labels, the product; 0 where
+    neither sketch nor layout is given."""
+    count = len(conditions["small"])
+    shown = conditions["small"].new_zeros(count, DETAIL_CHANNELS, *side)
+    if "sketch" in conditions:
+        shown[:, :1] = (1 - conditions["sketch"]) / 2
+    if "layout" in conditions:
+        shown[:, 1:2] = outline(conditions["layout"])
+        shown[:, 2] = conditions["layout"] != BACKGROUND
+    return shown
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a straight way: Wang et al. 2018 (ESRGAN), without their dense connections."""
+
+    def __init__(self, channels: int, *, normalised: bool = False) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels, normalised=normalised)
+        self.second = _convolution(channels, channels, normalised=normalised)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to the same."""
+        added: Tensor = x + self.second(_activate(self.first(x)))
+        return added
+
+
+def _convolution(inputs: int, outputs: int, *, normalised: bool = False) -> nn.Module:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    return spectral_norm(convolution) if normalised else convolution
+
+
+def _activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+class Generator(ConditionalGenerator):
+    """Small pictures and their drawings to large pictures, without latents: the first stage has chosen."""
+
+    latent_size = 0
+
+    def __init__(self, config: EnhancerConfig) -> None:
+        super().__init__()
+        channels = config.generator_channels
+        self.scale = config.scale
+        self.head = _convolution(3 + DETAIL_CHANNELS * self.scale**2, channels)
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.generator_blocks)))
+        self.last = _convolution(channels, channels)
+        self.to_rgb = nn.Conv2d(channels, 3 * self.scale**2, 3, padding=1)
+        # At first the picture is the enlarged one.
+        nn.init.zeros_(self.to_rgb.weight)
+        nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """`small` (B, 3, h, w) in [-1, 1], and where there are any `sketch` (B, 1, H, W) and `layout`
+        (B, H, W), to (B, 3, H, W) float32; `latents` (B, 0) say nothing."""
+        small = conditions["small"]
+        height, width = small.shape[2:]
+        side = (self.scale * height, self.scale * width)
+        known = F.pixel_unshuffle(detail(conditions, side=side), self.scale)
+        x = torch.cat([small - 1, known], dim=1).contiguous(memory_format=torch.channels_last)
+        x = _activate(self.head(x))
+        x = _activate(x + self.last(self.blocks(x)))
+        enlarged = F.interpolate(small.float(), size=side, mode="bicubic", align_corners=False)
+        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        with torch.autocast(x.device.type, enabled=False):
+            added: Tensor = F.pixel_shuffle(self.to_rgb(x.float()), self.scale)
+        return enlarged + added
+
+
+class Discriminator(ConditionalDiscriminator):
+    """Large pictures and their drawings to a map of logits, one a patch.
+
+    It does not see the small picture: the errors of a first stage would tell photos from pictures.
+    """
+
+    def __init__(self, config: EnhancerConfig) -> None:
+        super().__init__()
+        channels = config.discriminator_channels
+        self.scale = config.scale
+        self.head = _convolution((3 + DETAIL_CHANNELS) * self.scale**2, channels, normalised=True)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, normalised=True) for _ in range(config.discriminator_blocks)
+        )
+        self.logit = nn.Conv2d(channels, 1, 3, padding=1)
+
+    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+        """(B, 3, H, W) to a map of logits (B, 1, h, w) float32, and the features of every block."""
+        side = (images.shape[2], images.shape[3])
+        shown = torch.cat([images.float() - 1, detail(conditions, side=side)], dim=1)
+        x = F.pixel_unshuffle(shown, self.scale).contiguous(memory_format=torch.channels_last)
+        x = _activate(self.head(x))
+        features = [x]
+        for block in self.blocks:
+            x = _activate(block(x))
+            features.append(x)
+        logits: Tensor = self.logit(x)
+        return Judgement(logits=(logits.float(),), features=tuple(features))
+
+
+def build(config: EnhancerConfig) -> tuple[Generator, Discriminator]:
+    """Both networks with fresh weights."""
+    return Generator(config), Discriminator(config)

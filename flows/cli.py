@@ -139,6 +139,14 @@ def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **optio
     help="Start from this model's weights: NAME[@VERSION|alias] or ./FOLDER, of the same family and shape; "
     "its categories may be others.",
 )
+@click.option(
+    "--first-stage",
+    "first_stages",
+    multiple=True,
+    metavar="MODEL",
+    help="For an enhancer: it learns to enlarge what this model draws, NAME[@VERSION|alias] or ./FOLDER; may "
+    "be repeated. Without one it learns from photos made small alone.",
+)
 @store_option
 @device_option
 def train(
@@ -151,6 +159,7 @@ def train(
     max_minutes: float | None,
     resume: bool,
     init: str | None,
+    first_stages: tuple[str, ...],
     store: str | None,
     device: str,
 ) -> None:
@@ -160,26 +169,33 @@ def train(
     """
     from flows.stopping import asked_to_stop
     from toygan.device import pick_device
+    from toygan.models import enlarges
     from toygan.registry import resolve
     from toygan.storage.store import open_store
     from toygan.training.config import choose_config
     from toygan.training.train import train as run_training
 
-    start_from = None if init is None else resolve(init, open_store(store) if store else None)
+    chosen = choose_config(family, resolution=resolution, file=config)
+    models = open_store(store) if store else None
+    start_from = None if init is None else resolve(init, models)
     with asked_to_stop() as should_stop:
         folder = run_training(
             photos_uri=photos,
             output=output,
-            config=choose_config(family, resolution=resolution, file=config),
+            config=chosen,
             device=pick_device(device),
             max_images=max_images,
             max_minutes=max_minutes,
             resume=resume,
             init=start_from,
+            first_stages=[resolve(each, models) for each in first_stages],
             should_stop=should_stop,
         )
         if should_stop():
             sys.exit(f"stopped; the weights so far are in {folder}; go on by the same command with --resume")
+    if enlarges(chosen.family):
+        click.echo(f"the enhancer is in {folder}")
+        return
     click.echo(
         f"the model is in {folder}; calibrate it next: toygan calibrate --model {folder} --photos {photos}"
     )

@@ -16,8 +16,8 @@ from catalog_schemas.photos import PHOTO_SHARD
 from flows.cli import cli
 from tests.shards import COLOURS, SHARD_SCHEMA, photo_row, write_shard
 from toygan.data.split import is_calibration_sku
-from toygan.errors import RunFailed
-from toygan.models import FAMILIES, image_condition
+from toygan.errors import ModelError, RunFailed
+from toygan.models import FAMILIES, enlarges, image_condition
 from toygan.storage.keys import part_key
 from toygan.storage.store import open_store
 
@@ -36,6 +36,7 @@ SMALL = {
     },
 }
 PRODUCTS = 4
+DRAWING = [family for family in FAMILIES if not enlarges(family)]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def options(family: str, folder: Path) -> tuple[object, ...]:
 @pytest.mark.slow
 @pytest.mark.service
 @pytest.mark.usefixtures("few_samples")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", DRAWING)
 def test_train_calibrate_generate(family: str, photos: Path, tmp_path: Path) -> None:
     given = options(family, tmp_path)
     trained = toygan(
@@ -117,3 +118,20 @@ def test_train_calibrate_generate(family: str, photos: Path, tmp_path: Path) -> 
     shown = [row for row in rows if row["image_uri"]]
     assert len(shown) == PRODUCTS
     assert all(len(store.get(row["image_uri"])) == row["bytes"] for row in shown)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_an_enhancer_trains_on_what_a_first_stage_draws(photos: Path, tmp_path: Path) -> None:
+    """It is no model that could be calibrated, and the command says so."""
+    first = tmp_path / "first"
+    toygan("train", "--photos", photos, *options("spade", tmp_path), "--output", first, "--max-images", 8)
+    config = tmp_path / "enhancer.json"
+    config.write_text(json.dumps({"network": {"small_resolution": 32}, "crop": 32}))
+    given = ("--family", "enhancer", "--resolution", 64, "--config", config)
+    output = ("--output", tmp_path / "enhancer", "--max-images", 8)
+    trained = toygan("train", "--photos", photos, *given, *output, "--first-stage", first / "model")
+    assert "the enhancer is in" in trained.output
+    model = tmp_path / "enhancer" / "model"
+    with pytest.raises(ModelError, match="it is an enhancer"):
+        toygan("calibrate", "--model", model, "--photos", photos)

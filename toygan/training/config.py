@@ -12,6 +12,7 @@ from toygan.options import from_options
 
 DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither images nor minutes
 
+PerceptualDistance = Literal["directions", "values"]
 LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
 PrecisionChoice = Literal["auto", Precision]  # auto: what the device is fastest at, see toygan.device
 
@@ -37,6 +38,8 @@ _ABOVE_0 = (
     "checkpoint_every_images",
     "augmentation_ramp_images",
     "perceptual_side",
+    "perceptual_maps",
+    "crop",
 )
 
 
@@ -66,6 +69,9 @@ class TrainConfig:
     perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
     perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
     perceptual_side: int = 128  # pixels that smaller pictures are enlarged to for it
+    perceptual_distance: PerceptualDistance = "directions"  # or "values", see toygan.training.losses
+    perceptual_maps: int = 4  # how many of its feature maps count, from the finest, of 4
+    crop: int = 128  # pixels of the squares that an enhancer learns from
     kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
     view_latents: bool = False  # whether the first two are a photo's azimuth and elevation, where it has them
     prior_share: float = 0.0  # share of a batch drawn as generation draws it: judged, not compared
@@ -98,6 +104,11 @@ class TrainConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
         if not (self.adversarial or self.l1_weight or self.perceptual_weight):
             raise BadInput("without adversarial, l1_weight or perceptual_weight must be above 0")
+        if self.perceptual_distance not in get_args(PerceptualDistance):
+            known = ", ".join(get_args(PerceptualDistance))
+            raise BadInput(f"perceptual_distance is {self.perceptual_distance!r}; it must be one of {known}")
+        if self.perceptual_maps > 4:
+            raise BadInput(f"perceptual_maps is {self.perceptual_maps}; the network has 4")
         if self.loss not in get_args(LossName):
             raise BadInput(f"loss is {self.loss!r}; it must be one of {', '.join(get_args(LossName))}")
         for name in ("generator_rate", "discriminator_rate"):
@@ -213,6 +224,23 @@ PRESETS = {
         feature_matching_weight=10.0,
         l1_weight=10.0,
         kl_weight=0.05,
+    ),
+    # Each image is a crop. Shorter logs and checkpoints: one costs as much as many small pictures.
+    "enhancer": TrainConfig(
+        family="enhancer",
+        resolution=512,
+        batch_size=4,
+        loss="relativistic",
+        generator_rate=8e-4,
+        discriminator_rate=8e-4,
+        adam_betas=(0.5, 0.99),
+        l1_weight=1.0,
+        perceptual_weight=0.03,  # then its gradients are some five times those of the discriminator
+        perceptual_distance="values",
+        perceptual_maps=2,
+        ema_half_life_images=2_000,
+        log_every_images=800,
+        checkpoint_every_images=1_600,
     ),
 }
 

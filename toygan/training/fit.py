@@ -17,6 +17,7 @@ from toygan.conditions.known_texts import KnownTexts
 from toygan.data.photos import PhotoSet
 from toygan.training.batches import Batch, draw_batch, epoch_rows, step_rng
 from toygan.training.config import TrainConfig
+from toygan.training.pairs import PhotoPairs, draw_pairs
 from toygan.training.schedule import rate_factor
 from toygan.training.state import TrainState
 from toygan.training.step import train_step
@@ -55,6 +56,8 @@ def fit(
     def draw(images_seen: int) -> tuple[Batch, torch.Generator]:
         rng = step_rng(config.seed, images_seen)
         rows = epoch_rows(len(photos), config, images_seen)
+        if isinstance(photos, PhotoPairs):
+            return draw_pairs(photos, rows, config, rng), rng
         probability = None if state.augmentation is None else state.augmentation.probability
         return draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
 

@@ -36,6 +36,7 @@ from toygan.training.state import TrainState
 log = logging.getLogger(__name__)
 
 DIVERSITY_PICTURES = 32
+DIVERSITY_PIXELS = 2**21  # of all these pictures together; fewer are compared where they are larger
 
 _DEFAULTS = {each.name: each.default for each in fields(TrainConfig) if each.default is not MISSING}
 
@@ -57,6 +58,7 @@ class TrainingFolder:
     draughtsman: Draughtsman | None  # the initial model's
     device: torch.device
     init: str | None  # NAME@VERSION of the model that it started from
+    first_stages: tuple[str, ...] = ()  # the same of those whose pictures an enhancer learns from
 
     @property
     def model(self) -> Path:
@@ -65,7 +67,9 @@ class TrainingFolder:
     @property
     def _identity(self) -> dict[str, object]:
         """What a resumed training has to have in common with the checkpoint."""
-        started_from = {} if self.init is None else {"init": self.init}
+        started_from: dict[str, object] = {} if self.init is None else {"init": self.init}
+        if self.first_stages:
+            started_from["first_stages"] = list(self.first_stages)
         return self.config.to_json() | {"categories": list(self.photos.categories)} | started_from
 
     def load(self, checkpoint: Path, state: TrainState) -> None:
@@ -151,9 +155,7 @@ class TrainingFolder:
             self.model,
             generator=state.ema,
             discriminator=state.discriminator,
-            config=model_config(
-                self.config, self.photos, state.images_seen, self.encoder, self.init, self.known
-            ),
+            config=self._model_config(state.images_seen),
             known=self.known,
             known_layouts=self.known_layouts,
             draughtsman=self._draughtsman_of(state),
@@ -167,6 +169,12 @@ class TrainingFolder:
             optimizers=state.optimizers,
             extras=state.extras,
         )
+
+    def _model_config(self, images_seen: int) -> dict[str, object]:
+        config = model_config(self.config, self.photos, images_seen, self.encoder, self.init, self.known)
+        if self.first_stages:
+            config["first_stages"] = list(self.first_stages)
+        return config
 
     def _draughtsman_of(self, state: TrainState) -> Draughtsman | None:
         if state.draughtsman is not None:
@@ -211,7 +219,8 @@ class TrainingFolder:
     def _diversity(self, state: TrainState) -> float:
         """How much the pictures of a fixed batch differ, as a share of how much its photos do."""
         rng = step_rng(self.config.seed, -1)
-        rows = torch.randperm(len(self.photos), generator=rng)[:DIVERSITY_PICTURES]
+        count = min(DIVERSITY_PICTURES, max(2, DIVERSITY_PIXELS // self.config.resolution**2))
+        rows = torch.randperm(len(self.photos), generator=rng)[:count]
         if len(rows) < 2:
             return 1.0
         latents = torch.randn((len(rows), state.generator.latent_size), generator=rng).to(self.device)

@@ -211,6 +211,21 @@ def perceptual_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor
     return torch.stack([layer_distances(real, generated).mean() for real, generated in pairs]).sum()
 
 
+def content_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) -> Tensor:
+    """Wang et al. 2018 (ESRGAN), section 3.3: the mean absolute difference of a frozen network's features.
+
+    A (B, C, H, W) tensor a layer. Each is divided by the mean absolute value of the real one, so that layers
+    count alike; the sum over the layers is returned. Directions, as in `perceptual_loss`, differ much on
+    plain white ground, where the features are all but noise; values do not.
+    """
+    pairs = zip(real_maps, generated_maps, strict=True)
+    differences = [
+        F.l1_loss(generated.float(), real.float()) / real.float().abs().mean().clamp(min=1e-6)
+        for real, generated in pairs
+    ]
+    return torch.stack(differences).sum()
+
+
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Kingma & Welling 2014, appendix B: of N(mean, e^log_variance) from N(0, 1), (B, D) each.
 

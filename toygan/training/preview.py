@@ -8,6 +8,7 @@ from torch import Tensor
 from toygan.data.photos import PhotoSet
 from toygan.images import to_uint8
 from toygan.training.batches import step_rng
+from toygan.training.pairs import PhotoPairs
 from toygan.training.state import TrainState
 
 GRID_COLUMNS = 8
@@ -17,9 +18,12 @@ GRID_COLUMNS = 8
 def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> NDArray[np.uint8]:
     """Two rows a category: eight photos, and below each what is drawn in its place; (H, W, 3) uint8.
 
-    Photos and latents are the same at every call.
+    Photos and latents are the same at every call. For an enhancer three rows: what it is given, what it makes
+    of that, and the photos, one of each of `GRID_COLUMNS` categories at most.
     """
     rng = step_rng(seed, -1)
+    if isinstance(photos, PhotoPairs):
+        return _pairs_grid(state, photos, rng, device)
     rows = torch.cat([_pick(photos.of_category(index), rng) for index in range(len(photos.categories))])
     latents = torch.randn((len(rows), state.ema.latent_size), generator=rng).to(device)
     images = []
@@ -31,6 +35,24 @@ def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.d
     side = real.shape[1]
     tiles = np.stack([each.reshape(-1, GRID_COLUMNS, side, side, 3) for each in (real, generated)], axis=1)
     return tiles.transpose(0, 1, 3, 2, 4, 5).reshape(-1, GRID_COLUMNS * side, 3)
+
+
+def _pairs_grid(
+    state: TrainState, photos: PhotoPairs, rng: torch.Generator, device: torch.device
+) -> NDArray[np.uint8]:
+    categories = [index for index in range(len(photos.categories)) if photos.of_category(index)]
+    rows = torch.cat([_pick(photos.of_category(index), rng)[:1] for index in categories[:GRID_COLUMNS]])
+    given = photos.conditions(rows)
+    nothing = torch.zeros(1, 0, device=device)
+    enhanced = [
+        to_uint8(state.ema(nothing, {name: value[[number]].to(device) for name, value in given.items()}))
+        for number in range(len(rows))
+    ]
+    real = photos.images[rows].permute(0, 2, 3, 1).numpy()
+    scale = real.shape[1] // given["small"].shape[-1]
+    small = to_uint8(given["small"]).repeat(scale, axis=1).repeat(scale, axis=2)
+    shown = [np.concatenate(list(each), axis=1) for each in (small, np.concatenate(enhanced), real)]
+    return np.concatenate(shown)
 
 
 def _pick(rows: list[int], rng: torch.Generator) -> Tensor:

@@ -182,8 +182,9 @@ def _perceptual_backbone(config: TrainConfig) -> "Backbone":
     from toygan.models.backbone import create_backbone
 
     name = config.perceptual_backbone
-    backbone = create_backbone(name)
-    backbone.network.load_state_dict(pretrained_weights(name))
+    backbone = create_backbone(name, config.perceptual_maps)
+    weights = pretrained_weights(name)
+    backbone.network.load_state_dict({key: weights[key] for key in backbone.network.state_dict()})
     return backbone
 
 

@@ -24,6 +24,7 @@ from toygan.training.ema import update_ema
 from toygan.training.losses import (
     LOSSES,
     AdversarialLoss,
+    content_loss,
     feature_matching_loss,
     kl_divergence,
     mix,
@@ -140,7 +141,7 @@ def _update_generator(
         if config.l1_weight:
             total = total + config.l1_weight * reconstruction_loss(copies, originals)
         if state.perceptual is not None:
-            seen = _perceptual(state.perceptual, copies, originals, side=config.perceptual_side)
+            seen = _perceptual(state.perceptual, copies, originals, config)
             total = total + config.perceptual_weight * seen
     weight = config.path_length_weight * config.path_length_every_steps
     if weight and step % config.path_length_every_steps == 0 and isinstance(state.generator, StyledGenerator):
@@ -149,10 +150,11 @@ def _update_generator(
     return total
 
 
-def _perceptual(backbone: "Backbone", generated: Tensor, real: Tensor, *, side: int) -> Tensor:
+def _perceptual(backbone: "Backbone", generated: Tensor, real: Tensor, config: TrainConfig) -> Tensor:
     with torch.no_grad():
-        wanted = backbone.look(real, side=side)
-    return perceptual_loss(wanted, backbone.look(generated, side=side))
+        wanted = backbone.look(real, side=config.perceptual_side)
+    compare = content_loss if config.perceptual_distance == "values" else perceptual_loss
+    return compare(wanted, backbone.look(generated, side=config.perceptual_side))
 
 
 def _adversarial(

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,18 +17,23 @@ from toygan.data.photo import DrawingsWanted
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
-from toygan.models import image_condition, network_config
+from toygan.models import enlarges, image_condition, network_config
+from toygan.models.enhancer import EnhancerConfig
 from toygan.progress import Progress
 from toygan.registry import ModelFiles
 from toygan.training.checkpoint import checkpoint_folders, layout_network
+from toygan.training.checks import check_colours, check_labels, check_options, check_share, learns_layouts
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
 from toygan.training.draughtsman import Draughtsman
+from toygan.training.first_stage import load_pairs
 from toygan.training.fit import fit
 from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.initial import InitialModel, read_initial
 from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
 from toygan.training.world import World, join_world
+
+SMALL_PICTURES = "small_pictures.safetensors"  # in a training's folder
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,7 @@ def train(
     max_minutes: float | None = None,
     resume: bool = False,
     init: ModelFiles | None = None,
+    first_stages: Sequence[ModelFiles] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
@@ -55,6 +61,9 @@ def train(
     accident. With `init` the weights of that model are where it starts, see `toygan.training.initial`; to
     resume, give the same one.
 
+    An enhancer learns from what the `first_stages` draw of the photos, see `toygan.training.pairs`; without
+    any from photos made small alone.
+
     A training that blows up or collapses (`toygan.training.guard`) goes back to its newest checkpoint, to the
     start where there is none, and on from there at lower rates; it says so in the log. Launched by
     `accelerate launch` or `torchrun`, all processes train together, each on its share of a batch
@@ -63,18 +72,18 @@ def train(
     Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed and for
     an `init` that does not fit, RunFailed when going back has not helped.
     """
-    _check(config, max_images, max_minutes)
+    check_options(config, max_images, max_minutes, first_stages)
     if max_images is None and max_minutes is None:
         max_images = DEFAULT_MAX_IMAGES
     limits = _Limits(max_images=max_images, max_minutes=max_minutes, should_stop=should_stop)
     with join_world(device) as world:
-        _check_share(config, world)
+        check_share(config, world)
         earlier = checkpoint_folders(output)
         if earlier and not resume:
             raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
         device, newest = world.device or device, earlier[-1] if earlier else None
         config = with_precision(config, device, checkpoint=newest, world=world)
-        training = _prepare(photos_uri, config, init, device=device, world=world)
+        training = _prepare(photos_uri, config, init, first_stages, output=output, device=device, world=world)
         return _run(training, output, newest, limits)
 
 
@@ -88,6 +97,7 @@ class _Training:
     known: KnownTexts | None
     known_layouts: KnownLayouts | None
     initial: InitialModel | None
+    first_stages: tuple[str, ...]
     device: torch.device
     world: World
 
@@ -123,6 +133,7 @@ class _Training:
             draughtsman=self.draughtsman,
             device=self.device,
             init=None if self.initial is None else self.initial.name,
+            first_stages=self.first_stages,
         )
 
 
@@ -146,16 +157,21 @@ def _prepare(
     photos_uri: str | Path,
     config: TrainConfig,
     init: ModelFiles | None,
+    first_stages: Sequence[ModelFiles],
     *,
+    output: Path,
     device: torch.device,
     world: World,
 ) -> _Training:
     """Reads all that a training needs; the model that it starts from comes before the photos."""
     initial = None if init is None else read_initial(init, config)
     encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
-    photos = _read_photos(photos_uri, config, initial).with_text(encoder)
-    _check_colours(config, photos)
-    _check_labels(config, photos)
+    if enlarges(config.family):
+        photos = _read_pairs(photos_uri, config, first_stages, output / SMALL_PICTURES, device)
+    else:
+        photos = _read_photos(photos_uri, config, initial).with_text(encoder)
+    check_colours(config, photos)
+    check_labels(config, photos)
     if initial is not None:
         log.info("starting from %s", initial.name)
     return _Training(
@@ -165,6 +181,7 @@ def _prepare(
         known=_known_texts(photos, config, initial, encoder),
         known_layouts=_known_layouts(photos, config, initial, encoder),
         initial=initial,
+        first_stages=tuple(f"{each.name}@{each.version}" for each in first_stages),
         device=device,
         world=world,
     )
@@ -199,16 +216,16 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limit
 def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
     """Those of the split `train` whose products do not calibrate the score."""
     known = NO_COLOUR_NAMES if initial is None else initial.reading.colour_names
-    kind, learns_layouts = image_condition(config.family), _learns_layouts(config)
+    kind, needs_both = image_condition(config.family), learns_layouts(config)
     photos = load_photos(
         uri,
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
         drawings=DrawingsWanted(
-            kind="layout" if learns_layouts else kind,
-            lines=learns_layouts or bool(config.network.get("lines")),
-            needs_lines=learns_layouts,
+            kind="layout" if needs_both else kind,
+            lines=needs_both or bool(config.network.get("lines")),
+            needs_lines=needs_both,
         ),
         with_views=config.view_latents,
         draughtsman=None if initial is None else initial.draughtsman,
@@ -220,9 +237,24 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
     return photos if initial is None else replace(photos, earlier_labels=initial.labelled_colours)
 
 
-def _learns_layouts(config: TrainConfig) -> bool:
-    """Whether the networks learn to draw layouts of sketches, for which they need both."""
-    return image_condition(config.family) == "sketch" and bool(config.network.get("layout_classes"))
+def _read_pairs(
+    uri: str | Path,
+    config: TrainConfig,
+    first_stages: Sequence[ModelFiles],
+    kept: Path,
+    device: torch.device,
+) -> PhotoSet:
+    networks = network_config(config.family, config.network_options(categories=1))
+    assert isinstance(networks, EnhancerConfig)
+    return load_pairs(
+        uri,
+        networks,
+        first_stages,
+        keep_sku=lambda sku: not is_calibration_sku(sku),
+        seed=config.seed,
+        device=device,
+        kept=kept,
+    )
 
 
 def _known_texts(
@@ -269,57 +301,3 @@ def _fit(
         on_report=lambda losses: folder.report(state, losses, progress),
         on_checkpoint=lambda: folder.save(state),
     )
-
-
-def _check(config: TrainConfig, max_images: int | None, max_minutes: float | None) -> None:
-    """Raises BadInput before the photos are read."""
-    try:
-        network_config(config.family, config.network_options(categories=1))
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    if config.known_layouts and image_condition(config.family) != "layout":
-        raise BadInput(f"known_layouts is {config.known_layouts}; {config.family} draws from no layouts")
-    if config.prior_share and not (config.kl_weight or _learns_layouts(config)):
-        raise BadInput(
-            f"prior_share is {config.prior_share}; it needs a kl_weight above 0, or networks that draw "
-            "layouts: without these all pictures are drawn as generation draws them"
-        )
-    for name, value in (("max_images", max_images), ("max_minutes", max_minutes)):
-        if value is not None and not value >= 0:
-            raise BadInput(f"{name} is {value}; it must not be below 0")
-
-
-def _check_share(config: TrainConfig, world: World) -> None:
-    if config.batch_size % world.count:
-        raise BadInput(
-            f"a batch of {config.batch_size} cannot be shared by {world.count} processes; give a batch_size "
-            f"that {world.count} divides"
-        )
-
-
-def _check_colours(config: TrainConfig, photos: PhotoSet) -> None:
-    """Raises BadInput where nothing says of the colours what the networks are to be told."""
-    if config.accent_colours and not photos.reading.colour_names.hexes:
-        raise BadInput(
-            f"accent_colours is {config.accent_colours}, but no photo says what its main colour is called; "
-            "give shards with colour and colour_hex, or leave it at 0"
-        )
-    paints = config.network.get("shades") or _learns_layouts(config)
-    if paints and photos.labelled_colours is None:
-        raise BadInput(
-            "colours are to be found on layouts, but no photo with a main colour has a layout of one label; "
-            "give shards with colour_hex, or leave shades at false (spade) or layout_classes at 0 (pix2pix)"
-        )
-
-
-def _check_labels(config: TrainConfig, photos: PhotoSet) -> None:
-    """Raises BadInput where layouts hold a label that the networks have no class for."""
-    if photos.image_condition != "layout" or photos.condition_images is None:
-        return
-    network = network_config(config.family, config.network_options(categories=1))
-    classes, highest = getattr(network, "layout_classes", 0), int(photos.condition_images.max())
-    if highest >= classes:
-        raise BadInput(
-            f"the layouts hold the label {highest}, but layout_classes is {classes}; give at least "
-            f"{highest + 1} in the config's network"
-        )

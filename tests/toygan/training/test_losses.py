@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from toygan.training.config import LossName
 from toygan.training.losses import (
     LOSSES,
+    content_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
     mix,
@@ -219,6 +220,18 @@ def test_perceptual_loss_by_hand() -> None:
     second = torch.ones(1, 3, 1, 1)
     assert perceptual_loss([first, second], [turned, -second]).item() == pytest.approx(1 + 4)
     assert perceptual_loss([first, second], [7 * first, second]).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_content_loss_by_hand() -> None:
+    """A layer of 2, of which the picture has 3: half as much again. One of 4 and -4, of which it has 4 and 0:
+    half of it, by mean absolute values."""
+    first, second = torch.full((1, 2, 2, 2), 2.0), torch.tensor([4.0, -4.0]).view(1, 2, 1, 1)
+    found = torch.tensor([4.0, 0.0]).view(1, 2, 1, 1)
+    assert content_loss([first, second], [first, second]) == 0
+    assert content_loss([first], [first + 1]).item() == pytest.approx(0.5)
+    assert content_loss([first, second], [first + 1, found]).item() == pytest.approx(0.5 + 0.5)
+    assert content_loss([10 * first], [10 * first + 10]).item() == pytest.approx(0.5)
+    assert content_loss([0 * first], [0 * first]) == 0
 
 
 def test_the_gradients_of_the_perceptual_loss() -> None:

@@ -1,6 +1,6 @@
 """What a step minimises: the loss and the penalties that the config names, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import log
@@ -20,9 +20,9 @@ from toygan.images import from_uint8
 from toygan.models.layers import LayoutDrawingGenerator, StyledGenerator, StyleEncodingGenerator
 from toygan.training import step as step_module
 from toygan.training.batches import Batch, draw_batch, epoch_rows, mirror, step_rng
-from toygan.training.config import PRESETS, LossName, TrainConfig
+from toygan.training.config import PRESETS, LossName, PerceptualDistance, TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.losses import LOSSES, perceptual_loss, product_colour_loss
+from toygan.training.losses import LOSSES, content_loss, perceptual_loss, product_colour_loss
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
 
@@ -277,7 +277,15 @@ def test_something_has_to_be_learnt_from() -> None:
 
 
 @pytest.mark.slow
-def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photos: PhotoSet) -> None:
+@pytest.mark.parametrize(
+    ("distance", "count", "compare"), [("directions", 4, perceptual_loss), ("values", 2, content_loss)]
+)
+def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(
+    photos: PhotoSet,
+    distance: PerceptualDistance,
+    count: int,
+    compare: Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor],
+) -> None:
     """The frozen network has its own eyes: the discriminator's pictures are moved and cut, these are not."""
     losses, side = {}, 160
     for weight in (0.0, 1.0, 3.0):
@@ -287,6 +295,8 @@ def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photo
             precision="fp32",
             perceptual_weight=weight,
             perceptual_side=side,
+            perceptual_distance=distance,
+            perceptual_maps=count,
         )
         state = start(config, categories=2, device=CPU)
         rng = step_rng(0, 0)
@@ -295,7 +305,8 @@ def test_the_perceptual_loss_is_of_the_unmoved_pictures_and_weighs_as_told(photo
             assert state.perceptual is not None
             generated = deepcopy(state.generator)(batch.latents[1], batch.conditions)
             maps = [state.perceptual.look(images, side=side) for images in (batch.real, generated)]
-            wanted = perceptual_loss(*maps).item()
+            assert [len(each) for each in maps] == [count, count]
+            wanted = compare(*maps).item()
             before = deepcopy(state.perceptual.state_dict())
         losses[weight] = train_step(state, batch, config, rng)[0].item()
         if weight == 1:

@@ -1,0 +1,129 @@
+"""Photos, and what first stages draw in their place: the pairs that an enhancer learns from.
+
+What they draw is kept in the training's folder, `small_pictures.safetensors`, so that a resumed training need
+not draw it again.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from toygan.data.photo import DrawingsWanted
+from toygan.data.photos import PhotoSet, load_photos
+from toygan.errors import BadInput
+from toygan.generation.model import Model, load_model
+from toygan.images import to_uint8
+from toygan.models.enhancer import EnhancerConfig
+from toygan.progress import Progress
+from toygan.registry import ModelFiles
+from toygan.training.batches import step_rng
+from toygan.training.pairs import PhotoPairs, Source
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 8  # pictures
+WITH_DRAWINGS: Final = DrawingsWanted(kind="layout", lines=True, needs_lines=True)
+
+
+def load_pairs(
+    uri: str | Path,
+    networks: EnhancerConfig,
+    first_stages: Sequence[ModelFiles],
+    *,
+    keep_sku: Callable[[str], bool],
+    seed: int,
+    device: torch.device,
+    kept: Path,
+) -> PhotoPairs:
+    """The photos of the split `train` at `uri` with their drawings, and small pictures of each.
+
+    Every first stage draws one picture from each photo's own layout or sketch. It draws in the colours that
+    photos have, without a colour profile. One seed is enough: models draw with latents near the typical ones,
+    so another seed hardly changes the picture. The pictures are read from the file `kept` if it holds those
+    of the same photos and models; else they are drawn and written into it.
+
+    Raises BadInput for photos without drawings, and for a first stage that draws from no drawing, has another
+    resolution or does not know a category of the photos; ModelError for a damaged one.
+    """
+    models = [_first_stage(files, networks, device) for files in first_stages]
+
+    def load(resolution: int, model: Model | None = None) -> PhotoSet:
+        given = {} if model is None else {"reading": model.reading, "categories": model.categories}
+        return load_photos(
+            uri, resolution=resolution, split="train", keep_sku=keep_sku, drawings=WITH_DRAWINGS, **given
+        )
+
+    photos = load(networks.resolution)
+    shrunk = load(networks.small_resolution)
+    sources = [source_of(model) for model in models]
+    key = "\x1f".join([photos.sha256, str(seed), *(f"{each.name}@{each.version}" for each in models)])
+    small = _read(kept, key)
+    if small is None:
+        small = shrunk.images[:, None].clone()
+        with Progress(
+            total=len(sources) * len(photos), unit="pictures", description="drawing small pictures"
+        ) as progress:
+            for number, model in reversed(list(enumerate(models))):
+                known = load(networks.small_resolution, model).with_text(model.text_encoder)
+                drawn = draw_small(model, known, step_rng(seed, -1 - number), progress)
+                small = torch.cat([drawn[:, None], small], dim=1)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(".tmp")
+        save_file({"small": small.contiguous()}, unfinished, {"key": key})
+        unfinished.replace(kept)
+    of_photos = {each.name: getattr(photos, each.name) for each in fields(PhotoSet)}
+    return PhotoPairs(**of_photos, small=small, sources=(*sources, Source(is_photo=True)))
+
+
+def _read(kept: Path, key: str) -> Tensor | None:
+    """The pictures in the file, where it is there and of this key."""
+    try:
+        with safe_open(kept, "pt") as file:
+            is_same = (file.metadata() or {}).get("key") == key
+            return file.get_tensor("small") if is_same else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _first_stage(files: ModelFiles, networks: EnhancerConfig, device: torch.device) -> Model:
+    model = load_model(files, device)
+    name = f"{model.name}@{model.version}"
+    if model.learns_from is None:
+        raise BadInput(
+            f"{name} draws from no layout or sketch, so its pictures do not show what photos show; "
+            "leave it out: without a first stage an enhancer learns from photos made small"
+        )
+    if model.resolution != networks.small_resolution:
+        raise BadInput(
+            f"{name} draws {model.resolution} pixels, the enhancer enlarges {networks.small_resolution}; set "
+            "small_resolution in the config's network"
+        )
+    return model
+
+
+def source_of(model: Model) -> Source:
+    """Which drawings it draws from."""
+    draws_layouts = model.learns_from == "layout"
+    return Source(layout=draws_layouts, lines=model.learns_from_lines or not draws_layouts)
+
+
+@torch.inference_mode()
+def draw_small(model: Model, photos: PhotoSet, rng: torch.Generator, progress: Progress) -> Tensor:
+    """One picture of each photo from its own drawings, (N, 3, r, r) uint8."""
+    source, drawn = source_of(model), []
+    for rows in torch.arange(len(photos)).split(AT_ONCE):
+        given = photos.conditions(rows)
+        shown = {"layout": source.layout, "sketch": source.lines}
+        told = {name: value.to(model.device) for name, value in given.items() if shown.get(name, True)}
+        latents = torch.randn((len(rows), model.generator.latent_size), generator=rng).to(model.device)
+        images = model.generator.forward_truncated(latents, told, model.truncation)
+        drawn.append(torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2).clone())
+        progress.advance(len(rows))
+    return torch.cat(drawn)

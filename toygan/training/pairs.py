@@ -1,0 +1,170 @@
+"""What an enhancer learns from: small pictures of photos, the photos, and crops of both.
+
+A small picture is what a first stage draws from the photo's own layout or sketch, or the photo made smaller
+and worse. From the first kind the enhancer learns to mend what the first stage gets wrong, from the second
+what belongs to a picture that is right; Wang et al. 2021 (Real-ESRGAN), section 3, have the second kind only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from toygan.conditions.image import PAPER
+from toygan.conditions.kinds import BACKGROUND
+from toygan.data.augment import draw_some_augmentation
+from toygan.data.photos import PhotoSet
+from toygan.images import from_uint8
+from toygan.training.batches import Batch, mirror
+from toygan.training.config import TrainConfig
+
+SHRUNK_SHARE: Final = 1 / 3  # of the crops: from the photo made small instead of a first stage's picture
+ON_PRODUCT_SHARE: Final = 0.85  # of the crops lie around a point of the product, the others anywhere
+WITHHELD_SHARE: Final = 0.25  # of the drawings that a small picture was not made from
+COARSE_SHARES: Final = (0.3, 0.15)  # of the drawings of half, of a quarter of the resolution
+MOST_NOISE: Final = 0.06  # deviation of the noise on shrunk photos, of pictures in [-1, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which drawings a small picture was made from."""
+
+    layout: bool = False
+    lines: bool = False
+    is_photo: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoPairs(PhotoSet):
+    """N photos with layouts and lines, and V small pictures of each."""
+
+    small: Tensor  # (N, V, 3, r, r) uint8
+    sources: tuple[Source, ...]  # V, one a small picture; the last is the photo made small
+
+    def conditions(self, rows: Tensor) -> dict[str, Tensor]:
+        """What an enhancer is given of whole pictures: the first of the small ones, with what it was made
+        from."""
+        given, source = super().conditions(rows), self.sources[0]
+        small = {"small": from_uint8(self.small[rows, 0])}
+        shows = {"layout": source.layout or source.is_photo, "sketch": source.lines or source.is_photo}
+        return small | {name: given[name] for name, is_shown in shows.items() if is_shown}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of everything that a training sees."""
+        digest = sha256(super().sha256.encode())
+        digest.update(self.small.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+class _Crop(NamedTuple):
+    """One square of a photo of C pixels, and the same of all that belongs to it."""
+
+    real: Tensor  # (3, C, C) float32 in [-1, 1]
+    small: Tensor  # (3, c, c) float32 in [-1, 1]
+    layout: Tensor  # (C, C) uint8
+    lines: Tensor  # (C, C) uint8
+
+
+def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch.Generator) -> Batch:
+    """Crops of the photos `rows` (B,) int64 with their small pictures; about half of them are mirrored.
+
+    The drawings from which a first stage drew a picture come with it. Other drawings are withheld now and
+    then, and all may be coarser than the photo, as the drawings of catalogs are.
+    """
+    crops = [_draw_crop(photos, row, config.crop, rng) for row in rows.tolist()]
+    real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))
+    count = len(rows)
+    mirrored = torch.rand(count, generator=rng) < 0.5
+    unmoved = draw_some_augmentation(count, config.crop, rng, probability=0.0)
+    conditions = {"small": small, "layout": layout.long(), "sketch": from_uint8(lines[:, None])}
+    nothing = torch.zeros(count, 0)
+    return Batch(
+        real=mirror(real, mirrored),
+        conditions={name: mirror(value, mirrored) for name, value in conditions.items()},
+        latents=(nothing, nothing),
+        augmentations=(unmoved, unmoved, unmoved),
+    )
+
+
+def _draw_crop(photos: PhotoPairs, row: int, crop: int, rng: torch.Generator) -> _Crop:
+    assert photos.condition_images is not None
+    assert photos.lines is not None
+    variant, source = _pick_variant(photos.sources, rng)
+    layout, scale = photos.condition_images[row], photos.images.shape[-1] // photos.small.shape[-1]
+    top, left = _corner(layout, crop, scale, rng)
+    large = (slice(top, top + crop), slice(left, left + crop))
+    small = tuple(slice(each.start // scale, each.stop // scale) for each in large)
+    coarse = _coarseness(rng)
+    kept = torch.rand(2, generator=rng) >= WITHHELD_SHARE
+    shows_layout = source.layout or bool(source.is_photo and kept[0])
+    shows_lines = source.lines or bool((source.is_photo or source.layout) and kept[1])
+    given = from_uint8(photos.small[row, variant][:, *small])
+    labels, lines = layout[large], photos.lines[row][large]
+    return _Crop(
+        real=from_uint8(photos.images[row][:, *large]),
+        small=_worse(given, rng) if source.is_photo else given,
+        layout=_coarser_labels(labels, coarse) if shows_layout else torch.full_like(labels, BACKGROUND),
+        lines=_coarser_lines(lines, coarse) if shows_lines else torch.full_like(lines, PAPER),
+    )
+
+
+def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int, Source]:
+    """Its number and where it comes from; the last is the photo made small."""
+    last = len(sources) - 1
+    chosen, other = torch.rand((), generator=rng), torch.randint(max(last, 1), (), generator=rng)
+    number = int(other) if last and chosen >= SHRUNK_SHARE else last
+    return number, sources[number]
+
+
+def _corner(layout: Tensor, crop: int, scale: int, rng: torch.Generator) -> tuple[int, int]:
+    """Where a crop begins: at whole pixels of the small picture, mostly around a point of the product."""
+    side = layout.shape[0]
+    anywhere, on_product = torch.rand(2, generator=rng), torch.rand((), generator=rng) < ON_PRODUCT_SHARE
+    shown, which = (layout[::scale, ::scale] != BACKGROUND).nonzero(), torch.rand((), generator=rng)
+    jitter = (torch.rand(2, generator=rng) - 0.5) * crop / 2
+    corner = anywhere * (side - crop)
+    if on_product and len(shown):
+        corner = scale * shown[int(which * len(shown))] + jitter - crop / 2
+    top, left = (int(each.clamp(0, side - crop) // scale) * scale for each in corner)
+    return top, left
+
+
+def _coarseness(rng: torch.Generator) -> int:
+    """By how much the drawings' side is smaller than the photo's: 1, 2 or 4."""
+    half, quarter = COARSE_SHARES
+    drawn = float(torch.rand((), generator=rng))
+    return 4 if drawn < quarter else 2 if drawn < quarter + half else 1
+
+
+def _coarser_labels(layout: Tensor, factor: int) -> Tensor:
+    """(H, W) uint8 labels as they come from a layout of a side smaller by `factor`."""
+    if factor == 1:
+        return layout
+    return layout[::factor, ::factor].repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+
+
+def _coarser_lines(lines: Tensor, factor: int) -> Tensor:
+    """(H, W) uint8 lines as `read_sketch` enlarges them from a side smaller by `factor`."""
+    if factor == 1:
+        return lines
+    shrunk = F.avg_pool2d(lines[None, None].float(), factor)
+    enlarged = F.interpolate(shrunk, size=tuple(lines.shape), mode="bilinear", align_corners=False)
+    return enlarged[0, 0].round().byte()
+
+
+def _worse(small: Tensor, rng: torch.Generator) -> Tensor:
+    """(3, h, w) in [-1, 1]: blurred, and with noise of one and of two pixels, as first stages draw."""
+    blur, fine, woven = torch.rand(3, generator=rng)
+    smooth = F.avg_pool2d(F.pad(small[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
+    height, width = small.shape[1:]
+    noise = torch.randn((1, height, width), generator=rng)
+    coarse = torch.randn((1, 1, (height + 1) // 2, (width + 1) // 2), generator=rng)
+    coarse = F.interpolate(coarse, size=(height, width), mode="nearest")[0]
+    added: Tensor = MOST_NOISE * (fine.square() * noise + woven.square() * coarse) / 2
+    return torch.lerp(small, smooth, blur) + added

@@ -48,7 +48,7 @@ def test_a_secret_has_no_default(missing: str) -> None:
     assert f"set {missing} in docker/.env" in result.stderr
 
 
-def test_every_service_that_stays_has_a_health_check_and_only_this_machine_reaches_its_ports() -> None:
+def test_services_have_health_checks_and_ports_for_this_machine_only() -> None:
     services = read_compose(SECRETS)
     assert services.keys() == {"database", "server", "s3", "worker", "watcher"}
     for name, service in services.items():

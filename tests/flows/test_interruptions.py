@@ -197,7 +197,7 @@ def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 
 
-def test_a_disk_that_is_full_fails_the_run_which_goes_on_when_there_is_room(
+def test_a_full_disk_fails_the_run_which_goes_on_when_there_is_room(
     arguments: list[str],
     small_disk: SmallDisk,
     toygan: Toygan,

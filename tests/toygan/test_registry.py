@@ -296,7 +296,7 @@ def test_only_what_is_in_the_store_is_promoted(store: MemoryStore, toys: Path) -
     assert read_aliases(store) == {}
 
 
-def test_without_a_reference_the_champion_is_meant_and_else_the_bundled_model(
+def test_no_reference_means_the_champion_or_else_the_bundled_model(
     store: MemoryStore, toys: Path, bundled: Path
 ) -> None:
     assert resolve(None, None).name == "starter"

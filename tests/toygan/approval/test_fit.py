@@ -209,7 +209,7 @@ def test_photos_of_others_count_as_forty_of_its_own_at_most() -> None:
     assert many == pytest.approx(few, abs=0.05)
 
 
-def test_a_category_where_the_discriminator_is_worse_than_chance_takes_the_common_map() -> None:
+def test_a_category_scored_worse_than_chance_takes_the_common_map() -> None:
     real = {"brick": drawn(1, 300), "car": drawn(-0.5, 100)}
     generated = {"brick": drawn(-1, 300), "car": drawn(0.5, 100)}
     calibration = fitted(real, generated)
@@ -219,7 +219,7 @@ def test_a_category_where_the_discriminator_is_worse_than_chance_takes_the_commo
     assert "car: the discriminator is worse than chance" in calibration.warnings[0]
 
 
-def test_a_discriminator_that_is_worse_than_chance_everywhere_decides_nothing() -> None:
+def test_scores_worse_than_chance_everywhere_decide_nothing() -> None:
     calibration = fitted({"brick": drawn(-1, 50)}, {"brick": drawn(1, 50)})
     assert calibration.of("brick").p_reals([-9.0, 9.0]).tolist() == [0.5, 0.5]
     assert calibration.of("brick").threshold == 0.5

@@ -188,7 +188,7 @@ def test_condition_images_are_scaled_and_turned_with_their_pictures() -> None:
     assert not torch.equal(told["layout"], layout)
 
 
-def test_the_probability_rises_while_photos_are_known_by_heart_and_falls_otherwise() -> None:
+def test_the_probability_rises_only_while_photos_are_known_by_heart() -> None:
     """Four steps of 8 photos: 32 / 320 = 0.1 a move."""
     adaptive = AdaptiveAugmentation(target=0.6, ramp_images=320)
     for step in range(8):

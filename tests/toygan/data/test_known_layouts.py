@@ -115,7 +115,7 @@ def strips(
     return [row[0] for row in known().choose(product, text(told), 0, 0.0).layout.tolist() if row[0]]
 
 
-def test_the_nearest_text_says_what_is_drawn_and_the_product_in_which_colour() -> None:
+def test_the_nearest_text_gives_the_layout_the_product_its_colour() -> None:
     for told, number in ((AT, 0), (ACROSS, 1)):
         chosen = known().choose(brick(GREEN), text(told), 0, 0.0)
         assert chosen.layout.tolist() == layout(8)

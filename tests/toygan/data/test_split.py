@@ -12,7 +12,7 @@ def test_a_tenth_of_the_products_calibrates() -> None:
     assert abs(chosen - 1_000) < 4 * 30  # four standard deviations, sqrt(10,000 * 0.1 * 0.9) = 30
 
 
-def test_a_tenth_of_the_uploaded_products_is_held_out_and_it_is_another_tenth() -> None:
+def test_another_tenth_of_the_uploaded_products_is_held_out() -> None:
     skus = [f"sku-{number}" for number in range(10_000)]
     held_out = {sku for sku in skus if split_of_upload(sku) == "val"}
     assert abs(len(held_out) - 1_000) < 4 * 30

@@ -98,7 +98,7 @@ def test_only_photos_of_calibration_products_are_judged(
     }
 
 
-def test_both_sides_show_the_same_products_and_thresholds_are_those_of_the_others(
+def test_both_sides_show_the_same_products_thresholds_other_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calibration products are red or blue, the others yellow; of plants none calibrates."""
@@ -188,7 +188,7 @@ def test_a_higher_logit_never_means_a_lower_p_real(photos: PhotoSet) -> None:
         assert 0 <= p_reals.min() <= p_reals.max() <= 1
 
 
-def test_limits_come_from_all_photos_and_a_category_without_any_takes_those_of_all(shards: Path) -> None:
+def test_limits_of_a_category_without_photos_are_those_of_all(shards: Path) -> None:
     model = tiny_model(categories=("brick", "plant", "wheel"))
     photos = load_photos(shards, resolution=32, split="train", categories=("brick", "plant", "wheel"))
     calibration = calibrate(model.load(), photos, batch_size=BATCH, samples=FEW)

@@ -226,7 +226,7 @@ def test_a_worker_that_is_killed_fails_its_shard_and_the_next_one_works() -> Non
 
 
 @pytest.mark.slow
-def test_all_work_that_waits_for_a_killed_worker_fails_and_one_new_pool_is_made() -> None:
+def test_work_of_a_killed_worker_fails_and_one_new_pool_is_made() -> None:
     others = workers()
     with Engine(tiny_model().load(), batch_size=BATCH) as engine:
         finish_one(engine)

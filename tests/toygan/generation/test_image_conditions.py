@@ -258,9 +258,7 @@ def test_a_process_keeps_a_few_models_only_and_one_workshop(folder: Path, store:
 
 
 @pytest.mark.slow
-def test_without_a_model_for_them_sketches_and_layouts_count_in_the_fingerprint_only(
-    folder: Path, store: MemoryStore
-) -> None:
+def test_condition_files_without_a_model_count_in_fingerprints_only(folder: Path, store: MemoryStore) -> None:
     manifest = generate(request(folder, sketch_model=None, layout_model=None)).manifest
     rows = rows_of(store)
     assert {row["model_family"] for row in rows} == {"dcgan"}

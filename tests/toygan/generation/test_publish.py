@@ -229,7 +229,7 @@ def test_a_run_that_is_gone_gives_way() -> None:
     assert live(store) == {("a", 0): "early"}
 
 
-def test_a_part_that_is_missing_or_damaged_stops_it_before_the_live_table_changes() -> None:
+def test_a_missing_or_damaged_part_leaves_the_live_table_as_it_was() -> None:
     store = MemoryStore()
     run = Run(run_id="run-1", finished_at="2026-11-01T00:00:00+00:00", decisions={("a", 0): "approved"})
     run.put(store)

@@ -155,7 +155,7 @@ def without_clocks(store: ObjectStore, shards: int) -> dict[str, Sequence[Any]]:
 
 
 @pytest.mark.slow
-def test_a_run_that_dies_at_any_change_and_is_run_again_ends_as_an_undisturbed_one(
+def test_a_run_that_died_at_any_change_ends_as_an_undisturbed_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = MemoryStore("run")

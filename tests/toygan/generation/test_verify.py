@@ -394,7 +394,7 @@ def test_a_run_that_was_given_up_is_left_over(store: MemoryStore) -> None:
     check_problems(store, [])
 
 
-def test_unfinished_files_of_a_finished_run_are_swept_without_being_a_problem(store: MemoryStore) -> None:
+def test_unfinished_files_of_a_finished_run_are_swept_silently(store: MemoryStore) -> None:
     whole = content(store)
     put_plan(store, "night-1", 2)
     store.put(".tmp/night-3/plan/00000.parquet", b"a plan that is still being written")

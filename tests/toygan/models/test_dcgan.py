@@ -142,7 +142,7 @@ def test_a_score_in_evaluation_leaves_the_spectral_norm_alone() -> None:
     assert all(torch.equal(before[key], value) for key, value in discriminator.state_dict().items())
 
 
-def test_every_layer_of_the_discriminator_but_the_last_has_spectral_norm_one() -> None:
+def test_every_discriminator_layer_but_the_last_has_spectral_norm_one() -> None:
     _, discriminator = networks()
     for _ in range(50):  # each pass in training takes one step of the power iteration
         discriminator(torch.rand(2, 3, 32, 32), conditions(2))

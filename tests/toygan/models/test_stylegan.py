@@ -145,7 +145,7 @@ def test_noise_is_a_function_of_the_latents_of_its_picture() -> None:
     assert abs(values.std().item() - 1) < 0.05
 
 
-def test_the_generator_is_deterministic_and_follows_category_colour_and_latents() -> None:
+def test_the_generator_follows_category_colour_and_latents_alone() -> None:
     generator = noisy()
     latents = torch.randn(1, 8)
     original = generator(latents, conditions(1))

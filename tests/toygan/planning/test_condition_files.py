@@ -169,7 +169,7 @@ def test_a_limit_counts_what_can_be_drawn(folder: Path) -> None:
     assert plan.counts == {"products": 1, "rejected_rows": 1, "unchanged": 0, "planned": 1}
 
 
-def test_a_file_that_changes_while_the_catalog_is_planned_sets_its_row_aside(
+def test_a_file_that_changes_during_planning_sets_its_row_aside(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Changing(MemoryStore):

@@ -363,7 +363,7 @@ def test_missing_skips_what_is_live_and_unchanged(three: Path) -> None:
     assert plan.counts["unchanged"] == 2
 
 
-def test_missing_keeps_pictures_of_another_model_and_refresh_makes_them_anew(three: Path) -> None:
+def test_refresh_alone_makes_pictures_of_another_model_anew(three: Path) -> None:
     store = MemoryStore()
     _, slots = freeze(store, three)
     old = [candidate(slot, "run-1", model_version="f" * 12) for slot in slots[:1]]

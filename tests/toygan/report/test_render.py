@@ -278,7 +278,7 @@ def test_a_small_file_is_embedded_as_it_is(side: int, image_format: ImageFormat)
     assert b64decode(data) == shown.file
 
 
-def test_a_large_picture_becomes_a_thumbnail_that_still_says_it_is_synthetic() -> None:
+def test_a_thumbnail_still_says_that_it_is_synthetic() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     for large in (picture(512, "jpg"), replace(picture(), file=encode(noise, "png"), image_format="png")):
         page = Page(render_report(replace(RUN, categories=[replace(BRICK, approved_pictures=[large])])))

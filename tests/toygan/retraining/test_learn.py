@@ -87,7 +87,7 @@ def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
     )
 
 
-def test_the_challenger_is_calibrated_and_takes_over_what_training_does_not_set(attempt: Attempt) -> None:
+def test_the_challenger_is_calibrated_and_inherits_the_other_settings(attempt: Attempt) -> None:
     challenger = learn(attempt, SMALL_BUDGET, CPU)
     config = read_config(challenger)
     assert (config["truncation"], config["credit"], config["training"]["images_seen"]) == (0.7, "me", 64)

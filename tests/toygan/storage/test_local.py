@@ -280,7 +280,7 @@ def test_an_error_of_the_disk_is_worth_another_try() -> None:
         LocalStore(Path("/proc/toygan")).put("a", b"1")
 
 
-def test_a_commit_object_takes_its_place_after_what_it_vouches_for_is_on_the_disk(
+def test_a_commit_object_is_written_after_what_it_refers_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loss of power cannot be staged here, so the order of the calls that guard against it is watched."""

@@ -297,7 +297,7 @@ def test_settings_that_cannot_be_are_named(
     ],
     ids=["default", "the user's own"],
 )
-def test_buckets_of_other_servers_are_addressed_by_path_unless_the_user_says_otherwise(
+def test_other_servers_buckets_are_addressed_by_path_by_default(
     settings: str, address: str, s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config").write_text(f"[default]\n{settings}")

@@ -59,7 +59,7 @@ def load(folder: Path, module: nn.Module | None = None, **changes: Any) -> tuple
     return images_seen, module, optimizer
 
 
-def test_weights_buffers_and_moments_come_back_in_the_layout_of_their_weights(tmp_path: Path) -> None:
+def test_all_tensors_come_back_in_the_memory_layout_of_their_weights(tmp_path: Path) -> None:
     module, optimizer = trained()
     images_seen, loaded, loaded_optimizer = load(save(tmp_path))
     assert images_seen == 64

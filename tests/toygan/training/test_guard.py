@@ -43,7 +43,7 @@ def watched(guard: Guard, *reports: tuple[float, float], loss: Any = "hinge") ->
     return guard
 
 
-def test_a_training_without_a_discriminator_has_no_loss_that_could_be_at_zero() -> None:
+def test_a_training_without_a_discriminator_has_no_loss_at_zero() -> None:
     guard = watched(Guard(), *[(0.0, 1.0)] * 9, loss=None)
     assert guard.is_calm
     assert watched(guard, *[(0.0, 0.0)] * LOST_REPORTS, loss=None).collapse is not None

@@ -150,9 +150,7 @@ def test_texts_of_another_encoder_say_nothing_at_first(family: str, before: int,
 
 @pytest.mark.parametrize("family", [name for name in NETWORKS if name != "mlp"])
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 2), (2, 0)])
-def test_all_but_the_accent_colours_keeps_its_meaning_and_so_do_those_that_were_there(
-    family: str, before: int, after: int
-) -> None:
+def test_everything_but_new_accent_colours_keeps_its_meaning(family: str, before: int, after: int) -> None:
     config = replace(config_of(family), accent_colours=after)
     initial = read_initial(files_of(stored(family, accent_colours=before)), config)
     old = {"generator": initial.generator, "discriminator": initial.discriminator}

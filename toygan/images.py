@@ -8,17 +8,20 @@ Every file that `encode` makes says that it is synthetic: the IPTC property Digi
 """
 
 import io
-import struct
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from toygan.errors import BadInput
+from toygan.picture_files import HEAD_BYTES, READABLE, format_of, orientation, taken_apart
+from toygan.pixels import Shown, grey_step, to_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +36,7 @@ MIME_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 DARK: Final = 200
 COLOURED: Final = 32
 MAX_PIXELS: Final = 64_000_000  # of a file to decode; 192 MB as RGB
+SHORTEST_SIDE: Final = 32  # pixels of a photo; of what is smaller nothing can be seen
 DIGITAL_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -48,9 +52,23 @@ _XMP = (
     '<?xpacket end="r"?>'
 ).encode()
 
-_DECODERS = ("JPEG", "PNG", "WEBP")
-# What Pillow's three decoders raise on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+_TRANSPOSED: Final = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+_LOSSLESS: Final = ("PNG", "GIF", "TIFF", "BMP")
+_BITS_PER_SAMPLE: Final = 258  # TIFF 6.0, section 8
+_PNG_BITS: Final = 24  # where the header of a PNG says how many bits a channel has
+
+# Pillow warns of malformed metadata without naming the file; what cannot be used is an error, which names it.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def from_uint8(images: "Tensor") -> "Tensor":
@@ -110,25 +128,42 @@ def encode_labels(labels: NDArray[np.uint8]) -> bytes:
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """A JPEG, PNG or WebP file to (H, W, 3) uint8 sRGB, upright; the first frame of an animation.
+    """A file of one of `toygan.picture_files.FORMATS` to (H, W, 3) uint8 sRGB, upright; its first frame.
 
-    Greyscale, CMYK, palettes and 16 bits are converted, embedded colour profiles are applied, transparent
-    parts are laid on white. Raises BadInput for anything else, for damaged files and for more than
-    `MAX_PIXELS` pixels (judged by the header, before memory is taken).
+    Greyscale, CMYK, Lab, palettes and 16 bits are converted, embedded colour profiles are applied,
+    transparent parts are laid on white. Of an EXIF block only the orientation counts, whatever else it holds.
+    Raises BadInput for any other file, for damaged ones (whatever Pillow raises is a reason), and for more
+    than `MAX_PIXELS` pixels (known from the header, before memory is taken).
     """
-    return np.array(_to_rgb(_load(data)))
+    with _reasons():
+        shown = _load_shown(data)
+        return np.array(_upright(to_rgb(shown), shown.exif))
+
+
+def decode_photo(data: bytes) -> NDArray[np.uint8]:
+    """As `decode`, a photo to learn from: raises BadInput for a side of less than `SHORTEST_SIDE`, too."""
+    pixels = decode(data)
+    height, width = pixels.shape[:2]
+    if min(width, height) < SHORTEST_SIDE:
+        raise BadInput(
+            f"the picture has {width} x {height} pixels, less than {SHORTEST_SIDE} a side; take a larger one"
+        )
+    return pixels
 
 
 def decode_labels(data: bytes) -> NDArray[np.uint8]:
-    """A PNG or WebP file of one number a pixel (8-bit grey, or a palette's indices) to (H, W) uint8.
+    """A lossless file of one number a pixel (grey of 1 to 8 bits, or a palette's indices) to (H, W) uint8.
 
     Raises BadInput for a picture in colour or of 16 bits, whose numbers are no labels, and as `decode` does.
     """
-    image = _load(data)
-    if image.mode not in ("1", "L", "P") or image.format == "JPEG":
-        found = f"{image.format}, mode {image.mode}"
-        raise BadInput(f"this is no layout ({found}); save 8-bit labels as a grey or palette PNG")
-    return np.array(image.convert("L") if image.mode == "1" else image)
+    with _reasons():
+        shown = _load_shown(data)
+        image = shown.image
+        if image.mode not in ("1", "L", "P") or image.format not in _LOSSLESS:
+            found = f"{image.format}, mode {image.mode}"
+            raise BadInput(f"this is no layout ({found}); save 8-bit labels as a grey or palette PNG")
+        labels = np.array(_upright(image, shown.exif), dtype=np.uint8)
+        return labels // grey_step(shown.bits) if image.mode == "L" else labels
 
 
 def read_digital_source_type(data: bytes) -> str | None:
@@ -136,8 +171,9 @@ def read_digital_source_type(data: bytes) -> str | None:
 
     Raises BadInput as `decode` does.
     """
-    packet: bytes | None = _load(data).info.get("xmp")
-    if not packet:
+    with _reasons():
+        packet = _load(data).info.get("xmp")
+    if not isinstance(packet, bytes):
         return None
     try:
         root = ElementTree.fromstring(packet.rstrip(b"\x00 "))
@@ -152,43 +188,47 @@ def read_digital_source_type(data: bytes) -> str | None:
     return None
 
 
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Anything that a decoder raises says that the file cannot be used: Pillow names no errors of its own."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        said = str(error) or type(error).__name__
+        raise BadInput(f"the picture is damaged ({said}); save or upload it again") from error
+
+
+def _load_shown(data: bytes) -> Shown:
+    parts = taken_apart(data)
+    image = _load(parts.file)
+    exif, profile = parts.exif or image.info.get("exif"), parts.profile or image.info.get("icc_profile")
+    bits = data[_PNG_BITS] if image.format == "PNG" else 8
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = int(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0])
+    return Shown(image, exif, profile if isinstance(profile, bytes) else None, bits)
+
+
 def _load(data: bytes) -> Image.Image:
     """The whole file, not only its header: a PNG may carry its XMP packet behind the pixels."""
+    image_format = format_of(data[:HEAD_BYTES])
+    if image_format is None:
+        raise BadInput(f"this is not a {READABLE} picture; convert it to one of these")
     try:
-        image = Image.open(io.BytesIO(data), formats=_DECODERS)
+        image = Image.open(io.BytesIO(data), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(f"the picture is too large ({error}); scale it down first") from error
-    except _DAMAGED as error:
-        raise BadInput("this is not a JPEG, PNG or WebP picture; convert it to one of these") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadInput(f"the {image_format} picture is damaged; save or upload it again") from error
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height} pixels"
         raise BadInput(f"the picture has {size}, more than {MAX_PIXELS}; scale it down first")
-    try:
-        image.load()
-    except _DAMAGED as error:
-        raise BadInput(f"the picture is damaged ({error}); save or upload it again") from error
+    image.load()
     return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit grey instead of scaling it.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if profile:
-        image = _apply_profile(image, profile)
-    return image.convert("RGB")
-
-
-def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """To sRGB; a profile that cannot be used is left out, as image viewers do."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image
-    return image if converted is None else converted
+def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
+    """As its EXIF block says; without one as it is. Pillow turns a TIFF file as it loads it."""
+    turn = _TRANSPOSED.get(orientation(exif)) if exif else None
+    return image if turn is None else image.transpose(turn)

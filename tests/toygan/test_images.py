@@ -193,14 +193,14 @@ def test_a_colour_profile_is_applied_and_a_broken_one_left_out() -> None:
     [
         b"",
         b"hello",
-        saved(Image.new("RGB", (4, 4)), "GIF"),
-        saved(Image.new("RGB", (4, 4)), "TIFF"),
+        saved(Image.new("RGB", (4, 4)), "ICO"),
+        saved(Image.new("RGB", (4, 4)), "PPM"),
         b"%!PS-Adobe-3.0",
     ],
-    ids=["empty", "text", "gif", "tiff", "postscript"],
+    ids=["empty", "text", "icon", "ppm", "postscript"],
 )
 def test_other_files_are_refused_with_the_remedy(data: bytes) -> None:
-    with pytest.raises(BadInput, match="not a JPEG, PNG or WebP picture; convert it"):
+    with pytest.raises(BadInput, match="not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP picture; convert it"):
         decode(data)
 
 

@@ -1,5 +1,6 @@
 """Condition images: the line drawing or the layout that a product is drawn from, as arrays and as tensors."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -12,9 +13,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from toygan.conditions.kinds import BACKGROUND, ImageCondition
-from toygan.images import decode, decode_labels, from_uint8
+from toygan.images import MAX_PIXELS, decode, decode_labels, from_uint8
 
 PAPER: Final = 255
+# The square around a longer picture would hold more pixels than any picture may.
+_LONGEST_SIDE: Final = math.isqrt(MAX_PIXELS)
 
 
 class Drawing(NamedTuple):
@@ -30,8 +33,7 @@ def read_sketch(data: bytes, resolution: int) -> NDArray[np.uint8]:
     Raises BadInput as `toygan.images.decode` does.
     """
     grey = torch.from_numpy(decode(data)).float().mean(dim=2, keepdim=True).round().byte().permute(2, 0, 1)
-    resized: Tensor = v2.functional.resize(square(grey, PAPER), [resolution, resolution], antialias=True)
-    array: NDArray[np.uint8] = resized[0].numpy()
+    array: NDArray[np.uint8] = fit_square(grey, resolution, PAPER)[0].numpy()
     return array
 
 
@@ -41,10 +43,8 @@ def read_layout(data: bytes, resolution: int) -> NDArray[np.uint8]:
     Raises BadInput as `toygan.images.decode_labels` does.
     """
     labels = torch.from_numpy(decode_labels(data))[None]
-    resized: Tensor = v2.functional.resize(
-        square(labels, BACKGROUND), [resolution, resolution], v2.InterpolationMode.NEAREST_EXACT
-    )
-    array: NDArray[np.uint8] = resized[0].numpy()
+    nearest = v2.InterpolationMode.NEAREST_EXACT
+    array: NDArray[np.uint8] = fit_square(labels, resolution, BACKGROUND, nearest)[0].numpy()
     return array
 
 
@@ -59,11 +59,26 @@ def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Te
     return stacked.long() if kind == "layout" else from_uint8(stacked[:, None])
 
 
-def square(pixels: Tensor, fill: int) -> Tensor:
-    """(C, H, W) uint8 in the middle of a square: a tall picture must not become a squat product."""
+def fit_square(
+    pixels: Tensor,
+    resolution: int,
+    fill: int,
+    interpolation: v2.InterpolationMode = v2.InterpolationMode.BILINEAR,
+) -> Tensor:
+    """(C, H, W) uint8 laid on a square of `fill` and resized to (C, R, R): a tall picture stays tall."""
+    if max(pixels.shape[1:]) > _LONGEST_SIDE:
+        pixels = _resized(pixels, _LONGEST_SIDE, interpolation)
     height, width = pixels.shape[1:]
-    if height == width:
-        return pixels
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return F.pad(pixels, (left, side - width - left, top, side - height - top), value=fill)
+    padding = (left, side - width - left, top, side - height - top)
+    on_square = F.pad(pixels, padding, value=fill) if any(padding) else pixels
+    return _resized(on_square, resolution, interpolation)
+
+
+def _resized(pixels: Tensor, longest: int, interpolation: v2.InterpolationMode) -> Tensor:
+    """Antialiased where pixels are mixed at all; its longer side is `longest` pixels."""
+    side = max(pixels.shape[1:])
+    size = [max(1, round(length * longest / side)) for length in pixels.shape[1:]]
+    resized: Tensor = v2.functional.resize(pixels, size, interpolation, antialias=True)
+    return resized

@@ -1,29 +1,58 @@
 """Pictures sorted by category as image collections are: `<category>/<file>`, or `<category>.tar` of files.
 
-Of a picture no more is known than its category. Its sku comes from its name, `<category>-<stem>`, or the stem
-alone where that begins with the category already (as ImageNet's do).
+Of a picture no more is known than its category and its product. The folder that it lies in below the
+category is its product, `<category>/<sku>/<file>`. One that lies in the category itself is a product of its
+own: its sku is `<category>-<stem>`, or the stem alone where that begins with the category already (as
+ImageNet's do).
+
+Any file whose content is a picture counts, whatever its name ends with. What does not is counted and said.
 """
 
 import hashlib
 import logging
+import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
 
 from catalog_schemas.validation import NAME_PATTERN
 from toygan.data.photo import Photo
-from toygan.data.split import split_of_upload
+from toygan.data.split import nothing_to_train_on, split_of_upload
 from toygan.errors import BadInput
+from toygan.names import printable
+from toygan.picture_files import HEAD_BYTES, READABLE, check_size, format_of
 
 log = logging.getLogger(__name__)
 
 TAR = ".tar"
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})  # in any case: ImageNet writes .JPEG
+# In any case: ImageNet writes .JPEG. Other content under these names is a mistake, which the decoder names.
+PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif"}) | {
+    *(".tif", ".tiff", ".bmp", ".dib")
+}
 
 _NAME = re.compile(NAME_PATTERN)
 _NO_LETTERS = re.compile(r"[^A-Za-z0-9._-]+")
 _HASH_LETTERS = 8
+_KINDS_SAID = 8
+
+
+class _File(NamedTuple):
+    """A file of a category; `parts` are its name's, relative to the category."""
+
+    parts: tuple[str, ...]
+    size: int  # bytes
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return printable("/".join(self.parts))
 
 
 def holds_categories(folder: Path) -> bool:
@@ -31,47 +60,159 @@ def holds_categories(folder: Path) -> bool:
     return bool(_categories(folder))
 
 
+def loose_files(folder: Path) -> Counter[str]:
+    """How many files of each kind lie in `folder` itself, and so in no category."""
+    found = folder.iterdir() if folder.is_dir() else iter(())
+    return Counter(_kind(each.name) for each in found if each.is_file() and each.suffix != TAR)
+
+
+def said(kinds: Mapping[str, int]) -> str:
+    """Counts by kind, for messages: `10 .heic, 2 .txt`, the most frequent first."""
+    return ", ".join(
+        f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda each: (-each[1], each))
+    )
+
+
 def read_categories(folder: Path, split: str) -> Iterator[Photo]:
     """The pictures of `split`, category by category, each category's in the order of their names.
 
     `folder` holds the categories, or the folders `train` and `val` that do (and `test`, which is left out).
     Where there is no such `val` a stable tenth of the skus is. A tar file is read as a stream, nothing is
-    extracted. Raises BadInput for a category whose name no catalog could hold, and for a tar file that is
-    damaged.
+    extracted. The log counts what is left out, by kind, and names a category that has nothing left. Raises
+    BadInput for a category whose name no catalog could hold, and for a tar file that is damaged.
     """
     train, val = _splits(folder)
-    for category in _categories(val if val and split == "val" else train):
-        name = category.stem if category.suffix == TAR else category.name
+    place = val if val and split == "val" else train
+    if loose := loose_files(place):
+        log.warning("left out of %s: %s; they lie in no category's folder", place, said(loose))
+    for path in _categories(place):
+        name = path.stem if path.suffix == TAR else path.name
         if not _NAME.fullmatch(name):
             raise BadInput(
-                f"{category} gives a category the name {name!r}; rename it to letters of A-Z a-z 0-9 . _ -"
+                f"{path} gives a category the name {name!r}; rename it to letters of A-Z a-z 0-9 . _ -"
             )
-
-        def is_wanted(file: str, name: str = name) -> bool:
-            return _is_picture(file) and (val is not None or split_of_upload(sku_of(name, file)) == split)
-
-        read = _read_tar if category.suffix == TAR else _read_folder
-        for file, data in read(category, is_wanted):
-            yield Photo(
-                photo_id=f"{name}/{_printable(file)}",
-                sku=sku_of(name, file),
-                category=name,
-                title=None,
-                colour_hex=None,
-                photo=data,
-                condition=None,
-                source=str(category),
-            )
+        category = _Category(path=path, name=name, split=split, is_split=val is not None)
+        yield from category.photos()
+        category.say_what_is_left_out()
 
 
-def sku_of(category: str, file: str) -> str:
+def sku_of(category: str, parts: tuple[str, ...]) -> str:
     """The sku of a picture; where its name has to be changed for one, a hash keeps it apart from others."""
+    *folders, file = parts
     stem = PurePosixPath(file).stem
-    name = stem if stem.startswith(category) else f"{category}-{stem}"
+    name = folders[0] if folders else stem if stem.startswith(category) else f"{category}-{stem}"
     if _NAME.fullmatch(name):
         return name
-    digest = hashlib.sha256(_bytes(name)).hexdigest()[:_HASH_LETTERS]
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:_HASH_LETTERS]
     return f"{_NO_LETTERS.sub('-', name)[: 127 - _HASH_LETTERS]}-{digest}"
+
+
+@dataclass(kw_only=True)
+class _Category:
+    """Reads one folder or tar file, and counts what it finds there."""
+
+    path: Path
+    name: str
+    split: str
+    is_split: bool  # whether all that lies here is of `split`
+    left_out: Counter[str] = field(default_factory=Counter)
+    read: int = 0
+    of_other_split: int = 0
+
+    def photos(self) -> Iterator[Photo]:
+        with _named_tar_errors(self.path):
+            for file in self._in_tar() if self.path.suffix == TAR else self._in_folder():
+                if not file.parts or any(part.startswith(".") for part in file.parts):
+                    self.left_out["hidden"] += 1
+                    continue
+                sku = sku_of(self.name, file.parts)
+                is_wanted = self.is_split or split_of_upload(sku) == self.split
+                data = self._read(file, is_wanted=is_wanted)
+                if data is None:
+                    continue
+                if not is_wanted:
+                    self.of_other_split += 1
+                    continue
+                self.read += 1
+                yield Photo(
+                    photo_id=f"{self.name}/{file.name}",
+                    sku=sku,
+                    category=self.name,
+                    title=None,
+                    colour_hex=None,
+                    photo=data,
+                    condition=None,
+                    source=str(self.path),
+                )
+
+    def say_what_is_left_out(self) -> None:
+        if kinds := said(+self.left_out):
+            log.warning("left out of %s: %s; wanted are %s pictures", self.path, kinds, READABLE)
+        if self.read:
+            return
+        if not self.of_other_split:
+            log.warning("the category %r has nothing left: %s holds no picture", self.name, self.path)
+        elif self.split == "train":
+            log.warning("%s", nothing_to_train_on(self.name, self.of_other_split))
+
+    def _read(self, file: _File, *, is_wanted: bool) -> bytes | None:
+        """The content of a picture, or a little of it where it is not wanted; None for what is left out."""
+        suffix = PurePosixPath(file.parts[-1]).suffix.lower()
+        if suffix in PICTURES and not is_wanted:
+            return b""
+        try:
+            check_size(file.size)
+            with file.open() as opened:
+                head = opened.read(HEAD_BYTES)
+                if format_of(head) is None and suffix not in PICTURES:
+                    self.left_out[_kind(file.parts[-1])] += 1
+                    return None
+                return head + opened.read() if is_wanted else head
+        except BadInput as error:
+            problem, kind = str(error), "too large"
+        except OSError as error:
+            if self.path.suffix == TAR:
+                raise
+            problem, kind = f"it cannot be read ({error.strerror}); check its permissions", "unreadable"
+        log.warning("skipped %s of %s: %s", file.name, self.path, problem)
+        self.left_out[kind] += 1
+        return None
+
+    def _in_folder(self) -> Iterator[_File]:
+        def unreadable(error: OSError) -> None:
+            log.warning("skipped %s: it cannot be read (%s)", printable(str(error.filename)), error.strerror)
+            self.left_out["unreadable folder"] += 1
+
+        paths: list[Path] = []
+        for folder, below, files in os.walk(self.path, onerror=unreadable):
+            paths += (Path(folder, name) for name in files)
+            self.left_out["link to a folder"] += sum(Path(folder, name).is_symlink() for name in below)
+        for path in sorted(paths):
+            found = path.stat() if path.is_file() else None
+            if found is None:
+                self.left_out["no file"] += 1
+                continue
+            parts = _without_category(self.name, path.relative_to(self.path).parts)
+            yield _File(parts, found.st_size, partial(path.open, "rb"))
+
+    def _in_tar(self) -> Iterator[_File]:
+        with tarfile.open(self.path, "r|") as archive:
+            for member in archive:
+                if opened := archive.extractfile(member) if member.isfile() else None:
+                    parts = _without_category(self.name, PurePosixPath(member.name).parts)
+                    yield _File(parts, member.size, partial(nullcontext, opened))
+                else:
+                    self.left_out["no file"] += not member.isdir()
+
+
+@contextmanager
+def _named_tar_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except tarfile.TarError as error:
+        raise BadInput(f"{path} is damaged or no tar file ({error}); copy or make it again") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); check its permissions") from error
 
 
 def _categories(folder: Path) -> list[Path]:
@@ -90,36 +231,11 @@ def _splits(folder: Path) -> tuple[Path, Path | None]:
     return train, val if holds_categories(val) else None
 
 
-def _read_folder(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    for file in sorted(folder.iterdir()):
-        if is_wanted(file.name) and file.is_file():
-            try:
-                yield file.name, file.read_bytes()
-            except OSError as error:
-                raise BadInput(f"{file} cannot be read ({error.strerror}); check its permissions") from error
+def _without_category(category: str, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """A tar file of a category's folder names that folder, too. Nothing is ever opened by these parts."""
+    plain = tuple(part for part in parts if part not in ("/", ".", ".."))
+    return plain[1:] if len(plain) > 1 and plain[0] == category else plain
 
 
-def _read_tar(file: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    try:
-        with tarfile.open(file, "r|") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name).name
-                if member.isfile() and is_wanted(name) and (data := archive.extractfile(member)):
-                    yield name, data.read()
-    except tarfile.TarError as error:
-        raise BadInput(f"{file} is damaged or no tar file ({error}); copy or make it again") from error
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURES
-
-
-def _bytes(name: str) -> bytes:
-    """A file name need not be valid UTF-8."""
-    return name.encode("utf-8", "surrogateescape")
-
-
-def _printable(name: str) -> str:
-    return _bytes(name).decode("utf-8", "backslashreplace")
+def _kind(name: str) -> str:
+    return printable(PurePosixPath(name).suffix.lower()) or "without an extension"

@@ -1,7 +1,6 @@
 """Product photos in memory, ready to train on."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,28 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import v2
 
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.colour_names import ColourNames
-from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, read_sketch, square
+from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, fit_square, read_sketch
 from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.reading import READS_ALL, Reading, Words
+from toygan.data.found import Found
 from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
 from toygan.data.pile import open_pile
 from toygan.data.recolour import LabelledColours
 from toygan.data.sources import read_photos
 from toygan.data.views import encode_views
 from toygan.errors import BadInput
-from toygan.images import decode
+from toygan.images import decode_photo
 from toygan.parallel import in_order
 
 if TYPE_CHECKING:
     from toygan.conditions.text import TextEncoder
-
-log = logging.getLogger(__name__)
 
 WHITE = 255
 
@@ -161,11 +158,11 @@ def load_photos(
     if drawings.kind != "layout":
         draughtsman = None
     drawings = drawings._replace(may_lack=draughtsman is not None)
-    found = read_photos(uri, split=split, drawings=drawings)
+    found = Found(read_photos(uri, split=split, drawings=drawings), keep_sku)
     prepare = _Preparation(resolution=resolution, drawings=drawings, draughtsman=draughtsman)
-    gathered = _gather((photo for photo in found if keep_sku(photo.sku)), prepare)
+    gathered = _gather(found, prepare)
     if gathered is None:
-        raise BadInput(f"no usable photo of split {split!r} in {uri}")
+        raise BadInput(f"no usable photo of split {split!r} in {uri}: {found.why_none(uri, split)}")
     read = gathered.photos
     names = [photo.category for photo in read]
     colour_hexes = tuple(photo.colour_hex for photo in read)
@@ -208,10 +205,8 @@ def _words(photo: Photo, reading: Reading) -> Words:
 
 
 def shrink(photo: bytes, resolution: int) -> Tensor:
-    """A photo's file to (3, R, R) uint8: laid on a white square and resized. Raises as `decode` does."""
-    pixels = torch.from_numpy(decode(photo)).permute(2, 0, 1)
-    resized: Tensor = v2.functional.resize(square(pixels, WHITE), [resolution, resolution], antialias=True)
-    return resized
+    """A photo's file to (3, R, R) uint8, laid on a white square and resized. Raises as `decode_photo`."""
+    return fit_square(torch.from_numpy(decode_photo(photo)).permute(2, 0, 1), resolution, WHITE)
 
 
 class _Prepared(NamedTuple):
@@ -255,11 +250,10 @@ class _Gathered(NamedTuple):
     lines: Tensor | None  # (N, R, R) uint8
 
 
-def _gather(found: Iterator[Photo], prepare: _Preparation) -> _Gathered | None:
+def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
     """The usable ones of the photos; the log names the others. None where there is none."""
     threads = torch.get_num_threads()
     read: list[Photo] = []
-    broken = 0
     with (
         open_pile() as images,
         open_pile() as condition_images,
@@ -268,10 +262,7 @@ def _gather(found: Iterator[Photo], prepare: _Preparation) -> _Gathered | None:
     ):
         for photo, prepared in in_order(pool, prepare, found, ahead=4 * threads):
             if isinstance(prepared, BadInput):
-                broken += 1
-                log.warning(
-                    "skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, prepared
-                )
+                found.skip(photo, prepared)
                 continue
             images.append(prepared.image)
             if prepared.condition is not None:
@@ -279,8 +270,7 @@ def _gather(found: Iterator[Photo], prepare: _Preparation) -> _Gathered | None:
             if prepared.lines is not None:
                 lines.append(prepared.lines)
             read.append(photo._replace(photo=b"", condition=None, lines=None))
-        if broken:
-            log.warning("skipped %d broken photos; %d are left", broken, len(read))
+        found.say_what_is_left_out()
         if not read:
             return None
         return _Gathered(

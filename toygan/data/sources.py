@@ -2,9 +2,11 @@
 
 a folder or s3:// prefix of *.parquet              photo shards, see `toygan.data.shards`
 a store, in a folder or at s3://                   its uploads, by the photo index
-a folder of CATEGORY/*.jpg or of CATEGORY.tar      pictures, see `toygan.data.by_category`
+a folder of CATEGORY/*.jpg, CATEGORY/SKU/*.jpg or CATEGORY.tar    pictures, see `toygan.data.by_category`
 """
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +15,21 @@ import pyarrow.compute as pc
 from catalog_schemas.validation import TableError
 from toygan.data import by_category, shards
 from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
+from toygan.data.split import nothing_to_train_on
 from toygan.errors import BadInput
-from toygan.storage.keys import CURRENT_KEY, PHOTO_INDEX_KEY
+from toygan.storage.keys import (
+    CURRENT_KEY,
+    METADATA_PREFIX,
+    PHOTO_INDEX_KEY,
+    PHOTOS_PREFIX,
+    RUNS_PREFIX,
+)
 from toygan.storage.local import LocalStore
 from toygan.storage.store import ObjectStore, open_store
 from toygan.uploads.index import indexed_photos, read_index
 from toygan.uploads.products import products_of_uploads, skus_by_category, uploaded_photo
+
+log = logging.getLogger(__name__)
 
 _REMEDY = (
     "give photo shards (*.parquet), a store with indexed uploads, or a folder with a subfolder or a .tar of "
@@ -48,8 +59,15 @@ def _read_folder(folder: Path, split: str, drawings: DrawingsWanted) -> Iterator
     files = sorted(file for file in folder.glob(f"*{shards.SUFFIX}") if _is_shard(file.name))
     if files:
         return (photo for file in files for photo in shards.read_shard(file, split, drawings))
+    if (folder / METADATA_PREFIX).is_dir() and (folder / RUNS_PREFIX).is_dir():
+        raise BadInput(
+            f"{folder} is a store without a photo index, and its pictures are generated ones; upload photos "
+            f"below {PHOTOS_PREFIX} and run the flow watch-photos, or give another folder"
+        )
     if not by_category.holds_categories(folder):
-        raise BadInput(f"no photos in {folder}; {_REMEDY}")
+        loose = by_category.said(by_category.loose_files(folder))
+        found = f"; in it lie {loose}, in no category's folder" if loose else ""
+        raise BadInput(f"no photos in {folder}{found}; {_REMEDY}")
     drawings.check(f"{folder} is a folder of pictures and")
     return by_category.read_categories(folder, split)
 
@@ -61,6 +79,11 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
         raise BadInput(f"{store.uri}: {error}") from error
     # Without any row its reader says what is missing.
     of_split = index.filter(pc.equal(index["split"], split)) if index.num_rows else index
+    if split == "train":
+        left = set(of_split["category"].to_pylist())
+        for category, photos in Counter(index["category"].to_pylist()).items():
+            if category not in left:
+                log.warning("%s", nothing_to_train_on(category, photos))
     if index.num_rows and not of_split.num_rows:
         return
     products = products_of_uploads(store, skus_by_category(of_split))

@@ -17,5 +17,13 @@ def split_of_upload(sku: str) -> str:
     return "val" if _digest(sku) // 10 % 10 == 0 else "train"
 
 
+def nothing_to_train_on(category: str, photos: int) -> str:
+    """Says of a category that `split_of_upload` puts all of its photos into `val`."""
+    return (
+        f"the category {category!r} has nothing left to train on: its {photos} photos are of products that "
+        "are only measured on, as a tenth of all products is; add photos of other products"
+    )
+
+
 def _digest(sku: str) -> int:
     return int(sha256(sku.encode()).hexdigest(), 16)

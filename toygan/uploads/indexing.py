@@ -19,10 +19,11 @@ import pyarrow as pa
 
 from toygan.errors import BadInput, ObjectNotFound, StoreUnavailable
 from toygan.parallel import in_order
+from toygan.picture_files import check_size
 from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.storage.store import ObjectStore
 from toygan.uploads.index import DUPLICATE, READERS, FileId, Gone, PhotoTables, change_tables, read_tables
-from toygan.uploads.inspection import MAX_BYTES, inspect_photo, parse_photo_key
+from toygan.uploads.inspection import inspect_photo, parse_photo_key
 from toygan.uploads.new_categories import (
     NEW_CATEGORY_PHOTOS,
     UNKNOWN_CATEGORY,
@@ -195,8 +196,7 @@ def _judge(store: ObjectStore, key: str, size: int, known_categories: Collection
                 f"{UNKNOWN_CATEGORY}{category!r}: it is learnt once {NEW_CATEGORY_PHOTOS} photos are there; "
                 f"known are {known}"
             )
-        if size > MAX_BYTES:
-            raise BadInput(f"the file has {size:,} bytes, more than {MAX_BYTES:,}; scale the picture down")
+        check_size(size)
         data = store.get(key)
         return _Judged(key, size, row=inspect_photo(key, data))
     except (ObjectNotFound, StoreUnavailable) as error:

@@ -8,13 +8,11 @@ from PIL import Image
 
 from toygan.data.split import split_of_upload
 from toygan.errors import BadInput
-from toygan.images import decode
+from toygan.images import decode_photo
+from toygan.picture_files import EXTENSIONS, HEAD_BYTES, format_of
 from toygan.storage.keys import PHOTOS_PREFIX, photo_key
 
-MAX_BYTES = 64 * 2**20
-SHORTEST_SIDE = 32  # pixels; of what is smaller nothing can be seen
 _PHOTO_ID_LETTERS = 20
-_SIGNATURES = {"jpg": b"\xff\xd8\xff", "png": b"\x89PNG", "webp": b"RIFF"}
 
 
 class PhotoName(NamedTuple):
@@ -37,15 +35,11 @@ def parse_photo_key(key: str) -> PhotoName:
 def inspect_photo(key: str, data: bytes) -> dict[str, Any]:
     """Decodes and measures a file: a row of PHOTO_INDEX, all but `indexed_at`. Its colour is not guessed.
 
-    Raises BadInput for what is no JPEG, PNG or WebP picture, is damaged, or has too many or too few pixels.
+    Raises BadInput as `toygan.images.decode_photo` does.
     """
     name = parse_photo_key(key)
-    pixels = decode(data)
+    pixels = decode_photo(data)
     height, width = pixels.shape[:2]
-    if min(width, height) < SHORTEST_SIDE:
-        raise BadInput(
-            f"the picture has {width} x {height} pixels, less than {SHORTEST_SIDE} a side; take a larger one"
-        )
     digest = sha256(data).hexdigest()
     return {
         "photo_id": digest[:_PHOTO_ID_LETTERS],
@@ -56,7 +50,7 @@ def inspect_photo(key: str, data: bytes) -> dict[str, Any]:
         "bytes": len(data),
         "width": width,
         "height": height,
-        "format": next(name for name, start in _SIGNATURES.items() if data.startswith(start)),
+        "format": EXTENSIONS[format_of(data[:HEAD_BYTES]) or ""],
         "phash": str(imagehash.phash(Image.fromarray(pixels))),
         "colour_hex": None,
         "split": split_of_upload(name.sku),

@@ -4,14 +4,17 @@ import io
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from catalog_schemas.validation import NAME_PATTERN
+from tests.pictures import saved
 from tests.shards import COLOURS, photo
 from toygan.data.by_category import holds_categories, read_categories, sku_of
 from toygan.data.photos import load_photos
@@ -41,7 +44,7 @@ def write_tar(file: Path, members: Mapping[str, bytes]) -> Path:
 def pictures(count: int, *, of_split: str = "train", suffix: str = "JPEG") -> dict[str, bytes]:
     """File names of the category n01 whose skus a hash puts into a split."""
     names = (f"n01_{number}.{suffix}" for number in range(100 * count))
-    wanted = [name for name in names if split_of_upload(sku_of("n01", name)) == of_split]
+    wanted = [name for name in names if split_of_upload(sku_of("n01", (name,))) == of_split]
     return dict.fromkeys(wanted[:count], PICTURE)
 
 
@@ -98,15 +101,109 @@ def test_a_category_may_be_called_train(tmp_path: Path) -> None:
     assert len(found) == 4
 
 
-def test_what_is_no_picture_or_hidden_is_passed_over(tmp_path: Path) -> None:
+def test_what_is_no_picture_is_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     some = pictures(2, suffix="webp")
-    others = {"readme.txt": b"text", ".hidden.jpg": PICTURE, "n01_1.xml": b"<xml/>"}
+    others = {
+        "readme.txt": b"text",
+        "b.TXT": b"",
+        ".hidden.jpg": PICTURE,
+        "photo.heic": b"heic",
+        "LICENSE": b"",
+    }
     write_folder(tmp_path / "n01", some | others)
     (tmp_path / "n01" / "n01_0.jpg").mkdir()
-    write_tar(tmp_path / "n01.tar", {f"deep/{name}": data for name, data in (some | others).items()})
+    write_tar(tmp_path / "n01.tar", {f"./n01/{name}": data for name, data in (some | others).items()})
     write_folder(tmp_path / ".cache", {"a.jpg": PICTURE})
     (tmp_path / "labels.csv").write_text("n01,dog")
     assert len(read(tmp_path)) == 4
+    assert f"left out of {tmp_path}: 1 .csv; they lie in no category's folder" in caplog.text
+    kinds = "2 .txt, 1 .heic, 1 hidden, 1 without an extension; wanted are JPEG, PNG, "
+    for place in ("n01", "n01.tar"):
+        assert f"left out of {tmp_path / place}: {kinds}" in caplog.text
+
+
+def test_any_file_whose_content_is_a_picture_is_read(tmp_path: Path) -> None:
+    formats = {"a.jfif": "JPEG", "b.jpe": "JPEG", "c.gif": "GIF", "d.bmp": "BMP", "e.tiff": "TIFF"}
+    formats |= {"f.avif": "AVIF", "g.dat": "PNG", "h": "WEBP", "i.png_original": "PNG"}
+    image = Image.new("RGB", (40, 40), "red")
+    write_folder(tmp_path / "car", {name: saved(image, kind) for name, kind in formats.items()})
+    splits = [load_photos(tmp_path, resolution=32, split=split) for split in ("train", "val")]
+    assert sorted(sku for photos in splits for sku in photos.skus) == sorted(
+        f"car-{Path(name).stem}" for name in formats
+    )
+
+
+def test_a_folder_below_a_category_is_a_product(tmp_path: Path) -> None:
+    write_folder(tmp_path / "car" / "sku 1" / "angles", {"left.jpg": PICTURE})
+    write_folder(tmp_path / "car" / "sku 1", {"front.jpg": PICTURE})
+    write_folder(tmp_path / "car" / "red", {"front.jpg": PICTURE})
+    write_tar(
+        tmp_path / "bus.tar", {"bus/sku2/1.jpg": PICTURE, "bus/sku2/2.jpg": PICTURE, "bus/3.jpg": PICTURE}
+    )
+    found = Counter(read(tmp_path, "train") + read(tmp_path, "val"))
+    named = sku_of("car", ("sku 1", "front.jpg"))
+    assert named.startswith("sku-1-")
+    assert found == {("car", named): 2, ("car", "red"): 1, ("bus", "sku2"): 2, ("bus", "bus-3"): 1}
+
+
+def test_a_category_with_nothing_left_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path / "good", pictures(2))
+    write_folder(tmp_path / "none", {"a.heic": b"", "b.heic": b""})
+    write_folder(tmp_path / "small", {"a.png": saved(Image.new("RGB", (2, 4000)), "PNG")})
+    measured = next(sku for sku in map(str, range(100)) if split_of_upload(sku) == "val")
+    write_folder(tmp_path / "one" / measured, {"1.jpg": PICTURE, "2.jpg": PICTURE})
+    assert load_photos(tmp_path, resolution=32, split="train").categories == ("good",)
+    assert f"the category 'none' has nothing left: {tmp_path / 'none'} holds no picture" in caplog.text
+    assert "left out of" in caplog.text
+    assert "2 .heic; wanted are" in caplog.text
+    assert "skipped the photo small/a.png of small-a" in caplog.text
+    assert "2 x 4000 pixels, less than 32 a side" in caplog.text
+    assert "the category 'small' has nothing left: of its photos 1 cannot be used" in caplog.text
+    assert "the category 'one' has nothing left to train on: its 2 photos are of products that" in caplog.text
+
+
+def test_a_split_that_leaves_nothing_is_explained(tmp_path: Path) -> None:
+    write_folder(tmp_path / "n01", pictures(1, of_split="val"))
+    with pytest.raises(
+        BadInput, match=r"photo of split 'train' in .*: there are 1 of split 'val' only; .*add pro"
+    ):
+        load_photos(tmp_path, resolution=32, split="train")
+    with pytest.raises(BadInput, match=r"all 1 are of products that another step needs, .*; add products"):
+        load_photos(tmp_path, resolution=32, split="val", keep_sku=lambda sku: False)
+    write_folder(tmp_path / "n01", dict.fromkeys(pictures(1), b"torn"))
+    with pytest.raises(BadInput, match=r"all 1 were skipped, the first one n01/n01_\d+\.JPEG: this is not"):
+        load_photos(tmp_path, resolution=32, split="train")
+
+
+def test_one_file_that_is_too_large_stops_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good, large = pictures(2)
+    write_folder(tmp_path / "n01", {good: PICTURE})
+    with (tmp_path / "n01" / large).open("wb") as file:
+        file.truncate(30 * 2**30)  # sparse
+    assert len(read(tmp_path)) == 1
+    assert f"skipped {large} of {tmp_path / 'n01'}: the file has 32,212,254,720 bytes" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_one_file_that_cannot_be_read_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, closed = pictures(2)
+    write_folder(tmp_path / "n01", {good: PICTURE, closed: PICTURE})
+    (tmp_path / "n01" / closed).chmod(0)
+    assert len(read(tmp_path)) == 1
+    assert f"skipped {closed} of {tmp_path / 'n01'}: it cannot be read (Permission denied)" in caplog.text
+
+
+def test_links_to_folders_and_broken_links_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_folder(tmp_path / "n01", pictures(1))
+    (folder / "loop").symlink_to(folder)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    assert len(read(tmp_path)) == 1
+    assert "2 no file, 1 link to a folder" in caplog.text
 
 
 def test_whether_there_are_categories(tmp_path: Path) -> None:
@@ -174,23 +271,23 @@ def test_what_the_system_refuses_to_read_is_named(tmp_path: Path) -> None:
 
 
 def test_skus() -> None:
-    assert sku_of("n01", "n01_7.JPEG") == "n01_7"
-    assert sku_of("brick", "7.jpg") == "brick-7"
-    changed = [sku_of("brick", name) for name in ("rot (1).jpg", "rot [1].jpg")]
+    assert sku_of("n01", ("n01_7.JPEG",)) == "n01_7"
+    assert sku_of("brick", ("7.jpg",)) == "brick-7"
+    changed = [sku_of("brick", (name,)) for name in ("rot (1).jpg", "rot [1].jpg")]
     assert changed[0] != changed[1]
     assert all(sku.startswith("brick-rot-1-") for sku in changed)
 
 
 @given(st.text(min_size=1).filter(lambda name: not {"/", "\0"} & set(name)))
 def test_every_file_name_makes_a_sku(name: str) -> None:
-    assert re.fullmatch(NAME_PATTERN, sku_of("brick", f"{name}.jpg"))
+    assert re.fullmatch(NAME_PATTERN, sku_of("brick", (f"{name}.jpg",)))
 
 
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "n01", {})
     (folder / os.fsdecode(b"n01_\xff.jpg")).write_bytes(PICTURE)
     (found,) = [each for split in ("train", "val") for each in read_categories(tmp_path, split)]
-    assert found.photo_id == r"n01/n01_\xff.jpg"
+    assert found.photo_id == r"n01/n01_\xFF.jpg"
     found.sku.encode()
 
 
@@ -200,4 +297,4 @@ def test_a_broken_picture_is_skipped_and_named(tmp_path: Path, caplog: pytest.Lo
     photos = load_photos(tmp_path, resolution=32, split="train")
     assert photos.skus == (Path(good).stem,)
     assert f"skipped the photo n01/{broken} of {Path(broken).stem} in {tmp_path / 'n01.tar'}" in caplog.text
-    assert "skipped 1 broken photos; 1 are left" in caplog.text
+    assert "skipped 1 photos that cannot be used; 1 are left" in caplog.text

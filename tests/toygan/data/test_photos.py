@@ -56,7 +56,7 @@ def test_a_broken_photo_is_skipped_counted_and_named(
     messages = [record.getMessage() for record in caplog.records]
     assert "skipped the photo cut-0 of cut in photos-000.parquet: the picture is damaged" in messages[0]
     assert "skipped the photo text-0 of text in photos-000.parquet: this is not a JPEG" in messages[1]
-    assert messages[2] == "skipped 2 broken photos; 1 are left"
+    assert messages[2] == "skipped 2 photos that cannot be used; 1 are left"
 
 
 def test_a_malformed_row_is_skipped_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,15 +68,15 @@ def test_a_malformed_row_is_skipped_and_named(tmp_path: Path, caplog: pytest.Log
 
 
 def test_a_tall_photo_is_laid_on_a_white_square(tmp_path: Path) -> None:
-    write_shard(tmp_path, [photo_row("tall", photo=photo("#000000", size=(20, 40)))])
-    image = load_photos(tmp_path, resolution=40, split="train").images[0, 0]
+    write_shard(tmp_path, [photo_row("tall", photo=photo("#000000", size=(40, 80)))])
+    image = load_photos(tmp_path, resolution=80, split="train").images[0, 0]
     dark = np.argwhere(image.numpy() < 128)
     top, left = dark.min(0)
     bottom, right = dark.max(0)
-    # The box of 10 x 20 pixels of the photo keeps its shape, in the middle.
-    assert (top, bottom) == (10, 30)
-    assert (left, right) == (15, 25)
-    assert (image[:, :9] > 240).all()
+    # The box of 20 x 40 pixels of the photo keeps its shape, in the middle.
+    assert (top, bottom) == (20, 60)
+    assert (left, right) == (30, 50)
+    assert (image[:, :19] > 240).all()
 
 
 def test_any_resolution(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from catalog_schemas.photos import read_photo_index, write_photo_index
 from tests.toygan.uploads.uploads import CATEGORIES, picture, upload
+from toygan import picture_files
 from toygan.errors import StoreUnavailable
 from toygan.storage.keys import PHOTO_INDEX_KEY, QUARANTINE_KEY
 from toygan.storage.memory import MemoryStore
@@ -107,7 +108,7 @@ def test_a_bad_file_stops_no_other_and_stays_where_it_is(store: CountingStore) -
 
 
 def test_a_file_that_is_too_large_is_not_read(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexing, "MAX_BYTES", 10)
+    monkeypatch.setattr(picture_files, "MAX_FILE_BYTES", 10)
     (key,) = upload(store, range(1))
     index_uploads(store)
     assert "more than 10" in reasons(store)[key]

@@ -1,0 +1,18 @@
+"""Names that users give to files: any bytes but a slash and zero, as a file system holds them."""
+
+
+def printable(name: str) -> str:
+    """One line of text, another for every name: what cannot be shown is escaped, and so is a backslash.
+
+    Bytes that are no UTF-8 (surrogates in Python) become `\\xE9`, other characters `\\n` or `\\u202e`.
+    """
+    return "".join(letter if letter.isprintable() and letter != "\\" else _escaped(letter) for letter in name)
+
+
+def _escaped(letter: str) -> str:
+    number = ord(letter)
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02X}"
+    if number < 0x80:
+        return letter.encode("unicode_escape").decode()
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -1,0 +1,166 @@
+"""What lies in a picture's file around its pixels: its format, its orientation and its colour profile.
+
+Only what a picture is shown by is read. Texts, dates, thumbnails and camera data never decide whether a
+picture can be used.
+"""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from toygan.errors import BadInput
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # as Pillow calls them
+READABLE: Final = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
+EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType(
+    {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "GIF": "gif", "TIFF": "tiff", "BMP": "bmp"}
+)
+HEAD_BYTES: Final = 64  # of a file, enough for `format_of`
+MAX_FILE_BYTES: Final = 64 * 2**20
+MAX_PROFILE_BYTES: Final = 32 * 2**20  # of an inflated profile; those of printers have up to 4 MB
+
+_SIGNATURES: Final = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+_BMP_HEADERS: Final = frozenset(
+    {12, 40, 52, 56, 64, 108, 124}
+)  # their sizes in bytes, which tell versions apart
+_PNG_SHOWN: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+
+_EXIF: Final = b"Exif\0\0"
+_APP1: Final = 0xE1
+_NOT_SHOWN: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})  # JFIF (0) and Adobe (14) tell colours
+# What ends the segments at a file's beginning: its pixels, its end, and what has no length.
+_NO_SEGMENT: Final = frozenset(
+    {b"\xda", b"", b"\0", b"\1", b"\xff", *(bytes([n]) for n in range(0xD0, 0xDA))}
+)
+
+_ORIENTATION: Final = 0x0112
+_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}  # the types of an EXIF entry that hold a whole number
+_MAX_ENTRIES: Final = 1000
+
+
+class Parts(NamedTuple):
+    """A file without what it is not shown by, and what was taken out of it."""
+
+    file: bytes
+    exif: bytes | None = None
+    profile: bytes | None = None  # ICC, inflated
+
+
+def check_size(size: int) -> None:
+    """Raises BadInput for a file of more than `MAX_FILE_BYTES` bytes: to be asked before it is read."""
+    if size > MAX_FILE_BYTES:
+        raise BadInput(f"the file has {size:,} bytes, more than {MAX_FILE_BYTES:,}; scale the picture down")
+
+
+def format_of(head: bytes) -> str | None:
+    """One of `FORMATS` by the first `HEAD_BYTES` of a file, None for anything else: extensions say little."""
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        brands = head[8 : min(int.from_bytes(head[:4]), HEAD_BYTES)]
+        return (
+            "AVIF" if {b"avif", b"avis"} & {brands[at : at + 4] for at in range(0, len(brands), 4)} else None
+        )
+    if head.startswith(b"BM"):
+        return "BMP" if int.from_bytes(head[14:18], "little") in _BMP_HEADERS else None
+    return next((name for start, name in _SIGNATURES.items() if head.startswith(start)), None)
+
+
+def taken_apart(data: bytes) -> Parts:
+    """A JPEG or PNG file without its texts, dates, thumbnails and further frames, however large they are.
+
+    They say nothing of its pixels, and Pillow cannot read some of them. Raises BadInput for a PNG file with a
+    damaged chunk, or with a profile of more than `MAX_PROFILE_BYTES`. Other formats stay as they are.
+    """
+    match format_of(data[:HEAD_BYTES]):
+        case "PNG":
+            return _png_parts(data)
+        case "JPEG":
+            return _jpeg_parts(data)
+    return Parts(data)
+
+
+def _png_parts(data: bytes) -> Parts:
+    """Source: PNG specification, third edition, 5."""
+    kept, exif, profile, position = [data[:8]], None, None, 8
+    while position + 12 <= len(data):
+        kind, body = data[position + 4 : position + 8], position + 8
+        end = body + int.from_bytes(data[position : position + 4])
+        if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            # Pillow does not look at the check sums of pixels.
+            name = kind.decode("ascii", "backslashreplace")
+            raise BadInput(f"the picture is damaged in its chunk {name!r}; save or upload it again")
+        if kind in _PNG_SHOWN:
+            kept.append(data[position : end + 4])
+        elif kind == b"eXIf":
+            exif = data[body:end]
+        elif kind == b"iCCP":
+            profile = _inflated_profile(data[body:end])
+        position = end + 4
+        if kind == b"IEND":
+            break
+    return Parts(b"".join(kept), exif, profile)
+
+
+def _jpeg_parts(data: bytes) -> Parts:
+    """The profile stays in the file, whose decoder joins it. Source: ITU-T T.81, B.1; Exif 2.32, 4.7."""
+    kept, exif, position = [data[:2]], b"", 2
+    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] not in _NO_SEGMENT:
+        marker, end = data[position + 1], position + 2 + int.from_bytes(data[position + 2 : position + 4])
+        body = data[position + 4 : end]
+        if marker == _APP1 and body.startswith(_EXIF):
+            exif += body.removeprefix(_EXIF)
+        elif marker not in _NOT_SHOWN or body.startswith(b"ICC_PROFILE\0"):
+            kept.append(data[position:end])
+        position = end
+    return Parts(b"".join((*kept, data[position:])), exif)
+
+
+def orientation(exif: bytes) -> int:
+    """1 to 8, the entry Orientation of an EXIF block; 1 where there is none that can be read.
+
+    No other entry is looked at: cameras and editors leave malformed ones, which say nothing of this one.
+    Source: Exif 2.32 (CIPA DC-008), 4.6.2 and 4.6.4.
+    """
+    while exif.startswith(_EXIF):
+        exif = exif.removeprefix(_EXIF)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    try:
+        if order is None:
+            return 1
+        (at,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, at)
+        for entry in range(at + 2, at + 2 + 12 * min(entries, _MAX_ENTRIES), 12):
+            tag, number_type, _ = struct.unpack_from(f"{order}HHI", exif, entry)
+            if tag == _ORIENTATION and number_type in _INTEGERS:
+                (value,) = struct.unpack_from(f"{order}{_INTEGERS[number_type]}", exif, entry + 8)
+                return value if 1 <= value <= 8 else 1
+    except struct.error:  # the block ends before what it promises
+        pass
+    return 1
+
+
+def _inflated_profile(body: bytes) -> bytes | None:
+    """Of an iCCP chunk; None for one that cannot be inflated, which image viewers leave out too."""
+    _, _, rest = body.partition(b"\0")
+    inflate = zlib.decompressobj()
+    try:
+        profile = inflate.decompress(rest[1:], MAX_PROFILE_BYTES)
+    except zlib.error:
+        return None
+    if inflate.unconsumed_tail:
+        raise BadInput(
+            f"its colour profile (chunk iCCP) has more than {MAX_PROFILE_BYTES:,} bytes; save it without one"
+        )
+    return profile or None

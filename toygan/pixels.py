@@ -40,7 +40,7 @@ def to_rgb(shown: Shown) -> Image.Image:
 
 def grey_step(bits: int) -> int:
     """How far Pillow moves two neighbouring greys of 1 to 8 bits apart, which it stretches to 0..255."""
-    return 255 // (2**bits - 1)
+    return 255 // ((1 << bits) - 1)
 
 
 def _layers(shown: Shown) -> _Layers:

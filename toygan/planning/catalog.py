@@ -3,6 +3,7 @@
 import hashlib
 import os
 import posixpath
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pandas as pd
 
 from catalog_schemas.products import stream_products
 from catalog_schemas.validation import CheckedTable, TableError
-from toygan.errors import BadInput, CatalogError, ObjectNotFound
+from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
 from toygan.storage.store import ObjectStore, open_store
 from toygan.uris import refuse_credentials
 
@@ -30,8 +31,8 @@ class ConditionFileError(Exception):
 class Catalog:
     """A catalog in a file, with the files that its rows name: what hashes one and what reads one.
 
-    Both raise ConditionFileError for a file that cannot be had. Of a file of more than MAX_CONDITION_BYTES
-    the reader may return the beginning, which is longer than that.
+    Both raise ConditionFileError for a file that cannot be had, and for one of more than MAX_CONDITION_BYTES
+    bytes, which is not read.
     """
 
     uri: str
@@ -79,12 +80,13 @@ def open_catalog(uri: str) -> Iterator[Catalog]:
         path.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         del data
+        files = _StoredFiles(store)
         yield Catalog(
             uri=uri,
             path=path,
             sha256=digest,
-            condition_sha256=lambda name: hashlib.sha256(_get_object(store, name)).hexdigest(),
-            read_condition=lambda name: _get_object(store, name),
+            condition_sha256=files.sha256,
+            read_condition=files.read,
         )
 
 
@@ -95,13 +97,13 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
         digest = _hash_file(path)
     except OSError as error:
         raise CatalogError(f"{uri}: the catalog cannot be read ({error.strerror}); check the path") from None
-    folder = path.parent
+    files = _LocalFiles(path.parent)
     yield Catalog(
         uri=uri,
         path=path,
         sha256=digest,
-        condition_sha256=lambda name: _hash_condition(folder / name, name),
-        read_condition=lambda name: _read_condition(folder / name, name),
+        condition_sha256=files.sha256,
+        read_condition=files.read,
     )
     if not path.exists() or _identity(path.stat()) != _identity(before):
         raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
@@ -150,33 +152,64 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hash_condition(path: Path, name: str) -> str:
-    with _open_condition(path, name) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class _LocalFiles:
+    """The condition files below a folder; a link that leads out of it is refused as such a name is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def sha256(self, name: str) -> str:
+        with self._opened(name) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read(self, name: str) -> bytes:
+        with self._opened(name) as file:
+            data = file.read(MAX_CONDITION_BYTES + 1)
+            _check_size(name, len(data))  # it may have grown
+            return data
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BufferedReader]:
+        try:
+            root, path = os.path.realpath(self._folder), os.path.realpath(self._folder / name)
+            if os.path.commonpath([root, path]) != root:
+                raise ConditionFileError(f"leaves_folder: {name}")
+            # A pipe would block, and a link that has come meanwhile could lead anywhere.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
+                    raise ConditionFileError(f"condition_file_unreadable: {name}")
+                _check_size(name, found.st_size)
+                yield file
+        except FileNotFoundError:
+            raise ConditionFileError(f"condition_file_not_found: {name}") from None
+        except (OSError, ValueError):  # ValueError: no name that a file can have
+            raise ConditionFileError(f"condition_file_unreadable: {name}") from None
 
 
-def _read_condition(path: Path, name: str) -> bytes:
-    with _open_condition(path, name) as file:
-        return file.read(MAX_CONDITION_BYTES + 1)
+class _StoredFiles:
+    """The condition files beside a catalog that is an object itself."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def sha256(self, name: str) -> str:
+        return hashlib.sha256(self.read(name)).hexdigest()
+
+    def read(self, name: str) -> bytes:
+        key = posixpath.normpath(name)
+        try:
+            _check_size(name, self._store.size(key))
+            return self._store.get(key)
+        except ObjectNotFound:
+            raise ConditionFileError(f"condition_file_not_found: {name}") from None
+        except StoreConfigError:
+            raise
+        except BadInput:  # no key at all
+            raise ConditionFileError(f"condition_file_unreadable: {name}") from None
 
 
-@contextmanager
-def _open_condition(path: Path, name: str) -> Iterator[BufferedReader]:
-    try:
-        if path.exists() and not path.is_file():  # a pipe would block, a folder has no content
-            raise ConditionFileError(f"condition_file_unreadable: {name}")
-        with path.open("rb") as file:
-            yield file
-    except FileNotFoundError:
-        raise ConditionFileError(f"condition_file_not_found: {name}") from None
-    except OSError:
-        raise ConditionFileError(f"condition_file_unreadable: {name}") from None
-
-
-def _get_object(store: ObjectStore, name: str) -> bytes:
-    try:
-        return store.get(posixpath.normpath(name))
-    except ObjectNotFound:
-        raise ConditionFileError(f"condition_file_not_found: {name}") from None
-    except BadInput:  # no key at all
-        raise ConditionFileError(f"condition_file_unreadable: {name}") from None
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_CONDITION_BYTES:
+        raise ConditionFileError(f"condition_file_too_large: {name}")

@@ -19,7 +19,7 @@ from catalog_schemas.validation import rejected_frame
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode, decode_labels
-from toygan.planning.catalog import MAX_CONDITION_BYTES, Catalog, ConditionFileError
+from toygan.planning.catalog import Catalog, ConditionFileError
 from toygan.storage.keys import condition_key, planning_key
 from toygan.storage.store import ObjectStore
 
@@ -123,8 +123,6 @@ class KeptConditions:
         hashed as.
         """
         data = catalog.read_condition(name)
-        if len(data) > MAX_CONDITION_BYTES:
-            raise ConditionFileError(f"condition_file_too_large: {name}")
         if sha256(data).hexdigest() != digest:
             raise ConditionFileError(f"condition_file_changed: {name}")
         try:

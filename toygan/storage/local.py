@@ -22,8 +22,9 @@ from toygan.errors import (
     ToyganError,
 )
 from toygan.locks import PATIENCE_S, wait_for_lock
+from toygan.names import printable
 from toygan.storage.keys import is_vouched_for
-from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, content_version, is_hidden
+from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, content_version, is_hidden, named_info
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a li
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
+
+_LINK = "it is a link, and links inside a store are not followed; put the file itself there"
 
 _unsynced = threading.Event()
 _sync_lock = threading.Lock()
@@ -95,8 +98,27 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 return False
 
+    def size(self, key: str) -> int:
+        """The bytes of the file; raises ObjectNotFound."""
+        with self._named_errors(key):
+            try:
+                found = self._path(key).lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                raise ObjectNotFound(key) from None
+            if not stat.S_ISREG(found.st_mode):
+                raise ObjectNotFound(key)
+            return found.st_size
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """The files whose key starts with `prefix`, sorted by key; reads only folders that can hold some."""
+        for info in self.list_all(prefix):
+            if info.problem is None:
+                yield info
+            else:
+                _log.warning("%s/%s is not read: %s", self._root, info.key, info.problem)
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """As `list`, and the files and links that no key can reach."""
         folder, slash, _ = prefix.rpartition("/")
         if slash:
             if not _is_key(folder):
@@ -199,17 +221,15 @@ class LocalStore:
             key = folder + name
             if not (key.startswith(prefix) or prefix.startswith(key)) or is_hidden(key, prefix):
                 continue
-            if key == _UPLOADS or not _is_key(key.removesuffix("/")):
+            if key == _UPLOADS:
                 continue
             if name.endswith("/"):
                 yield from self._walk(key, prefix)
-            elif entry.is_symlink():
-                _log.warning(
-                    "%s is a link and is not read: links inside a store are not followed", entry.path
-                )
+            elif entry.is_symlink() and key.startswith(prefix):
+                yield ObjectInfo(printable(key), 0, _LINK)
             elif entry.is_file(follow_symlinks=False) and key.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted meanwhile
-                    yield ObjectInfo(key, entry.stat(follow_symlinks=False).st_size)
+                    yield named_info(key, entry.stat(follow_symlinks=False).st_size)
 
     def _sweep_once(self) -> None:
         """Remove what killed processes left in the uploads' folder."""

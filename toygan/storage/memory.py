@@ -38,6 +38,18 @@ class MemoryStore:
         with self._lock:
             return check_key(key) in self._objects
 
+    def size(self, key: str) -> int:
+        """The bytes of the object; raises ObjectNotFound."""
+        with self._lock:
+            try:
+                return len(self._objects[check_key(key)])
+            except KeyError:
+                raise ObjectNotFound(key) from None
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """As `list`: nothing else can be put here."""
+        return self.list(prefix)
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """The objects at the time of the call, sorted by key."""
         with self._lock:

@@ -51,7 +51,7 @@ from toygan.storage.s3_answers import (
     is_web_page,
     no_s3,
 )
-from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden
+from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden, named_info
 from toygan.uris import refuse_credentials
 
 if TYPE_CHECKING:
@@ -129,8 +129,19 @@ class S3Store:
             return False
         return True
 
+    def size(self, key: str) -> int:
+        """The Content-Length of the object; raises ObjectNotFound."""
+        full = self._full(key)
+        return self._repeat(
+            lambda client: client.head_object(Bucket=self._bucket, Key=full)["ContentLength"], key
+        )
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """The objects whose key starts with `prefix`, in the order of the server: S3 sorts by key."""
+        return (info for info in self.list_all(prefix) if info.problem is None)
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """As `list`, and the objects that other programs put under names which are no keys here."""
         token: str | None = None
         last = ""
         while True:
@@ -139,7 +150,7 @@ class S3Store:
                 key = info.key.removeprefix(self._prefix)
                 # rclone names an object twice while it is being replaced
                 if key != last and not is_hidden(key, prefix):
-                    yield ObjectInfo(key, info.size)
+                    yield named_info(key, info.size)
                 last = key
             if not token:
                 return

@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from toygan.errors import BadInput, StoreConfigError
+from toygan.names import printable
 from toygan.uris import refuse_credentials
 
 MAX_KEY_BYTES = 1024
@@ -18,10 +19,11 @@ PARQUET = "application/vnd.apache.parquet"  # the content type of tables
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object of a listing; `size` is in bytes."""
+    """One object of a listing; `size` is in bytes, `problem` a reason why no key can reach it."""
 
     key: str
     size: int
+    problem: str | None = None
 
 
 class ObjectStore(Protocol):
@@ -44,6 +46,12 @@ class ObjectStore(Protocol):
 
     def exists(self, key: str) -> bool:
         """Whether an object lies under exactly this key."""
+
+    def size(self, key: str) -> int:
+        """The object's bytes, without reading them; raises ObjectNotFound."""
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """As `list`, and what lies there but cannot be had: with a `problem`, and its key made printable."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """All objects whose key starts with `prefix` (any string), sorted by key.
@@ -85,7 +93,7 @@ def check_key(key: str) -> str:
     try:
         encoded = key.encode()
     except UnicodeEncodeError:
-        raise BadInput(f"the key {key!r} is not valid Unicode text") from None
+        raise BadInput(f"the key '{printable(key)}' is not valid Unicode text") from None
     if len(encoded) > MAX_KEY_BYTES:
         raise BadInput(f"the key {key[:80]!r}... takes more than {MAX_KEY_BYTES} bytes")
     for part in key.split("/"):
@@ -96,6 +104,14 @@ def check_key(key: str) -> str:
         if len(part.encode()) > MAX_SEGMENT_BYTES:
             raise BadInput(f"a part of the key {key[:80]!r}... takes more than {MAX_SEGMENT_BYTES} bytes")
     return key
+
+
+def named_info(key: str, size: int) -> ObjectInfo:
+    """What a listing says of a file or object of any name: that no key can name it, where that is so."""
+    try:
+        return ObjectInfo(check_key(key), size)
+    except BadInput as error:
+        return ObjectInfo(printable(key), size, f"{error}; rename it")
 
 
 def content_version(data: bytes) -> str:

@@ -68,20 +68,25 @@ class _Judged(NamedTuple):
 def index_uploads(store: ObjectStore, known_categories: Collection[str] | None = None) -> IndexingResult:
     """Lists the uploads and brings both tables up to date; an unchanged listing writes nothing.
 
-    With `known_categories` photos of any other go to the quarantine, and leave it when theirs becomes known,
-    or has photos enough to be learnt.
+    A file whose name no key can be, or a link, goes to the quarantine under a printable name. With
+    `known_categories` photos of any other go there, too, and leave it when theirs becomes known, or has
+    photos enough to be learnt.
     Of files with the same content the first one stays; another takes its place when it is gone. Raises
     TableError for a damaged index and StoreUnavailable when the store does not answer; what was committed
     until then stays.
     """
-    listed = {
-        info.key: info.size
-        for info in store.list(PHOTOS_PREFIX)
+    found = [
+        info
+        for info in store.list_all(PHOTOS_PREFIX)
         # what some S3 browsers make of a folder
         if not info.key.endswith("/") and not is_products_file(info.key)
-    }
+    ]
+    listed = {info.key: info.size for info in found}
+    unreachable = {info.key: info.problem for info in found if info.problem is not None}
     if known_categories is not None:
-        known_categories = {*known_categories, *learnable(photos_to_learn_from(listed, known_categories))}
+        reachable = {key: size for key, size in listed.items() if key not in unreachable}
+        more = learnable(photos_to_learn_from(reachable, known_categories))
+        known_categories = {*known_categories, *more}
     tables = read_tables(store)
     gone = _outdated(tables, listed, known_categories)
     done = ({*_files(tables.index)} - gone.photos) | ({*_files(tables.quarantine)} - gone.others)
@@ -89,7 +94,7 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
     index, added, quarantined, unread = tables.index, 0, 0, 0
     if any(gone):
         index = change_tables(store, gone=gone, photos=(), others=()).index
-    for judged in _judge_all(store, new, known_categories):
+    for judged in _judge_all(store, new, known_categories, unreachable):
         photos = [each.row for each in judged if each.row is not None]
         others = [_set_aside(each) for each in judged if each.reason is not None]
         changed = change_tables(store, gone=Gone(), photos=photos, others=others)
@@ -168,11 +173,16 @@ def _set_aside(judged: _Judged) -> dict[str, Any]:
 
 
 def _judge_all(
-    store: ObjectStore, files: Sequence[FileId], known_categories: Collection[str] | None
+    store: ObjectStore,
+    files: Sequence[FileId],
+    known_categories: Collection[str] | None,
+    unreachable: Mapping[str, str],
 ) -> Iterator[list[_Judged]]:
     """Judges in the order of the files, a commit's worth at a time."""
 
     def judge(file: FileId) -> _Judged:
+        if problem := unreachable.get(file[0]):
+            return _Judged(*file, reason=problem)
         return _judge(store, *file, known_categories)
 
     unread: list[str] = []

@@ -51,5 +51,11 @@ class MortalStore:
     def exists(self, key: str) -> bool:
         return self.inner.exists(key)
 
+    def size(self, key: str) -> int:
+        return self.inner.size(key)
+
+    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self.inner.list_all(prefix)
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         return self.inner.list(prefix)

@@ -1,5 +1,6 @@
 """What products are drawn from, as it is planned: chosen by model, checked, and kept in the store."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,7 @@ def test_rows_whose_files_cannot_be_drawn_from_are_set_aside_and_no_other(
     (folder / "torn.png").write_bytes((folder / "layout.png").read_bytes()[:50])
     (folder / "photo.jpg").write_bytes(b"no picture")
     (folder / "large.png").write_bytes((folder / "sketch.png").read_bytes() + bytes(5000))
-    for module in ("catalog", "condition_files"):
-        monkeypatch.setattr(f"toygan.planning.{module}.MAX_CONDITION_BYTES", 2000)
+    monkeypatch.setattr(catalog_module, "MAX_CONDITION_BYTES", 2000)
     rows = [
         product(sku="good", **BOTH),
         product(sku="torn", layout_uri="torn.png"),
@@ -149,6 +149,71 @@ def test_rows_whose_files_cannot_be_drawn_from_are_set_aside_and_no_other(
     }
     assert plan.counts == {"products": 2, "rejected_rows": 5, "unchanged": 0, "planned": 2}
     assert len(kept(store)) == 1
+
+
+def test_a_file_of_many_gigabytes_is_not_read(folder: Path) -> None:
+    with (folder / "large.png").open("wb") as file:
+        file.truncate(500 * 2**30)  # sparse
+    rows = [product(sku="good", **BOTH), product(sku="large", sketch_uri="large.png")]
+    near = MemoryStore()
+    _, slots = freeze(near, folder, rows)
+    assert [slot.sku for slot in slots] == ["good"]
+    assert rejected(near) == [(1, "large", "sketch_uri", "condition_file_too_large: large.png")]
+
+
+def test_the_size_of_an_object_is_looked_at_before_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, read = MemoryStore(), list[str]()
+    for name in ("sketch.png", "layout.png"):
+        bucket.put(name, (folder / name).read_bytes())
+    bucket.put("large.png", bytes(3000))
+    get = bucket.get
+
+    def noted(key: str) -> bytes:
+        read.append(key)
+        return get(key)
+
+    monkeypatch.setattr(bucket, "get", noted)
+    monkeypatch.setattr(catalog_module, "MAX_CONDITION_BYTES", 2000)
+    rows = [product(sku="good", **BOTH), product(sku="large", sketch_uri="large.png")]
+    bucket.put("c.parquet", write_catalog(folder / "c.parquet", rows).read_bytes())
+    monkeypatch.setattr(catalog_module, "open_store", lambda uri: bucket)
+    store = MemoryStore()
+    freeze_plan(store, "run-1", "s3://shop/c.parquet", SETTINGS, SCOPES)
+    assert rejected(store) == [(1, "large", "sketch_uri", "condition_file_too_large: large.png")]
+    assert "large.png" not in read
+    assert "layout.png" in read
+
+
+def test_links_that_lead_out_of_the_catalogs_folder_are_refused(folder: Path) -> None:
+    inside, outside = folder / "catalog", folder / "outside"
+    for place in (inside, outside):
+        place.mkdir()
+        (place / "a.png").write_bytes(condition_file("sketch", 0))
+    (inside / "near.png").symlink_to("a.png")
+    (inside / "far.png").symlink_to(outside / "a.png")
+    (inside / "chain.png").symlink_to("far.png")
+    (inside / "below").symlink_to(outside)
+    (inside / "loop.png").symlink_to("loop.png")
+    names = ("near.png", "far.png", "chain.png", "below/a.png", "loop.png")
+    store = MemoryStore()
+    rows = [product(sku=name.replace("/", "-"), sketch_uri=name) for name in names]
+    _, slots = freeze(store, inside, rows)
+    assert [slot.sku for slot in slots] == ["near.png"]
+    assert [row[3] for row in rejected(store)] == [
+        "leaves_folder: far.png",
+        "leaves_folder: chain.png",
+        "leaves_folder: below/a.png",
+        "condition_file_unreadable: loop.png",
+    ]
+
+
+def test_a_pipe_in_the_place_of_a_file_sets_its_row_aside(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    store = MemoryStore()
+    freeze(store, folder, [product(sku="good"), product(sku="pipe", sketch_uri="pipe.png")])
+    assert rejected(store) == [(1, "pipe", "sketch_uri", "condition_file_unreadable: pipe.png")]
 
 
 def test_nothing_is_written_where_no_row_can_be_drawn(folder: Path) -> None:

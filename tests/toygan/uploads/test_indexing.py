@@ -1,9 +1,11 @@
 """Listings and what they make of the index and the quarantine."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tests.toygan.uploads.uploads import CATEGORIES, picture, upload
 from toygan import picture_files
 from toygan.errors import StoreUnavailable
 from toygan.storage.keys import PHOTO_INDEX_KEY, QUARANTINE_KEY
+from toygan.storage.local import LocalStore
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectInfo
 from toygan.uploads import indexing
@@ -182,8 +185,43 @@ def test_a_marker_of_a_folder_is_no_upload(store: CountingStore, monkeypatch: py
     def listing(prefix: str = "") -> Iterator[ObjectInfo]:
         yield ObjectInfo("photos/brick/", 0)
 
-    monkeypatch.setattr(store, "list", listing)
+    monkeypatch.setattr(store, "list_all", listing)
     assert index_uploads(store).listed == 0
+
+
+def test_names_that_no_key_can_be_are_quarantined_until_they_are_renamed(tmp_path: Path) -> None:
+    """As Windows zips, cameras and mistakes bring them; and a link."""
+    store = LocalStore(tmp_path)
+    folder = tmp_path / "photos" / "brick" / "sku-1"
+    folder.mkdir(parents=True)
+    names = [
+        b"good.png",
+        b"caf\xe9.png",
+        "玩具.png".encode("gbk"),
+        b"a\\b.png",
+        b"new\nline.png",
+        b"bell\x07.png",
+    ]
+    for number, name in enumerate(names):
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(picture(number))
+    bad_folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/photos/brick/gr\xfcn"))
+    bad_folder.mkdir()
+    (bad_folder / "a.png").write_bytes(picture(7))
+    (folder / "link.png").symlink_to(folder / "good.png")
+    result = index_uploads(store, CATEGORIES)
+    assert (result.listed, result.added, result.quarantined) == (8, 1, 7)
+    found = reasons(store)
+    start = "photos/brick/sku-1/"
+    wanted = ["a\\\\b.png", "bell\\x07.png", "caf\\xE9.png", "new\\nline.png", "\\xCD\\xE6\\xBE\\xDF.png"]
+    assert sorted(found) == sorted(
+        [*(start + name for name in wanted), start + "link.png", "photos/brick/gr\\xFCn/a.png"]
+    )
+    assert "put the file itself there" in found.pop(start + "link.png")
+    assert all(reason.endswith("; rename it") and "\n" not in reason for reason in found.values())
+    assert index_uploads(store, CATEGORIES).quarantined == 0
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9.png")).rename(folder / "cafe.png")
+    result = index_uploads(store, CATEGORIES)
+    assert (result.added, result.removed) == (1, 1)
 
 
 def test_a_later_photo_is_later_whatever_the_clock_says(store: CountingStore) -> None:

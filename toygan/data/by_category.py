@@ -15,9 +15,8 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -47,7 +46,7 @@ class _File(NamedTuple):
 
     parts: tuple[str, ...]
     size: int  # bytes
-    open: Callable[[], AbstractContextManager[IO[bytes]]]
+    open: Callable[[], IO[bytes]]
 
     @property
     def name(self) -> str:
@@ -193,16 +192,24 @@ class _Category:
                 self.left_out["no file"] += 1
                 continue
             parts = _without_category(self.name, path.relative_to(self.path).parts)
-            yield _File(parts, found.st_size, partial(path.open, "rb"))
+            yield _File(parts, found.st_size, _opens(path))
 
     def _in_tar(self) -> Iterator[_File]:
         with tarfile.open(self.path, "r|") as archive:
             for member in archive:
                 if opened := archive.extractfile(member) if member.isfile() else None:
                     parts = _without_category(self.name, PurePosixPath(member.name).parts)
-                    yield _File(parts, member.size, partial(nullcontext, opened))
+                    yield _File(parts, member.size, _gives(opened))
                 else:
                     self.left_out["no file"] += not member.isdir()
+
+
+def _opens(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
+
+
+def _gives(opened: IO[bytes]) -> Callable[[], IO[bytes]]:
+    return lambda: opened
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def test_a_file_that_cannot_be_drawn_from_sets_its_row_aside(folder: Path, store
         f"the model knows 0 to {LAYOUT_CLASSES - 1}"
     )
     assert reasons[2] == "condition_file_not_found: sketch/none.png"
-    assert reasons[3].startswith("condition_file_unusable: catalog.parquet: this is not a JPEG, PNG or WebP")
+    assert reasons[3].startswith("condition_file_unusable: catalog.parquet: this is not a JPEG, PNG, WebP, ")
 
 
 @pytest.mark.slow

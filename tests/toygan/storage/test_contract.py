@@ -238,3 +238,18 @@ def test_a_store_knows_whether_its_conditional_puts_are_one_step(
     """Rclone takes no notice of the conditions; AWS and moto do."""
     assert store.has_conditional_writes is (request.node.callspec.params["uri"] != "rclone")
     assert keys(store) == keys(store, ".tmp/") == []
+
+
+def test_a_size_is_known_without_reading(store: ObjectStore) -> None:
+    store.put("images/a/b.webp", bytes(1234))
+    assert store.size("images/a/b.webp") == 1234
+    for key in ("images/a/c.webp", "images/a"):
+        with pytest.raises(ObjectNotFound):
+            store.size(key)
+
+
+def test_a_listing_of_everything_holds_what_a_listing_does(store: ObjectStore) -> None:
+    for key in ("photos/b/1", "photos/a/2", "images/c"):
+        store.put(key, b"1")
+    assert list(store.list_all("photos/")) == list(store.list("photos/"))
+    assert [info.key for info in store.list_all("photos/")] == ["photos/a/2", "photos/b/1"]

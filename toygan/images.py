@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from toygan.errors import BadInput
 from toygan.picture_files import HEAD_BYTES, READABLE, format_of, orientation, taken_apart
@@ -219,7 +219,7 @@ def _load(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(f"the picture is too large ({error}); scale it down first") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise BadInput(f"the {image_format} picture is damaged; save or upload it again") from error
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height} pixels"

@@ -121,9 +121,8 @@ class S3Store:
 
     def exists(self, key: str) -> bool:
         """Whether an object lies under `key`."""
-        full = self._full(key)
         try:
-            self._repeat(lambda client: client.head_object(Bucket=self._bucket, Key=full), key)
+            self.size(key)
         except ObjectNotFound:
             self._require_bucket()
             return False

@@ -82,6 +82,26 @@ CURRENT = make_schema(
         pa.field("model_version", pa.string(), nullable=False),
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
+        pa.field("phash", pa.string(), nullable=False),
+        pa.field("commit", pa.int64(), nullable=False),  # number of the run's; the highest of a slot is live
+    ],
+)
+OF_CANDIDATE = tuple(name for name in CURRENT.names if name != "commit")  # columns that IMAGES has, too
+
+SLOT = ("sku", "image_index")
+ATTEMPT_KEYS = (*SLOT, "row_fingerprint", "model")
+
+ATTEMPTS = make_schema(
+    "attempts",
+    [
+        pa.field("sku", pa.string(), nullable=False),
+        pa.field("image_index", pa.int32(), nullable=False),
+        pa.field("row_fingerprint", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),  # NAME@VERSION
+        pa.field("attempts", pa.int32(), nullable=False),  # made by finished runs: one after the largest
+        pa.field("exhausted", pa.bool_(), nullable=False),  # the last one was not approved
+        pa.field("review_uri", pa.string()),  # the best candidate that lies in review/
+        pa.field("review_p_real", pa.float64()),
     ],
 )
 
@@ -94,11 +114,9 @@ def write_current(table: pa.Table) -> bytes:
 
     Raises TableError for a table that is not CURRENT, or where two rows have the same sku and image_index.
     """
-    ordered = conform(table, CURRENT, "current.parquet").sort_by(
-        [("sku", "ascending"), ("image_index", "ascending")]
-    )
-    keys = ordered.select(["sku", "image_index"])
-    if keys.group_by(["sku", "image_index"]).aggregate([]).num_rows != keys.num_rows:
+    ordered = conform(table, CURRENT, "current.parquet").sort_by([(name, "ascending") for name in SLOT])
+    keys = ordered.select(SLOT)
+    if keys.group_by(SLOT).aggregate([]).num_rows != keys.num_rows:
         raise TableError("current.parquet: two rows have the same sku and image_index, wanted is one")
     return parquet_bytes(ordered.combine_chunks())
 
@@ -106,6 +124,12 @@ def write_current(table: pa.Table) -> bytes:
 def read_current(data: bytes) -> pa.Table:
     """The table that write_current made; raises TableError."""
     return read_parquet_bytes(data, CURRENT, "current.parquet")
+
+
+def write_attempts(table: pa.Table) -> bytes:
+    """The attempts as Parquet, sorted by their keys; raises TableError for a table that is not ATTEMPTS."""
+    ordered = conform(table, ATTEMPTS, "the attempts").sort_by([(name, "ascending") for name in ATTEMPT_KEYS])
+    return parquet_bytes(ordered.combine_chunks())
 
 
 def write_images(table: pa.Table) -> bytes:

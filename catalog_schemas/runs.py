@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
@@ -22,7 +22,7 @@ from catalog_schemas.validation import (
 )
 
 MOST_SHARDS: Final = 100_000  # of a run; their numbers have five digits
-PLAN_COUNTS: Final = ("products", "rejected_rows", "unchanged", "planned")  # what plans count at least
+PLAN_COUNTS: Final = (*("products", "rejected_rows"), *("unchanged", "exhausted", "deferred", "planned"))
 
 _MANIFEST_SCHEMA = f"run/{SCHEMA_VERSION}"
 _NAME = re.compile(NAME_PATTERN)
@@ -57,7 +57,9 @@ class Manifest:
     `counts` holds whole numbers by name: products, rejected_rows, unchanged, planned, approved, review,
     rejected, ... `categories` holds the same by category, `models` what became of the candidates of each
     model (NAME@VERSION) that drew any. `model_name` and `model_version` are those of the model that needs no
-    image to draw from. Times are ISO 8601 in UTC. `settings` are those the plan was frozen with.
+    image to draw from. Times are ISO 8601 in UTC. `settings` are those the plan was frozen with. `commit` is
+    its number in the order of commits, which decides what is live. `incomplete` has, of the products that got
+    some pictures and not all, by sku how many they have and how many they want; of many the first ones.
     """
 
     run_id: str
@@ -74,7 +76,9 @@ class Manifest:
     shards: int
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
-    models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # older manifests lack it
+    models: Mapping[str, Mapping[str, int]]
+    commit: int
+    incomplete: Mapping[str, Sequence[int]]
 
     @property
     def all_models(self) -> list[str]:
@@ -93,7 +97,6 @@ class Manifest:
         if content.pop("schema", None) != _MANIFEST_SCHEMA:
             raise TableError(f"{where}: not a manifest of the schema {_MANIFEST_SCHEMA}")
         fields = {each.name: each.type for each in dataclasses.fields(cls)}
-        content.setdefault("models", {})
         if content.keys() != fields.keys():
             raise TableError(
                 f"{where}: missing or unknown fields: {', '.join(sorted(content.keys() ^ fields.keys()))}"

@@ -67,11 +67,12 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--mode",
-            type=click.Choice(["missing", "refresh", "all"]),
+            type=click.Choice(["missing", "refresh", "retry", "all"]),
             default="missing",
             show_default=True,
             help="missing: products without a picture of their present row; refresh: also those drawn by "
-            "another model; all: every product.",
+            "another model; retry: also those whose attempts are used up, which the two leave alone; all: "
+            "every product.",
         ),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N good products."),
         click.option(

@@ -4,8 +4,9 @@
 |---|---|---|
 | `toygan.photos.uploaded` | `toygan.photos.<store id>` | prefix, count |
 | `toygan.alert.<kind>` | `toygan.category.<store id>.<category>` | run_id, store, message, details |
+| `toygan.alert.none-approved` | `toygan.store.<store id>` | the same |
 
-Kinds of alerts: `acceptance-halved`, `no-picture`; see `toygan.generation.alerts`.
+Kinds of alerts of a category: `acceptance-halved`, `no-picture`; see `toygan.generation.alerts`.
 """
 
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ UPLOADED = "toygan.photos.uploaded"
 PHOTOS_RESOURCE = "toygan.photos."
 ALERT = "toygan.alert."
 CATEGORY_RESOURCE = "toygan.category."
+STORE_RESOURCE = "toygan.store."
 
 
 def tell_of_uploads(store: ObjectStore, count: int) -> None:
@@ -41,10 +43,13 @@ def tell_of_uploads(store: ObjectStore, count: int) -> None:
 def tell_of_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> None:
     """Emits an event for each; a run that is taken up again emits the same ones, of the same ids."""
     for alert in alerts:
-        resource = f"{CATEGORY_RESOURCE}{store_id(store)}.{alert.category}"
+        if alert.category is None:
+            resource, name = STORE_RESOURCE + store_id(store), store.uri
+        else:
+            resource, name = f"{CATEGORY_RESOURCE}{store_id(store)}.{alert.category}", alert.category
         emit_event(
             ALERT + alert.kind,
-            resource={"prefect.resource.id": resource, "prefect.resource.name": alert.category},
+            resource={"prefect.resource.id": resource, "prefect.resource.name": name},
             payload={"run_id": run_id, "store": store.uri, "message": alert.message, **alert.details},
             id=uuid5(NAMESPACE_URL, f"{store.uri}/{run_id}/{alert.kind}/{alert.category}"),
         )

@@ -47,7 +47,8 @@ class GenerateParameters(BaseModel):
     mode: Mode = Field(
         default_factory=lambda: service_settings().mode,
         description="missing: products without a picture of their present row; refresh: also those drawn by "
-        "another model; all: every product.",
+        "another model; retry: also those whose attempts are used up, which the two leave alone; all: every "
+        "product.",
     )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many good products.")
     image_format: ImageFormat = Field(default="webp", description="The format of the picture files.")

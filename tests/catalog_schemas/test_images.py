@@ -13,6 +13,7 @@ from catalog_schemas.images import (
     CURRENT,
     FILE_COLUMNS,
     IMAGES,
+    OF_CANDIDATE,
     check_images,
     read_current,
     write_current,
@@ -65,7 +66,8 @@ def images(*rows: dict[str, Any]) -> pa.Table:
 def current(*keys: tuple[str, int], run_id: str = "r") -> pa.Table:
     rows = [
         {
-            **{name: APPROVED[name] for name in CURRENT.names},
+            **{name: APPROVED[name] for name in OF_CANDIDATE},
+            "commit": 1,
             "sku": sku,
             "image_index": index,
             "run_id": run_id,
@@ -88,6 +90,8 @@ def test_the_columns_are_those_of_the_design() -> None:
         "model_version",
         "row_fingerprint",
         "run_id",
+        "phash",
+        "commit",
     ]
 
 

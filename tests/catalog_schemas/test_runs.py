@@ -23,6 +23,9 @@ MANIFEST = Manifest(
     shards=3,
     counts={"products": 10, "approved": 7},
     categories={"brick": {"approved": 7}},
+    models={"toybricks@0123456789ab": {"approved": 7}},
+    commit=41,
+    incomplete={"a": [2, 3]},
 )
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import CATEGORIES, nan_model, tiny_model
 from tests.servers import Fault, S3Server, faulty_proxy, free_port
 from toygan.planning.finished import read_manifest
-from toygan.storage.keys import manifest_key
+from toygan.storage.keys import COMMITS_KEY, manifest_key
 from toygan.storage.store import ObjectStore, open_store
 
 RUN_ID = "nightly"
@@ -172,13 +173,15 @@ def test_a_fall_of_acceptance_becomes_an_event(
     store = open_store(tmp_path / "out")
     result = toygan(*command, "--model", good, "--run-id", "first")
     assert result.returncode == 0, result.stderr
-    for run_id in ("second", "third"):
+    for commit, run_id in ((2, "second"), (3, "third")):
         again = Manifest.from_json(store.get(manifest_key("first")))
-        store.put(manifest_key(run_id), again.to_json().replace('"first"', f'"{run_id}"').encode())
+        again = replace(again, run_id=run_id, shards=0, commit=commit)
+        store.put(manifest_key(run_id), again.to_json().encode())
+    store.delete(COMMITS_KEY)  # it is made anew from the manifests
     bad = nan_model().write(tmp_path / "bad" / "tiny")
     result = toygan(*command, "--model", bad, "--mode", "all", "--run-id", "broken")
     assert result.returncode == 1
-    assert "none was approved" in result.stderr
+    assert "none is finite" in result.stderr
 
     wanted = {"event": {"name": ["toygan.alert.acceptance-halved"]}}
     events: list[dict[str, Any]] = []

@@ -51,8 +51,7 @@ def test_two_runs_at_the_same_time_end_in_a_whole_store(
     assert store.has_conditional_writes
     verdict = verify(store)
     assert (verdict.problems, verdict.finished_runs, verdict.open_runs) == ((), 2, ())
-    finished_at = {run_id: manifest_of(store, run_id).finished_at for run_id in CATALOGS}
-    first, last = sorted(CATALOGS, key=lambda run_id: (finished_at[run_id], run_id))
+    first, last = sorted(CATALOGS, key=lambda run_id: manifest_of(store, run_id).commit)
     wanted = approved(store, first) | approved(store, last)
     live = read_current(store.get(CURRENT_KEY)).to_pylist()
     assert {(row["sku"], row["image_index"]): (row["run_id"], row["image_id"]) for row in live} == wanted

@@ -1,7 +1,7 @@
 """From a run's metadata to its report: which pictures are shown, and what is said of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
 from catalog_schemas.runs import Manifest, check_told
 from catalog_schemas.validation import REJECTED_ROWS, TableError, read_parquet_bytes
 from toygan.errors import ObjectNotFound
+from toygan.generation.summary import warnings_of
 from toygan.planning.condition_files import NO_MODEL
-from toygan.planning.finished import read_part
 from toygan.planning.plan import FrozenPlan, Slot, load_shard
 from toygan.report.render import (
     MOST_ROWS,
@@ -39,15 +39,21 @@ _SHOWN_COLUMNS = [
 
 
 def contact_sheet(
-    store: ObjectStore, manifest: Manifest, *, plan: FrozenPlan | None, tell_rate: bool, credit: str | None
+    store: ObjectStore,
+    manifest: Manifest,
+    parts: Iterable[pa.Table],
+    *,
+    plan: FrozenPlan | None,
+    tell_rate: bool,
+    credit: str | None,
 ) -> str:
-    """The report of a run whose parts are all written, as one HTML document.
+    """The report of a run whose metadata is `parts`, as one HTML document.
 
     Titles come from the frozen plan; once that is swept, `plan` is None and the pictures go without. `credit`
     names whom the model's training pictures oblige to name.
     """
     check_told(manifest, manifest_key(manifest.run_id))
-    chosen, titles = _choose(store, manifest, has_plan=plan is not None)
+    chosen, titles = _choose(store, manifest, parts, has_plan=plan is not None)
     with ThreadPoolExecutor(_READERS) as readers:
         categories = [
             ReportCategory(
@@ -82,14 +88,14 @@ def contact_sheet(
             categories=categories,
             rejected_rows=_rejected_rows(store, manifest.run_id),
             total_rejected_rows=manifest.counts["rejected_rows"],
-            warnings=_unknown_categories(store, manifest.run_id),
+            warnings=[*warnings_of(manifest), *_unknown_categories(store, manifest)],
             credit=credit,
         )
     )
 
 
 def _choose(
-    store: ObjectStore, manifest: Manifest, *, has_plan: bool
+    store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table], *, has_plan: bool
 ) -> tuple[Mapping[tuple[str, str], list[dict[str, Any]]], Mapping[str, Slot]]:
     """The first rows of each category and decision, as many as are shown, and the slots of their products."""
     most = dict(zip((APPROVED, REVIEW), sheet_sizes(len(manifest.categories)), strict=True))
@@ -97,8 +103,7 @@ def _choose(
         (category, decision): [] for category in manifest.categories for decision in most
     }
     slots: dict[str, Slot] = {}
-    for shard in range(manifest.shards):
-        part = read_part(store, manifest.run_id, shard)
+    for shard, part in enumerate(parts):
         skus = set()
         for (category, decision), rows in chosen.items():
             of_both = pc.and_(pc.equal(part["category"], category), pc.equal(part["decision"], decision))
@@ -138,9 +143,11 @@ def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:
     return [ReportRow(**row) for row in _read_rejected(store, run_id).slice(0, MOST_ROWS).to_pylist()]
 
 
-def _unknown_categories(store: ObjectStore, run_id: str) -> list[str]:
+def _unknown_categories(store: ObjectStore, manifest: Manifest) -> list[str]:
     """A line a category that no model knows: how many photos there are to learn it from."""
-    reasons = _read_rejected(store, run_id)["reason"].unique().to_pylist()
+    if not manifest.counts["rejected_rows"]:
+        return []
+    reasons = _read_rejected(store, manifest.run_id)["reason"].unique().to_pylist()
     names = sorted(each.removeprefix(NO_MODEL) for each in reasons if each.startswith(NO_MODEL))
     if not names:
         return []

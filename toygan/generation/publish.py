@@ -1,36 +1,59 @@
 """The commit of a run, in this order: pictures, the parts, the report, the manifest, the live table.
 
 Whatever is interrupted leaves a store in which everything that is named exists. Doing it again changes
-nothing.
+nothing. What is live follows from the numbers of the commits, see `toygan.planning.commits`.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog_schemas.images import (
     APPROVED,
+    ATTEMPTS,
     CURRENT,
     DECISIONS,
     IMAGES,
+    OF_CANDIDATE,
+    SLOT,
     read_current,
+    write_attempts,
     write_current,
     write_images,
 )
 from catalog_schemas.runs import Manifest
-from toygan.planning.finished import read_manifest, read_part
-from toygan.storage.keys import CURRENT_KEY, manifest_key, part_key, report_key, tmp_prefix
+from toygan.planning.attempts import attempts_of, merge_attempts, parse_attempts
+from toygan.planning.commits import close, read_commits
+from toygan.planning.finished import Parts, read_manifest, read_manifests, read_part
+from toygan.storage.keys import (
+    ATTEMPTS_KEY,
+    CURRENT_KEY,
+    manifest_key,
+    metadata_prefix,
+    part_key,
+    report_key,
+    tmp_prefix,
+)
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
+
+_log = logging.getLogger(__name__)
+
+NOT_FINITE = "not_finite"  # the name of the count
+_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How many candidates of a run were approved, sent to review and rejected."""
+    """How many candidates of a run were approved, for review, rejected; `counts` has the not finite, too."""
 
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
@@ -45,22 +68,27 @@ def publish_part(store: ObjectStore, run_id: str, shard: int, rows: Sequence[Map
 
 def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
     """Shards that have no part yet. An interrupted one is computed again whole, with the same result."""
-    return [shard for shard in range(shards) if not store.exists(part_key(run_id, shard))]
+    if not shards:
+        return []
+    done = {info.key for info in store.list(metadata_prefix(run_id))}
+    return [shard for shard in range(shards) if part_key(run_id, shard) not in done]
 
 
 def tally(parts: Iterable[pa.Table]) -> Outcome:
-    """Counts the candidates of a run by decision, one part at a time."""
+    """Counts the candidates of a run by decision, and those that were not finite, one part at a time."""
+    not_finite = 0
     by_category: dict[str, Counter[str]] = {}
     by_model: dict[str, Counter[str]] = {}
     keys = ["category", "model_name", "model_version", "decision"]
     for part in parts:
+        not_finite += part["p_real"].null_count
         for group in part.group_by(keys).aggregate([("image_id", "count")]).to_pylist():
             model = f"{group['model_name']}@{group['model_version']}"
             for counters, name in ((by_category, group["category"]), (by_model, model)):
                 counters.setdefault(name, Counter())[group["decision"]] += group["image_id_count"]
     categories, models = _by_decision(by_category), _by_decision(by_model)
     totals = {each: sum(counts[each] for counts in categories.values()) for each in DECISIONS}
-    return Outcome(counts=totals, categories=categories, models=models)
+    return Outcome(counts=totals | {NOT_FINITE: not_finite}, categories=categories, models=models)
 
 
 def _by_decision(counters: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
@@ -76,48 +104,92 @@ def publish_manifest(store: ObjectStore, manifest: Manifest) -> None:
     store.put(manifest_key(manifest.run_id), manifest.to_json().encode(), content_type="application/json")
 
 
-def update_current(store: ObjectStore, manifest: Manifest) -> None:
-    """Makes the approved pictures of a finished run live; of several runs the one that finished last wins.
+def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table]) -> None:
+    """Bring the summaries up to date with a finished run, whose metadata is `parts`, and make it live.
 
-    So it can be done again at any time: a picture that a later run made live stays. Nothing is written where
-    nothing changes, and of runs that finish at the same moment none overwrites what the other did.
+    It can be done again at any time, and by many at once: of several runs the one of the highest commit wins.
     """
-    approved = [
-        part.filter(pc.equal(part["decision"], APPROVED)).select(CURRENT.names)
-        for part in (read_part(store, manifest.run_id, shard) for shard in range(manifest.shards))
-    ]
-    fresh = pa.concat_tables(approved) if approved else CURRENT.empty_table().select(CURRENT.names)
-    if not fresh.num_rows:
-        return
+    summaries = [(attempts_of(part), approved_of(part, manifest.commit)) for part in parts]
+    _update_attempts(store, [tried for tried, _ in summaries])
+    _update_current(store, [fresh for _, fresh in summaries])
+    close(store, manifest)
 
+
+def settle(store: ObjectStore) -> None:
+    """Make live what was committed by runs whose process died then; make summaries anew that are lost.
+
+    Raises TableError where what is needed for that is damaged.
+    """
+    commits = read_commits(store)
+    if commits is not None:
+        for run_id in commits.open:
+            manifest = read_manifest(store, run_id)
+            if manifest is not None:
+                _log.info("run %s was committed and not made live; that is done now", run_id)
+                make_live(store, manifest, Parts(store, run_id, manifest.shards))
+        if commits.last == len(commits.open) or (store.exists(ATTEMPTS_KEY) and store.exists(CURRENT_KEY)):
+            return
+    with ThreadPoolExecutor(_THREADS, "summaries") as pool:
+        manifests = read_manifests(store, pool)
+        if manifests:
+            _log.warning("%s: summaries below state/ are missing; they are made anew", store.uri)
+            _remake(store, manifests, pool)
+
+
+def _remake(store: ObjectStore, manifests: Sequence[Manifest], pool: Executor) -> None:
+    attempts, fresh = [], []
+    for manifest in manifests:
+        # One run at a time: it bounds the memory.
+        parts = list(pool.map(partial(_summaries, store, manifest), range(manifest.shards)))
+        attempts.append(merge_attempts(tried for tried, _ in parts))
+        fresh.append(merge_current(live for _, live in parts))
+    _update_attempts(store, attempts)
+    _update_current(store, fresh)
+    close(store, *manifests)
+
+
+def _summaries(store: ObjectStore, manifest: Manifest, shard: int) -> tuple[pa.Table, pa.Table]:
+    part = read_part(store, manifest.run_id, shard)
+    return attempts_of(part), approved_of(part, manifest.commit)
+
+
+def _update_attempts(store: ObjectStore, more: Sequence[pa.Table]) -> None:
+    def merge(before: bytes | None) -> bytes:
+        known = ATTEMPTS.empty_table() if before is None else parse_attempts(before)
+        return write_attempts(merge_attempts([known, *more]))
+
+    if any(table.num_rows for table in more) or not store.exists(ATTEMPTS_KEY):
+        update(store, ATTEMPTS_KEY, merge, content_type=PARQUET)
+
+
+def _update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
     def merge(before: bytes | None) -> bytes:
         live = CURRENT.empty_table() if before is None else read_current(before)
-        return write_current(_merge(store, manifest, fresh, live))
+        return write_current(merge_current([live, *fresh]))
 
-    update(store, CURRENT_KEY, merge, content_type=PARQUET)
-
-
-def _merge(store: ObjectStore, manifest: Manifest, fresh: pa.Table, live: pa.Table) -> pa.Table:
-    """The live table with the pictures of a run in it, but for those that a later run has replaced."""
-    newer = _runs_finished_after(store, manifest, set(live["run_id"].unique().to_pylist()))
-    is_newer = pc.is_in(live["run_id"], value_set=pa.array(sorted(newer), pa.string()))
-    keys = ["sku", "image_index"]
-    won = fresh.join(live.filter(is_newer).select(keys), keys, join_type="left anti")
-    kept = live.join(won.select(keys), keys, join_type="left anti")
-    merged = pa.concat_tables(
-        [kept.select(CURRENT.names), won.select(CURRENT.names)], promote_options="permissive"
-    )
-    return merged.cast(CURRENT)
+    if any(table.num_rows for table in fresh) or not store.exists(CURRENT_KEY):
+        update(store, CURRENT_KEY, merge, content_type=PARQUET)
 
 
-def _runs_finished_after(store: ObjectStore, manifest: Manifest, run_ids: set[str]) -> set[str]:
-    mine = (manifest.finished_at, manifest.run_id)
-    newer = set()
-    for run_id in run_ids - {manifest.run_id}:
-        other = read_manifest(store, run_id)
-        if other is not None and (other.finished_at, other.run_id) > mine:
-            newer.add(run_id)
-    return newer
+def approved_of(part: pa.Table, commit: int) -> pa.Table:
+    """CURRENT of those rows of IMAGES that were approved, in a run of this commit."""
+    rows = part.filter(pc.equal(part["decision"], APPROVED)).select(OF_CANDIDATE)
+    return rows.append_column("commit", pa.repeat(pa.scalar(commit, pa.int64()), rows.num_rows))
+
+
+def merge_current(tables: Iterable[pa.Table]) -> pa.Table:
+    """Of each sku and image index the picture of the highest commit; of equal ones that of the last run id.
+
+    Numbers are equal only where a store without conditional writes let two runs take the same.
+    """
+    rows = pa.concat_tables([CURRENT.empty_table(), *tables], promote_options="permissive")
+    order = [*((name, "ascending") for name in SLOT), ("commit", "descending"), ("run_id", "descending")]
+    rows = rows.sort_by(order).combine_chunks()
+    is_first = np.ones(rows.num_rows, dtype=bool)
+    if rows.num_rows > 1:
+        same = [pc.equal(rows[name].slice(1), rows[name].slice(0, rows.num_rows - 1)) for name in SLOT]
+        is_first[1:] = pc.invert(pc.and_(*same)).to_numpy()
+    return rows.filter(pa.array(is_first)).cast(CURRENT)
 
 
 def sweep(store: ObjectStore, run_id: str) -> None:

@@ -8,26 +8,35 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from catalog_schemas.images import APPROVED, DECISIONS
-from catalog_schemas.runs import Manifest
+from catalog_schemas.runs import PLAN, Manifest
+from catalog_schemas.validation import read_parquet_bytes
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.model import read_config, read_scope
 from toygan.generation.publish import (
+    NOT_FINITE,
+    make_live,
     pending_shards,
     publish_manifest,
     publish_part,
     publish_report,
+    settle,
     sweep,
     tally,
-    update_current,
 )
 from toygan.generation.shard import compute_shard
+from toygan.generation.summary import MOST_NAMED
+from toygan.generation.summary import RunSummary as RunSummary
 from toygan.generation.workplace import ModelPlace, engine_for
 from toygan.generation.workplace import Workplace as Workplace
 from toygan.images import ImageFormat
-from toygan.planning.finished import read_manifest, read_part
+from toygan.planning.commits import Commits, read_commits, reserve
+from toygan.planning.finished import Parts, read_manifest
 from toygan.planning.plan import (
     FrozenPlan,
     Mode,
@@ -38,7 +47,7 @@ from toygan.planning.plan import (
     load_shard,
 )
 from toygan.registry import ModelFiles, drawn_from, find_default, folder_of, is_bundled, resolve
-from toygan.storage.keys import plan_manifest_key, report_key
+from toygan.storage.keys import plan_key, plan_manifest_key, report_key
 from toygan.storage.store import ObjectStore, open_store
 
 
@@ -55,6 +64,7 @@ class RunRequest:
     images_per_product: int = 1
     categories: tuple[str, ...] = ()  # none: all that the model knows
     mode: Mode = "missing"
+    refresh_share: float = 1.0  # of the live pictures that the mode refresh redraws at most
     limit: int | None = None  # good products, in catalog order
     image_format: ImageFormat = "webp"
     device: str = "auto"
@@ -70,49 +80,6 @@ class StartedRun:
     pending: tuple[int, ...]  # shards that are not done yet
     started_at: datetime
     credit: str | None  # whom the model's training pictures oblige to name
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSummary:
-    """What a person wants to know at the end."""
-
-    manifest: Manifest
-    store: str
-    elapsed_s: float
-
-    @property
-    def report_uri(self) -> str:
-        return f"{self.store}/{report_key(self.manifest.run_id)}"
-
-    def markdown(self) -> str:
-        """The counts as a table, and where the contact sheet lies."""
-        counts = self.manifest.counts
-        models = ", ".join(f"`{each}`" for each in self.manifest.all_models)
-        lines = [
-            f"Run `{self.manifest.run_id}` with {models}: "
-            f"{counts['products']:,} products, {counts['rejected_rows']:,} rows set aside, "
-            f"{counts['unchanged']:,} pictures live already, {counts['planned']:,} planned.",
-            "",
-            "| category | planned | approved | for review | rejected candidates |",
-            "|---|---:|---:|---:|---:|",
-        ]
-        for name, row in [*self.manifest.categories.items(), ("**all**", counts)]:
-            numbers = (row["planned"], *(row[decision] for decision in DECISIONS))
-            lines.append(f"| {name} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
-        lines += ["", f"Contact sheet: `{self.report_uri}`"]
-        return "\n".join(lines)
-
-    def text(self) -> str:
-        """Three lines for a terminal."""
-        counts = self.manifest.counts
-        share = f" ({counts[APPROVED] / counts['planned']:.0%})" if counts["planned"] else ""
-        return (
-            f"run {self.manifest.run_id}: {counts['products']:,} products, {counts['rejected_rows']:,} rows "
-            f"set aside, {counts['unchanged']:,} pictures live already\n"
-            f"planned {counts['planned']:,}, approved {counts[APPROVED]:,}{share}, for review "
-            f"{counts['review']:,}, in {self.elapsed_s:.1f} s\n"
-            f"contact sheet: {self.report_uri}"
-        )
 
 
 def new_run_id() -> str:
@@ -137,6 +104,7 @@ def start_run(request: RunRequest) -> StartedRun:
     started_at = datetime.now(UTC)
     ready = _get_ready(request)
     store = ready.store
+    settle(store)
     plan = freeze_plan(store, request.run_id, request.catalog, ready.settings, ready.scopes)
     done = read_manifest(store, request.run_id) is not None
     pending = [] if done else pending_shards(store, request.run_id, len(plan.shards))
@@ -186,6 +154,7 @@ def _get_ready(request: RunRequest) -> _Ready:
         images_per_product=request.images_per_product,
         categories=request.categories,
         mode=request.mode,
+        refresh_share=request.refresh_share,
         limit=request.limit,
         format=request.image_format,
         batch_size=request.batch_size,
@@ -259,28 +228,33 @@ def run_shard(workplace: Workplace, run_id: str, shard: int, image_format: Image
 def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
     """Report, manifest, live table, in this order; for a finished run only what is missing of the last.
 
-    Raises RunFailed when pictures were planned and none was approved; nothing that was live is replaced then.
+    That none was approved is no failure. Raises RunFailed when pictures were drawn and none was finite.
     """
     store = open_store(run.workplace.store)
     manifest = read_manifest(store, run.plan.run_id)
+    parts = Parts(store, run.plan.run_id, manifest.shards if manifest else len(run.plan.shards))
     if manifest is None:
-        manifest = _manifest(store, run, prefect_version)
+        commit = reserve(store, run.plan.run_id)
+        manifest = _manifest(store, run, parts, commit, prefect_version)
         # Of a run that was taken up again, this process did a part only, so no rate is told.
         whole = len(run.pending) == len(run.plan.shards)
-        html = contact_sheet(store, manifest, plan=run.plan, tell_rate=whole, credit=run.credit)
+        html = contact_sheet(store, manifest, parts, plan=run.plan, tell_rate=whole, credit=run.credit)
         publish_report(store, run.plan.run_id, html)
         publish_manifest(store, manifest)
-    update_current(store, manifest)
+        make_live(store, manifest, parts)
+    elif manifest.run_id in (read_commits(store) or Commits()).open:
+        make_live(store, manifest, parts)
     sweep(store, run.plan.run_id)
     summary = RunSummary(
         manifest=manifest,
         store=store.uri,
         elapsed_s=(datetime.now(UTC) - run.started_at).total_seconds(),
     )
-    if manifest.counts["planned"] and not manifest.counts[APPROVED]:
+    candidates = sum(manifest.counts[decision] for decision in DECISIONS)
+    if candidates and manifest.counts[NOT_FINITE] == candidates:
         raise RunFailed(
-            f"run {manifest.run_id}: {manifest.counts['planned']:,} pictures were planned and none was "
-            f"approved; see {summary.report_uri}"
+            f"run {manifest.run_id}: {candidates:,} pictures were drawn and none is finite; the model or the "
+            f"device is broken, see {summary.report_uri}"
         )
     return summary
 
@@ -291,7 +265,8 @@ def rewrite_report(store: ObjectStore, run_id: str) -> str:
     if manifest is None:
         raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
     credit = _credit(_models_at_hand(store, manifest))
-    html = contact_sheet(store, manifest, plan=None, tell_rate=False, credit=credit)
+    parts = Parts(store, run_id, manifest.shards)
+    html = contact_sheet(store, manifest, parts, plan=None, tell_rate=False, credit=credit)
     publish_report(store, run_id, html)
     return f"{store.uri}/{report_key(run_id)}"
 
@@ -308,9 +283,12 @@ def _credit(models: Iterable[ModelFiles]) -> str | None:
     return " ".join(dict.fromkeys(found)) or None
 
 
-def _manifest(store: ObjectStore, run: StartedRun, prefect_version: str) -> Manifest:
+def _manifest(
+    store: ObjectStore, run: StartedRun, parts: Parts, commit: int, prefect_version: str
+) -> Manifest:
     plan = run.plan
-    outcome = tally(read_part(store, plan.run_id, shard) for shard in range(len(plan.shards)))
+    outcome = tally(parts)
+    incomplete = _incomplete(store, plan.run_id, parts)
     none = dict.fromkeys(DECISIONS, 0)
     return Manifest(
         run_id=plan.run_id,
@@ -325,12 +303,32 @@ def _manifest(store: ObjectStore, run: StartedRun, prefect_version: str) -> Mani
         model_version=plan.settings.model_version,
         plan_sha256=plan.sha256,
         shards=len(plan.shards),
-        counts={**plan.counts, **outcome.counts},
+        counts={**plan.counts, **outcome.counts, "incomplete": len(incomplete)},
         categories={
             name: {**counts, **outcome.categories.get(name, none)} for name, counts in plan.categories.items()
         },
         models=outcome.models,
+        commit=commit,
+        incomplete=dict(sorted(incomplete.items())[:MOST_NAMED]),
     )
+
+
+def _incomplete(store: ObjectStore, run_id: str, parts: Iterable[pa.Table]) -> dict[str, tuple[int, int]]:
+    """Of the products that were tried and have some of their pictures: how many, and how many they want."""
+    found = {}
+    for shard, part in enumerate(parts):
+        key = plan_key(run_id, shard)
+        slots = read_parquet_bytes(store.get(key), PLAN, key, ("sku", "images_wanted", "images_kept"))
+        several = (
+            slots.filter(pc.greater(slots["images_wanted"], 1)).group_by(slots.column_names).aggregate([])
+        )
+        if not several.num_rows:
+            continue
+        approved = Counter(part.filter(pc.equal(part["decision"], APPROVED))["sku"].to_pylist())
+        for sku, want, kept in zip(*several.to_pydict().values(), strict=True):
+            if 0 < (have := kept + approved[sku]) < want:
+                found[sku] = (have, want)
+    return found
 
 
 def _settings_of_earlier_start(store: ObjectStore, run_id: str) -> RunSettings | None:

@@ -1,13 +1,18 @@
 """What finished runs left in a store."""
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+
 import pyarrow as pa
 
 from catalog_schemas.images import IMAGES
 from catalog_schemas.runs import Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from toygan.errors import ObjectNotFound
-from toygan.storage.keys import manifest_key, part_key
+from toygan.storage.keys import RUNS_PREFIX, manifest_key, part_key
 from toygan.storage.store import ObjectStore
+
+_MOST_KEPT = 32  # tables in memory
 
 
 def read_manifest(store: ObjectStore, run_id: str) -> Manifest | None:
@@ -23,3 +28,29 @@ def read_part(store: ObjectStore, run_id: str, shard: int) -> pa.Table:
     """The metadata rows of one shard; raises ObjectNotFound, or TableError for a damaged part."""
     key = part_key(run_id, shard)
     return read_parquet_bytes(store.get(key), IMAGES, key)
+
+
+class Parts:
+    """The metadata of a run, a table a shard, in their order; that of a small run is read once."""
+
+    def __init__(self, store: ObjectStore, run_id: str, shards: int) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._shards = shards
+        self._kept: dict[int, pa.Table] = {}
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Raises what read_part raises."""
+        for shard in range(self._shards):
+            if (part := self._kept.get(shard)) is None:
+                part = read_part(self._store, self._run_id, shard)
+                if shard < _MOST_KEPT:
+                    self._kept[shard] = part
+            yield part
+
+
+def read_manifests(store: ObjectStore, pool: Executor) -> list[Manifest]:
+    """Those of all finished runs, in the order of their commits."""
+    keys = [info.key for info in store.list(RUNS_PREFIX) if info.key.endswith(".json")]
+    found = pool.map(lambda key: Manifest.from_json(store.get(key), key), keys)
+    return sorted(found, key=lambda each: (each.commit, each.run_id))

@@ -14,6 +14,7 @@ from typing import Self
 from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.runs import PLAN_COUNTS, Manifest, check_counts, read_plan
 from catalog_schemas.validation import read_json_object
+from toygan.approval.policy import MAX_ATTEMPTS
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
@@ -39,7 +40,7 @@ __all__ = [
     "load_shard",
 ]
 
-_SCHEMA = "plan/2"
+_SCHEMA = "plan/3"
 _THREADS = 8
 
 
@@ -77,8 +78,8 @@ class FrozenPlan:
     """The plan of a run without its slots, which load_shard reads.
 
     `counts` has products (good rows of the run), rejected_rows (distinct rows of the catalog that were set
-    aside), and in slots unchanged (live already) and planned; `categories` has products, unchanged and
-    planned by category.
+    aside), and in slots unchanged (live already), exhausted (left alone), deferred (to the next run, since
+    `verify --prune` is removing their files) and planned; `categories` has all but rejected_rows by category.
     """
 
     run_id: str
@@ -136,18 +137,20 @@ def freeze_plan(
     settings: RunSettings,
     scopes: Scopes,
     *,
-    max_attempts: int = 4,
+    max_attempts: int = MAX_ATTEMPTS,
     shard_size: int = 512,
 ) -> FrozenPlan:
     """Plan a run, or load the plan if this run id has been planned before.
 
     Only slots that a good row of the catalog wants are planned: in the mode `missing` those without a live
     picture of the row's fingerprint, in `refresh` also those whose live picture another model made than the
-    one that draws the product now, in `all` every one. `scopes` says what each of the run's models can draw:
-    a product with a layout, else one with a sketch, is drawn from it where there is a model for that, and
-    the file is kept in the store. Rows of a category that no model knows, or with a condition file that
-    cannot be used, are set aside. The work of a shard is of one category, one model and at most `shard_size`
-    slots. Of a run that is finished and swept the plan is without shards. Raises RunConflict where the run id
+    one that draws the product now, at most the refresh share of all live pictures, in `retry` also those that
+    are exhausted, which the two leave alone, in `all` every one. `scopes` says what each of the run's models
+    can draw: a product with a layout, else one with a sketch, is drawn from it where there is a model for
+    that, and the file is kept in the store. Rows of a category that no model knows, or with a condition
+    file that cannot be used, are set aside. The work of a shard is of one category, one model and at most
+    `shard_size` slots.
+    Of a run that is finished and swept the plan is without shards. Raises RunConflict where the run id
     was planned or finished with another catalog or other settings, CatalogError where the catalog cannot be
     used or none of its rows can, and BadInput for categories in the settings that no model knows; nothing has
     been written then.

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from catalog_schemas.validation import (
     parquet_bytes,
 )
 from toygan.conditions.kinds import ImageCondition
+from toygan.planning.attempts import Earlier, History
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row
 from toygan.planning.condition_files import (
     NO_MODEL,
@@ -33,10 +36,11 @@ from toygan.planning.condition_files import (
     set_aside,
     take_out,
 )
-from toygan.planning.live import Hashes, History, LivePictures, Positions, row_hashes
+from toygan.planning.live import Hashes, LivePictures, Positions, row_hashes
+from toygan.planning.pruning import read_condemned
 from toygan.planning.settings import RunSettings
 from toygan.planning.writer import Kind, PlanWriter, Shard
-from toygan.storage.keys import rejected_rows_key
+from toygan.storage.keys import IMAGES_PREFIX, condition_key, planning_key, rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
 
 _MOST_SLOTS = 65_536  # that are planned at a time: bounds the memory
@@ -80,7 +84,11 @@ class _Slots:
 
     product: Positions
     image_index: NDArray[np.int32]
+    earlier: Earlier  # of each slot
     kept: NDArray[np.int64]  # of each product: live pictures that stay
+    exhausted: Positions  # of each slot that is left alone: the product
+    deferred: Positions  # of each slot that waits for the next run: the product
+    refreshed: int  # slots whose live picture is of the present row, but by another model
     live_product: Positions  # of each live picture of one of the products: the product,
     live_row: Positions  # the row of the live table,
     has_sibling: NDArray[np.bool_]  # and whether a slot of another image index is planned
@@ -108,7 +116,8 @@ class Planner:
         self._pool = pool
         self._writer = PlanWriter(store, run_id, shard_size, pool)
         self._live = LivePictures(store)
-        self._history = History(store, frozenset(settings.models.values()), pool)
+        self._history = History(store)
+        self._refresh_left = ceil(settings.refresh_share * len(self._live))
         self._kept = KeptConditions(store, run_id, scopes)
         self._model_of = settings.models
         self._rejected: list[pa.Table] = []
@@ -117,6 +126,8 @@ class Planner:
         self._usable = 0
         self._products: Counter[str] = Counter()
         self._unchanged: Counter[str] = Counter()
+        self._exhausted: Counter[str] = Counter()
+        self._deferred: Counter[str] = Counter()
         self._planned: Counter[str] = Counter()
 
     def plan(self, catalog: Catalog) -> Planned:
@@ -130,7 +141,13 @@ class Planner:
         rejected = pa.concat_tables([_COMPACT_REJECTED.empty_table(), *self._rejected])
         data = parquet_bytes(conform(rejected, REJECTED_ROWS, "the rejected rows"))
         self._store.put(rejected_rows_key(self._run_id), data, content_type=PARQUET)
-        by_category = {"products": self._products, "unchanged": self._unchanged, "planned": self._planned}
+        by_category = {
+            "products": self._products,
+            "unchanged": self._unchanged,
+            "exhausted": self._exhausted,
+            "deferred": self._deferred,
+            "planned": self._planned,
+        }
         return Planned(
             shards=shards,
             counts={
@@ -221,10 +238,11 @@ class Planner:
         category = frame["category"].to_numpy()
         self._usable += len(frame)
         self._products.update(category)
-        planned = Counter(category[slots.product])
-        self._planned.update(planned)
-        self._unchanged.update(np.repeat(category, products.wanted))
-        self._unchanged.subtract(planned)
+        self._unchanged.update(np.repeat(category, slots.kept))
+        self._exhausted.update(category[slots.exhausted])
+        self._deferred.update(category[slots.deferred])
+        self._planned.update(category[slots.product])
+        self._refresh_left -= slots.refreshed
         if len(slots.product):
             table = self._table(products, slots)
             for name, kind in sorted(_kinds(table), key=str):
@@ -246,34 +264,84 @@ class Planner:
         return self._kept.keep_all(wanted, catalog, self._pool)
 
     def _choose(self, products: _Products) -> _Slots:
-        """The slots that the mode wants to be made."""
-        live = self._live
-        mine, rows = live.of(products.skus, products.hashes)
-        index = live.image_index[rows]
+        """The slots that the mode wants to be made, but for those that are exhausted or have to wait."""
+        mine, rows = self._live.of(products.skus, products.hashes)
+        index = self._live.image_index[rows]
         first_slot = np.cumsum(products.wanted) - products.wanted
-        is_planned = np.ones(int(products.wanted.sum()), dtype=bool)
-        is_wanted = index < products.wanted[mine]
-        if self._settings.mode != "all":
-            same = pc.equal(
-                live.fingerprints.take(pa.array(rows)), products.fingerprints.take(pa.array(mine))
-            )
-            keep = is_wanted & same.to_numpy(zero_copy_only=False).astype(bool)
-            if self._settings.mode == "refresh":
-                by_model = pc.equal(live.models.take(pa.array(rows)), products.models.take(pa.array(mine)))
-                keep &= by_model.to_numpy(zero_copy_only=False).astype(bool)
-            is_planned[first_slot[mine[keep]] + index[keep]] = False
         product = np.repeat(np.arange(len(products.wanted)), products.wanted)
-        image_index = np.arange(len(product)) - first_slot[product]
+        image_index = (np.arange(len(product)) - first_slot[product]).astype(np.int32)
+        is_wanted = index < products.wanted[mine]
+        live_slot = first_slot[mine[is_wanted]] + index[is_wanted]
+        is_kept, is_stale = self._compare(products, mine[is_wanted], rows[is_wanted], live_slot, len(product))
+        is_planned = ~is_kept | is_stale
+        is_deferred = is_planned & self._is_pruned(products)[product]
+        is_planned &= ~is_deferred
+        models = row_hashes(products.fingerprints, products.models)[product]
+        earlier = self._history.of(products.hashes[product], image_index, models, where=is_planned)
+        is_exhausted = np.zeros(len(product), dtype=bool)
+        if self._settings.mode in ("missing", "refresh"):
+            is_exhausted = is_planned & earlier.exhausted
+            is_planned &= ~is_exhausted
+        refreshed = np.flatnonzero(is_planned & is_stale)
+        is_planned[refreshed[self._refresh_left :]] = False
         of_product = np.bincount(product[is_planned], minlength=len(products.wanted))
         is_replaced = np.zeros(len(mine), dtype=bool)
-        is_replaced[is_wanted] = is_planned[first_slot[mine[is_wanted]] + index[is_wanted]]
+        is_replaced[is_wanted] = is_planned[live_slot]
         return _Slots(
             product=product[is_planned],
-            image_index=image_index[is_planned].astype(np.int32),
-            kept=products.wanted - of_product,
+            image_index=image_index[is_planned],
+            earlier=Earlier(
+                attempts=earlier.attempts[is_planned],
+                exhausted=earlier.exhausted[is_planned],
+                review_p_real=earlier.review_p_real[is_planned],
+            ),
+            kept=np.bincount(product[is_kept & ~is_planned], minlength=len(products.wanted)),
+            exhausted=product[is_exhausted & ~is_kept],
+            deferred=product[is_deferred & ~is_kept],
+            refreshed=min(len(refreshed), self._refresh_left),
             live_product=mine,
             live_row=rows,
             has_sibling=of_product[mine] > is_replaced,
+        )
+
+    def _compare(
+        self, products: _Products, mine: Positions, rows: Positions, slots: Positions, total: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of `total` slots have a live picture that may stay, and which of these one to be refreshed.
+
+        `rows` of the live table are those of the products `mine` at `slots`.
+        """
+        is_kept, is_stale = np.zeros(total, dtype=bool), np.zeros(total, dtype=bool)
+        if self._settings.mode == "all":
+            return is_kept, is_stale
+        live = self._live
+        same = pc.equal(live.fingerprints.take(pa.array(rows)), products.fingerprints.take(pa.array(mine)))
+        keep = same.to_numpy(zero_copy_only=False).astype(bool)
+        is_kept[slots[keep]] = True
+        if self._settings.mode == "refresh":
+            by_model = pc.equal(live.models.take(pa.array(rows)), products.models.take(pa.array(mine)))
+            is_stale[slots[keep & ~by_model.to_numpy(zero_copy_only=False).astype(bool)]] = True
+        return is_kept, is_stale
+
+    @cached_property
+    def _condemned(self) -> frozenset[str]:
+        """Keys that `verify --prune` is removing; read when the first product is planned."""
+        self._store.put(planning_key(self._run_id), b"")  # before: see toygan.planning.pruning
+        return read_condemned(self._store, self._run_id)
+
+    def _is_pruned(self, products: _Products) -> NDArray[np.bool_]:
+        """Which products wait for the next run: `verify --prune` is removing files of theirs right now."""
+        if not self._condemned:
+            return np.zeros(len(products.wanted), dtype=bool)
+        folders = {key.rpartition("/")[0] for key in self._condemned}
+        places = zip(products.frame["category"], products.frame["sku"], strict=True)
+        return np.array(
+            [
+                f"{IMAGES_PREFIX}{category}/{sku}" in folders
+                or any(condition_key(digest) in self._condemned for digest in files.values())
+                for (category, sku), files in zip(places, products.conditions, strict=True)
+            ],
+            dtype=bool,
         )
 
     def _table(self, products: _Products, slots: _Slots) -> pa.Table:
@@ -290,14 +358,17 @@ class Planner:
         columns["condition_sha256"] = pa.array(_pairs(products.conditions), _MAP)
         columns["row_fingerprint"] = products.fingerprints
         table = pa.table(columns).take(pa.array(slots.product))
-        rows = row_hashes(products.fingerprints, products.models)[slots.product]
-        first = self._history.first_attempts(products.hashes[slots.product], slots.image_index, rows)
+        first = slots.earlier.attempts
+        left = np.full(len(first), self._max_attempts, dtype=np.int32)
+        if self._settings.mode in ("missing", "refresh"):
+            # Of a picture that was approved and is wanted again all may be used up: a person rejected it.
+            left = np.where(first < self._max_attempts, self._max_attempts - first, left)
         table = (
             table.append_column("image_index", pa.array(slots.image_index))
             .append_column("images_kept", pa.array(slots.kept[slots.product]))
             .append_column("first_attempt", pa.array(first))
-            .append_column("attempts", pa.repeat(self._max_attempts, len(first)))
-            .append_column("review_p_real", pa.nulls(len(first), pa.float64()))
+            .append_column("attempts", pa.array(left))
+            .append_column("review_p_real", pa.array(slots.earlier.review_p_real, from_pandas=True))
             .append_column("sibling_phashes", self._sibling_phashes(slots))
         )
         return conform(table, PLAN, "the plan")
@@ -307,14 +378,9 @@ class Planner:
         of_product: dict[int, list[tuple[int, str]]] = {}
         rows = slots.live_row[slots.has_sibling]
         owners = slots.live_product[slots.has_sibling]
-        run_ids = self._live.run_ids.take(pa.array(rows))
-        for run_id in run_ids.unique().to_pylist():
-            of_run = np.flatnonzero(pc.equal(run_ids, run_id).to_numpy(zero_copy_only=False))
-            phashes = self._history.phashes(run_id, self._live.image_ids.take(pa.array(rows[of_run])))
-            for position, phash in zip(of_run, phashes.to_pylist(), strict=True):
-                if phash is not None:
-                    index = int(self._live.image_index[rows[position]])
-                    of_product.setdefault(int(owners[position]), []).append((index, phash))
+        phashes = self._live.phashes.take(pa.array(rows)).to_pylist()
+        for owner, row, phash in zip(owners.tolist(), rows.tolist(), phashes, strict=True):
+            of_product.setdefault(owner, []).append((int(self._live.image_index[row]), phash))
         lists: list[list[str]] = [[] for _ in slots.product]
         if of_product:
             for slot, (product, index) in enumerate(zip(slots.product, slots.image_index, strict=True)):

@@ -9,7 +9,7 @@ from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
 from toygan.images import ImageFormat
 
-Mode = Literal["missing", "refresh", "all"]
+Mode = Literal["missing", "refresh", "retry", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class RunSettings:
     images_per_product: int = 1  # where the catalog's images_wanted says nothing, 1..64
     categories: tuple[str, ...] = ()  # none: all that the model knows; kept sorted
     mode: Mode = "missing"
+    refresh_share: float = 1.0  # above 0, of the live pictures: so many a refresh redraws at most
     limit: int | None = None  # products
     format: ImageFormat = "webp"
     batch_size: int | None = None  # pictures; None: chosen for model and device. Another may round otherwise
@@ -37,6 +38,8 @@ class RunSettings:
             raise BadInput(f"the limit is {self.limit} products; it must be at least 1")
         if self.batch_size is not None and self.batch_size < 1:
             raise BadInput(f"the batch size is {self.batch_size} pictures; it must be at least 1")
+        if not 0 < self.refresh_share <= 1:
+            raise BadInput(f"the refresh share is {self.refresh_share}; it must be above 0 and at most 1")
         for what, value, known in (("mode", self.mode, Mode), ("format", self.format, ImageFormat)):
             if value not in get_args(known):
                 raise BadInput(f"the {what} {value!r} is none of {', '.join(get_args(known))}")

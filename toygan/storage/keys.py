@@ -26,6 +26,11 @@ QUARANTINE_KEY = "photo_index/quarantine.parquet"
 RETRAINED_KEY = "photo_index/retrained.json"
 ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
+DECISIONS_PREFIX = "decisions/"
+# What commits keep up to date, so that a night need not read the history; see toygan/planning/README.md.
+COMMITS_KEY = "state/commits.json"
+ATTEMPTS_KEY = "state/attempts.parquet"
+PRUNING_KEY = "state/pruning.json"
 
 _IMAGE_ID = re.compile(r"[0-9a-f]{20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -41,7 +46,12 @@ def image_key(category: str, sku: str, image_id: str, extension: str) -> str:
 
 def review_key(run_id: str, image_id: str, extension: str) -> str:
     """Where a candidate lies that a person should look at."""
-    return f"{REVIEW_PREFIX}run={_name('run id', run_id)}/{_file(image_id, extension)}"
+    return review_prefix(run_id) + _file(image_id, extension)
+
+
+def review_prefix(run_id: str) -> str:
+    """What the keys of a run's candidates for review start with."""
+    return f"{REVIEW_PREFIX}run={_name('run id', run_id)}/"
 
 
 def metadata_prefix(run_id: str) -> str:
@@ -85,7 +95,7 @@ def plan_manifest_key(run_id: str) -> str:
 
 
 def planning_key(run_id: str) -> str:
-    """Lies there while a run is being planned that keeps condition files, and until it is swept."""
+    """Lies there from when a run begins to be planned until it is swept."""
     return tmp_prefix(run_id) + "planning"
 
 

@@ -7,7 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalog_schemas.images import APPROVED, CURRENT, FILE_COLUMNS, IMAGES, write_current, write_images
+from catalog_schemas.images import (
+    APPROVED,
+    CURRENT,
+    FILE_COLUMNS,
+    IMAGES,
+    OF_CANDIDATE,
+    write_current,
+    write_images,
+)
 from catalog_schemas.runs import Manifest
 from toygan.planning.plan import RunSettings, Slot
 from toygan.storage.keys import CURRENT_KEY, image_key, manifest_key, part_key
@@ -62,9 +70,9 @@ def put_part(store: ObjectStore, run_id: str, rows: Iterable[Mapping[str, Any]],
     store.put(part_key(run_id, shard), write_images(pa.Table.from_pylist(list(rows), schema=IMAGES)))
 
 
-def put_current(store: ObjectStore, rows: Iterable[Mapping[str, Any]]) -> None:
+def put_current(store: ObjectStore, rows: Iterable[Mapping[str, Any]], commit: int = 1) -> None:
     """Make rows live: all that are live then."""
-    picked = [{name: row[name] for name in CURRENT.names} for row in rows]
+    picked = [{name: row[name] for name in OF_CANDIDATE} | {"commit": commit} for row in rows]
     store.put(CURRENT_KEY, write_current(pa.Table.from_pylist(picked, schema=CURRENT)))
 
 
@@ -75,7 +83,8 @@ def put_manifest(
     catalog_sha256: str = "b" * 64,
     shards: int = 1,
     models: Mapping[str, Mapping[str, int]] | None = None,
-) -> None:
+    commit: int = 1,
+) -> Manifest:
     """Say that the run is finished."""
     manifest = Manifest(
         run_id=run_id,
@@ -93,5 +102,8 @@ def put_manifest(
         counts={"products": 7},
         categories={"brick": {"products": 7}},
         models=models or {},
+        commit=commit,
+        incomplete={},
     )
     store.put(manifest_key(run_id), manifest.to_json().encode())
+    return manifest

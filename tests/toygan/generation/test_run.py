@@ -1,8 +1,11 @@
 """A run from its request to its commit, without Prefect: conflicts, deaths, and what a second start finds."""
 
+import json
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +167,9 @@ def test_a_run_that_died_at_any_change_ends_as_an_undisturbed_one(
     generate(request(folder))
     changes = 10**6 - counting.left
     wanted = contents(undisturbed, "images/", "review/", CURRENT_KEY)
-    # plan: 3 shards, rejected rows, plan.json; 12 pictures, 3 parts; report, manifest, live table; 4 deletes
-    assert changes == 5 + 12 + 3 + 3 + 4
+    # plan: its mark, 3 shards, rejected rows, plan.json; 12 pictures, 3 parts; the commit's number, report,
+    # manifest; attempts, live table, the end of the commit; 5 deletes
+    assert changes == 6 + 12 + 3 + 3 + 3 + 5
     for number in range(1, changes + 1):
         store = MemoryStore("run")
         lead_to(MortalStore(store, number, is_last_made=number % 2 == 0), monkeypatch)
@@ -182,7 +186,7 @@ def test_a_run_that_died_at_any_change_ends_as_an_undisturbed_one(
 @pytest.mark.slow
 def test_a_store_is_whole_at_every_moment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is interrupted, what is committed is whole, and what is unfinished is taken for that."""
-    for number in range(5, 27):
+    for number in range(6, 32):
         store = MemoryStore("run")
         lead_to(MortalStore(store, number, is_last_made=True), monkeypatch)
         with pytest.raises(Died):
@@ -319,7 +323,7 @@ def test_a_generator_that_returns_nan_fails_the_run_and_replaces_nothing(
     before = contents(store, "images/", "review/", CURRENT_KEY)
     broken = request(folder, run_id="run-2", mode="all", model=str(nan_model().write(tmp_path / "tiny")))
     for _ in range(2):
-        with pytest.raises(RunFailed, match=r"12 pictures were planned and none was approved; see .*run-2"):
+        with pytest.raises(RunFailed, match=r"48 pictures were drawn and none is finite.*run-2"):
             generate(broken)
         assert contents(store, "images/", "review/", CURRENT_KEY) == before
         assert verify(store).problems == ()
@@ -328,6 +332,74 @@ def test_a_generator_that_returns_nan_fails_the_run_and_replaces_nothing(
     assert [manifest.counts[name] for name in ("planned", "approved", "review", "rejected")] == [12, 0, 0, 48]
     parts = [read_part(store, "run-2", shard).to_pylist() for shard in range(3)]
     assert {tuple(row["reasons"]) for part in parts for row in part} == {("not_finite",)}
+
+
+def nothing_approved(folder: Path) -> Path:
+    """A model that sends everything to review."""
+    calibration = json.loads(TINY.files["calibration.json"])
+    for category in calibration["categories"].values():
+        category["threshold"] = 1.0
+    return TINY.with_files(calibration=json.dumps(calibration).encode()).write(folder)
+
+
+def test_a_night_of_which_none_is_approved_is_green_and_the_next_one_has_nothing_to_do(
+    folder: Path, store: MemoryStore, tmp_path: Path
+) -> None:
+    wanted = request(folder, model=str(nothing_approved(tmp_path / "tiny")))
+    first = generate(wanted)
+    counts = first.manifest.counts
+    assert (counts["planned"], counts["approved"], counts["review"]) == (12, 0, 12)
+    assert "12 pictures were planned and none was approved" in first.text()
+    assert "12 pictures were planned and none was approved" in store.get(report_key("run-1")).decode()
+    review = contents(store, "review/")
+    second = generate(replace(wanted, run_id="run-2"))
+    counts = second.manifest.counts
+    assert (counts["planned"], counts["exhausted"], counts["unchanged"]) == (0, 12, 0)
+    assert "12 pictures were left alone" in second.markdown()
+    assert contents(store, "review/") == review
+    asked = generate(replace(wanted, run_id="run-3", mode="retry"))
+    assert (asked.manifest.counts["planned"], asked.manifest.counts["exhausted"]) == (12, 0)
+    rows = [row for shard in range(3) for row in read_part(store, "run-3", shard).to_pylist()]
+    assert {row["attempt"] for row in rows} == {4, 5, 6, 7}
+    assert len(review) == 12 < len(contents(store, "review/")) < 24  # those that are better than the first
+    assert generate(replace(wanted, run_id="run-4")).manifest.counts["exhausted"] == 12
+    assert verify(store).problems == ()
+
+
+def test_what_is_live_follows_the_order_of_commits_and_not_the_clock(
+    folder: Path, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TwoHoursBack(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - timedelta(hours=2)
+
+    generate(request(folder))
+    monkeypatch.setattr(run_module, "datetime", TwoHoursBack)
+    rows = [product(sku=f"brick-{number}", title="Another", colour_hex=None) for number in range(4)]
+    changed = str(write_catalog(tmp_path / "changed.parquet", rows))
+    second = generate(request(folder, run_id="run-2", catalog=changed))
+    approved = second.manifest.counts["approved"]
+    assert approved > 0
+    live = Counter(read_current(store.get(CURRENT_KEY))["run_id"].to_pylist())
+    assert live["run-2"] == approved
+    third = generate(request(folder, run_id="run-3", catalog=changed))
+    assert third.manifest.counts["planned"] == 0
+    assert verify(store).problems == ()
+
+
+def test_a_product_that_got_fewer_pictures_than_it_wants_is_named(
+    folder: Path, store: MemoryStore, tmp_path: Path
+) -> None:
+    """Without latents the second is a copy of the first."""
+    model = tiny_model(truncation=0.0, acceptance=1.0).write(tmp_path / "tiny")
+    rows = [product(sku="a", images_wanted=3), product(sku="b")]
+    catalog = str(write_catalog(tmp_path / "c.parquet", rows))
+    summary = generate(request(folder, catalog=catalog, model=str(model)))
+    assert {sku: tuple(has) for sku, has in summary.manifest.incomplete.items()} == {"a": (1, 3)}
+    said = "1 products have fewer pictures than they want: a 1 of 3"
+    assert said in summary.text()
+    assert said in store.get(report_key("run-1")).decode()
 
 
 def test_a_run_without_anything_to_do_is_no_failure(folder: Path, store: MemoryStore) -> None:

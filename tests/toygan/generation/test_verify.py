@@ -4,20 +4,26 @@ import hashlib
 import itertools
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from catalog_schemas.images import CURRENT, IMAGES, read_current, write_current, write_images
+from catalog_schemas.images import ATTEMPTS, CURRENT, IMAGES, read_current, write_current, write_images
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import parquet_bytes, read_parquet_bytes
 from tests.servers import S3Server, fresh_bucket
-from toygan.errors import StoreConfigError
+from toygan.errors import Retryable, StoreConfigError
+from toygan.generation.publish import make_live, publish_manifest
 from toygan.generation.verify import Verdict, prune, verify
+from toygan.planning.commits import Commits, read_commits, reserve
+from toygan.planning.finished import Parts
+from toygan.planning.pruning import read_condemned, read_pruning, write_pruning
 from toygan.storage import keys
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectInfo, ObjectStore, open_store
@@ -59,6 +65,8 @@ def row(run_id: str, shard: int, number: int, attempt: int, decision: str) -> tu
         "seed": 1,
         "attempt": attempt,
         "batch_size": 64,
+        "p_real": 0.5,
+        "phash": name[:16],
         "conditions": "{}",
         "condition_sha256": [],
         "row_fingerprint": SHA256,
@@ -114,7 +122,8 @@ def put_plan(store: ObjectStore, run_id: str, shards: int) -> None:
     store.put(keys.plan_manifest_key(run_id), b"{}")
 
 
-def put_manifest(store: ObjectStore, run_id: str, shards: int) -> None:
+def put_manifest(store: ObjectStore, run_id: str, shards: int) -> Manifest:
+    commits = read_commits(store) or Commits()
     manifest = Manifest(
         **dict.fromkeys(("pipeline_version", "prefect_version", "catalog_uri", "catalog_sha256"), "x"),
         **dict.fromkeys(("started_at", "finished_at", "model_name", "model_version", "plan_sha256"), "x"),
@@ -123,20 +132,23 @@ def put_manifest(store: ObjectStore, run_id: str, shards: int) -> None:
         shards=shards,
         counts={},
         categories={},
+        models={},
+        commit=commits.open.get(run_id, commits.last + 1),
+        incomplete={},
     )
-    store.put(keys.manifest_key(run_id), manifest.to_json().encode())
+    publish_manifest(store, manifest)
+    return manifest
 
 
-def put_current(store: ObjectStore, rows: list[dict[str, Any]]) -> None:
-    live = [{name: each[name] for name in CURRENT.names} for each in rows if each["decision"] == "approved"]
-    store.put(keys.CURRENT_KEY, write_current(pa.Table.from_pylist(live, CURRENT)))
+def put_live(store: ObjectStore, manifest: Manifest) -> None:
+    make_live(store, manifest, Parts(store, manifest.run_id, manifest.shards))
 
 
 def put_run(store: ObjectStore, run_id: str = "night-1", shards: int = 2) -> None:
-    rows = [each for shard in range(shards) for each in put_shard(store, run_id, shard)]
+    for shard in range(shards):
+        put_shard(store, run_id, shard)
     store.put(keys.report_key(run_id), b"<html>")
-    put_manifest(store, run_id, shards)
-    put_current(store, rows)
+    put_live(store, put_manifest(store, run_id, shards))
 
 
 def content(store: ObjectStore) -> dict[str, bytes]:
@@ -331,7 +343,7 @@ def test_two_runs_may_make_the_same_picture(store: MemoryStore) -> None:
     put_part(
         store, "night-2", 0, [{**each, "run_id": "night-2"} for each in rows if each["decision"] != "review"]
     )
-    put_manifest(store, "night-2", 1)
+    put_live(store, put_manifest(store, "night-2", 1))
     check_problems(store, [])
 
 
@@ -466,21 +478,20 @@ def steps_of_a_run(run_id: str) -> list[Callable[[ObjectStore], object]]:
         store.delete(keys.part_key(run_id, shard))
 
     def commit(store: ObjectStore) -> None:
-        parts = [
-            read_parquet_bytes(store.get(keys.part_key(run_id, shard)), IMAGES, "") for shard in range(2)
-        ]
-        put_current(store, pa.concat_tables(parts).to_pylist())
+        put_live(store, Manifest.from_json(store.get(keys.manifest_key(run_id))))
 
     def sweep(store: ObjectStore) -> None:
         for info in list(store.list(keys.tmp_prefix(run_id))):
             store.delete(info.key)
 
     return [
+        lambda store: store.put(keys.planning_key(run_id), b""),
         lambda store: put_plan(store, run_id, 2),
         lambda store: pictures(0, store),
         lambda store: put_shard(store, run_id, 0),
         lambda store: pictures(1, store),
         lambda store: put_shard(store, run_id, 1),
+        lambda store: reserve(store, run_id),
         lambda store: put_manifest(store, run_id, 2),
         commit,
         sweep,
@@ -489,7 +500,7 @@ def steps_of_a_run(run_id: str) -> list[Callable[[ObjectStore], object]]:
 
 @pytest.mark.parametrize("look", [verify, prune])
 @pytest.mark.parametrize(
-    "first_steps", [1, 5, *(pytest.param(each, marks=pytest.mark.slow) for each in (0, 2, 3, 4, 6, 7))]
+    "first_steps", [2, 7, *(pytest.param(each, marks=pytest.mark.slow) for each in (0, 1, 3, 4, 5, 6, 8, 9))]
 )
 def test_a_run_that_is_finished_meanwhile_is_neither_hurt_nor_blamed(
     look: Callable[[ObjectStore], object], first_steps: int
@@ -513,3 +524,188 @@ def test_a_run_that_is_finished_meanwhile_is_neither_hurt_nor_blamed(
             assert found.problems == ()
         check_problems(store, [])
         assert len(list(store.list(keys.IMAGES_PREFIX))) == 6
+
+
+# summaries
+
+
+def change_table(
+    store: ObjectStore, key: str, schema: pa.Schema, change: Callable[[list[dict[str, Any]]], object]
+) -> None:
+    rows = read_parquet_bytes(store.get(key), schema, key).to_pylist()
+    change(rows)
+    store.put(key, parquet_bytes(pa.Table.from_pylist(rows, schema)))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda rows: rows.pop(), "lacks something"),
+        (lambda rows: rows[0].update(attempts=0), "lacks something"),
+        (lambda rows: rows[0].update(attempts=9), "says something that no finished run did"),
+        (lambda rows: rows.append({**rows[0], "sku": "x"}), "says something"),
+    ],
+)
+def test_attempts_that_do_not_agree_with_the_metadata_are_told(
+    change: Callable[[list[dict[str, Any]]], object], told: str, store: MemoryStore
+) -> None:
+    change_table(store, keys.ATTEMPTS_KEY, ATTEMPTS, change)
+    check_problems(store, [f"attempts.parquet: {told}.*remove it, the next run makes it anew"])
+
+
+def test_a_picture_that_is_older_than_the_last_commit_is_told(store: MemoryStore) -> None:
+    """As clocks once had it: the run is finished, and what it approved is not live."""
+    before = store.get(keys.CURRENT_KEY)
+    put_run(store, "night-2")
+    store.put(keys.CURRENT_KEY, before)
+    check_problems(store, ["current.parquet: lacks something of what finished runs committed"])
+
+
+def test_commits_that_are_lost_are_told(store: MemoryStore) -> None:
+    store.delete(keys.COMMITS_KEY)
+    check_problems(store, ["commits.json: missing; the next run makes it anew"])
+
+
+# prune beside runs that use the keys of left-over pictures again
+
+
+def give_up(store: ObjectStore, run_id: str) -> None:
+    """A run that died after its first shard, and that somebody gave up."""
+    put_shard(store, run_id, 0)
+    for info in list(store.list(keys.tmp_prefix(run_id))):
+        store.delete(info.key)
+
+
+def test_a_run_that_is_being_planned_may_need_anything(store: MemoryStore) -> None:
+    give_up(store, "given-up")
+    store.put(keys.planning_key("night-2"), b"")
+    of_it = [keys.part_key("given-up", 0), row("given-up", 0, 2, 0, "review")[0]["image_uri"]]
+    assert sorted(verify(store).left_over) == of_it
+    assert prune(store) == of_it
+
+
+def test_what_a_prune_that_died_said_is_taken_over(store: MemoryStore) -> None:
+    give_up(store, "given-up")
+    condemned = ["images/cars/sku-9/a.webp", keys.part_key("given-up", 0)]
+    write_pruning(store, "dead", condemned)
+    assert read_condemned(store, "night-2") == set(condemned)
+    with pytest.raises(Retryable, match="removing what an earlier run given-up left"):
+        read_condemned(store, "given-up")
+    assert len(prune(store)) == 4
+    assert read_pruning(store) == (None, [])
+    check_problems(store, [])
+
+
+def test_a_picture_that_somebody_decided_about_stays(store: MemoryStore) -> None:
+    give_up(store, "given-up")
+    kept = row("given-up", 0, 2, 0, "review")[0]
+    store.put("decisions/2026-11-01/1.json", f'{{"image_id": "{kept["image_id"]}"}}'.encode())
+    assert kept["image_uri"] not in prune(store)
+    assert store.exists(kept["image_uri"])
+
+
+class Steps(MemoryStore):
+    """A store that two actors change in turns: each waits before what others can see or be hurt by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait: Callable[[], None] = lambda: None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        self.wait()
+        return super().list(prefix)
+
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+        self.wait()
+        super().put(key, data)
+
+    def delete(self, key: str) -> None:
+        self.wait()
+        super().delete(key)
+
+    def get(self, key: str) -> bytes:
+        if key == keys.PRUNING_KEY:
+            self.wait()
+        return super().get(key)
+
+
+def nightly_run(store: ObjectStore, picture: dict[str, Any]) -> Iterator[None]:
+    """A run that draws the very picture that another one left; it pauses before each of its steps."""
+    yield
+    store.put(keys.planning_key("nightly"), b"")
+    yield
+    if picture["image_uri"] in read_condemned(store, "nightly"):
+        return  # it waits for the next night
+    yield
+    put_plan(store, "nightly", 1)
+    yield
+    store.put(picture["image_uri"], b"drawn again")
+    yield
+    digest = hashlib.sha256(b"drawn again").hexdigest()
+    put_part(store, "nightly", 0, [{**picture, "run_id": "nightly", "sha256": digest}])
+    reserve(store, "nightly")
+    yield
+    put_manifest(store, "nightly", 1)
+    yield
+    for info in list(store.list(keys.tmp_prefix("nightly"))):
+        store.delete(info.key)
+
+
+STEPS = 7  # of the run above
+
+
+def interleave(turns: list[int]) -> tuple[bool, int]:
+    """Prune and the run take turns: before its n-th step prune lets the run make `turns[n]` steps.
+
+    Returns whether the run committed, with all that it names in the store, and how many steps prune made.
+    """
+    store = Steps()
+    put_plan(store, "other", 1)
+    give_up(store, "given-up")
+    picture = row("given-up", 0, 0, 0, "approved")[0]
+    run, made, busy = nightly_run(store, picture), 0, threading.RLock()
+    actor: list[threading.Thread | None] = [None]
+
+    def wait() -> None:
+        nonlocal made
+        with busy:
+            if threading.current_thread() is actor[0]:
+                return  # the run's own steps
+            before, actor[0] = actor[0], threading.current_thread()
+            for _ in range(turns[made] if made < len(turns) else 0):
+                next(run, None)
+            made += 1
+            actor[0] = before
+
+    store.wait = wait
+    prune(store)
+    store.wait = lambda: None
+    deque(run, maxlen=0)
+    is_committed = store.exists(keys.manifest_key("nightly"))
+    if is_committed:
+        assert store.get(picture["image_uri"]) == b"drawn again", turns
+        assert store.exists(keys.part_key("nightly", 0)), turns
+    assert not store.exists(keys.PRUNING_KEY)
+    return is_committed, made
+
+
+def orders(moments: int, *, changes: int) -> Iterator[list[int]]:
+    """The run goes on at so many moments of the prune, and to its end behind it, in every way."""
+    for places in itertools.combinations(range(moments), changes):
+        for cuts in itertools.combinations(range(1, STEPS + 1), changes):
+            turns = [0] * moments
+            for place, size in zip(places, np.diff((0, *cuts)).tolist(), strict=True):
+                turns[place] = size
+            yield turns
+
+
+def test_prune_removes_nothing_of_a_run_that_begins_at_any_moment_of_it() -> None:
+    _, moments = interleave([])
+    assert {interleave(turns)[0] for turns in orders(moments, changes=1)} == {True, False}
+
+
+@pytest.mark.slow
+def test_prune_removes_nothing_of_a_run_in_any_order_of_their_steps() -> None:
+    _, moments = interleave([])
+    for turns in orders(moments, changes=2):
+        interleave(turns)

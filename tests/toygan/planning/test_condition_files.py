@@ -14,8 +14,10 @@ from tests.models import condition_file
 from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, CatalogError
+from toygan.generation.publish import make_live
 from toygan.planning import catalog as catalog_module
 from toygan.planning.condition_files import read_kept
+from toygan.planning.finished import Parts
 from toygan.planning.plan import (
     FrozenPlan,
     ModelScope,
@@ -300,7 +302,8 @@ def test_attempts_are_counted_by_model(folder: Path) -> None:
     tries = [candidate(a, "run-1", attempt=number, decision="rejected", **masks) for number in range(4)]
     put_part(store, "run-1", [*tries, candidate(b, "run-1", attempt=7, decision="rejected")])
     another = RunSettings(model_name="another", model_version="3" * 12)
-    put_manifest(store, "run-1", another, models={SPECIAL["layout_model"]: {"rejected": 4}})
+    manifest = put_manifest(store, "run-1", another, models={SPECIAL["layout_model"]: {"rejected": 4}})
+    make_live(store, manifest, Parts(store, "run-1", 1))
     _, slots = freeze(store, folder, rows, "run-2", mode="all")
     assert {slot.sku: slot.first_attempt for slot in slots} == {"a": 4, "b": 0}
 

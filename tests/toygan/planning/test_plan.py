@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalog_schemas.images import IMAGES, write_attempts
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.benchmarks import planning
 from tests.catalog_schemas.tables import catalog_table, product, write_catalog
 from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, RunConflict
+from toygan.planning.attempts import attempts_of
 from toygan.planning.plan import (
     FrozenPlan,
     ModelScope,
@@ -28,13 +30,14 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
-from toygan.storage.keys import manifest_key, plan_manifest_key, rejected_rows_key
+from toygan.storage.keys import ATTEMPTS_KEY, manifest_key, plan_manifest_key, rejected_rows_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore, open_store
 
 CATEGORIES = ("brick", "car", "wheel")
 SCOPES = {None: ModelScope(categories=frozenset(CATEGORIES))}
 SETTINGS = RunSettings(**MODEL)
+LEFT = {"exhausted": 0, "deferred": 0}
 
 
 def settings_with(**changes: Any) -> RunSettings:
@@ -195,10 +198,10 @@ def test_bad_rows_are_set_aside_with_row_column_and_reason(tmp_path: Path) -> No
         (6, "d", "sketch_uri", "condition_file_not_found: none.png"),
     ]
     assert keys(slots) == [("a", 0), ("e", 0)]
-    assert plan.counts == {"products": 2, "rejected_rows": 6, "unchanged": 0, "planned": 2}
+    assert plan.counts == {"products": 2, "rejected_rows": 6, "unchanged": 0, **LEFT, "planned": 2}
     assert plan.categories == {
-        "brick": {"products": 1, "unchanged": 0, "planned": 1},
-        "car": {"products": 1, "unchanged": 0, "planned": 1},
+        "brick": {"products": 1, "unchanged": 0, **LEFT, "planned": 1},
+        "car": {"products": 1, "unchanged": 0, **LEFT, "planned": 1},
     }
 
 
@@ -300,7 +303,7 @@ def test_the_limit_counts_good_products_in_catalog_order(tmp_path: Path) -> None
     plan, slots = freeze(store, path, limit=2)
     assert keys(slots) == [("a", 0), ("d", 0)]
     assert [row[0] for row in rejected(store)] == [1, 2, 3]
-    assert plan.counts == {"products": 2, "rejected_rows": 3, "unchanged": 0, "planned": 2}
+    assert plan.counts == {"products": 2, "rejected_rows": 3, "unchanged": 0, **LEFT, "planned": 2}
     assert keys(freeze(MemoryStore(), path, limit=2, categories=("brick",))[1]) == [("d", 0), ("e", 0)]
     assert keys(freeze(MemoryStore(), path, limit=99)[1]) == [("a", 0), ("d", 0), ("e", 0)]
 
@@ -352,7 +355,7 @@ def test_missing_skips_what_is_live_and_unchanged(three: Path) -> None:
     finish(store, slots)
     plan, again = freeze(store, three, "run-2")
     assert again == []
-    assert plan.counts == {"products": 3, "rejected_rows": 0, "unchanged": 4, "planned": 0}
+    assert plan.counts == {"products": 3, "rejected_rows": 0, "unchanged": 4, **LEFT, "planned": 0}
     changed = [
         product(sku="a", images_wanted=3, updated_at=None),
         product(sku="b", category="car", title="New title"),
@@ -422,25 +425,65 @@ def test_missing_is_what_is_wanted_less_what_is_live(
 # attempts of earlier runs
 
 
+def put_attempts(store: ObjectStore, *rows: dict[str, Any]) -> None:
+    """The summary of runs that decided these rows."""
+    table = pa.Table.from_pylist(list(rows), schema=IMAGES)
+    store.put(ATTEMPTS_KEY, write_attempts(attempts_of(table)))
+
+
 def test_attempts_go_on_where_finished_runs_stopped(three: Path) -> None:
     store = MemoryStore()
     _, [a0, a1, c, b] = freeze(store, three)
     assert (a0.sku, a1.image_index, b.sku, c.sku) == ("a", 1, "b", "c")
-    tries = [candidate(a0, "run-1", attempt=attempt, decision="rejected") for attempt in range(4)]
-    put_part(store, "run-1", [*tries, candidate(b, "run-1", attempt=2, decision="rejected")])
-    put_part(store, "run-1", [candidate(c, "run-1", row_fingerprint="0" * 64, decision="rejected")], shard=1)
-    put_manifest(store, "run-1", SETTINGS, shards=2)
-    put_part(store, "other-model", [candidate(c, "other-model", attempt=9, decision="rejected")])
-    put_manifest(store, "other-model", settings_with(model_version="f" * 12))
-    put_part(store, "died", [candidate(c, "died", attempt=9, decision="rejected")])
-    put_part(store, "run-0", [candidate(a0, "run-0", attempt=1, decision="rejected")])
-    put_manifest(store, "run-0", SETTINGS)
+    put_attempts(
+        store,
+        candidate(a0, "run-1", attempt=0, decision="rejected"),
+        candidate(a0, "run-1", attempt=2),  # somebody rejected it
+        candidate(a1, "run-1", attempt=3),
+        candidate(c, "run-1", attempt=1, row_fingerprint="0" * 64, decision="rejected"),
+        candidate(c, "run-2", attempt=1, model_version="f" * 12, decision="rejected"),
+    )
     _, slots = freeze(store, three, "run-2")
-    first = {(slot.sku, slot.image_index): slot.first_attempt for slot in slots}
-    assert first == {("a", 0): 4, ("a", 1): 0, ("b", 0): 3, ("c", 0): 0}
+    found = {(slot.sku, slot.image_index): (slot.first_attempt, slot.attempts) for slot in slots}
+    assert found == {("a", 0): (3, 1), ("a", 1): (4, 4), ("b", 0): (0, 4), ("c", 0): (0, 4)}
+    _, slots = freeze(store, three, "run-3", mode="all")
+    assert [slot.attempts for slot in slots] == [4] * 4
 
 
-def test_a_run_with_nothing_to_do_reads_no_history(three: Path) -> None:
+def test_an_exhausted_picture_is_left_alone_until_something_changes(three: Path) -> None:
+    """Its row, the model, or that somebody asks."""
+    store = MemoryStore()
+    _, slots = freeze(store, three)
+    bad = [candidate(slot, "run-1", attempt=3, decision="rejected") for slot in slots[:2]]
+    review = candidate(slots[0], "run-1", attempt=1, p_real=0.25)
+    put_attempts(store, *bad, {**review, "decision": "review"}, candidate(slots[2], "run-1"))
+    plan, left = freeze(store, three, "run-2")
+    assert keys(left) == keys(slots[2:])
+    assert (plan.counts["exhausted"], plan.counts["planned"], plan.counts["unchanged"]) == (2, 2, 0)
+    assert keys(freeze(store, three, "run-3", mode="refresh")[1]) == keys(slots[2:])
+    _, again = freeze(store, three, "run-4", mode="retry")
+    assert keys(again) == keys(slots)
+    asked = {(slot.sku, slot.image_index): slot for slot in again}
+    first = asked[slots[0].sku, slots[0].image_index]
+    assert (first.first_attempt, first.attempts, first.review_p_real) == (4, 4, 0.25)
+    assert keys(freeze(store, three, "run-5", model_version="f" * 12)[1]) == keys(slots)
+    changed = [product(sku="a", images_wanted=2, title="New"), product(sku="b", category="car")]
+    assert ("a", 0) in keys(freeze(store, write_catalog(three.with_name("x.parquet"), changed), "run-6")[1])
+
+
+def test_a_refresh_redraws_at_most_its_share_of_the_live_pictures(tmp_path: Path) -> None:
+    store = MemoryStore()
+    path = write_catalog(tmp_path / "c.parquet", [product(sku=f"s{i}") for i in range(10)])
+    _, slots = freeze(store, path)
+    put_current(store, [candidate(slot, "run-1", model_version="e" * 12) for slot in slots])
+    more = write_catalog(tmp_path / "more.parquet", [product(sku=f"s{i}") for i in range(12)])
+    plan, again = freeze(store, more, "run-2", mode="refresh", refresh_share=0.25)
+    assert keys(again) == [("s0", 0), ("s1", 0), ("s10", 0), ("s11", 0), ("s2", 0)]
+    assert (plan.counts["planned"], plan.counts["unchanged"]) == (5, 7)
+    assert len(freeze(store, more, "run-3", mode="refresh")[1]) == 12
+
+
+def test_planning_reads_summaries_and_no_history(three: Path) -> None:
     class Counting(MemoryStore):
         def __init__(self) -> None:
             super().__init__()
@@ -455,9 +498,9 @@ def test_a_run_with_nothing_to_do_reads_no_history(three: Path) -> None:
     finish(store, slots)
     store.read.clear()
     freeze(store, three, "run-2")
-    assert store.read["metadata"] == 0
+    assert store.read["state"] == 1  # what is being pruned
     freeze(store, write_catalog(three.with_name("new.parquet"), [product(sku="c", title="New")]), "run-3")
-    assert store.read["metadata"] == 1  # for the attempts; the picture has no sibling that stays
+    assert (store.read["metadata"], store.read["state"]) == (0, 3)
 
 
 # siblings
@@ -485,20 +528,6 @@ def test_slots_know_the_perceptual_hashes_of_the_other_live_pictures(tmp_path: P
     _, slots = freeze(store, path, "run-3", mode="all")
     of_a = [slot.sibling_phashes for slot in slots if slot.sku == "a"]
     assert of_a == [(one,), (zero,), (zero, one), (zero, one)]
-
-
-def test_live_pictures_of_several_runs_are_found_in_their_parts(tmp_path: Path) -> None:
-    store = MemoryStore()
-    path = write_catalog(tmp_path / "catalog.parquet", [product(sku="a", images_wanted=3)])
-    _, slots = freeze(store, path)
-    rows = [
-        candidate(slot, f"run-{slot.image_index}", phash=f"{slot.image_index + 5:016x}") for slot in slots
-    ]
-    for row in rows[:2]:
-        put_part(store, row["run_id"], [row])
-    put_current(store, rows[:2])
-    _, [slot] = freeze(store, path, "run-9")
-    assert slot.sibling_phashes == (f"{5:016x}", f"{6:016x}")
 
 
 # condition files
@@ -707,8 +736,9 @@ def test_a_hostile_run_id_reaches_no_key(three: Path) -> None:
     [
         ({"images_per_product": 0}, "must be 1 to 64"),
         ({"images_per_product": 65}, "must be 1 to 64"),
+        ({"refresh_share": 0.0}, "the refresh share is 0.0"),
         ({"limit": 0}, "at least 1"),
-        ({"mode": "some"}, "'some' is none of missing, refresh, all"),
+        ({"mode": "some"}, "'some' is none of missing, refresh, retry, all"),
         ({"format": "gif"}, "'gif' is none of webp, jpg, png"),
         ({"categories": ("a/b",)}, "'a/b' cannot be"),
     ],

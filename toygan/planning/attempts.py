@@ -1,0 +1,139 @@
+"""How often each picture was tried, whether it is exhausted, and which candidate a person can look at.
+
+One table for all finished runs, `state/attempts.parquet`, with a row for each sku, image index, row
+fingerprint and model. A merge takes the largest of each, so runs may be merged in any order, and again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from catalog_schemas.images import APPROVED, ATTEMPT_KEYS, ATTEMPTS, REVIEW
+from catalog_schemas.validation import hash_strings, read_parquet_bytes
+from toygan.errors import BadInput, ObjectNotFound
+from toygan.planning.live import Hashes, equal_hashes, joined, models_of, row_hashes, slot_hashes
+from toygan.storage.keys import ATTEMPTS_KEY
+from toygan.storage.store import ObjectStore
+
+FROM_PARTS = (
+    *("sku", "image_index", "row_fingerprint", "model_name", "model_version"),
+    *("attempt", "decision", "image_uri", "p_real"),
+)
+_KEYS = list(ATTEMPT_KEYS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What earlier runs did for each of S slots."""
+
+    attempts: NDArray[np.int32]
+    exhausted: NDArray[np.bool_]
+    review_p_real: NDArray[np.float64]  # NaN where nothing lies in review/
+
+
+class History:
+    """`state/attempts.parquet`, read when something is asked for first."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def of(
+        self, skus: Hashes, image_index: NDArray[np.int32], rows: Hashes, where: NDArray[np.bool_]
+    ) -> Earlier:
+        """Of the slots `where` that is true what finished runs recorded under the same sku, image index,
+        fingerprint and model.
+
+        `skus` and `rows`, which is `row_hashes` of the two others, are compared by 64-bit hashes each.
+        """
+        earlier = Earlier(
+            attempts=np.zeros(len(skus), np.int32),
+            exhausted=np.zeros(len(skus), bool),
+            review_p_real=np.full(len(skus), np.nan),
+        )
+        asked = np.flatnonzero(where)
+        if len(asked):
+            order, slots, known_rows, known = self._sorted
+            mine, found = equal_hashes(slots, slot_hashes(skus[asked], image_index[asked]))
+            mine = asked[mine]
+            same = known_rows[found] == rows[mine]
+            mine, found = mine[same], order[found[same]]
+            earlier.attempts[mine] = known.attempts[found]
+            earlier.exhausted[mine] = known.exhausted[found]
+            earlier.review_p_real[mine] = known.review_p_real[found]
+        return earlier
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], Hashes, Hashes, Earlier]:
+        table = read_attempts(self._store)
+        slots = slot_hashes(hash_strings(joined(table["sku"])), table["image_index"].to_numpy())
+        rows = row_hashes(joined(table["row_fingerprint"]), joined(table["model"]))
+        order = np.argsort(slots, kind="stable")
+        known = Earlier(
+            attempts=table["attempts"].to_numpy(),
+            exhausted=table["exhausted"].to_numpy(),
+            review_p_real=table["review_p_real"].to_numpy(),
+        )
+        return order, slots[order], rows[order], known
+
+
+def read_attempts(store: ObjectStore) -> pa.Table:
+    """The table, empty where there is none; raises TableError where it is damaged."""
+    try:
+        return parse_attempts(store.get(ATTEMPTS_KEY))
+    except ObjectNotFound:
+        return ATTEMPTS.empty_table()
+
+
+def parse_attempts(data: bytes) -> pa.Table:
+    """The table that write_attempts wrote; raises BadInput for anything else."""
+    try:
+        return read_parquet_bytes(data, ATTEMPTS, ATTEMPTS_KEY)
+    except ValueError as error:
+        raise BadInput(f"{error}; remove it, the next run makes it anew from the metadata") from error
+
+
+def attempts_of(part: pa.Table) -> pa.Table:
+    """ATTEMPTS of rows of IMAGES, of which the columns FROM_PARTS are needed."""
+    is_review = pc.equal(part["decision"], REVIEW)
+    none = pa.scalar(None, pa.string())
+    rows = pa.table(
+        {
+            "sku": part["sku"],
+            "image_index": part["image_index"],
+            "row_fingerprint": part["row_fingerprint"],
+            "model": models_of(part).cast(pa.string()),
+            "attempts": pc.add(part["attempt"], pa.scalar(1, pa.int32())),
+            "exhausted": pc.not_equal(part["decision"], APPROVED),
+            "review_uri": pc.if_else(is_review, part["image_uri"], none),
+            "review_p_real": pc.if_else(is_review, part["p_real"], pa.scalar(None, pa.float64())),
+        }
+    )
+    return merge_attempts([rows])
+
+
+def merge_attempts(tables: Iterable[pa.Table]) -> pa.Table:
+    """One row for each of ATTEMPT_KEYS: the last attempt says whether it is exhausted."""
+    rows = pa.concat_tables([ATTEMPTS.empty_table(), *tables], promote_options="permissive")
+    # Of equal numbers the one that was approved counts: two runs that drew the same at the same time.
+    two = pa.scalar(2, pa.int32())
+    is_approved = pc.cast(pc.invert(rows["exhausted"]), pa.int32())
+    ranked = rows.append_column("rank", pc.add(pc.multiply(rows["attempts"], two), is_approved))
+    last = ranked.group_by(_KEYS).aggregate([("rank", "max")])
+    rank = last["rank_max"].to_numpy()
+    last = last.drop_columns(["rank_max"])
+    last = last.append_column("attempts", pa.array((rank // 2).astype(np.int32)))
+    last = last.append_column("exhausted", pa.array(rank % 2 == 0))
+    review = rows.filter(pc.is_valid(rows["review_uri"])).sort_by(
+        [("review_p_real", "descending"), ("review_uri", "ascending")]
+    )
+    best = review.group_by(_KEYS, use_threads=False).aggregate(
+        [("review_uri", "first"), ("review_p_real", "first")]
+    )
+    best = best.rename_columns([name.removesuffix("_first") for name in best.column_names])
+    merged = last.join(best, _KEYS, join_type="left outer").select(ATTEMPTS.names)
+    return merged.cast(ATTEMPTS).sort_by([(name, "ascending") for name in _KEYS])

@@ -1,0 +1,126 @@
+"""The order of commits, by numbers and not by clocks, and what of earlier runs a night is compared with.
+
+`state/commits.json` is changed in one step. A run takes the next number just before its manifest, which says
+it, is written, and is open until everything that the manifest commits has been made live. Where a process
+dies in between, the next run finishes what is open. The object can be made anew from the manifests.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from catalog_schemas.images import APPROVED, DECISIONS
+from catalog_schemas.runs import Manifest
+from toygan.errors import BadInput, ObjectNotFound
+from toygan.storage.keys import COMMITS_KEY
+from toygan.storage.store import ObjectStore
+from toygan.storage.update import update
+
+RECENT_RUNS = 7
+MIN_CANDIDATES = 20  # of a category in a run: the acceptance of fewer says little
+
+_SCHEMA = "commits/1"
+_JSON = "application/json"
+_KEPT_RUNS = RECENT_RUNS + 1  # the last one's own share lies among those that it is compared with
+
+Acceptance = Mapping[str, Mapping[int, float]]  # category, commit, share of its candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commits:
+    """The last number that was taken, those of runs that are not live yet, and recent shares of approval."""
+
+    last: int = 0
+    open: Mapping[str, int] = field(default_factory=dict)  # by run id
+    acceptance: Acceptance = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        content = {
+            "schema": _SCHEMA,
+            "last": self.last,
+            "open": dict(self.open),
+            "acceptance": {
+                category: {str(commit): share for commit, share in shares.items()}
+                for category, shares in self.acceptance.items()
+            },
+        }
+        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises BadInput for anything that to_json did not give."""
+        try:
+            content = json.loads(text)
+            if content["schema"] != _SCHEMA:
+                raise ValueError(f"its schema is {content['schema']!r}")
+            return cls(
+                last=int(content["last"]),
+                open={str(run_id): int(number) for run_id, number in content["open"].items()},
+                acceptance={
+                    str(category): {int(commit): float(share) for commit, share in shares.items()}
+                    for category, shares in content["acceptance"].items()
+                },
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BadInput(
+                f"{COMMITS_KEY} is damaged ({error!r}); remove it, the next run makes it anew"
+            ) from None
+
+    def with_run(self, manifest: Manifest) -> "Commits":
+        """With a run whose pictures are live."""
+        acceptance = dict(self.acceptance)
+        for category, counts in manifest.categories.items():
+            if (share := acceptance_of(counts)) is not None:
+                shares = {**acceptance.get(category, {}), manifest.commit: share}
+                recent = sorted(shares, reverse=True)[:_KEPT_RUNS]
+                acceptance[category] = {commit: shares[commit] for commit in recent}
+        return Commits(
+            last=max(self.last, manifest.commit),
+            open={run_id: number for run_id, number in self.open.items() if run_id != manifest.run_id},
+            acceptance=acceptance,
+        )
+
+
+def acceptance_of(counts: Mapping[str, int]) -> float | None:
+    """Share of the candidates of a category that were approved; None for fewer than MIN_CANDIDATES."""
+    candidates = sum(counts.get(each, 0) for each in DECISIONS)
+    return counts.get(APPROVED, 0) / candidates if candidates >= MIN_CANDIDATES else None
+
+
+def read_commits(store: ObjectStore) -> Commits | None:
+    """None where there are none, or they are lost; raises BadInput where they are damaged."""
+    try:
+        return Commits.from_json(store.get(COMMITS_KEY))
+    except ObjectNotFound:
+        return None
+
+
+def reserve(store: ObjectStore, run_id: str) -> int:
+    """The number of a run's commit: the next one, or that which an earlier try of it took."""
+    taken = 0
+
+    def take(before: bytes | None) -> bytes:
+        nonlocal taken
+        commits = Commits() if before is None else Commits.from_json(before)
+        taken = commits.open.get(run_id, commits.last + 1)
+        return Commits(
+            last=max(commits.last, taken),
+            open={**commits.open, run_id: taken},
+            acceptance=commits.acceptance,
+        ).to_json()
+
+    update(store, COMMITS_KEY, take, content_type=_JSON)
+    return taken
+
+
+def close(store: ObjectStore, *manifests: Manifest) -> None:
+    """Note that everything that these runs committed is live."""
+
+    def note(before: bytes | None) -> bytes:
+        commits = Commits() if before is None else Commits.from_json(before)
+        for manifest in manifests:
+            commits = commits.with_run(manifest)
+        return commits.to_json()
+
+    update(store, COMMITS_KEY, note, content_type=_JSON)

@@ -2,13 +2,25 @@
 
 import sys
 
-from tests.benchmarks import gpu, kills, orchestration, pipeline, planning, ray, start, training, uploads
+from tests.benchmarks import (
+    gpu,
+    growth,
+    kills,
+    orchestration,
+    pipeline,
+    planning,
+    ray,
+    start,
+    training,
+    uploads,
+)
 
 
 def main() -> None:
     known = {
         "start": start.main,
         "planning": planning.main,
+        "growth": growth.main,
         "pipeline": pipeline.main,
         "training": training.main,
         "uploads": uploads.main,

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog_schemas.images import (
@@ -132,6 +132,7 @@ keys = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(keys, st.randoms())
 def test_the_live_table_has_the_same_bytes_whatever_the_order(
     pairs: list[tuple[str, int]], random: Any

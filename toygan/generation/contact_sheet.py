@@ -86,7 +86,7 @@ def contact_sheet(
             unchanged=manifest.counts["unchanged"],
             settings=manifest.settings,
             categories=categories,
-            rejected_rows=_rejected_rows(store, manifest.run_id),
+            rejected_rows=_rejected_rows(store, manifest.run_id) if manifest.counts["rejected_rows"] else [],
             total_rejected_rows=manifest.counts["rejected_rows"],
             warnings=[*warnings_of(manifest), *_unknown_categories(store, manifest)],
             credit=credit,

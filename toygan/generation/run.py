@@ -106,8 +106,7 @@ def start_run(request: RunRequest) -> StartedRun:
     store = ready.store
     settle(store)
     plan = freeze_plan(store, request.run_id, request.catalog, ready.settings, ready.scopes)
-    done = read_manifest(store, request.run_id) is not None
-    pending = [] if done else pending_shards(store, request.run_id, len(plan.shards))
+    pending = pending_shards(store, request.run_id, len(plan.shards))
     return StartedRun(
         plan=plan,
         workplace=ready.workplace,
@@ -288,7 +287,9 @@ def _manifest(
 ) -> Manifest:
     plan = run.plan
     outcome = tally(parts)
-    incomplete = _incomplete(store, plan.run_id, parts)
+    wanted = sum(plan.counts[name] for name in ("unchanged", "exhausted", "deferred", "planned"))
+    # Where each product wants one picture nothing has to be read for it.
+    incomplete = _incomplete(store, plan.run_id, parts) if wanted > plan.counts["products"] else {}
     none = dict.fromkeys(DECISIONS, 0)
     return Manifest(
         run_id=plan.run_id,

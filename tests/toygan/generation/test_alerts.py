@@ -74,7 +74,7 @@ def test_two_earlier_runs_are_no_usual_acceptance() -> None:
     store = MemoryStore("test")
     for day in (1, 2):
         put_run(store, f"run-{day}", commit=day, brick=counts(100, 0))
-    put_run(store, "now", commit=3, brick=counts(0, 100))
+    put_run(store, "now", commit=3, brick=counts(1, 99))
     assert find_alerts(store, "now") == []
 
 

@@ -660,7 +660,6 @@ def interleave(turns: list[int]) -> tuple[bool, int]:
     Returns whether the run committed, with all that it names in the store, and how many steps prune made.
     """
     store = Steps()
-    put_plan(store, "other", 1)
     give_up(store, "given-up")
     picture = row("given-up", 0, 0, 0, "approved")[0]
     run, made, busy = nightly_run(store, picture), 0, threading.RLock()

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from catalog_schemas.runs import Manifest
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.generation.whole_runs import generate, request, write_inputs
 from toygan.errors import ObjectNotFound
 from toygan.generation import contact_sheet as module
 from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.run import finish_run, run_shard, start_run
-from toygan.planning.finished import read_manifest, read_part
+from toygan.planning.finished import Parts, read_manifest, read_part
 from toygan.planning.plan import FrozenPlan
 from toygan.storage.keys import report_key
 from toygan.storage.memory import MemoryStore, named_memory_store
@@ -45,6 +46,12 @@ def run(folder: Path) -> tuple[MemoryStore, FrozenPlan, str]:
 def rows_of(store: MemoryStore) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = read_part(store, "run-1", 0).to_pylist()
     return rows
+
+
+def sheet(store: MemoryStore, manifest: Manifest, **options: Any) -> str:
+    """The page of a run that is swept, so without titles."""
+    parts = Parts(store, manifest.run_id, manifest.shards)
+    return contact_sheet(store, manifest, parts, plan=None, **options)
 
 
 def embedded(page: str) -> list[bytes]:
@@ -77,7 +84,7 @@ def test_titles_are_text_and_come_from_the_plan(run: tuple[MemoryStore, FrozenPl
     assert HOSTILE in html.unescape(page)
     manifest = read_manifest(store, "run-1")
     assert manifest is not None
-    assert HOSTILE not in contact_sheet(store, manifest, plan=None, tell_rate=True, credit=None)
+    assert HOSTILE not in sheet(store, manifest, tell_rate=True, credit=None)
 
 
 def test_nothing_is_loaded_from_elsewhere(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
@@ -94,11 +101,11 @@ def test_the_rate_and_the_credit_are_told_when_asked(run: tuple[MemoryStore, Fro
     manifest = read_manifest(store, "run-1")
     assert manifest is not None
     ten_s = replace(manifest, started_at="2026-11-01T00:00:00+00:00", finished_at="2026-11-01T00:00:10+00:00")
-    told = contact_sheet(store, ten_s, plan=None, tell_rate=True, credit="Photos: Jane Doe, CC BY 4.0")
+    told = sheet(store, ten_s, tell_rate=True, credit="Photos: Jane Doe, CC BY 4.0")
     rate = f"{len(rows_of(store)) / 10:.1f} pictures a second"
     assert rate in told
     assert "Photos: Jane Doe, CC BY 4.0" in told
-    untold = contact_sheet(store, ten_s, plan=None, tell_rate=False, credit=None)
+    untold = sheet(store, ten_s, tell_rate=False, credit=None)
     assert "pictures a second" not in untold
     assert "Photos: Jane Doe" not in untold
 
@@ -110,7 +117,7 @@ def test_so_many_pictures_of_a_category_and_no_more(
     manifest = read_manifest(store, "run-1")
     assert manifest is not None
     monkeypatch.setattr(module, "sheet_sizes", lambda categories: (2, 1))
-    page = contact_sheet(store, manifest, plan=None, tell_rate=True, credit=None)
+    page = sheet(store, manifest, tell_rate=True, credit=None)
     kept = rows_of(store)
     first = [row for row in kept if row["decision"] == "approved"][:2]
     first += [row for row in kept if row["decision"] == "review"][:1]
@@ -123,4 +130,4 @@ def test_a_picture_that_is_gone_is_named(folder: Path) -> None:
     gone = next(info.key for info in store.list("images/"))
     store.delete(gone)
     with pytest.raises(ObjectNotFound, match=gone):
-        contact_sheet(store, summary.manifest, plan=None, tell_rate=True, credit=None)
+        sheet(store, summary.manifest, tell_rate=True, credit=None)

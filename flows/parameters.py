@@ -50,6 +50,12 @@ class GenerateParameters(BaseModel):
         "another model; retry: also those whose attempts are used up, which the two leave alone; all: every "
         "product.",
     )
+    refresh_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="In the mode refresh at most this share of the live pictures is drawn again.",
+    )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many good products.")
     image_format: ImageFormat = Field(default="webp", description="The format of the picture files.")
     device: str = Field(

@@ -53,7 +53,13 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
     # What a form shows must mean the same from wherever a run is started.
     catalog, store, work = map(_absolute, (settings.catalog, settings.store, settings.work))
     photos = None if settings.photos is None else _absolute(settings.photos)
-    generate = GenerateParameters(catalog=catalog, output=store, device=settings.device, mode=settings.mode)
+    generate = GenerateParameters(
+        catalog=catalog,
+        output=store,
+        device=settings.device,
+        mode=settings.mode,
+        refresh_share=settings.refresh_share,
+    )
     watch = WatchParameters(store=store, min_new_photos=settings.min_new_photos)
     learn = RetrainParameters(store=store, photos=photos, work=work, device=settings.device)
     return [

@@ -51,7 +51,7 @@ class GenerateParameters(BaseModel):
         "product.",
     )
     refresh_share: float = Field(
-        default=1.0,
+        default_factory=lambda: service_settings().refresh_share,
         gt=0,
         le=1,
         description="In the mode refresh at most this share of the live pictures is drawn again.",

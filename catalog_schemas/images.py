@@ -51,6 +51,7 @@ IMAGES = make_schema(
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("attempt", pa.int32(), nullable=False),
         pa.field("batch_size", pa.int32(), nullable=False),
+        pa.field("engine", pa.string(), nullable=False),  # what computed it, with its version
         pa.field("truncation", pa.float64()),
         # what could not be measured, of a picture that is not finite, is null
         pa.field("logit", pa.float64()),

@@ -10,6 +10,7 @@ from tests.benchmarks import (
     pipeline,
     planning,
     ray,
+    shop,
     start,
     training,
     uploads,
@@ -26,6 +27,7 @@ def main() -> None:
         "uploads": uploads.main,
         "orchestration": orchestration.main,
         "ray": ray.main,
+        "shop": shop.main,
         "kills": kills.main,
         "gpu": gpu.main,
     }

@@ -41,6 +41,7 @@ APPROVED: dict[str, Any] = {
     "seed": 2**62,
     "attempt": 0,
     "batch_size": 32,
+    "engine": "torch 2",
     "truncation": 1.0,
     "logit": 0.3,
     "p_real": 0.7,

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import v2
 
 from toygan.conditions.kinds import BACKGROUND, ImageCondition
 from toygan.images import MAX_PIXELS, decode, decode_labels, from_uint8
@@ -43,8 +42,7 @@ def read_layout(data: bytes, resolution: int) -> NDArray[np.uint8]:
     Raises BadInput as `toygan.images.decode_labels` does.
     """
     labels = torch.from_numpy(decode_labels(data))[None]
-    nearest = v2.InterpolationMode.NEAREST_EXACT
-    array: NDArray[np.uint8] = fit_square(labels, resolution, BACKGROUND, nearest)[0].numpy()
+    array: NDArray[np.uint8] = fit_square(labels, resolution, BACKGROUND, by_labels=True)[0].numpy()
     return array
 
 
@@ -59,26 +57,29 @@ def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Te
     return stacked.long() if kind == "layout" else from_uint8(stacked[:, None])
 
 
-def fit_square(
-    pixels: Tensor,
-    resolution: int,
-    fill: int,
-    interpolation: v2.InterpolationMode = v2.InterpolationMode.BILINEAR,
-) -> Tensor:
-    """(C, H, W) uint8 laid on a square of `fill` and resized to (C, R, R): a tall picture stays tall."""
+def fit_square(pixels: Tensor, resolution: int, fill: int, *, by_labels: bool = False) -> Tensor:
+    """(C, H, W) uint8 laid on a square of `fill` and resized to (C, R, R): a tall picture stays tall.
+
+    With `by_labels` each pixel takes the nearest one's value.
+    """
     if max(pixels.shape[1:]) > _LONGEST_SIDE:
-        pixels = _resized(pixels, _LONGEST_SIDE, interpolation)
+        pixels = _resized(pixels, _LONGEST_SIDE, by_labels=by_labels)
     height, width = pixels.shape[1:]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     padding = (left, side - width - left, top, side - height - top)
     on_square = F.pad(pixels, padding, value=fill) if any(padding) else pixels
-    return _resized(on_square, resolution, interpolation)
+    return _resized(on_square, resolution, by_labels=by_labels)
 
 
-def _resized(pixels: Tensor, longest: int, interpolation: v2.InterpolationMode) -> Tensor:
+def _resized(pixels: Tensor, longest: int, *, by_labels: bool) -> Tensor:
     """Antialiased where pixels are mixed at all; its longer side is `longest` pixels."""
     side = max(pixels.shape[1:])
     size = [max(1, round(length * longest / side)) for length in pixels.shape[1:]]
-    resized: Tensor = v2.functional.resize(pixels, size, interpolation, antialias=True)
+    if size == list(pixels.shape[1:]):
+        return pixels
+    from torchvision.transforms import v2  # it takes seconds to import, and most files have the size already
+
+    mode = v2.InterpolationMode.NEAREST_EXACT if by_labels else v2.InterpolationMode.BILINEAR
+    resized: Tensor = v2.functional.resize(pixels, size, mode, antialias=True)
     return resized

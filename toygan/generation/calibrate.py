@@ -37,7 +37,7 @@ from toygan.registry import CALIBRATION, add_files, folder_of, model_version, re
 from toygan.storage.store import open_store
 
 if TYPE_CHECKING:
-    from toygan.generation.probe import Eye
+    from toygan.generation.eye import Eye
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ def _generate(
 
 
 def _load_eye(device: torch.device) -> "Eye":
-    from toygan.generation.probe import Eye  # slow to import, and not always needed
+    from toygan.generation.eye import Eye  # slow to import, and not always needed
 
     return Eye().to(device).to(memory_format=torch.channels_last)
 

@@ -131,6 +131,8 @@ class Workshop(AbstractContextManager["Workshop"]):
             keep_memory()
         self._finishing_lock = threading.Lock()
         self._finishing = finishing_pool(self._workers)
+        for _ in range(self._workers):  # they start while models are still being loaded
+            self._finishing.submit(int)
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
 
     def finish(

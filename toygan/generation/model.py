@@ -31,6 +31,7 @@ from toygan.models.layers import (
     NetworkConfig,
     told_colours,
 )
+from toygan.models.shapes import shapes_alone
 from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
 from toygan.training.checkpoint import (
@@ -117,6 +118,18 @@ class Model:
             shape_text=words.shape_text if is_read else None,
             accent_hexes=words.accent_hexes,
         )
+
+    @property
+    def shape_is_given(self) -> bool:
+        """Whether pictures show a shape that a drawing says, be it the product's or a known one."""
+        return self.image_condition is not None or self.known_layouts is not None
+
+    @property
+    def engine(self) -> str:
+        """What computes pictures and scores, with its version; their last bits depend on it."""
+        scorer = None if self.probe is None else getattr(self.probe.eye, "engine", None)
+        drawing = f"torch {torch.__version__}"
+        return f"{drawing}; score: {scorer}" if scorer else drawing
 
     def require_calibration(self) -> Calibration:
         """Raises ModelError when the model is not calibrated for every one of its categories."""
@@ -261,7 +274,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         known_layouts=load_known_layouts(source.name, source.files, config),
         draughtsman=load_draughtsman(source.name, source.files, config),
         calibration=calibration,
-        probe=_load_probe(calibration, device),
+        probe=_load_probe(calibration, config["resolution"], device),
         colour_profile=None if calibration is None else calibration.colour_profile,
         device=device,
     )
@@ -275,7 +288,7 @@ def read_scope(source: ModelFiles) -> ModelScope:
     config = read_config(source)
     try:
         networks = _check_config(config)
-        with torch.device("meta"):
+        with shapes_alone():
             generator, discriminator = build(config["family"], config["network"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_model(source, error) from error
@@ -319,12 +332,20 @@ def _read_calibration(source: ModelFiles) -> Calibration | None:
     return None if content is None else Calibration.from_json(content)
 
 
-def _load_probe(calibration: Calibration | None, device: torch.device) -> "Probe | None":
+def _load_probe(calibration: Calibration | None, resolution: int, device: torch.device) -> "Probe | None":
     if calibration is None or calibration.probe is None:
         return None
-    from toygan.generation.probe import Probe  # slow to import, and not always needed
+    # Slow to import, and not always needed.
+    from toygan.generation.probe import Probe
 
-    return Probe(calibration.probe).to(device).to(memory_format=torch.channels_last)
+    if device.type == "cpu" and calibration.probe.evidence == "deepest":
+        from toygan.generation.compiled_eye import CompiledEye
+
+        return Probe(calibration.probe, CompiledEye(calibration.probe.side, resolution))
+    from toygan.generation.eye import Eye
+
+    probe = Probe(calibration.probe, Eye(calibration.probe.side))
+    return probe.to(device).to(memory_format=torch.channels_last)
 
 
 def _corrected(

@@ -40,7 +40,8 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     file = encode(drawn.pixels[0], row["format"])
     if sha256(file).hexdigest() != row["sha256"]:
         raise RunFailed(
-            f"{image_id}: the bytes differ from those of {row['image_uri']} when drawn on {device}"
+            f"{image_id}: the bytes differ from those of {row['image_uri']} when generated on {device} by "
+            f"{model.engine}; the picture is of {row['engine']}"
         )
     return f"{image_id}: the same {len(file)} bytes as {row['image_uri']}"
 

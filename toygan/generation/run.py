@@ -17,7 +17,7 @@ from catalog_schemas.validation import read_parquet_bytes
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
-from toygan.generation.model import read_config, read_scope
+from toygan.generation.model import read_config
 from toygan.generation.publish import (
     NOT_FINITE,
     make_live,
@@ -32,7 +32,7 @@ from toygan.generation.publish import (
 from toygan.generation.shard import compute_shard
 from toygan.generation.summary import MOST_NAMED
 from toygan.generation.summary import RunSummary as RunSummary
-from toygan.generation.workplace import ModelPlace, engine_for
+from toygan.generation.workplace import ModelPlace, engine_for, scope_of
 from toygan.generation.workplace import Workplace as Workplace
 from toygan.images import ImageFormat
 from toygan.planning.commits import Commits, read_commits, reserve
@@ -170,7 +170,7 @@ def _get_ready(request: RunRequest) -> _Ready:
         device=request.device,
         batch_size=request.batch_size,
     )
-    scopes = {kind: read_scope(model) for kind, model in models.items()}
+    scopes = {kind: scope_of(model) for kind, model in models.items()}
     # Whether weights fit their networks shows when these are built; the others are, once they are needed.
     engine_for(workplace)
     return _Ready(store=store, models=models, scopes=scopes, settings=settings, workplace=workplace)

@@ -22,7 +22,12 @@ from numpy.typing import NDArray
 from catalog_schemas.images import APPROVED, IMAGES, REJECTED, REVIEW
 from toygan.approval.calibration import Calibration
 from toygan.approval.checks import Reason, is_near_copy
-from toygan.approval.policy import pick_for_review, reasons_against, reasons_before_drawing
+from toygan.approval.policy import (
+    another_attempt_helps,
+    pick_for_review,
+    reasons_against,
+    reasons_before_drawing,
+)
 from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
@@ -52,9 +57,15 @@ class Pending:
         """The number of the next attempt, counted over all runs."""
         return self.slot.first_attempt + len(self.tried)
 
-    @property
-    def may_try_again(self) -> bool:
-        return not self.against and len(self.tried) < self.slot.attempts
+    def may_try_again(self, *, shape_is_given: bool) -> bool:
+        """After the last of `tried`; `shape_is_given`: pictures of a product differ in little but shading."""
+        if self.against or len(self.tried) >= self.slot.attempts:
+            return False
+        rows = [candidate.row for candidate in self.tried]
+        scores = [row["p_real"] for row in rows]
+        return not shape_is_given or another_attempt_helps(
+            rows[-1]["reasons"], scores, threshold=rows[-1]["threshold"]
+        )
 
 
 @dataclass(kw_only=True)
@@ -202,7 +213,7 @@ def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
         if _approve(run, pending, candidate, checked):
             continue
         pending.tried.append(candidate)
-        if pending.may_try_again:
+        if pending.may_try_again(shape_is_given=run.engine.model.shape_is_given):
             again.append(pending)
         else:
             _send_to_review(run, pending)
@@ -295,6 +306,7 @@ def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | 
         "model_family": model.family,
         "seed": seed,
         "attempt": pending.attempt,
+        "engine": model.engine,
         "truncation": model.truncation,
         "threshold": run.calibration.of(slot.category).threshold,
         "conditions": json.dumps(conditions, sort_keys=True, separators=(",", ":")),

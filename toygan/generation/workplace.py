@@ -9,13 +9,15 @@ from toygan.conditions.kinds import ImageCondition
 from toygan.device import pick_device
 from toygan.errors import ModelError
 from toygan.generation.engine import Engine, Workshop
-from toygan.generation.model import load_model
+from toygan.generation.model import ModelFiles, load_model, read_scope
+from toygan.planning.condition_files import ModelScope
 from toygan.registry import resolve
 from toygan.storage.store import open_store
 
 # A process keeps no more models than a run may have.
 _MOST_ENGINES = 1 + len(get_args(ImageCondition))
 _lock = threading.Lock()
+_scopes: dict[str, ModelScope] = {}  # by NAME@VERSION, whose files never change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,14 @@ def engine_for(workplace: Workplace, image_condition: ImageCondition | None = No
         )
 
 
+def scope_of(model: ModelFiles) -> ModelScope:
+    """What `toygan.generation.model.read_scope` says; it takes part of a second, so once for each version."""
+    key = f"{model.name}@{model.version}"
+    if key not in _scopes:
+        _scopes[key] = read_scope(model)
+    return _scopes[key]
+
+
 @lru_cache(maxsize=_MOST_ENGINES)
 def _engine(store: str, place: ModelPlace, device: str, batch_size: int | None, cores: int | None) -> Engine:
     source = resolve(place.reference, open_store(store))
@@ -63,8 +73,9 @@ def _engine(store: str, place: ModelPlace, device: str, batch_size: int | None, 
         raise ModelError(
             f"the model {place.reference} is now {source.version}, the run began with {place.version}"
         )
+    workshop = _workshop(device, cores)  # first: it shares out the threads
     model = load_model(source, pick_device(device))
-    return Engine(model, batch_size=batch_size, workshop=_workshop(device, cores))
+    return Engine(model, batch_size=batch_size, workshop=workshop)
 
 
 @lru_cache(maxsize=1)

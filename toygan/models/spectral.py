@@ -19,6 +19,10 @@ class _SpectralNorm(parametrizations._SpectralNorm):
         if not weight_mat.is_meta:
             super()._power_method(weight_mat, n_power_iterations)
 
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        normalised: torch.Tensor = weight if weight.is_meta else super().forward(weight)
+        return normalised
+
 
 def spectral_norm(layer: Layer) -> Layer:
     """The layer with its weight divided by an estimate of its largest singular value."""

@@ -1,6 +1,12 @@
 import pytest
 
-from toygan.approval.policy import pick_for_review, reasons_against, reasons_before_drawing
+from toygan.approval.checks import Reason
+from toygan.approval.policy import (
+    another_attempt_helps,
+    pick_for_review,
+    reasons_against,
+    reasons_before_drawing,
+)
 
 
 def test_a_candidate_without_reasons_is_approved() -> None:
@@ -63,3 +69,24 @@ def test_what_was_known_before_drawing_is_a_reason_once() -> None:
         finite=True, before_drawing=["shape_guessed"], failed_checks=["shape_guessed"], p_real=1, threshold=0
     )
     assert reasons == ["shape_guessed"]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "p_reals", "helps"),
+    [
+        (["score_below_threshold"], [0.13], True),
+        (["score_below_threshold"], [0.12], False),
+        (["score_below_threshold"], [0.3, 0.1], True),
+        (["score_below_threshold"], [0.2, 0.1], False),
+        (["score_below_threshold"], [0.1, 0.46, 0.1], True),
+        (["score_below_threshold"], [0.1, 0.44, 0.1], False),
+        (["colour_off"], [0.9, 0.9, 0.9], True),
+        (["blank", "fill_ratio_low"], [0.9], False),
+        (["fill_ratio_high"], [0.9], False),
+        (["not_finite"], [None], True),
+    ],
+)
+def test_another_attempt_is_made_where_it_may_help(
+    reasons: list[Reason], p_reals: list[float | None], helps: bool
+) -> None:
+    assert another_attempt_helps(reasons, p_reals, threshold=0.5) is helps

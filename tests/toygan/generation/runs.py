@@ -46,6 +46,7 @@ def candidate(slot: Slot, run_id: str, **changes: Any) -> dict[str, Any]:
         "seed": 1,
         "attempt": slot.first_attempt,
         "batch_size": 32,
+        "engine": "torch 2",
         "truncation": 1.0,
         "logit": 0.0,
         "p_real": 0.5,

@@ -21,8 +21,8 @@ from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
 from toygan.generation import calibrate as calibrate_module
 from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, judge
+from toygan.generation.eye import Eye
 from toygan.generation.model import Drawn, Model
-from toygan.generation.probe import Eye
 from toygan.images import from_uint8
 from toygan.storage.memory import named_memory_store
 

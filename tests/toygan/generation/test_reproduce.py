@@ -24,7 +24,8 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
     uri = f"memory://{tmp_path.name}"
     store = named_memory_store(tmp_path.name)
     folder = write_inputs(tmp_path)
-    first = registry.add_model(store, folder / "tiny", "toys")
+    few = tiny_model(acceptance=0.3)  # so that some products are left for review
+    first = registry.add_model(store, few.write(tmp_path / "few"), "toys")
     second = registry.add_model(
         store, tiny_model(seed=1, acceptance=0.3, accent_colour="teal").write(tmp_path / "other"), "toys"
     )

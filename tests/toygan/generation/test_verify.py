@@ -65,6 +65,7 @@ def row(run_id: str, shard: int, number: int, attempt: int, decision: str) -> tu
         "seed": 1,
         "attempt": attempt,
         "batch_size": 64,
+        "engine": "torch 2",
         "p_real": 0.5,
         "phash": name[:16],
         "conditions": "{}",

@@ -1,0 +1,180 @@
+"""Work by what it is for: what a shop's ordinary runs cost, as ratios within one run of this benchmark.
+
+Costs are CPU seconds, user and system, so that other work on the machine hardly counts. The unit is a picture
+scored by the plain network that scores: EfficientNet-Lite1 at 224 pixels, torch eager, float32, one thread,
+batches of 4.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from catalog_schemas.products import PRODUCTS
+from tests.models import products
+from toygan.approval.probe import SIDE
+from toygan.generation.eye import Eye
+from toygan.generation.model import Model
+from toygan.generation.probe import Probe
+from toygan.generation.run import RunRequest, finish_run, run_shard, start_run
+from toygan.generation.workplace import ModelPlace, Workplace, engine_for
+from toygan.registry import resolve
+
+BATCH = 4
+EARLIER_BATCH = 32  # every batch was padded to so many
+PRODUCTS_A_NIGHT = 20
+REPEATS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One run of the command."""
+
+    user_s: float  # its children's, too
+    system_s: float
+    wall_s: float
+    first_picture_s: float  # from the command until an approved picture lies in the folder
+    generating_s: float  # wall, from the first picture that was generated to the last
+    products: int
+    candidates: int
+    generated: int  # pictures, padding included
+
+
+def cpu_s(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """CPU seconds of this process: the least of some repeats, after one that warms up."""
+    work()
+    found = []
+    for _ in range(repeats):
+        before = time.process_time()
+        work()
+        found.append(time.process_time() - before)
+    return min(found)
+
+
+@torch.inference_mode()
+def plain_scorer_s() -> float:
+    """CPU seconds a picture."""
+    eye = Eye(SIDE).to(memory_format=torch.channels_last)
+    images = torch.rand(BATCH, 3, 128, 128) * 2 - 1
+    return cpu_s(lambda: eye(images)) / BATCH
+
+
+def eager_s_and_in_use_s(model: Model) -> tuple[float, float]:
+    """CPU seconds to generate and score a picture: torch eager in batches of 32, and as it is done."""
+    calibration = model.require_calibration()
+    assert calibration.probe is not None
+    eye = Eye(calibration.probe.side).to(memory_format=torch.channels_last)
+    eager = replace(model, probe=Probe(calibration.probe, eye))
+
+    def draw(with_model: Model, pictures: int) -> float:
+        wanted = products(model.categories[0], ["#B40000"] * pictures)
+        return cpu_s(lambda: with_model.draw(range(pictures), wanted, pictures), 3) / pictures
+
+    return draw(eager, EARLIER_BATCH), draw(model, BATCH)
+
+
+def measure_demo() -> Demo:
+    """`toygan demo` in a process of its own."""
+    toygan = str(Path(sys.executable).with_name("toygan"))
+    with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
+        environment = {**os.environ, "PREFECT_HOME": f"{folder}/prefect"}
+        before, began_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        command = subprocess.Popen([toygan, "demo", "--output", f"{folder}/demo"], env=environment)
+        first_s = None
+        while command.poll() is None:
+            if first_s is None and any(Path(folder).glob("demo/images/*/*/*")):
+                first_s = time.monotonic() - began_s
+            time.sleep(0.1)
+        wall_s, after = time.monotonic() - began_s, resource.getrusage(resource.RUSAGE_CHILDREN)
+        if command.returncode or first_s is None:
+            raise RuntimeError("toygan demo made no picture")
+        parts = [pq.read_table(path) for path in Path(folder).glob("demo/metadata/*/part-*.parquet")]
+    rows = pa.concat_tables(parts).select(["sku", "batch_size", "generated_at"]).to_pylist()
+    times = [row["generated_at"].timestamp() for row in rows]
+    return Demo(
+        user_s=after.ru_utime - before.ru_utime,
+        system_s=after.ru_stime - before.ru_stime,
+        wall_s=wall_s,
+        first_picture_s=first_s,
+        generating_s=max(times) - min(times),
+        products=len({row["sku"] for row in rows}),
+        candidates=len(rows),
+        generated=_generated(parts),
+    )
+
+
+def _generated(parts: list[pa.Table]) -> int:
+    """Pictures with padding: the rows of a batch share their shape, so what it does not fill is padding."""
+    total = 0
+    for part in parts:
+        shapes = part["batch_size"].to_pylist()
+        for shape in set(shapes):
+            total += -(-shapes.count(shape) // shape) * shape
+    return total
+
+
+def night_s(categories: int) -> float:
+    """CPU seconds to generate, check and store 20 products over so many categories, start-up apart."""
+    with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
+        names = bundled_model(folder).categories
+        rows = [
+            {
+                "sku": f"product-{number}",
+                "category": names[number % categories],
+                "title": f"{names[number % categories].capitalize()} {number}",
+                "colour_hex": "#B40000",
+            }
+            for number in range(PRODUCTS_A_NIGHT)
+        ]
+        catalog = Path(folder) / "catalog.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, schema=PRODUCTS), catalog)
+        request = RunRequest(catalog=str(catalog), output=f"{folder}/store", run_id="night")
+        run = start_run(request)
+        before = time.process_time()
+        for shard in run.pending:
+            run_shard(run.workplace, "night", shard, "webp")
+        spent_s = time.process_time() - before
+        finish_run(run, "benchmark")
+    return spent_s
+
+
+def bundled_model(folder: str) -> Model:
+    """The bundled model that draws from titles, as a run of the command has it."""
+    source = resolve(None, None)
+    place = ModelPlace(reference=f"{source.name}@{source.version}", version=source.version)
+    return engine_for(Workplace(store=folder, model=place, device="cpu")).model
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    unit_s = plain_scorer_s()
+    with tempfile.TemporaryDirectory() as folder:
+        model = bundled_model(folder)
+    eager_s, in_use_s = eager_s_and_in_use_s(model)
+    one_s, ten_s = (min(night_s(categories) for _ in range(2)) for categories in (1, 10))
+    demo = measure_demo()
+    spent_s = demo.user_s + demo.system_s
+    print(f"plain scorer: {1e3 * unit_s:.0f} ms of CPU a picture")
+    print(f"generate and score: {1e3 * eager_s:.0f} ms eager, 32 a batch; {1e3 * in_use_s:.0f} ms in use")
+    print(f"  in use by eager (at most 0.6): {in_use_s / eager_s:.2f}")
+    print(f"20 products over 10 categories by 20 in one (at most 1.3): {ten_s / one_s:.2f}")
+    print(f"demo: {demo.user_s:.1f} s user, {demo.system_s:.1f} s system, {demo.wall_s:.0f} s wall")
+    a_product = spent_s / demo.products / unit_s
+    print(f"  CPU a product by the plain scorer's a picture (at most 10): {a_product:.1f}")
+    print(f"  system by user time (at most 0.05): {demo.system_s / demo.user_s:.2f}")
+    print(f"  pictures by candidates (at most 1.15): {demo.generated / demo.candidates:.2f}")
+    print(f"  candidates: {demo.candidates}; generating: {demo.generating_s:.0f} s wall (at most 60)")
+    print(f"  first approved picture: {demo.first_picture_s:.0f} s (at most 20)")
+
+
+if __name__ == "__main__":
+    main()

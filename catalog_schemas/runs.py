@@ -40,7 +40,9 @@ PLAN = make_schema(
         pa.field("first_attempt", pa.int32(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),  # that the run may make
         pa.field("review_p_real", pa.float64()),  # of the best candidate that lies in review/ already
+        # colour and colour_hex are those of the main colour, wherever it was found
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
+        pa.field("colour_source", pa.string()),
         *(PRODUCTS.field(name) for name in ("sketch_uri", "layout_uri", "reference_photo_uri")),
         pa.field("condition_sha256", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field("image_condition", pa.string()),

@@ -17,6 +17,7 @@ Reason = Literal[
     "fill_ratio_high",
     "background_not_white",
     "colour_off",
+    "colour_unknown",
     "shape_guessed",
     "near_copy",
     "score_below_threshold",
@@ -97,6 +98,7 @@ def fit_limits(photos: Mapping[str, Sequence[Measures]]) -> dict[str, CategoryLi
 def check(measures: Measures, limits: CategoryLimits, layout_similarity: float | None = None) -> list[Reason]:
     """The reasons against a finite picture, in the order of `REASONS`; none when it passes.
 
+    Where the limits know colours, a picture without a wanted colour cannot be checked, and does not pass.
     `layout_similarity`, -1..1, is that of the known layout that it was drawn from; None without such. Below
     `KNOWN_SHAPE_SIMILARITY` it shows the shape of another product, sharply, which nothing else would tell.
     """
@@ -107,6 +109,7 @@ def check(measures: Measures, limits: CategoryLimits, layout_similarity: float |
         "fill_ratio_high": measures.fill_ratio > limits.fill_ratio_max,
         "background_not_white": measures.background_white < limits.background_white_min,
         "colour_off": distance is not None and farthest is not None and distance > farthest,
+        "colour_unknown": distance is None and farthest is not None,
         "shape_guessed": layout_similarity is not None and layout_similarity < KNOWN_SHAPE_SIMILARITY,
     }
     return [reason for reason, against in failed.items() if against]

@@ -17,15 +17,16 @@ FIXED_BY_SHAPE: Final[frozenset[Reason]] = frozenset({"blank", "fill_ratio_low",
 NEEDED_SHARES: Final = (0.25, 0.45, 0.9)
 
 
-def reasons_before_drawing(*, best_similarity: float | None) -> list[Reason]:
+def reasons_before_drawing(*, best_similarity: float | None, lacks_colour: bool = False) -> list[Reason]:
     """Why no picture of a product can be approved, whatever is drawn; such a product is drawn once.
 
     `best_similarity`, -1..1, is that of the nearest layout that the model would draw it from; None without
-    such.
+    such. `lacks_colour` says that its main colour is unknown though the model's limits ask for one.
     """
+    reasons: list[Reason] = ["colour_unknown"] if lacks_colour else []
     if best_similarity is not None and best_similarity < KNOWN_SHAPE_SIMILARITY:
-        return ["shape_guessed"]
-    return []
+        reasons.append("shape_guessed")
+    return reasons
 
 
 def reasons_against(

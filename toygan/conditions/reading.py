@@ -7,6 +7,8 @@ from typing import Any, Final, Self
 
 from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames, normal_name
 
+_CHINESE = re.compile(r"[\u3400-\u9fff]")
+
 
 def product_text(
     title: str | None,
@@ -23,8 +25,10 @@ def product_text(
     """
     said = " ".join((title or "").split())
     if words := (colour or "").split():
-        # Not a part of another word, nor one of two colours.
-        name = r"(?<![\w/-])" + r"\s+".join(map(re.escape, words)) + r"(?![\w/-])"
+        name = r"\s+".join(map(re.escape, words))
+        if not _CHINESE.search(name):  # which has no spaces between its words
+            # Not a part of another word, nor one of two colours.
+            name = rf"(?<![\w/-]){name}(?![\w/-])"
         named = rf"[\s,;:-]*(?:\({name}\)|\[{name}\]|{name})"
         said, at_end = re.subn(f"{named}$", "", said, flags=re.IGNORECASE)
         if not at_end:
@@ -69,8 +73,11 @@ class Reading:
 
     def to_config(self) -> dict[str, object]:
         """What `from_config` reads, but for the number of accent colours, which the network's options say."""
-        names = {"colour_names": self.colour_names.to_json()} if self.accent_colours else {}
-        return {"whole_titles": self.whole_titles, "reads_descriptions": self.descriptions, **names}
+        return {
+            "whole_titles": self.whole_titles,
+            "reads_descriptions": self.descriptions,
+            "colour_names": self.colour_names.to_json(),
+        }
 
     def reads_as(self, other: "Reading") -> bool:
         """Whether the texts are those that `other` takes from the same titles, names aside."""

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 # Names among the conditions of a metadata row.
 LAYOUT_SIMILARITY: Final = "layout_similarity"
+COLOUR_NAME: Final = "colour_name"  # of the main colour, as the row writes it
+COLOUR_SOURCE: Final = "colour_source"  # the column that said it; null where the main colour is unknown
 SHAPE_TEXT: Final = "shape_text"  # by which the known layout was chosen, where the text is another
 
 
@@ -296,10 +298,10 @@ def read_scope(source: ModelFiles) -> ModelScope:
     load_known_texts(source.name, source.files, config)
     load_known_layouts(source.name, source.files, config)
     load_draughtsman(source.name, source.files, config)
-    reading_of(source.name, config)
+    reading = reading_of(source.name, config)
     categories = config["categories"]
     _require_calibration(source.name, _read_calibration(source), categories)
-    scope = ModelScope(categories=frozenset(categories))
+    scope = ModelScope(categories=frozenset(categories), colour_names=reading.colour_names)
     classes: int = getattr(networks, "layout_classes", scope.layout_classes)
     return replace(scope, layout_classes=classes)
 

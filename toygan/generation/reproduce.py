@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, RunFailed
-from toygan.generation.model import LAYOUT_SIMILARITY, SHAPE_TEXT, Model, load_model
+from toygan.generation.model import (
+    COLOUR_NAME,
+    COLOUR_SOURCE,
+    LAYOUT_SIMILARITY,
+    SHAPE_TEXT,
+    Model,
+    load_model,
+)
 from toygan.images import encode
 from toygan.planning.condition_files import read_kept
 from toygan.planning.finished import read_manifest, read_part
@@ -34,6 +41,8 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     model = load_model(source, device)
     told = json.loads(row["conditions"])
     told.pop(LAYOUT_SIMILARITY, None)  # found from the others
+    for name in (COLOUR_NAME, COLOUR_SOURCE):  # where colour_hex comes from
+        told.pop(name, None)
     told.setdefault(SHAPE_TEXT, told.get("text"))  # said where it is another
     product = ProductConditions(**told, image=_read_image(store, model, dict(row["condition_sha256"])))
     drawn = model.draw([row["seed"]], [product], row["batch_size"])

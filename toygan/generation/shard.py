@@ -32,7 +32,13 @@ from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.finishing import Finished, FinishedBatch
-from toygan.generation.model import LAYOUT_SIMILARITY, SHAPE_TEXT, Model
+from toygan.generation.model import (
+    COLOUR_NAME,
+    COLOUR_SOURCE,
+    LAYOUT_SIMILARITY,
+    SHAPE_TEXT,
+    Model,
+)
 from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot
 from toygan.seeds import image_id, image_seed
@@ -139,10 +145,15 @@ def _pending(model: Model, slots: Sequence[Slot]) -> list[Pending]:
     told = [_told(model, slot) for slot in slots]
     seeds = [[_seed(model, slot, slot.first_attempt + n) for n in range(slot.attempts)] for slot in slots]
     similarities = model.best_similarities(told, seeds)
-    return [
-        Pending(slot=slot, told=product, against=reasons_before_drawing(best_similarity=similarity))
-        for slot, product, similarity in zip(slots, told, similarities, strict=True)
-    ]
+    calibration = model.require_calibration()
+    pending = []
+    for slot, product, similarity in zip(slots, told, similarities, strict=True):
+        asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
+        against = reasons_before_drawing(
+            best_similarity=similarity, lacks_colour=asks_colour and slot.colour_hex is None
+        )
+        pending.append(Pending(slot=slot, told=product, against=against))
+    return pending
 
 
 def _seed(model: Model, slot: Slot, attempt: int) -> int:
@@ -285,6 +296,9 @@ def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | 
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )
     conditions: dict[str, object] = {"category": told.category, "colour_hex": told.colour_hex}
+    conditions[COLOUR_SOURCE] = slot.colour_source
+    if slot.colour is not None:
+        conditions[COLOUR_NAME] = slot.colour
     if model.text_encoder is not None:
         conditions["text"] = told.text
     if model.known_layouts is not None and (text := model.known_layouts.text_of(told)) != told.text:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from catalog_schemas.products import CONDITION_COLUMNS
 from catalog_schemas.validation import rejected_frame
+from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode, decode_labels
@@ -30,6 +31,7 @@ class ModelScope:
 
     categories: frozenset[str]
     layout_classes: int = 256  # labels that a layout may hold, from 0 on
+    colour_names: ColourNames = NO_COLOUR_NAMES  # what its photos called which colour
 
 
 Scopes = Mapping[ImageCondition | None, ModelScope]

@@ -16,6 +16,7 @@ from catalog_schemas.runs import PLAN_COUNTS, Manifest, check_counts, read_plan
 from catalog_schemas.validation import read_json_object
 from toygan.approval.policy import MAX_ATTEMPTS
 from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.main_colour import ColourSource
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
 from toygan.planning.condition_files import ModelScope, Scopes
@@ -46,7 +47,10 @@ _THREADS = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """One picture to make. URIs are as the catalog has them; siblings are the product's live pictures."""
+    """One picture to make. URIs are as the catalog has them; siblings are the product's live pictures.
+
+    `colour` and `colour_hex` are name and value of the main colour, see `toygan.conditions.main_colour`.
+    """
 
     row: int
     sku: str
@@ -62,6 +66,7 @@ class Slot:
     language: str
     colour: str | None
     colour_hex: str | None
+    colour_source: ColourSource | None  # the column that said the colour; None where it is unknown
     finish: str | None
     attributes: Mapping[str, str | None]
     sketch_uri: str | None

@@ -35,6 +35,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "fill_ratio_high": "product too large",
     "background_not_white": "background not white",
     "colour_off": "wrong colour",
+    "colour_unknown": "main colour is not known",
     "shape_guessed": "shape is a guess",
     "near_copy": "too like another picture",
     "score_below_threshold": "score too low",

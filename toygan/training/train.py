@@ -230,7 +230,7 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
         with_views=config.view_latents,
         draughtsman=None if initial is None else initial.draughtsman,
         reading=Reading(accent_colours=config.accent_colours, colour_names=known),
-        learns_colour_names=config.accent_colours > 0,
+        learns_colour_names=True,
     )
     products, categories = len(set(photos.skus)), len(photos.categories)
     log.info("%d photos of %d products in %d categories", len(photos), products, categories)

@@ -67,9 +67,13 @@ def test_all_reasons_are_told_in_order() -> None:
     assert check(bad, LIMITS, 0.5) == [*measured, "shape_guessed"]
 
 
-def test_no_colour_wanted_or_no_limit_known_means_no_colour_check() -> None:
-    assert check(replace(GOOD, colour_delta_e=None), LIMITS) == []
-    assert check(replace(GOOD, colour_delta_e=80), replace(LIMITS, colour_delta_e_max=None)) == []
+def test_a_picture_of_no_known_colour_does_not_pass() -> None:
+    assert check(replace(GOOD, colour_delta_e=None), LIMITS) == ["colour_unknown"]
+
+
+def test_without_a_limit_there_is_no_colour_check() -> None:
+    for distance in (None, 80):
+        assert check(replace(GOOD, colour_delta_e=distance), replace(LIMITS, colour_delta_e_max=None)) == []
 
 
 @given(st.floats(-1, 1) | st.sampled_from([0.998, 0.999]))

@@ -64,6 +64,14 @@ def test_the_shape_of_another_product_is_known_before_drawing(
     assert reasons_before_drawing(best_similarity=similarity) == against
 
 
+def test_a_colour_that_nobody_knows_is_known_before_drawing() -> None:
+    assert reasons_before_drawing(best_similarity=None, lacks_colour=True) == ["colour_unknown"]
+    assert reasons_before_drawing(best_similarity=0.5, lacks_colour=True) == [
+        "colour_unknown",
+        "shape_guessed",
+    ]
+
+
 def test_what_was_known_before_drawing_is_a_reason_once() -> None:
     reasons = reasons_against(
         finite=True, before_drawing=["shape_guessed"], failed_checks=["shape_guessed"], p_real=1, threshold=0

@@ -135,7 +135,7 @@ def test_the_shape_is_told_in_every_finish_by_the_same_words(
 def test_a_reading_is_what_a_model_says() -> None:
     config: dict[str, Any] = {"network": {"accent_colours": 2}, **ACCENTS.to_config()}
     assert Reading.from_config(config) == ACCENTS
-    assert "colour_names" not in Reading(colour_names=NAMES).to_config()
+    assert Reading(colour_names=NAMES).to_config()["colour_names"] == NAMES.to_json()
     unsaid = Reading.from_config({"network": {"accent_colours": 2}, "colour_names": NAMES.to_json()})
     assert not unsaid.whole_titles
     before = Reading.from_config({"network": {}})

@@ -24,6 +24,7 @@ def slot(number: int, **changes: Any) -> Slot:
         "language": "en",
         "colour": None,
         "colour_hex": COLOURS[number % len(COLOURS)],
+        "colour_source": "colour_hex",
         "finish": None,
         "attributes": {},
         "sketch_uri": None,

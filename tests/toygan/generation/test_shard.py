@@ -143,8 +143,9 @@ def test_every_row_keeps_the_contract_and_says_why(engine: Engine) -> None:
         assert set(row["reasons"]) <= set(REASONS)
         assert ("score_below_threshold" in row["reasons"]) == (row["p_real"] < row["threshold"])
         assert row["p_real"] == engine.model.require_calibration().of("brick").p_real(row["logit"])
-        assert (
-            row["conditions"] == f'{{"category":"brick","colour_hex":"{COLOURS[int(row["sku"][4:]) % 6]}"}}'
+        colour = COLOURS[int(row["sku"][4:]) % 6]
+        assert row["conditions"] == (
+            f'{{"category":"brick","colour_hex":"{colour}","colour_source":"colour_hex"}}'
         )
         assert (row["model_name"], row["model_family"]) == ("tiny", "dcgan")
         assert (row["batch_size"] in engine.shapes, row["truncation"]) == (True, 1.0)
@@ -228,7 +229,7 @@ def test_a_check_that_fails_is_named(engine: Engine, with_model: Any) -> None:
     )
     of = by_slot(rows)
     assert all(row["reasons"] == ["colour_off"] for row in of["sku-0000", 0])
-    assert [row["reasons"] for row in of["sku-0001", 0]] == [[]]
+    assert [row["reasons"] for row in of["sku-0001", 0]] == [["colour_unknown"]]
     assert of["sku-0001", 0][0]["colour_delta_e"] is None
 
 
@@ -262,6 +263,21 @@ def test_what_is_drawn_from_another_product_is_for_a_person_to_look_at(
         assert guess["image_uri"] in objects
     assert similarities(tried["sku-0003", 0]) == {0.0}
     assert max(similarities(tried["sku-0002", 0])) < 0.9
+
+
+def test_a_picture_of_no_known_colour_is_for_a_person_to_look_at(with_model: Any) -> None:
+    limits = replace(ANYTHING, colour_delta_e_max=200.0)
+    checked = judged(tiny_model().load(), limits=limits, threshold=0.0)
+    unknown = slot(0, colour=None, colour_hex=None, colour_source=None)
+    named = slot(1, colour="Red", colour_hex="#B40000", colour_source="title")
+    tried = by_slot(compute(with_model(checked), [unknown, named])[0])
+    (row,) = tried["sku-0000", 0]  # no other could be approved
+    assert (row["decision"], row["reasons"]) == ("review", ["colour_unknown"])
+    assert row["conditions"] == '{"category":"brick","colour_hex":null,"colour_source":null}'
+    (row,) = tried["sku-0001", 0]
+    assert row["decision"] == "approved"
+    conditions = json.loads(row["conditions"])
+    assert (conditions["colour_source"], conditions["colour_name"]) == ("title", "Red")
 
 
 @pytest.mark.parametrize(("similarity", "reasons"), [(0.998, ["shape_guessed"]), (0.999, []), (1.0, [])])

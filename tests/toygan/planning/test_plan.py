@@ -18,6 +18,7 @@ from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.benchmarks import planning
 from tests.catalog_schemas.tables import catalog_table, product, write_catalog
 from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
+from toygan.conditions.colour_names import ColourNames
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, RunConflict
 from toygan.planning.attempts import attempts_of
 from toygan.planning.plan import (
@@ -766,3 +767,40 @@ def test_the_real_catalog_is_planned(toybricks: Path) -> None:
     with_sketch = [slot for slot in slots if slot.sketch_uri]
     assert with_sketch
     assert all("sketch" in slot.condition_sha256 for slot in with_sketch)
+
+
+# main colours
+
+
+def test_a_slot_has_the_colour_that_its_row_names(tmp_path: Path) -> None:
+    names = ColourNames(hexes={"red": "#B40000"})
+    scopes = {None: ModelScope(categories=frozenset(CATEGORIES), colour_names=names)}
+    none = {"colour": None, "colour_hex": None, "title": "Brick"}
+    rows = [
+        product(sku="hex", colour="Blue", colour_hex="#00ff00"),
+        product(sku="column", **none | {"colour": "Red"}),
+        product(sku="title", **none | {"title": "Brick, Red"}),
+        product(sku="unknown", **none),
+    ]
+    _, slots = freeze(
+        open_store("memory://colours"), write_catalog(tmp_path / "c.parquet", rows), scopes=scopes
+    )
+    assert [(each.sku, each.colour, each.colour_hex, each.colour_source) for each in slots] == [
+        ("hex", "Blue", "#00FF00", "colour_hex"),
+        ("column", "Red", "#B40000", "colour"),
+        ("title", "Red", "#B40000", "title"),
+        ("unknown", None, None, None),
+    ]
+
+
+def test_the_colour_that_is_found_is_not_part_of_the_fingerprint(tmp_path: Path) -> None:
+    rows = [product(sku="a", colour=None, colour_hex=None)]
+    catalog = write_catalog(tmp_path / "c.parquet", rows)
+    prints = set()
+    for number, value in enumerate(("#B40000", "#FF0000")):
+        names = ColourNames(hexes={"red": value})
+        scopes = {None: ModelScope(categories=frozenset(CATEGORIES), colour_names=names)}
+        _, (slot,) = freeze(open_store(f"memory://print-{number}"), catalog, scopes=scopes)
+        assert slot.colour_hex == value
+        prints.add(slot.row_fingerprint)
+    assert len(prints) == 1

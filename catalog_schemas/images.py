@@ -7,11 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalog_schemas.products import COLOUR_HEX_PATTERN, SKU_PATTERN
+from catalog_schemas.products import COLOUR_HEX_PATTERN
 from catalog_schemas.validation import (
+    NAME_PATTERN,
     CheckedTable,
     TableError,
     conform,
+    is_category,
+    is_sku,
     make_schema,
     matches,
     not_null,
@@ -106,6 +109,7 @@ ATTEMPTS = make_schema(
     ],
 )
 
+_NAME = re.compile(NAME_PATTERN)
 _IMAGE_ID = re.compile(r"[0-9a-f]{20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -185,9 +189,12 @@ def _row_checks() -> Any:
     return row_schema(
         {
             "image_id": matching(_IMAGE_ID),
-            "sku": matching(SKU_PATTERN),
-            "category": matching(SKU_PATTERN),
-            "run_id": matching(SKU_PATTERN),
+            "sku": (not_null(), row_check("malformed", lambda values: values.map(is_sku).astype(bool))),
+            "category": (
+                not_null(),
+                row_check("malformed", lambda values: values.map(is_category).astype(bool)),
+            ),
+            "run_id": matching(_NAME),
             "decision": (not_null(), row_check("unknown", lambda values: values.isin(DECISIONS))),
             "sha256": matching(_SHA256)[1:],
             "format": (row_check("unknown", lambda values: values.isin(FORMATS)),),

@@ -6,11 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES, SKU_PATTERN
+from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES
 from catalog_schemas.validation import (
     CheckedTable,
     check_schema,
     conform,
+    is_category,
+    is_sku,
     make_schema,
     matches,
     not_null,
@@ -121,12 +123,14 @@ def check_photo_rows(rows: pa.RecordBatch | pa.Table, first_row: int = 0) -> Che
 
 @lru_cache(maxsize=1)
 def _row_checks() -> Any:
-    name = (not_null(), row_check("malformed", lambda values: matches(values, SKU_PATTERN)))
     return row_schema(
         {
             "photo_id": (not_null(),),
-            "sku": name,
-            "category": name,
+            "sku": (not_null(), row_check("malformed", lambda values: values.map(is_sku).astype(bool))),
+            "category": (
+                not_null(),
+                row_check("malformed", lambda values: values.map(is_category).astype(bool)),
+            ),
             "colour_hex": (row_check("malformed", lambda values: matches(values, COLOUR_HEX_PATTERN)),),
             "finish": (row_check("unknown", lambda values: values.isin(FINISHES)),),
             "split": (not_null(), row_check("unknown", lambda values: values.isin(SPLITS))),

@@ -1,8 +1,10 @@
 """The catalog: what a row must look like, read in batches, good rows told from bad ones."""
 
+import dataclasses
 import json
 import posixpath
 import re
+from array import array
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b, sha256
@@ -14,11 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog_schemas.validation import (
-    NAME_PATTERN,
     CheckedTable,
     cast,
     check_schema,
     hash_strings,
+    is_category,
+    is_sku,
     make_schema,
     matches,
     not_null,
@@ -39,10 +42,9 @@ BATCH_ROWS = 65_536
 MAX_IMAGES_WANTED = 64
 DEFAULT_LANGUAGE = "en"
 FINISHES = ("solid", "transparent", "metal", "chrome", "pearlescent", "rubber")
-CONDITION_COLUMNS = {"sketch": "sketch_uri", "layout": "layout_uri", "reference_photo": "reference_photo_uri"}
+CONDITION_COLUMNS = {"sketch": "sketch_uri", "layout": "layout_uri"}
 MAX_URI_LETTERS = 1000
 
-SKU_PATTERN = re.compile(NAME_PATTERN)
 COLOUR_HEX_PATTERN = re.compile(r"#[0-9A-Fa-f]{6}")
 # well-formed tags of BCP 47 (RFC 5646, section 2.1) without the 26 irregular ones of older days
 LANGUAGE_PATTERN = re.compile(
@@ -91,8 +93,8 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
     """The sha256 (lower-case hex) of what a picture of the product depends on, by design.md section 4.
 
     Hashed is the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description, language,
-    colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch, layout or
-    reference_photo to the sha256 of the file. The language is `en` and the attributes are empty where the
+    colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch and layout
+    to the sha256 of the file. The language is `en` and the attributes are empty where the
     catalog gives none. Nothing else of `product` counts, least of all images_wanted and updated_at.
     """
     # null is None, NaN or NA, depending on who read the row
@@ -108,13 +110,25 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
     return sha256(_canonical_json(fields).encode()).hexdigest()
 
 
-def stream_products(path: Path, *, batch_rows: int = BATCH_ROWS) -> Iterator[CheckedTable]:
+@dataclasses.dataclass(kw_only=True)
+class SourceRows:
+    """Where the rows of a table come from that was read from another format."""
+
+    numbers: "array[int]" = dataclasses.field(default_factory=lambda: array("q"))  # 0-based, there
+    # By the number in the table: column and reason of a row that could not be read as it stands there.
+    problems: dict[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
+
+
+def stream_products(
+    path: Path, *, source: SourceRows | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[CheckedTable]:
     """The catalog's rows, checked, `batch_rows` at a time.
 
     `good` has exactly the columns of PRODUCTS: an absent optional column is null, the language is `en` where
     none is given, colour_hex is in upper case, attributes are dict[str, str | None] or None. The file is read
     twice: first the skus only, whose hashes (8 bytes a row) show which can be duplicates; then all. Of rows
-    with the same sku the first one stays that is good otherwise. Raises TableError, at once or in between,
+    with the same sku the first one stays that is good otherwise. With a `source` rows are numbered as there,
+    and those with problems there are set aside. Raises TableError, at once or in between,
     when the table cannot be used.
     """
     with open_parquet(path) as file:
@@ -127,7 +141,7 @@ def stream_products(path: Path, *, batch_rows: int = BATCH_ROWS) -> Iterator[Che
                 batch = next(batches, None)
             if batch is None:
                 return
-            yield _check_batch(batch, start, path, twins)
+            yield _check_batch(batch, start, path, twins, source)
             start += len(batch)
 
 
@@ -189,11 +203,17 @@ def _repeated_hashes(file: pq.ParquetFile, path: Path, batch_rows: int) -> "NDAr
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
-def _check_batch(batch: pa.RecordBatch, start: int, path: Path, twins: _Twins) -> CheckedTable:
+def _check_batch(
+    batch: pa.RecordBatch, start: int, path: Path, twins: _Twins, source: SourceRows | None
+) -> CheckedTable:
     import numpy as np
     import pandas as pd
 
-    columns, undecodable = _as_contract(batch, path)
+    columns, broken = _as_contract(batch, path)
+    if source is not None:
+        rows = (row for row in range(len(batch)) if start + row in source.problems)
+        broken = [*((row, *source.problems[start + row]) for row in rows), *broken]
+    undecodable = pd.DataFrame(broken, columns=["row", "column", "reason"]).astype({"row": "int64"})
     attributes = columns.pop("attributes")
     frame = pa.table(columns).to_pandas()
     problems = pd.concat([undecodable, row_problems(_row_checks(), frame)]).drop_duplicates(["row", "column"])
@@ -210,16 +230,17 @@ def _check_batch(batch: pa.RecordBatch, start: int, path: Path, twins: _Twins) -
     good["images_wanted"] = good["images_wanted"].astype("Int32")
     good["attributes"] = _dictionaries(attributes.filter(pa.array(~bad)), good.index)
     good = good[PRODUCTS.names]
-    good.index += start
+    numbers = np.arange(start, start + len(frame))
+    if source is not None:
+        numbers = np.frombuffer(source.numbers, np.int64)[numbers]
+    good.index = pd.Index(numbers[good.index])
     rejected = rejected_frame(problems, frame["sku"].loc[problems["row"]])
-    rejected["row"] += start
+    rejected["row"] = numbers[rejected["row"]]
     return CheckedTable(good=good, rejected=rejected)
 
 
-def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array], "pd.DataFrame"]:
+def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array], list[tuple[int, str, str]]]:
     """The contract's columns in the contract's types, and (row, column, reason) of text that is broken."""
-    import pandas as pd
-
     columns: dict[str, pa.Array] = {}
     broken: list[tuple[int, str, str]] = []
     for field in PRODUCTS:
@@ -242,7 +263,7 @@ def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array]
             mask = pa.array([row in rows for row in range(len(column))])
             column = pc.if_else(mask, pa.scalar(None, field.type), column)
         columns[field.name] = column
-    return columns, pd.DataFrame(broken, columns=["row", "column", "reason"]).astype({"row": "int64"})
+    return columns, broken
 
 
 def _broken_text(column: pa.Array) -> set[int]:
@@ -286,11 +307,13 @@ def _row_checks() -> Any:
         row_check("not_relative", lambda values: ~matches(values, _ABSOLUTE_PATTERN)),
         row_check("leaves_folder", lambda values: ~values.map(_climbs_out).astype(bool)),
     )
-    name = (not_null(), row_check("malformed", lambda values: matches(values, SKU_PATTERN)))
     return row_schema(
         {
-            "sku": name,
-            "category": name,
+            "sku": (not_null(), row_check("malformed", lambda values: values.map(is_sku).astype(bool))),
+            "category": (
+                not_null(),
+                row_check("malformed", lambda values: values.map(is_category).astype(bool)),
+            ),
             "title": (not_null(), row_check("blank", lambda values: values.str.strip() != "")),
             "language": (row_check("malformed", lambda values: matches(values, LANGUAGE_PATTERN)),),
             "colour_hex": (row_check("malformed", lambda values: matches(values, COLOUR_HEX_PATTERN)),),

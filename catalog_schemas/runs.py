@@ -43,7 +43,7 @@ PLAN = make_schema(
         # colour and colour_hex are those of the main colour, wherever it was found
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
         pa.field("colour_source", pa.string()),
-        *(PRODUCTS.field(name) for name in ("sketch_uri", "layout_uri", "reference_photo_uri")),
+        *(PRODUCTS.field(name) for name in ("sketch_uri", "layout_uri")),
         pa.field("condition_sha256", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field("image_condition", pa.string()),
         pa.field("row_fingerprint", pa.string(), nullable=False),

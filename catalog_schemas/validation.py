@@ -26,6 +26,7 @@ SCHEMA_KEY = b"toygan_schema"
 
 NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 
+_MOST_NAME_LETTERS = 128
 _MAGIC = b"PAR1"
 _ROW_GROUP_ROWS = 65_536
 _SHOWN_SKU_LETTERS = 128
@@ -33,6 +34,16 @@ _SHOWN_SKU_LETTERS = 128
 
 class TableError(ValueError):
     """A table cannot be used; the message names the file, the column and what to do."""
+
+
+def is_category(text: str) -> bool:
+    """Whether a text can name a category: 1 to 128 printable letters of any language, no space at an end."""
+    return 0 < len(text) <= _MOST_NAME_LETTERS and text.isprintable() and text == text.strip()
+
+
+def is_sku(text: str) -> bool:
+    """Whether a text can name a product: as a category, but without slashes."""
+    return is_category(text) and "/" not in text and "\\" not in text
 
 
 @dataclass(frozen=True, kw_only=True)

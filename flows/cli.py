@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.cli_catalog import catalog as catalog_commands
 from flows.cli_models import models
 from flows.exits import FAILED, one_line
-from flows.options import batch_size_option, device_option, photos_option, store_option
+from flows.options import batch_size_option, device_option, map_option, photos_option, store_option
 
 if TYPE_CHECKING:
     from toygan.evaluation.features import FeatureNetworkName
@@ -62,9 +63,7 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
             help="The same for products with a layout_uri; default: champion-layout, else like the others.",
         ),
         click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
-        click.option(
-            "--category", "categories", multiple=True, help="Only this one; may be given several times."
-        ),
+        click.option("--category", "categories", multiple=True, help="Only this one; may be repeated."),
         click.option(
             "--mode",
             type=click.Choice(["missing", "refresh", "retry", "all"]),
@@ -106,7 +105,8 @@ def demo(output: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.option("--catalog", required=True, metavar="URI", help="Parquet file: a path or s3://BUCKET/KEY.")
+@click.option("--catalog", required=True, metavar="URI", help="A path or s3://BUCKET/KEY, of any format.")
+@map_option
 @click.option("--output", required=True, metavar="URI", help="Folder or s3://BUCKET/PREFIX.")
 @generate_options
 def generate(catalog: str, output: str, **options: Any) -> None:
@@ -114,11 +114,10 @@ def generate(catalog: str, output: str, **options: Any) -> None:
     _generate(catalog=catalog, output=output, **options)
 
 
-def _generate(*, catalog: str, output: str, categories: tuple[str, ...], **options: Any) -> None:
+def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **options: Any) -> None:
     from flows.local import run_generate
 
-    summary = run_generate(catalog=catalog, output=output, categories=list(categories), **options)
-    click.echo(summary.text())
+    click.echo(run_generate(categories=list(categories), columns=columns, **options).text())
 
 
 @cli.command()
@@ -346,6 +345,7 @@ def reproduce(image_id: str, output: str, device: str) -> None:
 
 
 cli.add_command(models)
+cli.add_command(catalog_commands)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flows.reach import check_server, reach_loopback_directly
 from toygan.errors import RunFailed
 from toygan.planning.catalog import check_catalog
+from toygan.planning.catalog_files.convert import parse_mapping
 
 if TYPE_CHECKING:
     from toygan.generation.run import RunSummary
@@ -23,18 +24,21 @@ DEFAULTS = {
 }
 
 
-def run_generate(*, catalog: str, run_id: str | None, **parameters: Any) -> "RunSummary":
+def run_generate(
+    *, catalog: str, columns: Sequence[str], run_id: str | None, **parameters: Any
+) -> "RunSummary":
     """Runs the flow `generate-catalog` here and raises what it raises.
 
     Bad input is refused before the flow, or anything else, starts; a bad catalog even before torch is
-    imported, prefect comes last.
+    imported, prefect comes last. `columns` are as `--map` has them.
     """
-    check_catalog(catalog)
+    mapping = parse_mapping(columns)
+    check_catalog(catalog, mapping)
     from flows.metrics import serve_metrics
     from flows.settings import service_settings
     from toygan.generation.run import RunRequest, check_request, new_run_id
 
-    request = RunRequest(catalog=catalog, run_id=run_id or new_run_id(), **parameters)
+    request = RunRequest(catalog=catalog, columns=mapping, run_id=run_id or new_run_id(), **parameters)
     check_request(request)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

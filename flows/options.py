@@ -9,6 +9,13 @@ batch_size_option = click.option(
     type=click.IntRange(1, 4096),
     help="Pictures a batch; by default chosen for model and device. Another size may change the last bit.",
 )
+map_option = click.option(
+    "--map",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=THEIRS",
+    help="The catalog's COLUMN is called THEIRS in the file; may be given several times.",
+)
 photos_option = click.option(
     "--photos",
     required=True,

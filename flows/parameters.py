@@ -3,6 +3,8 @@
 What is left out is what the process that runs the flow was set up with, see `flows.settings`.
 """
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.settings import Location, service_settings
@@ -17,7 +19,8 @@ class GenerateParameters(BaseModel):
 
     catalog: Location = Field(
         default_factory=lambda: service_settings().catalog,
-        description="The product catalog, a Parquet file: a path or s3://BUCKET/KEY.",
+        description="The product catalog: Parquet, CSV, TSV, .xlsx, a Shopify export or a Merchant Center "
+        "feed; a path or s3://BUCKET/KEY.",
     )
     output: Location = Field(
         default_factory=lambda: service_settings().store,
@@ -43,6 +46,11 @@ class GenerateParameters(BaseModel):
     )
     categories: tuple[str, ...] = Field(
         default=(), description="Only products of these; by default of all that the model knows."
+    )
+    columns: Mapping[str, str] = Field(
+        default={},
+        description="Columns of the catalog that its file calls otherwise, by the catalog's name: "
+        '{"title": "Name"}.',
     )
     mode: Mode = Field(
         default_factory=lambda: service_settings().mode,

@@ -70,7 +70,7 @@ def empty(path: Path) -> None:
 
 
 def not_parquet(path: Path) -> None:
-    path.write_text("sku;category;title\n1;brick;Brick\n")
+    path.write_bytes(bytes(range(256)))
 
 
 def truncated(path: Path) -> None:
@@ -107,7 +107,7 @@ def no_good_rows(path: Path) -> None:
         (missing, "the catalog cannot be read (No such file or directory); check the path"),
         (a_folder, "the catalog cannot be read (Is a directory)"),
         (empty, "the file is empty"),
-        (not_parquet, "not a Parquet file"),
+        (not_parquet, "not a catalog"),
         (truncated, "truncated"),
         (without_title, "the required column 'title' is missing"),
         (numbers_for_skus, "column 'sku' has the type int64, wanted is string"),

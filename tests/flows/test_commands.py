@@ -55,7 +55,20 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
     outcome = toygan_here(
         *("generate", "--catalog", "a.parquet", "--output", "s3://b/c", "--model", "m@champion"),
         *("--images-per-product", "3", "--category", "car", "--category", "brick", "--mode", "refresh"),
-        *("--limit", "7", "--format", "png", "--device", "cpu", "--batch-size", "64", "--run-id", "r"),
+        *(
+            "--map",
+            "title=Name",
+            "--limit",
+            "7",
+            "--format",
+            "png",
+            "--device",
+            "cpu",
+            "--batch-size",
+            "64",
+            "--run-id",
+            "r",
+        ),
     )
     assert outcome.code == 0, outcome.err
     assert seen == {
@@ -66,6 +79,7 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
         "layout_model": None,
         "images_per_product": 3,
         "categories": ["car", "brick"],
+        "columns": ("title=Name",),
         "mode": "refresh",
         "limit": 7,
         "image_format": "png",

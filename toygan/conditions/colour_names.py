@@ -94,7 +94,9 @@ class ColourNames:
 
     @cached_property
     def _leading(self) -> re.Pattern[str]:
-        return re.compile(rf"{self._name.pattern}(?: (?:and|&) {self._name.pattern})*")
+        name = self._name.pattern
+        # A title from which the main colour was taken may go on with "and".
+        return re.compile(rf"(?:(?:and|&) )?{name}(?: (?:and|&) {name})*")
 
 
 NO_COLOUR_NAMES: Final = ColourNames()

@@ -287,7 +287,7 @@ def _distance(one: str, other: str) -> float:
     """CIEDE2000."""
     from skimage.color import deltaE_ciede2000
 
-    return float(deltaE_ciede2000(_lab(one), _lab(other)))
+    return float(deltaE_ciede2000(_lab(one), _lab(other)))  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=4096)

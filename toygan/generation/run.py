@@ -4,7 +4,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -55,7 +55,7 @@ from toygan.storage.store import ObjectStore, open_store
 class RunRequest:
     """What a person or a schedule asks for."""
 
-    catalog: str  # URI of a Parquet file
+    catalog: str  # URI of a file, see toygan.planning.catalog.open_catalog
     output: str  # URI of a store
     run_id: str
     model: str | None = None  # see toygan.registry.resolve
@@ -63,6 +63,7 @@ class RunRequest:
     layout_model: str | None = None
     images_per_product: int = 1
     categories: tuple[str, ...] = ()  # none: all that the model knows
+    columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog, to those of its file
     mode: Mode = "missing"
     refresh_share: float = 1.0  # of the live pictures that the mode refresh redraws at most
     limit: int | None = None  # good products, in catalog order
@@ -152,6 +153,7 @@ def _get_ready(request: RunRequest) -> _Ready:
         layout_model=names.get("layout"),
         images_per_product=request.images_per_product,
         categories=request.categories,
+        columns=request.columns,
         mode=request.mode,
         refresh_share=request.refresh_share,
         limit=request.limit,

@@ -1,25 +1,29 @@
 """Where a catalog lies: its file, its content's hash, and the condition files beside it."""
 
 import hashlib
+import json
 import os
 import posixpath
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
 from catalog_schemas.products import stream_products
-from catalog_schemas.validation import CheckedTable, TableError
+from catalog_schemas.validation import CheckedTable, TableError, open_parquet
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
+from toygan.planning.catalog_files.convert import Converted, convert, is_parquet
 from toygan.storage.store import ObjectStore, open_store
 from toygan.uris import refuse_credentials
 
+BY_NAME: Mapping[str, str] = MappingProxyType({})  # no column is mapped to another
 MAX_CONDITION_BYTES = 50_000_000  # of a file that is drawn from: 64 megapixels as PNG take less
 
 
@@ -40,28 +44,69 @@ class Catalog:
     sha256: str
     condition_sha256: Callable[[str], str]
     read_condition: Callable[[str], bytes]
+    converted: Converted | None = None  # what it was before it became Parquet
 
     def stream(self) -> Iterator[CheckedTable]:
         """The checked rows in batches; raises CatalogError for a table that cannot be used."""
-        batches = stream_products(self.path)
+        source = None if self.converted is None else self.converted.rows
+        batches = stream_products(self.path, source=source)
         while True:
-            try:
+            with _named(self.path, self.uri):
                 batch = next(batches, None)
-            except TableError as error:
-                raise CatalogError(str(error).replace(str(self.path), self.uri)) from error
             if batch is None:
                 return
             yield batch
 
+    def column_names(self) -> list[str]:
+        """Of the Parquet file; raises CatalogError."""
+        with _named(self.path, self.uri), open_parquet(self.path) as file:
+            return list(file.schema_arrow.names)
+
 
 @contextmanager
-def open_catalog(uri: str) -> Iterator[Catalog]:
+def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Catalog]:
     """A catalog in a local file (a path or file:///path), or an object that is copied to a temporary file.
 
-    Raises CatalogError where there is none, and when a local file changes before the block ends, and
-    StoreConfigError for a URI with a user or password.
+    What is no Parquet becomes so in a temporary file, see `toygan.planning.catalog_files`; `columns` says
+    which of its columns is which of the contract, where their names do not. Raises CatalogError where there
+    is none, and when a local file changes before the block ends, StoreConfigError for a URI with a user or
+    password, and BadInput for `columns` that do not fit.
     """
     refuse_credentials(uri)
+    with _open(uri) as found, _as_parquet(found, columns) as catalog:
+        yield catalog
+
+
+@contextmanager
+def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalog]:
+    """The digest covers the mapping, too: other columns are another catalog."""
+    with _named(catalog.path, catalog.uri):
+        is_ready = is_parquet(catalog.path)
+    if is_ready:
+        if columns:
+            raise BadInput(f"{catalog.uri}: Parquet is read by its own column names; leave out --map")
+        yield catalog
+        return
+    with tempfile.TemporaryDirectory(prefix="toygan-") as temporary:
+        with _named(catalog.path, catalog.uri):
+            converted = convert(catalog.path, Path(temporary) / "catalog.parquet", columns)
+        digest = catalog.sha256
+        if columns:
+            digest = hashlib.sha256(json.dumps([digest, sorted(columns.items())]).encode()).hexdigest()
+        yield replace(catalog, path=converted.path, converted=converted, sha256=digest)
+
+
+@contextmanager
+def _named(path: Path, uri: str) -> Iterator[None]:
+    """A TableError as a CatalogError that calls the file what the user calls it."""
+    try:
+        yield
+    except TableError as error:
+        raise CatalogError(str(error).replace(str(path), uri)) from error
+
+
+@contextmanager
+def _open(uri: str) -> Iterator[Catalog]:
     scheme, is_uri, rest = uri.partition("://")
     if not is_uri or scheme.lower() == "file":
         with _open_local(uri, Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)) as catalog:
@@ -69,14 +114,14 @@ def open_catalog(uri: str) -> Iterator[Catalog]:
         return
     folder, _, name = rest.rpartition("/")
     if not folder or not name:
-        raise CatalogError(f"{uri}: names no object; write the catalog as s3://BUCKET/PATH.parquet")
+        raise CatalogError(f"{uri}: names no object; write the catalog as s3://BUCKET/PATH")
     store = open_store(f"{scheme}://{folder}")
     try:
         data = store.get(name)
     except ObjectNotFound:
         raise CatalogError(f"{uri}: there is no such object; check the URI") from None
     with tempfile.TemporaryDirectory(prefix="toygan-") as temporary:
-        path = Path(temporary) / "catalog.parquet"
+        path = Path(temporary) / "catalog"
         path.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         del data
@@ -109,14 +154,14 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
         raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
 
 
-def check_catalog(uri: str) -> None:
+def check_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> None:
     """Raise CatalogError unless the catalog is a table of the contract with at least one good row.
 
     It stops at the first batch that has one, so it is cheap to ask before a run starts.
     """
     problems = []
     rows = 0
-    with open_catalog(uri) as catalog:
+    with open_catalog(uri, columns) as catalog:
         for batch in catalog.stream():
             if len(batch.good):
                 return

@@ -71,7 +71,6 @@ class Slot:
     attributes: Mapping[str, str | None]
     sketch_uri: str | None
     layout_uri: str | None
-    reference_photo_uri: str | None
     condition_sha256: Mapping[str, str]
     image_condition: ImageCondition | None  # what the picture is drawn from besides category, colour, text
     row_fingerprint: str
@@ -163,7 +162,7 @@ def freeze_plan(
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
     _check_categories(settings, scopes)
-    with open_catalog(catalog_uri) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
+    with open_catalog(catalog_uri, settings.columns) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
         earlier = _find_earlier(store, run_id, catalog, settings, max_attempts)
         if earlier is not None:
             return earlier
@@ -192,7 +191,7 @@ def check_plan(
 ) -> None:
     """Raise RunConflict, and BadInput for categories, as freeze_plan does: an answer before a run starts."""
     _check_categories(settings, scopes)
-    with open_catalog(catalog_uri) as catalog:
+    with open_catalog(catalog_uri, settings.columns) as catalog:
         _find_earlier(store, run_id, catalog, settings, 0)
 
 

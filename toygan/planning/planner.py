@@ -24,9 +24,10 @@ from catalog_schemas.validation import (
     parquet_bytes,
 )
 from toygan.conditions.kinds import ImageCondition
-from toygan.planning.attempts import Earlier, History
 from toygan.conditions.main_colour import MainColours
+from toygan.planning.attempts import Earlier, History
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row
+from toygan.planning.colours import with_main_colours
 from toygan.planning.condition_files import (
     NO_MODEL,
     Hashed,
@@ -348,7 +349,9 @@ class Planner:
 
     def _table(self, products: _Products, slots: _Slots) -> pa.Table:
         """The slots with the columns of PLAN."""
-        frame = self._with_main_colours(products, np.unique(slots.product))
+        frame = with_main_colours(
+            products.frame, products.image_conditions, np.unique(slots.product), self._colours
+        )
         columns = {
             name: pa.array(frame[name], PLAN.field(name).type)
             for name in PLAN.names
@@ -374,23 +377,6 @@ class Planner:
             .append_column("sibling_phashes", self._sibling_phashes(slots))
         )
         return conform(table, PLAN, "the plan")
-
-    def _with_main_colours(self, products: _Products, chosen: Positions) -> pd.DataFrame:
-        """The products with name, value and source of the main colour of those at the `chosen` positions."""
-        frame = products.frame.assign(colour_source=None)
-        rows = frame.iloc[chosen]
-        # null is None, NaN or NA
-        said = rows[["title", "colour", "colour_hex", "finish"]].astype(object).where(rows.notna(), None)
-        found = [
-            self._colours[products.image_conditions[position]].find(**row)
-            for position, row in zip(chosen, said.to_dict("records"), strict=True)
-        ]
-        columns = {"colour": "name", "colour_hex": "hex", "colour_source": "source"}
-        for column, field in columns.items():
-            values = frame[column].astype(object).to_numpy(copy=True)
-            values[chosen] = [getattr(each, field) for each in found]
-            frame[column] = values
-        return frame
 
     def _sibling_phashes(self, slots: _Slots) -> pa.Array:
         """For each slot the perceptual hashes of its product's live pictures at other image indices."""

@@ -1,10 +1,11 @@
 """What the user asks of a run."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self, get_args
 
-from catalog_schemas.products import MAX_IMAGES_WANTED, SKU_PATTERN
+from catalog_schemas.products import MAX_IMAGES_WANTED
+from catalog_schemas.validation import is_category
 from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
 from toygan.images import ImageFormat
@@ -22,6 +23,7 @@ class RunSettings:
     layout_model: str | None = None  # the same for products with a layout, which comes before a sketch
     images_per_product: int = 1  # where the catalog's images_wanted says nothing, 1..64
     categories: tuple[str, ...] = ()  # none: all that the model knows; kept sorted
+    columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog, to those of its file
     mode: Mode = "missing"
     refresh_share: float = 1.0  # above 0, of the live pictures: so many a refresh redraws at most
     limit: int | None = None  # products
@@ -44,7 +46,7 @@ class RunSettings:
             if value not in get_args(known):
                 raise BadInput(f"the {what} {value!r} is none of {', '.join(get_args(known))}")
         for name in self.categories:
-            if not SKU_PATTERN.fullmatch(name):
+            if not is_category(name):
                 raise BadInput(f"{name!r} cannot be a category's name")
 
     @property
@@ -59,7 +61,7 @@ class RunSettings:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
-        return {**asdict(self), "categories": list(self.categories)}
+        return {**asdict(self), "categories": list(self.categories), "columns": dict(self.columns)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

@@ -5,6 +5,9 @@ BadInput that names the bad part.
 """
 
 import re
+from hashlib import sha256
+
+from slugify import slugify
 
 from catalog_schemas.images import FORMATS
 from catalog_schemas.validation import NAME_PATTERN
@@ -37,11 +40,24 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9a-f]{12}")
 _PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + "[^/]+/plan/")
 _MAX_SHARD = 99_999
+_SLUG_LETTERS = 64
 
 
 def image_key(category: str, sku: str, image_id: str, extension: str) -> str:
     """Where an approved picture lies."""
-    return f"{IMAGES_PREFIX}{_name('category', category)}/{_name('sku', sku)}/{_file(image_id, extension)}"
+    return f"{IMAGES_PREFIX}{slug_of(category)}/{slug_of(sku)}/{_file(image_id, extension)}"
+
+
+def slug_of(text: str) -> str:
+    """A name for a folder: the text itself where it is plain, else a slug and 8 hex digits of its sha256.
+
+    `Toys > Cars` is toys-cars-1c6c2a3f or the like; two texts that differ never share a name by accident.
+    """
+    if NAME.fullmatch(text):
+        return text
+    slug = slugify(text, max_length=_SLUG_LETTERS, word_boundary=True)
+    digest = sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{slug}-{digest}" if slug else digest
 
 
 def review_key(run_id: str, image_id: str, extension: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES, SKU_PATTERN
+from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES
+from catalog_schemas.validation import is_sku
 from toygan.data.photo import Photo
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.planning.catalog import open_catalog
@@ -142,5 +143,5 @@ def _rows(text: str) -> Iterator[tuple[str, UploadedProduct]]:
         raise BadInput(f"it has no column {' and no column '.join(missing)}")
     for row in table:
         sku = row["sku"]
-        if isinstance(sku, str) and SKU_PATTERN.fullmatch(sku):
+        if isinstance(sku, str) and is_sku(sku):
             yield sku, UploadedProduct.of(row)

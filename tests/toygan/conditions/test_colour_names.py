@@ -94,3 +94,8 @@ def test_what_a_model_says_is_checked() -> None:
             ColourNames.from_json(damaged)
     with pytest.raises(ModelError, match="at most 1024"):
         ColourNames.from_json({f"colour {number}": "#000000" for number in range(MOST_NAMES + 1)})
+
+
+def test_a_part_may_go_on_after_the_main_colour_was_taken() -> None:
+    assert NAMES.take("Building set, and tan") == ("Building set", ("tan",))
+    assert NAMES.take("Set, & tan and red, and so on") == ("Set, and so on", ("tan", "red"))

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames
@@ -193,6 +193,7 @@ words = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(words, max_size=12), st.sampled_from(["", " "]), st.none() | st.lists(words).map(" ".join))
 def test_any_text_gives_a_value_with_its_name_or_nothing(
     title: list[str], gap: str, colour: str | None

@@ -29,7 +29,6 @@ def slot(number: int, **changes: Any) -> Slot:
         "attributes": {},
         "sketch_uri": None,
         "layout_uri": None,
-        "reference_photo_uri": None,
         "condition_sha256": {},
         "image_condition": None,
         "row_fingerprint": f"{number:064x}",

@@ -80,7 +80,7 @@ def empty_file(path: Path) -> None:
 
 
 def not_parquet(path: Path) -> None:
-    path.write_text("sku;category;title\n1;brick;Brick\n")
+    path.write_bytes(bytes(range(256)))
 
 
 def truncated(path: Path) -> None:
@@ -115,7 +115,7 @@ def no_good_row(path: Path) -> None:
 BAD_TABLES = [
     (missing, "cannot be read .No such file"),
     (empty_file, "the file is empty"),
-    (not_parquet, "not a Parquet file"),
+    (not_parquet, "not a catalog"),
     (truncated, "truncated"),
     (damaged, "damaged"),
     (missing_column, "required column 'title' is missing; add it as string"),
@@ -162,8 +162,8 @@ def test_a_catalog_that_changes_while_it_is_read_is_not_planned(
 
     original = catalog.stream_products
 
-    def slow(opened: Path) -> Any:
-        yield from original(opened)
+    def slow(opened: Path, **options: Any) -> Any:
+        yield from original(opened, **options)
         os.utime(opened, ns=(1, 1))
 
     monkeypatch.setattr(catalog, "stream_products", slow)
@@ -558,11 +558,11 @@ def test_a_condition_that_is_no_plain_file_sets_its_row_aside(tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe")
     uris = ["folder", "pipe", "x" * 300, "fine"]
     (tmp_path / "fine").touch()
-    rows = [product(sku=f"s{i}", reference_photo_uri=uri) for i, uri in enumerate(uris)]
+    rows = [product(sku=f"s{i}", sketch_uri=uri) for i, uri in enumerate(uris)]
     store = MemoryStore()
     freeze(store, write_catalog(tmp_path / "catalog.parquet", rows))
     assert [row[2:] for row in rejected(store)] == [
-        ("reference_photo_uri", f"condition_file_unreadable: {uri}") for uri in uris[:3]
+        ("sketch_uri", f"condition_file_unreadable: {uri}") for uri in uris[:3]
     ]
 
 
@@ -741,7 +741,7 @@ def test_a_hostile_run_id_reaches_no_key(three: Path) -> None:
         ({"limit": 0}, "at least 1"),
         ({"mode": "some"}, "'some' is none of missing, refresh, retry, all"),
         ({"format": "gif"}, "'gif' is none of webp, jpg, png"),
-        ({"categories": ("a/b",)}, "'a/b' cannot be"),
+        ({"categories": ("a ",)}, "'a ' cannot be"),
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], said: str) -> None:

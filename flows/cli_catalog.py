@@ -1,0 +1,35 @@
+"""The commands `toygan catalog ...`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.exits import BAD_INPUT
+from flows.options import map_option
+
+if TYPE_CHECKING:
+    from toygan.planning.catalog_check import CatalogCheck
+
+
+@click.group()
+def catalog() -> None:
+    """Look at product catalogs."""
+
+
+@catalog.command("check")
+@click.argument("uri", metavar="FILE")
+@map_option
+def catalog_check(uri: str, columns: tuple[str, ...]) -> None:
+    """Say what is understood of a catalog, and which rows are set aside and why.
+
+    FILE is Parquet, CSV, TSV, .xlsx, a Shopify product export or a Merchant Center feed (TSV or XML): a path
+    or s3://BUCKET/KEY. Ends with 2 where no row can be used.
+    """
+    from toygan.planning.catalog_check import look_at_catalog
+    from toygan.planning.catalog_files.convert import parse_mapping
+
+    found: CatalogCheck = look_at_catalog(uri, parse_mapping(columns))
+    click.echo(found.text())
+    if not found.good:
+        sys.exit(BAD_INPUT)

@@ -1,0 +1,318 @@
+"""Catalogs as shops have them go through the one validation, or are refused in one line."""
+
+import csv
+import io
+import zipfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.catalog_schemas.tables import product, write_catalog
+from toygan.errors import BadInput, CatalogError
+from toygan.planning.catalog import open_catalog
+from toygan.planning.catalog_check import look_at_catalog
+from toygan.planning.catalog_files.convert import parse_mapping
+
+TEXTS = {
+    "utf-8": ("积木", "红色积木 2 x 4（适合三岁以上儿童）"),
+    "utf-8-sig": ("積木", "紅色積木"),
+    "utf-16": ("积木", "红色消防车，带梯子"),
+    "utf-16-le": ("cars", "Fire engine"),
+    "utf-16-be": ("cars", "Fire engine"),
+    "gb18030": ("玩具车", "蓝色小汽车惯性玩具"),
+    "big5": ("積木", "藍色小汽車適合三歲以上兒童"),
+    "cp1252": ("Bälle", "Großer grüner Ball – für Kinder"),
+    "cp1250": ("Łodzie", "Żółta łódź świąteczna"),
+    "cp1251": ("Машины", "Красный автомобиль"),
+}
+SHOPIFY = """\
+Handle,Title,Body (HTML),Vendor,Product Category,Type,Tags,Published,Option1 Name,Option1 Value,\
+Option2 Name,Option2 Value,Variant SKU,Variant Grams,Variant Price,Image Src,Image Position,Status
+fire-engine,Fire Engine,"<p>With a <b>ladder</b> &amp; hose.
+For children.</p>",Toyworks,Toys & Games > Toys,Toy Cars,"vehicle, red",TRUE,Color,Red,Size,S,FE-R,200,19.99,\
+https://cdn.example.com/1.jpg,1,active
+fire-engine,,,,,,,,,Blue,,S,FE-B,200,19.99,https://cdn.example.com/2.jpg,2,
+fire-engine,,,,,,,,,,,,,,,https://cdn.example.com/3.jpg,3,
+brick,Brick 2 x 4,,Toyworks,Toys & Games > Toys,,,TRUE,Title,Default Title,,,,10,0.50,,,active
+"""
+SHOPIFY_OF_TODAY = """\
+Title,URL handle,Description,Vendor,Product category,Type,Tags,Published on online store,Status,SKU,Barcode,\
+Option1 name,Option1 value,Price,Product image URL,Image position
+Teddy,teddy,A teddy.,Toyworks,Toys & Games,Plush,,TRUE,Active,,,Color,Brown,12.00,https://cdn.example.com/t.jpg,1
+,teddy,,,,,,,,,,,White,12.00,,
+"""
+MERCHANT = (
+    "id\ttitle\tdescription\tavailability\tlink\timage link\tprice\tbrand\tgoogle product category\t"
+    "product type\tcolor\tcondition\n"
+    "A1\tToy Car\tA <i>small</i> car\tin_stock\thttps://shop.example.com/a1\thttps://shop.example.com/a1.jpg\t"
+    "9.99 EUR\tToyworks\tToys & Games > Toys\tToys > Cars\tRed/Black\tnew\n"
+)
+FEED = """\
+<?xml version="1.0"?>
+<rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel><title>Shop</title>
+<item><g:id>A1</g:id><g:title>Toy Car</g:title><g:description>A small &lt;i&gt;car&lt;/i&gt;</g:description>
+<g:product_type>Toys &gt; Cars</g:product_type><g:color>Red</g:color><g:price>9.99 EUR</g:price></item>
+<item><title>小熊</title><g:id>货号2</g:id><g:google_product_category>1253</g:google_product_category></item>
+</channel></rss>
+"""
+ATOM = """\
+<feed xmlns="http://www.w3.org/2005/Atom" xmlns:g="http://base.google.com/ns/1.0">
+<entry><g:id>A1</g:id><title>Toy Car</title><g:product_type>Cars</g:product_type></entry></feed>
+"""
+
+
+def read(path: Path, **columns: str) -> tuple[dict[int, dict[str, Any]], list[tuple[Any, ...]]]:
+    """Good products by row without what is null, and what was set aside."""
+    with open_catalog(str(path), columns) as catalog:
+        batches = list(catalog.stream())
+    good = pd.concat([batch.good for batch in batches])
+    rejected = pd.concat([batch.rejected for batch in batches])
+    rows = {
+        int(row): {name: value for name, value in cells.items() if isinstance(value, dict) or pd.notna(value)}
+        for row, cells in good.to_dict("index").items()
+    }
+    return rows, list(rejected.itertuples(index=False, name=None))
+
+
+def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_encoding_and_delimiter_are_found_out(tmp_path: Path, encoding: str, delimiter: str) -> None:
+    category, title = TEXTS[encoding]
+    rows = [("sku", "category", "title"), ("1", category, title), ("2", category, f"{title} 2")]
+    text = "".join(delimiter.join(row) + "\r\n" for row in rows)
+    good, rejected = read(write(tmp_path / "catalog.parquet", text, encoding))
+    assert rejected == []
+    assert [row["title"] for row in good.values()] == [title, f"{title} 2"]
+    assert {row["category"] for row in good.values()} == {category}
+
+
+letters = st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="\ufffd")
+cells = st.text(letters | st.sampled_from('\n\t",;|'), min_size=1, max_size=20)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(cells, cells), min_size=1, max_size=8), st.sampled_from(",;\t|"))
+def test_any_text_comes_back_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "c.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["sku", "category", "title", "description"])
+        writer.writerows([(str(i), "brick", f"t{title}", text) for i, (title, text) in enumerate(rows)])
+    good, rejected = read(path)
+    assert rejected == []
+    assert [row["title"] for row in good.values()] == [f"t{title}".strip() for title, _ in rows]
+    assert [row.get("description", "") for row in good.values()] == [text.strip() for _, text in rows]
+
+
+def test_what_is_wrong_with_a_row_sets_only_that_row_aside(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    head = "sku,category,title,images_wanted,updated_at,attributes\n"
+    rows = [
+        'a,brick,积木很多很多积木,2,2026-11-01T12:00:00Z,"{""part"": ""3001""}"',
+        "b,brick,Brick,two,,",
+        "c,brick,Brick,,yesterday,",
+        "d,brick,Brick,,,[1]",
+        "e,brick,Brick,,,,7,8",
+        "f,brick",
+        "a,brick,Brick",
+        "",
+        "g,brick,Brick,99999999999,,",
+    ]
+    path.write_bytes((head + "\n".join(rows)).encode() + b"\nh,brick,\xff,,,\ni,brick,Brick")
+    good, rejected = read(path)
+    assert list(good) == [0, 9]
+    assert good[0]["attributes"] == {"part": "3001"}
+    assert (good[0]["images_wanted"], str(good[0]["updated_at"])) == (2, "2026-11-01 12:00:00+00:00")
+    assert rejected == [
+        (1, "b", "images_wanted", "malformed"),
+        (2, "c", "updated_at", "malformed"),
+        (3, "d", "attributes", "malformed"),
+        (4, "e", "attributes", "too_many_cells"),
+        (5, "f", "title", "null"),
+        (6, "a", "sku", "duplicate"),
+        (7, "g", "images_wanted", "out_of_range"),
+        (8, "h", "title", "not_decodable"),
+    ]
+
+
+def test_a_workbook_is_read_by_its_content(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.create_sheet("Catalog")  # the first one is empty
+    sheet.append(["SKU", "Category", "Title", "Images wanted", "Updated at", "attributes.part"])
+    sheet.append([3001, "积木", "Brick, Red", 2, datetime(2026, 11, 1, 12), 4.5])
+    sheet.append([None] * 6)
+    sheet.append(["A-2", "car", "Car", 1.5, None, None])
+    book.save(tmp_path / "book.xlsx")
+    path = (tmp_path / "book.xlsx").rename(tmp_path / "book.csv")
+    good, rejected = read(path)
+    assert list(good) == [0]
+    assert (good[0]["sku"], good[0]["images_wanted"], good[0]["attributes"]) == ("3001", 2, {"part": "4.5"})
+    assert rejected == [(1, "A-2", "images_wanted", "malformed")]
+
+
+def test_a_shopify_export_has_a_product_a_variant(tmp_path: Path) -> None:
+    good, rejected = read(write(tmp_path / "products_export.csv", SHOPIFY))
+    assert rejected == []
+    assert list(good) == [0, 1, 3]  # row 2 is one more picture
+    red, blue, brick = good.values()
+    assert (red["sku"], red["title"], red["category"], red["colour"]) == (
+        "FE-R", "Fire Engine", "Toy Cars", "Red",
+    )  # fmt: skip
+    assert red["description"] == "With a ladder & hose. For children."
+    assert red["attributes"] == {"vendor": "Toyworks", "tags": "vehicle, red", "Color": "Red", "Size": "S"}
+    assert (blue["sku"], blue["title"], blue["colour"]) == ("FE-B", "Fire Engine", "Blue")
+    assert (brick["sku"], brick["category"], brick.get("colour")) == ("brick", "Toys & Games > Toys", None)
+
+
+def test_a_shopify_export_of_today_is_read_too(tmp_path: Path) -> None:
+    good, rejected = read(write(tmp_path / "c.csv", SHOPIFY_OF_TODAY))
+    assert rejected == []
+    assert [(row["sku"], row["title"], row["colour"]) for row in good.values()] == [
+        ("teddy-Brown", "Teddy", "Brown"),
+        ("teddy-White", "Teddy", "White"),
+    ]
+
+
+def test_a_merchant_center_table_is_read(tmp_path: Path) -> None:
+    (row,) = read(write(tmp_path / "feed.txt", MERCHANT))[0].values()
+    assert (row["sku"], row["category"], row["colour"]) == ("A1", "Toys > Cars", "Red/Black")
+    assert (row["description"], row["attributes"]) == ("A small car", {"brand": "Toyworks"})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_merchant_center_feed_is_read(tmp_path: Path, encoding: str) -> None:
+    text = FEED.replace('version="1.0"?', f'version="1.0" encoding="{encoding.removesuffix("-sig")}"?', 1)
+    good, rejected = read(write(tmp_path / "feed.csv", text, encoding))
+    assert rejected == []
+    assert [(row["sku"], row["title"], row["category"]) for row in good.values()] == [
+        ("A1", "Toy Car", "Toys > Cars"),
+        ("货号2", "小熊", "1253"),
+    ]
+    assert good[0]["description"] == "A small car"
+
+
+def test_an_atom_feed_is_read(tmp_path: Path) -> None:
+    assert read(write(tmp_path / "feed.xml", ATOM))[0][0]["category"] == "Cars"
+
+
+def test_columns_can_be_mapped(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "货号,分类,名称,材质,title\nA-1,积木,红色积木,塑料,x\n", "gb18030")
+    good, _ = read(path, sku="货号", category="分类", title="名称", **{"attributes.material": "材质"})
+    assert good[0]["title"] == "红色积木"
+    assert good[0]["attributes"] == {"material": "塑料"}
+
+
+def test_another_mapping_is_another_catalog(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "sku,category,title,name\n1,brick,a,b\n")
+    digests = set()
+    for columns in ({}, {"title": "name"}, {"title": "sku"}):
+        with open_catalog(str(path), columns) as catalog:
+            digests.add(catalog.sha256)
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"titel": "name"}, "no column 'titel' to map to"),
+        ({"title": "none"}, "'none', mapped to title, is no column of the file"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_refused(tmp_path: Path, columns: dict[str, str], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        read(write(tmp_path / "c.csv", "sku,category,title,name\n1,brick,a,b\n"), **columns)
+
+
+def test_parquet_takes_no_mapping(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="leave out --map"):
+        read(write_catalog(tmp_path / "c.csv", [product()]), title="name")
+
+
+@pytest.mark.parametrize("stated", ["title", "=x", "title=", " = "])
+def test_a_malformed_mapping_is_refused(stated: str) -> None:
+    with pytest.raises(BadInput, match="column=theirs"):
+        parse_mapping([stated])
+
+
+def a_zip() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("readme.txt", "x")
+    return file.getvalue()
+
+
+def a_broken_workbook() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<x/>")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"\n\n", "no rows"),
+        (b"sku,category\n1,brick\n", r"'title' is missing.*--map title=COLUMN.*found: sku, category"),
+        (b'[{"sku": 1}]', "looks like JSON"),
+        (a_zip(), "no Excel workbook"),
+        (a_zip()[:50], "damaged"),
+        (a_broken_workbook(), "damaged"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel"),
+        (bytes(range(256)), "not a catalog"),
+        (b"<html><body>Log in</body></html>", "no <item> or <entry>"),
+        (FEED.encode()[:300], "the XML is damaged"),
+        (b'<!DOCTYPE x [<!ENTITY a "b">]><rss><item>&a;</item></rss>', "declares entities"),
+        (b'sku,category,title\n1,brick,"open\n' + b"2,brick,x\n" * 20_000, "line 2 is never closed"),
+        (b"sku,category,title\n" + b'1,brick,"' + b"x" * 5_000_000, "line 2"),
+    ],
+)
+def test_what_is_no_catalog_is_refused_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "catalog.csv"
+    path.write_bytes(content)
+    with pytest.raises(CatalogError, match=said) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_check_says_what_is_understood_and_what_is_not(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.csv",
+        "sku,category,title,color,price\n1,积木,Brick,Red,1\n,积木,Brick,Red,1\n3,积木,,,\n",
+    )
+    said = look_at_catalog(str(path), {}).text().splitlines()
+    assert said[0].endswith("text of cells between commas, UTF-8; its columns are the catalog's own")
+    assert said[1:] == [
+        "read: sku, category, title, colour from color",
+        "not read: price",
+        "1 products, 2 rows set aside",
+        "1 categories: 积木 (1)",
+        "set aside: 1 x sku: null, such as row 1",
+        "set aside: 1 x title: null, such as row 2 (3)",
+    ]
+
+
+def test_a_check_of_parquet_names_its_columns_too(tmp_path: Path) -> None:
+    said = look_at_catalog(str(write_catalog(tmp_path / "c.parquet", [product()])), {}).text()
+    assert "Parquet\nread: sku, category, title, description" in said
+
+
+def test_a_chinese_catalog_loses_no_row_to_its_language(tmp_path: Path) -> None:
+    rows = [f"货号{i:04d},毛绒玩具 > 小熊,红色小熊第{i}款（适合3岁以上）,红色\n" for i in range(1000)]
+    path = write(tmp_path / "c.csv", "sku,category,title,colour\n" + "".join(rows), "gb18030")
+    found = look_at_catalog(str(path), {})
+    assert (found.good, found.set_aside) == (1000, 0)

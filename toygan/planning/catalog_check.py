@@ -1,0 +1,90 @@
+"""What a person wants to know of a catalog before a run."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import pandas as pd
+
+from catalog_schemas.products import PRODUCTS
+from toygan.planning.catalog import Catalog, open_catalog
+
+MOST_EXAMPLES: Final = 3  # rows that are named for a reason
+MOST_SHOWN: Final = 20  # categories, and columns that are not read
+
+
+@dataclass(kw_only=True)
+class CatalogCheck:
+    """What was understood of a catalog."""
+
+    uri: str
+    format: str
+    columns: Mapping[str, str]  # of the contract, to those of the file
+    others: tuple[str, ...]  # columns of the file that nothing is read from
+    good: int = 0
+    set_aside: int = 0
+    categories: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Lines for a terminal."""
+        lines = [f"{self.uri}: {self.format}"]
+        read = ", ".join(
+            column if column == theirs else f"{column} from {theirs}"
+            for column, theirs in self.columns.items()
+        )
+        lines.append(f"read: {read}")
+        if self.others:
+            lines.append(f"not read: {_some(self.others)}")
+        lines.append(f"{self.good:,} products, {self.set_aside:,} rows set aside")
+        if self.categories:
+            named = [f"{name} ({count:,})" for name, count in self.categories.most_common()]
+            lines.append(f"{len(named)} categories: {_some(named)}")
+        for (column, reason), count in self.reasons.most_common():
+            rows = ", ".join(self.examples[column, reason])
+            lines.append(f"set aside: {count:,} x {column}: {reason}, such as row {rows}")
+        return "\n".join(lines)
+
+
+def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
+    """Reads all of a catalog; raises what `open_catalog` and `Catalog.stream` raise. Rows count from 0."""
+    with open_catalog(uri, columns) as catalog:
+        found = _begin(catalog)
+        for batch in catalog.stream():
+            found.good += len(batch.good)
+            found.categories.update(batch.good["category"])
+            found.set_aside += batch.rejected["row"].nunique()
+            _count(found, batch.rejected)
+    return found
+
+
+def _begin(catalog: Catalog) -> CatalogCheck:
+    converted = catalog.converted
+    if converted is None:
+        present = catalog.column_names()
+        columns = {name: name for name in PRODUCTS.names if name in present}
+        others = tuple(name for name in present if name not in columns)
+        return CatalogCheck(uri=catalog.uri, format="Parquet", columns=columns, others=others)
+    return CatalogCheck(
+        uri=catalog.uri,
+        format=f"{converted.format}; its columns are {converted.reader}",
+        columns=converted.meanings,
+        others=converted.others,
+    )
+
+
+def _count(found: CatalogCheck, rejected: pd.DataFrame) -> None:
+    """A reason that names a file counts without it."""
+    for row, sku, column, reason in rejected.itertuples(index=False, name=None):
+        kind = (str(column), str(reason).partition(":")[0])
+        found.reasons[kind] += 1
+        examples = found.examples.setdefault(kind, [])
+        if len(examples) < MOST_EXAMPLES:
+            examples.append(f"{row} ({sku})" if isinstance(sku, str) else str(row))
+
+
+def _some(names: "tuple[str, ...] | list[str]") -> str:
+    more = len(names) - MOST_SHOWN
+    return ", ".join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""Catalogs in the formats that shops have, read into the one contract."""

@@ -1,0 +1,260 @@
+"""What the columns of a file mean: the contract's own, a Shopify export's, or a Merchant Center feed's."""
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Final, Protocol
+
+from catalog_schemas.products import PRODUCTS
+from toygan.errors import BadInput
+
+ATTRIBUTES: Final = "attributes"
+ATTRIBUTE_PREFIX: Final = "attributes."
+
+_COLOUR_OPTIONS: Final = frozenset(
+    {
+        "color",
+        "colour",
+        "farbe",
+        "couleur",
+        "colore",
+        "cor",
+        "kleur",
+        "kolor",
+        "color name",
+        "颜色",
+        "顏色",
+        "色",
+    }
+)
+_MERCHANT_COLUMNS: Final = frozenset(
+    {"google_product_category", "product_type", "image_link", "availability", "condition", "gtin"}
+)
+_MERCHANT_ATTRIBUTES: Final = ("brand", "material", "pattern", "size", "age_group", "gender", "item_group_id")
+_SPELLINGS: Final = {"color": "colour", "color_hex": "colour_hex"}
+_TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+
+Product = dict[str, str | dict[str, str]]  # by column of the contract; what is not there is null
+
+
+class Reader(Protocol):
+    """How the rows of a file become products."""
+
+    @property
+    def name(self) -> str:
+        """What the file's columns are, for a person."""
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """Column of the contract to the column or columns of the file that it is read from."""
+
+    def product(self, cells: Sequence[str]) -> Product | None:
+        """The product in a row; None for a row that describes none, such as another picture of the last."""
+
+
+def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
+    """By the names of the columns.
+
+    `mapping`, column of the contract to the file's, comes before what the names say. Raises BadInput for a
+    mapping of a column that the contract or the file does not have.
+    """
+    places = _places(header)
+    mapped: dict[str, int] = {}
+    for column, theirs in mapping.items():
+        if column not in PRODUCTS.names and not column.startswith(ATTRIBUTE_PREFIX):
+            raise BadInput(
+                f"the catalog has no column {column!r} to map to; it has {', '.join(PRODUCTS.names)}"
+            )
+        place = next(
+            (i for i, name in enumerate(header) if name.strip() == theirs), places.get(_plain(theirs))
+        )
+        if place is None:
+            raise BadInput(
+                f"{theirs!r}, mapped to {column}, is no column of the file; it has {', '.join(header)}"
+            )
+        mapped[column] = place
+    title = {"title"} <= places.keys()
+    if title and {"handle", "url_handle"} & places.keys() and not {"sku", "category"} <= mapped.keys():
+        return _Shopify(header=header, places=places, mapped=mapped)
+    if title and "id" in places and "sku" not in places and _MERCHANT_COLUMNS & places.keys():
+        return _Merchant(header=header, places=places, mapped=mapped)
+    return _Own(header=header, places=places, mapped=mapped)
+
+
+def _plain(name: str) -> str:
+    """`g:image link` and `Image link [image_link]` are image_link."""
+    if bracketed := re.fullmatch(r".*\[([\w ]+)\]\s*", name):
+        name = bracketed[1]
+    name = name.strip().lower().removeprefix("g:")
+    return re.sub(r"[\s_-]+", "_", name)
+
+
+def _places(header: Sequence[str]) -> dict[str, int]:
+    """The first column of each plain name."""
+    places: dict[str, int] = {}
+    for index, name in enumerate(header):
+        places.setdefault(_plain(name), index)
+    return places
+
+
+@dataclass(kw_only=True)
+class _Columns:
+    """What all readers share."""
+
+    header: Sequence[str]
+    places: Mapping[str, int]
+    mapped: Mapping[str, int]
+
+    def _cell(self, cells: Sequence[str], *names: str) -> str:
+        """Of the first of these columns that says anything."""
+        for name in names:
+            place = self.places.get(name)
+            if place is not None and (text := cells[place].strip()):
+                return text
+        return ""
+
+    def _of_mapping(self, cells: Sequence[str], product: Product) -> Product:
+        """With what the mapping says in the place of what was found, and without what is empty."""
+        attributes = product.get(ATTRIBUTES)
+        more = dict(attributes) if isinstance(attributes, dict) else {}
+        for column, place in self.mapped.items():
+            if column.startswith(ATTRIBUTE_PREFIX):
+                more[column.removeprefix(ATTRIBUTE_PREFIX)] = cells[place].strip()
+            else:
+                product[column] = cells[place].strip()
+        if more or not isinstance(attributes, str):
+            product[ATTRIBUTES] = {name: text for name, text in more.items() if text}
+        return {column: value for column, value in product.items() if value}
+
+    def _with_mapping(self, found: Mapping[str, str]) -> dict[str, str]:
+        return {**found, **{column: self.header[place] for column, place in self.mapped.items()}}
+
+    def _named(self, found: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """Those of the columns that the file has, by its own names."""
+        named = {
+            column: " or ".join(self.header[self.places[name]] for name in names if name in self.places)
+            for column, names in found.items()
+        }
+        return self._with_mapping({column: theirs for column, theirs in named.items() if theirs})
+
+
+class _Own(_Columns):
+    """The contract's own names; `attributes.material` is the attribute material."""
+
+    name = "the catalog's own"
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        return self._with_mapping({column: self.header[place] for column, place in self._found.items()})
+
+    @cached_property
+    def _found(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for name, place in self.places.items():
+            column = _SPELLINGS.get(name, name)
+            if column in PRODUCTS.names or column.startswith(ATTRIBUTE_PREFIX):
+                found.setdefault(column, place)
+        return found
+
+    def product(self, cells: Sequence[str]) -> Product | None:
+        product: Product = {}
+        attributes = {}
+        for column, place in self._found.items():
+            if column.startswith(ATTRIBUTE_PREFIX):
+                attributes[column.removeprefix(ATTRIBUTE_PREFIX)] = cells[place].strip()
+            else:
+                product[column] = cells[place].strip()
+        if attributes:
+            product[ATTRIBUTES] = attributes
+        return self._of_mapping(cells, product)
+
+
+class _Merchant(_Columns):
+    """Merchant Center's product data, see support.google.com/merchants/answer/7052112."""
+
+    name = "those of Merchant Center"
+    _FOUND: Final = {
+        "sku": ("id",),
+        "title": ("title",),
+        "category": ("product_type", "google_product_category"),
+        "description": ("description",),
+        "colour": ("color", "colour"),
+        "language": ("content_language",),
+    }
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        return self._named({**self._FOUND, ATTRIBUTES: _MERCHANT_ATTRIBUTES})
+
+    def product(self, cells: Sequence[str]) -> Product | None:
+        product: Product = {column: self._cell(cells, *names) for column, names in self._FOUND.items()}
+        product["description"] = _without_tags(self._cell(cells, "description"))
+        product[ATTRIBUTES] = {name: self._cell(cells, name) for name in _MERCHANT_ATTRIBUTES}
+        return self._of_mapping(cells, product)
+
+
+@dataclass(kw_only=True)
+class _Shopify(_Columns):
+    """Shopify's product CSV, one row a variant: what the product says stands in its first row only.
+
+    A sku is that of the variant, else the handle with the variant's options.
+    """
+
+    name: ClassVar[str] = "those of Shopify"
+    _FOUND: ClassVar[Mapping[str, Sequence[str]]] = {
+        "sku": ("variant_sku", "sku", "handle", "url_handle"),
+        "title": ("title",),
+        "category": ("type", "product_category", "custom_product_type", "standard_product_type"),
+        "description": ("body_(html)", "body", "description"),
+    }
+
+    _handle: str | None = field(default=None, init=False)
+    _first: dict[str, str] = field(default_factory=dict, init=False)  # what the product's first row says
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        options = [f"option{number}_value" for number in (1, 2, 3)]
+        return self._named({**self._FOUND, "colour": options, ATTRIBUTES: ("vendor", "tags", *options)})
+
+    def product(self, cells: Sequence[str]) -> Product | None:
+        handle = self._cell(cells, "handle", "url_handle")
+        sku = self._cell(cells, "variant_sku", "sku")
+        if handle != self._handle:
+            self._begin(handle, cells)
+        elif not sku and not self._cell(cells, "option1_value", "variant_price", "price"):
+            return None  # one more picture of the product before
+        options = self._options(cells)
+        colour = next((value for name, value in options.items() if name.lower() in _COLOUR_OPTIONS), "")
+        first = self._first
+        product: Product = {
+            "sku": sku or "-".join([handle, *options.values()]).replace("/", "-"),
+            "title": first["title"],
+            "category": first["category"],
+            "description": first["description"],
+            "colour": colour,
+            ATTRIBUTES: {"vendor": first["vendor"], "tags": first["tags"], **options},
+        }
+        return self._of_mapping(cells, product)
+
+    def _begin(self, handle: str, cells: Sequence[str]) -> None:
+        first = {column: self._cell(cells, *names) for column, names in self._FOUND.items()}
+        first["description"] = _without_tags(first["description"])
+        first |= {name: self._cell(cells, name) for name in ("vendor", "tags")}
+        for number in (1, 2, 3):
+            first[f"option{number}"] = self._cell(cells, f"option{number}_name")
+        self._handle, self._first = handle, first
+
+    def _options(self, cells: Sequence[str]) -> dict[str, str]:
+        """By name; a product without variants has the option Title with the value Default Title."""
+        options = {}
+        for number in (1, 2, 3):
+            value = self._cell(cells, f"option{number}_value")
+            if value and value != "Default Title":
+                options[self._first[f"option{number}"] or f"option{number}"] = value
+        return options
+
+
+def _without_tags(text: str) -> str:
+    return " ".join(html.unescape(_TAG.sub(" ", text)).split())

@@ -1,0 +1,99 @@
+"""Which encoding a text file is in."""
+
+import codecs
+import re
+from pathlib import Path
+from typing import Final
+
+_CHUNK: Final = 2**20  # bytes
+_SAMPLE: Final = 2**16  # bytes that hold more than ASCII
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_OTHERS: Final = ["big5", "cp932", "cp949", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254"]
+_LATIN: Final = frozenset({"cp1250", "cp1252", "cp1254"})
+_FAR: Final = ["cp1251", "cp1253"]
+# Whole words beyond ASCII: Cyrillic and Greek, while Latin texts have single letters.
+_FAR_WORDS = re.compile(rb"[\x80-\xff]{3,}")
+# Signs that western texts have besides letters. Those left out are letters of Central Europe in cp1250.
+_WESTERN_SIGNS: Final = frozenset(
+    bytes((*range(0x80, 0x9B), *range(0xA0, 0xC0), 0xD7)).decode("cp1252", "replace")
+) - {"³", "¹", "¯", "¿", "¾", "\ufffd"}
+_BROKEN = re.compile("[\udc80-\udcff]")
+# The 3,755 everyday characters of GB 2312 and its punctuation, as pairs of bytes.
+_EVERYDAY_CHINESE = re.compile(rb"[\xb0-\xd7\xa1-\xa3][\xa1-\xfe]")
+_HANJA = re.compile("[\u4e00-\u9fff\uf900-\ufaff]")
+
+
+def find_encoding(path: Path) -> str:
+    """The encoding of a text file, as Python calls it.
+
+    A byte order mark says it; zero bytes say UTF-16; a file that is UTF-8 but for a few bytes is UTF-8. Else
+    it is GB 18030 where most of what is not ASCII is everyday Chinese, else what `charset_normalizer` says.
+    """
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE)
+    for mark, name in _BOMS:
+        if head.startswith(mark):
+            return name
+    zeros = [head[parity::2].count(0) for parity in (0, 1)]
+    if max(zeros) > len(head) // 8:
+        return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    sample = _not_utf8(path)
+    return "utf-8" if sample is None else _guess(sample)
+
+
+def _not_utf8(path: Path) -> bytes | None:
+    """Lines that hold more than ASCII, of a file that is not UTF-8; None for one that is."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    broken = letters = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            text = decoder.decode(chunk)
+            if not text.isascii():
+                wrong = len(_BROKEN.findall(text))
+                broken += wrong
+                letters += sum(not letter.isascii() for letter in text) - wrong
+    if 2 * broken <= letters:  # texts in other encodings have few bytes that happen to be UTF-8
+        return None
+    sample = bytearray()
+    with path.open("rb") as file:
+        for line in file:
+            if not line.isascii():
+                sample += line[: _SAMPLE - len(sample)]
+            if len(sample) >= _SAMPLE:
+                break
+    return bytes(sample)
+
+
+def _guess(sample: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    if _is_chinese(sample):
+        return "gb18030"
+    best = from_bytes(sample, cp_isolation=_OTHERS).best()
+    found = "cp1252" if best is None else best.encoding
+    words = _FAR_WORDS.findall(sample)
+    if found in _LATIN and 2 * sum(map(len, words)) > sum(byte >= 0x80 for byte in sample):
+        best = from_bytes(sample, cp_isolation=_FAR).best()
+        return "cp1251" if best is None else best.encoding
+    if found in _LATIN:
+        text = sample.decode("cp1252", "replace")
+        others = {letter for letter in text if not letter.isascii() and not letter.isalpha()}
+        if others <= _WESTERN_SIGNS:
+            return "cp1252"
+    return found
+
+
+def _is_chinese(sample: bytes) -> bool:
+    high = sum(byte >= 0x80 for byte in sample)
+    if 2 * len(_EVERYDAY_CHINESE.findall(sample)) < 0.8 * high:
+        return False
+    # Korean has the same bytes, but hardly any of those that are Chinese characters there.
+    korean = sample.decode("cp949", "replace")
+    letters = sum(not letter.isascii() for letter in korean)
+    return len(_HANJA.findall(korean)) + korean.count("\ufffd") > 0.1 * letters

@@ -1,0 +1,93 @@
+"""The first sheet of an Excel workbook that has any rows."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any, Final
+
+from catalog_schemas.validation import TableError
+from toygan.planning.catalog_files.rows import RawRow, RawTable
+
+MOST_BYTES: Final = 2**31  # unpacked
+
+
+def is_workbook(path: Path) -> bool:
+    """Whether a ZIP file is an .xlsx workbook; raises TableError for a damaged one."""
+    return "xl/workbook.xml" in _contents(path)
+
+
+@contextmanager
+def open_workbook(path: Path) -> Iterator[RawTable]:
+    """The first sheet with rows, row by row, values in place of formulas.
+
+    Raises TableError for a damaged workbook, one without rows, and one that unpacks to more than MOST_BYTES.
+    """
+    from openpyxl import load_workbook
+
+    total_bytes = sum(_contents(path).values())
+    if total_bytes > MOST_BYTES:
+        raise TableError(f"{path}: the workbook unpacks to {total_bytes:,} bytes; save it as CSV")
+    with path.open("rb") as file:  # by its content: openpyxl refuses other names than .xlsx
+        try:
+            workbook = load_workbook(file, read_only=True, data_only=True)
+        except Exception as error:  # damaged parts lead to any kind
+            raise _damaged(path, error) from error
+        for sheet in workbook.worksheets:
+            rows = _rows(path, sheet)
+            header = next((row for row in rows if any(row)), None)
+            if header is not None:
+                yield RawTable(
+                    format=f"Excel workbook, sheet {sheet.title}", header=header, rows=_raw_rows(rows, header)
+                )
+                return
+    raise TableError(f"{path}: the workbook has no rows; its first row must name the columns")
+
+
+def _damaged(path: Path, error: Exception) -> TableError:
+    return TableError(f"{path}: the workbook is damaged ({error!r}); save it again")
+
+
+def _rows(path: Path, sheet: Any) -> Iterator[list[str]]:
+    rows = sheet.iter_rows(values_only=True)
+    while True:
+        try:
+            row = next(rows, None)
+        except Exception as error:  # damaged parts lead to any kind
+            raise _damaged(path, error) from error
+        if row is None:
+            return
+        yield [_text(cell) for cell in row]
+
+
+def _contents(path: Path) -> dict[str, int]:
+    """Bytes by name."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {each.filename: each.file_size for each in archive.infolist()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise TableError(f"{path}: the workbook is damaged ({error}); save it again") from None
+
+
+def _raw_rows(rows: Iterator[list[str]], header: Sequence[str]) -> Iterator[RawRow]:
+    number = 0
+    for cells in rows:
+        if any(cells):
+            problem = (header[-1], "too_many_cells") if any(cells[len(header) :]) else None
+            padded = cells[: len(header)] + [""] * (len(header) - len(cells))
+            yield RawRow(number, padded, problem)
+            number += 1
+
+
+def _text(cell: Any) -> str:
+    """As a person would type it: 3001 rather than 3001.0."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return str(cell).upper()
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, datetime | date | time):
+        return cell.isoformat()
+    return str(cell).strip()

@@ -43,6 +43,10 @@ NEAR_COPY_DISTANCE: Final = 4
 # of its own, wheels at any similarity.
 KNOWN_SHAPE_SIMILARITY: Final = 0.999
 
+# CIEDE2000 from which on everybody sees another colour. Photos may show more: of products of many colours,
+# less than a quarter of the product may have the one that its catalog calls the main one.
+ANOTHER_COLOUR: Final = 20.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryLimits:
@@ -108,7 +112,9 @@ def check(measures: Measures, limits: CategoryLimits, layout_similarity: float |
         "fill_ratio_low": measures.fill_ratio < limits.fill_ratio_min,
         "fill_ratio_high": measures.fill_ratio > limits.fill_ratio_max,
         "background_not_white": measures.background_white < limits.background_white_min,
-        "colour_off": distance is not None and farthest is not None and distance > farthest,
+        "colour_off": distance is not None
+        and farthest is not None
+        and distance > min(farthest, ANOTHER_COLOUR),
         "colour_unknown": distance is None and farthest is not None,
         "shape_guessed": layout_similarity is not None and layout_similarity < KNOWN_SHAPE_SIMILARITY,
     }

@@ -71,6 +71,12 @@ def test_a_picture_of_no_known_colour_does_not_pass() -> None:
     assert check(replace(GOOD, colour_delta_e=None), LIMITS) == ["colour_unknown"]
 
 
+def test_no_limit_lets_another_colour_pass() -> None:
+    loose = replace(LIMITS, colour_delta_e_max=44)
+    assert check(replace(GOOD, colour_delta_e=20), loose) == []
+    assert check(replace(GOOD, colour_delta_e=20.1), loose) == ["colour_off"]
+
+
 def test_without_a_limit_there_is_no_colour_check() -> None:
     for distance in (None, 80):
         assert check(replace(GOOD, colour_delta_e=distance), replace(LIMITS, colour_delta_e_max=None)) == []

@@ -77,6 +77,10 @@ _PLAIN = "application/octet-stream"
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
+class _NoBody(ObjectNotFound):
+    """A HEAD request was answered with 404 and text/html: a web page, or an S3 server that calls it so."""
+
+
 class S3Store:
     """Objects in a bucket below a prefix.
 
@@ -131,9 +135,16 @@ class S3Store:
     def size(self, key: str) -> int:
         """The Content-Length of the object; raises ObjectNotFound."""
         full = self._full(key)
-        return self._repeat(
-            lambda client: client.head_object(Bucket=self._bucket, Key=full)["ContentLength"], key
-        )
+        try:
+            return self._repeat(
+                lambda client: client.head_object(Bucket=self._bucket, Key=full)["ContentLength"], key
+            )
+        except _NoBody:
+            infos, _ = self._page(full, None)  # a web page would not be a listing
+            for info in infos:
+                if info.key == full:
+                    return info.size
+            raise ObjectNotFound(key) from None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """The objects whose key starts with `prefix`, in the order of the server: S3 sorts by key."""
@@ -296,13 +307,12 @@ class S3Store:
                 return result
 
     def _require_bucket(self) -> None:
-        """Tell a missing bucket from a missing object: the answer to a HEAD request does not."""
-        if self._has_answered:
-            return
-        try:
-            self._repeat(lambda client: client.head_bucket(Bucket=self._bucket), "")
-        except ObjectNotFound:
-            raise StoreConfigError(self._no_bucket()) from None
+        """Raises StoreConfigError where there is no bucket, or no S3 server.
+
+        The answer to a HEAD request does not tell a missing bucket or a web page from a missing object.
+        """
+        if not self._has_answered:
+            self._page(self._prefix, None)
 
     def _no_bucket(self) -> str:
         return f"{self._place()}: there is no bucket {self._bucket!r}; make it, or correct the URI"
@@ -321,7 +331,9 @@ class S3Store:
                 failure = Failure.of(error.response, str(error))
                 if failure.code == "NoSuchBucket":
                     return StoreConfigError(self._no_bucket())
-                return failure_of(failure, key, self._place())
+                found = failure_of(failure, key, self._place())
+                is_head = error.operation_name.startswith("Head") and failure.status == 404
+                return _NoBody(key) if is_head and isinstance(found, WebPage) else found
             case HTTPClientError() | ConnectionFailed() | IncompleteReadError() if (
                 "CERTIFICATE_VERIFY_FAILED" not in str(error)
             ):

@@ -67,7 +67,10 @@ class Failure(NamedTuple):
 def is_web_page(operation: str, answer: Mapping[str, Any]) -> bool:
     """Whether a successful answer to `operation`, as boto3 names it, is none of S3."""
     needed = _NEEDED.get(operation)
-    return needed not in answer if needed else _is_html(answer.get("ResponseMetadata", {}))
+    if needed:
+        return needed not in answer
+    metadata = answer.get("ResponseMetadata", {})
+    return _is_html(metadata) and metadata.get("HTTPStatusCode") != 204  # 204 has no content, so no page
 
 
 def differs(body: bytes, answer: Mapping[str, Any]) -> bool:

@@ -216,16 +216,30 @@ def train(
     is_flag=True,
     help="Let a linear layer on ImageNet features judge in the discriminator's place.",
 )
+@click.option(
+    "--enhancer",
+    metavar="MODEL",
+    help="An enhancer to put beside the model: its pictures are enlarged by it from then on.",
+)
 @store_option
 @device_option
 def calibrate(
-    model: str, photos: str, acceptance: float, probe: bool, store: str | None, device: str
+    model: str,
+    photos: str,
+    acceptance: float,
+    probe: bool,
+    enhancer: str | None,
+    store: str | None,
+    device: str,
 ) -> None:
     """Fit what a model's score means and which pictures are approved."""
     from toygan.approval.calibration import CalibrationSettings
     from toygan.device import pick_device
     from toygan.generation.calibrate import calibrate_model
+    from toygan.registry import resolve
+    from toygan.storage.store import open_store
 
+    models = open_store(store) if store else None
     settings = CalibrationSettings(acceptance=acceptance)
     lines = calibrate_model(
         model,
@@ -234,6 +248,7 @@ def calibrate(
         device=pick_device(device),
         settings=settings,
         with_probe=probe,
+        enhancer=None if enhancer is None else resolve(enhancer, models),
     )
     for line in lines:
         click.echo(line)

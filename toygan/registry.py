@@ -30,9 +30,11 @@ CALIBRATION = "calibration.json"
 KNOWN_TEXTS = "known_texts.safetensors"  # of models that read new texts by those that they learnt from
 KNOWN_LAYOUTS = "known_layouts.parquet"  # of models that draw products without a layout from those
 DRAUGHTSMAN = "draughtsman.safetensors"  # of the same: draws layouts of photos that have none
+ENHANCER_CONFIG = "enhancer.json"  # of models whose pictures a second stage enlarges: its config.json
+ENHANCER = "enhancer.safetensors"  # of the same: its generator
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
 REQUIRED = (CONFIG, *WEIGHTS)
-VERSIONED = (*REQUIRED, KNOWN_TEXTS, KNOWN_LAYOUTS, DRAUGHTSMAN, CALIBRATION)
+VERSIONED = (*REQUIRED, KNOWN_TEXTS, KNOWN_LAYOUTS, DRAUGHTSMAN, ENHANCER_CONFIG, ENHANCER, CALIBRATION)
 EXTRAS = ("model_card.md", "preview.png")
 CHAMPION = "champion"
 # The aliases of the models that draw from no image, from a sketch and from a layout.
@@ -82,9 +84,9 @@ def check_files(files: Mapping[str, bytes], where: str) -> None:
     for name in REQUIRED:
         if name not in files:
             raise ModelError(f"{where}: {name} is missing; a model has {', '.join(REQUIRED)}")
-    for name in sorted(set(files) & {CONFIG, CALIBRATION}):
+    for name in sorted(set(files) & {CONFIG, ENHANCER_CONFIG, CALIBRATION}):
         json_object(files[name], f"{where}: {name}", "copy the model's folder again")
-    for name in sorted(set(files) & {*WEIGHTS, KNOWN_TEXTS, DRAUGHTSMAN}):
+    for name in sorted(set(files) & {*WEIGHTS, KNOWN_TEXTS, DRAUGHTSMAN, ENHANCER}):
         _check_weights(files[name], f"{where}: {name}")
 
 

@@ -40,7 +40,7 @@ from toygan.device import pick_device
 from toygan.evaluation.detail import CROP, crops, effective_resolution, white_border
 from toygan.evaluation.features import INPUT_MEAN, INPUT_SCALE, load_network
 from toygan.evaluation.metrics import kernel_distance
-from toygan.generation.enhance import Enhancer, load_enhancer
+from toygan.generation.enhance import Enhancer, enhancer_files, load_enhancer
 from toygan.generation.model import load_model
 from toygan.progress import Progress
 from toygan.registry import bundled_models, resolve
@@ -173,7 +173,6 @@ def measure(enhancer: Enhancer, uri: str, names: Sequence[str], output: Path) ->
     found: dict[str, Any] = {
         "network": NETWORK,
         "photos": len(photos),
-        "enhancer": f"{enhancer.name}@{enhancer.version}",
         "white_border": white_border(photos.images),
     }
 
@@ -215,8 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     given.output.mkdir(parents=True, exist_ok=True)
-    enhancer = load_enhancer(resolve(given.enhancer, None), pick_device("cpu"))
-    found = measure(enhancer, given.photos, given.first_stage or bundled_models(), given.output)
+    source = resolve(given.enhancer, None)
+    enhancer = load_enhancer(source.name, enhancer_files(source), pick_device("cpu"))
+    assert enhancer is not None
+    found = {"enhancer": f"{source.name}@{source.version}"}
+    found |= measure(enhancer, given.photos, given.first_stage or bundled_models(), given.output)
     (given.output / "detail.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"white border of photos {found['white_border']:.3f}; cost {found['cost']}")
 

@@ -28,12 +28,14 @@ from toygan.disk import disk_errors, replace_file
 from toygan.errors import BadInput, ModelError
 from toygan.generation.colour_profile import PROFILED_PER_CATEGORY, fit_profile
 from toygan.generation.engine import default_batch_size
+from toygan.generation.enhance import enhancer_files
 from toygan.generation.model import Drawn, Model, load_model
 from toygan.generation.photos import photos_of
+from toygan.generation.probe import shrink
 from toygan.generation.trial import draw_of_category
 from toygan.images import from_uint8
 from toygan.progress import Progress
-from toygan.registry import CALIBRATION, add_files, folder_of, model_version, resolve
+from toygan.registry import CALIBRATION, ModelFiles, add_files, folder_of, model_version, resolve
 from toygan.storage.store import open_store
 
 if TYPE_CHECKING:
@@ -217,7 +219,8 @@ def _load_eye(device: torch.device) -> "Eye":
 @torch.inference_mode()
 def _seen(eye: "Eye", images: Tensor) -> Floats:
     """What the eye sees in (B, 3, R, R) uint8 pictures, (B, K). Raises ModelError for what is not finite."""
-    seen: Tensor = eye(from_uint8(images.to(eye.backbone.mean.device)))
+    shown = from_uint8(images.to(eye.backbone.mean.device))
+    seen: Tensor = eye(shrink(shown, eye.side))
     evidence: Floats = seen.cpu().numpy().astype(np.float64)
     if not np.isfinite(evidence).all():
         raise ModelError("what is seen of the pictures is not finite; the model is broken")
@@ -249,10 +252,12 @@ def calibrate_model(
     device: torch.device,
     settings: CalibrationSettings | None = None,
     with_probe: bool = False,
+    enhancer: ModelFiles | None = None,
 ) -> Iterator[str]:
     """Calibrates the model that `reference` names and says in lines of text what came out.
 
-    `photos`: see `toygan.data.sources`; `with_probe`: see `calibrate`. A folder gets the file
+    `photos`: see `toygan.data.sources`; `with_probe`: see `calibrate`. An `enhancer` is put
+    beside the model, which is calibrated with what both make together. A folder gets the file
     `calibration.json`; a model of a store becomes a new version, since versions never change.
     Raises ModelError for a bundled model, which cannot be written to.
     """
@@ -261,6 +266,8 @@ def calibrate_model(
     folder = folder_of(reference)
     if folder is None and store is None:
         raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
+    added = {} if enhancer is None else enhancer_files(enhancer)
+    source = replace(source, files={**source.files, **added})
     model = load_model(source, device)
     real = photos_of(model, photos, split="train").with_text(model.text_encoder)
     calibration = calibrate(
@@ -269,6 +276,8 @@ def calibrate_model(
     text = calibration.to_json().encode()
     if folder is not None:
         with disk_errors(folder, "the model keeps the calibration that it had"):
+            for name, data in added.items():
+                replace_file(folder / name, data)
             replace_file(folder / CALIBRATION, text)
         version = model_version({**source.files, CALIBRATION: text})
     elif store is not None:

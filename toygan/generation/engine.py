@@ -78,7 +78,7 @@ class Timeline:
 def default_batch_size(model: Model) -> int:
     """Pictures of the largest batch: a function of model, resolution and device only."""
     on_cpu = model.device.type == "cpu"
-    pictures = (CPU_BATCH_PIXELS if on_cpu else CUDA_BATCH_PIXELS) // model.resolution**2
+    pictures = (CPU_BATCH_PIXELS if on_cpu else CUDA_BATCH_PIXELS) // model.drawn_resolution**2
     return max(1, min(pictures, MOST_CPU_PICTURES) if on_cpu else pictures)
 
 

@@ -1,19 +1,25 @@
-"""The second stage at work: enlarges what another model has drawn, see `toygan.models.enhancer`."""
+"""The second stage at work: enlarges what another model has drawn, see `toygan.models.enhancer`.
 
+It is trained as a model of its own. Then it lies beside a model, as `enhancer.json` and
+`enhancer.safetensors`, and belongs to the version of that model.
+"""
+
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from toygan.errors import ModelError
-from toygan.generation.model import read_config
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, enlarges, network_config
 from toygan.models.enhancer import EnhancerConfig
-from toygan.models.layers import ConditionalGenerator
-from toygan.registry import ModelFiles
+from toygan.models.layers import ConditionalGenerator, Conditions
+from toygan.registry import CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
 from toygan.training.weights import load_weights
 
 
@@ -21,8 +27,6 @@ from toygan.training.weights import load_weights
 class Enhancer:
     """A trained generator in evaluation mode, float32, on one device."""
 
-    name: str
-    version: str
     small_resolution: int  # pixels of what it enlarges
     resolution: int  # pixels of what it makes of that
     generator: ConditionalGenerator
@@ -30,11 +34,11 @@ class Enhancer:
 
     @torch.inference_mode()
     def enlarge(self, small: Tensor, *, layout: Tensor | None = None, lines: Tensor | None = None) -> Tensor:
-        """(B, 3, r, r) uint8 pictures of `small_resolution`, and what is known of them at `resolution`, to
-        (B, 3, R, R) uint8.
+        """(B, 3, r, r) uint8 pictures of `small_resolution`, and their drawings, to (B, 3, R, R) uint8.
 
-        `layout` is (B, R, R) int64 labels, `lines` (B, 1, R, R) float32 in [-1, 1], ink at -1. One by one:
-        kernels round differently for another batch, and a picture's bytes must not depend on its mates.
+        `layout` is (B, H, H) int64 labels, `lines` (B, 1, H, H) float32 in [-1, 1], ink at -1, of any H: they
+        are resized as drawings are read. One by one: kernels round differently for another batch, and a
+        picture's bytes must not depend on its mates.
         """
         enlarged = []
         for row in range(len(small)):
@@ -43,38 +47,69 @@ class Enhancer:
                 given["layout"] = layout[row : row + 1]
             if lines is not None:
                 given["sketch"] = lines[row : row + 1]
-            told = {name: value.to(self.device) for name, value in given.items()}
+            told = {
+                name: value.to(self.device) for name, value in resize_drawings(given, self.resolution).items()
+            }
             pixels = to_uint8(self.generator(torch.zeros(1, 0, device=self.device), told))
             enlarged.append(torch.from_numpy(pixels)[0].permute(2, 0, 1))
         return torch.stack(enlarged)
 
 
-def load_enhancer(source: ModelFiles, device: torch.device) -> Enhancer:
-    """Raises ModelError for a model that is no enhancer, a damaged config, and weights of other shapes."""
-    config = read_config(source)
+def resize_drawings(conditions: Conditions, side: int) -> dict[str, Tensor]:
+    """The conditions with `layout` and `sketch`, where there are any, of `side` pixels."""
+    resized = dict(conditions)
+    if "layout" in resized and resized["layout"].shape[-1] != side:
+        labels = resized["layout"][:, None].float()
+        resized["layout"] = F.interpolate(labels, size=side, mode="nearest-exact")[:, 0].long()
+    if "sketch" in resized and resized["sketch"].shape[-1] != side:
+        resized["sketch"] = F.interpolate(
+            resized["sketch"], size=side, mode="bilinear", align_corners=False, antialias=True
+        )
+    return resized
+
+
+def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
+    """What lies beside a model that the trained enhancer `source` is to enlarge for.
+
+    Raises ModelError for a model that is no enhancer or is damaged.
+    """
+    files = {ENHANCER_CONFIG: source.files[CONFIG], ENHANCER: source.files["generator.safetensors"]}
+    load_enhancer(source.name, files, torch.device("cpu"))
+    return files
+
+
+def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) -> Enhancer | None:
+    """The one beside the model of that name; None where there is none.
+
+    Raises ModelError for a model that is no enhancer, a damaged config, and weights of other shapes.
+    """
+    missing = [name for name in (ENHANCER_CONFIG, ENHANCER) if name not in files]
+    if len(missing) == 2:
+        return None
+    if missing:
+        raise ModelError(f"{missing[0]} of the model {model} is missing; copy the model's folder again")
     try:
+        config = json.loads(files[ENHANCER_CONFIG])
         family, options = config["family"], config["network"]
         if not enlarges(family):
             raise ModelError(
-                f"the model {source.name} is of the family {family}, which enlarges nothing; train an "
-                "enhancer by `toygan train --family enhancer`"
+                f"the model {model} is of the family {family}, which enlarges nothing; train an enhancer by "
+                "`toygan train --family enhancer`"
             )
         networks = network_config(family, options)
         with torch.random.fork_rng(devices=[]):
             generator, _ = build(family, options)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"config.json of the model {source.name} does not describe a model: {error!r}"
+            f"{ENHANCER_CONFIG} of the model {model} does not describe an enhancer: {error!r}"
         ) from error
     assert isinstance(networks, EnhancerConfig)
     try:
-        load_weights(generator, load(source.files["generator.safetensors"]))
+        load_weights(generator, load(files[ENHANCER]))
     except (KeyError, SafetensorError, ModelError) as error:
-        raise ModelError(f"generator.safetensors of the model {source.name}: {error}") from error
+        raise ModelError(f"{ENHANCER} of the model {model}: {error}") from error
     generator.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     return Enhancer(
-        name=source.name,
-        version=source.version,
         small_resolution=networks.small_resolution,
         resolution=networks.resolution,
         generator=generator,

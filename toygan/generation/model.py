@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -22,6 +23,7 @@ from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
 from toygan.data.known_layouts import KnownDrawing, KnownLayouts
 from toygan.errors import ModelError
+from toygan.generation.enhance import Enhancer, load_enhancer, resize_drawings
 from toygan.images import from_uint8, to_uint8
 from toygan.models import build, drawn_from_image, image_condition, network_config
 from toygan.models.layers import (
@@ -82,7 +84,8 @@ class Model:
     name: str
     version: str
     family: str
-    resolution: int  # pixels
+    resolution: int  # pixels of its pictures as they are shown
+    drawn_resolution: int  # pixels that its networks draw; fewer where an enhancer enlarges them
     categories: tuple[str, ...]
     truncation: float  # from 0 to 1; below 1 trades variety for typical pictures
     generator: ConditionalGenerator
@@ -94,6 +97,7 @@ class Model:
     learns_from_lines: bool  # whether a sketch belongs to it
     known_layouts: KnownLayouts | None  # what it draws from where products come without a layout
     draughtsman: Draughtsman | None  # draws layouts of photos that have none, to train it on and judge them
+    enhancer: Enhancer | None  # enlarges what its networks draw
     calibration: Calibration | None
     probe: "Probe | None"  # where the calibration has one
     colour_profile: ColourProfile | None  # that of the calibration; None: colours are told as they are
@@ -180,9 +184,14 @@ class Model:
             )
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
         images = self.generator.forward_truncated(
-            torch.from_numpy(latents).to(self.device), conditions, self.truncation
+            torch.from_numpy(latents).to(self.device),
+            resize_drawings(conditions, self.drawn_resolution),
+            self.truncation,
         )
         pixels = to_uint8(images)
+        if self.enhancer is not None:
+            small = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            pixels = self._enlarged(self.enhancer, small[:wanted], conditions, batch_size)
         shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         logits = self.judge(from_uint8(shown), conditions)
         finite = images.isfinite().flatten(1).all(1) & logits.isfinite()
@@ -233,11 +242,28 @@ class Model:
         colours as they are named, of pictures those that the generator was told.
         """
         if self.probe is None:
-            logits: Tensor = self.discriminator(images, conditions)
-            return logits
-        heard = self.discriminator(images, conditions) if self.probe.hears_discriminator else None
+            return self._discriminate(images, conditions)
+        heard = self._discriminate(images, conditions) if self.probe.hears_discriminator else None
         judged: Tensor = self.probe(images, heard)
         return judged
+
+    def _discriminate(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """The discriminator judges pictures of the size that it learnt from."""
+        side = self.drawn_resolution
+        if images.shape[-1] != side:
+            images = F.interpolate(images, size=side, mode="bilinear", align_corners=False, antialias=True)
+        logits: Tensor = self.discriminator(images, resize_drawings(conditions, side))
+        return logits
+
+    @staticmethod
+    def _enlarged(
+        enhancer: Enhancer, small: Tensor, conditions: Conditions, batch_size: int
+    ) -> NDArray[np.uint8]:
+        """(N, 3, r, r) uint8 to (batch_size, R, R, 3): padding is not worth enlarging."""
+        drawings = {name: conditions.get(name) for name in ("layout", "sketch")}
+        large = enhancer.enlarge(small, layout=drawings["layout"], lines=drawings["sketch"])
+        padding = large[:1].expand(batch_size - len(large), -1, -1, -1)
+        return np.ascontiguousarray(torch.cat([large, padding]).permute(0, 2, 3, 1).numpy())
 
 
 def load_model(source: ModelFiles, device: torch.device) -> Model:
@@ -259,11 +285,20 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         _fold_parametrizations(network)
         network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     calibration = _read_calibration(source)
+    enhancer = load_enhancer(source.name, source.files, device)
+    if enhancer is not None and enhancer.small_resolution != config["resolution"]:
+        raise ModelError(
+            f"the model {source.name} draws {config['resolution']} pixels, the enhancer beside it enlarges "
+            f"{enhancer.small_resolution}; take another enhancer"
+        )
+    resolution = config["resolution"] if enhancer is None else enhancer.resolution
     return Model(
         name=source.name,
         version=source.version,
         family=config["family"],
-        resolution=config["resolution"],
+        resolution=resolution,
+        drawn_resolution=config["resolution"],
+        enhancer=enhancer,
         categories=tuple(config["categories"]),
         truncation=truncation,
         generator=generator,
@@ -276,7 +311,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         known_layouts=load_known_layouts(source.name, source.files, config),
         draughtsman=load_draughtsman(source.name, source.files, config),
         calibration=calibration,
-        probe=_load_probe(calibration, config["resolution"], device),
+        probe=_load_probe(calibration, resolution, device),
         colour_profile=None if calibration is None else calibration.colour_profile,
         device=device,
     )
@@ -298,6 +333,7 @@ def read_scope(source: ModelFiles) -> ModelScope:
     load_known_texts(source.name, source.files, config)
     load_known_layouts(source.name, source.files, config)
     load_draughtsman(source.name, source.files, config)
+    load_enhancer(source.name, source.files, torch.device("cpu"))
     reading = reading_of(source.name, config)
     categories = config["categories"]
     _require_calibration(source.name, _read_calibration(source), categories)
@@ -343,7 +379,9 @@ def _load_probe(calibration: Calibration | None, resolution: int, device: torch.
     if device.type == "cpu" and calibration.probe.evidence == "deepest":
         from toygan.generation.compiled_eye import CompiledEye
 
-        return Probe(calibration.probe, CompiledEye(calibration.probe.side, resolution))
+        return Probe(
+            calibration.probe, CompiledEye(calibration.probe.side, min(resolution, calibration.probe.side))
+        )
     from toygan.generation.eye import Eye
 
     probe = Probe(calibration.probe, Eye(calibration.probe.side))

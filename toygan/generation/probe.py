@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.approval.probe import BACKBONE, ProbeWeights
@@ -11,6 +12,17 @@ from toygan.errors import ModelError
 if TYPE_CHECKING:
     from toygan.generation.compiled_eye import CompiledEye
     from toygan.generation.eye import Eye
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """(B, 3, R, R) float32 pictures, made smaller where they have more than `side` pixels a side.
+
+    The network learnt from pictures of that size, and larger ones take longer. It enlarges smaller ones
+    itself.
+    """
+    if images.shape[-1] <= side:
+        return images
+    return F.interpolate(images, size=side, mode="bilinear", align_corners=False, antialias=True)
 
 
 class Probe(nn.Module):
@@ -28,11 +40,11 @@ class Probe(nn.Module):
                 f"this version has {numbers} for {BACKBONE}; calibrate the model again"
             )
         self.hears_discriminator = fitted.evidence == "all"
-        self.eye = eye
+        self.eye, self.side = eye, fitted.side
         self.register_buffer("weights", torch.tensor(fitted.weights))
         self.intercept = fitted.intercept
 
     def forward(self, images: Tensor, logits: Tensor | None) -> Tensor:
         """(B, 3, R, R), and the discriminator's logits (B,) where it takes them, to the probe's, (B,)."""
-        evidence: Tensor = self.eye(images, logits)
+        evidence: Tensor = self.eye(shrink(images, self.side), logits)
         return evidence @ self.weights + self.intercept

@@ -15,7 +15,7 @@ from toygan.generation.calibrate import calibrate
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import load_model, read_config
 from toygan.generation.photos import photos_of
-from toygan.registry import CALIBRATION, CONFIG, ModelFiles, resolve
+from toygan.registry import CALIBRATION, CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles, resolve
 from toygan.retraining.budget import Budget
 from toygan.retraining.plan import Attempt
 from toygan.training.config import PRESETS, TrainConfig
@@ -101,6 +101,9 @@ def _inherit(attempt: Attempt) -> None:
     champion, own = (json.loads(each.read_bytes()) for each in (attempt.champion / CONFIG, file))
     inherited = {name: champion[name] for name in _INHERITED if name in champion}
     replace_file(file, (json.dumps(own | inherited, indent=1, sort_keys=True) + "\n").encode())
+    for name in (ENHANCER_CONFIG, ENHANCER):
+        if (attempt.champion / name).exists():
+            replace_file(file.with_name(name), (attempt.champion / name).read_bytes())
 
 
 def _calibrate(attempt: Attempt, budget: Budget, device: torch.device) -> None:

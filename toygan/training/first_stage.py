@@ -100,10 +100,10 @@ def _first_stage(files: ModelFiles, networks: EnhancerConfig, device: torch.devi
             f"{name} draws from no layout or sketch, so its pictures do not show what photos show; "
             "leave it out: without a first stage an enhancer learns from photos made small"
         )
-    if model.resolution != networks.small_resolution:
+    if model.drawn_resolution != networks.small_resolution:
         raise BadInput(
-            f"{name} draws {model.resolution} pixels, the enhancer enlarges {networks.small_resolution}; set "
-            "small_resolution in the config's network"
+            f"{name} draws {model.drawn_resolution} pixels, the enhancer enlarges "
+            f"{networks.small_resolution}; set small_resolution in the config's network"
         )
     return model
 

@@ -24,7 +24,7 @@ from toygan.generation.run import (
     RunRequest,
     RunSummary,
     StartedRun,
-    Workplace,
+    WorkerSpec,
     finish_run,
     run_shard,
     start_run,
@@ -55,7 +55,7 @@ def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
     persist_result=False,
 )
 def generate_shard(
-    workplace: Workplace, run_id: str, shard: int, category: str, image_format: ImageFormat
+    worker_spec: WorkerSpec, run_id: str, shard: int, category: str, image_format: ImageFormat
 ) -> dict[str, int]:
     """Draws, judges and stores the pictures of one shard, then commits its metadata."""
     use_the_log_format()
@@ -64,7 +64,7 @@ def generate_shard(
     with log_fields(run=run_id, shard=shard, category=category):
         log.debug("shard %d of %s begins", shard, category)
         try:
-            decisions = dict(run_shard(workplace, run_id, shard, image_format))
+            decisions = dict(run_shard(worker_spec, run_id, shard, image_format))
         except Retryable as error:
             # Of a retry Prefect itself tells those only who want to know everything.
             log.warning("shard %d: %s", shard, error)
@@ -111,12 +111,12 @@ def compute_shards(run: StartedRun) -> None:
     Raises RunFailed when some of them cannot be done, or what one of them says of bad input.
     """
     shards, settings = run.plan.shards, run.plan.settings
-    workplace = replace(run.workplace, cores=cores_of_a_shard())
+    worker_spec = replace(run.worker_spec, cores=cores_of_a_shard())
     errors: dict[int, object] = {}
     with shard_resources():
         futures = {
             generate_shard.submit(
-                workplace, run.plan.run_id, shard, shards[shard].category, settings.format
+                worker_spec, run.plan.run_id, shard, shards[shard].category, settings.format
             ): shard
             for shard in run.pending
         }
@@ -155,7 +155,7 @@ def _error_of(future: PrefectFuture[Any]) -> object | None:
 def raise_alerts(run: StartedRun) -> None:
     """Tells Prefect, by events, what a person should hear of; never fails a run that has come so far."""
     log = get_run_logger()
-    store = open_store(run.workplace.store)
+    store = open_store(run.worker_spec.store)
     try:
         alerts = find_alerts(store, run.plan.run_id)
     except (ToyganError, TableError) as error:

@@ -16,8 +16,8 @@ from toygan.device import pick_device
 from toygan.errors import RunFailed
 from toygan.registry import ModelFiles
 from toygan.retraining.budget import Budget
-from toygan.retraining.folder import workplace
-from toygan.retraining.judge import Outcome, judge, read_outcome
+from toygan.retraining.comparison import Outcome, compare, read_outcome
+from toygan.retraining.folder import working_folder
 from toygan.retraining.learn import learn
 from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
 from toygan.retraining.publish import publish
@@ -36,7 +36,7 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
     end_with_the_service()
     log = get_run_logger()
     request, store = _request(parameters), open_store(parameters.store)
-    with workplace(request.work, store) as folder:
+    with working_folder(request.work, store) as folder:
         attempt = take_snapshot(request, store, folder)
         if isinstance(attempt, NothingToDo):
             return Completed(message=f"nothing to do: {attempt.reason}")
@@ -87,7 +87,7 @@ def evaluate_both(
     attempt: Attempt, challenger: ModelFiles, budget: Budget, request: RetrainRequest
 ) -> Outcome:
     """Measures challenger and champion on the same photos and decides."""
-    return judge(
+    return compare(
         attempt,
         challenger,
         pictures=budget.pictures,

@@ -16,15 +16,15 @@ from torch import nn
 from toygan.approval.calibration import CalibrationSettings
 from toygan.approval.checks import CategoryLimits
 from toygan.approval.fit import fit_calibration
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
-from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
-from toygan.data.known_layouts import ColourLabels, KnownLayouts
+from toygan.data.layout_bank import ColourLabels, LayoutBank
 from toygan.generation.model import Model, load_model
 from toygan.models import build
 from toygan.registry import CONFIG, model_version
-from toygan.training.draughtsman import Draughtsman, fresh_segmenter
+from toygan.training.layout_predictor import LayoutPredictor, fresh_segmenter
 
 CATEGORIES = ("brick", "car", "wheel")
 COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34")
@@ -68,7 +68,7 @@ class TinyFiles:
         """Other content for files, named without what follows the dot; None takes a file away."""
         files = dict(self.files)
         for stem, data in changes.items():
-            kinds = {"config": "json", "calibration": "json", "known_layouts": "parquet"}
+            kinds = {"config": "json", "calibration": "json", "layout_bank": "parquet"}
             name = f"{stem}.{kinds.get(stem, 'safetensors')}"
             files.pop(name, None)
             if data is not None:
@@ -154,13 +154,13 @@ def tiny_with_layouts(
     config = json.loads(plain.files[CONFIG])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        draughtsman = Draughtsman(segmenter=fresh_segmenter(LAYOUT_CLASSES))
+        layout_predictor = LayoutPredictor(segmenter=fresh_segmenter(LAYOUT_CLASSES))
     numbers = range(2 * len(CATEGORIES))
     texts = torch.zeros(2, 0)
     if titles:
         texts = TextEncoder(DEFAULT_TEXT_ENCODER, CPU).embed(titles)
     labels = [1 + number // len(CATEGORIES) for number in numbers]
-    known = KnownLayouts(
+    known = LayoutBank(
         categories=(*CATEGORIES, *CATEGORIES),
         layouts=tuple(
             condition_file("layout", number, label, side=32)
@@ -176,9 +176,9 @@ def tiny_with_layouts(
         temperature=0.1,
     )
     raw = TinyFiles(name="tiny-layouts", files=plain.files).with_files(
-        config=json.dumps(config | {"known_layouts": 0.1, "whole_titles": False}).encode(),
-        known_layouts=known.to_file(),
-        draughtsman=draughtsman.to_file(),
+        config=json.dumps(config | {"layout_bank": 0.1, "whole_titles": False}).encode(),
+        layout_bank=known.to_file(),
+        layout_predictor=layout_predictor.to_file(),
         calibration=None,
     )
     return raw.with_files(calibration=_calibration(raw.load(), acceptance))
@@ -240,7 +240,7 @@ def _calibration(model: Model, acceptance: float) -> bytes:
         if kind := model.image_condition:
             images = [READERS[kind](condition_file(kind, seed), model.resolution) for seed in seeds]
             wanted = [replace(each, image=image) for each, image in zip(wanted, images, strict=True)]
-        logits[category] = model.draw(seeds, wanted, 64).logits.tolist()
+        logits[category] = model.generate(seeds, wanted, 64).logits.tolist()
     spread = max(max(each) - min(each) for each in logits.values())
     calibration = fit_calibration(
         real_logits={name: [logit + spread / 2 for logit in each] for name, each in logits.items()},

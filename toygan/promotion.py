@@ -9,13 +9,13 @@ from toygan.registry import (
     add_model,
     bundled_folder,
     bundled_models,
-    drawn_from,
     find_default,
     is_bundled,
     list_models,
     looks_like_version,
     read_bundled,
     read_version,
+    required_condition_of,
     what_there_is,
 )
 from toygan.storage.keys import NAME
@@ -37,7 +37,7 @@ def promote(
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
     model, is_stored = _to_promote(store, name, version)
     new = ModelRef(name=model.name, version=model.version)
-    usual = CHAMPIONS[drawn_from(model)]
+    usual = CHAMPIONS[required_condition_of(model)]
     alias = alias or usual
     if alias in CHAMPIONS.values() and alias != usual:
         raise ModelError(f"{new} cannot be the {alias}: for what it draws from, use {usual}")

@@ -18,23 +18,23 @@ from safetensors import SafetensorError, deserialize
 from toygan.aliases import ModelRef as ModelRef
 from toygan.aliases import json_object
 from toygan.aliases import read_aliases as read_aliases
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
-from toygan.models import drawn_from_image
+from toygan.models import required_condition
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
-KNOWN_TEXTS = "known_texts.safetensors"  # of models that read new texts by those that they learnt from
-KNOWN_LAYOUTS = "known_layouts.parquet"  # of models that draw products without a layout from those
-DRAUGHTSMAN = "draughtsman.safetensors"  # of the same: draws layouts of photos that have none
+TEXT_BANK = "text_bank.safetensors"  # of models that read new texts by those that they learnt from
+LAYOUT_BANK = "layout_bank.parquet"  # of models that draw products without a layout from those
+LAYOUT_PREDICTOR = "layout_predictor.safetensors"  # of the same: draws layouts of photos that have none
 ENHANCER_CONFIG = "enhancer.json"  # of models whose pictures a second stage enlarges: its config.json
 ENHANCER = "enhancer.safetensors"  # of the same: its generator
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
 REQUIRED = (CONFIG, *WEIGHTS)
-VERSIONED = (*REQUIRED, KNOWN_TEXTS, KNOWN_LAYOUTS, DRAUGHTSMAN, ENHANCER_CONFIG, ENHANCER, CALIBRATION)
+VERSIONED = (*REQUIRED, TEXT_BANK, LAYOUT_BANK, LAYOUT_PREDICTOR, ENHANCER_CONFIG, ENHANCER, CALIBRATION)
 EXTRAS = ("model_card.md", "preview.png")
 CHAMPION = "champion"
 # The aliases of the models that draw from no image, from a sketch and from a layout.
@@ -86,7 +86,7 @@ def check_files(files: Mapping[str, bytes], where: str) -> None:
             raise ModelError(f"{where}: {name} is missing; a model has {', '.join(REQUIRED)}")
     for name in sorted(set(files) & {CONFIG, ENHANCER_CONFIG, CALIBRATION}):
         json_object(files[name], f"{where}: {name}", "copy the model's folder again")
-    for name in sorted(set(files) & {*WEIGHTS, KNOWN_TEXTS, DRAUGHTSMAN, ENHANCER}):
+    for name in sorted(set(files) & {*WEIGHTS, TEXT_BANK, LAYOUT_PREDICTOR, ENHANCER}):
         _check_weights(files[name], f"{where}: {name}")
 
 
@@ -177,7 +177,9 @@ def find_default(
         return read_version(store, champion.now.name, champion.now.version)
     if not may_be_bundled:
         return None
-    bundled = [name for name in bundled_models() if _drawn_from(name, _bundled_config(name)) == kind]
+    bundled = [
+        name for name in bundled_models() if _required_condition_of(name, _bundled_config(name)) == kind
+    ]
     if len(bundled) > 1:
         raise ModelError(
             f"which model? This installation bundles {', '.join(bundled)}; "
@@ -186,14 +188,14 @@ def find_default(
     return read_bundled(bundled[0]) if bundled else None
 
 
-def drawn_from(model: ModelFiles) -> ImageCondition | None:
+def required_condition_of(model: ModelFiles) -> ImageCondition | None:
     """The image that a model cannot draw without; raises ModelError for an unknown family."""
-    return _drawn_from(model.name, model.files[CONFIG])
+    return _required_condition_of(model.name, model.files[CONFIG])
 
 
-def _drawn_from(name: str, config: bytes) -> ImageCondition | None:
+def _required_condition_of(name: str, config: bytes) -> ImageCondition | None:
     try:
-        return drawn_from_image(json_object(config, f"{CONFIG} of the model {name}", "train it again"))
+        return required_condition(json_object(config, f"{CONFIG} of the model {name}", "train it again"))
     except ValueError as error:
         raise ModelError(f"{CONFIG} of the model {name}: {error}") from None
 

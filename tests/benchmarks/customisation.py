@@ -118,7 +118,7 @@ def sheet(model: Model, rows: list[list[Cell]]) -> Image.Image:
     draw = ImageDraw.Draw(result)
     for number, row in enumerate(rows):
         seeds = [image_seed(f"customisation {SEED} {each.latents}", 0, 0, model.name, "") for each in row]
-        drawn = model.draw(seeds, [each.product for each in row], len(row))
+        drawn = model.generate(seeds, [each.product for each in row], len(row))
         top = number * (SHOWN_SIDE + LABEL_HEIGHT)
         for column, each in enumerate(row):
             left = column * pair

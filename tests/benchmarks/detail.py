@@ -130,7 +130,7 @@ def small_pictures(uri: str, enhancer: Enhancer, names: Sequence[str]) -> Iterat
             resolution=side,
             split="val",
             drawings=WITH_DRAWINGS,
-            reading=model.reading,
+            text_config=model.text_config,
             categories=model.categories,
         ).with_text(model.text_encoder)
         with Progress(total=len(photos), unit="pictures", description=f"drawing by {model.name}") as progress:

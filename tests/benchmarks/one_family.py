@@ -232,7 +232,7 @@ def save_grid(
         draw.text((4, top + side // 2 - 5), name, fill="black")
         seeds = [image_seed(f"grid {SEED}", row, 0, model.name, "") for row in rows]
         products = [val.product(row) for row in rows]
-        drawn = model.draw(seeds, products, columns)
+        drawn = model.generate(seeds, products, columns)
         for column, (row, product) in enumerate(zip(rows, products, strict=True)):
             tiles = [Image.fromarray(val.images[row].permute(1, 2, 0).numpy())]
             if drawings and product.image is not None:

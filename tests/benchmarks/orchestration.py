@@ -73,7 +73,7 @@ def _nothing(*arguments: object) -> Mapping[str, int]:
 
 def _planned(shards: int) -> "StartedRun":
     from toygan.generation.run import StartedRun
-    from toygan.generation.workplace import ModelPlace, Workplace
+    from toygan.generation.worker_spec import ModelPlace, WorkerSpec
     from toygan.planning.plan import FrozenPlan, RunSettings
     from toygan.planning.writer import Shard
 
@@ -91,7 +91,7 @@ def _planned(shards: int) -> "StartedRun":
     )
     return StartedRun(
         plan=plan,
-        workplace=Workplace(store="memory://none", model=ModelPlace(reference="none", version="none")),
+        worker_spec=WorkerSpec(store="memory://none", model=ModelPlace(reference="none", version="none")),
         pending=tuple(range(shards)),
         started_at=datetime.now(UTC),
         credit=None,

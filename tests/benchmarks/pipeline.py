@@ -106,8 +106,8 @@ def _measure(catalog: Path, output: str, model: str | None, name: str) -> Pipeli
         began_s = time.monotonic()
         request, summary = _run(catalog, output, model)
         elapsed_s = time.monotonic() - began_s
-    engine = engine_for(start_run(request).workplace)
-    timeline = engine.workshop.timeline.since(began_s)
+    engine = engine_for(start_run(request).worker_spec)
+    timeline = engine.worker_pool.timeline.since(began_s)
     counts = summary.manifest.counts
     candidates = sum(counts[decision] for decision in ("approved", "review", "rejected"))
     steady_s = max(span.ended_s for span in timeline.spans) - min(span.began_s for span in timeline.spans)
@@ -131,7 +131,7 @@ def _draw_alone(engine: Engine) -> float:
     began_s = time.monotonic()
     for first in range(0, ALONE_PICTURES, engine.batch_size):
         seeds = range(first, first + engine.batch_size)
-        engine.draw(seeds, products(category, [COLOURS[seed % len(COLOURS)] for seed in seeds]))
+        engine.generate(seeds, products(category, [COLOURS[seed % len(COLOURS)] for seed in seeds]))
     return ALONE_PICTURES / (time.monotonic() - began_s)
 
 
@@ -143,7 +143,7 @@ def _finish_alone(engine: Engine, image_format: Any) -> float:
     for category in engine.model.categories:
         seeds = range(engine.batch_size)
         colours = [COLOURS[seed % len(COLOURS)] for seed in seeds]
-        drawn = engine.draw(seeds, products(category, colours))
+        drawn = engine.generate(seeds, products(category, colours))
         judge = calibration.of(category)
         good = drawn.finite & (judge.p_reals(drawn.logits) >= judge.threshold)
         limits = [judge.limits] * len(colours)
@@ -151,7 +151,7 @@ def _finish_alone(engine: Engine, image_format: Any) -> float:
     waiting: deque[Future[Any]] = deque()
     began_s = time.monotonic()
     for number in range(ALONE_PICTURES // engine.batch_size):
-        waiting.append(engine.workshop.finish(*batches[number % len(batches)]))
+        waiting.append(engine.worker_pool.postprocess(*batches[number % len(batches)]))
         if len(waiting) > 8:
             waiting.popleft().result()
     for future in waiting:
@@ -164,7 +164,7 @@ def _store_alone(engine: Engine, store: ObjectStore) -> float:
     files = [store.get(key) for key in keys[:256]]
     began_s = time.monotonic()
     puts = [
-        engine.workshop.store(
+        engine.worker_pool.store(
             store, key.replace("images/", "images/again-", 1), files[number % len(files)], "image/webp"
         )
         for number, key in enumerate(keys)

@@ -22,11 +22,11 @@ import torch
 from catalog_schemas.products import PRODUCTS
 from tests.models import products
 from toygan.approval.probe import SIDE
-from toygan.generation.eye import Eye
+from toygan.generation.feature_extractor import FeatureExtractor
 from toygan.generation.model import Model
 from toygan.generation.probe import Probe
 from toygan.generation.run import RunRequest, finish_run, run_shard, start_run
-from toygan.generation.workplace import ModelPlace, Workplace, engine_for
+from toygan.generation.worker_spec import ModelPlace, WorkerSpec, engine_for
 from toygan.registry import resolve
 
 BATCH = 4
@@ -63,7 +63,7 @@ def cpu_s(work: Callable[[], object], repeats: int = REPEATS) -> float:
 @torch.inference_mode()
 def plain_scorer_s() -> float:
     """CPU seconds a picture."""
-    eye = Eye(SIDE).to(memory_format=torch.channels_last)
+    eye = FeatureExtractor(SIDE).to(memory_format=torch.channels_last)
     images = torch.rand(BATCH, 3, 128, 128) * 2 - 1
     return cpu_s(lambda: eye(images)) / BATCH
 
@@ -72,7 +72,7 @@ def eager_s_and_in_use_s(model: Model) -> tuple[float, float]:
     """CPU seconds to generate and score a picture: torch eager in batches of 32, and as it is done."""
     calibration = model.require_calibration()
     assert calibration.probe is not None
-    eye = Eye(calibration.probe.side).to(memory_format=torch.channels_last)
+    eye = FeatureExtractor(calibration.probe.side).to(memory_format=torch.channels_last)
     eager = replace(model, probe=Probe(calibration.probe, eye))
 
     def draw(with_model: Model, pictures: int) -> float:
@@ -141,7 +141,7 @@ def night_s(categories: int) -> float:
         run = start_run(request)
         before = time.process_time()
         for shard in run.pending:
-            run_shard(run.workplace, "night", shard, "webp")
+            run_shard(run.worker_spec, "night", shard, "webp")
         spent_s = time.process_time() - before
         finish_run(run, "benchmark")
     return spent_s
@@ -151,7 +151,7 @@ def bundled_model(folder: str) -> Model:
     """The bundled model that draws from titles, as a run of the command has it."""
     source = resolve(None, None)
     place = ModelPlace(reference=f"{source.name}@{source.version}", version=source.version)
-    return engine_for(Workplace(store=folder, model=place, device="cpu")).model
+    return engine_for(WorkerSpec(store=folder, model=place, device="cpu")).model
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def draw_cell(model: Model, cell: Cell) -> Image.Image:
     if cell.truncation is not None:
         model = replace(model, truncation=cell.truncation)
     seed = image_seed(f"sweeps {SEED} {cell.latents}", 0, 0, model.name, "")
-    return Image.fromarray(model.draw([seed], [cell.product], 1).pixels[0])
+    return Image.fromarray(model.generate([seed], [cell.product], 1).pixels[0])
 
 
 def sheet(model: Model, rows: Sequence[Sequence[Cell]]) -> Image.Image:

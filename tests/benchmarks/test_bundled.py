@@ -38,9 +38,9 @@ def test_every_stage_has_a_config_and_goes_on_from_the_one_before(name: str) -> 
 def added(before: NetworkConfig, after: NetworkConfig) -> dict[str, Any]:
     """What networks may begin with in a later training."""
     there, here = asdict(before), asdict(after)
-    may_begin = ("accent_colours", "shades", "lines", "layout_classes")
+    may_begin = ("accent_colours", "colour_map", "lines", "layout_classes")
     begun = {name for name in may_begin if name in here and not there[name]}
-    return {name: here[name] for name in {"mistold_share"} & here.keys() | begun}
+    return {name: here[name] for name in {"shuffled_share"} & here.keys() | begun}
 
 
 def test_milestones_end_with_the_training() -> None:

@@ -12,7 +12,7 @@ from toygan.models import network_config
 def test_a_recipe_is_as_long_as_its_rates_decay(stage: Stage) -> None:
     config = config_of(stage)
     assert config.resolution in (256, 512)
-    assert config.rate_decay_images == stage.images
+    assert config.lr_decay_images == stage.images
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from torch import nn
 import toygan.training
 from tests.shards import photo_row, training_skus, write_shard
 from toygan.conditions.colour import encode_colours
-from toygan.conditions.reading import Reading, Words
+from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
 from toygan.models import image_condition
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
@@ -59,11 +59,11 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
         category=torch.arange(count) % len(CATEGORIES),
         colour=encode_colours(hexes),
         colour_hexes=hexes,
-        words=(Words(),) * count,
+        words=(TextFields(),) * count,
         skus=tuple(f"sku-{number}" for number in range(count)),
         categories=CATEGORIES,
         views=torch.randn((count, 2), generator=rng),
-        reading=Reading(accent_colours=config.accent_colours),
+        text_config=TextConfig(accent_colours=config.accent_colours),
         lines=lines,
         image_condition=condition,
         condition_images=None

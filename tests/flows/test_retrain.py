@@ -15,7 +15,7 @@ from toygan.errors import Retryable
 from toygan.generation.model import load_model, read_config
 from toygan.promotion import rollback
 from toygan.registry import CHAMPION, ModelRef, read_aliases, resolve
-from toygan.retraining.folder import workplace
+from toygan.retraining.folder import working_folder
 from toygan.retraining.publish import CHALLENGER
 from toygan.storage.keys import model_key
 from toygan.storage.store import ObjectStore
@@ -152,5 +152,5 @@ def test_one_work_folder_has_one_retraining_at_a_time(
 ) -> None:
     """A second process is told so; what deployments are for is that it does not come to this."""
     shop = calm_and_killed[1]
-    with workplace(shop.work, shop.store), pytest.raises(Retryable, match="is at work"):
-        workplace(shop.work, shop.store).__enter__()
+    with working_folder(shop.work, shop.store), pytest.raises(Retryable, match="is at work"):
+        working_folder(shop.work, shop.store).__enter__()

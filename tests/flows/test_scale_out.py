@@ -129,7 +129,7 @@ def test_one_shard_at_a_time_unless_told_otherwise(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_shards_on_threads_ask_ray_for_nothing(
+def test_shards_on_thhas_same_text_ask_ray_for_nothing(
     monkeypatch: pytest.MonkeyPatch, prefect_ray: ModuleType
 ) -> None:
     monkeypatch.delenv("TOYGAN_RUNNER", raising=False)

@@ -60,10 +60,10 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], None
     def install(raises: Callable[[int, int], None]) -> Counter[int]:
         attempts: Counter[int] = Counter()
 
-        def failing(workplace: Any, run_id: str, shard: int, image_format: Any) -> Mapping[str, int]:
+        def failing(worker_spec: Any, run_id: str, shard: int, image_format: Any) -> Mapping[str, int]:
             attempts[shard] += 1
             raises(shard, attempts[shard])
-            return run_shard(workplace, run_id, shard, image_format)
+            return run_shard(worker_spec, run_id, shard, image_format)
 
         monkeypatch.setattr(flow_module, "run_shard", failing)
         return attempts

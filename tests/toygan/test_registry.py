@@ -44,7 +44,7 @@ def model_folder(folder: Path, value: float = 1.0, *, calibrated: bool = False) 
     (folder / "discriminator.safetensors").write_bytes(weights(-value))
     if calibrated:
         (folder / "calibration.json").write_text('{"categories": {}}')
-        (folder / "known_texts.safetensors").write_bytes(weights(value / 2))
+        (folder / "text_bank.safetensors").write_bytes(weights(value / 2))
     return folder
 
 
@@ -90,7 +90,7 @@ def test_a_model_goes_into_the_store_and_comes_back(store: MemoryStore, toys: Pa
     version = add_model(store, toys, "toys")
     assert {info.key.removeprefix(f"models/toys/{version}/") for info in store.list()} == {
         *("config.json", "generator.safetensors", "discriminator.safetensors", "calibration.json"),
-        *("known_texts.safetensors", "model_card.md"),
+        *("text_bank.safetensors", "model_card.md"),
     }
     model = resolve("toys", store)
     assert (model.name, model.version) == ("toys", version)
@@ -415,7 +415,7 @@ def test_a_pickle_is_refused_unopened(
 @pytest.mark.parametrize(
     "size", [0, 7, 20, -1], ids=["empty", "no header", "half a header", "one byte short"]
 )
-@pytest.mark.parametrize("name", [*registry.WEIGHTS, registry.KNOWN_TEXTS])
+@pytest.mark.parametrize("name", [*registry.WEIGHTS, registry.TEXT_BANK])
 def test_a_truncated_file_is_named(name: str, size: int, toys: Path, store: MemoryStore) -> None:
     version = add_model(store, toys, "toys")
     (toys / name).write_bytes((toys / name).read_bytes()[:size])

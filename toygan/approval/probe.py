@@ -1,4 +1,4 @@
-"""A last layer for the judgement, fitted on features that learnt nothing of these photos.
+"""A last layer for the outputs, fitted on features that learnt nothing of these photos.
 
 A discriminator rates what it was trained on far above all else, held-out photos and good pictures alike, so
 its logit hardly tells good pictures from bad ones. A linear probe (Alain and Bengio 2016, "Understanding

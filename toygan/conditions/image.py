@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toygan.conditions.kinds import BACKGROUND, ImageCondition
+from toygan.conditions.condition_types import BACKGROUND, ImageCondition
 from toygan.images import MAX_PIXELS, decode, decode_labels, from_uint8
 
 PAPER: Final = 255

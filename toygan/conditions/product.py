@@ -10,8 +10,8 @@ from torch import Tensor
 
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_accents, encode_colours
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import encode_images
-from toygan.conditions.kinds import ImageCondition
 from toygan.errors import BadInput
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class ProductConditions:
 
     category: str
     colour_hex: str | None = None
-    text: str | None = None  # see toygan.conditions.reading.product_text
-    shape_text: str | None = None  # see toygan.conditions.reading.Words
-    accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.reading.Words
+    text: str | None = None  # see toygan.conditions.text_config.product_text
+    shape_text: str | None = None  # see toygan.conditions.text_config.Words
+    accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.text_config.Words
     image: NDArray[np.uint8] | None = None  # (R, R), as toygan.conditions.image reads sketch or layout
 
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_cache import Embedding, TextCache, default_folder
 from toygan.errors import ModelError
 
@@ -63,15 +63,15 @@ class TextEncoder:
     Embeddings are kept in the folder `cache`, by default `toygan/texts` below the user's cache folder. The
     network is loaded for the first text that is not there. Threads may share an encoder.
 
-    With `known` texts every text is read by those, see `toygan.conditions.known_texts`. Raises ModelError
+    With `known` texts every text is read by those, see `toygan.conditions.text_bank`. Raises ModelError
     where they are embeddings of another size.
     """
 
     def __init__(
-        self, name: str, device: torch.device, *, cache: Path | None = None, known: KnownTexts | None = None
+        self, name: str, device: torch.device, *, cache: Path | None = None, known: TextBank | None = None
     ) -> None:
         self.name = name
-        self._known_texts = known
+        self._text_bank = known
         self._device = device
         self._folder = _find_folder(name)
         _check_files(self._folder, name)
@@ -93,7 +93,7 @@ class TextEncoder:
         device: torch.device,
         *,
         cache: Path | None = None,
-        known: KnownTexts | None = None,
+        known: TextBank | None = None,
     ) -> "TextEncoder":
         """The encoder that `to_json` stated; raises ModelError, naming both, where it is another one by now.
 
@@ -134,11 +134,11 @@ class TextEncoder:
     ) -> Tensor:
         """As `embed`, but read by the known texts, if any: rows are means of such, and shorter."""
         rows = self.embed(texts, on_batch)
-        if self._known_texts is None:
+        if self._text_bank is None:
             return rows
         # One by one: kernels round differently for other shapes.
         distinct = {text: row for row, text in enumerate(texts) if text is not None}
-        blended = {text: self._known_texts.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
+        blended = {text: self._text_bank.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
         read = torch.zeros_like(rows)
         for row, text in enumerate(texts):
             if text is not None:

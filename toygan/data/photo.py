@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput
 
 
@@ -26,7 +26,7 @@ class Photo(NamedTuple):
     lines: bytes | None = None  # the sketch beside another condition
 
 
-class DrawingsWanted(NamedTuple):
+class WantedConditions(NamedTuple):
     """Which drawings are to come with photos."""
 
     kind: ImageCondition | None = None
@@ -45,4 +45,4 @@ class DrawingsWanted(NamedTuple):
                 )
 
 
-NO_DRAWINGS: Final = DrawingsWanted()
+NO_CONDITIONS: Final = WantedConditions()

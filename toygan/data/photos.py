@@ -16,13 +16,13 @@ from torch import Tensor
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.colour_names import ColourNames
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, fit_square, read_sketch
-from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.reading import READS_ALL, Reading, Words
+from toygan.conditions.text_config import READS_ALL, TextConfig, TextFields
+from toygan.data.buffer import open_buffer
 from toygan.data.found import Found
-from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
-from toygan.data.pile import open_pile
+from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
 from toygan.data.recolour import LabelledColours
 from toygan.data.sources import read_photos
 from toygan.data.views import encode_views
@@ -44,14 +44,14 @@ class PhotoSet:
     category: Tensor  # (N,) int64, index into `categories`
     colour: Tensor  # (N, 4) float32, see toygan.conditions.colour
     colour_hexes: tuple[str | None, ...]
-    words: tuple[Words, ...]
+    words: tuple[TextFields, ...]
     skus: tuple[str, ...]
     categories: tuple[str, ...]
     image_condition: ImageCondition | None = None
     condition_images: Tensor | None = None  # (N, R, R) uint8, see toygan.conditions.image
     lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images, white where unknown
     views: Tensor | None = None  # (N, 2) float32, NaN where unknown, see toygan.data.views
-    reading: Reading = READS_ALL  # by which the words were taken from titles and descriptions
+    text_config: TextConfig = READS_ALL  # by which the words were taken from titles and descriptions
     hold_descriptions: bool = False  # whether any of the texts does
     earlier_labels: LabelledColours | None = None  # of the photos that a model to go on with learnt from
     text: Tensor | None = None  # (N, text_size) float32, once `with_text` has been asked for it
@@ -105,7 +105,7 @@ class PhotoSet:
     @cached_property
     def accents(self) -> Tensor | None:
         """(N, 4 * accent_colours) float32, see `toygan.conditions.colour`; None where none are read."""
-        count = self.reading.accent_colours
+        count = self.text_config.accent_colours
         return encode_accents([each.accent_hexes for each in self.words], count) if count else None
 
     @cached_property
@@ -136,30 +136,30 @@ def load_photos(
     split: str,
     keep_sku: Callable[[str], bool] = lambda sku: True,
     categories: tuple[str, ...] | None = None,
-    drawings: DrawingsWanted = NO_DRAWINGS,
-    reading: Reading = READS_ALL,
+    drawings: WantedConditions = NO_CONDITIONS,
+    text_config: TextConfig = READS_ALL,
     learns_colour_names: bool = False,
     with_views: bool = False,
-    draughtsman: Callable[[Tensor], Drawing] | None = None,
+    layout_predictor: Callable[[Tensor], Drawing] | None = None,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
 
     Photos are laid on a white square and resized to `resolution` x `resolution` pixels (torchvision, bilinear
     with antialiasing), a few at a time; so are the `drawings`, where any are wanted. Only the
     small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
-    there is room for. `reading` says what of titles and descriptions becomes their words; with
+    there is room for. `text_config` says what of titles and descriptions becomes their words; with
     `learns_colour_names` it knows the names that the photos give to their main colours, too. Views are read
-    where `with_views` asks for them; what photos lack of wanted layouts and lines the `draughtsman` draws,
-    and without one they may lack no layout. Without `categories` those of the photos are taken, sorted. A
+    where `with_views` asks for them. The `layout_predictor` predicts layouts and lines that photos lack;
+    without one, photos may lack no layout. Without `categories` those of the photos are taken, sorted. A
     malformed row, a photo or condition image that is missing or cannot be decoded: the photo is skipped,
     counted and named in the log. Raises BadInput when nothing usable is there, or a category that is not
     among `categories`; DiskFull when the disk is full.
     """
     if drawings.kind != "layout":
-        draughtsman = None
-    drawings = drawings._replace(may_lack=draughtsman is not None)
+        layout_predictor = None
+    drawings = drawings._replace(may_lack=layout_predictor is not None)
     found = Found(read_photos(uri, split=split, drawings=drawings), keep_sku)
-    prepare = _Preparation(resolution=resolution, drawings=drawings, draughtsman=draughtsman)
+    prepare = _Preparation(resolution=resolution, drawings=drawings, layout_predictor=layout_predictor)
     gathered = _gather(found, prepare)
     if gathered is None:
         raise BadInput(f"no usable photo of split {split!r} in {uri}: {found.why_none(uri, split)}")
@@ -168,7 +168,7 @@ def load_photos(
     colour_hexes = tuple(photo.colour_hex for photo in read)
     if learns_colour_names:
         seen = ColourNames.of((photo.colour, photo.colour_hex) for photo in read)
-        reading = replace(reading, colour_names=seen.joined(reading.colour_names))
+        text_config = replace(text_config, colour_names=seen.joined(text_config.colour_names))
     categories = categories or tuple(sorted(set(names)))
     views = None
     if with_views:
@@ -178,24 +178,24 @@ def load_photos(
         category=encode_categories(names, categories),
         colour=encode_colours(colour_hexes),
         colour_hexes=colour_hexes,
-        words=tuple(_words(photo, reading) for photo in read),
-        reading=reading,
+        words=tuple(_words(photo, text_config) for photo in read),
+        text_config=text_config,
         skus=tuple(photo.sku for photo in read),
         categories=categories,
         image_condition=drawings.kind,
         views=views,
-        hold_descriptions=any(_describes(photo, reading) for photo in read),
+        hold_descriptions=any(_describes(photo, text_config) for photo in read),
         condition_images=gathered.condition_images,
         lines=gathered.lines,
     )
 
 
-def _describes(photo: Photo, reading: Reading) -> bool:
-    return reading.words(None, photo.description).text is not None
+def _describes(photo: Photo, text_config: TextConfig) -> bool:
+    return text_config.words(None, photo.description).text is not None
 
 
-def _words(photo: Photo, reading: Reading) -> Words:
-    return reading.words(
+def _words(photo: Photo, text_config: TextConfig) -> TextFields:
+    return text_config.words(
         photo.title,
         photo.description,
         colour=photo.colour,
@@ -220,8 +220,8 @@ class _Preparation:
     """How a photo's files become arrays."""
 
     resolution: int
-    drawings: DrawingsWanted
-    draughtsman: Callable[[Tensor], Drawing] | None
+    drawings: WantedConditions
+    layout_predictor: Callable[[Tensor], Drawing] | None
 
     def __call__(self, photo: Photo) -> _Prepared | BadInput:
         """The photo and its drawings; or what is wrong with them."""
@@ -229,13 +229,13 @@ class _Preparation:
         condition = lines = None
         try:
             resized = shrink(photo.photo, self.resolution)
-            if kind is not None and (photo.condition or self.draughtsman is None):
+            if kind is not None and (photo.condition or self.layout_predictor is None):
                 condition = _read_condition(photo, kind, self.resolution)
-            if with_lines and (photo.lines or self.draughtsman is None):
+            if with_lines and (photo.lines or self.layout_predictor is None):
                 lines = _read_lines(photo, self.resolution, needed=self.drawings.needs_lines)
             lacks_any = condition is None or (with_lines and lines is None)
-            if self.draughtsman is not None and lacks_any:
-                drawn = self.draughtsman(resized)
+            if self.layout_predictor is not None and lacks_any:
+                drawn = self.layout_predictor(resized)
                 condition = drawn.layout if condition is None else condition
                 lines = drawn.lines if with_lines and lines is None else lines
         except BadInput as error:
@@ -255,9 +255,9 @@ def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
     threads = torch.get_num_threads()
     read: list[Photo] = []
     with (
-        open_pile() as images,
-        open_pile() as condition_images,
-        open_pile() as lines,
+        open_buffer() as images,
+        open_buffer() as condition_images,
+        open_buffer() as lines,
         ThreadPoolExecutor(threads) as pool,
     ):
         for photo, prepared in in_order(pool, prepare, found, ahead=4 * threads):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toygan.conditions.colour import encode_colours, hex_to_rgb
-from toygan.conditions.kinds import BACKGROUND
+from toygan.conditions.condition_types import BACKGROUND
 from toygan.images import COLOURED
 
 # Both found on 2,889 photos of ten categories. Of those whose main colour is no grey they let 0.87 and more

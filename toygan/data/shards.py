@@ -9,7 +9,7 @@ from typing import Any
 
 from catalog_schemas.photos import check_photo_rows, check_photo_shard
 from catalog_schemas.validation import TableError, open_parquet, parquet_errors
-from toygan.data.photo import DrawingsWanted, Photo
+from toygan.data.photo import Photo, WantedConditions
 from toygan.errors import BadInput
 from toygan.storage.store import ObjectStore
 
@@ -23,7 +23,9 @@ _COLUMNS = [
 ]
 
 
-def read_stored_shard(store: ObjectStore, key: str, split: str, drawings: DrawingsWanted) -> Iterator[Photo]:
+def read_stored_shard(
+    store: ObjectStore, key: str, split: str, drawings: WantedConditions
+) -> Iterator[Photo]:
     """As `read_shard`, from an object: it is copied to a temporary file first, so memory holds no shard."""
     with tempfile.TemporaryDirectory(prefix="toygan-") as folder:
         copy = Path(folder) / "shard.parquet"
@@ -32,7 +34,7 @@ def read_stored_shard(store: ObjectStore, key: str, split: str, drawings: Drawin
 
 
 def read_shard(
-    shard: Path, split: str, drawings: DrawingsWanted, *, name: str | None = None
+    shard: Path, split: str, drawings: WantedConditions, *, name: str | None = None
 ) -> Iterator[Photo]:
     """The well-formed rows of `split` in a file that messages call `name`; the log names malformed ones.
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from catalog_schemas.validation import TableError
 from toygan.data import by_category, shards
-from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
+from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
 from toygan.data.split import nothing_to_train_on
 from toygan.errors import BadInput
 from toygan.storage.keys import (
@@ -37,7 +37,9 @@ _REMEDY = (
 )
 
 
-def read_photos(uri: str | Path, *, split: str, drawings: DrawingsWanted = NO_DRAWINGS) -> Iterator[Photo]:
+def read_photos(
+    uri: str | Path, *, split: str, drawings: WantedConditions = NO_CONDITIONS
+) -> Iterator[Photo]:
     """The photos of `split` at `uri`, with their `drawings`; the log names those that are malformed.
 
     Raises BadInput where there are no photos of any kind, where they are damaged as a whole, and where they
@@ -55,7 +57,7 @@ def read_photos(uri: str | Path, *, split: str, drawings: DrawingsWanted = NO_DR
     return (photo for key in keys for photo in shards.read_stored_shard(store, key, split, drawings))
 
 
-def _read_folder(folder: Path, split: str, drawings: DrawingsWanted) -> Iterator[Photo]:
+def _read_folder(folder: Path, split: str, drawings: WantedConditions) -> Iterator[Photo]:
     files = sorted(file for file in folder.glob(f"*{shards.SUFFIX}") if _is_shard(file.name))
     if files:
         return (photo for file in files for photo in shards.read_shard(file, split, drawings))

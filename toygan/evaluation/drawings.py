@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
 from toygan.generation.engine import default_batch_size
@@ -31,7 +31,7 @@ class Drawings:
     rows: NDArray[np.int64]  # (N,), the photo whose conditions were drawn
     seeds: tuple[int, ...]
     logits: NDArray[np.float32]  # (N,), the discriminator's
-    layout_similarities: tuple[float | None, ...]  # N, see `toygan.generation.model.Drawn`
+    layout_similarities: tuple[float | None, ...]  # N, see `toygan.generation.model.GeneratedBatch`
 
 
 def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
@@ -50,7 +50,7 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
     similarities: list[float | None] = []
     for first in range(0, pictures, batch_size):
         chosen = rows[first : first + batch_size]
-        drawn = model.draw(
+        drawn = model.generate(
             seeds[first : first + batch_size], [photos.product(row) for row in chosen], batch_size
         )
         pixels.append(drawn.pixels)

@@ -39,16 +39,16 @@ from toygan.evaluation.features import (
 )
 from toygan.evaluation.perceptual import perceptual_distances
 from toygan.evaluation.result import Approval, Evaluation, Pair
-from toygan.evaluation.segmentation import EPOCHS, fit_segmenter, segment, shrink
-from toygan.evaluation.sides import FEWEST as FEWEST
-from toygan.evaluation.sides import (
+from toygan.evaluation.sample_sets import FEWEST as FEWEST
+from toygan.evaluation.sample_sets import (
+    SampleSet,
     Segmented,
-    Side,
     colour_errors,
     compare,
     fit_classifier,
     group,
 )
+from toygan.evaluation.segmentation import EPOCHS, fit_segmenter, segment, shrink
 from toygan.generation.calibrate import judge
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Model, load_model
@@ -183,7 +183,7 @@ class _Measurement:
 
     def __call__(
         self, images: Tensor, rows: NDArray[np.int64], found: Features, pairs: Pairs
-    ) -> tuple[Side, NDArray[np.int64], list[Measures]]:
+    ) -> tuple[SampleSet, NDArray[np.int64], list[Measures]]:
         """The side, and for each picture the row of the nearest training photo, and its measures.
 
         `rows` are the photos whose conditions (N, 3, R, R) uint8 `images` are in.
@@ -202,7 +202,7 @@ class _Measurement:
         right = None
         if self.classifier is not None:
             right = np.asarray(self.classifier.predict(found) == category)
-        side = Side(
+        side = SampleSet(
             features=found,
             category=category,
             delta_e=colour_errors(measured),
@@ -220,8 +220,8 @@ def _approval(
     val: PhotoSet,
     drawings: Drawings,
     measured: list[Measures],
-    drawn: Side,
-    real: Side,
+    drawn: SampleSet,
+    real: SampleSet,
     seed: int,
 ) -> Approval | None:
     """What the calibration of the model is worth; None for a model without."""
@@ -265,7 +265,7 @@ def _approval(
 
 
 def _closest(
-    drawings: Drawings, drawn: Side, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
+    drawings: Drawings, drawn: SampleSet, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
 ) -> tuple[Pair, ...]:
     """The pairs of a picture and its nearest training photo that are nearest, each photo once."""
     pairs: dict[int, Pair] = {}

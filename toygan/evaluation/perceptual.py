@@ -1,7 +1,7 @@
 """How different two pictures look: learned perceptual distances (Zhang et al. 2018, LPIPS).
 
 On the feature maps of EfficientNet-Lite0 instead of AlexNet's, and without their weights fitted to people's
-judgements, which would have to be downloaded: eq. 1 with every weight 1, as the paper's untuned networks.
+outputs, which would have to be downloaded: eq. 1 with every weight 1, as the paper's untuned networks.
 """
 
 from collections.abc import Callable

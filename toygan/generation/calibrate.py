@@ -29,17 +29,17 @@ from toygan.errors import BadInput, ModelError
 from toygan.generation.colour_profile import PROFILED_PER_CATEGORY, fit_profile
 from toygan.generation.engine import default_batch_size
 from toygan.generation.enhance import enhancer_files
-from toygan.generation.model import Drawn, Model, load_model
+from toygan.generation.model import GeneratedBatch, Model, load_model
 from toygan.generation.photos import photos_of
 from toygan.generation.probe import shrink
-from toygan.generation.trial import draw_of_category
+from toygan.generation.sampling import generate_of_category
 from toygan.images import from_uint8
 from toygan.progress import Progress
 from toygan.registry import CALIBRATION, ModelFiles, add_files, folder_of, model_version, resolve
 from toygan.storage.store import open_store
 
 if TYPE_CHECKING:
-    from toygan.generation.eye import Eye
+    from toygan.generation.feature_extractor import FeatureExtractor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def calibrate(
     limits = _limits(model, photos)
     profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
     model = replace(model, colour_profile=profile)
-    eye = _load_eye(model.device) if with_probe else None
+    eye = _load_feature_extractor(model.device) if with_probe else None
     real = _of_photos(eye, model, photos, held_out, batch_size)
     numbers = range(samples.generated)
     following = range(samples.generated, 2 * samples.generated)  # of other seeds
@@ -161,7 +161,7 @@ class _Generated(_Side):
 
 
 def _of_photos(
-    eye: "Eye | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
+    eye: "FeatureExtractor | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
 ) -> _Side:
     """Of the photos `rows`, a batch at a time: all photos would fill the memory."""
     batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
@@ -182,7 +182,7 @@ def _generate(
     photos: PhotoSet,
     wanted_rows: Sequence[int],
     limits: Mapping[str, CategoryLimits],
-    eye: "Eye | None",
+    eye: "FeatureExtractor | None",
     numbers: range,
     batch_size: int,
 ) -> _Generated:
@@ -200,7 +200,7 @@ def _generate(
             for first in range(0, len(numbers), batch_size):
                 batch = numbers[first : first + batch_size]
                 wanted = [products[number % len(products)] for number in batch]
-                drawn = draw_of_category(model, "calibration", name, wanted, batch, batch_size)
+                drawn = generate_of_category(model, "calibration", name, wanted, batch, batch_size)
                 images = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
                 seen.append(drawn.logits[:, None].astype(np.float64) if eye is None else _seen(eye, images))
                 passed += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
@@ -210,14 +210,14 @@ def _generate(
     return generated
 
 
-def _load_eye(device: torch.device) -> "Eye":
-    from toygan.generation.eye import Eye  # slow to import, and not always needed
+def _load_feature_extractor(device: torch.device) -> "FeatureExtractor":
+    from toygan.generation.feature_extractor import FeatureExtractor  # slow to import, and not always needed
 
-    return Eye().to(device).to(memory_format=torch.channels_last)
+    return FeatureExtractor().to(device).to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
-def _seen(eye: "Eye", images: Tensor) -> Floats:
+def _seen(eye: "FeatureExtractor", images: Tensor) -> Floats:
     """What the eye sees in (B, 3, R, R) uint8 pictures, (B, K). Raises ModelError for what is not finite."""
     shown = from_uint8(images.to(eye.backbone.mean.device))
     seen: Tensor = eye(shrink(shown, eye.side))
@@ -227,7 +227,7 @@ def _seen(eye: "Eye", images: Tensor) -> Floats:
     return evidence
 
 
-def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: CategoryLimits) -> list[bool]:
+def _pass(drawn: GeneratedBatch, wanted: Sequence[str | None], limits: CategoryLimits) -> list[bool]:
     measured = zip(measure(drawn.pixels, wanted), drawn.layout_similarities, strict=True)
     return [not check(measures, limits, similarity) for measures, similarity in measured]
 
@@ -240,7 +240,7 @@ def judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) 
         chosen = torch.tensor(rows[first : first + batch_size])
         conditions = {name: value.to(model.device) for name, value in photos.conditions(chosen).items()}
         images = from_uint8(photos.images[chosen].to(model.device))
-        logits.append(model.judge(images, conditions).cpu().numpy())
+        logits.append(model.score(images, conditions).cpu().numpy())
     return np.concatenate(logits)
 
 

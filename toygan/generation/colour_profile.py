@@ -12,7 +12,7 @@ from toygan.approval.measures import Measures, measure
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet
 from toygan.generation.model import Model
-from toygan.generation.trial import draw_of_category
+from toygan.generation.sampling import generate_of_category
 from toygan.progress import Progress
 
 PROFILED_PER_CATEGORY: Final = 128
@@ -70,7 +70,7 @@ def _measure(
         for first in range(0, len(numbers), batch_size):
             batch = numbers[first : first + batch_size]
             wanted = [of_category[number] for number in batch]
-            drawn = draw_of_category(model, "colours", name, wanted, batch, batch_size)
+            drawn = generate_of_category(model, "colours", name, wanted, batch, batch_size)
             measured[name] += measure(drawn.pixels, [product.colour_hex for product in wanted])
             on_batch(len(batch))
     return measured

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 
 from toygan.approval.checks import CategoryLimits
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
-from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions
-from toygan.generation.finishing import FinishedBatch, finish, finishing_pool
-from toygan.generation.model import Drawn, Model
+from toygan.generation.model import GeneratedBatch, Model
+from toygan.generation.postprocessing import PostprocessedBatch, postprocess, postprocessing_pool
 from toygan.images import ImageFormat
 from toygan.planning.condition_files import read_kept
 from toygan.storage.store import ObjectStore
@@ -119,7 +119,7 @@ def keep_memory() -> None:
         mallopt(option, KEPT_BYTES)
 
 
-class Workshop(AbstractContextManager["Workshop"]):
+class WorkerPool(AbstractContextManager["WorkerPool"]):
     """What the models of a process have in common: one device, workers that finish, threads that store."""
 
     def __init__(self, device: torch.device, *, cores: int | None = None) -> None:
@@ -129,34 +129,34 @@ class Workshop(AbstractContextManager["Workshop"]):
         torch.set_num_threads(threads)
         if device.type == "cpu":
             keep_memory()
-        self._finishing_lock = threading.Lock()
-        self._finishing = finishing_pool(self._workers)
+        self._postprocessing_lock = threading.Lock()
+        self._postprocessing = postprocessing_pool(self._workers)
         for _ in range(self._workers):  # they start while models are still being loaded
-            self._finishing.submit(int)
+            self._postprocessing.submit(int)
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
 
-    def finish(
+    def postprocess(
         self,
-        drawn: Drawn,
+        drawn: GeneratedBatch,
         may_be_approved: Sequence[bool],
         colour_hexes: Sequence[str | None],
         limits: Sequence[CategoryLimits],
         image_format: ImageFormat,
-    ) -> Future[FinishedBatch]:
-        """Hands the pictures to a worker process; see `toygan.generation.finishing.finish`.
+    ) -> Future[PostprocessedBatch]:
+        """Hands the pictures to a worker process; see `toygan.generation.postprocessing.postprocess`.
 
         A pool whose worker was killed takes no more work. The shards that waited for it fail with
         BrokenProcessPool and are tried again; they find a new one.
         """
         of_each = (drawn.finite.tolist(), may_be_approved, colour_hexes, drawn.layout_similarities)
         work = (drawn.pixels, *of_each, limits, image_format)
-        with self._finishing_lock:
+        with self._postprocessing_lock:
             try:
-                future = self._finishing.submit(finish, *work)
+                future = self._postprocessing.submit(postprocess, *work)
             except BrokenProcessPool:
-                self._finishing = finishing_pool(self._workers)
-                future = self._finishing.submit(finish, *work)
-        future.add_done_callback(self._note_finished)
+                self._postprocessing = postprocessing_pool(self._workers)
+                future = self._postprocessing.submit(postprocess, *work)
+        future.add_done_callback(self._note_postprocessed)
         return future
 
     def store(self, store: ObjectStore, key: str, data: bytes, content_type: str) -> Future[None]:
@@ -181,13 +181,13 @@ class Workshop(AbstractContextManager["Workshop"]):
         store.put(key, data, content_type=content_type)
         self.timeline.add("store", began_s, time.monotonic(), 1)
 
-    def _note_finished(self, future: Future[FinishedBatch]) -> None:
+    def _note_postprocessed(self, future: Future[PostprocessedBatch]) -> None:
         if not future.cancelled() and future.exception() is None:
             batch = future.result()
             self.timeline.add("finish", batch.began_s, batch.ended_s, len(batch.candidates))
 
     def close(self) -> None:
-        self._finishing.shutdown(cancel_futures=True)
+        self._postprocessing.shutdown(cancel_futures=True)
         self._storing.shutdown(cancel_futures=True)
 
     def __exit__(self, *exc_info: object) -> None:
@@ -197,17 +197,17 @@ class Workshop(AbstractContextManager["Workshop"]):
 class Engine(AbstractContextManager["Engine"]):
     """A model at work. Shards may run through it at the same time.
 
-    Engines may share a workshop; one without has its own, which is closed with it.
+    Engines may share a worker pool; one without has its own, which is closed with it.
     """
 
     def __init__(
-        self, model: Model, *, batch_size: int | None = None, workshop: Workshop | None = None
+        self, model: Model, *, batch_size: int | None = None, worker_pool: WorkerPool | None = None
     ) -> None:
         self.model = model
         self.batch_size = batch_size or default_batch_size(model)
         self.shapes = batch_shapes(self.batch_size, model.device)
-        self.workshop = workshop or Workshop(model.device)
-        self._owns_workshop = workshop is None
+        self.worker_pool = worker_pool or WorkerPool(model.device)
+        self._owns_worker_pool = worker_pool is None
 
     def next_batch(self, waiting: int) -> int:
         """How many of the pictures that wait are drawn next.
@@ -223,15 +223,15 @@ class Engine(AbstractContextManager["Engine"]):
         """The shape that a batch of so many pictures has: the smallest that holds them."""
         return next(shape for shape in self.shapes if shape >= pictures)
 
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions]) -> Drawn:
+    def generate(self, seeds: Sequence[int], products: Sequence[ProductConditions]) -> GeneratedBatch:
         """Blocks until the device is free and has drawn and scored the pictures, at most `batch_size`."""
         shape = self.shape_of(len(seeds))
-        with self.workshop.device_lock:
+        with self.worker_pool.device_lock:
             began_s = time.monotonic()
-            drawn = self.model.draw(seeds, products, shape)
-            self.workshop.timeline.add("draw", began_s, time.monotonic(), len(seeds))
+            drawn = self.model.generate(seeds, products, shape)
+            self.worker_pool.timeline.add("draw", began_s, time.monotonic(), len(seeds))
         return drawn
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._owns_workshop:
-            self.workshop.close()
+        if self._owns_worker_pool:
+            self.worker_pool.close()

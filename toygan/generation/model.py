@@ -16,33 +16,33 @@ from torch.nn.utils import parametrize
 
 from toygan.approval.calibration import Calibration
 from toygan.approval.colour_profile import ColourProfile
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import encode_images
-from toygan.conditions.kinds import ImageCondition
 from toygan.conditions.product import ProductConditions, encode_conditions
-from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
-from toygan.data.known_layouts import KnownDrawing, KnownLayouts
+from toygan.conditions.text_config import TextConfig
+from toygan.data.layout_bank import KnownChoice, LayoutBank
 from toygan.errors import ModelError
 from toygan.generation.enhance import Enhancer, load_enhancer, resize_drawings
 from toygan.images import from_uint8, to_uint8
-from toygan.models import build, drawn_from_image, image_condition, network_config
+from toygan.models import build, image_condition, network_config, required_condition
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
     Conditions,
     NetworkConfig,
-    told_colours,
+    given_colours,
 )
 from toygan.models.shapes import shapes_alone
 from toygan.planning.condition_files import ModelScope
 from toygan.seeds import latent
 from toygan.training.checkpoint import (
-    load_draughtsman,
-    load_known_layouts,
-    load_known_texts,
-    reading_of,
+    load_layout_bank,
+    load_layout_predictor,
+    load_text_bank,
+    text_config_of,
 )
-from toygan.training.draughtsman import Draughtsman
+from toygan.training.layout_predictor import LayoutPredictor
 from toygan.training.weights import check_weights, load_weights
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ModelFiles(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class GeneratedBatch:
     """One batch as it comes from the device."""
 
     pixels: NDArray[np.uint8]  # (B, R, R, 3)
@@ -91,12 +91,14 @@ class Model:
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     text_encoder: TextEncoder | None  # None: it reads no text
-    reading: Reading
+    text_config: TextConfig
     image_condition: ImageCondition | None  # what it cannot draw without
     learns_from: ImageCondition | None  # what its networks draw from, be it the product's or a known one
     learns_from_lines: bool  # whether a sketch belongs to it
-    known_layouts: KnownLayouts | None  # what it draws from where products come without a layout
-    draughtsman: Draughtsman | None  # draws layouts of photos that have none, to train it on and judge them
+    layout_bank: LayoutBank | None  # what it draws from where products come without a layout
+    layout_predictor: (
+        LayoutPredictor | None
+    )  # draws layouts of photos that have none, to train it on and judge them
     enhancer: Enhancer | None  # enlarges what its networks draw
     calibration: Calibration | None
     probe: "Probe | None"  # where the calibration has one
@@ -115,7 +117,9 @@ class Model:
         finish: str | None,
     ) -> ProductConditions:
         """What the model is told of a product, but for an image; no text in a language it cannot read."""
-        words = self.reading.words(title, description, colour=colour, colour_hex=colour_hex, finish=finish)
+        words = self.text_config.words(
+            title, description, colour=colour, colour_hex=colour_hex, finish=finish
+        )
         is_read = self.text_encoder is not None and self.text_encoder.reads(language)
         return ProductConditions(
             category=category,
@@ -128,7 +132,7 @@ class Model:
     @property
     def shape_is_given(self) -> bool:
         """Whether pictures show a shape that a drawing says, be it the product's or a known one."""
-        return self.image_condition is not None or self.known_layouts is not None
+        return self.image_condition is not None or self.layout_bank is not None
 
     @property
     def engine(self) -> str:
@@ -142,12 +146,12 @@ class Model:
         return _require_calibration(self.name, self.calibration, self.categories)
 
     @torch.inference_mode()
-    def draw(
+    def generate(
         self,
         seeds: Sequence[int],
         products: Sequence[ProductConditions],
         batch_size: int,
-    ) -> Drawn:
+    ) -> GeneratedBatch:
         """One picture a seed and product, at most `batch_size` of them, each judged.
 
         Both networks are told the colours that the colour profile gives for the products', where there is
@@ -169,11 +173,11 @@ class Model:
             categories=self.categories,
             text_encoder=self.text_encoder,
             image_condition=self.image_condition,
-            accent_colours=self.reading.accent_colours,
+            accent_colours=self.text_config.accent_colours,
         )
         similarities: list[float | None] = [None] * wanted
-        if self.known_layouts is not None:
-            chosen = self._choose(self.known_layouts, seeds, products)
+        if self.layout_bank is not None:
+            chosen = self._choose(self.layout_bank, seeds, products)
             similarities = [each.similarity for each in chosen]
             conditions["layout"] = encode_images("layout", [chosen[row].layout for row in rows])
             if self.learns_from_lines:
@@ -193,9 +197,9 @@ class Model:
             small = torch.from_numpy(pixels).permute(0, 3, 1, 2)
             pixels = self._enlarged(self.enhancer, small[:wanted], conditions, batch_size)
         shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        logits = self.judge(from_uint8(shown), conditions)
+        logits = self.score(from_uint8(shown), conditions)
         finite = images.isfinite().flatten(1).all(1) & logits.isfinite()
-        return Drawn(
+        return GeneratedBatch(
             pixels=pixels[:wanted],
             logits=logits.cpu().numpy()[:wanted],
             finite=finite.cpu().numpy()[:wanted],
@@ -211,7 +215,7 @@ class Model:
         `seeds` are those of all pictures of each that may be drawn. None where the model draws from no known
         layouts, or these say nothing.
         """
-        known = self.known_layouts
+        known = self.layout_bank
         if known is None:
             return [None] * len(products)
         texts = self._shape_texts(known, products)
@@ -220,14 +224,14 @@ class Model:
             for product, text, of_product in zip(products, texts, seeds, strict=True)
         ]
 
-    def _shape_texts(self, known: KnownLayouts, products: Sequence[ProductConditions]) -> Tensor:
+    def _shape_texts(self, known: LayoutBank, products: Sequence[ProductConditions]) -> Tensor:
         if self.text_encoder is None:
             return torch.zeros(len(products), known.texts.shape[1])
         return self.text_encoder.embed([known.text_of(product) for product in products])
 
     def _choose(
-        self, known: KnownLayouts, seeds: Sequence[int], products: Sequence[ProductConditions]
-    ) -> list[KnownDrawing]:
+        self, known: LayoutBank, seeds: Sequence[int], products: Sequence[ProductConditions]
+    ) -> list[KnownChoice]:
         texts = self._shape_texts(known, products)
         return [
             known.choose(product, text, seed, self.truncation)
@@ -235,7 +239,7 @@ class Model:
         ]
 
     @torch.inference_mode()
-    def judge(self, images: Tensor, conditions: Conditions) -> Tensor:
+    def score(self, images: Tensor, conditions: Conditions) -> Tensor:
         """(B, 3, R, R) float32 in [-1, 1] to the logits (B,) that the calibration maps.
 
         They are the discriminator's, or those of the probe in its place. Of photos the conditions hold the
@@ -304,12 +308,12 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         generator=generator,
         discriminator=discriminator,
         text_encoder=_text_encoder(source, config, device),
-        reading=reading_of(source.name, config),
-        image_condition=drawn_from_image(config),
+        text_config=text_config_of(source.name, config),
+        image_condition=required_condition(config),
         learns_from=image_condition(config["family"]),
         learns_from_lines=bool(config["network"].get("lines")),
-        known_layouts=load_known_layouts(source.name, source.files, config),
-        draughtsman=load_draughtsman(source.name, source.files, config),
+        layout_bank=load_layout_bank(source.name, source.files, config),
+        layout_predictor=load_layout_predictor(source.name, source.files, config),
         calibration=calibration,
         probe=_load_probe(calibration, resolution, device),
         colour_profile=None if calibration is None else calibration.colour_profile,
@@ -330,14 +334,14 @@ def read_scope(source: ModelFiles) -> ModelScope:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_model(source, error) from error
     _with_weights(source, generator, discriminator, check_weights)
-    load_known_texts(source.name, source.files, config)
-    load_known_layouts(source.name, source.files, config)
-    load_draughtsman(source.name, source.files, config)
+    load_text_bank(source.name, source.files, config)
+    load_layout_bank(source.name, source.files, config)
+    load_layout_predictor(source.name, source.files, config)
     load_enhancer(source.name, source.files, torch.device("cpu"))
-    reading = reading_of(source.name, config)
+    text_config = text_config_of(source.name, config)
     categories = config["categories"]
     _require_calibration(source.name, _read_calibration(source), categories)
-    scope = ModelScope(categories=frozenset(categories), colour_names=reading.colour_names)
+    scope = ModelScope(categories=frozenset(categories), colour_names=text_config.colour_names)
     classes: int = getattr(networks, "layout_classes", scope.layout_classes)
     return replace(scope, layout_classes=classes)
 
@@ -377,14 +381,15 @@ def _load_probe(calibration: Calibration | None, resolution: int, device: torch.
     from toygan.generation.probe import Probe
 
     if device.type == "cpu" and calibration.probe.evidence == "deepest":
-        from toygan.generation.compiled_eye import CompiledEye
+        from toygan.generation.compiled_extractor import CompiledExtractor
 
         return Probe(
-            calibration.probe, CompiledEye(calibration.probe.side, min(resolution, calibration.probe.side))
+            calibration.probe,
+            CompiledExtractor(calibration.probe.side, min(resolution, calibration.probe.side)),
         )
-    from toygan.generation.eye import Eye
+    from toygan.generation.feature_extractor import FeatureExtractor
 
-    probe = Probe(calibration.probe, Eye(calibration.probe.side))
+    probe = Probe(calibration.probe, FeatureExtractor(calibration.probe.side))
     return probe.to(device).to(memory_format=torch.channels_last)
 
 
@@ -392,7 +397,7 @@ def _corrected(
     conditions: Conditions, profile: ColourProfile, categories: Sequence[str]
 ) -> dict[str, Tensor]:
     """The conditions that a colour profile changes or adds, on the CPU; a category a row."""
-    named = told_colours(conditions)
+    named = given_colours(conditions)
     told = torch.from_numpy(profile.correct(named.numpy(), categories))
     corrected = {"colour": told[:, 0], "named_colours": named}
     if "accents" in conditions:
@@ -418,7 +423,7 @@ def _text_encoder(source: ModelFiles, config: Mapping[str, Any], device: torch.d
         return None
     try:
         return TextEncoder.from_json(
-            config["text_encoder"], device, known=load_known_texts(source.name, source.files, config)
+            config["text_encoder"], device, known=load_text_bank(source.name, source.files, config)
         )
     except (KeyError, TypeError) as error:
         raise ModelError(
@@ -441,7 +446,7 @@ def read_config(source: ModelFiles) -> dict[str, Any]:
 
 def _check_config(config: Mapping[str, Any]) -> NetworkConfig:
     """The config of the networks; raises ValueError where names and numbers do not belong to them."""
-    drawn_from_image(config)  # refuses an enhancer
+    required_condition(config)  # refuses an enhancer
     networks, categories = network_config(config["family"], config["network"]), config["categories"]
     if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
         raise ValueError(f"categories is {categories!r}; it must be a list of names")

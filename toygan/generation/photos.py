@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from toygan.data.photo import DrawingsWanted
+from toygan.data.photo import WantedConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.generation.model import Model
 
@@ -18,7 +18,7 @@ def photos_of(
         split=split,
         keep_sku=keep_sku,
         categories=model.categories,
-        drawings=DrawingsWanted(kind=model.learns_from, lines=model.learns_from_lines),
-        draughtsman=model.draughtsman,
-        reading=model.reading,
+        drawings=WantedConditions(kind=model.learns_from, lines=model.learns_from_lines),
+        layout_predictor=model.layout_predictor,
+        text_config=model.text_config,
     )

@@ -10,8 +10,8 @@ from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.errors import ModelError
 
 if TYPE_CHECKING:
-    from toygan.generation.compiled_eye import CompiledEye
-    from toygan.generation.eye import Eye
+    from toygan.generation.compiled_extractor import CompiledExtractor
+    from toygan.generation.feature_extractor import FeatureExtractor
 
 
 def shrink(images: Tensor, side: int) -> Tensor:
@@ -30,7 +30,7 @@ class Probe(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, fitted: ProbeWeights, eye: "Eye | CompiledEye") -> None:
+    def __init__(self, fitted: ProbeWeights, eye: "FeatureExtractor | CompiledExtractor") -> None:
         """Raises ModelError where the network is not the one that was probed."""
         super().__init__()
         numbers = eye.numbers(fitted.evidence)

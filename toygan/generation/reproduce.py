@@ -45,7 +45,7 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
         told.pop(name, None)
     told.setdefault(SHAPE_TEXT, told.get("text"))  # said where it is another
     product = ProductConditions(**told, image=_read_image(store, model, dict(row["condition_sha256"])))
-    drawn = model.draw([row["seed"]], [product], row["batch_size"])
+    drawn = model.generate([row["seed"]], [product], row["batch_size"])
     file = encode(drawn.pixels[0], row["format"])
     if sha256(file).hexdigest() != row["sha256"]:
         raise RunFailed(

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound, RunFailed
 from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.model import read_config
@@ -25,15 +25,15 @@ from toygan.generation.publish import (
     publish_manifest,
     publish_part,
     publish_report,
-    settle,
     sweep,
     tally,
+    vote_by_region,
 )
 from toygan.generation.shard import compute_shard
 from toygan.generation.summary import MOST_NAMED
 from toygan.generation.summary import RunSummary as RunSummary
-from toygan.generation.workplace import ModelPlace, engine_for, scope_of
-from toygan.generation.workplace import Workplace as Workplace
+from toygan.generation.worker_spec import ModelPlace, engine_for, scope_of
+from toygan.generation.worker_spec import WorkerSpec as WorkerSpec
 from toygan.images import ImageFormat
 from toygan.planning.commits import Commits, read_commits, reserve
 from toygan.planning.finished import Parts, read_manifest
@@ -46,7 +46,7 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
-from toygan.registry import ModelFiles, drawn_from, find_default, folder_of, is_bundled, resolve
+from toygan.registry import ModelFiles, find_default, folder_of, is_bundled, required_condition_of, resolve
 from toygan.storage.keys import plan_key, plan_manifest_key, report_key
 from toygan.storage.store import ObjectStore, open_store
 
@@ -77,7 +77,7 @@ class StartedRun:
     """A run whose plan is frozen."""
 
     plan: FrozenPlan
-    workplace: Workplace
+    worker_spec: WorkerSpec
     pending: tuple[int, ...]  # shards that are not done yet
     started_at: datetime
     credit: str | None  # whom the model's training pictures oblige to name
@@ -105,12 +105,12 @@ def start_run(request: RunRequest) -> StartedRun:
     started_at = datetime.now(UTC)
     ready = _get_ready(request)
     store = ready.store
-    settle(store)
+    vote_by_region(store)
     plan = freeze_plan(store, request.run_id, request.catalog, ready.settings, ready.scopes)
     pending = pending_shards(store, request.run_id, len(plan.shards))
     return StartedRun(
         plan=plan,
-        workplace=ready.workplace,
+        worker_spec=ready.worker_spec,
         pending=tuple(pending),
         started_at=started_at,
         credit=_credit(ready.models.values()),
@@ -125,7 +125,7 @@ class _Ready:
     models: Mapping[ImageCondition | None, ModelFiles]
     scopes: Scopes
     settings: RunSettings
-    workplace: Workplace
+    worker_spec: WorkerSpec
 
 
 def _get_ready(request: RunRequest) -> _Ready:
@@ -164,7 +164,7 @@ def _get_ready(request: RunRequest) -> _Ready:
         kind: ModelPlace(reference=_lasting(wanted[kind]) or names[kind], version=model.version)
         for kind, model in models.items()
     }
-    workplace = Workplace(
+    worker_spec = WorkerSpec(
         store=store.uri,
         model=places[None],
         sketch_model=places.get("sketch"),
@@ -174,8 +174,8 @@ def _get_ready(request: RunRequest) -> _Ready:
     )
     scopes = {kind: scope_of(model) for kind, model in models.items()}
     # Whether weights fit their networks shows when these are built; the others are, once they are needed.
-    engine_for(workplace)
-    return _Ready(store=store, models=models, scopes=scopes, settings=settings, workplace=workplace)
+    engine_for(worker_spec)
+    return _Ready(store=store, models=models, scopes=scopes, settings=settings, worker_spec=worker_spec)
 
 
 def _choose_model(
@@ -197,7 +197,7 @@ def _choose_model(
     if reference is None and kind is not None:
         return find_default(store, kind, may_be_bundled=may_be_bundled)
     model = resolve(reference, store)
-    needs = drawn_from(model)
+    needs = required_condition_of(model)
     if needs != kind:
         takes = f"draws from a {needs}, give it as --{needs}-model" if needs else "draws from no image"
         option = f"--{kind}-model" if kind else "--model"
@@ -211,13 +211,15 @@ def _lasting(reference: str | None) -> str | None:
     return str(folder.resolve()) if folder else None
 
 
-def run_shard(workplace: Workplace, run_id: str, shard: int, image_format: ImageFormat) -> Mapping[str, int]:
+def run_shard(
+    worker_spec: WorkerSpec, run_id: str, shard: int, image_format: ImageFormat
+) -> Mapping[str, int]:
     """Computes and commits one shard; returns its candidates by decision."""
-    store = open_store(workplace.store)
+    store = open_store(worker_spec.store)
     slots = load_shard(store, run_id, shard)
     rows = compute_shard(
         slots,
-        engine=engine_for(workplace, slots[0].image_condition),
+        engine=engine_for(worker_spec, slots[0].image_condition),
         store=store,
         run_id=run_id,
         image_format=image_format,
@@ -231,7 +233,7 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
 
     That none was approved is no failure. Raises RunFailed when pictures were drawn and none was finite.
     """
-    store = open_store(run.workplace.store)
+    store = open_store(run.worker_spec.store)
     manifest = read_manifest(store, run.plan.run_id)
     parts = Parts(store, run.plan.run_id, manifest.shards if manifest else len(run.plan.shards))
     if manifest is None:

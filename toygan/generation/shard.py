@@ -31,7 +31,6 @@ from toygan.approval.policy import (
 from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
-from toygan.generation.finishing import Finished, FinishedBatch
 from toygan.generation.model import (
     COLOUR_NAME,
     COLOUR_SOURCE,
@@ -39,6 +38,7 @@ from toygan.generation.model import (
     SHAPE_TEXT,
     Model,
 )
+from toygan.generation.postprocessing import Postprocessed, PostprocessedBatch
 from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot
 from toygan.seeds import image_id, image_seed
@@ -88,7 +88,7 @@ class Batch:
 
     pending: list[Pending]
     candidates: list[Candidate]
-    finished: Future[FinishedBatch]
+    finished: Future[PostprocessedBatch]
 
 
 @dataclass(kw_only=True)
@@ -168,11 +168,11 @@ def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
     seeds = [_seed(model, each.slot, each.attempt) for each in pending]
     colour_hexes = [slot.colour_hex for slot in slots]
     told = [each.told for each in pending]
-    drawn = run.engine.draw(seeds, _with_images(run, slots, told))
+    drawn = run.engine.generate(seeds, _with_images(run, slots, told))
     p_reals = [scale.p_real(logit) for scale, logit in zip(scales, drawn.logits.tolist(), strict=True)]
     may_be_approved = drawn.finite & np.greater_equal(p_reals, [scale.threshold for scale in scales])
     may_be_approved &= [not each.against for each in pending]
-    finished = run.engine.workshop.finish(
+    finished = run.engine.worker_pool.postprocess(
         drawn, may_be_approved.tolist(), colour_hexes, [scale.limits for scale in scales], run.image_format
     )
     candidates = []
@@ -193,7 +193,7 @@ def _with_images(
     if kind is None:
         return told
     digests = [slot.condition_sha256[kind] for slot in slots]
-    images = run.engine.workshop.read_conditions(run.store, kind, digests, run.engine.model.resolution)
+    images = run.engine.worker_pool.read_conditions(run.store, kind, digests, run.engine.model.resolution)
     return [replace(each, image=image) for each, image in zip(told, images, strict=True)]
 
 
@@ -231,7 +231,7 @@ def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
     return again
 
 
-def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Finished) -> bool:
+def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Postprocessed) -> bool:
     slot, row, measures = pending.slot, candidate.row, checked.measures
     finite = row["p_real"] is not None
     siblings = run.phashes[slot.sku]
@@ -286,7 +286,7 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
         "format": run.image_format,
         "bytes": len(file),
     }
-    run.uploads.append(run.engine.workshop.store(run.store, key, file, MIME_TYPES[run.image_format]))
+    run.uploads.append(run.engine.worker_pool.store(run.store, key, file, MIME_TYPES[run.image_format]))
 
 
 def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | None) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | 
         conditions[COLOUR_NAME] = slot.colour
     if model.text_encoder is not None:
         conditions["text"] = told.text
-    if model.known_layouts is not None and (text := model.known_layouts.text_of(told)) != told.text:
+    if model.layout_bank is not None and (text := model.layout_bank.text_of(told)) != told.text:
         conditions[SHAPE_TEXT] = text
     if told.accent_hexes:
         conditions["accent_hexes"] = list(told.accent_hexes)

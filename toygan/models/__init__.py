@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toygan.conditions.kinds import ImageCondition
+    from toygan.conditions.condition_types import ImageCondition
     from toygan.models.layers import (
         ConditionalDiscriminator,
         ConditionalGenerator,
@@ -110,16 +110,16 @@ def enlarges(family: str) -> bool:
     return _family(family).config.needs_small_picture
 
 
-def drawn_from_image(config: Mapping[str, Any]) -> "ImageCondition | None":
+def required_condition(config: Mapping[str, Any]) -> "ImageCondition | None":
     """The image condition that a catalog row must have for the model of a config.json, if any.
 
-    None for a model with a layout bank (`toygan.data.known_layouts`). Raises ValueError for an unknown
+    None for a model with a layout bank (`toygan.data.layout_bank`). Raises ValueError for an unknown
     family, and for one that draws nothing by itself.
     """
     if enlarges(str(config.get("family"))):
         raise ValueError("it is an enhancer, which only enlarges what another model draws")
     needed = image_condition(str(config.get("family")))
-    return None if needed == "layout" and "known_layouts" in config else needed
+    return None if needed == "layout" and "layout_bank" in config else needed
 
 
 def _family(name: str) -> Family:

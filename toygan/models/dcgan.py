@@ -30,7 +30,7 @@ from toygan.models.layers import (
     ConditionalGenerator,
     ConditionEmbedding,
     Conditions,
-    Judgement,
+    DiscriminatorOutput,
     NetworkConfig,
     StyleEncodingGenerator,
 )
@@ -192,7 +192,7 @@ class Discriminator(ConditionalDiscriminator):
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """One logit (B,) float32; above 0 means more like a photo (hinge loss)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for down in self.downs:
@@ -200,7 +200,7 @@ class Discriminator(ConditionalDiscriminator):
         features = F.leaky_relu(self.features(x.flatten(1)), 0.2)
         projection = self.projection(self.embedding(conditions))
         logits: Tensor = self.logit(features).squeeze(1) + (projection * features).sum(1)
-        return Judgement(logits=(logits.float(),))
+        return DiscriminatorOutput(logits=(logits.float(),))
 
 
 def build(config: DcganConfig) -> tuple[Generator, Discriminator]:

@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toygan.conditions.kinds import BACKGROUND
+from toygan.conditions.condition_types import BACKGROUND
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
     Conditions,
-    Judgement,
+    DiscriminatorOutput,
     NetworkConfig,
 )
 from toygan.models.spectral import spectral_norm
@@ -159,7 +159,7 @@ class Discriminator(ConditionalDiscriminator):
         )
         self.logit = nn.Conv2d(channels, 1, 3, padding=1)
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """(B, 3, H, W) to a map of logits (B, 1, h, w) float32, and the features of every block."""
         side = (images.shape[2], images.shape[3])
         shown = torch.cat([images.float() - 1, detail(conditions, side=side)], dim=1)
@@ -170,7 +170,7 @@ class Discriminator(ConditionalDiscriminator):
             x = _activate(block(x))
             features.append(x)
         logits: Tensor = self.logit(x)
-        return Judgement(logits=(logits.float(),), features=tuple(features))
+        return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))
 
 
 def build(config: EnhancerConfig) -> tuple[Generator, Discriminator]:

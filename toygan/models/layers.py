@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 
 PaddingMode = Literal["zeros", "replicate", "reflect"]
 
@@ -26,13 +26,13 @@ Every model takes `category` (B,) int64 in [0, categories) and `colour` (B, 4) f
 - `text` (B, text_size) float32: see `toygan.conditions.text`; zeros where a row has no text.
 - `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1.
 - `layout` (B, R, R) int64, one label for each pixel.
-- `named_colours` (B, K, 4) float32: the colours as the catalog names them, stacked as by `told_colours`.
+- `named_colours` (B, K, 4) float32: the colours as the catalog names them, stacked as by `given_colours`.
   Present where a colour profile (`toygan.approval.colour_profile`) has corrected `colour` and `accents`.
 - `small` (B, 3, r, r) float32 in [-1, 1]: the picture of a first stage, for networks that enlarge it.
 """
 
 
-def told_colours(conditions: Conditions) -> Tensor:
+def given_colours(conditions: Conditions) -> Tensor:
     """The main colour and any accent colours, stacked: (B, K, 4) float32."""
     told = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
     return told.view(len(told), -1, COLOUR_SIZE)
@@ -135,7 +135,7 @@ class LayoutDrawingGenerator(ConditionalGenerator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class DiscriminatorOutput:
     """The outputs of a discriminator for B pictures."""
 
     logits: tuple[Tensor, ...]  # one for each head or scale: (B, ...) float32, a number or a map per picture
@@ -154,13 +154,13 @@ class ConditionalDiscriminator(nn.Module):
     # pictures go through in separate batches.
     has_batch_statistics = False
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """Scores pictures, (B, 3, R, R) float32 in [-1, 1]. A higher logit means more like a photo."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, conditions: Conditions) -> Tensor:
         """Returns one score for each picture, (B,) float32."""
-        return self.judge(images, conditions).score
+        return self.forward_with_features(images, conditions).score
 
 
 class PretrainedDiscriminator(ConditionalDiscriminator):
@@ -198,8 +198,8 @@ class ConditionInput(nn.Module):
     def sections(self) -> Mapping[str, Sections]:
         """The sections of each weight, by the weight's name.
 
-        Sections are called `category`, `text`, `accents`, `shades` (`toygan.models.shades`), `lines` (a
-        sketch) and `layout` (a predicted layout).
+        Sections are called `category`, `text`, `accents`, `colour_map` (`toygan.models.colour_map`), `lines`
+        (a sketch) and `layout` (a predicted layout).
         """
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ from toygan.models.layers import (
     ConditionalGenerator,
     ConditionInput,
     Conditions,
-    Judgement,
+    DiscriminatorOutput,
     NetworkConfig,
     Sections,
 )
@@ -114,11 +114,11 @@ class Discriminator(ConditionalDiscriminator):
         self.hidden = _hidden_layers(config.pixels, config.discriminator_units, config)
         self.logit = nn.Linear(config.discriminator_units[-1], 1)
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """One logit (B,) float32, of which the sigmoid is the score."""
         x = torch.cat([images.flatten(1), _as_vectors(conditions, self.categories)], dim=1)
         logits: Tensor = self.logit(self.hidden(x)).squeeze(1)
-        return Judgement(logits=(logits.float(),))
+        return DiscriminatorOutput(logits=(logits.float(),))
 
 
 def build(config: MlpConfig) -> tuple[Generator, Discriminator]:

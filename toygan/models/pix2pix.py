@@ -32,21 +32,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
-from toygan.conditions.kinds import BACKGROUND, ImageCondition
+from toygan.conditions.condition_types import BACKGROUND, ImageCondition
+from toygan.models.colour_map import ColourMap, encode_layout
 from toygan.models.layers import (
     ConditionalBatchNorm2d,
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionEmbedding,
     Conditions,
-    Judgement,
+    DiscriminatorOutput,
     LayoutDrawingGenerator,
     NetworkConfig,
     SilentConv2d,
-    told_colours,
+    given_colours,
 )
-from toygan.models.regions import settle
-from toygan.models.shades import Shades, encode_layout
+from toygan.models.regions import vote_by_region
 from toygan.models.spectral import spectral_norm
 
 STRIDES = (2, 2, 2, 1, 1)  # strides of the discriminator's 4 x 4 convolutions: patches of 70 x 70
@@ -191,7 +191,7 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         super().__init__(config)
         self.layout_classes = config.layout_classes
         self.colouring = Colouring(config)
-        self.shades = Shades()
+        self.colour_map = ColourMap()
         inputs, first = config.layout_classes + COLOUR_SIZE, config.generator_widths[0]
         self.colours_down = SilentConv2d(inputs, first, "zeros", "layout", kernel_size=4, stride=2)
         # The last features of the U-Net have half the resolution; this layer gives colours exact edges.
@@ -220,8 +220,8 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
 
     def _given_labels(self, conditions: Conditions) -> Tensor:
         """The labels of the product's colours, (B, K) int64; BACKGROUND for a colour that is not given."""
-        named = conditions.get("named_colours", told_colours(conditions))
-        return torch.where(named[:, :, -1] > 0, self.shades.labels_of(named), BACKGROUND)
+        named = conditions.get("named_colours", given_colours(conditions))
+        return torch.where(named[:, :, -1] > 0, self.colour_map.labels_of(named), BACKGROUND)
 
     def _colour(self, condition: Tensor, conditions: Conditions) -> Tensor:
         labels = self._given_labels(conditions)
@@ -233,12 +233,14 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         paper = ((conditions["sketch"][:, 0] + 1) / 2).cpu().numpy()
         given = self._given_labels(conditions).tolist()
         pictures = zip(probabilities.detach().cpu().numpy(), paper, given, strict=True)
-        return torch.from_numpy(np.stack([settle(*each) for each in pictures])).to(probabilities.device)
+        return torch.from_numpy(np.stack([vote_by_region(*each) for each in pictures])).to(
+            probabilities.device
+        )
 
     def _paint(self, condition: Tensor, conditions: Conditions, layout: Tensor) -> Tensor:
         """Paints layouts, (B, classes, R, R) float32 in the encoding of `encode_layout`."""
         named = conditions.get("named_colours")
-        painted = self.shades(layout.argmax(dim=1), told_colours(conditions), named)
+        painted = self.colour_map(layout.argmax(dim=1), given_colours(conditions), named)
         shown = torch.cat([layout, painted], dim=1).contiguous(memory_format=torch.channels_last)
         x = self.features(self.downs[0](_drawing(conditions)) + self.colours_down(shown), condition)
         # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
@@ -269,7 +271,7 @@ class Discriminator(ConditionalDiscriminator):
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """Returns a map of logits (B, 1, R / 8 - 2, R / 8 - 2) float32; above 0 means more like a photo."""
         x = torch.cat([images, conditions["sketch"].to(images.dtype)], dim=1)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -281,7 +283,7 @@ class Discriminator(ConditionalDiscriminator):
         # The projection is averaged over the same 4 x 4 patches as the last convolution takes.
         projected = F.avg_pool2d((projection.to(x.dtype) * x).sum(1, keepdim=True), 4, stride=1, padding=1)
         logits = self.logit(x) + projected
-        return Judgement(logits=(logits.float(),), features=tuple(features))
+        return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))
 
 
 def build(config: Pix2pixConfig) -> tuple[Generator, Discriminator]:

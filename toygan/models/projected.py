@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from toygan.models import dcgan
 from toygan.models.backbone import STRIDES, create_backbone, feature_channels
 from toygan.models.dcgan import DcganConfig
-from toygan.models.layers import Conditions, Judgement, PretrainedDiscriminator
+from toygan.models.layers import Conditions, DiscriminatorOutput, PretrainedDiscriminator
 from toygan.models.spectral import spectral_norm
 
 EXCITATION_BLOCKS = 3  # from a gating map to the one it gates, so sides are as 1 to 8
@@ -173,12 +173,14 @@ class Discriminator(PretrainedDiscriminator):
         self.backbone.requires_grad_(False)
         return self
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """One logit (B,) from the pixels, then a map (B, h, w) of logits for each of `STRIDES`."""
         condition = self.embedding(conditions)
         maps = self.project(images)
         projected = [head(each, condition) for head, each in zip(self.heads, maps, strict=True)]
-        return Judgement(logits=(*self.of_pixels.judge(images, conditions).logits, *projected))
+        return DiscriminatorOutput(
+            logits=(*self.of_pixels.forward_with_features(images, conditions).logits, *projected)
+        )
 
     def project(self, images: Tensor) -> list[Tensor]:
         """(B, 3, R, R) to the mixed maps, fine to coarse: Sauer et al. 2021, section 3.2.

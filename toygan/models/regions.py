@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skimage.measure import label
 from skimage.segmentation import expand_labels
 
-from toygan.conditions.kinds import BACKGROUND
+from toygan.conditions.condition_types import BACKGROUND
 
 PAPER: Final = 0.9  # brightness (1 is white) below which a pixel is a line; a shrunk thin line is pale
 LINE_WIDTH: Final = 3  # pixels around a region that still belong to it
@@ -24,7 +24,7 @@ SOMEWHERE: Final = 0.01  # share of the product's pixels from which a colour cou
 LEAST_LIKELY: Final = 0.2  # a region takes a missing label if it has this share of the best probability
 
 
-def settle(
+def vote_by_region(
     probabilities: NDArray[np.float32], paper: NDArray[np.float32], wanted_labels: Sequence[int]
 ) -> NDArray[np.int64]:
     """Turns label probabilities into a layout, by a vote in each region of the line drawing.

@@ -9,7 +9,7 @@ Different from the paper:
 - Each picture is normalised by itself, so that it does not depend on its batch-mates.
 - Latents, category, colour and text modulate together with the layout. A constant that is only added to a
   normalised picture would be lost in the next layer.
-- With `shades`, a per-pixel map gives the colours, too. With `lines`, a sketch gives the edges in a label.
+- With `colour_map`, a per-pixel map gives the colours, too. With `lines`, a sketch gives edges in a label.
 - A block upsamples after its first convolution instead of before, and its skip is not normalised. Both halve
   the work.
 - A downsampled layout holds the share of each class in a pixel.
@@ -29,21 +29,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
+from toygan.models.colour_map import ColourMap, encode_layout
 from toygan.models.layers import (
     COLOURS,
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionEmbedding,
     Conditions,
-    Judgement,
+    DiscriminatorOutput,
     NetworkConfig,
     PaddingMode,
     SilentConv2d,
     StyleEncodingGenerator,
-    told_colours,
+    given_colours,
 )
-from toygan.models.shades import Shades, encode_layout
 from toygan.models.spectral import spectral_norm
 
 
@@ -66,9 +66,9 @@ class SpadeConfig(NetworkConfig):
     max_channels: int = 128
     discriminator_layers: int = 3  # layers of each scale; each halves the side
     discriminator_scales: int = 2  # the second scale takes the picture at half the resolution, and so on
-    shades: bool = False  # whether a per-pixel map gives the colours, see toygan.models.shades
+    colour_map: bool = False  # whether a per-pixel map gives the colours, see toygan.models.colour_map
     lines: bool = False  # whether the networks take a sketch beside the layout
-    mistold_share: float = 0.25  # share of the training pictures with colours and text of another product
+    shuffled_share: float = 0.25  # share of the training pictures with colours and text of another product
     style_encoder: bool = True  # whether there is an encoder from photos to latents
     # Of the generator. "replicate" and "reflect" avoid a visible line along the border.
     padding_mode: PaddingMode = "zeros"
@@ -83,8 +83,8 @@ class SpadeConfig(NetworkConfig):
         if self.padding_mode not in get_args(PaddingMode):
             known = ", ".join(get_args(PaddingMode))
             raise ValueError(f"padding_mode is {self.padding_mode!r}; it must be one of {known}")
-        if not 0 <= self.mistold_share <= 1:
-            raise ValueError(f"mistold_share is {self.mistold_share}; it must lie from 0 to 1")
+        if not 0 <= self.shuffled_share <= 1:
+            raise ValueError(f"shuffled_share is {self.shuffled_share}; it must lie from 0 to 1")
 
     @property
     def widths(self) -> list[int]:
@@ -138,21 +138,21 @@ class LayoutEncoding(nn.Module):
         super().__init__()
         self.layout = _convolution(config.layout_classes, config.modulation_channels, config.padding_mode)
         outputs = (config.modulation_channels, config.padding_mode)
-        self.shade = SilentConv2d(COLOUR_SIZE, *outputs, "shades") if config.shades else None
+        self.shade = SilentConv2d(COLOUR_SIZE, *outputs, "colour_map") if config.colour_map else None
         self.line = SilentConv2d(1, *outputs, "lines") if config.lines else None
         self.condition = nn.Linear(config.latent_size + config.condition_size, config.modulation_channels)
 
     def forward(
-        self, layout: Tensor, shades: Tensor | None, lines: Tensor | None, condition: Tensor
+        self, layout: Tensor, colour_map: Tensor | None, lines: Tensor | None, condition: Tensor
     ) -> Tensor:
         """Encodes a layout and its conditions.
 
-        Takes `layout` (B, classes, H, W), `shades` (B, COLOUR_SIZE, H, W), `lines` (B, 1, H, W) and
+        Takes `layout` (B, classes, H, W), `colour_map` (B, COLOUR_SIZE, H, W), `lines` (B, 1, H, W) and
         `condition` (B, latent_size + condition_size). Returns (B, modulation_channels, H, W).
         """
         x = self.layout(layout)
-        if self.shade is not None and shades is not None:
-            x = x + self.shade(shades)
+        if self.shade is not None and colour_map is not None:
+            x = x + self.shade(colour_map)
         if self.line is not None and lines is not None:
             x = x + self.line(lines)
         return F.relu(x + self.condition(condition)[:, :, None, None].to(x.dtype))
@@ -203,12 +203,12 @@ class Generator(ConditionalGenerator):
         super().__init__()
         self.latent_size = config.latent_size
         self.layout_classes = config.layout_classes
-        self.mistold_share = config.mistold_share
+        self.shuffled_share = config.shuffled_share
         widths = config.widths
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.base = nn.Linear(config.latent_size + config.condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
-        self.shades = Shades() if config.shades else None
+        self.colour_map = ColourMap() if config.colour_map else None
         self.has_lines = config.lines
         self.encodings = nn.ModuleList(LayoutEncoding(config) for _ in widths)
         self.blocks = nn.ModuleList(
@@ -240,9 +240,9 @@ class Generator(ConditionalGenerator):
         shares = _pyramid(encode_layout(layout, self.layout_classes), len(self.blocks))
         nothing: Sequence[Tensor | None] = [None] * len(shares)
         painted = lines = nothing
-        if self.shades is not None:
+        if self.colour_map is not None:
             named = conditions.get("named_colours")
-            painted = _pyramid(self.shades(layout, told_colours(conditions), named), len(self.blocks))
+            painted = _pyramid(self.colour_map(layout, given_colours(conditions), named), len(self.blocks))
         if self.has_lines and "sketch" in conditions:
             lines = _pyramid((1 - conditions["sketch"]) / 2, len(self.blocks))
         return [
@@ -258,7 +258,7 @@ class Generator(ConditionalGenerator):
         """
         count = len(latents)
         others = torch.randint(count, (count,), generator=rng)
-        is_shuffled = torch.rand(count, generator=rng) < self.mistold_share
+        is_shuffled = torch.rand(count, generator=rng) < self.shuffled_share
         rows = torch.where(is_shuffled, others, torch.arange(count)).to(latents.device)
         shuffled = {name: conditions[name][rows] for name in (*COLOURS, "text") if name in conditions}
         images: Tensor = self(latents, {**conditions, **shuffled})
@@ -321,7 +321,7 @@ class Discriminator(ConditionalDiscriminator):
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.scales = nn.ModuleList(PatchDiscriminator(config) for _ in range(config.discriminator_scales))
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """Returns a map of logits (B, h, w) for each scale, the largest first, and all features."""
         embedded = self.embedding(conditions)
         x = torch.cat([encode_layout(conditions["layout"], self.layout_classes), images], dim=1)
@@ -332,7 +332,7 @@ class Discriminator(ConditionalDiscriminator):
             scale_logits, scale_features = scale(F.avg_pool2d(x, 2**number) if number else x, embedded)
             logits.append(scale_logits)
             features += scale_features
-        return Judgement(logits=tuple(logits), features=tuple(features))
+        return DiscriminatorOutput(logits=tuple(logits), features=tuple(features))
 
 
 def build(config: SpadeConfig) -> tuple[Generator, Discriminator]:

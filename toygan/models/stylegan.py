@@ -27,7 +27,7 @@ from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionEmbedding,
     Conditions,
-    Judgement,
+    DiscriminatorOutput,
     NetworkConfig,
     StyledGenerator,
 )
@@ -58,14 +58,14 @@ class StyleganConfig(NetworkConfig):
     channel_base: int = 4096  # channels x pixels of a side, so they halve while the resolution doubles
     max_channels: int = 128  # however few pixels
     mapping_layers: int = 4
-    mapping_rate: float = 0.01  # learning rate of the mapping network, relative to the others'
+    mapping_lr: float = 0.01  # learning rate of the mapping network, relative to the others'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.channel_base < self.resolution:
             raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution")
-        if not 0 < self.mapping_rate <= 1:
-            raise ValueError(f"mapping_rate is {self.mapping_rate}; it must lie above 0 and up to 1")
+        if not 0 < self.mapping_lr <= 1:
+            raise ValueError(f"mapping_lr is {self.mapping_lr}; it must lie above 0 and up to 1")
 
     @property
     def widths(self) -> list[int]:
@@ -81,7 +81,7 @@ class MappingNetwork(nn.Module):
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         sizes = [config.latent_size + config.condition_size, *[config.style_size] * config.mapping_layers]
         self.layers = nn.ModuleList(
-            EqualisedLinear(before, after, rate=config.mapping_rate) for before, after in pairwise(sizes)
+            EqualisedLinear(before, after, rate=config.mapping_lr) for before, after in pairwise(sizes)
         )
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
@@ -264,7 +264,7 @@ class Discriminator(ConditionalDiscriminator):
         # Otherwise the discriminator scores the condition before it has learnt features of the picture.
         nn.init.zeros_(self.projection.weight)
 
-    def judge(self, images: Tensor, conditions: Conditions) -> Judgement:
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """One logit (B,) float32; above 0 means more like a photo."""
         x = activate(self.from_rgb(images.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
@@ -272,7 +272,7 @@ class Discriminator(ConditionalDiscriminator):
         x = activate(self.features(activate(self.last(x)).flatten(1)))
         projection = self.projection(self.embedding(conditions)) * self.projection_gain
         logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1)
-        return Judgement(logits=(logits.float(),))
+        return DiscriminatorOutput(logits=(logits.float(),))
 
 
 def build(config: StyleganConfig) -> tuple[Generator, Discriminator]:

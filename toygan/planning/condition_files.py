@@ -17,7 +17,7 @@ import pandas as pd
 from catalog_schemas.products import CONDITION_COLUMNS
 from catalog_schemas.validation import rejected_frame
 from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode, decode_labels
 from toygan.planning.catalog import Catalog, ConditionFileError

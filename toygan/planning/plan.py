@@ -15,7 +15,7 @@ from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.runs import PLAN_COUNTS, Manifest, check_counts, read_plan
 from catalog_schemas.validation import read_json_object
 from toygan.approval.policy import MAX_ATTEMPTS
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import ColourSource
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog

@@ -23,7 +23,7 @@ from catalog_schemas.validation import (
     hash_strings,
     parquet_bytes,
 )
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import MainColours
 from toygan.planning.attempts import Earlier, History
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row

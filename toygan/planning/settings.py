@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.validation import is_category
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput
 from toygan.images import ImageFormat
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from catalog_schemas.runs import PLAN
 from catalog_schemas.validation import conform, parquet_bytes
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput
 from toygan.storage.keys import plan_key
 from toygan.storage.store import PARQUET, ObjectStore

@@ -8,7 +8,7 @@ WORK/<store id>/<snapshot id>/            one retraining
     plan.json                             the commit of all above: what it is to do
     budget.json                           how long it takes, and how much it does
     training/                             see toygan.training.checkpoint
-    outcome/                              the commit of the judgement: what is to be published
+    outcome/                              the commit of the outputs: what is to be published
 """
 
 import fcntl
@@ -31,7 +31,7 @@ def store_id(store: ObjectStore) -> str:
 
 
 @contextmanager
-def workplace(work: Path, store: ObjectStore) -> Iterator[Path]:
+def working_folder(work: Path, store: ObjectStore) -> Iterator[Path]:
     """The folder of the store's retrainings, for this process alone until the context ends.
 
     Raises Retryable while another process works there, RunFailed where the folder cannot be used, and as

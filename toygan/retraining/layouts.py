@@ -9,7 +9,7 @@ models were measured, so that a held-out photo is not measured against its own l
 from collections.abc import Collection
 from pathlib import Path
 
-from toygan.data.known_layouts import KnownLayouts
+from toygan.data.layout_bank import LayoutBank
 from toygan.errors import BadInput
 from toygan.generation.model import Model
 from toygan.generation.photos import photos_of
@@ -21,7 +21,7 @@ def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None
     `photos`: see `toygan.data.sources`. None
     where the model has no bank, or nothing comes to it.
     """
-    bank, encoder = model.known_layouts, model.text_encoder
+    bank, encoder = model.layout_bank, model.text_encoder
     if bank is None or encoder is None:
         return None
     for split in ("train", "val"):
@@ -29,11 +29,11 @@ def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None
             found = photos_of(model, photos, split=split, keep_sku=frozenset(skus).__contains__)
         except BadInput:  # none of these products is in this split
             continue
-        bank = KnownLayouts.of(
+        bank = LayoutBank.of(
             found,
             embed=encoder.embed,
             classes=bank.classes,
             temperature=bank.temperature,
             earlier=bank,
         )
-    return None if bank is model.known_layouts else bank.to_file()
+    return None if bank is model.layout_bank else bank.to_file()

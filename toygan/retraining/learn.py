@@ -75,7 +75,7 @@ def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
             "resolution": config["resolution"],
             "network": networks,
             "accent_colours": config["network"].get("accent_colours", 0),
-            "known_layouts": config.get("known_layouts", 0.0),
+            "layout_bank": config.get("layout_bank", 0.0),
             "log_every_images": max(batch_size, max_images // 50),
             "checkpoint_every_images": max(batch_size, max_images // CHECKPOINTS),
         }

@@ -105,7 +105,7 @@ class NothingToDo:
     reason: str
 
 
-def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attempt | NothingToDo:
+def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | NothingToDo:
     """Takes up the retraining that died, or takes a snapshot of the uploads for a new one.
 
     One that died is given up when the champion, the request or the photos to learn from beside the uploads
@@ -115,7 +115,7 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
     """
     champion = resolve(None, store)
     ref = ModelRef(name=champion.name, version=champion.version)
-    if attempt := _find_attempt(workplace, request, ref):
+    if attempt := _find_attempt(work, request, ref):
         log.info("taking up the retraining in %s", attempt.folder)
         return attempt
     config = read_config(champion)
@@ -125,7 +125,7 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
     if not unseen_photos(index, read_retrained(store)).num_rows:
         return NothingToDo(reason="the index holds no photo that no retraining has seen")
     counts = photos_to_learn_from(index["photo_uri"].to_pylist(), config["categories"])
-    folder = workplace / _snapshot_id(index)
+    folder = work / _snapshot_id(index)
     shutil.rmtree(folder, ignore_errors=True)
     contents = take_snapshot(
         folder / "photos",
@@ -134,7 +134,7 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
         photos=request.photos,
         categories=(*config["categories"], *sorted(learnable(counts))),
         resolution=config["resolution"],
-        with_layouts="known_layouts" in config,
+        with_layouts="layout_bank" in config,
         products=products_of_uploads(store, skus_by_category(index), request.catalog),
     )
     if reason := _why_too_few(contents):
@@ -156,15 +156,15 @@ def begin(request: RetrainRequest, store: ObjectStore, workplace: Path) -> Attem
     return attempt
 
 
-def give_up(workplace: Path) -> None:
+def give_up(work: Path) -> None:
     """Removes what retrainings have left behind: the next one begins anew."""
-    for folder in _folders(workplace):
+    for folder in _folders(work):
         shutil.rmtree(folder)
 
 
-def _find_attempt(workplace: Path, request: RetrainRequest, champion: ModelRef) -> Attempt | None:
+def _find_attempt(work: Path, request: RetrainRequest, champion: ModelRef) -> Attempt | None:
     """The retraining that can be taken up; any other is removed."""
-    for folder in _folders(workplace):
+    for folder in _folders(work):
         attempt = _read_attempt(folder)
         if attempt is not None:
             plan = attempt.plan
@@ -183,8 +183,8 @@ def _read_attempt(folder: Path) -> Attempt | None:
         return None
 
 
-def _folders(workplace: Path) -> list[Path]:
-    return sorted(folder for folder in workplace.iterdir() if folder.is_dir())
+def _folders(work: Path) -> list[Path]:
+    return sorted(folder for folder in work.iterdir() if folder.is_dir())
 
 
 def _snapshot_id(index: pa.Table) -> str:

@@ -4,8 +4,8 @@ import logging
 
 from toygan.aliases import read_aliases
 from toygan.promotion import promote, succeed
-from toygan.registry import CHAMPION, KNOWN_LAYOUTS, ModelRef, add_files, read_folder
-from toygan.retraining.judge import Outcome
+from toygan.registry import CHAMPION, LAYOUT_BANK, ModelRef, add_files, read_folder
+from toygan.retraining.comparison import Outcome
 from toygan.retraining.plan import Attempt
 from toygan.storage.store import ObjectStore
 from toygan.uploads.retrained import record_retraining
@@ -45,7 +45,7 @@ def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str)
 
 def _publish_layouts(store: ObjectStore, attempt: Attempt, layouts: bytes) -> None:
     """The champion stays and gets a larger bank: it draws what was uploaded from its own layouts."""
-    files = {**read_folder(attempt.champion), KNOWN_LAYOUTS: layouts}
+    files = {**read_folder(attempt.champion), LAYOUT_BANK: layouts}
     ref = ModelRef(name=attempt.plan.name, version=add_files(store, files, attempt.plan.name))
     if succeed(store, ref, after=attempt.plan.champion):
         log.info("%s knows the layouts of the uploads and follows %s", ref, attempt.plan.champion)

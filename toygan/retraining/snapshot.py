@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from catalog_schemas.photos import PHOTO_SHARD, SPLITS
-from toygan.data.photo import NO_DRAWINGS, DrawingsWanted, Photo
+from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
 from toygan.data.photos import shrink
 from toygan.data.sources import read_photos
 from toygan.data.split import is_calibration_sku
@@ -114,7 +114,7 @@ _Found = tuple[str, Photo, str]  # of which kind, the photo, its split
 
 
 def _others(photos: str | None, splits: dict[str, str], with_layouts: bool) -> Iterator[_Found]:
-    drawings = DrawingsWanted(kind="layout", lines=True, may_lack=True) if with_layouts else NO_DRAWINGS
+    drawings = WantedConditions(kind="layout", lines=True, may_lack=True) if with_layouts else NO_CONDITIONS
     for split in SPLITS if photos is not None else ():
         for photo in read_photos(photos or "", split=split, drawings=drawings):
             splits.setdefault(photo.sku, split)

@@ -16,7 +16,7 @@ from toygan.evaluation.features import Efficientnet
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import load_model, read_config
 from toygan.generation.photos import photos_of
-from toygan.generation.trial import draw_of_category
+from toygan.generation.sampling import generate_of_category
 from toygan.registry import resolve
 from toygan.retraining.budget import Budget, Speeds, make_budget
 from toygan.retraining.learn import fine_tuning
@@ -95,7 +95,7 @@ def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]
     times_s = []
     for _ in range(2):  # the first one prepares kernels
         times_s.append(_now_s(device))
-        drawn = draw_of_category(model, "timing", category, products, numbers, size)
+        drawn = generate_of_category(model, "timing", category, products, numbers, size)
         measure(drawn.pixels, [product.colour_hex for product in products])
         times_s.append(_now_s(device))
         network.extract(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2), lambda count: None)

@@ -138,7 +138,7 @@ def model_key(name: str, version: str, filename: str) -> str:
     return model_prefix(name, version) + _name("model file", filename)
 
 
-def is_vouched_for(key: str) -> bool:
+def is_referenced(key: str) -> bool:
     """Whether another object that is put later stands for this one: a picture, or a shard of a plan.
 
     Until that object lies in its place, nothing relies on this one.

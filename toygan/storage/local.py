@@ -23,7 +23,7 @@ from toygan.errors import (
 )
 from toygan.locks import PATIENCE_S, wait_for_lock
 from toygan.names import printable
-from toygan.storage.keys import is_vouched_for
+from toygan.storage.keys import is_referenced
 from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, content_version, is_hidden, named_info
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class LocalStore:
             uploads = self._root / _UPLOADS
             _make_folders(uploads)
             temporary = uploads / secrets.token_hex(16)
-            durable = not is_vouched_for(key)
+            durable = not is_referenced(key)
             try:
                 _write(temporary, data, durable=durable)
                 _move(temporary, target, durable=durable)

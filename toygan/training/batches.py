@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from toygan.conditions.colour import encode_accents, encode_colours
-from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.text_bank import TextBank
 from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.data.recolour import draw_mixtures, mix_channels, mix_hex
@@ -70,7 +70,7 @@ def draw_batch(
     latent_size: int,
     rng: torch.Generator,
     probability: float | None = None,
-    known: KnownTexts | None = None,
+    known: TextBank | None = None,
 ) -> Batch:
     """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
 
@@ -135,13 +135,13 @@ def _mix_colours(
         told = [
             [mix_hex(each, order) for each in hexes] for hexes, order in zip(accents, orders, strict=True)
         ]
-        mixed["accents"] = encode_accents(told, photos.reading.accent_colours)
+        mixed["accents"] = encode_accents(told, photos.text_config.accent_colours)
     if photos.labelled_colours is not None:
         mixed["layout"] = photos.labelled_colours.relabel(conditions["layout"], before, after)
     return images, mixed
 
 
-def _blended(texts: Tensor, known: KnownTexts, rng: torch.Generator) -> Tensor:
+def _blended(texts: Tensor, known: TextBank, rng: torch.Generator) -> Tensor:
     """The texts (B, S) as if they were new: each by a random half of the known ones.
 
     So half of them do not know themselves, and none is learnt by heart as the mean that it always is.

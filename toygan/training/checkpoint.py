@@ -2,9 +2,9 @@
 
     OUTPUT/checkpoints/<images>/   state.safetensors, state.json   everything that `fit` changes
     OUTPUT/model/                  generator.safetensors, discriminator.safetensors, config.json, and the
-                                   known_texts.safetensors that new texts are read by and the
-                                   known_layouts.parquet that products are drawn from, where they are, with
-                                   the draughtsman.safetensors that draws layouts of photos
+                                   text_bank.safetensors that new texts are read by and the
+                                   layout_bank.parquet that products are drawn from, where they are, with
+                                   the layout_predictor.safetensors that draws layouts of photos
     OUTPUT/grids/<images>.png      the same latents over time
     OUTPUT/log.jsonl               one line every `log_every_images`
 
@@ -26,15 +26,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from toygan.conditions.known_texts import KnownTexts
-from toygan.conditions.reading import Reading
-from toygan.data.known_layouts import KnownLayouts
+from toygan.conditions.text_bank import TextBank
+from toygan.conditions.text_config import TextConfig
+from toygan.data.layout_bank import LayoutBank
 from toygan.disk import new_folder, replace_file
 from toygan.errors import ModelError
 from toygan.models import network_config
 from toygan.models.spade import SpadeConfig
-from toygan.registry import DRAUGHTSMAN, KNOWN_LAYOUTS, KNOWN_TEXTS
-from toygan.training.draughtsman import Draughtsman
+from toygan.registry import LAYOUT_BANK, LAYOUT_PREDICTOR, TEXT_BANK
+from toygan.training.layout_predictor import LayoutPredictor
 from toygan.training.weights import load_weights
 
 KEPT_CHECKPOINTS = 2
@@ -173,9 +173,9 @@ def save_model(
     generator: nn.Module,
     discriminator: nn.Module,
     config: Mapping[str, Any],
-    known: KnownTexts | None = None,
-    known_layouts: KnownLayouts | None = None,
-    draughtsman: Draughtsman | None = None,
+    known: TextBank | None = None,
+    layout_bank: LayoutBank | None = None,
+    layout_predictor: LayoutPredictor | None = None,
 ) -> None:
     """Writes a model as a new folder that takes the place of an older one whole.
 
@@ -186,41 +186,39 @@ def save_model(
         for name, module in (("generator", generator), ("discriminator", discriminator)):
             _save_tensors(fresh / f"{name}.safetensors", module.state_dict())
         if known is not None:
-            (fresh / KNOWN_TEXTS).write_bytes(known.to_file())
-        if known_layouts is not None:
-            (fresh / KNOWN_LAYOUTS).write_bytes(known_layouts.to_file())
-        if draughtsman is not None:
-            (fresh / DRAUGHTSMAN).write_bytes(draughtsman.to_file())
+            (fresh / TEXT_BANK).write_bytes(known.to_file())
+        if layout_bank is not None:
+            (fresh / LAYOUT_BANK).write_bytes(layout_bank.to_file())
+        if layout_predictor is not None:
+            (fresh / LAYOUT_PREDICTOR).write_bytes(layout_predictor.to_file())
         (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")
 
 
-def load_known_texts(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> KnownTexts | None:
+def load_text_bank(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> TextBank | None:
     """The texts that a model reads new ones by; None where its config.json does not ask for them.
 
     Raises ModelError, naming the model, where they are missing or unusable.
     """
     if "text_smoothing" not in config:
         return None
-    content = _file_of(model, files, KNOWN_TEXTS)
-    with _naming(KNOWN_TEXTS, model):
-        return KnownTexts.from_file(content, config["text_smoothing"])
+    content = _file_of(model, files, TEXT_BANK)
+    with _naming(TEXT_BANK, model):
+        return TextBank.from_file(content, config["text_smoothing"])
 
 
-def load_known_layouts(
-    model: str, files: Mapping[str, bytes], config: Mapping[str, Any]
-) -> KnownLayouts | None:
+def load_layout_bank(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> LayoutBank | None:
     """The layouts that a model draws products without one from; None where its config.json has none.
 
     Raises ModelError, naming the model, where they are missing or unusable.
     """
-    if "known_layouts" not in config:
+    if "layout_bank" not in config:
         return None
-    content = _file_of(model, files, KNOWN_LAYOUTS)
-    with _naming(KNOWN_LAYOUTS, model):
+    content = _file_of(model, files, LAYOUT_BANK)
+    with _naming(LAYOUT_BANK, model):
         network = layout_network(config)
-        known = KnownLayouts.from_file(
+        known = LayoutBank.from_file(
             content,
-            config["known_layouts"],
+            config["layout_bank"],
             resolution=network.resolution,
             text_size=network.text_size,
             classes=network.layout_classes,
@@ -234,20 +232,22 @@ def layout_network(config: Mapping[str, Any]) -> SpadeConfig:
     """The networks of a config.json; raises ValueError where they do not draw from layouts."""
     network = network_config(config["family"], config["network"])
     if not isinstance(network, SpadeConfig):
-        raise ValueError(f"known_layouts are nothing for the family {config['family']}")
+        raise ValueError(f"layout_bank are nothing for the family {config['family']}")
     return network
 
 
-def load_draughtsman(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> Draughtsman | None:
+def load_layout_predictor(
+    model: str, files: Mapping[str, bytes], config: Mapping[str, Any]
+) -> LayoutPredictor | None:
     """Who draws layouts of photos that have none, for a model with known layouts; None for another.
 
     Raises ModelError, naming the model, where it is missing or unusable.
     """
-    if "known_layouts" not in config:
+    if "layout_bank" not in config:
         return None
-    content = _file_of(model, files, DRAUGHTSMAN)
-    with _naming(DRAUGHTSMAN, model):
-        return Draughtsman.from_file(content, layout_network(config).layout_classes)
+    content = _file_of(model, files, LAYOUT_PREDICTOR)
+    with _naming(LAYOUT_PREDICTOR, model):
+        return LayoutPredictor.from_file(content, layout_network(config).layout_classes)
 
 
 def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:
@@ -268,10 +268,10 @@ def _naming(file: str, model: str) -> Iterator[None]:
         raise ModelError(f"{file} of the model {model}: {error}") from None
 
 
-def reading_of(model: str, config: Mapping[str, Any]) -> Reading:
+def text_config_of(model: str, config: Mapping[str, Any]) -> TextConfig:
     """How a model takes words from titles; raises ModelError, naming it, for an unusable config.json."""
     try:
-        return Reading.from_config(config)
+        return TextConfig.from_config(config)
     except ModelError as error:
         raise ModelError(f"config.json of the model {model}: {error}") from None
 

@@ -8,7 +8,7 @@ from toygan.models import enlarges, image_condition, network_config
 from toygan.models.enhancer import EnhancerConfig
 from toygan.registry import ModelFiles
 from toygan.training.config import TrainConfig
-from toygan.training.world import World
+from toygan.training.distributed import Distributed
 
 
 def learns_layouts(config: TrainConfig) -> bool:
@@ -35,8 +35,8 @@ def check_options(
             )
     elif first_stages:
         raise BadInput(f"first stages are for enhancers; {config.family} draws by itself")
-    if config.known_layouts and image_condition(config.family) != "layout":
-        raise BadInput(f"known_layouts is {config.known_layouts}; {config.family} draws from no layouts")
+    if config.layout_bank and image_condition(config.family) != "layout":
+        raise BadInput(f"layout_bank is {config.layout_bank}; {config.family} draws from no layouts")
     if config.prior_share and not (config.kl_weight or learns_layouts(config)):
         raise BadInput(
             f"prior_share is {config.prior_share}; it needs a kl_weight above 0, or networks that draw "
@@ -47,26 +47,27 @@ def check_options(
             raise BadInput(f"{name} is {value}; it must not be below 0")
 
 
-def check_share(config: TrainConfig, world: World) -> None:
-    if config.batch_size % world.count:
+def check_share(config: TrainConfig, distributed: Distributed) -> None:
+    if config.batch_size % distributed.count:
         raise BadInput(
-            f"a batch of {config.batch_size} cannot be shared by {world.count} processes; give a batch_size "
-            f"that {world.count} divides"
+            f"a batch of {config.batch_size} cannot be shared by {distributed.count} processes; give a "
+            f"batch_size that {distributed.count} divides"
         )
 
 
 def check_colours(config: TrainConfig, photos: PhotoSet) -> None:
     """Raises BadInput where nothing says of the colours what the networks are to be told."""
-    if config.accent_colours and not photos.reading.colour_names.hexes:
+    if config.accent_colours and not photos.text_config.colour_names.hexes:
         raise BadInput(
             f"accent_colours is {config.accent_colours}, but no photo says what its main colour is called; "
             "give shards with colour and colour_hex, or leave it at 0"
         )
-    paints = config.network.get("shades") or learns_layouts(config)
+    paints = config.network.get("colour_map") or learns_layouts(config)
     if paints and photos.labelled_colours is None:
         raise BadInput(
             "colours are to be found on layouts, but no photo with a main colour has a layout of one label; "
-            "give shards with colour_hex, or leave shades at false (spade) or layout_classes at 0 (pix2pix)"
+            "give shards with colour_hex, or leave colour_map at false (spade) or layout_classes at 0 "
+            "(pix2pix)"
         )
 
 

@@ -60,8 +60,8 @@ class TrainConfig:
     path_length_weight: float = 0.0  # of the generator's path length, for families with styles
     path_length_every_steps: int = 4
     penalty_every_steps: int = 1  # penalties are left out of the other steps and weigh as much more in these
-    generator_rate: float = 2e-4
-    discriminator_rate: float = 4e-4  # twice the generator's: Heusel et al. 2017
+    generator_lr: float = 2e-4
+    discriminator_lr: float = 4e-4  # twice the generator's: Heusel et al. 2017
     adam_betas: tuple[float, float] = (0.5, 0.999)
     ema_half_life_images: float = 10_000
     l1_weight: float = 0.0  # of the difference to the photo, where an image or a style says what it shows
@@ -85,13 +85,13 @@ class TrainConfig:
     accent_colours: int = 0  # how many colours beside the main one titles may name, see Reading.words
     text_dropout: float = 0.1  # share of the training pictures whose text is withheld
     text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
-    text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.known_texts
-    known_layouts: float = 0.0  # above 0: the temperature of toygan.data.known_layouts
+    text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.text_bank
+    layout_bank: float = 0.0  # above 0: the temperature of toygan.data.layout_bank
     colour_dropout: float = 0.1  # share of the training pictures whose colours are withheld
     colour_mixing: float = 0.0  # share of the photos shown in another colour, see toygan.data.recolour
     precision: PrecisionChoice = "auto"  # of convolutions and matrix products; weights are always float32
-    rate_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
-    rate_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay
+    lr_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
+    lr_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay
     log_every_images: int = 6_400
     checkpoint_every_images: int = 64_000
 
@@ -111,7 +111,7 @@ class TrainConfig:
             raise BadInput(f"perceptual_maps is {self.perceptual_maps}; the network has 4")
         if self.loss not in get_args(LossName):
             raise BadInput(f"loss is {self.loss!r}; it must be one of {', '.join(get_args(LossName))}")
-        for name in ("generator_rate", "discriminator_rate"):
+        for name in ("generator_lr", "discriminator_lr"):
             if not 0 < getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
@@ -119,7 +119,7 @@ class TrainConfig:
         for name in ("colour_dropout", "colour_mixing", "text_dropout", "text_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
-        for name in ("text_smoothing", "known_layouts"):
+        for name in ("text_smoothing", "layout_bank"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
         for name in ("text_noise", "text_smoothing"):
@@ -133,7 +133,7 @@ class TrainConfig:
             raise BadInput("prior_share is for adversarial trainings: nothing else judges what it adds")
         if not -1 < self.augmentation_target < 1:
             raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
-        for name in ("rate_warmup_images", "rate_decay_images", "accent_colours"):
+        for name in ("lr_warmup_images", "lr_decay_images", "accent_colours"):
             if getattr(self, name) < 0:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must not be below 0")
         if self.precision not in get_args(PrecisionChoice):
@@ -167,7 +167,7 @@ class TrainConfig:
 # Named by their family; those of another name are variants of one.
 PRESETS = {
     # One rate for both sides: with twice the generator's the discriminator soon wins this game for good.
-    "mlp": TrainConfig(family="mlp", resolution=64, loss="minimax", discriminator_rate=2e-4),
+    "mlp": TrainConfig(family="mlp", resolution=64, loss="minimax", discriminator_lr=2e-4),
     "dcgan": TrainConfig(family="dcgan", resolution=64),
     # Huang et al. 2024 (R3GAN), all but its networks: paired logits, both penalties at every step.
     "r3gan": TrainConfig(
@@ -176,8 +176,8 @@ PRESETS = {
         loss="relativistic",
         r1_gamma=1.0,
         r2_gamma=1.0,
-        generator_rate=2e-4,
-        discriminator_rate=2e-4,
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
         adam_betas=(0.0, 0.99),
     ),
     "stylegan": TrainConfig(
@@ -188,8 +188,8 @@ PRESETS = {
         r1_gamma=0.1,
         penalty_every_steps=16,
         path_length_weight=2.0,
-        generator_rate=2.5e-3,
-        discriminator_rate=2.5e-3,
+        generator_lr=2.5e-3,
+        discriminator_lr=2.5e-3,
         adam_betas=(0.0, 0.99),
         adaptive_augmentation=True,
         augmentation_ramp_images=100_000,  # a fifth of the paper's: so are trainings on a CPU shorter
@@ -199,8 +199,8 @@ PRESETS = {
         family="projected",
         resolution=64,
         batch_size=16,
-        generator_rate=2e-4,
-        discriminator_rate=2e-4,
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
         adam_betas=(0.0, 0.99),
     ),
     # The paper's loss. Its rates, 2e-4, are for batches of one picture; after 1,000 steps of 16 the pictures
@@ -210,16 +210,16 @@ PRESETS = {
         resolution=64,
         batch_size=16,
         loss="non_saturating",
-        generator_rate=1e-3,
-        discriminator_rate=1e-3,
+        generator_lr=1e-3,
+        discriminator_lr=1e-3,
         l1_weight=25.0,
     ),
     "spade": TrainConfig(
         family="spade",
         resolution=64,
         batch_size=16,
-        generator_rate=2e-4,
-        discriminator_rate=4e-4,
+        generator_lr=2e-4,
+        discriminator_lr=4e-4,
         adam_betas=(0.0, 0.9),
         feature_matching_weight=10.0,
         l1_weight=10.0,
@@ -231,8 +231,8 @@ PRESETS = {
         resolution=512,
         batch_size=4,
         loss="relativistic",
-        generator_rate=8e-4,
-        discriminator_rate=8e-4,
+        generator_lr=8e-4,
+        discriminator_lr=8e-4,
         adam_betas=(0.5, 0.99),
         l1_weight=1.0,
         perceptual_weight=0.03,  # then its gradients are some five times those of the discriminator

@@ -7,6 +7,7 @@ not draw it again.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from toygan.data.photo import DrawingsWanted
+from toygan.data.photo import WantedConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput
 from toygan.generation.model import Model, load_model
@@ -29,7 +30,7 @@ from toygan.training.pairs import PhotoPairs, Source
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8  # pictures
-WITH_DRAWINGS: Final = DrawingsWanted(kind="layout", lines=True, needs_lines=True)
+WITH_DRAWINGS: Final = WantedConditions(kind="layout", lines=True, needs_lines=True)
 
 
 def load_pairs(
@@ -55,10 +56,12 @@ def load_pairs(
     models = [_first_stage(files, networks, device) for files in first_stages]
 
     def load(resolution: int, model: Model | None = None) -> PhotoSet:
-        given = {} if model is None else {"reading": model.reading, "categories": model.categories}
-        return load_photos(
-            uri, resolution=resolution, split="train", keep_sku=keep_sku, drawings=WITH_DRAWINGS, **given
+        load_those = partial(
+            load_photos, uri, resolution=resolution, split="train", keep_sku=keep_sku, drawings=WITH_DRAWINGS
         )
+        if model is None:
+            return load_those()
+        return load_those(text_config=model.text_config, categories=model.categories)
 
     photos = load(networks.resolution)
     shrunk = load(networks.small_resolution)
@@ -118,7 +121,7 @@ def source_of(model: Model) -> Source:
 def draw_small(model: Model, photos: PhotoSet, rng: torch.Generator, progress: Progress) -> Tensor:
     """One picture of each photo from its own drawings, (N, 3, r, r) uint8."""
     source, drawn = source_of(model), []
-    for rows in torch.arange(len(photos)).split(AT_ONCE):
+    for rows in torch.split(torch.arange(len(photos)), AT_ONCE):
         given = photos.conditions(rows)
         shown = {"layout": source.layout, "sketch": source.lines}
         told = {name: value.to(model.device) for name, value in given.items() if shown.get(name, True)}

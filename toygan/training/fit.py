@@ -13,12 +13,12 @@ from typing import TypeVar
 
 import torch
 
-from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.text_bank import TextBank
 from toygan.data.photos import PhotoSet
 from toygan.training.batches import Batch, draw_batch, epoch_rows, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.pairs import PhotoPairs, draw_pairs
-from toygan.training.schedule import rate_factor
+from toygan.training.schedule import lr_factor
 from toygan.training.state import TrainState
 from toygan.training.step import train_step
 
@@ -43,7 +43,7 @@ def fit(
     on_step: Callable[[], None],
     on_report: Callable[[Losses], None],
     on_checkpoint: Callable[[], None],
-    known: KnownTexts | None = None,
+    known: TextBank | None = None,
 ) -> None:
     """Trains until `should_stop()`, which is asked before every step.
 
@@ -51,7 +51,7 @@ def fit(
     the image counts that the config names, wherever the training began. With `known` texts the network gets
     used to texts that are read by them.
     """
-    world = state.world
+    distributed = state.distributed
 
     def draw(images_seen: int) -> tuple[Batch, torch.Generator]:
         rng = step_rng(config.seed, images_seen)
@@ -66,28 +66,28 @@ def fit(
     batches = (_ahead if looks_ahead else map)(draw, count(state.images_seen, config.batch_size))
     sums = torch.zeros(len(fields(Losses)), device=device)
     steps = 0
-    while not world.any(should_stop()):
+    while not distributed.any(should_stop()):
         batch, rng = next(batches)
-        if world.count > 1:
-            batch = batch.share(world.index, world.count)
-            rng = step_rng(config.seed, state.images_seen, world.index)
-        _set_rates(state, config)
+        if distributed.count > 1:
+            batch = batch.share(distributed.index, distributed.count)
+            rng = step_rng(config.seed, state.images_seen, distributed.index)
+        _set_lrs(state, config)
         sums += train_step(state, batch.to(device), config, rng)
         steps += 1
         before, state.images_seen = state.images_seen, state.images_seen + config.batch_size
         on_step()
         if before // config.log_every_images != state.images_seen // config.log_every_images:
-            on_report(Losses(**dict(zip(_LOSS_NAMES, world.mean(sums / steps).tolist(), strict=True))))
+            on_report(Losses(**dict(zip(_LOSS_NAMES, distributed.mean(sums / steps).tolist(), strict=True))))
             sums.zero_()
             steps = 0
         if before // config.checkpoint_every_images != state.images_seen // config.checkpoint_every_images:
             on_checkpoint()
 
 
-_Drawn = TypeVar("_Drawn")
+_Generated = TypeVar("_Generated")
 
 
-def _ahead(draw: Callable[[int], _Drawn], numbers: Iterator[int]) -> Iterator[_Drawn]:
+def _ahead(draw: Callable[[int], _Generated], numbers: Iterator[int]) -> Iterator[_Generated]:
     """As `map` of numbers without an end, but each is drawn while what is made of the one before runs."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         following = pool.submit(draw, next(numbers))
@@ -99,11 +99,11 @@ def _ahead(draw: Callable[[int], _Drawn], numbers: Iterator[int]) -> Iterator[_D
 _LOSS_NAMES = [each.name for each in fields(Losses)]
 
 
-def _set_rates(state: TrainState, config: TrainConfig) -> None:
-    factor = rate_factor(config, state.images_seen) * state.guard.rate_factor
+def _set_lrs(state: TrainState, config: TrainConfig) -> None:
+    factor = lr_factor(config, state.images_seen) * state.guard.lr_factor
     rates = {
-        "generator_optimizer": config.generator_rate,
-        "discriminator_optimizer": config.discriminator_rate,
+        "generator_optimizer": config.generator_lr,
+        "discriminator_optimizer": config.discriminator_lr,
     }
     for name, rate in rates.items():
         for group in state.optimizers[name].param_groups:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.text import TextEncoder
-from toygan.data.known_layouts import KnownLayouts
+from toygan.conditions.text_bank import TextBank
+from toygan.data.layout_bank import LayoutBank
 from toygan.data.photos import PhotoSet
 from toygan.disk import disk_errors, replace_file
 from toygan.errors import RunFailed
@@ -27,9 +27,9 @@ from toygan.training.checkpoint import (
     save_model,
 )
 from toygan.training.config import TrainConfig
-from toygan.training.draughtsman import Draughtsman
 from toygan.training.fit import Losses
-from toygan.training.guard import MAX_ROLLBACKS, RATE_FACTOR, diversity, non_finite
+from toygan.training.guard import LR_FACTOR, MAX_ROLLBACKS, diversity, non_finite
+from toygan.training.layout_predictor import LayoutPredictor
 from toygan.training.preview import preview_grid
 from toygan.training.state import TrainState
 
@@ -53,9 +53,9 @@ class TrainingFolder:
     config: TrainConfig
     photos: PhotoSet
     encoder: TextEncoder | None
-    known: KnownTexts | None
-    known_layouts: KnownLayouts | None
-    draughtsman: Draughtsman | None  # the initial model's
+    known: TextBank | None
+    layout_bank: LayoutBank | None
+    layout_predictor: LayoutPredictor | None  # the initial model's
     device: torch.device
     init: str | None  # NAME@VERSION of the model that it started from
     first_stages: tuple[str, ...] = ()  # the same of those whose pictures an enhancer learns from
@@ -91,7 +91,7 @@ class TrainingFolder:
         if state.guard.is_spent:
             raise RunFailed(
                 f"the training failed after {state.images_seen:,} images, {reason}, as {MAX_ROLLBACKS} times "
-                "before at higher rates; train anew with a lower generator_rate and discriminator_rate, or "
+                "before at higher rates; train anew with a lower generator_lr and discriminator_lr, or "
                 "another loss. The newest checkpoint is from before"
             )
         rollbacks, failed_at = state.guard.rollbacks + 1, state.images_seen
@@ -100,14 +100,14 @@ class TrainingFolder:
         if earlier:
             self.load(earlier[-1], state)
         state.guard = state.guard.after_rollback(rollbacks)
-        if earlier and state.world.is_main:
+        if earlier and state.distributed.is_main:
             # A process that dies now goes on from there at the lower rates, too.
             with disk_errors(self.output, self._kept()):
                 replace_extras(earlier[-1], state.extras)
-        state.world.wait()
+        state.distributed.wait()
         log.warning(
             "the training failed after %d images: %s. It goes back to %d images, at %g of the rates",
-            *(failed_at, reason, state.images_seen, RATE_FACTOR**rollbacks),
+            *(failed_at, reason, state.images_seen, LR_FACTOR**rollbacks),
         )
         self.cut_log(state)
         self._write_line(
@@ -132,10 +132,10 @@ class TrainingFolder:
 
     def _save(self, state: TrainState) -> None:
         """The checkpoint says that the two others are there too."""
-        if state.world.is_main:
+        if state.distributed.is_main:
             with disk_errors(self.output, self._kept()):
                 self._save_files(state)
-        state.world.wait()
+        state.distributed.wait()
 
     def _kept(self) -> str:
         """What a training that cannot write leaves, for its last message."""
@@ -157,8 +157,8 @@ class TrainingFolder:
             discriminator=state.discriminator,
             config=self._model_config(state.images_seen),
             known=self.known,
-            known_layouts=self.known_layouts,
-            draughtsman=self._draughtsman_of(state),
+            layout_bank=self.layout_bank,
+            layout_predictor=self._layout_predictor_of(state),
         )
         save_checkpoint(
             self.output,
@@ -176,10 +176,10 @@ class TrainingFolder:
             config["first_stages"] = list(self.first_stages)
         return config
 
-    def _draughtsman_of(self, state: TrainState) -> Draughtsman | None:
-        if state.draughtsman is not None:
-            return Draughtsman(segmenter=state.draughtsman)
-        return self.draughtsman if self.config.known_layouts else None
+    def _layout_predictor_of(self, state: TrainState) -> LayoutPredictor | None:
+        if state.layout_predictor is not None:
+            return LayoutPredictor(segmenter=state.layout_predictor)
+        return self.layout_predictor if self.config.layout_bank else None
 
     @property
     def _log(self) -> Path:
@@ -208,7 +208,7 @@ class TrainingFolder:
         self._write_line(state, line)
 
     def _write_line(self, state: TrainState, line: Mapping[str, object]) -> None:
-        if not state.world.is_main:
+        if not state.distributed.is_main:
             return
         with disk_errors(self.output, self._kept()):
             self.output.mkdir(parents=True, exist_ok=True)
@@ -232,7 +232,7 @@ class TrainingFolder:
 
     def cut_log(self, state: TrainState) -> None:
         """Drops the lines of steps that are about to be made again, and a torn last one."""
-        if not (state.world.is_main and self._log.exists()):
+        if not (state.distributed.is_main and self._log.exists()):
             return
         images_seen = state.images_seen
         kept = []
@@ -253,7 +253,7 @@ def model_config(
     images_seen: int,
     encoder: TextEncoder | None,
     init: str | None = None,
-    known: KnownTexts | None = None,
+    known: TextBank | None = None,
 ) -> dict[str, object]:
     """What a model needs besides its weights.
 
@@ -268,8 +268,8 @@ def model_config(
         "categories": list(photos.categories),
         "network": asdict(network),
         **({} if encoder is None else {"text_encoder": encoder.to_json()}),
-        **replace(photos.reading, descriptions=photos.hold_descriptions).to_config(),
+        **replace(photos.text_config, descriptions=photos.hold_descriptions).to_config(),
         **({} if known is None else {"text_smoothing": known.temperature}),
-        **({"known_layouts": config.known_layouts} if config.known_layouts else {}),
+        **({"layout_bank": config.layout_bank} if config.layout_bank else {}),
         "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from toygan.training.config import LossName
 
-RATE_FACTOR = 0.5  # of both rates, at each rollback
+LR_FACTOR = 0.5  # of both rates, at each rollback
 MAX_ROLLBACKS = 6
 WON_LOSS = 1e-3  # a discriminator's loss below this is zero
 WON_REPORTS = 3  # so many reports in a row
@@ -32,9 +32,9 @@ class Guard:
     lost_reports: int = 0
 
     @property
-    def rate_factor(self) -> float:
+    def lr_factor(self) -> float:
         """What both learning rates are multiplied by."""
-        return RATE_FACTOR**self.rollbacks
+        return LR_FACTOR**self.rollbacks
 
     @property
     def is_calm(self) -> bool:

@@ -9,34 +9,39 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from toygan.conditions.kinds import BACKGROUND
-from toygan.conditions.known_texts import KnownTexts
-from toygan.conditions.reading import Reading
+from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.text import TextEncoder
-from toygan.data.known_layouts import KnownLayouts
+from toygan.conditions.text_bank import TextBank
+from toygan.conditions.text_config import TextConfig
+from toygan.data.layout_bank import LayoutBank
 from toygan.data.recolour import LabelledColours
 from toygan.errors import ModelError
 from toygan.models import build, network_config
+from toygan.models.colour_map import ColourMap
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionInput,
     Sections,
 )
-from toygan.models.shades import Shades
 from toygan.registry import CONFIG, ModelFiles
 from toygan.training.checkpoint import (
-    load_draughtsman,
-    load_known_layouts,
-    load_known_texts,
-    reading_of,
+    load_layout_bank,
+    load_layout_predictor,
+    load_text_bank,
+    text_config_of,
 )
 from toygan.training.config import TrainConfig
-from toygan.training.draughtsman import Draughtsman
+from toygan.training.layout_predictor import LayoutPredictor
 from toygan.training.weights import load_weights
 
-_MAY_DIFFER = {"categories", "text_size", "mistold_share"}
-_MAY_BEGIN = {"accent_colours", "shades", "lines", "layout_classes"}  # of the training, or of the model alone
+_MAY_DIFFER = {"categories", "text_size", "shuffled_share"}
+_MAY_BEGIN = {
+    "accent_colours",
+    "colour_map",
+    "lines",
+    "layout_classes",
+}  # of the training, or of the model alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +51,19 @@ class InitialModel:
     name: str  # NAME@VERSION
     categories: tuple[str, ...]
     text_encoder: Mapping[str, str] | None  # see TextEncoder.to_json
-    reading: Reading
+    text_config: TextConfig
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
-    known: KnownTexts | None = None  # the texts that it learnt from
-    known_layouts: KnownLayouts | None = None  # the layouts that it draws from
-    draughtsman: Draughtsman | None = None  # that draws layouts of photos without one
+    known: TextBank | None = None  # the texts that it learnt from
+    layout_bank: LayoutBank | None = None  # the layouts that it draws from
+    layout_predictor: LayoutPredictor | None = None  # that draws layouts of photos without one
     grows: bool = False  # whether the training is for a higher resolution
 
     @property
     def labelled_colours(self) -> LabelledColours | None:
         """The colours that its layouts have labels for, where it paints them."""
         for module in self.generator.modules():
-            if isinstance(module, Shades):
+            if isinstance(module, ColourMap):
                 taken = module.labels != BACKGROUND
                 labels: list[int] = module.labels[taken].tolist()
                 return (
@@ -66,13 +71,13 @@ class InitialModel:
                 )
         return None
 
-    def reads_as(self, reading: Reading, encoder: TextEncoder | None) -> bool:
-        """Whether its texts are what `reading` and `encoder` would make of the same titles."""
+    def has_same_text_as(self, text_config: TextConfig, encoder: TextEncoder | None) -> bool:
+        """Whether its texts are what `text_config` and `encoder` would make of the same titles."""
         texts = None if encoder is None else encoder.to_json()
-        return self.text_encoder == texts and self.reading.reads_as(reading)
+        return self.text_encoder == texts and self.text_config.has_same_text_as(text_config)
 
     @torch.no_grad()
-    def hand_over(
+    def load_pretrained(
         self,
         networks: Mapping[str, nn.Module],
         categories: Sequence[str],
@@ -134,12 +139,12 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
         name=name,
         categories=categories,
         text_encoder=text_encoder,
-        reading=reading_of(name, stored),
+        text_config=text_config_of(name, stored),
         generator=generator,
         discriminator=discriminator,
-        known=load_known_texts(name, source.files, stored),
-        known_layouts=load_known_layouts(name, source.files, stored),
-        draughtsman=load_draughtsman(name, source.files, stored),
+        known=load_text_bank(name, source.files, stored),
+        layout_bank=load_layout_bank(name, source.files, stored),
+        layout_predictor=load_layout_predictor(name, source.files, stored),
         grows=grows,
     )
 
@@ -231,7 +236,7 @@ def _fitted(
                 parts[name] = was["text"]
             elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
                 parts[name] = torch.zeros_like(part)
-        elif name in ("accents", "shades", "lines", "layout"):
+        elif name in ("accents", "colour_map", "lines", "layout"):
             # Layers of their own begin anew, columns of one that is there already at nothing.
             there = was.get(name, part)
             if isinstance(fresh, nn.Parameter):  # else it was measured on the new photos

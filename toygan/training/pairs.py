@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.image import PAPER
-from toygan.conditions.kinds import BACKGROUND
 from toygan.data.augment import draw_some_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8

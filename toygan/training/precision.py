@@ -10,7 +10,7 @@ import torch
 
 from toygan.device import Precision, fastest_precision
 from toygan.training.config import TrainConfig
-from toygan.training.world import World
+from toygan.training.distributed import Distributed
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _SLOWEST_FIRST: Final[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
 
 
 def with_precision(
-    config: TrainConfig, device: torch.device, *, checkpoint: Path | None, world: World
+    config: TrainConfig, device: torch.device, *, checkpoint: Path | None, distributed: Distributed
 ) -> TrainConfig:
     """The config with `auto` replaced by a precision, which a line of the log names.
 
@@ -32,7 +32,7 @@ def with_precision(
         log.info("training in %s, as before", begun_with)
         return replace(config, precision=begun_with)
     fastest, reason = fastest_precision(device)
-    joint = next(each for each in _SLOWEST_FIRST if world.any(fastest == each))
+    joint = next(each for each in _SLOWEST_FIRST if distributed.any(fastest == each))
     if joint != fastest:
         fastest, reason = joint, "another process is faster so"
     log.info("training in %s: %s", fastest, reason)

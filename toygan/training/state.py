@@ -13,6 +13,7 @@ from toygan.data.augment import AdaptiveAugmentation
 from toygan.data.recolour import LabelledColours
 from toygan.errors import BadInput
 from toygan.models import build, network_config
+from toygan.models.colour_map import ColourMap
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
@@ -22,19 +23,18 @@ from toygan.models.layers import (
     StyleEncodingGenerator,
 )
 from toygan.models.segmenter import Segmenter
-from toygan.models.shades import Shades
 from toygan.models.spade import SpadeConfig
+from toygan.training.auxiliary_classifier import AuxiliaryClassifier
 from toygan.training.config import TrainConfig
-from toygan.training.draughtsman import fresh_segmenter
+from toygan.training.distributed import ALONE, Distributed
 from toygan.training.guard import Guard
-from toygan.training.recogniser import Recogniser
-from toygan.training.world import ALONE, World
+from toygan.training.layout_predictor import fresh_segmenter
 
 if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
-RECOGNISER_RATE = 1e-3
-DRAUGHTSMAN_RATE = 1e-3
+AUXILIARY_CLASSIFIER_RATE = 1e-3
+LAYOUT_PREDICTOR_RATE = 1e-3
 
 
 @dataclass(kw_only=True)
@@ -46,16 +46,16 @@ class TrainState:
     ema: ConditionalGenerator  # of the generator; what is kept in the end
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
-    recogniser: Recogniser | None = None  # where semantic consistency is asked for
-    recogniser_optimizer: torch.optim.Optimizer | None = None
-    draughtsman: Segmenter | None = None  # where one has to learn to draw layouts of photos
-    draughtsman_optimizer: torch.optim.Optimizer | None = None
+    auxiliary_classifier: AuxiliaryClassifier | None = None  # where semantic consistency is asked for
+    auxiliary_classifier_optimizer: torch.optim.Optimizer | None = None
+    layout_predictor: Segmenter | None = None  # where one has to learn to draw layouts of photos
+    layout_predictor_optimizer: torch.optim.Optimizer | None = None
     perceptual: "Backbone | None" = None  # frozen; where pictures are compared with the photos through it
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # of the losses, for fp16
     guard: Guard = field(default_factory=Guard)
     augmentation: AdaptiveAugmentation | None = None  # where augmentation adapts
     images_seen: int = 0
-    world: World = ALONE
+    distributed: Distributed = ALONE
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -65,8 +65,8 @@ class TrainState:
     @property
     def modules(self) -> dict[str, nn.Module]:
         optional = {
-            "recogniser": self.recogniser,
-            "draughtsman": self.draughtsman,
+            "auxiliary_classifier": self.auxiliary_classifier,
+            "layout_predictor": self.layout_predictor,
             "augmentation": self.augmentation,
         }
         return self.networks | {name: module for name, module in optional.items() if module is not None}
@@ -77,10 +77,10 @@ class TrainState:
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
         }
-        if self.recogniser_optimizer is not None:
-            optimizers["recogniser_optimizer"] = self.recogniser_optimizer
-        if self.draughtsman_optimizer is not None:
-            optimizers["draughtsman_optimizer"] = self.draughtsman_optimizer
+        if self.auxiliary_classifier_optimizer is not None:
+            optimizers["auxiliary_classifier_optimizer"] = self.auxiliary_classifier_optimizer
+        if self.layout_predictor_optimizer is not None:
+            optimizers["layout_predictor_optimizer"] = self.layout_predictor_optimizer
         return optimizers
 
     @property
@@ -108,12 +108,12 @@ def start(
     texts: Tensor | None = None,
     labelled: LabelledColours | None = None,
     learns_to_draw: bool = False,
-    world: World = ALONE,
+    distributed: Distributed = ALONE,
 ) -> TrainState:
     """Fresh networks and optimizers, a function of the arguments only.
 
     `texts` (N, text_size) float32 are embeddings as the training has them, for networks that whiten theirs,
-    `labelled` the colours that its layouts have labels for; `learns_to_draw` asks for a draughtsman.
+    `labelled` the colours that its layouts have labels for; `learns_to_draw` asks for a layout predictor.
 
     Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
     where the weights of a pretrained part are not at hand.
@@ -122,40 +122,46 @@ def start(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         generator, discriminator = build(config.family, options)
-        recogniser = None
+        auxiliary_classifier = None
         if config.semantic_weight:
-            recogniser = Recogniser(categories=categories, accent_colours=config.accent_colours)
-        draughtsman = None
+            auxiliary_classifier = AuxiliaryClassifier(
+                categories=categories, accent_colours=config.accent_colours
+            )
+        layout_predictor = None
         if learns_to_draw:
             networks = network_config(config.family, options)
             assert isinstance(networks, SpadeConfig)
-            draughtsman = fresh_segmenter(networks.layout_classes)
+            layout_predictor = fresh_segmenter(networks.layout_classes)
     _check_losses(config, generator)
     if texts is not None:
         _fit_whitening((generator, discriminator), texts)
     if labelled is not None:
-        _fit_shades(generator, labelled)
+        _fit_colour_map(generator, labelled)
     if isinstance(discriminator, PretrainedDiscriminator):
         _load_pretrained(discriminator)
     perceptual = _perceptual_backbone(config) if config.perceptual_weight else None
-    for network in (generator, discriminator, recogniser, draughtsman, perceptual):
+    for network in (generator, discriminator, auxiliary_classifier, layout_predictor, perceptual):
         if network is not None:
             network.to(device).to(memory_format=torch.channels_last)
-    generator = world.synchronise_norms(generator)
-    discriminator = world.synchronise_norms(discriminator)
+    generator = distributed.synchronise_norms(generator)
+    discriminator = distributed.synchronise_norms(discriminator)
     state = TrainState(
         generator=generator,
         discriminator=discriminator,
         ema=deepcopy(generator).eval().requires_grad_(False),
-        generator_optimizer=_adam(generator, config.generator_rate, config),
-        discriminator_optimizer=_adam(discriminator, config.discriminator_rate, config),
-        recogniser=recogniser,
-        recogniser_optimizer=None if recogniser is None else _adam(recogniser, RECOGNISER_RATE, config),
-        draughtsman=draughtsman,
-        draughtsman_optimizer=None if draughtsman is None else _adam(draughtsman, DRAUGHTSMAN_RATE, config),
+        generator_optimizer=_adam(generator, config.generator_lr, config),
+        discriminator_optimizer=_adam(discriminator, config.discriminator_lr, config),
+        auxiliary_classifier=auxiliary_classifier,
+        auxiliary_classifier_optimizer=None
+        if auxiliary_classifier is None
+        else _adam(auxiliary_classifier, AUXILIARY_CLASSIFIER_RATE, config),
+        layout_predictor=layout_predictor,
+        layout_predictor_optimizer=None
+        if layout_predictor is None
+        else _adam(layout_predictor, LAYOUT_PREDICTOR_RATE, config),
         augmentation=_adaptive_augmentation(config),
         perceptual=perceptual,
-        world=world,
+        distributed=distributed,
     )
     is_scaled = config.precision == "fp16"
     state.scalers = {name: torch.amp.GradScaler(device.type, enabled=is_scaled) for name in state.optimizers}
@@ -196,9 +202,9 @@ def _fit_whitening(networks: Iterable[nn.Module], texts: Tensor) -> None:
                 module.fit_whitening(said)
 
 
-def _fit_shades(generator: nn.Module, labelled: LabelledColours) -> None:
+def _fit_colour_map(generator: nn.Module, labelled: LabelledColours) -> None:
     for module in generator.modules():
-        if isinstance(module, Shades):
+        if isinstance(module, ColourMap):
             module.fit(labelled.colours, torch.tensor(labelled.labels))
 
 

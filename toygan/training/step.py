@@ -1,4 +1,4 @@
-"""One training step: discriminator, recogniser and draughtsman (where there are any), then generator."""
+"""One training step: discriminator, optional auxiliary classifier and layout predictor, then generator."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,15 +12,16 @@ from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
     Conditions,
-    Judgement,
+    DiscriminatorOutput,
     LayoutDrawingGenerator,
     StyledGenerator,
     StyleEncodingGenerator,
 )
+from toygan.training.auxiliary_classifier import semantic_loss
 from toygan.training.batches import Batch
 from toygan.training.config import TrainConfig
-from toygan.training.draughtsman import drawing_loss
 from toygan.training.ema import update_ema
+from toygan.training.layout_predictor import drawing_loss
 from toygan.training.losses import (
     LOSSES,
     AdversarialLoss,
@@ -37,7 +38,6 @@ from toygan.training.losses import (
     reconstruction_loss,
     wgan_penalty,
 )
-from toygan.training.recogniser import semantic_loss
 from toygan.training.state import TrainState
 
 if TYPE_CHECKING:
@@ -61,14 +61,16 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
     discriminator_losses = (nothing, nothing, nothing)
     if config.adversarial:
         discriminator_losses = _update_discriminator(state, batch, config, rng, autocast, step)
-    if state.recogniser is not None:
+    if state.auxiliary_classifier is not None:
         with autocast:
-            recogniser_loss = semantic_loss(state.recogniser(batch.real), batch.conditions)
-        _update(state, "recogniser_optimizer", recogniser_loss)
-    if state.draughtsman is not None:
+            auxiliary_classifier_loss = semantic_loss(
+                state.auxiliary_classifier(batch.real), batch.conditions
+            )
+        _update(state, "auxiliary_classifier_optimizer", auxiliary_classifier_loss)
+    if state.layout_predictor is not None:
         with autocast:
-            lacking = drawing_loss(state.draughtsman(batch.real), batch.conditions)
-        _update(state, "draughtsman_optimizer", lacking)
+            lacking = drawing_loss(state.layout_predictor(batch.real), batch.conditions)
+        _update(state, "layout_predictor_optimizer", lacking)
     generator_loss = _update_generator(state, batch, config, rng, autocast, step)
     # Early on the average follows more closely, or it would long remember the noise that training began with.
     half_life = min(config.ema_half_life_images, 0.05 * state.images_seen + 1)
@@ -101,7 +103,7 @@ def _update_discriminator(
             objective = objective + config.penalty_every_steps * penalty
     _update(state, "discriminator_optimizer", objective)
     if state.augmentation is not None:
-        signs = state.world.mean(Judgement(logits=real_logits).score.detach().sign().mean())
+        signs = state.distributed.mean(DiscriminatorOutput(logits=real_logits).score.detach().sign().mean())
         state.augmentation.observe(signs.item(), images=config.batch_size, step=step)
     return (
         objective,
@@ -127,12 +129,12 @@ def _update_generator(
         total = config.kl_weight * drawn.divergence + config.layout_weight * lacking
         if config.adversarial:
             shown, told = _show(generated, batch.conditions, batch.augmentations[2])
-            judged = state.discriminator.judge(shown, told)
+            judged = state.discriminator.forward_with_features(shown, told)
             total = total + _adversarial(state, batch, loss, judged, drawn.compared, config)
-        if state.recogniser is not None:
-            recognised = state.recogniser.requires_grad_(False)(generated)
+        if state.auxiliary_classifier is not None:
+            recognised = state.auxiliary_classifier.requires_grad_(False)(generated)
             total = total + config.semantic_weight * semantic_loss(recognised, batch.conditions)
-            state.recogniser.requires_grad_(True)
+            state.auxiliary_classifier.requires_grad_(True)
         if config.colour_weight:
             known = batch.conditions["colour"][:, 3] > 0
             colours = product_colour_loss(generated, batch.real, known)
@@ -161,7 +163,7 @@ def _adversarial(
     state: TrainState,
     batch: Batch,
     loss: AdversarialLoss,
-    judged: Judgement,
+    judged: DiscriminatorOutput,
     compared: int,
     config: TrainConfig,
 ) -> Tensor:
@@ -171,7 +173,9 @@ def _adversarial(
     if not loss.paired and not config.feature_matching_weight:
         return _mean([loss.generator(each) for each in judged.logits])
     with torch.no_grad():
-        wanted = state.discriminator.judge(*_show(batch.real, batch.conditions, batch.augmentations[2]))
+        wanted = state.discriminator.forward_with_features(
+            *_show(batch.real, batch.conditions, batch.augmentations[2])
+        )
     if loss.paired:
         pairs = zip(wanted.logits, judged.logits, strict=True)
         total = _mean([loss.generator(real, generated) for real, generated in pairs])
@@ -184,14 +188,14 @@ def _adversarial(
     return total
 
 
-class _Drawn(NamedTuple):
+class _Generated(NamedTuple):
     latents: Tensor  # (B, latent_size) float32
     compared: int  # that many of the first pictures are to look as their photos
     divergence: Tensor  # () float32, of the latents that were read off photos
 
 
 def _generate(
-    generator: ConditionalGenerator, drawn: _Drawn, batch: Batch, rng: torch.Generator
+    generator: ConditionalGenerator, drawn: _Generated, batch: Batch, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """The pictures, and what layouts of the generator's own lack of the photos', a scalar."""
     if isinstance(generator, LayoutDrawingGenerator):
@@ -222,7 +226,9 @@ def _with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: T
     return replace(batch, conditions={**batch.conditions, "text": text})
 
 
-def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, config: TrainConfig) -> _Drawn:
+def _latents(
+    generator: ConditionalGenerator, latents: Tensor, batch: Batch, config: TrainConfig
+) -> _Generated:
     """The latents of a step, read off the photos where styles are encoded, but for `prior_share` of them.
 
     What is drawn from latents that no photo says is judged too, as in Larsen et al. 2016, algorithm 1. Where
@@ -231,7 +237,7 @@ def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, con
     """
     count = _compared(batch, config)
     if not _reads_styles(generator, config):
-        return _Drawn(latents, count, latents.new_zeros(()))
+        return _Generated(latents, count, latents.new_zeros(()))
     mean, log_variance = (each.float() for each in generator.encode_style(batch.real[:count]))
     known = torch.full_like(mean, float("nan"))
     if batch.views is not None:
@@ -240,7 +246,7 @@ def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, con
     mean, log_variance = (torch.where(known.isnan(), each, 0.0) for each in (mean, log_variance))
     read = mean + (log_variance / 2).exp() * latents[:count]
     read = torch.where(known.isnan(), read, known)
-    return _Drawn(torch.cat([read, latents[count:]]), count, kl_divergence(mean, log_variance))
+    return _Generated(torch.cat([read, latents[count:]]), count, kl_divergence(mean, log_variance))
 
 
 def _show(images: Tensor, conditions: Conditions, augmentation: Augmentation) -> tuple[Tensor, Conditions]:
@@ -255,8 +261,12 @@ def _judge_both(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The logits of photos and of generated pictures: in one pass, which is faster, where it may be."""
     if discriminator.has_batch_statistics:
-        return discriminator.judge(*real).logits, discriminator.judge(*generated).logits
-    judged = discriminator.judge(torch.cat([real[0], generated[0]]), _joined(real[1], generated[1])).logits
+        return discriminator.forward_with_features(*real).logits, discriminator.forward_with_features(
+            *generated
+        ).logits
+    judged = discriminator.forward_with_features(
+        torch.cat([real[0], generated[0]]), _joined(real[1], generated[1])
+    ).logits
     real_logits, generated_logits = zip(*(each.chunk(2) for each in judged), strict=True)
     return real_logits, generated_logits
 
@@ -320,6 +330,6 @@ def _update(state: TrainState, name: str, loss: Tensor) -> None:
     optimizer, scaler = state.optimizers[name], state.scalers[name]
     optimizer.zero_grad()
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    state.world.average_gradients(optimizer)
+    state.distributed.average_gradients(optimizer)
     scaler.step(optimizer)
     scaler.update()

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from toygan.conditions.colour_names import NO_COLOUR_NAMES
-from toygan.conditions.known_texts import KnownTexts
-from toygan.conditions.reading import Reading
 from toygan.conditions.text import TextEncoder
-from toygan.data.known_layouts import KnownLayouts
-from toygan.data.photo import DrawingsWanted
+from toygan.conditions.text_bank import TextBank
+from toygan.conditions.text_config import TextConfig
+from toygan.data.layout_bank import LayoutBank
+from toygan.data.photo import WantedConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
@@ -24,14 +24,14 @@ from toygan.registry import ModelFiles
 from toygan.training.checkpoint import checkpoint_folders, layout_network
 from toygan.training.checks import check_colours, check_labels, check_options, check_share, learns_layouts
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
-from toygan.training.draughtsman import Draughtsman
+from toygan.training.distributed import Distributed, join_distributed
 from toygan.training.first_stage import load_pairs
 from toygan.training.fit import fit
 from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.initial import InitialModel, read_initial
+from toygan.training.layout_predictor import LayoutPredictor
 from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
-from toygan.training.world import World, join_world
 
 SMALL_PICTURES = "small_pictures.safetensors"  # in a training's folder
 
@@ -67,7 +67,7 @@ def train(
     A training that blows up or collapses (`toygan.training.guard`) goes back to its newest checkpoint, to the
     start where there is none, and on from there at lower rates; it says so in the log. Launched by
     `accelerate launch` or `torchrun`, all processes train together, each on its share of a batch
-    (`toygan.training.world`).
+    (`toygan.training.distributed`).
 
     Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed and for
     an `init` that does not fit, RunFailed when going back has not helped.
@@ -76,14 +76,16 @@ def train(
     if max_images is None and max_minutes is None:
         max_images = DEFAULT_MAX_IMAGES
     limits = _Limits(max_images=max_images, max_minutes=max_minutes, should_stop=should_stop)
-    with join_world(device) as world:
-        check_share(config, world)
+    with join_distributed(device) as distributed:
+        check_share(config, distributed)
         earlier = checkpoint_folders(output)
         if earlier and not resume:
             raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
-        device, newest = world.device or device, earlier[-1] if earlier else None
-        config = with_precision(config, device, checkpoint=newest, world=world)
-        training = _prepare(photos_uri, config, init, first_stages, output=output, device=device, world=world)
+        device, newest = distributed.device or device, earlier[-1] if earlier else None
+        config = with_precision(config, device, checkpoint=newest, distributed=distributed)
+        training = _prepare(
+            photos_uri, config, init, first_stages, output=output, device=device, distributed=distributed
+        )
         return _run(training, output, newest, limits)
 
 
@@ -94,12 +96,12 @@ class _Training:
     config: TrainConfig
     photos: PhotoSet
     encoder: TextEncoder | None
-    known: KnownTexts | None
-    known_layouts: KnownLayouts | None
+    known: TextBank | None
+    layout_bank: LayoutBank | None
     initial: InitialModel | None
     first_stages: tuple[str, ...]
     device: torch.device
-    world: World
+    distributed: Distributed
 
     def begin(self) -> TrainState:
         state = start(
@@ -109,18 +111,18 @@ class _Training:
             text_size=self.photos.text_size,
             texts=self.photos.text,
             labelled=self.photos.labelled_colours,
-            learns_to_draw=self.config.known_layouts > 0 and self.draughtsman is None,
-            world=self.world,
+            learns_to_draw=self.config.layout_bank > 0 and self.layout_predictor is None,
+            distributed=self.distributed,
         )
         if self.initial is not None:
             texts = None if self.encoder is None else self.encoder.to_json()
-            self.initial.hand_over(state.networks, self.photos.categories, texts)
+            self.initial.load_pretrained(state.networks, self.photos.categories, texts)
         return state
 
     @property
-    def draughtsman(self) -> Draughtsman | None:
+    def layout_predictor(self) -> LayoutPredictor | None:
         """The initial model's: it draws the layouts that its successor learns from."""
-        return None if self.initial is None else self.initial.draughtsman
+        return None if self.initial is None else self.initial.layout_predictor
 
     def folder(self, output: Path) -> TrainingFolder:
         return TrainingFolder(
@@ -129,8 +131,8 @@ class _Training:
             photos=self.photos,
             encoder=self.encoder,
             known=self.known,
-            known_layouts=self.known_layouts,
-            draughtsman=self.draughtsman,
+            layout_bank=self.layout_bank,
+            layout_predictor=self.layout_predictor,
             device=self.device,
             init=None if self.initial is None else self.initial.name,
             first_stages=self.first_stages,
@@ -161,7 +163,7 @@ def _prepare(
     *,
     output: Path,
     device: torch.device,
-    world: World,
+    distributed: Distributed,
 ) -> _Training:
     """Reads all that a training needs; the model that it starts from comes before the photos."""
     initial = None if init is None else read_initial(init, config)
@@ -178,29 +180,29 @@ def _prepare(
         config=config,
         photos=photos,
         encoder=encoder,
-        known=_known_texts(photos, config, initial, encoder),
-        known_layouts=_known_layouts(photos, config, initial, encoder),
+        known=_text_bank(photos, config, initial, encoder),
+        layout_bank=_layout_bank(photos, config, initial, encoder),
         initial=initial,
         first_stages=tuple(f"{each.name}@{each.version}" for each in first_stages),
         device=device,
-        world=world,
+        distributed=distributed,
     )
 
 
 def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limits) -> Path:
     """Trains from the checkpoint `earlier`, or from the beginning, to the end."""
-    world, state, folder = training.world, training.begin(), training.folder(output)
+    distributed, state, folder = training.distributed, training.begin(), training.folder(output)
     if earlier is not None:
         folder.load(earlier, state)
         log.info("resumed after %d images", state.images_seen)
-    world.wait()
+    distributed.wait()
     folder.cut_log(state)
     with Progress(
         total=limits.max_images,
         unit="images",
         description="training",
         done=state.images_seen,
-        stream=None if world.is_main else io.StringIO(),
+        stream=None if distributed.is_main else io.StringIO(),
     ) as progress:
         while True:
             try:
@@ -215,21 +217,21 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limit
 
 def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
     """Those of the split `train` whose products do not calibrate the score."""
-    known = NO_COLOUR_NAMES if initial is None else initial.reading.colour_names
+    known = NO_COLOUR_NAMES if initial is None else initial.text_config.colour_names
     kind, needs_both = image_condition(config.family), learns_layouts(config)
     photos = load_photos(
         uri,
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
-        drawings=DrawingsWanted(
+        drawings=WantedConditions(
             kind="layout" if needs_both else kind,
             lines=needs_both or bool(config.network.get("lines")),
             needs_lines=needs_both,
         ),
         with_views=config.view_latents,
-        draughtsman=None if initial is None else initial.draughtsman,
-        reading=Reading(accent_colours=config.accent_colours, colour_names=known),
+        layout_predictor=None if initial is None else initial.layout_predictor,
+        text_config=TextConfig(accent_colours=config.accent_colours, colour_names=known),
         learns_colour_names=True,
     )
     products, categories = len(set(photos.skus)), len(photos.categories)
@@ -257,32 +259,38 @@ def _read_pairs(
     )
 
 
-def _known_texts(
+def _text_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
-) -> KnownTexts | None:
+) -> TextBank | None:
     """The texts that generation will read new ones by: those of the photos, and of the initial model."""
     if photos.text is None or encoder is None or not config.text_smoothing:
         return None
     texts = [photos.text]
-    if initial is not None and initial.known is not None and initial.reads_as(photos.reading, encoder):
+    if (
+        initial is not None
+        and initial.known is not None
+        and initial.has_same_text_as(photos.text_config, encoder)
+    ):
         texts.append(initial.known.embeddings)
-    return KnownTexts.of(torch.cat(texts), config.text_smoothing)
+    return TextBank.of(torch.cat(texts), config.text_smoothing)
 
 
-def _known_layouts(
+def _layout_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
-) -> KnownLayouts | None:
+) -> LayoutBank | None:
     """The layouts that products without one will be drawn from: those of the photos, and of the initial
     model."""
-    if not config.known_layouts:
+    if not config.layout_bank:
         return None
-    earlier = initial.known_layouts if initial and initial.reads_as(photos.reading, encoder) else None
+    earlier = (
+        initial.layout_bank if initial and initial.has_same_text_as(photos.text_config, encoder) else None
+    )
     network = layout_network({"family": config.family, "network": config.network_options(categories=1)})
-    return KnownLayouts.of(
+    return LayoutBank.of(
         photos,
         embed=None if encoder is None else encoder.embed,
         classes=network.layout_classes,
-        temperature=config.known_layouts,
+        temperature=config.layout_bank,
         earlier=earlier,
     )
 

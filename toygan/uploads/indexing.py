@@ -52,7 +52,7 @@ class IndexingResult:
     unread: int  # the store did not give them; they are tried again
 
 
-class _Judged(NamedTuple):
+class _Inspected(NamedTuple):
     """One file: a row of PHOTO_INDEX, or a reason, or neither when it could not be read."""
 
     key: str
@@ -94,14 +94,14 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
     index, added, quarantined, unread = tables.index, 0, 0, 0
     if any(gone):
         index = change_tables(store, gone=gone, photos=(), others=()).index
-    for judged in _judge_all(store, new, known_categories, unreachable):
-        photos = [each.row for each in judged if each.row is not None]
-        others = [_set_aside(each) for each in judged if each.reason is not None]
+    for inspected in _inspect_all(store, new, known_categories, unreachable):
+        photos = [each.row for each in inspected if each.row is not None]
+        others = [_set_aside(each) for each in inspected if each.reason is not None]
         changed = change_tables(store, gone=Gone(), photos=photos, others=others)
         index = changed.index
         added += changed.added
         quarantined += changed.quarantined
-        unread += len(judged) - len(photos) - len(others)
+        unread += len(inspected) - len(photos) - len(others)
     return IndexingResult(
         index=index,
         listed=len(listed),
@@ -161,34 +161,34 @@ def _files(table: pa.Table) -> Iterator[FileId]:
     return zip(table["photo_uri"].to_pylist(), table["bytes"].to_pylist(), strict=True)
 
 
-def _set_aside(judged: _Judged) -> dict[str, Any]:
+def _set_aside(inspected: _Inspected) -> dict[str, Any]:
     """A row of QUARANTINE."""
     return {
-        "photo_uri": judged.key,
+        "photo_uri": inspected.key,
         "sha256": None,
-        "bytes": judged.size,
-        "reason": judged.reason,
+        "bytes": inspected.size,
+        "reason": inspected.reason,
         "seen_at": datetime.now(UTC),
     }
 
 
-def _judge_all(
+def _inspect_all(
     store: ObjectStore,
     files: Sequence[FileId],
     known_categories: Collection[str] | None,
     unreachable: Mapping[str, str],
-) -> Iterator[list[_Judged]]:
+) -> Iterator[list[_Inspected]]:
     """Judges in the order of the files, a commit's worth at a time."""
 
-    def judge(file: FileId) -> _Judged:
+    def inspect(file: FileId) -> _Inspected:
         if problem := unreachable.get(file[0]):
-            return _Judged(*file, reason=problem)
-        return _judge(store, *file, known_categories)
+            return _Inspected(*file, reason=problem)
+        return _inspect(store, *file, known_categories)
 
     unread: list[str] = []
     with ThreadPoolExecutor(READERS) as pool:
-        judged = (each for _, each in in_order(pool, judge, files, ahead=4 * READERS))
-        while chunk := list(islice(judged, _FILES_A_COMMIT)):
+        inspected = (each for _, each in in_order(pool, inspect, files, ahead=4 * READERS))
+        while chunk := list(islice(inspected, _FILES_A_COMMIT)):
             unread += [each.key for each in chunk if each.is_unread]
             yield chunk
             if len(unread) > _UNREAD_LIMIT:
@@ -197,7 +197,7 @@ def _judge_all(
                 )
 
 
-def _judge(store: ObjectStore, key: str, size: int, known_categories: Collection[str] | None) -> _Judged:
+def _inspect(store: ObjectStore, key: str, size: int, known_categories: Collection[str] | None) -> _Inspected:
     try:
         category = parse_photo_key(key).category
         if known_categories is not None and category not in known_categories:
@@ -208,12 +208,12 @@ def _judge(store: ObjectStore, key: str, size: int, known_categories: Collection
             )
         check_size(size)
         data = store.get(key)
-        return _Judged(key, size, row=inspect_photo(key, data))
+        return _Inspected(key, size, row=inspect_photo(key, data))
     except (ObjectNotFound, StoreUnavailable) as error:
         log.warning("could not read %s: %s", key, error)
-        return _Judged(key, size)
+        return _Inspected(key, size)
     except BadInput as error:
-        return _Judged(key, size, reason=str(error))
+        return _Inspected(key, size, reason=str(error))
     except Exception as error:
         log.exception("could not make anything of %s", key)
-        return _Judged(key, size, reason=f"could not be decoded ({type(error).__name__}: {error})")
+        return _Inspected(key, size, reason=f"could not be decoded ({type(error).__name__}: {error})")

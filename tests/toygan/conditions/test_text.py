@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from toygan.conditions import text
-from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, MAX_TOKENS, TextEncoder, pool
+from toygan.conditions.text_bank import TextBank
 from toygan.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -198,17 +198,17 @@ def test_long_texts_are_cut(folder: Path, tmp_path: Path) -> None:
 def test_texts_are_read_by_known_ones(saved: Path, tmp_path: Path) -> None:
     """Each for itself, so that a row has the same bytes whichever texts come with it."""
     encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
-    known = KnownTexts.of(encoder.encode(["red car", "blue car", "two wheels"]), 0.1)
+    known = TextBank.of(encoder.encode(["red car", "blue car", "two wheels"]), 0.1)
     assert known is not None
-    reading = TextEncoder(str(saved), CPU, cache=tmp_path, known=known)
+    text_config = TextEncoder(str(saved), CPU, cache=tmp_path, known=known)
     texts = ["red", None, "two red cars", "red car"]
-    found = reading.encode(texts)
+    found = text_config.encode(texts)
     torch.testing.assert_close(found, known.blend(encoder.encode(texts)))
     assert not found[1].any()
     for row, alone in enumerate(texts):
-        assert raw(reading.encode([alone])[0]) == raw(found[row])
-    assert reading.encode([]).shape == (0, encoder.size)
-    other = KnownTexts(embeddings=torch.eye(7), temperature=0.1)
+        assert raw(text_config.encode([alone])[0]) == raw(found[row])
+    assert text_config.encode([]).shape == (0, encoder.size)
+    other = TextBank(embeddings=torch.eye(7), temperature=0.1)
     with pytest.raises(ModelError, match=f"known texts have 7 numbers each.*{encoder.size}"):
         TextEncoder(str(saved), CPU, cache=tmp_path, known=other)
 

@@ -13,7 +13,7 @@ from catalog_schemas.photos import PHOTO_SHARD
 from tests.models import condition_file
 from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
 from toygan.conditions.image import Drawing
-from toygan.data.photo import DrawingsWanted
+from toygan.data.photo import WantedConditions
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput
 
@@ -182,7 +182,7 @@ def drawings_shard(folder: Path) -> Path:
 def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
     shard = drawings_shard(tmp_path)
     photos = load_photos(
-        shard, resolution=32, split="train", drawings=DrawingsWanted(kind="layout", lines=True)
+        shard, resolution=32, split="train", drawings=WantedConditions(kind="layout", lines=True)
     )
     assert photos.skus == ("a", "b")  # the last has no layout
     assert photos.lines is not None
@@ -193,10 +193,10 @@ def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
     assert told["sketch"].shape == (2, 1, 32, 32)
     assert (told["sketch"][0] == 1).all()
     assert (told["sketch"][1] < 0).any()
-    drawings = DrawingsWanted(kind="layout", lines=True, needs_lines=True)
+    drawings = WantedConditions(kind="layout", lines=True, needs_lines=True)
     needed = load_photos(shard, resolution=32, split="train", drawings=drawings)
     assert needed.skus == ("a",)
-    without = load_photos(shard, resolution=32, split="train", drawings=DrawingsWanted(kind="layout"))
+    without = load_photos(shard, resolution=32, split="train", drawings=WantedConditions(kind="layout"))
     assert without.lines is None
     assert without.sha256 != photos.sha256
 
@@ -205,7 +205,7 @@ def test_what_photos_lack_is_drawn_where_somebody_can(tmp_path: Path) -> None:
     """And nothing else is: what a shard says of its photos stands."""
     seen: list[torch.Size] = []
 
-    def draughtsman(image: Tensor) -> Drawing:
+    def layout_predictor(image: Tensor) -> Drawing:
         seen.append(image.shape)
         return Drawing(np.full((32, 32), 7, np.uint8), np.full((32, 32), 9, np.uint8))
 
@@ -213,8 +213,8 @@ def test_what_photos_lack_is_drawn_where_somebody_can(tmp_path: Path) -> None:
         drawings_shard(tmp_path),
         resolution=32,
         split="train",
-        drawings=DrawingsWanted(kind="layout", lines=True),
-        draughtsman=draughtsman,
+        drawings=WantedConditions(kind="layout", lines=True),
+        layout_predictor=layout_predictor,
     )
     assert photos.skus == ("a", "b", "c")
     assert photos.lines is not None

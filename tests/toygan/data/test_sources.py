@@ -7,7 +7,7 @@ import pytest
 
 from catalog_schemas.photos import PHOTO_SHARD
 from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
-from toygan.data.photo import DrawingsWanted
+from toygan.data.photo import WantedConditions
 from toygan.data.sources import read_photos
 from toygan.data.split import split_of_upload
 from toygan.errors import BadInput
@@ -106,13 +106,13 @@ def test_a_condition_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder" / "brick").mkdir(parents=True)
     for kind in ("shards", "store", "folder"):
         with pytest.raises(BadInput, match=rf"{kind}.*no column {message}"):
-            list(read_photos(tmp_path / kind, split="train", drawings=DrawingsWanted(kind="sketch")))
+            list(read_photos(tmp_path / kind, split="train", drawings=WantedConditions(kind="sketch")))
 
 
 def test_a_condition_comes_with_its_photo(tmp_path: Path) -> None:
     schema: pa.Schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("sketch"))
     write_shard(tmp_path, [photo_row("a", sketch=b"lines"), photo_row("b")], schema=schema)
-    found = list(read_photos(tmp_path, split="train", drawings=DrawingsWanted(kind="sketch")))
+    found = list(read_photos(tmp_path, split="train", drawings=WantedConditions(kind="sketch")))
     assert [each.condition for each in found] == [b"lines", None]
 
 
@@ -124,7 +124,7 @@ def test_a_condition_may_be_lacking_where_it_can_be_drawn(tmp_path: Path) -> Non
     (write_pictures / "a.jpg").write_bytes(photo_row("a")["photo"])
     for kind in ("shards", "store", "folder"):
         splits = (
-            read_photos(tmp_path / kind, split=split, drawings=DrawingsWanted(kind="layout", may_lack=True))
+            read_photos(tmp_path / kind, split=split, drawings=WantedConditions(kind="layout", may_lack=True))
             for split in ("train", "val")
         )
         found = [each for split in splits for each in split]
@@ -137,7 +137,7 @@ def test_lines_come_beside_the_layout(tmp_path: Path) -> None:
     rows = [photo_row("a", sketch=b"lines", layout=b"labels"), photo_row("b", layout=b"labels")]
     write_shard(tmp_path, rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]))
     for with_lines, wanted in ((True, [b"lines", None]), (False, [None, None])):
-        drawings = DrawingsWanted(kind="layout", lines=with_lines)
+        drawings = WantedConditions(kind="layout", lines=with_lines)
         found = list(read_photos(tmp_path, split="train", drawings=drawings))
         assert [each.condition for each in found] == [b"labels"] * 2
         assert [each.lines for each in found] == wanted

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from toygan.conditions.colour import encode_colours
-from toygan.conditions.reading import Words
+from toygan.conditions.text_config import TextFields
 from toygan.data.photos import PhotoSet
 from toygan.evaluation import drawings
 from toygan.evaluation.drawings import Drawings, drawn_pairs, photo_pairs
@@ -26,7 +26,7 @@ def photos(*known: tuple[int, str | None]) -> PhotoSet:
         category=torch.tensor([category for category, _ in known]),
         colour=encode_colours(hexes),
         colour_hexes=hexes,
-        words=(Words(),) * len(known),
+        words=(TextFields(),) * len(known),
         skus=tuple(f"sku-{number}" for number in range(len(known))),
         categories=("brick", "plant"),
     )

@@ -20,7 +20,7 @@ from toygan.errors import BadInput, ModelError
 from toygan.evaluation.drawings import draw
 from toygan.evaluation.evaluate import evaluate, pairs_png
 from toygan.evaluation.result import Evaluation, Scores
-from toygan.generation.model import Drawn, Model
+from toygan.generation.model import GeneratedBatch, Model
 from toygan.progress import Progress
 
 CATEGORIES = ("brick", "plant")
@@ -58,11 +58,13 @@ class Copier(Model):
 
     memory: PhotoSet
 
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+    def draw(
+        self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
+    ) -> GeneratedBatch:
         known = {name: self.memory.of_category(index) for index, name in enumerate(CATEGORIES)}
         of_category = [known[product.category] for product in products]
         chosen = [rows[seed % len(rows)] for seed, rows in zip(seeds, of_category, strict=True)]
-        return Drawn(
+        return GeneratedBatch(
             pixels=self.memory.images[chosen].permute(0, 2, 3, 1).numpy(),
             logits=np.zeros(len(chosen), dtype=np.float32),
             finite=np.ones(len(chosen), dtype=bool),
@@ -73,7 +75,9 @@ class Copier(Model):
 class Recaller(Copier):
     """Draws the one photo of the wanted category and colour."""
 
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+    def draw(
+        self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
+    ) -> GeneratedBatch:
         known = {
             (self.memory.categories[category], colour_hex): row
             for row, (category, colour_hex) in enumerate(
@@ -81,15 +85,17 @@ class Recaller(Copier):
             )
         }
         chosen = [known[product.category, product.colour_hex] for product in products]
-        drawn = super().draw(seeds, products, batch_size)
+        drawn = super().generate(seeds, products, batch_size)
         return replace(drawn, pixels=self.memory.images[chosen].permute(0, 2, 3, 1).numpy())
 
 
 class HalfCopier(Copier):
     """Draws photos where one half of the colours is wanted and noise for the others, and knows it."""
 
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
-        drawn = super().draw(seeds, products, batch_size)
+    def draw(
+        self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
+    ) -> GeneratedBatch:
+        drawn = super().generate(seeds, products, batch_size)
         good = np.array([product.colour_hex in VAL_COLOURS[:3] for product in products])
         noise = np.random.default_rng(seeds[0]).integers(0, 256, drawn.pixels.shape, dtype=np.uint8)
         return replace(
@@ -102,10 +108,12 @@ class HalfCopier(Copier):
 class Guesser(Copier):
     """Draws photos, half of them from a known layout of another product."""
 
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+    def draw(
+        self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
+    ) -> GeneratedBatch:
         known = [product.colour_hex in VAL_COLOURS[:3] for product in products]
         return replace(
-            super().draw(seeds, products, batch_size),
+            super().generate(seeds, products, batch_size),
             layout_similarities=[1.0 if each else 0.9 for each in known],
         )
 
@@ -210,7 +218,7 @@ def test_every_condition_of_val_is_drawn_equally_often(model: Model, val: PhotoS
     assert len(set(drawings.seeds)) == 30
     # The ninth picture, drawn alone.
     row = drawings.rows[8]
-    alone = model.draw([drawings.seeds[8]], [val.product(row)], 32)
+    alone = model.generate([drawings.seeds[8]], [val.product(row)], 32)
     np.testing.assert_array_equal(alone.pixels[0], drawings.images[8].permute(1, 2, 0))
 
 
@@ -387,9 +395,11 @@ def test_one_category_has_nothing_to_tell_apart(tmp_path: Path) -> None:
 class Painter(Model):
     """Draws every layout as the photos show it: white ground, a dark product."""
 
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
+    def draw(
+        self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
+    ) -> GeneratedBatch:
         layouts = np.stack([product.image for product in products if product.image is not None])
-        return Drawn(
+        return GeneratedBatch(
             pixels=np.where(layouts[..., None] > 0, 40, 255).repeat(3, axis=3).astype(np.uint8),
             logits=np.zeros(len(layouts), dtype=np.float32),
             finite=np.ones(len(layouts), dtype=bool),
@@ -407,8 +417,10 @@ def with_layouts(photos: PhotoSet) -> PhotoSet:
 class LayoutIgnorer(Painter):
     """Draws nothing but ground."""
 
-    def draw(self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int) -> Drawn:
-        drawn = super().draw(seeds, products, batch_size)
+    def draw(
+        self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
+    ) -> GeneratedBatch:
+        drawn = super().generate(seeds, products, batch_size)
         return replace(drawn, pixels=np.full_like(drawn.pixels, 255))
 
 

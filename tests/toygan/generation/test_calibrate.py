@@ -21,8 +21,8 @@ from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
 from toygan.generation import calibrate as calibrate_module
 from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, judge
-from toygan.generation.eye import Eye
-from toygan.generation.model import Drawn, Model
+from toygan.generation.feature_extractor import FeatureExtractor
+from toygan.generation.model import GeneratedBatch, Model
 from toygan.images import from_uint8
 from toygan.storage.memory import named_memory_store
 
@@ -65,7 +65,9 @@ class Witness:
         model.discriminator.register_forward_pre_hook(self._see)
         witness = self
 
-        def draw(model: Model, seeds: Any, products: Sequence[ProductConditions], size: int) -> Drawn:
+        def draw(
+            model: Model, seeds: Any, products: Sequence[ProductConditions], size: int
+        ) -> GeneratedBatch:
             witness._is_drawing = True
             drawn = witness._draw(model, seeds, products, size)
             witness._is_drawing = False
@@ -145,7 +147,7 @@ def test_pictures_that_fail_the_checks_set_no_threshold(
     witness = Witness(model, monkeypatch)
     passed = np.arange(40) % 2 == 0
 
-    def _pass(drawn: Drawn, wanted: Sequence[str | None], limits: Any) -> list[bool]:
+    def _pass(drawn: GeneratedBatch, wanted: Sequence[str | None], limits: Any) -> list[bool]:
         return [bool(each) for each in passed[: len(wanted)]]
 
     monkeypatch.setattr(calibrate_module, "_pass", _pass)
@@ -162,7 +164,7 @@ def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest
     witness = Witness(model, monkeypatch)
     draw = Model.draw
 
-    def copied(model: Model, seeds: Any, products: Sequence[ProductConditions], size: int) -> Drawn:
+    def copied(model: Model, seeds: Any, products: Sequence[ProductConditions], size: int) -> GeneratedBatch:
         rows = [photos.colour_hexes.index(product.colour_hex) for product in products]
         return replace(
             draw(model, seeds, products, size),
@@ -230,11 +232,11 @@ def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
     assert calibration.ece < 0.2
     logits = judge(probed, photos, range(len(photos)), BATCH)
     product = ProductConditions(category="brick")
-    drawn = probed.draw(list(range(BATCH)), [product] * BATCH, BATCH)
+    drawn = probed.generate(list(range(BATCH)), [product] * BATCH, BATCH)
     assert logits.min() > drawn.logits.max()
     images = from_uint8(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2))
     with torch.inference_mode():
-        evidence = Eye()(images)
+        evidence = FeatureExtractor()(images)
     by_hand = calibration.probe.logits(evidence.double().numpy())
     np.testing.assert_allclose(drawn.logits, by_hand, rtol=1e-3, atol=1e-3)
     # the probe of before has no say in the next calibration
@@ -255,7 +257,7 @@ def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [224, 160])
 def test_evidence_is_the_deepest_map_that_the_network_sees(side: int) -> None:
     """Of the picture enlarged to what the probe says."""
-    eye = Eye(side)
+    eye = FeatureExtractor(side)
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
     evidence = eye(images)
     enlarged = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
@@ -265,7 +267,7 @@ def test_evidence_is_the_deepest_map_that_the_network_sees(side: int) -> None:
 
 
 def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
-    eye = Eye(128)
+    eye = FeatureExtractor(128)
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
     logits = torch.tensor([3.0, -1.0])
     evidence = eye(images, logits)

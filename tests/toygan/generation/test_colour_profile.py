@@ -22,7 +22,7 @@ from toygan.data.split import is_calibration_sku
 from toygan.generation import calibrate as calibrate_module
 from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, judge
 from toygan.generation.colour_profile import fit_profile
-from toygan.generation.model import Drawn, Model, load_model
+from toygan.generation.model import GeneratedBatch, Model, load_model
 from toygan.models.layers import ConditionalGenerator, Conditions
 
 # Cars are shown 10 L* lighter and 5 b* bluer than told.
@@ -91,7 +91,7 @@ def test_both_networks_are_told_the_corrected_colours() -> None:
         ProductConditions(category="brick", colour_hex="#808080"),
     ]
     seen = [told_to(model.generator), told_to(model.discriminator)]
-    drawn = model.draw([1, 2, 3], wanted, BATCH)
+    drawn = model.generate([1, 2, 3], wanted, BATCH)
     ((generators,), (discriminators,)) = seen
     assert generators is discriminators
     grey, teal = encode_colours(["#808080", "#008080"])
@@ -103,7 +103,7 @@ def test_both_networks_are_told_the_corrected_colours() -> None:
     torch.testing.assert_close(
         generators["accents"][:3], torch.stack([teal - excess, teal - excess, nothing])
     )
-    before = plain.draw([1, 2, 3], wanted, BATCH)
+    before = plain.generate([1, 2, 3], wanted, BATCH)
     changed = (drawn.pixels != before.pixels).any(axis=(1, 2, 3))
     assert changed.tolist() == [True, True, False]
     assert drawn.logits[2] == before.logits[2]
@@ -113,7 +113,7 @@ def test_without_a_profile_nothing_is_corrected() -> None:
     model = tiny_model().load()
     assert model.colour_profile is None
     seen = told_to(model.generator)
-    model.draw([1], products("car", [COLOURS[0]]), BATCH)
+    model.generate([1], products("car", [COLOURS[0]]), BATCH)
     assert seen[0].keys() == {"category", "colour"}
     assert torch.equal(seen[0]["colour"][:1], encode_colours([COLOURS[0]]))
 
@@ -126,12 +126,12 @@ def test_photos_are_judged_with_the_colours_that_they_show(photos: PhotoSet) -> 
     assert "named_colours" not in seen[0]
 
 
-def test_known_layouts_are_those_of_the_products_own_colours() -> None:
+def test_layout_bank_are_those_of_the_products_own_colours() -> None:
     plain = tiny_with_layouts().load()
     model = replace(plain, colour_profile=PROFILE)
     seen = told_to(model.generator)  # of both
     wanted = products("car", ["#B40000", "#1E5AA8"])
-    drawn = [each.draw([5, 5], wanted, BATCH).pixels for each in (plain, model)]
+    drawn = [each.generate([5, 5], wanted, BATCH).pixels for each in (plain, model)]
     assert torch.equal(seen[0]["layout"], seen[1]["layout"])
     assert (drawn[0] != drawn[1]).any(axis=(1, 2, 3)).all()
 
@@ -176,7 +176,7 @@ def test_what_comes_after_is_drawn_with_it(photos: PhotoSet, monkeypatch: pytest
     model, used = showing(15, 0, 0), []
     draw = Model.draw
 
-    def seen(model: Model, seeds: Sequence[int], wanted: Any, size: int) -> Drawn:
+    def seen(model: Model, seeds: Sequence[int], wanted: Any, size: int) -> GeneratedBatch:
         used.append(model.colour_profile)
         return draw(model, seeds, wanted, size)
 

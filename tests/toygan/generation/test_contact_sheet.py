@@ -38,7 +38,7 @@ def run(folder: Path) -> tuple[MemoryStore, FrozenPlan, str]:
     """A store, the plan of its run, and the page."""
     store = named_memory_store("sheet")
     started = start_run(request(folder, output="memory://sheet"))
-    run_shard(started.workplace, "run-1", 0, "webp")
+    run_shard(started.worker_spec, "run-1", 0, "webp")
     finish_run(started, "3.8.8")
     return store, started.plan, store.get(report_key("run-1")).decode()
 

@@ -28,14 +28,14 @@ from toygan.errors import Retryable, StoreUnavailable
 from toygan.generation.engine import (
     Engine,
     Timeline,
-    Workshop,
+    WorkerPool,
     batch_shapes,
     default_batch_size,
     keep_memory,
     share_cores,
 )
-from toygan.generation.finishing import FinishedBatch
 from toygan.generation.model import Model
+from toygan.generation.postprocessing import PostprocessedBatch
 from toygan.generation.shard import compute_shard
 from toygan.storage.memory import MemoryStore
 
@@ -72,10 +72,10 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def finish_one(engine: Engine) -> FinishedBatch:
-    drawn = engine.draw([1, 2], products("car", COLOURS[:2]))
+def finish_one(engine: Engine) -> PostprocessedBatch:
+    drawn = engine.generate([1, 2], products("car", COLOURS[:2]))
     limits = [ANYTHING, ANYTHING]
-    return engine.workshop.finish(drawn, [True, False], COLOURS[:2], limits, "webp").result(LIMIT_S)
+    return engine.worker_pool.postprocess(drawn, [True, False], COLOURS[:2], limits, "webp").result(LIMIT_S)
 
 
 # the clock
@@ -108,20 +108,22 @@ def test_busy_seconds_do_not_depend_on_the_order_in_which_work_ended() -> None:
 def test_every_stage_leaves_its_time(engine: Engine) -> None:
     began_s = time.monotonic()
     finish_one(engine)
-    engine.workshop.store(MemoryStore(), "a", b"1", "image/webp").result(LIMIT_S)
+    engine.worker_pool.store(MemoryStore(), "a", b"1", "image/webp").result(LIMIT_S)
     # the note about finished work is made by another thread
-    wait_until(lambda: {span.stage for span in engine.workshop.timeline.since(began_s).spans} == set(STAGES))
-    pictures = {span.stage: span.pictures for span in engine.workshop.timeline.since(began_s).spans}
+    wait_until(
+        lambda: {span.stage for span in engine.worker_pool.timeline.since(began_s).spans} == set(STAGES)
+    )
+    pictures = {span.stage: span.pictures for span in engine.worker_pool.timeline.since(began_s).spans}
     assert pictures == {"draw": 2, "finish": 2, "store": 1}
-    for span in engine.workshop.timeline.since(began_s).spans:
+    for span in engine.worker_pool.timeline.since(began_s).spans:
         assert began_s <= span.began_s < span.ended_s <= time.monotonic()
 
 
 def test_the_device_draws_one_batch_at_a_time(engine: Engine) -> None:
     began_s = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda seed: engine.draw([seed], products("car", [None])), range(12)))
-    spans = sorted(engine.workshop.timeline.since(began_s).spans, key=lambda span: span.began_s)
+        list(pool.map(lambda seed: engine.generate([seed], products("car", [None])), range(12)))
+    spans = sorted(engine.worker_pool.timeline.since(began_s).spans, key=lambda span: span.began_s)
     assert len(spans) == 12
     assert all(earlier.ended_s <= later.began_s for earlier, later in itertools.pairwise(spans))
 
@@ -149,7 +151,7 @@ def test_shapes_are_few_and_end_with_the_largest() -> None:
 @given(waiting=st.integers(1, 100), largest=st.integers(1, 64), kind=st.sampled_from(["cpu", "cuda"]))
 def test_a_cpu_never_pads_and_a_gpu_draws_all_it_can(waiting: int, largest: int, kind: str) -> None:
     model = cast("Model", SimpleNamespace(device=torch.device(kind)))
-    engine = Engine(model, batch_size=largest, workshop=cast("Workshop", None))
+    engine = Engine(model, batch_size=largest, worker_pool=cast("WorkerPool", None))
     taken = engine.next_batch(waiting)
     shape = engine.shape_of(taken)
     assert shape in engine.shapes
@@ -176,7 +178,7 @@ def test_buffers_of_a_batch_are_not_given_back_to_the_kernel() -> None:
     ("cores", "device", "shares"),
     [(1, "cpu", (1, 1)), (2, "cpu", (1, 1)), (4, "cpu", (3, 1)), (8, "cpu", (6, 2)), (16, "cuda", (1, 15))],
 )
-def test_cores_are_shared_between_drawing_and_finishing(
+def test_cores_are_shared_between_drawing_and_postprocessing(
     cores: int, device: str, shares: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
@@ -192,7 +194,7 @@ class FullStore(MemoryStore):
 
 
 def test_an_upload_that_failed_says_so_when_it_is_asked(engine: Engine) -> None:
-    upload = engine.workshop.store(FullStore(), "a", b"1", "image/webp")
+    upload = engine.worker_pool.store(FullStore(), "a", b"1", "image/webp")
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         upload.result(LIMIT_S)
     with pytest.raises(StoreUnavailable, match="the disk is full"):
@@ -212,7 +214,7 @@ def test_a_worker_that_is_killed_fails_its_shard_and_the_next_one_works() -> Non
             worker.suspend()  # so that its work is surely unfinished when it dies
         began_s = time.monotonic()
         shard = pool.submit(compute_shard, slots(40), engine=engine, store=MemoryStore(), **work)
-        wait_until(lambda: bool(engine.workshop.timeline.since(began_s).spans))
+        wait_until(lambda: bool(engine.worker_pool.timeline.since(began_s).spans))
         for worker in mine:
             worker.kill()
         with pytest.raises(Retryable, match=r"a worker process .* was killed"):
@@ -233,8 +235,10 @@ def test_work_of_a_killed_worker_fails_and_one_new_pool_is_made() -> None:
         mine = workers() - others
         for worker in mine:
             worker.suspend()
-        drawn = engine.draw([1], products("car", [None]))
-        waiting = [engine.workshop.finish(drawn, [True], [None], [ANYTHING], "webp") for _ in range(3)]
+        drawn = engine.generate([1], products("car", [None]))
+        waiting = [
+            engine.worker_pool.postprocess(drawn, [True], [None], [ANYTHING], "webp") for _ in range(3)
+        ]
         for worker in mine:
             worker.kill()
         for future in waiting:
@@ -267,9 +271,9 @@ def test_what_is_drawn_while_nobody_finishes_waits(engine: Engine) -> None:
         kwargs={"engine": engine, "store": MemoryStore(), "run_id": "r", "image_format": "webp"},
     )
     shard.start()
-    wait_until(lambda: len(engine.workshop.timeline.since(began_s).spans) >= 4)
+    wait_until(lambda: len(engine.worker_pool.timeline.since(began_s).spans) >= 4)
     time.sleep(0.2)
-    ahead = len(engine.workshop.timeline.since(began_s).spans)
+    ahead = len(engine.worker_pool.timeline.since(began_s).spans)
     for worker in stopped:
         worker.resume()
     shard.join(LIMIT_S)
@@ -283,9 +287,9 @@ from toygan.generation.engine import Engine
 
 if __name__ == "__main__":
     engine = Engine(tiny_model().load(), batch_size=8)
-    drawn = engine.draw(range(8), products("car", [None] * 8))
+    drawn = engine.generate(range(8), products("car", [None] * 8))
     while True:
-        engine.workshop.finish(drawn, [True] * 8, [None] * 8, [ANYTHING] * 8, "png").result()
+        engine.worker pool.finish(drawn, [True] * 8, [None] * 8, [ANYTHING] * 8, "png").result()
         print("busy", flush=True)
 """
 

@@ -95,14 +95,14 @@ def test_a_model_with_an_enhancer_draws_what_that_makes(family: str) -> None:
     kind = model.image_condition
     image = None if kind is None else READERS[kind](condition_file(kind, 0), 64)
     product = ProductConditions(category="brick", colour_hex="#B40000", image=image)
-    alone = model.draw([7], [product], 4)
+    alone = model.generate([7], [product], 4)
     assert alone.pixels.shape == (1, 64, 64, 3)
     assert alone.finite.all()
-    together = model.draw([7, 8], [product, product], 4)
+    together = model.generate([7, 8], [product, product], 4)
     assert np.array_equal(alone.pixels[0], together.pixels[0])
     assert np.array_equal(alone.logits[0], together.logits[0])
     if kind is None:
-        small = torch.from_numpy(plain.draw([7], [product], 4).pixels).permute(0, 3, 1, 2)
+        small = torch.from_numpy(plain.generate([7], [product], 4).pixels).permute(0, 3, 1, 2)
         large = enhancer().enlarge(small).permute(0, 2, 3, 1).numpy()
         assert np.array_equal(alone.pixels, large)
 

@@ -14,11 +14,11 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CPU, LAYOUT_CLASSES, TinyFiles, condition_file, tiny_model
 from tests.toygan.generation.mortal_store import Died, MortalStore
 from toygan import promotion, registry
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER
 from toygan.errors import BadInput, ModelError
 from toygan.generation import run as run_module
-from toygan.generation import workplace
+from toygan.generation import worker_spec
 from toygan.generation.reproduce import reproduce
 from toygan.generation.run import RunRequest, RunSummary, finish_run, run_shard, start_run
 from toygan.generation.verify import prune, verify
@@ -87,7 +87,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_module, workplace):
+    for module in (run_module, worker_spec):
         monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 
@@ -108,7 +108,7 @@ def generate(wanted: RunRequest) -> RunSummary:
     """As the flow does."""
     run = start_run(wanted)
     for shard in run.pending:
-        run_shard(run.workplace, run.plan.run_id, shard, run.plan.settings.format)
+        run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
     return finish_run(run, "3.8.8")
 
 
@@ -151,7 +151,9 @@ def test_each_product_is_drawn_by_the_model_that_makes_the_most_of_it(
     assert verdict.conditions == 6
 
 
-def test_a_file_that_cannot_be_drawn_from_sets_its_row_aside(folder: Path, store: MemoryStore) -> None:
+def test_a_file_that_cannot_be_required_condition_of_sets_its_row_aside(
+    folder: Path, store: MemoryStore
+) -> None:
     start_run(request(folder))
     key = rejected_rows_key("run-1")
     found = read_parquet_bytes(store.get(key), REJECTED_ROWS, key).to_pylist()
@@ -231,14 +233,14 @@ def test_a_model_is_loaded_for_a_product_only(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     loaded = []
-    load_model = workplace.load_model
+    load_model = worker_spec.load_model
 
     def counting(source: Any, device: Any) -> Any:
         loaded.append(source.name)
         return load_model(source, device)
 
-    workplace._engine.cache_clear()
-    monkeypatch.setattr(workplace, "load_model", counting)
+    worker_spec._engine.cache_clear()
+    monkeypatch.setattr(worker_spec, "load_model", counting)
     write_catalog(tmp_path / "plain.parquet", [product()])
     generate(request(folder, catalog=str(tmp_path / "plain.parquet")))
     assert loaded == ["tiny"]
@@ -248,13 +250,15 @@ def test_a_model_is_loaded_for_a_product_only(
 
 
 @pytest.mark.slow
-def test_a_process_keeps_a_few_models_only_and_one_workshop(folder: Path, store: MemoryStore) -> None:
-    workshops = set()
+def test_a_process_keeps_a_few_models_only_and_one_worker_pool(folder: Path, store: MemoryStore) -> None:
+    worker_pools = set()
     for number in range(2):
         run = start_run(request(folder, run_id=f"run-{number}", batch_size=number + 1))
-        workshops |= {id(workplace.engine_for(run.workplace, kind).workshop) for kind in (None, *KINDS)}
-    assert workplace._engine.cache_info().currsize == 3
-    assert len(workshops) == 1
+        worker_pools |= {
+            id(worker_spec.engine_for(run.worker_spec, kind).worker_pool) for kind in (None, *KINDS)
+        }
+    assert worker_spec._engine.cache_info().currsize == 3
+    assert len(worker_pools) == 1
 
 
 @pytest.mark.slow
@@ -316,7 +320,7 @@ def test_a_model_that_draws_from_something_else_is_refused(
 
 
 @pytest.mark.slow
-def test_verify_proves_that_what_was_drawn_from_is_there(folder: Path, store: MemoryStore) -> None:
+def test_verify_proves_that_what_was_required_condition_of_is_there(folder: Path, store: MemoryStore) -> None:
     generate(request(folder))
     lost, damaged, *_ = contents(store, CONDITIONS_PREFIX)
     store.delete(lost)
@@ -354,4 +358,4 @@ def test_a_kept_file_that_is_gone_fails_its_shard_with_a_remedy(folder: Path, st
         store.delete(key)
     number = next(number for number, each in enumerate(run.plan.shards) if each.image_condition)
     with pytest.raises(BadInput, match=r"is missing in memory://run; put it back, or start a new run"):
-        run_shard(run.workplace, "run-1", number, "webp")
+        run_shard(run.worker_spec, "run-1", number, "webp")

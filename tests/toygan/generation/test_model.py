@@ -29,11 +29,11 @@ from tests.models import (
 from toygan.approval.calibration import Calibration
 from toygan.approval.probe import BACKBONE, ProbeWeights
 from toygan.conditions.colour import encode_colours
-from toygan.conditions.known_texts import KnownTexts
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from toygan.conditions.text_bank import TextBank
 from toygan.errors import ModelError
-from toygan.generation.model import Drawn, Model, load_model, read_scope
+from toygan.generation.model import GeneratedBatch, Model, load_model, read_scope
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.registry import resolve
@@ -79,7 +79,7 @@ def test_accent_colours_of_a_title_reach_the_picture() -> None:
     told = [product("Car, teal roof"), product("Car, green roof")]
     assert [each.accent_hexes for each in told] == [("#008080",), ()]
     assert [each.text for each in told] == [None, None]
-    drawn = model.draw([1, 1], told, BATCH)
+    drawn = model.generate([1, 1], told, BATCH)
     assert (drawn.pixels[0] != drawn.pixels[1]).any()
 
 
@@ -102,20 +102,20 @@ def test_a_model_is_told_what_it_learnt_to_read(model: Model) -> None:
 def test_a_model_reads_new_texts_by_those_that_it_knows() -> None:
     """One known text makes all of them alike; without a text nothing is read."""
     plain = tiny_model(text_encoder=DEFAULT_TEXT_ENCODER)
-    known = KnownTexts.of(TextEncoder(DEFAULT_TEXT_ENCODER, CPU).encode(["red car"]), 0.1)
+    known = TextBank.of(TextEncoder(DEFAULT_TEXT_ENCODER, CPU).encode(["red car"]), 0.1)
     assert known is not None
     config = json.dumps(json.loads(plain.files["config.json"]) | {"text_smoothing": 0.1}).encode()
-    reading = plain.with_files(config=config, known_texts=known.to_file())
+    text_config = plain.with_files(config=config, text_bank=known.to_file())
 
     def pictures_of(files: TinyFiles) -> list[bytes]:
         products = [ProductConditions(category="car", text=text) for text in ("red car", "tree", None)]
-        return [each.tobytes() for each in files.load().draw([1, 1, 1], products, BATCH).pixels]
+        return [each.tobytes() for each in files.load().generate([1, 1, 1], products, BATCH).pixels]
 
     assert len(set(pictures_of(plain))) == 3
-    car, tree, nothing = pictures_of(reading)
+    car, tree, nothing = pictures_of(text_config)
     assert car == tree != nothing
     assert nothing == pictures_of(plain)[2]
-    assert reading.version != plain.version
+    assert text_config.version != plain.version
 
 
 @pytest.mark.parametrize("read", [TinyFiles.load, read_scope])
@@ -123,23 +123,23 @@ def test_a_model_reads_new_texts_by_those_that_it_knows() -> None:
     ("content", "temperature", "said"),
     [(None, 0.1, "is missing, but config.json asks"), (b"no", 0.1, "cannot be read"), (b"", "hot", "'hot'")],
 )
-def test_known_texts_that_cannot_be_read_are_refused(
+def test_text_bank_that_cannot_be_read_are_refused(
     read: Callable[[TinyFiles], object], content: bytes | None, temperature: object, said: str
 ) -> None:
     model = tiny_model(text_encoder=DEFAULT_TEXT_ENCODER)
     config = json.loads(model.files["config.json"]) | {"text_smoothing": temperature}
-    damaged = model.with_files(config=json.dumps(config).encode(), known_texts=content)
-    with pytest.raises(ModelError, match=rf"known_texts.safetensors of the model tiny.*{said}"):
+    damaged = model.with_files(config=json.dumps(config).encode(), text_bank=content)
+    with pytest.raises(ModelError, match=rf"text_bank.safetensors of the model tiny.*{said}"):
         read(damaged)
 
 
-def draw(model: Model, wanted: list[Picture], batch_size: int = BATCH) -> Drawn:
+def draw(model: Model, wanted: list[Picture], batch_size: int = BATCH) -> GeneratedBatch:
     seeds, categories, colours = zip(*wanted, strict=True)
     products = [
         ProductConditions(category=category, colour_hex=colour)
         for category, colour in zip(categories, colours, strict=True)
     ]
-    return model.draw(seeds, products, batch_size)
+    return model.generate(seeds, products, batch_size)
 
 
 @settings(max_examples=25, deadline=None)
@@ -193,7 +193,7 @@ def test_padding_is_never_handed_out(model: Model) -> None:
 @pytest.mark.parametrize("count", [0, BATCH + 1])
 def test_a_batch_holds_one_to_batch_size_pictures(model: Model, count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} pictures asked for; a batch holds 1 to {BATCH}"):
-        model.draw([1] * count, products("car", [None] * count), BATCH)
+        model.generate([1] * count, products("car", [None] * count), BATCH)
 
 
 def test_another_batch_size_differs_by_one_step_at_most(model: Model) -> None:

@@ -19,11 +19,11 @@ def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
     plain = products("car", ["#B40000", "#1E5AA8"])
     other = np.full((32, 32), 3, dtype=np.uint8)
     drawn, again = (
-        model.draw([5, 5], told, BATCH).pixels
+        model.generate([5, 5], told, BATCH).pixels
         for told in (plain, [replace(each, image=other) for each in plain])
     )
     assert (drawn == again).all()
-    known = model.known_layouts
+    known = model.layout_bank
     assert known is not None
     chosen = [known.choose(each, torch.zeros(0), 5).layout for each in plain]
     given = tiny_model("spade").load()
@@ -40,7 +40,7 @@ def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
 def test_a_product_in_another_finish_has_the_shape_of_its_part(say_finish: bool) -> None:
     """Its network hears of the finish all the same. Models from before take it for another product."""
     model = tiny_with_layouts(titles=("Horse", "Wolf"), say_finish=say_finish).load()
-    known = model.known_layouts
+    known = model.layout_bank
     assert known is not None
     assert known.say_finish == say_finish
     solid, chrome = (
@@ -56,21 +56,24 @@ def test_a_product_in_another_finish_has_the_shape_of_its_part(say_finish: bool)
         for finish in ("solid", "chrome")
     )
     assert (solid.text, chrome.text) == ("Horse", "Horse, chrome")
-    drawn = model.draw([5, 5], [solid, chrome], BATCH)
+    drawn = model.generate([5, 5], [solid, chrome], BATCH)
     assert drawn.layout_similarities[0] == 1
     assert (drawn.layout_similarities[1] == 1) != say_finish
     assert (drawn.pixels[0] != drawn.pixels[1]).any()
 
 
 @pytest.mark.slow
-def test_known_layouts_are_part_of_what_a_model_can_draw() -> None:
+def test_layout_bank_are_part_of_what_a_model_can_draw() -> None:
     model = tiny_with_layouts()
     assert read_scope(model).categories == frozenset(CATEGORIES)
     wrong = (
-        ({"known_layouts": None}, "known_layouts.parquet of the model tiny-layouts is missing"),
-        ({"draughtsman": None}, "draughtsman.safetensors of the model tiny-layouts is missing"),
-        ({"known_layouts": b"?"}, "known_layouts.parquet of the model tiny-layouts: .*cannot be read"),
-        ({"draughtsman": b"?" * 9}, "draughtsman.safetensors of the model tiny-layouts: it cannot be read"),
+        ({"layout_bank": None}, "layout_bank.parquet of the model tiny-layouts is missing"),
+        ({"layout_predictor": None}, "layout_predictor.safetensors of the model tiny-layouts is missing"),
+        ({"layout_bank": b"?"}, "layout_bank.parquet of the model tiny-layouts: .*cannot be read"),
+        (
+            {"layout_predictor": b"?" * 9},
+            "layout_predictor.safetensors of the model tiny-layouts: it cannot be read",
+        ),
     )
     for changes, said in wrong:
         damaged = model.with_files(**changes)
@@ -80,12 +83,12 @@ def test_known_layouts_are_part_of_what_a_model_can_draw() -> None:
 
 
 def test_layouts_are_known_to_a_family_that_draws_from_them() -> None:
-    with_layouts = tiny_with_layouts().files["known_layouts.parquet"]
+    with_layouts = tiny_with_layouts().files["layout_bank.parquet"]
     for family in ("dcgan", "pix2pix"):
-        config = json.loads(tiny_model(family).files["config.json"]) | {"known_layouts": 0.1}
-        wrong = tiny_model(family).with_files(config=json.dumps(config).encode(), known_layouts=with_layouts)
+        config = json.loads(tiny_model(family).files["config.json"]) | {"layout_bank": 0.1}
+        wrong = tiny_model(family).with_files(config=json.dumps(config).encode(), layout_bank=with_layouts)
         for read in (read_scope, load_model_here):
-            with pytest.raises(ModelError, match=f"known_layouts are nothing for the family {family}"):
+            with pytest.raises(ModelError, match=f"layout_bank are nothing for the family {family}"):
                 read(wrong)
 
 

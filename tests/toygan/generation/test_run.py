@@ -19,7 +19,7 @@ from tests.toygan.generation.whole_runs import MODEL, generate, request, write_i
 from toygan import promotion, registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
 from toygan.generation import run as run_module
-from toygan.generation import workplace
+from toygan.generation import worker_spec
 from toygan.generation.run import (
     check_request,
     finish_run,
@@ -29,7 +29,7 @@ from toygan.generation.run import (
     start_run,
 )
 from toygan.generation.verify import verify
-from toygan.generation.workplace import engine_for
+from toygan.generation.worker_spec import engine_for
 from toygan.planning.finished import read_manifest, read_part
 from toygan.storage.keys import CURRENT_KEY, plan_manifest_key, report_key
 from toygan.storage.memory import MemoryStore
@@ -51,7 +51,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_module, workplace):
+    for module in (run_module, worker_spec):
         monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 
@@ -201,7 +201,7 @@ def test_only_the_shards_that_are_not_done_are_computed_again(
 ) -> None:
     run = start_run(request(folder))
     assert run.pending == (0, 1, 2)
-    run_shard(run.workplace, "run-1", 1, "webp")
+    run_shard(run.worker_spec, "run-1", 1, "webp")
     again = start_run(request(folder))
     assert again.pending == (0, 2)
     assert again.plan == run.plan
@@ -230,7 +230,7 @@ def test_a_folder_whose_model_changed_is_not_gone_on_with(
         (model / name).write_bytes(data)
     with pytest.raises(RunConflict, match="model_version"):
         start_run(request(folder, model=str(model)))
-    stale = replace(run.workplace, device="cpu")  # another process
+    stale = replace(run.worker_spec, device="cpu")  # another process
     with pytest.raises(ModelError, match=f"is now {tiny_model(seed=1).version}, the run began with"):
         run_shard(stale, "run-1", 0, "webp")
 
@@ -242,7 +242,7 @@ def test_a_folder_may_be_named_from_where_the_user_stands(
     monkeypatch.chdir(folder / "tiny")
     run = start_run(request(folder, model=reference))
     monkeypatch.chdir("/")
-    run_shard(run.workplace, "run-1", 0, "webp")
+    run_shard(run.worker_spec, "run-1", 0, "webp")
     assert run.plan.settings.model_name == "tiny"
 
 
@@ -250,7 +250,7 @@ def test_the_model_is_loaded_once(folder: Path, store: MemoryStore) -> None:
     engines = set()
     for run_id in ("run-1", "run-2"):
         run = start_run(request(folder, run_id=run_id))
-        engines.add(id(engine_for(run.workplace)))
+        engines.add(id(engine_for(run.worker_spec)))
     assert len(engines) == 1
 
 
@@ -446,7 +446,7 @@ def test_the_engine_of_a_store_is_found_by_a_process_that_knows_texts_only(
 ) -> None:
     version = registry.add_model(store, folder / "tiny", "toys")
     run = start_run(request(folder, model="toys"))
-    workplace = pickle.loads(pickle.dumps(run.workplace))
-    assert workplace == run.workplace
-    assert engine_for(workplace).model.version == version
-    assert run_shard(workplace, "run-1", 0, "webp")["approved"] > 0
+    worker_spec = pickle.loads(pickle.dumps(run.worker_spec))
+    assert worker_spec == run.worker_spec
+    assert engine_for(worker_spec).model.version == version
+    assert run_shard(worker_spec, "run-1", 0, "webp")["approved"] > 0

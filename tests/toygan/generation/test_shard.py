@@ -28,7 +28,7 @@ from tests.models import (
 )
 from tests.toygan.generation.slots import slot, slots
 from toygan.approval.checks import REASONS, CategoryLimits, is_near_copy
-from toygan.data.known_layouts import KnownDrawing, KnownLayouts
+from toygan.data.layout_bank import KnownChoice, LayoutBank
 from toygan.errors import ModelError
 from toygan.generation.engine import Engine
 from toygan.generation.model import Model
@@ -90,7 +90,7 @@ def by_slot(rows: Rows) -> dict[tuple[str, int], Rows]:
 def draw_one(engine: Engine, row: dict[str, Any]) -> Any:
     """The pixels of a row's picture, drawn by itself in a batch of the same shape."""
     wanted = products(row["category"], [json.loads(row["conditions"])["colour_hex"]])
-    return engine.model.draw([row["seed"]], wanted, row["batch_size"]).pixels[0]
+    return engine.model.generate([row["seed"]], wanted, row["batch_size"]).pixels[0]
 
 
 def test_two_runs_make_the_same_rows_and_bytes(engine: Engine) -> None:
@@ -113,7 +113,9 @@ def test_shards_that_run_at_the_same_time_do_not_change_each_other(engine: Engin
 def test_batches_have_one_of_the_shapes_and_are_full_on_a_cpu(engine: Engine) -> None:
     began_s = time.monotonic()
     rows, _ = compute(engine, [slot(number, category=CATEGORIES[number % 3]) for number in range(50)])
-    drawn = [span.pictures for span in engine.workshop.timeline.since(began_s).spans if span.stage == "draw"]
+    drawn = [
+        span.pictures for span in engine.worker_pool.timeline.since(began_s).spans if span.stage == "draw"
+    ]
     assert sum(drawn) == len(rows)
     assert {row["batch_size"] for row in rows} == set(drawn) <= set(engine.shapes)
     assert drawn[:6] == [BATCH] * 6
@@ -245,7 +247,7 @@ def similarities(rows: Rows) -> set[float]:
     return {json.loads(row["conditions"])["layout_similarity"] for row in rows}
 
 
-def test_what_is_drawn_from_another_product_is_for_a_person_to_look_at(
+def test_what_is_required_condition_of_another_product_is_for_a_person_to_look_at(
     with_titles: Model, with_model: Any
 ) -> None:
     """As is a text in a language that the model does not read; in which colour does not matter."""
@@ -288,12 +290,12 @@ def test_a_shape_is_a_guess_below_the_limit(
     similarity: float,
     reasons: list[str],
 ) -> None:
-    choose = KnownLayouts.choose
+    choose = LayoutBank.choose
 
-    def alike(*args: Any) -> KnownDrawing:
+    def alike(*args: Any) -> KnownChoice:
         return choose(*args)._replace(similarity=similarity)
 
-    monkeypatch.setattr(KnownLayouts, "choose", alike)
+    monkeypatch.setattr(LayoutBank, "choose", alike)
     rows, _ = compute(with_model(with_titles), [slot(0, title="Horse")])
     assert [row["reasons"] for row in rows] == [reasons] * (4 if reasons else 1)
     assert similarities(rows) == {similarity}
@@ -301,9 +303,9 @@ def test_a_shape_is_a_guess_below_the_limit(
 
 def test_a_product_that_may_get_its_own_layout_is_tried_again(with_titles: Model, with_model: Any) -> None:
     """Which layout it gets is a matter of chance: only where no attempt gets its own is one enough."""
-    known = with_titles.known_layouts
+    known = with_titles.layout_bank
     assert known is not None
-    engine = with_model(replace(with_titles, known_layouts=replace(known, temperature=10.0)))
+    engine = with_model(replace(with_titles, layout_bank=replace(known, temperature=10.0)))
     tried = by_slot(compute(engine, [slot(number, title="Horse") for number in range(40)])[0])
     lengths = {len(rows) for rows in tried.values()}
     assert lengths == {1, 2, 3, 4}

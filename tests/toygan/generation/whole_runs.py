@@ -46,5 +46,5 @@ def generate(wanted: RunRequest) -> RunSummary:
     """As the flow does."""
     run = start_run(wanted)
     for shard in run.pending:
-        run_shard(run.workplace, run.plan.run_id, shard, run.plan.settings.format)
+        run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
     return finish_run(run, "3.8.8")

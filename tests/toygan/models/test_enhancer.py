@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.toygan.models.alike import check_that_bf16_keeps_more_than_eight_bits
-from toygan.models import drawn_from_image, enlarges
+from toygan.models import enlarges, required_condition
 from toygan.models.enhancer import (
     Discriminator,
     EnhancerConfig,
@@ -75,7 +75,7 @@ def test_every_scale_makes_pictures_of_its_resolution(scale: int) -> None:
     given = conditions(2, scale=scale)
     with torch.inference_mode():
         images = generator(nothing(2), given)
-        judged = discriminator.judge(images, given)
+        judged = discriminator.forward_with_features(images, given)
     assert images.shape == (2, 3, 32 * scale, 32 * scale)
     assert images.dtype == judged.logits[0].dtype == torch.float32
     assert judged.logits[0].shape == (2, 1, 32, 32)
@@ -152,4 +152,4 @@ def test_an_enhancer_is_no_model_that_draws() -> None:
     assert enlarges("enhancer")
     assert not enlarges("spade")
     with pytest.raises(ValueError, match="it is an enhancer"):
-        drawn_from_image({"family": "enhancer"})
+        required_condition({"family": "enhancer"})

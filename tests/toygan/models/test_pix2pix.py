@@ -12,7 +12,8 @@ from tests.toygan.models.alike import (
     check_that_the_generator_follows,
 )
 from toygan.conditions.colour import encode_accents, encode_colours
-from toygan.models.layers import told_colours
+from toygan.models.colour_map import encode_layout
+from toygan.models.layers import given_colours
 from toygan.models.pix2pix import (
     STRIDES,
     ColouringGenerator,
@@ -22,8 +23,7 @@ from toygan.models.pix2pix import (
     build,
     layout_loss,
 )
-from toygan.models.regions import settle
-from toygan.models.shades import encode_layout
+from toygan.models.regions import vote_by_region
 
 TINY = Pix2pixConfig(
     categories=3,
@@ -133,11 +133,11 @@ def test_shapes(resolution: int) -> None:
     images = generator(torch.randn(2, generator.latent_size), given)
     assert images.shape == (2, 3, resolution, resolution)
     assert images.dtype == torch.float32
-    judgement = discriminator.eval().judge(images, given)
+    output = discriminator.eval().forward_with_features(images, given)
     patches = resolution // 8 - 2  # 256 pixels: 30 x 30, as in the paper's code
-    assert [each.shape for each in judgement.logits] == [(2, 1, patches, patches)]
-    assert [each.shape[1] for each in judgement.features] == [4, 8, 16, 16]
-    assert torch.equal(discriminator(images, given), judgement.logits[0].flatten(1).mean(1))
+    assert [each.shape for each in output.logits] == [(2, 1, patches, patches)]
+    assert [each.shape[1] for each in output.features] == [4, 8, 16, 16]
+    assert torch.equal(discriminator(images, given), output.logits[0].flatten(1).mean(1))
 
 
 def test_a_logit_sees_a_patch_of_70_x_70() -> None:
@@ -149,7 +149,7 @@ def test_a_logit_sees_a_patch_of_70_x_70() -> None:
     _, discriminator = networks(replace(TINY, resolution=128))
     nn.init.normal_(discriminator.projection.weight)
     images = torch.rand(1, 3, 128, 128, requires_grad=True)
-    middle = discriminator.eval().judge(images, conditions(1, 128)).logits[0][0, 0, 7, 7]
+    middle = discriminator.eval().forward_with_features(images, conditions(1, 128)).logits[0][0, 0, 7, 7]
     (gradient,) = torch.autograd.grad(middle, images)
     rows, columns = (gradient.abs().sum((0, 1)) > 0).nonzero().unbind(1)
     for seen in (rows, columns):
@@ -163,14 +163,14 @@ def test_the_condition_is_projected_onto_each_patch() -> None:
     discriminator.eval()
     nn.init.normal_(discriminator.projection.weight)
     given, images = conditions(2), torch.rand(2, 3, 32, 32)
-    judgement = discriminator.judge(images, given)
-    features = F.pad(judgement.features[-1], (1, 1, 1, 1))
+    output = discriminator.forward_with_features(images, given)
+    features = F.pad(output.features[-1], (1, 1, 1, 1))
     projected = discriminator.projection(discriminator.embedding(given))
-    plain = discriminator.logit(judgement.features[-1])
+    plain = discriminator.logit(output.features[-1])
     for row, column in ((0, 0), (1, 1)):
         patch = features[:, :, row : row + 4, column : column + 4].mean((2, 3))
         expected = plain[:, 0, row, column] + (patch * projected).sum(1)
-        torch.testing.assert_close(judgement.logits[0][:, 0, row, column], expected)
+        torch.testing.assert_close(output.logits[0][:, 0, row, column], expected)
 
 
 def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:
@@ -283,7 +283,7 @@ def colouring(config: Pix2pixConfig = COLOURING) -> ColouringGenerator:
     """Red is of the label 2, blue of 3; what is painted is heard."""
     generator, _ = networks(config)
     assert isinstance(generator, ColouringGenerator)
-    generator.shades.fit(encode_colours(["#B40000", "#1E5AA8"]), torch.tensor([2, 3]))
+    generator.colour_map.fit(encode_colours(["#B40000", "#1E5AA8"]), torch.tensor([2, 3]))
     for layer in (generator.colours_down, generator.colours_to_rgb):
         nn.init.normal_(layer.weight, std=0.1)
     return generator.eval()
@@ -346,7 +346,7 @@ def test_pictures_are_painted_on_the_photos_layouts_or_on_their_own() -> None:
     unsettled = generator._paint(condition, told, encode_layout(drawn.argmax(1), 6))
     torch.testing.assert_close(unsettled[1], images[1])
     paper = (told["sketch"][0, 0].numpy() + 1) / 2
-    settled = torch.from_numpy(settle(drawn.detach().numpy()[0], paper, [2, 3]))
+    settled = torch.from_numpy(vote_by_region(drawn.detach().numpy()[0], paper, [2, 3]))
     painted = generator._paint(condition, told, encode_layout(settled.expand(2, -1, -1), 6))
     torch.testing.assert_close(generator(latents, told)[0], painted[0])
 
@@ -370,7 +370,7 @@ def test_a_corrected_colour_keeps_the_label_of_the_one_that_is_named() -> None:
     """Red and blue change places in what is told; pointed at is what is named."""
     generator, latents = colouring(), torch.zeros(1, 8)
     given, other = coloured(1), coloured(1, "#1E5AA8", "#B40000")
-    named = told_colours(given)
+    named = given_colours(given)
     condition = torch.cat([latents, generator.embedding(given)], dim=1)
     expected = generator._colour(condition, given)
     torch.testing.assert_close(generator._colour(condition, other | {"named_colours": named}), expected)

@@ -94,12 +94,12 @@ def test_shapes(resolution: int) -> None:
     generator, discriminator = networks(config)
     with torch.inference_mode():
         images = generator(torch.randn(2, 8), conditions(2))
-        judgement = discriminator.judge(images, conditions(2))
+        output = discriminator.forward_with_features(images, conditions(2))
     assert images.shape == (2, 3, resolution, resolution)
     assert images.dtype == torch.float32
     coarsest = max(resolution, 64) // 32  # pixels of the last map
     sides = [4, 4, 4, min(4, coarsest)]
-    assert [each.shape for each in judgement.logits] == [(2,), *((2, side, side) for side in sides)]
+    assert [each.shape for each in output.logits] == [(2,), *((2, side, side) for side in sides)]
 
 
 def test_1024_pixels_build() -> None:
@@ -210,8 +210,8 @@ def test_the_generator_follows_category_colour_and_latents() -> None:
 
 def test_every_weight_gets_a_gradient_and_the_frozen_part_none() -> None:
     generator, discriminator = networks()
-    for judge in (discriminator.of_pixels, *discriminator.heads):
-        nn.init.normal_(judge.projection.weight)
+    for forward_with_features in (discriminator.of_pixels, *discriminator.heads):
+        nn.init.normal_(forward_with_features.projection.weight)
     discriminator.train().requires_grad_(False).requires_grad_(True)
     discriminator(generator(torch.randn(4, 8), conditions(4)), conditions(4)).square().sum().backward()
     for network in (generator, discriminator):
@@ -307,7 +307,7 @@ def test_in_evaluation_a_score_does_not_depend_on_batch_mates(photos: Any, weigh
 def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
     """On a backbone with random weights, and within seconds: colours and the white ground are there."""
     config = training(
-        weights, generator_rate=5e-3, discriminator_rate=1e-3, adam_betas=(0.0, 0.99), ema_half_life_images=64
+        weights, generator_lr=5e-3, discriminator_lr=1e-3, adam_betas=(0.0, 0.99), ema_half_life_images=64
     )
     wider = config.network | {"generator_channels": 16, "max_channels": 32, "head_channels": 16}
     config = replace(config, network=wider, colour_dropout=0.0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from toygan.models.regions import settle
+from toygan.models.regions import vote_by_region
 
 SIDE, CLASSES = 32, 5
 GROUND, RED, BLUE, GREEN, SKIN = range(CLASSES)
@@ -48,7 +48,7 @@ def test_a_region_has_the_label_that_is_likeliest_on_its_mean() -> None:
     probabilities = likely(EVEN, EVEN, {RED: 0.3, BLUE: 0.7})
     for patch in ((slice(6, 9), slice(10, 20)), (12, slice(4, 28))):
         probabilities[(RED, *patch)], probabilities[(BLUE, *patch)] = 0.45, 0.55
-    labels = settle(probabilities, drawing(), [RED, BLUE])
+    labels = vote_by_region(probabilities, drawing(), [RED, BLUE])
     assert bricks(labels) == [[RED], [RED], [BLUE]]
     assert (labels[12, 5:27] == RED).all()
     assert (labels[:4] == GROUND).all()
@@ -58,22 +58,22 @@ def test_a_region_has_the_label_that_is_likeliest_on_its_mean() -> None:
 def test_a_colour_that_is_told_is_somewhere() -> None:
     """Blue takes a third of the tower, where it is likeliest; what is not told takes nothing."""
     probabilities = likely({RED: 0.7, BLUE: 0.3}, {RED: 0.6, BLUE: 0.4}, {RED: 0.7, GREEN: 0.3})
-    assert bricks(settle(probabilities, drawing(), [RED, BLUE])) == [[RED], [BLUE], [RED]]
-    assert bricks(settle(probabilities, drawing(), [RED, BLUE, BLUE])) == [[RED], [BLUE], [RED]]
-    assert bricks(settle(probabilities, drawing(), [RED])) == [[RED], [RED], [RED]]
-    assert bricks(settle(probabilities, drawing(), [BLUE, GREEN])) == [[RED], [BLUE], [RED]]
+    assert bricks(vote_by_region(probabilities, drawing(), [RED, BLUE])) == [[RED], [BLUE], [RED]]
+    assert bricks(vote_by_region(probabilities, drawing(), [RED, BLUE, BLUE])) == [[RED], [BLUE], [RED]]
+    assert bricks(vote_by_region(probabilities, drawing(), [RED])) == [[RED], [RED], [RED]]
+    assert bricks(vote_by_region(probabilities, drawing(), [BLUE, GREEN])) == [[RED], [BLUE], [RED]]
 
 
 def test_a_told_colour_is_not_forced_on_what_it_hardly_is() -> None:
     """A tenth of a brick's worth of blue is expected, all in all."""
     hardly = {RED: 0.97, BLUE: 0.03}
-    assert bricks(settle(likely(hardly, hardly, hardly), drawing(), [RED, BLUE])) == [[RED]] * 3
+    assert bricks(vote_by_region(likely(hardly, hardly, hardly), drawing(), [RED, BLUE])) == [[RED]] * 3
 
 
 def test_no_told_colour_drives_out_another() -> None:
     """Green and blue are likeliest on one brick, which green has; blue takes another."""
     probabilities = likely({GREEN: 0.6, BLUE: 0.4}, {RED: 0.7, BLUE: 0.3}, {RED: 0.8, BLUE: 0.2})
-    assert bricks(settle(probabilities, drawing(), [RED, GREEN, BLUE])) == [[GREEN], [BLUE], [RED]]
+    assert bricks(vote_by_region(probabilities, drawing(), [RED, GREEN, BLUE])) == [[GREEN], [BLUE], [RED]]
 
 
 def test_what_pixels_are_sure_of_stays() -> None:
@@ -81,7 +81,7 @@ def test_what_pixels_are_sure_of_stays() -> None:
     probabilities = likely(EVEN, EVEN, EVEN)
     probabilities[:, 5:8, 5:27] = 0
     probabilities[SKIN, 5:8, 5:27] = 1
-    labels = settle(probabilities, drawing(), [RED])
+    labels = vote_by_region(probabilities, drawing(), [RED])
     assert (labels[5:8, 5:27] == SKIN).all()
     assert (labels[8:12, 5:27] == RED).all()
 
@@ -90,7 +90,7 @@ def test_a_drawing_with_an_open_line_keeps_its_ground() -> None:
     paper = drawing()
     paper[4, 10:14] = 1
     probabilities = likely({RED: 0.6, BLUE: 0.4}, EVEN, EVEN)
-    labels = settle(probabilities, paper, [RED])
+    labels = vote_by_region(probabilities, paper, [RED])
     assert (labels[:4] == GROUND).all()
     assert bricks(labels) == [[RED]] * 3
 
@@ -105,7 +105,7 @@ def test_without_lines_that_are_seen_each_pixel_speaks_for_itself(paper: float) 
     faint = np.where(drawing() > 0, 1, paper).astype(np.float32)
     everywhere = np.full((SIDE, SIDE), paper, dtype=np.float32)
     for each in (everywhere, *([faint] if paper else [])):
-        assert (settle(probabilities, each, [RED, BLUE, GREEN]) == probabilities.argmax(0)).all()
+        assert (vote_by_region(probabilities, each, [RED, BLUE, GREEN]) == probabilities.argmax(0)).all()
 
 
 def test_pale_lines_enclose_as_well() -> None:
@@ -113,13 +113,13 @@ def test_pale_lines_enclose_as_well() -> None:
     pale = np.where(drawing() > 0, 1, 0.87).astype(np.float32)
     probabilities = likely(EVEN, EVEN, EVEN)
     probabilities[RED, 6:9, 10:20], probabilities[BLUE, 6:9, 10:20] = 0.45, 0.55
-    assert bricks(settle(probabilities, pale, [RED])) == [[RED]] * 3
+    assert bricks(vote_by_region(probabilities, pale, [RED])) == [[RED]] * 3
 
 
 def test_glass_stays_glass_whatever_its_colour() -> None:
     """No label is its colour's; the reds that it is told are hardly likely on it."""
     glass = {GREEN: 0.95, RED: 0.05}
-    assert bricks(settle(likely(glass, glass, glass), drawing(), [RED])) == [[GREEN]] * 3
+    assert bricks(vote_by_region(likely(glass, glass, glass), drawing(), [RED])) == [[GREEN]] * 3
 
 
 def test_an_outline_is_not_where_a_told_colour_is() -> None:
@@ -129,7 +129,7 @@ def test_an_outline_is_not_where_a_told_colour_is() -> None:
     outline[4:28, 4:28] = True
     outline[5:27, 5:27] = False
     probabilities[RED, outline], probabilities[BLUE, outline] = 0.4, 0.6
-    labels = settle(probabilities, drawing(), [RED, BLUE])
+    labels = vote_by_region(probabilities, drawing(), [RED, BLUE])
     assert bricks(labels) == [[RED], [BLUE], [RED]]
     assert (labels[4, 5:27] == RED).all()
 
@@ -139,6 +139,6 @@ def test_the_ground_stays_and_nothing_else_becomes_ground(seed: int, told: list[
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(CLASSES), (SIDE, SIDE)).transpose(2, 0, 1).astype(np.float32)
     paper = random.choice([0.0, 1.0], (SIDE, SIDE), p=[0.3, 0.7]).astype(np.float32)
-    labels = settle(probabilities, paper, told)
+    labels = vote_by_region(probabilities, paper, told)
     assert ((labels == GROUND) == (probabilities.argmax(0) == GROUND)).all()
     assert set(np.unique(labels)) <= set(range(CLASSES))

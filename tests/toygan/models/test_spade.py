@@ -103,13 +103,13 @@ def test_shapes_on_every_scale(resolution: int) -> None:
     given = conditions(2, resolution)
     with torch.inference_mode():
         images = generator(torch.randn(2, 8), given)
-        judgement = discriminator.judge(images, given)
+        output = discriminator.forward_with_features(images, given)
     assert images.shape == (2, 3, resolution, resolution)
     assert images.dtype == torch.float32
     sides = [resolution // 8, resolution // 16]  # halved three times; the second scale sees half the side
-    assert [each.shape for each in judgement.logits] == [(2, side, side) for side in sides]
+    assert [each.shape for each in output.logits] == [(2, side, side) for side in sides]
     steps = (2, 4, 8, 8)
-    assert [each.shape[2] for each in judgement.features] == [
+    assert [each.shape[2] for each in output.features] == [
         resolution // scale // step for scale in (1, 2) for step in steps
     ]
 
@@ -163,10 +163,10 @@ def test_smaller_layouts_are_shares() -> None:
 
 def test_shades_say_which_colour_of_its_family_a_class_has() -> None:
     """Class 1 is of two colours. Told as a shade, they differ there more than anywhere else."""
-    generator, _ = networks(replace(TINY, shades=True, accent_colours=1))
+    generator, _ = networks(replace(TINY, colour_map=True, accent_colours=1))
     generator.eval()
-    assert generator.shades is not None
-    generator.shades.fit(torch.tensor([[0.0, 0.3, -0.3, 1.0]]), torch.tensor([1]))
+    assert generator.colour_map is not None
+    generator.colour_map.fit(torch.tensor([[0.0, 0.3, -0.3, 1.0]]), torch.tensor([1]))
     accents = torch.zeros(2, 4)
     accents[1] = torch.tensor([0.0, 0.5, -0.5, 1.0])
     given = conditions(2) | {"colour": torch.zeros(2, 4), "accents": accents}
@@ -188,10 +188,10 @@ def test_shades_say_which_colour_of_its_family_a_class_has() -> None:
 
 
 def test_shades_are_found_by_the_colours_that_the_catalog_names() -> None:
-    generator, _ = networks(replace(TINY, shades=True))
-    assert generator.shades is not None
+    generator, _ = networks(replace(TINY, colour_map=True))
+    assert generator.colour_map is not None
     seen: list[tuple[Tensor, ...]] = []
-    generator.shades.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    generator.colour_map.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     given = conditions(2)
     named = given["colour"].view(2, 1, 4) + 0.5
     with torch.no_grad():
@@ -227,14 +227,14 @@ def test_the_condition_is_projected_onto_every_patch() -> None:
     for scale in discriminator.scales:
         nn.init.normal_(scale.projection.weight)
     given, images = conditions(2), torch.rand(2, 3, 32, 32)
-    judgement = discriminator.judge(images, given)
+    output = discriminator.forward_with_features(images, given)
     embedded = discriminator.embedding(given)
     for number, scale in enumerate(discriminator.scales):
-        features = judgement.features[4 * number + 3]
+        features = output.features[4 * number + 3]
         expected = scale.logit(features)[:, 0]
         expected = expected + torch.einsum("bchw,bc->bhw", features, scale.projection(embedded))
-        torch.testing.assert_close(judgement.logits[number], expected)
-    mean = torch.stack([each.mean((1, 2)) for each in judgement.logits]).mean(0)
+        torch.testing.assert_close(output.logits[number], expected)
+    mean = torch.stack([each.mean((1, 2)) for each in output.logits]).mean(0)
     torch.testing.assert_close(discriminator(images, given), mean)
 
 
@@ -245,8 +245,8 @@ def test_the_second_scale_sees_half_the_resolution() -> None:
     small, layout = torch.rand(1, 3, 16, 16), torch.ones(1, 16, 16, dtype=torch.int64)
     given = {**conditions(1), "layout": layout}
     large = {**given, "layout": torch.ones(1, 32, 32, dtype=torch.int64)}
-    on_large = discriminator.judge(F.interpolate(small, scale_factor=2), large).logits[1]
-    torch.testing.assert_close(on_large, discriminator.judge(small, given).logits[0])
+    on_large = discriminator.forward_with_features(F.interpolate(small, scale_factor=2), large).logits[1]
+    torch.testing.assert_close(on_large, discriminator.forward_with_features(small, given).logits[0])
 
 
 def test_features_of_the_same_picture_match() -> None:
@@ -254,7 +254,7 @@ def test_features_of_the_same_picture_match() -> None:
     _, discriminator = networks()
     discriminator.eval()
     given, images = conditions(2), torch.rand(2, 3, 32, 32)
-    features = discriminator.judge(images, given).features
+    features = discriminator.forward_with_features(images, given).features
     assert len(features) == 8
     assert feature_matching_loss(features, features) == 0
     ones, threes = ([torch.full_like(each, value) for each in features] for value in (1.0, 3.0))
@@ -309,7 +309,7 @@ def test_a_picture_does_not_depend_on_its_batch_mates() -> None:
     torch.testing.assert_close(discriminator(together[:1], conditions(1)), scores[:1], atol=1e-5, rtol=1e-5)
 
 
-def test_some_pictures_are_told_colours_of_other_products() -> None:
+def test_some_pictures_are_given_colours_of_other_products() -> None:
     """About a quarter; category and layout stay. With equal latents and products, only the told differ."""
     generator, _ = networks()
     generator.eval()
@@ -322,7 +322,7 @@ def test_some_pictures_are_told_colours_of_other_products() -> None:
         trained = generator.forward_in_training(latents, given, torch.Generator().manual_seed(1))
     changed = (plain - trained).abs().flatten(1).amax(1) > 1e-6
     assert 6 <= int(changed.sum()) <= 28  # 16 are expected; within some three deviations
-    generator.mistold_share = 0.0
+    generator.shuffled_share = 0.0
     with torch.no_grad():
         trained = generator.forward_in_training(latents, given, torch.Generator().manual_seed(1))
     torch.testing.assert_close(trained, plain)
@@ -336,8 +336,8 @@ def test_every_weight_gets_a_gradient() -> None:
     given["category"] = torch.tensor([0, 1, 2, 0])
     mean, log_variance = generator.encode_style(torch.rand(4, 3, 32, 32))
     latents = mean + (log_variance / 2).exp() * torch.randn(4, 8)
-    judgement = discriminator.judge(generator(latents, given), given)
-    sum(each.square().mean() for each in judgement.logits).backward()
+    output = discriminator.forward_with_features(generator(latents, given), given)
+    sum(each.square().mean() for each in output.logits).backward()
     for network in (generator, discriminator):
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
@@ -409,7 +409,7 @@ def test_zeros_along_the_border_show_in_what_is_the_same_everywhere(mode: Paddin
     [
         ({"discriminator_layers": 5, "discriminator_scales": 2}, "leave nothing of 32 pixels"),
         ({"layout_classes": 0}, "layout_classes is 0; it must be at least 1"),
-        ({"mistold_share": 1.5}, "mistold_share is 1.5; it must lie from 0 to 1"),
+        ({"shuffled_share": 1.5}, "shuffled_share is 1.5; it must lie from 0 to 1"),
         ({"resolution": 96}, "resolution is 96; it must be a power of two from 32"),
         (
             {"padding_mode": "circular"},

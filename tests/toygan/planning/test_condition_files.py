@@ -12,7 +12,7 @@ from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import condition_file
 from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, CatalogError
 from toygan.generation.publish import make_live
 from toygan.planning import catalog as catalog_module
@@ -103,8 +103,10 @@ def test_a_layout_comes_before_a_sketch_where_a_model_knows_the_category(
     for number, shard in enumerate(plan.shards):
         of_shard = {(slot.category, slot.image_condition) for slot in load_shard(store, "run-1", number)}
         assert of_shard == {(shard.category, shard.image_condition)}
-    drawn_from = {slot.condition_sha256[slot.image_condition] for slot in slots if slot.image_condition}
-    assert kept(store) == sorted(map(condition_key, drawn_from))
+    required_condition_of = {
+        slot.condition_sha256[slot.image_condition] for slot in slots if slot.image_condition
+    }
+    assert kept(store) == sorted(map(condition_key, required_condition_of))
     assert [row[2:] for row in rejected(store)] == [
         ("category", f"no_model_for_category: {row['category']}") for row in rows if row["sku"] not in wanted
     ]
@@ -122,7 +124,7 @@ def test_what_is_kept_is_the_file(folder: Path) -> None:
         read_kept(store, slot.condition_sha256["layout"])
 
 
-def test_rows_whose_files_cannot_be_drawn_from_are_set_aside_and_no_other(
+def test_rows_whose_files_cannot_be_required_condition_of_are_set_aside_and_no_other(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "torn.png").write_bytes((folder / "layout.png").read_bytes()[:50])

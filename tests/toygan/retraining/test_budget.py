@@ -13,7 +13,7 @@ from toygan.promotion import promote
 from toygan.registry import add_model
 from toygan.retraining import speeds as speeds_module
 from toygan.retraining.budget import FEWEST_PICTURES, MEASURING_MINUTES, Budget, Speeds, make_budget
-from toygan.retraining.folder import workplace
+from toygan.retraining.folder import working_folder
 from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.snapshot import Contents
 from toygan.retraining.speeds import BUDGET, budget_of
@@ -104,7 +104,7 @@ def attempt(tmp_path: Path) -> Attempt:
     promote(store, "tiny", add_model(store, tiny_model().write(tmp_path / "tiny"), "tiny"))
     upload_enough(store)
     asked = request(store, tmp_path / "work")
-    with workplace(asked.work, store) as place:
+    with working_folder(asked.work, store) as place:
         found = begin(asked, store, place)
     assert isinstance(found, Attempt)
     return found

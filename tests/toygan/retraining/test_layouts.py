@@ -9,7 +9,7 @@ from tests.shards import COLOURS, photo
 from tests.toygan.retraining.shop import skus
 from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY
 from toygan.conditions.text import TextEncoder
-from toygan.data.known_layouts import KnownLayouts
+from toygan.data.layout_bank import LayoutBank
 from toygan.generation.model import Model
 from toygan.retraining.layouts import bank_with
 from toygan.retraining.snapshot import take_snapshot, titled_uploads
@@ -33,7 +33,7 @@ def uploaded(store: MemoryStore) -> dict[str, str]:
     return titles
 
 
-def similarity(model: Model, bank: KnownLayouts, title: str) -> float:
+def similarity(model: Model, bank: LayoutBank, title: str) -> float:
     product = model.conditions_of(
         category="car",
         title=title,
@@ -72,14 +72,14 @@ def test_the_shapes_of_uploaded_products_are_no_guess_any_more(tmp_path: Path) -
     assert (contents.uploads, contents.titled) == (10, 10)
     known = titled_uploads(folder, titles.keys(), model.categories)
     assert known == set(titles)
-    assert model.known_layouts is not None
+    assert model.layout_bank is not None
     for title in TITLES:
-        assert similarity(model, model.known_layouts, title) < KNOWN_SHAPE_SIMILARITY
+        assert similarity(model, model.layout_bank, title) < KNOWN_SHAPE_SIMILARITY
     bank = bank_with(model, folder, known)
     assert bank is not None
-    larger = files.with_files(known_layouts=bank).load()
-    assert larger.known_layouts is not None
+    larger = files.with_files(layout_bank=bank).load()
+    assert larger.layout_bank is not None
     for title in TITLES:
-        assert similarity(larger, larger.known_layouts, title) >= KNOWN_SHAPE_SIMILARITY
-    assert set(model.known_layouts.layouts) <= set(larger.known_layouts.layouts)
+        assert similarity(larger, larger.layout_bank, title) >= KNOWN_SHAPE_SIMILARITY
+    assert set(model.layout_bank.layouts) <= set(larger.layout_bank.layouts)
     assert bank_with(model, folder, []) is None

@@ -18,7 +18,7 @@ from toygan.generation.model import load_model, read_config
 from toygan.promotion import promote
 from toygan.registry import CALIBRATION, add_model, resolve
 from toygan.retraining import learn as learn_module
-from toygan.retraining.folder import workplace
+from toygan.retraining.folder import working_folder
 from toygan.retraining.learn import fine_tuning, learn
 from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.snapshot import known_products
@@ -49,7 +49,7 @@ def test_the_precision_is_left_to_the_device_that_trains_it_on() -> None:
 
 def test_what_its_config_does_not_say_is_the_presets() -> None:
     config = fine_tuning(read_config(tiny_model()), 1_000_000)
-    assert config.generator_rate == PRESETS["dcgan"].generator_rate
+    assert config.generator_lr == PRESETS["dcgan"].generator_lr
     assert config.batch_size == PRESETS["dcgan"].batch_size
 
 
@@ -72,7 +72,7 @@ def begun(folder: Path, champion: TinyFiles) -> Attempt:
     promote(store, "tiny", add_model(store, champion.write(folder / "tiny"), "tiny"))
     upload_enough(store)
     asked = request(store, folder / "work")
-    with workplace(asked.work, store) as place:
+    with working_folder(asked.work, store) as place:
         found = begin(asked, store, place)
     assert isinstance(found, Attempt)
     return found
@@ -137,13 +137,13 @@ def test_a_checkpoint_that_cannot_be_resumed_is_done_without(attempt: Attempt) -
 
 @pytest.mark.slow
 def test_a_champion_with_layouts_of_its_own_learns_from_uploads(tmp_path: Path) -> None:
-    """Which have none: its draughtsman draws them, and they are drawn from afterwards, too."""
+    """Which have none: its layout predictor draws them, and they are drawn from afterwards, too."""
     champion = tiny_with_layouts()
     challenger = load_model(learn(begun(tmp_path, champion), SMALL_BUDGET, CPU), CPU)
     earlier = champion.load()
-    assert challenger.known_layouts is not None
-    assert earlier.known_layouts is not None
-    assert len(challenger.known_layouts.categories) == 15 + len(earlier.known_layouts.categories)
+    assert challenger.layout_bank is not None
+    assert earlier.layout_bank is not None
+    assert len(challenger.layout_bank.categories) == 15 + len(earlier.layout_bank.categories)
     assert challenger.calibration is not None
     assert challenger.image_condition is None
 
@@ -156,7 +156,7 @@ def test_a_new_category_is_learnt_and_the_others_keep_what_they_know(tmp_path: P
     for number, sku in enumerate(skus("train", NEW_CATEGORY_PHOTOS)):
         store.put(f"photos/robot/{sku}/front.jpg", photo(COLOURS[number % 4], size=(90 + number, 50)))
     asked = request(store, tmp_path / "work", max_images=16)
-    with workplace(asked.work, store) as place:
+    with working_folder(asked.work, store) as place:
         found = begin(asked, store, place)
     assert isinstance(found, Attempt)
     assert found.plan.contents.by_category["robot"] == {"train": 20, "calibration": 0, "val": 0}

@@ -10,7 +10,7 @@ from tests.shards import photo, photo_row, write_shard
 from tests.toygan.retraining.shop import champion_of, request, skus, upload_enough
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput, Retryable
-from toygan.retraining.folder import store_id, workplace
+from toygan.retraining.folder import store_id, working_folder
 from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
 from toygan.retraining.request import RetrainRequest
 from toygan.storage.memory import MemoryStore
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> MemoryStore:
 
 def begun(store: MemoryStore, folder: Path, **changes: object) -> Attempt:
     asked = request(store, folder, **changes)
-    with workplace(asked.work, store) as place:
+    with working_folder(asked.work, store) as place:
         attempt = begin(asked, store, place)
     assert isinstance(attempt, Attempt), attempt
     return attempt
@@ -38,7 +38,7 @@ def begun(store: MemoryStore, folder: Path, **changes: object) -> Attempt:
 
 def why_not(store: MemoryStore, folder: Path, **changes: object) -> str:
     asked = request(store, folder, **changes)
-    with workplace(asked.work, store) as place:
+    with working_folder(asked.work, store) as place:
         found = begin(asked, store, place)
     assert isinstance(found, NothingToDo)
     return found.reason
@@ -170,12 +170,12 @@ def test_other_photos_are_learnt_from_beside_the_uploads(tmp_path: Path) -> None
 
 def test_one_process_at_a_time(store: MemoryStore, tmp_path: Path) -> None:
     with (
-        workplace(tmp_path, store),
+        working_folder(tmp_path, store),
         pytest.raises(Retryable, match=f"another retraining of {store.uri} is at work"),
-        workplace(tmp_path, store),
+        working_folder(tmp_path, store),
     ):
         pass
-    with workplace(tmp_path, store), workplace(tmp_path, MemoryStore("another")):
+    with working_folder(tmp_path, store), working_folder(tmp_path, MemoryStore("another")):
         pass
 
 

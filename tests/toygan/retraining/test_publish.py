@@ -10,10 +10,10 @@ from tests.toygan.retraining.shop import champion_of, request, upload_enough
 from toygan.errors import ModelError
 from toygan.generation.model import read_config
 from toygan.promotion import rollback, succeed
-from toygan.registry import CHAMPION, KNOWN_LAYOUTS, ModelRef, read_aliases, resolve
+from toygan.registry import CHAMPION, LAYOUT_BANK, ModelRef, read_aliases, resolve
+from toygan.retraining.comparison import CHAMPIONS_LAYOUTS, VERDICT, read_outcome
 from toygan.retraining.decide import Rule
-from toygan.retraining.folder import workplace
-from toygan.retraining.judge import CHAMPIONS_LAYOUTS, VERDICT, read_outcome
+from toygan.retraining.folder import working_folder
 from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.publish import CHALLENGER, publish
 from toygan.storage.memory import MemoryStore
@@ -50,7 +50,7 @@ def judged(
     """A retraining whose outcome is there, and not yet published."""
     upload_enough(store, categories)
     asked = request(store, folder / "work")
-    with workplace(asked.work, store) as place:
+    with working_folder(asked.work, store) as place:
         attempt = begin(asked, store, place)
     assert isinstance(attempt, Attempt)
     files = NEW.write(attempt.outcome)
@@ -103,7 +103,7 @@ def test_a_champion_that_stays_gets_the_layouts_of_the_uploads(tmp_path: Path) -
     assert (now.now.name, now.history) == ("tiny", (first,))
     champion, before = resolve(None, store), resolve(str(first), store)
     assert champion.version != first.version
-    assert champion.files == {**before.files, KNOWN_LAYOUTS: b"layouts"}
+    assert champion.files == {**before.files, LAYOUT_BANK: b"layouts"}
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -128,7 +128,7 @@ def test_a_crash_at_any_write_leaves_a_champion_and_is_made_up_for(tmp_path: Pat
         if not attempt.folder.exists():
             break
         asked = request(store, folder / "work")
-        with workplace(asked.work, store) as place:
+        with working_folder(asked.work, store) as place:
             again = begin(asked, store, place)
         assert again == attempt
         assert published(store, attempt) == holds

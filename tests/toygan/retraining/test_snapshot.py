@@ -6,8 +6,8 @@ import torch
 from catalog_schemas.photos import PHOTO_INDEX, PHOTO_SHARD
 from tests.models import condition_file
 from tests.shards import SHARD_SCHEMA, photo_row, write_shard
-from toygan.conditions.reading import Reading
-from toygan.data.photo import DrawingsWanted
+from toygan.conditions.text_config import TextConfig
+from toygan.data.photo import WantedConditions
 from toygan.data.photos import load_photos
 from toygan.data.sources import read_photos
 from toygan.data.views import encode_views
@@ -42,8 +42,8 @@ def test_what_is_known_of_a_photo_is_kept(tmp_path: Path) -> None:
     wanted = encode_views([20.0, -40.0, None], [15.0, 25.0, None])
     torch.testing.assert_close(kept.views, wanted, equal_nan=True)
     for whole_titles, cup in ((False, "Cup, chrome"), (True, "Cup, Red")):
-        reading = Reading(whole_titles=whole_titles, descriptions=False)
-        titles = load_photos(tmp_path / "snapshot", resolution=32, split="train", reading=reading)
+        text_config = TextConfig(whole_titles=whole_titles, descriptions=False)
+        titles = load_photos(tmp_path / "snapshot", resolution=32, split="train", text_config=text_config)
         assert [each.text for each in titles.words] == [cup, "Box", None]
         assert (titles.hold_descriptions, titles.views) == (False, None)
 
@@ -67,6 +67,6 @@ def test_layouts_are_kept_for_a_champion_that_learns_from_them(tmp_path: Path) -
             resolution=32,
             with_layouts=with_layouts,
         )
-        drawings = DrawingsWanted(kind="layout", lines=True, may_lack=True)
+        drawings = WantedConditions(kind="layout", lines=True, may_lack=True)
         found = read_photos(folder, split="train", drawings=drawings)
         assert [(each.condition, each.lines) for each in found] == wanted

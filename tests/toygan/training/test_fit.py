@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tests.toygan.training.tiny import tiny
 from toygan.conditions.colour import encode_colours
-from toygan.conditions.known_texts import KnownTexts
-from toygan.conditions.reading import Reading, Words
+from toygan.conditions.text_bank import TextBank
+from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
@@ -112,7 +112,7 @@ def test_blended_texts_are_means_of_a_random_half_of_the_known(photos: PhotoSet)
     """Two known texts far apart: a photo's own is read where it is kept, or none is, in three of four."""
     texts = torch.zeros(len(photos), 2)
     texts[::2, 0], texts[1::2, 1] = 1.0, 1.0
-    known = KnownTexts.of(texts, 1e-3)
+    known = TextBank.of(texts, 1e-3)
     config = tiny(text_encoder="any", text_smoothing=1e-3, text_dropout=0.25)
     rows = torch.zeros(400, dtype=torch.int64)
     batch = draw_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0), known=known)
@@ -167,14 +167,14 @@ def test_accent_colours_change_and_are_withheld_with_the_main_one(photos: PhotoS
     images[0, :, 16:24, 8:16] = torch.tensor([100, 50, 0], dtype=torch.uint8)[:, None, None]
     images[1, :, 16:24, 8:16] = torch.tensor([0, 0, 200], dtype=torch.uint8)[:, None, None]
     hexes = ("#C86400",) * len(photos)
-    words = (Words(accent_hexes=("#643200",)), Words(accent_hexes=("#0000C8",)))
+    words = (TextFields(accent_hexes=("#643200",)), TextFields(accent_hexes=("#0000C8",)))
     painted = replace(
         photos,
         images=images,
         colour_hexes=hexes,
         colour=encode_colours(hexes),
-        words=(*words, *(Words(),) * (len(photos) - 2)),
-        reading=Reading(accent_colours=2),
+        words=(*words, *(TextFields(),) * (len(photos) - 2)),
+        text_config=TextConfig(accent_colours=2),
     )
     config = tiny(colour_mixing=1.0, colour_dropout=0.5)
     batch = draw_batch(painted, rows, config, 8, step_rng(0, 0))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.toygan.training.tiny import tiny
 from toygan.training import fit as fit_module
 from toygan.training.checkpoint import checkpoint_folders
-from toygan.training.guard import LOST_REPORTS, RATE_FACTOR, WON_REPORTS, Guard, diversity, non_finite
+from toygan.training.guard import LOST_REPORTS, LR_FACTOR, WON_REPORTS, Guard, diversity, non_finite
 from toygan.training.state import TrainState
 from toygan.training.train import train
 
@@ -77,7 +77,7 @@ def test_pictures_that_become_the_same_are_a_collapse() -> None:
 def test_what_it_remembers_survives_json() -> None:
     guard = Guard(rollbacks=2, best_diversity=0.4, won_reports=1, lost_reports=1)
     assert Guard.from_json(guard.to_json()) == guard
-    assert guard.rate_factor == RATE_FACTOR**2
+    assert guard.lr_factor == LR_FACTOR**2
 
 
 def ruin(state: TrainState, kind: str, rng: torch.Generator) -> None:
@@ -127,7 +127,7 @@ def test_ten_collapses_ten_recoveries(
     assert is_ruined == [True]
     told = [record.getMessage() for record in caplog.records if "It goes back to" in record.getMessage()]
     assert len(told) == 1
-    assert f"at {RATE_FACTOR:g} of the rates" in told[0]
+    assert f"at {LR_FACTOR:g} of the rates" in told[0]
     last = checkpoint_folders(tmp_path)[-1]
     assert int(last.name) == 96
     tensors = load_file(last / "state.safetensors")

@@ -65,7 +65,7 @@ def files_of(model: TinyFiles) -> ModelFiles:
 
 
 @torch.no_grad()
-def drawn_and_judged(
+def generated_and_scored(
     networks: dict[str, Any], category: int, text: Tensor | None, accents: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Three pictures of a category, and the logits of three that are the same for all networks."""
@@ -99,18 +99,18 @@ def test_a_category_keeps_its_pictures_and_scores_wherever_it_stands(family: str
     initial = read_initial(files_of(stored(family)), config_of(family))
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of(family, categories=len(NEW))
-    initial.hand_over(new, NEW, None)
+    initial.load_pretrained(new, NEW, None)
     for name in ("brick", "wheel"):
-        wanted = drawn_and_judged(old, OLD.index(name), None)
+        wanted = generated_and_scored(old, OLD.index(name), None)
         for given in (new, new | {"generator": new["ema"]}):
-            torch.testing.assert_close(drawn_and_judged(given, NEW.index(name), None), wanted)
+            torch.testing.assert_close(generated_and_scored(given, NEW.index(name), None), wanted)
 
 
 def test_a_new_category_starts_as_the_mean() -> None:
     for family in ("mlp", "dcgan"):
         initial = read_initial(files_of(stored(family)), config_of(family))
         new = networks_of(family, categories=len(NEW))
-        initial.hand_over(new, NEW, None)
+        initial.load_pretrained(new, NEW, None)
         for old, network in ((initial.generator, "ema"), (initial.discriminator, "discriminator")):
             before, after = (category_rows(each) for each in (old, new[network]))
             assert before.shape[0] == after.shape[0] == 3
@@ -131,9 +131,9 @@ def test_texts_read_by_the_same_encoder_keep_their_meaning(family: str) -> None:
     initial = read_initial(files_of(stored(family, text_size=5)), config_of(family))
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of(family, categories=1, text_size=5)
-    initial.hand_over(new, ("wheel",), ENCODER)
+    initial.load_pretrained(new, ("wheel",), ENCODER)
     text = torch.nn.functional.normalize(torch.rand(3, 5), dim=1)
-    assert_close(drawn_and_judged(new, 0, text), drawn_and_judged(old, 2, text))
+    assert_close(generated_and_scored(new, 0, text), generated_and_scored(old, 2, text))
 
 
 @pytest.mark.parametrize("family", NETWORKS)
@@ -142,10 +142,10 @@ def test_texts_of_another_encoder_say_nothing_at_first(family: str, before: int,
     initial = read_initial(files_of(stored(family, text_size=before)), config_of(family))
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of(family, categories=3, text_size=after)
-    initial.hand_over(new, OLD, {"name": "other", "identity": "1"} if after else None)
+    initial.load_pretrained(new, OLD, {"name": "other", "identity": "1"} if after else None)
     said = torch.rand(3, after) if after else None
     nothing = torch.zeros(3, before) if before else None
-    assert_close(drawn_and_judged(new, 1, said), drawn_and_judged(old, 1, nothing))
+    assert_close(generated_and_scored(new, 1, said), generated_and_scored(old, 1, nothing))
 
 
 @pytest.mark.parametrize("family", [name for name in NETWORKS if name != "mlp"])
@@ -155,14 +155,14 @@ def test_everything_but_new_accent_colours_keeps_its_meaning(family: str, before
     initial = read_initial(files_of(stored(family, accent_colours=before)), config)
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of(family, categories=3, accent_colours=after)
-    initial.hand_over(new, OLD, None)
+    initial.load_pretrained(new, OLD, None)
     if before != after:
         for network in (*old.values(), *new.values()):
             for module in network.modules():
                 if isinstance(module, ConditionEmbedding):
                     module.accents = None
     accents = torch.rand(3, 8)
-    assert_close(drawn_and_judged(new, 1, None, accents), drawn_and_judged(old, 1, None, accents))
+    assert_close(generated_and_scored(new, 1, None, accents), generated_and_scored(old, 1, None, accents))
 
 
 def test_other_numbers_of_accent_colours_do_not_fit() -> None:
@@ -175,7 +175,7 @@ def test_columns_for_accents_begin_at_nothing() -> None:
     """Of the layer of `mlp` that all conditions share."""
     initial = read_initial(files_of(stored("mlp")), replace(config_of("mlp"), accent_colours=2))
     new = networks_of("mlp", categories=3, accent_colours=2)
-    initial.hand_over(new, OLD, None)
+    initial.load_pretrained(new, OLD, None)
     layer = new["ema"].hidden[0]
     columns = dict(zip(layer.counts, layer.weight.split(list(layer.counts.values()), 1), strict=True))
     assert columns["accents"].shape[1] == 8
@@ -185,27 +185,27 @@ def test_columns_for_accents_begin_at_nothing() -> None:
 @pytest.mark.parametrize("before", [False, True])
 def test_shades_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) -> None:
     config = config_of("spade")
-    config = replace(config, network={**config.network, "shades": True})
-    initial = read_initial(files_of(stored("spade", shades=before)), config)
+    config = replace(config, network={**config.network, "colour_map": True})
+    initial = read_initial(files_of(stored("spade", colour_map=before)), config)
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
-    new = networks_of("spade", categories=3, shades=True)
+    new = networks_of("spade", categories=3, colour_map=True)
     seen = torch.rand(3, 4), torch.tensor([1, 2, 3])
-    new["ema"].shades.fit(*seen)
+    new["ema"].colour_map.fit(*seen)
     if before:
-        old["generator"].shades.fit(*seen)
-    initial.hand_over(new, OLD, None)
+        old["generator"].colour_map.fit(*seen)
+    initial.load_pretrained(new, OLD, None)
     given = new | {"generator": new["ema"]}
-    assert_close(drawn_and_judged(given, 1, None), drawn_and_judged(old, 1, None))
-    assert new["ema"].shades.labels[:4].tolist() == [1, 2, 3, 0]  # what the new photos say
+    assert_close(generated_and_scored(given, 1, None), generated_and_scored(old, 1, None))
+    assert new["ema"].colour_map.labels[:4].tolist() == [1, 2, 3, 0]  # what the new photos say
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_lines_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) -> None:
     config = config_of("spade")
-    config = replace(config, network={**config.network, "lines": True, "mistold_share": 0.0})
+    config = replace(config, network={**config.network, "lines": True, "shuffled_share": 0.0})
     initial = read_initial(files_of(stored("spade", lines=before)), config)
     new = networks_of("spade", categories=3, lines=True)
-    initial.hand_over(new, OLD, None)
+    initial.load_pretrained(new, OLD, None)
     heard = [each.line.weight for each in new["ema"].encodings]
     if before:
         assert all(
@@ -224,10 +224,10 @@ def test_who_draws_layouts_begins_anew_and_then_goes_on(before: int, after: int)
     initial = read_initial(files_of(stored("pix2pix", layout_classes=before)), config)
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of("pix2pix", categories=3, layout_classes=after)
-    initial.hand_over(new, OLD, None)
+    initial.load_pretrained(new, OLD, None)
     given = new | {"generator": new["ema"]}
     if before == after or not before:
-        assert_close(drawn_and_judged(given, 1, None), drawn_and_judged(old, 1, None))
+        assert_close(generated_and_scored(given, 1, None), generated_and_scored(old, 1, None))
     if before == after:
         theirs = initial.generator.colouring.state_dict()
         assert all(
@@ -244,7 +244,7 @@ def test_who_points_at_more_or_fewer_colours_begins_to_anew(before: int, after: 
     initial = read_initial(files_of(stored("pix2pix", layout_classes=14, accent_colours=before)), config)
     new = networks_of("pix2pix", categories=3, layout_classes=14, accent_colours=after)
     fresh = new["ema"].colouring.to_labels.weight.clone()
-    initial.hand_over(new, OLD, None)
+    initial.load_pretrained(new, OLD, None)
     assert torch.equal(new["ema"].colouring.to_labels.weight, fresh)
     theirs = initial.generator.colouring.downs[0].weight
     assert torch.equal(new["ema"].colouring.downs[0].weight, theirs)
@@ -252,10 +252,10 @@ def test_who_points_at_more_or_fewer_colours_begins_to_anew(before: int, after: 
 
 def test_what_colours_the_labels_are_of_is_handed_over() -> None:
     config = config_of("spade")
-    config = replace(config, network={**config.network, "shades": True})
-    initial = read_initial(files_of(stored("spade", shades=True)), config)
+    config = replace(config, network={**config.network, "colour_map": True})
+    initial = read_initial(files_of(stored("spade", colour_map=True)), config)
     assert initial.labelled_colours is None
-    initial.generator.shades.fit(torch.rand(3, 4), torch.tensor([3, 1, 1]))
+    initial.generator.colour_map.fit(torch.rand(3, 4), torch.tensor([3, 1, 1]))
     found = initial.labelled_colours
     assert found is not None
     assert (found.labels, found.colours.shape) == ((3, 1, 1), (3, 4))
@@ -381,7 +381,7 @@ def test_networks_grow_and_keep_the_blocks_of_the_sides_they_had() -> None:
         torch.manual_seed(2)
         generator, discriminator = build("dcgan", large.network_options(categories=len(NEW)))
     fresh = {key: value.clone() for key, value in discriminator.state_dict().items()}
-    initial.hand_over({"generator": generator, "discriminator": discriminator}, NEW, None)
+    initial.load_pretrained({"generator": generator, "discriminator": discriminator}, NEW, None)
     seen: dict[int, list[Tensor]] = {32: [], 64: []}
     rng = torch.Generator().manual_seed(0)
     latents, colour = torch.randn((2, 8), generator=rng), torch.rand((2, 4), generator=rng)
@@ -415,8 +415,8 @@ def test_a_whitening_is_that_of_the_texts_it_will_read() -> None:
     }
     initial = read_initial(files_of(TinyFiles(name="old", files=files)), config)
     measured = new[0].embedding.whitening.directions.clone()
-    initial.hand_over({"generator": new[0]}, OLD, {"name": "another", "identity": "1"})
+    initial.load_pretrained({"generator": new[0]}, OLD, {"name": "another", "identity": "1"})
     assert torch.equal(new[0].embedding.whitening.directions, measured)
     assert not new[0].embedding.text.weight.any()
-    initial.hand_over({"generator": new[0]}, OLD, ENCODER)
+    initial.load_pretrained({"generator": new[0]}, OLD, ENCODER)
     assert torch.equal(new[0].embedding.whitening.directions, old[0].embedding.whitening.directions)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.toygan.training.tiny import tiny
-from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions.text_bank import TextBank
 from toygan.data.augment import draw_augmentation
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
@@ -211,7 +211,7 @@ def test_r1_makes_the_score_flatter(photos: PhotoSet) -> None:
         (gradients,) = torch.autograd.grad(scores.sum(), images)
         return gradients.flatten(1).norm(dim=1).mean().item()
 
-    config = {"loss": "non_saturating", "discriminator_rate": 3e-3}
+    config = {"loss": "non_saturating", "discriminator_lr": 3e-3}
     free = slope(train(photos, tiny(**config), steps=60))
     held = slope(train(photos, tiny(**config, r1_gamma=100.0, penalty_every_steps=4), steps=60))
     assert held < 0.6 * free
@@ -357,7 +357,7 @@ def _loss(state: TrainState, batch: Batch, config: TrainConfig) -> float:
 
 def test_latents_of_the_prior_are_judged_but_not_compared(photos: PhotoSet) -> None:
     """The last quarter of 8 is drawn as generation draws; what those photos show says nothing of the loss."""
-    config = _with_style(prior_share=0.25, batch_size=8, discriminator_rate=1e-12)
+    config = _with_style(prior_share=0.25, batch_size=8, discriminator_lr=1e-12)
     state = start(config, categories=2, device=CPU)
     rows = epoch_rows(len(photos), config, 0)
     batch = draw_batch(photos, rows, config, state.generator.latent_size, step_rng(0, 0))
@@ -386,7 +386,7 @@ def test_layouts_of_its_own_are_judged_but_not_compared(photos: PhotoSet) -> Non
         prior_share=0.25,
         batch_size=8,
         precision="fp32",
-        discriminator_rate=1e-12,
+        discriminator_lr=1e-12,
     )
     drawn = replace(
         photos,
@@ -404,7 +404,7 @@ def test_layouts_of_its_own_are_judged_but_not_compared(photos: PhotoSet) -> Non
     _, lacking = deepcopy(state.generator).forward_with_layouts(batch.latents[1], batch.conditions, 6)
     weighted = _loss(state, batch, replace(config, layout_weight=3.0))
     assert weighted - whole == pytest.approx(2 * lacking.item(), rel=1e-3)
-    known = KnownTexts.of(torch.eye(8), 0.1)
+    known = TextBank.of(torch.eye(8), 0.1)
     read = replace(drawn, text=torch.eye(8)[:count])
     told = draw_batch(read, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0), known=known)
     assert told.blended_text is not None
@@ -438,7 +438,7 @@ def test_drawn_latents_come_with_blended_texts(photos: PhotoSet) -> None:
     config = _with_style(prior_share=0.25, batch_size=8, text_encoder="any", text_smoothing=0.1)
     state = start(config, categories=2, device=CPU, text_size=texts.shape[1], texts=texts)
     told = replace(photos, text=texts)
-    known = KnownTexts.of(texts, 0.1)
+    known = TextBank.of(texts, 0.1)
     rows = epoch_rows(len(photos), config, 0)
     batch = draw_batch(told, rows, config, state.generator.latent_size, step_rng(0, 0), known=known)
     assert batch.blended_text is not None

@@ -12,7 +12,7 @@ from catalog_schemas.photos import PHOTO_SHARD
 from tests.models import condition_file, tiny_model
 from tests.shards import SHARD_SCHEMA, photo_row, training_skus, write_shard
 from toygan import training
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.models.enhancer import EnhancerConfig

@@ -12,9 +12,9 @@ from toygan.errors import ModelError
 from toygan.training import precision as precision_module
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import TrainConfig
+from toygan.training.distributed import ALONE, Distributed
 from toygan.training.precision import with_precision
 from toygan.training.train import train
-from toygan.training.world import ALONE, World
 
 CPU = torch.device("cpu")
 AUTO = tiny(precision="auto")
@@ -44,7 +44,7 @@ def test_auto_is_the_default_and_the_device_decides(
     assert TrainConfig(family="dcgan", resolution=64).precision == "auto"
     device_is_good_at(monkeypatch, "fp16")
     with caplog.at_level(logging.INFO):
-        found = with_precision(AUTO, CPU, checkpoint=None, world=ALONE)
+        found = with_precision(AUTO, CPU, checkpoint=None, distributed=ALONE)
     assert found == replace(AUTO, precision="fp16")
     assert "training in fp16: it is new" in caplog.text
 
@@ -52,7 +52,7 @@ def test_auto_is_the_default_and_the_device_decides(
 def test_a_precision_that_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     device_is_good_at(monkeypatch, "bf16")
     config = tiny(precision="fp32")
-    assert with_precision(config, CPU, checkpoint=None, world=ALONE) is config
+    assert with_precision(config, CPU, checkpoint=None, distributed=ALONE) is config
 
 
 def test_processes_on_unlike_devices_take_what_all_are_good_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,15 +60,15 @@ def test_processes_on_unlike_devices_take_what_all_are_good_at(monkeypatch: pyte
     others: list[Precision] = ["fp16", "bf16"]
     asked: list[bool] = []
 
-    class Unlike(World):
+    class Unlike(Distributed):
         def any(self, is_so: bool) -> bool:
             """The question of `with_precision`: fp32 first, then fp16, then bf16."""
             precision = ("fp32", "fp16", "bf16")[len(asked)]
             asked.append(is_so)
             return is_so or precision in others
 
-    world = Unlike(index=0, count=3)
-    assert with_precision(AUTO, CPU, checkpoint=None, world=world).precision == "fp16"
+    distributed = Unlike(index=0, count=3)
+    assert with_precision(AUTO, CPU, checkpoint=None, distributed=distributed).precision == "fp16"
     assert asked == [False, False]
 
 
@@ -91,4 +91,4 @@ def test_a_checkpoint_that_says_nothing_leaves_it_to_the_device(
 ) -> None:
     device_is_good_at(monkeypatch, "bf16")
     (tmp_path / "state.json").write_text(content)
-    assert with_precision(AUTO, CPU, checkpoint=tmp_path, world=ALONE).precision == "bf16"
+    assert with_precision(AUTO, CPU, checkpoint=tmp_path, distributed=ALONE).precision == "bf16"

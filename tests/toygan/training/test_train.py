@@ -26,7 +26,7 @@ from toygan.generation.model import load_model
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
-from toygan.registry import DRAUGHTSMAN, KNOWN_LAYOUTS, KNOWN_TEXTS, ModelFiles, resolve
+from toygan.registry import LAYOUT_BANK, LAYOUT_PREDICTOR, TEXT_BANK, ModelFiles, resolve
 from toygan.training import fit as fit_module
 from toygan.training import guard
 from toygan.training import train as train_module
@@ -169,7 +169,7 @@ def test_a_training_leaves_the_texts_that_new_ones_are_read_by(
     config = tiny(text_encoder="reader", text_smoothing=0.5)
     model = run(shards, tmp_path / "one", config=config, max_images=4)
     assert json.loads((model / "config.json").read_text())["text_smoothing"] == 0.5
-    assert load_file(model / KNOWN_TEXTS)["embeddings"].tolist() == [[1.0] * 3, [2.0] * 3]
+    assert load_file(model / TEXT_BANK)["embeddings"].tolist() == [[1.0] * 3, [2.0] * 3]
     again = train(
         photos_uri=others,
         output=tmp_path / "two",
@@ -178,9 +178,9 @@ def test_a_training_leaves_the_texts_that_new_ones_are_read_by(
         max_images=4,
         init=resolve(str(model), None),
     )
-    assert load_file(again / KNOWN_TEXTS)["embeddings"].tolist() == [[1.0] * 3, [2.0] * 3, [4.0] * 3]
+    assert load_file(again / TEXT_BANK)["embeddings"].tolist() == [[1.0] * 3, [2.0] * 3, [4.0] * 3]
     without = run(shards, tmp_path / "three", config=tiny(text_encoder="reader"), max_images=4)
-    assert not (without / KNOWN_TEXTS).exists()
+    assert not (without / TEXT_BANK).exists()
     assert "text_smoothing" not in json.loads((without / "config.json").read_text())
 
 
@@ -254,19 +254,19 @@ def test_shades_are_those_of_the_photos_and_told_apart_on_a_layout(tmp_path: Pat
     network = {"generator_channels": 4, "modulation_channels": 4, "latent_size": 8, "max_channels": 8}
     config = replace(
         tiny(family="spade", accent_colours=1, colour_mixing=0.5, semantic_weight=1.0),
-        network=network | {"shades": True},
+        network=network | {"colour_map": True},
     )
     folder = run(layout_shard(tmp_path / "shard"), tmp_path / "out", config=config, max_images=40)
-    shades = load_file(folder / "generator.safetensors")
-    assert shades["shades.labels"].sum() == 5 + 5 + 9
-    assert any(name.endswith("shade.weight") and weight.any() for name, weight in shades.items())
+    colour_map = load_file(folder / "generator.safetensors")
+    assert colour_map["shades.labels"].sum() == 5 + 5 + 9
+    assert any(name.endswith("shade.weight") and weight.any() for name, weight in colour_map.items())
     model = load_model(resolve(str(folder), None), CPU)
     layout = READERS["layout"](condition_file("layout", 0, 5), 32)
     products = [
         ProductConditions(category="brick", colour_hex=value, image=layout)
         for value in ("#B40000", "#720012")
     ]
-    drawn = model.draw([1, 1], products, 2).pixels.astype(int)
+    drawn = model.generate([1, 1], products, 2).pixels.astype(int)
     changed = abs(drawn[0] - drawn[1]).max(axis=2)
     assert changed[layout == 5].mean() > changed[layout == 0].mean()
 
@@ -295,7 +295,7 @@ def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_pat
     product = ProductConditions(
         category="brick", colour_hex="#B40000", image=READERS["sketch"](sketch, 32), accent_hexes=("#1E5AA8",)
     )
-    assert model.draw([1], [product], 1).finite.all()
+    assert model.generate([1], [product], 1).finite.all()
     for kind in ("layout", "sketch"):
         fields = [each for each in pq.read_schema(shard / "photos-000.parquet") if each.name != kind]
         rows = pq.read_table(shard / "photos-000.parquet").to_pylist()
@@ -308,7 +308,7 @@ def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_pat
     ("options", "missing", "message"),
     [
         ({"accent_colours": 1}, {"colour": None}, "no photo says what its main colour is called"),
-        ({"network": {"shades": True}}, {"colour_hex": None}, "no photo with a main colour has a layout"),
+        ({"network": {"colour_map": True}}, {"colour_hex": None}, "no photo with a main colour has a layout"),
         (
             {"family": "pix2pix", "network": {"layout_classes": 14}},
             {"colour_hex": None, "sketch": condition_file("sketch", 0)},
@@ -337,19 +337,22 @@ KNOWING = {"generator_channels": 4, "modulation_channels": 4, "latent_size": 8, 
 def test_a_model_that_keeps_its_layouts_learns_from_photos_without_any(shards: Path, tmp_path: Path) -> None:
     """The first training has layouts. Who goes on with its model, on uploads say, needs none."""
     config = tiny(
-        family="spade", accent_colours=1, known_layouts=0.1, network=KNOWING | {"lines": True, "shades": True}
+        family="spade",
+        accent_colours=1,
+        layout_bank=0.1,
+        network=KNOWING | {"lines": True, "colour_map": True},
     )
     folder = run(layout_shard(tmp_path / "shard"), tmp_path / "out", config=config, max_images=16)
     whole = run(layout_shard(tmp_path / "shard"), tmp_path / "whole", config=config, max_images=24)
-    before = (folder / DRAUGHTSMAN).read_bytes()
+    before = (folder / LAYOUT_PREDICTOR).read_bytes()
     again = run(layout_shard(tmp_path / "shard"), tmp_path / "out", config=config, max_images=24, resume=True)
-    kept = {name: (again / name).read_bytes() for name in (KNOWN_LAYOUTS, DRAUGHTSMAN)}
+    kept = {name: (again / name).read_bytes() for name in (LAYOUT_BANK, LAYOUT_PREDICTOR)}
     assert kept == {name: (whole / name).read_bytes() for name in kept}
-    assert before != kept[DRAUGHTSMAN]  # it goes on learning
+    assert before != kept[LAYOUT_PREDICTOR]  # it goes on learning
     model = load_model(resolve(str(folder), None), CPU)
     assert (model.image_condition, model.learns_from) == (None, "layout")
     product = ProductConditions(category="brick", colour_hex="#B40000")
-    assert model.draw([1, 2], [product] * 2, 2).finite.all()
+    assert model.generate([1, 2], [product] * 2, 2).finite.all()
     later = train(
         photos_uri=shards,
         output=tmp_path / "later",
@@ -358,11 +361,11 @@ def test_a_model_that_keeps_its_layouts_learns_from_photos_without_any(shards: P
         max_images=8,
         init=resolve(str(folder), None),
     )
-    assert (later / DRAUGHTSMAN).read_bytes() == kept[DRAUGHTSMAN]
+    assert (later / LAYOUT_PREDICTOR).read_bytes() == kept[LAYOUT_PREDICTOR]
     grown = load_model(resolve(str(later), None), CPU)
-    assert grown.known_layouts is not None
-    assert {*grown.known_layouts.categories} == {"brick", "plant"}
-    assert len(grown.known_layouts.categories) == 8
+    assert grown.layout_bank is not None
+    assert {*grown.layout_bank.categories} == {"brick", "plant"}
+    assert len(grown.layout_bank.categories) == 8
     with pytest.raises(BadInput, match="no column 'layout'"):
         run(shards, tmp_path / "none", config=config)
 
@@ -374,21 +377,21 @@ def test_layouts_are_kept_by_texts_without_the_finish(
     monkeypatch.setattr(train_module, "TextEncoder", Reader)
     monkeypatch.setattr(Reader, "read", [])
     shard = layout_shard(tmp_path / "shard", title="Cup", finish="chrome")
-    config = tiny(family="spade", text_encoder="reader", known_layouts=0.1, network=KNOWING)
+    config = tiny(family="spade", text_encoder="reader", layout_bank=0.1, network=KNOWING)
     new = run(shard, tmp_path / "new", config=config, max_images=4)
     run(shard, tmp_path / "later", config=config, max_images=4, init=resolve(str(new), None))
-    table = pq.read_table(new / KNOWN_LAYOUTS)
+    table = pq.read_table(new / LAYOUT_BANK)
     said = json.loads(table.schema.metadata[b"toygan"])
     del said["say_finish"]
-    pq.write_table(table.replace_schema_metadata({b"toygan": json.dumps(said)}), new / KNOWN_LAYOUTS)
+    pq.write_table(table.replace_schema_metadata({b"toygan": json.dumps(said)}), new / LAYOUT_BANK)
     run(shard, tmp_path / "old", config=config, max_images=4, init=resolve(str(new), None))
     every, shapes = ["Cup, chrome"] * 3, ["Cup"] * 3
     assert Reader.read == [*every, *shapes, *every, *shapes, *every, *every]
 
 
 def test_only_families_of_layouts_keep_some(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"known_layouts is 0\.1; dcgan draws from no layouts"):
-        run(shards, tmp_path, config=tiny(known_layouts=0.1))
+    with pytest.raises(BadInput, match=r"layout_bank is 0\.1; dcgan draws from no layouts"):
+        run(shards, tmp_path, config=tiny(layout_bank=0.1))
 
 
 @pytest.mark.parametrize(("max_images", "max_minutes"), [(0, None), (1, None), (None, 0.0)])
@@ -553,8 +556,8 @@ def test_eight_photos_are_learnt(shards: Path, photos: PhotoSet, tmp_path: Path)
             "max_channels": 64,
         },
         batch_size=8,
-        generator_rate=1e-3,
-        discriminator_rate=1e-3,
+        generator_lr=1e-3,
+        discriminator_lr=1e-3,
         colour_dropout=0.0,
         ema_half_life_images=400,
         log_every_images=1_000_000,

@@ -21,9 +21,9 @@ from torch import Tensor
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.reading import Reading, Words
-from toygan.data import known_layouts, recolour
-from toygan.data.known_layouts import ColourLabels, KnownLayouts
+from toygan.conditions.text_config import TextConfig, TextFields
+from toygan.data import layout_bank, recolour
+from toygan.data.layout_bank import ColourLabels, LayoutBank
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
 from toygan.images import encode_labels
@@ -54,7 +54,7 @@ def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[
         colour=encode_colours(list(mains)),
         colour_hexes=mains,
         words=tuple(
-            Words(text=json.dumps(text), shape_text=json.dumps(text), accent_hexes=each)
+            TextFields(text=json.dumps(text), shape_text=json.dumps(text), accent_hexes=each)
             for each, text in zip(accents, texts, strict=True)
         ),
         skus=tuple(map(str, range(len(rows)))),
@@ -62,7 +62,7 @@ def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[
         image_condition="layout",
         condition_images=torch.tensor(layouts, dtype=torch.uint8),
         lines=lines,
-        reading=Reading(accent_colours=2),
+        text_config=TextConfig(accent_colours=2),
     )
 
 
@@ -81,8 +81,8 @@ def toys() -> PhotoSet:
     )
 
 
-def of(found: PhotoSet, **changes: Any) -> KnownLayouts:
-    return KnownLayouts.of(found, **{"embed": embed, "classes": 14, "temperature": 0.1} | changes)
+def of(found: PhotoSet, **changes: Any) -> LayoutBank:
+    return LayoutBank.of(found, **{"embed": embed, "classes": 14, "temperature": 0.1} | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -91,13 +91,13 @@ def finishes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recolour, "name_colours", lambda colours, labels: labels != 12)
 
 
-def known() -> KnownLayouts:
+def known() -> LayoutBank:
     return of(toys())
 
 
-def read(content: bytes, **changes: Any) -> KnownLayouts:
+def read(content: bytes, **changes: Any) -> LayoutBank:
     values: dict[str, Any] = {"resolution": SIDE, "text_size": 3, "classes": 14}
-    return KnownLayouts.from_file(content, 0.1, **values | changes)
+    return LayoutBank.from_file(content, 0.1, **values | changes)
 
 
 def brick(colour_hex: str | None = RED, *accents: str, category: str = "brick") -> ProductConditions:
@@ -125,7 +125,7 @@ def test_the_nearest_text_gives_the_layout_the_product_its_colour() -> None:
         assert (chosen.lines[1:] == 255).all()
 
 
-def test_a_category_is_drawn_from_its_own_layouts() -> None:
+def test_a_category_is_required_condition_of_its_own_layouts() -> None:
     assert strips(brick(RED, GREEN, category="car"), AT) == [5, 8, 1]
     with pytest.raises(ModelError, match="no layout of the category 'tower' is known"):
         strips(brick(category="tower"), AT)
@@ -229,7 +229,7 @@ def test_what_is_drawn_depends_on_nothing_else_and_has_the_products_labels(
 def in_finishes(*finishes: tuple[list[float], list[float]]) -> PhotoSet:
     """Each of a text with its finish and of one without; and one that has no finish."""
     found = photos(*[("brick", layout(5), RED, (), shape) for _, shape in finishes])
-    words = [Words(text=json.dumps(text), shape_text=json.dumps(shape)) for text, shape in finishes]
+    words = [TextFields(text=json.dumps(text), shape_text=json.dumps(shape)) for text, shape in finishes]
     return replace(found, words=tuple(words))
 
 
@@ -352,7 +352,7 @@ def test_no_damage_goes_unnoticed_or_does_harm(data: st.DataObject) -> None:
 @pytest.mark.parametrize("temperature", [0, -1.0, float("inf"), float("nan"), True, "0.1", 10**400])
 def test_an_unusable_temperature_is_refused(temperature: object) -> None:
     with pytest.raises(ModelError, match=r"temperature|too large"):
-        KnownLayouts.from_file(known().to_file(), temperature, resolution=SIDE, text_size=3, classes=14)
+        LayoutBank.from_file(known().to_file(), temperature, resolution=SIDE, text_size=3, classes=14)
 
 
 @pytest.mark.parametrize(
@@ -378,11 +378,11 @@ def test_what_an_earlier_model_knew_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert more.temperature == 0.2
     assert (more.colour_labels("#D67923"), more.colour_labels(GLASS_RED)) == (6, 12)
     assert len(of(toys(), earlier=known()).categories) == len(toys())
-    monkeypatch.setattr(known_layouts, "MOST_KNOWN", 3)
+    monkeypatch.setattr(layout_bank, "MOST_KNOWN", 3)
     few = of(tower, earlier=known())
     assert Counter(few.categories) == {"tower": 1, "car": 2}
     assert few.layouts[:2] == more.layouts[:2]  # the photos' own come first
-    monkeypatch.setattr(known_layouts, "MOST_KNOWN", 4)
+    monkeypatch.setattr(layout_bank, "MOST_KNOWN", 4)
     assert Counter(of(toys()).categories) == {"brick": 2, "car": 2}
     others = of(photos(("brick", layout(6), RED, (), [1.0, 0.0])))
     assert set(of(toys(), earlier=others).categories) == {"brick", "car"}

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class Postprocessed:
     """One candidate after the checks."""
 
     measures: Measures | None  # None where the picture could not be measured
@@ -33,13 +33,13 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedBatch:
-    candidates: list[Finished]
+class PostprocessedBatch:
+    candidates: list[Postprocessed]
     began_s: float  # time.monotonic(), one clock for all processes of a machine
     ended_s: float
 
 
-def finish(
+def postprocess(
     pixels: NDArray[np.uint8],
     finite: Sequence[bool],
     may_be_approved: Sequence[bool],
@@ -47,14 +47,14 @@ def finish(
     layout_similarities: Sequence[float | None],
     limits: Sequence[CategoryLimits],
     image_format: ImageFormat,
-) -> FinishedBatch:
+) -> PostprocessedBatch:
     """Checks the pictures (B, H, W, 3) and encodes those that `may_be_approved` and pass.
 
     The sequences hold one value a picture; for `layout_similarities` see `toygan.approval.checks.check`.
     """
     began_s = time.monotonic()
     candidates = [
-        _finish_one(picture, measures, similarity, of_category, image_format if wanted and ok else None)
+        _postprocess_one(picture, measures, similarity, of_category, image_format if wanted and ok else None)
         for picture, measures, similarity, of_category, ok, wanted in zip(
             pixels,
             _measure_all(pixels, colour_hexes),
@@ -65,7 +65,7 @@ def finish(
             strict=True,
         )
     ]
-    return FinishedBatch(candidates=candidates, began_s=began_s, ended_s=time.monotonic())
+    return PostprocessedBatch(candidates=candidates, began_s=began_s, ended_s=time.monotonic())
 
 
 def _measure_all(pixels: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> Sequence[Measures | None]:
@@ -85,22 +85,22 @@ def _measure_one(picture: NDArray[np.uint8], colour_hex: str | None) -> Measures
         return None
 
 
-def _finish_one(
+def _postprocess_one(
     picture: NDArray[np.uint8],
     measures: Measures | None,
     layout_similarity: float | None,
     limits: CategoryLimits,
     image_format: ImageFormat | None,
-) -> Finished:
+) -> Postprocessed:
     if measures is None:
-        return Finished(measures=None, failed_checks=("not_measurable",), file=None)
+        return Postprocessed(measures=None, failed_checks=("not_measurable",), file=None)
     failed = tuple(check(measures, limits, layout_similarity))
     file = encode(picture, image_format) if image_format and not failed else None
-    return Finished(measures=measures, failed_checks=failed, file=file)
+    return Postprocessed(measures=measures, failed_checks=failed, file=file)
 
 
-def finishing_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes for `finish`: threads would wait for each other, and the generator for them, at the GIL.
+def postprocessing_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes for `postprocess`: threads would wait for each other, and the generator for them, at the GIL.
 
     They are spawned, not forked, since the parent runs threads. They end with it, even if it is killed.
     """

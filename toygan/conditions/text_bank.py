@@ -22,7 +22,7 @@ MOST_KNOWN = 8192  # 6 MB with embeddings of 384 numbers
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownTexts:
+class TextBank:
     """N embeddings of distinct texts, and how quickly their weights fall with their distance."""
 
     embeddings: Tensor  # (N, S) float32, rows of unit length as toygan.conditions.text makes them

@@ -21,7 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Distributed:
     """One process's place among `count`."""
 
     index: int
@@ -78,11 +78,11 @@ class World:
         return converted
 
 
-ALONE: Final = World(index=0, count=1)
+ALONE: Final = Distributed(index=0, count=1)
 
 
 @contextmanager
-def join_world(device: torch.device) -> Iterator[World]:
+def join_distributed(device: torch.device) -> Iterator[Distributed]:
     """The world that this process was launched into, `ALONE` where it was launched by itself.
 
     On CUDA each process takes the device of its rank. Raises BadInput where `device` names one GPU for all.
@@ -98,6 +98,6 @@ def join_world(device: torch.device) -> Iterator[World]:
 
     state = PartialState(cpu=device.type == "cpu")
     try:
-        yield World(index=state.process_index, count=state.num_processes, device=state.device)
+        yield Distributed(index=state.process_index, count=state.num_processes, device=state.device)
     finally:
         state.destroy_process_group()

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
-from toygan.models.layers import Conditions, told_colours
+from toygan.models.layers import Conditions, given_colours
 
 CHANNELS = (16, 32, 64, 64)
 
 
-class Recogniser(nn.Module):
+class AuxiliaryClassifier(nn.Module):
     """Pictures to category, main colour and accent colours; any resolution from 32 pixels."""
 
     def __init__(self, *, categories: int, accent_colours: int = 0) -> None:
@@ -42,7 +42,7 @@ class Recogniser(nn.Module):
 def semantic_loss(recognised: tuple[Tensor, Tensor], conditions: Conditions) -> Tensor:
     """Odena et al. 2017, eq. 3, by cross entropy, and the squared error of the colours that are known."""
     category, colours = recognised
-    told = told_colours(conditions)
+    told = given_colours(conditions)
     wanted, known = told[:, :, :-1], told[:, :, -1:]
     errors = known * (colours.float() - wanted).square()
     right: Tensor = F.cross_entropy(category.float(), conditions["category"])

@@ -14,19 +14,19 @@ from toygan.errors import ModelError
 from toygan.images import from_uint8
 from toygan.models.layers import Conditions
 from toygan.models.segmenter import Segmenter
-from toygan.training.draughtsman import INK_WEIGHT, Draughtsman, drawing_loss, fresh_segmenter
+from toygan.training.layout_predictor import INK_WEIGHT, LayoutPredictor, drawing_loss, fresh_segmenter
 
 CLASSES = 4
 
 
 @dataclass
-class Drawn:
+class GeneratedBatch:
     images: Tensor  # (N, 3, 32, 32) uint8
     conditions: Conditions
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> GeneratedBatch:
     """Squares and discs in three colours, with their layouts and the edges of these."""
     rows = [
         photo_row(f"{number}", ("brick", "plant")[number % 2], COLOURS[number % 3]) for number in range(12)
@@ -36,11 +36,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     labels = torch.tensor([1 + COLOURS.index(str(each)) for each in photos.colour_hexes])
     edges = product != product.roll(1, dims=2)
     sketch = torch.where(edges, -1.0, 1.0)[:, None]
-    return Drawn(photos.images, {"layout": product * labels[:, None, None], "sketch": sketch})
+    return GeneratedBatch(photos.images, {"layout": product * labels[:, None, None], "sketch": sketch})
 
 
 @pytest.fixture(scope="module")
-def learnt(drawn: Drawn) -> Draughtsman:
+def learnt(drawn: GeneratedBatch) -> LayoutPredictor:
     torch.manual_seed(0)
     segmenter = fresh_segmenter(CLASSES)
     optimizer = torch.optim.Adam(segmenter.parameters(), lr=3e-3)
@@ -49,11 +49,11 @@ def learnt(drawn: Drawn) -> Draughtsman:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return Draughtsman(segmenter=segmenter.eval().requires_grad_(False))
+    return LayoutPredictor(segmenter=segmenter.eval().requires_grad_(False))
 
 
 @pytest.mark.slow
-def test_it_draws_what_it_sees(drawn: Drawn, learnt: Draughtsman) -> None:
+def test_it_draws_what_it_sees(drawn: GeneratedBatch, learnt: LayoutPredictor) -> None:
     for row in range(6):
         found = learnt(drawn.images[row])
         assert found.layout.shape == found.lines.shape == (32, 32)
@@ -64,9 +64,9 @@ def test_it_draws_what_it_sees(drawn: Drawn, learnt: Draughtsman) -> None:
         assert ink[on_edges].mean() > 100 > 50 > ink[~on_edges].mean()
 
 
-def test_who_never_saw_a_line_draws_none(drawn: Drawn) -> None:
+def test_who_never_saw_a_line_draws_none(drawn: GeneratedBatch) -> None:
     torch.manual_seed(0)
-    found = Draughtsman(segmenter=fresh_segmenter(CLASSES).eval())(drawn.images[0])
+    found = LayoutPredictor(segmenter=fresh_segmenter(CLASSES).eval())(drawn.images[0])
     assert found.lines.min() > 245
 
 
@@ -92,16 +92,16 @@ def test_the_loss_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_it_is_the_same_when_it_is_read_again(drawn: Drawn, learnt: Draughtsman) -> None:
+def test_it_is_the_same_when_it_is_read_again(drawn: GeneratedBatch, learnt: LayoutPredictor) -> None:
     content = learnt.to_file()
-    again = Draughtsman.from_file(content, CLASSES)
+    again = LayoutPredictor.from_file(content, CLASSES)
     assert again.to_file() == content
     assert (again(drawn.images[0]).layout == learnt(drawn.images[0]).layout).mean() > 0.99
 
 
 def test_one_for_other_labels_or_none_is_refused() -> None:
-    content = Draughtsman(segmenter=Segmenter(9)).to_file()
+    content = LayoutPredictor(segmenter=Segmenter(9)).to_file()
     with pytest.raises(ModelError, match="do not fit"):
-        Draughtsman.from_file(content, CLASSES)
+        LayoutPredictor.from_file(content, CLASSES)
     with pytest.raises(ModelError, match="cannot be read"):
-        Draughtsman.from_file(b"nothing", CLASSES)
+        LayoutPredictor.from_file(b"nothing", CLASSES)

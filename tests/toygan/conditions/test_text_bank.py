@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor
 
-from toygan.conditions import known_texts
-from toygan.conditions.known_texts import KnownTexts
+from toygan.conditions import text_bank
+from toygan.conditions.text_bank import TextBank
 from toygan.errors import ModelError
 
 CAR, TREE = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
 
 
-def known(*embeddings: Tensor, temperature: float = 0.1) -> KnownTexts:
-    return KnownTexts(embeddings=torch.cat(embeddings), temperature=temperature)
+def known(*embeddings: Tensor, temperature: float = 0.1) -> TextBank:
+    return TextBank(embeddings=torch.cat(embeddings), temperature=temperature)
 
 
 def units(seed: int, count: int) -> Tensor:
@@ -50,7 +50,7 @@ def test_what_is_left_out_is_not_read() -> None:
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 9), temperature=st.floats(0.01, 10))
-def test_a_mean_of_known_texts_whatever_their_order(seed: int, count: int, temperature: float) -> None:
+def test_a_mean_of_text_bank_whatever_their_order(seed: int, count: int, temperature: float) -> None:
     embeddings, texts = units(seed, count), units(seed + 1, 3)
     read = known(embeddings, temperature=temperature).blend(texts)
     assert (read <= embeddings.amax(0) + 1e-5).all()
@@ -61,20 +61,20 @@ def test_a_mean_of_known_texts_whatever_their_order(seed: int, count: int, tempe
 
 def test_distinct_texts_are_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = torch.cat([CAR, torch.zeros(1, 2), TREE, CAR])
-    found = KnownTexts.of(texts, 0.1)
+    found = TextBank.of(texts, 0.1)
     assert found is not None
     assert sorted(found.embeddings.tolist()) == [[0.0, 1.0], [1.0, 0.0]]
-    assert KnownTexts.of(torch.zeros(3, 2), 0.1) is None
-    monkeypatch.setattr(known_texts, "MOST_KNOWN", 3)
-    many = KnownTexts.of(units(0, 40), 0.1)
+    assert TextBank.of(torch.zeros(3, 2), 0.1) is None
+    monkeypatch.setattr(text_bank, "MOST_KNOWN", 3)
+    many = TextBank.of(units(0, 40), 0.1)
     assert many is not None
     assert many.embeddings.shape == (3, 5)
 
 
 def test_a_file_holds_what_training_had() -> None:
-    found = KnownTexts.of(units(0, 7), 0.05)
+    found = TextBank.of(units(0, 7), 0.05)
     assert found is not None
-    read = KnownTexts.from_file(found.to_file(), 0.05)
+    read = TextBank.from_file(found.to_file(), 0.05)
     assert torch.equal(read.embeddings, found.embeddings)
     assert torch.equal(read.blend(units(1, 2)), found.blend(units(1, 2)))
 
@@ -95,4 +95,4 @@ def test_a_file_holds_what_training_had() -> None:
 )
 def test_unusable_ones_are_refused(content: bytes, temperature: object, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        KnownTexts.from_file(content, temperature)
+        TextBank.from_file(content, temperature)

@@ -14,7 +14,7 @@ from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.evaluation.evaluate import evaluate
 from toygan.generation.model import Model, load_model
 from toygan.generation.photos import photos_of
-from toygan.registry import EXTRAS, KNOWN_LAYOUTS, ModelFiles, ModelRef, model_version, read_folder, resolve
+from toygan.registry import EXTRAS, LAYOUT_BANK, ModelFiles, ModelRef, model_version, read_folder, resolve
 from toygan.retraining.card import PREVIEW, model_card, with_preview
 from toygan.retraining.decide import Decision, Rule, decide
 from toygan.retraining.layouts import bank_with
@@ -40,7 +40,7 @@ class Outcome:
         return with_preview(self.files[CARD].decode(), self.files[PREVIEW])
 
 
-def judge(
+def compare(
     attempt: Attempt, challenger: ModelFiles, *, pictures: int, limits: Limits, device: torch.device
 ) -> Outcome:
     """Evaluates both models, decides, writes the model card, and commits all of it to `attempt.outcome`.
@@ -73,7 +73,7 @@ def judge(
     bank = _bank_of_uploads(attempt, models[0 if decision.promoted else 1])
     files = {**challenger.files, CARD: card.encode(), PREVIEW: grids[-1].read_bytes()}
     if bank is not None and decision.promoted:
-        files[KNOWN_LAYOUTS] = bank
+        files[LAYOUT_BANK] = bank
     ref = ModelRef(name=challenger.name, version=model_version(files))
     verdict = {"name": ref.name, "version": ref.version, "rules": decision.rules}
     kept = {**files, VERDICT: json.dumps(verdict, indent=1).encode()}
@@ -90,7 +90,7 @@ def _bank_of_uploads(attempt: Attempt, model: Model) -> bytes | None:
 
 
 def read_outcome(attempt: Attempt) -> Outcome | None:
-    """None before the judgement; raises RunFailed where its folder is damaged."""
+    """None before the outputs; raises RunFailed where its folder is damaged."""
     if not attempt.outcome.is_dir():
         return None
     try:

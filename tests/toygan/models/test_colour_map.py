@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from toygan.conditions.colour import encode_accents, encode_colours
+from toygan.models.colour_map import MAX_COLOURS, ColourMap
 from toygan.models.layers import SilentConv2d
-from toygan.models.shades import MOST_SHADES, Shades
 
 # Label 1 is of reds, 2 of greens; 3 is what no colour has, glass say.
 FAMILIES = {"#B40000": 1, "#720012": 1, "#00852B": 2, "#00451A": 2}
 NOTHING = [0.0] * 4
 
 
-def shades() -> Shades:
-    module = Shades()
+def colour_map() -> ColourMap:
+    module = ColourMap()
     module.fit(encode_colours(list(FAMILIES)), torch.tensor(list(FAMILIES.values())))
     return module
 
@@ -28,7 +28,7 @@ def told(main: str | None, *accents: str) -> Tensor:
 
 def painted(layout: list[int], colours: Tensor) -> list[list[float]]:
     """Of a layout of one row, the colours at its pixels."""
-    found: list[list[float]] = shades()(torch.tensor([[layout]]), colours)[0, :, 0].T.tolist()
+    found: list[list[float]] = colour_map()(torch.tensor([[layout]]), colours)[0, :, 0].T.tolist()
     return found
 
 
@@ -61,10 +61,10 @@ def test_labels_are_those_of_the_named_colours() -> None:
     """What is painted may be nearer to another family: here a dark red is told as a dark green."""
     layout = torch.tensor([[[0, 1, 2]]])
     named, corrected = told("#720012", "#00852B"), told("#00451A", "#00852B")
-    found = shades()(layout, corrected, named)[0, :, 0].T.tolist()
+    found = colour_map()(layout, corrected, named)[0, :, 0].T.tolist()
     assert found == [NOTHING, of("#00451A"), of("#00852B")]
     assert painted([0, 1, 2], corrected) == [NOTHING, NOTHING, of("#00451A")]
-    assert shades()(layout, named, named).equal(shades()(layout, named))
+    assert colour_map()(layout, named, named).equal(colour_map()(layout, named))
 
 
 def test_a_recoloured_product_keeps_its_windows() -> None:
@@ -74,31 +74,31 @@ def test_a_recoloured_product_keeps_its_windows() -> None:
 
 def test_without_any_colour_nothing_is_painted() -> None:
     layout = torch.randint(4, (2, 8, 8))
-    assert not shades()(layout, torch.zeros(2, 3, 4)).any()
-    fresh = Shades()
+    assert not colour_map()(layout, torch.zeros(2, 3, 4)).any()
+    fresh = ColourMap()
     assert not fresh(torch.zeros(1, 8, 8, dtype=torch.int64), told("#B40000")).any()  # the ground stays
 
 
-@given(st.integers(1, 2 * MOST_SHADES))
+@given(st.integers(1, 2 * MAX_COLOURS))
 def test_at_most_so_many_colours_are_kept(count: int) -> None:
-    module = Shades()
+    module = ColourMap()
     module.fit(torch.rand(count, 4), torch.ones(count, dtype=torch.int64))
-    assert int(module.labels.sum()) == min(count, MOST_SHADES)
+    assert int(module.labels.sum()) == min(count, MAX_COLOURS)
 
 
-@given(st.lists(st.integers(1, 9), min_size=MOST_SHADES + 1, max_size=2 * MOST_SHADES))
+@given(st.lists(st.integers(1, 9), min_size=MAX_COLOURS + 1, max_size=2 * MAX_COLOURS))
 @pytest.mark.slow
 def test_of_too_many_colours_every_label_keeps_some(labels: list[int]) -> None:
-    module = Shades()
+    module = ColourMap()
     colours = torch.arange(len(labels)).float()[:, None].expand(-1, 4)
     module.fit(colours, torch.tensor(labels))
     assert set(module.labels.tolist()) == set(labels)
     kept = module.colours[:, 0].long()
     assert module.labels.tolist() == [labels[row] for row in kept]
-    assert len(set(kept.tolist())) == MOST_SHADES
+    assert len(set(kept.tolist())) == MAX_COLOURS
 
 
 def test_what_is_painted_is_not_heard_at_first() -> None:
-    layer = SilentConv2d(4, 5, "replicate", "shades")
+    layer = SilentConv2d(4, 5, "replicate", "colour_map")
     assert layer(torch.rand(2, 4, 8, 8)).shape == (2, 5, 8, 8)
     assert not layer(torch.rand(2, 4, 8, 8)).any()

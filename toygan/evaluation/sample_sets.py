@@ -36,7 +36,7 @@ class Segmented:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class SampleSet:
     """One of the two sets that are compared."""
 
     features: Features  # (N, D)
@@ -48,10 +48,10 @@ class Side:
     pair_distance: NDArray[np.float64]  # (P,), perceptual
     segmented: Segmented | None  # where layouts were drawn
 
-    def of(self, category: int) -> "Side":
+    def of(self, category: int) -> "SampleSet":
         chosen = self.category == category
         pairs = self.pair_category == category
-        return Side(
+        return SampleSet(
             features=self.features[chosen],
             category=self.category[chosen],
             delta_e=self.delta_e[chosen],
@@ -75,7 +75,7 @@ def colour_errors(measured: list[Measures]) -> NDArray[np.float64]:
     return np.array([np.nan if each.colour_delta_e is None else each.colour_delta_e for each in measured])
 
 
-def group(drawn: Side, real: Side, *, whole: bool) -> Group:
+def group(drawn: SampleSet, real: SampleSet, *, whole: bool) -> Group:
     compared = compare(drawn.features, real.features, whole=whole)
     return Group(
         pictures=_describe(drawn, compared), photos=_describe(real, Scores(pictures=len(real.category)))
@@ -98,7 +98,7 @@ def compare(drawn: Features, real: Features, *, whole: bool) -> Scores:
     )
 
 
-def _describe(side: Side, compared: Scores) -> Scores:
+def _describe(side: SampleSet, compared: Scores) -> Scores:
     """`compared` with the figures that one side has for itself."""
     known = side.delta_e[~np.isnan(side.delta_e)]
     members = [side.features[side.category == category] for category in np.unique(side.category)]

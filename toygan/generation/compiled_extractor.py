@@ -24,8 +24,8 @@ _PACKAGES: Final = ("torch", "timm", "onnxruntime", "efficientnet-lite1-pytorch-
 log = logging.getLogger(__name__)
 
 
-class CompiledEye(nn.Module):
-    """Pictures to evidence, as `toygan.generation.eye.Eye` finds it without the discriminator's logit."""
+class CompiledExtractor(nn.Module):
+    """Extracts the features of `toygan.generation.feature_extractor` with onnxruntime."""
 
     engine = f"onnxruntime {version('onnxruntime')}"
 
@@ -86,14 +86,14 @@ def _session(content: bytes) -> Any:
 
 
 def _export(side: int, resolution: int) -> bytes:
-    from toygan.generation.eye import Eye
+    from toygan.generation.feature_extractor import FeatureExtractor
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The newer exporter needs two more packages and ten times as long.
         warnings.simplefilter("ignore")
         path = Path(folder) / "eye.onnx"
         torch.onnx.export(
-            Eye(side).eval(),
+            FeatureExtractor(side).eval(),
             (torch.zeros(2, 3, resolution, resolution),),
             str(path),
             input_names=["images"],

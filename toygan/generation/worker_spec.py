@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
 
-from toygan.conditions.kinds import ImageCondition
+from toygan.conditions.condition_types import ImageCondition
 from toygan.device import pick_device
 from toygan.errors import ModelError
-from toygan.generation.engine import Engine, Workshop
+from toygan.generation.engine import Engine, WorkerPool
 from toygan.generation.model import ModelFiles, load_model, read_scope
 from toygan.planning.condition_files import ModelScope
 from toygan.registry import resolve
@@ -29,7 +29,7 @@ class ModelPlace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workplace:
+class WorkerSpec:
     """Where a process finds the models of a run and what it computes on. Texts and numbers, fit to travel."""
 
     store: str
@@ -46,15 +46,15 @@ class Workplace:
         return (special[image_condition] if image_condition else None) or self.model
 
 
-def engine_for(workplace: Workplace, image_condition: ImageCondition | None = None) -> Engine:
+def engine_for(worker_spec: WorkerSpec, image_condition: ImageCondition | None = None) -> Engine:
     """The engine of this process for a kind of product. A model is loaded once, when it is asked for."""
     with _lock:
         return _engine(
-            workplace.store,
-            workplace.model_for(image_condition),
-            workplace.device,
-            workplace.batch_size,
-            workplace.cores,
+            worker_spec.store,
+            worker_spec.model_for(image_condition),
+            worker_spec.device,
+            worker_spec.batch_size,
+            worker_spec.cores,
         )
 
 
@@ -73,11 +73,11 @@ def _engine(store: str, place: ModelPlace, device: str, batch_size: int | None, 
         raise ModelError(
             f"the model {place.reference} is now {source.version}, the run began with {place.version}"
         )
-    workshop = _workshop(device, cores)  # first: it shares out the threads
+    worker_pool = _worker_pool(device, cores)  # first: it shares out the threads
     model = load_model(source, pick_device(device))
-    return Engine(model, batch_size=batch_size, workshop=workshop)
+    return Engine(model, batch_size=batch_size, worker_pool=worker_pool)
 
 
 @lru_cache(maxsize=1)
-def _workshop(device: str, cores: int | None) -> Workshop:
-    return Workshop(pick_device(device), cores=cores)
+def _worker_pool(device: str, cores: int | None) -> WorkerPool:
+    return WorkerPool(pick_device(device), cores=cores)

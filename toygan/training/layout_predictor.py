@@ -27,7 +27,7 @@ FIRST_INK: Final = -4.0  # logit: who never saw a line draws none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Draughtsman:
+class LayoutPredictor:
     """A segmenter whose last channel is the ink."""
 
     segmenter: Segmenter
@@ -73,7 +73,7 @@ def fresh_segmenter(classes: int) -> Segmenter:
 
 
 def drawing_loss(logits: Tensor, conditions: Conditions) -> Tensor:
-    """What a draughtsman's logits (B, classes + 1, R, R) lack of layouts and sketches, a scalar.
+    """What a layout predictor's logits (B, classes + 1, R, R) lack of layouts and sketches, a scalar.
 
     Of rare labels a pixel counts for more, by the root of their share in the batch: most of a photo is
     ground. Sketches without any line are taken for unknown.

@@ -9,9 +9,9 @@ from tests.toygan.training.test_objective import train
 from tests.toygan.training.tiny import tiny
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
+from toygan.training.auxiliary_classifier import AuxiliaryClassifier, semantic_loss
 from toygan.training.batches import draw_batch, step_rng
 from toygan.training.config import TrainConfig
-from toygan.training.recogniser import Recogniser, semantic_loss
 from toygan.training.state import start
 from toygan.training.step import train_step
 
@@ -53,14 +53,18 @@ def test_unknown_colours_cost_nothing() -> None:
 
 def test_shapes_and_parameters() -> None:
     """Four 3 x 3 convolutions, then a linear layer each for category and colour."""
-    recogniser = Recogniser(categories=5)
+    auxiliary_classifier = AuxiliaryClassifier(categories=5)
     convolutions = (3 * 9 + 1) * 16 + (16 * 9 + 1) * 32 + (32 * 9 + 1) * 64 + (64 * 9 + 1) * 64
     heads = 65 * 5 + 65 * 3
-    assert sum(each.numel() for each in recogniser.parameters()) == convolutions + heads
+    assert sum(each.numel() for each in auxiliary_classifier.parameters()) == convolutions + heads
     for side in (32, 64):
-        category, colour = recogniser(torch.zeros(2, 3, side, side))
+        category, colour = auxiliary_classifier(torch.zeros(2, 3, side, side))
         assert (category.shape, colour.shape) == ((2, 5), (2, 1, 3))
-    assert Recogniser(categories=5, accent_colours=2)(torch.zeros(2, 3, 32, 32))[1].shape == (2, 3, 3)
+    assert AuxiliaryClassifier(categories=5, accent_colours=2)(torch.zeros(2, 3, 32, 32))[1].shape == (
+        2,
+        3,
+        3,
+    )
 
 
 def generator_loss(photos: PhotoSet, weight: float) -> float:
@@ -78,24 +82,28 @@ def test_the_generator_pays_by_the_weight(photos: PhotoSet) -> None:
     assert thrice - without == pytest.approx(3 * (once - without), rel=1e-4)
 
 
-def recogniser_after(photos: PhotoSet, config: TrainConfig, steps: int) -> Recogniser:
-    recogniser = train(photos, config, steps=steps).recogniser
-    assert recogniser is not None
-    return recogniser
+def auxiliary_classifier_after(photos: PhotoSet, config: TrainConfig, steps: int) -> AuxiliaryClassifier:
+    auxiliary_classifier = train(photos, config, steps=steps).auxiliary_classifier
+    assert auxiliary_classifier is not None
+    return auxiliary_classifier
 
 
 def test_it_learns_from_photos_alone(photos: PhotoSet) -> None:
-    one = recogniser_after(photos, tiny(semantic_weight=1.0), 3)
-    other = recogniser_after(photos, tiny(semantic_weight=5.0, loss="minimax", generator_rate=1e-2), 3)
+    one = auxiliary_classifier_after(photos, tiny(semantic_weight=1.0), 3)
+    other = auxiliary_classifier_after(
+        photos, tiny(semantic_weight=5.0, loss="minimax", generator_lr=1e-2), 3
+    )
     values = other.state_dict()
     assert all(torch.equal(value, values[key]) for key, value in one.state_dict().items())
 
 
 @pytest.mark.slow
 def test_it_learns_to_read_photos(photos: PhotoSet) -> None:
-    recogniser = recogniser_after(photos, tiny(semantic_weight=1.0, batch_size=8, colour_dropout=0.0), 150)
+    auxiliary_classifier = auxiliary_classifier_after(
+        photos, tiny(semantic_weight=1.0, batch_size=8, colour_dropout=0.0), 150
+    )
     conditions = photos.conditions(torch.arange(8))
     with torch.no_grad():
-        recognised = recogniser(from_uint8(photos.images))
+        recognised = auxiliary_classifier(from_uint8(photos.images))
     assert recognised[0].argmax(1).tolist() == photos.category.tolist()
     assert semantic_loss(recognised, conditions) < 0.1  # measured: 0.002; a fresh one has 1.4

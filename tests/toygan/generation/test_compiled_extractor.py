@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from toygan.approval.probe import SIDE
-from toygan.generation.compiled_eye import CompiledEye
-from toygan.generation.eye import Eye
+from toygan.generation.compiled_extractor import CompiledExtractor
+from toygan.generation.feature_extractor import FeatureExtractor
 
 pytestmark = pytest.mark.slow
 
@@ -20,20 +20,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compiled(folder: Path) -> CompiledEye:
-    return CompiledEye(SIDE, RESOLUTION, folder=folder)
+def compiled(folder: Path) -> CompiledExtractor:
+    return CompiledExtractor(SIDE, RESOLUTION, folder=folder)
 
 
 @torch.inference_mode()
-def test_it_finds_the_evidence_that_torch_finds(compiled: CompiledEye) -> None:
-    eye = Eye(SIDE)
+def test_it_finds_the_evidence_that_torch_finds(compiled: CompiledExtractor) -> None:
+    eye = FeatureExtractor(SIDE)
     for pictures in (1, 3):
         images = torch.rand(pictures, 3, RESOLUTION, RESOLUTION) * 2 - 1
         torch.testing.assert_close(compiled(images), eye(images), atol=1e-4, rtol=1e-4)
     assert compiled.numbers("deepest") == eye.numbers("deepest")
 
 
-def test_a_batch_of_one_shape_has_the_same_evidence_again(compiled: CompiledEye) -> None:
+def test_a_batch_of_one_shape_has_the_same_evidence_again(compiled: CompiledExtractor) -> None:
     images = torch.rand(4, 3, RESOLUTION, RESOLUTION)
     assert torch.equal(compiled(images), compiled(images))
     mates = images.flip(0)
@@ -42,15 +42,15 @@ def test_a_batch_of_one_shape_has_the_same_evidence_again(compiled: CompiledEye)
 
 
 def test_the_exported_network_is_kept_and_a_damaged_one_made_anew(
-    compiled: CompiledEye, folder: Path, caplog: pytest.LogCaptureFixture
+    compiled: CompiledExtractor, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (kept,) = folder.iterdir()
     content, made = kept.read_bytes(), kept.stat().st_mtime_ns
-    CompiledEye(SIDE, RESOLUTION, folder=folder)
+    CompiledExtractor(SIDE, RESOLUTION, folder=folder)
     assert kept.stat().st_mtime_ns == made
     kept.write_bytes(content[:1000])
     images = torch.rand(2, 3, RESOLUTION, RESOLUTION)
-    assert torch.equal(CompiledEye(SIDE, RESOLUTION, folder=folder)(images), compiled(images))
+    assert torch.equal(CompiledExtractor(SIDE, RESOLUTION, folder=folder)(images), compiled(images))
     assert kept.read_bytes()[:1000] == content[:1000]
     assert kept.stat().st_size == len(content)
     assert [path.name for path in folder.iterdir()] == [kept.name]

@@ -14,7 +14,7 @@ from torch import Tensor
 from toygan.disk import disk_errors
 
 
-class Pile:
+class MemoryMappedBuffer:
     """Stacks uint8 arrays of one shape in a file."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -38,11 +38,11 @@ class Pile:
 
 
 @contextmanager
-def open_pile() -> Iterator[Pile]:
-    """A pile in a temporary file without a name, which is gone with the last view of it."""
+def open_buffer() -> Iterator[MemoryMappedBuffer]:
+    """A memory-mapped buffer in a temporary file without a name, which is gone with the last view of it."""
     # Without a buffer, or its rest would be written once more, and fail again, where the file is closed.
     with tempfile.TemporaryFile(prefix="toygan-", buffering=0) as file:
-        yield Pile(file)
+        yield MemoryMappedBuffer(file)
 
 
 @contextmanager

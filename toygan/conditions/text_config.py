@@ -40,7 +40,7 @@ def product_text(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class TextFields:
     """What a model is told of a product in words."""
 
     text: str | None = None  # None where nothing is said
@@ -49,7 +49,7 @@ class Words:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TextConfig:
     """What a model takes from titles and descriptions: what it learnt from."""
 
     whole_titles: bool = False  # with the main colour's name, and without the finish
@@ -79,7 +79,7 @@ class Reading:
             "colour_names": self.colour_names.to_json(),
         }
 
-    def reads_as(self, other: "Reading") -> bool:
+    def has_same_text_as(self, other: "TextConfig") -> bool:
         """Whether the texts are those that `other` takes from the same titles, names aside."""
         return (self.whole_titles, self.accent_colours > 0) == (other.whole_titles, other.accent_colours > 0)
 
@@ -91,7 +91,7 @@ class Reading:
         colour: str | None = None,
         colour_hex: str | None = None,
         finish: str | None = None,
-    ) -> Words:
+    ) -> TextFields:
         """Text as `product_text`; the colour's name is left out only beside `colour_hex`, which says it too.
 
         Accent colours are left out of the text likewise, see `ColourNames.take`, those that are too many as
@@ -100,7 +100,7 @@ class Reading:
         told = description if self.descriptions else None
         if self.whole_titles:
             text = product_text(title, told)
-            return Words(text=text, shape_text=text)
+            return TextFields(text=text, shape_text=text)
         if colour_hex is None:
             colour = None
         accents: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ class Reading:
             if main is not None:
                 accents = accents[:main] + accents[main + 1 :]
                 colour = None  # it is left out already
-        return Words(
+        return TextFields(
             text=product_text(title, told, colour=colour, finish=finish),
             shape_text=product_text(title, told, colour=colour),
             accent_hexes=accents[: self.accent_colours],
@@ -127,4 +127,4 @@ class Reading:
         return None
 
 
-READS_ALL: Final = Reading()
+READS_ALL: Final = TextConfig()

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toygan.conditions.colour_names import ColourNames
-from toygan.conditions.reading import Reading, Words, product_text
+from toygan.conditions.text_config import TextConfig, TextFields, product_text
 from toygan.errors import ModelError
 
 RED, DARK_RED, TAN, BLUE = "#B40000", "#720012", "#D7BA8C", "#1E5AA8"
 NAMES = ColourNames(hexes={"red": RED, "dark red": DARK_RED, "tan": TAN, "blue": BLUE})
-ACCENTS = Reading(accent_colours=2, colour_names=NAMES)
+ACCENTS = TextConfig(accent_colours=2, colour_names=NAMES)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_white_space_says_nothing(title: str, description: str) -> None:
     assert told is None or told == " ".join(told.split())
 
 
-def words(text: str | None, *accent_hexes: str) -> Words:
+def words(text: str | None, *accent_hexes: str) -> TextFields:
     """Of a product without a finish."""
-    return Words(text=text, shape_text=text, accent_hexes=accent_hexes)
+    return TextFields(text=text, shape_text=text, accent_hexes=accent_hexes)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def words(text: str | None, *accent_hexes: str) -> Words:
     ],
 )  # fmt: skip
 def test_colours_beside_the_main_one_are_accents(
-    title: str | None, colour: str, colour_hex: str | None, wanted: Words
+    title: str | None, colour: str, colour_hex: str | None, wanted: TextFields
 ) -> None:
     assert ACCENTS.words(title, None, colour=colour, colour_hex=colour_hex, finish="solid") == wanted
 
@@ -107,40 +107,40 @@ def test_a_product_has_the_same_words_in_every_colour(main: tuple[str, str]) -> 
 
 def test_without_accents_they_stay_in_the_text() -> None:
     title = "Car, red body, tan roof"
-    for reading in (Reading(colour_names=NAMES), Reading(accent_colours=2)):
-        told = reading.words(title, None, colour="Red", colour_hex=RED)
+    for text_config in (TextConfig(colour_names=NAMES), TextConfig(accent_colours=2)):
+        told = text_config.words(title, None, colour="Red", colour_hex=RED)
         assert told == words("Car body, tan roof")
 
 
 @given(
     st.none() | st.text() | st.just("Torso, Red, tan legs"),
     st.none() | st.text(),
-    st.sampled_from([ACCENTS, Reading(), Reading(descriptions=False), Reading(whole_titles=True)]),
+    st.sampled_from([ACCENTS, TextConfig(), TextConfig(descriptions=False), TextConfig(whole_titles=True)]),
     st.sampled_from(["chrome", "transparent", "solid", None]),
 )
 def test_the_shape_is_told_in_every_finish_by_the_same_words(
-    title: str | None, description: str | None, reading: Reading, finish: str | None
+    title: str | None, description: str | None, text_config: TextConfig, finish: str | None
 ) -> None:
     """Those of the text where there is none; a model that reads whole titles hears of no finish."""
     plain, told = (
-        reading.words(title, description, colour="Red", colour_hex=RED, finish=each)
+        text_config.words(title, description, colour="Red", colour_hex=RED, finish=each)
         for each in (None, finish)
     )
     assert plain.shape_text == plain.text == told.shape_text
-    hears_it = finish not in ("solid", None) and not reading.whole_titles
+    hears_it = finish not in ("solid", None) and not text_config.whole_titles
     assert (told.text != told.shape_text) == hears_it
     assert not hears_it or str(finish) in str(told.text)
 
 
 def test_a_reading_is_what_a_model_says() -> None:
     config: dict[str, Any] = {"network": {"accent_colours": 2}, **ACCENTS.to_config()}
-    assert Reading.from_config(config) == ACCENTS
-    assert Reading(colour_names=NAMES).to_config()["colour_names"] == NAMES.to_json()
-    unsaid = Reading.from_config({"network": {"accent_colours": 2}, "colour_names": NAMES.to_json()})
+    assert TextConfig.from_config(config) == ACCENTS
+    assert TextConfig(colour_names=NAMES).to_config()["colour_names"] == NAMES.to_json()
+    unsaid = TextConfig.from_config({"network": {"accent_colours": 2}, "colour_names": NAMES.to_json()})
     assert not unsaid.whole_titles
-    before = Reading.from_config({"network": {}})
-    assert before == Reading(whole_titles=True, descriptions=False)
-    assert not before.reads_as(ACCENTS)
-    assert ACCENTS.reads_as(Reading(accent_colours=1))
+    before = TextConfig.from_config({"network": {}})
+    assert before == TextConfig(whole_titles=True, descriptions=False)
+    assert not before.has_same_text_as(ACCENTS)
+    assert ACCENTS.has_same_text_as(TextConfig(accent_colours=1))
     with pytest.raises(ModelError, match="colour_names"):
-        Reading.from_config(config | {"colour_names": {"red": "scarlet"}})
+        TextConfig.from_config(config | {"colour_names": {"red": "scarlet"}})

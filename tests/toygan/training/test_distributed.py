@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from tests.toygan.training.tiny import tiny
 from toygan.errors import BadInput
 from toygan.training.checkpoint import checkpoint_folders
+from toygan.training.distributed import ALONE, Distributed, join_distributed
 from toygan.training.train import train
-from toygan.training.world import ALONE, World, join_world
 
 REPOSITORY = Path(__file__).parents[3]
 # No batch normalisation, which sees a share of the batch only where there is no GPU; full precision.
@@ -87,12 +87,12 @@ def test_a_batch_that_cannot_be_shared_is_refused(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Three:
-        def __enter__(self) -> World:
-            return World(index=0, count=3)
+        def __enter__(self) -> Distributed:
+            return Distributed(index=0, count=3)
 
         def __exit__(self, *error: object) -> None: ...
 
-    monkeypatch.setattr("toygan.training.train.join_world", lambda device: Three())
+    monkeypatch.setattr("toygan.training.train.join_distributed", lambda device: Three())
     with pytest.raises(BadInput, match="a batch of 4 cannot be shared by 3 processes"):
         train(photos_uri=shards, output=tmp_path, config=tiny(), device=torch.device("cpu"), max_images=4)
 
@@ -101,16 +101,16 @@ def test_one_gpu_for_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
         pytest.raises(BadInput, match="cuda:0 is one device for all processes"),
-        join_world(torch.device("cuda:0")),
+        join_distributed(torch.device("cuda:0")),
     ):
         pass
 
 
 def test_alone() -> None:
-    with join_world(torch.device("cpu")) as world:
-        assert world is ALONE
+    with join_distributed(torch.device("cpu")) as distributed:
+        assert distributed is ALONE
     values = torch.tensor([1.0, 2.0])
-    assert world.is_main
-    assert world.mean(values) is values
-    assert world.any(True)
-    assert not world.any(False)
+    assert distributed.is_main
+    assert distributed.mean(values) is values
+    assert distributed.any(True)
+    assert not distributed.any(False)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toygan.conditions.colour import COLOUR_SIZE
-from toygan.conditions.kinds import BACKGROUND
+from toygan.conditions.condition_types import BACKGROUND
 from toygan.models.layers import ConditionInput, Sections
 
-MOST_SHADES = 256
+MAX_COLOURS = 256
 _FAR = 1e4  # further away than any colour; fills the rows that are not in use
 
 
@@ -33,35 +33,35 @@ def encode_layout(layout: Tensor, classes: int) -> Tensor:
     return F.one_hot(layout, classes).float().permute(0, 3, 1, 2)
 
 
-class Shades(ConditionInput):
+class ColourMap(ConditionInput):
     """Paints each colour of a product on the pixels of its layout that have the label of its family.
 
     A colour belongs to the label of the nearest colour, in CIELAB, among those given to `fit`.
     """
 
-    colours: Tensor  # (MOST_SHADES, COLOUR_SIZE) float32
-    labels: Tensor  # (MOST_SHADES,) int64; BACKGROUND in rows that are not in use
+    colours: Tensor  # (MAX_COLOURS, COLOUR_SIZE) float32
+    labels: Tensor  # (MAX_COLOURS,) int64; BACKGROUND in rows that are not in use
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("colours", torch.full((MOST_SHADES, COLOUR_SIZE), _FAR))
-        self.register_buffer("labels", torch.full((MOST_SHADES,), BACKGROUND))
+        self.register_buffer("colours", torch.full((MAX_COLOURS, COLOUR_SIZE), _FAR))
+        self.register_buffer("labels", torch.full((MAX_COLOURS,), BACKGROUND))
 
     def sections(self) -> Mapping[str, Sections]:
-        return {name: Sections(dim=0, counts={"shades": MOST_SHADES}) for name in ("colours", "labels")}
+        return {name: Sections(dim=0, counts={"colour_map": MAX_COLOURS}) for name in ("colours", "labels")}
 
     @torch.no_grad()
     def fit(self, colours: Tensor, labels: Tensor) -> None:
         """Stores K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64.
 
-        Of more than MOST_SHADES colours it keeps an equal number for each label, as far as a label has them.
+        Of more than MAX_COLOURS colours it keeps an equal number for each label, as far as a label has them.
         """
         counts: Counter[int] = Counter()
         rounds = []
         for label in labels.tolist():
             rounds.append(counts[label])
             counts[label] += 1
-        kept = torch.tensor(rounds).argsort(stable=True)[:MOST_SHADES]
+        kept = torch.tensor(rounds).argsort(stable=True)[:MAX_COLOURS]
         self.colours[: len(kept)] = colours[kept]
         self.labels[: len(kept)] = labels[kept]
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toygan.conditions.colour import encode_colours
+from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.image import PAPER
-from toygan.conditions.kinds import BACKGROUND
 from toygan.conditions.product import ProductConditions
 from toygan.data.recolour import LabelledColours, labels_of_colours
 from toygan.errors import BadInput, ModelError
@@ -93,7 +93,7 @@ class ColourLabels:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class KnownLayouts:
+class LayoutBank:
     """N layouts, what is known of their products, and how quickly their weights fall with their distance."""
 
     categories: tuple[str, ...]  # N
@@ -123,7 +123,7 @@ class KnownLayouts:
         embed: Callable[[Sequence[str | None]], Tensor] | None,
         classes: int,
         temperature: float,
-        earlier: "KnownLayouts | None" = None,
+        earlier: "LayoutBank | None" = None,
     ) -> Self:
         """Those of `photos`, which have layouts, and of an `earlier` model that reads the same texts.
 
@@ -162,7 +162,7 @@ class KnownLayouts:
         )
         return own if earlier is None else own._joined(earlier, photos.categories)
 
-    def _joined(self, earlier: "KnownLayouts", categories: Sequence[str]) -> Self:
+    def _joined(self, earlier: "LayoutBank", categories: Sequence[str]) -> Self:
         if earlier.resolution != self.resolution or earlier.texts.shape[1] != self.texts.shape[1]:
             return self
         mine = set(self._entries())
@@ -264,7 +264,7 @@ class KnownLayouts:
 
     def choose(
         self, product: ProductConditions, text: Tensor, seed: int, truncation: float = 1.0
-    ) -> "KnownDrawing":
+    ) -> "KnownChoice":
         """One for a product whose `text_of` is embedded as `text` (S,) float32, in its colours; a function of
         the arguments.
 
@@ -279,7 +279,7 @@ class KnownLayouts:
         layout = self._decode(self.layouts[row], "layout", self.classes)
         levels = self._decode(self.lines[row], "lines", INK_LEVELS)
         told = [product.colour_hex, *product.accent_hexes]
-        return KnownDrawing(
+        return KnownChoice(
             layout=self._recoloured(layout, self.labels[row], told),
             lines=_paper(levels),
             similarity=similarity,
@@ -377,12 +377,12 @@ class KnownLayouts:
         return mixed
 
 
-class KnownDrawing(NamedTuple):
+class KnownChoice(NamedTuple):
     """What a picture is drawn from."""
 
     layout: NDArray[np.uint8]  # (R, R), in the product's colours
     lines: NDArray[np.uint8]  # (R, R), as toygan.conditions.image reads a sketch
-    # -1..1, cosine of the product's text, see KnownLayouts.text_of, and that of the layout, 0 where one has
+    # -1..1, cosine of the product's text, see LayoutBank.text_of, and that of the layout, 0 where one has
     # none; None: no text is read.
     similarity: float | None
 

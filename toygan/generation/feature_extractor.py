@@ -8,7 +8,7 @@ from toygan.backbone_weights import pretrained_weights
 from toygan.models.backbone import create_backbone, feature_channels
 
 
-class Eye(nn.Module):
+class FeatureExtractor(nn.Module):
     """Pictures to evidence, by an ImageNet network at four strides; `toygan.models.backbone`."""
 
     def __init__(self, side: int = SIDE) -> None:

@@ -70,10 +70,10 @@ async def take_up(client: PrefectClient, deployments: Collection[UUID], resumabl
     )
     for run in found:
         if await _is_orphan(client, run):
-            await vote_by_region(client, run, goes_on=run.deployment_id in resumable)
+            await close_run(client, run, goes_on=run.deployment_id in resumable)
 
 
-async def vote_by_region(client: PrefectClient, run: FlowRun, *, goes_on: bool) -> None:
+async def close_run(client: PrefectClient, run: FlowRun, *, goes_on: bool) -> None:
     """Gives a run whose process is gone the state that says so; `goes_on`: it is to be started again."""
     if run.state is None:
         return

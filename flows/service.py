@@ -17,7 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger
 from prefect.runner import Runner
 
-from flows.interrupted import take_up, vote_by_region
+from flows.interrupted import close_run, take_up
 from flows.lifeline import SERVICE_PID
 from flows.missed import drop_late_listings, drop_late_nights, make_up_for_missed
 from flows.turns import Turns
@@ -132,7 +132,7 @@ class ServiceRunner(Runner):
         run = await self._client.read_flow_run(run_id)
         is_over = run.state is not None and run.state.is_final() and run.state.type not in _ENDED_BADLY
         if run.state is not None and not is_over and not run.state.is_scheduled():
-            await vote_by_region(self._client, run, goes_on=run.deployment_id in self._ids(is_dropped=False))
+            await close_run(self._client, run, goes_on=run.deployment_id in self._ids(is_dropped=False))
 
     def _ids(self, *, is_dropped: bool) -> list[UUID]:
         return [identifier for identifier, served in self._served.items() if served.is_dropped is is_dropped]

@@ -115,7 +115,7 @@ def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table])
     close(store, manifest)
 
 
-def vote_by_region(store: ObjectStore) -> None:
+def complete_open_runs(store: ObjectStore) -> None:
     """Make live what was committed by runs whose process died then; make summaries anew that are lost.
 
     Raises TableError where what is needed for that is damaged.

@@ -20,6 +20,7 @@ from toygan.generation.contact_sheet import contact_sheet
 from toygan.generation.model import read_config
 from toygan.generation.publish import (
     NOT_FINITE,
+    complete_open_runs,
     make_live,
     pending_shards,
     publish_manifest,
@@ -27,7 +28,6 @@ from toygan.generation.publish import (
     publish_report,
     sweep,
     tally,
-    vote_by_region,
 )
 from toygan.generation.shard import compute_shard
 from toygan.generation.summary import MOST_NAMED
@@ -105,7 +105,7 @@ def start_run(request: RunRequest) -> StartedRun:
     started_at = datetime.now(UTC)
     ready = _get_ready(request)
     store = ready.store
-    vote_by_region(store)
+    complete_open_runs(store)
     plan = freeze_plan(store, request.run_id, request.catalog, ready.settings, ready.scopes)
     pending = pending_shards(store, request.run_id, len(plan.shards))
     return StartedRun(

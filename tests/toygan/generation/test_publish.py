@@ -16,6 +16,7 @@ from tests.toygan.generation.runs import candidate
 from tests.toygan.generation.slots import slot
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.generation.publish import (
+    complete_open_runs,
     make_live,
     pending_shards,
     publish_manifest,
@@ -23,7 +24,6 @@ from toygan.generation.publish import (
     publish_report,
     sweep,
     tally,
-    vote_by_region,
 )
 from toygan.planning.commits import reserve
 from toygan.planning.finished import Parts, read_manifest, read_part
@@ -154,7 +154,7 @@ def test_the_highest_commit_wins_whatever_the_order_of_the_calls(
         assert store.get(key) == in_order.get(key)
     for key in (CURRENT_KEY, ATTEMPTS_KEY, COMMITS_KEY):  # all that is needed lies in manifests and parts
         store.delete(key)
-        vote_by_region(store)
+        complete_open_runs(store)
         assert store.get(key) == in_order.get(key)
 
 
@@ -241,13 +241,13 @@ def test_what_was_committed_and_not_made_live_is_made_live_by_the_next_run() -> 
     )
     first.put(store)
     first.make_live(store)
-    vote_by_region(store)
+    complete_open_runs(store)
     assert live(store) == {("a", 0): "first"}
     died.put(store)
-    vote_by_region(store)
+    complete_open_runs(store)
     assert live(store) == {("a", 0): "died"}
     assert reserve(store, "third") == 3
-    vote_by_region(store)  # it has no manifest yet
+    complete_open_runs(store)  # it has no manifest yet
     assert live(store) == {("a", 0): "died"}
 
 
@@ -270,7 +270,7 @@ def test_a_damaged_summary_is_named_with_the_remedy(key: str) -> None:
     with pytest.raises(BadInput, match=f"{key}.*remove it, the next run makes it anew"):
         run.make_live(store)
     store.delete(key)
-    vote_by_region(store)
+    complete_open_runs(store)
     assert store.get(key) == good
 
 

@@ -1,4 +1,4 @@
-"""How a training goes. Lengths are counted in images; every value is checked where it is made."""
+"""The options of a training, and the presets of the model families."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from toygan.device import Precision
 from toygan.errors import BadInput
 from toygan.options import from_options
 
-DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that is given neither images nor minutes
+DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that has no limit in images or minutes
 
 PerceptualDistance = Literal["directions", "values"]
 LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
-PrecisionChoice = Literal["auto", Precision]  # auto: what the device is fastest at, see toygan.device
+PrecisionChoice = Literal["auto", Precision]  # auto: the fastest on the device, see toygan.device
 
 _WEIGHTS = (
     "r1_gamma",
@@ -45,55 +45,71 @@ _ABOVE_0 = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training. `network` holds the options of the family's own config, such as its widths."""
+    """The options of one training.
 
-    family: str
-    resolution: int  # pixels
-    network: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    batch_size: int = 64  # images
-    loss: LossName = "hinge"
-    adversarial: bool = True  # False: the generator learns from reconstruction alone, to be trained on later
-    r1_gamma: float = 0.0  # weight of the penalty on the score's gradient at real pictures; 0 leaves it out
-    r2_gamma: float = 0.0  # the same at generated ones
-    wgan_lambda: float = 10.0  # weight of the gradient penalty that belongs to the loss "wasserstein"
-    path_length_weight: float = 0.0  # of the generator's path length, for families with styles
-    path_length_every_steps: int = 4
-    penalty_every_steps: int = 1  # penalties are left out of the other steps and weigh as much more in these
-    generator_lr: float = 2e-4
-    discriminator_lr: float = 4e-4  # twice the generator's: Heusel et al. 2017
-    adam_betas: tuple[float, float] = (0.5, 0.999)
-    ema_half_life_images: float = 10_000
-    l1_weight: float = 0.0  # of the difference to the photo, where an image or a style says what it shows
-    feature_matching_weight: float = 0.0  # of the same in the discriminator's eyes
-    perceptual_weight: float = 0.0  # of the same in the eyes of a network that learnt to see on ImageNet
-    perceptual_backbone: str = "tf_efficientnet_lite1"  # timm's name of it; Lite0 is kept for evaluation
-    perceptual_side: int = 128  # pixels that smaller pictures are enlarged to for it
+    Lengths of time are counted in training images, so that they do not depend on the batch size. A "share"
+    lies between 0 and 1. A weight multiplies one term of the generator's loss unless its comment says
+    otherwise; 0 removes the term.
+    """
+
+    # Networks
+    family: str  # a name in toygan.models, such as "dcgan"
+    resolution: int  # pixels per side of the generated pictures
+    network: dict[str, Any] = field(default_factory=dict)  # the family's own options, such as widths
+    text_encoder: str | None = None  # a name in toygan.conditions.text; None: the networks get no text
+    accent_colours: int = 0  # the most accent colours that a title gives the networks
+    layout_bank: float = 0.0  # temperature of toygan.data.layout_bank, without unit; 0: the model has no bank
+    text_smoothing: float = 0.0  # temperature of toygan.conditions.text_bank, without unit; 0: no bank
+
+    # Data
+    seed: int = 0  # of all random numbers
+    batch_size: int = 64  # images per step, over all processes
+    crop: int = 128  # pixels per side of the squares that an enhancer learns from
+    prior_share: float = 0.0  # share of a batch with random latents; it is not compared with the photos
+    text_dropout: float = 0.1  # share of the training images that are shown without their text
+    colour_dropout: float = 0.1  # share of the training images that are shown without their colours
+    colour_mixing: float = 0.0  # share of the training images in another colour, see toygan.data.recolour
+    view_latents: bool = False  # True: the first two latents are the camera angles, see toygan.data.views
+    text_noise: float = 0.0  # the largest shift of a text, as a share of the way between two random texts
+    adaptive_augmentation: bool = False  # True: with a probability that adapts; False: to every image
+    augmentation_target: float = 0.6  # the mean sign of the photos' scores, -1 to 1, that adaptation aims at
+    augmentation_ramp_images: float = 500_000  # images in which the probability can rise from 0 to 1
+
+    # Adversarial loss
+    adversarial: bool = True  # False: no discriminator takes part; the generator learns from the photos alone
+    loss: LossName = "hinge"  # see toygan.training.losses
+    r1_gamma: float = 0.0  # discriminator: weight of its squared gradient at photos
+    r2_gamma: float = 0.0  # discriminator: weight of its squared gradient at generated pictures
+    wgan_lambda: float = 10.0  # discriminator: weight of the gradient penalty of the loss "wasserstein"
+    penalty_every_steps: int = 1  # interval of these penalties, steps; it multiplies their weights
+    path_length_weight: float = 0.0  # weight of path length regularisation, for families with styles
+    path_length_every_steps: int = 4  # steps from one path length penalty to the next
+
+    # Other losses of the generator
+    l1_weight: float = 0.0  # mean absolute difference to the photo, in units of [-1, 1]
+    feature_matching_weight: float = 0.0  # the same for the features of the discriminator
+    perceptual_weight: float = 0.0  # difference to the photo in the features of an ImageNet network
+    perceptual_backbone: str = "tf_efficientnet_lite1"  # that network's name in timm; evaluation uses Lite0
+    perceptual_side: int = 128  # pixels; smaller pictures are enlarged to this side for that network
     perceptual_distance: PerceptualDistance = "directions"  # or "values", see toygan.training.losses
-    perceptual_maps: int = 4  # how many of its feature maps count, from the finest, of 4
-    crop: int = 128  # pixels of the squares that an enhancer learns from
-    kl_weight: float = 0.0  # of the style encoder's divergence from the latents that generation draws
-    view_latents: bool = False  # whether the first two are a photo's azimuth and elevation, where it has them
-    prior_share: float = 0.0  # share of a batch drawn as generation draws it: judged, not compared
-    semantic_weight: float = 0.0  # of reading category and colour back from the picture
-    colour_weight: float = 0.0  # of the difference between the product's mean colour and its photo's
-    layout_weight: float = 1.0  # of the layouts of a generator that draws them first, for those that do
-    adaptive_augmentation: bool = False  # see toygan.data.augment; False: every picture is moved and cut
-    augmentation_target: float = 0.6  # mean sign of the scores of photos that it aims at
-    augmentation_ramp_images: float = 500_000  # in which its probability can rise from 0 to 1
-    text_encoder: str | None = None  # see toygan.conditions.text; None: titles play no part
-    accent_colours: int = 0  # how many colours beside the main one titles may name, see Reading.words
-    text_dropout: float = 0.1  # share of the training pictures whose text is withheld
-    text_noise: float = 0.0  # how far texts are moved at most, as a share of the way from one text to another
-    text_smoothing: float = 0.0  # above 0: the temperature of toygan.conditions.text_bank
-    layout_bank: float = 0.0  # above 0: the temperature of toygan.data.layout_bank
-    colour_dropout: float = 0.1  # share of the training pictures whose colours are withheld
-    colour_mixing: float = 0.0  # share of the photos shown in another colour, see toygan.data.recolour
+    perceptual_maps: int = 4  # number of that network's feature maps, finest first; 1 to 4
+    kl_weight: float = 0.0  # divergence of the style encoder's latents from a standard normal; 0: no encoder
+    semantic_weight: float = 0.0  # error of category and colours as read from the picture
+    colour_weight: float = 0.0  # difference of the product's mean colour to the photo's
+    layout_weight: float = 1.0  # error of the layout, for generators that generate one first
+
+    # Optimizer
+    generator_lr: float = 2e-4  # learning rate of Adam
+    discriminator_lr: float = 4e-4  # learning rate of Adam; twice the generator's as in Heusel et al. 2017
+    adam_betas: tuple[float, float] = (0.5, 0.999)  # decay rates of the first and second moment
+    lr_warmup_images: int = 0  # images in which both learning rates rise from 0
+    lr_decay_images: int = 0  # images after which both have fallen to nearly 0; 0: they stay constant
+    ema_half_life_images: float = 10_000  # images after which the averaged weights have forgotten half
     precision: PrecisionChoice = "auto"  # of convolutions and matrix products; weights are always float32
-    lr_warmup_images: int = 0  # over which both rates rise from 0, see toygan.training.schedule
-    lr_decay_images: int = 0  # at which both have sunk to next to nothing; 0: they stay
-    log_every_images: int = 6_400
-    checkpoint_every_images: int = 64_000
+
+    # Output
+    log_every_images: int = 6_400  # images from one line of the log to the next
+    checkpoint_every_images: int = 64_000  # images from one checkpoint to the next
 
     def __post_init__(self) -> None:
         for name in _ABOVE_0:
@@ -128,9 +144,9 @@ class TrainConfig:
         if not 0 <= self.prior_share < 1:
             raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
         if self.view_latents and not self.kl_weight:
-            raise BadInput("view_latents needs a kl_weight above 0: without it all latents are drawn")
+            raise BadInput("view_latents needs a kl_weight above 0: without it all latents are random")
         if self.prior_share and not self.adversarial:
-            raise BadInput("prior_share is for adversarial trainings: nothing else judges what it adds")
+            raise BadInput("prior_share is for adversarial trainings: no other loss covers the pictures that it adds")
         if not -1 < self.augmentation_target < 1:
             raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
         for name in ("lr_warmup_images", "lr_decay_images", "accent_colours"):
@@ -142,7 +158,7 @@ class TrainConfig:
             raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
 
     def network_options(self, *, categories: int, text_size: int = 0) -> dict[str, Any]:
-        """What `toygan.models.build` takes, and checks: the families are not imported here."""
+        """Returns the options for `toygan.models.build`, which checks them."""
         return {
             **self.network,
             "resolution": self.resolution,
@@ -157,19 +173,22 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Raises BadInput for an option that does not exist (naming those that do) or an unusable value."""
+        """Reads what `to_json` returns.
+
+        Raises BadInput for an unknown option (the message lists the known ones) and for an unusable value.
+        """
         try:
             return from_options(cls, values, owner="training")
         except ValueError as error:
             raise BadInput(str(error)) from error
 
 
-# Named by their family; those of another name are variants of one.
+# A preset has the name of its family, unless it is a variant (r3gan).
 PRESETS = {
-    # One rate for both sides: with twice the generator's the discriminator soon wins this game for good.
+    # Equal learning rates: with twice the generator's the discriminator soon wins for good.
     "mlp": TrainConfig(family="mlp", resolution=64, loss="minimax", discriminator_lr=2e-4),
     "dcgan": TrainConfig(family="dcgan", resolution=64),
-    # Huang et al. 2024 (R3GAN), all but its networks: paired logits, both penalties at every step.
+    # The loss of Huang et al. 2024 (R3GAN), not its networks: paired logits, both penalties at every step.
     "r3gan": TrainConfig(
         family="dcgan",
         resolution=64,
@@ -192,9 +211,10 @@ PRESETS = {
         discriminator_lr=2.5e-3,
         adam_betas=(0.0, 0.99),
         adaptive_augmentation=True,
-        augmentation_ramp_images=100_000,  # a fifth of the paper's: so are trainings on a CPU shorter
+        augmentation_ramp_images=100_000,  # a fifth of the paper's, because trainings on a CPU are shorter
     ),
-    # The paper's rates. Small batches: on a CPU steps are dearer than the noise in them.
+    # The paper's learning rates. The batches are small: on a CPU many noisy steps learn more than few exact
+    # ones in the same time.
     "projected": TrainConfig(
         family="projected",
         resolution=64,
@@ -203,8 +223,8 @@ PRESETS = {
         discriminator_lr=2e-4,
         adam_betas=(0.0, 0.99),
     ),
-    # The paper's loss. Its rates, 2e-4, are for batches of one picture; after 1,000 steps of 16 the pictures
-    # are still blurred with them, and with its L1 weight of 100 more so than with a quarter of it.
+    # The paper's loss. Its learning rates of 2e-4 are for batches of one picture. With them the pictures are
+    # still blurred after 1,000 steps of 16, and its L1 weight of 100 blurs them more than a quarter of it.
     "pix2pix": TrainConfig(
         family="pix2pix",
         resolution=64,
@@ -225,7 +245,7 @@ PRESETS = {
         l1_weight=10.0,
         kl_weight=0.05,
     ),
-    # Each image is a crop. Shorter logs and checkpoints: one costs as much as many small pictures.
+    # Each image is a crop, which takes as long as many small pictures: logs and checkpoints come sooner.
     "enhancer": TrainConfig(
         family="enhancer",
         resolution=512,
@@ -235,7 +255,7 @@ PRESETS = {
         discriminator_lr=8e-4,
         adam_betas=(0.5, 0.99),
         l1_weight=1.0,
-        perceptual_weight=0.03,  # then its gradients are some five times those of the discriminator
+        perceptual_weight=0.03,  # its gradients are then about five times those of the discriminator
         perceptual_distance="values",
         perceptual_maps=2,
         ema_half_life_images=2_000,
@@ -246,10 +266,13 @@ PRESETS = {
 
 
 def choose_config(preset: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
-    """The preset of that name with what the JSON object in `file` says otherwise, at `resolution` pixels.
+    """Returns a preset with the changes of a JSON file, at `resolution` pixels.
 
-    Options in the file's `network` replace the preset's one by one. Raises BadInput for an unknown preset or
-    option (naming the known ones), an unusable value, and a file that is missing or no JSON object.
+    The options in the file replace the preset's one by one, and so do those in its `network`. `resolution`
+    overrides both.
+
+    Raises BadInput for an unknown preset or option (the message lists the known ones), for an unusable value,
+    and for a file that is missing or holds no JSON object.
     """
     if preset not in PRESETS:
         raise BadInput(f"unknown model family or preset {preset!r}; known are {', '.join(PRESETS)}")

@@ -146,7 +146,9 @@ class TrainConfig:
         if self.view_latents and not self.kl_weight:
             raise BadInput("view_latents needs a kl_weight above 0: without it all latents are random")
         if self.prior_share and not self.adversarial:
-            raise BadInput("prior_share is for adversarial trainings: no other loss covers the pictures that it adds")
+            raise BadInput(
+                "prior_share is for adversarial trainings: no other loss covers the pictures that it adds"
+            )
         if not -1 < self.augmentation_target < 1:
             raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
         for name in ("lr_warmup_images", "lr_decay_images", "accent_colours"):

@@ -111,7 +111,7 @@ def test_a_preset_of_another_name_trains_its_family(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"batchsize": 8}', "no option batchsize; known are family, resolution, network, seed, batch_size"),
+        ('{"batchsize": 8}', "no option batchsize; known are family, resolution, network, text_encoder"),
         ('{"batch_size": "8"}', "batch_size: .*integer, found '8'"),
         ('{"batch_size": -8}', "batch_size is -8"),
         ('{"network": 5}', "network: "),

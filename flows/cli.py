@@ -1,4 +1,4 @@
-"""The command `toygan`. Heavy imports come late, inside the commands: `--help` must be quick."""
+"""The command `toygan`. The commands import heavy packages when they run: `--help` must be quick."""
 
 import copy
 import logging
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="toygan")
-@click.option("-v", "--verbose", is_flag=True, help="Say more about what happens, tracebacks included.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more, and print tracebacks.")
 def cli(verbose: bool) -> None:
     """Product pictures for toy shops, made by GANs in a batch pipeline."""
     handler = logging.StreamHandler()
     handler.setFormatter((logging.Formatter if verbose else _OneLine)("%(levelname)s %(name)s: %(message)s"))
     if not verbose:
-        # What a flow failed of is raised here and told by main(), once.
+        # A flow's error is raised here; main() prints it, once.
         handler.addFilter(lambda record: record.name != "prefect.flow_runs")
     logging.basicConfig(handlers=[handler], level="INFO" if verbose else "WARNING")
 
 
 class _OneLine(logging.Formatter):
-    """Leaves tracebacks out: what a user can do about an error is in its message."""
+    """Leaves tracebacks out: the message of an error says what a user can do."""
 
     def format(self, record: logging.LogRecord) -> str:
         bare = copy.copy(record)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def generate_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that `demo` and `generate` share."""
+    """Adds the options that `demo` and `generate` share."""
     for option in (
         click.option(
             "--model", metavar="NAME", help="NAME[@VERSION|alias] or ./FOLDER; default: the champion."
@@ -55,23 +55,25 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--sketch-model",
             metavar="NAME",
-            help="The same for products with a sketch_uri; default: champion-sketch, else like the others.",
+            help="The model for products with a sketch_uri; default: champion-sketch, else --model.",
         ),
         click.option(
             "--layout-model",
             metavar="NAME",
-            help="The same for products with a layout_uri; default: champion-layout, else like the others.",
+            help="The model for products with a layout_uri; default: champion-layout, else --model.",
         ),
         click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
-        click.option("--category", "categories", multiple=True, help="Only this one; may be repeated."),
+        click.option(
+            "--category", "categories", multiple=True, help="Only products of this category; may be repeated."
+        ),
         click.option(
             "--mode",
             type=click.Choice(["missing", "refresh", "retry", "all"]),
             default="missing",
             show_default=True,
-            help="missing: products without a picture of their present row; refresh: also those drawn by "
-            "another model; retry: also those whose attempts are used up, which the two leave alone; all: "
-            "every product.",
+            help="missing: products that have no picture of their present row; refresh: also products with a "
+            "picture by another model; retry: also products whose attempts are used up, which missing and "
+            "refresh skip; all: every product.",
         ),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N good products."),
         click.option(
@@ -84,7 +86,9 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
         device_option,
         batch_size_option,
         click.option(
-            "--run-id", metavar="ID", help="Name of the run; give it again to go on with one that died."
+            "--run-id",
+            metavar="ID",
+            help="Name of the run; give the name of an interrupted run to resume it.",
         ),
     ):
         command = option(command)
@@ -97,7 +101,7 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @generate_options
 def demo(output: str, **options: Any) -> None:
-    """The main job on the bundled catalog and model."""
+    """Generate pictures for the bundled catalog with the bundled models."""
     from importlib.resources import as_file, files
 
     with as_file(files("toygan") / "pretrained" / "demo_catalog.parquet") as catalog:
@@ -105,12 +109,17 @@ def demo(output: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.option("--catalog", required=True, metavar="URI", help="A path or s3://BUCKET/KEY, of any format.")
+@click.option(
+    "--catalog",
+    required=True,
+    metavar="URI",
+    help="A path or s3://BUCKET/KEY; Parquet, CSV, TSV, .xlsx, Shopify or Merchant Center.",
+)
 @map_option
 @click.option("--output", required=True, metavar="URI", help="Folder or s3://BUCKET/PREFIX.")
 @generate_options
 def generate(catalog: str, output: str, **options: Any) -> None:
-    """Draw, judge and store a picture of every product in a catalog."""
+    """Generate, score and store a picture of every product in a catalog."""
     _generate(catalog=catalog, output=output, **options)
 
 
@@ -123,29 +132,36 @@ def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **o
 @cli.command()
 @photos_option
 @click.option(
-    "--family", default="dcgan", show_default=True, help="Model family, or a preset that is named otherwise."
+    "--family",
+    default="dcgan",
+    show_default=True,
+    help="Model family or preset, see toygan/training/README.md.",
 )
 @click.option(
     "--resolution", type=int, metavar="N", help="Side in pixels, a power of two; default: the preset's."
 )
 @click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="JSON; overrides the preset.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON file with options that override the preset.",
+)
 @click.option("--max-images", type=click.IntRange(1), metavar="N")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), metavar="M")
-@click.option("--resume", is_flag=True, help="Go on with the training in --output.")
+@click.option("--resume", is_flag=True, help="Resume the training in --output.")
 @click.option(
     "--init",
     metavar="MODEL",
-    help="Start from this model's weights: NAME[@VERSION|alias] or ./FOLDER, of the same family and shape; "
-    "its categories may be others.",
+    help="Start from this model's weights: NAME[@VERSION|alias] or ./FOLDER. Family and network options must "
+    "be the same; the categories may differ.",
 )
 @click.option(
     "--first-stage",
     "first_stages",
     multiple=True,
     metavar="MODEL",
-    help="For an enhancer: it learns to enlarge what this model draws, NAME[@VERSION|alias] or ./FOLDER; may "
-    "be repeated. Without one it learns from photos made small alone.",
+    help="For an enhancer: it learns to enlarge this model's pictures, NAME[@VERSION|alias] or ./FOLDER; may "
+    "be repeated. Without this option it learns from reduced photos only.",
 )
 @store_option
 @device_option
@@ -163,9 +179,9 @@ def train(
     store: str | None,
     device: str,
 ) -> None:
-    """Train a model on photos; checkpoints, grids and a log land in --output.
+    """Train a model on photos; checkpoints, grids and a log go to --output.
 
-    Ctrl-C or SIGTERM ends it after the step that it is at, with a checkpoint and the weights so far.
+    Ctrl-C or SIGTERM ends the training after its current step, with a checkpoint and the weights so far.
     """
     from flows.stopping import asked_to_stop
     from toygan.device import pick_device
@@ -209,17 +225,17 @@ def train(
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
-    help="Share of the pictures passing the checks that the score lets through.",
+    help="Share of the pictures passing the checks whose score reaches the threshold.",
 )
 @click.option(
     "--probe",
     is_flag=True,
-    help="Let a linear layer on ImageNet features judge in the discriminator's place.",
+    help="Score with a linear layer on ImageNet features instead of the discriminator.",
 )
 @click.option(
     "--enhancer",
     metavar="MODEL",
-    help="An enhancer to put beside the model: its pictures are enlarged by it from then on.",
+    help="An enhancer to store beside the model; from then on it enlarges the model's pictures.",
 )
 @store_option
 @device_option
@@ -232,7 +248,7 @@ def calibrate(
     store: str | None,
     device: str,
 ) -> None:
-    """Fit what a model's score means and which pictures are approved."""
+    """Calibrate a model's score and set its thresholds for approval."""
     from toygan.approval.calibration import CalibrationSettings
     from toygan.device import pick_device
     from toygan.generation.calibrate import calibrate_model
@@ -265,18 +281,18 @@ def calibrate(
     type=click.Choice(["efficientnet", "inception"]),
     default="efficientnet",
     show_default=True,
-    help="The network that compares pictures; inception's weights have to be downloaded.",
+    help="The feature network; you have to download the weights of inception.",
 )
 @click.option(
     "--inception-weights",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where they are, if not where torch keeps downloads.",
+    help="The file with these weights; default: in the folder where torch keeps downloads.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--pairs",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="PNG of the pictures that are nearest to a training photo, above that photo.",
+    help="Write a PNG of the pictures nearest to a training photo, each above that photo.",
 )
 @device_option
 def evaluate(
@@ -312,9 +328,9 @@ def evaluate(
 
 @cli.command()
 @click.argument("uri")
-@click.option("--prune", is_flag=True, help="Remove what no finished run names.")
+@click.option("--prune", is_flag=True, help="Remove files that no finished run refers to.")
 def verify(uri: str, prune: bool) -> None:
-    """Prove a store whole: exit 0, or 1 with each problem on a line."""
+    """Check that a store is complete: exit 0, or 1 with one line for each problem."""
     from toygan.generation.verify import prune as prune_store
     from toygan.generation.verify import verify as verify_store
     from toygan.progress import Progress
@@ -339,7 +355,7 @@ def verify(uri: str, prune: bool) -> None:
 @click.option("--output", required=True, metavar="URI", help="The store of the run.")
 @click.option("--run-id", required=True, metavar="ID")
 def report(output: str, run_id: str) -> None:
-    """Write the contact sheet of a finished run anew."""
+    """Write the contact sheet of a finished run again."""
     from toygan.generation.run import rewrite_report
     from toygan.storage.store import open_store
 
@@ -351,7 +367,7 @@ def report(output: str, run_id: str) -> None:
 @click.option("--output", required=True, metavar="URI", help="The store that holds the picture.")
 @device_option
 def reproduce(image_id: str, output: str, device: str) -> None:
-    """Make a picture again from its row and compare the bytes."""
+    """Generate a picture again from its row and compare the bytes."""
     from toygan.device import pick_device
     from toygan.generation.reproduce import reproduce as reproduce_image
     from toygan.storage.store import open_store

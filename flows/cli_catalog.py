@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @click.group()
 def catalog() -> None:
-    """Look at product catalogs."""
+    """Check product catalogs."""
 
 
 @catalog.command("check")
 @click.argument("uri", metavar="FILE")
 @map_option
 def catalog_check(uri: str, columns: tuple[str, ...]) -> None:
-    """Say what is understood of a catalog, and which rows are set aside and why.
+    """Show how toygan reads a catalog, and which rows it rejects and why.
 
     FILE is Parquet, CSV, TSV, .xlsx, a Shopify product export or a Merchant Center feed (TSV or XML): a path
-    or s3://BUCKET/KEY. Ends with 2 where no row can be used.
+    or s3://BUCKET/KEY. The exit code is 2 if no row can be used.
     """
     from toygan.planning.catalog_check import look_at_catalog
     from toygan.planning.catalog_files.convert import parse_mapping

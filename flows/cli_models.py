@@ -7,8 +7,8 @@ import click
 from flows.options import store_option
 
 _LIVE_PICTURES_STAY = (
-    "live pictures stay; `toygan generate --mode refresh` draws those of other models anew, and so do the "
-    "nights of the service with TOYGAN_MODE=refresh"
+    "live pictures stay; `toygan generate --mode refresh` replaces the pictures of other models, and so does "
+    "the service at night with TOYGAN_MODE=refresh"
 )
 
 
@@ -20,7 +20,7 @@ def models() -> None:
 @models.command("list")
 @store_option
 def models_list(store: str | None) -> None:
-    """Every version, the bundled ones included."""
+    """List every version, with the bundled models."""
     from toygan.registry import bundled_models, list_models, resolve
     from toygan.storage.store import open_store
 
@@ -36,7 +36,7 @@ def models_list(store: str | None) -> None:
 @click.argument("model", required=False)
 @store_option
 def models_show(model: str | None, store: str | None) -> None:
-    """Config and calibration of MODEL (default: the champion, else the bundled one)."""
+    """Print config and calibration of MODEL (default: the champion, else the bundled model)."""
     from toygan.registry import CALIBRATION, CONFIG, resolve
     from toygan.storage.store import open_store
 
@@ -61,16 +61,17 @@ def models_add(folder: Path, name: str, store: str) -> None:
 @models.command("promote")
 @click.argument("model")
 @click.option(
-    "--alias", help="Default: champion, or champion-sketch or champion-layout for what draws from these."
+    "--alias",
+    help="Default: champion; for models that read sketches or layouts champion-sketch, champion-layout.",
 )
 @click.option("--store", required=True, metavar="URI")
 def models_promote(model: str, alias: str | None, store: str) -> None:
-    """Make MODEL the champion of a store among the models that draw from the same.
+    """Make MODEL the champion of a store: for text, for sketches or for layouts, whichever the model reads.
 
-    MODEL is NAME@VERSION, or NAME where there is one version of it; a bundled model is copied into the store.
-    Live pictures stay as they are. The next `toygan generate` draws what has no picture with the new model;
-    with --mode refresh it draws the others anew, too, and replaces each picture once its successor is
-    approved. For the service TOYGAN_MODE says which of the two a night does.
+    MODEL is NAME@VERSION, or NAME if there is one version of it. A bundled model is copied into the store.
+    Live pictures stay as they are. The next `toygan generate` uses the new champion for products without a
+    picture. With --mode refresh it also replaces the pictures of other models; each old picture stays until
+    the new one is approved. TOYGAN_MODE sets the mode of the service.
     """
     from toygan.promotion import promote
     from toygan.registry import CHAMPIONS
@@ -87,7 +88,7 @@ def models_promote(model: str, alias: str | None, store: str) -> None:
 @click.option("--alias", default="champion", show_default=True)
 @click.option("--store", required=True, metavar="URI")
 def models_rollback(alias: str, store: str) -> None:
-    """Go back to the model before the present one, from the first one to the bundled one.
+    """Go back to the previous champion; the first champion goes back to the bundled model.
 
     Live pictures stay as they are; see `toygan models promote`.
     """
@@ -96,6 +97,6 @@ def models_rollback(alias: str, store: str) -> None:
     from toygan.storage.store import open_store
 
     ref = rollback(open_store(store), alias)
-    click.echo(f"{alias} is {ref or 'no model: its products are drawn by the champion'}")
+    click.echo(f"{alias} is {ref or 'no model: the champion generates its products'}")
     if alias in CHAMPIONS.values():
         click.echo(_LIVE_PICTURES_STAY)

@@ -1,4 +1,4 @@
-"""How a command ends: 0 done, 1 failed (a retry may help), 2 bad input (a retry will not)."""
+"""Exit codes of the commands: 0 done, 1 failed (a retry may help), 2 bad input (a retry will not)."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ FAILED, BAD_INPUT = 1, 2
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """What a user can mend is said in one line, and ends the process with its exit code."""
+    """Prints an error that a user can mend in one line and ends the process with its exit code."""
     from catalog_schemas.validation import TableError
 
     try:
@@ -34,7 +34,7 @@ def one_line() -> Iterator[None]:
         if error.errno not in FULL:
             raise
         click.echo(
-            f"toygan: {error.filename or 'a file'}: the disk is full ({error.strerror}); what was done is "
+            f"toygan: {error.filename or 'a file'}: the disk is full ({error.strerror}); finished work is "
             "kept. Make room and run the same command again",
             err=True,
         )

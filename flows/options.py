@@ -2,19 +2,19 @@
 
 import click
 
-store_option = click.option("--store", metavar="URI", help="The store whose models are meant, too.")
+store_option = click.option("--store", metavar="URI", help="A store with models, besides the bundled ones.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(1, 4096),
-    help="Pictures a batch; by default chosen for model and device. Another size may change the last bit.",
+    help="Pictures in a batch; default: chosen for model and device. Another size may change the last bit.",
 )
 map_option = click.option(
     "--map",
     "columns",
     multiple=True,
     metavar="COLUMN=THEIRS",
-    help="The catalog's COLUMN is called THEIRS in the file; may be given several times.",
+    help="Read the catalog's COLUMN from the file's column THEIRS; may be repeated.",
 )
 photos_option = click.option(
     "--photos",

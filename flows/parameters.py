@@ -1,6 +1,7 @@
 """The parameters of the flows, as the forms of Prefect's pages show them.
 
-What is left out is what the process that runs the flow was set up with, see `flows.settings`.
+A parameter that is not given has the value of the settings of the process that runs the flow, see
+`flows.settings`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from toygan.planning.settings import Mode
 
 
 class GenerateParameters(BaseModel):
-    """What one run of `generate-catalog` draws."""
+    """What one run of `generate-catalog` generates."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -33,38 +34,38 @@ class GenerateParameters(BaseModel):
     )
     sketch_model: Location | None = Field(
         default=None,
-        description="The same for products with a sketch_uri; by default the store's champion-sketch, else a "
-        "bundled one, else they are drawn like the others.",
+        description="The model for products with a sketch_uri; by default the store's champion-sketch, else "
+        "a bundled one, else the model above.",
     )
     layout_model: Location | None = Field(
         default=None,
-        description="The same for products with a layout_uri, which comes before a sketch; by default the "
-        "store's champion-layout, else a bundled one, else they are drawn like the others.",
+        description="The model for products with a layout_uri, which takes precedence over a sketch; by "
+        "default the store's champion-layout, else a bundled one, else the model above.",
     )
     images_per_product: int = Field(
-        default=1, ge=1, le=64, description="Pictures a product, where its row does not say how many."
+        default=1, ge=1, le=64, description="Pictures of each product whose row has no images_wanted."
     )
     categories: tuple[str, ...] = Field(
-        default=(), description="Only products of these; by default of all that the model knows."
+        default=(), description="Only products of these categories; by default of all that the models know."
     )
     columns: Mapping[str, str] = Field(
         default={},
-        description="Columns of the catalog that its file calls otherwise, by the catalog's name: "
+        description="Columns that the file names otherwise: the catalog's name, then the file's: "
         '{"title": "Name"}.',
     )
     mode: Mode = Field(
         default_factory=lambda: service_settings().mode,
-        description="missing: products without a picture of their present row; refresh: also those drawn by "
-        "another model; retry: also those whose attempts are used up, which the two leave alone; all: every "
-        "product.",
+        description="missing: products that have no picture of their present row; refresh: also products "
+        "with a picture by another model; retry: also products whose attempts are used up, which missing and "
+        "refresh skip; all: every product.",
     )
     refresh_share: float = Field(
         default_factory=lambda: service_settings().refresh_share,
         gt=0,
         le=1,
-        description="In the mode refresh at most this share of the live pictures is drawn again.",
+        description="In mode refresh: the largest share of the live pictures that is generated again.",
     )
-    limit: int | None = Field(default=None, ge=1, description="Only the first so many good products.")
+    limit: int | None = Field(default=None, ge=1, description="Only this many products, the first good ones.")
     image_format: ImageFormat = Field(default="webp", description="The format of the picture files.")
     device: str = Field(
         default_factory=lambda: service_settings().device, description="auto, cpu, cuda or cuda:N."
@@ -73,17 +74,17 @@ class GenerateParameters(BaseModel):
         default=None,
         ge=1,
         le=4096,
-        description="Pictures a batch; by default chosen for model and device. Another size may change the "
-        "last bit.",
+        description="Pictures in a batch; by default chosen for model and device. Another size may change "
+        "the last bit.",
     )
     run_id: str | None = Field(
         default=None,
-        description="Name of the run, given again to go on with one that died; by default the flow run's id.",
+        description="Name of the run; the name of an interrupted run resumes it. Default: the flow run's id.",
     )
 
 
 class WatchParameters(BaseModel):
-    """What one run of `watch-photos` looks at."""
+    """The store that one run of `watch-photos` lists, and when it asks for a retraining."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -94,17 +95,17 @@ class WatchParameters(BaseModel):
     min_new_photos: int = Field(
         default_factory=lambda: service_settings().min_new_photos,
         ge=1,
-        description="So many usable photos that no retraining has seen, and one is asked for.",
+        description="A retraining is asked for when no retraining has used this many good photos yet.",
     )
     categories: tuple[str, ...] = Field(
         default=(),
-        description="Categories that photos may have besides those of the store's champion; photos of any "
-        "other go to the quarantine.",
+        description="More categories that photos may have, besides those of the store's champion; photos of "
+        "any other category go to the quarantine.",
     )
 
 
 class RetrainParameters(BaseModel):
-    """What one run of `retrain` learns from, and when its model is promoted."""
+    """The photos of one run of `retrain`, its limits, and the rules for a promotion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -114,48 +115,51 @@ class RetrainParameters(BaseModel):
     )
     photos: Location | None = Field(
         default_factory=lambda: service_settings().photos,
-        description="More photos to learn from and to measure with, such as those that the champion was "
-        "trained on: photo shards, or a folder with a subfolder for each category.",
+        description="More photos for training and measuring, such as the training photos of the champion: "
+        "photo shards, or a folder with a subfolder for each category.",
     )
     catalog: Location | None = Field(
         default_factory=lambda: service_settings().catalog,
-        description="The product catalog, which says title and colour of uploaded products. A products.csv "
-        "beside the photos says the same, and comes first.",
+        description="The product catalog with the titles and colours of uploaded products. A products.csv "
+        "beside the photos takes precedence.",
     )
     max_images: int = Field(
         default_factory=lambda: service_settings().retrain_images,
         ge=1,
-        description="The length of the training at most, in pictures that are shown to it.",
+        description="The largest number of training images.",
     )
     max_minutes: float = Field(
         default_factory=lambda: service_settings().retrain_minutes,
         gt=0,
-        description="The time of training, calibration and evaluation at most; the training is as long as "
-        "fits.",
+        description="The longest time of training, calibration and evaluation together; the training is as "
+        "long as fits.",
     )
     recall_loss: float = Field(
-        default=0.02, ge=0, le=1, description="By so much recall may fall and the challenger be promoted."
+        default=0.02,
+        ge=0,
+        le=1,
+        description="The challenger may be promoted if recall falls by at most this much.",
     )
     category_loss: float = Field(
         default=0.1,
         ge=0,
         le=1,
-        description="By this share the KID of a category may rise, beyond what may be chance, and the "
-        "challenger be promoted.",
+        description="The challenger may be promoted if no category's KID rises by more than this share and "
+        "the standard error.",
     )
     pictures: int = Field(
         default=1000,
         ge=10,
-        description="Pictures of either model that are measured at most; more take longer.",
+        description="The largest number of pictures of each model to measure; more take longer.",
     )
     quiet_s: float = Field(
         default_factory=lambda: service_settings().quiet_s,
         ge=0,
-        description="Seconds without an upload before the photos are taken.",
+        description="The run waits until no photo has come for this many seconds.",
     )
     work: str = Field(
         default_factory=lambda: service_settings().work,
-        description="The folder with checkpoints, from which a run that died is taken up by the next one.",
+        description="The folder for checkpoints, from which the next run resumes an interrupted one.",
     )
     device: str = Field(
         default_factory=lambda: service_settings().device, description="auto, cpu, cuda or cuda:N."

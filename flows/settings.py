@@ -1,4 +1,4 @@
-"""What a deployment is set up with: environment variables, with defaults that work without any."""
+"""The settings of the service: environment variables, whose defaults work without any."""
 
 import os
 from importlib.resources import files
@@ -44,68 +44,69 @@ Location = Annotated[
 
 
 def cache_folder() -> Path:
-    """`toygan` below the user's cache folder, as the XDG specification has it."""
+    """Returns `toygan` below the user's cache folder (XDG Base Directory Specification)."""
     stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (stated if stated.is_absolute() else Path("~/.cache").expanduser()) / "toygan"
 
 
 class ServiceSettings(BaseSettings):
-    """One variable a field: TOYGAN_STORE, TOYGAN_CATALOG, ... A variable that is empty counts as not set."""
+    """Each field is a variable: TOYGAN_STORE, TOYGAN_CATALOG, ... An empty variable counts as not set."""
 
     model_config = SettingsConfigDict(env_prefix="TOYGAN_", env_ignore_empty=True, frozen=True)
 
     store: Location = "toygan-store"  # folder or s3://BUCKET/PREFIX
     catalog: Location = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY
     mode: Mode = "missing"  # of the nightly runs, see --mode of `toygan generate`
-    # In mode refresh: this share of the live pictures, at most, is drawn again in a night.
+    # In mode refresh: the largest share of the live pictures that one night generates again.
     refresh_share: float = Field(default=0.1, gt=0, le=1)
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
     timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
-    # A night that was missed, or broken off, since the service was down is made up for within this time; 0:
-    # never.
+    # If the service was down at night, it makes up for the run within this time; 0: never.
     grace_h: float = Field(default=6.0, ge=0, le=24)
     watch_interval_s: float = Field(default=30.0, ge=5.0)
-    min_new_photos: int = Field(default=20, ge=1)  # so many, and a retraining is worth it
-    quiet_s: float = Field(default=QUIET_S, ge=0)  # without an upload, before a retraining takes the photos
-    photos: Location | None = None  # what retrainings learn from besides the uploads, e.g. photo shards
+    min_new_photos: int = Field(default=20, ge=1)  # this many new photos start a retraining
+    quiet_s: float = Field(default=QUIET_S, ge=0)  # a retraining waits this long without an upload
+    photos: Location | None = None  # training photos besides the uploads, e.g. photo shards
     retrain_images: int = Field(default=64_000, ge=1)  # of a retraining's training, at most
     retrain_minutes: float = Field(default=360.0, gt=0)  # of a whole retraining, at most
-    # The folder that a retraining which died is taken up from.
+    # The folder of the checkpoints, from which an interrupted retraining resumes.
     work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
     device: str = "auto"  # auto, cpu, cuda or cuda:N
-    log_format: Literal["text", "json"] = "text"  # json: an object a line, with run, shard and category
-    metrics_port: int | None = Field(default=None, ge=1, le=65535)  # for Prometheus; by default none is open
-    metrics_address: str = "127.0.0.1"  # that port is opened here; 0.0.0.0: for other machines, too
+    log_format: Literal["text", "json"] = "text"  # json: one object a line, with run, shard and category
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535
+    )  # for Prometheus; by default no port is open
+    metrics_address: str = "127.0.0.1"  # of that port; 0.0.0.0: for other machines, too
     runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
-    runner_address: Location | None = None  # of a Dask or Ray cluster; by default one for the run, here
-    # On threads. A process that is killed loses what it had under way; two fill the gaps of a fast GPU.
+    runner_address: Location | None = None  # of a Dask or Ray cluster; by default a local one for the run
+    # With the runner threads. A killed process loses its active shards; two keep a fast GPU busy.
     shards_at_a_time: int = Field(default=1, ge=1)
     shard_cpus: int = Field(default=2, ge=1)  # cores that a shard gets on Dask or Ray
     shard_gpus: float = Field(default=0, ge=0)  # GPUs that a shard gets on Ray; 0.5 lets two share one
 
 
 def service_settings() -> ServiceSettings:
-    """The settings of this process; raises BadInput that names the variable."""
+    """Returns the settings of this process; raises BadInput that names the variable."""
     try:
         return ServiceSettings()
     except ValidationError as error:
-        told = [
+        problems = [
             f"TOYGAN_{str(each['loc'][0]).upper()}: {each['msg'].removeprefix('Value error, ')}"
             for each in error.errors()
         ]
-        raise BadInput("; ".join(told)) from None
+        raise BadInput("; ".join(problems)) from None
 
 
 def check_for_work_pools() -> None:
-    """A step that comes before a run in a work pool, whose folder is gone with it; see prefect.yaml.
+    """Checks the settings before a run in a work pool, see prefect.yaml.
 
-    Raises BadInput for settings with which what the run does would be gone, too.
+    The folder of such a run is removed with it. Raises BadInput for settings that would put results there.
     """
     settings = service_settings()
     for name in ("store", "catalog", "work", "photos"):
         location = getattr(settings, name)
         if location is not None and "://" not in location and not Path(location).is_absolute():
             raise BadInput(
-                f"TOYGAN_{name.upper()} is {location!r}; where a worker starts the runs it has to be an "
+                f"TOYGAN_{name.upper()} is {location!r}; if a worker starts the runs, it has to be an "
                 "absolute path or an s3:// URI"
             )

@@ -162,9 +162,9 @@ def overview(families: Sequence[str], settings: Settings) -> Image.Image:
     categories = (first.height - HEADING_HEIGHT) // side
     sheet = Image.new("RGB", (LABEL_WIDTH + categories * cut * side, (1 + len(grids)) * side), "white")
     draw = ImageDraw.Draw(sheet)
-    required_condition_of = LABEL_WIDTH + GRID_COLUMNS * side + GAP
+    generated_from = LABEL_WIDTH + GRID_COLUMNS * side + GAP
     rows = [("photos", first, LABEL_WIDTH)]
-    rows += [(family, grid, required_condition_of) for family, grid in grids.items()]
+    rows += [(family, grid, generated_from) for family, grid in grids.items()]
     for row, (name, grid, left) in enumerate(rows):
         draw.text((4, row * side + side // 2 - 5), name, fill="black")
         for category in range(categories):

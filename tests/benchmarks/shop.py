@@ -77,7 +77,7 @@ def eager_s_and_in_use_s(model: Model) -> tuple[float, float]:
 
     def draw(with_model: Model, pictures: int) -> float:
         wanted = products(model.categories[0], ["#B40000"] * pictures)
-        return cpu_s(lambda: with_model.draw(range(pictures), wanted, pictures), 3) / pictures
+        return cpu_s(lambda: with_model.generate(range(pictures), wanted, pictures), 3) / pictures
 
     return draw(eager, EARLIER_BATCH), draw(model, BATCH)
 

@@ -147,8 +147,9 @@ def test_the_live_table_has_the_same_bytes_whatever_the_order(
     assert [(row["sku"], row["image_index"]) for row in rows] == sorted(pairs)
 
 
-def test_the_live_table_can_be_picked_from_image_rows() -> None:
-    assert write_current(images(APPROVED)) == write_current(current(("brick-1", 0), run_id="nightly-1"))
+def test_the_live_table_is_picked_from_image_rows_and_their_commit() -> None:
+    rows = images(APPROVED).append_column("commit", pa.array([1], pa.int64()))
+    assert write_current(rows) == write_current(current(("brick-1", 0), run_id="nightly-1"))
 
 
 def test_the_live_table_has_fixed_row_groups() -> None:

@@ -196,7 +196,7 @@ def test_a_model_that_is_not_there(
         (["--category", "boat"], "makes no pictures of boat; known are brick, car, wheel"),
         (["--run-id", "../x"], "the run id '../x' is not"),
         (["--run-id", ".hidden"], "the run id '.hidden' is not"),
-        (["--mode", "some"], "'some' is not one of 'missing', 'refresh', 'all'"),
+        (["--mode", "some"], "'some' is not one of 'missing', 'refresh', 'retry', 'all'"),
         (["--format", "gif"], "'gif' is not one of"),
         (["--limit", "0"], "0 is not in the range x>=1"),
         (["--images-per-product", "65"], "65 is not in the range"),

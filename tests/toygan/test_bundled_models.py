@@ -14,8 +14,8 @@ NAMES = bundled_models()
 
 @pytest.mark.slow
 def test_there_is_one_for_each_thing_to_draw_from() -> None:
-    required_condition_of = [load_model(resolve(name, None), CPU).image_condition for name in NAMES]
-    assert sorted(map(str, required_condition_of)) == ["None", "layout", "sketch"]
+    generated_from = [load_model(resolve(name, None), CPU).image_condition for name in NAMES]
+    assert sorted(map(str, generated_from)) == ["None", "layout", "sketch"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,7 +24,7 @@ from toygan.planning.finished import read_manifest
 from toygan.planning.planner import Planner
 from toygan.planning.settings import Mode, RunSettings
 from toygan.planning.writer import Shard
-from toygan.storage.keys import plan_key, plan_manifest_key
+from toygan.storage.keys import plan_key, plan_manifest_key, planning_key
 from toygan.storage.store import ObjectStore
 
 __all__ = [
@@ -167,7 +167,11 @@ def freeze_plan(
         if earlier is not None:
             return earlier
         planner = Planner(store, run_id, settings, scopes, shard_size, pool, max_attempts=max_attempts)
-        result = planner.plan(catalog)
+        try:
+            result = planner.plan(catalog)
+        except BadInput:
+            store.delete(planning_key(run_id))  # this run will not come back, and prune would wait for it
+            raise
     plan = FrozenPlan(
         run_id=run_id,
         catalog_uri=catalog_uri,

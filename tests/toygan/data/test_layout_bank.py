@@ -125,7 +125,7 @@ def test_the_nearest_text_gives_the_layout_the_product_its_colour() -> None:
         assert (chosen.lines[1:] == 255).all()
 
 
-def test_a_category_is_required_condition_of_its_own_layouts() -> None:
+def test_a_category_is_generated_from_its_own_layouts() -> None:
     assert strips(brick(RED, GREEN, category="car"), AT) == [5, 8, 1]
     with pytest.raises(ModelError, match="no layout of the category 'tower' is known"):
         strips(brick(category="tower"), AT)

@@ -61,7 +61,7 @@ class Witness:
         self.drawn: dict[str, list[float]] = {}
         self.wanted: dict[str, list[str | None]] = {}
         self._is_drawing = False
-        self._draw = Model.draw
+        self._draw = Model.generate
         model.discriminator.register_forward_pre_hook(self._see)
         witness = self
 
@@ -77,7 +77,7 @@ class Witness:
             witness.wanted.setdefault(products[0].category, []).extend(each.colour_hex for each in products)
             return drawn
 
-        monkeypatch.setattr(Model, "draw", draw)
+        monkeypatch.setattr(Model, "generate", draw)
 
     def _see(self, discriminator: Any, inputs: tuple[torch.Tensor, Any]) -> None:
         if not self._is_drawing:
@@ -162,7 +162,7 @@ def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest
     """Every picture is a photo, and every second one from a known layout of another product."""
     model = model_files().load()
     witness = Witness(model, monkeypatch)
-    draw = Model.draw
+    draw = Model.generate
 
     def copied(model: Model, seeds: Any, products: Sequence[ProductConditions], size: int) -> GeneratedBatch:
         rows = [photos.colour_hexes.index(product.colour_hex) for product in products]
@@ -172,7 +172,7 @@ def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest
             layout_similarities=[1.0 if number % 2 else 0.9 for number in range(len(products))],
         )
 
-    monkeypatch.setattr(Model, "draw", copied)
+    monkeypatch.setattr(Model, "generate", copied)
     calibration = calibrate(model, photos, batch_size=BATCH, samples=SOME)
     for name, each in calibration.categories.items():
         p_reals = each.p_reals(np.array(witness.drawn[name][40:])[1::2])

@@ -93,7 +93,8 @@ def test_both_networks_are_told_the_corrected_colours() -> None:
     seen = [told_to(model.generator), told_to(model.discriminator)]
     drawn = model.generate([1, 2, 3], wanted, BATCH)
     ((generators,), (discriminators,)) = seen
-    assert generators is discriminators
+    assert generators.keys() == discriminators.keys()
+    assert all(torch.equal(value, discriminators[name]) for name, value in generators.items())
     grey, teal = encode_colours(["#808080", "#008080"])
     excess, nothing = torch.tensor([0.2, 0.0, -0.1, 0.0]), torch.zeros(4)
     named = torch.stack([torch.stack(each) for each in ([grey, teal], [nothing, teal], [grey, nothing])])
@@ -174,13 +175,13 @@ def test_a_generator_that_does_not_heed_colours_gets_none(photos: PhotoSet) -> N
 def test_what_comes_after_is_drawn_with_it(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever profile the model had before."""
     model, used = showing(15, 0, 0), []
-    draw = Model.draw
+    draw = Model.generate
 
     def seen(model: Model, seeds: Sequence[int], wanted: Any, size: int) -> GeneratedBatch:
         used.append(model.colour_profile)
         return draw(model, seeds, wanted, size)
 
-    monkeypatch.setattr(Model, "draw", seen)
+    monkeypatch.setattr(Model, "generate", seen)
     found = calibrate(
         replace(model, colour_profile=PROFILE),
         photos,

@@ -18,7 +18,7 @@ from typing import cast
 import psutil
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import REPOSITORY
@@ -134,12 +134,12 @@ def test_the_device_draws_one_batch_at_a_time(engine: Engine) -> None:
 def test_the_largest_batch_follows_from_model_and_device() -> None:
     model = tiny_model().load()
     on_cuda = replace(model, device=torch.device("cuda"))
-    assert [default_batch_size(replace(model, resolution=side)) for side in (32, 64, 128, 512)] == [
+    assert [default_batch_size(replace(model, drawn_resolution=side)) for side in (32, 64, 128, 512)] == [
         *(32, 16, 4, 1)
     ]
     assert default_batch_size(on_cuda) == 2048
-    assert default_batch_size(replace(on_cuda, resolution=64)) == 512
-    assert default_batch_size(replace(on_cuda, resolution=4096)) == 1
+    assert default_batch_size(replace(on_cuda, drawn_resolution=64)) == 512
+    assert default_batch_size(replace(on_cuda, drawn_resolution=4096)) == 1
 
 
 def test_shapes_are_few_and_end_with_the_largest() -> None:
@@ -148,6 +148,7 @@ def test_shapes_are_few_and_end_with_the_largest() -> None:
     assert batch_shapes(128, torch.device("cuda")) == (1, 2, 8, 32, 128)
 
 
+@settings(deadline=None)
 @given(waiting=st.integers(1, 100), largest=st.integers(1, 64), kind=st.sampled_from(["cpu", "cuda"]))
 def test_a_cpu_never_pads_and_a_gpu_draws_all_it_can(waiting: int, largest: int, kind: str) -> None:
     model = cast("Model", SimpleNamespace(device=torch.device(kind)))

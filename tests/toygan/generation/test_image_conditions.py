@@ -151,9 +151,7 @@ def test_each_product_is_drawn_by_the_model_that_makes_the_most_of_it(
     assert verdict.conditions == 6
 
 
-def test_a_file_that_cannot_be_required_condition_of_sets_its_row_aside(
-    folder: Path, store: MemoryStore
-) -> None:
+def test_a_file_that_cannot_be_generated_from_sets_its_row_aside(folder: Path, store: MemoryStore) -> None:
     start_run(request(folder))
     key = rejected_rows_key("run-1")
     found = read_parquet_bytes(store.get(key), REJECTED_ROWS, key).to_pylist()
@@ -320,7 +318,7 @@ def test_a_model_that_draws_from_something_else_is_refused(
 
 
 @pytest.mark.slow
-def test_verify_proves_that_what_was_required_condition_of_is_there(folder: Path, store: MemoryStore) -> None:
+def test_verify_proves_that_what_was_generated_from_is_there(folder: Path, store: MemoryStore) -> None:
     generate(request(folder))
     lost, damaged, *_ = contents(store, CONDITIONS_PREFIX)
     store.delete(lost)

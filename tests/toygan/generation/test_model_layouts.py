@@ -27,7 +27,7 @@ def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
     assert known is not None
     chosen = [known.choose(each, torch.zeros(0), 5).layout for each in plain]
     given = tiny_model("spade").load()
-    wanted = given.draw(
+    wanted = given.generate(
         [5, 5], [replace(each, image=one) for each, one in zip(plain, chosen, strict=True)], BATCH
     )
     assert (drawn == wanted.pixels).all()

@@ -247,7 +247,7 @@ def similarities(rows: Rows) -> set[float]:
     return {json.loads(row["conditions"])["layout_similarity"] for row in rows}
 
 
-def test_what_is_required_condition_of_another_product_is_for_a_person_to_look_at(
+def test_what_is_generated_from_another_product_is_for_a_person_to_look_at(
     with_titles: Model, with_model: Any
 ) -> None:
     """As is a text in a language that the model does not read; in which colour does not matter."""

@@ -31,6 +31,8 @@ from toygan.storage.keys import CONDITIONS_PREFIX, condition_key, rejected_rows_
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore, open_store
 
+NONE_LEFT_ALONE = {"deferred": 0, "exhausted": 0}
+
 SPECIAL = {"sketch_model": "lines@111111111111", "layout_model": "masks@222222222222"}
 SETTINGS = RunSettings(**MODEL, **SPECIAL)
 SCOPES: Scopes = {
@@ -103,10 +105,8 @@ def test_a_layout_comes_before_a_sketch_where_a_model_knows_the_category(
     for number, shard in enumerate(plan.shards):
         of_shard = {(slot.category, slot.image_condition) for slot in load_shard(store, "run-1", number)}
         assert of_shard == {(shard.category, shard.image_condition)}
-    required_condition_of = {
-        slot.condition_sha256[slot.image_condition] for slot in slots if slot.image_condition
-    }
-    assert kept(store) == sorted(map(condition_key, required_condition_of))
+    generated_from = {slot.condition_sha256[slot.image_condition] for slot in slots if slot.image_condition}
+    assert kept(store) == sorted(map(condition_key, generated_from))
     assert [row[2:] for row in rejected(store)] == [
         ("category", f"no_model_for_category: {row['category']}") for row in rows if row["sku"] not in wanted
     ]
@@ -124,7 +124,7 @@ def test_what_is_kept_is_the_file(folder: Path) -> None:
         read_kept(store, slot.condition_sha256["layout"])
 
 
-def test_rows_whose_files_cannot_be_required_condition_of_are_set_aside_and_no_other(
+def test_rows_whose_files_cannot_be_generated_from_are_set_aside_and_no_other(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "torn.png").write_bytes((folder / "layout.png").read_bytes()[:50])
@@ -151,7 +151,7 @@ def test_rows_whose_files_cannot_be_required_condition_of_are_set_aside_and_no_o
         "text": ("sketch_uri", "condition_file_unusable"),
         "half": ("sketch_uri", "condition_file_not_found"),
     }
-    assert plan.counts == {"products": 2, "rejected_rows": 5, "unchanged": 0, "planned": 2}
+    assert plan.counts == {"products": 2, "rejected_rows": 5, "unchanged": 0, "planned": 2, **NONE_LEFT_ALONE}
     assert len(kept(store)) == 1
 
 
@@ -235,7 +235,7 @@ def test_a_limit_counts_what_can_be_drawn(folder: Path) -> None:
     ]
     plan, slots = freeze(store, folder, rows, limit=1)
     assert [slot.sku for slot in slots] == ["b"]
-    assert plan.counts == {"products": 1, "rejected_rows": 1, "unchanged": 0, "planned": 1}
+    assert plan.counts == {"products": 1, "rejected_rows": 1, "unchanged": 0, "planned": 1, **NONE_LEFT_ALONE}
 
 
 def test_a_file_that_changes_during_planning_sets_its_row_aside(

@@ -164,7 +164,7 @@ def test_a_new_category_is_learnt_and_the_others_keep_what_they_know(tmp_path: P
     assert challenger.categories == (*CATEGORIES[:2], "robot", *CATEGORIES[2:])
     assert challenger.require_calibration().categories.keys() == set(challenger.categories)
     assert not known_products(found.photos, CATEGORIES)(skus("train", NEW_CATEGORY_PHOTOS)[-1])
-    drawn = challenger.draw(
+    drawn = challenger.generate(
         [1],
         [
             challenger.conditions_of(

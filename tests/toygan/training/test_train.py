@@ -258,7 +258,7 @@ def test_shades_are_those_of_the_photos_and_told_apart_on_a_layout(tmp_path: Pat
     )
     folder = run(layout_shard(tmp_path / "shard"), tmp_path / "out", config=config, max_images=40)
     colour_map = load_file(folder / "generator.safetensors")
-    assert colour_map["shades.labels"].sum() == 5 + 5 + 9
+    assert colour_map["colour_map.labels"].sum() == 5 + 5 + 9
     assert any(name.endswith("shade.weight") and weight.any() for name, weight in colour_map.items())
     model = load_model(resolve(str(folder), None), CPU)
     layout = READERS["layout"](condition_file("layout", 0, 5), 32)
@@ -289,7 +289,7 @@ def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_pat
     weights = load_file(folder / "generator.safetensors")
     resumed = load_file(again / "generator.safetensors")
     assert all(torch.equal(weight, resumed[name]) for name, weight in weights.items())
-    assert weights["shades.labels"].sum() == 5 + 5 + 9
+    assert weights["colour_map.labels"].sum() == 5 + 5 + 9
     model = load_model(resolve(str(folder), None), CPU)
     assert (model.image_condition, model.learns_from) == ("sketch", "sketch")
     product = ProductConditions(

@@ -9,7 +9,7 @@ from toygan.errors import BadInput
 
 
 def encode_categories(names: Sequence[str], categories: Sequence[str]) -> Tensor:
-    """Names to (B,) int64 indices into `categories`. Raises BadInput for a name that is not among them."""
+    """Encodes names as (B,) int64 indices into `categories`. Raises BadInput for a name that is not there."""
     index = {name: position for position, name in enumerate(categories)}
     unknown = sorted(set(names) - index.keys())
     if unknown:

@@ -15,10 +15,10 @@ _HEX = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
-    """`#RRGGBB` (or None where the colour is unknown) to (B, 4) float32: L*/50 - 1, a*/50, b*/50, and 1.
+    """Encodes colours `#RRGGBB` as (B, 4) float32: L*/50 - 1, a*/50, b*/50, and 1.
 
-    An unknown colour is all zeros, the last column included. CIELAB is of sRGB under D65. Raises BadInput for
-    anything else.
+    None means an unknown colour; all four numbers are zero then. CIELAB is computed from sRGB under D65.
+    Raises BadInput for anything else.
     """
     from skimage.color import rgb2lab
 
@@ -33,9 +33,9 @@ def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
 
 
 def encode_accents(accent_hexes: Sequence[Sequence[str]], count: int) -> Tensor:
-    """The first `count` colours beside the main one of each product: (B, COLOUR_SIZE * count) float32.
+    """Encodes the first `count` accent colours of each product: (B, COLOUR_SIZE * count) float32.
 
-    Each as `encode_colours` has it, one after the other; unknown ones where a product has fewer.
+    Each colour is encoded as by `encode_colours`. If a product has fewer colours, the rest are unknown ones.
     """
     padded = [[*each[:count], *[None] * (count - len(each))] for each in accent_hexes]
     flat = encode_colours([colour_hex for each in padded for colour_hex in each])
@@ -43,7 +43,7 @@ def encode_accents(accent_hexes: Sequence[Sequence[str]], count: int) -> Tensor:
 
 
 def hex_to_rgb(colour_hex: str) -> tuple[int, ...]:
-    """`#RRGGBB` to three numbers from 0 to 255. Raises BadInput for anything else."""
+    """Converts `#RRGGBB` to three numbers from 0 to 255. Raises BadInput for anything else."""
     if not _HEX.fullmatch(colour_hex):
         raise BadInput(f"the colour {colour_hex!r} is malformed; write #RRGGBB")
     return tuple(bytes.fromhex(colour_hex[1:]))

@@ -1,7 +1,7 @@
-"""The colours that a title names beside the main one, such as those of a figure's legs and hat.
+"""Finds the accent colours in a title: those beside the main colour, such as the colours of legs and a hat.
 
-A sentence embedding says that there are colours, and hardly which is where. So they are read from the title
-word by word, as conditions of their own, and the text that is left says the shape.
+A sentence embedding hardly says which part has which colour. So the colours are read from the title word by
+word and become conditions of their own. The rest of the title describes the shape.
 """
 
 import re
@@ -16,36 +16,36 @@ from toygan.errors import BadInput, ModelError
 
 MOST_NAMES = 1024
 
-# Brackets, whose commas part nothing, or a comma that is not of a number. Linear in a title's length.
+# A comma separates two parts, unless it is inside brackets or a number. The time is linear in the length.
 _BRACKETS_OR_COMMA = re.compile(r"\([^()]*\)|(?<!\d),|,(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColourNames:
-    """What colours are called: names, lower case and with single spaces, to `#RRGGBB`."""
+    """The names of colours: each name, in lower case and with single spaces, maps to `#RRGGBB`."""
 
     hexes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, named: Iterable[tuple[str | None, str | None]]) -> Self:
-        """From pairs of name and colour, either of which may be missing.
+        """Makes the mapping from pairs of name and colour. Either may be missing.
 
-        A name that stands for several colours has the most frequent of them; of more than MOST_NAMES the most
-        frequent are kept.
+        A name with several colours takes the most frequent one. At most MOST_NAMES names are kept, the most
+        frequent first.
         """
         votes: dict[str, Counter[str]] = {}
         for name, colour_hex in named:
             if colour_hex is not None and (words := normal_name(name or "")):
                 votes.setdefault(words, Counter())[colour_hex.upper()] += 1
         kept = sorted(votes, key=lambda name: (-votes[name].total(), name))[:MOST_NAMES]
-        # The smallest of those that are equally frequent, whatever the order of the pairs.
+        # Equally frequent colours are decided by their value, so the order of the pairs does not matter.
         return cls(
             hexes={name: min(votes[name].items(), key=lambda each: (-each[1], each[0]))[0] for name in kept}
         )
 
     @classmethod
     def from_json(cls, stated: object) -> Self:
-        """As `to_json` gave it; raises ModelError for anything else."""
+        """Reads what `to_json` returned. Raises ModelError for anything else."""
         if not isinstance(stated, dict) or len(stated) > MOST_NAMES:
             raise ModelError(f"colour_names must be an object of at most {MOST_NAMES} names")
         for name, colour_hex in stated.items():
@@ -61,22 +61,22 @@ class ColourNames:
         return dict(sorted(self.hexes.items()))
 
     def joined(self, others: "ColourNames") -> "ColourNames":
-        """With the names of `others` that it lacks, so far as there is room for them."""
+        """Adds the missing names from `others`, up to MOST_NAMES names in all."""
         more = [each for each in others.hexes.items() if each[0] not in self.hexes]
         return ColourNames(hexes={**self.hexes, **dict(more[: MOST_NAMES - len(self.hexes)])})
 
     def take(self, title: str) -> tuple[str, tuple[str, ...]]:
-        """The title without the colours that its parts begin with, and their names, in their order.
+        """Removes the colours at the beginnings of a title's parts.
 
-        Parts lie between commas: "Car, red body, white and blue roof" is "Car, body, roof" in red, white and
-        blue. A colour elsewhere ("with red cross pattern") is a detail, and stays. A title without any stays
-        as it is.
+        Returns the rest of the title and the names of the colours in their order. Commas separate the parts:
+        "Car, red body, white and blue roof" becomes "Car, body, roof" and red, white, blue. A colour
+        elsewhere ("with red cross pattern") is a detail and stays. A title without such colours is unchanged.
         """
         parts: list[str] = []
         names: list[str] = []
         for part in _parts(title) if self.hexes else ():
             said = " ".join(part.split())
-            # What is cut off is found in lower case: letters that become two there are of no name here.
+            # The match is in lower case. Its positions hold only if no letter becomes two letters there.
             lower = said.lower()
             led = self._leading.match(lower) if len(lower) == len(said) else None
             if led is not None:
@@ -88,14 +88,14 @@ class ColourNames:
 
     @cached_property
     def _name(self) -> re.Pattern[str]:
-        """One of the names, not as a part of another word nor one of two colours ("red/blue")."""
+        """Matches one of the names, but no part of another word and no one of two colours ("red/blue")."""
         longest_first = sorted(self.hexes, key=lambda name: (-len(name), name))
         return re.compile(rf"(?<![\w/-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w/-])")
 
     @cached_property
     def _leading(self) -> re.Pattern[str]:
         name = self._name.pattern
-        # A title from which the main colour was taken may go on with "and".
+        # A title may begin with "and" after its main colour was removed.
         return re.compile(rf"(?:(?:and|&) )?{name}(?: (?:and|&) {name})*")
 
 
@@ -103,7 +103,7 @@ NO_COLOUR_NAMES: Final = ColourNames()
 
 
 def normal_name(name: str) -> str:
-    """A colour's name as `ColourNames` has it."""
+    """Normalises a colour's name as in `ColourNames`: lower case and single spaces."""
     return " ".join(name.lower().split())
 
 

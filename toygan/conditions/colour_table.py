@@ -1,8 +1,8 @@
-"""The one table of colours: what they are called in English and Chinese, and their labels in layouts.
+"""The table of colours: their English and Chinese names, and their labels in layouts.
 
-The values are close to the medians of the XKCD colour survey (CC0), which asked people what they call a
-colour; bright screen colours are toned down to those that plastic can have. A model's own names come first,
-see `toygan.conditions.main_colour`.
+The values are close to the medians of the XKCD colour survey (CC0), in which people named colours. Bright
+screen colours are toned down to colours that plastic can have. A model's own names take precedence, see
+`toygan.conditions.main_colour`.
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ LAYOUT_LABELS: Final = (
 
 @dataclass(frozen=True)
 class NamedColour:
-    """One colour with its names, lower case; Chinese ones are simplified and without the final 色."""
+    """One colour with its names in lower case. Chinese names are simplified and have no final 色."""
 
     hex: str  # #RRGGBB
-    label: str  # of LAYOUT_LABELS
+    label: str  # one of LAYOUT_LABELS
     english: tuple[str, ...]
     chinese: tuple[str, ...] = ()
 
@@ -93,7 +93,7 @@ COLOURS: Final = (
     NamedColour("#FCFCFC", "transparent", ("clear", "transparent", "translucent"), ("透明", "半透明")),
 )
 
-# Names that things have, too: a title that has one among other words may mean the thing.
+# Names of colours that also name things. A title with such a word among others may mean the thing.
 THINGS: Final = frozenset(
     {
         "apricot",
@@ -119,7 +119,7 @@ THINGS: Final = frozenset(
     }
 )
 
-# What stands before a name and changes it, to the word that says so here; "" changes nothing.
+# Words before a name that change its colour, mapped to the kind of change. "" means no change.
 ENGLISH_MODIFIERS: Final = {
     "dark": "dark",
     "deep": "dark",
@@ -175,12 +175,12 @@ CHINESE_MODIFIERS: Final = {
     "大": "",
     "正": "",
 }
-# Modifiers with which a name of one letter needs no final 色: 深灰 is a colour, 大白 a robot.
+# After these modifiers a name of one letter needs no final 色: 深灰 is a colour, but 大白 is a robot.
 CHINESE_DEPTHS: Final = ("深", "暗", "浅", "淡", "亮")
 TRADITIONAL: Final = str.maketrans(
     "紅黃綠藍銀淺鮮屬鮭魚檸蘋軍鴨鈷嬰羅蘭膚銅棗純啞熒螢寶顏",
     "红黄绿蓝银浅鲜属鲑鱼柠苹军鸭钴婴罗兰肤铜枣纯哑荧荧宝颜",
 )
 
-# Finishes that a name can tell; a colour of another finish is another colour.
+# Finishes that a name can include. A colour with another finish is another colour.
 FINISH_WORDS: Final = frozenset({"trans", "metallic", "pearl", "chrome", "neon"})

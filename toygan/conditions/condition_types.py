@@ -1,7 +1,7 @@
-"""The images that a picture can be drawn from."""
+"""The types of condition images that a picture can be generated from."""
 
 from typing import Final, Literal
 
 ImageCondition = Literal["sketch", "layout"]
 
-BACKGROUND: Final = 0  # the label of the layouts for what is no product
+BACKGROUND: Final = 0  # the layout label of pixels without a product

@@ -1,4 +1,4 @@
-"""Condition images: the line drawing or the layout that a product is drawn from, as arrays and as tensors."""
+"""Reads condition images (sketches and layouts of products) as arrays, and encodes them as tensors."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from toygan.conditions.condition_types import BACKGROUND, ImageCondition
 from toygan.images import MAX_PIXELS, decode, decode_labels, from_uint8
 
 PAPER: Final = 255
-# The square around a longer picture would hold more pixels than any picture may.
+# A longer picture would need a square with more than MAX_PIXELS pixels.
 _LONGEST_SIDE: Final = math.isqrt(MAX_PIXELS)
 
 
@@ -23,11 +23,11 @@ class Drawing(NamedTuple):
     """A layout and the lines in it."""
 
     layout: NDArray[np.uint8]  # (R, R)
-    lines: NDArray[np.uint8]  # (R, R), as `read_sketch` gives them
+    lines: NDArray[np.uint8]  # (R, R), as returned by `read_sketch`
 
 
 def read_sketch(data: bytes, resolution: int) -> NDArray[np.uint8]:
-    """A line drawing, dark on white, to (R, R) uint8: laid on a white square and resized (antialiased).
+    """Reads a line drawing, dark on white, centres it on a white square and resizes it: (R, R) uint8.
 
     Raises BadInput as `toygan.images.decode` does.
     """
@@ -37,8 +37,9 @@ def read_sketch(data: bytes, resolution: int) -> NDArray[np.uint8]:
 
 
 def read_layout(data: bytes, resolution: int) -> NDArray[np.uint8]:
-    """A label map to (R, R) uint8: laid on a square of background; each pixel takes the nearest one's label.
+    """Reads a label map, centres it on a square of background and resizes it: (R, R) uint8.
 
+    Each pixel takes the label of the nearest pixel.
     Raises BadInput as `toygan.images.decode_labels` does.
     """
     labels = torch.from_numpy(decode_labels(data))[None]
@@ -52,15 +53,15 @@ READERS: Mapping[ImageCondition, Callable[[bytes, int], NDArray[np.uint8]]] = Ma
 
 
 def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
-    """(B, R, R) uint8 to what the networks take: see `toygan.models.layers.Conditions`."""
+    """Encodes (B, R, R) uint8 images for the networks, see `toygan.models.layers.Conditions`."""
     stacked = images if isinstance(images, Tensor) else torch.from_numpy(np.stack(images))
     return stacked.long() if kind == "layout" else from_uint8(stacked[:, None])
 
 
 def fit_square(pixels: Tensor, resolution: int, fill: int, *, by_labels: bool = False) -> Tensor:
-    """(C, H, W) uint8 laid on a square of `fill` and resized to (C, R, R): a tall picture stays tall.
+    """Centres (C, H, W) uint8 on a square of `fill` and resizes it to (C, R, R). The aspect ratio stays.
 
-    With `by_labels` each pixel takes the nearest one's value.
+    With `by_labels` each pixel takes the value of the nearest pixel.
     """
     if max(pixels.shape[1:]) > _LONGEST_SIDE:
         pixels = _resized(pixels, _LONGEST_SIDE, by_labels=by_labels)
@@ -73,12 +74,12 @@ def fit_square(pixels: Tensor, resolution: int, fill: int, *, by_labels: bool = 
 
 
 def _resized(pixels: Tensor, longest: int, *, by_labels: bool) -> Tensor:
-    """Antialiased where pixels are mixed at all; its longer side is `longest` pixels."""
+    """Resizes so that the longer side has `longest` pixels, with antialiasing unless `by_labels`."""
     side = max(pixels.shape[1:])
     size = [max(1, round(length * longest / side)) for length in pixels.shape[1:]]
     if size == list(pixels.shape[1:]):
         return pixels
-    from torchvision.transforms import v2  # it takes seconds to import, and most files have the size already
+    from torchvision.transforms import v2  # slow to import, and most files need no resizing
 
     mode = v2.InterpolationMode.NEAREST_EXACT if by_labels else v2.InterpolationMode.BILINEAR
     resized: Tensor = v2.functional.resize(pixels, size, mode, antialias=True)

@@ -1,8 +1,11 @@
-"""Which colour a product is to have, where its row names the colour and gives no value.
+"""Finds the main colour of a product whose row names a colour but gives no value.
 
-The value of a name is, in this order: what the photos of the model called so; what `colour_table` says,
-moved to a colour of the model with a longer name where that is nearly the same ("grey" to its "light bluish
-grey"); and of the column `colour` alone, what CSS calls so.
+The value of a name comes from the first of these sources that has it:
+
+1. the names of the model's photos;
+2. `colour_table`. If a colour of the model has a longer name and is nearly the same, it is taken instead:
+   "grey" becomes the model's "light bluish grey";
+3. the colour names of CSS, but only for the column `colour`.
 """
 
 import re
@@ -27,14 +30,14 @@ from toygan.conditions.colour_table import (
 
 ColourSource = Literal["colour_hex", "colour", "title"]
 
-# CIEDE2000 up to which a colour of the model with a longer name stands for one of the table.
+# The largest CIEDE2000 at which a colour of the model with a longer name replaces a colour of the table.
 NEARLY_THE_SAME: Final = 15.0
 
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}(?![0-9A-Za-z])")
 _PARTS = re.compile(r"(?<!\d),|,(?!\d)|[，、；;:：|()\[\]（）【】{}]|\s[-–—]+\s")
 _LIST = r"\s*(?:\band\b|&|/|\+|和|与|及)\s*"
 _SAYS_COLOUR = re.compile(r"^(?:main )?(?:colou?r|颜色)\s*[:：=]?\s*| colou?r$")
-# What follows says what else there is, not what colour the product has.
+# The words after these describe something else than the product's main colour.
 _DETAIL = re.compile(
     r"(?<!\w)(?:with|without|w/|for|on|from|of|featuring|including|incl|plus)(?!\w)|带|配|含|附|送|适用|用于"
 )
@@ -45,23 +48,23 @@ _TINTS: Final = {"bluish": _BLUE, "reddish": _RED, "yellowish": _YELLOW, "greeni
 
 @dataclass(frozen=True, kw_only=True)
 class MainColour:
-    """The main colour of a product; all None where it cannot be found out."""
+    """The main colour of a product. All fields are None if the colour is unknown."""
 
     hex: str | None = None  # #RRGGBB, upper case
-    name: str | None = None  # as the row writes it
-    source: ColourSource | None = None  # the column that said it
+    name: str | None = None  # as written in the row
+    source: ColourSource | None = None  # the column that the colour comes from
 
 
 @dataclass(frozen=True)
 class _Phrase:
-    """A colour's name taken apart: "light bluish grey" is grey, light and bluish."""
+    """The parts of a colour's name: "light bluish grey" has the base grey, modified by light and bluish."""
 
     base: str
     modifiers: frozenset[str]
 
 
 class MainColours:
-    """Finds main colours by the names that a model knows."""
+    """Finds main colours, using the names of a model."""
 
     def __init__(self, names: ColourNames) -> None:
         self._names = names
@@ -71,7 +74,7 @@ class MainColours:
     def find(
         self, *, title: str, colour: str | None, colour_hex: str | None, finish: str | None
     ) -> MainColour:
-        """Of one row: `colour_hex` itself, else by the name in `colour`, else by the one in the title."""
+        """Finds the main colour of a row: from `colour_hex`, else from `colour`, else from the title."""
         if colour_hex is not None:
             return MainColour(hex=colour_hex.upper(), name=colour, source="colour_hex")
         transparent = finish == "transparent"
@@ -83,7 +86,7 @@ class MainColours:
         return MainColour()
 
     def _of_column(self, colour: str, transparent: bool) -> str | None:
-        """The value of the first colour that the column `colour` names."""
+        """Returns the value of the first colour in the column `colour`."""
         if found := _HEX.search(colour):
             return found[0].upper()
         text = _readable(colour)
@@ -95,19 +98,22 @@ class MainColours:
         return _css(first)
 
     def _in_title(self, title: str) -> str | None:
-        """The name as the title writes it: of a part that is nothing else, else of the first that begins with
-        one, else the first that is no detail."""
+        """Finds a colour's name in a title, as written there.
+
+        Takes the name from a part that consists of colours only, else from the first part that begins with a
+        colour, else the first colour outside of details.
+        """
         text = _readable(title)
         parts = list(_parts_of(text))
         found = self._whole_part(text, parts) or self._beginning(text, parts) or self._mention(text, parts)
         if found is None:
             return None
-        # Letters that become two in lower case move what follows them: then the name stands in lower case.
+        # If lower case changes the length, positions differ. Then the name is returned in lower case.
         one_to_one = " ".join(title.split())
         return one_to_one[found[0] : found[1]] if len(one_to_one) == len(text) else text[found[0] : found[1]]
 
     def _whole_part(self, text: str, parts: list[tuple[int, int]]) -> tuple[int, int] | None:
-        """The first colour of the last parts in a row that are colours."""
+        """Finds the last sequence of parts that are colours, and returns its first colour."""
         chosen = None
         previous = False
         for start, end in parts:
@@ -150,7 +156,7 @@ class MainColours:
         return self._near(phrase, value) or value
 
     def _near(self, phrase: _Phrase, value: str) -> str | None:
-        """The nearest of the model's colours that the phrase may mean, if one is near the value."""
+        """Returns the nearest colour of the model that the phrase may mean, None if none is near."""
         finish = phrase.modifiers & FINISH_WORDS
         meant = [
             hex_
@@ -179,7 +185,7 @@ class MainColours:
 
     @cached_property
     def _english(self) -> str:
-        """The model's names and those of the table after any modifiers, not as a part of other words."""
+        """A pattern of the model's names and of the table's names after any modifiers, as whole words."""
         bases = _alternatives(name for each in COLOURS for name in each.english)
         own = _alternatives(self._names.hexes) if self._names.hexes else "(?!)"
         modifiers = _alternatives(ENGLISH_MODIFIERS)
@@ -187,7 +193,7 @@ class MainColours:
 
 
 def _chinese(*, needs_ending: bool) -> str:
-    """Inside other words a name of one letter is one of a colour only with the final 色: 红色, but 红旗."""
+    """A pattern of Chinese names. With `needs_ending`, one letter needs the final 色: 红色, but 红旗."""
     modifiers = f"(?:{_alternatives(CHINESE_MODIFIERS)})*"
     names = [name for each in COLOURS for name in each.chinese]
     longer = _alternatives(name for name in names if len(name) > 1)
@@ -199,18 +205,18 @@ def _chinese(*, needs_ending: bool) -> str:
 
 
 def _alternatives(names: Iterable[str]) -> str:
-    """A pattern of any of the names, the longest first."""
+    """A pattern that matches any of the names, the longest first."""
     ordered = sorted(set(names), key=lambda name: (-len(name), name))
     return "|".join(re.escape(name).replace(r"\ ", "[ -]") for name in ordered)
 
 
 def _readable(text: str) -> str:
-    """In lower case, with single spaces and simplified letters."""
+    """Normalises a text to lower case, single spaces and simplified Chinese."""
     return normal_name(text).translate(TRADITIONAL)
 
 
 def _parts_of(text: str) -> Iterator[tuple[int, int]]:
-    """Where the parts of a title begin and end, without the spaces around them."""
+    """Yields the start and the end of each part of a title, without the spaces around it."""
     start = 0
     for found in [*_PARTS.finditer(text), None]:
         end = found.start() if found else len(text)
@@ -265,7 +271,7 @@ def _css(name: str) -> str | None:
 
 
 def _changed(value: str, modifiers: frozenset[str]) -> str:
-    """A colour made dark, light or the like, in CIELAB; a finish changes nothing."""
+    """Applies modifiers such as dark and light to a colour, in CIELAB. A finish changes nothing."""
     from skimage.color import lab2rgb
 
     lightness, a, b = _lab(value)
@@ -284,7 +290,7 @@ def _changed(value: str, modifiers: frozenset[str]) -> str:
 
 
 def _distance(one: str, other: str) -> float:
-    """CIEDE2000."""
+    """The CIEDE2000 distance of two colours."""
     from skimage.color import deltaE_ciede2000
 
     return float(deltaE_ciede2000(_lab(one), _lab(other)))  # type: ignore[no-untyped-call]

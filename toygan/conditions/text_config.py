@@ -1,4 +1,4 @@
-"""Which of a product's words a model is told, and how."""
+"""Selects the texts of a product that a model is given."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ def product_text(
     colour: str | None = None,
     finish: str | None = None,
 ) -> str | None:
-    """Title, a finish other than solid, then description, on one line; None where nothing is said.
+    """Joins title, finish (unless `solid`) and description on one line. None if there is no text.
 
-    The main colour's name, which is to be a condition of its own, is left out: where the title ends with it,
-    else where it first stands. So the same product in another colour has the same text, and a network draws
-    it in colours that nobody photographed.
+    `colour` is the main colour's name. It is a condition of its own, so it is removed from the title: at the
+    end if it is there, else at its first place. So a product has the same text in every colour, and a network
+    can generate it in colours that are in no photo.
     """
     said = " ".join((title or "").split())
     if words := (colour or "").split():
         name = r"\s+".join(map(re.escape, words))
-        if not _CHINESE.search(name):  # which has no spaces between its words
-            # Not a part of another word, nor one of two colours.
+        if not _CHINESE.search(name):  # Chinese has no spaces between its words
+            # Skips a part of another word and one of two colours ("red/blue").
             name = rf"(?<![\w/-]){name}(?![\w/-])"
         named = rf"[\s,;:-]*(?:\({name}\)|\[{name}\]|{name})"
         said, at_end = re.subn(f"{named}$", "", said, flags=re.IGNORECASE)
@@ -41,27 +41,27 @@ def product_text(
 
 @dataclass(frozen=True, kw_only=True)
 class TextFields:
-    """What a model is told of a product in words."""
+    """The texts of a product that a model is given, and the colours that its title names."""
 
-    text: str | None = None  # None where nothing is said
-    shape_text: str | None = None  # what says the shape: the text without the finish
+    text: str | None = None  # None if there is no text
+    shape_text: str | None = None  # the text without the finish; it describes the shape
     accent_hexes: tuple[str, ...] = ()  # `#RRGGBB` of the colours beside the main one, in the title's order
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """What a model takes from titles and descriptions: what it learnt from."""
+    """Says which parts of titles and descriptions a model is given: the same as in its training."""
 
-    whole_titles: bool = False  # with the main colour's name, and without the finish
+    whole_titles: bool = False  # titles keep the main colour's name, and the finish is not added
     descriptions: bool = True
-    accent_colours: int = 0  # how many colours beside the main one are taken from the title at most
-    colour_names: ColourNames = NO_COLOUR_NAMES  # by which they are found there
+    accent_colours: int = 0  # the most colours beside the main one that are taken from a title
+    colour_names: ColourNames = NO_COLOUR_NAMES  # the names of these colours
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """As a model's config.json says; raises ModelError for colour names that are none.
+        """Reads a model's config.json. Raises ModelError for malformed colour names.
 
-        Before models said it, they were trained on titles as they were, and on nothing else.
+        Without these keys a model takes whole titles, unless it has accent colours, and no descriptions.
         """
         accent_colours = config["network"].get("accent_colours", 0)
         return cls(
@@ -72,7 +72,7 @@ class TextConfig:
         )
 
     def to_config(self) -> dict[str, object]:
-        """What `from_config` reads, but for the number of accent colours, which the network's options say."""
+        """Returns what `from_config` reads. The number of accent colours is in the network's options."""
         return {
             "whole_titles": self.whole_titles,
             "reads_descriptions": self.descriptions,
@@ -80,7 +80,7 @@ class TextConfig:
         }
 
     def has_same_text_as(self, other: "TextConfig") -> bool:
-        """Whether the texts are those that `other` takes from the same titles, names aside."""
+        """Says whether both configs take the same text from a title, apart from their colour names."""
         return (self.whole_titles, self.accent_colours > 0) == (other.whole_titles, other.accent_colours > 0)
 
     def words(
@@ -92,14 +92,17 @@ class TextConfig:
         colour_hex: str | None = None,
         finish: str | None = None,
     ) -> TextFields:
-        """Text as `product_text`; the colour's name is left out only beside `colour_hex`, which says it too.
+        """Takes the text fields of a product.
 
-        Accent colours are left out of the text likewise, see `ColourNames.take`, those that are too many as
-        well. The first named one with the name or the value of the main colour is that one and no accent.
+        The text is that of `product_text`. The main colour's name is removed only if there is a `colour_hex`,
+        which makes the name redundant. The accent colours are removed, too, even those above the limit (see
+        `ColourNames.take`). The first accent with the name or the value of the main colour counts as the
+        main colour.
         """
-        told = description if self.descriptions else None
+        if not self.descriptions:
+            description = None
         if self.whole_titles:
-            text = product_text(title, told)
+            text = product_text(title, description)
             return TextFields(text=text, shape_text=text)
         if colour_hex is None:
             colour = None
@@ -112,8 +115,8 @@ class TextConfig:
                 accents = accents[:main] + accents[main + 1 :]
                 colour = None  # it is left out already
         return TextFields(
-            text=product_text(title, told, colour=colour, finish=finish),
-            shape_text=product_text(title, told, colour=colour),
+            text=product_text(title, description, colour=colour, finish=finish),
+            shape_text=product_text(title, description, colour=colour),
             accent_hexes=accents[: self.accent_colours],
         )
 

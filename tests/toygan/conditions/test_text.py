@@ -60,16 +60,16 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of texts that any network has been given."""
-    told: list[int] = []
+    """The sizes of all batches that any network was given."""
+    sizes: list[int] = []
     forward = TextEncoder._forward
 
     def counting(self: TextEncoder, texts: Sequence[Sequence[int]], length: int) -> Any:
-        told.append(len(texts))
+        sizes.append(len(texts))
         return forward(self, texts, length)
 
     monkeypatch.setattr(TextEncoder, "_forward", counting)
-    return told
+    return sizes
 
 
 def raw(tensor: Tensor) -> bytes:
@@ -126,27 +126,27 @@ def some_texts() -> list[str]:
 
 @pytest.mark.parametrize("name", [DEFAULT_TEXT_ENCODER, "tiny"])
 @pytest.mark.slow
-def test_no_text_sees_which_others_come_with_it(name: str, saved: Path, tmp_path: Path) -> None:
+def test_a_row_does_not_depend_on_the_other_texts(name: str, saved: Path, tmp_path: Path) -> None:
     texts = some_texts()
-    orders = [texts, texts[::-1], texts[::2] + texts[1::2], *([told] for told in texts[::6])]
-    found: dict[str, set[bytes]] = {told: set() for told in texts}
+    orders = [texts, texts[::-1], texts[::2] + texts[1::2], *([each] for each in texts[::6])]
+    found: dict[str, set[bytes]] = {each: set() for each in texts}
     network = None
     for number, order in enumerate(orders):
         encoder = TextEncoder(str(saved) if name == "tiny" else name, CPU, cache=tmp_path / str(number))
         if network is not None:
             encoder.__dict__["_network"] = network
-        for told, row in zip(order, encoder.encode(order), strict=True):
-            found[told].add(raw(row))
+        for each, row in zip(order, encoder.encode(order), strict=True):
+            found[each].add(raw(row))
         network = encoder._network
     assert {len(rows) for rows in found.values()} == {1}
 
 
-def reference_states(folder: Path, told: str) -> Tensor:
+def reference_states(folder: Path, text: str) -> Tensor:
     """The states of a text's own tokens, straight from Transformers, without padding: (T, 32)."""
     from transformers import AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(folder).eval()
-    tokens = AutoTokenizer.from_pretrained(folder)(told, return_tensors="pt")
+    tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
     with torch.no_grad():
         states: Tensor = model(**tokens).last_hidden_state[0]
     return states
@@ -196,7 +196,7 @@ def test_long_texts_are_cut(folder: Path, tmp_path: Path) -> None:
 
 
 def test_texts_are_read_by_known_ones(saved: Path, tmp_path: Path) -> None:
-    """Each for itself, so that a row has the same bytes whichever texts come with it."""
+    """Each text is blended alone, so the bytes of its row do not depend on the other texts."""
     encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
     known = TextBank.of(encoder.encode(["red car", "blue car", "two wheels"]), 0.1)
     assert known is not None
@@ -209,20 +209,20 @@ def test_texts_are_read_by_known_ones(saved: Path, tmp_path: Path) -> None:
         assert raw(text_config.encode([alone])[0]) == raw(found[row])
     assert text_config.encode([]).shape == (0, encoder.size)
     other = TextBank(embeddings=torch.eye(7), temperature=0.1)
-    with pytest.raises(ModelError, match=f"known texts have 7 numbers each.*{encoder.size}"):
+    with pytest.raises(ModelError, match=f"text bank has embeddings of 7 numbers.*{encoder.size}"):
         TextEncoder(str(saved), CPU, cache=tmp_path, known=other)
 
 
 def test_every_distinct_text_is_embedded_once(saved: Path, tmp_path: Path, batches: list[int]) -> None:
     encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
-    told: list[int] = []
-    twice = encoder.encode(["red car", None, "blue car", "red car"], told.append)
+    done: list[int] = []
+    twice = encoder.encode(["red car", None, "blue car", "red car"], done.append)
     assert torch.equal(twice[0], twice[3])
     assert batches == [2]
-    assert told == [0, 2]
-    assert raw(encoder.encode(["blue car", "wheel"], told.append)[0]) == raw(twice[2])
+    assert done == [0, 2]
+    assert raw(encoder.encode(["blue car", "wheel"], done.append)[0]) == raw(twice[2])
     assert batches == [2, 1]
-    assert told == [0, 2, 1, 1]
+    assert done == [0, 2, 1, 1]
 
 
 def test_a_full_cache_needs_no_network(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

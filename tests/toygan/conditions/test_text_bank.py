@@ -24,7 +24,7 @@ def units(seed: int, count: int) -> Tensor:
 
 
 def test_weights_by_hand() -> None:
-    """Less the mean (1/2, 1/2) both known texts are opposite: cosines 1 and -1 to the first of them.
+    """Minus the mean (1/2, 1/2), the bank's two texts are opposite: cosines 1 and -1 to the first.
 
     With the temperature 2 / ln 3 its weight is exp(2 / temperature) = 3 times that of the other.
     """

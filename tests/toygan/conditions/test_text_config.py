@@ -1,4 +1,4 @@
-"""Which of a product's words a model is told."""
+"""The selection of the texts that a model is given."""
 
 from typing import Any
 
@@ -58,19 +58,19 @@ def test_the_main_colour_is_left_to_its_own_condition(
 @given(st.sampled_from(["Sand Green", "Red", "C++"]), st.sampled_from(["Red", "Dark Red", "Blue"]))
 def test_a_product_has_the_same_text_in_every_colour(first: str, second: str) -> None:
     title = "Plant Red Flower Stem with Bar"
-    told = {product_text(f"{title}, {colour}", colour=colour) for colour in (first, second)}
-    assert told == {title}
+    texts = {product_text(f"{title}, {colour}", colour=colour) for colour in (first, second)}
+    assert texts == {title}
 
 
 @given(st.text(), st.text())
 def test_white_space_says_nothing(title: str, description: str) -> None:
-    told = product_text(title, description)
-    assert told == product_text(f"\n{title} ", f" {description}\t") == product_text(told, None)
-    assert told is None or told == " ".join(told.split())
+    text = product_text(title, description)
+    assert text == product_text(f"\n{title} ", f" {description}\t") == product_text(text, None)
+    assert text is None or text == " ".join(text.split())
 
 
 def words(text: str | None, *accent_hexes: str) -> TextFields:
-    """Of a product without a finish."""
+    """A product without a finish."""
     return TextFields(text=text, shape_text=text, accent_hexes=accent_hexes)
 
 
@@ -101,15 +101,15 @@ def test_colours_beside_the_main_one_are_accents(
 @given(st.sampled_from([("Red", RED), ("Dark Red", DARK_RED), ("Blue", BLUE)]))
 def test_a_product_has_the_same_words_in_every_colour(main: tuple[str, str]) -> None:
     name, value = main
-    told = ACCENTS.words(f"Torso with red cross, {name}, tan legs", None, colour=name, colour_hex=value)
-    assert told == words("Torso with red cross, legs", TAN)
+    fields = ACCENTS.words(f"Torso with red cross, {name}, tan legs", None, colour=name, colour_hex=value)
+    assert fields == words("Torso with red cross, legs", TAN)
 
 
 def test_without_accents_they_stay_in_the_text() -> None:
     title = "Car, red body, tan roof"
     for text_config in (TextConfig(colour_names=NAMES), TextConfig(accent_colours=2)):
-        told = text_config.words(title, None, colour="Red", colour_hex=RED)
-        assert told == words("Car body, tan roof")
+        fields = text_config.words(title, None, colour="Red", colour_hex=RED)
+        assert fields == words("Car body, tan roof")
 
 
 @given(
@@ -118,21 +118,21 @@ def test_without_accents_they_stay_in_the_text() -> None:
     st.sampled_from([ACCENTS, TextConfig(), TextConfig(descriptions=False), TextConfig(whole_titles=True)]),
     st.sampled_from(["chrome", "transparent", "solid", None]),
 )
-def test_the_shape_is_told_in_every_finish_by_the_same_words(
+def test_the_shape_text_is_the_same_in_every_finish(
     title: str | None, description: str | None, text_config: TextConfig, finish: str | None
 ) -> None:
-    """Those of the text where there is none; a model that reads whole titles hears of no finish."""
-    plain, told = (
+    """Without a finish the text is the shape text. A config with whole titles adds no finish."""
+    plain, finished = (
         text_config.words(title, description, colour="Red", colour_hex=RED, finish=each)
         for each in (None, finish)
     )
-    assert plain.shape_text == plain.text == told.shape_text
-    hears_it = finish not in ("solid", None) and not text_config.whole_titles
-    assert (told.text != told.shape_text) == hears_it
-    assert not hears_it or str(finish) in str(told.text)
+    assert plain.shape_text == plain.text == finished.shape_text
+    has_finish = finish not in ("solid", None) and not text_config.whole_titles
+    assert (finished.text != finished.shape_text) == has_finish
+    assert not has_finish or str(finish) in str(finished.text)
 
 
-def test_a_reading_is_what_a_model_says() -> None:
+def test_a_text_config_survives_a_models_config() -> None:
     config: dict[str, Any] = {"network": {"accent_colours": 2}, **ACCENTS.to_config()}
     assert TextConfig.from_config(config) == ACCENTS
     assert TextConfig(colour_names=NAMES).to_config()["colour_names"] == NAMES.to_json()

@@ -1,12 +1,13 @@
-"""From a logit, the discriminator's or a probe's, to `p_real`, which compares across categories and models.
+"""Maps a logit to `p_real`, which can be compared across categories and models.
 
-The map is Platt's: a logistic function of the logit, one per category, fitted by scikit-learn on real
-photos that were never trained on against generated pictures, both classes weighing the same, those of other
-categories a little, too. So `p_real` is the probability that a picture is a real photo where one of two is.
+The logit comes from the discriminator or from a probe. The map is Platt's: a logistic function of the logit,
+one per category. scikit-learn fits it on real photos outside the training and on generated pictures. Both
+classes weigh the same, and the pictures of other categories count a little, too. So `p_real` is the
+probability that a picture is a real photo, if half of all pictures are.
 
-How well it is calibrated is told by the expected calibration error (Naeini et al. 2015, "Obtaining Well
-Calibrated Probabilities Using Bayesian Binning"; Guo et al. 2017, "On Calibration of Modern Neural
-Networks"), here on cross-validated predictions, with bins of equal mass and both classes weighing the same.
+The expected calibration error measures the fit (Naeini et al. 2015, "Obtaining Well Calibrated Probabilities
+Using Bayesian Binning"; Guo et al. 2017, "On Calibration of Modern Neural Networks"). Here it is computed on
+cross-validated predictions, with bins of equal mass and both classes weighing the same.
 """
 
 import json
@@ -25,7 +26,7 @@ from toygan.approval.probe import Floats, ProbeWeights
 from toygan.errors import ModelError
 
 VERSION: Final = 1
-PROBED_VERSION: Final = 2  # with a probe, which programs that know version 1 only must not overlook
+PROBED_VERSION: Final = 2  # with a probe, so that a program for version 1 refuses it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class CalibrationSettings:
     """How a calibration is fitted."""
 
     acceptance: float = (
-        0.5  # share of the generated pictures passing the checks that the threshold lets through
+        0.5  # the share that reaches the threshold, among the generated pictures that pass the checks
     )
     folds: int = 5  # of the cross-validation, stratified
     bins: int = 10  # of the expected calibration error, of equal mass
@@ -50,12 +51,12 @@ class CalibrationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryCalibration:
-    """p_real = 1 / (1 + exp(-(coef * logit + intercept))), and what a picture has to reach."""
+    """A category's map, p_real = 1 / (1 + exp(-(coef * logit + intercept))), and its threshold."""
 
     coef: float  # never negative: a higher logit never means a lower p_real
     intercept: float
     threshold: float  # of p_real, 0..1
-    pooled: bool  # the map is that of all categories together
+    pooled: bool  # whether the map is the common map of all categories
     ece: float | None  # 0..1, None without real or without generated pictures
     n_real: int
     n_generated: int
@@ -72,11 +73,11 @@ class CategoryCalibration:
             raise ValueError(f"threshold is {self.threshold}; it must be from 0 to 1")
 
     def p_real(self, logit: float) -> float:
-        """The probability that a picture with this logit is a real photo; NaN stays NaN."""
+        """Returns the probability that a picture with this logit is a real photo. NaN stays NaN."""
         return float(self.p_reals(logit))
 
     def p_reals(self, logits: ArrayLike) -> Floats:
-        """Logits of any shape to probabilities of the same shape, float64; NaN stays NaN."""
+        """Maps logits of any shape to probabilities of the same shape, float64. NaN stays NaN."""
         return sigmoid(self.coef * np.asarray(logits, dtype=np.float64) + self.intercept)
 
 
@@ -88,8 +89,8 @@ class Calibration:
     ece: float  # 0..1, over the pictures of all categories
     settings: CalibrationSettings
     warnings: tuple[str, ...] = ()  # for a person to read
-    probe: ProbeWeights | None = None  # whose logit is mapped; None: the discriminator's own is
-    colour_profile: ColourProfile | None = None  # by which the pictures were drawn, and all others will be
+    probe: ProbeWeights | None = None  # gives the logit; None: the discriminator gives it
+    colour_profile: ColourProfile | None = None  # corrects given colours, also in calibration
 
     def __post_init__(self) -> None:
         _check_number("ece", self.ece)
@@ -97,7 +98,7 @@ class Calibration:
             raise ValueError("there is no category")
 
     def of(self, category: str) -> CategoryCalibration:
-        """Raises ModelError for a category that was not calibrated."""
+        """Returns the calibration of a category. Raises ModelError for a category that was not calibrated."""
         try:
             return self.categories[category]
         except KeyError:
@@ -105,7 +106,7 @@ class Calibration:
             raise ModelError(f"the model is not calibrated for {category!r}, only for {known}") from None
 
     def to_json(self) -> str:
-        """JSON with sorted keys; `from_json` gives an equal calibration back."""
+        """Returns JSON with sorted keys. `from_json` makes an equal calibration from it."""
         categories = {name: asdict(each) for name, each in self.categories.items()}
         content: dict[str, Any] = {
             "version": VERSION,
@@ -117,13 +118,13 @@ class Calibration:
         if self.probe is not None:
             content |= {"version": PROBED_VERSION, "probe": asdict(self.probe)}
         if self.colour_profile is not None:
-            # A program that does not know it refuses the unknown key, whatever the version.
+            # No version needed: a program that does not know the key refuses it.
             content["colour_profile"] = self.colour_profile.to_json()
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Calibration":
-        """Raises ModelError naming what is missing, unknown or out of range."""
+        """Reads the JSON. Raises ModelError naming the part that is missing, unknown or out of range."""
         try:
             top = _parts(json.loads(text))
             return cls(
@@ -147,13 +148,13 @@ class Calibration:
 
 
 def sigmoid(x: Floats) -> Floats:
-    """The logistic function, without overflow for any number; NaN stays NaN."""
+    """Computes the logistic function without overflow. NaN stays NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
 
 
 def _parts(values: Any) -> dict[str, Any]:
-    """The parts of a calibration, those of its version; a colour profile may be missing."""
+    """Returns the parts that the calibration's version requires, and a colour profile if there is one."""
     version = values.get("version") if isinstance(values, Mapping) else VERSION
     if version not in (VERSION, PROBED_VERSION):
         raise ValueError(
@@ -169,7 +170,7 @@ def _parts(values: Any) -> dict[str, Any]:
 
 def _probe_from_json(values: Any) -> ProbeWeights:
     if isinstance(values, Mapping):
-        # Probes of earlier versions say nothing of these.
+        # Older probes do not have these two fields.
         values = {"evidence": "all", "side": 128, **values}
     found = _exactly(values, _names(ProbeWeights), "probe")
     try:

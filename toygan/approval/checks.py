@@ -1,4 +1,4 @@
-"""Cheap checks that a picture has to pass besides its score, with limits set by what real photos show."""
+"""Checks the measures of a picture against limits that come from real photos."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -28,35 +28,36 @@ LOW_PERCENTILE: Final = 1
 HIGH_PERCENTILE: Final = 99
 FEWEST_PHOTOS: Final = 50  # a category with fewer takes the limits of all photos together
 
-# Bits, of 64, up to which two pictures of one product are near-copies. Of 1,093 pairs of real photos of one
-# product from different sides 4.8 % are as near (round parts that look alike from every side), of pairs of
-# different products of a category 0.05 %. A copy that was compressed again or got faint noise (standard
-# deviation 2) lies within 4 in 99 of 100 cases.
+# Two pictures of one product are near-copies if at most this many of 64 bits differ. Of 1,093 pairs of real
+# photos of one product from different camera angles 4.8 % are as near, because round parts look alike from
+# every angle. Of the pairs of different products of a category 0.05 % are. A copy that was compressed again
+# or has faint noise (standard deviation 2) lies within 4 bits in 99 of 100 cases.
 NEAR_COPY_DISTANCE: Final = 4
 
-# The least similarity, of a product's text to that of the known layout that it is drawn from, with which it
-# has the shape of the product; in every category. Equal texts, colours and finish apart, have 1; of the 1,014
-# texts of the bundled layouts no two of a category have more than 0.995. A lower limit lets wrong shapes
-# through: of 57 calibration products of single parts whose likeliest layout has another text (up to 0.995)
-# none gets one of its part number; of 32 figures none had its hat and its print. Nor do silhouettes set a
-# limit for each category: from 0.85 on those of the next text agree with a photo 0.9 times as well as those
-# of its own, wheels at any similarity.
+# A picture has its product's shape if the product's text and the text of the chosen layout in the layout bank
+# are at least this similar. The limit is the same in every category. Equal texts have similarity 1; colours
+# and finishes do not count. In the bundled models' banks (1,014 texts) no two texts of a category have more
+# than 0.995. A lower limit lets wrong shapes through. For 57 calibration products of single parts the
+# likeliest layout has another text (up to 0.995), and none of these layouts has the right part number. Of 32
+# figures none had the right hat and print. Silhouettes give no limit per category either: from 0.85 on, those
+# of the next text agree with a photo 0.9 times as well as those of the product's own text. For wheels this
+# holds at any similarity.
 KNOWN_SHAPE_SIMILARITY: Final = 0.999
 
-# CIEDE2000 from which on everybody sees another colour. Photos may show more: of products of many colours,
-# less than a quarter of the product may have the one that its catalog calls the main one.
+# Above this CIEDE2000 everybody sees another colour. Photos can exceed it: less than a quarter of a product
+# with many colours may have the main colour of the catalog.
 ANOTHER_COLOUR: Final = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryLimits:
-    """What the measures of a category may be, both ends included."""
+    """The limits for the measures of a category. The ends are included."""
 
     contrast_min: float
     fill_ratio_min: float
     fill_ratio_max: float
     background_white_min: float
-    colour_delta_e_max: float | None  # None: no photo names its colour, so none can be judged
+    colour_delta_e_max: float | None  # None: no photo names its colour, so no colour is checked
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -68,12 +69,12 @@ class CategoryLimits:
             )
 
     def to_json(self) -> dict[str, float | None]:
-        """Plain numbers by field name."""
+        """Returns the limits as plain numbers by field name."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "CategoryLimits":
-        """The inverse of `to_json`. Raises ValueError naming the field that is wrong."""
+        """Reads what `to_json` returned. Raises ValueError naming the wrong field."""
         wanted = {field.name for field in fields(cls)}
         if values.keys() != wanted:
             raise ValueError(
@@ -83,11 +84,11 @@ class CategoryLimits:
 
 
 def fit_limits(photos: Mapping[str, Sequence[Measures]]) -> dict[str, CategoryLimits]:
-    """Limits of every category from the measures of its real photos: their 1st and 99th percentiles.
+    """Fits the limits of every category: the 1st and 99th percentiles of the measures of its real photos.
 
-    All photos of the split `train` belong here, those set aside for calibration too; never those of `val`.
-    A category with fewer than `FEWEST_PHOTOS` photos takes the limits of all photos. Raises ValueError
-    without any photo.
+    Takes all photos of the split `train`, including those for calibration, and none of the split `val`. A
+    category with fewer than `FEWEST_PHOTOS` photos takes the limits of all photos. Raises ValueError if there
+    is no photo.
     """
     everything = [measures for of_category in photos.values() for measures in of_category]
     if not everything:
@@ -100,11 +101,12 @@ def fit_limits(photos: Mapping[str, Sequence[Measures]]) -> dict[str, CategoryLi
 
 
 def check(measures: Measures, limits: CategoryLimits, layout_similarity: float | None = None) -> list[Reason]:
-    """The reasons against a finite picture, in the order of `REASONS`; none when it passes.
+    """Returns the reasons against a finite picture, in the order of `REASONS`. A picture without any passes.
 
-    Where the limits know colours, a picture without a wanted colour cannot be checked, and does not pass.
-    `layout_similarity`, -1..1, is that of the known layout that it was drawn from; None without such. Below
-    `KNOWN_SHAPE_SIMILARITY` it shows the shape of another product, sharply, which nothing else would tell.
+    If the limits include colours, a picture without a wanted colour does not pass. `layout_similarity`,
+    -1..1, is the text similarity of the layout that the picture was generated from, None if it is not from
+    a layout bank. Below `KNOWN_SHAPE_SIMILARITY` the picture sharply shows another product's shape, and no
+    other check detects that.
     """
     distance, farthest = measures.colour_delta_e, limits.colour_delta_e_max
     failed: dict[Reason, bool] = {
@@ -122,7 +124,7 @@ def check(measures: Measures, limits: CategoryLimits, layout_similarity: float |
 
 
 def is_near_copy(phash: str, others: Iterable[str]) -> bool:
-    """Whether a perceptual hash (16 hex digits) is within `NEAR_COPY_DISTANCE` bits of any other."""
+    """Says whether a perceptual hash (16 hex digits) is within `NEAR_COPY_DISTANCE` bits of any other."""
     value = int(phash, 16)
     return any((value ^ int(other, 16)).bit_count() <= NEAR_COPY_DISTANCE for other in others)
 

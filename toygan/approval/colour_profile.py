@@ -1,10 +1,10 @@
-"""By how much the pictures of a model miss the colours that it is told, and which ones to tell it instead.
+"""Corrects the colours that a model is given, so that its pictures show the wanted colours.
 
-Photos show a product lighter and bluer than the colour that the catalog names (dark ones by 10 L*), and
-networks that learnt from them draw it so. What ICC.1:2022 calls the characterisation of a device helps: for
-each category it is fitted which colour is shown for a told one, and the networks are told a colour that is
-wrong by as much the other way, the inverse to first order. Of colours that the category's products never had
-nobody knows what is shown: there the correction fades out.
+A product looks lighter and bluer in photos than the colour in the catalog (dark ones are lighter by 10 L*).
+Networks learn this from the photos. The remedy is the characterisation of a device (ICC.1:2022): for each
+category, a profile maps a given colour to the shown colour. The networks are then given a colour that is
+shifted by the same amount in the opposite direction, which is the inverse to first order. The shift is
+unknown for colours that the category's products never had, so the correction fades out there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from toygan.approval.measures import hex_to_lab
 
 UNIT: Final = 50.0  # of CIELAB, as `toygan.conditions.colour` encodes it
-# Of the constant and of L*, a*, b*: the last three would be guesses where a category has few colours.
+# For the constant and for L*, a*, b*. If a category has few colours, the last three would be guesses.
 PENALTIES: Final = (1e-6, 3.0, 3.0, 3.0)
-FADING: Final = 0.6  # as far from the colours that it was fitted to a shift is nothing, in UNIT
+FADING: Final = 0.6  # the shift is zero at this distance from the fitted colours, in UNIT
 DECIMALS: Final = 6  # of a stored number
 
 Shift = tuple[tuple[float, ...], ...]
@@ -30,14 +30,14 @@ Range = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class ColourProfile:
-    """What a model shows for a told colour.
+    """The colours that a model shows for the colours that it is given.
 
-    A category's shift is an affine map, 4 x 3, in units of 50 CIELAB units: its rows belong to 1 and to L*,
-    a*, b* of the told colour, its columns are by how much L*, a*, b* of the shown one exceed those.
+    A category's shift is an affine map, 4 x 3, in units of 50 CIELAB units. Its rows belong to 1 and to the
+    given L*, a*, b*. Its columns are the differences of L*, a*, b*: the shown colour minus the given one.
     """
 
     shifts: Mapping[str, Shift]
-    ranges: Mapping[str, Range]  # of the same categories, the least and the largest L*, a*, b* that were told
+    ranges: Mapping[str, Range]  # for each category of `shifts`, the least and the largest given L*, a*, b*
     # For a person to read: the median CIEDE2000 of pictures without and with the shift.
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -63,9 +63,10 @@ class ColourProfile:
 
     @classmethod
     def fit(cls, pairs: Mapping[str, Sequence[tuple[str, str]]]) -> "ColourProfile":
-        """From pairs of told and shown colours, `#RRGGBB` both, by category; one without pairs gets no shift.
+        """Fits a profile to pairs of a given and a shown colour (`#RRGGBB`) by category.
 
-        Ridge regression: the fewer colours a category has, the more its shift is one for all colours.
+        A category without pairs gets no shift. The fit is a ridge regression: the fewer colours a category
+        has, the closer its shift is to a constant.
         """
         fitted = {name: _fit(each) for name, each in pairs.items() if each}
         return cls(
@@ -74,7 +75,7 @@ class ColourProfile:
         )
 
     def of(self, errors: Mapping[str, tuple[float, float]]) -> "ColourProfile":
-        """The same for the categories that have `errors`, and with these."""
+        """Returns the profile of the categories in `errors` only, with these errors."""
         return type(self)(
             shifts={name: self.shifts[name] for name in errors},
             ranges={name: self.ranges[name] for name in errors},
@@ -82,10 +83,10 @@ class ColourProfile:
         )
 
     def correct(self, colours: NDArray[np.float32], categories: Sequence[str]) -> NDArray[np.float32]:
-        """The colours to tell for B x K wanted ones, (B, K, 4) as `toygan.conditions.colour` encodes them.
+        """Corrects B x K wanted colours: (B, K, 4), as `toygan.conditions.colour` encodes them.
 
-        `categories` are the B categories. L* stays in 0..100. Unknown colours, which are zeros, and those of
-        categories without a shift stay as they are.
+        Returns the colours to give to the networks, in the same shape. `categories` are the B categories. L*
+        stays in 0..100. Unknown colours (zeros) and colours of categories without a shift stay as they are.
         """
         nothing, nowhere = np.zeros((4, 3)), np.zeros((2, 3))
         shifts = np.array([self.shifts.get(name, nothing) for name in categories], dtype=np.float64)
@@ -94,23 +95,25 @@ class ColourProfile:
         known = lab.clip(ends[:, None, 0], ends[:, None, 1])
         away = np.sqrt(((lab - known) ** 2).sum(axis=-1, keepdims=True))
         inputs = np.concatenate([np.ones_like(lab[..., :1]), known], axis=-1)
-        # A sum in this order, whatever the batch: a picture must not depend on its batch-mates.
+        # The order of this sum is the same for every batch, so a picture does not depend on its batch-mates.
         excess = (inputs[..., None] * shifts[:, None]).sum(axis=2)
-        told = colours[..., :3] - excess * (1 - away / FADING).clip(0)
-        told[..., 0] = told[..., 0].clip(-1, 1)
+        given = colours[..., :3] - excess * (1 - away / FADING).clip(0)
+        given[..., 0] = given[..., 0].clip(-1, 1)
         corrected = colours.copy()
         shifted = np.array([name in self.shifts for name in categories])[:, None] & (colours[..., 3] > 0)
-        corrected[shifted, :3] = told[shifted]
+        corrected[shifted, :3] = given[shifted]
         return corrected
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` makes an equal profile of."""
+        """Returns an object of plain values. `from_json` makes an equal profile from it."""
         return {"shifts": dict(self.shifts), "ranges": dict(self.ranges), "errors": dict(self.errors)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ColourProfile":
-        """From an object with the keys `shifts`, `ranges` and `errors`. Raises TypeError or ValueError naming
-        what is out of shape or no finite number."""
+        """Reads an object with the keys `shifts`, `ranges` and `errors`.
+
+        Raises TypeError or ValueError naming the part that has a wrong shape or holds no finite numbers.
+        """
         return cls(
             shifts=_rows(values["shifts"]),
             ranges=_rows(values["ranges"]),
@@ -123,11 +126,11 @@ def _rows(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fit(pairs: Sequence[tuple[str, str]]) -> tuple[Shift, Range]:
-    told, shown = (hex_to_lab(each).astype(np.float64) / UNIT for each in zip(*pairs, strict=True))
-    inputs = np.concatenate([np.ones((len(told), 1)), told], axis=1)
-    weights = np.linalg.solve(inputs.T @ inputs + np.diag(PENALTIES), inputs.T @ (shown - told))
-    # Outwards, by more than the last bits in which two ways to CIELAB differ.
-    least, largest = np.floor(1e3 * told.min(axis=0)) / 1e3, np.ceil(1e3 * told.max(axis=0)) / 1e3
+    given, shown = (hex_to_lab(each).astype(np.float64) / UNIT for each in zip(*pairs, strict=True))
+    inputs = np.concatenate([np.ones((len(given), 1)), given], axis=1)
+    weights = np.linalg.solve(inputs.T @ inputs + np.diag(PENALTIES), inputs.T @ (shown - given))
+    # Rounded outwards, because two conversions to CIELAB differ in the last bits.
+    least, largest = np.floor(1e3 * given.min(axis=0)) / 1e3, np.ceil(1e3 * given.max(axis=0)) / 1e3
     ends = (tuple(least.tolist()), tuple(largest.tolist()))
     return tuple(map(tuple, weights.round(DECIMALS).tolist())), ends
 

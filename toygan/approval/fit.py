@@ -1,4 +1,4 @@
-"""Fits a calibration: real photos that were never trained on against generated pictures."""
+"""Fits a calibration on real photos outside the training and on generated pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ from toygan.approval.checks import CategoryLimits
 from toygan.approval.probe import Floats
 from toygan.errors import ModelError
 
-FEWEST_OF_A_CLASS: Final = 10  # below it, of real or generated pictures, a category has no map of its own
-# As how many photos of its own those of the other categories count in a category's map, at most. A category
-# has some 30, of which a map alone says too much: of maps that were fitted to half of the calibration
-# products the log loss on the other half was 0.26 (titles) and 0.20 (layouts) with 40, 0.29 and 0.22 without.
+FEWEST_OF_A_CLASS: Final = 10  # with fewer real or generated pictures a category has no map of its own
+# In a category's map, the photos of all other categories together weigh at most as much as this many of its
+# own. A category has about 30 photos, and a map of these alone overfits. Maps were fitted to half of the
+# calibration products. Their log loss on the other half was 0.26 (titles) and 0.20 (layouts) with 40 borrowed
+# photos, and 0.29 and 0.22 without.
 BORROWED_PHOTOS: Final = 40
 
 
@@ -37,17 +38,17 @@ def fit_calibration(
 ) -> Calibration:
     """Fits the map and the threshold of every category of `generated_logits`.
 
-    `real_logits` are of photos that were never trained on, `generated_logits` of pictures that are held
-    against them. `typical_logits` are of pictures as the model draws them for a catalog, of which
-    `typical_passed` says whether they pass all other checks: the threshold is the largest `p_real` that at
-    least `settings.acceptance` of those that do reach (of all of them, where none passes).
+    `real_logits` belong to photos outside the training. `generated_logits` belong to pictures that are
+    compared with them. `typical_logits` belong to pictures as the model generates them for a catalog, and
+    `typical_passed` says which of these pass all other checks. The threshold is the largest `p_real` that at
+    least the share `settings.acceptance` of the passing pictures reaches. If no picture passes, all count.
 
-    A category's map is fitted to its own pictures and, since these are few, to those of the others, which
-    weigh less (`BORROWED_PHOTOS`). It takes the map of all categories together where it has too few
-    pictures, or where its discriminator is worse than chance (rates generated pictures above real ones):
-    turning the sign around would reward what the discriminator takes for fakes. Should even the common
-    map be worse than chance, `p_real` is 0.5 for every picture and only the checks decide. Either is told
-    in `warnings`.
+    A category's map is fitted to its own pictures. These are few, so the pictures of the other categories
+    count, too, but weigh less (`BORROWED_PHOTOS`). A category takes the common map of all categories if it
+    has too few pictures, or if its discriminator is worse than chance, which means that it rates generated
+    pictures above real ones. (A map with the opposite sign would reward pictures that the discriminator takes
+    for fakes.) If even the common map is worse than chance, `p_real` is 0.5 for every picture and only the
+    checks decide. `warnings` names both cases.
 
     Raises ModelError for logits that are not finite, ValueError for missing or mismatched input.
     """
@@ -96,18 +97,18 @@ def fit_calibration(
 
 
 def acceptance_threshold(scores: ArrayLike, acceptance: float) -> float:
-    """The largest of the scores (N,) that at least the share `acceptance` of them reaches."""
+    """Returns the largest of the scores (N,) that at least the share `acceptance` of them reaches."""
     descending = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
-    # 0.7 * 10 is a little above 7 in floating point.
+    # Products such as 0.7 * 10 are a little above the whole number in floating point.
     return float(descending[max(1, ceil(acceptance * len(descending) - 1e-9)) - 1])
 
 
 def expected_calibration_error(
     predicted: ArrayLike, is_real: ArrayLike, *, weights: ArrayLike | None = None, bins: int
 ) -> float:
-    """The mean over bins of |mean prediction - share of real pictures|, each bin weighing its mass: 0..1.
+    """Computes the mean over bins of |mean prediction - share of real pictures|, weighted by mass: 0..1.
 
-    Takes (N,) probabilities, (N,) bool and (N,) weights, by default all 1. The bins hold equal mass; equal
+    Takes (N,) probabilities, (N,) bool and (N,) weights, by default all 1. The bins have equal mass. Equal
     predictions share a bin, so their order does not matter.
     """
     p, real = np.asarray(predicted, dtype=np.float64), np.asarray(is_real, dtype=np.float64)
@@ -124,12 +125,12 @@ def expected_calibration_error(
 class _Map:
     coef: float
     intercept: float
-    predicted: Floats  # cross-validated, of the sample that it was fitted on
+    predicted: Floats  # cross-validated predictions for the map's own sample
 
 
 @dataclass(frozen=True)
 class _Sample:
-    logits: Floats  # real ones first, within a category
+    logits: Floats  # within a category the real photos come first
     is_real: NDArray[np.bool_]
 
     @classmethod
@@ -186,7 +187,7 @@ def _common_map(together: _Sample, settings: CalibrationSettings, warnings: list
 def _own_map(
     name: str, sample: _Sample, others: _Sample, settings: CalibrationSettings, warnings: list[str]
 ) -> _Map | None:
-    """None, and a warning, where the category has to take the map of all categories together."""
+    """Fits a category's map. Returns None and adds a warning if the category has to take the common map."""
     if min(sample.n_real, sample.n_generated) < FEWEST_OF_A_CLASS:
         why_not = f"only {sample.n_real} real and {sample.n_generated} generated pictures"
     else:
@@ -199,7 +200,7 @@ def _own_map(
 
 
 def _fit(sample: _Sample, settings: CalibrationSettings, others: _Sample | None = None) -> _Map:
-    # scikit-learn takes a second to import, and scoring needs none of it.
+    # scikit-learn takes a second to import, and scoring does not need it.
     from sklearn.model_selection import StratifiedKFold
 
     coef, intercept = _logistic(sample, others)
@@ -216,7 +217,7 @@ def _fit(sample: _Sample, settings: CalibrationSettings, others: _Sample | None 
 
 
 def _logistic(sample: _Sample, others: _Sample | None) -> tuple[float, float]:
-    """Coefficient and intercept, real and generated pictures weighing the same."""
+    """Fits the coefficient and the intercept. Real and generated pictures weigh the same."""
     from sklearn.linear_model import LogisticRegression
 
     parts = [(sample, sample.n_real)]
@@ -226,8 +227,8 @@ def _logistic(sample: _Sample, others: _Sample | None) -> tuple[float, float]:
     weights = np.concatenate(
         [np.where(part.is_real, photos / part.n_real, photos / part.n_generated) for part, photos in parts]
     )
-    # Standardised, so that the penalty, which keeps separable data finite, means the same for every scale
-    # of logits.
+    # The penalty keeps the fit to separable data finite. Standardised logits make it independent of their
+    # scale.
     centre, scale = float(together.logits.mean()), float(together.logits.std()) or 1.0
     inputs = ((together.logits - centre) / scale)[:, None]
     model = LogisticRegression().fit(inputs, together.is_real, sample_weight=weights / weights.mean())

@@ -1,9 +1,8 @@
-"""What can be measured cheaply on a picture of one product on white ground.
+"""Measures a picture of one product on a white background.
 
-All measures are taken on the picture reduced to about 64 pixels a side, so that they cost the same and mean
-the same at every resolution; only the perceptual hash sees all pixels. How they were chosen and what they
-say about real photos is in the docstrings; the figures are from 3,240 photos of ten categories, at 64
-pixels.
+The picture is first reduced to about 64 pixels a side. So the measures cost the same and mean the same at
+every resolution. Only the perceptual hash is computed on all pixels. The docstrings say why each measure was
+chosen; their figures are from 3,240 photos of ten categories at 64 pixels.
 """
 
 from collections.abc import Sequence
@@ -26,13 +25,13 @@ AT_ONCE: Final = 256  # pictures
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """What was measured on one picture; rounded, so that the last bits of batched arithmetic do not show."""
+    """The measures of one picture, rounded so that the last bits of batched arithmetic do not show."""
 
     fill_ratio: float  # 0..1, the product's share of the frame
-    background_white: float  # 0..1, 1 is a white border
+    background_white: float  # 0..1, where 1 is a white border
     contrast: float  # 0..255, standard deviation of the channel that varies most
     main_colour: str  # #RRGGBB
-    colour_delta_e: float | None  # CIEDE2000 from the main colour to the wanted one, None when none is wanted
+    colour_delta_e: float | None  # CIEDE2000 from the main colour to the wanted one, None if none is wanted
     phash: str  # 16 hex digits
 
 
@@ -43,7 +42,7 @@ def measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> 
     """
     if len(pictures) != len(colour_hexes):
         raise ValueError(f"{len(pictures)} pictures, but {len(colour_hexes)} wanted colours")
-    # A few at a time, so that all photos of a training set can be measured in one call.
+    # In batches, so that one call can measure all photos of a training set in little memory.
     return [
         measures
         for start in range(0, len(pictures), AT_ONCE)
@@ -59,7 +58,7 @@ def _measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) ->
     contrast = small[:, ::2, ::2].std(axis=(1, 2), dtype=np.float32).max(axis=1)
     wanted = hex_to_lab(colour_hexes)
     colours = main_colours(small, shown, wanted)
-    # In single precision the fifth digit depends on the number of rows, and rounding would sometimes show it.
+    # In single precision the fifth digit depends on the number of rows, and rounding sometimes shows it.
     main = rgb2lab(colours.astype(np.float64) / 255)
     distances = deltaE_ciede2000(main, wanted.astype(np.float64))  # type: ignore[no-untyped-call]
     return [
@@ -76,26 +75,27 @@ def _measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) ->
 
 
 def product_pixels(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which pixels of (B, H, W, 3) uint8 pictures show the product: (B, H, W).
+    """Finds the pixels of (B, H, W, 3) uint8 pictures that show the product: (B, H, W) bool.
 
-    Pixels that are dark or coloured, and what lies between such pixels both in its row and in its column:
-    so the inside of a white wheel counts although it looks like the ground. Correlates by 0.88 with the
-    share of the frame in exact masks; the difference is mostly white products on the white ground.
+    These are the dark or coloured pixels, and all pixels that lie between such pixels both in their row and
+    in their column. So the inside of a white wheel counts although it looks like the background. The share of
+    the frame correlates by 0.88 with that of exact masks. White products on white cause most of the
+    difference.
     """
     red, green, blue = pictures[..., 0], pictures[..., 1], pictures[..., 2]
     brightest = np.maximum(np.maximum(red, green), blue)
     darkest = np.minimum(np.minimum(red, green), blue)
-    seen = (brightest < DARK) | (brightest - darkest > COLOURED)
-    return seen | (_between(seen, axis=1) & _between(seen, axis=2))
+    distinct = (brightest < DARK) | (brightest - darkest > COLOURED)
+    return distinct | (_between(distinct, axis=1) & _between(distinct, axis=2))
 
 
 def background_white(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How white the border of (B, H, W, 3) uint8 pictures is: (B,) from 0 to 1.
+    """Measures how white the border of (B, H, W, 3) uint8 pictures is: (B,) from 0 to 1.
 
-    The mean of (darkest channel - chroma) / 255 over a frame of 1/16 of the side, where chroma is the
-    brightest minus the darkest channel; a negative mean is 0. White is 1. Grey, as in soft shadow, loses
-    its depth once, a tint twice. Of several such measures this one told real photos best from ones with
-    tint, noise, blotches or the product cut off.
+    The measure is the mean of (darkest channel - chroma) / 255 over a frame of 1/16 of the side. Chroma is
+    the brightest minus the darkest channel. A negative mean counts as 0. White is 1. Grey, as in a soft
+    shadow, lowers the measure by its depth, a tint by twice its depth. Among several such measures this one
+    best separated real photos from photos with a tint, noise, blotches or a product that is cut off.
     """
     height, width = pictures.shape[1:3]
     rows, columns = max(1, height // 16), max(1, width // 16)
@@ -109,18 +109,18 @@ def background_white(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
 def main_colours(
     pictures: NDArray[np.uint8], shown: NDArray[np.bool_], wanted: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The main colour of every product: (B, 3) float32 sRGB in 0..255.
+    """Estimates the main colour of every product: (B, 3) float32 sRGB in 0..255.
 
     Takes (B, H, W, 3) uint8 pictures, the (B, H, W) mask of the product and the (B, 3) wanted colours in
-    CIELAB, NaN where none is wanted.
+    CIELAB. NaN means that no colour is wanted.
 
-    The estimator is the nearest quarter: the mean of the quarter of the product's pixels that lie nearest
-    to the wanted colour in CIELAB, so it asks whether at least a quarter of the product has the colour of
-    the catalog. On products of several colours (a figure, a car with windows) this is what a catalog means
-    by the main colour. With limits at the 99th percentile of real photos it lets 21 % of pictures in
-    another colour of the category pass; the median of the product's pixels 42 %, its chroma-weighted median
-    50 %, its mode 50 %. Where no colour is wanted, it is the median. Products that cannot be told from the
-    ground are looked for in the middle of the frame.
+    The estimator is the nearest quarter: the mean of the quarter of the product's pixels that are nearest to
+    the wanted colour in CIELAB. So it asks whether at least a quarter of the product has the catalog's
+    colour. A catalog means just this by the main colour of a product with several colours (a figure, a car
+    with windows). With limits at the 99th percentile of real photos, 21 % of pictures in another colour of
+    the category pass. With the median of the product's pixels 42 % pass, with the chroma-weighted median 50
+    %, with the mode 50 %. If no colour is wanted, the estimate is the median. If a product cannot be
+    distinguished from the background, the middle of the frame counts as the product.
     """
     height, width = shown.shape[1:]
     shown = shown.copy()
@@ -142,7 +142,7 @@ def main_colours(
 
 
 def hex_to_lab(colour_hexes: Sequence[str | None]) -> NDArray[np.float32]:
-    """`#RRGGBB` (sRGB, D65) to CIELAB, (B, 3) float32, NaN for None."""
+    """Converts `#RRGGBB` (sRGB, D65) to CIELAB: (B, 3) float32, NaN for None."""
     rgb = [
         [np.nan] * 3 if each is None else list(bytes.fromhex(each.removeprefix("#"))) for each in colour_hexes
     ]
@@ -157,8 +157,8 @@ def _reduce(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([np.asarray(Image.fromarray(picture).reduce(factor)) for picture in pictures])
 
 
-def _between(seen: NDArray[np.bool_], *, axis: int) -> NDArray[np.bool_]:
-    """True where a seen pixel lies at or before, and one at or behind, along the axis."""
-    before = np.logical_or.accumulate(seen, axis=axis)
-    behind = np.flip(np.logical_or.accumulate(np.flip(seen, axis), axis=axis), axis)
+def _between(mask: NDArray[np.bool_], *, axis: int) -> NDArray[np.bool_]:
+    """Finds the pixels of the mask and those between two pixels of the mask along the axis."""
+    before = np.logical_or.accumulate(mask, axis=axis)
+    behind = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis=axis), axis)
     return before & behind

@@ -1,16 +1,19 @@
-"""A last layer for the outputs, fitted on features that learnt nothing of these photos.
+"""Fits a linear probe, which scores pictures in place of the discriminator.
 
-A discriminator rates what it was trained on far above all else, held-out photos and good pictures alike, so
-its logit hardly tells good pictures from bad ones. A linear probe (Alain and Bengio 2016, "Understanding
-intermediate layers using linear classifier probes") takes its place where one is asked for: a logistic
-regression on what a frozen network sees in a picture, photos against generated pictures.
+A discriminator rates its training photos far above everything else, even above held-out photos and good
+pictures. So its logit hardly separates good pictures from bad ones. A linear probe (Alain and Bengio 2016,
+"Understanding intermediate layers using linear classifier probes") can take its place. The probe is a
+logistic regression that separates photos from generated pictures by the features of a frozen network. This
+network was not trained on the photos.
 
-It is fitted on the products that the networks learnt from, since they are many, and what its logit means on
-those of the calibration products. It sees the deepest features only: shallow ones tell how all pictures of a
-network differ from photos, not the good from the bad. Pictures are enlarged to about the size that the
-network learnt to see at. Of pictures in the conditions of unseen products the better half was by such a probe
-nearer to the photos in KID than all by a quarter, by one that sees 128 pixels by a sixth; by the features of
-all depths, or one fitted on the few calibration products, no nearer.
+The probe is fitted on the products of the training, because they are many. Its logit is calibrated on the
+calibration products. The probe uses the deepest features only. Shallow features show how all pictures of a
+generator differ from photos, not which pictures are good. Pictures are enlarged to about the size that the
+network was trained on.
+
+Measured on pictures of unseen products: the better half, by this probe, had a KID to the photos that was a
+quarter lower than that of all pictures. With pictures of 128 pixels it was a sixth lower. With the features
+of all depths, or with a fit on the few calibration products, it was not lower.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; Lite0 is kept for evaluation
-SIDE: Final = 224  # pixels that smaller pictures are enlarged to; the network learnt from 240
+SIDE: Final = 224  # pixels that smaller pictures are enlarged to; the network was trained on 240
 INVERSE_PENALTY: Final = 3e-4  # scikit-learn's C
-LARGEST_SIDE: Final = 1024  # pixels, so that a damaged file takes no more memory than a large picture
-DIGITS: Final = 7  # significant, of a stored weight: as many as a float32 has
+LARGEST_SIDE: Final = 1024  # pixels; so a damaged file takes no more memory than a large picture
+DIGITS: Final = 7  # significant digits of a stored weight, as many as a float32 has
 
 Floats = NDArray[np.float64]
-# What is weighed: the deepest features; or, by probes of earlier versions, the discriminator's logit and the
-# features of all depths.
+# The inputs of the probe: the deepest features. Older probes take the discriminator's logit and the features
+# of all depths.
 Evidence = Literal["deepest", "all"]
 
 
@@ -52,14 +55,13 @@ class ProbeWeights:
             raise ValueError("a probe has one or more weights and an intercept, all finite numbers")
 
     def logits(self, evidence: Floats) -> Floats:
-        """(N, K) to (N,)."""
+        """Maps evidence (N, K) to logits (N,)."""
         return evidence @ np.array(self.weights, dtype=np.float64) + self.intercept
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedProbe:
-    """A probe, and by category what probes say of the generated pictures that were fitted without the one in
-    question."""
+    """A probe and, by category, the cross-validated logits of the generated pictures it was fitted to."""
 
     weights: ProbeWeights
     generated_logits: Mapping[str, Floats]  # (M,) each
@@ -74,14 +76,14 @@ def fit_probe(
     folds: int,
     seed: int,
 ) -> FittedProbe:
-    """From the evidence of photos (N, K) and of generated pictures (M, K) a category, both sides weighing the
-    same.
+    """Fits a probe to the evidence of photos (N, K) and of generated pictures (M, K) of each category.
 
-    Whose they are say `real_products`, N a category, and `generated_products`, M: what shows one product
-    stays together when the folds are cut, since it looks alike. With fewer than two products the logits are
-    those of the probe itself. Raises ValueError without photos or without pictures.
+    Both classes weigh the same. `real_products` and `generated_products` name the products of the N photos
+    and of the M pictures. All pictures of a product are in the same fold, because they look alike. With fewer
+    than two products the logits are those of the probe itself. Raises ValueError if there are no photos or no
+    pictures.
     """
-    # scikit-learn takes a second to import, and scoring needs none of it.
+    # scikit-learn takes a second to import, and scoring does not need it.
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""Where the networks run, and in which precision they train there."""
+"""Picks the device for the networks, and the precision to train with on it."""
 
 import platform
 import time
@@ -13,9 +13,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def pick_device(name: str) -> "torch.device":
-    """`auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+    """Returns the device of a name: `auto` (CUDA if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
 
-    Raises BadInput for another name and for a CUDA device that is not there.
+    Raises BadInput for another name and for a CUDA device that does not exist.
     """
     import torch
 
@@ -35,11 +35,13 @@ def pick_device(name: str) -> "torch.device":
 
 
 def fastest_precision(device: "torch.device") -> tuple[Precision, str]:
-    """The precision of convolutions and matrix products that trains fastest on `device`, and why.
+    """Returns the precision of convolutions and matrix products that trains fastest on `device`, and why.
 
-    CUDA: bf16 from compute capability 8.0 on, fp16 from 7.0 on, fp32 before, since older GPUs have no tensor
-    cores. CPUs of x86: bf16 where they have units for it, else fp32, since torch emulates bf16 there at many
-    times the cost. Other CPUs: bf16 where one step of a small network takes less time so.
+    - CUDA: bf16 from compute capability 8.0 on, fp16 from 7.0 on, else fp32, because older GPUs have no
+    tensor
+      cores.
+    - x86 CPUs: bf16 if they have units for it, else fp32, because torch emulates bf16 at many times the cost.
+    - Other CPUs: bf16 if one step of a small network is faster with it, else fp32.
     """
     import torch
 
@@ -57,7 +59,7 @@ def fastest_precision(device: "torch.device") -> tuple[Precision, str]:
 
 
 def _step_s(dtype: "torch.dtype") -> float:
-    """The least of three times, in seconds, of a pass through two convolutions and back on the CPU."""
+    """Times a forward and backward pass through two convolutions on the CPU. Returns the least of 3, in s."""
     import torch
     from torch import nn
 
@@ -66,7 +68,7 @@ def _step_s(dtype: "torch.dtype") -> float:
         network.to(memory_format=torch.channels_last)
         images = torch.randn(8, 32, 32, 32).to(memory_format=torch.channels_last)
     times_s = []
-    for _ in range(4):  # the first one prepares kernels, and is slower than those that follow
+    for _ in range(4):  # the first pass prepares kernels, so it is slower and does not count
         began_s = time.perf_counter()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
             loss = network(images).float().square().mean()

@@ -1,4 +1,4 @@
-"""Everything that toygan raises on purpose.
+"""All errors that toygan raises on purpose.
 
 ToyganError
 ├── BadInput            the user has to change something; a retry will not help (exit code 2)
@@ -8,7 +8,7 @@ ToyganError
 │   └── RunConflict     a run id is in use with another catalog or other settings
 ├── Retryable           the same call may succeed later (exit code 1)
 │   ├── StoreUnavailable  the store did not answer, or not in time, after all retries
-│   └── DiskFull          there is no room for what was to be written; what was before is kept
+│   └── DiskFull          the disk has no room for a file; earlier files are kept
 ├── RunFailed           the run ended without a usable result (exit code 1)
 ├── ObjectNotFound      no object under this key
 └── Conflict            somebody else changed the object first
@@ -22,7 +22,7 @@ class ToyganError(Exception):
 
 
 class BadInput(ToyganError):
-    """The input is wrong; the message names the thing and the remedy."""
+    """The input is wrong. The message names the thing and the remedy."""
 
 
 class CatalogError(BadInput):
@@ -42,23 +42,23 @@ class RunConflict(BadInput):
 
 
 class Retryable(ToyganError):
-    """A failure of the surroundings; the same call may succeed later."""
+    """A service, network or disk failed. The same call may succeed later."""
 
 
 class StoreUnavailable(Retryable):
-    """The store gave no good answer although the call was repeated."""
+    """The store gave no good answer, even after retries."""
 
 
 class DiskFull(Retryable):
-    """There is no room on the disk; the message says what is kept."""
+    """The disk is full. The message says what is kept."""
 
 
 class RunFailed(ToyganError):
-    """The run is over and has nothing to show."""
+    """The run ended without a usable result."""
 
 
 class ObjectNotFound(ToyganError):
-    """No object lies under the key."""
+    """There is no object under the key."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"no object under the key {key!r}")
@@ -66,7 +66,7 @@ class ObjectNotFound(ToyganError):
 
 
 class Conflict(ToyganError):
-    """The object under the key is not the one that was to be replaced."""
+    """Somebody else changed the object under the key before it was replaced."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"somebody else changed the object under the key {key!r} first")

@@ -1,10 +1,10 @@
-"""Pixels and files: the only place that turns uint8 into [-1, 1] and back, and that encodes or decodes files.
+"""Converts pictures between files, uint8 pixels and tensors in [-1, 1]. No other module does this.
 
-Everything is 8-bit sRGB. torch is never imported here: the two tensor functions use methods of their argument
-only, so a process that just checks and encodes pictures stays small and starts fast.
+All pixels are 8-bit sRGB. This module never imports torch: its two tensor functions only call methods of
+their argument. So a process that only checks and encodes pictures stays small and starts fast.
 
-Every file that `encode` makes says that it is synthetic: the IPTC property DigitalSourceType in an XMP packet
-(IPTC Photo Metadata Standard 2023.1; where a packet lies in each format: XMP Specification Part 3).
+Every file that `encode` makes is marked as synthetic by the IPTC property DigitalSourceType in an XMP packet.
+Source: IPTC Photo Metadata Standard 2023.1; XMP Specification Part 3 for the packet's place in each format.
 """
 
 import io
@@ -31,12 +31,12 @@ ImageFormat = Literal["webp", "jpg", "png"]
 MIME_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 )
-# A pixel shows the product when its brightest channel is darker than soft shadow, or when it has a colour:
-# its brightest minus its darkest channel. Both 0..255.
+# A pixel shows the product if its brightest channel is darker than a soft shadow (DARK), or if it is
+# coloured: the brightest minus the darkest channel is above COLOURED. Both are in 0..255.
 DARK: Final = 200
 COLOURED: Final = 32
 MAX_PIXELS: Final = 64_000_000  # of a file to decode; 192 MB as RGB
-SHORTEST_SIDE: Final = 32  # pixels of a photo; of what is smaller nothing can be seen
+SHORTEST_SIDE: Final = 32  # pixels; smaller photos show no detail
 DIGITAL_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -65,21 +65,22 @@ _TRANSPOSED: Final = MappingProxyType(
 )
 _LOSSLESS: Final = ("PNG", "GIF", "TIFF", "BMP")
 _BITS_PER_SAMPLE: Final = 258  # TIFF 6.0, section 8
-_PNG_BITS: Final = 24  # where the header of a PNG says how many bits a channel has
+_PNG_BITS: Final = 24  # the offset of the bits per channel in a PNG header
 
-# Pillow warns of malformed metadata without naming the file; what cannot be used is an error, which names it.
+# Pillow's warnings of malformed metadata do not name the file. Unusable files raise errors that name it.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def from_uint8(images: "Tensor") -> "Tensor":
-    """(B, 3, H, W) uint8 to float32 in [-1, 1] of the same shape; 0 becomes -1 and 255 becomes 1."""
+    """Converts (B, 3, H, W) uint8 to float32 in [-1, 1] of the same shape: 0 to -1 and 255 to 1."""
     return images.float().div(127.5).sub(1.0)
 
 
 def to_uint8(images: "Tensor") -> NDArray[np.uint8]:
-    """(B, 3, H, W) float, any range, to (B, H, W, 3) uint8 on the host: clamped to [-1, 1], then rounded.
+    """Converts (B, 3, H, W) float of any range to (B, H, W, 3) uint8 on the host.
 
-    The inverse of `from_uint8`. NaN becomes mid-grey; which pictures are finite has to be asked before.
+    It clamps to [-1, 1] and rounds. It is the inverse of `from_uint8`. NaN becomes mid-grey, so the caller
+    has to find pictures that are not finite first.
     """
     clamped = images.detach().float().nan_to_num(nan=0.0).clamp(-1.0, 1.0)
     pixels = clamped.add(1.0).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous()
@@ -88,11 +89,11 @@ def to_uint8(images: "Tensor") -> NDArray[np.uint8]:
 
 
 def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
-    """(H, W, 3) uint8 sRGB to a file with the XMP mark; the same pixels give the same bytes, whenever.
+    """Encodes (H, W, 3) uint8 sRGB as a file with the XMP mark. The same pixels always give the same bytes.
 
-    Measured on product photos of 64 (128) pixels: WebP 0.22 (0.53) ms and 0.9 (1.9) kB, where a higher method
-    costs up to four times the time for 4 % of the bytes; JPEG 0.07 (0.16) ms and 1.8 (4.2) kB; PNG 0.3 (1) ms
-    and 5 (15) kB. The mark adds 0.5 kB.
+    Measured on product photos of 64 (128) pixels: WebP takes 0.22 (0.53) ms and 0.9 (1.9) kB, JPEG 0.07
+    (0.16) ms and 1.8 (4.2) kB, PNG 0.3 (1) ms and 5 (15) kB. A higher method of WebP takes up to four times
+    the time and saves 4 % of the bytes. The mark adds 0.5 kB.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ValueError(f"wanted (H, W, 3) uint8, found {pixels.shape} {pixels.dtype}")
@@ -102,7 +103,7 @@ def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
         case "webp":
             image.save(file, "WEBP", quality=90, method=2, xmp=_XMP)
         case "jpg":
-            # Full-resolution chroma: at half of it, a red product of 64 pixels has a pink rim.
+            # With chroma at half the resolution, a red product of 64 pixels has a pink rim.
             image.save(file, "JPEG", quality=92, subsampling="4:4:4", optimize=True, xmp=_XMP)
         case "png":
             chunks = PngImagePlugin.PngInfo()
@@ -114,26 +115,26 @@ def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
 
 
 def encode_photo(pixels: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) uint8 sRGB of a photo to a PNG file, which has no mark: nothing about it is generated."""
+    """Encodes (H, W, 3) uint8 sRGB of a photo as PNG, without the mark, because a photo is not generated."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=3)
     return file.getvalue()
 
 
 def encode_labels(labels: NDArray[np.uint8]) -> bytes:
-    """(H, W) uint8, one number a pixel, to a PNG file that `decode_labels` reads."""
+    """Encodes (H, W) uint8 labels as a PNG file that `decode_labels` reads."""
     file = io.BytesIO()
     Image.fromarray(labels).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """A file of one of `toygan.picture_files.FORMATS` to (H, W, 3) uint8 sRGB, upright; its first frame.
+    """Decodes the first frame of a file, upright: (H, W, 3) uint8 sRGB.
 
-    Greyscale, CMYK, Lab, palettes and 16 bits are converted, embedded colour profiles are applied,
-    transparent parts are laid on white. Of an EXIF block only the orientation counts, whatever else it holds.
-    Raises BadInput for any other file, for damaged ones (whatever Pillow raises is a reason), and for more
-    than `MAX_PIXELS` pixels (known from the header, before memory is taken).
+    The file has one of `toygan.picture_files.FORMATS`. Greyscale, CMYK, Lab, palettes and 16 bits are
+    converted. Embedded colour profiles are applied. Transparent parts become white. Only the orientation of
+    an EXIF block is read. Raises BadInput for another format, for a damaged file (any error of Pillow), and
+    for more than `MAX_PIXELS` pixels, which the header shows before memory is allocated.
     """
     with _reasons():
         shown = _load_shown(data)
@@ -141,7 +142,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 
 
 def decode_photo(data: bytes) -> NDArray[np.uint8]:
-    """As `decode`, a photo to learn from: raises BadInput for a side of less than `SHORTEST_SIDE`, too."""
+    """Decodes a training photo as `decode` does. Also raises BadInput for a side below `SHORTEST_SIDE`."""
     pixels = decode(data)
     height, width = pixels.shape[:2]
     if min(width, height) < SHORTEST_SIDE:
@@ -152,9 +153,10 @@ def decode_photo(data: bytes) -> NDArray[np.uint8]:
 
 
 def decode_labels(data: bytes) -> NDArray[np.uint8]:
-    """A lossless file of one number a pixel (grey of 1 to 8 bits, or a palette's indices) to (H, W) uint8.
+    """Decodes a lossless file with one number a pixel: (H, W) uint8.
 
-    Raises BadInput for a picture in colour or of 16 bits, whose numbers are no labels, and as `decode` does.
+    The numbers are greys of 1 to 8 bits or palette indices. Raises BadInput as `decode` does, and for a
+    picture in colour or of 16 bits, because its numbers are no labels.
     """
     with _reasons():
         shown = _load_shown(data)
@@ -167,7 +169,7 @@ def decode_labels(data: bytes) -> NDArray[np.uint8]:
 
 
 def read_digital_source_type(data: bytes) -> str | None:
-    """The IPTC DigitalSourceType of a JPEG, PNG or WebP file, None without one.
+    """Reads the IPTC DigitalSourceType of a JPEG, PNG or WebP file. None if there is none.
 
     Raises BadInput as `decode` does.
     """
@@ -180,7 +182,7 @@ def read_digital_source_type(data: bytes) -> str | None:
     except ElementTree.ParseError:
         return None
     for element in root.iter():
-        # XMP allows the property as an attribute, as an element with a text and as one with a resource.
+        # In XMP the property may be an attribute, an element with a text or an element with a resource.
         if _PROPERTY in element.attrib:
             return element.attrib[_PROPERTY].strip()
         if element.tag == _PROPERTY:
@@ -190,7 +192,7 @@ def read_digital_source_type(data: bytes) -> str | None:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Anything that a decoder raises says that the file cannot be used: Pillow names no errors of its own."""
+    """Turns any error of a decoder into BadInput. Pillow has no error class of its own for damaged files."""
     try:
         yield
     except BadInput:
@@ -211,7 +213,7 @@ def _load_shown(data: bytes) -> Shown:
 
 
 def _load(data: bytes) -> Image.Image:
-    """The whole file, not only its header: a PNG may carry its XMP packet behind the pixels."""
+    """Loads the whole file, not only its header, because a PNG may have its XMP packet behind the pixels."""
     image_format = format_of(data[:HEAD_BYTES])
     if image_format is None:
         raise BadInput(f"this is not a {READABLE} picture; convert it to one of these")
@@ -229,6 +231,6 @@ def _load(data: bytes) -> Image.Image:
 
 
 def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
-    """As its EXIF block says; without one as it is. Pillow turns a TIFF file as it loads it."""
+    """Turns the image as its EXIF block says. A TIFF needs no turn, because Pillow turns it on loading."""
     turn = _TRANSPOSED.get(orientation(exif)) if exif else None
     return image if turn is None else image.transpose(turn)

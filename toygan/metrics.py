@@ -1,31 +1,34 @@
-"""What this process counts, for Prometheus. Whether anybody can read it is a matter of `flows.metrics`.
+"""Metrics of this process for Prometheus. `flows.metrics` decides whether they are served.
 
-| metric | labels | what it tells |
+| metric | labels | meaning |
 |---|---|---|
-| `toygan_candidates_total` | category, decision | pictures, their rate a second, the acceptance |
-| `toygan_shard_seconds_total` | category | time spent on shards |
+| `toygan_candidates_total` | category, decision | pictures; gives their rate and the share that is approved |
+| `toygan_shard_seconds_total` | category | seconds spent on shards |
 | `toygan_shards_waiting` | run | the queue: shards of a run that are not done |
-| `toygan_store_failures_total` | error | requests to S3 that failed, those that were repeated included |
-| `toygan_gpu_memory_bytes` | device | the most that torch has had in use |
+| `toygan_store_failures_total` | error | requests to S3 that failed, including those that were repeated |
+| `toygan_gpu_memory_bytes` | device | the largest GPU memory that torch has allocated |
 """
 
 from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge
 
-CANDIDATES = Counter("toygan_candidates", "Pictures drawn and judged", ["category", "decision"])
+CANDIDATES = Counter("toygan_candidates", "Pictures generated and scored", ["category", "decision"])
 SHARD_SECONDS = Counter("toygan_shard_seconds", "Time spent on shards", ["category"])
 SHARDS_WAITING = Gauge(
     "toygan_shards_waiting", "Shards of a run that are not done", ["run"], multiprocess_mode="livesum"
 )
 STORE_FAILURES = Counter("toygan_store_failures", "Requests to S3 that failed", ["error"])
 GPU_MEMORY_BYTES = Gauge(
-    "toygan_gpu_memory_bytes", "The most that torch has had in use", ["device"], multiprocess_mode="livesum"
+    "toygan_gpu_memory_bytes",
+    "The largest GPU memory that torch has allocated",
+    ["device"],
+    multiprocess_mode="livesum",
 )
 
 
 def count_shard(category: str, decisions: Mapping[str, int], elapsed_s: float) -> None:
-    """A shard is done: its candidates by decision, and what the devices of this process hold."""
+    """Counts a finished shard: its candidates by decision, its time, and the memory of the devices."""
     import torch
 
     for decision, candidates in decisions.items():

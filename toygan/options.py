@@ -1,4 +1,4 @@
-"""Config objects from what users and files say."""
+"""Makes config objects from the options that users and files give."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def from_options(config: "type[Config]", options: Mapping[str, Any], *, owner: str) -> "Config":
-    """An instance of the dataclass `config` with the given options, the others at their defaults.
+    """Makes an instance of the dataclass `config` with the given options. Other options keep their defaults.
 
-    `options` holds JSON values; whole numbers pass as float, lists as tuples, nothing else is converted.
-    `owner` begins the message. Raises ValueError for an option that does not exist (naming those that do),
-    for one that is missing, for a value of another type and for whatever the class itself refuses.
+    `options` holds JSON values. A whole number is accepted as a float and a list as a tuple; nothing else is
+    converted. Raises ValueError for an unknown option (the message names the known ones), for a missing
+    option, for a value of another type, and for values that the class itself refuses. The message begins with
+    `owner`.
     """
     from pydantic import TypeAdapter, ValidationError
 

@@ -1,4 +1,4 @@
-"""Many calls at a time, their results in order."""
+"""Makes calls in parallel and returns their results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +12,10 @@ _Out = TypeVar("_Out")
 def in_order(
     pool: ThreadPoolExecutor, call: Callable[[_In], _Out], items: Iterable[_In], *, ahead: int
 ) -> Iterator[tuple[_In, _Out]]:
-    """Each item with its result, in order; at most `ahead` calls are under way or wait to be taken.
+    """Yields each item with the result of its call, in order.
 
-    So memory is bounded, however many items there are. Raises what a call raised, in its turn.
+    At most `ahead` calls are running or have results that wait, so memory is bounded. If a call raises an
+    error, the error is raised at the place of its result.
     """
     waiting: deque[tuple[_In, Future[_Out]]] = deque()
     for item in items:

@@ -1,7 +1,7 @@
-"""What lies in a picture's file around its pixels: its format, its orientation and its colour profile.
+"""Reads the parts of a picture's file around its pixels: the format, the orientation and the colour profile.
 
-Only what a picture is shown by is read. Texts, dates, thumbnails and camera data never decide whether a
-picture can be used.
+Only the parts that change how a picture looks are read. So damaged texts, dates, thumbnails and camera data
+never make a picture unusable.
 """
 
 import struct
@@ -12,14 +12,14 @@ from typing import Final, NamedTuple
 
 from toygan.errors import BadInput
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # as Pillow calls them
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # Pillow's names
 READABLE: Final = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
 EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType(
     {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "GIF": "gif", "TIFF": "tiff", "BMP": "bmp"}
 )
-HEAD_BYTES: Final = 64  # of a file, enough for `format_of`
+HEAD_BYTES: Final = 64  # the first bytes of a file, enough for `format_of`
 MAX_FILE_BYTES: Final = 64 * 2**20
-MAX_PROFILE_BYTES: Final = 32 * 2**20  # of an inflated profile; those of printers have up to 4 MB
+MAX_PROFILE_BYTES: Final = 32 * 2**20  # of an inflated profile; profiles of printers have up to 4 MB
 
 _SIGNATURES: Final = {
     b"\xff\xd8\xff": "JPEG",
@@ -33,13 +33,15 @@ _SIGNATURES: Final = {
 }
 _BMP_HEADERS: Final = frozenset(
     {12, 40, 52, 56, 64, 108, 124}
-)  # their sizes in bytes, which tell versions apart
+)  # the header sizes in bytes, one for each version
 _PNG_SHOWN: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 _EXIF: Final = b"Exif\0\0"
 _APP1: Final = 0xE1
-_NOT_SHOWN: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})  # JFIF (0) and Adobe (14) tell colours
-# What ends the segments at a file's beginning: its pixels, its end, and what has no length.
+_NOT_SHOWN: Final = frozenset(
+    {*range(0xE1, 0xEE), 0xEF, 0xFE}
+)  # without JFIF (0) and Adobe (14): they define colours
+# Markers that end the segments at a file's beginning: the pixels, the end, and markers without a length.
 _NO_SEGMENT: Final = frozenset(
     {b"\xda", b"", b"\0", b"\1", b"\xff", *(bytes([n]) for n in range(0xD0, 0xDA))}
 )
@@ -50,7 +52,7 @@ _MAX_ENTRIES: Final = 1000
 
 
 class Parts(NamedTuple):
-    """A file without what it is not shown by, and what was taken out of it."""
+    """A file reduced to the parts that its look depends on, and the metadata taken out of it."""
 
     file: bytes
     exif: bytes | None = None
@@ -58,13 +60,16 @@ class Parts(NamedTuple):
 
 
 def check_size(size: int) -> None:
-    """Raises BadInput for a file of more than `MAX_FILE_BYTES` bytes: to be asked before it is read."""
+    """Raises BadInput for a file of more than `MAX_FILE_BYTES` bytes. Call it before the file is read."""
     if size > MAX_FILE_BYTES:
         raise BadInput(f"the file has {size:,} bytes, more than {MAX_FILE_BYTES:,}; scale the picture down")
 
 
 def format_of(head: bytes) -> str | None:
-    """One of `FORMATS` by the first `HEAD_BYTES` of a file, None for anything else: extensions say little."""
+    """Detects one of `FORMATS` in the first `HEAD_BYTES` of a file. None for another format.
+
+    The name of the file does not count, because extensions are often wrong.
+    """
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
     if head[4:8] == b"ftyp":
@@ -78,10 +83,10 @@ def format_of(head: bytes) -> str | None:
 
 
 def taken_apart(data: bytes) -> Parts:
-    """A JPEG or PNG file without its texts, dates, thumbnails and further frames, however large they are.
+    """Removes texts, dates, thumbnails and further frames from a JPEG or PNG file. They may have any size.
 
-    They say nothing of its pixels, and Pillow cannot read some of them. Raises BadInput for a PNG file with a
-    damaged chunk, or with a profile of more than `MAX_PROFILE_BYTES`. Other formats stay as they are.
+    The pixels do not depend on them, and Pillow cannot read some of them. Other formats stay as they are.
+    Raises BadInput for a PNG file with a damaged chunk or with a profile of more than `MAX_PROFILE_BYTES`.
     """
     match format_of(data[:HEAD_BYTES]):
         case "PNG":
@@ -92,13 +97,13 @@ def taken_apart(data: bytes) -> Parts:
 
 
 def _png_parts(data: bytes) -> Parts:
-    """Source: PNG specification, third edition, 5."""
+    """Takes a PNG file apart. Source: PNG specification, third edition, section 5."""
     kept, exif, profile, position = [data[:8]], None, None, 8
     while position + 12 <= len(data):
         kind, body = data[position + 4 : position + 8], position + 8
         end = body + int.from_bytes(data[position : position + 4])
         if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            # Pillow does not look at the check sums of pixels.
+            # Pillow does not verify the checksums of pixels.
             name = kind.decode("ascii", "backslashreplace")
             raise BadInput(f"the picture is damaged in its chunk {name!r}; save or upload it again")
         if kind in _PNG_SHOWN:
@@ -114,7 +119,10 @@ def _png_parts(data: bytes) -> Parts:
 
 
 def _jpeg_parts(data: bytes) -> Parts:
-    """The profile stays in the file, whose decoder joins it. Source: ITU-T T.81, B.1; Exif 2.32, 4.7."""
+    """Takes a JPEG file apart. The profile stays in the file, and the decoder joins its segments.
+
+    Source: ITU-T T.81, B.1; Exif 2.32, 4.7.
+    """
     kept, exif, position = [data[:2]], b"", 2
     while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] not in _NO_SEGMENT:
         marker, end = data[position + 1], position + 2 + int.from_bytes(data[position + 2 : position + 4])
@@ -128,10 +136,10 @@ def _jpeg_parts(data: bytes) -> Parts:
 
 
 def orientation(exif: bytes) -> int:
-    """1 to 8, the entry Orientation of an EXIF block; 1 where there is none that can be read.
+    """Reads the entry Orientation of an EXIF block: 1 to 8. Returns 1 if there is no readable one.
 
-    No other entry is looked at: cameras and editors leave malformed ones, which say nothing of this one.
-    Source: Exif 2.32 (CIPA DC-008), 4.6.2 and 4.6.4.
+    Other entries are not read, because cameras and editors leave malformed ones, and Orientation may be valid
+    all the same. Source: Exif 2.32 (CIPA DC-008), 4.6.2 and 4.6.4.
     """
     while exif.startswith(_EXIF):
         exif = exif.removeprefix(_EXIF)
@@ -146,13 +154,13 @@ def orientation(exif: bytes) -> int:
             if tag == _ORIENTATION and number_type in _INTEGERS:
                 (value,) = struct.unpack_from(f"{order}{_INTEGERS[number_type]}", exif, entry + 8)
                 return value if 1 <= value <= 8 else 1
-    except struct.error:  # the block ends before what it promises
+    except struct.error:  # the block is shorter than its entries say
         pass
     return 1
 
 
 def _inflated_profile(body: bytes) -> bytes | None:
-    """Of an iCCP chunk; None for one that cannot be inflated, which image viewers leave out too."""
+    """Inflates the profile of an iCCP chunk. None if it cannot be inflated; image viewers ignore it, too."""
     _, _, rest = body.partition(b"\0")
     inflate = zlib.decompressobj()
     try:

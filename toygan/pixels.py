@@ -1,4 +1,4 @@
-"""What a picture file holds to RGB: grey, palettes, CMYK, Lab, 16 bits, transparency, colour profiles."""
+"""Converts pixels of all kinds to RGB: grey, palettes, CMYK, Lab, 16 bits, transparency, colour profiles."""
 
 import io
 from typing import Any, Final, NamedTuple
@@ -14,12 +14,12 @@ _WHITE_IS_ZERO: Final = 0
 
 
 class Shown(NamedTuple):
-    """The first frame of a file as Pillow loads it, and what its colours mean."""
+    """The first frame of a file, loaded by Pillow, and the metadata that its colours depend on."""
 
     image: Image.Image
     exif: bytes | None
     profile: bytes | None  # ICC
-    bits: int  # of a channel in the file
+    bits: int  # bits of a channel in the file
 
 
 class _Layers(NamedTuple):
@@ -28,7 +28,7 @@ class _Layers(NamedTuple):
 
 
 def to_rgb(shown: Shown) -> Image.Image:
-    """In sRGB, mode RGB, transparent parts laid on white. Raises BadInput for numbers of 32 bits."""
+    """Converts to sRGB (mode RGB). Transparent parts become white. Raises BadInput for 32-bit numbers."""
     colours, opacity = _layers(shown)
     if shown.profile is not None:
         colours = _apply_profile(colours, shown.profile)
@@ -39,7 +39,7 @@ def to_rgb(shown: Shown) -> Image.Image:
 
 
 def grey_step(bits: int) -> int:
-    """How far Pillow moves two neighbouring greys of 1 to 8 bits apart, which it stretches to 0..255."""
+    """The difference of two neighbouring greys of 1 to 8 bits after Pillow has stretched them to 0..255."""
     return 255 // ((1 << bits) - 1)
 
 
@@ -77,17 +77,17 @@ def _split(image: Image.Image) -> _Layers:
 
 
 def _upper_bits(shown: Shown) -> _Layers:
-    """Grey of 12 or 16 bits, which Pillow would clip instead of scaling it."""
+    """Scales grey of 12 or 16 bits down to 8 bits. Pillow would clip it instead."""
     numbers = np.asarray(shown.image)
     grey = (numbers >> (shown.bits - 8)).astype(np.uint8)
     tags = shown.image.tag_v2 if isinstance(shown.image, TiffImagePlugin.TiffImageFile) else {}
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns greys of fewer bits only
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts greys of fewer bits only
         grey = 255 - grey
     return _Layers(Image.fromarray(grey), _all_but(numbers, shown.image.info.get("transparency")))
 
 
 def _all_but(pixels: NDArray[Any], key: Any) -> Image.Image | None:
-    """Opaque but for the pixels of one value, or of one colour."""
+    """Returns the opacity of an image in which the pixels of one value or colour are transparent."""
     if not isinstance(key, int | tuple):
         return None
     differ = pixels != np.asarray(key)
@@ -96,7 +96,7 @@ def _all_but(pixels: NDArray[Any], key: Any) -> Image.Image | None:
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """To sRGB; a profile that cannot be used or is for other colours is left out, as image viewers do."""
+    """Converts to sRGB. Ignores an unusable profile and one for other colours, as image viewers do."""
     match profile[16:20]:  # the colour space of the data; ICC.1:2022, 7.2.8
         case b"RGB " if image.mode != "CMYK":
             image = image.convert("RGB")

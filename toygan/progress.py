@@ -1,4 +1,4 @@
-"""How long work still takes: a bar on a terminal, a plain line now and then elsewhere. Both go to stderr."""
+"""Shows progress on stderr: a bar on a terminal, else a plain line every few seconds."""
 
 import sys
 import time
@@ -12,10 +12,10 @@ PLAIN_EVERY_S = 5.0
 
 
 class Progress:
-    """A context that counts work done and shows its rate.
+    """A context that counts finished units of work and shows their rate.
 
-    `total` is None where the end is not known in counts. `done` counts what an earlier process did; the rate
-    leaves it out. Not thread-safe: one thread advances.
+    `total` is None if the number of units is unknown. `done` counts the units that an earlier process
+    finished; they do not count in the rate. Not thread-safe: only one thread may call `advance`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Progress:
         return (self.done - self._done_before) / max(self.elapsed_s, 1e-9)
 
     def advance(self, count: int = 1) -> None:
-        """`count` more units are done."""
+        """Adds `count` finished units."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -79,14 +79,14 @@ class Progress:
             self._show()
 
     def restart(self, done: int) -> None:
-        """Only `done` units are done after all; the rate counts what was done in vain no more."""
+        """Resets the count to `done`, because later units were lost. The rate starts anew without them."""
         self.done = self._done_before = done
         if self._bar is not None:
             self._bar.reset(self.total)
             self._bar.update(done)
 
     def note(self, detail: str) -> None:
-        """A short text that follows the figures from now on."""
+        """Sets a short text that follows the figures from now on."""
         self._detail = detail
         if self._bar is not None:
             self._bar.set_postfix_str(detail, refresh=False)

@@ -1,21 +1,21 @@
-"""Users and passwords in URIs: they would end in logs, parameters and manifests, and are refused."""
+"""Refuses users and passwords in URIs, because they would end up in logs, parameters and manifests."""
 
 import re
 
 from toygan.errors import StoreConfigError
 
-# As JSON Schema and Python read it; it finds nothing in a URI that holds a user or a password.
+# A pattern for JSON Schema and Python. It matches a URI only if there is no user and no password in it.
 WITHOUT_CREDENTIALS = r"^(?![A-Za-z][A-Za-z0-9+.-]*://[^/]*@)"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
 
 def redacted(text: str) -> str:
-    """The text with `***` for what stands before the host in its URIs."""
+    """Replaces the user and password of every URI in a text by `***`."""
     return _CREDENTIALS.sub("***@", text)
 
 
 def refuse_credentials(uri: str) -> str:
-    """Returns a URI, or path, that holds none; raises StoreConfigError that does not repeat them."""
+    """Returns the URI or path. Raises StoreConfigError, without repeating them, if it holds credentials."""
     if re.match(WITHOUT_CREDENTIALS, uri):
         return uri
     raise StoreConfigError(

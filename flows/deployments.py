@@ -1,14 +1,14 @@
-"""`python -m flows.deployments`: the whole service on one machine, until Ctrl-C; with names, a part of it.
+"""`python -m flows.deployments [NAME]...`: serves the deployments on this machine until Ctrl-C.
 
-| deployment | is started by | at a time | a run that finds another one |
+| deployment | what starts a run | runs at a time | a run during another one |
 |---|---|---|---|
 | generate-catalog/generate-catalog | cron, by default every night at 02:00 | 1 | waits for its turn |
-| watch-photos/watch-photos | every 30 seconds | 1 | is cancelled: the next listing sees the same |
-| retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all that has come meanwhile |
+| watch-photos/watch-photos | every 30 seconds | 1 | is cancelled: the next listing finds the same files |
+| retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all photos up to its start |
 
-They are made at each start from the settings (`flows.settings`); what a person changed at them stays. Where
-Prefect is told of no server, by PREFECT_API_URL or its profile, one is started along with them.
-`flows/prefect.yaml` describes the same deployments for a work pool.
+Each start makes the deployments from the settings (`flows.settings`) and keeps a person's changes to them. If
+neither PREFECT_API_URL nor Prefect's profile names a server, the service starts one. `flows/prefect.yaml`
+describes the same deployments for a work pool.
 """
 
 import sys
@@ -36,7 +36,7 @@ WATCHER = "watch-photos"
 
 
 def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
-    """The three deployments, as they are served from this machine."""
+    """Returns the three deployments, as this machine serves them."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import RunnerDeployment
     from prefect.schedules import Cron, Interval
@@ -50,7 +50,7 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
 
     waits = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     is_cancelled = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    # What a form shows must mean the same from wherever a run is started.
+    # Absolute paths mean the same wherever a run is started.
     catalog, store, work = map(_absolute, (settings.catalog, settings.store, settings.work))
     photos = None if settings.photos is None else _absolute(settings.photos)
     generate = GenerateParameters(
@@ -98,7 +98,7 @@ def _absolute(location: str) -> str:
 
 
 def serve_all(names: Sequence[str] = ()) -> None:
-    """Serves the deployments of these names, by default all of them, until this process is told to stop.
+    """Serves the deployments of these names, by default all of them, until a signal stops this process.
 
     Raises BadInput for wrong settings or names.
     """
@@ -126,7 +126,7 @@ def serve_all(names: Sequence[str] = ()) -> None:
 
 
 def _apply(deployments: "list[RunnerDeployment]") -> "dict[UUID, Served]":
-    """Makes the deployments on the server, or changes them; what a person changed stays and is said."""
+    """Creates or updates the deployments on the server; keeps and prints a person's changes."""
     from prefect.client.orchestration import get_client
 
     from flows.kept import keep_changes, read_deployment, remember, wanted_by_settings
@@ -137,9 +137,9 @@ def _apply(deployments: "list[RunnerDeployment]") -> "dict[UUID, Served]":
         for deployment in deployments:
             there, wanted = read_deployment(client, deployment), wanted_by_settings(deployment)
             if there is not None and (kept := keep_changes(client, deployment, there)):
-                told = f"{deployment.name}: what was changed on Prefect's pages stays: {', '.join(kept)}"
-                print(told, file=sys.stderr, flush=True)
-            identifier = cast("UUID", deployment.apply())  # which is for coroutines, too
+                text = f"{deployment.name}: changes on Prefect's pages are kept: {', '.join(kept)}"
+                print(text, file=sys.stderr, flush=True)
+            identifier = cast("UUID", deployment.apply())  # its type includes coroutines
             remember(client, deployment.name, wanted)
             applied[identifier] = Served(
                 name=deployment.name,
@@ -157,9 +157,9 @@ def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "lis
 
 
 def main() -> None:
-    """The command; ends with 0 when it was stopped, 1 (failed) or 2 (bad input)."""
+    """Runs the command; ends with 0 if a signal stopped it, 1 (failed) or 2 (bad input)."""
     try:
-        # Until Prefect takes over: a server that was started goes with this process.
+        # Until Prefect handles signals: the server that was started ends with this process.
         with ends_at_sigterm():
             serve_all(sys.argv[1:])
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The flow `generate-catalog`: every product of a catalog gets a picture."""
+"""The flow `generate-catalog`: generates a picture of every product of a catalog."""
 
 import time
 from dataclasses import replace
@@ -57,7 +57,7 @@ def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
 def generate_shard(
     worker_spec: WorkerSpec, run_id: str, shard: int, category: str, image_format: ImageFormat
 ) -> dict[str, int]:
-    """Draws, judges and stores the pictures of one shard, then commits its metadata."""
+    """Generates, scores and stores the pictures of one shard, then commits its metadata."""
     use_the_log_format()
     log = get_run_logger()
     began_s = time.monotonic()
@@ -66,7 +66,7 @@ def generate_shard(
         try:
             decisions = dict(run_shard(worker_spec, run_id, shard, image_format))
         except Retryable as error:
-            # Of a retry Prefect itself tells those only who want to know everything.
+            # Prefect logs the reason of a retry only at a lower level.
             log.warning("shard %d: %s", shard, error)
             raise
         count_shard(category, decisions, time.monotonic() - began_s)
@@ -81,10 +81,10 @@ def generate_shard(
     validate_parameters=True,
 )
 def generate_catalog(parameters: GenerateParameters) -> RunSummary:
-    """Reads a catalog, draws, judges and stores a picture of every product that needs one.
+    """Reads a catalog; generates, scores and stores a picture of every product that needs one.
 
-    A run that died is taken up by running the flow again with its `run_id`; by default that is the id of the
-    flow run, so that Prefect's own retries take it up.
+    To resume an interrupted run, run the flow again with its `run_id`. The default is the id of the flow run,
+    so that Prefect's own retries resume it.
     """
     end_with_the_service()
     use_the_log_format()
@@ -108,7 +108,7 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
 def compute_shards(run: StartedRun) -> None:
     """Runs the shards that are not done.
 
-    Raises RunFailed when some of them cannot be done, or what one of them says of bad input.
+    Raises the BadInput of a shard, or RunFailed if shards failed for other reasons.
     """
     shards, settings = run.plan.shards, run.plan.settings
     worker_spec = replace(run.worker_spec, cores=cores_of_a_shard())
@@ -136,30 +136,30 @@ def compute_shards(run: StartedRun) -> None:
         if isinstance(error, BadInput):
             raise error
     if errors:
-        told = [f"shard {shard}: {error}" for shard, error in sorted(errors.items())[:3]]
+        reasons = [f"shard {shard}: {error}" for shard, error in sorted(errors.items())[:3]]
         raise RunFailed(
             f"{len(errors)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
-            f"what is done stays done. {'; '.join(told)}"
+            f"finished work is kept. {'; '.join(reasons)}"
         )
 
 
 def _error_of(future: PrefectFuture[Any]) -> object | None:
-    """What a shard failed of, or Dask or Ray with it: None for one that is done."""
+    """Returns the error of a shard, or of Dask or Ray; None for a finished shard."""
     try:
         result = future.result(raise_on_failure=False)
-    except Exception as error:  # workers were lost again and again, say
+    except Exception as error:  # for example, workers were lost repeatedly
         return error
     return None if future.state.is_completed() else result
 
 
 def raise_alerts(run: StartedRun) -> None:
-    """Tells Prefect, by events, what a person should hear of; never fails a run that has come so far."""
+    """Emits the alerts of a run as Prefect events; problems with that do not fail the run."""
     log = get_run_logger()
     store = open_store(run.worker_spec.store)
     try:
         alerts = find_alerts(store, run.plan.run_id)
     except (ToyganError, TableError) as error:
-        log.warning("what a person should hear of could not be looked for: %s", error)
+        log.warning("the alerts of the run could not be determined: %s", error)
         return
     for alert in alerts:
         log.warning("%s", alert.message)

@@ -1,8 +1,8 @@
-"""Runs that were broken off with the service: they go on when it is up again, or are closed.
+"""Resumes or closes runs that were interrupted with their service.
 
-The service labels every run that it starts with itself: host, process id and start of the process. Its runs
-end with it (see `flows.lifeline`), so one that Prefect believes to be under way, and whose service is gone,
-is not.
+The service labels every run that it starts with its host, its process id and the start of its process. Its
+runs end with it (see `flows.lifeline`). So if the service of a run is gone, the run has ended, even if
+Prefect still shows it as active.
 """
 
 import os
@@ -26,7 +26,7 @@ from prefect.logging import get_logger
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 LABEL = "toygan.service"
-# A run that was broken off so often may be what breaks the service off.
+# A run that was interrupted this often may be the cause of the interruptions.
 MOST_STARTS = 5
 _UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _ELSEWHERE_AFTER = timedelta(minutes=1)
@@ -34,12 +34,12 @@ _log = get_logger("toygan.service")
 
 
 def this_service() -> str:
-    """What its label says: no other process, earlier or later, has the same."""
+    """Returns the label of this service: no other process, earlier or later, has the same one."""
     return f"{socket.gethostname()} {os.getpid()} {_start_of(os.getpid())}"
 
 
 def _start_of(pid: int) -> str | None:
-    """In ticks since the machine came up; None for no such process. Source: proc(5), stat, field 22."""
+    """Returns the start of a process in ticks since boot, or None. Source: proc(5), stat, field 22."""
     try:
         stat = Path("/proc", str(pid), "stat").read_text()
     except OSError:
@@ -59,7 +59,7 @@ async def mark_as_ours(client: PrefectClient, run_id: UUID) -> bool:
 
 
 async def take_up(client: PrefectClient, deployments: Collection[UUID], resumable: Collection[UUID]) -> None:
-    """Closes the runs of these deployments whose service is gone; those of the `resumable` ones go on."""
+    """Closes the runs of these deployments whose service is gone; runs of `resumable` ones start again."""
     if not deployments:
         return
     found = await client.read_flow_runs(
@@ -74,27 +74,27 @@ async def take_up(client: PrefectClient, deployments: Collection[UUID], resumabl
 
 
 async def close_run(client: PrefectClient, run: FlowRun, *, goes_on: bool) -> None:
-    """Gives a run whose process is gone the state that says so; `goes_on`: it is to be started again."""
+    """Sets the state of a run whose process is gone; with `goes_on` the run is started again."""
     if run.state is None:
         return
     state: State[None]
     if run.state.is_cancelling():
         state = Cancelled(message="its process is gone")
     elif goes_on and run.run_count < MOST_STARTS:
-        state = AwaitingRetry(message="broken off with the service; it goes on where it stopped")
+        state = AwaitingRetry(message="interrupted with the service; it resumes where it stopped")
     elif run.state.is_crashed():
         return
     else:
-        state = Crashed(message="broken off with the service")
+        state = Crashed(message="interrupted with the service")
     await client.set_flow_run_state(run.id, state, force=True)
-    _log.info("the run %s was broken off with the service: %s", run.name, state.name)
+    _log.info("the run %s was interrupted with the service: %s", run.name, state.name)
 
 
 async def _is_orphan(client: PrefectClient, run: FlowRun) -> bool:
-    """Whether the service that started it is gone; on another machine: whether nobody holds its slot any
-    more.
+    """Returns whether the service that started a run is gone.
 
-    A run without a label was started by somebody else, a worker for instance.
+    For another machine: whether no process holds the run's slot any more. A run without a label was not
+    started by a service, but for example by a worker.
     """
     label = str(run.labels.get(LABEL, ""))
     if label.count(" ") != 2:

@@ -1,4 +1,4 @@
-"""The flow `retrain`: a challenger learns from uploaded photos, and follows the champion if it is better."""
+"""The flow `retrain`: trains a challenger on uploaded photos, and promotes it if it is better."""
 
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,10 @@ from toygan.storage.store import ObjectStore, open_store
 
 @flow(name="retrain", persist_result=False)
 def retrain(parameters: RetrainParameters) -> State[Any]:
-    """Snapshot, training, calibration, evaluation of challenger and champion, decision, model card.
+    """Takes a snapshot, trains, calibrates, compares challenger and champion, decides, writes a model card.
 
-    A run that died is taken up by the next one, from the last checkpoint; the champion changes in one step
-    near the end, or not at all.
+    The next run resumes an interrupted one from its last checkpoint. The champion changes in one step near
+    the end, or not at all.
     """
     end_with_the_service()
     log = get_run_logger()
@@ -48,26 +48,26 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
                 challenger = train_challenger(attempt, budget, request)
                 outcome = evaluate_both(attempt, challenger, budget, request)
         except RunFailed:
-            log.warning("what there is of this retraining is removed: the next one begins anew")
+            log.warning("the files of this retraining are removed: the next one starts from the beginning")
             give_up(folder)
             raise
         became_champion = publish_challenger(store, attempt, outcome, request)
     create_markdown_artifact(
         key="retrain", markdown=outcome.card_with_preview(), description=f"{outcome.challenger}"
     )
-    told = "is the champion now" if became_champion else "was not promoted"
-    return Completed(message=f"{outcome.challenger} {told}")
+    result = "is the champion now" if became_champion else "was not promoted"
+    return Completed(message=f"{outcome.challenger} {result}")
 
 
 @task(name="take-snapshot", persist_result=False, cache_policy=NO_CACHE)
 def take_snapshot(request: RetrainRequest, store: ObjectStore, folder: Path) -> Attempt | NothingToDo:
-    """Waits until no more photos come, and fixes what is to be done with those that are there."""
+    """Waits until no more photos come, and plans the retraining with those that are there."""
     return begin(request, store, folder)
 
 
 @task(name="estimate-time", persist_result=False, cache_policy=NO_CACHE)
 def estimate_time(attempt: Attempt, request: RetrainRequest) -> Budget:
-    """Tries out how fast this machine is, and fits the retraining to its time."""
+    """Measures how fast this machine is, and fits the retraining to its time limit."""
     return budget_of(
         attempt,
         max_minutes=request.max_minutes,
@@ -78,7 +78,7 @@ def estimate_time(attempt: Attempt, request: RetrainRequest) -> Budget:
 
 @task(name="train-challenger", persist_result=False, cache_policy=NO_CACHE)
 def train_challenger(attempt: Attempt, budget: Budget, request: RetrainRequest) -> ModelFiles:
-    """Trains the champion on, from the last checkpoint of a retraining that died, and calibrates it."""
+    """Trains and calibrates the challenger, from the last checkpoint if there is one."""
     return learn(attempt, budget, pick_device(request.device))
 
 
@@ -86,7 +86,7 @@ def train_challenger(attempt: Attempt, budget: Budget, request: RetrainRequest) 
 def evaluate_both(
     attempt: Attempt, challenger: ModelFiles, budget: Budget, request: RetrainRequest
 ) -> Outcome:
-    """Measures challenger and champion on the same photos and decides."""
+    """Measures challenger and champion on the same photos, and decides."""
     return compare(
         attempt,
         challenger,
@@ -100,7 +100,7 @@ def evaluate_both(
 def publish_challenger(
     store: ObjectStore, attempt: Attempt, outcome: Outcome, request: RetrainRequest
 ) -> bool:
-    """Adds the challenger and its card to the store, and makes it the champion if that was decided."""
+    """Adds the challenger and its card to the store, and promotes it if that was decided."""
     return publish(store, attempt, outcome, request.run_id)
 
 

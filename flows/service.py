@@ -1,4 +1,4 @@
-"""Prefect's runner as this service needs it: it stops in good order, keeps an order, and loses no night."""
+"""Extends Prefect's runner: it shuts down cleanly, starts runs in order, and makes up for missed nights."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from flows.missed import drop_late_listings, drop_late_nights, make_up_for_misse
 from flows.turns import Turns
 from toygan.errors import Retryable
 
-# Prefect's own 10 s would be a ninth of the time that a retraining may take to start.
+# Prefect's default of 10 s would be a ninth of the time in which a retraining has to start.
 POLL_EVERY_S = 5
 LOOK_AFTER_EVERY_S = 30
 # `docker stop` waits for ten seconds.
@@ -37,18 +37,18 @@ class Served:
     """A deployment as it was on the server before this service started."""
 
     name: str
-    is_dropped: bool  # a run of it that has been overtaken by the next one is of no use
-    schedules: Sequence[DeploymentSchedule]  # before; none on the first start
+    is_dropped: bool  # a late run is dropped if the next one is due
+    schedules: Sequence[DeploymentSchedule]  # empty on the first start
 
 
 class ServiceRunner(Runner):
-    """Starts the runs of the deployments that are added to it, as processes that end with this one.
+    """Starts the runs of its deployments, as processes that end with this one.
 
-    What is in Runner's private attributes has no public place in Prefect 3.8.8.
+    It uses private attributes of Runner, because Prefect 3.8.8 has no public ones for the purpose.
     """
 
     def __init__(self, *, grace: timedelta) -> None:
-        # Prefect pauses deployments that nobody serves, and forgets their next runs with it.
+        # By default Prefect pauses the deployments at the end, and so forgets their next runs.
         super().__init__(pause_on_shutdown=False, query_seconds=POLL_EVERY_S)
         self._grace = grace
         self._served: dict[UUID, Served] = {}
@@ -56,9 +56,9 @@ class ServiceRunner(Runner):
         self._stopping: asyncio.Task[None] | None = None
 
     def serve(self, deployments: Mapping[UUID, Served]) -> None:
-        """Runs until SIGTERM or Ctrl-C; the deployments have been applied and are given by their ids.
+        """Runs until SIGTERM or Ctrl-C; `deployments` are those that have been applied, by their ids.
 
-        Raises Retryable when Prefect's server does not answer for a while.
+        Raises Retryable if Prefect's server does not answer for a while.
         """
         self._served = dict(deployments)
         for identifier, served in deployments.items():
@@ -67,16 +67,16 @@ class ServiceRunner(Runner):
         try:
             asyncio.run(self.start())
         except ExceptionGroup as group:
-            # RuntimeError: what Prefect makes of errors that come again and again.
+            # Prefect raises RuntimeError after repeated errors.
             if group.split((RuntimeError, httpx.HTTPError))[1]:
                 raise
             raise Retryable(
-                "Prefect's server does not answer any more; start it, then the service again: runs that were "
-                "broken off go on"
+                "Prefect's server does not answer any more; start it, then the service again: interrupted "
+                "runs resume"
             ) from group
 
     async def __aenter__(self) -> Self:
-        """Lets the poller ask here what is due."""
+        """Replaces the poller's query for due runs by one that respects the order of the runs."""
         await super().__aenter__()
         signal.signal(signal.SIGINT, self.handle_sigterm)
         poller = self._scheduled_run_poller
@@ -91,7 +91,7 @@ class ServiceRunner(Runner):
         return self
 
     def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
-        """Begins to stop in good order; the next signal ends the process at once."""
+        """Begins a clean shutdown; the next signal ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         if self._loop is None:
@@ -102,10 +102,10 @@ class ServiceRunner(Runner):
         self._stopping = asyncio.ensure_future(self._stop_in_good_order())
 
     async def _stop_in_good_order(self) -> None:
-        """Ends the runs, by SIGTERM and then by SIGKILL, and notes that they go on at the next start."""
+        """Ends the runs, by SIGTERM and then by SIGKILL, and marks them to resume at the next start."""
         self.stopping = self._scheduled_run_poller.stopping = True
         runs = set(self._scheduled_run_poller._submitting_flow_run_ids)
-        _log.info("stopping, with %d runs under way", len(runs))
+        _log.info("stopping, with %d active runs", len(runs))
         try:
             for number, patience_s in ((signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, KILL_S)):
                 self._send(number)
@@ -113,7 +113,7 @@ class ServiceRunner(Runner):
             for run_id in runs:
                 await self._write_down(run_id)
         finally:
-            self._runs_task_group.cancel_scope.cancel()  # what Prefect still has to do for ended processes
+            self._runs_task_group.cancel_scope.cancel()  # Prefect's remaining work for ended processes
             self._loops_task_group.cancel_scope.cancel()
 
     def _send(self, number: signal.Signals) -> None:
@@ -138,7 +138,7 @@ class ServiceRunner(Runner):
         return [identifier for identifier, served in self._served.items() if served.is_dropped is is_dropped]
 
     async def _look_after(self) -> None:
-        """At the start, and then every half minute: runs whose service is gone, nights that were missed."""
+        """Resumes orphaned runs and makes up for missed nights, at the start and then every half minute."""
         is_first = self._looked_after_at_s is None
         if self._looked_after_at_s and time.monotonic() < self._looked_after_at_s + LOOK_AFTER_EVERY_S:
             return

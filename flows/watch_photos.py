@@ -1,4 +1,4 @@
-"""The flow `watch-photos`: uploads are indexed, and a retraining is asked for when enough have come."""
+"""The flow `watch-photos`: indexes uploads, and asks for a retraining if enough of them are new."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,16 +32,16 @@ _FIRST_PAUSE = timedelta(minutes=5)
 _LONGEST_PAUSE = timedelta(days=1)
 # Two listings a minute would fill Prefect's database within weeks.
 _KEPT = {("COMPLETED", "CANCELLED"): timedelta(hours=1), ("FAILED", "CRASHED"): timedelta(days=1)}
-_NOT_BY_A_PERSON = "Deployment concurrency"  # how Prefect's message begins where it cancels by itself
+_NOT_BY_A_PERSON = "Deployment concurrency"  # how the message begins if Prefect cancels a run by itself
 
 
 @flow(name="watch-photos", persist_result=False)
 def watch_photos(parameters: WatchParameters) -> State[Any]:
     """Lists the uploads, indexes those that can be used, and emits `toygan.photos.uploaded`.
 
-    It is emitted after every listing that leaves at least `min_new_photos` photos unseen by any finished
-    retraining, unless one is under way, the last ones failed or a person cancelled the last one; see
-    `toygan.uploads.retrained`.
+    Emits the event after every listing with at least `min_new_photos` photos that no finished retraining has
+    seen. It does not if a retraining is active, if the last ones failed, or if a person cancelled the last
+    one. See `toygan.uploads.retrained`.
     """
     end_with_the_service()
     log = get_run_logger()
@@ -54,39 +54,41 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
         )
     forget_listings(datetime.now(UTC))
     unseen = unseen_photos(result.index, read_retrained(store))
-    told = f"{result.index.num_rows} photos in the index, {unseen.num_rows} of them unseen by a retraining"
+    summary = f"{result.index.num_rows} photos in the index, {unseen.num_rows} of them unseen by a retraining"
     if unseen.num_rows < parameters.min_new_photos:
-        return Completed(message=told)
+        return Completed(message=summary)
     newest: datetime = pc.max(unseen["indexed_at"]).as_py()
     if reason := why_not_now(_retrainings_of(store), datetime.now(UTC), newest):
-        return Completed(message=f"{told}; {reason}")
+        return Completed(message=f"{summary}; {reason}")
     tell_of_uploads(store, unseen.num_rows)
-    return Completed(message=f"{told}; asked for a retraining")
+    return Completed(message=f"{summary}; asked for a retraining")
 
 
 def why_not_now(runs: Sequence[FlowRun], now: datetime, newest_photo: datetime) -> str | None:
-    """Why no retraining should be asked for; `runs` are the latest ones, the last one first.
+    """Returns why no retraining should be asked for, or None; `runs` are the latest ones, the last one first.
 
-    One that waits or runs will see the photos, or leave them to the next listing. One that a person cancelled
-    stays so until a photo is indexed after that. One that failed is tried again at once, since it may have
-    been killed; after that with growing pauses, since it may fail always.
+    A waiting or active retraining will see the photos, or leave them to the next listing. After a person
+    cancelled one, none is asked for until a new photo is indexed. A failed one is tried again at once, since
+    it may have been killed; after further failures the pauses grow, since it may always fail.
     """
     if any(_is_under_way(run, now) for run in runs):
-        return "a retraining is under way"
+        return "a retraining is active"
     if runs and _is_cancelled(runs[0]) and newest_photo <= (runs[0].end_time or now):
-        return "the last retraining was cancelled, the next is asked for when new photos come"
+        return "the last retraining was cancelled; the next one is asked for when new photos come"
     others = [run for run in runs if not _is_cancelled(run)]
     failed = list(takewhile(lambda run: run.state is not None and not run.state.is_completed(), others))
     if len(failed) < 2 or failed[0].end_time is None:
         return None
     pause = min(_FIRST_PAUSE * 2 ** min(len(failed) - 2, 16), _LONGEST_PAUSE)
     if now < failed[0].end_time + pause:
-        return f"the last {len(failed)} retrainings failed, the next is asked for after a pause of {pause}"
+        return (
+            f"the last {len(failed)} retrainings failed; the next one is asked for after a pause of {pause}"
+        )
     return None
 
 
 def forget_listings(now: datetime, deployment_id: UUID | str | None = None) -> None:
-    """Removes runs of this deployment, or of the one given, that ended a while ago: 50 a kind at most."""
+    """Removes old runs of this deployment, or of the given one: at most 50 finished and 50 failed ones."""
     identifier = deployment_id or deployment.id
     if identifier is None:
         return
@@ -107,7 +109,7 @@ def _is_cancelled(run: FlowRun) -> bool:
 
 
 def _is_under_way(run: FlowRun, now: datetime) -> bool:
-    """Whether it will end by itself; one whose process never started will not."""
+    """Returns whether a run will end by itself; a run whose process never started will not."""
     if run.state is None or run.state.is_final():
         return False
     return not run.state.is_pending() or now < run.state.timestamp + _LONGEST_START
@@ -124,9 +126,9 @@ def _retrainings_of(store: ObjectStore) -> list[FlowRun]:
 
 
 def _buried(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
-    """The run, but crashed where Prefect thinks that it runs and its process has died with its machine.
+    """Returns the run; marks it as crashed if its process died with its machine.
 
-    As long as it lives it renews its hold on the slot of its deployment; without, the hold ends by itself.
+    A live process renews its hold on the slot of its deployment. After its death the hold expires.
     """
     if run.state is None or not run.state.is_running() or run.deployment_id is None:
         return run
@@ -137,7 +139,7 @@ def _buried(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
     if limit is None or limit.active_slots:
         return run
     crashed: State[Any] = Crashed(
-        message="its process is gone: it does not hold the slot of its deployment any more"
+        message="its process is gone: it no longer holds the slot of its deployment"
     )
     client.set_flow_run_state(run.id, crashed, force=True)
     get_run_logger().warning("the retraining %s is gone", run.name)

@@ -177,9 +177,9 @@ MINUTE = timedelta(minutes=1)
     [
         ([], None),
         ([run(StateType.COMPLETED)], None),
-        ([run(StateType.RUNNING, since=600 * MINUTE)], "under way"),
-        ([run(StateType.SCHEDULED, since=600 * MINUTE)], "under way"),
-        ([run(StateType.PENDING, since=2 * MINUTE)], "under way"),
+        ([run(StateType.RUNNING, since=600 * MINUTE)], "is active"),
+        ([run(StateType.SCHEDULED, since=600 * MINUTE)], "is active"),
+        ([run(StateType.PENDING, since=2 * MINUTE)], "is active"),
         ([run(StateType.PENDING, since=11 * MINUTE)], None),  # its process never started
         ([run(StateType.CRASHED)], None),  # at once: it may have been killed
         ([run(StateType.FAILED, ended=4 * MINUTE), run(StateType.CRASHED)], "the last 2 retrainings failed"),

@@ -1,1 +1,1 @@
-"""From new photos to a new champion: a challenger is trained, measured beside the champion, and judged."""
+"""From new photos to a new champion: trains a challenger, measures both, and decides on a promotion."""

@@ -1,4 +1,4 @@
-"""What a retraining is made of, so that it fits the time that it is given."""
+"""Plans the parts of a retraining so that it fits its time limit."""
 
 import math
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from toygan.generation.calibrate import CalibrationSamples
 from toygan.retraining.snapshot import ROLES, Contents
 
 MEASURING_MINUTES: Final = 20.0  # for calibration and evaluation, at most a third of the whole
-# The share of pictures that a threshold lets pass is known with this standard error, in every category. A
-# share of n has at most 0.5 / sqrt(n).
+# The largest standard error, in every category, of the share of pictures that a threshold accepts. A share
+# of n pictures has at most 0.5 / sqrt(n).
 SHARE_ERROR: Final = 0.05
 PROFILED: Final = 64
 # The KID of n pictures and m photos has a variance of about 1/n + 1/m: with three times as many pictures as
-# photos its error is 15 % above what pictures without end would give.
+# photos its error is 15 % above that of infinitely many pictures.
 PICTURES_A_PHOTO: Final = 3
 FEWEST_PICTURES: Final = 100
 
@@ -23,34 +23,35 @@ FEWEST_PICTURES: Final = 100
 class Speeds:
     """Seconds that this machine takes for one picture."""
 
-    train_s: float  # shown to the training
-    generate_s: float  # generated, scored and measured
-    look_s: float  # looked at by the network that features come from
+    train_s: float  # to train with it
+    generate_s: float  # to generate, score and measure it
+    look_s: float  # to extract its features
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a retraining is made of, and how long its parts take, about."""
+    """The sizes of the parts of a retraining, and estimates of their durations."""
 
     images: int  # of training
     generated: int  # pictures of each category, see CalibrationSamples
     profiled: int
-    pictures: int  # of either model, to evaluate with
+    pictures: int  # of each model, to evaluate with
     training_s: float
     measuring_s: float  # calibration and evaluation
-    training_limit_s: float  # after which a process ends the training, however many images it has shown
+    training_limit_s: float  # the training ends after this time, even with fewer images
 
     @property
     def samples(self) -> CalibrationSamples:
         return CalibrationSamples(generated=self.generated, profiled=self.profiled)
 
     def text(self) -> str:
-        """Such as: about 4 h 10 min: ..."""
+        """Returns one line for the log, such as: about 4 h 10 min: ..."""
         return (
-            f"about {_told(self.training_s + self.measuring_s)}: {_told(self.training_s)} of training with "
-            f"{self.images:,} images, {_told(self.measuring_s)} of calibration with {self.generated} "
-            f"pictures a category and of evaluation with {self.pictures:,} of either model. The share that "
-            f"a threshold lets pass is known to {50 / math.sqrt(self.generated):.1f} points"
+            f"about {_duration(self.training_s + self.measuring_s)}: {_duration(self.training_s)} of "
+            f"training with {self.images:,} images, {_duration(self.measuring_s)} of calibration with "
+            f"{self.generated} pictures a category and of evaluation with {self.pictures:,} of each model. "
+            f"The standard error of the share that a threshold accepts is "
+            f"{50 / math.sqrt(self.generated):.1f} points"
         )
 
 
@@ -63,23 +64,24 @@ def make_budget(
     max_minutes: float,
     pictures: int,
 ) -> Budget:
-    """What fits into `max_minutes`, with at most `max_images` of training and `pictures` to evaluate with.
+    """Returns a budget that fits into `max_minutes`.
 
-    `contents` is of the snapshot, which all categories of the model are in. Raises BadInput where there is no
-    time for one batch of training.
+    It has at most `max_images` of training and at most `pictures` of each model to evaluate with. `contents`
+    describes the snapshot and has every category of the model. Raises BadInput if there is no time for one
+    batch of training.
     """
     categories, val = len(contents.by_category), contents.of_role("val")
     photos = sum(contents.of_role(role) for role in ROLES)
     measuring_s = 60 * min(MEASURING_MINUTES, max_minutes / 3)
-    # Either model is evaluated in at most a third of the time, photos and pictures.
+    # The evaluation of each model, photos and pictures, gets at most a third of the time.
     fits = int((measuring_s / 3 - photos * speeds.look_s) / (speeds.generate_s + speeds.look_s))
     pictures = min(pictures, max(FEWEST_PICTURES, min(fits, PICTURES_A_PHOTO * val)))
     evaluating_s = 2 * (pictures * (speeds.generate_s + speeds.look_s) + photos * speeds.look_s)
     wanted = math.ceil(0.25 / SHARE_ERROR**2)
     samples = CalibrationSamples(generated=wanted, profiled=PROFILED)
     calibrating_s = categories * samples.per_category * speeds.generate_s
-    # Where there are so many categories that it would take too long, each gets fewer pictures, and the text
-    # says how exactly its threshold is known.
+    # If there are too many categories for the time, each gets fewer pictures, and text() says how exact the
+    # thresholds are.
     share = min(1.0, max(measuring_s - evaluating_s, measuring_s / 3) / calibrating_s)
     samples = CalibrationSamples(
         generated=max(1, int(share * samples.generated)), profiled=max(1, int(share * samples.profiled))
@@ -89,7 +91,7 @@ def make_budget(
     images = min(max_images, left)
     if images < min(batch_size, max_images):
         raise BadInput(
-            f"max_minutes is {max_minutes:g}; calibration and evaluation take {_told(measuring_s)} here, "
+            f"max_minutes is {max_minutes:g}; calibration and evaluation take {_duration(measuring_s)} here, "
             "which leaves no time to train; give more minutes"
         )
     return Budget(
@@ -103,8 +105,8 @@ def make_budget(
     )
 
 
-def _told(duration_s: float) -> str:
-    """Such as 4 h 10 min, 12 min, 40 s."""
+def _duration(duration_s: float) -> str:
+    """Returns text such as 4 h 10 min, 12 min, 40 s."""
     if duration_s < 60:
         return f"{max(1, round(duration_s))} s"
     hours, minutes = divmod(round(duration_s / 60), 60)

@@ -1,4 +1,4 @@
-"""The model card of a challenger, as Markdown: data, training, figures, and what was decided and why."""
+"""The model card of a challenger, as Markdown: data, training, figures, and the decision with its reasons."""
 
 import json
 from base64 import b64encode
@@ -31,11 +31,15 @@ def model_card(
     decision: Decision,
     training_log: Path,
 ) -> str:
-    """The card; `training_log` is the log.jsonl of the training. The grid lies beside it as `PREVIEW`."""
+    """Returns the card; `training_log` is the training's log.jsonl. The card links to the grid `PREVIEW`."""
     paragraphs = (
         [f"# {challenger.model}@{challenger.version}"],
         _decision(challenger, champion, decision),
-        ["## Pictures", "", "Above photos of each category, below what the challenger draws in their place."],
+        [
+            "## Pictures",
+            "",
+            "Above: photos of each category. Below: the challenger's pictures in the same conditions.",
+        ],
         [f"![Photos and generated pictures]({PREVIEW})"],
         _data(plan),
         _training(plan, champion, _read_log(training_log)),
@@ -46,7 +50,7 @@ def model_card(
 
 
 def with_preview(card: str, preview: bytes) -> str:
-    """The card with the picture `preview` (PNG) in it, made small: for where nothing lies beside it."""
+    """Returns the card with the picture `preview` (PNG) embedded, at most `_INLINE_WIDTH` pixels wide."""
     pixels = torch.from_numpy(decode(preview)).permute(2, 0, 1)
     height, width = pixels.shape[1:]
     if width > _INLINE_WIDTH:
@@ -58,16 +62,16 @@ def with_preview(card: str, preview: bytes) -> str:
 
 def _decision(challenger: Evaluation, champion: Evaluation, decision: Decision) -> list[str]:
     if decision.promoted:
-        told = f"**Promoted**: it follows {champion.model}@{champion.version}, since every rule holds."
+        text = f"**Promoted**: it replaces {champion.model}@{champion.version}, because every rule holds."
     else:
         failed = sum(not rule.holds for rule in decision.rules)
-        told = (
-            f"**Not promoted**: {champion.model}@{champion.version} stays the champion, since {failed} of "
+        text = (
+            f"**Not promoted**: {champion.model}@{champion.version} stays the champion, because {failed} of "
             f"{len(decision.rules)} rules {'does' if failed == 1 else 'do'} not hold."
         )
     rules = [f"- {'holds' if rule.holds else '**does not hold**'}: {rule.reason}" for rule in decision.rules]
     return [
-        f"Family `{challenger.family}`, {challenger.resolution} x {challenger.resolution} pixels. {told}",
+        f"Family `{challenger.family}`, {challenger.resolution} x {challenger.resolution} pixels. {text}",
         "",
         *rules,
     ]
@@ -75,34 +79,34 @@ def _decision(challenger: Evaluation, champion: Evaluation, decision: Decision) 
 
 def _data(plan: Plan) -> list[str]:
     contents = plan.contents
-    told = f"{contents.uploads:,} uploaded photos, {contents.titled:,} of them with a title"
+    text = f"{contents.uploads:,} uploaded photos, {contents.titled:,} of them with a title"
     if plan.photos is not None:
-        told += f" and {contents.others:,} of {plan.photos}"
+        text += f", and {contents.others:,} photos of {plan.photos}"
     if contents.broken:
-        told += f"; {contents.broken:,} could not be read"
+        text += f"; {contents.broken:,} could not be read"
     if contents.left_out:
         names = ", ".join(f"{name} ({count:,})" for name, count in sorted(contents.left_out.items()))
-        told += f"; left out are categories with too few photos to be learnt: {names}"
+        text += f"; categories left out because they have too few photos: {names}"
     rows = [[name, *(f"{roles[role]:,}" for role in ROLES)] for name, roles in contents.by_category.items()]
     rows.append(["**all**", *(f"{contents.of_role(role):,}" for role in ROLES)])
-    return ["## Data", "", f"{told}.", "", *_table(["category", "train", "calibration", "val"], rows)]
+    return ["## Data", "", f"{text}.", "", *_table(["category", "train", "calibration", "val"], rows)]
 
 
 def _training(plan: Plan, champion: Evaluation, lines: Sequence[dict[str, Any]]) -> list[str]:
     start = "the bundled model " if plan.is_bundled else ""
-    told = [
+    section = [
         "## Training",
         "",
-        f"At most {plan.max_images:,} images, from {start}{champion.model}@{champion.version}.",
+        f"At most {plan.max_images:,} images, starting from {start}{champion.model}@{champion.version}.",
     ]
     if not lines:
-        return told
-    told += ["", "| | " + " | ".join(f"{line['images_seen']:,}" for line in lines) + " | curve |"]
-    told += ["|---|" + "---:|" * len(lines) + "---|"]
+        return section
+    section += ["", "| | " + " | ".join(f"{line['images_seen']:,}" for line in lines) + " | curve |"]
+    section += ["|---|" + "---:|" * len(lines) + "---|"]
     for key, name in _CURVES:
         values = [float(line[key]) for line in lines]
-        told += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {_bars(values)} |"]
-    return told
+        section += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {_bars(values)} |"]
+    return section
 
 
 def _figures(challenger: Evaluation, champion: Evaluation) -> list[str]:
@@ -126,8 +130,8 @@ def _figures(challenger: Evaluation, champion: Evaluation) -> list[str]:
     return [
         "## Figures",
         "",
-        f"{challenger.overall.pictures.pictures:,} pictures of each model against the "
-        f"{challenger.overall.photos.pictures:,} photos of val, features of {challenger.feature_network}, "
+        f"{challenger.overall.pictures.pictures:,} pictures of each model compared with the "
+        f"{challenger.overall.photos.pictures:,} photos of val; features of {challenger.feature_network}, "
         f"{challenger.neighbours} neighbours, seed {challenger.seed}. {challenger.near_copies:.1%} of the "
         "challenger's pictures are nearer to a training photo than 99 % of the photos of val are.",
         "",
@@ -169,7 +173,7 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _read_log(file: Path) -> list[dict[str, Any]]:
-    """At most `_CURVE_POINTS` lines, evenly spread, the last one among them."""
+    """Returns at most `_CURVE_POINTS` lines of the log, evenly spread; the last line is one of them."""
     if not file.exists():
         return []
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -178,7 +182,7 @@ def _read_log(file: Path) -> list[dict[str, Any]]:
 
 
 def _bars(values: Sequence[float]) -> str:
-    """A curve of one letter a value."""
+    """Returns a curve with one character for each value."""
     low, high = min(values), max(values)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((value - low) * scale)] for value in values)

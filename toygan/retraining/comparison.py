@@ -1,4 +1,4 @@
-"""Challenger and champion side by side on the photos of val, which neither learns from."""
+"""Compares challenger and champion on the photos of val, on which neither was trained."""
 
 import json
 import os
@@ -28,15 +28,15 @@ CHAMPIONS_LAYOUTS = "champions_layouts.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is to be published."""
+    """The results of a retraining that are to be published."""
 
     challenger: ModelRef
     decision: Decision
-    files: Mapping[str, bytes]  # of the challenger, its card and its preview among them
-    champions_layouts: bytes | None = None  # the bank of the champion that stays, with those of the uploads
+    files: Mapping[str, bytes]  # of the challenger, with its card and its preview
+    champions_layouts: bytes | None = None  # if the champion stays: its layout bank with those of the uploads
 
     def card_with_preview(self) -> str:
-        """The model card on its own: it carries its preview."""
+        """Returns the model card with its preview embedded."""
         return with_preview(self.files[CARD].decode(), self.files[PREVIEW])
 
 
@@ -45,7 +45,7 @@ def compare(
 ) -> Outcome:
     """Evaluates both models, decides, writes the model card, and commits all of it to `attempt.outcome`.
 
-    Raises RunFailed for a challenger that cannot be measured, as where its pictures are not finite.
+    Raises RunFailed for a challenger that cannot be measured, for example if its pictures are not finite.
     """
     models = [load_model(each, device) for each in (challenger, resolve(str(attempt.champion), None))]
     is_known = known_products(attempt.photos, models[1].categories)
@@ -90,7 +90,7 @@ def _bank_of_uploads(attempt: Attempt, model: Model) -> bytes | None:
 
 
 def read_outcome(attempt: Attempt) -> Outcome | None:
-    """None before the outputs; raises RunFailed where its folder is damaged."""
+    """Returns the committed outcome, or None if there is none yet; raises RunFailed for a damaged folder."""
     if not attempt.outcome.is_dir():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Whether a challenger follows the champion: a few rules on the figures of both, each with its reason."""
+"""Decides whether a challenger is promoted, by a few rules on the figures of both models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from toygan.retraining.request import Limits
 
 
 class Rule(NamedTuple):
-    """One rule, and what came of it."""
+    """The result of one rule."""
 
     holds: bool
     reason: str
@@ -31,17 +31,17 @@ class Decision:
 def decide(
     challenger: Evaluation, champion: Evaluation, *, categories: Sequence[str], limits: Limits
 ) -> Decision:
-    """Both evaluated on the same photos of val, at the same resolution, on the same features.
+    """Applies the rules to two evaluations on the same photos of val, at the same resolution and features.
 
-    KID over all categories must be lower by more than the standard error of the difference, which is taken
-    as if the two were independent: they share the photos, so it is rather too large. Recall may fall by
-    `limits.recall_loss`. The KID of none of `categories`, those that the champion draws, may rise by more
-    than `limits.category_loss` of the champion's own figure and that standard error, and each must have
-    photos enough to say so.
+    KID over all categories must fall by more than the standard error of the difference. That error assumes
+    that the two are independent; they share the photos, so it is somewhat too large. Recall may fall by
+    `limits.recall_loss`. In none of `categories`, the champion's, may KID rise by more than
+    `limits.category_loss` of the champion's figure plus that standard error. Each category must have enough
+    photos to measure this.
     """
     for figure in ("resolution", "feature_network", "neighbours"):
         if getattr(challenger, figure) != getattr(champion, figure):
-            raise ValueError(f"the two were measured with another {figure}")
+            raise ValueError(f"the two evaluations differ in {figure}")
     rules = [
         _kid_rule(challenger.overall.pictures, champion.overall.pictures),
         _recall_rule(challenger.overall.pictures, champion.overall.pictures, limits),

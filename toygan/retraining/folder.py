@@ -1,14 +1,14 @@
-"""The work of a retraining on disk: one that died is taken up from here.
+"""The working folder of a retraining, from which an interrupted one resumes.
 
-WORK/<store id>/lock                      held by the process at work
+WORK/<store id>/lock                      held by the active process
 WORK/<store id>/<snapshot id>/            one retraining
-    champion/<name>/                      what it starts from
+    champion/<name>/                      the model that it starts from
     photos/                               the snapshot, see toygan.retraining.snapshot
-    index.parquet                         the rows of the photo index that it is made of
-    plan.json                             the commit of all above: what it is to do
-    budget.json                           how long it takes, and how much it does
+    index.parquet                         the rows of the photo index in the snapshot
+    plan.json                             commits all of the above: the plan
+    budget.json                           durations and sizes of its parts
     training/                             see toygan.training.checkpoint
-    outcome/                              the commit of the outputs: what is to be published
+    outcome/                              commits the results that are to be published
 """
 
 import fcntl
@@ -26,16 +26,16 @@ _STORE_ID_LETTERS = 12
 
 
 def store_id(store: ObjectStore) -> str:
-    """First hex digits of the sha256 of the store's URI: fit for any name, the same everywhere."""
+    """Returns the first hex digits of the sha256 of the store's URI: the same on all machines."""
     return sha256(store.uri.encode()).hexdigest()[:_STORE_ID_LETTERS]
 
 
 @contextmanager
 def working_folder(work: Path, store: ObjectStore) -> Iterator[Path]:
-    """The folder of the store's retrainings, for this process alone until the context ends.
+    """Locks the folder of the store's retrainings for this process and yields it.
 
-    Raises Retryable while another process works there, RunFailed where the folder cannot be used, and as
-    `disk_errors` does for what goes wrong with files in the context.
+    Raises Retryable while another process works there, RunFailed if the folder cannot be used, and for file
+    errors within the context what `disk_errors` raises.
     """
     folder = work.absolute() / store_id(store)
     try:
@@ -48,7 +48,7 @@ def working_folder(work: Path, store: ObjectStore) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Retryable(f"another retraining of {store.uri} is at work in {folder}") from None
-        with disk_errors(folder, "what is done is kept. Make room, and the next retraining goes on"):
+        with disk_errors(folder, "finished work is kept. Make room, and the next retraining resumes"):
             yield folder
     finally:
         os.close(descriptor)

@@ -1,9 +1,9 @@
-"""The layouts of uploaded products, for the model that draws from now on.
+"""Adds the layouts of uploaded products to the layout bank of the next champion.
 
-A model with a layout bank draws a product from the layout of the known one with the nearest title. So photos
-of a product are of use at once, whatever comes of the challenger's networks: the bank of the model that will
-draw gets their layouts, those of products that are held out from training among them. That is done after both
-models were measured, so that a held-out photo is not measured against its own layout.
+A model with a layout bank generates a product from the layout of the product with the nearest title in the
+bank. So the photos of a product help at once, even if the challenger is not promoted: the bank of the next
+champion gets their layouts, also those of products that are held out from training. This happens after both
+models were measured, so that no held-out photo is measured with its own layout.
 """
 
 from collections.abc import Collection
@@ -16,10 +16,9 @@ from toygan.generation.photos import photos_of
 
 
 def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None:
-    """The file of the model's layout bank with the layouts of those products in it.
+    """Returns the file of the model's layout bank with the layouts of the products `skus` added.
 
-    `photos`: see `toygan.data.sources`. None
-    where the model has no bank, or nothing comes to it.
+    `photos`: see `toygan.data.sources`. Returns None if the model has no bank, or if nothing was added.
     """
     bank, encoder = model.layout_bank, model.text_encoder
     if bank is None or encoder is None:

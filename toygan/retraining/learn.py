@@ -1,4 +1,4 @@
-"""The challenger: the champion, trained on with the photos of the snapshot, and calibrated."""
+"""Makes the challenger: trains the champion further on the photos of the snapshot, and calibrates it."""
 
 import json
 import logging
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = 10  # in a retraining, at least
 _INHERITED = ("truncation", "credit")
-# The photos and the training set these.
+# Network options that the photos and the training determine.
 _NOT_OF_A_NETWORK = ("categories", "resolution", "text_size", "accent_colours")
 
 
 def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
-    """Trains and calibrates the challenger and returns it; what is done of it already is not done again.
+    """Trains and calibrates the challenger and returns it; finished steps are not repeated.
 
-    The training goes on from its newest checkpoint. Checkpoints that cannot be resumed are removed, and it
-    begins anew. Raises RunFailed when it diverges, BadInput when no photo can calibrate it.
+    The training resumes from its newest checkpoint. If that is impossible, the checkpoints are removed and
+    the training starts again. Raises RunFailed if it diverges, BadInput if no photo can calibrate it.
     """
     model = attempt.training / "model"
     if not (model / CALIBRATION).exists():
@@ -52,11 +52,10 @@ def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
 
 
 def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
-    """How a model is trained on, from its config.json: as it was trained, so far as that says how.
+    """Returns the training config for a model, given its config.json: the options of its last training.
 
-    But for the precision, which is a matter of the device.
-
-    Raises BadInput for a family that this version cannot train.
+    The precision is left out: it depends on the device. Raises BadInput for a family that this version cannot
+    train.
     """
     family = config["family"]
     if family not in PRESETS:
@@ -64,7 +63,7 @@ def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
     values = PRESETS[family].to_json()
     trained = {name: value for name, value in config.get("training", {}).items() if name != "precision"}
     for name, value in trained.items():
-        # Of a model that was trained in stages it may say anything.
+        # The config of a model that was trained in stages may have other values here.
         if name in values and (values[name] is None or isinstance(value, type(values[name]))):
             values[name] = value
     networks = {name: value for name, value in config["network"].items() if name not in _NOT_OF_A_NETWORK}
@@ -96,7 +95,7 @@ def _train(attempt: Attempt, config: TrainConfig, budget: Budget, device: torch.
 
 
 def _inherit(attempt: Attempt) -> None:
-    """What a training does not write into config.json: how the champion is drawn from, whom it owes."""
+    """Copies from the champion what a training does not write: truncation, credit and the enhancer."""
     file = attempt.training / "model" / CONFIG
     champion, own = (json.loads(each.read_bytes()) for each in (attempt.champion / CONFIG, file))
     inherited = {name: champion[name] for name in _INHERITED if name in champion}

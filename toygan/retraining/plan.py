@@ -1,4 +1,4 @@
-"""What a retraining is to do, fixed once: whoever takes it up does the same."""
+"""The plan of a retraining, written once: a process that resumes it does the same."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ _ID_LETTERS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The content of plan.json. A retraining is taken up only by a request that would plan the same."""
+    """The content of plan.json. Only a request with the same plan resumes a retraining."""
 
     name: str  # of the champion, and of the challenger
     version: str  # of the champion
@@ -50,7 +50,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Raises RunFailed for anything that `begin` did not write."""
+        """Reads plan.json; raises RunFailed for anything that `begin` did not write."""
         try:
             values = json.loads(text)
             return cls(**{**values, "contents": Contents(**values["contents"])})
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def champion(self) -> ModelRef:
-        """What the retraining starts from, and is measured against."""
+        """The model that the retraining starts from and is compared with."""
         return ModelRef(name=self.name, version=self.version)
 
 
@@ -89,11 +89,11 @@ class Attempt:
         return self.folder / "outcome"
 
     def index(self) -> pa.Table:
-        """The rows of the photo index that it has seen, PHOTO_INDEX."""
+        """Returns the rows of the photo index in its snapshot, PHOTO_INDEX."""
         return pq.read_table(self.folder / INDEX, schema=PHOTO_INDEX)
 
     def finish(self) -> None:
-        """Everything is in the store: the work is not needed any more."""
+        """Removes the working files, once everything is in the store."""
         (self.folder / PLAN).unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
@@ -106,24 +106,25 @@ class NothingToDo:
 
 
 def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | NothingToDo:
-    """Takes up the retraining that died, or takes a snapshot of the uploads for a new one.
+    """Resumes an interrupted retraining, or takes a snapshot of the uploads for a new one.
 
-    One that died is given up when the champion, the request or the photos to learn from beside the uploads
-    are others by now, unless its outcome stands: that is published first. Photos that are too few to measure
-    with count as seen: the next retraining comes when as many new ones are there, and sees them too.
-    Raises ModelError for a damaged champion, and as `take_snapshot` and `index_when_quiet` do.
+    An interrupted retraining is discarded if the champion, the request or the other training photos have
+    changed since, unless it has an outcome: that is published first. If the photos are too few to measure
+    with, they are marked as seen: the next retraining starts when enough new ones are there, and uses all.
+    Raises ModelError for a damaged champion, and what `take_snapshot` and `index_when_quiet` raise.
     """
     champion = resolve(None, store)
     ref = ModelRef(name=champion.name, version=champion.version)
     if attempt := _find_attempt(work, request, ref):
-        log.info("taking up the retraining in %s", attempt.folder)
+        log.info("resuming the retraining in %s", attempt.folder)
         return attempt
     config = read_config(champion)
     known = known_categories(store)
-    # Waits before it looks, since others that are told of now count on this run to see what they speak of.
+    # Waits before the unseen photos are counted: events during the wait start no other run, so this run has
+    # to see their photos.
     index = index_when_quiet(store, known, quiet_s=request.quiet_s)
     if not unseen_photos(index, read_retrained(store)).num_rows:
-        return NothingToDo(reason="the index holds no photo that no retraining has seen")
+        return NothingToDo(reason="every photo in the index has been seen by a retraining")
     counts = photos_to_learn_from(index["photo_uri"].to_pylist(), config["categories"])
     folder = work / _snapshot_id(index)
     shutil.rmtree(folder, ignore_errors=True)
@@ -157,13 +158,13 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
 
 
 def give_up(work: Path) -> None:
-    """Removes what retrainings have left behind: the next one begins anew."""
+    """Removes the files of interrupted retrainings, so that the next one starts from the beginning."""
     for folder in _folders(work):
         shutil.rmtree(folder)
 
 
 def _find_attempt(work: Path, request: RetrainRequest, champion: ModelRef) -> Attempt | None:
-    """The retraining that can be taken up; any other is removed."""
+    """Returns the retraining that can be resumed, and removes any other."""
     for folder in _folders(work):
         attempt = _read_attempt(folder)
         if attempt is not None:
@@ -171,7 +172,7 @@ def _find_attempt(work: Path, request: RetrainRequest, champion: ModelRef) -> At
             asked = (champion, request.photos, request.max_images)
             if attempt.outcome.is_dir() or asked == (plan.champion, plan.photos, plan.max_images):
                 return attempt
-        log.info("the retraining in %s is given up: it is of another champion or request", folder)
+        log.info("the retraining in %s is discarded: it has another champion or request", folder)
         shutil.rmtree(folder)
     return None
 
@@ -195,23 +196,23 @@ def _snapshot_id(index: pa.Table) -> str:
 
 
 def _why_too_few(contents: Contents) -> str | None:
-    """Why a challenger could be neither trained nor judged with these photos."""
+    """Returns why these photos are too few to train or to measure a challenger, or None if they suffice."""
     fewest: Mapping[str, tuple[int, str]] = {
         "train": (FEWEST, "to learn from"),
         "calibration": (1, "to calibrate with"),
         "val": (FEWEST, "to measure with"),
     }
-    lacking = [
+    missing = [
         f"{contents.of_role(role)} {purpose}, {least} are needed"
         for role, (least, purpose) in fewest.items()
         if contents.of_role(role) < least
     ]
     if forgotten := [name for name, roles in contents.by_category.items() if not roles["train"]]:
-        lacking.append(f"none to learn from of {', '.join(forgotten)}, which would be forgotten")
-    if not lacking:
+        missing.append(f"none to learn from of {', '.join(forgotten)}, which would be forgotten")
+    if not missing:
         return None
     return (
-        f"the photos are too few: {'; '.join(lacking)}. Upload photos of more products (a tenth of the "
+        f"the photos are too few: {'; '.join(missing)}. Upload photos of more products (a tenth of the "
         "products is held out), or let it learn from other photos, too, such as those that the champion was "
         "trained on (TOYGAN_PHOTOS)"
     )

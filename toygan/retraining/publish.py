@@ -1,4 +1,4 @@
-"""The outcome of a retraining goes to the store. Doing it again changes nothing, so a crash does no harm."""
+"""Publishes the outcome of a retraining in the store. Repeating it changes nothing: a crash does no harm."""
 
 import logging
 
@@ -18,16 +18,16 @@ CHALLENGER = "challenger"
 def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str) -> bool:
     """Adds the challenger, promotes it if that was decided, and marks the photos as seen.
 
-    The last comes last, then the work is removed: whoever takes this up after a crash does the rest. Returns
-    whether the challenger is the champion now: where somebody made another model the champion since the
-    retraining began, that one stays, which the challenger was never measured against.
+    The working files are removed after that, so a process that resumes after a crash does the rest. Returns
+    whether the challenger is the champion now. If another model has become the champion since the retraining
+    began, it stays: the challenger was never compared with it.
     """
     challenger, plan = outcome.challenger, attempt.plan
     if plan.is_bundled:  # so that a rollback finds it
         add_files(store, read_folder(attempt.champion), plan.name)
     version = add_files(store, outcome.files, challenger.name)
     if version != challenger.version:
-        raise AssertionError(f"{challenger} was judged, {version} is to be published")
+        raise AssertionError(f"{challenger} was measured, but {version} is to be published")
     promote(store, challenger.name, version, CHALLENGER)
     if outcome.decision.promoted and not succeed(store, challenger, after=plan.champion):
         log.warning(
@@ -44,8 +44,8 @@ def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str)
 
 
 def _publish_layouts(store: ObjectStore, attempt: Attempt, layouts: bytes) -> None:
-    """The champion stays and gets a larger bank: it draws what was uploaded from its own layouts."""
+    """Makes the champion with the larger layout bank the new champion."""
     files = {**read_folder(attempt.champion), LAYOUT_BANK: layouts}
     ref = ModelRef(name=attempt.plan.name, version=add_files(store, files, attempt.plan.name))
     if succeed(store, ref, after=attempt.plan.champion):
-        log.info("%s knows the layouts of the uploads and follows %s", ref, attempt.plan.champion)
+        log.info("%s has the layouts of the uploads and replaces %s", ref, attempt.plan.champion)

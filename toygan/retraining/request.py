@@ -1,4 +1,4 @@
-"""What a retraining is asked to do."""
+"""The request for a retraining."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from toygan.uploads.indexing import QUIET_S
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much worse than the champion a challenger may be and yet follow it; see `decide`."""
+    """How much worse than the champion a promoted challenger may be in single figures; see `decide`."""
 
     recall_loss: float = 0.02  # of recall, which lies in 0..1
     category_loss: float = 0.1  # of a category's KID, as a share of the champion's
@@ -26,13 +26,13 @@ class RetrainRequest:
     """One retraining of a store's champion."""
 
     store: str  # URI
-    work: Path  # the folder that a retraining which died is taken up from
+    work: Path  # the folder from which an interrupted retraining resumes
     run_id: str
-    photos: str | None = None  # more to learn from than the uploads, see toygan.data.sources
-    catalog: str | None = None  # titles of the uploads, see toygan.uploads.products
+    photos: str | None = None  # training photos besides the uploads, see toygan.data.sources
+    catalog: str | None = None  # with titles of the uploads, see toygan.uploads.products
     max_images: int = 64_000
     max_minutes: float = 360.0  # of training, calibration and evaluation, see `toygan.retraining.budget`
-    pictures: int = 1000  # of either model, to measure with at most
+    pictures: int = 1000  # of each model, to measure with at most
     limits: Limits = Limits()
     quiet_s: float = QUIET_S
     device: str = "auto"

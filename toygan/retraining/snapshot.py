@@ -1,8 +1,7 @@
-"""The photos of a retraining, as they were when it began.
+"""The snapshot of a retraining: its photos as they were when it began.
 
-They are kept at the model's size and as photo shards: whatever is uploaded, changed or deleted while the
-retraining is at work, or between its death and its being taken up again, it sees the same photos, and so do
-training, calibration and evaluation.
+They are stored as photo shards at the model's resolution. So training, calibration and evaluation use the
+same photos, even if photos are uploaded, changed or deleted during the retraining or while it is interrupted.
 """
 
 import logging
@@ -45,17 +44,17 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a snapshot holds, in photos."""
+    """Counts of the photos in a snapshot."""
 
     uploads: int
-    others: int  # from the photos that are learnt from beside the uploads
-    left_out: Mapping[str, int]  # of categories that the champion does not draw, by category
-    titled: int  # of the uploads, with a title
-    broken: int  # undecodable, or no longer what was indexed
+    others: int  # from the training photos besides the uploads
+    left_out: Mapping[str, int]  # of categories that are not learnt, by category
+    titled: int  # uploads with a title
+    broken: int  # undecodable, or changed since they were indexed
     by_category: Mapping[str, Mapping[str, int]]  # category, then the role: train, calibration or val
 
     def of_role(self, role: str) -> int:
-        """Photos of all categories that train, calibrate or are only measured on."""
+        """Returns the number of photos of all categories with this role, one of `ROLES`."""
         return sum(roles[role] for roles in self.by_category.values())
 
     def to_json(self) -> dict[str, Any]:
@@ -76,12 +75,12 @@ def take_snapshot(
     with_layouts: bool = False,
     products: Mapping[str, UploadedProduct] = MappingProxyType({}),
 ) -> Contents:
-    """Writes `folder` with the photos of `index` and those at `photos` as one shard; says what it holds.
+    """Writes the photos of `index` and those at `photos` into `folder` as one shard; returns their counts.
 
-    `products` says by sku what is known of the products of uploads. `with_layouts` keeps the layouts and
-    sketches of those that have them. A product that both have stays in the split that `photos` say: what is
-    held out there is never trained on. Raises BadInput for `photos` that cannot be used, StoreUnavailable as
-    a store does.
+    `products` has the titles and colours of uploaded products, by sku. `with_layouts` keeps the layouts and
+    sketches of photos that have them. A product in both sources stays in the split that it has in `photos`:
+    no training uses a product that is held out there. Raises BadInput for `photos` that cannot be used,
+    StoreUnavailable as a store does.
     """
     folder.mkdir(parents=True)
     counts: Counter[str] = Counter()
@@ -110,7 +109,7 @@ def take_snapshot(
     )
 
 
-_Found = tuple[str, Photo, str]  # of which kind, the photo, its split
+_Found = tuple[str, Photo, str]  # uploads or others, the photo, its split
 
 
 def _others(photos: str | None, splits: dict[str, str], with_layouts: bool) -> Iterator[_Found]:
@@ -140,14 +139,14 @@ def _uploads(
 
 
 def known_products(folder: Path, categories: Collection[str]) -> Callable[[str], bool]:
-    """Which skus of a snapshot have photos of these categories only, as a model that knows no other needs."""
+    """Returns a test whether a sku of a snapshot has photos of these categories only."""
     table = pq.read_table(folder / SHARD, columns=["sku", "category"])
     others = {row["sku"] for row in table.to_pylist() if row["category"] not in categories}
     return lambda sku: sku not in others
 
 
 def titled_uploads(folder: Path, uploads: Collection[str], categories: Collection[str]) -> frozenset[str]:
-    """The skus of `uploads` that photos of a snapshot say a title of, in those categories."""
+    """Returns the skus of `uploads` with a title in the snapshot, in one of the categories."""
     table = pq.read_table(folder / SHARD, columns=["sku", "category", "title"])
     return frozenset(
         row["sku"]

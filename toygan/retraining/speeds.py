@@ -1,4 +1,4 @@
-"""How fast this machine trains and generates, tried out before a retraining starts."""
+"""Measures how fast this machine trains and generates, before a retraining starts."""
 
 import json
 import time
@@ -30,9 +30,9 @@ _TRIED_STEPS: Final = 4  # of training; the first one prepares kernels and is no
 
 
 def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: torch.device) -> Budget:
-    """Tries out how fast this machine is, once: a retraining that is taken up keeps its budget.
+    """Measures this machine once and returns the budget; a resumed retraining keeps its budget.
 
-    Raises as `make_budget` and `learn` do.
+    Raises what `make_budget` and `learn` raise.
     """
     file = attempt.folder / BUDGET
     if file.exists():
@@ -59,12 +59,12 @@ def _read(file: Path) -> Budget:
 
 
 def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Speeds:
-    """A few steps of the training to come, and a batch of the champion's pictures."""
+    """Times a few training steps and a batch of the champion's pictures."""
     champion = resolve(str(attempt.champion), None)
     times_s: list[float] = []
 
     def stop() -> bool:
-        """Asked before every step."""
+        """Notes the time before each step; ends after `_TRIED_STEPS` steps."""
         times_s.append(_now_s(device))
         return len(times_s) > _TRIED_STEPS
 
@@ -83,7 +83,7 @@ def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Spe
 
 
 def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]:
-    """Seconds a picture, to generate and to look at."""
+    """Returns the seconds for one picture: to generate it, and to extract its features."""
     model = load_model(resolve(str(attempt.champion), None), device)
     is_known = known_products(attempt.photos, model.categories)
     found = photos_of(model, attempt.photos, split="val", keep_sku=is_known)
@@ -95,10 +95,10 @@ def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]
     times_s = []
     for _ in range(2):  # the first one prepares kernels
         times_s.append(_now_s(device))
-        drawn = generate_of_category(model, "timing", category, products, numbers, size)
-        measure(drawn.pixels, [product.colour_hex for product in products])
+        generated = generate_of_category(model, "timing", category, products, numbers, size)
+        measure(generated.pixels, [product.colour_hex for product in products])
         times_s.append(_now_s(device))
-        network.extract(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2), lambda count: None)
+        network.extract(torch.from_numpy(generated.pixels).permute(0, 3, 1, 2), lambda count: None)
         times_s.append(_now_s(device))
     return (times_s[4] - times_s[3]) / size, (times_s[5] - times_s[4]) / size
 

@@ -1,1 +1,1 @@
-"""Photos that people upload into a store: checked, indexed, and counted until a training is worth it."""
+"""Checks, indexes and counts the photos that people upload into a store."""

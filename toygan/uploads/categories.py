@@ -1,4 +1,4 @@
-"""Which categories an upload may have."""
+"""The categories that an upload may have."""
 
 import json
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from toygan.storage.store import ObjectStore
 
 
 def known_categories(store: ObjectStore, more: Iterable[str] = ()) -> tuple[str, ...]:
-    """Those of the store's champion, else of the bundled model, and `more`; sorted.
+    """Returns the categories of the store's champion, else of the bundled model, with `more`; sorted.
 
-    Of the champion only the config is read: this is asked every minute. Raises ObjectNotFound where it is
-    gone, ModelError where there is no bundled model.
+    Reads only the champion's config, because this is called every minute. Raises ObjectNotFound if the
+    config is missing, ModelError if there is no bundled model.
     """
     champion = read_aliases(store).get(CHAMPION)
     if champion is None:

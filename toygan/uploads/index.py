@@ -1,4 +1,4 @@
-"""The photo index of a store and its quarantine: two tables that say of every upload what became of it."""
+"""The photo index of a store and its quarantine: two tables that together have every checked upload."""
 
 import hashlib
 import logging
@@ -28,22 +28,22 @@ from toygan.uploads.new_categories import UNKNOWN_CATEGORY
 
 log = logging.getLogger(__name__)
 
-DUPLICATE = "a duplicate of "  # begins the reason of a photo whose content another one has
-READERS = 4  # files at a time; each may take 64 MiB, and 200 MB once it is decoded
+DUPLICATE = "a duplicate of "  # how the reason of a photo with the content of another one begins
+READERS = 4  # files at a time; each may take 64 MiB, and 200 MB decoded
 
-FileId = tuple[str, int]  # key and size in bytes: what a listing tells
+FileId = tuple[str, int]  # key and size in bytes, as in a listing
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoTables:
-    """What is known of the uploads. A file is in one of the two, or is looked at when it is next listed."""
+    """Both tables. A file in neither of them is inspected at the next listing."""
 
     index: pa.Table  # PHOTO_INDEX: the photos that can be used
     quarantine: pa.Table  # QUARANTINE: the others, with a reason
 
 
 class Gone(NamedTuple):
-    """Files whose row is to be taken out of the index, and out of the quarantine."""
+    """Files whose rows are to be removed from the index, and from the quarantine."""
 
     photos: frozenset[FileId] = frozenset()
     others: frozenset[FileId] = frozenset()
@@ -58,18 +58,18 @@ class Changed(NamedTuple):
 
 
 def read_index(store: ObjectStore) -> pa.Table:
-    """The photo index as it is now, empty in a store without one; raises TableError when it is damaged."""
+    """Returns the photo index, an empty table if the store has none; raises TableError if it is damaged."""
     return _read(store, PHOTO_INDEX_KEY, read_photo_index, PHOTO_INDEX)
 
 
 def read_tables(store: ObjectStore) -> PhotoTables:
-    """Both tables as they are now; raises TableError when one is damaged."""
+    """Returns both tables; raises TableError if one is damaged."""
     quarantine = _read(store, QUARANTINE_KEY, read_quarantine, QUARANTINE)
     return PhotoTables(index=read_index(store), quarantine=quarantine)
 
 
 def known_uploads(store: ObjectStore) -> list[str]:
-    """The keys of the photos that can be used, and of those that wait until their category is known."""
+    """Returns the keys of the photos that can be used, and of those whose category is not known yet."""
     tables = read_tables(store)
     waiting = pc.starts_with(tables.quarantine["reason"], UNKNOWN_CATEGORY)
     keys: list[str] = tables.index["photo_uri"].to_pylist()
@@ -84,12 +84,11 @@ def change_tables(
     photos: Sequence[Mapping[str, Any]],
     others: Sequence[Mapping[str, Any]],
 ) -> Changed:
-    """Takes the rows of files that are `gone` out and adds new ones; writes only what changes.
+    """Removes the rows of the files in `gone` and adds new rows; writes only the tables that change.
 
-    `photos` are rows of PHOTO_INDEX without `indexed_at`, which is set here, `others` rows of QUARANTINE. A
-    photo whose content is in the index already is a duplicate and goes to the quarantine. Where the store has
-    conditional writes, nothing that another process did meanwhile is lost; elsewhere the next listing finds
-    what was.
+    `photos` are rows of PHOTO_INDEX without `indexed_at`, which is set here; `others` are rows of QUARANTINE.
+    A photo whose content is in the index already is a duplicate and goes to the quarantine. If the store has
+    conditional writes, changes by other processes are kept; otherwise the next listing repairs the tables.
     """
     placed: dict[str, _Placed] = {}
 
@@ -118,10 +117,10 @@ def change_tables(
 def indexed_photos(
     store: ObjectStore, index: pa.Table | None = None
 ) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-    """The rows of `index` (by default the present one), each with its undecoded file, in the index's order.
+    """Yields the rows of `index` (by default the store's), each with its undecoded file, in order.
 
-    Files are read a few ahead and never all held. One that is gone, or is another than the one that was
-    indexed, is left out and named in the log. Raises BadInput when the store has no indexed photo.
+    Reads a few files ahead and never holds all of them. Skips a file that is missing or has changed since it
+    was indexed, and logs its name. Raises BadInput if the store has no indexed photo.
     """
     table = read_index(store) if index is None else index
     if not table.num_rows:
@@ -133,7 +132,7 @@ def indexed_photos(
         try:
             data = store.get(row["photo_uri"])
         except ObjectNotFound:
-            log.warning("left out %s: it is in the photo index, but gone", row["photo_uri"])
+            log.warning("left out %s: it is in the photo index, but not in the store", row["photo_uri"])
             return None
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             log.warning(
@@ -161,11 +160,11 @@ def _place(index: pa.Table, photos: Sequence[Mapping[str, Any]]) -> _Placed:
     first = dict(zip(index["sha256"].to_pylist(), index["photo_uri"].to_pylist(), strict=True))
     now = datetime.now(UTC)
     newest = pc.max(index["indexed_at"]).as_py()
-    # Whatever the clock says: new photos are told from old ones by it.
+    # Later than before, whatever the clock says: this time distinguishes new photos from old ones.
     indexed_at = now if newest is None or newest < now else newest + timedelta(microseconds=1)
     added, duplicates = [], []
     for photo in photos:
-        if photo["photo_uri"] in indexed:  # another process was quicker
+        if photo["photo_uri"] in indexed:  # another process has indexed it
             continue
         original = first.setdefault(photo["sha256"], photo["photo_uri"])
         if original == photo["photo_uri"]:

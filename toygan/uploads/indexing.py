@@ -1,9 +1,9 @@
-"""From a listing of the uploads to the photo index: every new file is looked at once.
+"""Lists the uploads and updates the photo index: inspects every new file once.
 
-A file that is known is not read again; it is known by its key and size, which is what a listing tells, so a
-file of another content and the same size under the same key goes unnoticed here (and is left out when it is
-read, see `toygan.uploads.index.indexed_photos`). What has gone from the store goes from the tables. Files are
-never changed or deleted.
+A file is identified by its key and size, as in a listing; a file in the tables is not read again. If its
+content changes but not its size, the listing does not notice it; `toygan.uploads.index.indexed_photos` skips
+such a file when it reads it. Rows of files that are no longer in the store are removed. Files are never
+changed or deleted.
 """
 
 import logging
@@ -36,24 +36,24 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 30.0
 PATIENCE_S = 900.0
-_FILES_A_COMMIT = 1000  # what is lost, at most, when a first listing of very many is interrupted
-_UNREAD_LIMIT = 8  # so many unreadable files, and it is the store that has a problem
+_FILES_A_COMMIT = 1000  # the most that an interruption of a long listing loses
+_UNREAD_LIMIT = 8  # more unreadable files than this mean that the store has a problem
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexingResult:
-    """What one listing changed, in files."""
+    """Counts of the files that one listing changed."""
 
     index: pa.Table  # PHOTO_INDEX, as it is now
     listed: int
     added: int
     quarantined: int
-    removed: int  # from either table: the file is gone or has changed
-    unread: int  # the store did not give them; they are tried again
+    removed: int  # from either table: the file is missing or has changed
+    unread: int  # could not be read; the next listing tries them again
 
 
 class _Inspected(NamedTuple):
-    """One file: a row of PHOTO_INDEX, or a reason, or neither when it could not be read."""
+    """One file: a row of PHOTO_INDEX, or a reason, or neither if it could not be read."""
 
     key: str
     size: int
@@ -68,17 +68,16 @@ class _Inspected(NamedTuple):
 def index_uploads(store: ObjectStore, known_categories: Collection[str] | None = None) -> IndexingResult:
     """Lists the uploads and brings both tables up to date; an unchanged listing writes nothing.
 
-    A file whose name no key can be, or a link, goes to the quarantine under a printable name. With
-    `known_categories` photos of any other go there, too, and leave it when theirs becomes known, or has
-    photos enough to be learnt.
-    Of files with the same content the first one stays; another takes its place when it is gone. Raises
-    TableError for a damaged index and StoreUnavailable when the store does not answer; what was committed
-    until then stays.
+    A link, or a file whose name cannot be a key, goes to the quarantine under a printable name. With
+    `known_categories`, photos of other categories go there, too, until their category becomes known or has
+    enough photos to be learnt. Of files with the same content the first is indexed; if it is removed, another
+    one replaces it. Raises TableError for a damaged index and StoreUnavailable if the store does not answer;
+    earlier commits stay.
     """
     found = [
         info
         for info in store.list_all(PHOTOS_PREFIX)
-        # what some S3 browsers make of a folder
+        # some S3 browsers create such objects for folders
         if not info.key.endswith("/") and not is_products_file(info.key)
     ]
     listed = {info.key: info.size for info in found}
@@ -119,10 +118,10 @@ def index_when_quiet(
     quiet_s: float = QUIET_S,
     patience_s: float = PATIENCE_S,
 ) -> pa.Table:
-    """The photo index once nothing has been uploaded for `quiet_s`, or after `patience_s` of waiting.
+    """Waits until nothing has been uploaded for `quiet_s`, at most `patience_s`; returns the photo index.
 
-    Lists at least twice, `quiet_s` apart: so it sees every file that was uploaded up to then. Raises as
-    `index_uploads` does.
+    Lists at least twice, `quiet_s` apart, and so sees every file that was uploaded before the wait ended.
+    Raises what `index_uploads` raises.
     """
     give_up_at = time.monotonic() + patience_s
     index_uploads(store, known_categories)
@@ -136,7 +135,7 @@ def index_when_quiet(
 def _outdated(
     tables: PhotoTables, listed: Mapping[str, int], known_categories: Collection[str] | None
 ) -> Gone:
-    """The files that are no longer there as they were, or whose reason does not hold any more."""
+    """Returns the files that are missing or changed, or whose reason no longer holds."""
     photos = {file for file in _files(tables.index) if listed.get(file[0]) != file[1]}
     kept = tables.index.select(["photo_uri", "bytes", "sha256"]).to_pylist()
     kept = [row for row in kept if (row["photo_uri"], row["bytes"]) not in photos]
@@ -162,7 +161,7 @@ def _files(table: pa.Table) -> Iterator[FileId]:
 
 
 def _set_aside(inspected: _Inspected) -> dict[str, Any]:
-    """A row of QUARANTINE."""
+    """Returns the row of QUARANTINE."""
     return {
         "photo_uri": inspected.key,
         "sha256": None,
@@ -178,7 +177,7 @@ def _inspect_all(
     known_categories: Collection[str] | None,
     unreachable: Mapping[str, str],
 ) -> Iterator[list[_Inspected]]:
-    """Judges in the order of the files, a commit's worth at a time."""
+    """Inspects the files in order; yields as many at a time as one commit takes."""
 
     def inspect(file: FileId) -> _Inspected:
         if problem := unreachable.get(file[0]):
@@ -215,5 +214,5 @@ def _inspect(store: ObjectStore, key: str, size: int, known_categories: Collecti
     except BadInput as error:
         return _Inspected(key, size, reason=str(error))
     except Exception as error:
-        log.exception("could not make anything of %s", key)
+        log.exception("could not inspect %s", key)
         return _Inspected(key, size, reason=f"could not be decoded ({type(error).__name__}: {error})")

@@ -1,4 +1,4 @@
-"""One uploaded photo: is its name in order, is it a picture that a model can learn from?"""
+"""Inspects one uploaded photo: whether its name is valid, and whether a model can learn from it."""
 
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ _PHOTO_ID_LETTERS = 20
 
 
 class PhotoName(NamedTuple):
-    """What the key of an upload says."""
+    """The category and sku in the key of an upload."""
 
     category: str
     sku: str
 
 
 def parse_photo_key(key: str) -> PhotoName:
-    """Raises BadInput unless the key is `photos/<category>/<sku>/<file>` with well-formed parts."""
+    """Parses a key; raises BadInput unless it is `photos/<category>/<sku>/<file>` with well-formed parts."""
     parts = key.removeprefix(PHOTOS_PREFIX).split("/")
     if len(parts) != 3:
         raise BadInput(f"it does not lie at {PHOTOS_PREFIX}<category>/<sku>/<file>; move it there")
@@ -33,7 +33,7 @@ def parse_photo_key(key: str) -> PhotoName:
 
 
 def inspect_photo(key: str, data: bytes) -> dict[str, Any]:
-    """Decodes and measures a file: a row of PHOTO_INDEX, all but `indexed_at`. Its colour is not guessed.
+    """Decodes and measures a file; returns its row of PHOTO_INDEX without `indexed_at` and colour.
 
     Raises BadInput as `toygan.images.decode_photo` does.
     """

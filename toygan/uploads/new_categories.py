@@ -1,8 +1,8 @@
-"""Categories that people upload photos of before the model knows them.
+"""Categories of uploaded photos that the champion does not know yet.
 
-Photos of a category that the champion does not know wait in the quarantine. Once NEW_CATEGORY_PHOTOS of them
-are there to learn from, they are indexed, and the next retraining learns the category: its classes grow, and
-the others keep what they know.
+Their photos wait in the quarantine. When NEW_CATEGORY_PHOTOS of them can be used for training, they are
+indexed, and the next retraining learns the category: the model gets one more category, and the others keep
+their weights.
 """
 
 from collections import Counter
@@ -15,13 +15,13 @@ from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.uploads.inspection import parse_photo_key
 
 NEW_CATEGORY_PHOTOS: Final = 20
-UNKNOWN_CATEGORY: Final = "unknown category "  # begins the reason of a photo that waits
+UNKNOWN_CATEGORY: Final = "unknown category "  # how the reason of a waiting photo begins
 
 
 def photos_to_learn_from(keys: Iterable[str], known: Collection[str]) -> Counter[str]:
-    """How many of the uploads with these keys a retraining could learn from, by category that is not known.
+    """Counts the training photos among the uploads with these keys, for each category not in `known`.
 
-    A fifth of the products is held out, to calibrate and to measure with; their photos do not count.
+    A fifth of the products is held out for calibration and measuring; their photos do not count.
     """
     counts: Counter[str] = Counter()
     for key in keys:
@@ -36,12 +36,12 @@ def photos_to_learn_from(keys: Iterable[str], known: Collection[str]) -> Counter
 
 
 def learnable(counts: Counter[str]) -> frozenset[str]:
-    """Those that the next retraining learns."""
+    """Returns the categories that the next retraining learns."""
     return frozenset(name for name, count in counts.items() if count >= NEW_CATEGORY_PHOTOS)
 
 
 def so_far(category: str, counts: Counter[str]) -> str:
-    """One line for a person."""
+    """Returns one line for a person."""
     return (
         f"category {category!r} unknown to the model, {counts[category]} of {NEW_CATEGORY_PHOTOS} photos so "
         "far; with all of them the next retraining learns it"

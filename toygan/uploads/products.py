@@ -1,8 +1,8 @@
-"""What is known of the products that uploads show: their titles and colours.
+"""The titles and colours of uploaded products.
 
-An upload says its category and its sku. The rest stands in files `products.csv` beside the photos, at
-photos/products.csv or photos/<category>/products.csv, and in the shop's catalog. Without a title a photo says
-nothing of the shape that a product of this title has.
+The key of an upload has its category and sku. The rest comes from files `products.csv` beside the photos, at
+photos/products.csv or photos/<category>/products.csv, and from the shop's catalog. A model can relate the
+shape in a photo to a title only if the product's title is known.
 """
 
 import csv
@@ -25,13 +25,13 @@ from toygan.storage.store import ObjectStore
 log = logging.getLogger(__name__)
 
 PRODUCTS_FILE: Final = "products.csv"
-_LONGEST: Final = 2**20  # letters of a cell
+_LONGEST: Final = 2**20  # characters in a cell
 _NEEDED: Final = ("sku", "title")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadedProduct:
-    """A product as a catalog describes it; a field is None where nothing is said."""
+    """A product as a catalog describes it; a field without a value is None."""
 
     title: str | None = None
     description: str | None = None
@@ -41,7 +41,7 @@ class UploadedProduct:
 
     @classmethod
     def of(cls, row: Mapping[str, object]) -> Self:
-        """From a row of a catalog or of a products.csv; a colour or finish that is none is left out."""
+        """Reads a row of a catalog or products.csv; leaves out an invalid colour or finish."""
         found: dict[str, str | None] = {}
         for name in (each.name for each in fields(cls)):
             value = row.get(name)
@@ -54,7 +54,7 @@ class UploadedProduct:
 
 
 def is_products_file(key: str) -> bool:
-    """Whether a key below photos/ is that of a products.csv, and so of no photo."""
+    """Returns whether a key below photos/ is that of a products.csv."""
     *folders, name = key.removeprefix(PHOTOS_PREFIX).split("/")
     return name == PRODUCTS_FILE and len(folders) <= 1
 
@@ -62,11 +62,11 @@ def is_products_file(key: str) -> bool:
 def products_of_uploads(
     store: ObjectStore, skus_by_category: Mapping[str, Collection[str]], catalog: str | None = None
 ) -> dict[str, UploadedProduct]:
-    """What is known of the products of uploads, by sku.
+    """Returns the descriptions of uploaded products, by sku.
 
-    Where several say something of a sku the products.csv of its category counts, then that of all, then the
-    catalog at the URI `catalog`. A file that cannot be read is named in the log and left out: the photos are
-    of use without it, too.
+    If several files have a sku, the products.csv of its category takes precedence, then photos/products.csv,
+    then the catalog at the URI `catalog`. A file that cannot be read is named in the log and left out: the
+    photos are useful without it, too.
     """
     wanted = frozenset[str]().union(*skus_by_category.values())
     found: dict[str, UploadedProduct] = {}
@@ -79,7 +79,7 @@ def products_of_uploads(
 
 
 def skus_by_category(index: pa.Table) -> dict[str, set[str]]:
-    """The products of the rows of a photo index."""
+    """Returns the skus in a photo index, by category."""
     found: dict[str, set[str]] = {}
     for row in index.select(["category", "sku"]).to_pylist():
         found.setdefault(row["category"], set()).add(row["sku"])
@@ -89,7 +89,7 @@ def skus_by_category(index: pa.Table) -> dict[str, set[str]]:
 def uploaded_photo(
     row: Mapping[str, Any], data: bytes, products: Mapping[str, UploadedProduct], source: str
 ) -> Photo:
-    """The photo of a row of the photo index, with what is known of its product."""
+    """Returns the photo of a row of the photo index, with the description of its product."""
     product = products.get(row["sku"], UploadedProduct())
     return Photo(
         photo_id=row["photo_id"],
@@ -115,7 +115,7 @@ def _of_catalog(uri: str, wanted: frozenset[str]) -> dict[str, UploadedProduct]:
                 for row in rows.to_dict("records"):
                     found[row["sku"]] = UploadedProduct.of({str(key): value for key, value in row.items()})
     except BadInput as error:
-        log.warning("the uploads go without the titles of the catalog: %s", error)
+        log.warning("the uploads are used without the titles of the catalog: %s", error)
     return found
 
 
@@ -127,7 +127,7 @@ def _of_file(store: ObjectStore, key: str, wanted: frozenset[str]) -> dict[str, 
         return {}
     except (BadInput, UnicodeDecodeError, csv.Error) as error:
         log.warning(
-            "the uploads go without %s: %s; write it as CSV in UTF-8 with the columns %s",
+            "the uploads are used without %s: %s; write it as CSV in UTF-8 with the columns %s",
             key,
             error,
             ", ".join((*_NEEDED, "colour", "colour_hex")),
@@ -136,7 +136,7 @@ def _of_file(store: ObjectStore, key: str, wanted: frozenset[str]) -> dict[str, 
 
 
 def _rows(text: str) -> Iterator[tuple[str, UploadedProduct]]:
-    """Raises BadInput without the needed columns; rows without a usable sku are left out."""
+    """Yields the rows with a valid sku; raises BadInput if a required column is missing."""
     csv.field_size_limit(_LONGEST)
     table = csv.DictReader(io.StringIO(text, newline=""))
     if missing := [name for name in _NEEDED if name not in (table.fieldnames or ())]:

@@ -1,15 +1,15 @@
-"""What the last retraining has seen, so that nobody has to rely on an event arriving.
+"""The record of the photos that the last retraining has seen. No retraining depends on an event.
 
-The protocol between the flows `watch-photos` and `retrain`, all of it in the store:
+The protocol between the flows `watch-photos` and `retrain` is in the store:
 
-1. Every indexed photo has an `indexed_at` that is later than that of all photos before it.
-2. A retraining takes the photo index as it is (`toygan.uploads.indexing.index_when_quiet`) as its snapshot,
-   and when it is over, whether its model was promoted or not, it writes `record_retraining(store, snapshot)`.
-   One that fails or is killed writes nothing.
+1. Every indexed photo has a later `indexed_at` than all photos before it.
+2. A retraining takes the present photo index (`toygan.uploads.indexing.index_when_quiet`) as its snapshot. At
+   its end it calls `record_retraining(store, snapshot)`, also if its model was not promoted. A retraining
+   that fails or is killed writes nothing.
 3. Photos with an `indexed_at` after the record's `seen_until` are unseen. After each listing `watch-photos`
-   asks for a retraining when enough of them are there and none is under way, whatever was asked for before:
-   an event that was lost, or a retraining that was, is made up for by the next listing.
-4. A retraining that was asked for by anybody, and finds no unseen photo, has nothing to do.
+   asks for a retraining if enough photos are unseen and no retraining is active. It does not matter what it
+   asked for before: so the next listing makes up for a lost event or a lost retraining.
+4. A retraining that finds no unseen photo has nothing to do.
 """
 
 import json
@@ -30,7 +30,7 @@ _INDEXED_AT = PHOTO_INDEX.field("indexed_at").type
 
 @dataclass(frozen=True, kw_only=True)
 class Retrained:
-    """The record; `seen_until` is ISO 8601 in UTC, the `indexed_at` of the newest photo of the snapshot."""
+    """The record; `seen_until` is the `indexed_at` of the snapshot's newest photo, ISO 8601 in UTC."""
 
     run_id: str
     seen_until: str
@@ -38,19 +38,19 @@ class Retrained:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Raises BadInput for anything that record_retraining did not write."""
+        """Reads the record; raises BadInput for anything that record_retraining did not write."""
         try:
             record = cls(**json.loads(text))
             datetime.fromisoformat(record.seen_until)
         except (TypeError, ValueError) as error:
             raise BadInput(
-                f"{RETRAINED_KEY} is damaged ({error}); remove it, and the next retraining writes it anew"
+                f"{RETRAINED_KEY} is damaged ({error}); remove it, and the next retraining writes it again"
             ) from error
         return record
 
 
 def record_retraining(store: ObjectStore, snapshot: pa.Table, run_id: str) -> None:
-    """Says that all photos of `snapshot`, a photo index with at least one row, have been trained on."""
+    """Records that all photos of `snapshot`, a photo index with at least one row, have been seen."""
     newest = pc.max(snapshot["indexed_at"]).as_py()
     record = Retrained(run_id=run_id, seen_until=newest.isoformat(), photos=snapshot.num_rows)
     text = json.dumps(asdict(record), indent=2, sort_keys=True) + "\n"
@@ -58,7 +58,7 @@ def record_retraining(store: ObjectStore, snapshot: pa.Table, run_id: str) -> No
 
 
 def read_retrained(store: ObjectStore) -> Retrained | None:
-    """None in a store without a retraining; raises BadInput for a damaged record."""
+    """Returns the record, None in a store without one; raises BadInput if it is damaged."""
     try:
         return Retrained.from_json(store.get(RETRAINED_KEY))
     except ObjectNotFound:
@@ -66,7 +66,7 @@ def read_retrained(store: ObjectStore) -> Retrained | None:
 
 
 def unseen_photos(index: pa.Table, retrained: Retrained | None) -> pa.Table:
-    """The rows of the index that no finished retraining has seen."""
+    """Returns the rows of the index that no finished retraining has seen."""
     if retrained is None:
         return index
     seen_until = pa.scalar(datetime.fromisoformat(retrained.seen_until), _INDEXED_AT)

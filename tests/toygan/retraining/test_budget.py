@@ -50,7 +50,7 @@ def test_two_plain_cores_are_done_in_a_night() -> None:
     assert found.measuring_s == pytest.approx(calibrating_s + evaluating_s)
     assert found.measuring_s <= 20 * 60
     assert found.text().startswith("about 6 h 0 min: 5 h ")
-    assert "is known to 5.0 points" in found.text()
+    assert "that a threshold accepts is 5.0 points" in found.text()
 
 
 def test_a_gpu_needs_minutes_for_all_images() -> None:

@@ -55,14 +55,14 @@ def test_the_card_of_a_challenger_that_is_promoted(training_log: Path) -> None:
     text = card(training_log, kid=0.02)
     lines = text.splitlines()
     assert lines[0] == "# tiny@bbbbbbbbbbbb"
-    assert "**Promoted**: it follows tiny@aaaaaaaaaaaa, since every rule holds." in text
+    assert "**Promoted**: it replaces tiny@aaaaaaaaaaaa, because every rule holds." in text
     assert "- holds: KID x 1000: 20.0 ± 3.0 after 50.0 ± 4.0; it must fall by more than 5.0" in lines
     assert (
-        "1,200 uploaded photos, 900 of them with a title; 2 could not be read; left out are categories "
-        "with too few photos to be learnt: castle (4)."
+        "1,200 uploaded photos, 900 of them with a title; 2 could not be read; categories left out "
+        "because they have too few photos: castle (4)."
     ) in lines
     assert "| **all** | 1,000 | 100 | 100 |" in lines
-    assert "At most 64,000 images, from the bundled model tiny@aaaaaaaaaaaa." in lines
+    assert "At most 64,000 images, starting from the bundled model tiny@aaaaaaaaaaaa." in lines
     assert "| KID x 1000 | 20.0 ± 3.0 | 50.0 ± 4.0 | 1.0 ± 1.0 | - |" in lines
     assert "| car | 20 | 50.0 ± 1.0 | 50.0 ± 1.0 | 0.600 | 0.500 |" in lines
     assert f"]({PREVIEW})" in text
@@ -70,7 +70,9 @@ def test_the_card_of_a_challenger_that_is_promoted(training_log: Path) -> None:
 
 def test_the_card_of_any_other_says_why_not(training_log: Path) -> None:
     text = card(training_log, kid=0.049)
-    assert "**Not promoted**: tiny@aaaaaaaaaaaa stays the champion, since 1 of 4 rules does not hold." in text
+    assert (
+        "**Not promoted**: tiny@aaaaaaaaaaaa stays the champion, because 1 of 4 rules does not hold." in text
+    )
     assert (
         "- **does not hold**: KID x 1000: 49.0 ± 3.0 after 50.0 ± 4.0; it must fall by more than 5.0" in text
     )

@@ -116,7 +116,7 @@ def test_what_is_given_up_is_gone(store: MemoryStore, tmp_path: Path) -> None:
 
 def test_nothing_new_is_nothing_to_do(store: MemoryStore, tmp_path: Path) -> None:
     record_retraining(store, index_uploads(store).index, "night-0")
-    assert why_not(store, tmp_path / "work") == "the index holds no photo that no retraining has seen"
+    assert why_not(store, tmp_path / "work") == "every photo in the index has been seen by a retraining"
 
 
 def test_photos_that_nobody_has_indexed_are_found(store: MemoryStore, tmp_path: Path) -> None:

@@ -46,14 +46,14 @@ def test_a_file_that_cannot_be_read_is_named_and_left_out(
     with caplog.at_level(logging.WARNING):
         found = products_of_uploads(store, SKUS)
     assert found == {"b": UploadedProduct(title="Good")}
-    assert "the uploads go without photos/products.csv" in caplog.text
+    assert "the uploads are used without photos/products.csv" in caplog.text
     assert said in caplog.text
 
 
 def test_a_catalog_that_is_not_there_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert products_of_uploads(MemoryStore(), SKUS, "/nowhere/catalog.parquet") == {}
-    assert "the uploads go without the titles of the catalog: /nowhere/catalog.parquet" in caplog.text
+    assert "the uploads are used without the titles of the catalog: /nowhere/catalog.parquet" in caplog.text
 
 
 def test_values_that_are_none_are_left_out() -> None:

@@ -1,4 +1,4 @@
-"""The events that toygan emits, and who is asked to hear them.
+"""The events that toygan emits, and the trigger of the deployment `retrain`.
 
 | event | resource | payload |
 |---|---|---|
@@ -29,7 +29,7 @@ STORE_RESOURCE = "toygan.store."
 
 
 def tell_of_uploads(store: ObjectStore, count: int) -> None:
-    """Emits `toygan.photos.uploaded`: so many usable photos are there that no retraining has seen."""
+    """Emits `toygan.photos.uploaded` with the number of good photos that no retraining has seen."""
     emit_event(
         UPLOADED,
         resource={
@@ -41,7 +41,7 @@ def tell_of_uploads(store: ObjectStore, count: int) -> None:
 
 
 def tell_of_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> None:
-    """Emits an event for each; a run that is taken up again emits the same ones, of the same ids."""
+    """Emits an event for each alert; a resumed run emits the same events with the same ids."""
     for alert in alerts:
         if alert.category is None:
             resource, name = STORE_RESOURCE + store_id(store), store.uri
@@ -56,10 +56,10 @@ def tell_of_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> 
 
 
 def on_uploads(*, quiet_s: float) -> DeploymentEventTrigger:
-    """The trigger that starts a deployment at `toygan.photos.uploaded`, whoever emitted it, of any count.
+    """Returns the trigger that starts a deployment at `toygan.photos.uploaded`, from any sender.
 
-    The events that follow within `quiet_s` start nothing: the run that was started lists the uploads for at
-    least as long, and so sees what they speak of.
+    Further events within `quiet_s` start nothing: the started run lists the uploads for at least that long,
+    and so sees their photos.
     """
     return DeploymentEventTrigger(
         name="retrain-on-uploads",

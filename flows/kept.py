@@ -1,7 +1,8 @@
-"""What a person changed at a deployment, on Prefect's pages, stays changed when the service starts again.
+"""Keeps a person's changes to a deployment on Prefect's pages when the service starts again.
 
-The service remembers, in a Prefect variable a deployment, what its settings last wanted. Whatever differs
-from that was changed by a person and stays; whatever does not gets what today's settings want.
+For each deployment, the service stores the values that its settings gave last time in a Prefect variable. A
+value that differs from the stored one was changed by a person and is kept. Any other value is set by the
+present settings.
 """
 
 import json
@@ -20,7 +21,7 @@ Wanted = dict[str, Any]
 
 
 def read_deployment(client: SyncPrefectClient, deployment: RunnerDeployment) -> DeploymentResponse | None:
-    """The deployment of this name as the server has it; None before the first start."""
+    """Returns the server's deployment of this name, None before the first start."""
     try:
         return client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
@@ -28,7 +29,7 @@ def read_deployment(client: SyncPrefectClient, deployment: RunnerDeployment) -> 
 
 
 def wanted_by_settings(deployment: RunnerDeployment) -> Wanted:
-    """What is to be remembered of a deployment that holds nothing but what the settings want."""
+    """Returns the values of the settings for a deployment, as they are stored."""
     return {
         "parameters": deepcopy(_parameters(deployment)),
         "schedules": _comparable(deployment.schedules or ()),
@@ -38,10 +39,10 @@ def wanted_by_settings(deployment: RunnerDeployment) -> Wanted:
 def keep_changes(
     client: SyncPrefectClient, deployment: RunnerDeployment, there: DeploymentResponse
 ) -> tuple[str, ...]:
-    """Takes over into `deployment`, which is about to be applied, what a person changed at `there`.
+    """Copies a person's changes from the server's deployment `there` into `deployment` before it is applied.
 
-    Returns what that is. Schedules that are as they should be are left out: with new ones, the runs that the
-    old ones made would go.
+    Returns a description of each change. Unchanged schedules are left out: new schedules would remove the
+    runs that the old ones created.
     """
     wanted, before = wanted_by_settings(deployment), _remembered(client, deployment.name)
     ours, theirs = _parameters(deployment), _parameters(there)
@@ -63,7 +64,7 @@ def keep_changes(
 
 
 def remember(client: SyncPrefectClient, name: str, wanted: Wanted) -> None:
-    """Writes down what the settings want of the deployment that has just been applied."""
+    """Stores the values of the settings for a deployment that has just been applied."""
     variable = _variable(name)
     if client.read_variable_by_name(variable):
         client.update_variable(VariableUpdate(name=variable, value=wanted))
@@ -77,7 +78,7 @@ def _remembered(client: SyncPrefectClient, name: str) -> Wanted:
 
 
 def _leave_out_schedules(deployment: RunnerDeployment) -> None:
-    """The server takes no null for them, only nothing."""
+    """Removes the field: the server accepts no null for it."""
     deployment.schedules = None
     deployment.model_fields_set.discard("schedules")
 
@@ -92,11 +93,13 @@ def _parameters(deployment: RunnerDeployment | DeploymentResponse) -> dict[str, 
 
 
 def _comparable(schedules: Iterable[Any]) -> list[str]:
-    """What a schedule means, without what the server adds to it."""
+    """Returns the schedules without the fields that the server adds, in a fixed order."""
     return sorted(json.dumps(_meaning(each), sort_keys=True) for each in schedules)
 
 
 def _meaning(schedule: DeploymentSchedule) -> dict[str, object]:
-    told: dict[str, object] = schedule.schedule.model_dump(mode="json")
-    times: dict[str, object] = {name: told[name] for name in ("cron", "interval", "rrule") if name in told}
-    return {**times, "timezone": told.get("timezone") or "UTC", "active": schedule.active is not False}
+    fields: dict[str, object] = schedule.schedule.model_dump(mode="json")
+    times: dict[str, object] = {
+        name: fields[name] for name in ("cron", "interval", "rrule") if name in fields
+    }
+    return {**times, "timezone": fields.get("timezone") or "UTC", "active": schedule.active is not False}

@@ -1,8 +1,8 @@
-"""Processes that end with the one that started them, however that one ended.
+"""Makes processes end with the process that started them, even if that one is killed.
 
-A process that is killed by SIGKILL cannot end what it started. On Linux the kernel does it; elsewhere
-nothing here has an effect. `python -m flows.lifeline PARENT COMMAND...` becomes the command, as a child of
-the process PARENT.
+A process that is killed by SIGKILL cannot end its children. On Linux the kernel does it; elsewhere this module
+has no effect. `python -m flows.lifeline PARENT COMMAND...` executes the command as a child of the
+process PARENT.
 """
 
 import ctypes
@@ -10,15 +10,15 @@ import os
 import signal
 import sys
 
-# Set by the service for the runs that it starts: its process id.
+# The service sets this variable for the runs that it starts: its process id.
 SERVICE_PID = "TOYGAN_SERVICE_PID"
 _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
-    """Lets the kernel send this process a signal when its parent, the process `parent`, ends, or has ended.
+    """Makes the kernel send this process a signal when its parent, the process `parent`, ends or has ended.
 
-    A program that this process becomes by exec keeps the setting. Source: prctl(2), PR_SET_PDEATHSIG.
+    The setting survives exec. Source: prctl(2), PR_SET_PDEATHSIG.
     """
     if sys.platform != "linux":
         return
@@ -30,17 +30,17 @@ def end_with(parent: int, number: signal.Signals) -> None:
 
 
 def end_with_the_service() -> None:
-    """Lets a flow run that the service started end with it; the service takes the run up again later.
+    """Makes a flow run end with the service that started it; the next service resumes the run.
 
-    By SIGKILL, which is safe at any moment of a run. A run whose output nobody reads any more would fail
-    instead, and a failed run is not taken up.
+    It ends by SIGKILL, which is safe at any moment of a run. Otherwise the run would fail because nobody
+    reads its output, and a failed run is not resumed.
     """
     if parent := os.environ.get(SERVICE_PID):
         end_with(int(parent), signal.SIGKILL)
 
 
 def as_child(command: list[str]) -> list[str]:
-    """The command line that runs `command` as a child that ends with this process, by SIGTERM."""
+    """Returns a command line that runs `command` as a child; SIGTERM ends it with this process."""
     return [sys.executable, "-m", "flows.lifeline", str(os.getpid()), *command]
 
 

@@ -1,4 +1,4 @@
-"""Flows started in this process, for the command line: against the server set for Prefect, else its own."""
+"""Runs flows in this process for the command line, with Prefect's configured or a temporary server."""
 
 import os
 import signal
@@ -27,10 +27,10 @@ DEFAULTS = {
 def run_generate(
     *, catalog: str, columns: Sequence[str], run_id: str | None, **parameters: Any
 ) -> "RunSummary":
-    """Runs the flow `generate-catalog` here and raises what it raises.
+    """Runs the flow `generate-catalog` in this process and raises what it raises.
 
-    Bad input is refused before the flow, or anything else, starts; a bad catalog even before torch is
-    imported, prefect comes last. `columns` are as `--map` has them.
+    Bad input is refused before anything starts. A bad catalog is refused before torch is imported, other bad
+    input before prefect is. `columns` are values of `--map`.
     """
     mapping = parse_mapping(columns)
     check_catalog(catalog, mapping)
@@ -57,37 +57,37 @@ def run_generate(
 
 @contextmanager
 def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
-    """Ends this process at Ctrl-C or SIGTERM, which is safe at any moment: the run can be taken up again.
+    """Ends this process at Ctrl-C or SIGTERM; that is safe at any moment, because the run can be resumed.
 
-    A server of the user's is told by Prefect that the flow crashed, when the shards under way are done; a
-    second signal ends those, too. A temporary server has nobody to tell.
+    With the user's server, the active shards are finished first, and Prefect reports the flow as crashed; a
+    second signal ends the shards, too. With a temporary server, the process ends at once.
     """
-    told = 0
+    signals = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        told += 1
-        if told == 1 and not is_temporary:
-            print("stopping when the shards under way are done; again to stop at once", file=sys.stderr)
+        nonlocal signals
+        signals += 1
+        if signals == 1 and not is_temporary:
+            print("stopping when the active shards are done; a second signal stops at once", file=sys.stderr)
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_IGN)
-        print(f"stopped; the same command with --run-id {run_id} goes on", file=sys.stderr, flush=True)
+        print(f"stopped; the same command with --run-id {run_id} resumes it", file=sys.stderr, flush=True)
         os._exit(1)  # a temporary server ends with this process
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        raise RunFailed(f"stopped; the same command with --run-id {run_id} goes on") from None
+        raise RunFailed(f"stopped; the same command with --run-id {run_id} resumes it") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _reach_server(what: str) -> bool:
-    """Says what is about to start, and starts Prefect's own server where no other is set.
+    """Prints `what`, and starts a temporary server if no server is configured.
 
-    Returns whether it is Prefect's own. Raises BadInput or Retryable for a server that cannot be used.
+    Returns whether the server is temporary. Raises BadInput or Retryable for a server that cannot be used.
     """
     from prefect.settings import get_current_settings
 

@@ -1,4 +1,4 @@
-"""Prefect servers of this machine, for those who have set up none; they end with who started them."""
+"""Starts local Prefect servers if none is configured; they end with the process that started them."""
 
 import atexit
 import os
@@ -25,10 +25,10 @@ DEFAULT_PORT = 4200
 _START_LIMIT_S = 600.0  # for a busy machine; a server that cannot start ends long before
 _STOP_LIMIT_S = 10.0
 _LINES_KEPT = 200
-_STILL_THERE_AFTER_S = 1.0  # longer than a server takes to stop listening that has lost its service
+_STILL_THERE_AFTER_S = 1.0  # longer than a server listens after its service ended
 _DAY_S = 24 * 60 * 60
-# Of every run Prefect keeps five of these, for seven days by default: the runs of `watch-photos` would fill
-# a disk.
+# Prefect keeps five of these events for each run, for seven days by default. The runs of `watch-photos` would
+# fill a disk.
 _SHORT_LIVED = (
     "Scheduled",
     "Pending",
@@ -39,10 +39,10 @@ _SHORT_LIVED = (
     "Late",
     "heartbeat",
 )
-# What the user has set stays.
+# The user's own values take precedence.
 SERVER_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # In memory, as is the default, they would be lost with the server, and the slots that they hold for ever.
+    # By default leases are in memory: they are lost with the server, and their slots are never released.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": "{"
     + ", ".join(f'"prefect.flow-run.{name}": {_DAY_S}' for name in _SHORT_LIVED)
@@ -53,16 +53,16 @@ _TEMPORARY = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREF
 
 @contextmanager
 def local_server() -> Iterator[str]:
-    """Starts `prefect server start` where none answers yet, and ends what it started; yields its API URL.
+    """Runs `prefect server start` if no server answers yet, and ends it again; yields the API URL.
 
-    The database is the user's, as for every Prefect command: `prefect deployment run ...` finds the same
-    deployments. The port is PREFECT_SERVER_API_PORT, else 4200. Raises BadInput when something else listens
-    there or the database cannot be used, and Retryable when the server does not come up.
+    It uses the user's database, as every Prefect command does: `prefect deployment run ...` finds the same
+    deployments. The port is PREFECT_SERVER_API_PORT, else 4200. Raises BadInput if another program listens
+    there or the database cannot be used, Retryable if the server does not start.
     """
     port = _port_of_the_settings()
     url = f"http://{HOST}:{port}/api"
     if _is_healthy(url):
-        # Not one that is about to end since its service was killed.
+        # The server may be about to end because its service was killed.
         time.sleep(_STILL_THERE_AFTER_S)
         if _is_healthy(url):
             yield url
@@ -81,9 +81,9 @@ def local_server() -> Iterator[str]:
 
 @cache
 def temporary_server() -> str:
-    """Starts a server for this process alone, on a free port and without pages, and makes Prefect use it.
+    """Starts a server for this process only, on a free port and without pages, and makes Prefect use it.
 
-    It ends after what Prefect itself does at the end of a process. Raises as local_server does.
+    The server ends with the process, after Prefect's own exit handlers. Raises what local_server raises.
     """
     from prefect.context import refresh_global_settings_context
 
@@ -94,7 +94,7 @@ def temporary_server() -> str:
         command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         command += ["--fd", str(number), "--log-level", "error", "--lifespan", "on"]
         server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=number))
-        listener.close()  # or requests would wait in its queue where the server has ended
+        listener.close()  # otherwise requests to an ended server would wait in its queue
         url = f"http://{HOST}:{port}/api"
         server.wait_until_healthy(url)
         atexit.register(stack.pop_all().close)
@@ -106,7 +106,7 @@ def temporary_server() -> str:
 @dataclass
 class _Server:
     process: "subprocess.Popen[str]"
-    passes_on: bool = False  # what it writes to our stderr
+    passes_on: bool = False  # forwards the server's output to stderr
     lines: "deque[str]" = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
 
     def read(self) -> None:
@@ -144,7 +144,7 @@ def _running(
         text=True,
         errors="replace",
         pass_fds=() if inherits is None else (inherits,),
-        start_new_session=True,  # Ctrl-C ends the runs first, which tell the server so
+        start_new_session=True,  # Ctrl-C must end the runs first: they report to the server
     )
     server = _Server(process)
     reader = threading.Thread(target=server.read, daemon=True)

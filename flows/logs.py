@@ -1,4 +1,4 @@
-"""Log lines as JSON, one an object, where TOYGAN_LOG_FORMAT=json wants them: for people they stay text."""
+"""Writes log lines as JSON objects if TOYGAN_LOG_FORMAT is json; by default they are text."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ _fields: ContextVar[dict[str, str | int]] = ContextVar("log_fields", default={})
 
 @contextmanager
 def log_fields(**fields: str | int) -> Iterator[None]:
-    """What is logged in this context, in threads that took it over too, says these things of itself."""
+    """Adds these fields to every log line of this context, and of threads that inherit the context."""
     token = _fields.set({**_fields.get(), **fields})
     try:
         yield
@@ -22,7 +22,7 @@ def log_fields(**fields: str | int) -> Iterator[None]:
 
 
 class JsonLines(logging.Formatter):
-    """time, level, logger, message, what log_fields says, Prefect's ids, and `exception` for a traceback."""
+    """Formats time, level, logger, message, log_fields, Prefect's ids, and tracebacks as `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -41,7 +41,7 @@ class JsonLines(logging.Formatter):
 
 
 def use_the_log_format() -> None:
-    """Turns what this process writes to its terminal into JSON, if the settings say so."""
+    """Makes the log output of this process JSON, if the settings say so."""
     from flows.settings import service_settings
 
     if service_settings().log_format != "json":
@@ -49,7 +49,7 @@ def use_the_log_format() -> None:
     known = logging.root.manager.loggerDict.values()
     for logger in [logging.root, *(each for each in known if isinstance(each, logging.Logger))]:
         for handler in list(logger.handlers):
-            # Prefect's own writes through rich, which may break and colour lines.
+            # Prefect's own handler writes through rich, which may wrap and colour lines.
             if isinstance(handler, logging.StreamHandler) and not isinstance(handler.formatter, JsonLines):
                 logger.removeHandler(handler)
                 logger.addHandler(_in_place_of(handler))

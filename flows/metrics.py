@@ -1,8 +1,8 @@
 """Metrics over HTTP for Prometheus, on TOYGAN_METRICS_ADDRESS and TOYGAN_METRICS_PORT.
 
-Flows run in processes that come and go. With PROMETHEUS_MULTIPROC_DIR, a folder on this machine, all of them
-leave their counts there, and one that stays adds them up: the service of `flows.deployments`, which makes the
-folder by itself, or, on a node of Ray or Dask, `python -m flows.metrics` on its own.
+Flows run in short-lived processes. All of them write their counts into the folder PROMETHEUS_MULTIPROC_DIR,
+and one long-lived process adds them up. That is the service of `flows.deployments`, which makes the folder by
+itself, or `python -m flows.metrics` on a node of Ray or Dask.
 """
 
 import os
@@ -22,7 +22,7 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def share_metrics() -> None:
-    """Lets the processes that this one starts leave their counts where serve_metrics adds them up."""
+    """Sets the folder in which child processes leave their counts for serve_metrics."""
     if FOLDER not in os.environ:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="toygan-metrics-")
 
@@ -30,7 +30,7 @@ def share_metrics() -> None:
 def serve_metrics(port: int, address: str) -> None:
     """Answers `GET /metrics` from a thread until this process ends.
 
-    Raises BadInput for a port in use, or an address that this machine does not have.
+    Raises BadInput if the port is in use, or if this machine does not have the address.
     """
     from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
@@ -45,19 +45,18 @@ def serve_metrics(port: int, address: str) -> None:
     except OSError as error:
         raise BadInput(
             f"TOYGAN_METRICS_PORT={port} on TOYGAN_METRICS_ADDRESS={address}: {error.strerror}; set them "
-            "to a free port "
-            "of an address of this machine"
+            "to a free port of an address of this machine"
         ) from None
 
 
 class _AllProcesses:
-    """The counts that processes left in a folder, added up."""
+    """Collects the sums of the counts that processes left in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> "Iterable[Metric]":
-        """What prometheus_client asks for at every request."""
+        """Returns the metrics; prometheus_client calls this for every request."""
         from prometheus_client.multiprocess import MultiProcessCollector
 
         _forget_the_dead(self._folder)
@@ -66,7 +65,7 @@ class _AllProcesses:
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """A gauge tells of what is: that of a process that has ended is removed, whatever ended it."""
+    """Removes the gauges of ended processes: a gauge shows the present state."""
     for file in folder.glob("gauge_live*_*.db"):
         number = file.stem.rpartition("_")[2]
         if number.isdigit() and not Path("/proc", number).exists():
@@ -74,7 +73,7 @@ def _forget_the_dead(folder: Path) -> None:
 
 
 def main() -> None:
-    """Serves what the processes of this machine leave in PROMETHEUS_MULTIPROC_DIR, until it is stopped."""
+    """Serves the counts in PROMETHEUS_MULTIPROC_DIR until it is stopped."""
     from flows.settings import service_settings
 
     settings = service_settings()

@@ -1,7 +1,7 @@
-"""Nights that were missed since the service was down: the last one is made up for, the others are not.
+"""Makes up for the last night that was missed while the service was down; drops the others.
 
-Prefect's server makes the runs of the next nights beforehand, and makes them anew when a deployment changes.
-So a night has either a run that is late, or, where the server was down or has just removed it, none.
+Prefect's server creates the runs of the next nights in advance, and again when a deployment changes. So a
+missed night has a late run, or no run if the server was down or has just removed it.
 """
 
 from collections.abc import Sequence
@@ -27,29 +27,28 @@ from pydantic import TypeAdapter
 from flows.turns import delete_runs
 
 _AT_ONCE = timedelta(seconds=1)
-_SERVER_NEEDS = timedelta(seconds=30)  # to make the runs of a deployment that has changed
+_SERVER_NEEDS = timedelta(seconds=30)  # to create the runs of a changed deployment
 _SCHEDULES: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
 _log = get_logger("toygan.service")
 
 
 async def drop_late_nights(client: PrefectClient, deployment: UUID, grace: timedelta) -> None:
-    """Of the scheduled runs of a deployment that should have started while nobody served it, leaves the last
-    one.
+    """Cancels the scheduled runs that should have started while nobody served the deployment.
 
-    That one only if it is late by no more than `grace`. The others are cancelled and say why.
+    Keeps the last one if it is late by at most `grace`. The message of a cancelled run gives the reason.
     """
     late = await _late(client, deployment)
     for number, run in enumerate(late):
         is_last = number == len(late) - 1
         if is_last and run.expected_start_time and datetime.now(UTC) - run.expected_start_time <= grace:
-            _log.info("the run %s is late by the time that the service was down; it starts now", run.name)
+            _log.info("the run %s is late because the service was down; it starts now", run.name)
             continue
         why = "the service was down" + ("" if is_last else ", and a later run makes up for it")
         await client.set_flow_run_state(run.id, Cancelled(message=f"missed: {why}"), force=True)
 
 
 async def drop_late_listings(client: PrefectClient, deployment: UUID) -> None:
-    """Removes the scheduled runs of a deployment that should have started while nobody served it."""
+    """Removes the scheduled runs that should have started while nobody served the deployment."""
     while late := await _late(client, deployment):
         await delete_runs(client, [run.id for run in late])
 
@@ -57,7 +56,7 @@ async def drop_late_listings(client: PrefectClient, deployment: UUID) -> None:
 async def make_up_for_missed(
     client: PrefectClient, deployment: UUID, schedules: Sequence[DeploymentSchedule], grace: timedelta
 ) -> None:
-    """Asks for a run where the last time of the schedules, within `grace`, has none."""
+    """Creates a run if the last scheduled time, within `grace`, has none."""
     now = datetime.now(UTC)
     due = None
     for each in schedules:
@@ -78,7 +77,7 @@ async def make_up_for_missed(
         limit=1,
     )
     if not runs:
-        # The key: once, whoever asks for it and however often.
+        # The key makes sure that the run is created only once.
         run = await client.create_flow_run_from_deployment(
             deployment,
             state=Scheduled(scheduled_time=due),
@@ -88,7 +87,7 @@ async def make_up_for_missed(
 
 
 async def _late(client: PrefectClient, deployment: UUID) -> list[FlowRun]:
-    """Runs that the schedule made and that have not started, the oldest first."""
+    """Returns the late runs that a schedule created and that have never started, the oldest first."""
     found = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),

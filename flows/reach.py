@@ -1,4 +1,4 @@
-"""Is there a Prefect server that can be used? Asked once, before a flow starts."""
+"""Checks once, before a flow starts, that a Prefect server can be used."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ def reach_loopback_directly() -> None:
 
 
 def check_home() -> None:
-    """Raises BadInput where Prefect cannot keep its files."""
+    """Raises BadInput if Prefect cannot write its files."""
     from prefect.settings import get_current_settings
 
     home = get_current_settings().home
@@ -29,15 +29,14 @@ def check_home() -> None:
     except OSError as error:
         raise BadInput(
             f"Prefect cannot keep its files in {home} ({error.strerror}); set PREFECT_HOME to a folder "
-            "that can be "
-            "written"
+            "that can be written"
         ) from None
 
 
 def check_server(url: str) -> None:
     """Asks the server for its version, with the login that Prefect's settings hold.
 
-    Raises BadInput for a server that refuses the login or is no Prefect server, Retryable where none answers.
+    Raises BadInput for a server that refuses the login or is not a Prefect server, Retryable if none answers.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -53,14 +52,14 @@ def check_server(url: str) -> None:
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
         raise _no_prefect(place, redacted(str(error))) from None
     except httpx.TransportError as error:
-        told = redacted(str(error)) or type(error).__name__
+        reason = redacted(str(error)) or type(error).__name__
         raise Retryable(
-            f"Prefect cannot reach {place} ({told}); start it, or correct PREFECT_API_URL"
+            f"Prefect cannot reach {place} ({reason}); start it, or correct PREFECT_API_URL"
         ) from None
     except ValueError:  # not JSON
-        raise _no_prefect(place, "it answers with something else than JSON") from None
+        raise _no_prefect(place, "its answer is not JSON") from None
     if not isinstance(version, str):
-        raise _no_prefect(place, "it does not say its version")
+        raise _no_prefect(place, "its answer is not a version")
 
 
 def _refusal(place: str, status: int) -> ToyganError:

@@ -1,8 +1,8 @@
-"""Where the shards of a run are computed: on threads of the flow's process, on Dask or on Ray.
+"""Task runners for the shards of a run: threads of the flow's process, Dask or Ray.
 
-TOYGAN_RUNNER chooses. Threads share one model in one process. Dask and Ray give every worker process a model
-of its own, which it loads at its first shard and keeps; a shard that a lost worker or node held is computed
-again elsewhere, by Dask or Ray themselves.
+TOYGAN_RUNNER chooses one. Threads share one model in one process. On Dask and Ray every worker process loads
+the model at its first shard and keeps it. If a worker or node is lost, Dask or Ray computes its shard again
+elsewhere.
 """
 
 import importlib
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 Runner = TaskRunner[PrefectFuture[Any]]
 
-# Shards travel as numbers, pictures go to the store: next to nothing passes through Ray's object store.
+# Tasks carry only numbers, and pictures go to the store, so Ray's object store can be small.
 _OBJECT_STORE_BYTES = 100_000_000
 
 
 class RunnerOfTheSettings(ThreadPoolTaskRunner[Any]):
-    """Stands in a flow's decorator for the runner that the process is set up with when the flow runs."""
+    """A placeholder in a flow's decorator for the runner that the settings choose when the flow runs."""
 
     def duplicate(self) -> "RunnerOfTheSettings":
-        """What Prefect calls for a flow run of its own; raises BadInput for settings that do not fit."""
+        """Returns the runner for a flow run (Prefect calls this); raises BadInput for wrong settings."""
         return cast("RunnerOfTheSettings", make_runner(service_settings()))
 
 
-# Prefect's type for a runner does not admit its own thread runner.
+# Prefect's type for a runner does not allow its own thread runner.
 BY_THE_SETTINGS = cast("Runner", RunnerOfTheSettings())
 
 
 def make_runner(settings: "ServiceSettings") -> Runner:
-    """The runner that the settings ask for; raises BadInput where its package is missing."""
+    """Returns the runner of the settings; raises BadInput if its package is missing."""
     match settings.runner:
         case "dask":
             return _dask(settings)
@@ -52,27 +52,27 @@ def make_runner(settings: "ServiceSettings") -> Runner:
 
 
 def cores_of_a_shard() -> int | None:
-    """Cores for each worker process; None where shards share all that the flow's process has."""
+    """Returns the cores of each worker process, None if shards share the flow's process."""
     settings = service_settings()
     return None if settings.runner == "threads" else settings.shard_cpus
 
 
 def shard_resources() -> AbstractContextManager[object]:
-    """A context for submitting shards: on Ray they ask for their cores and GPUs."""
+    """Returns a context for submitting shards, which reserves their cores and GPUs on Ray."""
     settings = service_settings()
     if settings.runner != "ray":
         return nullcontext()
     context: AbstractContextManager[object] = _extra("prefect_ray.context", "ray").remote_options(
         num_cpus=settings.shard_cpus,
         num_gpus=settings.shard_gpus,
-        max_calls=0,  # by default Ray ends a process that used a GPU, and its model, after each task
+        max_calls=0,  # by default Ray ends a process with a GPU after each task, and its model with it
     )
     return context
 
 
 def _dask(settings: "ServiceSettings") -> Runner:
     runner = _extra("prefect_dask", "dask").DaskTaskRunner
-    # The workers have workers of their own, for the checks, which daemons may not.
+    # The workers start processes of their own for the checks; daemons may not.
     importlib.import_module("dask").config.set({"distributed.worker.daemon": False})
     if settings.runner_address:
         return cast("Runner", runner(address=settings.runner_address))

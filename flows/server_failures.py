@@ -1,4 +1,4 @@
-"""Why a Prefect server of this machine did not start: found in what it wrote, said with a remedy."""
+"""Explains why a local Prefect server did not start, from its output, with a remedy."""
 
 import re
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ from sqlalchemy.exc import ArgumentError
 from toygan.errors import BadInput, Retryable, ToyganError
 from toygan.uris import redacted
 
-# The first that is found; `{database}` is named, `{version}` is that of Prefect.
+# The first matching pattern gives the message; `{version}` is that of Prefect.
 _BAD_INPUT = {
     r"Can't locate revision identified by": "Prefect's database {database} was made by another version of "
     "Prefect than "
     "{version}; move it away, or set PREFECT_HOME to another folder",
     r"file is not a database|database disk image is malformed": "Prefect's database {database} is damaged; "
     "move it "
-    "away (what it says of past runs goes with it), or set PREFECT_HOME to another folder",
+    "away (the history of past runs goes with it), or set PREFECT_HOME to another folder",
     r"readonly database|unable to open database file|Permission denied|Read-only file system": "Prefect's "
     "database "
     "{database} cannot be written; set PREFECT_HOME to a folder that can be",
@@ -40,15 +40,15 @@ _RETRYABLE = {
 
 
 def why_it_ended(code: int, lines: Iterable[str]) -> ToyganError:
-    """The error to raise for a server that ended with `code` after it wrote `lines`."""
+    """Returns the error for a server that ended with `code` after it wrote `lines`."""
     import prefect
 
     kept = [line.strip() for line in lines if line.strip()]
     text, names = "\n".join(kept), {"database": _database(), "version": prefect.__version__}
     for kind, signs in ((BadInput, _BAD_INPUT), (Retryable, _RETRYABLE)):
-        for sign, told in signs.items():
+        for sign, message in signs.items():
             if re.search(sign, text, re.IGNORECASE):
-                return kind(told.format(**names))
+                return kind(message.format(**names))
     errors = (
         [line for line in kept if re.match(r"[\w.]*(Error|Exception)\b", line)]
         or kept
@@ -56,8 +56,7 @@ def why_it_ended(code: int, lines: Iterable[str]) -> ToyganError:
     )
     return Retryable(
         f"Prefect's server ended with status {code} at its start ({redacted(errors[-1])}); `prefect server "
-        "start` says "
-        "more"
+        "start` says more"
     )
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: for long work that ends in good order, and for a start that may be broken off."""
+"""Handles Ctrl-C and SIGTERM: lets long work end cleanly, and lets a start be interrupted."""
 
 import os
 import signal
@@ -10,15 +10,15 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-AGAIN_AFTER_S = 5.0  # longer than what the first one starts takes
-AGAIN_AFTER_LOSS_S = 0.5  # not at once: what lost it is still running
+AGAIN_AFTER_S = 5.0  # longer than the shutdown after the first signal takes
+AGAIN_AFTER_LOSS_S = 0.5  # not at once: the code that lost the exception is still running
 
 _STDERR = 2
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yields a question that is true once one of `SIGNALS` has come; the next one ends the process at once.
+    """Yields a function that returns whether one of `SIGNALS` has come; the next one ends the process.
 
     Only the main thread may enter.
     """
@@ -28,7 +28,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         came.append(number)
         put_back()
         # Not through sys.stderr: the signal may have come in the middle of a write to it.
-        os.write(_STDERR, b"\nstopping in good order; once more stops at once\n")
+        os.write(_STDERR, b"\nstopping cleanly; a second signal stops at once\n")
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
 
@@ -44,12 +44,12 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def ends_at_sigterm() -> Iterator[None]:
-    """SIGTERM raises SystemExit here, until somebody else sets a handler for it.
+    """Makes SIGTERM raise SystemExit in this block, until other code sets a handler for it.
 
-    An exception that a handler raises, be it this one or Prefect's, is lost where a destructor or a weak
-    reference's callback is running. So the signal comes again, to whoever handles it then, until this block
-    is left: once after a while where this handler had it, and where Python says that a SystemExit was lost.
-    Only the main thread may enter.
+    Python drops the exception of a signal handler while a destructor or a weak reference's callback runs.
+    This can happen to this handler and to Prefect's. So the signal is sent again until this block is left:
+    some seconds after this handler ran, and whenever Python reports a lost SystemExit. Only the main thread
+    may enter.
     """
     report = sys.unraisablehook
 

@@ -1,8 +1,6 @@
-"""Which of the runs that are due may start: one of a deployment at a time, in the order in which they were
-asked for.
+"""Chooses the due runs that may start: one of each deployment at a time, in the order of the requests.
 
-Prefect alone lets every waiting run ask again after half a minute of its own, so that the first to ask gets
-the turn.
+With Prefect alone, every waiting run tries again after half a minute, and the first to try gets the slot.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -25,22 +23,22 @@ from flows.interrupted import mark_as_ours
 
 _log = get_logger("toygan.service")
 _AWAITING_SLOT = "AwaitingConcurrencySlot"
-BULK_DELETE: Any = "/flow_runs/bulk_delete"  # Any: Prefect's list of the server's routes leaves it out
+BULK_DELETE: Any = "/flow_runs/bulk_delete"  # Any: Prefect's type of the routes does not have it
 _AT_A_TIME = 50  # Prefect's server takes no more
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Turns:
-    """Remembers the runs of this process that were let go, by deployment."""
+    """Remembers the runs that this process has started, with their deployments."""
 
     def __init__(self, client: PrefectClient, drops: Collection[UUID]) -> None:
-        """`drops`: the deployments of which an older run is dropped when a newer one is due."""
+        """`drops`: deployments whose older runs are dropped if a newer one is due."""
         self._client, self._drops = client, drops
         self._let_go: dict[UUID, UUID | None] = {}
         self._said: set[UUID] = set()
 
     async def take(self, due: Iterable[FlowRun], under_way: Collection[UUID]) -> list[FlowRun]:
-        """Those of the `due` runs that start now; `under_way`: those whose processes have not ended."""
+        """Returns the `due` runs that start now; `under_way`: runs whose processes have not ended."""
         self._let_go = {
             run_id: deployment for run_id, deployment in self._let_go.items() if run_id in under_way
         }
@@ -73,7 +71,7 @@ class Turns:
                 _log.info("the run %s waits until the one before it is over", run.name)
 
     async def _is_overtaking(self, run: FlowRun) -> bool:
-        """Whether an earlier run waits for a slot that a process elsewhere holds, or held."""
+        """Returns whether an earlier run waits for a slot that another service holds or held."""
         if run.deployment_id is None:
             return False
         waiting = await self._client.read_flow_runs(
@@ -85,7 +83,7 @@ class Turns:
         return any(_asked(other) < _asked(run) for other in waiting if other.id != run.id)
 
     async def _drop(self, runs: list[FlowRun]) -> None:
-        """Removes scheduled runs that have been overtaken by the next one; each would see the same."""
+        """Removes scheduled runs if the next one is due: it finds the same files."""
         if superfluous := [run.id for run in runs if run.auto_scheduled]:
             await delete_runs(self._client, superfluous)
 
@@ -98,7 +96,7 @@ async def delete_runs(client: PrefectClient, runs: Sequence[UUID]) -> None:
 
 
 def _asked(run: FlowRun) -> tuple[datetime, datetime]:
-    """When it was to start, or was asked for; it stays the same however often a run has to wait."""
+    """Returns the expected start and the creation of a run; waiting does not change them."""
     return run.expected_start_time or _LONG_AGO, run.created or _LONG_AGO
 
 

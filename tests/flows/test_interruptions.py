@@ -88,8 +88,8 @@ def test_ctrl_c_ends_a_run_that_can_go_on(
         out, err = process.communicate(timeout=COMMAND_LIMIT_S)
     assert process.returncode == FAILED
     assert out == ""
-    assert "stopping when the shards under way are done" in err
-    assert f"toygan: stopped; the same command with --run-id {RUN_ID} goes on" in err
+    assert "stopping when the active shards are done" in err
+    assert f"toygan: stopped; the same command with --run-id {RUN_ID} resumes it" in err
     assert "Traceback" not in err
     assert verify(open_store(tmp_path / "out")).open_runs == (RUN_ID,)
     answer = httpx.post(
@@ -125,7 +125,7 @@ def test_a_temporary_server_ends_with_the_command(
         _, err = process.communicate(timeout=COMMAND_LIMIT_S)
     assert process.returncode == FAILED
     assert "starting Prefect's temporary server" in err
-    assert f"stopped; the same command with --run-id {RUN_ID} goes on" in err
+    assert f"stopped; the same command with --run-id {RUN_ID} resumes it" in err
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(others, timeout=60)
     assert not alive

@@ -57,7 +57,7 @@ PAGE = b"<!doctype html><title>Log in</title>"
         (403, b"", BadInput, "wants a login"),
         (407, b"", BadInput, "NO_PROXY"),
         (200, PAGE, BadInput, "correct PREFECT_API_URL"),
-        (200, json.dumps({"version": 3}).encode(), BadInput, "does not say its version"),
+        (200, json.dumps({"version": 3}).encode(), BadInput, "its answer is not a version"),
         (404, PAGE, BadInput, "is not the API of a Prefect server"),
         (503, PAGE, Retryable, "status 503"),
     ],

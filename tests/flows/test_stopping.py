@@ -41,7 +41,7 @@ def test_the_first_signal_asks_and_the_next_is_as_ever(
         assert came == [number, number]
     finally:
         signal.signal(number, before)
-    assert "stopping in good order; once more stops at once" in capfd.readouterr().err
+    assert "stopping cleanly; a second signal stops at once" in capfd.readouterr().err
 
 
 # Tells itself to end while a weak reference's callback runs: what is raised there is lost.

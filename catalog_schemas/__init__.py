@@ -1,1 +1,1 @@
-"""The contracts of toygan: what tables go in and out, as Arrow schemas with row checks."""
+"""The contracts of toygan: Arrow schemas and row checks for all input and output tables."""

@@ -1,4 +1,4 @@
-"""What comes out: one row a decided candidate, and the table of the live pictures."""
+"""Output tables: the metadata of decided candidates (one row each), the live pictures and the attempts."""
 
 import re
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ IMAGES = make_schema(
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("decision", pa.string(), nullable=False),
         pa.field("reasons", pa.list_(pa.string()), nullable=False),
-        # the next six are null when rejected
+        # the next six columns are null for a rejected candidate
         pa.field("image_uri", pa.string()),
         pa.field("sha256", pa.string()),
         pa.field("width", pa.int32()),
@@ -54,9 +54,9 @@ IMAGES = make_schema(
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("attempt", pa.int32(), nullable=False),
         pa.field("batch_size", pa.int32(), nullable=False),
-        pa.field("engine", pa.string(), nullable=False),  # what computed it, with its version
+        pa.field("engine", pa.string(), nullable=False),  # the library that ran the network, and its version
         pa.field("truncation", pa.float64()),
-        # what could not be measured, of a picture that is not finite, is null
+        # the next columns are null if they could not be measured, because the picture is not finite
         pa.field("logit", pa.float64()),
         pa.field("p_real", pa.float64()),
         pa.field("threshold", pa.float64()),
@@ -87,10 +87,12 @@ CURRENT = make_schema(
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("phash", pa.string(), nullable=False),
-        pa.field("commit", pa.int64(), nullable=False),  # number of the run's; the highest of a slot is live
+        pa.field(
+            "commit", pa.int64(), nullable=False
+        ),  # the number of the run's commit; the highest of a slot is live
     ],
 )
-OF_CANDIDATE = tuple(name for name in CURRENT.names if name != "commit")  # columns that IMAGES has, too
+OF_CANDIDATE = tuple(name for name in CURRENT.names if name != "commit")  # the columns shared with IMAGES
 
 SLOT = ("sku", "image_index")
 ATTEMPT_KEYS = (*SLOT, "row_fingerprint", "model")
@@ -102,9 +104,9 @@ ATTEMPTS = make_schema(
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("model", pa.string(), nullable=False),  # NAME@VERSION
-        pa.field("attempts", pa.int32(), nullable=False),  # made by finished runs: one after the largest
-        pa.field("exhausted", pa.bool_(), nullable=False),  # the last one was not approved
-        pa.field("review_uri", pa.string()),  # the best candidate that lies in review/
+        pa.field("attempts", pa.int32(), nullable=False),  # by finished runs: their highest attempt plus one
+        pa.field("exhausted", pa.bool_(), nullable=False),  # the last attempt was not approved
+        pa.field("review_uri", pa.string()),  # the best candidate in review/
         pa.field("review_p_real", pa.float64()),
     ],
 )
@@ -115,9 +117,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def write_current(table: pa.Table) -> bytes:
-    """The live pictures as Parquet, sorted by sku and image_index: the same rows give the same bytes.
+    """Writes the live pictures as Parquet, sorted by sku and image_index. The same rows give the same bytes.
 
-    Raises TableError for a table that is not CURRENT, or where two rows have the same sku and image_index.
+    Raises TableError if the table is not CURRENT, or if two rows have the same sku and image_index.
     """
     ordered = conform(table, CURRENT, "current.parquet").sort_by([(name, "ascending") for name in SLOT])
     keys = ordered.select(SLOT)
@@ -127,25 +129,25 @@ def write_current(table: pa.Table) -> bytes:
 
 
 def read_current(data: bytes) -> pa.Table:
-    """The table that write_current made; raises TableError."""
+    """Reads the table that `write_current` made. Raises TableError for anything else."""
     return read_parquet_bytes(data, CURRENT, "current.parquet")
 
 
 def write_attempts(table: pa.Table) -> bytes:
-    """The attempts as Parquet, sorted by their keys; raises TableError for a table that is not ATTEMPTS."""
+    """Writes the attempts as Parquet, sorted by key. Raises TableError if the table is not ATTEMPTS."""
     ordered = conform(table, ATTEMPTS, "the attempts").sort_by([(name, "ascending") for name in ATTEMPT_KEYS])
     return parquet_bytes(ordered.combine_chunks())
 
 
 def write_images(table: pa.Table) -> bytes:
-    """Decided candidates as Parquet; raises TableError for a table that is not IMAGES."""
+    """Writes decided candidates as Parquet. Raises TableError if the table is not IMAGES."""
     return parquet_bytes(conform(table, IMAGES, "the image metadata"))
 
 
 def check_images(table: pa.Table) -> CheckedTable:
-    """Sort rows of IMAGES into those that keep the contract and those that do not.
+    """Separates the rows of IMAGES that keep the contract from those that break it.
 
-    A rejected candidate has none of FILE_COLUMNS, any other has all of them.
+    A rejected candidate must have none of FILE_COLUMNS. Any other candidate must have all of them.
     """
     import pandas as pd
 
@@ -164,7 +166,7 @@ def check_images(table: pa.Table) -> CheckedTable:
 
 
 def check_stored(row: Mapping[str, Any], where: str) -> None:
-    """Raise TableError unless a row that is not rejected says what was stored and how it was scored."""
+    """Checks a row that is not rejected. Raises TableError if the stored file or the score is missing."""
     needed = ("image_uri", "format", "p_real", "threshold")
     if missing := [name for name in needed if row[name] is None]:
         raise TableError(

@@ -1,4 +1,4 @@
-"""Photos: the shards that models are trained on, the index of the uploads, and what could not be used."""
+"""Photo tables: the shards for training, the index of the uploads, and the quarantine of unusable uploads."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -82,35 +82,35 @@ QUARANTINE = make_schema(
 
 
 def write_photo_index(table: pa.Table) -> bytes:
-    """Indexed photos as Parquet, sorted by URI; raises TableError for a table that is not PHOTO_INDEX."""
+    """Writes indexed photos as Parquet, sorted by URI. Raises TableError if the table is not PHOTO_INDEX."""
     return parquet_bytes(conform(table, PHOTO_INDEX, "the photo index").sort_by("photo_uri"))
 
 
 def read_photo_index(data: bytes) -> pa.Table:
-    """The table that write_photo_index made; raises TableError."""
+    """Reads the table that `write_photo_index` made. Raises TableError for anything else."""
     return read_parquet_bytes(data, PHOTO_INDEX, "the photo index")
 
 
 def write_quarantine(table: pa.Table) -> bytes:
-    """Photos that cannot be used as Parquet, sorted by URI; raises TableError for another table."""
+    """Writes unusable photos as Parquet, sorted by URI. Raises TableError if the table is not QUARANTINE."""
     return parquet_bytes(conform(table, QUARANTINE, "the quarantine").sort_by("photo_uri"))
 
 
 def read_quarantine(data: bytes) -> pa.Table:
-    """The table that write_quarantine made; raises TableError."""
+    """Reads the table that `write_quarantine` made. Raises TableError for anything else."""
     return read_parquet_bytes(data, QUARANTINE, "the quarantine")
 
 
 def check_photo_shard(path: Path) -> None:
-    """Raise TableError unless the file is a photo shard; only its footer is read, no row is."""
+    """Raises TableError if the file is no photo shard. Reads only the footer, no rows."""
     with open_parquet(path) as file:
         check_schema(file.schema_arrow, PHOTO_SHARD, PHOTO_SHARD_REQUIRED, str(path))
 
 
 def check_photo_rows(rows: pa.RecordBatch | pa.Table, first_row: int = 0) -> CheckedTable:
-    """Sort rows of a photo shard, numbered from `first_row` on, into usable and not; keeps all columns.
+    """Separates usable from unusable rows of a photo shard. Numbers them from `first_row`, keeps all columns.
 
-    Says nothing about whether the photo's bytes can be decoded. The colour may be null, where it is unknown.
+    It does not decode the photos. The colour may be null, which means that it is unknown.
     """
     frame = rows.to_pandas()
     frame.index += first_row

@@ -1,4 +1,4 @@
-"""The catalog: what a row must look like, read in batches, good rows told from bad ones."""
+"""The catalog: reads it in batches, checks every row, and separates good rows from bad ones."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ CONDITION_COLUMNS = {"sketch": "sketch_uri", "layout": "layout_uri"}
 MAX_URI_LETTERS = 1000
 
 COLOUR_HEX_PATTERN = re.compile(r"#[0-9A-Fa-f]{6}")
-# well-formed tags of BCP 47 (RFC 5646, section 2.1) without the 26 irregular ones of older days
+# Well-formed tags of BCP 47 (RFC 5646, section 2.1), without the 26 old irregular tags.
 LANGUAGE_PATTERN = re.compile(
     r"(?:[A-Za-z]{2,3}(?:-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})"
     r"(?:-[A-Za-z]{4})?(?:-(?:[A-Za-z]{2}|[0-9]{3}))?"
@@ -90,14 +90,14 @@ _canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure
 
 
 def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str, str]) -> str:
-    """The sha256 (lower-case hex) of what a picture of the product depends on, by design.md section 4.
+    """Computes the sha256 (lower-case hex) of everything that a product's pictures depend on.
 
-    Hashed is the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description, language,
-    colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch and layout
-    to the sha256 of the file. The language is `en` and the attributes are empty where the
-    catalog gives none. Nothing else of `product` counts, least of all images_wanted and updated_at.
+    It is the hash of the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description,
+    language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch
+    and layout to the sha256 of the file. If the catalog gives no language it is `en`, and missing attributes
+    are empty. Nothing else of `product` counts; in particular images_wanted and updated_at do not.
     """
-    # null is None, NaN or NA, depending on who read the row
+    # A null is None, NaN or NA, depending on the reader.
     fields: dict[str, object] = {
         name: value if isinstance(value := product.get(name), str) else None for name in _TEXTS
     }
@@ -112,24 +112,24 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
 
 @dataclasses.dataclass(kw_only=True)
 class SourceRows:
-    """Where the rows of a table come from that was read from another format."""
+    """The original rows of a table that was converted from another format."""
 
-    numbers: "array[int]" = dataclasses.field(default_factory=lambda: array("q"))  # 0-based, there
-    # By the number in the table: column and reason of a row that could not be read as it stands there.
+    numbers: "array[int]" = dataclasses.field(default_factory=lambda: array("q"))  # 0-based, in the original
+    # Maps the number of an unreadable row in the table to its column and reason.
     problems: dict[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def stream_products(
     path: Path, *, source: SourceRows | None = None, batch_rows: int = BATCH_ROWS
 ) -> Iterator[CheckedTable]:
-    """The catalog's rows, checked, `batch_rows` at a time.
+    """Yields the catalog's rows, checked, `batch_rows` at a time.
 
-    `good` has exactly the columns of PRODUCTS: an absent optional column is null, the language is `en` where
-    none is given, colour_hex is in upper case, attributes are dict[str, str | None] or None. The file is read
-    twice: first the skus only, whose hashes (8 bytes a row) show which can be duplicates; then all. Of rows
-    with the same sku the first one stays that is good otherwise. With a `source` rows are numbered as there,
-    and those with problems there are set aside. Raises TableError, at once or in between,
-    when the table cannot be used.
+    `good` has exactly the columns of PRODUCTS. An absent optional column is null, a missing language is `en`,
+    colour_hex is in upper case, attributes are dict[str, str | None] or None. The file is read twice. The
+    first pass reads only the skus and keeps their hashes (8 bytes a row) to find possible duplicates. The
+    second pass reads everything. Among rows with the same sku the first otherwise good one is kept. With a
+    `source`, rows have the numbers of the original file, and rows with problems there are set aside. Raises
+    TableError, at once or between batches, if the table cannot be used.
     """
     with open_parquet(path) as file:
         columns = _present_columns(file.schema_arrow, path)
@@ -151,10 +151,10 @@ def _present_columns(found: pa.Schema, path: Path) -> list[str]:
 
 
 class _Twins:
-    """Skus that are there more than once, of which one has been taken.
+    """Remembers which of the repeated skus a row has taken already.
 
-    Kept are the hashes that more than one row has and, for each, 16 bytes of BLAKE2b of the sku that was
-    taken: at most 13 bytes a row of the table, however long the skus are.
+    It keeps the hashes that more than one row has and, for each, 16 bytes of BLAKE2b of the taken sku. This
+    is at most 13 bytes a row of the table, whatever the length of the skus.
     """
 
     def __init__(self, repeated: "NDArray[np.uint64]") -> None:
@@ -163,10 +163,10 @@ class _Twins:
         self._repeated = repeated
         self._taken = np.zeros(len(repeated), dtype="V16")
         self._is_taken = np.zeros(len(repeated), dtype=bool)
-        self._colliding: set[bytes] = set()  # taken ones whose hash another sku has, too
+        self._colliding: set[bytes] = set()  # taken skus that share their hash with another one
 
     def later_ones(self, skus: pa.Array) -> "NDArray[np.bool_]":
-        """Which rows carry a sku that an earlier row has taken; the first row of a sku takes it."""
+        """Finds the rows with a sku that an earlier row has taken. The first row of a sku takes it."""
         import numpy as np
 
         later = np.zeros(len(skus), dtype=bool)
@@ -191,7 +191,7 @@ class _Twins:
 
 
 def _repeated_hashes(file: pq.ParquetFile, path: Path, batch_rows: int) -> "NDArray[np.uint64]":
-    """The 64-bit hashes that more than one sku of the file has, sorted."""
+    """Returns the 64-bit hashes that more than one sku of the file has, sorted."""
     import numpy as np
 
     with parquet_errors(path):
@@ -240,7 +240,7 @@ def _check_batch(
 
 
 def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array], list[tuple[int, str, str]]]:
-    """The contract's columns in the contract's types, and (row, column, reason) of text that is broken."""
+    """Casts the columns to the contract's types. Also returns (row, column, reason) of broken text."""
     columns: dict[str, pa.Array] = {}
     broken: list[tuple[int, str, str]] = []
     for field in PRODUCTS:
@@ -267,7 +267,7 @@ def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array]
 
 
 def _broken_text(column: pa.Array) -> set[int]:
-    """Rows whose text is not UTF-8: Arrow reads such bytes from a Parquet file without a word."""
+    """Finds the rows with text that is not UTF-8. Arrow reads such bytes from Parquet without an error."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
@@ -284,7 +284,7 @@ def _readable(value: pa.Scalar) -> bool:
 
 
 def _dictionaries(attributes: pa.MapArray, index: "pd.Index[Any]") -> "pd.Series[Any]":
-    """One dict or None a row; of a repeated key the last value stays."""
+    """Converts each row to a dict or None. The last value of a repeated key is kept."""
     import pandas as pd
 
     keys, values = attributes.keys.to_pylist(), attributes.items.to_pylist()
@@ -301,7 +301,7 @@ def _dictionaries(attributes: pa.MapArray, index: "pd.Index[Any]") -> "pd.Series
 
 @lru_cache(maxsize=1)
 def _row_checks() -> Any:
-    """The pandera schema of a row; the name of each check is the reason that a row is set aside with."""
+    """The pandera schema of a row. The name of each check is the reason for setting a row aside."""
     uri = (
         row_check("malformed", lambda values: matches(values, _URI_PATTERN)),
         row_check("not_relative", lambda values: ~matches(values, _ABSOLUTE_PATTERN)),

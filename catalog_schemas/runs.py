@@ -1,4 +1,4 @@
-"""A run: what it plans to do, shard by shard, and the manifest that commits it."""
+"""The tables of a run: its frozen plan, shard by shard, and the manifest that commits it."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from catalog_schemas.validation import (
     read_parquet_bytes,
 )
 
-MOST_SHARDS: Final = 100_000  # of a run; their numbers have five digits
+MOST_SHARDS: Final = 100_000  # of a run; shard numbers have five digits
 PLAN_COUNTS: Final = (*("products", "rejected_rows"), *("unchanged", "exhausted", "deferred", "planned"))
 
 _MANIFEST_SCHEMA = f"run/{SCHEMA_VERSION}"
@@ -36,11 +36,11 @@ PLAN = make_schema(
         pa.field("sku", pa.string(), nullable=False),
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("images_wanted", pa.int32(), nullable=False),  # of the product
-        pa.field("images_kept", pa.int32(), nullable=False),  # of these, live pictures that stay
+        pa.field("images_kept", pa.int32(), nullable=False),  # live pictures that stay, among the wanted ones
         pa.field("first_attempt", pa.int32(), nullable=False),
-        pa.field("attempts", pa.int32(), nullable=False),  # that the run may make
-        pa.field("review_p_real", pa.float64()),  # of the best candidate that lies in review/ already
-        # colour and colour_hex are those of the main colour, wherever it was found
+        pa.field("attempts", pa.int32(), nullable=False),  # the most that the run may make
+        pa.field("review_p_real", pa.float64()),  # of the best candidate that is in review/ already
+        # colour and colour_hex hold the main colour, whichever column it comes from
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
         pa.field("colour_source", pa.string()),
         *(PRODUCTS.field(name) for name in ("sketch_uri", "layout_uri")),
@@ -54,14 +54,15 @@ PLAN = make_schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a finished run did; it is written when everything that it speaks of lies in the store.
+    """The results of a finished run. It is written after everything that it names is in the store.
 
-    `counts` holds whole numbers by name: products, rejected_rows, unchanged, planned, approved, review,
-    rejected, ... `categories` holds the same by category, `models` what became of the candidates of each
-    model (NAME@VERSION) that drew any. `model_name` and `model_version` are those of the model that needs no
-    image to draw from. Times are ISO 8601 in UTC. `settings` are those the plan was frozen with. `commit` is
-    its number in the order of commits, which decides what is live. `incomplete` has, of the products that got
-    some pictures and not all, by sku how many they have and how many they want; of many the first ones.
+    `counts` maps names to whole numbers: products, rejected_rows, unchanged, planned, approved, review,
+    rejected, ... `categories` holds such counts by category. `models` holds the decisions about candidates
+    for each model (NAME@VERSION) that generated any. `model_name` and `model_version` name the model that
+    needs no condition image. Times are ISO 8601 in UTC. `settings` are the settings of the frozen plan.
+    `commit` is the manifest's number in the order of commits, which decides which pictures are live.
+    `incomplete` lists products that have some but not all of their pictures: by sku, the number they have and
+    the number they want. A long list keeps its first entries only.
     """
 
     run_id: str
@@ -84,17 +85,17 @@ class Manifest:
 
     @property
     def all_models(self) -> list[str]:
-        """NAME@VERSION of each model that may have drawn; the one that needs no image comes first."""
+        """NAME@VERSION of each model of the run. The model that needs no condition image comes first."""
         return list(dict.fromkeys([f"{self.model_name}@{self.model_version}", *self.models]))
 
     def to_json(self) -> str:
-        """The manifest as JSON with sorted keys."""
+        """Returns the manifest as JSON with sorted keys."""
         content = {"schema": _MANIFEST_SCHEMA, **dataclasses.asdict(self)}
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "the manifest") -> Self:
-        """The manifest that to_json wrote; raises TableError that names the field that is wrong."""
+        """Reads the manifest that `to_json` wrote. Raises TableError naming the wrong field."""
         content = read_json_object(text, where)
         if content.pop("schema", None) != _MANIFEST_SCHEMA:
             raise TableError(f"{where}: not a manifest of the schema {_MANIFEST_SCHEMA}")
@@ -115,7 +116,7 @@ class Manifest:
 
 
 def _check_values(manifest: Manifest, where: str) -> None:
-    """Raises TableError for a field whose type is right and whose value no run could have written."""
+    """Raises TableError for a field that has the right type but an impossible value."""
     for name in ("run_id", "model_name"):
         if not _NAME.fullmatch(getattr(manifest, name)):
             raise TableError(f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}, no name")
@@ -130,8 +131,8 @@ def _check_values(manifest: Manifest, where: str) -> None:
             check_counts(counts, (), where, f"{field_name}.{name}")
 
 
-def check_told(manifest: Manifest, where: str) -> None:
-    """Raise TableError unless the manifest says all that a report tells of its run."""
+def check_report_fields(manifest: Manifest, where: str) -> None:
+    """Raises TableError if a field that a report shows is missing or malformed."""
     for name in ("started_at", "finished_at"):
         try:
             aware = datetime.fromisoformat(getattr(manifest, name)).utcoffset() is not None
@@ -147,7 +148,7 @@ def check_told(manifest: Manifest, where: str) -> None:
 
 
 def check_counts(counts: object, needed: Iterable[str], where: str, name: str) -> None:
-    """Raise TableError unless `counts` are whole numbers by name, those `needed` among them."""
+    """Raises TableError unless `counts` maps names to whole numbers and has all `needed` names."""
     if not isinstance(counts, dict):
         raise TableError(f"{where}: the field {name!r} is {_shown(counts)}, wanted are numbers by name")
     if missing := sorted(set(needed) - counts.keys()):
@@ -160,13 +161,13 @@ def check_counts(counts: object, needed: Iterable[str], where: str, name: str) -
 
 
 def _shown(value: object) -> str:
-    """A value for a message, which may be of any length."""
+    """Formats a value for a message, and cuts it if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN_LETTERS else text[:_SHOWN_LETTERS] + "..."
 
 
 def read_plan(data: bytes, where: str) -> pa.Table:
-    """A shard of a frozen plan, PLAN; raises TableError for one that cannot be drawn as it says."""
+    """Reads a shard of a frozen plan, PLAN. Raises TableError if a condition file is missing or ambiguous."""
     table = read_parquet_bytes(data, PLAN, where)
     for row in table.select(["sku", "image_condition", "condition_sha256"]).to_pylist():
         digests = dict(row["condition_sha256"])
@@ -174,8 +175,8 @@ def read_plan(data: bytes, where: str) -> pa.Table:
             raise TableError(f"{where}: {row['sku']} has two files of one condition")
         if row["image_condition"] is not None and digests.get(row["image_condition"]) is None:
             raise TableError(
-                f"{where}: {row['sku']} is to be drawn from a {_shown(row['image_condition'])}, but no file "
-                "of it is named"
+                f"{where}: {row['sku']} is to be generated from a {_shown(row['image_condition'])}, but no "
+                "file of it is named"
             )
         for digest in digests.values():
             if digest is None or not _SHA256.fullmatch(digest):

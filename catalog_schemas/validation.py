@@ -1,7 +1,8 @@
-"""One table -> good rows + a table of (row, sku, column, reason); and what all contracts share.
+"""Separates the good rows of a table from the bad ones. All contracts share this module.
 
-Two kinds of wrong are told apart. A bad table (missing file, not Parquet, a missing column, a wrong type)
-cannot be used at all: TableError. A bad row is set aside with a reason, and the others go on.
+There are two kinds of errors. A bad table (missing file, not Parquet, a missing column, a wrong type) cannot
+be used at all and raises TableError. A bad row is set aside as (row, sku, column, reason) and does not stop
+the others.
 """
 
 import json
@@ -33,25 +34,25 @@ _SHOWN_SKU_LETTERS = 128
 
 
 class TableError(ValueError):
-    """A table cannot be used; the message names the file, the column and what to do."""
+    """A table cannot be used. The message names the file, the column and the remedy."""
 
 
 def is_category(text: str) -> bool:
-    """Whether a text can name a category: 1 to 128 printable letters of any language, no space at an end."""
+    """Says whether a text can name a category: 1 to 128 printable characters, without a space at an end."""
     return 0 < len(text) <= _MOST_NAME_LETTERS and text.isprintable() and text == text.strip()
 
 
 def is_sku(text: str) -> bool:
-    """Whether a text can name a product: as a category, but without slashes."""
+    """Says whether a text can be a sku: like a category, but without slashes."""
     return is_category(text) and "/" not in text and "\\" not in text
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedTable:
-    """The rows of a table, sorted into usable and not.
+    """The usable and the unusable rows of a table.
 
-    `good` is indexed by the 0-based row number in the file. `rejected` has the columns of REJECTED_ROWS and
-    one row for each (row, column) that is wrong: a row with two wrong columns is there twice. Sorted by row.
+    The index of `good` is the 0-based row number in the file. `rejected` has the columns of REJECTED_ROWS and
+    one row for each wrong (row, column), so a row with two wrong columns appears twice. It is sorted by row.
     """
 
     good: "pd.DataFrame"
@@ -59,7 +60,7 @@ class CheckedTable:
 
 
 def make_schema(name: str, fields: Sequence[pa.Field]) -> pa.Schema:
-    """An Arrow schema that says its name and version in its metadata, e.g. `products/1`."""
+    """Makes an Arrow schema with its name and version in the metadata, for example `products/1`."""
     return pa.schema(fields, metadata={SCHEMA_KEY: f"{name}/{SCHEMA_VERSION}".encode()})
 
 
@@ -75,10 +76,11 @@ REJECTED_ROWS = make_schema(
 
 
 def check_schema(found: pa.Schema, contract: pa.Schema, required: Collection[str], where: str) -> None:
-    """Raise TableError unless a table with the schema `found` can be read as `contract`.
+    """Raises TableError unless a table with the schema `found` can be read as `contract`.
 
-    Columns outside `required` may be absent or empty (type null); columns outside the contract are ignored.
-    string, large_string, string_view and dictionaries of them are all strings. `where` begins the message.
+    Columns outside `required` may be absent or empty (type null). Columns outside the contract are ignored.
+    The types string, large_string, string_view and dictionaries of them count as strings. The message begins
+    with `where`.
     """
     _check_version(found, contract, where)
     _check_columns(found, contract, required, where)
@@ -111,10 +113,10 @@ def _check_columns(found: pa.Schema, contract: pa.Schema, required: Collection[s
 
 
 def fits(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a column of type `found` can be read as `wanted` without loss or guessing.
+    """Says whether a column of type `found` can be read as `wanted` without loss or guessing.
 
-    Any integer type stands for an integer (the values are checked row by row), any unit for a timestamp with
-    a time zone, half and double for a float.
+    Any integer type counts as an integer (its values are checked row by row). A timestamp with a time zone
+    may have any unit. Half and double precision count as floats.
     """
     if pa.types.is_dictionary(found):
         return fits(found.value_type, wanted)
@@ -137,10 +139,10 @@ def fits(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def conform(table: pa.Table, contract: pa.Schema, where: str) -> pa.Table:
-    """The table with exactly the contract's columns, order, types and metadata.
+    """Converts a table to exactly the contract's columns, order, types and metadata.
 
-    The table may be a selection of another contract's columns. Raises TableError where a column is missing or
-    does not fit, or holds null where the contract allows none.
+    The table may be a selection of another contract's columns. Raises TableError if a column is missing, has
+    an unsuitable type, or holds nulls that the contract forbids.
     """
     _check_columns(table.schema, contract, contract.names, where)
     columns = []
@@ -158,14 +160,14 @@ def conform(table: pa.Table, contract: pa.Schema, where: str) -> pa.Table:
 
 
 def cast(column: pa.ChunkedArray | pa.Array, wanted: pa.DataType) -> pa.ChunkedArray | pa.Array:
-    """A column that `fits`, in the contract's type; a timestamp loses what is finer than the unit."""
+    """Casts a column that `fits` to the contract's type. A timestamp is cut to the contract's unit."""
     if column.type == wanted:
         return column
     return pc.cast(column, wanted, safe=not pa.types.is_timestamp(wanted))
 
 
 def describe_type(kind: pa.DataType) -> str:
-    """The type as the contracts write it, e.g. `map<string,string>`."""
+    """Writes the type as the contracts do, for example `map<string,string>`."""
     if pa.types.is_map(kind):
         return f"map<{describe_type(kind.key_type)},{describe_type(kind.item_type)}>"
     return str(kind)
@@ -173,7 +175,7 @@ def describe_type(kind: pa.DataType) -> str:
 
 @contextmanager
 def parquet_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a Parquet file is read into a TableError with a remedy."""
+    """Turns errors in reading a Parquet file into a TableError with a remedy."""
     try:
         yield
     except FileNotFoundError:
@@ -188,7 +190,7 @@ def parquet_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """A Parquet file for reading; raises TableError that tells a truncated file from one of another kind."""
+    """Opens a Parquet file. Raises TableError; its message says if the file is truncated or no Parquet."""
     with parquet_errors(path):
         with path.open("rb") as file:
             head = file.read(4)
@@ -207,7 +209,7 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet in row groups of 65,536: equal tables give equal bytes (with the same pyarrow)."""
+    """Writes a table as Parquet in row groups of 65,536. Equal tables give equal bytes (same pyarrow)."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table, sink, row_group_size=_ROW_GROUP_ROWS, compression="zstd", compression_level=3, version="2.6"
@@ -218,7 +220,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 def read_parquet_bytes(
     data: bytes, contract: pa.Schema, where: str, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read a table of `contract`, or only some of its columns; raises TableError naming `where`."""
+    """Reads a table of `contract`, or only some of its columns. Raises TableError naming `where`."""
     wanted = (
         contract
         if columns is None
@@ -228,14 +230,14 @@ def read_parquet_bytes(
         file = pq.ParquetFile(pa.BufferReader(data))
         check_schema(file.schema_arrow, wanted, wanted.names, where)
         table = file.read(columns=wanted.names)
-        table.validate(full=True)  # Parquet does not say whether its texts are UTF-8
+        table.validate(full=True)  # Arrow does not check on reading that texts are UTF-8
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise TableError(f"{where}: the Parquet object is damaged ({error})") from error
     return conform(table, wanted, where)
 
 
 def read_json_object(text: str | bytes, where: str) -> dict[str, Any]:
-    """The object that a JSON text is; raises TableError naming `where` for anything else."""
+    """Reads a JSON text that is an object. Raises TableError naming `where` for anything else."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -246,9 +248,9 @@ def read_json_object(text: str | bytes, where: str) -> dict[str, Any]:
 
 
 def rejected_frame(problems: "pd.DataFrame", skus: Iterable[object]) -> "pd.DataFrame":
-    """Problems (row, column, reason) with their skus, in the columns of REJECTED_ROWS.
+    """Joins problems (row, column, reason) with their skus in the columns of REJECTED_ROWS.
 
-    A sku is cut at 128 letters; one that is no text becomes null.
+    A sku is cut at 128 characters. A sku that is no text becomes null.
     """
     import pandas as pd
 
@@ -266,19 +268,19 @@ def rejected_frame(problems: "pd.DataFrame", skus: Iterable[object]) -> "pd.Data
 def row_check(
     reason: str, holds: Callable[["pd.Series[Any]"], "pd.Series[bool]"], *, nulls: bool = False
 ) -> Any:
-    """A pandera check of a whole column; a row where it does not hold gets `reason`."""
+    """Makes a pandera check of a whole column. Rows that fail it get `reason`."""
     import pandera.pandas as pandera
 
     return pandera.Check(holds, ignore_na=not nulls, error=reason)
 
 
 def not_null() -> Any:
-    """The check that a row has a value, with the reason `null`."""
+    """Makes the check that a row has a value. Its reason is `null`."""
     return row_check("null", lambda values: values.notna(), nulls=True)
 
 
 def row_schema(checks: Mapping[str, Sequence[Any]], *, required: bool = True) -> Any:
-    """A pandera schema of row checks; types are no concern of it, those are checked on the Arrow table."""
+    """Makes a pandera schema of row checks. It does not check types, because the Arrow table was checked."""
     import pandera.pandas as pandera
 
     return pandera.DataFrameSchema(
@@ -290,7 +292,10 @@ def row_schema(checks: Mapping[str, Sequence[Any]], *, required: bool = True) ->
 
 
 def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
-    """What is wrong as (row, column, reason), row being the index; a cell's first failed check counts."""
+    """Returns the problems of a frame as (row, column, reason). `row` is the frame's index.
+
+    Only the first failed check of a cell counts.
+    """
     import pandas as pd
     import pandera.errors
 
@@ -310,7 +315,7 @@ def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bool]":
-    r"""Which strings match as a whole; in RE2 `\z` lets no newline pass, which Python's `$` does."""
+    r"""Says which strings match as a whole. RE2's `\z` allows no newline at the end, unlike Python's `$`."""
     import pandas as pd
 
     hits = pc.match_substring_regex(pa.array(values, pa.large_string()), rf"\A(?:{pattern.pattern})\z")
@@ -318,7 +323,7 @@ def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bo
 
 
 def hash_strings(strings: pa.Array) -> "NDArray[np.uint64]":
-    """SipHash-2-4 of the bytes of each string with a fixed key, (N,) uint64; they need not be valid UTF-8."""
+    """Hashes the bytes of each string by SipHash-2-4 with a fixed key: (N,) uint64. Any bytes are allowed."""
     import pandas as pd
 
     as_bytes = strings.cast(pa.binary()).to_numpy(zero_copy_only=False)

@@ -54,6 +54,6 @@ def encode_conditions(
     if image_condition is not None:
         images = [product.image for product in products if product.image is not None]
         if len(images) < len(products):
-            raise BadInput(f"{len(products) - len(images)} products have no {image_condition} to draw from")
+            raise BadInput(f"{len(products) - len(images)} products have no {image_condition}")
         conditions[image_condition] = encode_images(image_condition, images)
     return conditions

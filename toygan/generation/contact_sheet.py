@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
-from catalog_schemas.runs import Manifest, check_told
+from catalog_schemas.runs import Manifest, check_report_fields
 from catalog_schemas.validation import REJECTED_ROWS, TableError, read_parquet_bytes
 from toygan.errors import ObjectNotFound
 from toygan.generation.summary import warnings_of
@@ -52,7 +52,7 @@ def contact_sheet(
     Titles come from the frozen plan; once that is swept, `plan` is None and the pictures go without. `credit`
     names whom the model's training pictures oblige to name.
     """
-    check_told(manifest, manifest_key(manifest.run_id))
+    check_report_fields(manifest, manifest_key(manifest.run_id))
     chosen, titles = _choose(store, manifest, parts, has_plan=plan is not None)
     with ThreadPoolExecutor(_READERS) as readers:
         categories = [

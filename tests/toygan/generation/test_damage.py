@@ -178,7 +178,7 @@ def test_a_plan_without_the_condition_that_it_names_is_reported() -> None:
     rows = pq.read_table(pa.BufferReader(objects()[key])).to_pylist()
     rows[0]["image_condition"] = "sketch"
     verdict = verify(damaged(key, parquet_bytes(pa.Table.from_pylist(rows, PLAN))))
-    assert any(f"{key}: sku-1-0 is to be drawn from a 'sketch'" in each for each in verdict.problems)
+    assert any(f"{key}: sku-1-0 is to be generated from a 'sketch'" in each for each in verdict.problems)
 
 
 def test_a_manifest_of_too_many_shards_is_reported() -> None:

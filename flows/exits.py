@@ -23,7 +23,7 @@ def one_line() -> Iterator[None]:
         error.show()
         sys.exit(BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit("stopped; run the same command again to go on")
+        sys.exit("stopped; run the same command again to resume")
     except (BadInput, TableError) as error:
         click.echo(f"toygan: {error}", err=True)
         sys.exit(BAD_INPUT)

@@ -1,7 +1,7 @@
 """Makes processes end with the process that started them, even if that one is killed.
 
-A process that is killed by SIGKILL cannot end its children. On Linux the kernel does it; elsewhere this module
-has no effect. `python -m flows.lifeline PARENT COMMAND...` executes the command as a child of the
+A process that is killed by SIGKILL cannot end its children. On Linux the kernel does it; elsewhere this
+module has no effect. `python -m flows.lifeline PARENT COMMAND...` executes the command as a child of the
 process PARENT.
 """
 

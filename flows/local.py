@@ -17,7 +17,7 @@ from toygan.planning.catalog_files.convert import parse_mapping
 if TYPE_CHECKING:
     from toygan.generation.run import RunSummary
 
-# Set before prefect is imported; what the user has set stays.
+# Set before prefect is imported; the user's own values take precedence.
 DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",

@@ -62,7 +62,6 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
         words=(TextFields(),) * count,
         skus=tuple(f"sku-{number}" for number in range(count)),
         categories=CATEGORIES,
-        views=torch.randn((count, 2), generator=rng),
         text_config=TextConfig(accent_colours=config.accent_colours),
         lines=lines,
         image_condition=condition,

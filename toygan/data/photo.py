@@ -21,8 +21,6 @@ class Photo(NamedTuple):
     description: str | None = None
     colour: str | None = None  # the main colour's name
     finish: str | None = None
-    azimuth_deg: float | None = None  # of the camera; 0 looks at the front
-    elevation_deg: float | None = None
     lines: bytes | None = None  # the sketch beside another condition
 
 

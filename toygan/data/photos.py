@@ -25,7 +25,6 @@ from toygan.data.found import Found
 from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
 from toygan.data.recolour import LabelledColours
 from toygan.data.sources import read_photos
-from toygan.data.views import encode_views
 from toygan.errors import BadInput
 from toygan.images import decode_photo
 from toygan.parallel import in_order
@@ -50,7 +49,6 @@ class PhotoSet:
     image_condition: ImageCondition | None = None
     condition_images: Tensor | None = None  # (N, R, R) uint8, see toygan.conditions.image
     lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images, white where unknown
-    views: Tensor | None = None  # (N, 2) float32, NaN where unknown, see toygan.data.views
     text_config: TextConfig = READS_ALL  # by which the words were taken from titles and descriptions
     hold_descriptions: bool = False  # whether any of the texts does
     earlier_labels: LabelledColours | None = None  # of the photos that a model to go on with learnt from
@@ -122,7 +120,7 @@ class PhotoSet:
     def sha256(self) -> str:
         """Of everything that a training sees: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
-        told = (self.category, self.colour, self.views, self.condition_images, self.lines, self.accents)
+        told = (self.category, self.colour, self.condition_images, self.lines, self.accents)
         for tensor in (self.images, *told, self.text):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
@@ -139,21 +137,23 @@ def load_photos(
     drawings: WantedConditions = NO_CONDITIONS,
     text_config: TextConfig = READS_ALL,
     learns_colour_names: bool = False,
-    with_views: bool = False,
     layout_predictor: Callable[[Tensor], Drawing] | None = None,
 ) -> PhotoSet:
-    """Reads the photos of `split` at `uri` whose sku passes `keep_sku`; see `toygan.data.sources`.
+    """Reads the photos of `split` at `uri` for which `keep_sku` is true; see `toygan.data.sources`.
 
-    Photos are laid on a white square and resized to `resolution` x `resolution` pixels (torchvision, bilinear
-    with antialiasing), a few at a time; so are the `drawings`, where any are wanted. Only the
-    small ones are kept, in a temporary file that is mapped into memory: the system holds as much of it as
-    there is room for. `text_config` says what of titles and descriptions becomes their words; with
-    `learns_colour_names` it knows the names that the photos give to their main colours, too. Views are read
-    where `with_views` asks for them. The `layout_predictor` predicts layouts and lines that photos lack;
-    without one, photos may lack no layout. Without `categories` those of the photos are taken, sorted. A
-    malformed row, a photo or condition image that is missing or cannot be decoded: the photo is skipped,
-    counted and named in the log. Raises BadInput when nothing usable is there, or a category that is not
-    among `categories`; DiskFull when the disk is full.
+    Photos and the wanted `drawings` are laid on a white square and resized to `resolution` x `resolution`
+    pixels (torchvision, bilinear with antialiasing), a few at a time. Only the resized ones are kept, in a
+    temporary file that is mapped into memory, so the operating system decides how much of it is in memory.
+
+    - `text_config` says which parts of titles and descriptions become the text. With `learns_colour_names`
+      it also learns the names that the photos give to their main colours.
+    - `layout_predictor` predicts the layouts and lines that photos do not have. Without it every photo needs
+      a layout, if layouts are wanted.
+    - `categories` defaults to those of the photos, sorted.
+
+    A photo is skipped, counted and named in the log if its row is malformed, or if the photo or its drawing
+    is missing or cannot be decoded. Raises BadInput if no photo is usable or one has a category that is not
+    among `categories`, and DiskFull if the disk is full.
     """
     if drawings.kind != "layout":
         layout_predictor = None
@@ -170,9 +170,6 @@ def load_photos(
         seen = ColourNames.of((photo.colour, photo.colour_hex) for photo in read)
         text_config = replace(text_config, colour_names=seen.joined(text_config.colour_names))
     categories = categories or tuple(sorted(set(names)))
-    views = None
-    if with_views:
-        views = encode_views([each.azimuth_deg for each in read], [each.elevation_deg for each in read])
     return PhotoSet(
         images=gathered.images,
         category=encode_categories(names, categories),
@@ -183,7 +180,6 @@ def load_photos(
         skus=tuple(photo.sku for photo in read),
         categories=categories,
         image_condition=drawings.kind,
-        views=views,
         hold_descriptions=any(_describes(photo, text_config) for photo in read),
         condition_images=gathered.condition_images,
         lines=gathered.lines,

@@ -1,7 +1,6 @@
 """Photo shards: Parquet files of one row a photo, see `catalog_schemas.photos`."""
 
 import logging
-import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,8 @@ log = logging.getLogger(__name__)
 SUFFIX = ".parquet"
 
 _COLUMNS = [
-    *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish"),
-    *("azimuth_deg", "elevation_deg", "split", "photo"),
+    *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish", "split"),
+    "photo",
 ]
 
 
@@ -69,8 +68,6 @@ def read_shard(
                         description=_known(row.get("description")),
                         colour=_known(row.get("colour")),
                         finish=_known(row.get("finish")),
-                        azimuth_deg=_angle(row.get("azimuth_deg")),
-                        elevation_deg=_angle(row.get("elevation_deg")),
                         lines=(row.get("sketch") or None) if drawings.lines else None,
                     )
     except TableError as error:
@@ -80,7 +77,3 @@ def read_shard(
 def _known(value: Any) -> str | None:
     """pandas has more than one way to say that there is nothing."""
     return value if isinstance(value, str) else None
-
-
-def _angle(value: Any) -> float | None:
-    return value if isinstance(value, float) and math.isfinite(value) else None

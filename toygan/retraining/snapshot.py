@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 SHARD = "photos.parquet"
 _COLUMNS = (
     *("photo_id", "sku", "category", "title", "description", "colour", "colour_hex", "finish"),
-    *("azimuth_deg", "elevation_deg", "split", "photo", "layout", "sketch"),
+    *("split", "photo", "layout", "sketch"),
 )
 _SCHEMA = pa.schema([PHOTO_SHARD.field(name) for name in _COLUMNS])
 _ROWS_AT_ONCE = 256
@@ -192,8 +192,6 @@ def _rows(
             "colour": photo.colour,
             "colour_hex": photo.colour_hex,
             "finish": photo.finish,
-            "azimuth_deg": photo.azimuth_deg,
-            "elevation_deg": photo.elevation_deg,
             "split": split,
             "photo": data,
             "layout": photo.condition,

@@ -1,7 +1,7 @@
-"""What a training step is made from: rows of the photos, random numbers, augmentations.
+"""The inputs of a training step: photos, their conditions, random numbers and augmentations.
 
-Every random number comes from a generator seeded by (seed, images seen), so a resumed training needs no
-random state and goes on as an uninterrupted one would.
+A generator seeded with (seed, images seen) makes all random numbers of a step. So a resumed training needs no
+random state, and continues like an uninterrupted one.
 """
 
 from dataclasses import dataclass
@@ -20,33 +20,31 @@ from toygan.models import image_condition
 from toygan.models.layers import COLOURS, Conditions
 from toygan.training.config import TrainConfig
 
-LINES_WITHHELD = 0.1  # share of the training pictures that are drawn from a layout without its lines
+LINES_WITHHELD = 0.1  # share of the training images that are shown with their layout but without its lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """All that a step is made from: B photos with what is known of them, and random numbers."""
+    """The inputs of one step: B photos with their conditions, and random numbers."""
 
     real: Tensor  # (B, 3, R, R) float32 in [-1, 1]
     conditions: Conditions
-    latents: tuple[Tensor, Tensor]  # of the discriminator's and of the generator's update
-    augmentations: tuple[Augmentation, Augmentation, Augmentation]  # of the photos, and of either update
-    views: Tensor | None = None  # (B, 2) float32, NaN where unknown, see toygan.data.views
-    blended_text: Tensor | None = None  # (B, S) float32, the texts as generation will read new ones
+    latents: tuple[Tensor, Tensor]  # for the discriminator's and for the generator's update
+    augmentations: tuple[Augmentation, Augmentation, Augmentation]  # photos, pictures of each update
+    blended_text: Tensor | None = None  # (B, S) float32, the texts as generation blends new ones
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on `device`, but for the augmentations, which are applied from the CPU."""
+        """Moves all but the augmentations to `device`; those are applied from the CPU."""
         return Batch(
             real=self.real.to(device),
             conditions={name: value.to(device) for name, value in self.conditions.items()},
             latents=(self.latents[0].to(device), self.latents[1].to(device)),
             augmentations=self.augmentations,
-            views=None if self.views is None else self.views.to(device),
             blended_text=None if self.blended_text is None else self.blended_text.to(device),
         )
 
     def share(self, index: int, count: int) -> "Batch":
-        """The rows of one of `count` processes that train together, as many for each."""
+        """Returns the rows of process `index` of `count` that train together; all get the same number."""
         size = len(self.real) // count
         rows = slice(index * size, (index + 1) * size)
         return Batch(
@@ -58,7 +56,6 @@ class Batch:
                 self.augmentations[1][rows],
                 self.augmentations[2][rows],
             ),
-            views=None if self.views is None else self.views[rows],
             blended_text=None if self.blended_text is None else self.blended_text[rows],
         )
 
@@ -72,11 +69,10 @@ def draw_batch(
     probability: float | None = None,
     known: TextBank | None = None,
 ) -> Batch:
-    """The photos `rows` (B,) int64, about half of them mirrored, with some conditions withheld.
+    """Makes a batch of the photos `rows` (B,) int64. About half are mirrored, and some lose a condition.
 
-    Some products are shown in other colours where the training asks for it, see `toygan.data.recolour`.
-    Texts are moved by noise where the training asks for it, and blended from the `known` ones, where given.
-    `probability` is that of each transformation before the discriminator; None: all pictures are moved.
+    With `colour_mixing` some products get another colour, see `toygan.data.recolour`. With `known`, blended
+    texts are added. `probability` is that of each augmentation; None: all pictures are translated and cut.
     """
     count, resolution = len(rows), photos.images.shape[2]
     images, conditions = photos.images[rows], photos.conditions(rows)
@@ -85,8 +81,6 @@ def draw_batch(
         images, mixed_conditions = _mix_colours(images, conditions, photos, rows, channels)
         conditions |= mixed_conditions
     mirrored = torch.rand(count, generator=rng) < 0.5
-    if photos.text is not None and config.text_noise:
-        conditions["text"] = _moved(conditions["text"], photos.text, config.text_noise, rng)
     blended = None if known is None else _blended(photos.conditions(rows)["text"], known, rng)
     kept = torch.rand((count, 1), generator=rng) >= config.colour_dropout
     for name in COLOURS:
@@ -114,7 +108,6 @@ def draw_batch(
         conditions=conditions,
         latents=(first, second),
         augmentations=(of_real, of_first, of_second),
-        views=None if photos.views is None else _mirrored_views(photos.views[rows], mirrored),
         blended_text=blended,
     )
 
@@ -122,7 +115,7 @@ def draw_batch(
 def _mix_colours(
     images: Tensor, conditions: Conditions, photos: PhotoSet, rows: Tensor, channels: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The photos `rows` in other colours, see `toygan.data.recolour`, and the conditions that name these."""
+    """Returns the photos `rows` in other colours, see `toygan.data.recolour`, and their new conditions."""
     before = [photos.colour_hexes[row] for row in rows.tolist()]
     images, channels = mix_channels(images, before, channels)
     orders = channels.tolist()
@@ -132,52 +125,30 @@ def _mix_colours(
     mixed = {"colour": encode_colours(after)}
     if photos.accents is not None:
         accents = [photos.words[row].accent_hexes for row in rows.tolist()]
-        told = [
+        mixed_accents = [
             [mix_hex(each, order) for each in hexes] for hexes, order in zip(accents, orders, strict=True)
         ]
-        mixed["accents"] = encode_accents(told, photos.text_config.accent_colours)
+        mixed["accents"] = encode_accents(mixed_accents, photos.text_config.accent_colours)
     if photos.labelled_colours is not None:
         mixed["layout"] = photos.labelled_colours.relabel(conditions["layout"], before, after)
     return images, mixed
 
 
 def _blended(texts: Tensor, known: TextBank, rng: torch.Generator) -> Tensor:
-    """The texts (B, S) as if they were new: each by a random half of the known ones.
+    """Blends each of the texts (B, S) from a random half of the known ones, as if it were new.
 
-    So half of them do not know themselves, and none is learnt by heart as the mean that it always is.
+    So half of the texts are blended without themselves, and no blend is the same twice: the network cannot
+    learn one by heart.
     """
     kept = torch.rand((len(texts), len(known.embeddings)), generator=rng) < 0.5
     return known.blend(texts, kept)
 
 
-def _moved(texts: Tensor, known: Tensor, limit: float, rng: torch.Generator) -> Tensor:
-    """The texts (B, S) with noise, as long in every direction as the `known` (N, S) ones differ in it.
-
-    Each goes from 0 to `limit` of the way that leads from one random text to another. So a network sees what
-    lies between the few texts that there are photos of, as the interpolated ones of Reed et al. 2016
-    (GAN-INT, section 4.3) and the conditioning augmentation of Zhang et al. 2017 (StackGAN, section 3.2) let
-    it see.
-    Products without a text, which are zeros, keep theirs, and a way from or to one of them is not gone.
-    """
-    count = len(texts)
-    start, end = (known[torch.randint(len(known), (count,), generator=rng)] for _ in range(2))
-    said = (texts.any(1) & start.any(1) & end.any(1))[:, None]
-    shares = limit * torch.rand((count, 1), generator=rng)
-    return texts + said * shares * (end - start)
-
-
-def _mirrored_views(views: Tensor, mirrored: Tensor) -> Tensor:
-    """The azimuth's score, which comes first, changes its sign with its photo."""
-    signs = torch.ones_like(views)
-    signs[mirrored, 0] = -1
-    return views * signs
-
-
 def step_rng(seed: int, images_seen: int, process: int = 0) -> torch.Generator:
-    """The random numbers of the step that begins after `images_seen` images; on the CPU for every device.
+    """Returns the random generator, on the CPU, of the step that begins after `images_seen` images.
 
-    Processes that train together share those of number 0, which make the joint batch; what is random beyond
-    it differs among them.
+    Processes that train together make the joint batch with the generator of process 0. For the rest of the
+    step each uses its own.
     """
     key = f"{seed}\x1f{images_seen}" + (f"\x1f{process}" if process else "")
     digest = sha256(key.encode()).digest()
@@ -185,7 +156,7 @@ def step_rng(seed: int, images_seen: int, process: int = 0) -> torch.Generator:
 
 
 def epoch_rows(photos: int, config: TrainConfig, images_seen: int) -> Tensor:
-    """Row numbers (B,) int64 of the next batch: every photo once an epoch, in an order of the epoch's own."""
+    """Returns the rows (B,) int64 of the next batch. Each epoch has every photo once, in a new order."""
     rows: list[int] = []
     position = images_seen
     while len(rows) < config.batch_size:
@@ -198,6 +169,6 @@ def epoch_rows(photos: int, config: TrainConfig, images_seen: int) -> Tensor:
 
 
 def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Turns the pictures (B, ..., W) left to right whose entry in `mirrored` (B,) bool says so."""
+    """Mirrors those of the pictures (B, ..., W) left to right that are True in `mirrored` (B,) bool."""
     which = mirrored.view(-1, *[1] * (images.ndim - 1))
     return torch.where(which, images.flip(-1), images)

@@ -69,8 +69,6 @@ class TrainConfig:
     text_dropout: float = 0.1  # share of the training images that are shown without their text
     colour_dropout: float = 0.1  # share of the training images that are shown without their colours
     colour_mixing: float = 0.0  # share of the training images in another colour, see toygan.data.recolour
-    view_latents: bool = False  # True: the first two latents are the camera angles, see toygan.data.views
-    text_noise: float = 0.0  # the largest shift of a text, as a share of the way between two random texts
     adaptive_augmentation: bool = False  # True: with a probability that adapts; False: to every image
     augmentation_target: float = 0.6  # the mean sign of the photos' scores, -1 to 1, that adaptation aims at
     augmentation_ramp_images: float = 500_000  # images in which the probability can rise from 0 to 1
@@ -132,19 +130,16 @@ class TrainConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise BadInput(f"adam_betas is {self.adam_betas}; it must be two numbers from 0 to below 1")
-        for name in ("colour_dropout", "colour_mixing", "text_dropout", "text_noise"):
+        for name in ("colour_dropout", "colour_mixing", "text_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
         for name in ("text_smoothing", "layout_bank"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
-        for name in ("text_noise", "text_smoothing"):
-            if getattr(self, name) and self.text_encoder is None:
-                raise BadInput(f"{name} needs a text_encoder: without it there are no texts")
+        if self.text_smoothing and self.text_encoder is None:
+            raise BadInput("text_smoothing needs a text_encoder: without it there are no texts")
         if not 0 <= self.prior_share < 1:
             raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
-        if self.view_latents and not self.kl_weight:
-            raise BadInput("view_latents needs a kl_weight above 0: without it all latents are random")
         if self.prior_share and not self.adversarial:
             raise BadInput(
                 "prior_share is for adversarial trainings: no other loss covers the pictures that it adds"

@@ -48,7 +48,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.Generator) -> Tensor:
-    """One discriminator and one generator update, in the precision of `config`, which must not be `auto`.
+    """Updates the discriminator and the generator once, in the precision of `config`, which must not be auto.
 
     Returns the four `Losses` of the step as (4,) float32 on the batch's device.
     """
@@ -69,10 +69,10 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
         _update(state, "auxiliary_classifier_optimizer", auxiliary_classifier_loss)
     if state.layout_predictor is not None:
         with autocast:
-            lacking = drawing_loss(state.layout_predictor(batch.real), batch.conditions)
-        _update(state, "layout_predictor_optimizer", lacking)
+            layout_loss = drawing_loss(state.layout_predictor(batch.real), batch.conditions)
+        _update(state, "layout_predictor_optimizer", layout_loss)
     generator_loss = _update_generator(state, batch, config, rng, autocast, step)
-    # Early on the average follows more closely, or it would long remember the noise that training began with.
+    # A shorter half-life in the beginning: the average would long keep the random first weights otherwise.
     half_life = min(config.ema_half_life_images, 0.05 * state.images_seen + 1)
     update_ema(state.ema, state.generator, batch_size=config.batch_size, half_life_images=half_life)
     return torch.stack([loss.detach().float() for loss in (generator_loss, *discriminator_losses)])
@@ -91,15 +91,20 @@ def _update_discriminator(
     state.discriminator.requires_grad_(True)
     with autocast:
         with torch.no_grad():
-            drawn = _latents(state.generator, batch.latents[0], batch, config)
-            generated, _ = _generate(state.generator, drawn, batch, rng)
-        real, real_told = _show(batch.real, batch.conditions, batch.augmentations[0])
-        fake, fake_told = _show(generated, batch.conditions, batch.augmentations[1])
-        real_logits, fake_logits = _judge_both(state.discriminator, (real, real_told), (fake, fake_told))
+            sample = _latents(state.generator, batch.latents[0], batch, config)
+            generated, _ = _generate(state.generator, sample, batch, rng)
+        real, real_conditions = _augmented(batch.real, batch.conditions, batch.augmentations[0])
+        fake, fake_conditions = _augmented(generated, batch.conditions, batch.augmentations[1])
+        real_logits, fake_logits = _score_both(
+            state.discriminator, (real, real_conditions), (fake, fake_conditions)
+        )
         total = _mean([loss.discriminator(*logits) for logits in zip(real_logits, fake_logits, strict=True)])
     objective = total
     if step % config.penalty_every_steps == 0:
-        for penalty in _penalties(state.discriminator, (real, real_told), (fake, fake_told), config, rng):
+        penalties = _penalties(
+            state.discriminator, (real, real_conditions), (fake, fake_conditions), config, rng
+        )
+        for penalty in penalties:
             objective = objective + config.penalty_every_steps * penalty
     _update(state, "discriminator_optimizer", objective)
     if state.augmentation is not None:
@@ -124,13 +129,13 @@ def _update_generator(
     loss = LOSSES[config.loss]
     state.discriminator.requires_grad_(False)
     with autocast:
-        drawn = _latents(state.generator, batch.latents[1], batch, config)
-        generated, lacking = _generate(state.generator, drawn, batch, rng)
-        total = config.kl_weight * drawn.divergence + config.layout_weight * lacking
+        sample = _latents(state.generator, batch.latents[1], batch, config)
+        generated, layout_loss = _generate(state.generator, sample, batch, rng)
+        total = config.kl_weight * sample.divergence + config.layout_weight * layout_loss
         if config.adversarial:
-            shown, told = _show(generated, batch.conditions, batch.augmentations[2])
-            judged = state.discriminator.forward_with_features(shown, told)
-            total = total + _adversarial(state, batch, loss, judged, drawn.compared, config)
+            pictures, conditions = _augmented(generated, batch.conditions, batch.augmentations[2])
+            output = state.discriminator.forward_with_features(pictures, conditions)
+            total = total + _adversarial(state, batch, loss, output, sample.compared, config)
         if state.auxiliary_classifier is not None:
             recognised = state.auxiliary_classifier.requires_grad_(False)(generated)
             total = total + config.semantic_weight * semantic_loss(recognised, batch.conditions)
@@ -139,68 +144,70 @@ def _update_generator(
             known = batch.conditions["colour"][:, 3] > 0
             colours = product_colour_loss(generated, batch.real, known)
             total = total + config.colour_weight * colours
-        copies, originals = generated[: drawn.compared], batch.real[: drawn.compared]
+        copies, originals = generated[: sample.compared], batch.real[: sample.compared]
         if config.l1_weight:
             total = total + config.l1_weight * reconstruction_loss(copies, originals)
         if state.perceptual is not None:
-            seen = _perceptual(state.perceptual, copies, originals, config)
-            total = total + config.perceptual_weight * seen
+            perceptual = _perceptual(state.perceptual, copies, originals, config)
+            total = total + config.perceptual_weight * perceptual
     weight = config.path_length_weight * config.path_length_every_steps
     if weight and step % config.path_length_every_steps == 0 and isinstance(state.generator, StyledGenerator):
-        total = total + weight * _path_length(state.generator, drawn.latents, batch.conditions, rng)
+        total = total + weight * _path_length(state.generator, sample.latents, batch.conditions, rng)
     _update(state, "generator_optimizer", total)
     return total
 
 
 def _perceptual(backbone: "Backbone", generated: Tensor, real: Tensor, config: TrainConfig) -> Tensor:
     with torch.no_grad():
-        wanted = backbone.look(real, side=config.perceptual_side)
+        target = backbone.look(real, side=config.perceptual_side)
     compare = content_loss if config.perceptual_distance == "values" else perceptual_loss
-    return compare(wanted, backbone.look(generated, side=config.perceptual_side))
+    return compare(target, backbone.look(generated, side=config.perceptual_side))
 
 
 def _adversarial(
     state: TrainState,
     batch: Batch,
     loss: AdversarialLoss,
-    judged: DiscriminatorOutput,
+    output: DiscriminatorOutput,
     compared: int,
     config: TrainConfig,
 ) -> Tensor:
-    """What the generator is told by the discriminator. The photos are judged again where they are needed:
-    moved like the generated pictures, the first `compared` of which are held against them feature by feature.
+    """Returns the adversarial loss of the generator, plus feature matching with the first `compared` photos.
+
+    Paired losses and feature matching need the discriminator's output for the photos, too. The photos then
+    get the same augmentation as the generated pictures.
     """
     if not loss.paired and not config.feature_matching_weight:
-        return _mean([loss.generator(each) for each in judged.logits])
+        return _mean([loss.generator(each) for each in output.logits])
     with torch.no_grad():
-        wanted = state.discriminator.forward_with_features(
-            *_show(batch.real, batch.conditions, batch.augmentations[2])
+        target = state.discriminator.forward_with_features(
+            *_augmented(batch.real, batch.conditions, batch.augmentations[2])
         )
     if loss.paired:
-        pairs = zip(wanted.logits, judged.logits, strict=True)
+        pairs = zip(target.logits, output.logits, strict=True)
         total = _mean([loss.generator(real, generated) for real, generated in pairs])
     else:
-        total = _mean([loss.generator(each) for each in judged.logits])
+        total = _mean([loss.generator(each) for each in output.logits])
     if config.feature_matching_weight:
         total = total + config.feature_matching_weight * feature_matching_loss(
-            [each[:compared] for each in wanted.features], [each[:compared] for each in judged.features]
+            [each[:compared] for each in target.features], [each[:compared] for each in output.features]
         )
     return total
 
 
-class _Generated(NamedTuple):
+class _Sample(NamedTuple):
     latents: Tensor  # (B, latent_size) float32
-    compared: int  # that many of the first pictures are to look as their photos
-    divergence: Tensor  # () float32, of the latents that were read off photos
+    compared: int  # number of pictures, from the first, that are compared with their photos
+    divergence: Tensor  # () float32, of the latents that the style encoder made
 
 
 def _generate(
-    generator: ConditionalGenerator, drawn: _Generated, batch: Batch, rng: torch.Generator
+    generator: ConditionalGenerator, sample: _Sample, batch: Batch, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The pictures, and what layouts of the generator's own lack of the photos', a scalar."""
+    """Returns the pictures and the layout loss, a scalar; 0 for generators that generate no layout."""
     if isinstance(generator, LayoutDrawingGenerator):
-        return generator.forward_with_layouts(drawn.latents, batch.conditions, drawn.compared)
-    images = generator.forward_in_training(drawn.latents, batch.conditions, rng)
+        return generator.forward_with_layouts(sample.latents, batch.conditions, sample.compared)
+    images = generator.forward_in_training(sample.latents, batch.conditions, rng)
     return images, images.new_zeros(())
 
 
@@ -209,14 +216,15 @@ def _reads_styles(generator: ConditionalGenerator, config: TrainConfig) -> TypeG
 
 
 def _compared(batch: Batch, config: TrainConfig) -> int:
-    """How many of a batch have the latents of their photos, or their layouts."""
+    """Returns the number of pictures of a batch with the latents or layouts of their photos, at least 1."""
     return max(1, len(batch.real) - round(config.prior_share * len(batch.real)))
 
 
 def _with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: TrainConfig) -> Batch:
-    """The pictures that are drawn as generation draws them get texts as generation reads them.
+    """Gives blended texts, as generation uses them, to the `prior_share` of a batch.
 
-    So do their photos: the discriminator must not tell both apart by their texts.
+    The photos of these rows get the same texts, so that the discriminator cannot tell photos and pictures
+    apart by the text.
     """
     has_prior = _reads_styles(generator, config) or isinstance(generator, LayoutDrawingGenerator)
     if batch.blended_text is None or not has_prior:
@@ -226,48 +234,43 @@ def _with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: T
     return replace(batch, conditions={**batch.conditions, "text": text})
 
 
-def _latents(
-    generator: ConditionalGenerator, latents: Tensor, batch: Batch, config: TrainConfig
-) -> _Generated:
-    """The latents of a step, read off the photos where styles are encoded, but for `prior_share` of them.
+def _latents(generator: ConditionalGenerator, latents: Tensor, batch: Batch, config: TrainConfig) -> _Sample:
+    """Returns the latents of a step. With a style encoder, those of all but `prior_share` encode the photos.
 
-    What is drawn from latents that no photo says is judged too, as in Larsen et al. 2016, algorithm 1. Where
-    `view_latents` gives some of the latents, the style encoder is not asked for those: Kingma et al. 2014,
-    "Semi-supervised Learning with Deep Generative Models", section 3.
+    The discriminator also scores the pictures from random latents, as in Larsen et al. 2016, algorithm 1.
     """
     count = _compared(batch, config)
     if not _reads_styles(generator, config):
-        return _Generated(latents, count, latents.new_zeros(()))
+        return _Sample(latents, count, latents.new_zeros(()))
     mean, log_variance = (each.float() for each in generator.encode_style(batch.real[:count]))
-    known = torch.full_like(mean, float("nan"))
-    if batch.views is not None:
-        size = min(batch.views.shape[1], known.shape[1])
-        known[:, :size] = batch.views[:count, :size]
-    mean, log_variance = (torch.where(known.isnan(), each, 0.0) for each in (mean, log_variance))
-    read = mean + (log_variance / 2).exp() * latents[:count]
-    read = torch.where(known.isnan(), read, known)
-    return _Generated(torch.cat([read, latents[count:]]), count, kl_divergence(mean, log_variance))
+    encoded = mean + (log_variance / 2).exp() * latents[:count]
+    return _Sample(torch.cat([encoded, latents[count:]]), count, kl_divergence(mean, log_variance))
 
 
-def _show(images: Tensor, conditions: Conditions, augmentation: Augmentation) -> tuple[Tensor, Conditions]:
-    """What the discriminator is shown, and told."""
+def _augmented(
+    images: Tensor, conditions: Conditions, augmentation: Augmentation
+) -> tuple[Tensor, Conditions]:
+    """Returns the inputs of the discriminator."""
     return augmentation.of_pictures(images), augmentation.of_conditions(conditions)
 
 
-def _judge_both(
+def _score_both(
     discriminator: ConditionalDiscriminator,
     real: tuple[Tensor, Conditions],
     generated: tuple[Tensor, Conditions],
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The logits of photos and of generated pictures: in one pass, which is faster, where it may be."""
+    """Returns the logits of photos and of generated pictures.
+
+    One pass for both is faster, but batch statistics need a pass for each.
+    """
     if discriminator.has_batch_statistics:
         return discriminator.forward_with_features(*real).logits, discriminator.forward_with_features(
             *generated
         ).logits
-    judged = discriminator.forward_with_features(
+    logits = discriminator.forward_with_features(
         torch.cat([real[0], generated[0]]), _joined(real[1], generated[1])
     ).logits
-    real_logits, generated_logits = zip(*(each.chunk(2) for each in judged), strict=True)
+    real_logits, generated_logits = zip(*(each.chunk(2) for each in logits), strict=True)
     return real_logits, generated_logits
 
 
@@ -286,34 +289,37 @@ def _penalties(
     config: TrainConfig,
     rng: torch.Generator,
 ) -> Iterator[Tensor]:
-    """The gradient penalties of a training that has any, each times its weight, as scalars.
+    """Yields each gradient penalty of the training times its weight, a scalar.
 
-    They join the loss of a step instead of making a step of their own, so the rates and betas of Adam need
-    none of the corrections of Karras et al. 2020, appendix B, whose laziness this is. In float32: squares of
-    gradients have a range of their own.
+    As in Karras et al. 2020, appendix B, penalties are left out of most steps (lazy regularisation). Here
+    they are added to the loss of a step instead of getting a step of their own, so Adam's learning rate and
+    betas need none of the paper's corrections. They are computed in float32, because squared gradients do not
+    fit the range of float16.
     """
     if config.r1_gamma:
-        yield config.r1_gamma * r1_penalty(*_watched(discriminator, *real))
+        yield config.r1_gamma * r1_penalty(*_with_gradients(discriminator, *real))
     if config.r2_gamma:
-        yield config.r2_gamma * r2_penalty(*_watched(discriminator, *generated))
+        yield config.r2_gamma * r2_penalty(*_with_gradients(discriminator, *generated))
     if config.loss == "wasserstein" and config.wgan_lambda:
-        (pictures, told), (fake, _) = real, generated
+        (pictures, conditions), (fake, _) = real, generated
         mixed = mix(pictures, fake, torch.rand(len(fake), generator=rng).to(fake.device))
-        yield config.wgan_lambda * wgan_penalty(*_watched(discriminator, mixed, told))
+        yield config.wgan_lambda * wgan_penalty(*_with_gradients(discriminator, mixed, conditions))
 
 
-def _watched(discriminator: nn.Module, images: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
-    """The images, now requiring gradients, and their logits."""
-    watched = images.detach().float().requires_grad_(True)
-    return watched, discriminator(watched, conditions)
+def _with_gradients(
+    discriminator: nn.Module, images: Tensor, conditions: Conditions
+) -> tuple[Tensor, Tensor]:
+    """Returns the images, which now require gradients, and their logits."""
+    inputs = images.detach().float().requires_grad_(True)
+    return inputs, discriminator(inputs, conditions)
 
 
 def _path_length(
     generator: StyledGenerator, latents: Tensor, conditions: Conditions, rng: torch.Generator
 ) -> Tensor:
-    """The path length penalty, on half of the batch, and one step of the running mean.
+    """Returns the path length penalty on half of the batch, and updates the running mean of the lengths.
 
-    In float32 as the other penalties. Half a batch is what Karras et al. 2020, appendix B, spend on it.
+    Half a batch as in Karras et al. 2020, appendix B; float32 as the other penalties.
     """
     count = (len(latents) + 1) // 2
     images, styles = generator.forward_with_styles(
@@ -326,7 +332,7 @@ def _path_length(
 
 
 def _update(state: TrainState, name: str, loss: Tensor) -> None:
-    """One step of the optimizer `name`, on the gradients of all processes together."""
+    """Takes one step of the optimizer `name` on the mean gradients of all processes."""
     optimizer, scaler = state.optimizers[name], state.scalers[name]
     optimizer.zero_grad()
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

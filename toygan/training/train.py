@@ -229,7 +229,6 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
             lines=needs_both or bool(config.network.get("lines")),
             needs_lines=needs_both,
         ),
-        with_views=config.view_latents,
         layout_predictor=None if initial is None else initial.layout_predictor,
         text_config=TextConfig(accent_colours=config.accent_colours, colour_names=known),
         learns_colour_names=True,

@@ -117,17 +117,12 @@ def test_the_digest_tells_photos_apart(tmp_path: Path) -> None:
 def test_what_a_shard_says_beside_the_picture(tmp_path: Path) -> None:
     """A colour without its hex stays in the title: no other condition would tell it."""
     known = {"title": "Cup, Red", "colour": "Red", "description": " "}
-    rows = [photo_row("a", **known, azimuth_deg=20.0), photo_row("b", colour_hex=None, **known)]
-    fields = [PHOTO_SHARD.field(name) for name in (*known, "azimuth_deg")]
+    rows = [photo_row("a", **known), photo_row("b", colour_hex=None, **known)]
+    fields = [PHOTO_SHARD.field(name) for name in known]
     write_shard(tmp_path, rows, schema=pa.unify_schemas([SHARD_SCHEMA, pa.schema(fields)]))
-    photos = load_photos(tmp_path, resolution=32, split="train", with_views=True)
+    photos = load_photos(tmp_path, resolution=32, split="train")
     assert [each.text for each in photos.words] == ["Cup", "Cup, Red"]
     assert not photos.hold_descriptions
-    assert photos.views is not None
-    assert photos.views.isnan().tolist() == [[False, True], [True, True]]
-    without = load_photos(tmp_path, resolution=32, split="train")
-    assert without.views is None
-    assert without.sha256 != photos.sha256
 
 
 def test_no_shards(tmp_path: Path) -> None:

@@ -86,28 +86,6 @@ def test_about_half_of_the_pictures_are_mirrored(photos: PhotoSet) -> None:
     assert abs(kept.sum().item() - 200) < 40  # four standard deviations
 
 
-def test_noise_of_texts_is_a_share_of_how_they_differ(photos: PhotoSet) -> None:
-    """Two texts that differ in one number of three: noise is in that number only, half of 4 at most."""
-    texts = torch.zeros(len(photos), 3)
-    texts[::2], texts[1::2] = torch.tensor([1.0, 0.0, 2.0]), torch.tensor([1.0, 4.0, 2.0])
-    rows = torch.zeros(400, dtype=torch.int64)
-    config = tiny(text_encoder="any", text_noise=0.5, text_dropout=0.0)
-    moved = draw_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0)).conditions["text"]
-    noise = moved - texts[0]
-    assert not noise[:, [0, 2]].any()
-    away = noise[:, 1][noise[:, 1] != 0]
-    assert abs(len(away) - 200) < 40  # half of all ways lead from a text to one that is the same
-    assert abs((away > 0).sum().item() - len(away) / 2) < 40
-    assert 1.9 < away.abs().max() <= 2
-    assert abs(away.abs().mean() - 1) < 0.2
-    torch.testing.assert_close(
-        draw_batch(
-            replace(photos, text=texts), rows, replace(config, text_noise=0.0), 8, step_rng(0, 0)
-        ).conditions["text"],
-        texts[rows],
-    )
-
-
 def test_blended_texts_are_means_of_a_random_half_of_the_known(photos: PhotoSet) -> None:
     """Two known texts far apart: a photo's own is read where it is kept, or none is, in three of four."""
     texts = torch.zeros(len(photos), 2)
@@ -125,18 +103,6 @@ def test_blended_texts_are_means_of_a_random_half_of_the_known(photos: PhotoSet)
     assert abs(own.sum() - 225) < 40  # four standard deviations
     assert abs(other.sum() - 75) < 31
     assert draw_batch(photos, rows, config, 8, step_rng(0, 0)).blended_text is None
-
-
-def test_noise_moves_no_text_where_there_is_none(photos: PhotoSet) -> None:
-    """Zeros mean that nothing is written: they stay, and give no direction to move others in."""
-    config = tiny(text_encoder="any", text_noise=0.5, text_dropout=0.0)
-    same, two = torch.ones(len(photos), 3), torch.ones(len(photos), 3)
-    two[::2] = 2
-    for texts, row in ((two, 0), (same, 1)):
-        texts[0] = 0
-        rows = torch.full((400,), row)
-        drawn = draw_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0))
-        torch.testing.assert_close(drawn.conditions["text"], texts[rows])
 
 
 def test_products_of_one_colour_are_shown_and_named_in_another(photos: PhotoSet) -> None:

@@ -451,33 +451,3 @@ def test_drawn_latents_come_with_blended_texts(photos: PhotoSet) -> None:
         own[row] = torch.eye(8)[(rows[row] + 1) % 8]
         changed = replace(batch, conditions={**batch.conditions, "text": own})
         assert (_loss(state, changed, config) != whole) == (not heard)
-
-
-def test_known_views_are_latents(photos: PhotoSet) -> None:
-    """The first two are the photo's view where it is known, without divergence; else the encoder's."""
-    views = torch.full((len(photos), 2), float("nan"))
-    views[::2] = torch.tensor([1.5, -0.5])
-    config = _with_style(view_latents=True, adversarial=False, batch_size=8)
-    state = start(config, categories=2, device=CPU)
-    seen = replace(photos, views=views)
-    rows = torch.arange(8)
-    batch = draw_batch(seen, rows, config, state.generator.latent_size, step_rng(0, 0))
-    mirrored = torch.rand(8, generator=step_rng(0, 0)) < 0.5
-    assert batch.views is not None
-    assert 0 < mirrored[::2].sum() < 4
-    assert batch.views[::2, 0].tolist() == [-1.5 if each else 1.5 for each in mirrored[::2]]
-    assert set(batch.views[::2, 1].tolist()) == {-0.5}
-    assert isinstance(state.generator, StyleEncodingGenerator)
-    with torch.no_grad():
-        mean, log_variance = state.generator.encode_style(batch.real)
-        latents = mean + (log_variance / 2).exp() * batch.latents[1]
-        latents[::2, :2] = batch.views[::2]
-        drawn = deepcopy(state.generator)(latents, batch.conditions)
-        divergence = _divergence(state, batch.real)
-        divergence[::2, :2] = 0
-        wanted = 10 * (drawn - batch.real).abs().mean() + 0.5 * divergence.sum(1).mean()
-    assert _loss(state, batch, config) == pytest.approx(wanted.item(), rel=1e-5)
-    second_half = batch.share(1, 2).to(CPU).views
-    assert second_half is not None
-    torch.testing.assert_close(second_half, batch.views[4:], equal_nan=True)
-    assert draw_batch(photos, rows, config, 8, step_rng(0, 0)).views is None

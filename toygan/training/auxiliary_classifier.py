@@ -1,7 +1,7 @@
-"""Semantic consistency: category and colours are read back from pictures, as Odena et al. 2017 (AC-GAN) do.
+"""Semantic consistency: a classifier reads category and colours from pictures (Odena et al. 2017, AC-GAN).
 
-The reader is a small network of its own, trained on the photos alone, so that it never learns to read what
-the generator happens to write.
+Unlike in the paper the classifier is a network of its own. It trains on photos only, so it cannot adapt to
+the errors of the generator.
 """
 
 from itertools import pairwise
@@ -16,7 +16,7 @@ CHANNELS = (16, 32, 64, 64)
 
 
 class AuxiliaryClassifier(nn.Module):
-    """Pictures to category, main colour and accent colours; any resolution from 32 pixels."""
+    """Maps pictures of any resolution from 32 pixels to category, main colour and accent colours."""
 
     def __init__(self, *, categories: int, accent_colours: int = 0) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class AuxiliaryClassifier(nn.Module):
         self.colour = nn.Linear(CHANNELS[-1], (1 + accent_colours) * (COLOUR_SIZE - 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, R, R) float32 in [-1, 1] to category logits (B, categories) and scaled CIELAB (B, K, 3).
+        """Maps (B, 3, R, R) float32 in [-1, 1] to category logits (B, categories) and colours (B, K, 3).
 
-        Of K colours, the main one and the accents.
+        The K colours are the main colour and the accent colours, in scaled CIELAB.
         """
         x = images
         for convolution in self.convolutions:
@@ -39,11 +39,11 @@ class AuxiliaryClassifier(nn.Module):
         return self.category(x), self.colour(x).view(len(x), -1, COLOUR_SIZE - 1)
 
 
-def semantic_loss(recognised: tuple[Tensor, Tensor], conditions: Conditions) -> Tensor:
-    """Odena et al. 2017, eq. 3, by cross entropy, and the squared error of the colours that are known."""
-    category, colours = recognised
-    told = given_colours(conditions)
-    wanted, known = told[:, :, :-1], told[:, :, -1:]
-    errors = known * (colours.float() - wanted).square()
-    right: Tensor = F.cross_entropy(category.float(), conditions["category"])
-    return right + errors.sum() / (3 * known.sum()).clamp(min=1)
+def semantic_loss(outputs: tuple[Tensor, Tensor], conditions: Conditions) -> Tensor:
+    """Odena et al. 2017, eq. 3, as cross entropy, plus the squared error of the known colours."""
+    category, colours = outputs
+    given = given_colours(conditions)
+    target, known = given[:, :, :-1], given[:, :, -1:]
+    errors = known * (colours.float() - target).square()
+    category_loss: Tensor = F.cross_entropy(category.float(), conditions["category"])
+    return category_loss + errors.sum() / (3 * known.sum()).clamp(min=1)

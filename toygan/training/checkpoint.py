@@ -1,15 +1,14 @@
-"""A training on disk: the whole state for resuming, and the model that comes out of it.
+"""The files of a training: its state, to resume it, and the model.
 
     OUTPUT/checkpoints/<images>/   state.safetensors, state.json   everything that `fit` changes
-    OUTPUT/model/                  generator.safetensors, discriminator.safetensors, config.json, and the
-                                   text_bank.safetensors that new texts are read by and the
-                                   layout_bank.parquet that products are drawn from, where they are, with
-                                   the layout_predictor.safetensors that draws layouts of photos
-    OUTPUT/grids/<images>.png      the same latents over time
+    OUTPUT/model/                  generator.safetensors, discriminator.safetensors, config.json;
+                                   for some models text_bank.safetensors, or layout_bank.parquet and
+                                   layout_predictor.safetensors
+    OUTPUT/grids/<images>.png      generated pictures, with the same latents over time
     OUTPUT/log.jsonl               one line every `log_every_images`
 
-The checkpoint is the commit: it is written last, in one step, so a process that dies at any moment leaves a
-folder that can be resumed, and what came after the newest checkpoint is made again. Nothing here is a pickle.
+The checkpoint is written last, in one step. So a process that dies at any moment leaves a folder that can be
+resumed; the steps after the newest checkpoint are made again. No file is a pickle.
 """
 
 import json
@@ -43,7 +42,7 @@ _OS_ERROR = re.compile(r"os error (\d+)")  # as Rust writes it
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
-    """Finished checkpoints, oldest first."""
+    """Returns the folders of the finished checkpoints, oldest first."""
     folders = [each for each in (output / "checkpoints").glob("*") if each.is_dir() and each.name.isdecimal()]
     return sorted(folders, key=lambda folder: int(folder.name))
 
@@ -60,8 +59,8 @@ def save_checkpoint(
 ) -> Path:
     """Writes one checkpoint in one step (a rename) and removes all but the newest `KEPT_CHECKPOINTS`.
 
-    `extras` are JSON values that belong to the state. One that is there already is left alone: the same
-    training would only make the same again.
+    `extras` are JSON values that belong to the state. An existing checkpoint stays as it is, because the same
+    training makes the same one again.
     """
     folder = output / "checkpoints" / f"{images_seen:010d}"
     if folder.exists():
@@ -93,11 +92,10 @@ def load_checkpoint(
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> tuple[int, dict[str, Any]]:
-    """Puts a checkpoint back into the given modules and optimizers; returns the images seen and the extras.
+    """Loads a checkpoint into the modules and optimizers; returns the images seen and the extras.
 
-    `defaults` stand for options that are younger than the checkpoint: at its default a new option changes
-    nothing. Raises ModelError when the checkpoint is damaged or belongs to a training with another config or
-    other photos.
+    `defaults` are the values of options that are newer than the checkpoint. Raises ModelError if the
+    checkpoint is damaged or belongs to a training with another config or other photos.
     """
     try:
         state = json.loads((folder / "state.json").read_bytes())
@@ -131,17 +129,17 @@ def load_checkpoint(
 
 
 def replace_extras(folder: Path, extras: Mapping[str, Any]) -> None:
-    """Gives a checkpoint other extras, in one step."""
+    """Replaces the extras of a checkpoint in one step."""
     file = folder / "state.json"
     state = json.loads(file.read_bytes()) | {"extras": dict(extras)}
     replace_file(file, json.dumps(state, indent=1, sort_keys=True).encode())
 
 
 def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors whose key begins with `name`/, without it.
+    """Returns the tensors with keys that begin with `name`/; the prefix is removed.
 
-    The file is opened for each part anew: what was read of it stays in memory until it is closed, and
-    resuming should need no more memory than training does.
+    Each part opens the file again, because safetensors keeps all that it has read in memory until the file is
+    closed. So resuming needs no more memory than training.
     """
     prefix = f"{name}/"
     with safe_open(file, "pt") as tensors:
@@ -149,7 +147,7 @@ def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """`tensors` are named <number of the parameter>/<moment>. Raises ModelError when they do not fit."""
+    """Loads tensors named <number of the parameter>/<moment>. Raises ModelError if they do not fit."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -159,9 +157,9 @@ def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
             raise ModelError(
                 f"the checkpoint's optimizer does not fit the model: {key} is {tuple(value.shape)}"
             )
-        # Fused Adam walks through memory without a look at the strides: channels-last weights with contiguous
-        # moments would be updated with those of other weights, silently. And what is not copied, be it one
-        # number, keeps all that was read of the file in memory.
+        # Fused Adam ignores strides: with contiguous moments it would silently update channels-last weights
+        # with the moments of other weights. The copy also lets the memory of the file go; a reference to one
+        # number would keep all of it.
         like = parameter if value.ndim else value
         moments.setdefault(int(index), {})[moment] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
@@ -177,10 +175,9 @@ def save_model(
     layout_bank: LayoutBank | None = None,
     layout_predictor: LayoutPredictor | None = None,
 ) -> None:
-    """Writes a model as a new folder that takes the place of an older one whole.
+    """Writes a model into a new folder, which then replaces an older one.
 
-    So its files are always of one moment, and no calibration of older weights
-    stays.
+    So all files are from the same moment, and no calibration of older weights remains.
     """
     with new_folder(folder) as fresh:
         for name, module in (("generator", generator), ("discriminator", discriminator)):
@@ -195,9 +192,9 @@ def save_model(
 
 
 def load_text_bank(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> TextBank | None:
-    """The texts that a model reads new ones by; None where its config.json does not ask for them.
+    """Loads the text bank of a model; None if its config.json names none.
 
-    Raises ModelError, naming the model, where they are missing or unusable.
+    Raises ModelError, naming the model, if the file is missing or unusable.
     """
     if "text_smoothing" not in config:
         return None
@@ -207,9 +204,9 @@ def load_text_bank(model: str, files: Mapping[str, bytes], config: Mapping[str, 
 
 
 def load_layout_bank(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> LayoutBank | None:
-    """The layouts that a model draws products without one from; None where its config.json has none.
+    """Loads the layout bank of a model; None if its config.json names none.
 
-    Raises ModelError, naming the model, where they are missing or unusable.
+    Raises ModelError, naming the model, if the file is missing or unusable.
     """
     if "layout_bank" not in config:
         return None
@@ -224,24 +221,24 @@ def load_layout_bank(model: str, files: Mapping[str, bytes], config: Mapping[str
             classes=network.layout_classes,
         )
         if missing := sorted(set(config["categories"]) - set(known.categories)):
-            raise ModelError(f"none is of {', '.join(missing)}; train the model on some")
+            raise ModelError(f"it has no layout of {', '.join(missing)}; train the model on some")
         return known
 
 
 def layout_network(config: Mapping[str, Any]) -> SpadeConfig:
-    """The networks of a config.json; raises ValueError where they do not draw from layouts."""
+    """Returns the networks of a config.json. Raises ValueError if they do not generate from layouts."""
     network = network_config(config["family"], config["network"])
     if not isinstance(network, SpadeConfig):
-        raise ValueError(f"layout_bank are nothing for the family {config['family']}")
+        raise ValueError(f"the family {config['family']} cannot use a layout bank")
     return network
 
 
 def load_layout_predictor(
     model: str, files: Mapping[str, bytes], config: Mapping[str, Any]
 ) -> LayoutPredictor | None:
-    """Who draws layouts of photos that have none, for a model with known layouts; None for another.
+    """Loads the layout predictor of a model with a layout bank; None for another model.
 
-    Raises ModelError, naming the model, where it is missing or unusable.
+    Raises ModelError, naming the model, if the file is missing or unusable.
     """
     if "layout_bank" not in config:
         return None
@@ -261,7 +258,7 @@ def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:
 
 @contextmanager
 def _naming(file: str, model: str) -> Iterator[None]:
-    """Whatever is wrong with a model's file is a ModelError that says with which."""
+    """Turns any error about a model's file into a ModelError that names file and model."""
     try:
         yield
     except (KeyError, TypeError, ValueError, ModelError) as error:
@@ -269,7 +266,7 @@ def _naming(file: str, model: str) -> Iterator[None]:
 
 
 def text_config_of(model: str, config: Mapping[str, Any]) -> TextConfig:
-    """How a model takes words from titles; raises ModelError, naming it, for an unusable config.json."""
+    """Returns how a model reads titles. Raises ModelError, naming it, for an unusable config.json."""
     try:
         return TextConfig.from_config(config)
     except ModelError as error:
@@ -277,9 +274,9 @@ def text_config_of(model: str, config: Mapping[str, Any]) -> TextConfig:
 
 
 def _save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """safetensors knows no strides: channels-last weights are written in their logical order.
+    """Writes tensors in their logical order, because safetensors stores no strides.
 
-    Raises OSError where the file cannot be written, of which safetensors keeps the number in its text only.
+    Raises OSError if the file cannot be written. safetensors gives the error's number in its message only.
     """
     try:
         save_file({key: value.contiguous() for key, value in tensors.items()}, file)

@@ -1,8 +1,8 @@
-"""Layout and lines of a photo that came without.
+"""Predicts the layout and the lines of a photo that has none.
 
-A model that draws from layouts can only learn from photos that have one, and a shop's uploads are photos. So
-beside such a model a small U-Net is kept that learnt from its photos to draw them: which label each pixel
-has, and where the lines are.
+A model that generates from layouts can only learn from photos with a layout, but a shop uploads photos only.
+So such a model comes with a small U-Net. It learnt from the model's photos which label each pixel has, and
+where the lines are.
 """
 
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ from toygan.models.layers import Conditions
 from toygan.models.segmenter import Segmenter
 from toygan.training.weights import load_weights
 
-INK_WEIGHT: Final = 5.0  # lines are thin, and their loss is small beside that of the labels
-FIRST_INK: Final = -4.0  # logit: who never saw a line draws none
+INK_WEIGHT: Final = 5.0  # lines are thin, so their loss is small beside that of the labels
+FIRST_INK: Final = -4.0  # logit: without training on lines the network predicts none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayoutPredictor:
-    """A segmenter whose last channel is the ink."""
+    """A segmenter with one more channel, the last, for the ink of the lines."""
 
     segmenter: Segmenter
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Drawing:
-        """(3, R, R) uint8 on the CPU, R a multiple of 8, to its layout and its lines, (R, R) uint8 each."""
+        """Maps a photo (3, R, R) uint8 on the CPU, R a multiple of 8, to layout and lines, (R, R) uint8."""
         logits = self.segmenter(from_uint8(image[None]))[0]
         paper = PAPER * (1 - logits[-1].sigmoid())
         return Drawing(
@@ -44,8 +44,7 @@ class LayoutPredictor:
 
     @classmethod
     def from_file(cls, content: bytes, classes: int) -> Self:
-        """As `to_file` wrote it, for labels in [0, classes), on the CPU; raises ModelError for anything
-        else."""
+        """Reads what `to_file` wrote, for labels in [0, classes), to the CPU. Raises ModelError otherwise."""
         with torch.random.fork_rng(devices=[]):
             segmenter = Segmenter(classes + 1)
         try:
@@ -55,7 +54,7 @@ class LayoutPredictor:
         return cls(segmenter=segmenter.eval().requires_grad_(False))
 
     def to_file(self) -> bytes:
-        """Safetensors, kernels in half precision."""
+        """Returns safetensors, with the kernels in half precision."""
         tensors = {
             key: (value.half() if value.ndim > 1 else value).contiguous()
             for key, value in self.segmenter.state_dict().items()
@@ -64,7 +63,7 @@ class LayoutPredictor:
 
 
 def fresh_segmenter(classes: int) -> Segmenter:
-    """For labels in [0, classes), with weights from torch's global generator."""
+    """Returns a segmenter for labels in [0, classes), with weights from torch's global generator."""
     segmenter = Segmenter(classes + 1)
     with torch.no_grad():
         segmenter.label.weight[-1] = 0.0
@@ -73,10 +72,10 @@ def fresh_segmenter(classes: int) -> Segmenter:
 
 
 def drawing_loss(logits: Tensor, conditions: Conditions) -> Tensor:
-    """What a layout predictor's logits (B, classes + 1, R, R) lack of layouts and sketches, a scalar.
+    """Returns the loss of a layout predictor's logits (B, classes + 1, R, R), a scalar.
 
-    Of rare labels a pixel counts for more, by the root of their share in the batch: most of a photo is
-    ground. Sketches without any line are taken for unknown.
+    Labels: cross entropy. Most of a photo is background, so each label has a weight: one over the root of its
+    share in the batch. Lines: binary cross entropy; a sketch without any line counts as unknown.
     """
     logits, labels = logits.float(), conditions["layout"]
     classes = logits.shape[1] - 1
@@ -85,6 +84,6 @@ def drawing_loss(logits: Tensor, conditions: Conditions) -> Tensor:
     if "sketch" in conditions:
         ink = (1 - conditions["sketch"][:, 0]) / 2
         known = ink.amax(dim=(1, 2)) > 0
-        lacking = F.binary_cross_entropy_with_logits(logits[:, -1], ink, reduction="none").mean(dim=(1, 2))
-        loss = loss + INK_WEIGHT * (known * lacking).sum() / known.sum().clamp(min=1)
+        ink_loss = F.binary_cross_entropy_with_logits(logits[:, -1], ink, reduction="none").mean(dim=(1, 2))
+        loss = loss + INK_WEIGHT * (known * ink_loss).sum() / known.sum().clamp(min=1)
     return loss

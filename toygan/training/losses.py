@@ -1,8 +1,7 @@
 """Adversarial losses and gradient penalties as pure functions.
 
-Logits are (B,) float32, above 0 means rather real; losses and penalties are scalars to be minimised. D is the
-logit here, as the papers after 2017 have it; where a paper's D is a probability, it is the sigmoid of the
-logit.
+Logits are (B,) float32; above 0 means more like a photo. Losses and penalties are scalars to be minimised. D
+is the logit, as in the papers after 2017. If D is a probability in a paper, it is the sigmoid of the logit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from toygan.images import COLOURED, DARK
 
-FEWEST_PRODUCT_SHARE = 1 / 256  # of a picture's pixels
+FEWEST_PRODUCT_SHARE = 1 / 256  # share of the pixels that must show the product
 
 
 def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
@@ -24,12 +23,12 @@ def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) ->
 
 
 def minimax_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Goodfellow et al. 2014, eq. 1: E[log(1 - D(G(z)))]; its pull fades where the discriminator is sure."""
+    """Goodfellow et al. 2014, eq. 1: E[log(1 - D(G(z)))]; its gradient fades with a sure discriminator."""
     return -F.softplus(generated_logits).mean()
 
 
 def non_saturating_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Goodfellow et al. 2014, end of section 3: -E[log D(G(z))], which pulls where minimax does not."""
+    """Goodfellow et al. 2014, end of section 3: -E[log D(G(z))], with a gradient where minimax has none."""
     return F.softplus(-generated_logits).mean()
 
 
@@ -46,19 +45,19 @@ def hinge_generator_loss(generated_logits: Tensor) -> Tensor:
 def least_squares_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
     """Mao et al. 2017, eq. 8: E[(D(x) - 1)^2] / 2 + E[(D(G(z)) + 1)^2] / 2.
 
-    Of the paper's two choices of labels the one around 0, so that the sign of a logit means what it means
-    elsewhere.
+    The paper has two choices of labels. This is the one around 0, so that the sign of a logit has the same
+    meaning as in the other losses.
     """
     return ((real_logits - 1).square().mean() + (generated_logits + 1).square().mean()) / 2
 
 
 def least_squares_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Mao et al. 2017, eq. 8: E[D(G(z))^2] / 2; a picture is good when it lies on the border, at 0."""
+    """Mao et al. 2017, eq. 8: E[D(G(z))^2] / 2; it is 0 for a picture at the decision boundary."""
     return generated_logits.square().mean() / 2
 
 
 def wasserstein_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
-    """Gulrajani et al. 2017, eq. 3, first part: E[D(G(z))] - E[D(x)]; `wgan_penalty` is the second."""
+    """Gulrajani et al. 2017, eq. 3, first part: E[D(G(z))] - E[D(x)]. `wgan_penalty` is the second part."""
     return generated_logits.mean() - real_logits.mean()
 
 
@@ -76,17 +75,16 @@ def relativistic_discriminator_loss(real_logits: Tensor, generated_logits: Tenso
 
 
 def relativistic_generator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
-    """Huang et al. 2024 (R3GAN), eq. 2 for the other player, non-saturating, the pair exchanged:
-    E[log(1 + e^-(D(G(z)) - D(x)))]."""
+    """Huang et al. 2024 (R3GAN), eq. 2 with the pair exchanged: E[log(1 + e^-(D(G(z)) - D(x)))]."""
     return F.softplus(real_logits - generated_logits).mean()
 
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """The two sides of one game."""
+    """The losses of both networks."""
 
-    discriminator: Callable[[Tensor, Tensor], Tensor]  # of real and generated logits
-    generator: Callable[..., Tensor]  # of generated logits; where `paired`, of real and generated ones
+    discriminator: Callable[[Tensor, Tensor], Tensor]  # takes real and generated logits
+    generator: Callable[..., Tensor]  # takes generated logits; if `paired`, real and generated logits
     paired: bool = False
 
 
@@ -105,10 +103,10 @@ LOSSES: Mapping[str, AdversarialLoss] = MappingProxyType(
 
 
 def score_gradients(images: Tensor, logits: Tensor) -> Tensor:
-    """dD/dx of every picture, (B, 3 * H * W) float32, in a graph that can be differentiated again.
+    """Returns dD/dx of every picture, (B, 3 * H * W) float32, in a graph that can be differentiated again.
 
-    `images` (B, 3, H, W) float32 must require gradients and `logits` (B,) come from them, each from its own
-    picture.
+    `images` (B, 3, H, W) float32 must require gradients. Each of the `logits` (B,) must depend on its own
+    picture only.
     """
     (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradients.flatten(1)
@@ -131,18 +129,20 @@ def wgan_penalty(mixed_images: Tensor, mixed_logits: Tensor) -> Tensor:
 
 
 def mix(real_images: Tensor, generated_images: Tensor, shares: Tensor) -> Tensor:
-    """Gulrajani et al. 2017, algorithm 1, line 6: a point between each real picture and its partner.
+    """Interpolates between each real picture and the generated one of the same row.
 
-    Pictures are (B, 3, H, W) float32, `shares` (B,) float32 in [0, 1], the share of the real one.
+    Pictures are (B, 3, H, W) float32; `shares` (B,) float32 in [0, 1] are the shares of the real ones.
+    Source: Gulrajani et al. 2017, algorithm 1, line 6.
     """
     return generated_images.lerp(real_images, shares[:, None, None, None])
 
 
 def path_lengths(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
-    """Karras et al. 2020, section 3.2: how far a picture moves when its style does, ||J^T y||, (B,) float32.
+    """Measures how much each picture changes with its styles: ||J^T y||, (B,) float32.
 
-    `images` (B, 3, H, W) come from `styles` (B, layers, style_size), each from its own row; `directions`, the
-    y of the paper, are random pictures from N(0, 1 / (H * W)). Squares are averaged over the layers.
+    Each row of `images` (B, 3, H, W) must depend on its own row of `styles` (B, layers, style_size) only.
+    `directions`, the y of the paper, are random pictures from N(0, 1 / (H * W)). Squares are averaged over
+    the layers. Source: Karras et al. 2020, section 3.2.
     """
     (gradients,) = torch.autograd.grad((images * directions).sum(), styles, create_graph=True)
     return gradients.square().sum(dim=2).mean(dim=1).sqrt()
@@ -154,35 +154,35 @@ def path_length_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:
 
 
 def reconstruction_loss(generated_images: Tensor, real_images: Tensor) -> Tensor:
-    """Isola et al. 2017, eq. 3: E[||y - G(x, z)||_1], the mean absolute difference a number of a picture."""
+    """Isola et al. 2017, eq. 3: E[||y - G(x, z)||_1], the mean absolute difference of all numbers."""
     return F.l1_loss(generated_images, real_images)
 
 
 def feature_matching_loss(real_features: Sequence[Tensor], generated_features: Sequence[Tensor]) -> Tensor:
-    """Wang et al. 2018 (pix2pixHD), eq. 3: the mean absolute difference of what a discriminator sees.
+    """Wang et al. 2018 (pix2pixHD), eq. 3: the mean absolute difference of a discriminator's features.
 
-    A (B, C, H, W) tensor a layer, each layer weighing the same; real ones are held fixed.
+    Features are one (B, C, H, W) tensor per layer. Every layer has the same weight. No gradient flows into
+    the real features.
     """
     pairs = zip(real_features, generated_features, strict=True)
     return torch.stack([F.l1_loss(generated, real.detach()) for real, generated in pairs]).mean()
 
 
 def product_colour_loss(generated_images: Tensor, real_images: Tensor, known: Tensor) -> Tensor:
-    """Mean absolute difference of the mean colours of two products, generated and photographed.
+    """Returns the mean absolute difference between the product's mean colour in picture and photo.
 
-    Pictures are (B, 3, H, W) float32 in [-1, 1]; `known` (B,) bool says of which products the colour was
-    told. As a product count the pixels that are dark or have a colour; a picture that hardly shows any says
-    nothing. Unlike a comparison of pixels it asks for no shape, so it holds for pictures whose latents no
-    photo gave.
+    Pictures are (B, 3, H, W) float32 in [-1, 1]. Only rows with True in `known` (B,) bool count: the networks
+    are given their colour. Product pixels are those that are dark or have a colour. A row with too few
+    product pixels does not count. The shape has no influence, so the loss also suits random latents.
     """
-    (colours, generated_shown), (wanted, real_shown) = map(_product_colours, (generated_images, real_images))
+    (colours, generated_shown), (target, real_shown) = map(_product_colours, (generated_images, real_images))
     counted = (known & generated_shown & real_shown)[:, None].float()
-    differences = counted * (colours - wanted.detach()).abs()
+    differences = counted * (colours - target.detach()).abs()
     return differences.sum() / (3 * counted.sum()).clamp(min=1)
 
 
 def _product_colours(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean colours of the products' pixels, (B, 3), and whether there are enough of them, (B,) bool."""
+    """Returns the mean colours of the product pixels, (B, 3), and whether there are enough, (B,) bool."""
     images = images.float()
     with torch.no_grad():
         brightest, darkest = images.amax(dim=1), images.amin(dim=1)
@@ -193,19 +193,19 @@ def _product_colours(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def layer_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Of feature maps (B, C, H, W): (B,) float32, the squared distance of their directions, from 0 to 4.
+    """Returns the squared distance of the directions of two feature maps (B, C, H, W): (B,) in 0..4.
 
-    Zhang et al. 2018 (LPIPS), eq. 1 for one layer with every weight 1: the maps are scaled to length 1 at
-    every point, and the mean is over the points.
+    Zhang et al. 2018 (LPIPS), eq. 1 for one layer with every weight 1. The features of every point are scaled
+    to length 1; the distance is averaged over the points.
     """
     first, second = (F.normalize(each.float(), dim=1, eps=1e-10) for each in (first, second))
     return (first - second).square().sum(dim=1).mean(dim=(1, 2))
 
 
 def perceptual_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) -> Tensor:
-    """Zhang et al. 2018, eq. 1 with every weight 1: how different a frozen network finds the pictures.
+    """Zhang et al. 2018 (LPIPS), eq. 1 with every weight 1: the distance in a frozen network's features.
 
-    A (B, C, H, W) tensor a layer; summed over the layers, averaged over B.
+    Features are one (B, C, H, W) tensor per layer. The result is summed over layers and averaged over B.
     """
     pairs = zip(real_maps, generated_maps, strict=True)
     return torch.stack([layer_distances(real, generated).mean() for real, generated in pairs]).sum()
@@ -214,9 +214,10 @@ def perceptual_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor
 def content_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) -> Tensor:
     """Wang et al. 2018 (ESRGAN), section 3.3: the mean absolute difference of a frozen network's features.
 
-    A (B, C, H, W) tensor a layer. Each is divided by the mean absolute value of the real one, so that layers
-    count alike; the sum over the layers is returned. Directions, as in `perceptual_loss`, differ much on
-    plain white ground, where the features are all but noise; values do not.
+    Features are one (B, C, H, W) tensor per layer. Each layer is divided by the mean absolute value of the
+    real features, so that layers have equal weight; the result is the sum over the layers. On plain white
+    ground the features are almost noise: directions, as in `perceptual_loss`, differ much there, values
+    do not.
     """
     pairs = zip(real_maps, generated_maps, strict=True)
     differences = [
@@ -227,8 +228,8 @@ def content_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) 
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Kingma & Welling 2014, appendix B: of N(mean, e^log_variance) from N(0, 1), (B, D) each.
+    """Kingma & Welling 2014, appendix B: the divergence of N(mean, e^log_variance) from N(0, 1).
 
-    Summed over D, averaged over B.
+    Both are (B, D). The result is summed over D and averaged over B.
     """
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2

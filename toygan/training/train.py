@@ -1,4 +1,4 @@
-"""`toygan train`: photos in, a model folder out, with checkpoints, grids and a log on the way."""
+"""`toygan train`: reads photos, trains a model and writes its folder, with checkpoints, grids and a log."""
 
 import io
 import logging
@@ -53,24 +53,23 @@ def train(
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
 
-    It ends after `max_images` (those of earlier processes included), after `max_minutes` of this process, or
-    when `should_stop()`, which is asked before every step, whichever comes first; after `DEFAULT_MAX_IMAGES`
-    when neither number is given. Photos of `split == "train"` (see `toygan.data.sources`) are used, without
-    the products that calibrate the score. With `resume` the newest checkpoint in `output` is taken up, if
-    there is one; without it an `output` that holds one is refused, so that hours of work are not lost by
-    accident. With `init` the weights of that model are where it starts, see `toygan.training.initial`; to
-    resume, give the same one.
+    - Photos: those with `split == "train"` (see `toygan.data.sources`), without the products that calibrate
+      the score.
+    - End: after `max_images` in all, after `max_minutes` of this process, or when `should_stop()` is true
+      before a step, whichever comes first. Without both numbers it ends after `DEFAULT_MAX_IMAGES`.
+    - `resume`: continues from the newest checkpoint in `output`, if there is one. Without `resume` an
+      `output` with a checkpoint is refused, so that nobody overwrites hours of work by accident.
+    - `init`: starts from the weights of that model, see `toygan.training.initial`. A resumed training needs
+      the same `init`.
+    - `first_stages`: an enhancer learns from the pictures that they generate for the photos, see
+      `toygan.training.pairs`. Without any it learns from downscaled photos only.
 
-    An enhancer learns from what the `first_stages` draw of the photos, see `toygan.training.pairs`; without
-    any from photos made small alone.
-
-    A training that blows up or collapses (`toygan.training.guard`) goes back to its newest checkpoint, to the
-    start where there is none, and on from there at lower rates; it says so in the log. Launched by
-    `accelerate launch` or `torchrun`, all processes train together, each on its share of a batch
-    (`toygan.training.distributed`).
+    A training that diverges or collapses (`toygan.training.guard`) goes back to its newest checkpoint, or to
+    the start, and continues at lower learning rates; the log says so. Under `accelerate launch` or
+    `torchrun` all processes train together, each on its share of a batch (`toygan.training.distributed`).
 
     Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed and for
-    an `init` that does not fit, RunFailed when going back has not helped.
+    an `init` that does not fit, and RunFailed when going back has not helped.
     """
     check_options(config, max_images, max_minutes, first_stages)
     if max_images is None and max_minutes is None:
@@ -91,7 +90,7 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Training:
-    """What a training is made from, and begins from again where it went wrong."""
+    """The inputs of a training. A training that goes back begins from them again."""
 
     config: TrainConfig
     photos: PhotoSet
@@ -121,7 +120,7 @@ class _Training:
 
     @property
     def layout_predictor(self) -> LayoutPredictor | None:
-        """The initial model's: it draws the layouts that its successor learns from."""
+        """The layout predictor of the initial model. It makes layouts for photos that have none."""
         return None if self.initial is None else self.initial.layout_predictor
 
     def folder(self, output: Path) -> TrainingFolder:
@@ -141,7 +140,7 @@ class _Training:
 
 @dataclass(frozen=True, kw_only=True)
 class _Limits:
-    """When a training ends: whichever comes first."""
+    """The limits of a training. It ends at the first that is reached."""
 
     max_images: int | None
     max_minutes: float | None
@@ -165,7 +164,7 @@ def _prepare(
     device: torch.device,
     distributed: Distributed,
 ) -> _Training:
-    """Reads all that a training needs; the model that it starts from comes before the photos."""
+    """Reads the inputs of a training: first the initial model, then the photos."""
     initial = None if init is None else read_initial(init, config)
     encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
     if enlarges(config.family):
@@ -190,7 +189,7 @@ def _prepare(
 
 
 def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limits) -> Path:
-    """Trains from the checkpoint `earlier`, or from the beginning, to the end."""
+    """Trains to the end, from the checkpoint `earlier` or from the beginning."""
     distributed, state, folder = training.distributed, training.begin(), training.folder(output)
     if earlier is not None:
         folder.load(earlier, state)
@@ -216,7 +215,7 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limit
 
 
 def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
-    """Those of the split `train` whose products do not calibrate the score."""
+    """Reads the photos of the split `train`, without the products that calibrate the score."""
     known = NO_COLOUR_NAMES if initial is None else initial.text_config.colour_names
     kind, needs_both = image_condition(config.family), learns_layouts(config)
     photos = load_photos(
@@ -261,7 +260,7 @@ def _read_pairs(
 def _text_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
 ) -> TextBank | None:
-    """The texts that generation will read new ones by: those of the photos, and of the initial model."""
+    """Makes the text bank from the texts of the photos and of the initial model, if the training has one."""
     if photos.text is None or encoder is None or not config.text_smoothing:
         return None
     texts = [photos.text]
@@ -277,8 +276,7 @@ def _text_bank(
 def _layout_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
 ) -> LayoutBank | None:
-    """The layouts that products without one will be drawn from: those of the photos, and of the initial
-    model."""
+    """Makes the layout bank from the layouts of the photos and of the initial model; None if it has none."""
     if not config.layout_bank:
         return None
     earlier = (

@@ -88,7 +88,7 @@ def test_layouts_are_known_to_a_family_that_draws_from_them() -> None:
         config = json.loads(tiny_model(family).files["config.json"]) | {"layout_bank": 0.1}
         wrong = tiny_model(family).with_files(config=json.dumps(config).encode(), layout_bank=with_layouts)
         for read in (read_scope, load_model_here):
-            with pytest.raises(ModelError, match=f"layout_bank are nothing for the family {family}"):
+            with pytest.raises(ModelError, match=f"the family {family} cannot use a layout bank"):
                 read(wrong)
 
 

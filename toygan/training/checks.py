@@ -1,4 +1,4 @@
-"""What a training needs of its options and its photos, checked before hours are spent on it."""
+"""Checks the options and photos of a training before it takes hours."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from toygan.training.distributed import Distributed
 
 
 def learns_layouts(config: TrainConfig) -> bool:
-    """Whether the networks learn to draw layouts of sketches, for which they need both."""
+    """Returns whether the networks learn to generate layouts from sketches; photos then need both."""
     return image_condition(config.family) == "sketch" and bool(config.network.get("layout_classes"))
 
 
@@ -22,7 +22,7 @@ def check_options(
     max_minutes: float | None,
     first_stages: Sequence[ModelFiles],
 ) -> None:
-    """Raises BadInput before the photos are read."""
+    """Raises BadInput for options that do not fit together. Needs no photos."""
     try:
         networks = network_config(config.family, config.network_options(categories=1))
     except ValueError as error:
@@ -56,7 +56,7 @@ def check_share(config: TrainConfig, distributed: Distributed) -> None:
 
 
 def check_colours(config: TrainConfig, photos: PhotoSet) -> None:
-    """Raises BadInput where nothing says of the colours what the networks are to be told."""
+    """Raises BadInput if the photos do not give the colours that the networks need."""
     if config.accent_colours and not photos.text_config.colour_names.hexes:
         raise BadInput(
             f"accent_colours is {config.accent_colours}, but no photo says what its main colour is called; "
@@ -72,7 +72,7 @@ def check_colours(config: TrainConfig, photos: PhotoSet) -> None:
 
 
 def check_labels(config: TrainConfig, photos: PhotoSet) -> None:
-    """Raises BadInput where layouts hold a label that the networks have no class for."""
+    """Raises BadInput if a layout has a label that is no class of the networks."""
     is_labelled = photos.image_condition == "layout" and not enlarges(config.family)
     if not is_labelled or photos.condition_images is None:
         return

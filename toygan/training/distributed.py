@@ -1,9 +1,9 @@
 """The processes that train one model together, each on its share of every batch.
 
 Hugging Face Accelerate finds out how they were launched (`accelerate launch` or `torchrun`) and joins them.
-Gradients are averaged over all after every backward pass, as DistributedDataParallel would; it is done here
-since the networks are asked in more ways than by `forward`, which is all that DistributedDataParallel sees.
-Every process holds the same weights, so what is decided from them is decided alike.
+Gradients are averaged over all processes after every backward pass. DistributedDataParallel does it, too, but
+for calls of `forward` only, and the networks have more methods. All processes have the same weights, so they
+make the same decisions from them.
 """
 
 import os
@@ -22,11 +22,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class Distributed:
-    """One process's place among `count`."""
+    """The place of one process among `count`."""
 
     index: int
     count: int
-    device: torch.device | None = None  # of this process; None: the one that was asked for
+    device: torch.device | None = None  # of this process; None: the device of the command
 
     @property
     def is_main(self) -> bool:
@@ -34,7 +34,7 @@ class Distributed:
         return self.index == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all processes of a tensor of one shape, float32 or float64."""
+        """Returns the mean over all processes. The tensor, float32 or float64, has one shape in all."""
         if self.count == 1:
             return values
         summed = values.clone()
@@ -42,7 +42,7 @@ class Distributed:
         return summed / self.count
 
     def any(self, is_so: bool) -> bool:
-        """Whether it is so in any process, so that none goes on alone."""
+        """Returns whether `is_so` is true in any process, so that all continue or all stop."""
         if self.count == 1:
             return is_so
         flag = torch.tensor([float(is_so)], device=self.device)
@@ -50,7 +50,7 @@ class Distributed:
         return bool(flag.item())
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Waits until every process has called it."""
         if self.count > 1:
             torch.distributed.barrier()
 
@@ -71,7 +71,7 @@ class Distributed:
             gradient.copy_(mean.view_as(gradient))
 
     def synchronise_norms(self, network: Network) -> Network:
-        """Lets batch normalisation see the joint batch, on GPUs; PyTorch has no such layer for the CPU."""
+        """Makes batch normalisation use the joint batch, on GPUs only: PyTorch has no such layer for CPUs."""
         if self.count == 1 or self.device is None or self.device.type != "cuda":
             return network
         converted: Network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
@@ -83,9 +83,9 @@ ALONE: Final = Distributed(index=0, count=1)
 
 @contextmanager
 def join_distributed(device: torch.device) -> Iterator[Distributed]:
-    """The world that this process was launched into, `ALONE` where it was launched by itself.
+    """Joins the processes of the launcher; yields `ALONE` if there is only this one.
 
-    On CUDA each process takes the device of its rank. Raises BadInput where `device` names one GPU for all.
+    On CUDA each process takes the device of its rank. Raises BadInput if `device` is one GPU for all.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE

@@ -1,4 +1,4 @@
-"""Exponential moving average of a network: what is kept of the generator."""
+"""Exponential moving average of the generator, which the model keeps."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from torch import nn
 def update_ema(ema: nn.Module, network: nn.Module, *, batch_size: int, half_life_images: float) -> None:
     """Moves `ema` towards `network`: a weight's share halves every `half_life_images` images.
 
-    Buffers (the running statistics of batch normalisation) are averaged alike; integer ones are copied.
+    Buffers (the running statistics of batch normalisation) are averaged, too; integer ones are copied.
     Source: Karras et al. 2018, "Progressive Growing of GANs", appendix A, with the decay counted in images.
     """
     decay = 0.5 ** (batch_size / half_life_images)

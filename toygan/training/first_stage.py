@@ -1,7 +1,7 @@
-"""Photos, and what first stages draw in their place: the pairs that an enhancer learns from.
+"""Makes the pairs that an enhancer learns from: photos, and the pictures of first stages for each.
 
-What they draw is kept in the training's folder, `small_pictures.safetensors`, so that a resumed training need
-not draw it again.
+The small pictures are kept in `small_pictures.safetensors` in the training's folder, so that a resumed
+training does not have to generate them again.
 """
 
 import logging
@@ -43,15 +43,15 @@ def load_pairs(
     device: torch.device,
     kept: Path,
 ) -> PhotoPairs:
-    """The photos of the split `train` at `uri` with their drawings, and small pictures of each.
+    """Loads the photos of the split `train` at `uri` with layouts and lines, and small pictures of each.
 
-    Every first stage draws one picture from each photo's own layout or sketch. It draws in the colours that
-    photos have, without a colour profile. One seed is enough: models draw with latents near the typical ones,
-    so another seed hardly changes the picture. The pictures are read from the file `kept` if it holds those
-    of the same photos and models; else they are drawn and written into it.
+    Every first stage generates one picture from each photo's own layout or sketch, in the photo's colours and
+    without a colour profile. One seed is enough: models use latents near the typical ones, so another seed
+    hardly changes the picture. The pictures are read from the file `kept` if it has those of the same photos
+    and models; otherwise they are generated and written to it.
 
-    Raises BadInput for photos without drawings, and for a first stage that draws from no drawing, has another
-    resolution or does not know a category of the photos; ModelError for a damaged one.
+    Raises BadInput for photos without layouts or lines, and for a first stage that uses neither, has another
+    resolution or does not know a category of the photos. Raises ModelError for a damaged first stage.
     """
     models = [_first_stage(files, networks, device) for files in first_stages]
 
@@ -86,7 +86,7 @@ def load_pairs(
 
 
 def _read(kept: Path, key: str) -> Tensor | None:
-    """The pictures in the file, where it is there and of this key."""
+    """Returns the pictures in the file; None if it does not exist or has another key."""
     try:
         with safe_open(kept, "pt") as file:
             is_same = (file.metadata() or {}).get("key") == key
@@ -112,14 +112,14 @@ def _first_stage(files: ModelFiles, networks: EnhancerConfig, device: torch.devi
 
 
 def source_of(model: Model) -> Source:
-    """Which drawings it draws from."""
+    """Returns which of layout and lines the model generates from."""
     draws_layouts = model.learns_from == "layout"
     return Source(layout=draws_layouts, lines=model.learns_from_lines or not draws_layouts)
 
 
 @torch.inference_mode()
 def draw_small(model: Model, photos: PhotoSet, rng: torch.Generator, progress: Progress) -> Tensor:
-    """One picture of each photo from its own drawings, (N, 3, r, r) uint8."""
+    """Generates one picture for each photo from its own layout or lines, (N, 3, r, r) uint8."""
     source, drawn = source_of(model), []
     for rows in torch.split(torch.arange(len(photos)), AT_ONCE):
         given = photos.conditions(rows)

@@ -1,8 +1,8 @@
-"""Adversarial training: one readable loop with explicit state.
+"""The training loop.
 
-Every random number of a step comes from a generator seeded by (seed, images seen), so a resumed training
-needs no random state and ends with the same weights as an uninterrupted one: bit for bit on a CPU, with as
-many threads.
+A generator seeded with (seed, images seen) makes all random numbers of a step. So a resumed training needs no
+random state. It ends with the same weights as an uninterrupted one: bit for bit on a CPU with the same number
+of threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from toygan.training.step import train_step
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Means over some steps."""
+    """Losses and logits, averaged over several steps."""
 
     generator: float
     discriminator: float
@@ -45,11 +45,11 @@ def fit(
     on_checkpoint: Callable[[], None],
     known: TextBank | None = None,
 ) -> None:
-    """Trains until `should_stop()`, which is asked before every step.
+    """Trains until `should_stop()` is true before a step.
 
-    `on_step` follows every step; `on_report`, with the means since the last one, and `on_checkpoint` come at
-    the image counts that the config names, wherever the training began. With `known` texts the network gets
-    used to texts that are read by them.
+    `on_step` is called after every step, `on_report` with the means since the last report, and
+    `on_checkpoint`, both after the numbers of images that the config gives, wherever the training began. With
+    a text bank (`known`) the networks also train on texts that are blended by it.
     """
     distributed = state.distributed
 
@@ -61,7 +61,7 @@ def fit(
         probability = None if state.augmentation is None else state.augmentation.probability
         return draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
 
-    # A CPU has no core to spare; and where augmentation adapts, a batch depends on the step before it.
+    # A CPU has no free core. With adaptive augmentation a batch depends on the step before it.
     looks_ahead = device.type == "cuda" and state.augmentation is None
     batches = (_ahead if looks_ahead else map)(draw, count(state.images_seen, config.batch_size))
     sums = torch.zeros(len(fields(Losses)), device=device)
@@ -88,7 +88,7 @@ _Generated = TypeVar("_Generated")
 
 
 def _ahead(draw: Callable[[int], _Generated], numbers: Iterator[int]) -> Iterator[_Generated]:
-    """As `map` of numbers without an end, but each is drawn while what is made of the one before runs."""
+    """Works as `map` over endless numbers, but makes the next batch while the caller uses the one before."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         following = pool.submit(draw, next(numbers))
         for number in numbers:

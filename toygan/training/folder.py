@@ -1,4 +1,4 @@
-"""What one training leaves in its output, and finds there; the layout is in `toygan.training.checkpoint`."""
+"""The folder of one training. `toygan.training.checkpoint` describes the files in it."""
 
 import json
 import logging
@@ -36,18 +36,18 @@ from toygan.training.state import TrainState
 log = logging.getLogger(__name__)
 
 DIVERSITY_PICTURES = 32
-DIVERSITY_PIXELS = 2**21  # of all these pictures together; fewer are compared where they are larger
+DIVERSITY_PIXELS = 2**21  # at most, of all these pictures together; fewer large pictures are compared
 
 _DEFAULTS = {each.name: each.default for each in fields(TrainConfig) if each.default is not MISSING}
 
 
 class Collapse(Exception):
-    """The training has to go back; says why."""
+    """The training must go back to its last checkpoint. The message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFolder:
-    """What one training leaves in `output`, and finds there."""
+    """Reads and writes the files of one training in `output`."""
 
     output: Path
     config: TrainConfig
@@ -57,8 +57,8 @@ class TrainingFolder:
     layout_bank: LayoutBank | None
     layout_predictor: LayoutPredictor | None  # the initial model's
     device: torch.device
-    init: str | None  # NAME@VERSION of the model that it started from
-    first_stages: tuple[str, ...] = ()  # the same of those whose pictures an enhancer learns from
+    init: str | None  # NAME@VERSION of the initial model
+    first_stages: tuple[str, ...] = ()  # NAME@VERSION of an enhancer's first stages
 
     @property
     def model(self) -> Path:
@@ -66,7 +66,7 @@ class TrainingFolder:
 
     @property
     def _identity(self) -> dict[str, object]:
-        """What a resumed training has to have in common with the checkpoint."""
+        """The values that must be the same in the checkpoint and in the training that resumes it."""
         started_from: dict[str, object] = {} if self.init is None else {"init": self.init}
         if self.first_stages:
             started_from["first_stages"] = list(self.first_stages)
@@ -84,9 +84,9 @@ class TrainingFolder:
         state.load_extras(extras)
 
     def roll_back(self, state: TrainState, begin: Callable[[], TrainState], reason: str) -> TrainState:
-        """The state of the newest checkpoint, else a fresh one, with lower rates; the log says so.
+        """Returns the state of the newest checkpoint, or a new one, with lower learning rates; logs it.
 
-        Raises RunFailed where that has been done too often.
+        Raises RunFailed after `MAX_ROLLBACKS`.
         """
         if state.guard.is_spent:
             raise RunFailed(
@@ -101,7 +101,7 @@ class TrainingFolder:
             self.load(earlier[-1], state)
         state.guard = state.guard.after_rollback(rollbacks)
         if earlier and state.distributed.is_main:
-            # A process that dies now goes on from there at the lower rates, too.
+            # If this process dies now, the next one also continues at the lower learning rates.
             with disk_errors(self.output, self._kept()):
                 replace_extras(earlier[-1], state.extras)
         state.distributed.wait()
@@ -116,13 +116,13 @@ class TrainingFolder:
         return state
 
     def save(self, state: TrainState) -> None:
-        """Grid, model, checkpoint, unless a collapse is suspected: then the older ones stay the newest."""
+        """Writes grid, model and checkpoint, unless a collapse is suspected: then the older ones stay."""
         self._check_finite(state)
         if state.guard.is_calm:
             self._save(state)
 
     def save_last(self, state: TrainState) -> None:
-        """The final weights are written, whatever is suspected of them."""
+        """Writes the final weights, even if a collapse is suspected."""
         self._check_finite(state)
         self._save(state)
 
@@ -131,14 +131,14 @@ class TrainingFolder:
             raise Collapse(f"{name} is no longer finite")
 
     def _save(self, state: TrainState) -> None:
-        """The checkpoint says that the two others are there too."""
+        """Writes the checkpoint last: if it exists, grid and model exist, too."""
         if state.distributed.is_main:
             with disk_errors(self.output, self._kept()):
                 self._save_files(state)
         state.distributed.wait()
 
     def _kept(self) -> str:
-        """What a training that cannot write leaves, for its last message."""
+        """Returns what is left of a training that cannot write, for its last message."""
         earlier = checkpoint_folders(self.output)
         if not earlier:
             return "there is no checkpoint yet. Make room and run the same command again"
@@ -186,7 +186,10 @@ class TrainingFolder:
         return self.output / "log.jsonl"
 
     def report(self, state: TrainState, losses: Losses, progress: Progress) -> None:
-        """Asks the guard; writes one line for the log, a short one for the progress."""
+        """Checks the training with the guard, then writes a line of the log and a short progress note.
+
+        Raises Collapse if the guard finds one.
+        """
         self._check_finite(state)
         state.guard = state.guard.watch(
             loss=self.config.loss if self.config.adversarial else None,
@@ -217,7 +220,7 @@ class TrainingFolder:
 
     @torch.no_grad()
     def _diversity(self, state: TrainState) -> float:
-        """How much the pictures of a fixed batch differ, as a share of how much its photos do."""
+        """Returns how much the pictures of a fixed batch differ, as a share of how much its photos differ."""
         rng = step_rng(self.config.seed, -1)
         count = min(DIVERSITY_PICTURES, max(2, DIVERSITY_PIXELS // self.config.resolution**2))
         rows = torch.randperm(len(self.photos), generator=rng)[:count]
@@ -231,7 +234,7 @@ class TrainingFolder:
         return generated / max(diversity(from_uint8(self.photos.images[rows])), 1e-6)
 
     def cut_log(self, state: TrainState) -> None:
-        """Drops the lines of steps that are about to be made again, and a torn last one."""
+        """Removes the log lines of steps that will be made again, and an incomplete last line."""
         if not (state.distributed.is_main and self._log.exists()):
             return
         images_seen = state.images_seen
@@ -255,10 +258,9 @@ def model_config(
     init: str | None = None,
     known: TextBank | None = None,
 ) -> dict[str, object]:
-    """What a model needs besides its weights.
+    """Returns the config.json of a model: all that it needs besides its weights.
 
-    `network` is what `toygan.models.build` takes, every option spelled out: a default may change, a model
-    may not.
+    `network` has every option of `toygan.models.build`, so that a changed default does not change a model.
     """
     options = config.network_options(categories=len(photos.categories), text_size=photos.text_size)
     network = network_config(config.family, options)

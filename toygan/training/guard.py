@@ -1,8 +1,8 @@
-"""A watch over a training: one that blows up or collapses goes back to where it was healthy, and slower.
+"""Detects trainings that diverge or collapse. They go back to a healthy checkpoint and continue slower.
 
-Three things are looked at whenever losses are reported: that every number is finite; that the discriminator
-has not won for good (its loss stays at zero, so the generator is told nothing any more); and that the
-pictures of a fixed batch still differ from each other. What happens then is in `toygan.training.train`.
+Each report of the losses checks three things. All numbers are finite. The discriminator has not won for good:
+its loss does not stay at zero, where the generator gets no gradient. The pictures of a fixed batch still
+differ from each other. `toygan.training.train` does the going back.
 """
 
 from collections.abc import Mapping
@@ -14,31 +14,31 @@ from torch import Tensor, nn
 
 from toygan.training.config import LossName
 
-LR_FACTOR = 0.5  # of both rates, at each rollback
+LR_FACTOR = 0.5  # for both learning rates, at each rollback
 MAX_ROLLBACKS = 6
-WON_LOSS = 1e-3  # a discriminator's loss below this is zero
-WON_REPORTS = 3  # so many reports in a row
-LOST_SHARE = 0.1  # of the best diversity so far, or of that of photos where the best was above it
-LOST_REPORTS = 2
+WON_LOSS = 1e-3  # a discriminator's loss below this counts as zero
+WON_REPORTS = 3  # reports in a row with such a loss that mean a collapse
+LOST_SHARE = 0.1  # share of the best diversity so far, or of the photos' if that is lower
+LOST_REPORTS = 2  # reports in a row below it that mean a collapse
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """What the guard remembers; a part of the checkpoint, so that a resumed training decides alike."""
+    """The memory of the guard. It is in the checkpoint, so that a resumed training decides the same."""
 
     rollbacks: int = 0
-    best_diversity: float = 0.0  # as a share of that of photos
+    best_diversity: float = 0.0  # as a share of the photos' diversity
     won_reports: int = 0  # in a row, so far
     lost_reports: int = 0
 
     @property
     def lr_factor(self) -> float:
-        """What both learning rates are multiplied by."""
+        """The factor of both learning rates."""
         return LR_FACTOR**self.rollbacks
 
     @property
     def is_calm(self) -> bool:
-        """Whether nothing is suspected: only then is a checkpoint one to go back to."""
+        """Whether no collapse is suspected. Only then a checkpoint is written."""
         return self.won_reports == self.lost_reports == 0
 
     @property
@@ -47,9 +47,9 @@ class Guard:
         return self.rollbacks >= MAX_ROLLBACKS
 
     def watch(self, *, loss: LossName | None, discriminator_loss: float, diversity: float) -> "Guard":
-        """Takes one report; `loss` is None where no discriminator takes part.
+        """Returns the guard after one more report; `loss` is None without a discriminator.
 
-        The loss of Wasserstein's game has no zero that would mean anything.
+        A Wasserstein loss of zero has no meaning, so it is not checked.
         """
         won = loss not in (None, "wasserstein") and discriminator_loss < WON_LOSS
         best = max(self.best_diversity, diversity)
@@ -63,7 +63,7 @@ class Guard:
 
     @property
     def collapse(self) -> str | None:
-        """What has gone wrong, or None."""
+        """The reason to go back, or None."""
         if self.won_reports >= WON_REPORTS:
             return f"the discriminator's loss was at zero in {self.won_reports} reports in a row"
         if self.lost_reports >= LOST_REPORTS:
@@ -71,7 +71,7 @@ class Guard:
         return None
 
     def after_rollback(self, rollbacks: int) -> "Guard":
-        """This guard, of a checkpoint, taken up again after so many rollbacks in all."""
+        """Returns the guard of a checkpoint with the number of all rollbacks so far."""
         return replace(self, rollbacks=rollbacks)
 
     def to_json(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Guard:
 
 
 def non_finite(modules: Mapping[str, nn.Module]) -> str | None:
-    """The name of a weight or buffer that holds NaN or infinity; None where all numbers are finite."""
+    """Returns the name of a weight or buffer with NaN or infinity; None if all numbers are finite."""
     for name, module in modules.items():
         for key, value in module.state_dict().items():
             if not torch.isfinite(value).all():
@@ -93,5 +93,5 @@ def non_finite(modules: Mapping[str, nn.Module]) -> str | None:
 
 
 def diversity(images: Tensor) -> float:
-    """How much B pictures (B, 3, H, W) differ: the standard deviation over them, a mean over all numbers."""
+    """Returns the standard deviation over B pictures (B, 3, H, W), averaged over all numbers of a picture."""
     return float(images.float().std(dim=0).mean())

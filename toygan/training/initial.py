@@ -1,4 +1,4 @@
-"""Fine-tuning: a training that starts from the weights of a model instead of fresh ones."""
+"""Fine-tuning: a training starts from the weights of a model instead of random ones."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _MAY_BEGIN = {
 
 @dataclass(frozen=True, kw_only=True)
 class InitialModel:
-    """Both networks of a model as they were stored, and what their conditions mean."""
+    """Both networks of a stored model, and the meaning of their conditions."""
 
     name: str  # NAME@VERSION
     categories: tuple[str, ...]
@@ -54,14 +54,14 @@ class InitialModel:
     text_config: TextConfig
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
-    known: TextBank | None = None  # the texts that it learnt from
-    layout_bank: LayoutBank | None = None  # the layouts that it draws from
-    layout_predictor: LayoutPredictor | None = None  # that draws layouts of photos without one
+    known: TextBank | None = None  # the texts that the model learnt from
+    layout_bank: LayoutBank | None = None  # the layouts that the model generates from
+    layout_predictor: LayoutPredictor | None = None  # predicts layouts of photos without one
     grows: bool = False  # whether the training is for a higher resolution
 
     @property
     def labelled_colours(self) -> LabelledColours | None:
-        """The colours that its layouts have labels for, where it paints them."""
+        """The colours with a label in the model's layouts; None if the model has no colour map."""
         for module in self.generator.modules():
             if isinstance(module, ColourMap):
                 taken = module.labels != BACKGROUND
@@ -72,7 +72,7 @@ class InitialModel:
         return None
 
     def has_same_text_as(self, text_config: TextConfig, encoder: TextEncoder | None) -> bool:
-        """Whether its texts are what `text_config` and `encoder` would make of the same titles."""
+        """Returns whether `text_config` and `encoder` make the same texts of titles as this model."""
         texts = None if encoder is None else encoder.to_json()
         return self.text_encoder == texts and self.text_config.has_same_text_as(text_config)
 
@@ -85,10 +85,11 @@ class InitialModel:
     ) -> None:
         """Writes the weights into `networks`, which are called generator, discriminator and ema.
 
-        A category takes what belongs to the model's category of the same name; one that the model lacks
-        starts as the mean of the model's. What reads texts starts at nothing unless the texts are read by the
-        same encoder, so that the pictures stay what they were. What reads accent colours keeps its weights,
-        or begins anew where the model has none.
+        - A category takes the weights of the model's category of the same name. A new category starts with
+          the mean of all of the model's.
+        - Weights of texts are kept if the text encoder is the same. Otherwise they start at 0, so that the
+          pictures do not change.
+        - Weights of accent colours are kept, or start anew if the model has none.
         """
         index = {name: position for position, name in enumerate(self.categories)}
         rows = [index.get(name) for name in categories]
@@ -108,10 +109,10 @@ class InitialModel:
 
 
 def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
-    """The model that a training by `config` is to start from.
+    """Reads the model that a training with `config` starts from.
 
-    Raises ModelError for a damaged model, naming it, and for one of another family, resolution or network
-    shape, naming both.
+    Raises ModelError, naming it, for a damaged model and for one of another family, resolution or network
+    shape.
     """
     name = f"{source.name}@{source.version}"
     stored = json.loads(source.files[CONFIG])
@@ -150,7 +151,7 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
 
 
 def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> bool:
-    """Whether the networks grow. Raises ModelError for others that differ."""
+    """Returns whether the networks grow. Raises ModelError if their shapes differ otherwise."""
     wanted = config.network_options(categories=options["categories"], text_size=options.get("text_size", 0))
     old, new = (network_config(config.family, each) for each in (options, wanted))
     if new.grows_from(old):
@@ -172,10 +173,10 @@ def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> 
 
 
 def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: bool) -> dict[str, Tensor]:
-    """The state of a network for more pixels that keeps of a smaller one what has a place in it.
+    """Returns the state of a network for more pixels, with the weights of the smaller one that fit.
 
-    Blocks of a generator are numbered from 4 x 4 pixels up, so those of a side are the same ones; what draws
-    or reads the pictures themselves, and a discriminator, are begun anew.
+    Generator blocks are numbered from 4 x 4 pixels up, so blocks of the same side have the same name. Layers
+    that write or read the pictures, and discriminators, start anew.
     """
     fresh = network.state_dict()
     if not is_generator:
@@ -185,8 +186,10 @@ def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: boo
 
 
 def _with_new_parts(network: nn.Module, old: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with the parts that only `network` has, or has in another shape, as they are there, and
-    without those that only `old` has."""
+    """Takes the parts that are new in `network`, or have another shape there, from `network`.
+
+    Parts that only `old` has are removed.
+    """
     begins = tuple({each for one in (network, old) for each in getattr(one, "may_be_new", ())})
     fresh = network.state_dict()
 
@@ -199,12 +202,12 @@ def _with_new_parts(network: nn.Module, old: nn.Module, given: Mapping[str, Tens
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by their names in the network's state."""
+    """Returns parameters and buffers by their names in the network's state."""
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def _sections(network: nn.Module) -> dict[str, Sections]:
-    """Of all weights that depend on what is told, by their names in the network's state."""
+    """Returns the sections of all weights that depend on conditions, by their names in the state."""
     return {
         f"{prefix}.{name}" if prefix else name: sections
         for prefix, layer in network.named_modules()
@@ -214,7 +217,7 @@ def _sections(network: nn.Module) -> dict[str, Sections]:
 
 
 def _cut(weight: Tensor | None, sections: Sections | None) -> dict[str, Tensor]:
-    """The sections of a weight by name; none where there is no weight."""
+    """Returns the parts of a weight by section; no part if there is no weight."""
     if weight is None or sections is None:
         return {}
     parts = torch.split(weight, list(sections.counts.values()), dim=sections.dim)
@@ -228,7 +231,7 @@ def _fitted(
     rows: Sequence[int | None],
     is_same_text: bool,
 ) -> Tensor:
-    """The weight `fresh` with everything that the sections `was` of the old one say of it."""
+    """Returns the weight `fresh` with the parts that the old weight's sections `was` can fill."""
     parts = _cut(fresh.detach().cpu(), sections)
     for name, part in parts.items():
         if name == "text":
@@ -237,7 +240,7 @@ def _fitted(
             elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
                 parts[name] = torch.zeros_like(part)
         elif name in ("accents", "colour_map", "lines", "layout"):
-            # Layers of their own begin anew, columns of one that is there already at nothing.
+            # New layers keep their random weights; new columns of an old layer start at 0.
             there = was.get(name, part)
             if isinstance(fresh, nn.Parameter):  # else it was measured on the new photos
                 parts[name] = there if there.shape == part.shape else torch.zeros_like(part)

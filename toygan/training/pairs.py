@@ -1,8 +1,8 @@
-"""What an enhancer learns from: small pictures of photos, the photos, and crops of both.
+"""The training pairs of an enhancer: crops of photos and of small pictures of them.
 
-A small picture is what a first stage draws from the photo's own layout or sketch, or the photo made smaller
-and worse. From the first kind the enhancer learns to mend what the first stage gets wrong, from the second
-what belongs to a picture that is right; Wang et al. 2021 (Real-ESRGAN), section 3, have the second kind only.
+A first stage generates a small picture from a photo's own layout or sketch. The enhancer then learns to
+correct the errors of the first stage. Other small pictures are downscaled and degraded photos. From these it
+learns the details of correct pictures. Wang et al. 2021 (Real-ESRGAN), section 3, have only the latter.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from toygan.images import from_uint8
 from toygan.training.batches import Batch, mirror
 from toygan.training.config import TrainConfig
 
-SHRUNK_SHARE: Final = 1 / 3  # of the crops: from the photo made small instead of a first stage's picture
-ON_PRODUCT_SHARE: Final = 0.85  # of the crops lie around a point of the product, the others anywhere
-WITHHELD_SHARE: Final = 0.25  # of the drawings that a small picture was not made from
-COARSE_SHARES: Final = (0.3, 0.15)  # of the drawings of half, of a quarter of the resolution
-MOST_NOISE: Final = 0.06  # deviation of the noise on shrunk photos, of pictures in [-1, 1]
+SHRUNK_SHARE: Final = 1 / 3  # share of the crops with a downscaled photo instead of a first stage's picture
+ON_PRODUCT_SHARE: Final = 0.85  # share of the crops around a point of the product; the others are anywhere
+WITHHELD_SHARE: Final = 0.25  # share of the drawings that are left out, unless the picture was made from them
+COARSE_SHARES: Final = (0.3, 0.15)  # share of the drawings at half and at a quarter of the resolution
+MOST_NOISE: Final = 0.06  # standard deviation of the noise on downscaled photos, in units of [-1, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Which drawings a small picture was made from."""
+    """The drawings that a small picture was made from."""
 
     layout: bool = False
     lines: bool = False
@@ -44,11 +44,10 @@ class PhotoPairs(PhotoSet):
     """N photos with layouts and lines, and V small pictures of each."""
 
     small: Tensor  # (N, V, 3, r, r) uint8
-    sources: tuple[Source, ...]  # V, one a small picture; the last is the photo made small
+    sources: tuple[Source, ...]  # V, one for each small picture; the last is the downscaled photo
 
     def conditions(self, rows: Tensor) -> dict[str, Tensor]:
-        """What an enhancer is given of whole pictures: the first of the small ones, with what it was made
-        from."""
+        """Returns the conditions of whole photos: the first small picture and its drawings."""
         given, source = super().conditions(rows), self.sources[0]
         small = {"small": from_uint8(self.small[rows, 0])}
         shows = {"layout": source.layout or source.is_photo, "sketch": source.lines or source.is_photo}
@@ -56,14 +55,14 @@ class PhotoPairs(PhotoSet):
 
     @cached_property
     def sha256(self) -> str:
-        """Of everything that a training sees."""
+        """The hash of all data of the training."""
         digest = sha256(super().sha256.encode())
         digest.update(self.small.contiguous().numpy().data)
         return digest.hexdigest()
 
 
 class _Crop(NamedTuple):
-    """One square of a photo of C pixels, and the same of all that belongs to it."""
+    """One square of C x C pixels of a photo, and the same part of its small picture and drawings."""
 
     real: Tensor  # (3, C, C) float32 in [-1, 1]
     small: Tensor  # (3, c, c) float32 in [-1, 1]
@@ -72,10 +71,10 @@ class _Crop(NamedTuple):
 
 
 def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch.Generator) -> Batch:
-    """Crops of the photos `rows` (B,) int64 with their small pictures; about half of them are mirrored.
+    """Makes a batch of crops of the photos `rows` (B,) int64 and their small pictures; half are mirrored.
 
-    The drawings from which a first stage drew a picture come with it. Other drawings are withheld now and
-    then, and all may be coarser than the photo, as the drawings of catalogs are.
+    A first stage's picture always comes with the drawings that it was made from. Other drawings are sometimes
+    left out. All may be coarser than the photo, like the drawings of catalogs.
     """
     crops = [_draw_crop(photos, row, config.crop, rng) for row in rows.tolist()]
     real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))
@@ -115,7 +114,7 @@ def _draw_crop(photos: PhotoPairs, row: int, crop: int, rng: torch.Generator) ->
 
 
 def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int, Source]:
-    """Its number and where it comes from; the last is the photo made small."""
+    """Chooses a small picture; returns its number and source. The last is the downscaled photo."""
     last = len(sources) - 1
     chosen, other = torch.rand((), generator=rng), torch.randint(max(last, 1), (), generator=rng)
     number = int(other) if last and chosen >= SHRUNK_SHARE else last
@@ -123,7 +122,7 @@ def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int,
 
 
 def _corner(layout: Tensor, crop: int, scale: int, rng: torch.Generator) -> tuple[int, int]:
-    """Where a crop begins: at whole pixels of the small picture, mostly around a point of the product."""
+    """Returns the corner of a crop, at whole pixels of the small picture, mostly around the product."""
     side = layout.shape[0]
     anywhere, on_product = torch.rand(2, generator=rng), torch.rand((), generator=rng) < ON_PRODUCT_SHARE
     shown, which = (layout[::scale, ::scale] != BACKGROUND).nonzero(), torch.rand((), generator=rng)
@@ -136,21 +135,21 @@ def _corner(layout: Tensor, crop: int, scale: int, rng: torch.Generator) -> tupl
 
 
 def _coarseness(rng: torch.Generator) -> int:
-    """By how much the drawings' side is smaller than the photo's: 1, 2 or 4."""
+    """Returns the factor by which the drawings are smaller than the photo: 1, 2 or 4."""
     half, quarter = COARSE_SHARES
     drawn = float(torch.rand((), generator=rng))
     return 4 if drawn < quarter else 2 if drawn < quarter + half else 1
 
 
 def _coarser_labels(layout: Tensor, factor: int) -> Tensor:
-    """(H, W) uint8 labels as they come from a layout of a side smaller by `factor`."""
+    """Returns (H, W) uint8 labels as of a layout with a side smaller by `factor`."""
     if factor == 1:
         return layout
     return layout[::factor, ::factor].repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
 def _coarser_lines(lines: Tensor, factor: int) -> Tensor:
-    """(H, W) uint8 lines as `read_sketch` enlarges them from a side smaller by `factor`."""
+    """Returns (H, W) uint8 lines as `read_sketch` enlarges them from a side smaller by `factor`."""
     if factor == 1:
         return lines
     shrunk = F.avg_pool2d(lines[None, None].float(), factor)
@@ -159,7 +158,7 @@ def _coarser_lines(lines: Tensor, factor: int) -> Tensor:
 
 
 def _worse(small: Tensor, rng: torch.Generator) -> Tensor:
-    """(3, h, w) in [-1, 1]: blurred, and with noise of one and of two pixels, as first stages draw."""
+    """Degrades (3, h, w) in [-1, 1] as first stages do: with blur, and noise of one and two pixels."""
     blur, fine, woven = torch.rand(3, generator=rng)
     smooth = F.avg_pool2d(F.pad(small[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
     height, width = small.shape[1:]

@@ -1,4 +1,4 @@
-"""In which precision a training computes, where its config leaves that to the device."""
+"""Chooses the precision of a training with the precision `auto`."""
 
 import json
 import logging
@@ -20,10 +20,10 @@ _SLOWEST_FIRST: Final[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
 def with_precision(
     config: TrainConfig, device: torch.device, *, checkpoint: Path | None, distributed: Distributed
 ) -> TrainConfig:
-    """The config with `auto` replaced by a precision, which a line of the log names.
+    """Returns the config with a precision instead of `auto`, and logs it.
 
-    A training that goes on from a checkpoint keeps the precision that it began with, wherever it goes on.
-    Processes that train together on devices of different kinds take what all of them are good at.
+    A resumed training keeps its first precision on any machine. Processes on different devices take a
+    precision that is fast on all of them.
     """
     if config.precision != "auto":
         return config
@@ -40,7 +40,7 @@ def with_precision(
 
 
 def _precision_of(checkpoint: Path) -> Precision | None:
-    """None where it cannot be read; loading the checkpoint says what is wrong with it."""
+    """Returns None if it cannot be read; loading the checkpoint then reports what is wrong."""
     try:
         stored = json.loads((checkpoint / "state.json").read_bytes())["config"]["precision"]
     except (OSError, KeyError, TypeError, ValueError):

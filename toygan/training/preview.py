@@ -1,4 +1,4 @@
-"""The same photos and latents over time: how a training comes on, at a glance."""
+"""A grid of photos and generated pictures, with the same photos and latents over the whole training."""
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ GRID_COLUMNS = 8
 
 @torch.inference_mode()
 def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> NDArray[np.uint8]:
-    """Two rows a category: eight photos, and below each what is drawn in its place; (H, W, 3) uint8.
+    """Returns two rows per category, eight photos and their pictures below: (H, W, 3) uint8.
 
-    Photos and latents are the same at every call. For an enhancer three rows: what it is given, what it makes
-    of that, and the photos, one of each of `GRID_COLUMNS` categories at most.
+    Photos and latents are the same at every call. An enhancer has three rows, with one column for each of the
+    first `GRID_COLUMNS` categories: the small pictures, the enlarged ones, and the photos.
     """
     rng = step_rng(seed, -1)
     if isinstance(photos, PhotoPairs):
@@ -56,6 +56,6 @@ def _pairs_grid(
 
 
 def _pick(rows: list[int], rng: torch.Generator) -> Tensor:
-    """`GRID_COLUMNS` of the rows, again from the first one on where they are fewer."""
+    """Returns `GRID_COLUMNS` random rows; they repeat if there are fewer."""
     order = torch.tensor(rows)[torch.randperm(len(rows), generator=rng)]
     return order.repeat(-(-GRID_COLUMNS // len(rows)))[:GRID_COLUMNS]

@@ -4,17 +4,17 @@ from math import cos, pi
 
 from toygan.training.config import TrainConfig
 
-FLOOR = 0.01  # of the rate is left when the decay has ended
+FLOOR = 0.01  # share of the learning rate that is left after the decay
 
 
 def lr_factor(config: TrainConfig, images_seen: int) -> float:
-    """What both rates are multiplied by, in (0, 1].
+    """Returns the factor of both learning rates, in (0, 1].
 
-    Up in a straight line over the first `lr_warmup_images`, and down along half a cosine (Loshchilov and
-    Hutter 2017, "SGDR", eq. 5) to `FLOOR` at `lr_decay_images`; 0 leaves either out.
+    It rises linearly over the first `lr_warmup_images` and falls along half a cosine to `FLOOR` at
+    `lr_decay_images`; 0 leaves either out. Source: Loshchilov and Hutter 2017, "SGDR", eq. 5.
     """
     warmup, end = config.lr_warmup_images, config.lr_decay_images
-    # Not 0 at the first step, which would be a step for nothing.
+    # Above 0 at the first step, which would change nothing otherwise.
     up = min(1.0, (images_seen + config.batch_size) / warmup) if warmup else 1.0
     if not end:
         return up

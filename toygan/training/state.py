@@ -1,4 +1,4 @@
-"""Everything that a training changes, and how it starts."""
+"""The state of a training, and its start."""
 
 from collections.abc import Iterable
 from copy import deepcopy
@@ -39,27 +39,27 @@ LAYOUT_PREDICTOR_RATE = 1e-3
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Everything that `fit` changes."""
+    """All that `fit` changes."""
 
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
-    ema: ConditionalGenerator  # of the generator; what is kept in the end
+    ema: ConditionalGenerator  # average of the generator; the model keeps this one
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
-    auxiliary_classifier: AuxiliaryClassifier | None = None  # where semantic consistency is asked for
+    auxiliary_classifier: AuxiliaryClassifier | None = None  # with a semantic_weight
     auxiliary_classifier_optimizer: torch.optim.Optimizer | None = None
-    layout_predictor: Segmenter | None = None  # where one has to learn to draw layouts of photos
+    layout_predictor: Segmenter | None = None  # if the training has to train one
     layout_predictor_optimizer: torch.optim.Optimizer | None = None
-    perceptual: "Backbone | None" = None  # frozen; where pictures are compared with the photos through it
+    perceptual: "Backbone | None" = None  # frozen; with a perceptual_weight
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # of the losses, for fp16
     guard: Guard = field(default_factory=Guard)
-    augmentation: AdaptiveAugmentation | None = None  # where augmentation adapts
+    augmentation: AdaptiveAugmentation | None = None  # with adaptive_augmentation
     images_seen: int = 0
     distributed: Distributed = ALONE
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """Those that a model is made of."""
+        """The networks of the model."""
         return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
 
     @property
@@ -85,7 +85,7 @@ class TrainState:
 
     @property
     def extras(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides tensors, as JSON values."""
+        """The JSON values that a checkpoint has besides tensors."""
         scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
         return {
             "guard": self.guard.to_json(),
@@ -93,7 +93,7 @@ class TrainState:
         }
 
     def load_extras(self, extras: dict[str, Any]) -> None:
-        """Takes up what `extras` kept; a checkpoint from before there were any changes nothing."""
+        """Loads the values of `extras`; missing ones keep their defaults."""
         self.guard = Guard.from_json(extras.get("guard", {}))
         for name, values in extras.get("scalers", {}).items():
             self.scalers[name].load_state_dict(values)
@@ -110,13 +110,13 @@ def start(
     learns_to_draw: bool = False,
     distributed: Distributed = ALONE,
 ) -> TrainState:
-    """Fresh networks and optimizers, a function of the arguments only.
+    """Makes new networks and optimizers. They depend on the arguments only.
 
-    `texts` (N, text_size) float32 are embeddings as the training has them, for networks that whiten theirs,
-    `labelled` the colours that its layouts have labels for; `learns_to_draw` asks for a layout predictor.
+    `texts` (N, text_size) float32 are the embeddings of the photos' texts, for networks that whiten them.
+    `labelled` has the colours with a label in the layouts. `learns_to_draw` adds a layout predictor.
 
-    Raises ValueError for unusable networks, BadInput for a loss that the family has no use for, ModelError
-    where the weights of a pretrained part are not at hand.
+    Raises ValueError for unusable networks, BadInput for a loss that the family cannot use, and ModelError
+    if the weights of a pretrained part cannot be found.
     """
     options = config.network_options(categories=categories, text_size=text_size)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Weights that are put into a network."""
+"""Loads weights into a network, after a check of their shapes."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from toygan.errors import ModelError
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Strict `load_state_dict`; raises ModelError as `check_weights` does."""
+    """Loads all weights. Raises ModelError as `check_weights`."""
     check_weights(module, tensors)
     module.load_state_dict(dict(tensors))
 
 
 def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raises ModelError naming the first tensors that do not fit; the module may be on the device `meta`."""
+    """Raises ModelError, naming the first tensors that do not fit. The module may be on the device `meta`."""
     wanted = module.state_dict()
     misfits = [
         f"{key}: found {tuple(tensors[key].shape) if key in tensors else 'nothing'}, "

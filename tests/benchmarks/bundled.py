@@ -140,7 +140,7 @@ def truncate(model: Path, truncation: float) -> None:
 
 
 def show(name: str, folder: Path, photos: str, file: Path) -> None:
-    """Val photos, what is known of them, and pictures drawn from that."""
+    """Shows val photos, their conditions, and pictures generated in these conditions."""
     model = load_model(resolve(str(folder), None), CPU)
     val = photos_of(model, photos, split="val")
     drawings = model.image_condition is not None

@@ -4,7 +4,7 @@
 
 The layouts are of products of the split `val`, edited as the README shows. A product keeps its latents and
 its other conditions, so what differs between its pictures is the layout alone. The products were chosen (one
-main colour; figures that look the same way), their pictures were not: each is drawn once.
+main colour; figures that look the same way), their pictures were not: each is generated once.
 """
 
 import argparse
@@ -65,11 +65,11 @@ def dress(figure: Layout, other: Layout, label: int) -> Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A layout, of which a picture is drawn."""
+    """A layout from which a picture is generated."""
 
     label: str
     product: ProductConditions
-    latents: str  # the sku whose latents it is drawn with
+    latents: str  # the sku whose latents the picture has
 
 
 def rows_of(products: dict[str, ProductConditions]) -> list[list[Cell]]:
@@ -111,21 +111,21 @@ def show_layout(layout: Layout) -> Image.Image:
 
 
 def sheet(model: Model, rows: list[list[Cell]]) -> Image.Image:
-    """A row a product: each layout, and to its right what is drawn from it."""
+    """One row for each product: each layout, and to its right its picture."""
     pair = 2 * SHOWN_SIDE + GAP
     most = max(len(row) for row in rows)
     result = Image.new("RGB", (most * pair, len(rows) * (SHOWN_SIDE + LABEL_HEIGHT)), "white")
     draw = ImageDraw.Draw(result)
     for number, row in enumerate(rows):
         seeds = [image_seed(f"customisation {SEED} {each.latents}", 0, 0, model.name, "") for each in row]
-        drawn = model.generate(seeds, [each.product for each in row], len(row))
+        generated = model.generate(seeds, [each.product for each in row], len(row))
         top = number * (SHOWN_SIDE + LABEL_HEIGHT)
         for column, each in enumerate(row):
             left = column * pair
             draw.text((left + 2, top + 2), each.label, fill="black")
             for picture, x, filter_ in (
                 (show_layout(_layout(each.product)), left, Image.Resampling.NEAREST),
-                (Image.fromarray(drawn.pixels[column]), left + SHOWN_SIDE, Image.Resampling.BICUBIC),
+                (Image.fromarray(generated.pixels[column]), left + SHOWN_SIDE, Image.Resampling.BICUBIC),
             ):
                 shown = picture.resize((SHOWN_SIDE, SHOWN_SIDE), filter_)
                 result.paste(shown, (x, top + LABEL_HEIGHT))
@@ -135,7 +135,7 @@ def sheet(model: Model, rows: list[list[Cell]]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.customisation",
-        description="Layouts edited, and what is drawn from them.",
+        description="Edited layouts and the pictures generated from them.",
     )
     parser.add_argument("--model", required=True, type=Path, metavar="DIR")
     parser.add_argument("--photos", required=True, help="as of `toygan train`")

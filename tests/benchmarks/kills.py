@@ -153,8 +153,10 @@ class Service:
     def begun(self) -> Counter[tuple[str, int]]:
         """How often each shard of each run began, by the log of the flows."""
         lines = (self.folder / "worker.log").read_text().splitlines()
-        told = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        return Counter((line["run"], line["shard"]) for line in told if line["message"].endswith(" begins"))
+        entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return Counter(
+            (line["run"], line["shard"]) for line in entries if line["message"].endswith(" begins")
+        )
 
 
 @contextmanager
@@ -311,8 +313,8 @@ def _compare(night: Night, undisturbed: Night) -> tuple[int, int]:
 
 def main() -> None:
     found = measure()
-    told = ", ".join(f"{count} of the {name}" for name, count in sorted(found.kills.items()))
-    print(f"{sum(found.kills.values())} SIGKILLs ({told}) in {found.elapsed_s:.0f} s")
+    counts = ", ".join(f"{count} of the {name}" for name, count in sorted(found.kills.items()))
+    print(f"{sum(found.kills.values())} SIGKILLs ({counts}) in {found.elapsed_s:.0f} s")
     print(f"pictures lost (0): {found.lost}; there twice (0): {found.twice}")
     print(
         f"shards begun again a kill (at most 1): {sum(found.again) / len(found.again):.2f}; "

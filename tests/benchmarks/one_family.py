@@ -219,7 +219,7 @@ def save_grid(
     headings = [
         "photos of the split val",
         *([f"the {model.image_condition} of each"] if drawings else []),
-        f"{family}, drawn in the same conditions, uncurated, seed {SEED}",
+        f"{family}, generated in the same conditions, uncurated, seed {SEED}",
     ]
     block = columns * side + GAP
     size = (LABEL_WIDTH + block * len(headings) - GAP, HEADING_HEIGHT + side * len(chosen))
@@ -232,13 +232,13 @@ def save_grid(
         draw.text((4, top + side // 2 - 5), name, fill="black")
         seeds = [image_seed(f"grid {SEED}", row, 0, model.name, "") for row in rows]
         products = [val.product(row) for row in rows]
-        drawn = model.generate(seeds, products, columns)
+        generated = model.generate(seeds, products, columns)
         for column, (row, product) in enumerate(zip(rows, products, strict=True)):
             tiles = [Image.fromarray(val.images[row].permute(1, 2, 0).numpy())]
             if drawings and product.image is not None:
                 is_layout = model.image_condition == "layout"
                 tiles.append(show_layout(product.image) if is_layout else Image.fromarray(product.image))
-            tiles.append(Image.fromarray(drawn.pixels[column]))
+            tiles.append(Image.fromarray(generated.pixels[column]))
             for place, tile in enumerate(tiles):
                 sheet.paste(tile, (LABEL_WIDTH + place * block + column * side, top))
     file.parent.mkdir(parents=True, exist_ok=True)

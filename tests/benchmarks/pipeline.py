@@ -143,11 +143,11 @@ def _finish_alone(engine: Engine, image_format: Any) -> float:
     for category in engine.model.categories:
         seeds = range(engine.batch_size)
         colours = [COLOURS[seed % len(COLOURS)] for seed in seeds]
-        drawn = engine.generate(seeds, products(category, colours))
-        judge = calibration.of(category)
-        good = drawn.finite & (judge.p_reals(drawn.logits) >= judge.threshold)
-        limits = [judge.limits] * len(colours)
-        batches.append((drawn, good.tolist(), colours, limits, image_format))
+        generated = engine.generate(seeds, products(category, colours))
+        scoring = calibration.of(category)
+        good = generated.finite & (scoring.p_reals(generated.logits) >= scoring.threshold)
+        limits = [scoring.limits] * len(colours)
+        batches.append((generated, good.tolist(), colours, limits, image_format))
     waiting: deque[Future[Any]] = deque()
     began_s = time.monotonic()
     for number in range(ALONE_PICTURES // engine.batch_size):
@@ -210,10 +210,10 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 def print_figures(figures: list[PipelineFigures]) -> None:
     """One column a store."""
     rows = {
-        "candidates drawn": [f"{each.candidates:,}" for each in figures],
+        "candidates generated": [f"{each.candidates:,}" for each in figures],
         "pictures approved": [f"{each.approved:,}" for each in figures],
         "pipeline, steady, images/s": [f"{each.pipeline_per_s:.0f}" for each in figures],
-        "draw and judge alone, images/s": [f"{each.draw_per_s:.0f}" for each in figures],
+        "generate and score alone, images/s": [f"{each.draw_per_s:.0f}" for each in figures],
         "check and encode alone, images/s": [f"{each.finish_per_s:.0f}" for each in figures],
         "store alone, images/s": [f"{each.store_per_s:.0f}" for each in figures],
         "cost an image, ms (draw, finish, store)": [

@@ -79,8 +79,12 @@ def _time(nodes: int, folder: Path, environment: dict[str, str], shards_a_catego
     driver = folder / "driver.py"
     driver.write_text(DRIVER)
     with ray_cluster(nodes, environment | {"OMP_NUM_THREADS": "1"}, pinned=True) as cluster:
-        told = {"TOYGAN_RUNNER": "ray", "TOYGAN_RUNNER_ADDRESS": cluster.address, "TOYGAN_SHARD_CPUS": "1"}
-        command, variables = [sys.executable, driver, folder], {**cluster.environment, **told}
+        settings = {
+            "TOYGAN_RUNNER": "ray",
+            "TOYGAN_RUNNER_ADDRESS": cluster.address,
+            "TOYGAN_SHARD_CPUS": "1",
+        }
+        command, variables = [sys.executable, driver, folder], {**cluster.environment, **settings}
         result = subprocess.run(command, env=variables, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(result.stderr[-4000:])

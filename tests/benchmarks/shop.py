@@ -63,17 +63,17 @@ def cpu_s(work: Callable[[], object], repeats: int = REPEATS) -> float:
 @torch.inference_mode()
 def plain_scorer_s() -> float:
     """CPU seconds a picture."""
-    eye = FeatureExtractor(SIDE).to(memory_format=torch.channels_last)
+    extractor = FeatureExtractor(SIDE).to(memory_format=torch.channels_last)
     images = torch.rand(BATCH, 3, 128, 128) * 2 - 1
-    return cpu_s(lambda: eye(images)) / BATCH
+    return cpu_s(lambda: extractor(images)) / BATCH
 
 
 def eager_s_and_in_use_s(model: Model) -> tuple[float, float]:
     """CPU seconds to generate and score a picture: torch eager in batches of 32, and as it is done."""
     calibration = model.require_calibration()
     assert calibration.probe is not None
-    eye = FeatureExtractor(calibration.probe.side).to(memory_format=torch.channels_last)
-    eager = replace(model, probe=Probe(calibration.probe, eye))
+    extractor = FeatureExtractor(calibration.probe.side).to(memory_format=torch.channels_last)
+    eager = replace(model, probe=Probe(calibration.probe, extractor))
 
     def draw(with_model: Model, pictures: int) -> float:
         wanted = products(model.categories[0], ["#B40000"] * pictures)

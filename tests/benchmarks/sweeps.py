@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.sweeps --model DIR --photos URI --output FILE.jpg
 
-Three blocks of rows, by a model that draws from category, colour and text, each picture drawn once:
+Three blocks of rows, by a model that reads category, colour and text, each picture generated once:
 
 - truncation from 0, the typical picture, to 1: three products, in the latents of each
 - one product in eight colours: three products, in the latents of each
@@ -39,7 +39,7 @@ LATENTS = ("the first latent", "the second latent")
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One picture: what it is drawn from."""
+    """The conditions of one picture."""
 
     label: str
     product: ProductConditions

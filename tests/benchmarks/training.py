@@ -227,7 +227,7 @@ def measure_resume(config: TrainConfig) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any]:
-    """All figures, each of which is also told as soon as it is there: together they take ten minutes."""
+    """Measures all figures and prints each at once: together they take ten minutes."""
     reference = _with(choose_config("stylegan", resolution=64, file=REFERENCE), batch_size=REFERENCE_BATCH)
     figures: dict[str, Any] = {"reference": {**in_child("step", reference), **in_child("drawing", reference)}}
     _show_reference(figures["reference"])

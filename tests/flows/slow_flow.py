@@ -31,7 +31,7 @@ def slow(parameters: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Serves it until it is told to stop."""
+    """Serves it until a signal stops it."""
     waits = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     deployment = RunnerDeployment.from_flow(
         slow, name=NAME, concurrency_limit=waits, paused=False, entrypoint_type=EntrypointType.MODULE_PATH

@@ -137,10 +137,10 @@ def test_verify_tells_each_problem_on_a_line(shop: Path, toygan_here: Command) -
     outcome = toygan_here("verify", store)
     assert outcome.code == FAILED
     assert outcome.err.endswith(f"3 problems in {store}\n")
-    told = outcome.out.splitlines()
-    assert len(told) == 3
+    printed = outcome.out.splitlines()
+    assert len(printed) == 3
     for path, what in ((changed, "has the sha256"), (gone, "missing"), (stray, "left over")):
-        assert [line for line in told if str(path.relative_to(store)) in line and what in line]
+        assert [line for line in printed if str(path.relative_to(store)) in line and what in line]
 
 
 def test_verify_prunes_what_is_left_over(shop: Path, toygan_here: Command) -> None:

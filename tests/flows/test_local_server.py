@@ -105,9 +105,9 @@ def test_a_database_of_another_prefect_is_named_when_the_server_ends(
         database.execute("INSERT INTO alembic_version VALUES ('ffffdeadbeef')")
     command = [sys.executable, "-c", STARTS_A_TEMPORARY_ONE]
     done = subprocess.run(command, env=bare, cwd=tmp_path, capture_output=True, text=True, timeout=170)
-    (told,) = done.stdout.splitlines()
-    assert f"Prefect's database {home / 'prefect.db'} was made by another version of Prefect" in told
-    assert "set PREFECT_HOME" in told
+    (printed,) = done.stdout.splitlines()
+    assert f"Prefect's database {home / 'prefect.db'} was made by another version of Prefect" in printed
+    assert "set PREFECT_HOME" in printed
     assert done.stderr == ""
 
 

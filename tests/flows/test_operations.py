@@ -87,12 +87,14 @@ def test_a_run_tells_prometheus_and_a_log_collector_how_it_goes(
 
     port = free_port()
     shared = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
-    told = {"TOYGAN_LOG_FORMAT": "json", "PREFECT_LOGGING_LEVEL": "INFO"}
+    log_settings = {"TOYGAN_LOG_FORMAT": "json", "PREFECT_LOGGING_LEVEL": "INFO"}
     alone = {**prefect_environment, **shared, "TOYGAN_METRICS_PORT": str(port)}
     with exporter(alone, port) as address, faulty_proxy(rclone, fault) as network:
         assert samples(address) == {}
         command = ["generate", "--catalog", catalog, "--model", model, "--run-id", RUN_ID]
-        result = toygan(*command, "--output", f"{s3_uri}/shop", **network.environment(), **shared, **told)
+        result = toygan(
+            *command, "--output", f"{s3_uri}/shop", **network.environment(), **shared, **log_settings
+        )
         assert result.returncode == 0, result.stderr
         found = samples(address)
 

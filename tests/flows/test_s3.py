@@ -54,7 +54,7 @@ def test_a_bucket_behind_a_bad_network_gets_the_same_pictures_as_a_folder(
 
 
 @pytest.mark.parametrize(
-    ("changes", "bucket", "told"),
+    ("changes", "bucket", "message"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, None, "credentials"),
         ({}, "s3://no-such-bucket", "bucket"),
@@ -67,13 +67,13 @@ def test_a_bucket_that_cannot_be_used_stops_the_run_before_it_starts(
     s3_uri: str,
     changes: dict[str, str],
     bucket: str | None,
-    told: str,
+    message: str,
 ) -> None:
     catalog = products(tmp_path / "catalog.parquet", 3)
     model = tiny_model().write(tmp_path / "tiny")
     arguments = ["--catalog", catalog, "--model", model, "--output", bucket or s3_uri]
     result = toygan("generate", *arguments, **{**rclone.environment(), **changes})
     assert result.returncode == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert "wrong" not in result.stderr.replace("wrong credentials", "")

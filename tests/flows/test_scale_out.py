@@ -90,9 +90,9 @@ def test_a_ray_node_that_is_lost_in_mid_run_costs_nothing_but_time(
         finally:
             flow.kill()
             flow.wait()
-    told = (tmp_path / "log").read_text()
-    assert code == 0, told
-    assert "Traceback" not in told
+    printed = (tmp_path / "log").read_text()
+    assert code == 0, printed
+    assert "Traceback" not in printed
     assert whole(out) == undisturbed
 
 

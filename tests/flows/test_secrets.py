@@ -1,4 +1,4 @@
-"""What must not be told is told nowhere: planted secrets are looked for in all that a run leaves behind."""
+"""No output of a run contains a secret: the tests plant secrets and search everything that a run writes."""
 
 from pathlib import Path
 
@@ -48,16 +48,16 @@ def test_a_run_into_a_bucket_tells_its_secret_key_nowhere(
         result = toygan(*command, "--output", f"{bucket}/shop", **known)
         assert result.returncode == 0, result.stderr
         assert '"shard": 0' in result.stderr
-        told = result.stdout + result.stderr
+        printed = result.stdout + result.stderr
         store = open_store(f"{bucket}/shop")
         assert verify(store).problems == ()
         result = toygan(*command, "--output", f"{bucket}/other", **known | {"AWS_ACCESS_KEY_ID": "nobody"})
         assert result.returncode == 2
-        told += result.stdout + result.stderr
+        printed += result.stdout + result.stderr
         outcome = toygan("verify", f"{bucket}/shop", **known)
-        told += outcome.stdout + outcome.stderr
-    (tmp_path / "told").write_text(told)
-    # What the run was given is found where it belongs, so what is not found was not told.
+        printed += outcome.stdout + outcome.stderr
+    (tmp_path / "told").write_text(printed)
+    # The values are found where they belong, so the search works.
     assert where_it_is(f"{bucket}/shop", home)
     assert where_it_is("nightly", tmp_path / "s3")
     assert where_it_is(SECRET_KEY, tmp_path, home) == []

@@ -58,7 +58,7 @@ class Copier(Model):
 
     memory: PhotoSet
 
-    def draw(
+    def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
         known = {name: self.memory.of_category(index) for index, name in enumerate(CATEGORIES)}
@@ -75,7 +75,7 @@ class Copier(Model):
 class Recaller(Copier):
     """Draws the one photo of the wanted category and colour."""
 
-    def draw(
+    def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
         known = {
@@ -92,7 +92,7 @@ class Recaller(Copier):
 class HalfCopier(Copier):
     """Draws photos where one half of the colours is wanted and noise for the others, and knows it."""
 
-    def draw(
+    def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
         drawn = super().generate(seeds, products, batch_size)
@@ -108,7 +108,7 @@ class HalfCopier(Copier):
 class Guesser(Copier):
     """Draws photos, half of them from a known layout of another product."""
 
-    def draw(
+    def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
         known = [product.colour_hex in VAL_COLOURS[:3] for product in products]
@@ -395,7 +395,7 @@ def test_one_category_has_nothing_to_tell_apart(tmp_path: Path) -> None:
 class Painter(Model):
     """Draws every layout as the photos show it: white ground, a dark product."""
 
-    def draw(
+    def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
         layouts = np.stack([product.image for product in products if product.image is not None])
@@ -417,7 +417,7 @@ def with_layouts(photos: PhotoSet) -> PhotoSet:
 class LayoutIgnorer(Painter):
     """Draws nothing but ground."""
 
-    def draw(
+    def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
         drawn = super().generate(seeds, products, batch_size)

@@ -66,6 +66,10 @@ class ServiceRunner(Runner):
         os.environ[SERVICE_PID] = str(os.getpid())
         try:
             asyncio.run(self.start())
+        except asyncio.CancelledError:
+            # Prefect's runner passes on what cancels its loops, unless they have ended by themselves before.
+            if self._stopping is None:
+                raise
         except ExceptionGroup as group:
             # Prefect raises RuntimeError after repeated errors.
             if group.split((RuntimeError, httpx.HTTPError))[1]:

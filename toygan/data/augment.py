@@ -1,10 +1,10 @@
-"""Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", and its adaptive cousin,
-Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data".
+"""Augmentation of photos and pictures: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN
+Training", and adaptive: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data".
 
-Real and generated pictures go through the same kinds of random transformation before the discriminator sees
-them, so it cannot learn the few photos by heart. Colour changes are left out: it has to judge the colour. So
-are quarter turns: a product has an upper side. What is done to a picture is drawn first, on the CPU, and
-applied later, to the picture and to the condition image that is judged with it.
+Photos and generated pictures get the same kinds of random transformation, so that the discriminator cannot
+learn the few photos by heart. There are no colour changes, because it has to score the colour, and no quarter
+turns, because a product has an upper side. Parameters are drawn first, on the CPU, and applied later, to the
+picture and to its condition image.
 """
 
 from dataclasses import dataclass, fields
@@ -28,23 +28,23 @@ HIGHEST_PROBABILITY = 0.8  # Karras et al., section 2.2: above it augmentations 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done to B pictures, one row each, in this order."""
+    """The transformations of B pictures, one row each, in this order."""
 
     scales: Tensor  # (B,) float32, 1 keeps the size
     turns_deg: Tensor  # (B,) float32, anticlockwise
     shifts: Tensor  # (B, 2) int64, pixels down and to the right from -reach to reach
     cuts: Tensor  # (B,) bool, whether a box is cut out
-    centres: Tensor  # (B, 2) float32 in [0, 1], where
+    centres: Tensor  # (B, 2) float32 in [0, 1], middles of the boxes
 
     def __getitem__(self, rows: slice) -> Self:
         return type(self)(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
 
     def of_pictures(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in [-1, 1] to the same: moved, then with a grey box."""
+        """Moves pictures (B, 3, H, W) float32 in [-1, 1], then sets a box to grey."""
         return cutout(self._moved(images, WHITE), self.centres, self.cuts)
 
     def of_conditions(self, conditions: Conditions) -> Conditions:
-        """Condition images move with their pictures; nothing is cut out of them."""
+        """Moves condition images like their pictures, without boxes."""
         moved = dict(conditions)
         if "sketch" in moved:
             moved["sketch"] = self._moved(moved["sketch"], WHITE)
@@ -58,7 +58,7 @@ class Augmentation:
 
 
 def draw_augmentation(count: int, resolution: int, generator: torch.Generator) -> Augmentation:
-    """Translation and cutout for `count` pictures, as in Zhao et al.'s policy for few images; on the CPU."""
+    """Draws translation and cutout of `count` pictures, as in Zhao et al.'s policy for few images."""
     reach = _reach(resolution)
     return Augmentation(
         scales=torch.ones(count),
@@ -72,9 +72,9 @@ def draw_augmentation(count: int, resolution: int, generator: torch.Generator) -
 def draw_some_augmentation(
     count: int, resolution: int, generator: torch.Generator, *, probability: float
 ) -> Augmentation:
-    """Scale, turn, translation and cutout, each for a picture with `probability`; on the CPU.
+    """Draws scale, turn, translation and cutout of `count` pictures, each with `probability`.
 
-    So many random numbers are drawn whatever the probability is.
+    The number of random numbers does not depend on the probability.
     """
     reach = _reach(resolution)
     scaled, turned, shifted, cut = torch.rand((4, count), generator=generator) < probability
@@ -95,12 +95,11 @@ def _reach(resolution: int) -> int:
 
 
 class AdaptiveAugmentation(nn.Module):
-    """How likely each transformation is, and what has been seen since that changed last.
+    """Adapts the probability of each transformation: Karras et al., section 3.
 
-    Karras et al., section 3: r_t, the mean sign of the scores of real photos, tells how well the
-    discriminator knows the photos by heart (eq. 1); the probability rises while it lies above `target` and
-    falls while it lies below, from 0 to 1 in `ramp_images` at most. On the CPU; a module, so that a
-    checkpoint holds it.
+    r_t, the mean sign of the scores of photos, shows how well the discriminator knows the photos by heart
+    (eq. 1). The probability rises while r_t is above `target` and falls while it is below, by 1 in
+    `ramp_images` at most. It stays on the CPU. It is a module, so that checkpoints contain it.
     """
 
     state: Tensor  # (3,) float64: probability, sum of the signs, their number
@@ -116,7 +115,7 @@ class AdaptiveAugmentation(nn.Module):
         return self.state[0].item()
 
     def observe(self, mean_sign: float, *, images: int, step: int) -> None:
-        """Takes in the mean sign of a step's `images` photos; every fourth step moves the probability."""
+        """Adds the mean sign of a step's `images` photos. Every fourth step changes the probability."""
         self.state += torch.tensor([0.0, images * mean_sign, images], dtype=torch.float64)
         if (step + 1) % ADJUSTED_EVERY_STEPS:
             return
@@ -129,15 +128,15 @@ class AdaptiveAugmentation(nn.Module):
 
 
 def resample(images: Tensor, scales: Tensor, turns_deg: Tensor, fill: float) -> Tensor:
-    """Scales and turns every picture (B, C, H, W) around its middle; `fill` comes in at the border.
+    """Scales and turns every picture (B, C, H, W) around its middle; new pixels are `fill`.
 
-    Bilinear; whole numbers, as labels, take the nearest pixel's. A picture that keeps its size and is not
-    turned stays as it is, to the bit.
+    Floats are interpolated bilinearly; integers, such as labels, take the nearest pixel. A picture with scale
+    1 and turn 0 stays bit for bit the same.
     """
     rows = ((scales != 1) | (turns_deg != 0)).nonzero()[:, 0]
     if not len(rows):
         return images
-    # From a pixel of the result back to where it comes from.
+    # Maps a pixel of the result to its source.
     turns = turns_deg[rows].deg2rad()
     cosines, sines = turns.cos() / scales[rows], turns.sin() / scales[rows]
     nowhere = torch.zeros_like(cosines)
@@ -146,13 +145,13 @@ def resample(images: Tensor, scales: Tensor, turns_deg: Tensor, fill: float) -> 
     chosen = images[rows]
     grid = F.affine_grid(back.to(images.device), list(chosen.shape), align_corners=False)
     mode = "bilinear" if images.is_floating_point() else "nearest"
-    # Zeros come in at the border.
+    # grid_sample fills with zeros.
     moved = F.grid_sample(chosen.float() - fill, grid, mode=mode, align_corners=False) + fill
     return images.index_copy(0, rows, moved.to(images.dtype))
 
 
 def translate(images: Tensor, shifts: Tensor, fill: float) -> Tensor:
-    """Moves every picture (B, C, H, W) by its own (B, 2) int64 pixels; `fill` comes in at the border."""
+    """Moves every picture (B, C, H, W) by its own (B, 2) int64 pixels; new pixels are `fill`."""
     height, width = images.shape[2:]
     reach = int(shifts.abs().max())
     if not reach:
@@ -165,9 +164,9 @@ def translate(images: Tensor, shifts: Tensor, fill: float) -> Tensor:
 
 
 def cutout(images: Tensor, centres: Tensor, cuts: Tensor) -> Tensor:
-    """Sets a box around each of `centres` (B, 2) in [0, 1] to mid-grey, where `cuts` (B,) bool says so.
+    """Sets a box around each of `centres` (B, 2) in [0, 1] to mid-grey, for rows with `cuts` (B,) True.
 
-    Boxes may stick out of the picture. `images` is (B, 3, H, W) float32 in [-1, 1]; so is the result.
+    Boxes may reach beyond the border. `images` is (B, 3, H, W) float32 in [-1, 1]; so is the result.
     """
     height, width = images.shape[2:]
     centre = centres.to(images.device)[:, :, None]

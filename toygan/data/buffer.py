@@ -1,4 +1,4 @@
-"""More pictures than memory holds: a million of 64 pixels are 12 GB."""
+"""A buffer in a file for more pictures than fit into memory: a million of 64 pixels take 12 GB."""
 
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class MemoryMappedBuffer:
         self._shape: tuple[int, ...] = ()
 
     def append(self, array: NDArray[np.uint8]) -> None:
-        """Raises ValueError for another shape than the first one's, DiskFull when the disk is full."""
+        """Adds an array. Raises ValueError for another shape than the first, DiskFull for a full disk."""
         if self._count and array.shape != self._shape:
             raise ValueError(f"the array has the shape {array.shape}, those before it {self._shape}")
         with _told_of_a_full_disk():
@@ -33,14 +33,14 @@ class MemoryMappedBuffer:
         self._count, self._shape = self._count + 1, array.shape
 
     def stacked(self) -> Tensor:
-        """All of them, at least one, (N, ...) uint8: a view of the file, which outlives its closing."""
+        """Returns all arrays, at least one, as (N, ...) uint8: a view of the file that stays valid later."""
         return torch.from_numpy(np.memmap(self._file, np.uint8, "r+", shape=(self._count, *self._shape)))
 
 
 @contextmanager
 def open_buffer() -> Iterator[MemoryMappedBuffer]:
-    """A memory-mapped buffer in a temporary file without a name, which is gone with the last view of it."""
-    # Without a buffer, or its rest would be written once more, and fail again, where the file is closed.
+    """Opens a buffer in a temporary file without a name. The file is gone with the last view of it."""
+    # Unbuffered: otherwise closing a file on a full disk writes the rest again, and fails again.
     with tempfile.TemporaryFile(prefix="toygan-", buffering=0) as file:
         yield MemoryMappedBuffer(file)
 

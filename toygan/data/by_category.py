@@ -1,11 +1,10 @@
-"""Pictures sorted by category as image collections are: `<category>/<file>`, or `<category>.tar` of files.
+"""Reads pictures in folders of categories: `<category>/<file>`, or `<category>.tar` of files.
 
-Of a picture no more is known than its category and its product. The folder that it lies in below the
-category is its product, `<category>/<sku>/<file>`. One that lies in the category itself is a product of its
-own: its sku is `<category>-<stem>`, or the stem alone where that begins with the category already (as
-ImageNet's do).
+Only the category and the product of a picture are known. The folder below the category is the product:
+`<category>/<sku>/<file>`. A picture in the category's own folder is a product by itself. Its sku is
+`<category>-<stem>`, or the stem alone if it begins with the category (as in ImageNet).
 
-Any file whose content is a picture counts, whatever its name ends with. What does not is counted and said.
+Every file with the content of a picture counts, with any name. The log counts the others.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ from toygan.picture_files import HEAD_BYTES, READABLE, check_size, format_of
 log = logging.getLogger(__name__)
 
 TAR = ".tar"
-# In any case: ImageNet writes .JPEG. Other content under these names is a mistake, which the decoder names.
+# In upper or lower case, as ImageNet has .JPEG. The decoder reports other content under these names.
 PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif"}) | {
     *(".tif", ".tiff", ".bmp", ".dib")
 }
@@ -42,7 +41,7 @@ _KINDS_SAID = 8
 
 
 class _File(NamedTuple):
-    """A file of a category; `parts` are its name's, relative to the category."""
+    """A file of a category; `parts` are the parts of its path below the category."""
 
     parts: tuple[str, ...]
     size: int  # bytes
@@ -55,30 +54,30 @@ class _File(NamedTuple):
 
 
 def holds_categories(folder: Path) -> bool:
-    """Whether any folder or tar file lies in `folder`, that is not hidden."""
+    """Returns whether `folder` has a folder or tar file that is not hidden."""
     return bool(_categories(folder))
 
 
 def loose_files(folder: Path) -> Counter[str]:
-    """How many files of each kind lie in `folder` itself, and so in no category."""
+    """Counts the files of each kind in `folder` itself, which are in no category."""
     found = folder.iterdir() if folder.is_dir() else iter(())
     return Counter(_kind(each.name) for each in found if each.is_file() and each.suffix != TAR)
 
 
 def said(kinds: Mapping[str, int]) -> str:
-    """Counts by kind, for messages: `10 .heic, 2 .txt`, the most frequent first."""
+    """Formats counts by kind for messages: `10 .heic, 2 .txt`, the most frequent first."""
     return ", ".join(
         f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda each: (-each[1], each))
     )
 
 
 def read_categories(folder: Path, split: str) -> Iterator[Photo]:
-    """The pictures of `split`, category by category, each category's in the order of their names.
+    """Yields the pictures of `split`, category by category, in the order of their names.
 
-    `folder` holds the categories, or the folders `train` and `val` that do (and `test`, which is left out).
-    Where there is no such `val` a stable tenth of the skus is. A tar file is read as a stream, nothing is
-    extracted. The log counts what is left out, by kind, and names a category that has nothing left. Raises
-    BadInput for a category whose name no catalog could hold, and for a tar file that is damaged.
+    `folder` has the categories, or folders `train` and `val` with them (and `test`, which is not read).
+    Without a folder `val`, a stable tenth of the skus is `val`. Tar files are read as streams; no file is
+    extracted. The log counts what is left out, by kind, and names categories with nothing left. Raises
+    BadInput for a category name that no catalog may have, and for a damaged tar file.
     """
     train, val = _splits(folder)
     place = val if val and split == "val" else train
@@ -96,7 +95,7 @@ def read_categories(folder: Path, split: str) -> Iterator[Photo]:
 
 
 def sku_of(category: str, parts: tuple[str, ...]) -> str:
-    """The sku of a picture; where its name has to be changed for one, a hash keeps it apart from others."""
+    """Returns the sku of a picture. If its name needs changes for a sku, a hash keeps it unique."""
     *folders, file = parts
     stem = PurePosixPath(file).stem
     name = folders[0] if folders else stem if stem.startswith(category) else f"{category}-{stem}"
@@ -108,12 +107,12 @@ def sku_of(category: str, parts: tuple[str, ...]) -> str:
 
 @dataclass(kw_only=True)
 class _Category:
-    """Reads one folder or tar file, and counts what it finds there."""
+    """Reads one folder or tar file and counts its files."""
 
     path: Path
     name: str
     split: str
-    is_split: bool  # whether all that lies here is of `split`
+    is_split: bool  # whether all files here are of `split`
     left_out: Counter[str] = field(default_factory=Counter)
     read: int = 0
     of_other_split: int = 0
@@ -155,7 +154,7 @@ class _Category:
             log.warning("%s", nothing_to_train_on(self.name, self.of_other_split))
 
     def _read(self, file: _File, *, is_wanted: bool) -> bytes | None:
-        """The content of a picture, or a little of it where it is not wanted; None for what is left out."""
+        """Returns the content of a picture, only its beginning if it is not wanted; None if left out."""
         suffix = PurePosixPath(file.parts[-1]).suffix.lower()
         if suffix in PICTURES and not is_wanted:
             return b""
@@ -223,14 +222,14 @@ def _named_tar_errors(path: Path) -> Iterator[None]:
 
 
 def _categories(folder: Path) -> list[Path]:
-    """The folders and tar files in `folder`, sorted by category."""
+    """Returns the folders and tar files in `folder`, sorted by category."""
     found = folder.iterdir() if folder.is_dir() else iter(())
     visible = (each for each in found if not each.name.startswith("."))
     return sorted(each for each in visible if each.suffix == TAR or each.is_dir())
 
 
 def _splits(folder: Path) -> tuple[Path, Path | None]:
-    """Where the categories of `train` lie, and those of `val` where they have a place of their own."""
+    """Returns the folder with the categories of `train`, and that of `val` if there is one."""
     names = {each.name for each in _categories(folder)}
     train, val = folder / "train", folder / "val"
     if not {"train"} <= names <= {"train", "val", "test"} or not holds_categories(train):
@@ -239,7 +238,7 @@ def _splits(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _without_category(category: str, parts: tuple[str, ...]) -> tuple[str, ...]:
-    """A tar file of a category's folder names that folder, too. Nothing is ever opened by these parts."""
+    """Removes the category's own folder from the parts of a path. No file is opened by these parts."""
     plain = tuple(part for part in parts if part not in ("/", ".", ".."))
     return plain[1:] if len(plain) > 1 and plain[0] == category else plain
 

@@ -1,4 +1,4 @@
-"""The photos that are found for one purpose, counted, so that what is left out does not go unsaid."""
+"""Counts the photos that are found for one purpose, so that the log names what is left out."""
 
 import logging
 from collections import Counter
@@ -13,11 +13,11 @@ from toygan.errors import BadInput
 
 log = logging.getLogger(__name__)
 
-_MOST = 1000  # photos of another split, which are read to be counted
+_MOST = 1000  # the most photos of another split that are counted
 
 
 class Found:
-    """Iterates over those of the photos whose sku is wanted."""
+    """Iterates over the photos with a wanted sku, and counts the others."""
 
     def __init__(self, photos: Iterator[Photo], keep_sku: Callable[[str], bool]) -> None:
         self._photos = photos
@@ -36,13 +36,13 @@ class Found:
                 self._unwanted[photo.category] += 1
 
     def skip(self, photo: Photo, reason: BadInput) -> None:
-        """One of them cannot be used."""
+        """Counts and logs a photo that cannot be used."""
         log.warning("skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, reason)
         self._skipped[photo.category] += 1
         self._first_reason = self._first_reason or f"{photo.photo_id}: {reason}"
 
     def say_what_is_left_out(self) -> None:
-        """When all have been looked at: how many cannot be used, and which categories have nothing left."""
+        """Logs, at the end, how many photos cannot be used and which categories have nothing left."""
         if skipped := self._skipped.total():
             left = self._taken.total() - skipped
             log.warning("skipped %d photos that cannot be used; %d are left", skipped, left)
@@ -57,7 +57,7 @@ class Found:
             log.warning("the category %r has nothing left: of its photos %s", category, " and ".join(parts))
 
     def why_none(self, uri: str | Path, split: str) -> str:
-        """Why nothing is left of the photos of `split` at `uri`, and what to do."""
+        """Returns why no photo of `split` at `uri` is left, and what to do."""
         if self._skipped:
             return f"all {self._skipped.total()} were skipped, the first one {self._first_reason}"
         if self._unwanted:

@@ -1,9 +1,9 @@
-"""Layouts for products that come without one: those of the photos that a model learnt from.
+"""The layout bank: layouts of training photos, for products that have no layout.
 
-A network draws well what a layout says where it is, and badly what it has to know by heart, the shapes of a
-thousand parts. So those are kept beside it, as in Qi et al. 2018, "Semi-parametric Image Synthesis", whose
-memory bank holds segments where this holds whole layouts: a product is drawn from that of a known product of
-its category, the likelier the nearer their texts are, in its own colours and finish.
+A network generates well from a layout, but cannot learn the shapes of a thousand parts by heart. So the model
+keeps the layouts of its training photos, as in Qi et al. 2018, "Semi-parametric Image Synthesis". Their
+memory bank holds segments, this one whole layouts. A product gets the layout of a training product of its category,
+more likely one with a similar text, in its own colours and finish.
 """
 
 import io
@@ -34,28 +34,30 @@ if TYPE_CHECKING:
     from toygan.data.photos import PhotoSet
 
 MOST_KNOWN: Final = 8192  # some 20 MB at 128 pixels
-MOST_BYTES: Final = 2**28  # of a file when it is read
-INK_LEVELS: Final = 8  # of a line's pixels, which are anyway blurred; a third of the bytes of all 256
-# By how much less similar a layout counts for each colour that it has more or fewer than the product: a third
-# colour that nobody named would stay what it was.
+MOST_BYTES: Final = 2**28  # the largest file that is read
+INK_LEVELS: Final = (
+    8  # grey levels of the lines, which are blurred anyway; a third of the bytes of 256 levels
+)
+# What is taken off the similarity for each colour that a layout has more or fewer than the product. A third
+# colour that the title does not name would keep the colour of the other product.
 COUNT_PENALTY: Final = 0.2
-# The same for the share of the product that is likely to be recoloured with a told colour though it is not of
-# it: a figure's skin with its yellow hat, a tyre with its dark rim.
+# The same for the share of the product that probably gets a given colour by mistake: a figure's skin that has
+# the label of its yellow hat, a tyre that has the label of its dark rim.
 MIXED_PENALTY: Final = 2.0
-SIMILARITY_DIGITS: Final = 3  # after the point; beyond them equal texts differ by device and half precision
+SIMILARITY_DIGITS: Final = 3  # decimals; further ones depend on the device and on half precision
 
 _SCHEMA: Final = pa.schema(
     [
         pa.field("category", pa.string(), nullable=False),
         pa.field("layout", pa.binary(), nullable=False),  # PNG, R x R labels
         pa.field("lines", pa.binary(), nullable=False),  # PNG, R x R levels of ink
-        pa.field("text", pa.binary()),  # float16, null where nothing is said
-        # Those of the product's colours in the layout, the main one first; the ground's where it has none.
+        pa.field("text", pa.binary()),  # float16, null without a text
+        # Labels of the product's colours, the main colour first; the background's label if there is none.
         pa.field("labels", pa.list_(pa.uint8()), nullable=False),
     ]
 )
 _META: Final = b"toygan"
-# What Arrow, JSON and the values in them raise where a file is damaged.
+# The errors of Arrow, JSON and their values for a damaged file.
 _DAMAGED: Final = (
     *(pa.ArrowException, BadInput, ArithmeticError, AttributeError, LookupError, MemoryError, OSError),
     *(RecursionError, TypeError, ValueError),
@@ -64,24 +66,24 @@ _DAMAGED: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class ColourLabels:
-    """Which label the layouts have for which colour."""
+    """The label of each colour in the layouts."""
 
-    exact: Mapping[str, int]  # `#RRGGBB`, as the photos' products have it, to its label
+    exact: Mapping[str, int]  # `#RRGGBB` of the photos' products to its label
 
     @classmethod
     def of(cls, colour_hexes: Sequence[str | None], layouts: Tensor) -> Self:
-        """From the N main colours and (N, R, R) uint8 layouts of photos; those of one label count."""
+        """Finds the labels from N main colours and layouts (N, R, R) uint8. Layouts of one label count."""
         return cls(exact=labels_of_colours(colour_hexes, layouts))
 
     def joined(self, earlier: "ColourLabels") -> Self:
-        """With those of an earlier model, which count where both know a colour: its networks learnt them."""
+        """Adds the labels of an earlier model. They win for colours in both: its networks learnt them."""
         return type(self)(exact={**self.exact, **earlier.exact})
 
     def __call__(self, colour_hex: str) -> int | None:
-        """The label of a colour, by that of the nearest in CIELAB where it is none of the photos'.
+        """Returns the label of a colour: its own if a photo has it, else that of the nearest in CIELAB.
 
-        Labels that stand for a finish, of products of any colour, count for the photos' colours only. None
-        where nothing is known.
+        Labels that stand for a finish, with products of any colour, count for the photos' own colours only.
+        Returns None if no label is known.
         """
         if (label := self.exact.get(colour_hex.upper())) is not None:
             return label
@@ -94,18 +96,18 @@ class ColourLabels:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayoutBank:
-    """N layouts, what is known of their products, and how quickly their weights fall with their distance."""
+    """N layouts with the data of their products, and the temperature of the choice among them."""
 
     categories: tuple[str, ...]  # N
     layouts: tuple[bytes, ...]  # N, PNG
     lines: tuple[bytes, ...]  # N, PNG
-    texts: Tensor  # (N, S) float32, rows of unit length, zeros where nothing is said
-    say_finish: bool  # whether the texts do, as those of earlier versions; a shape is the same in any finish
-    labels: tuple[tuple[int, ...], ...]  # N, those of the told colours in the layout
+    texts: Tensor  # (N, S) float32, rows of unit length, zeros without a text
+    say_finish: bool  # whether the texts name the finish; the shape does not depend on it
+    labels: tuple[tuple[int, ...], ...]  # N, the labels of the given colours in each layout
     colour_labels: ColourLabels
     resolution: int  # pixels
     classes: int  # labels lie below
-    temperature: float  # above 0; a cosine similarity lower by this much means a weight lower by a factor e
+    temperature: float  # above 0; if the cosine similarity is less by this, the weight is less by a factor e
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -125,11 +127,11 @@ class LayoutBank:
         temperature: float,
         earlier: "LayoutBank | None" = None,
     ) -> Self:
-        """Those of `photos`, which have layouts, and of an `earlier` model that reads the same texts.
+        """Makes a bank of the layouts of `photos`, and of an `earlier` bank with the same kind of texts.
 
-        At most MOST_KNOWN, as many of each category so far as there are, the photos' own first. `embed` makes
-        (M, S) float32 of M texts, as TextEncoder.embed does; None where no text is read. Where the earlier
-        texts say the finish, which cannot be taken out of them, the photos' do so too.
+        It has at most MOST_KNOWN layouts, the same number of each category if there are enough, the photos'
+        own first. `embed` maps M texts to (M, S) float32, as TextEncoder.embed does; None: no text is used.
+        If the earlier texts name the finish, the photos' texts do so, too.
         """
         layouts = photos.condition_images
         if photos.image_condition != "layout" or layouts is None:
@@ -185,7 +187,7 @@ class LayoutBank:
         )
 
     def _entries(self) -> Iterator[tuple[str, bytes, bytes, bytes]]:
-        """What tells the rows apart: products of one shape may have different titles."""
+        """Yields what makes a row different from others: products of one shape may have different titles."""
         texts = (row.tobytes() for row in self.texts.half().numpy())
         return zip(self.categories, self.layouts, self.lines, texts, strict=True)
 
@@ -193,11 +195,10 @@ class LayoutBank:
     def from_file(
         cls, content: bytes, temperature: object, *, resolution: int, text_size: int, classes: int
     ) -> Self:
-        """As `to_file` wrote them, for a model of this resolution, whose texts have so many numbers and whose
-        labels lie in [0, `classes`).
+        """Reads what `to_file` wrote, for a model with this resolution, text size and labels below `classes`.
 
-        Raises ModelError for anything else, and for an unusable temperature. The drawings themselves are
-        looked at when they are chosen.
+        Raises ModelError for any other file, and for an unusable temperature. Layouts and lines are decoded
+        and checked when they are chosen.
         """
         if isinstance(temperature, bool) or not isinstance(temperature, int | float):
             raise ModelError(f"the temperature of known layouts is {temperature!r}; it must be a number")
@@ -236,7 +237,7 @@ class LayoutBank:
             raise ModelError(f"the known layouts cannot be read: {error!r}") from error
 
     def to_file(self) -> bytes:
-        """Parquet, without the temperature."""
+        """Returns the bank as a Parquet file, without the temperature."""
         said = {
             "resolution": self.resolution,
             "text_size": self.texts.shape[1],
@@ -254,22 +255,22 @@ class LayoutBank:
             schema=_SCHEMA.with_metadata({_META: json.dumps(said, sort_keys=True)}),
         )
         file = io.BytesIO()
-        # Equal texts, as photos of one product have, are kept once.
+        # Photos of one product have the same text, which the dictionary stores once.
         pq.write_table(table, file, compression="zstd", use_dictionary=["category", "text"])
         return file.getvalue()
 
     def text_of(self, product: ProductConditions) -> str | None:
-        """What of a product is compared with the texts."""
+        """Returns the text of a product that is compared with the bank's texts."""
         return product.text if self.say_finish else product.shape_text
 
     def choose(
         self, product: ProductConditions, text: Tensor, seed: int, truncation: float = 1.0
     ) -> "KnownChoice":
-        """One for a product whose `text_of` is embedded as `text` (S,) float32, in its colours; a function of
-        the arguments.
+        """Chooses a layout for a product and recolours it. The result depends on the arguments only.
 
-        A lower `truncation`, from 1 to 0, leaves fewer of the layouts that are less near; 0 the nearest one.
-        Raises ModelError where the category has none, or the one that is chosen is damaged.
+        `text` (S,) float32 is the embedding of `text_of(product)`. `truncation` is from 1 to 0: lower values
+        choose fewer layouts with less similar texts, 0 always the most similar one. Raises ModelError if the
+        bank has no layout of the category, or the chosen one is damaged.
         """
         group = self._group(product.category)
         similarities = self._similarities(group, text)
@@ -288,7 +289,7 @@ class LayoutBank:
     def best_similarity(
         self, product: ProductConditions, text: Tensor, seeds: Sequence[int], truncation: float = 1.0
     ) -> float | None:
-        """The greatest similarity of the layouts that `choose` takes for these seeds."""
+        """Returns the greatest similarity of the layouts that `choose` returns for these seeds."""
         if not len(text):
             return None
         group = self._group(product.category)
@@ -302,7 +303,7 @@ class LayoutBank:
         return group
 
     def _similarities(self, group: "_Group", text: Tensor) -> NDArray[np.float64]:
-        # One without a text is as far from all others as two that have nothing in common.
+        # Without a text all similarities are 0, as for two texts that have nothing in common.
         cosines = group.keys @ F.normalize(text - self._centre, dim=0) * text.any()
         similarities: NDArray[np.float64] = cosines.double().numpy()
         return similarities
@@ -318,7 +319,7 @@ class LayoutBank:
     def _recoloured(
         self, layout: NDArray[np.uint8], labels: Sequence[int], told: Sequence[str | None]
     ) -> NDArray[np.uint8]:
-        """All at once, so that two colours may change places; a label of two colours takes the first's."""
+        """Replaces all labels at once, so that two colours can be swapped; a label's first colour wins."""
         others = np.arange(256, dtype=np.uint8)
         for label, colour_hex in reversed(list(zip(labels, told, strict=False))):
             wanted = None if colour_hex is None else self.colour_labels(colour_hex)
@@ -328,7 +329,7 @@ class LayoutBank:
         return recoloured
 
     def _decode(self, file: bytes, what: str, values: int) -> NDArray[np.uint8]:
-        """Numbers below `values`."""
+        """Decodes a picture of numbers below `values`."""
         try:
             pixels = decode_labels(file)
             if pixels.shape != (self.resolution, self.resolution):
@@ -359,7 +360,10 @@ class LayoutBank:
         }
 
     def _mixed(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(M,) of M layouts of a category: the shares that their told labels have where they are not told."""
+        """Returns the likely share of wrongly recoloured pixels of M layouts of a category, (M,).
+
+        It is the mean share that a layout's labels have in the layouts whose products do not name them.
+        """
         pixels = np.stack(
             [
                 np.bincount(self._decode(self.layouts[row], "layout", self.classes).ravel(), minlength=256)
@@ -378,12 +382,12 @@ class LayoutBank:
 
 
 class KnownChoice(NamedTuple):
-    """What a picture is drawn from."""
+    """The layout and lines that a picture is generated from."""
 
     layout: NDArray[np.uint8]  # (R, R), in the product's colours
     lines: NDArray[np.uint8]  # (R, R), as toygan.conditions.image reads a sketch
-    # -1..1, cosine of the product's text, see LayoutBank.text_of, and that of the layout, 0 where one has
-    # none; None: no text is read.
+    # Cosine in -1..1 of the texts of product (see LayoutBank.text_of) and layout; 0 if one has no text; None:
+    # the model uses no text.
     similarity: float | None
 
 
@@ -391,17 +395,17 @@ class _Group(NamedTuple):
     """The M layouts of a category."""
 
     rows: NDArray[np.int64]  # (M,)
-    keys: Tensor  # (M, S) float32, texts less their mean, of unit length, zeros where nothing is said
-    counts: NDArray[np.int64]  # (M,), how many of its colours can be told apart in each
-    mixed: NDArray[np.float64]  # (M,), likely share of the product that a told colour takes wrongly along
+    keys: Tensor  # (M, S) float32, texts minus their mean, of unit length, zeros without a text
+    counts: NDArray[np.int64]  # (M,), number of different colours in each layout
+    mixed: NDArray[np.float64]  # (M,), likely share of the product that is recoloured by mistake
 
 
 def _draw(scores: NDArray[np.float64], seed: int, truncation: float) -> int:
-    """Which of the scores, each by its power of e."""
+    """Draws the index of a score, with probabilities proportional to e^(score / truncation)."""
     if truncation <= 0:
         return int(scores.argmax())
     weights = np.exp((scores - scores.max()) / truncation)
-    # Beside the latents, which are made of the seed alone.
+    # The key differs from that of the latents, which use the seed alone.
     drawn = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
     return min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), drawn)), len(weights) - 1)
 
@@ -411,7 +415,7 @@ def _rounded(similarity: float) -> float:
 
 
 def _check_size(file: pq.ParquetFile) -> None:
-    """Before memory is taken."""
+    """Raises ValueError for a file that is too large, before it is read into memory."""
     found = file.metadata
     size = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
     if found.num_rows > MOST_KNOWN or size > MOST_BYTES:

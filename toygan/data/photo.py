@@ -1,4 +1,4 @@
-"""One photo on its way from where it lies to a training."""
+"""One photo between its source and a training."""
 
 from collections.abc import Collection
 from typing import Final, NamedTuple
@@ -8,7 +8,7 @@ from toygan.errors import BadInput
 
 
 class Photo(NamedTuple):
-    """One photo as it was found, undecoded."""
+    """One photo as it was found, not decoded."""
 
     photo_id: str
     sku: str
@@ -16,8 +16,8 @@ class Photo(NamedTuple):
     title: str | None
     colour_hex: str | None
     photo: bytes
-    condition: bytes | None  # the sketch or the layout that belongs to it
-    source: str  # where it was found, for messages
+    condition: bytes | None  # its sketch or layout
+    source: str  # its file or store, for messages
     description: str | None = None
     colour: str | None = None  # the main colour's name
     finish: str | None = None
@@ -25,15 +25,15 @@ class Photo(NamedTuple):
 
 
 class WantedConditions(NamedTuple):
-    """Which drawings are to come with photos."""
+    """The drawings that photos should have."""
 
     kind: ImageCondition | None = None
-    lines: bool = False  # the sketch beside it, too, where there is one
-    needs_lines: bool = False  # whether there must be one
+    lines: bool = False  # whether to read the sketch, too, if there is one
+    needs_lines: bool = False  # whether there must be a sketch
     may_lack: bool = False  # whether photos may come without `kind`
 
     def check(self, where: str, columns: Collection[str] = ()) -> None:
-        """Raises BadInput where photos with these columns, of which messages speak as `where`, lack one."""
+        """Raises BadInput if photos with these columns miss a needed one. `where` names them in messages."""
         needed = [] if self.kind is None or self.may_lack else [self.kind]
         for column in (*needed, *(["sketch"] if self.needs_lines else [])):
             if column not in columns:

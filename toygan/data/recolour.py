@@ -1,9 +1,9 @@
-"""Photos of one product in another colour, exactly as a camera would see it.
+"""Recolours photos of products of one colour, with the result that a camera would record.
 
-Light of one wavelength never turns into another, so under white light each channel of a photo depends on that
-channel of the product's colour alone: a red product with the values of green where those of red were is the
-photo of a product with such a colour, its highlights, its soft shadow and the white ground included. So a few
-photos in few colours show every shape in many, and a network cannot take a product's colour from its title.
+Light does not change its wavelength. So under white light each channel of a photo depends on the same channel
+of the product's colour only. If the channels of a photo are exchanged, it is the photo of a product with the
+exchanged colour, with correct highlights, soft shadow and white ground. So a few photos in few colours show
+every shape in many colours, and a network cannot guess the colour from the title.
 """
 
 from collections import Counter
@@ -20,20 +20,21 @@ from toygan.conditions.colour import encode_colours, hex_to_rgb
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.images import COLOURED
 
-# Both found on 2,889 photos of ten categories. Of those whose main colour is no grey they let 0.87 and more
-# through in the seven categories of mostly one colour; of towers 0.21, of figures 0.08, of cars 0.03.
+# Both were chosen on 2,889 photos of ten categories. Of the photos with a main colour that is not grey, at
+# least 0.87 pass in the seven categories of mostly one colour; 0.21 of towers, 0.08 of figures, 0.03 of cars.
 SAME_HUE = 0.85  # cosine
 ONE_COLOUR_SHARE = 0.95
-# Mean silhouette of a label's colours from which the label is taken for that of a colour. Families of colours
-# have -0.29 or more there; transparent and metallic, which are labels of any colour, -0.70 and less.
+# A label with at least this mean silhouette of its colours stands for a colour. Families of colours have
+# -0.29 or more; transparent and metallic, which are labels of any colour, have -0.70 or less.
 LEAST_SILHOUETTE = -0.5
-SAME_COLOUR = 1e-4  # of encoded colours; those of 8 bits that are two lie farther from each other
+SAME_COLOUR = 1e-4  # distance of encoded colours; two different 8-bit colours are farther apart
 
 
 def draw_mixtures(count: int, share: float, rng: torch.Generator) -> Tensor:
-    """For about `share` of `count` photos, from which channel each of theirs is to come: (B, 3) int64.
+    """Draws the source channel of each channel of `count` photos, (B, 3) int64.
 
-    Every one from any, independently, so that there are greys, too; the other photos keep theirs.
+    About `share` of the photos get random channels, drawn independently, so that greys occur, too. The other
+    photos keep theirs.
     """
     drawn = torch.randint(3, (count, 3), generator=rng)
     mixed = torch.rand((count, 1), generator=rng) < share
@@ -43,10 +44,10 @@ def draw_mixtures(count: int, share: float, rng: torch.Generator) -> Tensor:
 def mix_channels(
     images: Tensor, colour_hexes: Sequence[str | None], channels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The (B, 3, H, W) uint8 photos with `channels` (B, 3) int64 in place of theirs, and which they have.
+    """Exchanges channels of the photos (B, 3, H, W) uint8; returns them and their channels (B, 3).
 
-    Photos without a main colour, and those that show others beside it, stay: of them it would be the wrong
-    word, as a figure's face would turn green with its hat.
+    Photos without a main colour, or with other colours beside it, stay as they are. Otherwise a figure's face
+    would turn green together with its hat.
     """
     kept = torch.arange(3).expand_as(channels)
     channels = torch.where(shows_one_colour(images, colour_hexes)[:, None], channels, kept)
@@ -54,15 +55,15 @@ def mix_channels(
 
 
 def shows_one_colour(images: Tensor, colour_hexes: Sequence[str | None]) -> Tensor:
-    """(B,) bool: whether what has a colour in the (B, 3, H, W) uint8 photos has the hue of the main colour.
+    """Returns (B,) bool: whether all coloured pixels of a photo (3, H, W) uint8 have the main colour's hue.
 
-    Never where the main colour is None or grey, which mixing would not change.
+    It is False if the main colour is None or grey, because mixing does not change grey.
     """
     wanted = torch.tensor([hex_to_rgb(each) if each else (0, 0, 0) for each in colour_hexes]).float()
     pixels = images.float()
     coloured = pixels.amax(dim=1) - pixels.amin(dim=1) > COLOURED
-    # Less its mean over the channels a colour is its hue, by the direction, and its chroma, by the length. In
-    # the product of two one mean is enough, and torch's cosine_similarity takes ten times as long.
+    # A colour minus its mean over the channels has the hue as its direction and the chroma as its length. In
+    # a scalar product one mean is enough. torch's cosine_similarity takes ten times as long.
     hue = wanted - wanted.mean(dim=1, keepdim=True)
     products = torch.einsum("bchw,bc->bhw", pixels, hue)
     chroma = (pixels.square().sum(dim=1) - pixels.sum(dim=1).square() / 3).clamp(min=0).sqrt()
@@ -75,31 +76,30 @@ def shows_one_colour(images: Tensor, colour_hexes: Sequence[str | None]) -> Tens
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledColours:
-    """What label the layouts of a set of photos give to which colour, where labels are of colours."""
+    """The labels that the layouts of a set of photos give to colours, if labels stand for colours."""
 
     colours: Tensor  # (K, 4) float32, see toygan.conditions.colour
     labels: tuple[int, ...]  # K of 1..255
 
     @classmethod
     def of(cls, colour_hexes: Sequence[str | None], layouts: Tensor) -> Self | None:
-        """From the N main colours and (N, R, R) uint8 labels of photos, of which those of one label count.
+        """Finds the labels from N main colours and layouts (N, R, R) uint8. Layouts of one label count.
 
-        None where there is no such photo with a main colour. Labels that stand for a finish, say, instead of
-        a colour are left out: products with those keep them. The label whose colours lie nearest together
-        always stays.
+        Returns None if no such photo has a main colour. Labels that stand for a finish instead of a colour
+        are left out; products keep them. The label with the closest colours is always kept.
         """
         return cls.named(labels_of_colours(colour_hexes, layouts))
 
     @classmethod
     def named(cls, found: Mapping[str, int]) -> Self | None:
-        """From labels by `#RRGGBB`, without those that stand for a finish; None where none is left."""
+        """Takes labels by `#RRGGBB`, without those that stand for a finish; None if none is left."""
         labels = np.array(list(found.values()), dtype=np.int64)
         colours = encode_colours(list(found))
         rows = np.flatnonzero(name_colours(colours, labels))
         return cls(colours=colours[rows], labels=tuple(labels[rows].tolist())) if len(rows) else None
 
     def joined(self, earlier: "LabelledColours") -> Self:
-        """With those of an earlier model, which count where both know a colour: its networks learnt them."""
+        """Adds the labels of an earlier model. They win for colours in both: its networks learnt them."""
         distances = torch.cdist(self.colours, earlier.colours)
         new = (distances.min(dim=1).values > SAME_COLOUR).nonzero().flatten().tolist()
         return type(self)(
@@ -108,9 +108,9 @@ class LabelledColours:
         )
 
     def relabel(self, layouts: Tensor, before: Sequence[str | None], after: Sequence[str | None]) -> Tensor:
-        """(B, R, R) uint8 layouts of products that had other main colours `before` those they have `after`.
+        """Replaces the labels of the main colours `before` by those of the colours `after`.
 
-        A colour has the label of the nearest one in CIELAB that was seen.
+        Layouts are (B, R, R) uint8. A colour has the label of the nearest known one in CIELAB.
         """
         layouts = layouts.clone()
         for layout, one, other in zip(layouts, before, after, strict=True):
@@ -119,14 +119,16 @@ class LabelledColours:
         return layouts
 
     def label(self, colour_hex: str) -> int:
-        """That of the nearest colour in CIELAB."""
+        """Returns the label of the nearest known colour in CIELAB."""
         distances = (self.colours - encode_colours([colour_hex])).norm(dim=1)
         return self.labels[int(distances.argmin())]
 
 
 def labels_of_colours(colour_hexes: Sequence[str | None], layouts: Tensor) -> dict[str, int]:
-    """By the N main colours and (N, R, R) uint8 layouts of photos: `#RRGGBB` to the label that most photos
-    of it have, where they are of one label."""
+    """Maps each `#RRGGBB` of N main colours to the most frequent label of its layouts (N, R, R) uint8.
+
+    Only layouts that are almost all of one label count.
+    """
     votes: dict[str, Counter[int]] = {}
     for colour_hex, layout in zip(colour_hexes, layouts, strict=True):
         counts = layout.flatten().bincount()
@@ -138,7 +140,7 @@ def labels_of_colours(colour_hexes: Sequence[str | None], layouts: Tensor) -> di
 
 
 def name_colours(colours: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(K,) whether the labels (K,) are of colours: whether those of one label are near each other."""
+    """Returns (K,) whether a label stands for a colour: whether the colours of one label are close."""
     from sklearn.metrics import silhouette_samples
 
     if not 2 <= len(set(labels)) < len(labels):
@@ -148,6 +150,6 @@ def name_colours(colours: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool_
 
 
 def mix_hex(colour_hex: str, channels: Sequence[int]) -> str:
-    """`#RRGGBB` with `channels` in place of its own."""
+    """Returns `#RRGGBB` with exchanged channels."""
     rgb = hex_to_rgb(colour_hex)
     return "#" + bytes(rgb[channel] for channel in channels).hex().upper()

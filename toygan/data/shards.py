@@ -1,4 +1,4 @@
-"""Photo shards: Parquet files of one row a photo, see `catalog_schemas.photos`."""
+"""Photo shards: Parquet files with one row per photo, see `catalog_schemas.photos`."""
 
 import logging
 import tempfile
@@ -25,7 +25,7 @@ _COLUMNS = [
 def read_stored_shard(
     store: ObjectStore, key: str, split: str, drawings: WantedConditions
 ) -> Iterator[Photo]:
-    """As `read_shard`, from an object: it is copied to a temporary file first, so memory holds no shard."""
+    """Reads an object as `read_shard` does. A temporary copy keeps the shard out of memory."""
     with tempfile.TemporaryDirectory(prefix="toygan-") as folder:
         copy = Path(folder) / "shard.parquet"
         copy.write_bytes(store.get(key))
@@ -35,9 +35,9 @@ def read_stored_shard(
 def read_shard(
     shard: Path, split: str, drawings: WantedConditions, *, name: str | None = None
 ) -> Iterator[Photo]:
-    """The well-formed rows of `split` in a file that messages call `name`; the log names malformed ones.
+    """Yields the well-formed rows of `split` of a file; the log names malformed ones. `name` is for messages.
 
-    Raises BadInput when the file is no photo shard or lacks the column of the drawings that it may not lack.
+    Raises BadInput if the file is no photo shard or a needed column of drawings is missing.
     """
     name = str(shard) if name is None else name
     source = name.rpartition("/")[2]
@@ -75,5 +75,5 @@ def read_shard(
 
 
 def _known(value: Any) -> str | None:
-    """pandas has more than one way to say that there is nothing."""
+    """Returns a text, or None for all of pandas' missing values."""
     return value if isinstance(value, str) else None

@@ -1,7 +1,7 @@
-"""Where photos come from, one after the other: the door to all kinds of `--photos`.
+"""Reads the photos of all kinds of `--photos`, one after the other.
 
 a folder or s3:// prefix of *.parquet              photo shards, see `toygan.data.shards`
-a store, in a folder or at s3://                   its uploads, by the photo index
+a store, in a folder or at s3://                   its uploads, in the photo index
 a folder of CATEGORY/*.jpg, CATEGORY/SKU/*.jpg or CATEGORY.tar    pictures, see `toygan.data.by_category`
 """
 
@@ -40,10 +40,10 @@ _REMEDY = (
 def read_photos(
     uri: str | Path, *, split: str, drawings: WantedConditions = NO_CONDITIONS
 ) -> Iterator[Photo]:
-    """The photos of `split` at `uri`, with their `drawings`; the log names those that are malformed.
+    """Yields the photos of `split` at `uri` with their `drawings`; the log names malformed ones.
 
-    Raises BadInput where there are no photos of any kind, where they are damaged as a whole, and where they
-    come without drawings that they may not lack.
+    Raises BadInput if there are no photos of any kind, if a whole file is damaged, or if needed drawings are
+    missing.
     """
     store = open_store(uri)
     if store.exists(PHOTO_INDEX_KEY):
@@ -79,7 +79,7 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
         index = read_index(store)
     except TableError as error:
         raise BadInput(f"{store.uri}: {error}") from error
-    # Without any row its reader says what is missing.
+    # An empty index goes to its reader, which says what is missing.
     of_split = index.filter(pc.equal(index["split"], split)) if index.num_rows else index
     if split == "train":
         left = set(of_split["category"].to_pylist())
@@ -94,5 +94,5 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
 
 
 def _is_shard(key: str) -> bool:
-    """Of a store, the table of the live pictures lies where shards do."""
+    """Returns whether a key is a shard; the table of a store's live pictures is none."""
     return "/" not in key and key.endswith(shards.SUFFIX) and key != CURRENT_KEY

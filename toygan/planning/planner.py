@@ -4,15 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cached_property
-from math import ceil
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from catalog_schemas.products import CONDITION_COLUMNS, FINGERPRINTED, row_fingerprint
 from catalog_schemas.runs import PLAN
@@ -25,8 +22,8 @@ from catalog_schemas.validation import (
 )
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import MainColours
-from toygan.planning.attempts import Earlier, History
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row
+from toygan.planning.choice import Chooser, Products, Slots
 from toygan.planning.colours import with_main_colours
 from toygan.planning.condition_files import (
     NO_MODEL,
@@ -38,11 +35,9 @@ from toygan.planning.condition_files import (
     set_aside,
     take_out,
 )
-from toygan.planning.live import Hashes, LivePictures, Positions, row_hashes
-from toygan.planning.pruning import read_condemned
 from toygan.planning.settings import RunSettings
 from toygan.planning.writer import Kind, PlanWriter, Shard
-from toygan.storage.keys import IMAGES_PREFIX, condition_key, planning_key, rejected_rows_key
+from toygan.storage.keys import rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
 
 _MOST_SLOTS = 65_536  # that are planned at a time: bounds the memory
@@ -66,36 +61,6 @@ class Planned:
     categories: dict[str, dict[str, int]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Products:
-    """N usable products of a batch."""
-
-    frame: pd.DataFrame  # columns of PRODUCTS
-    conditions: Hashed
-    image_conditions: Sequence[ImageCondition | None]  # what each is drawn from
-    models: pa.Array  # NAME@VERSION that draws each
-    wanted: NDArray[np.int64]  # pictures
-    skus: pa.Array
-    hashes: Hashes  # of the skus
-    fingerprints: pa.Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Slots:
-    """S planned slots of a batch of products, in the order of products and image indices."""
-
-    product: Positions
-    image_index: NDArray[np.int32]
-    earlier: Earlier  # of each slot
-    kept: NDArray[np.int64]  # of each product: live pictures that stay
-    exhausted: Positions  # of each slot that is left alone: the product
-    deferred: Positions  # of each slot that waits for the next run: the product
-    refreshed: int  # slots whose live picture is of the present row, but by another model
-    live_product: Positions  # of each live picture of one of the products: the product,
-    live_row: Positions  # the row of the live table,
-    has_sibling: NDArray[np.bool_]  # and whether a slot of another image index is planned
-
-
 class Planner:
     """The state of a walk."""
 
@@ -117,9 +82,7 @@ class Planner:
         self._scopes = scopes
         self._pool = pool
         self._writer = PlanWriter(store, run_id, shard_size, pool)
-        self._live = LivePictures(store)
-        self._history = History(store)
-        self._refresh_left = ceil(settings.refresh_share * len(self._live))
+        self._chooser = Chooser(store, run_id, settings)
         self._kept = KeptConditions(store, run_id, scopes)
         self._model_of = settings.models
         self._colours = {kind: MainColours(scope.colour_names) for kind, scope in scopes.items()}
@@ -221,7 +184,7 @@ class Planner:
         """
         skus = pa.array(frame["sku"], pa.large_string())
         image_conditions = frame["image_condition"].to_list()
-        products = _Products(
+        products = Products(
             frame=frame,
             conditions=conditions,
             image_conditions=image_conditions,
@@ -231,7 +194,7 @@ class Planner:
             hashes=hash_strings(skus),
             fingerprints=pa.array(_fingerprints(frame, conditions), pa.large_string()),
         )
-        slots = self._choose(products)
+        slots = self._chooser.choose(products)
         bad = {} if are_kept else self._keep_conditions(products, slots, catalog)
         usable, hashed, rejected = take_out(bad, frame, conditions)
         if bad:  # chosen is anew, of what is left
@@ -245,7 +208,7 @@ class Planner:
         self._exhausted.update(category[slots.exhausted])
         self._deferred.update(category[slots.deferred])
         self._planned.update(category[slots.product])
-        self._refresh_left -= slots.refreshed
+        self._chooser.note(slots)
         if len(slots.product):
             table = self._table(products, slots)
             for name, kind in sorted(_kinds(table), key=str):
@@ -254,7 +217,7 @@ class Planner:
                 self._writer.add((name, kind), table.filter(of_both))
         return rejected
 
-    def _keep_conditions(self, products: _Products, slots: _Slots, catalog: Catalog) -> dict[int, Problem]:
+    def _keep_conditions(self, products: Products, slots: Slots, catalog: Catalog) -> dict[int, Problem]:
         """Keep the files that planned slots are drawn from; column and reason of each product that has none.
 
         Of a product whose pictures all stay nothing is kept: what they were drawn from lies in the store.
@@ -266,88 +229,7 @@ class Planner:
                 wanted[position] = (kind, uri, products.conditions[position][kind])
         return self._kept.keep_all(wanted, catalog, self._pool)
 
-    def _choose(self, products: _Products) -> _Slots:
-        """The slots that the mode wants to be made, but for those that are exhausted or have to wait."""
-        mine, rows = self._live.of(products.skus, products.hashes)
-        index = self._live.image_index[rows]
-        first_slot = np.cumsum(products.wanted) - products.wanted
-        product = np.repeat(np.arange(len(products.wanted)), products.wanted)
-        image_index = (np.arange(len(product)) - first_slot[product]).astype(np.int32)
-        is_wanted = index < products.wanted[mine]
-        live_slot = first_slot[mine[is_wanted]] + index[is_wanted]
-        is_kept, is_stale = self._compare(products, mine[is_wanted], rows[is_wanted], live_slot, len(product))
-        is_planned = ~is_kept | is_stale
-        is_deferred = is_planned & self._is_pruned(products)[product]
-        is_planned &= ~is_deferred
-        models = row_hashes(products.fingerprints, products.models)[product]
-        earlier = self._history.of(products.hashes[product], image_index, models, where=is_planned)
-        is_exhausted = np.zeros(len(product), dtype=bool)
-        if self._settings.mode in ("missing", "refresh"):
-            is_exhausted = is_planned & earlier.exhausted
-            is_planned &= ~is_exhausted
-        refreshed = np.flatnonzero(is_planned & is_stale)
-        is_planned[refreshed[self._refresh_left :]] = False
-        of_product = np.bincount(product[is_planned], minlength=len(products.wanted))
-        is_replaced = np.zeros(len(mine), dtype=bool)
-        is_replaced[is_wanted] = is_planned[live_slot]
-        return _Slots(
-            product=product[is_planned],
-            image_index=image_index[is_planned],
-            earlier=Earlier(
-                attempts=earlier.attempts[is_planned],
-                exhausted=earlier.exhausted[is_planned],
-                review_p_real=earlier.review_p_real[is_planned],
-            ),
-            kept=np.bincount(product[is_kept & ~is_planned], minlength=len(products.wanted)),
-            exhausted=product[is_exhausted & ~is_kept],
-            deferred=product[is_deferred & ~is_kept],
-            refreshed=min(len(refreshed), self._refresh_left),
-            live_product=mine,
-            live_row=rows,
-            has_sibling=of_product[mine] > is_replaced,
-        )
-
-    def _compare(
-        self, products: _Products, mine: Positions, rows: Positions, slots: Positions, total: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which of `total` slots have a live picture that may stay, and which of these one to be refreshed.
-
-        `rows` of the live table are those of the products `mine` at `slots`.
-        """
-        is_kept, is_stale = np.zeros(total, dtype=bool), np.zeros(total, dtype=bool)
-        if self._settings.mode == "all":
-            return is_kept, is_stale
-        live = self._live
-        same = pc.equal(live.fingerprints.take(pa.array(rows)), products.fingerprints.take(pa.array(mine)))
-        keep = same.to_numpy(zero_copy_only=False).astype(bool)
-        is_kept[slots[keep]] = True
-        if self._settings.mode == "refresh":
-            by_model = pc.equal(live.models.take(pa.array(rows)), products.models.take(pa.array(mine)))
-            is_stale[slots[keep & ~by_model.to_numpy(zero_copy_only=False).astype(bool)]] = True
-        return is_kept, is_stale
-
-    @cached_property
-    def _condemned(self) -> frozenset[str]:
-        """Keys that `verify --prune` is removing; read when the first product is planned."""
-        self._store.put(planning_key(self._run_id), b"")  # before: see toygan.planning.pruning
-        return read_condemned(self._store, self._run_id)
-
-    def _is_pruned(self, products: _Products) -> NDArray[np.bool_]:
-        """Which products wait for the next run: `verify --prune` is removing files of theirs right now."""
-        if not self._condemned:
-            return np.zeros(len(products.wanted), dtype=bool)
-        folders = {key.rpartition("/")[0] for key in self._condemned}
-        places = zip(products.frame["category"], products.frame["sku"], strict=True)
-        return np.array(
-            [
-                f"{IMAGES_PREFIX}{category}/{sku}" in folders
-                or any(condition_key(digest) in self._condemned for digest in files.values())
-                for (category, sku), files in zip(places, products.conditions, strict=True)
-            ],
-            dtype=bool,
-        )
-
-    def _table(self, products: _Products, slots: _Slots) -> pa.Table:
+    def _table(self, products: Products, slots: Slots) -> pa.Table:
         """The slots with the columns of PLAN."""
         frame = with_main_colours(
             products.frame, products.image_conditions, np.unique(slots.product), self._colours
@@ -374,24 +256,9 @@ class Planner:
             .append_column("first_attempt", pa.array(first))
             .append_column("attempts", pa.array(left))
             .append_column("review_p_real", pa.array(slots.earlier.review_p_real, from_pandas=True))
-            .append_column("sibling_phashes", self._sibling_phashes(slots))
+            .append_column("sibling_phashes", self._chooser.sibling_phashes(slots))
         )
         return conform(table, PLAN, "the plan")
-
-    def _sibling_phashes(self, slots: _Slots) -> pa.Array:
-        """For each slot the perceptual hashes of its product's live pictures at other image indices."""
-        of_product: dict[int, list[tuple[int, str]]] = {}
-        rows = slots.live_row[slots.has_sibling]
-        owners = slots.live_product[slots.has_sibling]
-        phashes = self._live.phashes.take(pa.array(rows)).to_pylist()
-        for owner, row, phash in zip(owners.tolist(), rows.tolist(), phashes, strict=True):
-            of_product.setdefault(owner, []).append((int(self._live.image_index[row]), phash))
-        lists: list[list[str]] = [[] for _ in slots.product]
-        if of_product:
-            for slot, (product, index) in enumerate(zip(slots.product, slots.image_index, strict=True)):
-                siblings = sorted(of_product.get(int(product), ()))
-                lists[slot] = [phash for other, phash in siblings if other != index]
-        return pa.array(lists, pa.list_(pa.string()))
 
 
 def _kinds(slots: pa.Table) -> set[Kind]:

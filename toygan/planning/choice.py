@@ -1,0 +1,163 @@
+"""Which slots of a batch of products a run makes: those without the picture that they want."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from toygan.conditions.condition_types import ImageCondition
+from toygan.planning.attempts import Earlier, History
+from toygan.planning.condition_files import Hashed
+from toygan.planning.live import Hashes, LivePictures, Positions, row_hashes
+from toygan.planning.pruning import read_condemned
+from toygan.planning.settings import RunSettings
+from toygan.storage.keys import IMAGES_PREFIX, condition_key, planning_key
+from toygan.storage.store import ObjectStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """N usable products of a batch."""
+
+    frame: pd.DataFrame  # columns of PRODUCTS
+    conditions: Hashed
+    image_conditions: Sequence[ImageCondition | None]  # what each is drawn from
+    models: pa.Array  # NAME@VERSION that draws each
+    wanted: NDArray[np.int64]  # pictures
+    skus: pa.Array
+    hashes: Hashes  # of the skus
+    fingerprints: pa.Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """S planned slots of a batch of products, in the order of products and image indices."""
+
+    product: Positions
+    image_index: NDArray[np.int32]
+    earlier: Earlier  # of each slot
+    kept: NDArray[np.int64]  # of each product: live pictures that stay
+    exhausted: Positions  # of each slot that is left alone: the product
+    deferred: Positions  # of each slot that waits for the next run: the product
+    refreshed: int  # slots whose live picture is of the present row, but by another model
+    live_product: Positions  # of each live picture of one of the products: the product,
+    live_row: Positions  # the row of the live table,
+    has_sibling: NDArray[np.bool_]  # and whether a slot of another image index is planned
+
+
+class Chooser:
+    """Compares products with the live pictures and with the attempts of earlier runs."""
+
+    def __init__(self, store: ObjectStore, run_id: str, settings: RunSettings) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._settings = settings
+        self._live = LivePictures(store)
+        self._history = History(store)
+        self._refresh_left = ceil(settings.refresh_share * len(self._live))
+
+    def note(self, slots: Slots) -> None:
+        """These are planned indeed: they count against what a refresh may redraw."""
+        self._refresh_left -= slots.refreshed
+
+    def choose(self, products: Products) -> Slots:
+        """The slots that the mode wants to be made, but for those that are exhausted or have to wait."""
+        mine, rows = self._live.of(products.skus, products.hashes)
+        index = self._live.image_index[rows]
+        first_slot = np.cumsum(products.wanted) - products.wanted
+        product = np.repeat(np.arange(len(products.wanted)), products.wanted)
+        image_index = (np.arange(len(product)) - first_slot[product]).astype(np.int32)
+        is_wanted = index < products.wanted[mine]
+        live_slot = first_slot[mine[is_wanted]] + index[is_wanted]
+        is_kept, is_stale = self._compare(products, mine[is_wanted], rows[is_wanted], live_slot, len(product))
+        is_planned = ~is_kept | is_stale
+        is_deferred = is_planned & self._is_pruned(products)[product]
+        is_planned &= ~is_deferred
+        models = row_hashes(products.fingerprints, products.models)[product]
+        earlier = self._history.of(products.hashes[product], image_index, models, where=is_planned)
+        is_exhausted = np.zeros(len(product), dtype=bool)
+        if self._settings.mode in ("missing", "refresh"):
+            is_exhausted = is_planned & earlier.exhausted
+            is_planned &= ~is_exhausted
+        refreshed = np.flatnonzero(is_planned & is_stale)
+        is_planned[refreshed[self._refresh_left :]] = False
+        of_product = np.bincount(product[is_planned], minlength=len(products.wanted))
+        is_replaced = np.zeros(len(mine), dtype=bool)
+        is_replaced[is_wanted] = is_planned[live_slot]
+        return Slots(
+            product=product[is_planned],
+            image_index=image_index[is_planned],
+            earlier=Earlier(
+                attempts=earlier.attempts[is_planned],
+                exhausted=earlier.exhausted[is_planned],
+                review_p_real=earlier.review_p_real[is_planned],
+            ),
+            kept=np.bincount(product[is_kept & ~is_planned], minlength=len(products.wanted)),
+            exhausted=product[is_exhausted & ~is_kept],
+            deferred=product[is_deferred & ~is_kept],
+            refreshed=min(len(refreshed), self._refresh_left),
+            live_product=mine,
+            live_row=rows,
+            has_sibling=of_product[mine] > is_replaced,
+        )
+
+    def _compare(
+        self, products: Products, mine: Positions, rows: Positions, slots: Positions, total: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of `total` slots have a live picture that may stay, and which of these one to be refreshed.
+
+        `rows` of the live table are those of the products `mine` at `slots`.
+        """
+        is_kept, is_stale = np.zeros(total, dtype=bool), np.zeros(total, dtype=bool)
+        if self._settings.mode == "all":
+            return is_kept, is_stale
+        live = self._live
+        same = pc.equal(live.fingerprints.take(pa.array(rows)), products.fingerprints.take(pa.array(mine)))
+        keep = same.to_numpy(zero_copy_only=False).astype(bool)
+        is_kept[slots[keep]] = True
+        if self._settings.mode == "refresh":
+            by_model = pc.equal(live.models.take(pa.array(rows)), products.models.take(pa.array(mine)))
+            is_stale[slots[keep & ~by_model.to_numpy(zero_copy_only=False).astype(bool)]] = True
+        return is_kept, is_stale
+
+    @cached_property
+    def _condemned(self) -> frozenset[str]:
+        """Keys that `verify --prune` is removing; read when the first product is planned."""
+        self._store.put(planning_key(self._run_id), b"")  # before: see toygan.planning.pruning
+        return read_condemned(self._store, self._run_id)
+
+    def _is_pruned(self, products: Products) -> NDArray[np.bool_]:
+        """Which products wait for the next run: `verify --prune` is removing files of theirs right now."""
+        if not self._condemned:
+            return np.zeros(len(products.wanted), dtype=bool)
+        folders = {key.rpartition("/")[0] for key in self._condemned}
+        places = zip(products.frame["category"], products.frame["sku"], strict=True)
+        return np.array(
+            [
+                f"{IMAGES_PREFIX}{category}/{sku}" in folders
+                or any(condition_key(digest) in self._condemned for digest in files.values())
+                for (category, sku), files in zip(places, products.conditions, strict=True)
+            ],
+            dtype=bool,
+        )
+
+    def sibling_phashes(self, slots: Slots) -> pa.Array:
+        """For each slot the perceptual hashes of its product's live pictures at other image indices."""
+        of_product: dict[int, list[tuple[int, str]]] = {}
+        rows = slots.live_row[slots.has_sibling]
+        owners = slots.live_product[slots.has_sibling]
+        phashes = self._live.phashes.take(pa.array(rows)).to_pylist()
+        for owner, row, phash in zip(owners.tolist(), rows.tolist(), phashes, strict=True):
+            of_product.setdefault(owner, []).append((int(self._live.image_index[row]), phash))
+        lists: list[list[str]] = [[] for _ in slots.product]
+        if of_product:
+            for slot, (product, index) in enumerate(zip(slots.product, slots.image_index, strict=True)):
+                siblings = sorted(of_product.get(int(product), ()))
+                lists[slot] = [phash for other, phash in siblings if other != index]
+        return pa.array(lists, pa.list_(pa.string()))

@@ -342,8 +342,8 @@ def verify(uri: str, prune: bool) -> None:
             click.echo(f"removed {key}")
     with Progress(total=None, unit="pictures", description="verifying") as progress:
         verdict = verify_store(store, advance=progress.advance)
-    for problem in verdict.problems:
-        click.echo(problem)
+    for line in (*verdict.problems, *verdict.planning):
+        click.echo(line)
     if verdict.problems:
         click.echo(f"{len(verdict.problems)} problems in {uri}", err=True)
         sys.exit(FAILED)

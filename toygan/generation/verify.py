@@ -9,6 +9,11 @@ images/, review/ or conditions/ that no finished run names.
 A run that was started and not finished (its frozen plan lies under .tmp/<run_id>/, its manifest is missing)
 is no problem: it can be taken up again under its run id, so what it made so far is neither missing nor left
 over. Whoever gives such a run up removes .tmp/<run_id>/; from then on its pictures and parts are left over.
+
+A run that is still being planned is no problem, either: its mark lies under .tmp/<run_id>/, its plan is
+missing. It may come to need any picture, so no picture counts as left over until its plan is frozen. A
+process that dies while it plans leaves its mark behind. The store does not tell the two apart, so verify
+names every such run, and since when it is being planned.
 """
 
 import hashlib
@@ -17,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC
 
 from toygan.errors import BadInput, ObjectNotFound, Retryable
 from toygan.generation.publish import merge_current
@@ -24,9 +30,9 @@ from toygan.generation.survey import Survey, look_around
 from toygan.parallel import in_order
 from toygan.planning.attempts import merge_attempts
 from toygan.planning.commits import Commits
-from toygan.planning.pruning import read_pruning, write_pruning
+from toygan.planning.pruning import read_mark, read_pruning, write_pruning
 from toygan.storage.keys import ATTEMPTS_KEY, COMMITS_KEY, CURRENT_KEY, METADATA_PREFIX, PRUNING_KEY
-from toygan.storage.store import ObjectStore
+from toygan.storage.store import TMP_PREFIX, ObjectStore
 
 _THREADS = 16
 _AHEAD = 4 * _THREADS  # requests under way: bounds the memory, whatever the size of the store
@@ -40,6 +46,7 @@ class Verdict:
     problems: tuple[str, ...]  # each a line for a person, left-over objects included
     left_over: tuple[str, ...]  # keys that prune would remove
     open_runs: tuple[str, ...]  # ids of runs that were started and can be finished
+    planning: tuple[str, ...]  # a line for a person on each run that is being planned, or died while it was
     finished_runs: int
     pictures: int  # how many were read and compared
     conditions: int  # how many kept sketches and layouts were, too
@@ -69,9 +76,19 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
         problems=tuple(problems),
         left_over=tuple(left_over),
         open_runs=tuple(sorted(survey.open_runs)),
+        planning=tuple(_describe_planning(store, run_id) for run_id in sorted(survey.planning)),
         finished_runs=len(survey.manifests),
         pictures=len(survey.named),
         conditions=len(survey.conditions),
+    )
+
+
+def _describe_planning(store: ObjectStore, run_id: str) -> str:
+    since = read_mark(store, run_id)
+    when = f" since {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if since else ""
+    return (
+        f"{TMP_PREFIX}{run_id}/: the run is being planned{when}; until it is, --prune removes no picture. "
+        f"If its process died, run it again with --run-id {run_id}, or remove this folder"
     )
 
 

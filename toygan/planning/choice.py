@@ -15,9 +15,9 @@ from toygan.conditions.condition_types import ImageCondition
 from toygan.planning.attempts import Earlier, History
 from toygan.planning.condition_files import Hashed
 from toygan.planning.live import Hashes, LivePictures, Positions, row_hashes
-from toygan.planning.pruning import read_condemned
+from toygan.planning.pruning import put_mark, read_condemned
 from toygan.planning.settings import RunSettings
-from toygan.storage.keys import IMAGES_PREFIX, condition_key, planning_key
+from toygan.storage.keys import IMAGES_PREFIX, condition_key
 from toygan.storage.store import ObjectStore
 
 
@@ -129,7 +129,7 @@ class Chooser:
     @cached_property
     def _condemned(self) -> frozenset[str]:
         """Keys that `verify --prune` is removing; read when the first product is planned."""
-        self._store.put(planning_key(self._run_id), b"")  # before: see toygan.planning.pruning
+        put_mark(self._store, self._run_id)
         return read_condemned(self._store, self._run_id)
 
     def _is_pruned(self, products: Products) -> NDArray[np.bool_]:

@@ -9,10 +9,25 @@ the other: the prune spares what the run may use, or the run leaves such product
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from toygan.errors import BadInput, ObjectNotFound, Retryable
-from toygan.storage.keys import PRUNING_KEY, metadata_prefix, review_prefix
+from toygan.storage.keys import PRUNING_KEY, metadata_prefix, planning_key, review_prefix
 from toygan.storage.store import ObjectStore
+
+
+def put_mark(store: ObjectStore, run_id: str) -> None:
+    """Say that a run is being planned, and since when: no prune removes what it may come to need."""
+    store.put(planning_key(run_id), datetime.now(UTC).isoformat(timespec="seconds").encode())
+
+
+def read_mark(store: ObjectStore, run_id: str) -> datetime | None:
+    """Since when a run is being planned; None where it is not any more, or the mark does not say."""
+    try:
+        since = datetime.fromisoformat(store.get(planning_key(run_id)).decode())
+    except (ObjectNotFound, ValueError):
+        return None
+    return since if since.tzinfo else None
 
 
 def read_condemned(store: ObjectStore, run_id: str) -> frozenset[str]:

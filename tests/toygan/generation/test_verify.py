@@ -23,7 +23,7 @@ from toygan.generation.publish import make_live, publish_manifest
 from toygan.generation.verify import Verdict, prune, verify
 from toygan.planning.commits import Commits, read_commits, reserve
 from toygan.planning.finished import Parts
-from toygan.planning.pruning import read_condemned, read_pruning, write_pruning
+from toygan.planning.pruning import put_mark, read_condemned, read_pruning, write_pruning
 from toygan.storage import keys
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectInfo, ObjectStore, open_store
@@ -583,6 +583,29 @@ def test_a_run_that_is_being_planned_may_need_anything(store: MemoryStore) -> No
     of_it = [keys.part_key("given-up", 0), row("given-up", 0, 2, 0, "review")[0]["image_uri"]]
     assert sorted(verify(store).left_over) == of_it
     assert prune(store) == of_it
+
+
+def test_a_planning_that_holds_pruning_back_is_named(store: MemoryStore) -> None:
+    give_up(store, "given-up")
+    put_mark(store, "night-2")
+    store.put(keys.planning_key("night-3"), b"\xff no time")
+    for run_id in ("night-1", "night-4"):  # one is finished, the other planned
+        put_mark(store, run_id)
+    put_plan(store, "night-4", 1)
+    second, third = verify(store).planning
+    assert re.match(
+        r"\.tmp/night-2/: the run is being planned since 20\d\d-.* UTC; .*--run-id night-2,", second
+    )
+    assert third.startswith(
+        ".tmp/night-3/: the run is being planned; until it is, --prune removes no picture"
+    )
+    pictures = [key for key in content(store) if key.startswith("images/")]
+    prune(store)
+    assert set(pictures) <= content(store).keys()
+    for info in list(store.list(".tmp/")):
+        store.delete(info.key)
+    assert verify(store).planning == ()
+    assert set(prune(store)) & set(pictures)
 
 
 def test_what_a_prune_that_died_said_is_taken_over(store: MemoryStore) -> None:

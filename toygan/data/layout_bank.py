@@ -2,8 +2,8 @@
 
 A network generates well from a layout, but cannot learn the shapes of a thousand parts by heart. So the model
 keeps the layouts of its training photos, as in Qi et al. 2018, "Semi-parametric Image Synthesis". Their
-memory bank holds segments, this one whole layouts. A product gets the layout of a training product of its category,
-more likely one with a similar text, in its own colours and finish.
+memory bank holds segments, this one whole layouts. A product gets the layout of a training product of its
+category, more likely one with a similar text, in its own colours and finish.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The feature maps of networks that timm knows by name. No weights here: see `toygan.backbone_weights`."""
+"""Feature maps of timm's networks. `toygan.backbone_weights` has the weights."""
 
 from functools import cache
 from typing import Any, Final, Self
@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from timm.models import is_model
 from torch import Tensor, nn
 
-STRIDES: Final = (4, 8, 16, 32)  # pixels of the picture a pixel of each map
+STRIDES: Final = (4, 8, 16, 32)  # pixels of the picture per pixel of each map
 
 
 class Backbone(nn.Module):
-    """The part of a network of timm that makes feature maps; always as in evaluation."""
+    """The part of a timm network that makes feature maps, always in evaluation mode."""
 
     mean: Tensor  # (3, 1, 1) float32, of pictures in [0, 1], as in the network's training
     std: Tensor
-    network: Any  # timm says no more of its networks than that they are modules
+    network: Any  # timm gives no more exact type
 
     def __init__(self, name: str, maps: int = len(STRIDES)) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class Backbone(nn.Module):
         return maps
 
     def look(self, images: Tensor, *, side: int) -> list[Tensor]:
-        """The same of pictures (B, 3, R, R), enlarged to `side` where they are smaller.
+        """Returns the maps of pictures (B, 3, R, R), enlarged to `side` pixels if they are smaller.
 
-        What comes back to the pictures through so many layers drowns in the rounding of eight bits, and its
-        way back is no slower in float32: so autocast counts only for pictures that need no gradients.
+        Autocast applies only to pictures that need no gradients: through many layers, rounding to eight bits
+        destroys the gradients, and float32 is no slower for them.
         """
         if images.shape[2] < side:
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
@@ -53,13 +53,12 @@ class Backbone(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> Self:
-        """Whatever `mode` is: batch normalisation keeps to what it saw on ImageNet."""
+        """Ignores `mode`, so that batch normalisation keeps its statistics of ImageNet."""
         return super().train(False)
 
 
 def create_backbone(name: str, maps: int = len(STRIDES)) -> Backbone:
-    """The first `maps` feature maps of timm's network `name`, at `STRIDES`, with random weights that nothing
-    trains.
+    """Returns timm's network `name` with its first `maps` maps at `STRIDES` and frozen random weights.
 
     Raises ValueError as `feature_channels` does.
     """
@@ -76,14 +75,14 @@ def feature_channels(name: str) -> tuple[int, ...]:
 
 @cache
 def _maps(name: str) -> tuple[list[int], tuple[int, ...]]:
-    """Which of the network's maps lie at `STRIDES`, and their channels."""
+    """Returns the indices of the network's maps at `STRIDES`, and their channels."""
     if not is_model(name):
         raise ValueError(f"timm has no network {name!r}; it names some 1,300 in timm.list_models()")
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(name)
         found = network.feature_info
-        # Of several maps with the same stride the last has seen most.
+        # The last of several maps with the same stride is the deepest.
         last = {each["reduction"]: (index, each["num_chs"]) for index, each in enumerate(found)}
         indices, channels = zip(*(last[stride] for stride in STRIDES), strict=True)
     except (AttributeError, KeyError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""A second stage: enlarges the pictures of a first one and adds the detail that photos of that size have.
+"""The second stage: it enlarges the pictures of a first stage and adds the detail of large photos.
 
 Sources: the coarse-to-fine generator of Wang et al. 2018 (pix2pixHD), section 3.1. Residual blocks at the
 resolution of the small picture, then a sub-pixel convolution: Ledig et al. 2017 (SRGAN), section 2.1.1, and
@@ -6,13 +6,13 @@ Shi et al. 2016 (ESPCN), eq. 4. No batch normalisation: Wang et al. 2018 (ESRGAN
 patch discriminator: Jolicoeur-Martineau 2018, in the form of Huang et al. 2024 (R3GAN), see
 `toygan.training.losses`.
 
-Changed: the generator also reads what is known at full resolution: the lines of a sketch, and the borders and
-the silhouette of a layout. They are folded into channels (the inverse of the shuffling of Shi et al.), so all
-convolutions run at the resolution of the small picture. The discriminator folds pictures likewise. It has
-weights of its own for each place of the grid that the generator fills, and notices a pattern of that grid.
+Different from the papers: the generator also gets full-resolution inputs, the lines of a sketch and the
+borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of Shi et
+al.), so all convolutions run at the resolution of the small picture. The discriminator folds pictures in the same way.
+It has own weights for each place of the grid that the generator fills, so it detects patterns of that grid.
 
 Both networks are fully convolutional: they train on crops and work on whole pictures of any size. White
-ground is 0 inside, so the zeros around a picture continue the ground.
+is 0 inside, so zero padding continues the white ground.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ DETAIL_CHANNELS: Final = 3  # lines, borders, silhouette
 
 @dataclass(frozen=True, kw_only=True)
 class EnhancerConfig(NetworkConfig):
-    """Shape of both networks. They read no category, colour or text: the small picture shows these."""
+    """The shape of both networks. They get no category, colour or text: the small picture shows these."""
 
     small_resolution: int = 128  # pixels of the picture that is enlarged
     generator_channels: int = 32
@@ -58,12 +58,12 @@ class EnhancerConfig(NetworkConfig):
 
     @property
     def scale(self) -> int:
-        """How many times larger a side becomes."""
+        """The factor by which a side is enlarged."""
         return self.resolution // self.small_resolution
 
 
 def outline(layout: Tensor) -> Tensor:
-    """(B, H, W) int64 labels to (B, 1, H, W) float32: 1 on both sides of a border between two labels."""
+    """Maps labels (B, H, W) int64 to (B, 1, H, W) float32: 1 on both sides of a border of two labels."""
     borders = torch.zeros_like(layout, dtype=torch.bool)
     across, down = layout[:, :, 1:] != layout[:, :, :-1], layout[:, 1:] != layout[:, :-1]
     borders[:, :, 1:] |= across
@@ -74,8 +74,10 @@ def outline(layout: Tensor) -> Tensor:
 
 
 def detail(conditions: Conditions, *, side: tuple[int, int]) -> Tensor:
-    """What is known at full resolution, (B, 3, H, W) float32: ink, borders of labels, the product; 0 where
-    neither sketch nor layout is given."""
+    """Returns the full-resolution inputs (B, 3, H, W) float32: ink, borders of labels, silhouette.
+
+    Those of a sketch or layout that is not given are 0.
+    """
     count = len(conditions["small"])
     shown = conditions["small"].new_zeros(count, DETAIL_CHANNELS, *side)
     if "sketch" in conditions:
@@ -87,7 +89,7 @@ def detail(conditions: Conditions, *, side: tuple[int, int]) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a straight way: Wang et al. 2018 (ESRGAN), without their dense connections."""
+    """Two convolutions with a skip connection: Wang et al. 2018 (ESRGAN), without their dense connections."""
 
     def __init__(self, channels: int, *, normalised: bool = False) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ def _activate(x: Tensor) -> Tensor:
 
 
 class Generator(ConditionalGenerator):
-    """Small pictures and their drawings to large pictures, without latents: the first stage has chosen."""
+    """Maps small pictures and their drawings to large pictures, without latents."""
 
     latent_size = 0
 
@@ -122,13 +124,15 @@ class Generator(ConditionalGenerator):
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.generator_blocks)))
         self.last = _convolution(channels, channels)
         self.to_rgb = nn.Conv2d(channels, 3 * self.scale**2, 3, padding=1)
-        # At first the picture is the enlarged one.
+        # The output of a new network is the enlarged picture.
         nn.init.zeros_(self.to_rgb.weight)
         nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """`small` (B, 3, h, w) in [-1, 1], and where there are any `sketch` (B, 1, H, W) and `layout`
-        (B, H, W), to (B, 3, H, W) float32; `latents` (B, 0) say nothing."""
+        """Maps `small` (B, 3, h, w) in [-1, 1] to (B, 3, H, W) float32.
+
+        `sketch` (B, 1, H, W) and `layout` (B, H, W) are optional; `latents` (B, 0) are empty.
+        """
         small = conditions["small"]
         height, width = small.shape[2:]
         side = (self.scale * height, self.scale * width)
@@ -137,16 +141,16 @@ class Generator(ConditionalGenerator):
         x = _activate(self.head(x))
         x = _activate(x + self.last(self.blocks(x)))
         enlarged = F.interpolate(small.float(), size=side, mode="bicubic", align_corners=False)
-        # Eight bits a channel need more than the eight bits of a bfloat16 mantissa.
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             added: Tensor = F.pixel_shuffle(self.to_rgb(x.float()), self.scale)
         return enlarged + added
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Large pictures and their drawings to a map of logits, one a patch.
+    """Maps large pictures and their drawings to a map of logits, one per patch.
 
-    It does not see the small picture: the errors of a first stage would tell photos from pictures.
+    It does not get the small picture, because the errors of a first stage would reveal which are photos.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:
@@ -160,7 +164,7 @@ class Discriminator(ConditionalDiscriminator):
         self.logit = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """(B, 3, H, W) to a map of logits (B, 1, h, w) float32, and the features of every block."""
+        """Maps (B, 3, H, W) to logits (B, 1, h, w) float32, and returns the features of every block, too."""
         side = (images.shape[2], images.shape[3])
         shown = torch.cat([images.float() - 1, detail(conditions, side=side)], dim=1)
         x = F.pixel_unshuffle(shown, self.scale).contiguous(memory_format=torch.channels_last)

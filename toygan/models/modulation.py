@@ -1,4 +1,4 @@
-"""What generators with styles are built from: equalised learning rates, and modulated convolutions.
+"""The layers of generators with styles: equalised learning rates, and modulated convolutions.
 
 Sources: Karras et al. 2018, "Progressive Growing of GANs", and Karras et al. 2020, "Analyzing and Improving
 the Image Quality of StyleGAN". Nothing here has to be compiled: modulation scales the input and demodulation
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 class EqualisedLinear(nn.Module):
     """Linear layer with weights from N(0, 1) that are scaled when used (Karras et al. 2018, section 4.1).
 
-    So Adam, whose steps have one length for all, moves every layer by the same share.
+    Adam's steps have the same length for all weights, so every layer changes by the same share.
     """
 
     def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, bias: float = 0.0) -> None:
@@ -81,5 +81,5 @@ def normalise(x: Tensor) -> Tensor:
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """Twice the side, with the paper's filter [1, 3, 3, 1]: bilinear interpolation."""
+    """Doubles the side, with the paper's filter [1, 3, 3, 1]: bilinear interpolation."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

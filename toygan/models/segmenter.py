@@ -10,7 +10,7 @@ WIDTHS: Final = (16, 32, 64, 96)  # channels at full, half, a quarter and an eig
 
 
 class Segmenter(nn.Module):
-    """Pictures to labels; any resolution from 32 pixels."""
+    """Maps pictures of any resolution from 32 pixels to labels."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Segmenter(nn.Module):
         self.label = nn.Conv2d(WIDTHS[0], classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float32 in [-1, 1] to logits (B, classes, H, W) float32."""
+        """Maps (B, 3, H, W) float32 in [-1, 1] to logits (B, classes, H, W) float32."""
         x = images.contiguous(memory_format=torch.channels_last)
         kept: list[Tensor] = []
         for down in self.downs:

@@ -74,7 +74,7 @@ class StyleganConfig(NetworkConfig):
 
 
 class MappingNetwork(nn.Module):
-    """Latents and conditions to styles."""
+    """Maps latents and conditions to styles."""
 
     def __init__(self, config: StyleganConfig) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class MappingNetwork(nn.Module):
 
 
 class StyledLayer(nn.Module):
-    """Modulated convolution, resizing where asked for, noise, bias, activation."""
+    """Modulated convolution, optional upsampling, noise, bias, activation."""
 
     def __init__(self, inputs: int, outputs: int, style_size: int, *, upsample: bool = False) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class Generator(StyledGenerator):
     def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
         """Karras et al. 2019, appendix B: styles move towards their mean; 1 leaves them, 0 leaves the mean.
 
-        The mean is that of the picture's own condition: that of all would drag colours and categories along.
+        The mean is that of the picture's own condition: that of all would change the category.
         """
         styles = self.styles(latents, conditions)
         if truncation != 1:
@@ -215,7 +215,7 @@ class Generator(StyledGenerator):
         return styles.view(-1, count, styles.shape[1]).mean(dim=1)
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
-        """Style mixing: most pictures get the styles behind a random layer from other latents."""
+        """Mixes styles: most pictures get the styles after a random layer from other latents."""
         count = len(latents)
         others = torch.randn(latents.shape, generator=rng).to(latents.device)
         last = torch.randint(1, self.style_count, (count, 1), generator=rng)

@@ -198,7 +198,7 @@ class Generator(StyledGenerator):
     def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
         """Karras et al. 2019, appendix B: styles move towards their mean; 1 leaves them, 0 leaves the mean.
 
-        The mean is that of the picture's own condition: that of all would change the category.
+        The mean is that of the picture's own condition: that of all would change colours and category.
         """
         styles = self.styles(latents, conditions)
         if truncation != 1:

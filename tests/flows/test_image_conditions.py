@@ -140,8 +140,8 @@ def test_a_model_of_another_kind_is_refused(shop: Path, toygan_here: Command) ->
     catalog = write_catalog(shop / "catalog.parquet", [product(0)])
     where = ("--catalog", catalog, "--output", shop / "store")
     for option, name, said in (
-        ("--model", "masks", "cannot be the --model: it draws from a layout, give it as --layout-model"),
-        ("--sketch-model", "toys", "cannot be the --sketch-model: it draws from no image"),
+        ("--model", "masks", "cannot be the --model: it takes a layout, give it as --layout-model"),
+        ("--sketch-model", "toys", "cannot be the --sketch-model: it takes no image"),
         ("--layout-model", "nobody", "there is no model 'nobody'"),
     ):
         outcome = toygan_here("generate", *where, option, name)

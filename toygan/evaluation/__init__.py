@@ -1,1 +1,1 @@
-"""How good the pictures of a model are, measured against photos that it never saw."""
+"""Measures the pictures of a model against photos that were not used for training."""

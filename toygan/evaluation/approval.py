@@ -1,4 +1,4 @@
-"""Whether approval pays, and whether `p_real` means what it says: on photos that it was not fitted to."""
+"""Measures the benefit of approval and the calibration of `p_real`, on photos that were held out."""
 
 from dataclasses import fields
 from math import ceil
@@ -11,7 +11,7 @@ from toygan.approval.fit import expected_calibration_error
 from toygan.evaluation.metrics import Estimate
 from toygan.evaluation.result import Interval, Scores
 
-ACCEPTANCE: Final = 0.5  # share of the pictures
+ACCEPTANCE: Final = 0.5  # share of the pictures that is approved
 RESAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
 
@@ -20,9 +20,10 @@ Flags = NDArray[np.bool_]
 
 
 def approve(p_real: Floats, passed: Flags, category: NDArray[np.int64], acceptance: float) -> Flags:
-    """The best share `acceptance` of each category, (N,): those that pass the checks first, by their score.
+    """Approves the best share `acceptance` of each category, (N,).
 
-    Of equal ones the first stay. Takes (N,) scores, results of the checks and categories.
+    Pictures that pass the checks come first, then the score decides. Equal pictures keep their order. Takes
+    scores, results of the checks and categories, (N,) each.
     """
     approved = np.zeros(len(p_real), dtype=bool)
     for each in np.unique(category):
@@ -33,12 +34,12 @@ def approve(p_real: Floats, passed: Flags, category: NDArray[np.int64], acceptan
 
 
 def approve_randomly(category: NDArray[np.int64], acceptance: float, random: np.random.Generator) -> Flags:
-    """As many of each category as `approve` takes, whichever."""
+    """Approves the same number of pictures of each category as `approve`, at random."""
     return approve(random.random(len(category)), np.ones(len(category), dtype=bool), category, acceptance)
 
 
 def mean_scores(draws: list[Scores]) -> Scores:
-    """The means of all figures that every draw has; the error of a KID is its deviation over the draws."""
+    """Returns the means of all figures that every draw has; a KID's error is its deviation over draws."""
     means: dict[str, float | Estimate] = {}
     for field in fields(Scores):
         values = [getattr(each, field.name) for each in draws]
@@ -53,11 +54,11 @@ def mean_scores(draws: list[Scores]) -> Scores:
 
 
 def calibration_error(real: Floats, generated: Floats, *, bins: int, seed: int = 0) -> Interval | None:
-    """Of `p_real` of (N,) photos and (M,) pictures: the expected calibration error, both weighing the same.
+    """Returns the expected calibration error of `p_real` of (N,) photos and (M,) pictures, weighted equally.
 
-    The interval is from the bootstrap, with photos and pictures drawn anew: its quantiles about its mean,
-    laid around the value, since the error is biased upwards and resampling adds that bias a second time.
-    None without photos or pictures.
+    The interval is from the bootstrap over photos and pictures. Its quantiles are taken relative to its mean
+    and placed around the value, since the error is biased upwards and resampling adds that bias a second
+    time. Returns None without photos or without pictures.
     """
     if not len(real) or not len(generated):
         return None

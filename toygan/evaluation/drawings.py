@@ -1,4 +1,4 @@
-"""The pictures that an evaluation is about: in the conditions of photos, and in pairs of equal conditions."""
+"""Generates the pictures of an evaluation from photos' conditions; pairs pictures of equal conditions."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,35 +28,35 @@ class Drawings:
     """The N generated pictures of an evaluation."""
 
     images: Tensor  # (N, 3, R, R) uint8
-    rows: NDArray[np.int64]  # (N,), the photo whose conditions were drawn
+    rows: NDArray[np.int64]  # (N,), the photo that each picture's conditions come from
     seeds: tuple[int, ...]
     logits: NDArray[np.float32]  # (N,), the discriminator's
     layout_similarities: tuple[float | None, ...]  # N, see `toygan.generation.model.GeneratedBatch`
 
 
 def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
-    """Pictures in the conditions of `photos`, each photo's equally often, within one.
+    """Generates pictures with the conditions of `photos`; each photo is used equally often, within one.
 
-    The latents depend on `seed` and the model's name, so two versions of a model draw from the same ones.
-    Raises ModelError where a picture is not finite.
+    The latents depend on `seed` and the model's name, so two versions of a model use the same latents. Raises
+    ModelError if a picture is not finite.
     """
     random = np.random.default_rng(seed)
     rounds = -(-pictures // len(photos))
     rows = np.concatenate([random.permutation(len(photos)) for _ in range(rounds)])[:pictures]
-    # No sku holds a space, so these pictures are of no product.
+    # A sku never contains a space, so these seeds differ from those of every product.
     seeds = [image_seed(f"evaluation {seed}", number, 0, model.name, "") for number in range(pictures)]
     batch_size = default_batch_size(model)
     pixels, logits, broken = [], [], 0
     similarities: list[float | None] = []
     for first in range(0, pictures, batch_size):
         chosen = rows[first : first + batch_size]
-        drawn = model.generate(
+        generated = model.generate(
             seeds[first : first + batch_size], [photos.product(row) for row in chosen], batch_size
         )
-        pixels.append(drawn.pixels)
-        logits.append(drawn.logits)
-        similarities += drawn.layout_similarities
-        broken += int((~drawn.finite).sum())
+        pixels.append(generated.pixels)
+        logits.append(generated.logits)
+        similarities += generated.layout_similarities
+        broken += int((~generated.finite).sum())
         progress.advance(len(chosen))
     if broken:
         raise ModelError(
@@ -72,15 +72,15 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
     )
 
 
-def drawn_pairs(drawings: Drawings, category: NDArray[np.int64]) -> Pairs:
-    """Pairs drawn in the conditions of one photo, each picture once at most. `category` (N,) is theirs."""
+def generated_pairs(drawings: Drawings, category: NDArray[np.int64]) -> Pairs:
+    """Pairs pictures with the conditions of one photo, each picture at most once. `category` is (N,)."""
     return _pairs(drawings.rows.tolist(), category)
 
 
 def photo_pairs(photos: PhotoSet, image_condition: ImageCondition | None) -> Pairs:
-    """Pairs of photos of one category and colour, each photo once at most.
+    """Pairs photos of one category and colour, each photo at most once.
 
-    There are none for a model that cannot draw without an `image_condition`: no two photos share theirs.
+    Returns no pairs for a model that requires an `image_condition`, because no two photos share one.
     """
     if image_condition is not None:
         return np.empty((0, 2), dtype=np.int64)
@@ -93,7 +93,7 @@ def photo_pairs(photos: PhotoSet, image_condition: ImageCondition | None) -> Pai
 
 
 def _pairs(keys: Sequence[object], category: NDArray[np.int64]) -> Pairs:
-    """Neighbours of equal keys, in their order; those without a key stay alone."""
+    """Pairs neighbours of equal keys, in their order; ignores numbers without a key."""
     waiting: dict[object, int] = {}
     pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for number, key in enumerate(keys):

@@ -1,9 +1,9 @@
-"""`toygan evaluate`: the pictures of a model against the photos of the split `val`.
+"""`toygan evaluate`: measures the pictures of a model against the photos of the split `val`.
 
-`val` is there for measuring only: no model trains on it, is calibrated or chosen by it. The generated
-pictures are in the conditions of its photos, each photo's equally often. The photos of `train` serve
-as the memory that a model may have copied from, as the teachers of the category classifier and of the
-segmenter, and as the pictures that a perfect model would draw.
+`val` serves measurement only: no model is trained on it, calibrated with it or chosen by it. The pictures are
+generated with the conditions of its photos, each photo's equally often. The photos of `train` serve three
+purposes: a model may have copied from them, the category classifier and the segmenter are trained on them,
+and they stand for the pictures of a perfect model.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from toygan.evaluation.approval import (
     calibration_error,
     mean_scores,
 )
-from toygan.evaluation.drawings import Drawings, Pairs, draw, drawn_pairs, photo_pairs
+from toygan.evaluation.drawings import Drawings, Pairs, draw, generated_pairs, photo_pairs
 from toygan.evaluation.features import (
     Efficientnet,
     FeatureNetwork,
@@ -49,7 +49,7 @@ from toygan.evaluation.sample_sets import (
     group,
 )
 from toygan.evaluation.segmentation import EPOCHS, fit_segmenter, segment, shrink
-from toygan.generation.calibrate import judge
+from toygan.generation.calibrate import score_photos
 from toygan.generation.engine import default_batch_size
 from toygan.generation.model import Model, load_model
 from toygan.generation.photos import photos_of
@@ -78,8 +78,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Evaluates the model that `reference` names (`toygan.registry.resolve`).
 
-    `photos`: see `toygan.data.sources`. Raises ModelError, and BadInput for photos that cannot be used and
-    for a feature network whose weights are not there.
+    `photos`: see `toygan.data.sources`. Raises ModelError; raises BadInput for photos that cannot be used and
+    for a feature network with missing weights.
     """
     model = load_model(resolve(reference, open_store(store_uri) if store_uri else None), device)
     network = load_feature_network(feature_network, device, inception_weights=inception_weights)
@@ -96,35 +96,37 @@ def evaluate(
     seed: int = 0,
     network: FeatureNetwork | None = None,
 ) -> Evaluation:
-    """Draws `pictures` pictures and measures them, on the model's device; equal seeds give equal figures.
+    """Generates `pictures` pictures and measures them on the model's device; equal seeds give equal figures.
 
-    Both photo sets are of the model's resolution, categories and condition images. `network` is
-    EfficientNet-Lite0 by default. Takes some 50 ms a picture and photo on a core, and five minutes more where
-    layouts are drawn from. Raises BadInput for fewer than ten of pictures, of `val` or of `train`, ModelError
-    where a picture is not finite.
+    Both photo sets have the model's resolution, categories and condition images. `network` is
+    EfficientNet-Lite0 by default. Takes about 50 ms per picture and photo on a core, and five minutes more
+    for a model that takes layouts. Raises BadInput for fewer than ten of pictures, of `val` or of `train`,
+    ModelError if a picture is not finite.
     """
     for count, what in ((pictures, "pictures"), (len(val), "photos of val"), (len(train), "training photos")):
         if count < FEWEST:
-            raise BadInput(f"{count} {what} are too few to measure with; {FEWEST} is the least")
+            raise BadInput(f"{count} {what} are too few to measure with; the least is {FEWEST}")
     network = network or Efficientnet(model.device)
-    draws_layouts = model.image_condition == "layout"
-    work = 2 * pictures + len(val) + len(train) + (EPOCHS * len(train) if draws_layouts else 0)
+    takes_layouts = model.image_condition == "layout"
+    work = 2 * pictures + len(val) + len(train) + (EPOCHS * len(train) if takes_layouts else 0)
     with Progress(total=work, unit="pictures", description="evaluating") as progress:
         drawings = draw(model, val, pictures=pictures, seed=seed, progress=progress)
-        train_features, val_features, drawn_features = (
+        train_features, val_features, generated_features = (
             network.extract(images, progress.advance)
             for images in (train.images, val.images, drawings.images)
         )
-        segmenter = _fit_segmenter(model, val, train, seed, progress.advance) if draws_layouts else None
-    eye = network.network if isinstance(network, Efficientnet) else load_network(model.device)
-    measure_side = _Measurement(val, train, train_features, eye, segmenter)
+        segmenter = _fit_segmenter(model, val, train, seed, progress.advance) if takes_layouts else None
+    perceptual_network = network.network if isinstance(network, Efficientnet) else load_network(model.device)
+    measure_set = _Measurement(val, train, train_features, perceptual_network, segmenter)
     val_rows = np.arange(len(val))
-    val_side, _, _ = measure_side(val.images, val_rows, val_features, photo_pairs(val, model.image_condition))
-    drawn_category = val.category.numpy()[drawings.rows]
-    pairs = drawn_pairs(drawings, drawn_category)
-    drawn_side, nearest, measured = measure_side(drawings.images, drawings.rows, drawn_features, pairs)
+    val_set, _, _ = measure_set(val.images, val_rows, val_features, photo_pairs(val, model.image_condition))
+    generated_category = val.category.numpy()[drawings.rows]
+    pairs = generated_pairs(drawings, generated_category)
+    generated_set, nearest, measured = measure_set(drawings.images, drawings.rows, generated_features, pairs)
     sample = np.random.default_rng(seed).permutation(len(train))[:pictures]
-    groups = {name: (drawn_side.of(index), val_side.of(index)) for index, name in enumerate(model.categories)}
+    groups = {
+        name: (generated_set.of(index), val_set.of(index)) for index, name in enumerate(model.categories)
+    }
     return Evaluation(
         model=model.name,
         version=model.version,
@@ -133,23 +135,23 @@ def evaluate(
         feature_network=network.name,
         seed=seed,
         neighbours=metrics.NEIGHBOURS,
-        overall=group(drawn_side, val_side, whole=True),
+        overall=group(generated_set, val_set, whole=True),
         training_photos=compare(train_features[sample], val_features, whole=True),
         categories={
-            name: group(drawn, real, whole=False)
-            for name, (drawn, real) in groups.items()
-            if len(drawn.category) and len(real.category)
+            name: group(generated, real, whole=False)
+            for name, (generated, real) in groups.items()
+            if len(generated.category) and len(real.category)
         },
         near_copies=float(
-            (drawn_side.to_training < np.quantile(val_side.to_training, NEAR_COPY_QUANTILE)).mean()
+            (generated_set.to_training < np.quantile(val_set.to_training, NEAR_COPY_QUANTILE)).mean()
         ),
-        closest=_closest(drawings, drawn_side, nearest, val, train),
-        approval=_approval(model, val, drawings, measured, drawn_side, val_side, seed),
+        closest=_closest(drawings, generated_set, nearest, val, train),
+        approval=_approval(model, val, drawings, measured, generated_set, val_set, seed),
     )
 
 
 def pairs_png(pairs: tuple[Pair, ...]) -> bytes:
-    """A PNG of the pairs, side by side: the generated picture above, the training photo below."""
+    """Returns a PNG of the pairs side by side: the generated picture above, the training photo below."""
     columns = [np.concatenate(list(pair.pixels), axis=0) for pair in pairs]
     return encode(np.concatenate(columns, axis=1), "png")
 
@@ -165,28 +167,28 @@ def _fit_segmenter(
 
 
 class _Measurement:
-    """Measures pictures in the conditions of val photos, generated ones and the photos themselves."""
+    """Measures pictures with the conditions of val photos: generated pictures and the photos themselves."""
 
     def __init__(
         self,
         val: PhotoSet,
         train: PhotoSet,
         train_features: Features,
-        eye: EfficientNet,
+        perceptual_network: EfficientNet,
         segmenter: Segmenter | None,
     ) -> None:
         self.val = val
         self.train_features = train_features
         self.segmenter = segmenter
         self.classifier = fit_classifier(train_features, train.category.numpy())
-        self.eye = eye
+        self.perceptual_network = perceptual_network
 
     def __call__(
         self, images: Tensor, rows: NDArray[np.int64], found: Features, pairs: Pairs
     ) -> tuple[SampleSet, NDArray[np.int64], list[Measures]]:
-        """The side, and for each picture the row of the nearest training photo, and its measures.
+        """Returns the sample set, the row of the nearest training photo per picture, and the measures.
 
-        `rows` are the photos whose conditions (N, 3, R, R) uint8 `images` are in.
+        `images` are (N, 3, R, R) uint8. `rows` are the photos that their conditions come from.
         """
         category = self.val.category.numpy()[rows]
         hexes = [self.val.colour_hexes[row] for row in rows]
@@ -209,7 +211,9 @@ class _Measurement:
             right=right,
             to_training=distance,
             pair_category=category[pairs[:, 0]],
-            pair_distance=perceptual_distances(self.eye, images[pairs[:, 0]], images[pairs[:, 1]]),
+            pair_distance=perceptual_distances(
+                self.perceptual_network, images[pairs[:, 0]], images[pairs[:, 1]]
+            ),
             segmented=segmented,
         )
         return side, nearest, measured
@@ -220,44 +224,44 @@ def _approval(
     val: PhotoSet,
     drawings: Drawings,
     measured: list[Measures],
-    drawn: SampleSet,
+    generated: SampleSet,
     real: SampleSet,
     seed: int,
 ) -> Approval | None:
-    """What the calibration of the model is worth; None for a model without."""
+    """Measures the benefit of the model's calibration; returns None for a model without one."""
     if model.calibration is None:
         return None
-    calibration, category, names = model.require_calibration(), drawn.category, model.categories
-    judges = [calibration.of(name) for name in names]
+    calibration, category, names = model.require_calibration(), generated.category, model.categories
+    calibrations = [calibration.of(name) for name in names]
     rows = list(range(len(val)))
-    val_logits = judge(model, val.with_text(model.text_encoder), rows, default_batch_size(model))
-    drawn_p, val_p = (
-        np.array([judges[c].p_real(logit) for c, logit in zip(side.category, logits, strict=True)])
-        for side, logits in ((drawn, drawings.logits), (real, val_logits))
+    val_logits = score_photos(model, val.with_text(model.text_encoder), rows, default_batch_size(model))
+    generated_p, val_p = (
+        np.array([calibrations[c].p_real(logit) for c, logit in zip(side.category, logits, strict=True)])
+        for side, logits in ((generated, drawings.logits), (real, val_logits))
     )
     passed = np.array(
         [
-            not check(each, judges[c].limits, similarity)
+            not check(each, calibrations[c].limits, similarity)
             for c, each, similarity in zip(category, measured, drawings.layout_similarities, strict=True)
         ]
     )
-    reached = np.array([p >= judges[c].threshold for c, p in zip(category, drawn_p, strict=True)])
+    reached = np.array([p >= calibrations[c].threshold for c, p in zip(category, generated_p, strict=True)])
     random = np.random.default_rng(seed)
-    approved = approve(drawn_p, passed, category, ACCEPTANCE)
-    by_score = approve(drawn_p, np.ones_like(passed), category, ACCEPTANCE)
+    approved = approve(generated_p, passed, category, ACCEPTANCE)
+    by_score = approve(generated_p, np.ones_like(passed), category, ACCEPTANCE)
     draws = [approve_randomly(category, ACCEPTANCE, random) for _ in range(RANDOM_DRAWS)]
     bins = calibration.settings.bins
     return Approval(
         acceptance=ACCEPTANCE,
         own_acceptance=float((passed & reached).mean()),
-        # Without the Frechet distance: it depends on the number of pictures, and these are half of them.
-        approved=compare(drawn.features[approved], real.features, whole=False),
-        by_score=compare(drawn.features[by_score], real.features, whole=False),
-        random=mean_scores([compare(drawn.features[each], real.features, whole=False) for each in draws]),
-        calibration_error=calibration_error(val_p, drawn_p, bins=bins, seed=seed),
+        # Without the Frechet distance, which depends on the number of pictures: these are half of them.
+        approved=compare(generated.features[approved], real.features, whole=False),
+        by_score=compare(generated.features[by_score], real.features, whole=False),
+        random=mean_scores([compare(generated.features[each], real.features, whole=False) for each in draws]),
+        calibration_error=calibration_error(val_p, generated_p, bins=bins, seed=seed),
         category_calibration_error={
             name: calibration_error(
-                val_p[real.category == index], drawn_p[category == index], bins=bins, seed=seed
+                val_p[real.category == index], generated_p[category == index], bins=bins, seed=seed
             )
             for index, name in enumerate(names)
         },
@@ -265,11 +269,11 @@ def _approval(
 
 
 def _closest(
-    drawings: Drawings, drawn: SampleSet, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
+    drawings: Drawings, generated: SampleSet, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
 ) -> tuple[Pair, ...]:
-    """The pairs of a picture and its nearest training photo that are nearest, each photo once."""
+    """Returns the closest pairs of a picture and its nearest training photo, each photo once."""
     pairs: dict[int, Pair] = {}
-    for number in np.argsort(drawn.to_training, kind="stable").tolist():
+    for number in np.argsort(generated.to_training, kind="stable").tolist():
         photo, row = int(nearest[number]), int(drawings.rows[number])
         if photo in pairs:
             continue
@@ -279,7 +283,7 @@ def _closest(
             colour_hex=val.colour_hexes[row],
             seed=drawings.seeds[number],
             sku=train.skus[photo],
-            distance=float(drawn.to_training[number]),
+            distance=float(generated.to_training[number]),
             pixels=both.permute(0, 2, 3, 1).numpy(),
         )
         if len(pairs) == CLOSEST:

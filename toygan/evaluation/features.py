@@ -1,8 +1,8 @@
-"""What a frozen network sees in pictures: the features that the figures of an evaluation are made of.
+"""Extracts features of pictures with a frozen network; the figures of an evaluation are computed from them.
 
-By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbone_weights`. Distances on
-its features are no figures of Inception: compare them with each other, never with those of other papers. For
-those there is `Inception`, whose weights have to be downloaded.
+By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbone_weights`. Distances of
+its features cannot be compared with the figures of other papers, which use Inception. Use `Inception` for
+that; its weights must be downloaded.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ from toygan.errors import BadInput
 NETWORK: Final = "tf_efficientnet_lite0"
 INPUT_SIDE: Final = 224  # pixels
 FEATURES: Final = 1280
-# As the network was trained: (x - 127) / 128 on 0..255.
+# The inputs of the network's training: (x - 127) / 128 on 0..255.
 INPUT_MEAN: Final = 127.0
 INPUT_SCALE: Final = 128.0
 AT_ONCE: Final = 32  # pictures
@@ -41,29 +41,29 @@ class FeatureNetwork(ABC):
     """A frozen network on one device."""
 
     name: str
-    size: int  # numbers a picture
+    size: int  # features per picture
     device: torch.device
 
     @abstractmethod
-    def see(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 on the network's device to (B, size) float32."""
+    def extract_batch(self, images: Tensor) -> Tensor:
+        """Maps (B, 3, H, W) uint8 on the network's device to features (B, size) float32."""
 
     @torch.inference_mode()
     def extract(self, images: Tensor, on_batch: Callable[[int], None] = lambda pictures: None) -> Features:
-        """Features of (N, 3, H, W) uint8 pictures, (N, size) float32 on the host.
+        """Returns the features of (N, 3, H, W) uint8 pictures, (N, size) float32 on the host.
 
-        `on_batch` is told the size of every batch that is done.
+        `on_batch` is called with the size of every finished batch.
         """
         found = np.empty((len(images), self.size), dtype=np.float32)
         for first in range(0, len(images), AT_ONCE):
             batch = images[first : first + AT_ONCE]
-            found[first : first + len(batch)] = self.see(batch.to(self.device)).cpu().numpy()
+            found[first : first + len(batch)] = self.extract_batch(batch.to(self.device)).cpu().numpy()
             on_batch(len(batch))
         return found
 
 
 class Efficientnet(FeatureNetwork):
-    """EfficientNet-Lite0: the means of its last feature maps. About 30 ms a picture on one core."""
+    """EfficientNet-Lite0: the means of its last feature maps. About 30 ms per picture on one core."""
 
     name = NETWORK
     size = FEATURES
@@ -73,22 +73,22 @@ class Efficientnet(FeatureNetwork):
         self.device = device
         self.network = load_network(device)
 
-    def see(self, images: Tensor) -> Tensor:
+    def extract_batch(self, images: Tensor) -> Tensor:
         prepared = prepare(images).contiguous(memory_format=torch.channels_last)
-        seen: Tensor = self.network.forward_head(self.network.forward_features(prepared), pre_logits=True)
-        return seen
+        found: Tensor = self.network.forward_head(self.network.forward_features(prepared), pre_logits=True)
+        return found
 
 
 class Inception(FeatureNetwork):
-    """The Inception v3 that FID was defined on (Heusel et al. 2017), its 2048 pooled features; no logits."""
+    """The Inception v3 of the original FID (Heusel et al. 2017): its 2048 pooled features, without logits."""
 
     name = "inception-v3-compat"
     size = 2048
 
     def __init__(self, device: torch.device, weights: Path | None = None) -> None:
-        """`weights` is the file of torch-fidelity, by default where torch keeps its downloads.
+        """`weights` is the file of torch-fidelity, by default in the download folder of torch.
 
-        Raises BadInput, naming the address, when the file is not there or is another one.
+        Raises BadInput with the download address if the file is missing or is another one.
         """
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -98,7 +98,7 @@ class Inception(FeatureNetwork):
             raise BadInput(f"the weights of Inception are not at {file}; {remedy}")
         try:
             with torch.random.fork_rng(devices=[]):
-                # By torch's default only tensors are unpickled.
+                # torch unpickles only tensors by default.
                 network = FeatureExtractorInceptionV3(
                     self.name, [str(self.size)], feature_extractor_weights_path=str(file)
                 )
@@ -107,26 +107,26 @@ class Inception(FeatureNetwork):
         self.device = device
         self.network = network.to(device)
 
-    def see(self, images: Tensor) -> Tensor:
-        (seen,) = self.network(images)
-        features: Tensor = seen
+    def extract_batch(self, images: Tensor) -> Tensor:
+        (found,) = self.network(images)
+        features: Tensor = found
         return features
 
 
 def load_feature_network(
     name: FeatureNetworkName, device: torch.device, *, inception_weights: Path | None = None
 ) -> FeatureNetwork:
-    """Raises as the networks do, and BadInput for weights that the network has no use for."""
+    """Loads a network. Raises as the networks do, and BadInput for weights that the network does not use."""
     if inception_weights is not None and name != "inception":
         raise BadInput(f"{inception_weights} is of no use without `--features inception`; give both")
     return Efficientnet(device) if name == "efficientnet" else Inception(device, inception_weights)
 
 
 def load_network(device: torch.device) -> EfficientNet:
-    """EfficientNet-Lite0 with its ImageNet classifier, in evaluation mode and float32.
+    """Loads EfficientNet-Lite0 with its ImageNet classifier, in evaluation mode and float32.
 
-    Takes what `prepare` gives, (B, 3, 224, 224), and returns (B, 1000) logits. Raises ModelError when the
-    installed package holds other weights.
+    The network maps the output of `prepare`, (B, 3, 224, 224), to (B, 1000) logits. Raises ModelError when
+    the installed package holds other weights.
     """
     with torch.random.fork_rng(devices=[]):
         network = timm.create_model(NETWORK)
@@ -137,7 +137,7 @@ def load_network(device: torch.device) -> EfficientNet:
 
 
 def prepare(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 to (B, 3, 224, 224) float32 as the network wants it: bicubic, antialiased."""
+    """Resizes (B, 3, H, W) uint8 to the network's input, (B, 3, 224, 224) float32: bicubic, antialiased."""
     resized = F.interpolate(
         images.float(), size=(INPUT_SIDE, INPUT_SIDE), mode="bicubic", antialias=True, align_corners=False
     )

@@ -1,7 +1,7 @@
-"""Figures about sets of pictures, as pure functions of their features.
+"""Computes figures about sets of pictures as pure functions of their features.
 
-All take (N, D) features of real and (M, D) of generated pictures and compute in float64. Memory is some
-8 * (N + M)**2 bytes where pairs are compared.
+All functions take (N, D) features of real and (M, D) features of generated pictures and compute in float64.
+Memory is about 8 * (N + M)**2 bytes where pairs are compared.
 """
 
 import warnings
@@ -35,7 +35,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifolds:
-    """How two sets of pictures overlap. Density may exceed 1; the others lie in 0..1."""
+    """The overlap of two sets of pictures. Density may exceed 1; the others lie in 0..1."""
 
     precision: float
     recall: float
@@ -43,8 +43,8 @@ class Manifolds:
     coverage: float
 
 
-class _AsTheyAre(nn.Module):
-    """Stands where torchmetrics expects a network, since the features are there already."""
+class _Identity(nn.Module):
+    """Takes the place of the network of torchmetrics, because the features already exist."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -57,27 +57,27 @@ class _AsTheyAre(nn.Module):
 def kernel_distance(
     real: Features, generated: Features, *, seed: int = 0, half_samples: int = HALF_SAMPLES
 ) -> Estimate:
-    """KID (Binkowski et al. 2018, eq. 4): the squared MMD with the kernel (x . y / D + 1)**3.
+    """Computes KID (Binkowski et al. 2018, eq. 4): the squared MMD with the kernel (x . y / D + 1)**3.
 
-    The value is that of torchmetrics, the mean of unbiased estimates from `SUBSETS` subsets as large as the
-    smaller set, at most `LARGEST_SUBSET`; it may be negative. Its deviation over the subsets is no error, as
-    they share their pictures. The error given here is the deviation over random halves of both sets: that of
-    the delete-half jackknife (Shao and Wu 1989), so it is the error of the whole estimate and no factor is
-    missing. Raises ValueError for fewer than four pictures on a side.
+    The value is that of torchmetrics: the mean of unbiased estimates from `SUBSETS` subsets. A subset is as
+    large as the smaller set, at most `LARGEST_SUBSET`. The value may be negative. The deviation over the
+    subsets is no error, as they share pictures. The error is the deviation over random halves of both sets.
+    That is the delete-half jackknife (Shao and Wu 1989), so it is the error of the whole estimate without a
+    further factor. Raises ValueError if a set has fewer than four pictures.
     """
     if min(len(real), len(generated)) < 4:
-        raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; wanted are four of each")
+        raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; four of each are needed")
     x, y = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
     random = np.random.default_rng(seed)
     halves = _halves(random, half_samples, len(x)), _halves(random, half_samples, len(y))
     error = float(_squared_mmds(x, y, *halves).std(ddof=1))
     size = min(len(x), len(y), LARGEST_SUBSET)
-    # Where one subset is all there is, the others would be the same.
+    # A subset of all pictures would give the same value each time.
     subsets = 1 if size == len(x) == len(y) else SUBSETS
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")
         torch.manual_seed(seed)
-        metric = KernelInceptionDistance(_AsTheyAre(x.shape[1]), subsets=subsets, subset_size=size)
+        metric = KernelInceptionDistance(_Identity(x.shape[1]), subsets=subsets, subset_size=size)
         metric.update(torch.from_numpy(x), real=True)
         metric.update(torch.from_numpy(y), real=False)
         value, _ = metric.compute()
@@ -85,31 +85,31 @@ def kernel_distance(
 
 
 def frechet_distance(real: Features, generated: Features) -> float:
-    """Squared Frechet distance of the normal distributions that fit the two sets (Heusel et al. 2017), FID.
+    """Computes FID, the squared Frechet distance of fitted normal distributions (Heusel et al. 2017).
 
-    By torchmetrics. Biased upwards, the more the fewer pictures: compare only figures from the same numbers
-    of pictures. Raises ValueError for fewer than two on a side.
+    The code is that of torchmetrics. The value is biased upwards, more so for fewer pictures: compare only
+    figures from the same numbers of pictures. Raises ValueError if a set has fewer than two pictures.
     """
     if min(len(real), len(generated)) < 2:
-        raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; wanted are two of each")
-    metric = FrechetInceptionDistance(_AsTheyAre(real.shape[1])).set_dtype(torch.float64)
+        raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; two of each are needed")
+    metric = FrechetInceptionDistance(_Identity(real.shape[1])).set_dtype(torch.float64)
     for features, is_real in ((real, True), (generated, False)):
         metric.update(torch.from_numpy(np.asarray(features, dtype=np.float64)), real=is_real)
     return max(0.0, float(metric.compute()))
 
 
 def manifolds(real: Features, generated: Features, *, neighbours: int = NEIGHBOURS) -> Manifolds:
-    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
+    """Computes precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    Around every picture lies a ball that reaches to its `neighbours`-th nearest neighbour in its own set.
-    Precision is the share of generated pictures in the ball of a real one, recall the share of real ones in
-    the ball of a generated one, coverage the share of real balls that hold a generated picture, density the
-    number of real balls around a generated picture, divided by `neighbours`. Raises ValueError when a set has
-    no more than `neighbours` pictures.
+    Each picture is the centre of a ball with its `neighbours`-th nearest neighbour of the same set on the
+    surface. Precision is the share of generated pictures in the ball of a real one. Recall is the share of
+    real pictures in the ball of a generated one. Coverage is the share of real balls that hold a generated
+    picture. Density is the number of real balls around a generated picture, divided by `neighbours`. Raises
+    ValueError if a set has at most `neighbours` pictures.
     """
     if min(len(real), len(generated)) <= neighbours:
         raise ValueError(
-            f"{len(real)} real and {len(generated)} generated pictures; wanted are more than {neighbours}"
+            f"{len(real)} real and {len(generated)} generated pictures; more than {neighbours} are needed"
         )
     between = _distances(real, generated)
     real_radius, generated_radius = _radii(real, neighbours), _radii(generated, neighbours)
@@ -124,14 +124,14 @@ def manifolds(real: Features, generated: Features, *, neighbours: int = NEIGHBOU
 
 
 def diversity(features: Features) -> float:
-    """Mean distance of two different pictures of the set. Raises ValueError for fewer than two."""
+    """Returns the mean distance of two different pictures. Raises ValueError for fewer than two pictures."""
     if len(features) < 2:
-        raise ValueError(f"{len(features)} pictures; wanted are two")
+        raise ValueError(f"{len(features)} pictures; two are needed")
     return float(_distances(features).sum() / (len(features) * (len(features) - 1)))
 
 
 def nearest(queries: Features, keys: Features) -> tuple[NDArray[np.int64], Floats]:
-    """For each of (N, D) queries the row of the nearest of (M, D) keys and its distance: (N,), (N,)."""
+    """Finds the nearest of (M, D) keys for each of (N, D) queries: its row (N,) and its distance (N,)."""
     rows, distances = pairwise_distances_argmin_min(
         np.asarray(queries, dtype=np.float64), np.asarray(keys, dtype=np.float64)
     )
@@ -139,7 +139,7 @@ def nearest(queries: Features, keys: Features) -> tuple[NDArray[np.int64], Float
 
 
 def _squared_mmds(x: Floats, y: Floats, in_x: Floats, in_y: Floats) -> Floats:
-    """The unbiased estimates from S subsets, given as (S, N) and (S, M) of 0 and 1: (S,)."""
+    """Returns the unbiased estimates (S,) from S subsets, given as masks (S, N) and (S, M) of 0 and 1."""
     within_x, within_y, across = ((a @ b.T / x.shape[1] + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     for within in (within_x, within_y):
         np.fill_diagonal(within, 0.0)
@@ -156,7 +156,7 @@ def _halves(random: np.random.Generator, count: int, size: int) -> Floats:
 
 
 def _distances(x: Features, y: Features | None = None) -> Floats:
-    """(N, M), or (N, N) with a diagonal of exactly 0 where there is no `y`."""
+    """Returns distances (N, M); without `y`, (N, N) with a diagonal of exactly 0."""
     other = None if y is None else np.asarray(y, dtype=np.float64)
     return np.asarray(pairwise_distances(np.asarray(x, dtype=np.float64), other))
 

@@ -1,7 +1,8 @@
-"""How different two pictures look: learned perceptual distances (Zhang et al. 2018, LPIPS).
+"""Computes learned perceptual distances of pictures (Zhang et al. 2018, LPIPS).
 
-On the feature maps of EfficientNet-Lite0 instead of AlexNet's, and without their weights fitted to people's
-outputs, which would have to be downloaded: eq. 1 with every weight 1, as the paper's untuned networks.
+Different from the paper: the feature maps are those of EfficientNet-Lite0, not AlexNet's. The weights that
+the paper fitted to people's ratings are not used, because they would have to be downloaded. The distance is
+eq. 1 with every weight 1, as for the paper's untuned networks.
 """
 
 from collections.abc import Callable
@@ -23,9 +24,9 @@ def perceptual_distances(
     second: Tensor,
     on_batch: Callable[[int], None] = lambda pictures: None,
 ) -> NDArray[np.float64]:
-    """Of N pairs of pictures, both (N, 3, H, W) uint8: (N,), 0 for equal pictures.
+    """Returns the distances (N,) of N pairs of pictures, both (N, 3, H, W) uint8; 0 for equal pictures.
 
-    `on_batch` is told how many pictures are done, two a pair.
+    `on_batch` is called with the number of pictures after each batch, two pictures per pair.
     """
     device = next(network.parameters()).device
     found = np.empty(len(first))

@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON and as a table to read."""
+"""The figures of an evaluation, as JSON and as a table."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,26 +15,26 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Figures of one set of pictures; None where they say nothing or too few pictures are there."""
+    """Figures of one set of pictures. A figure is None if it does not apply or there are too few pictures."""
 
     pictures: int
-    fid: float | None = None  # against the photos of val, as the next five
+    fid: float | None = None  # this and the next five compare with the photos of val
     kid: Estimate | None = None
     precision: float | None = None
     recall: float | None = None
     density: float | None = None
     coverage: float | None = None
     diversity: float | None = None  # mean feature distance of two pictures of one category
-    perceptual_diversity: float | None = None  # mean perceptual distance of two in the same conditions
+    perceptual_diversity: float | None = None  # mean perceptual distance of two with the same conditions
     colour_delta_e: float | None = None  # median CIEDE2000 to the wanted colour
-    category_accuracy: float | None = None  # by a classifier that learned from the training photos
-    layout_agreement: float | None = None  # mean IoU of what a segmenter finds with the layout drawn from
+    category_accuracy: float | None = None  # by a classifier that was trained on the training photos
+    layout_agreement: float | None = None  # mean IoU of the segmenter's output with the given layout
     nearest_training: float | None = None  # median feature distance to the nearest training photo
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Generated pictures beside the photos of val, of one category or of all."""
+    """The figures of generated pictures and of the photos of val, for one category or for all."""
 
     pictures: Scores
     photos: Scores
@@ -42,7 +42,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A figure and what it would be in 95 of 100 draws of the same pictures."""
+    """A figure and its 95 % interval."""
 
     value: float
     low: float
@@ -51,12 +51,12 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """What the score is worth: the best share of each category against as many of any, on the same photos."""
+    """Compares the best share of each category with an equal number of random ones, on the same photos."""
 
     acceptance: float  # share of the pictures that `approved`, `by_score` and `random` hold
     own_acceptance: float  # share that pass the checks and reach the thresholds of the model
-    approved: Scores  # those that pass the checks first
-    by_score: Scores  # whatever the checks say: what they refuse is missing beside the photos
+    approved: Scores  # pictures that pass the checks come first
+    by_score: Scores  # without the checks, because their refusals make the set less like the photos
     random: Scores  # means over some draws
     calibration_error: Interval | None  # of p_real, 0..1, photos of val against the pictures
     category_calibration_error: Mapping[str, Interval | None]
@@ -81,7 +81,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The figures of one model. Only figures of the same resolution and numbers can be compared."""
+    """The figures of one model. Compare only figures of equal resolution and equal numbers of pictures."""
 
     model: str
     version: str
@@ -91,14 +91,14 @@ class Evaluation:
     seed: int
     neighbours: int  # of precision, recall, density and coverage
     overall: Group
-    training_photos: Scores  # as many as pictures, against the photos of val: what a perfect model reaches
+    training_photos: Scores  # an equal number of photos against val: the result of a perfect model
     categories: Mapping[str, Group]
     near_copies: float  # share of pictures nearer to a training photo than 99 % of the photos of val are
     closest: tuple[Pair, ...]
-    approval: Approval | None = None  # of a calibrated model
+    approval: Approval | None = None  # None for a model without a calibration
 
     def to_json(self) -> str:
-        """All figures; finite numbers and null only."""
+        """Returns all figures as JSON; contains finite numbers and null only."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "model": self.model,
@@ -118,7 +118,7 @@ class Evaluation:
         return json.dumps(content, indent=1, allow_nan=False)
 
     def text(self) -> str:
-        """Tables: overall, per category and, of a calibrated model, about the approval."""
+        """Returns tables: overall, per category and, for a calibrated model, the approval."""
         columns = (self.overall.pictures, self.overall.photos, self.training_photos)
         overall = [["", "generated", "val photos", "training photos"]]
         overall += [[name, *(show(scores) for scores in columns)] for name, show in _FIGURES]
@@ -155,7 +155,7 @@ class Evaluation:
         errors += [[name, _interval(each)] for name, each in found.category_calibration_error.items()]
         return [
             f"The best {found.acceptance:.0%} of each category by the model's checks and score, by its score "
-            f"alone, and as many of any; its checks and thresholds approve {found.own_acceptance:.0%}:",
+            f"alone, and as many at random; its checks and thresholds approve {found.own_acceptance:.0%}:",
             *_aligned(table),
             "",
             *_aligned(errors),
@@ -191,7 +191,7 @@ _FIGURES: tuple[tuple[str, Callable[[Scores], str]], ...] = (
     ("distance to nearest training photo", lambda scores: _number(scores.nearest_training, 2)),
 )
 
-# Those that compare with the photos and do not depend on the number of pictures.
+# The figures that compare with the photos and do not depend on the number of pictures.
 _COMPARED = tuple(each for each in _FIGURES[:7] if each[0] != "FID")
 
 _HEADINGS = (
@@ -231,7 +231,7 @@ def _row(name: str, group: Group) -> list[str]:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Lines: the first column to the left, the others to the right."""
+    """Aligns the first column to the left, the others to the right; returns the lines."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

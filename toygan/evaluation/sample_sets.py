@@ -1,4 +1,4 @@
-"""N pictures, generated or real, with all that is measured on each, and the figures of such a set."""
+"""Sets of N pictures, generated or real, with their measurements, and the figures of such a set."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,12 +16,12 @@ from toygan.evaluation.features import Features
 from toygan.evaluation.result import Group, Scores
 from toygan.evaluation.segmentation import mean_iou
 
-FEWEST: Final = 10  # of pictures and of photos, for figures that compare the two
+FEWEST: Final = 10  # pictures and photos that figures which compare the two need
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segmented:
-    """What a segmenter finds in N pictures, and what it was to find."""
+    """The labels that a segmenter finds in N pictures, and the labels of their layouts."""
 
     found: Tensor  # (N, H, W) int64
     wanted: Tensor  # (N, H, W) uint8
@@ -41,12 +41,12 @@ class SampleSet:
 
     features: Features  # (N, D)
     category: NDArray[np.int64]  # (N,)
-    delta_e: NDArray[np.float64]  # (N,), NaN where no colour is wanted
-    right: NDArray[np.bool_] | None  # (N,), whether the classifier names the category
+    delta_e: NDArray[np.float64]  # (N,), NaN without a wanted colour
+    right: NDArray[np.bool_] | None  # (N,), whether the classifier finds the right category
     to_training: NDArray[np.float64]  # (N,), distance to the nearest training photo
-    pair_category: NDArray[np.int64]  # (P,), of pairs in the same conditions
+    pair_category: NDArray[np.int64]  # (P,), of pairs with the same conditions
     pair_distance: NDArray[np.float64]  # (P,), perceptual
-    segmented: Segmented | None  # where layouts were drawn
+    segmented: Segmented | None  # None for a model that takes no layouts
 
     def of(self, category: int) -> "SampleSet":
         chosen = self.category == category
@@ -64,33 +64,33 @@ class SampleSet:
 
 
 def fit_classifier(train_features: Features, category: NDArray[np.int64]) -> Pipeline | None:
-    """Names the category of a picture by its features; None where there is but one to name."""
+    """Fits a classifier from features to category; returns None if there is only one category."""
     if len(np.unique(category)) < 2:
         return None
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train_features, category)
 
 
 def colour_errors(measured: list[Measures]) -> NDArray[np.float64]:
-    """CIEDE2000 to the wanted colours, (N,), NaN where none is wanted."""
+    """Returns the CIEDE2000 distances to the wanted colours, (N,), NaN without a wanted colour."""
     return np.array([np.nan if each.colour_delta_e is None else each.colour_delta_e for each in measured])
 
 
-def group(drawn: SampleSet, real: SampleSet, *, whole: bool) -> Group:
-    compared = compare(drawn.features, real.features, whole=whole)
+def group(generated: SampleSet, real: SampleSet, *, whole: bool) -> Group:
+    compared = compare(generated.features, real.features, whole=whole)
     return Group(
-        pictures=_describe(drawn, compared), photos=_describe(real, Scores(pictures=len(real.category)))
+        pictures=_describe(generated, compared), photos=_describe(real, Scores(pictures=len(real.category)))
     )
 
 
-def compare(drawn: Features, real: Features, *, whole: bool) -> Scores:
-    """The figures that compare two sets. The Frechet distance of a few dozen pictures would be all bias."""
-    if min(len(drawn), len(real)) < FEWEST:
-        return Scores(pictures=len(drawn))
-    overlap = metrics.manifolds(real, drawn)
+def compare(generated: Features, real: Features, *, whole: bool) -> Scores:
+    """Computes the figures that compare two sets, FID only with `whole`: for few pictures it is all bias."""
+    if min(len(generated), len(real)) < FEWEST:
+        return Scores(pictures=len(generated))
+    overlap = metrics.manifolds(real, generated)
     return Scores(
-        pictures=len(drawn),
-        fid=metrics.frechet_distance(real, drawn) if whole else None,
-        kid=metrics.kernel_distance(real, drawn),
+        pictures=len(generated),
+        fid=metrics.frechet_distance(real, generated) if whole else None,
+        kid=metrics.kernel_distance(real, generated),
         precision=overlap.precision,
         recall=overlap.recall,
         density=overlap.density,
@@ -98,18 +98,21 @@ def compare(drawn: Features, real: Features, *, whole: bool) -> Scores:
     )
 
 
-def _describe(side: SampleSet, compared: Scores) -> Scores:
-    """`compared` with the figures that one side has for itself."""
-    known = side.delta_e[~np.isnan(side.delta_e)]
-    members = [side.features[side.category == category] for category in np.unique(side.category)]
+def _describe(samples: SampleSet, compared: Scores) -> Scores:
+    """Adds the figures that one set has by itself to `compared`."""
+    known = samples.delta_e[~np.isnan(samples.delta_e)]
+    members = [samples.features[samples.category == category] for category in np.unique(samples.category)]
     spreads = [metrics.diversity(each) for each in members if len(each) >= 2]
-    pairs = [side.pair_distance[side.pair_category == category] for category in np.unique(side.pair_category)]
+    pairs = [
+        samples.pair_distance[samples.pair_category == category]
+        for category in np.unique(samples.pair_category)
+    ]
     return replace(
         compared,
         diversity=float(np.mean(spreads)) if spreads else None,
         perceptual_diversity=float(np.mean([each.mean() for each in pairs])) if pairs else None,
         colour_delta_e=float(np.median(known)) if len(known) else None,
-        category_accuracy=None if side.right is None else float(side.right.mean()),
-        layout_agreement=None if side.segmented is None else side.segmented.agreement,
-        nearest_training=float(np.median(side.to_training)),
+        category_accuracy=None if samples.right is None else float(samples.right.mean()),
+        layout_agreement=None if samples.segmented is None else samples.segmented.agreement,
+        nearest_training=float(np.median(samples.to_training)),
     )

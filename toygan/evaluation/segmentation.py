@@ -1,8 +1,7 @@
-"""Whether pictures follow the layouts that they were drawn from (Park et al. 2019, section 4).
+"""Measures whether pictures follow the layouts that they were generated from (Park et al. 2019, section 4).
 
-A small U-Net learns from real photos to find the layout; what it finds in a generated picture is compared
-with the layout that was wanted. It makes mistakes on photos, too: the figure says something beside that of
-photos only.
+A small U-Net is trained on real photos to predict the layout. Its output for a generated picture is compared
+with the given layout. The U-Net makes mistakes on photos, too, so compare the figure with that of photos.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,10 +16,10 @@ from toygan.images import from_uint8
 from toygan.models.segmenter import Segmenter
 from toygan.training.batches import mirror
 
-LARGEST_SIDE: Final = 64  # pixels; larger pictures and layouts are made smaller
+LARGEST_SIDE: Final = 64  # pixels; larger pictures and layouts are shrunk
 EPOCHS: Final = 10  # 3,200 photos of 64 pixels take about five minutes of one core
 BATCH: Final = 16  # images
-RATE: Final = 2e-3  # of Adam, at the beginning; it falls to 0
+LEARNING_RATE: Final = 2e-3  # initial learning rate of Adam; it falls to 0
 
 
 def fit_segmenter(
@@ -33,10 +32,10 @@ def fit_segmenter(
     epochs: int,
     on_batch: Callable[[int], None] = lambda images: None,
 ) -> Segmenter:
-    """A segmenter in evaluation mode, trained on photos (N, 3, R, R) uint8 and layouts (N, R, R) uint8.
+    """Trains a segmenter on photos (N, 3, R, R) uint8 and layouts (N, R, R) uint8.
 
-    A function of the arguments, bit for bit on a CPU. `on_batch` is told the size of every batch that is
-    done. Raises ValueError for a label outside [0, classes).
+    Returns it in evaluation mode. On a CPU, equal arguments give equal bits. `on_batch` is called with the
+    size of every finished batch. Raises ValueError for a label outside [0, classes).
     """
     _check(layouts, classes)
     images, layouts = shrink(images), shrink(layouts)
@@ -45,10 +44,10 @@ def fit_segmenter(
         segmenter = Segmenter(classes)
     segmenter.to(device).to(memory_format=torch.channels_last)
     in_bf16 = fastest_precision(device)[0] == "bf16"
-    optimizer = torch.optim.Adam(segmenter.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam(segmenter.parameters(), lr=LEARNING_RATE)
     steps = -(-epochs * len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    # Most of a photo is ground: without weights the rare colours would not be learned in this time.
+    # Most of a photo is background. Without weights, rare labels would not be learned in this time.
     counts = torch.bincount(layouts.flatten(), minlength=classes).clamp(min=1)
     weights = (counts.sum() / counts).sqrt().to(device)
     for rows, mirrored in _draws(len(images), steps, torch.Generator().manual_seed(seed)):
@@ -66,7 +65,7 @@ def fit_segmenter(
 
 @torch.inference_mode()
 def segment(segmenter: Segmenter, images: Tensor) -> Tensor:
-    """Labels of (N, 3, R, R) uint8 pictures, (N, R, R) int64 on the CPU; R is at most `LARGEST_SIDE` then."""
+    """Predicts labels of (N, 3, R, R) uint8 pictures, (N, r, r) int64 on the CPU; r is as `shrink` gives."""
     device = next(segmenter.parameters()).device
     found = [
         segmenter(from_uint8(batch.to(device))).argmax(1).cpu()
@@ -76,13 +75,13 @@ def segment(segmenter: Segmenter, images: Tensor) -> Tensor:
 
 
 def mean_iou(predicted: Tensor, wanted: Tensor, classes: int) -> float:
-    """The mean over the classes of the intersection over union, the Jaccard index, of all pixels together.
+    """Returns the intersection over union (Jaccard index) of all pixels together, averaged over the classes.
 
-    `predicted` and `wanted` are labels of one shape; a class that is in neither is left out. Raises
-    ValueError for a label outside [0, classes), other shapes, and no label at all.
+    `predicted` and `wanted` are labels of one shape. Classes that occur in neither are left out. Raises
+    ValueError for a label outside [0, classes), unequal shapes, and empty tensors.
     """
     if predicted.shape != wanted.shape or not wanted.numel():
-        raise ValueError(f"labels of {tuple(predicted.shape)} cannot be held against {tuple(wanted.shape)}")
+        raise ValueError(f"labels of {tuple(predicted.shape)} cannot be compared with {tuple(wanted.shape)}")
     _check(predicted, classes)
     _check(wanted, classes)
     pairs = wanted.long().flatten() * classes + predicted.long().flatten()
@@ -94,7 +93,7 @@ def mean_iou(predicted: Tensor, wanted: Tensor, classes: int) -> float:
 
 
 def shrink(pictures: Tensor) -> Tensor:
-    """Pictures (N, 3, R, R), averaged, or labels (N, R, R), picked, at `LARGEST_SIDE` pixels at most."""
+    """Shrinks pictures (N, 3, R, R) by averages, labels (N, R, R) by samples, to `LARGEST_SIDE` pixels."""
     factor = pictures.shape[-1] // LARGEST_SIDE
     if factor < 2:
         return pictures
@@ -105,7 +104,7 @@ def shrink(pictures: Tensor) -> Tensor:
 
 
 def _draws(photos: int, steps: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows (B,) int64, each as often as the others within one, and which pictures to mirror, (B,) bool."""
+    """Yields rows (B,) int64, each equally often within one, and whether to mirror them, (B,) bool."""
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         while len(order) < BATCH:
@@ -118,4 +117,4 @@ def _check(labels: Tensor, classes: int) -> None:
     lowest, highest = (int(each) for each in labels.aminmax())
     if lowest < 0 or highest >= classes:
         label = lowest if lowest < 0 else highest
-        raise ValueError(f"there is a label {label}; labels lie in 0..{classes - 1}")
+        raise ValueError(f"there is a label {label}; labels must lie in 0..{classes - 1}")

@@ -1,1 +1,1 @@
-"""From a frozen plan to committed pictures: draw, judge, finish, publish."""
+"""Generates the pictures of a frozen plan, scores, postprocesses and publishes them."""

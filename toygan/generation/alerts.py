@@ -1,4 +1,4 @@
-"""What a person should hear of after a run, read off what the store keeps of it and of those before it."""
+"""Finds what a person should know after a run, from the stored results of this run and of earlier runs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from toygan.planning.finished import Parts, read_manifest
 from toygan.storage.keys import CURRENT_KEY
 from toygan.storage.store import ObjectStore
 
-MIN_RUNS = 3  # before these there is no usual acceptance that could fall
+MIN_RUNS = 3  # with fewer earlier runs there is no usual acceptance to compare with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,10 @@ class Alert:
 
 
 def find_alerts(store: ObjectStore, run_id: str) -> list[Alert]:
-    """The alerts of a finished run, those of categories in their order; none for one that is not finished."""
+    """Returns the alerts of a finished run, those of categories in alphabetical order.
+
+    Returns an empty list for a run that is not finished.
+    """
     manifest = read_manifest(store, run_id)
     if manifest is None:
         return []
@@ -53,7 +56,7 @@ def _none_approved(manifest: Manifest) -> Iterator[Alert]:
 
 
 def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
-    """Categories whose acceptance is less than half of the median of their last RECENT_RUNS runs."""
+    """Yields the categories with less than half the median acceptance of their last RECENT_RUNS runs."""
     for category, counts in sorted(manifest.categories.items()):
         now = acceptance_of(counts)
         before = commits.acceptance.get(category, {})
@@ -73,7 +76,7 @@ def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
 
 
 def _without_picture(store: ObjectStore, manifest: Manifest) -> Iterator[Alert]:
-    """Products that this run gave up, so that later ones leave them alone, and that have no live picture."""
+    """Yields products without a live picture that this run gave up, so that later runs skip them."""
     failed = _failed(Parts(store, manifest.run_id, manifest.shards))
     live = _live_skus(store) if failed else set()
     by_category: dict[str, list[str]] = {}
@@ -95,7 +98,7 @@ def _named(skus: Sequence[str]) -> str:
 
 
 def _failed(parts: Iterable[pa.Table]) -> dict[str, str]:
-    """The category by sku of the products that were tried, and none of whose pictures was approved."""
+    """Returns the category by sku of the products that were tried without an approved picture."""
     tried: dict[str, str] = {}
     approved: set[str] = set()
     for part in parts:

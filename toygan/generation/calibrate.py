@@ -1,10 +1,10 @@
-"""`toygan calibrate`: what a model's score means, and what a picture has to show besides.
+"""`toygan calibrate`: fits the meaning of a model's score, and the limits that a picture must meet besides.
 
-The real side are the photos of the calibration products (`toygan.data.split`), which training left out; the
-generated side are pictures in their conditions, so that both sides show the same products and what tells them
-apart is how they are drawn. They are few: thresholds, and a probe, come of pictures in the conditions of the
-photos that training saw. All are drawn with the colour profile that is fitted before. Photos of `val` play no
-part.
+The real side consists of the photos of the calibration products (`toygan.data.split`), which training left
+out. The generated side consists of pictures with the conditions of those photos. Both sides show the same
+products, so only the quality of the pictures distinguishes them. The calibration products are few. Therefore
+thresholds and a probe are fitted with the conditions of the photos that training used. All pictures are
+generated with the colour profile, which is fitted first. Photos of the split `val` are not used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,15 +44,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSamples:
-    """Of how many pictures of each category a calibration is made: twice `generated` and three times
-    `profiled` are generated.
+    """The numbers of pictures for each category.
 
-    A share of n pictures, such as that which a threshold lets through, is known with a standard error of at
-    most 0.5 / sqrt(n): with 512 it is 2.2 points.
+    A calibration generates twice `generated` and three times `profiled` pictures. A share of n pictures, such
+    as the share that a threshold approves, has a standard error of at most 0.5 / sqrt(n): 2.2 points for 512.
     """
 
-    generated: int = 512  # for the calibration, and as many for the thresholds
-    profiled: int = PROFILED_PER_CATEGORY  # that a colour profile is fitted to, and as many to try it on
+    generated: int = 512  # pictures for the calibration, and the same number for the thresholds
+    profiled: int = PROFILED_PER_CATEGORY  # pictures to fit a colour profile, and the same number to test it
 
     def __post_init__(self) -> None:
         for name in ("generated", "profiled"):
@@ -61,7 +60,7 @@ class CalibrationSamples:
 
     @property
     def per_category(self) -> int:
-        """Pictures that are generated in all."""
+        """The total number of pictures that are generated for a category."""
         return 2 * self.generated + 3 * self.profiled
 
 
@@ -74,13 +73,12 @@ def calibrate(
     settings: CalibrationSettings | None = None,
     with_probe: bool = False,
 ) -> Calibration:
-    """Fits limits, colour profile, calibration and thresholds of every category of the model, whatever it had
-    before.
+    """Fits limits, colour profile, calibration and thresholds of every category of the model.
 
-    `photos` are all photos of the split `train` at the model's resolution, with the model's categories.
-    `with_probe` has a probe judge instead of the discriminator alone (`toygan.approval.probe`). Raises
-    BadInput when none of their products is one for calibration, or with a probe all are, ModelError for a
-    model that returns anything but numbers.
+    Ignores an earlier calibration of the model. `photos` are all photos of the split `train` at the model's
+    resolution, with the model's categories. With `with_probe`, a probe scores the pictures instead of the
+    discriminator alone (`toygan.approval.probe`). Raises BadInput when no photo shows a calibration product,
+    or when a probe has only such photos. Raises ModelError when the model returns NaN or infinity.
     """
     settings, samples = settings or CalibrationSettings(), samples or CalibrationSamples()
     model = replace(model, calibration=None, probe=None, colour_profile=None)
@@ -98,16 +96,16 @@ def calibrate(
     limits = _limits(model, photos)
     profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
     model = replace(model, colour_profile=profile)
-    eye = _load_feature_extractor(model.device) if with_probe else None
-    real = _of_photos(eye, model, photos, held_out, batch_size)
+    extractor = _load_feature_extractor(model.device) if with_probe else None
+    real = _of_photos(extractor, model, photos, held_out, batch_size)
     numbers = range(samples.generated)
-    following = range(samples.generated, 2 * samples.generated)  # of other seeds
-    generated = _generate(model, photos, held_out, limits, eye, numbers, batch_size)
+    following = range(samples.generated, 2 * samples.generated)  # these have other seeds
+    generated = _generate(model, photos, held_out, limits, extractor, numbers, batch_size)
     seen = sorted({*range(len(photos))} - {*held_out}) or held_out
-    typical = _generate(model, photos, seen, limits, eye, following, batch_size)
+    typical = _generate(model, photos, seen, limits, extractor, following, batch_size)
     probe: ProbeWeights | None = None
     if with_probe:
-        learnt = _of_photos(eye, model, photos, seen, batch_size)
+        learnt = _of_photos(extractor, model, photos, seen, batch_size)
         fitted = fit_probe(
             learnt.evidence,
             typical.evidence,
@@ -136,7 +134,7 @@ def calibrate(
 
 
 def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
-    """Of every category of the model; those of all photos where it has none."""
+    """Fits the limits of every category; a category without photos gets the limits of all photos."""
     measures = measure(photos.images.permute(0, 2, 3, 1).numpy(), photos.colour_hexes)
     of = {
         name: [measures[row] for row in photos.of_category(index)]
@@ -149,26 +147,26 @@ def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """By category, of N photos or pictures each."""
+    """The N photos or pictures of each category."""
 
     evidence: dict[str, Floats]  # (N, K)
-    skus: dict[str, list[str]]  # whose they are, or in whose conditions they were drawn
+    skus: dict[str, list[str]]  # the product of each photo, or the product that gave a picture's conditions
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Generated(_Side):
-    passed: dict[str, list[bool]]  # the checks
+    passed: dict[str, list[bool]]  # whether each picture passed the checks
 
 
 def _of_photos(
-    eye: "FeatureExtractor | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
+    extractor: "FeatureExtractor | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
 ) -> _Side:
-    """Of the photos `rows`, a batch at a time: all photos would fill the memory."""
+    """Collects the evidence of the photos `rows` batch by batch, because all photos would fill the memory."""
     batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
-    if eye is None:
-        evidence = judge(model, photos, rows, batch_size)[:, None].astype(np.float64)
+    if extractor is None:
+        evidence = score_photos(model, photos, rows, batch_size)[:, None].astype(np.float64)
     else:
-        evidence = np.concatenate([_seen(eye, photos.images[batch]) for batch in batches])
+        evidence = np.concatenate([_features(extractor, photos.images[batch]) for batch in batches])
     of = {name: (photos.category[rows] == index).numpy() for index, name in enumerate(model.categories)}
     skus = np.array([photos.skus[row] for row in rows])
     return _Side(
@@ -182,28 +180,32 @@ def _generate(
     photos: PhotoSet,
     wanted_rows: Sequence[int],
     limits: Mapping[str, CategoryLimits],
-    eye: "FeatureExtractor | None",
+    extractor: "FeatureExtractor | None",
     numbers: range,
     batch_size: int,
 ) -> _Generated:
-    """A picture a number and category, in the conditions of the photos `wanted_rows`."""
+    """Generates a picture per number and category, with the conditions of the photos `wanted_rows`."""
     generated, among = _Generated(evidence={}, skus={}, passed={}), frozenset(wanted_rows)
     with Progress(
         total=len(numbers) * len(model.categories), unit="pictures", description="calibrating"
     ) as progress:
         for index, name in enumerate(model.categories):
             of_category = photos.of_category(index)
-            # A category that these are not of, or without photos, makes do with what there is.
+            # A category without wanted photos uses its other photos, or else those of all categories.
             rows = [row for row in of_category if row in among] or of_category or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
             seen, passed = [], []
             for first in range(0, len(numbers), batch_size):
                 batch = numbers[first : first + batch_size]
                 wanted = [products[number % len(products)] for number in batch]
-                drawn = generate_of_category(model, "calibration", name, wanted, batch, batch_size)
-                images = torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2)
-                seen.append(drawn.logits[:, None].astype(np.float64) if eye is None else _seen(eye, images))
-                passed += _pass(drawn, [product.colour_hex for product in wanted], limits[name])
+                generated_batch = generate_of_category(model, "calibration", name, wanted, batch, batch_size)
+                images = torch.from_numpy(generated_batch.pixels).permute(0, 3, 1, 2)
+                seen.append(
+                    generated_batch.logits[:, None].astype(np.float64)
+                    if extractor is None
+                    else _features(extractor, images)
+                )
+                passed += _pass(generated_batch, [product.colour_hex for product in wanted], limits[name])
                 progress.advance(len(batch))
             generated.evidence[name], generated.passed[name] = np.concatenate(seen), passed
             generated.skus[name] = [photos.skus[rows[number % len(rows)]] for number in numbers]
@@ -217,24 +219,26 @@ def _load_feature_extractor(device: torch.device) -> "FeatureExtractor":
 
 
 @torch.inference_mode()
-def _seen(eye: "FeatureExtractor", images: Tensor) -> Floats:
-    """What the eye sees in (B, 3, R, R) uint8 pictures, (B, K). Raises ModelError for what is not finite."""
-    shown = from_uint8(images.to(eye.backbone.mean.device))
-    seen: Tensor = eye(shrink(shown, eye.side))
+def _features(extractor: "FeatureExtractor", images: Tensor) -> Floats:
+    """Returns features (B, K) of (B, 3, R, R) uint8 pictures. Raises ModelError if one is not finite."""
+    shown = from_uint8(images.to(extractor.backbone.mean.device))
+    seen: Tensor = extractor(shrink(shown, extractor.side))
     evidence: Floats = seen.cpu().numpy().astype(np.float64)
     if not np.isfinite(evidence).all():
-        raise ModelError("what is seen of the pictures is not finite; the model is broken")
+        raise ModelError("the features of the pictures are not finite; the model is broken")
     return evidence
 
 
-def _pass(drawn: GeneratedBatch, wanted: Sequence[str | None], limits: CategoryLimits) -> list[bool]:
-    measured = zip(measure(drawn.pixels, wanted), drawn.layout_similarities, strict=True)
+def _pass(
+    generated_batch: GeneratedBatch, wanted: Sequence[str | None], limits: CategoryLimits
+) -> list[bool]:
+    measured = zip(measure(generated_batch.pixels, wanted), generated_batch.layout_similarities, strict=True)
     return [not check(measures, limits, similarity) for measures, similarity in measured]
 
 
 @torch.inference_mode()
-def judge(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) -> NDArray[np.float32]:
-    """The logits of real photos, (len(rows),): see `Model.judge`."""
+def score_photos(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) -> NDArray[np.float32]:
+    """Returns the logits (len(rows),) of real photos; see `Model.score`."""
     logits = []
     for first in range(0, len(rows), batch_size):
         chosen = torch.tensor(rows[first : first + batch_size])
@@ -254,12 +258,12 @@ def calibrate_model(
     with_probe: bool = False,
     enhancer: ModelFiles | None = None,
 ) -> Iterator[str]:
-    """Calibrates the model that `reference` names and says in lines of text what came out.
+    """Calibrates the model that `reference` names and yields the results as lines of text.
 
-    `photos`: see `toygan.data.sources`; `with_probe`: see `calibrate`. An `enhancer` is put
-    beside the model, which is calibrated with what both make together. A folder gets the file
-    `calibration.json`; a model of a store becomes a new version, since versions never change.
-    Raises ModelError for a bundled model, which cannot be written to.
+    `photos`: see `toygan.data.sources`. `with_probe`: see `calibrate`. An `enhancer` is stored with the
+    model, and the calibration is fitted to the enlarged pictures. A model folder gets the file
+    `calibration.json`. A model of a store becomes a new version, since versions never change. Raises
+    ModelError for a bundled model, because it is read-only.
     """
     store = open_store(store_uri) if store_uri else None
     source = resolve(reference, store)

@@ -21,14 +21,12 @@ PROFILED_PER_CATEGORY: Final = 128
 def fit_profile(
     model: Model, photos: PhotoSet, batch_size: int, *, pictures: int = PROFILED_PER_CATEGORY
 ) -> ColourProfile | None:
-    """The shifts of those categories whose pictures show the given colours better with one.
+    """Fits a colour shift for each category and keeps the shifts that reduce the median colour error.
 
-    Of each category a shift is fitted to `pictures` pictures and tried on as many others.
-
-    Draws with a model without a profile, in the conditions of the photos that have a colour. Whether a shift
-    helps say other pictures than those it was fitted to, drawn from the same seeds with and without it. None
-    where none helps, as for networks that do not heed colours. Raises ModelError for a model that returns
-    anything but numbers.
+    Each shift is fitted to `pictures` pictures and tested on the same number of other pictures, which are
+    generated from the same seeds with and without the shift. The conditions come from the photos that have a
+    colour. The model's own profile plays no part. Returns None if no shift helps, for example when the
+    networks ignore colours. Raises ModelError when the model returns NaN or infinity.
     """
     numbers = range(2 * pictures)
     fitted_to, tried_on = numbers[::2], numbers[1::2]
@@ -47,7 +45,10 @@ def fit_profile(
 
 
 def _products(photos: PhotoSet, count: int) -> dict[str, list[ProductConditions]]:
-    """By category `count` of them, spread evenly over its photos that have a colour; none where none has."""
+    """Returns `count` products per category, spread evenly over its photos that have a colour.
+
+    Leaves out categories without such photos.
+    """
     products = {}
     for index, name in enumerate(photos.categories):
         if rows := [row for row in photos.of_category(index) if photos.colour_hexes[row] is not None]:
@@ -64,14 +65,14 @@ def _measure(
     batch_size: int,
     on_batch: Callable[[int], None],
 ) -> dict[str, list[Measures]]:
-    """By category, of a picture a number."""
+    """Generates and measures one picture per number and category."""
     measured: dict[str, list[Measures]] = {name: [] for name in products}
     for name, of_category in products.items():
         for first in range(0, len(numbers), batch_size):
             batch = numbers[first : first + batch_size]
             wanted = [of_category[number] for number in batch]
-            drawn = generate_of_category(model, "colours", name, wanted, batch, batch_size)
-            measured[name] += measure(drawn.pixels, [product.colour_hex for product in wanted])
+            generated = generate_of_category(model, "colours", name, wanted, batch, batch_size)
+            measured[name] += measure(generated.pixels, [product.colour_hex for product in wanted])
             on_batch(len(batch))
     return measured
 
@@ -83,12 +84,12 @@ def _fit(
 ) -> ColourProfile:
     pairs = {}
     for name, of_category in products.items():
-        told = [of_category[number].colour_hex for number in numbers]
+        given = [of_category[number].colour_hex for number in numbers]
         shown = [each.main_colour for each in measured[name]]
-        pairs[name] = [(one, other) for one, other in zip(told, shown, strict=True) if one is not None]
+        pairs[name] = [(one, other) for one, other in zip(given, shown, strict=True) if one is not None]
     return ColourProfile.fit(pairs)
 
 
 def _median_error(measured: Sequence[Measures]) -> float:
-    """Median CIEDE2000 to the told colours, which all have."""
+    """Returns the median CIEDE2000 distance to the given colours; every product must have a colour."""
     return round(float(np.median([each.colour_delta_e for each in measured])), 4)

@@ -1,7 +1,7 @@
-"""The network of a probe by onnxruntime, which scores a picture on a CPU in half of torch's time.
+"""Runs the network of a probe with onnxruntime, which scores a picture on a CPU in half of torch's time.
 
-The network is exported once and kept in the user's cache folder: a later start loads it in a tenth of a
-second and imports neither timm nor torchvision. Nothing but time depends on the cache.
+The network is exported once and kept in the user's cache folder. A later start loads it in a tenth of a
+second and imports neither timm nor torchvision. The cache affects nothing but time.
 """
 
 import logging
@@ -39,14 +39,14 @@ class CompiledExtractor(nn.Module):
         self._session = _open(side, resolution, folder or (texts and texts.with_name("networks")))
 
     def numbers(self, evidence: Evidence) -> int:
-        """K; `evidence` must be `deepest`."""
+        """Returns K, the number of features; `evidence` must be `deepest`."""
         if evidence != "deepest":
-            raise ValueError(f"the compiled network finds no evidence {evidence!r}")
+            raise ValueError(f"the compiled network has no evidence {evidence!r}")
         channels: int = self._session.get_outputs()[0].shape[1]
         return channels
 
     def forward(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] to (B, K) float32."""
+        """Maps (B, 3, R, R) float32 in [-1, 1] to features (B, K) float32."""
         found = self._session.run(None, {"images": images.contiguous().numpy()})
         return torch.from_numpy(found[0])
 
@@ -54,14 +54,14 @@ class CompiledExtractor(nn.Module):
 def _open(side: int, resolution: int, folder: Path | None) -> Any:
     if folder is None:
         return _session(_export(side, resolution))
-    said = "\n".join(f"{name} {version(name)}" for name in _PACKAGES)
-    key = sha256(f"{BACKBONE} {side} {resolution} {OPSET}\n{said}".encode()).hexdigest()[:32]
+    versions = "\n".join(f"{name} {version(name)}" for name in _PACKAGES)
+    key = sha256(f"{BACKBONE} {side} {resolution} {OPSET}\n{versions}".encode()).hexdigest()[:32]
     path = folder / f"{key}.onnx"
     try:
         return _session(path.read_bytes())
     except FileNotFoundError:
         pass
-    except Exception as error:  # onnxruntime's own, of a damaged file, among them
+    except Exception as error:  # onnxruntime raises its own types for a damaged file
         log.warning("%s cannot be used (%s); it is made anew", path, error)
     content = _export(side, resolution)
     try:
@@ -89,9 +89,9 @@ def _export(side: int, resolution: int) -> bytes:
     from toygan.generation.feature_extractor import FeatureExtractor
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The newer exporter needs two more packages and ten times as long.
+        # The newer exporter needs two more packages and takes ten times as long.
         warnings.simplefilter("ignore")
-        path = Path(folder) / "eye.onnx"
+        path = Path(folder) / "extractor.onnx"
         torch.onnx.export(
             FeatureExtractor(side).eval(),
             (torch.zeros(2, 3, resolution, resolution),),

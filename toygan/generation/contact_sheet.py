@@ -1,4 +1,4 @@
-"""From a run's metadata to its report: which pictures are shown, and what is said of them."""
+"""Builds the report of a run from its metadata: selects the pictures and describes them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -47,10 +47,10 @@ def contact_sheet(
     tell_rate: bool,
     credit: str | None,
 ) -> str:
-    """The report of a run whose metadata is `parts`, as one HTML document.
+    """Returns the report of the run with the metadata `parts` as one HTML document.
 
-    Titles come from the frozen plan; once that is swept, `plan` is None and the pictures go without. `credit`
-    names whom the model's training pictures oblige to name.
+    Titles come from the frozen plan. After the plan is deleted, `plan` is None and the pictures have no
+    titles. `credit` is the attribution that the licences of the training pictures demand.
     """
     check_report_fields(manifest, manifest_key(manifest.run_id))
     chosen, titles = _choose(store, manifest, parts, has_plan=plan is not None)
@@ -97,7 +97,7 @@ def contact_sheet(
 def _choose(
     store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table], *, has_plan: bool
 ) -> tuple[Mapping[tuple[str, str], list[dict[str, Any]]], Mapping[str, Slot]]:
-    """The first rows of each category and decision, as many as are shown, and the slots of their products."""
+    """Selects the first rows of each category and decision to show, and the slots of their products."""
     most = dict(zip((APPROVED, REVIEW), sheet_sizes(len(manifest.categories)), strict=True))
     chosen: dict[tuple[str, str], list[dict[str, Any]]] = {
         (category, decision): [] for category in manifest.categories for decision in most
@@ -144,7 +144,7 @@ def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:
 
 
 def _unknown_categories(store: ObjectStore, manifest: Manifest) -> list[str]:
-    """A line a category that no model knows: how many photos there are to learn it from."""
+    """Returns a line for each category without a model: how many photos exist to train one."""
     if not manifest.counts["rejected_rows"]:
         return []
     reasons = _read_rejected(store, manifest.run_id)["reason"].unique().to_pylist()

@@ -1,7 +1,7 @@
-"""What a process computes with: models on a device, workers that check and encode, threads that store.
+"""The resources of a process: models on a device, workers that check and encode, threads that store.
 
-Draw, finish, store overlap: while the device draws one batch, workers check and encode those before it, and
-threads upload those that were approved. Every stage leaves its times in the `Timeline`.
+The stages overlap. While the device generates one batch, workers check and encode the batches before it, and
+threads upload the approved pictures. Every stage records its times in the `Timeline`.
 """
 
 import ctypes
@@ -33,8 +33,8 @@ from toygan.storage.store import ObjectStore
 Stage = Literal["draw", "finish", "store"]
 
 STORING_THREADS = 16
-# Pictures x pixels a side squared. On a CPU batches of 4 pictures of 128 pixels are as fast a picture as
-# larger ones, whose buffers no longer fit its caches; on a GPU 512 pictures of 64 pixels.
+# Pictures x pixels a side squared. On a CPU, batches of 4 pictures of 128 pixels are as fast per picture as
+# larger batches, whose buffers no longer fit its caches. A GPU takes 512 pictures of 64 pixels.
 CPU_BATCH_PIXELS = 2**16
 CUDA_BATCH_PIXELS = 2**21
 MOST_CPU_PICTURES = 32
@@ -83,9 +83,10 @@ def default_batch_size(model: Model) -> int:
 
 
 def batch_shapes(largest: int, device: torch.device) -> tuple[int, ...]:
-    """The numbers of pictures that a batch may have, ascending; pictures depend on the one that theirs had.
+    """Returns the numbers of pictures that a batch may have, ascending.
 
-    On a CPU powers of two, on a GPU, which pads, of four; and `largest` itself.
+    The bytes of a picture depend on the shape of its batch. The shapes are powers of two on a CPU and powers
+    of four on a GPU, which pads; and `largest` itself.
     """
     step = 2 if device.type == "cpu" else 4
     shapes = {largest}
@@ -96,9 +97,10 @@ def batch_shapes(largest: int, device: torch.device) -> tuple[int, ...]:
 
 
 def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, int]:
-    """Threads for drawing and worker processes for finishing, of `cores`: by default all that may be used.
+    """Returns the number of threads that generate and the number of worker processes that postprocess.
 
-    On a CPU drawing costs several times as much as finishing; a GPU needs one core to be driven.
+    Both share `cores`, by default all cores that the process may use. On a CPU, generation costs several
+    times as much as postprocessing. A GPU needs one core of its host.
     """
     cores = cores or len(os.sched_getaffinity(0))
     workers = max(1, cores // 4) if device.type == "cpu" else max(1, cores - 1)
@@ -106,10 +108,10 @@ def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, in
 
 
 def keep_memory() -> None:
-    """Has glibc keep freed memory for the next batch; elsewhere nothing happens.
+    """Makes glibc keep freed memory for the next batch; does nothing with another C library.
 
-    It gives large buffers back to the kernel at once by default, and to fetch them anew takes up to half as
-    long as to draw into them.
+    By default glibc returns large buffers to the kernel at once. Fetching them again takes up to half as
+    long as generating a batch in them.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -120,36 +122,36 @@ def keep_memory() -> None:
 
 
 class WorkerPool(AbstractContextManager["WorkerPool"]):
-    """What the models of a process have in common: one device, workers that finish, threads that store."""
+    """The resources that the models of a process share: a device, postprocessing workers, storing threads."""
 
     def __init__(self, device: torch.device, *, cores: int | None = None) -> None:
         self.timeline = Timeline()
-        self.device_lock = threading.Lock()  # the device draws one batch at a time, whichever the model
+        self.device_lock = threading.Lock()  # the device generates one batch at a time, for any model
         threads, self._workers = share_cores(device, cores)
         torch.set_num_threads(threads)
         if device.type == "cpu":
             keep_memory()
         self._postprocessing_lock = threading.Lock()
         self._postprocessing = postprocessing_pool(self._workers)
-        for _ in range(self._workers):  # they start while models are still being loaded
+        for _ in range(self._workers):  # the workers start while models are still being loaded
             self._postprocessing.submit(int)
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
 
     def postprocess(
         self,
-        drawn: GeneratedBatch,
+        generated: GeneratedBatch,
         may_be_approved: Sequence[bool],
         colour_hexes: Sequence[str | None],
         limits: Sequence[CategoryLimits],
         image_format: ImageFormat,
     ) -> Future[PostprocessedBatch]:
-        """Hands the pictures to a worker process; see `toygan.generation.postprocessing.postprocess`.
+        """Sends the pictures to a worker process; see `toygan.generation.postprocessing.postprocess`.
 
-        A pool whose worker was killed takes no more work. The shards that waited for it fail with
-        BrokenProcessPool and are tried again; they find a new one.
+        A pool with a killed worker takes no more work. The shards that wait for it fail with
+        BrokenProcessPool. They are tried again with a new pool.
         """
-        of_each = (drawn.finite.tolist(), may_be_approved, colour_hexes, drawn.layout_similarities)
-        work = (drawn.pixels, *of_each, limits, image_format)
+        of_each = (generated.finite.tolist(), may_be_approved, colour_hexes, generated.layout_similarities)
+        work = (generated.pixels, *of_each, limits, image_format)
         with self._postprocessing_lock:
             try:
                 future = self._postprocessing.submit(postprocess, *work)
@@ -160,15 +162,15 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         return future
 
     def store(self, store: ObjectStore, key: str, data: bytes, content_type: str) -> Future[None]:
-        """Uploads in a thread, in the caller's context; the caller asks the future before it commits."""
+        """Uploads in a thread, in the caller's context. The caller must check the result before a commit."""
         return self._storing.submit(copy_context().run, self._put, store, key, data, content_type)
 
     def read_conditions(
         self, store: ObjectStore, kind: ImageCondition, digests: Sequence[str], resolution: int
     ) -> list[NDArray[np.uint8]]:
-        """The kept files of these sha256 as `toygan.conditions.image` reads them, (R, R) each.
+        """Reads the kept files with these sha256 with `toygan.conditions.image`, (R, R) each.
 
-        Raises BadInput where one is gone or damaged.
+        Raises BadInput when a file is missing or damaged.
         """
 
         def read(digest: str) -> NDArray[np.uint8]:
@@ -195,9 +197,9 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
 
 
 class Engine(AbstractContextManager["Engine"]):
-    """A model at work. Shards may run through it at the same time.
+    """A model with its batch shapes and its worker pool. Several shards may use it at the same time.
 
-    Engines may share a worker pool; one without has its own, which is closed with it.
+    Engines may share a worker pool. An engine without one creates its own and closes it at its own end.
     """
 
     def __init__(
@@ -210,27 +212,27 @@ class Engine(AbstractContextManager["Engine"]):
         self._owns_worker_pool = worker_pool is None
 
     def next_batch(self, waiting: int) -> int:
-        """How many of the pictures that wait are drawn next.
+        """Returns how many of the waiting pictures to generate next.
 
-        A CPU takes as long for padding as for pictures, so it gets batches that are full. A GPU takes about
-        as long for a small batch as for a large one, so it gets all that one can hold.
+        A CPU takes as long for padding as for pictures, so it gets full batches. A GPU takes about as long
+        for a small batch as for a large one, so it gets as many pictures as a batch can hold.
         """
         if self.model.device.type == "cpu":
             return max(shape for shape in self.shapes if shape <= max(1, waiting))
         return min(waiting, self.batch_size)
 
     def shape_of(self, pictures: int) -> int:
-        """The shape that a batch of so many pictures has: the smallest that holds them."""
+        """Returns the smallest batch shape that holds `pictures` pictures."""
         return next(shape for shape in self.shapes if shape >= pictures)
 
     def generate(self, seeds: Sequence[int], products: Sequence[ProductConditions]) -> GeneratedBatch:
-        """Blocks until the device is free and has drawn and scored the pictures, at most `batch_size`."""
+        """Waits for the device, then generates and scores the pictures, at most `batch_size` of them."""
         shape = self.shape_of(len(seeds))
         with self.worker_pool.device_lock:
             began_s = time.monotonic()
-            drawn = self.model.generate(seeds, products, shape)
+            generated = self.model.generate(seeds, products, shape)
             self.worker_pool.timeline.add("draw", began_s, time.monotonic(), len(seeds))
-        return drawn
+        return generated
 
     def __exit__(self, *exc_info: object) -> None:
         if self._owns_worker_pool:

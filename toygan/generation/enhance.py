@@ -1,7 +1,7 @@
-"""The second stage at work: enlarges what another model has drawn, see `toygan.models.enhancer`.
+"""Runs the second stage, which enlarges the pictures of another model; see `toygan.models.enhancer`.
 
-It is trained as a model of its own. Then it lies beside a model, as `enhancer.json` and
-`enhancer.safetensors`, and belongs to the version of that model.
+An enhancer is trained as a model of its own. Then `toygan calibrate` copies it into the files of a model, as
+`enhancer.json` and `enhancer.safetensors`, and it becomes part of the version of that model.
 """
 
 import json
@@ -27,18 +27,18 @@ from toygan.training.weights import load_weights
 class Enhancer:
     """A trained generator in evaluation mode, float32, on one device."""
 
-    small_resolution: int  # pixels of what it enlarges
-    resolution: int  # pixels of what it makes of that
+    small_resolution: int  # pixels a side of its input pictures
+    resolution: int  # pixels a side of its output pictures
     generator: ConditionalGenerator
     device: torch.device
 
     @torch.inference_mode()
     def enlarge(self, small: Tensor, *, layout: Tensor | None = None, lines: Tensor | None = None) -> Tensor:
-        """(B, 3, r, r) uint8 pictures of `small_resolution`, and their drawings, to (B, 3, R, R) uint8.
+        """Enlarges (B, 3, r, r) uint8 pictures of `small_resolution` to (B, 3, R, R) uint8.
 
-        `layout` is (B, H, H) int64 labels, `lines` (B, 1, H, H) float32 in [-1, 1], ink at -1, of any H: they
-        are resized as drawings are read. One by one: kernels round differently for another batch, and a
-        picture's bytes must not depend on its mates.
+        `layout` is (B, H, H) int64 labels. `lines` is (B, 1, H, H) float32 in [-1, 1], ink at -1. H may have
+        any value, because both are resized. The pictures are enlarged one by one: kernels round differently
+        for another batch size, and a picture's bytes must not depend on its batch-mates.
         """
         enlarged = []
         for row in range(len(small)):
@@ -47,16 +47,16 @@ class Enhancer:
                 given["layout"] = layout[row : row + 1]
             if lines is not None:
                 given["sketch"] = lines[row : row + 1]
-            told = {
+            conditions = {
                 name: value.to(self.device) for name, value in resize_drawings(given, self.resolution).items()
             }
-            pixels = to_uint8(self.generator(torch.zeros(1, 0, device=self.device), told))
+            pixels = to_uint8(self.generator(torch.zeros(1, 0, device=self.device), conditions))
             enlarged.append(torch.from_numpy(pixels)[0].permute(2, 0, 1))
         return torch.stack(enlarged)
 
 
 def resize_drawings(conditions: Conditions, side: int) -> dict[str, Tensor]:
-    """The conditions with `layout` and `sketch`, where there are any, of `side` pixels."""
+    """Returns the conditions with `layout` and `sketch`, if present, resized to `side` pixels a side."""
     resized = dict(conditions)
     if "layout" in resized and resized["layout"].shape[-1] != side:
         labels = resized["layout"][:, None].float()
@@ -69,7 +69,7 @@ def resize_drawings(conditions: Conditions, side: int) -> dict[str, Tensor]:
 
 
 def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
-    """What lies beside a model that the trained enhancer `source` is to enlarge for.
+    """Returns the files that a model needs in order to use the trained enhancer `source`.
 
     Raises ModelError for a model that is no enhancer or is damaged.
     """
@@ -79,7 +79,7 @@ def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
 
 
 def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) -> Enhancer | None:
-    """The one beside the model of that name; None where there is none.
+    """Loads the enhancer from the `files` of the model named `model`; returns None when there is none.
 
     Raises ModelError for a model that is no enhancer, a damaged config, and weights of other shapes.
     """

@@ -1,4 +1,4 @@
-"""What a frozen network sees in a picture, the evidence of a probe, by torch."""
+"""Extracts the features of a picture with a frozen network in torch; they are the evidence of a probe."""
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,10 @@ from toygan.models.backbone import create_backbone, feature_channels
 
 
 class FeatureExtractor(nn.Module):
-    """Pictures to evidence, by an ImageNet network at four strides; `toygan.models.backbone`."""
+    """Maps pictures to evidence with an ImageNet network at four strides; see `toygan.models.backbone`."""
 
     def __init__(self, side: int = SIDE) -> None:
-        """`side`: pixels that smaller pictures are enlarged to."""
+        """`side`: smaller pictures are enlarged to this number of pixels a side."""
         super().__init__()
         self.side = side
         with torch.random.fork_rng(devices=[]):
@@ -20,16 +20,16 @@ class FeatureExtractor(nn.Module):
         self.backbone.network.load_state_dict(pretrained_weights(BACKBONE))
 
     def numbers(self, evidence: Evidence) -> int:
-        """K, of this evidence."""
+        """Returns K, the number of features of this evidence."""
         channels = feature_channels(BACKBONE)
         return 1 + 2 * sum(channels) if evidence == "all" else channels[-1]
 
     def forward(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] to (B, K) float32.
+        """Maps (B, 3, R, R) float32 in [-1, 1] to (B, K) float32.
 
-        The mean of each channel of the deepest map over the picture. With `all` evidence first the
-        discriminator's logit, of `logits` (B,), then the means of the channels of all maps, then their
-        standard deviations.
+        `deepest` evidence is the mean of each channel of the deepest map over the picture. `all` evidence,
+        which `logits` (B,) of the discriminator select, is the logit, then the means of the channels of all
+        maps, then their standard deviations.
         """
         maps = self.backbone.look(images, side=self.side)
         if logits is None:

@@ -1,4 +1,4 @@
-"""A model ready to draw: both networks, their calibration, and one call from conditions to judged pixels."""
+"""A model ready to generate: both networks, their calibration, and one call from conditions to pictures."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -48,15 +48,15 @@ from toygan.training.weights import check_weights, load_weights
 if TYPE_CHECKING:
     from toygan.generation.probe import Probe
 
-# Names among the conditions of a metadata row.
+# Keys in the conditions of a metadata row.
 LAYOUT_SIMILARITY: Final = "layout_similarity"
-COLOUR_NAME: Final = "colour_name"  # of the main colour, as the row writes it
-COLOUR_SOURCE: Final = "colour_source"  # the column that said it; null where the main colour is unknown
-SHAPE_TEXT: Final = "shape_text"  # by which the known layout was chosen, where the text is another
+COLOUR_NAME: Final = "colour_name"  # the main colour as the catalog row writes it
+COLOUR_SOURCE: Final = "colour_source"  # the column with the main colour; null where that is unknown
+SHAPE_TEXT: Final = "shape_text"  # the text that chose the layout of the bank, if it differs from `text`
 
 
 class ModelFiles(Protocol):
-    """What the registry hands over: files by name, of one version."""
+    """The files of one model version by name; the registry provides them."""
 
     @property
     def name(self) -> str: ...
@@ -68,12 +68,12 @@ class ModelFiles(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedBatch:
-    """One batch as it comes from the device."""
+    """One batch of pictures and scores from the device."""
 
     pixels: NDArray[np.uint8]  # (B, R, R, 3)
     logits: NDArray[np.float32]  # (B,)
     finite: NDArray[np.bool_]  # (B,), False where a pixel or the logit is NaN or infinite
-    # B, how near the text of the known layout that it was drawn from is, see KnownDrawing; None without such.
+    # B similarities of the product's text to the text of its layout in the bank; None without a layout bank.
     layout_similarities: Sequence[float | None]
 
 
@@ -84,25 +84,23 @@ class Model:
     name: str
     version: str
     family: str
-    resolution: int  # pixels of its pictures as they are shown
-    drawn_resolution: int  # pixels that its networks draw; fewer where an enhancer enlarges them
+    resolution: int  # pixels a side of the final pictures
+    drawn_resolution: int  # pixels a side of the generator's output; smaller if there is an enhancer
     categories: tuple[str, ...]
     truncation: float  # from 0 to 1; below 1 trades variety for typical pictures
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
-    text_encoder: TextEncoder | None  # None: it reads no text
+    text_encoder: TextEncoder | None  # None: the model takes no text
     text_config: TextConfig
-    image_condition: ImageCondition | None  # what it cannot draw without
-    learns_from: ImageCondition | None  # what its networks draw from, be it the product's or a known one
-    learns_from_lines: bool  # whether a sketch belongs to it
-    layout_bank: LayoutBank | None  # what it draws from where products come without a layout
-    layout_predictor: (
-        LayoutPredictor | None
-    )  # draws layouts of photos that have none, to train it on and judge them
-    enhancer: Enhancer | None  # enlarges what its networks draw
+    image_condition: ImageCondition | None  # the image that each product must come with
+    learns_from: ImageCondition | None  # the image input of the networks, from the product or the bank
+    learns_from_lines: bool  # whether the networks take a sketch beside the layout
+    layout_bank: LayoutBank | None  # the source of layouts for products without one
+    layout_predictor: LayoutPredictor | None  # predicts layouts of photos, for training and scoring
+    enhancer: Enhancer | None  # enlarges the output of the generator
     calibration: Calibration | None
-    probe: "Probe | None"  # where the calibration has one
-    colour_profile: ColourProfile | None  # that of the calibration; None: colours are told as they are
+    probe: "Probe | None"  # None if the calibration has no probe
+    colour_profile: ColourProfile | None  # from the calibration; None: colours are given unchanged
     device: torch.device
 
     def conditions_of(
@@ -116,7 +114,7 @@ class Model:
         colour_hex: str | None,
         finish: str | None,
     ) -> ProductConditions:
-        """What the model is told of a product, but for an image; no text in a language it cannot read."""
+        """Returns a product's conditions without an image, and without text in an unsupported language."""
         words = self.text_config.words(
             title, description, colour=colour, colour_hex=colour_hex, finish=finish
         )
@@ -131,15 +129,15 @@ class Model:
 
     @property
     def shape_is_given(self) -> bool:
-        """Whether pictures show a shape that a drawing says, be it the product's or a known one."""
+        """Whether a layout or sketch, of the product or from the bank, determines the shape."""
         return self.image_condition is not None or self.layout_bank is not None
 
     @property
     def engine(self) -> str:
-        """What computes pictures and scores, with its version; their last bits depend on it."""
-        scorer = None if self.probe is None else getattr(self.probe.eye, "engine", None)
-        drawing = f"torch {torch.__version__}"
-        return f"{drawing}; score: {scorer}" if scorer else drawing
+        """The software for pictures and scores, with versions; the last bits of both depend on it."""
+        scorer = None if self.probe is None else getattr(self.probe.extractor, "engine", None)
+        generator = f"torch {torch.__version__}"
+        return f"{generator}; score: {scorer}" if scorer else generator
 
     def require_calibration(self) -> Calibration:
         """Raises ModelError when the model is not calibrated for every one of its categories."""
@@ -152,14 +150,13 @@ class Model:
         products: Sequence[ProductConditions],
         batch_size: int,
     ) -> GeneratedBatch:
-        """One picture a seed and product, at most `batch_size` of them, each judged.
+        """Generates and scores one picture per seed and product, at most `batch_size` of them.
 
-        Both networks are told the colours that the colour profile gives for the products', where there is
-        one; known layouts are chosen by the products' own.
+        If there is a colour profile, both networks take its corrected colours. The layout bank always takes
+        the product's own colours.
 
-        The batch is padded to `batch_size`, always: kernels round differently for another shape, and the
-        bytes of a picture must not depend on its batch-mates. What is judged is what will be seen: the
-        picture in 8 bits.
+        The batch is always padded to `batch_size`: kernels round differently for another shape, and the
+        bytes of a picture must not depend on its batch-mates. The scored picture is the final one, in 8 bits.
         """
         wanted = len(seeds)
         padding = batch_size - wanted
@@ -210,10 +207,10 @@ class Model:
     def best_similarities(
         self, products: Sequence[ProductConditions], seeds: Sequence[Sequence[int]]
     ) -> list[float | None]:
-        """How near the nearest of the known layouts is, by its text, that each product is drawn from, -1..1.
+        """Returns the text similarity of each product to its nearest layout in the bank, -1..1.
 
-        `seeds` are those of all pictures of each that may be drawn. None where the model draws from no known
-        layouts, or these say nothing.
+        `seeds` are the seeds of all pictures that may be generated for each product. A value is None if the
+        model has no layout bank or the bank has no texts.
         """
         known = self.layout_bank
         if known is None:
@@ -240,19 +237,19 @@ class Model:
 
     @torch.inference_mode()
     def score(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """(B, 3, R, R) float32 in [-1, 1] to the logits (B,) that the calibration maps.
+        """Scores (B, 3, R, R) float32 pictures in [-1, 1]: logits (B,) that the calibration maps.
 
-        They are the discriminator's, or those of the probe in its place. Of photos the conditions hold the
-        colours as they are named, of pictures those that the generator was told.
+        The probe scores if there is one, else the discriminator. For photos, the conditions hold the colours
+        of the catalog; for generated pictures, the colours that the generator took.
         """
         if self.probe is None:
             return self._discriminate(images, conditions)
-        heard = self._discriminate(images, conditions) if self.probe.hears_discriminator else None
-        judged: Tensor = self.probe(images, heard)
-        return judged
+        given = self._discriminate(images, conditions) if self.probe.uses_discriminator else None
+        scores: Tensor = self.probe(images, given)
+        return scores
 
     def _discriminate(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """The discriminator judges pictures of the size that it learnt from."""
+        """Resizes the pictures to the discriminator's training resolution and returns its logits."""
         side = self.drawn_resolution
         if images.shape[-1] != side:
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False, antialias=True)
@@ -263,7 +260,7 @@ class Model:
     def _enlarged(
         enhancer: Enhancer, small: Tensor, conditions: Conditions, batch_size: int
     ) -> NDArray[np.uint8]:
-        """(N, 3, r, r) uint8 to (batch_size, R, R, 3): padding is not worth enlarging."""
+        """Enlarges (N, 3, r, r) uint8 to (batch_size, R, R, 3); pads with copies, which saves time."""
         drawings = {name: conditions.get(name) for name in ("layout", "sketch")}
         large = enhancer.enlarge(small, layout=drawings["layout"], lines=drawings["sketch"])
         padding = large[:1].expand(batch_size - len(large), -1, -1, -1)
@@ -322,7 +319,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
 
 
 def read_scope(source: ModelFiles) -> ModelScope:
-    """What a model can draw. It is checked as `load_model` does, but its networks get no memory.
+    """Returns the conditions that a model supports. Makes the checks of `load_model` without loading weights.
 
     Raises ModelError, also for a model that is not calibrated.
     """
@@ -377,7 +374,7 @@ def _read_calibration(source: ModelFiles) -> Calibration | None:
 def _load_probe(calibration: Calibration | None, resolution: int, device: torch.device) -> "Probe | None":
     if calibration is None or calibration.probe is None:
         return None
-    # Slow to import, and not always needed.
+    # The imports are slow and not always needed.
     from toygan.generation.probe import Probe
 
     if device.type == "cpu" and calibration.probe.evidence == "deepest":
@@ -396,12 +393,12 @@ def _load_probe(calibration: Calibration | None, resolution: int, device: torch.
 def _corrected(
     conditions: Conditions, profile: ColourProfile, categories: Sequence[str]
 ) -> dict[str, Tensor]:
-    """The conditions that a colour profile changes or adds, on the CPU; a category a row."""
+    """Returns the conditions that a colour profile changes or adds, on the CPU; one category per row."""
     named = given_colours(conditions)
-    told = torch.from_numpy(profile.correct(named.numpy(), categories))
-    corrected = {"colour": told[:, 0], "named_colours": named}
+    given = torch.from_numpy(profile.correct(named.numpy(), categories))
+    corrected = {"colour": given[:, 0], "named_colours": named}
     if "accents" in conditions:
-        corrected["accents"] = told[:, 1:].flatten(1)
+        corrected["accents"] = given[:, 1:].flatten(1)
     return corrected
 
 
@@ -418,7 +415,7 @@ def _require_calibration(
 
 
 def _text_encoder(source: ModelFiles, config: Mapping[str, Any], device: torch.device) -> TextEncoder | None:
-    """The encoder that the model was trained with; raises ModelError where it is another one by now."""
+    """Returns the encoder that the model was trained with; raises ModelError if that encoder has changed."""
     if not config["network"].get("text_size"):
         return None
     try:
@@ -432,7 +429,7 @@ def _text_encoder(source: ModelFiles, config: Mapping[str, Any], device: torch.d
 
 
 def read_config(source: ModelFiles) -> dict[str, Any]:
-    """The content of config.json; raises ModelError where it is no JSON object."""
+    """Returns the content of config.json; raises ModelError if it is no JSON object."""
     try:
         config = json.loads(source.files["config.json"])
     except (KeyError, ValueError) as error:
@@ -445,7 +442,7 @@ def read_config(source: ModelFiles) -> dict[str, Any]:
 
 
 def _check_config(config: Mapping[str, Any]) -> NetworkConfig:
-    """The config of the networks; raises ValueError where names and numbers do not belong to them."""
+    """Returns the config of the networks; raises ValueError if its names or numbers do not fit the model."""
     required_condition(config)  # refuses an enhancer
     networks, categories = network_config(config["family"], config["network"]), config["categories"]
     if not isinstance(categories, list) or not all(isinstance(name, str) for name in categories):
@@ -460,8 +457,8 @@ def _check_config(config: Mapping[str, Any]) -> NetworkConfig:
 
 
 def _fold_parametrizations(network: nn.Module) -> None:
-    """Writes spectral normalisation into the weights, or it would be computed anew for every batch."""
-    network.eval()  # in training mode reading a weight would move the power iteration on
+    """Writes spectral normalisation into the weights; otherwise every batch would compute it again."""
+    network.eval()  # in training mode, reading a weight would advance the power iteration
     for module in network.modules():
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]

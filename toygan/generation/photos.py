@@ -1,4 +1,4 @@
-"""Photos as a model was trained on them: its size, its categories, what it draws from, what it reads."""
+"""Loads photos in the way that a model was trained on them: resolution, categories, conditions, texts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from toygan.generation.model import Model
 def photos_of(
     model: Model, uri: str | Path, *, split: str, keep_sku: Callable[[str], bool] = lambda sku: True
 ) -> PhotoSet:
-    """The photos of `split` at `uri`, to compare the model's pictures with; raises as `load_photos` does."""
+    """Loads the photos of `split` at `uri` to compare pictures of the model with; raises as `load_photos`."""
     return load_photos(
         uri,
         resolution=model.resolution,

@@ -1,4 +1,4 @@
-"""Checks and encoding of drawn pictures, in worker processes.
+"""Checks and encodes generated pictures in worker processes.
 
 This module and what it imports stay free of torch, so that a worker starts fast and small.
 """
@@ -28,8 +28,8 @@ class Postprocessed:
     """One candidate after the checks."""
 
     measures: Measures | None  # None where the picture could not be measured
-    failed_checks: tuple[Reason, ...]  # none if they let it pass
-    file: bytes | None  # the encoded picture, of those that can be approved only
+    failed_checks: tuple[Reason, ...]  # empty if the picture passed
+    file: bytes | None  # the encoded picture; None unless the picture can be approved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def postprocess(
 ) -> PostprocessedBatch:
     """Checks the pictures (B, H, W, 3) and encodes those that `may_be_approved` and pass.
 
-    The sequences hold one value a picture; for `layout_similarities` see `toygan.approval.checks.check`.
+    Each sequence holds one value per picture. `layout_similarities`: see `toygan.approval.checks.check`.
     """
     began_s = time.monotonic()
     candidates = [
@@ -72,7 +72,7 @@ def _measure_all(pixels: NDArray[np.uint8], colour_hexes: Sequence[str | None]) 
     try:
         return measure(pixels, colour_hexes)
     except Exception:
-        # One picture, one outcome: whatever is wrong with one of them, its batch-mates go on.
+        # A fault of one picture must not stop its batch-mates.
         log.exception("a batch could not be measured; its pictures are measured one by one")
     return [_measure_one(picture, wanted) for picture, wanted in zip(pixels, colour_hexes, strict=True)]
 
@@ -100,15 +100,16 @@ def _postprocess_one(
 
 
 def postprocessing_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes for `postprocess`: threads would wait for each other, and the generator for them, at the GIL.
+    """Starts processes for `postprocess`. Threads would block each other and the generator at the GIL.
 
-    They are spawned, not forked, since the parent runs threads. They end with it, even if it is killed.
+    The processes are spawned, not forked, since the parent runs threads. They end with the parent, even if it
+    is killed.
     """
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_parent)
 
 
 def _live_with_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal signals all processes; the parent decides
     parent = parent_process()
     assert parent is not None
 

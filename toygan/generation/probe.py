@@ -1,4 +1,4 @@
-"""The probe at work: a frozen network's evidence of a picture, and the logit that it comes to."""
+"""Applies a probe: a linear layer maps the features of a frozen network to a logit."""
 
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def shrink(images: Tensor, side: int) -> Tensor:
-    """(B, 3, R, R) float32 pictures, made smaller where they have more than `side` pixels a side.
+    """Shrinks (B, 3, R, R) float32 pictures that have more than `side` pixels a side.
 
-    The network learnt from pictures of that size, and larger ones take longer. It enlarges smaller ones
-    itself.
+    The probe was fitted to pictures of that size, and larger pictures take longer. The network itself
+    enlarges smaller pictures.
     """
     if images.shape[-1] <= side:
         return images
@@ -26,25 +26,25 @@ def shrink(images: Tensor, side: int) -> Tensor:
 
 
 class Probe(nn.Module):
-    """The last layer on the evidence that a network finds."""
+    """A linear layer on the features of a frozen network."""
 
     weights: Tensor
 
-    def __init__(self, fitted: ProbeWeights, eye: "FeatureExtractor | CompiledExtractor") -> None:
-        """Raises ModelError where the network is not the one that was probed."""
+    def __init__(self, fitted: ProbeWeights, extractor: "FeatureExtractor | CompiledExtractor") -> None:
+        """Raises ModelError when the probe was fitted to another network."""
         super().__init__()
-        numbers = eye.numbers(fitted.evidence)
+        numbers = extractor.numbers(fitted.evidence)
         if (fitted.backbone, len(fitted.weights)) != (BACKBONE, numbers):
             raise ModelError(
-                f"the probe of the model has {len(fitted.weights)} weights for what {fitted.backbone} sees, "
+                f"the probe of the model has {len(fitted.weights)} weights for {fitted.backbone}, "
                 f"this version has {numbers} for {BACKBONE}; calibrate the model again"
             )
-        self.hears_discriminator = fitted.evidence == "all"
-        self.eye, self.side = eye, fitted.side
+        self.uses_discriminator = fitted.evidence == "all"
+        self.extractor, self.side = extractor, fitted.side
         self.register_buffer("weights", torch.tensor(fitted.weights))
         self.intercept = fitted.intercept
 
     def forward(self, images: Tensor, logits: Tensor | None) -> Tensor:
-        """(B, 3, R, R), and the discriminator's logits (B,) where it takes them, to the probe's, (B,)."""
-        evidence: Tensor = self.eye(shrink(images, self.side), logits)
+        """Maps (B, 3, R, R), and the discriminator's logits (B,) if it uses them, to logits (B,)."""
+        evidence: Tensor = self.extractor(shrink(images, self.side), logits)
         return evidence @ self.weights + self.intercept

@@ -1,7 +1,7 @@
-"""The commit of a run, in this order: pictures, the parts, the report, the manifest, the live table.
+"""Commits a run, in this order: pictures, the parts, the report, the manifest, the live table.
 
-Whatever is interrupted leaves a store in which everything that is named exists. Doing it again changes
-nothing. What is live follows from the numbers of the commits, see `toygan.planning.commits`.
+An interruption at any point leaves a store in which every referenced object exists. A repetition changes
+nothing. The commit numbers determine which pictures are live, see `toygan.planning.commits`.
 """
 
 import logging
@@ -47,13 +47,13 @@ from toygan.storage.update import update
 
 _log = logging.getLogger(__name__)
 
-NOT_FINITE = "not_finite"  # the name of the count
+NOT_FINITE = "not_finite"  # the name of a count
 _THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How many candidates of a run were approved, for review, rejected; `counts` has the not finite, too."""
+    """The numbers of approved, for review and rejected candidates; `counts` also has those not finite."""
 
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
@@ -61,13 +61,13 @@ class Outcome:
 
 
 def publish_part(store: ObjectStore, run_id: str, shard: int, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The metadata of a shard, after all its pictures: from now on the shard is done."""
+    """Writes the metadata of a shard, after all its pictures. This marks the shard as done."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=IMAGES)
     store.put(part_key(run_id, shard), write_images(table), content_type=PARQUET)
 
 
 def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
-    """Shards that have no part yet. An interrupted one is computed again whole, with the same result."""
+    """Returns the shards without a part. An interrupted shard is computed again, with the same result."""
     if not shards:
         return []
     done = {info.key for info in store.list(metadata_prefix(run_id))}
@@ -75,7 +75,7 @@ def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
 
 
 def tally(parts: Iterable[pa.Table]) -> Outcome:
-    """Counts the candidates of a run by decision, and those that were not finite, one part at a time."""
+    """Counts the candidates by decision, and those that are not finite, one part at a time."""
     not_finite = 0
     by_category: dict[str, Counter[str]] = {}
     by_model: dict[str, Counter[str]] = {}
@@ -100,14 +100,14 @@ def publish_report(store: ObjectStore, run_id: str, html: str) -> None:
 
 
 def publish_manifest(store: ObjectStore, manifest: Manifest) -> None:
-    """The commit of the run: what it names is whole from here on."""
+    """Commits the run: from here on, everything that the manifest references is complete."""
     store.put(manifest_key(manifest.run_id), manifest.to_json().encode(), content_type="application/json")
 
 
 def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table]) -> None:
-    """Bring the summaries up to date with a finished run, whose metadata is `parts`, and make it live.
+    """Updates the summaries with a finished run, which has the metadata `parts`, and makes it live.
 
-    It can be done again at any time, and by many at once: of several runs the one of the highest commit wins.
+    This can be repeated at any time and can run concurrently. Among several runs, the highest commit wins.
     """
     summaries = [(attempts_of(part), approved_of(part, manifest.commit)) for part in parts]
     _update_attempts(store, [tried for tried, _ in summaries])
@@ -116,30 +116,30 @@ def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table])
 
 
 def complete_open_runs(store: ObjectStore) -> None:
-    """Make live what was committed by runs whose process died then; make summaries anew that are lost.
+    """Makes committed runs live whose process died before that step, and rebuilds missing summaries.
 
-    Raises TableError where what is needed for that is damaged.
+    Raises TableError if the data for that is damaged.
     """
     commits = read_commits(store)
     if commits is not None:
         for run_id in commits.open:
             manifest = read_manifest(store, run_id)
             if manifest is not None:
-                _log.info("run %s was committed and not made live; that is done now", run_id)
+                _log.info("run %s was committed but not made live; doing that now", run_id)
                 make_live(store, manifest, Parts(store, run_id, manifest.shards))
         if commits.last == len(commits.open) or (store.exists(ATTEMPTS_KEY) and store.exists(CURRENT_KEY)):
             return
     with ThreadPoolExecutor(_THREADS, "summaries") as pool:
         manifests = read_manifests(store, pool)
         if manifests:
-            _log.warning("%s: summaries below state/ are missing; they are made anew", store.uri)
+            _log.warning("%s: summaries below state/ are missing; rebuilding them", store.uri)
             _remake(store, manifests, pool)
 
 
 def _remake(store: ObjectStore, manifests: Sequence[Manifest], pool: Executor) -> None:
     attempts, fresh = [], []
     for manifest in manifests:
-        # One run at a time: it bounds the memory.
+        # One run at a time, to limit the memory.
         parts = list(pool.map(partial(_summaries, store, manifest), range(manifest.shards)))
         attempts.append(merge_attempts(tried for tried, _ in parts))
         fresh.append(merge_current(live for _, live in parts))
@@ -172,15 +172,15 @@ def _update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
 
 
 def approved_of(part: pa.Table, commit: int) -> pa.Table:
-    """CURRENT of those rows of IMAGES that were approved, in a run of this commit."""
+    """Returns the approved rows of IMAGES in the columns of CURRENT, with the commit of their run."""
     rows = part.filter(pc.equal(part["decision"], APPROVED)).select(OF_CANDIDATE)
     return rows.append_column("commit", pa.repeat(pa.scalar(commit, pa.int64()), rows.num_rows))
 
 
 def merge_current(tables: Iterable[pa.Table]) -> pa.Table:
-    """Of each sku and image index the picture of the highest commit; of equal ones that of the last run id.
+    """Keeps the picture of the highest commit for each sku and image index, then of the last run id.
 
-    Numbers are equal only where a store without conditional writes let two runs take the same.
+    Commits can be equal only if a store without conditional writes gave two runs the same number.
     """
     rows = pa.concat_tables([CURRENT.empty_table(), *tables], promote_options="permissive")
     order = [*((name, "ascending") for name in SLOT), ("commit", "descending"), ("run_id", "descending")]
@@ -193,6 +193,6 @@ def merge_current(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def sweep(store: ObjectStore, run_id: str) -> None:
-    """Removes what a run left unfinished, its frozen plan included: only after its manifest is written."""
+    """Deletes the unfinished files and the frozen plan of a run. Call it after the manifest is written."""
     for found in list(store.list(tmp_prefix(run_id))):
         store.delete(found.key)

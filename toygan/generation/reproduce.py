@@ -1,4 +1,4 @@
-"""`toygan reproduce`: a picture is made again from its metadata row, and the bytes are compared."""
+"""`toygan reproduce`: generates a picture again from its metadata row and compares the bytes."""
 
 import json
 from collections.abc import Mapping
@@ -30,23 +30,23 @@ from toygan.storage.store import ObjectStore
 
 
 def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
-    """Draws the picture again and says that its bytes are the same.
+    """Generates the picture again and returns a line that says that its bytes are the same.
 
     Raises BadInput for an id without a stored picture and for a sketch or layout that the store has lost,
-    ModelError when the model version is gone, RunFailed when the bytes differ (as they may on another kind of
-    device).
+    ModelError if the model version is missing, RunFailed if the bytes differ. They may differ on another type
+    of device.
     """
     row = _find_row(store, image_id)
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
-    told = json.loads(row["conditions"])
-    told.pop(LAYOUT_SIMILARITY, None)  # found from the others
-    for name in (COLOUR_NAME, COLOUR_SOURCE):  # where colour_hex comes from
-        told.pop(name, None)
-    told.setdefault(SHAPE_TEXT, told.get("text"))  # said where it is another
-    product = ProductConditions(**told, image=_read_image(store, model, dict(row["condition_sha256"])))
-    drawn = model.generate([row["seed"]], [product], row["batch_size"])
-    file = encode(drawn.pixels[0], row["format"])
+    given = json.loads(row["conditions"])
+    given.pop(LAYOUT_SIMILARITY, None)  # computed from the other conditions
+    for name in (COLOUR_NAME, COLOUR_SOURCE):  # the origin of colour_hex
+        given.pop(name, None)
+    given.setdefault(SHAPE_TEXT, given.get("text"))  # stored only if it differs
+    product = ProductConditions(**given, image=_read_image(store, model, dict(row["condition_sha256"])))
+    generated = model.generate([row["seed"]], [product], row["batch_size"])
+    file = encode(generated.pixels[0], row["format"])
     if sha256(file).hexdigest() != row["sha256"]:
         raise RunFailed(
             f"{image_id}: the bytes differ from those of {row['image_uri']} when generated on {device} by "

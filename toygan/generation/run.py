@@ -1,4 +1,4 @@
-"""A run from its request to its commit. The flow calls these steps in order and adds nothing of its own."""
+"""Runs the pipeline from a request to the commit. The flow calls these steps in order and adds nothing."""
 
 import secrets
 from collections import Counter
@@ -53,7 +53,7 @@ from toygan.storage.store import ObjectStore, open_store
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What a person or a schedule asks for."""
+    """The request of a person or a schedule."""
 
     catalog: str  # URI of a file, see toygan.planning.catalog.open_catalog
     output: str  # URI of a store
@@ -62,11 +62,11 @@ class RunRequest:
     sketch_model: str | None = None  # None: see toygan.registry.find_default
     layout_model: str | None = None
     images_per_product: int = 1
-    categories: tuple[str, ...] = ()  # none: all that the model knows
-    columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog, to those of its file
+    categories: tuple[str, ...] = ()  # empty: all categories of the model
+    columns: Mapping[str, str] = field(default_factory=dict)  # of the schema, to those of the catalog file
     mode: Mode = "missing"
-    refresh_share: float = 1.0  # of the live pictures that the mode refresh redraws at most
-    limit: int | None = None  # good products, in catalog order
+    refresh_share: float = 1.0  # the largest share of the live pictures that the mode refresh replaces
+    limit: int | None = None  # number of good products, in catalog order
     image_format: ImageFormat = "webp"
     device: str = "auto"
     batch_size: int | None = None  # None: chosen for model and device
@@ -80,27 +80,27 @@ class StartedRun:
     worker_spec: WorkerSpec
     pending: tuple[int, ...]  # shards that are not done yet
     started_at: datetime
-    credit: str | None  # whom the model's training pictures oblige to name
+    credit: str | None  # the attribution that the licences of the training pictures demand
 
 
 def new_run_id() -> str:
-    """Sorts by time; two runs that start in the same second differ in their last six digits."""
+    """Returns a new id that sorts by time; ids of the same second differ in their last six digits."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def check_request(request: RunRequest) -> None:
-    """Raises BadInput where store, model, settings, device or run id cannot be used; writes nothing.
+    """Raises BadInput if store, model, settings, device or run id cannot be used; writes nothing.
 
-    A quick answer before a flow, or even a server for it, is started; start_run looks at the same again.
+    It gives a quick answer before a flow or a server starts. start_run makes the same checks again.
     """
     ready = _get_ready(request)
     check_plan(ready.store, request.run_id, request.catalog, ready.settings, ready.scopes)
 
 
 def start_run(request: RunRequest) -> StartedRun:
-    """Checks model and catalog and freezes the plan, or takes up the plan of an earlier start of this run id.
+    """Checks model and catalog and freezes the plan, or continues with the plan of an earlier start.
 
-    Raises BadInput in one of its kinds before anything is written.
+    Raises a subclass of BadInput before anything is written.
     """
     started_at = datetime.now(UTC)
     ready = _get_ready(request)
@@ -119,7 +119,7 @@ def start_run(request: RunRequest) -> StartedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class _Ready:
-    """What a request needs, all but the catalog."""
+    """Everything that a run needs, except the catalog."""
 
     store: ObjectStore
     models: Mapping[ImageCondition | None, ModelFiles]
@@ -143,7 +143,7 @@ def _get_ready(request: RunRequest) -> _Ready:
         if found is not None:
             models[kind] = found
         if kind is None:
-            # The bundled models go together: they know nothing of what another shop's model was trained for.
+            # The bundled models belong together: they do not fit the categories of another shop's model.
             may_be_bundled = is_bundled(models[None])
     names = {kind: f"{model.name}@{model.version}" for kind, model in models.items()}
     settings = RunSettings(
@@ -173,7 +173,7 @@ def _get_ready(request: RunRequest) -> _Ready:
         batch_size=request.batch_size,
     )
     scopes = {kind: scope_of(model) for kind, model in models.items()}
-    # Whether weights fit their networks shows when these are built; the others are, once they are needed.
+    # Building the networks shows whether the weights fit. The other models are built when they are needed.
     engine_for(worker_spec)
     return _Ready(store=store, models=models, scopes=scopes, settings=settings, worker_spec=worker_spec)
 
@@ -186,9 +186,9 @@ def _choose_model(
     *,
     may_be_bundled: bool,
 ) -> ModelFiles | None:
-    """The model that draws from images of a kind; None where there is none, as nobody has to have one.
+    """Returns the model for an image condition; None if there is none, because it is optional.
 
-    A run that goes on keeps its models, whatever has been promoted since.
+    A continued run keeps its models, even if others have been promoted since.
     """
     if reference is None and earlier is not None:
         reference = earlier.models.get(kind)
@@ -199,14 +199,14 @@ def _choose_model(
     model = resolve(reference, store)
     needs = required_condition_of(model)
     if needs != kind:
-        takes = f"draws from a {needs}, give it as --{needs}-model" if needs else "draws from no image"
+        takes = f"takes a {needs}, give it as --{needs}-model" if needs else "takes no image"
         option = f"--{kind}-model" if kind else "--model"
         raise ModelError(f"{model.name}@{model.version} cannot be the {option}: it {takes}")
     return model
 
 
 def _lasting(reference: str | None) -> str | None:
-    """A folder as any process finds it; None for what is no folder."""
+    """Returns the absolute path of a model folder, valid in any process; None if it is no folder."""
     folder = folder_of(reference) if reference else None
     return str(folder.resolve()) if folder else None
 
@@ -229,9 +229,9 @@ def run_shard(
 
 
 def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
-    """Report, manifest, live table, in this order; for a finished run only what is missing of the last.
+    """Writes report, manifest, live table, in this order; for a finished run at most the live table.
 
-    That none was approved is no failure. Raises RunFailed when pictures were drawn and none was finite.
+    A run without approved pictures is no failure. Raises RunFailed if no generated picture was finite.
     """
     store = open_store(run.worker_spec.store)
     manifest = read_manifest(store, run.plan.run_id)
@@ -239,7 +239,7 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
     if manifest is None:
         commit = reserve(store, run.plan.run_id)
         manifest = _manifest(store, run, parts, commit, prefect_version)
-        # Of a run that was taken up again, this process did a part only, so no rate is told.
+        # This process did only a part of a continued run, so the report shows no rate.
         whole = len(run.pending) == len(run.plan.shards)
         html = contact_sheet(store, manifest, parts, plan=run.plan, tell_rate=whole, credit=run.credit)
         publish_report(store, run.plan.run_id, html)
@@ -256,14 +256,14 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
     candidates = sum(manifest.counts[decision] for decision in DECISIONS)
     if candidates and manifest.counts[NOT_FINITE] == candidates:
         raise RunFailed(
-            f"run {manifest.run_id}: {candidates:,} pictures were drawn and none is finite; the model or the "
-            f"device is broken, see {summary.report_uri}"
+            f"run {manifest.run_id}: {candidates:,} pictures were generated and none is finite; the model "
+            f"or the device is broken, see {summary.report_uri}"
         )
     return summary
 
 
 def rewrite_report(store: ObjectStore, run_id: str) -> str:
-    """Writes the contact sheet of a finished run anew; returns its URI. Raises BadInput for another run."""
+    """Writes the contact sheet of a finished run again; returns its URI. Raises BadInput for other runs."""
     manifest = read_manifest(store, run_id)
     if manifest is None:
         raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
@@ -276,12 +276,12 @@ def rewrite_report(store: ObjectStore, run_id: str) -> str:
 
 def _models_at_hand(store: ObjectStore, manifest: Manifest) -> Iterator[ModelFiles]:
     for name in manifest.all_models:
-        with suppress(BadInput):  # it came from a folder, or is gone or damaged
+        with suppress(BadInput):  # the model came from a folder, or is missing or damaged
             yield resolve(name, store)
 
 
 def _credit(models: Iterable[ModelFiles]) -> str | None:
-    """Whom the training pictures of the models oblige to name."""
+    """Returns the attributions that the licences of the models' training pictures demand."""
     found = [credit for model in models if (credit := read_config(model).get("credit"))]
     return " ".join(dict.fromkeys(found)) or None
 
@@ -292,7 +292,7 @@ def _manifest(
     plan = run.plan
     outcome = tally(parts)
     wanted = sum(plan.counts[name] for name in ("unchanged", "exhausted", "deferred", "planned"))
-    # Where each product wants one picture nothing has to be read for it.
+    # If each product wants one picture, no product can have only some of its pictures.
     incomplete = _incomplete(store, plan.run_id, parts) if wanted > plan.counts["products"] else {}
     none = dict.fromkeys(DECISIONS, 0)
     return Manifest(
@@ -319,7 +319,7 @@ def _manifest(
 
 
 def _incomplete(store: ObjectStore, run_id: str, parts: Iterable[pa.Table]) -> dict[str, tuple[int, int]]:
-    """Of the products that were tried and have some of their pictures: how many, and how many they want."""
+    """Returns (present, wanted) pictures of the tried products that have some but not all pictures."""
     found = {}
     for shard, part in enumerate(parts):
         key = plan_key(run_id, shard)

@@ -1,4 +1,4 @@
-"""Pictures of no product, which a model is measured by."""
+"""Generates pictures of no product, to measure a model."""
 
 from collections.abc import Sequence
 
@@ -16,15 +16,15 @@ def generate_of_category(
     numbers: range,
     batch_size: int,
 ) -> GeneratedBatch:
-    """A picture a product and number, at most `batch_size`; each purpose has seeds of its own.
+    """Generates one picture per product and number, at most `batch_size`. Each purpose has its own seeds.
 
-    Raises ModelError where one is not finite.
+    Raises ModelError when a picture is not finite.
     """
-    # No sku holds a space, so these pictures are of no product.
+    # A sku never contains a space, so these seeds differ from those of every product.
     seeds = [image_seed(f"{purpose} {category}", number, 0, model.name, "") for number in numbers]
-    drawn = model.generate(seeds, products, batch_size)
-    if not drawn.finite.all():
+    generated = model.generate(seeds, products, batch_size)
+    if not generated.finite.all():
         raise ModelError(
             f"the model {model.name} returns NaN or infinity for {category}; take an earlier checkpoint"
         )
-    return drawn
+    return generated

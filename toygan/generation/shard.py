@@ -1,8 +1,7 @@
-"""One shard: every slot ends with an approved picture, a candidate for review or neither, and with reasons.
+"""Computes one shard: each slot gets an approved picture, a candidate for review or neither, with reasons.
 
-The schedule, with the shapes of the batches, depends on the plan and the decisions only, never on how fast
-anything ran: batch n is decided before batch n + IN_FLIGHT is put together. So a shard that is computed again
-ends with the same bytes.
+The schedule and the batch shapes depend on the plan and the decisions only, never on speed: batch n is
+decided before batch n + IN_FLIGHT is put together. So a shard that is computed again gives the same bytes.
 """
 
 import json
@@ -46,25 +45,25 @@ from toygan.storage.keys import image_key, review_key
 from toygan.storage.store import ObjectStore
 
 PIPELINE_VERSION = version("toygan")
-IN_FLIGHT = 4  # batches that may be drawn ahead of the decisions
+IN_FLIGHT = 4  # batches that may be generated ahead of the decisions
 
 
 @dataclass(kw_only=True)
 class Pending:
-    """A slot on its way."""
+    """A slot without a result yet."""
 
     slot: Slot
-    told: ProductConditions  # but for an image to draw from
-    against: Sequence[Reason]  # reasons that hold whatever is drawn: one candidate, for a person to look at
+    given: ProductConditions  # without an image
+    against: Sequence[Reason]  # reasons that hold for any picture: one candidate goes to review
     tried: "list[Candidate]" = field(default_factory=list)
 
     @property
     def attempt(self) -> int:
-        """The number of the next attempt, counted over all runs."""
+        """The number of the next attempt, counted over all runs of the pipeline."""
         return self.slot.first_attempt + len(self.tried)
 
     def may_try_again(self, *, shape_is_given: bool) -> bool:
-        """After the last of `tried`; `shape_is_given`: pictures of a product differ in little but shading."""
+        """Whether another attempt helps. With `shape_is_given`, attempts differ in little but shading."""
         if self.against or len(self.tried) >= self.slot.attempts:
             return False
         rows = [candidate.row for candidate in self.tried]
@@ -76,7 +75,7 @@ class Pending:
 
 @dataclass(kw_only=True)
 class Candidate:
-    """A row of the metadata table, and the pixels while they may still be needed."""
+    """A row of the metadata table, and the pixels while they may be needed."""
 
     row: dict[str, Any]
     pixels: NDArray[np.uint8]
@@ -84,7 +83,7 @@ class Candidate:
 
 @dataclass(kw_only=True)
 class Batch:
-    """Drawn and judged, waiting for its checks."""
+    """A generated and scored batch that waits for its checks."""
 
     pending: list[Pending]
     candidates: list[Candidate]
@@ -102,7 +101,7 @@ class ShardRun:
     calibration: Calibration
     rows: list[dict[str, Any]] = field(default_factory=list)
     uploads: list[Future[None]] = field(default_factory=list)
-    phashes: dict[str, list[str]] = field(default_factory=dict)  # of the approved pictures of a sku
+    phashes: dict[str, list[str]] = field(default_factory=dict)  # of the approved pictures of each sku
 
 
 def compute_shard(
@@ -113,10 +112,10 @@ def compute_shard(
     run_id: str,
     image_format: ImageFormat,
 ) -> list[dict[str, Any]]:
-    """Draws, judges and stores the pictures of a shard; returns its rows in the order of the decisions.
+    """Generates, scores and stores the pictures of a shard; returns its rows in the order of the decisions.
 
-    When it returns, every picture that a row names lies in the store. Raises Retryable when a worker died,
-    StoreUnavailable when an upload failed for good, ModelError when the model is not calibrated.
+    On return, every picture that a row names is in the store. Raises Retryable if a worker process died,
+    StoreUnavailable if an upload failed for good, ModelError if the model is not calibrated.
     """
     run = ShardRun(
         engine=engine,
@@ -133,7 +132,7 @@ def compute_shard(
         full = len(waiting) >= engine.batch_size
         if waiting and len(in_flight) < IN_FLIGHT and (full or not in_flight):
             taken = [waiting.popleft() for _ in range(engine.next_batch(len(waiting)))]
-            in_flight.append(_draw(run, taken))
+            in_flight.append(_generate(run, taken))
         else:
             waiting.extend(_decide(run, in_flight.popleft()))
     for upload in run.uploads:
@@ -142,17 +141,17 @@ def compute_shard(
 
 
 def _pending(model: Model, slots: Sequence[Slot]) -> list[Pending]:
-    told = [_told(model, slot) for slot in slots]
+    given = [_given(model, slot) for slot in slots]
     seeds = [[_seed(model, slot, slot.first_attempt + n) for n in range(slot.attempts)] for slot in slots]
-    similarities = model.best_similarities(told, seeds)
+    similarities = model.best_similarities(given, seeds)
     calibration = model.require_calibration()
     pending = []
-    for slot, product, similarity in zip(slots, told, similarities, strict=True):
+    for slot, product, similarity in zip(slots, given, similarities, strict=True):
         asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
         against = reasons_before_drawing(
             best_similarity=similarity, lacks_colour=asks_colour and slot.colour_hex is None
         )
-        pending.append(Pending(slot=slot, told=product, against=against))
+        pending.append(Pending(slot=slot, given=product, against=against))
     return pending
 
 
@@ -160,45 +159,49 @@ def _seed(model: Model, slot: Slot, attempt: int) -> int:
     return image_seed(slot.sku, slot.image_index, attempt, model.name, model.version)
 
 
-def _draw(run: ShardRun, pending: list[Pending]) -> Batch:
-    """One batch, which may hold several categories."""
+def _generate(run: ShardRun, pending: list[Pending]) -> Batch:
+    """Generates and scores one batch, which may hold several categories."""
     model = run.engine.model
     slots = [each.slot for each in pending]
     scales = [run.calibration.of(slot.category) for slot in slots]
     seeds = [_seed(model, each.slot, each.attempt) for each in pending]
     colour_hexes = [slot.colour_hex for slot in slots]
-    told = [each.told for each in pending]
-    drawn = run.engine.generate(seeds, _with_images(run, slots, told))
-    p_reals = [scale.p_real(logit) for scale, logit in zip(scales, drawn.logits.tolist(), strict=True)]
-    may_be_approved = drawn.finite & np.greater_equal(p_reals, [scale.threshold for scale in scales])
+    given = [each.given for each in pending]
+    generated = run.engine.generate(seeds, _with_images(run, slots, given))
+    p_reals = [scale.p_real(logit) for scale, logit in zip(scales, generated.logits.tolist(), strict=True)]
+    may_be_approved = generated.finite & np.greater_equal(p_reals, [scale.threshold for scale in scales])
     may_be_approved &= [not each.against for each in pending]
     finished = run.engine.worker_pool.postprocess(
-        drawn, may_be_approved.tolist(), colour_hexes, [scale.limits for scale in scales], run.image_format
+        generated,
+        may_be_approved.tolist(),
+        colour_hexes,
+        [scale.limits for scale in scales],
+        run.image_format,
     )
     candidates = []
     for i, each in enumerate(pending):
-        row = _row(run, each, seeds[i], drawn.layout_similarities[i])
+        row = _row(run, each, seeds[i], generated.layout_similarities[i])
         row["batch_size"] = run.engine.shape_of(len(pending))
-        if drawn.finite[i]:
-            row |= {"logit": float(drawn.logits[i]), "p_real": p_reals[i]}
-        candidates.append(Candidate(row=row, pixels=drawn.pixels[i]))
+        if generated.finite[i]:
+            row |= {"logit": float(generated.logits[i]), "p_real": p_reals[i]}
+        candidates.append(Candidate(row=row, pixels=generated.pixels[i]))
     return Batch(pending=pending, candidates=candidates, finished=finished)
 
 
 def _with_images(
-    run: ShardRun, slots: Sequence[Slot], told: Sequence[ProductConditions]
+    run: ShardRun, slots: Sequence[Slot], given: Sequence[ProductConditions]
 ) -> Sequence[ProductConditions]:
-    """With the images to draw from, read anew for each attempt: a shard's would fill the memory."""
+    """Adds the images. They are read again for each attempt, because a whole shard would fill the memory."""
     kind = run.engine.model.image_condition
     if kind is None:
-        return told
+        return given
     digests = [slot.condition_sha256[kind] for slot in slots]
     images = run.engine.worker_pool.read_conditions(run.store, kind, digests, run.engine.model.resolution)
-    return [replace(each, image=image) for each, image in zip(told, images, strict=True)]
+    return [replace(each, image=image) for each, image in zip(given, images, strict=True)]
 
 
-def _told(model: Model, slot: Slot) -> ProductConditions:
-    """What the model is told, but for an image to draw from."""
+def _given(model: Model, slot: Slot) -> ProductConditions:
+    """Returns the conditions for the model, without an image."""
     return model.conditions_of(
         category=slot.category,
         title=slot.title,
@@ -211,12 +214,12 @@ def _told(model: Model, slot: Slot) -> ProductConditions:
 
 
 def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
-    """Writes the rows of a batch and starts its uploads. Returns the slots that try again."""
+    """Writes the rows of a batch and starts its uploads. Returns the slots that need another attempt."""
     try:
         finished = batch.finished.result().candidates
     except BrokenProcessPool as error:
         raise Retryable(
-            "a worker process that checks pictures was killed, perhaps for want of memory"
+            "a worker process that checks pictures was killed, perhaps because memory ran out"
         ) from error
     again = []
     for pending, candidate, checked in zip(batch.pending, batch.candidates, finished, strict=True):
@@ -264,7 +267,7 @@ def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Pos
 
 
 def _send_to_review(run: ShardRun, pending: Pending) -> None:
-    """The best candidate, unless an earlier run left one that is no worse."""
+    """Stores the best candidate, unless an earlier run left one that is as good."""
     tried = pending.tried
     best = pick_for_review(
         [candidate.row["p_real"] for candidate in tried], better_than=pending.slot.review_p_real
@@ -276,7 +279,7 @@ def _send_to_review(run: ShardRun, pending: Pending) -> None:
 
 
 def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: bytes) -> None:
-    """Starts the upload of a picture and says in its row where it lies."""
+    """Starts the upload of a picture and writes its place into its row."""
     row |= {
         "decision": decision,
         "image_uri": key,
@@ -290,21 +293,21 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
 
 
 def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | None) -> dict[str, Any]:
-    """A candidate's metadata as far as it is known before it is judged: rejected, until it is kept."""
-    slot, told, model = pending.slot, pending.told, run.engine.model
+    """Returns the metadata of a candidate before its decision, with the decision rejected."""
+    slot, given, model = pending.slot, pending.given, run.engine.model
     identity = image_id(
         slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
     )
-    conditions: dict[str, object] = {"category": told.category, "colour_hex": told.colour_hex}
+    conditions: dict[str, object] = {"category": given.category, "colour_hex": given.colour_hex}
     conditions[COLOUR_SOURCE] = slot.colour_source
     if slot.colour is not None:
         conditions[COLOUR_NAME] = slot.colour
     if model.text_encoder is not None:
-        conditions["text"] = told.text
-    if model.layout_bank is not None and (text := model.layout_bank.text_of(told)) != told.text:
+        conditions["text"] = given.text
+    if model.layout_bank is not None and (text := model.layout_bank.text_of(given)) != given.text:
         conditions[SHAPE_TEXT] = text
-    if told.accent_hexes:
-        conditions["accent_hexes"] = list(told.accent_hexes)
+    if given.accent_hexes:
+        conditions["accent_hexes"] = list(given.accent_hexes)
     if layout_similarity is not None:
         conditions[LAYOUT_SIMILARITY] = layout_similarity
     kind = model.image_condition

@@ -1,4 +1,4 @@
-"""What a person wants to know at the end of a run."""
+"""The summary of a finished run for a person."""
 
 from dataclasses import dataclass
 
@@ -6,38 +6,38 @@ from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
 from toygan.storage.keys import report_key
 
-MOST_NAMED = 20  # products in a line
+MOST_NAMED = 20  # products listed in one line
 
 
 def warnings_of(manifest: Manifest) -> list[str]:
-    """What went otherwise than a shop would wish, though nothing broke: a line each."""
+    """Returns a line for each result that a shop should know about, although nothing failed."""
     counts = manifest.counts
-    said = []
+    lines = []
     if counts["planned"] and not counts[APPROVED]:
-        said.append(f"{counts['planned']:,} pictures were planned and none was approved")
+        lines.append(f"{counts['planned']:,} pictures were planned and none was approved")
     if counts.get("incomplete"):
         named = ", ".join(f"{sku} {have} of {want}" for sku, (have, want) in manifest.incomplete.items())
         more = counts["incomplete"] - len(manifest.incomplete)
-        said.append(
+        lines.append(
             f"{counts['incomplete']:,} products have fewer pictures than they want: {named}"
             + (f" and {more:,} more" if more else "")
         )
     if counts["exhausted"]:
-        said.append(
+        lines.append(
             f"{counts['exhausted']:,} pictures were left alone: all attempts at them were made; look at "
             "review/, change their rows, or try again with --mode retry"
         )
     if counts["deferred"]:
-        said.append(
+        lines.append(
             f"{counts['deferred']:,} pictures wait for the next run: `toygan verify --prune` was removing "
             "old files of theirs; should it have died, run it again"
         )
-    return said
+    return lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What a person wants to know at the end."""
+    """The result of a run, as text for a terminal and as Markdown."""
 
     manifest: Manifest
     store: str
@@ -48,7 +48,7 @@ class RunSummary:
         return f"{self.store}/{report_key(self.manifest.run_id)}"
 
     def markdown(self) -> str:
-        """The counts as a table, and where the contact sheet lies."""
+        """Returns the counts as a table, and the place of the contact sheet."""
         counts = self.manifest.counts
         models = ", ".join(f"`{each}`" for each in self.manifest.all_models)
         lines = [
@@ -67,7 +67,7 @@ class RunSummary:
         return "\n".join(lines)
 
     def text(self) -> str:
-        """Three lines for a terminal, and one for each warning."""
+        """Returns three lines for a terminal, and one for each warning."""
         counts = self.manifest.counts
         share = f" ({counts[APPROVED] / counts['planned']:.0%})" if counts["planned"] else ""
         return (

@@ -1,4 +1,4 @@
-"""What is in a store by its tables and listings, and what of it nobody needs; no picture is read."""
+"""Surveys a store by its tables and listings, and finds the objects that no run needs; reads no picture."""
 
 import hashlib
 import re
@@ -34,7 +34,7 @@ from toygan.storage.keys import (
 )
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
-_AHEAD = 64  # requests under way: bounds the memory, whatever the size of the store
+_AHEAD = 64  # concurrent requests; this bounds the memory for stores of any size
 _PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
 _PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
 _PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
@@ -46,45 +46,47 @@ _ROW_COLUMNS = tuple(dict.fromkeys((*OF_CANDIDATE, *FROM_PARTS, "format", "condi
 
 @dataclass(kw_only=True)
 class Survey:
-    """What is in a store by its tables and listings; no picture is read for it."""
+    """The content of a store according to its tables and listings."""
 
     problems: list[str] = field(default_factory=list)
-    blind: bool = False  # something that names pictures could not be read
+    blind: bool = False  # something that references pictures could not be read
     objects: set[str] = field(default_factory=set)  # keys under images/, review/ and conditions/
-    named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture: its sha256, the part naming it
-    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # the same of sketches and layouts
-    planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs draw from
-    live: dict[str, bytes] = field(default_factory=dict)  # image ids of current.parquet not met in a part yet
+    named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture key: its sha256, its part
+    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # the same for sketches and layouts
+    planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs use
+    live: dict[str, bytes] = field(
+        default_factory=dict
+    )  # image ids of current.parquet not yet found in a part
     manifests: dict[str, Manifest] = field(default_factory=dict)
     open_runs: set[str] = field(default_factory=set)
-    open_folders: set[str] = field(default_factory=set)  # where open runs may put pictures at any time
-    planning: set[str] = field(default_factory=set)  # ids of runs that may come to need anything
+    open_folders: set[str] = field(default_factory=set)  # folders to which open runs may add pictures
+    planning: set[str] = field(default_factory=set)  # ids of runs that may still come to need any object
     decided: set[str] = field(default_factory=set)  # ids of pictures that people decided about
     # The summaries; they were read in this order, and before anything else.
     commits: Commits | None = None
     stored_attempts: pa.Table = field(default_factory=ATTEMPTS.empty_table)
     current: pa.Table = field(default_factory=CURRENT.empty_table)
-    attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # by finished run, of its parts
+    attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # of each part, by finished run
     approved: dict[str, list[pa.Table]] = field(default_factory=dict)  # the same, in the columns of CURRENT
     stray_parts: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)  # unfinished files of finished runs
 
     def left_over(self) -> list[str]:
-        """Sorted keys that no run needs; none while something could not be read."""
+        """Returns the sorted keys that no run needs; an empty list if something could not be read."""
         if self.blind:
             return []
         unnamed = self.objects - self.named.keys() - self.conditions.keys() - self.planned
         return sorted([*filter(self._is_stray, unnamed), *self.stray_parts])
 
     def _is_stray(self, key: str) -> bool:
-        """Whether nobody needs an object that no table names."""
+        """Whether an object that no table references is not needed either."""
         if self.planning and key.startswith((IMAGES_PREFIX, CONDITIONS_PREFIX)):
             return False
         folder, _, name = key.rpartition("/")
         return folder + "/" not in self.open_folders and name.partition(".")[0] not in self.decided
 
     def complain(self, problem: str, *, blind: bool = False) -> None:
-        """Note a problem; `blind` if it hides what is left over."""
+        """Adds a problem; `blind` if left-over objects cannot be determined because of it."""
         self.problems.append(problem)
         self.blind = self.blind or blind
 
@@ -102,11 +104,11 @@ def look_around(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
 
 
 def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
-    """Survey a store in which runs may be under way.
+    """Surveys a store in which runs may be in progress.
 
-    The order protects them: the live table is read before the manifests, so those name all that it names, and
-    pictures and parts are listed before plans and plans before manifests, so of a run that made one that is
-    listed the plan or the manifest is seen.
+    The order of reading protects these runs. The live table is read before the manifests, so that the
+    manifests cover all its pictures. Pictures and parts are listed before plans, and plans before manifests,
+    so that each listed picture or part belongs to a known plan or manifest.
     """
     survey = Survey()
     try:
@@ -154,7 +156,7 @@ def _read_current(store: ObjectStore, survey: Survey) -> pa.Table:
 
 
 def _read_decided(store: ObjectStore, pool: ThreadPoolExecutor) -> set[str]:
-    """Ids of pictures in what people decided, whatever they said of them."""
+    """Returns the ids of all pictures that people decided about, whatever the decision."""
     keys = [info.key for info in store.list(DECISIONS_PREFIX)]
     texts = in_order(pool, store.get, keys, ahead=_AHEAD)
     return {found.decode() for _, text in texts for found in _IMAGE_ID.findall(text)}
@@ -171,15 +173,15 @@ def _read_manifests(store: ObjectStore, survey: Survey) -> None:
             survey.complain(str(error), blind=True)
             continue
         if manifest.run_id != match[1]:
-            survey.complain(f"{info.key}: is the manifest of another run, {manifest.run_id}", blind=True)
+            survey.complain(f"{info.key}: this is the manifest of another run, {manifest.run_id}", blind=True)
             continue
         survey.manifests[manifest.run_id] = manifest
 
 
 def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: ThreadPoolExecutor) -> None:
-    """Tell the files of finished runs from the plans of open ones; learn what these draw from, and put where.
+    """Separates files of finished runs from plans of open runs; reads the inputs and folders of these.
 
-    A run whose plan is not frozen yet may rely on whatever was there when it began to plan.
+    A run without a frozen plan may rely on any object that existed when its planning began.
     """
     for key in keys:
         if key.split("/")[1] in survey.manifests:
@@ -204,7 +206,7 @@ def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: 
 
 
 def _read_parts(store: ObjectStore, survey: Survey, parts: list[str], pool: ThreadPoolExecutor) -> None:
-    """Take in the rows of the parts that finished runs count and of those of `parts` that open runs made."""
+    """Reads the parts of the finished runs, and those of `parts` that belong to open runs."""
     run_of = {
         part_key(run_id, shard): run_id
         for run_id, manifest in survey.manifests.items()
@@ -237,7 +239,7 @@ def _read_parts(store: ObjectStore, survey: Survey, parts: list[str], pool: Thre
 
 
 def _take_row(survey: Survey, row: dict[str, Any], key: str, run_id: str, seen: set[str]) -> None:
-    """Check one metadata row by itself, and note which picture it names."""
+    """Checks one metadata row by itself, and notes the picture that it references."""
     image_id, uri, sha256 = row["image_id"], row["image_uri"], row["sha256"]
     if image_id in seen:
         survey.complain(f"{key}: the image {image_id} is there twice in this run")
@@ -262,7 +264,7 @@ def _take_row(survey: Survey, row: dict[str, Any], key: str, run_id: str, seen: 
 
 
 def _place(row: dict[str, Any]) -> str | None:
-    """Where the picture of a row has to lie; None if it should have none."""
+    """Returns the key that the picture of a row must have; None if the row must have none."""
     try:
         if row["decision"] == APPROVED:
             return image_key(row["category"], row["sku"], row["image_id"], row["format"])
@@ -274,7 +276,7 @@ def _place(row: dict[str, Any]) -> str | None:
 
 
 def _digest(row: dict[str, Any]) -> bytes:
-    """Stands for all that current.parquet says of a picture, in less memory."""
+    """Returns a digest of a picture's row in current.parquet, to save memory."""
     text = "\x1f".join(str(row[name]) for name in CURRENT.names)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
@@ -282,7 +284,7 @@ def _digest(row: dict[str, Any]) -> bytes:
 def _read_table(
     store: ObjectStore, key: str, read: Callable[[bytes, str], pa.Table]
 ) -> pa.Table | str | None:
-    """A table in the store, or what is wrong with it, or None where there is none."""
+    """Returns a table of the store, or a description of its fault, or None if it is missing."""
     try:
         return read(store.get(key), key)
     except ObjectNotFound:

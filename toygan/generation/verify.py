@@ -1,19 +1,22 @@
-"""Whether a store is whole, and what in it nobody needs any more.
+"""Checks whether a store is whole, and removes the objects that no run needs any more.
 
-Whole means: every part that a finished run counts is there; every metadata row that names a picture has it,
-with that sha256; so has every row that names a sketch or a layout it was drawn from; no run names a picture
-twice; `current.parquet` names only pictures that a finished run approved; the
-summaries below state/ and `current.parquet` say what the finished runs say together; and nothing lies under
-images/, review/ or conditions/ that no finished run names.
+A store is whole if all of this holds:
 
-A run that was started and not finished (its frozen plan lies under .tmp/<run_id>/, its manifest is missing)
-is no problem: it can be taken up again under its run id, so what it made so far is neither missing nor left
-over. Whoever gives such a run up removes .tmp/<run_id>/; from then on its pictures and parts are left over.
+- Every part that a finished run counts exists.
+- The picture of every metadata row exists and has the stated sha256. So does every sketch and layout.
+- No run names a picture twice.
+- `current.parquet` names only pictures that a finished run approved.
+- The summaries below state/ and `current.parquet` agree with all finished runs together.
+- Every object under images/, review/ and conditions/ is named by a finished run.
 
-A run that is still being planned is no problem, either: its mark lies under .tmp/<run_id>/, its plan is
-missing. It may come to need any picture, so no picture counts as left over until its plan is frozen. A
-process that dies while it plans leaves its mark behind. The store does not tell the two apart, so verify
-names every such run, and since when it is being planned.
+A run that was started and not finished has a frozen plan under .tmp/<run_id>/ and no manifest. It is no
+problem: it can be continued under its run id, so its objects are neither missing nor left over. To give up
+such a run, remove .tmp/<run_id>/; from then on its pictures and parts are left over.
+
+A run that is still being planned is no problem, either. It has a mark under .tmp/<run_id>/ and no plan. It
+may come to need any picture, so no picture counts as left over until its plan is frozen. A process that dies
+while it plans leaves its mark behind. The store does not distinguish the two, so verify names every such run, and
+since when it is being planned.
 """
 
 import hashlib
@@ -35,27 +38,27 @@ from toygan.storage.keys import ATTEMPTS_KEY, COMMITS_KEY, CURRENT_KEY, METADATA
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
 _THREADS = 16
-_AHEAD = 4 * _THREADS  # requests under way: bounds the memory, whatever the size of the store
+_AHEAD = 4 * _THREADS  # concurrent requests; this bounds the memory for stores of any size
 _ANEW = "remove it, the next run makes it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What verify found; the store is whole when there are no problems."""
+    """The result of verify; the store is whole if there are no problems."""
 
-    problems: tuple[str, ...]  # each a line for a person, left-over objects included
+    problems: tuple[str, ...]  # a line each, left-over objects included
     left_over: tuple[str, ...]  # keys that prune would remove
     open_runs: tuple[str, ...]  # ids of runs that were started and can be finished
     planning: tuple[str, ...]  # a line for a person on each run that is being planned, or died while it was
     finished_runs: int
     pictures: int  # how many were read and compared
-    conditions: int  # how many kept sketches and layouts were, too
+    conditions: int  # how many sketches and layouts were read and compared
 
 
 def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda count: None) -> Verdict:
-    """Read the whole store and compare; `advance(1)` is called after each picture, from the calling thread.
+    """Reads the whole store and compares; `advance(1)` is called after each picture, from the calling thread.
 
-    Raises StoreConfigError where there is nothing at all: a mistyped URI is not taken for a whole store.
+    Raises StoreConfigError for an empty store, because a mistyped URI must not pass as a whole store.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         survey = look_around(store, pool)
@@ -69,9 +72,7 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
     left_over = survey.left_over()
     problems += [f"{key}: left over, no finished run names it; --prune removes it" for key in left_over]
     if survey.blind:
-        problems.append(
-            "left-over objects were not looked for: what is needed is not known while the above holds"
-        )
+        problems.append("left-over objects were not looked for: the problems above hide what runs still need")
     return Verdict(
         problems=tuple(problems),
         left_over=tuple(left_over),
@@ -93,11 +94,12 @@ def _describe_planning(store: ObjectStore, run_id: str) -> str:
 
 
 def prune(store: ObjectStore) -> list[str]:
-    """Remove what is left over, and the unfinished files of finished runs; return the keys that were removed.
+    """Removes left-over objects and the unfinished files of finished runs; returns the removed keys.
 
     It may run beside anything but another prune: see `toygan.planning.pruning`. Nothing is removed while a
-    manifest, a part or a plan cannot be read: what they name is not known then. Parts go before pictures, so
-    a prune that is cut short leaves no row without its picture. Raises Retryable when another one takes over.
+    manifest, a part or a plan cannot be read, because the objects that it names are unknown. Parts are
+    removed before pictures, so an interrupted prune leaves no row without its picture. Raises Retryable if
+    another prune takes over.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         survey = look_around(store, pool)
@@ -128,15 +130,13 @@ def _batches(keys: list[str]) -> list[list[str]]:
 
 def _check_still_mine(store: ObjectStore, prune_id: str) -> None:
     if read_pruning(store)[0] != prune_id:
-        raise Retryable(
-            f"{store.uri}: another `toygan verify --prune` has taken over; let one at a time work"
-        )
+        raise Retryable(f"{store.uri}: another `toygan verify --prune` has taken over; run one at a time")
 
 
 def _compare_summaries(survey: Survey) -> list[str]:
-    """How the summaries differ from what the finished runs say, a line each.
+    """Returns a line for each difference between the summaries and the finished runs.
 
-    Runs that end meanwhile may be in them or not.
+    The summaries may or may not contain runs that end in the meantime.
     """
     commits = survey.commits
     if commits is None:
@@ -151,7 +151,7 @@ def _compare_summaries(survey: Survey) -> list[str]:
         wanted = wanted.with_run(manifest)
     problems = []
     if wanted.acceptance != commits.acceptance:
-        problems.append(f"{COMMITS_KEY}: other shares of approved pictures than in the manifests; {_ANEW}")
+        problems.append(f"{COMMITS_KEY}: the shares of approved pictures differ from the manifests; {_ANEW}")
     ids = {manifest.run_id for manifest in settled}
     for key, stored, merge, of_runs in (
         (ATTEMPTS_KEY, survey.stored_attempts, merge_attempts, survey.attempts),
@@ -161,14 +161,14 @@ def _compare_summaries(survey: Survey) -> list[str]:
         must = [table for run_id, tables in of_runs.items() if run_id in ids for table in tables]
         may = [table for tables in of_runs.values() for table in tables]
         if not merge([stored, *must]).equals(stored):
-            problems.append(f"{key}: lacks something of what finished runs committed; {_ANEW}")
+            problems.append(f"{key}: some results of finished runs are missing; {_ANEW}")
         elif key == ATTEMPTS_KEY and not (merged := merge(may)).equals(merge([stored, merged])):
-            problems.append(f"{key}: says something that no finished run did; {_ANEW}")
+            problems.append(f"{key}: holds results that no finished run has; {_ANEW}")
     return problems
 
 
 def _compare(store: ObjectStore, uri: str, sha256: str, part: str) -> str | None:
-    """What is wrong with the object of a picture, if anything."""
+    """Returns what is wrong with the object of a picture; None if it is right."""
     try:
         found = hashlib.sha256(store.get(uri)).hexdigest()
     except ObjectNotFound:

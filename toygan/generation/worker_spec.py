@@ -1,4 +1,4 @@
-"""Where a process finds the models of a run, and the engines that it keeps once it has loaded them."""
+"""The models of a run as a process finds them, and a cache of their loaded engines."""
 
 import threading
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _scopes: dict[str, ModelScope] = {}  # by NAME@VERSION, whose files never change
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlace:
-    """Where a model version is found: see `toygan.registry.resolve`."""
+    """The place of a model version: see `toygan.registry.resolve`."""
 
     reference: str
     version: str
@@ -30,7 +30,7 @@ class ModelPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """Where a process finds the models of a run and what it computes on. Texts and numbers, fit to travel."""
+    """The models and the hardware of a run's processes, as texts and numbers that can be serialised."""
 
     store: str
     model: ModelPlace
@@ -41,13 +41,13 @@ class WorkerSpec:
     cores: int | None = None  # None: all that the process may use
 
     def model_for(self, image_condition: ImageCondition | None) -> ModelPlace:
-        """Of the model that draws what the planner gave this image condition."""
+        """Returns the model for products with this image condition."""
         special = {"sketch": self.sketch_model, "layout": self.layout_model}
         return (special[image_condition] if image_condition else None) or self.model
 
 
 def engine_for(worker_spec: WorkerSpec, image_condition: ImageCondition | None = None) -> Engine:
-    """The engine of this process for a kind of product. A model is loaded once, when it is asked for."""
+    """Returns the engine of this process for an image condition; loads its model when first needed."""
     with _lock:
         return _engine(
             worker_spec.store,
@@ -59,7 +59,7 @@ def engine_for(worker_spec: WorkerSpec, image_condition: ImageCondition | None =
 
 
 def scope_of(model: ModelFiles) -> ModelScope:
-    """What `toygan.generation.model.read_scope` says; it takes part of a second, so once for each version."""
+    """Returns `toygan.generation.model.read_scope`, cached per version because it takes part of a second."""
     key = f"{model.name}@{model.version}"
     if key not in _scopes:
         _scopes[key] = read_scope(model)
@@ -73,7 +73,7 @@ def _engine(store: str, place: ModelPlace, device: str, batch_size: int | None, 
         raise ModelError(
             f"the model {place.reference} is now {source.version}, the run began with {place.version}"
         )
-    worker_pool = _worker_pool(device, cores)  # first: it shares out the threads
+    worker_pool = _worker_pool(device, cores)  # first, because it sets the number of threads
     model = load_model(source, pick_device(device))
     return Engine(model, batch_size=batch_size, worker_pool=worker_pool)
 

@@ -1,1 +1,1 @@
-"""The run report: a contact sheet that a person opens."""
+"""The run report: one HTML page with a contact sheet."""

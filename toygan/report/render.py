@@ -1,7 +1,8 @@
-"""The run report: one HTML file that needs nothing else, for the people who own the shop.
+"""Renders the run report for the people of the shop: one HTML file without external resources.
 
-Pictures lie in it as data URIs, there is no script, and its Content-Security-Policy lets it fetch nothing.
-Every text from a catalog is escaped. However large the run, it stays below about 10 MB: see `sheet_sizes`.
+The pictures are embedded as data URIs. There is no script, and the Content-Security-Policy allows no
+requests. Every text from a catalog is escaped. The file stays below about 10 MB for runs of any size: see
+`sheet_sizes`.
 """
 
 import re
@@ -24,7 +25,7 @@ MOST_THUMBNAILS: Final = 2000
 MOST_APPROVED: Final = 48  # thumbnails of a category
 MOST_FOR_REVIEW: Final = 12
 MOST_CATEGORIES: Final = 1000
-MOST_ROWS: Final = 100  # of the rows that were set aside
+MOST_ROWS: Final = 100  # rows that were set aside
 
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}")
 _REASONS: Final[Mapping[str, str]] = {
@@ -54,7 +55,7 @@ class ReportPicture:
     colour_delta_e: float | None
     p_real: float
     threshold: float
-    reasons: Sequence[str]  # why a person should look at it; none when it is approved
+    reasons: Sequence[str]  # why a person should look at the picture; empty if it is approved
     image_uri: str  # key in the store
     image_format: ImageFormat
     file: bytes
@@ -62,7 +63,7 @@ class ReportPicture:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCategory:
-    """One category: its numbers are of the whole run, its pictures a part of it."""
+    """One category: the numbers cover the whole run, the pictures are a selection."""
 
     name: str
     wanted: int  # images
@@ -88,30 +89,30 @@ class ReportRun:
     """The facts about a run."""
 
     run_id: str
-    models: Sequence[str]  # name@version; the first one draws from no image
+    models: Sequence[str]  # name@version; the first one takes no image
     catalog_uri: str
     started_at: str  # ISO 8601
     elapsed_s: float
-    images_per_s: float | None  # candidates drawn, judged and stored, in the steady state
+    images_per_s: float | None  # candidates generated, scored and stored per second, in the steady state
     products: int  # good rows of the catalog
-    unchanged: int  # images that were live already and stayed
+    unchanged: int  # images that were live before and stay live
     settings: Mapping[str, object]
     categories: Sequence[ReportCategory]
-    rejected_rows: Sequence[ReportRow]  # the first ones are enough
+    rejected_rows: Sequence[ReportRow]  # at least the first MOST_ROWS
     total_rejected_rows: int
     warnings: Sequence[str] = ()
-    credit: str | None = None  # whom the model's training pictures oblige to name
+    credit: str | None = None  # the attribution that the licences of the training pictures demand
 
 
 def sheet_sizes(categories: int) -> tuple[int, int]:
-    """How many approved pictures and how many for review each of so many categories shows."""
+    """Returns how many approved pictures and how many for review each of `categories` categories shows."""
     shown = max(1, min(categories, MOST_CATEGORIES))
     approved = max(1, min(MOST_APPROVED, MOST_THUMBNAILS * 4 // 5 // shown))
     return approved, max(1, min(MOST_FOR_REVIEW, MOST_THUMBNAILS // 5 // shown))
 
 
 def render_report(run: ReportRun) -> str:
-    """The report as one HTML document. Raises BadInput for a picture that cannot be decoded."""
+    """Returns the report as one HTML document. Raises BadInput for a picture that cannot be decoded."""
     approved, review = sheet_sizes(len(run.categories))
     categories = [
         {

@@ -239,7 +239,7 @@ def test_pictures_that_are_not_finite_end_the_evaluation(val: PhotoSet) -> None:
 @pytest.mark.parametrize(
     ("pictures", "few", "message"),
     [
-        (9, None, "9 pictures are too few to measure with; 10 is the least"),
+        (9, None, "9 pictures are too few to measure with; the least is 10"),
         (10, "val", "8 photos of val are too few"),
         (10, "train", "8 training photos are too few"),
     ],

@@ -80,7 +80,7 @@ class TestKernelDistance:
         assert kernel_distance(real, made, seed=5).error != kernel_distance(real, made, seed=6).error
 
     def test_three_pictures_are_too_few(self) -> None:
-        with pytest.raises(ValueError, match="4 real and 3 generated pictures; wanted are four"):
+        with pytest.raises(ValueError, match="4 real and 3 generated pictures; four"):
             kernel_distance(normal(4, 2), normal(3, 2))
 
 
@@ -162,14 +162,14 @@ class TestManifolds:
         assert found.coverage < 0.3
 
     def test_no_more_pictures_than_neighbours_are_too_few(self) -> None:
-        with pytest.raises(ValueError, match="6 real and 5 generated pictures; wanted are more than 5"):
+        with pytest.raises(ValueError, match="6 real and 5 generated pictures; more than 5 are needed"):
             manifolds(normal(6, 2), normal(5, 2))
 
 
 def test_diversity_is_the_mean_over_all_pairs() -> None:
     assert diversity(column(0, 1, 3)) == pytest.approx((1 + 3 + 2) / 3)
     assert diversity(column(4, 4, 4)) == 0
-    with pytest.raises(ValueError, match="1 pictures; wanted are two"):
+    with pytest.raises(ValueError, match="1 pictures; two are needed"):
         diversity(column(1))
 
 

@@ -39,9 +39,9 @@ class TestMeanIou:
         assert mean_iou(torch.tensor([0, 2]), torch.tensor([0, 1]), 3) == pytest.approx(1 / 3)
 
     def test_unusable_labels(self) -> None:
-        with pytest.raises(ValueError, match=r"there is a label 3; labels lie in 0\.\.2"):
+        with pytest.raises(ValueError, match=r"there is a label 3; labels must lie in 0\.\.2"):
             mean_iou(torch.tensor([3]), torch.tensor([0]), 3)
-        with pytest.raises(ValueError, match=r"labels of \(2,\) cannot be held against \(1,\)"):
+        with pytest.raises(ValueError, match=r"labels of \(2,\) cannot be compared with \(1,\)"):
             mean_iou(torch.tensor([0, 0]), torch.tensor([0]), 3)
         with pytest.raises(ValueError, match="cannot be held"):
             mean_iou(torch.tensor([]), torch.tensor([]), 3)

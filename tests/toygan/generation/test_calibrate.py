@@ -20,7 +20,7 @@ from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
 from toygan.generation import calibrate as calibrate_module
-from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, judge
+from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, score_photos
 from toygan.generation.feature_extractor import FeatureExtractor
 from toygan.generation.model import GeneratedBatch, Model
 from toygan.images import from_uint8
@@ -230,7 +230,7 @@ def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
     probed = files.with_files(calibration=calibration.to_json().encode()).load()
     # a disc is no noise: held-out photos are told from the pictures of a random network
     assert calibration.ece < 0.2
-    logits = judge(probed, photos, range(len(photos)), BATCH)
+    logits = score_photos(probed, photos, range(len(photos)), BATCH)
     product = ProductConditions(category="brick")
     drawn = probed.generate(list(range(BATCH)), [product] * BATCH, BATCH)
     assert logits.min() > drawn.logits.max()
@@ -282,9 +282,9 @@ def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet18"}, "320 weights for what resnet18 sees, this version has 320 for tf_eff"),
-        ({"evidence": "all"}, "320 weights for what tf_efficientnet_lite1 sees, this version has 993 for"),
-        ({"weights": (1.0, 2.0)}, "2 weights for what tf_efficientnet_lite1 sees, .*; calibrate the model"),
+        ({"backbone": "resnet18"}, "320 weights for resnet18, this version has 320 for tf_eff"),
+        ({"evidence": "all"}, "320 weights for tf_efficientnet_lite1, this version has 993 for"),
+        ({"weights": (1.0, 2.0)}, "2 weights for tf_efficientnet_lite1, .*; calibrate the model"),
     ],
 )
 def test_a_probe_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:

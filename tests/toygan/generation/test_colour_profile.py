@@ -20,7 +20,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.generation import calibrate as calibrate_module
-from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, judge
+from toygan.generation.calibrate import CalibrationSamples, calibrate, calibrate_model, score_photos
 from toygan.generation.colour_profile import fit_profile
 from toygan.generation.model import GeneratedBatch, Model, load_model
 from toygan.models.layers import ConditionalGenerator, Conditions
@@ -122,7 +122,7 @@ def test_without_a_profile_nothing_is_corrected() -> None:
 def test_photos_are_judged_with_the_colours_that_they_show(photos: PhotoSet) -> None:
     model = replace(tiny_model().load(), colour_profile=PROFILE)
     seen = told_to(model.discriminator)
-    judge(model, photos, range(BATCH), BATCH)
+    score_photos(model, photos, range(BATCH), BATCH)
     assert torch.equal(seen[0]["colour"], photos.colour[:BATCH])
     assert "named_colours" not in seen[0]
 

@@ -298,11 +298,11 @@ def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: 
     [
         (
             {"model": "tiny-spade"},
-            "cannot be the --model: it draws from a layout, give it as --layout-model",
+            "cannot be the --model: it takes a layout, give it as --layout-model",
         ),
-        ({"model": "tiny-pix2pix"}, "draws from a sketch, give it as --sketch-model"),
-        ({"sketch_model": "tiny-spade"}, "cannot be the --sketch-model: it draws from a layout"),
-        ({"layout_model": "tiny"}, "tiny@.* cannot be the --layout-model: it draws from no image"),
+        ({"model": "tiny-pix2pix"}, "takes a sketch, give it as --sketch-model"),
+        ({"sketch_model": "tiny-spade"}, "cannot be the --sketch-model: it takes a layout"),
+        ({"layout_model": "tiny"}, "tiny@.* cannot be the --layout-model: it takes no image"),
     ],
 )
 def test_a_model_that_draws_from_something_else_is_refused(

@@ -323,7 +323,7 @@ def test_a_generator_that_returns_nan_fails_the_run_and_replaces_nothing(
     before = contents(store, "images/", "review/", CURRENT_KEY)
     broken = request(folder, run_id="run-2", mode="all", model=str(nan_model().write(tmp_path / "tiny")))
     for _ in range(2):
-        with pytest.raises(RunFailed, match=r"48 pictures were drawn and none is finite.*run-2"):
+        with pytest.raises(RunFailed, match=r"48 pictures were generated and none is finite.*run-2"):
             generate(broken)
         assert contents(store, "images/", "review/", CURRENT_KEY) == before
         assert verify(store).problems == ()

@@ -541,9 +541,9 @@ def change_table(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda rows: rows.pop(), "lacks something"),
-        (lambda rows: rows[0].update(attempts=0), "lacks something"),
-        (lambda rows: rows[0].update(attempts=9), "says something that no finished run did"),
+        (lambda rows: rows.pop(), "some results of finished runs are missing"),
+        (lambda rows: rows[0].update(attempts=0), "some results of finished runs are missing"),
+        (lambda rows: rows[0].update(attempts=9), "holds results that no finished run has"),
         (lambda rows: rows.append({**rows[0], "sku": "x"}), "says something"),
     ],
 )
@@ -559,7 +559,7 @@ def test_a_picture_that_is_older_than_the_last_commit_is_told(store: MemoryStore
     before = store.get(keys.CURRENT_KEY)
     put_run(store, "night-2")
     store.put(keys.CURRENT_KEY, before)
-    check_problems(store, ["current.parquet: lacks something of what finished runs committed"])
+    check_problems(store, ["current.parquet: some results of finished runs are missing"])
 
 
 def test_commits_that_are_lost_are_told(store: MemoryStore) -> None:

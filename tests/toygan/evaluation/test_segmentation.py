@@ -43,7 +43,7 @@ class TestMeanIou:
             mean_iou(torch.tensor([3]), torch.tensor([0]), 3)
         with pytest.raises(ValueError, match=r"labels of \(2,\) cannot be compared with \(1,\)"):
             mean_iou(torch.tensor([0, 0]), torch.tensor([0]), 3)
-        with pytest.raises(ValueError, match="cannot be held"):
+        with pytest.raises(ValueError, match="cannot be compared"):
             mean_iou(torch.tensor([]), torch.tensor([]), 3)
 
 

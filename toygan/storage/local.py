@@ -1,4 +1,4 @@
-"""A store in a local folder: one file an object."""
+"""A store in a local folder with one file per object."""
 
 import errno
 import fcntl
@@ -28,10 +28,10 @@ from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, content_vers
 
 _log = logging.getLogger(__name__)
 
-_UPLOADS = TMP_PREFIX + ".put/"  # no run id starts with a dot, so no run's folder is ever called this
-_LOCK = "lock"  # among the uploads, whose names are 32 hex digits
+_UPLOADS = TMP_PREFIX + ".put/"  # no run id starts with a dot, so no run's folder has this name
+_LOCK = "lock"  # in the uploads' folder, where all other names are 32 hex digits
 _ABANDONED_AFTER_S = 3600.0
-_PUT_ATTEMPTS = 20  # against deletes that take the folder away between its making and the move
+_PUT_ATTEMPTS = 20  # a concurrent delete may remove the folder between its creation and the move
 
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -45,12 +45,12 @@ _sync_lock = threading.Lock()
 
 
 class LocalStore:
-    """Files below one root folder, which the first put makes.
+    """Files below one root folder, which the first put creates.
 
-    A loss of power never leaves an object without those that it vouches for: pictures and plan shards are
-    put unsynced, and any other object is put in its place after this process's earlier ones are on the disk,
-    and is there itself when put returns. So a run waits once a shard for the disk, not for every picture.
-    Links inside the root are not followed; the root may be one.
+    A power failure never leaves an object without the objects that it references. Pictures and plan shards
+    are put without a sync. Any other object is put after the earlier objects of this process are on the disk,
+    and is itself on the disk when put returns. So a run waits for the disk once per shard, not for every
+    picture. Links inside the root are not followed; the root itself may be a link.
     """
 
     def __init__(self, root: Path, *, lock_patience_s: float = PATIENCE_S) -> None:
@@ -65,7 +65,7 @@ class LocalStore:
         return str(self._root)
 
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Write a file beside the others under a temporary name, then move it to its place."""
+        """Writes a file under a temporary name, then moves it to its place."""
         with self._named_errors(key):
             target = self._path(key)
             self._sweep_once()
@@ -81,7 +81,7 @@ class LocalStore:
                 raise
 
     def get(self, key: str) -> bytes:
-        """The content of the file; raises ObjectNotFound."""
+        """Returns the content of the file; raises ObjectNotFound."""
         with self._named_errors(key):
             try:
                 return _read_plain(self._path(key))
@@ -91,7 +91,7 @@ class LocalStore:
                 raise
 
     def exists(self, key: str) -> bool:
-        """Whether a plain file lies at `key`."""
+        """Whether a regular file exists at `key`."""
         with self._named_errors(key):
             try:
                 return stat.S_ISREG(self._path(key).lstat().st_mode)
@@ -99,7 +99,7 @@ class LocalStore:
                 return False
 
     def size(self, key: str) -> int:
-        """The bytes of the file; raises ObjectNotFound."""
+        """Returns the size of the file in bytes; raises ObjectNotFound."""
         with self._named_errors(key):
             try:
                 found = self._path(key).lstat()
@@ -110,7 +110,7 @@ class LocalStore:
             return found.st_size
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """The files whose key starts with `prefix`, sorted by key; reads only folders that can hold some."""
+        """Yields the files with keys that start with `prefix`, sorted by key; reads only folders it needs."""
         for info in self.list_all(prefix):
             if info.problem is None:
                 yield info
@@ -118,7 +118,7 @@ class LocalStore:
                 _log.warning("%s/%s is not read: %s", self._root, info.key, info.problem)
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """As `list`, and the files and links that no key can reach."""
+        """Like `list`, and also yields the files and links that no key can reach."""
         folder, slash, _ = prefix.rpartition("/")
         if slash:
             if not _is_key(folder):
@@ -127,7 +127,7 @@ class LocalStore:
         yield from self._walk(folder + slash, prefix)
 
     def delete(self, key: str) -> None:
-        """Remove the file and the folders that it leaves empty."""
+        """Removes the file and the folders that become empty."""
         with self._named_errors(key):
             path = self._path(key)
             try:
@@ -141,18 +141,18 @@ class LocalStore:
                     break
                 try:
                     parent.rmdir()
-                except OSError:  # not empty, or gone already
+                except OSError:  # the folder is not empty, or is gone
                     break
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
-        """The content of the file and its digest: times and inodes come back, contents need not differ."""
+        """Returns the content of the file and its digest; times and inodes can repeat with other content."""
         data = self.get(key)
         return data, content_version(data)
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
     ) -> None:
-        """Put while this is the only process that does so, if the file is as it was; raises Conflict."""
+        """Puts under the lock of the store, if the file has not changed; raises Conflict."""
         check_key(key)
         with self._named_errors(key), self._locked():
             try:
@@ -165,15 +165,15 @@ class LocalStore:
 
     @property
     def has_conditional_writes(self) -> bool:
-        """Whether the file system knows locks."""
+        """Whether the file system supports locks."""
         with self._named_errors(""), self._locked() as is_locked:
             return is_locked
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Wait for the lock of the store, which ends with its holder; false where there are no locks.
+        """Waits for the lock of the store, which the end of its process releases; False without lock support.
 
-        Raises StoreUnavailable where its holder does not move.
+        Raises StoreUnavailable if the holder of the lock makes no progress.
         """
         uploads = self._root / _UPLOADS
         _make_folders(uploads)
@@ -194,7 +194,7 @@ class LocalStore:
             os.close(descriptor)
 
     def _path(self, key: str) -> Path:
-        """Where the object of `key` lies; a link on the way could lead out of the root and is refused."""
+        """Returns the path of the object; refuses links, because they could lead out of the root."""
         check_key(key)
         if key.startswith(_UPLOADS):
             raise BadInput(f"keys under {_UPLOADS} are the store's own")
@@ -210,7 +210,7 @@ class LocalStore:
             )
 
     def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
-        """Files below `folder` (empty or ending with `/`), in the order of their keys."""
+        """Yields the files below `folder` (empty or ending with `/`), in the order of their keys."""
         with self._named_errors(folder):
             try:
                 with os.scandir(self._root / folder) as found:
@@ -232,7 +232,7 @@ class LocalStore:
                     yield named_info(key, entry.stat(follow_symlinks=False).st_size)
 
     def _sweep_once(self) -> None:
-        """Remove what killed processes left in the uploads' folder."""
+        """Removes the files that killed processes left in the uploads' folder."""
         with self._sweep_lock:
             if self._swept:
                 return
@@ -255,7 +255,7 @@ class LocalStore:
 
 
 def _read_plain(path: Path) -> bytes:
-    """The content of a file that is neither a link nor a folder nor a device."""
+    """Returns the content of a regular file; refuses links, folders and devices."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -299,7 +299,7 @@ def _make_folders(folder: Path) -> None:
 
 
 def _sync_earlier_puts() -> None:
-    """Wait until all that this process has put, into any folder, is on the disk."""
+    """Waits until everything that this process has put, into any folder, is on the disk."""
     with _sync_lock:  # a second caller waits for the first one's sync, which covers its puts too
         if _unsynced.is_set():
             _unsynced.clear()
@@ -318,7 +318,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _listing_name(entry: os.DirEntry[str]) -> str:
-    """The name with a slash behind a folder's, so that names sort as the keys below them do."""
+    """Returns the name, with a slash after a folder's name, so that names sort like the keys below them."""
     return entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 
@@ -341,5 +341,5 @@ def _translated(error: OSError, root: Path, key: str) -> ToyganError:
             f"{where}: {error.strerror}; the folder must be readable and writable for you"
         )
     if error.errno in _IN_THE_WAY:
-        return StoreConfigError(f"{where}: something else stands in the object's place ({error.strerror})")
+        return StoreConfigError(f"{where}: something else is in the object's place ({error.strerror})")
     return StoreUnavailable(f"{where}: {error}")

@@ -1,4 +1,4 @@
-"""A store in memory: for tests and for dry runs."""
+"""A store in memory, for tests and for dry runs."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from toygan.storage.store import ObjectInfo, check_key, content_version, is_hidd
 
 
 class MemoryStore:
-    """Objects in a dictionary; gone with the process."""
+    """Objects in a dictionary; they end with the process."""
 
     def __init__(self, name: str = "unnamed") -> None:
         self._name = name
@@ -17,16 +17,16 @@ class MemoryStore:
 
     @property
     def uri(self) -> str:
-        """`memory://name`; only named_memory_store makes one that can be opened again."""
+        """`memory://name`; open_store finds only the stores of named_memory_store again."""
         return f"memory://{self._name}"
 
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Keep a copy of `data` under `key`."""
+        """Keeps a copy of `data` under `key`."""
         with self._lock:
             self._objects[check_key(key)] = bytes(data)
 
     def get(self, key: str) -> bytes:
-        """The object under `key`; raises ObjectNotFound."""
+        """Returns the object under `key`; raises ObjectNotFound."""
         with self._lock:
             try:
                 return self._objects[check_key(key)]
@@ -34,12 +34,12 @@ class MemoryStore:
                 raise ObjectNotFound(key) from None
 
     def exists(self, key: str) -> bool:
-        """Whether an object lies under `key`."""
+        """Whether an object exists under `key`."""
         with self._lock:
             return check_key(key) in self._objects
 
     def size(self, key: str) -> int:
-        """The bytes of the object; raises ObjectNotFound."""
+        """Returns the size of the object in bytes; raises ObjectNotFound."""
         with self._lock:
             try:
                 return len(self._objects[check_key(key)])
@@ -47,11 +47,11 @@ class MemoryStore:
                 raise ObjectNotFound(key) from None
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """As `list`: nothing else can be put here."""
+        """Like `list`, because only valid keys exist here."""
         return self.list(prefix)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """The objects at the time of the call, sorted by key."""
+        """Returns the objects at the time of the call, sorted by key."""
         with self._lock:
             found = [
                 ObjectInfo(key, len(data)) for key, data in self._objects.items() if key.startswith(prefix)
@@ -60,19 +60,19 @@ class MemoryStore:
         return (info for info in found if not is_hidden(info.key, prefix))
 
     def delete(self, key: str) -> None:
-        """Forget the object under `key`."""
+        """Removes the object under `key`."""
         with self._lock:
             self._objects.pop(check_key(key), None)
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
-        """The object under `key` and the digest of its content."""
+        """Returns the object under `key` and the digest of its content."""
         data = self.get(key)
         return data, content_version(data)
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
     ) -> None:
-        """Keep a copy of `data` if the object is as it was; raises Conflict."""
+        """Keeps a copy of `data` if the object has not changed; raises Conflict."""
         with self._lock:
             found = self._objects.get(check_key(key))
             if (None if found is None else content_version(found)) != version:
@@ -81,7 +81,7 @@ class MemoryStore:
 
     @property
     def has_conditional_writes(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
 
@@ -90,7 +90,7 @@ _named_lock = threading.Lock()
 
 
 def named_memory_store(name: str) -> MemoryStore:
-    """The process's one memory store of this name."""
+    """Returns the memory store of this name; there is one per process."""
     if not name:
         raise StoreConfigError("a memory store needs a name: memory://NAME")
     with _named_lock:

@@ -1,4 +1,4 @@
-"""How long a call to a store is repeated."""
+"""Decides how long a call to a store is repeated."""
 
 import random
 import time
@@ -10,7 +10,7 @@ _LONGEST_PAUSE_S = 5.0
 
 
 class Retries:
-    """The pauses of one call, which grow until the patience is used up."""
+    """The pauses between the tries of one call; they grow until the patience is used up."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -18,7 +18,7 @@ class Retries:
         self._pause_s = 0.25
 
     def pause(self, failure: ToyganError, patience_s: float) -> bool:
-        """Sleep before the next try and return True; False where `failure` will not pass, or not in time."""
+        """Sleeps before the next try and returns True; returns False if a repetition cannot help in time."""
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S) * random.uniform(0.75, 1.0)
         left_s = self._began + patience_s - time.monotonic() - self._pause_s
         if not isinstance(failure, StoreUnavailable) or left_s < 0:

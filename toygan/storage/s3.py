@@ -1,4 +1,4 @@
-"""A store in a bucket of any server that speaks S3."""
+"""A store in a bucket of any server with the S3 protocol."""
 
 import base64
 import hashlib
@@ -61,14 +61,14 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_S = 60.0
-_STRANGER_PATIENCE_S = 5.0  # with an address that has never answered as S3 does
+_STRANGER_PATIENCE_S = 5.0  # for an address that has never given an S3 answer
 _CLIENT_CONFIG = Config(
     max_pool_connections=32,
     connect_timeout=10,
     read_timeout=30,
     tcp_keepalive=True,
     retries={"mode": "standard", "total_max_attempts": 3},
-    # the newer default checksums are unknown to many servers other than AWS's; Content-MD5 is known to all
+    # many servers other than AWS's do not support the newer default checksums; all support Content-MD5
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
@@ -78,17 +78,17 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
 class _NoBody(ObjectNotFound):
-    """A HEAD request was answered with 404 and text/html: a web page, or an S3 server that calls it so."""
+    """A HEAD request got 404 and text/html: from a web page, or from an S3 server that labels it so."""
 
 
 class S3Store:
     """Objects in a bucket below a prefix.
 
     Server, region and credentials come from the usual AWS places (AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE,
-    AWS_ACCESS_KEY_ID, ~/.aws, ...), read at the first call. A call that fails for a passing reason (a dropped
-    connection, a time-out, a 5xx answer, throttling) is repeated with growing pauses until `patience_s` have
-    gone by; repeating is harmless, because every call writes or removes one whole object under a fixed key.
-    Only a put_if whose answer was lost, although it was carried out, meets its own object then: a Conflict.
+    AWS_ACCESS_KEY_ID, ~/.aws, ...), which are read at the first call. A call with a temporary failure (a
+    dropped connection, a time-out, a 5xx answer, throttling) is repeated with growing pauses for up to
+    `patience_s`. Repetition is harmless, because every call writes or removes one whole object under a fixed
+    key. There is one exception: if the answer to a successful put_if is lost, its repetition raises Conflict.
     """
 
     def __init__(self, bucket: str, prefix: str = "", *, patience_s: float = PATIENCE_S) -> None:
@@ -116,15 +116,15 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Upload in one request; the server refuses a body that was damaged on its way."""
+        """Uploads in one request; the server refuses a body that was damaged in transit."""
         self._upload(key, data, content_type, {})
 
     def get(self, key: str) -> bytes:
-        """Download the whole object; raises ObjectNotFound."""
+        """Downloads the whole object; raises ObjectNotFound."""
         return self._download(key)[0]
 
     def exists(self, key: str) -> bool:
-        """Whether an object lies under `key`."""
+        """Whether an object exists under `key`."""
         try:
             self.size(key)
         except ObjectNotFound:
@@ -133,32 +133,32 @@ class S3Store:
         return True
 
     def size(self, key: str) -> int:
-        """The Content-Length of the object; raises ObjectNotFound."""
+        """Returns the Content-Length of the object; raises ObjectNotFound."""
         full = self._full(key)
         try:
             return self._repeat(
                 lambda client: client.head_object(Bucket=self._bucket, Key=full)["ContentLength"], key
             )
         except _NoBody:
-            infos, _ = self._page(full, None)  # a web page would not be a listing
+            infos, _ = self._page(full, None)  # a web page cannot pass as a listing
             for info in infos:
                 if info.key == full:
                     return info.size
             raise ObjectNotFound(key) from None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """The objects whose key starts with `prefix`, in the order of the server: S3 sorts by key."""
+        """Yields the objects with keys that start with `prefix`, in the server's order: S3 sorts by key."""
         return (info for info in self.list_all(prefix) if info.problem is None)
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """As `list`, and the objects that other programs put under names which are no keys here."""
+        """Like `list`, and also yields the objects of other programs with names that are no valid keys."""
         token: str | None = None
         last = ""
         while True:
             found, token = self._page(self._prefix + prefix, token)
             for info in found:
                 key = info.key.removeprefix(self._prefix)
-                # rclone names an object twice while it is being replaced
+                # rclone lists an object twice while it is being replaced
                 if key != last and not is_hidden(key, prefix):
                     yield named_info(key, info.size)
                 last = key
@@ -166,7 +166,7 @@ class S3Store:
                 return
 
     def delete(self, key: str) -> None:
-        """Remove the object; servers that answer 'not found' for a missing one are taken at their word."""
+        """Removes the object; the answer 'not found' counts as success."""
         full = self._full(key)
         try:
             self._repeat(lambda client: client.delete_object(Bucket=self._bucket, Key=full), key)
@@ -174,13 +174,13 @@ class S3Store:
             return
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
-        """Download the whole object; its version is its ETag."""
+        """Downloads the whole object and returns it with its ETag as its version."""
         return self._download(key)
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
     ) -> None:
-        """Upload under the condition If-Match or If-None-Match; raises Conflict."""
+        """Uploads under the condition If-Match or If-None-Match; raises Conflict."""
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         if not self.has_conditional_writes:
             condition = {}
@@ -188,14 +188,14 @@ class S3Store:
                 raise Conflict(key)
         try:
             self._upload(key, data, content_type, condition)
-        except ObjectNotFound:  # If-Match, and somebody removed the object
+        except ObjectNotFound:  # the condition was If-Match, and another process removed the object
             raise Conflict(key) from None
 
     @cached_property
     def has_conditional_writes(self) -> bool:
-        """Whether the server refuses what it should and takes what it should.
+        """Whether the server honours the conditions If-Match and If-None-Match.
 
-        Asked with a temporary object, because servers without the conditions often take every upload.
+        Tests it with a temporary object, because servers without the conditions often accept every upload.
         """
         key = f"{TMP_PREFIX}.conditions/{secrets.token_hex(16)}"
         self._upload(key, b"1", _PLAIN, {})
@@ -241,10 +241,10 @@ class S3Store:
         self._repeat(call, key)
 
     def _download(self, key: str) -> tuple[bytes, str]:
-        """The object and its ETag.
+        """Returns the object and its ETag.
 
-        A body that is not what the ETag says is fetched again. What comes twice with the same ETag is the
-        object: this server's ETags are no MD5, and are not compared any more.
+        A body that does not match its ETag is fetched again. If the same body and ETag come twice, the body
+        is right: the ETags of this server are no MD5, and are not compared any more.
         """
         full, seen = self._full(key), set[tuple[bytes, str]]()
 
@@ -278,26 +278,26 @@ class S3Store:
             if self._made is None:
                 try:
                     self._made = _make_client()
-                except ValueError as error:  # an endpoint URL that is none
+                except ValueError as error:  # the endpoint URL is invalid
                     raise StoreConfigError(f"{self.uri}: {error}; check AWS_ENDPOINT_URL") from None
                 self._made.meta.events.register("after-call.s3", _refuse_web_pages)
             return self._made
 
     def _repeat(self, call: Callable[["S3Client"], _T], key: str) -> _T:
-        """The result of `call`; failures that may pass are repeated while there is patience."""
+        """Returns the result of `call`; repeats temporary failures while there is patience."""
         retries, has_renewed = Retries(_log), False
         while True:
             try:
                 result = call(self._client())
             except (BotoCoreError, ClientError, _WebPageAnswer, StoreUnavailable) as error:
                 failure = self._translated(error, key)
-                if not isinstance(failure, (ObjectNotFound, Conflict)):  # answers, not failures
+                if not isinstance(failure, (ObjectNotFound, Conflict)):  # these are answers, not failures
                     STORE_FAILURES.labels(type(failure).__name__).inc()
                 if isinstance(failure, CredentialsExpired) and not has_renewed:
-                    has_renewed = True  # the user's files may hold new ones by now
+                    has_renewed = True  # the user's files may hold new credentials by now
                     self._made = None
                     continue
-                # Who has never met an S3 server here has the wrong address, most likely.
+                # Without any S3 answer so far, the address is most likely wrong.
                 is_strange = isinstance(failure, WebPage) and not self._has_answered
                 patience_s = min(self._patience_s, _STRANGER_PATIENCE_S) if is_strange else self._patience_s
                 if not retries.pause(failure, patience_s):
@@ -307,15 +307,15 @@ class S3Store:
                 return result
 
     def _require_bucket(self) -> None:
-        """Raises StoreConfigError where there is no bucket, or no S3 server.
+        """Raises StoreConfigError if there is no bucket, or no S3 server.
 
-        The answer to a HEAD request does not tell a missing bucket or a web page from a missing object.
+        The answer to a HEAD request is the same for a missing object, a missing bucket and a web page.
         """
         if not self._has_answered:
             self._page(self._prefix, None)
 
     def _no_bucket(self) -> str:
-        return f"{self._place()}: there is no bucket {self._bucket!r}; make it, or correct the URI"
+        return f"{self._place()}: there is no bucket {self._bucket!r}; create it, or correct the URI"
 
     def _place(self) -> str:
         endpoint = self._made.meta.endpoint_url if self._made else "the configured endpoint"
@@ -346,25 +346,25 @@ class S3Store:
 
 
 class _WebPageAnswer(Exception):
-    """The server's answer to a call is none of S3."""
+    """The answer to a call is not an S3 answer."""
 
 
 def _refuse_web_pages(http_response: Any, parsed: Mapping[str, Any], model: Any, **_: object) -> None:
-    """Raises _WebPageAnswer for a success that is none; a handler of botocore's event `after-call`."""
+    """Raises _WebPageAnswer if a successful answer is not from S3; handles botocore's event `after-call`."""
     if http_response.status_code < 300 and is_web_page(model.name, parsed):
         raise _WebPageAnswer
 
 
 def _make_client() -> "S3Client":
-    """A client as the user's AWS settings want it, with what those leave open set for servers of any make."""
+    """Creates a client with the user's AWS settings, and with defaults that suit servers of any make."""
     session = boto3.Session()
-    # boto3 knows AWS_DEFAULT_REGION only; other AWS tools, and containers on AWS, go by AWS_REGION
+    # boto3 reads AWS_DEFAULT_REGION only; other AWS tools, and containers on AWS, use AWS_REGION
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     client = session.client("s3", region_name=region, config=_CLIENT_CONFIG)
-    refuse_credentials(client.meta.endpoint_url)  # it is named wherever something goes wrong
+    refuse_credentials(client.meta.endpoint_url)  # error messages name this URL
     options: dict[str, str] = getattr(client.meta.config, "s3", None) or {}
     if "addressing_style" in options or ".amazonaws.com" in client.meta.endpoint_url:
         return client
-    # a server elsewhere seldom has a host name for each bucket
+    # servers other than AWS's seldom have a host name for each bucket
     by_path = _CLIENT_CONFIG.merge(Config(s3={"addressing_style": "path"}))
     return session.client("s3", region_name=region, config=by_path)

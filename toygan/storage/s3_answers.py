@@ -1,4 +1,4 @@
-"""What an answer of an S3 server means: is it one at all, is it the object, what can the user do about it."""
+"""Interprets the answers of an S3 server: whether they are S3 answers, and which error they mean."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ _TRY_AGAIN = {
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestInTheFuture"}
-# What each good answer holds; a web page that comes in its place with the status 200 does not.
+# The key that each good answer holds. A web page with the status 200 does not hold it.
 _NEEDED = {
     "GetObject": "ETag",
     "HeadObject": "ETag",
@@ -33,28 +33,28 @@ _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 
 class NotImplementedThere(StoreConfigError):
-    """The server does not know what was asked of it."""
+    """The server does not support the request."""
 
 
 class CredentialsExpired(StoreConfigError):
-    """They were good once: the same call may succeed with those that lie in their place now."""
+    """The credentials were valid once; a repetition may succeed with new ones in the same place."""
 
 
 class WebPage(StoreUnavailable):
-    """A proxy or a login page has answered in the server's place, or no server speaks S3 there."""
+    """A proxy or a login page has answered instead of the server, or the address is no S3 server."""
 
 
 class Failure(NamedTuple):
-    """An answer that is no success."""
+    """An answer that reports a failure."""
 
-    code: str  # of S3, empty where there is none
+    code: str  # of S3; empty if there is none
     status: int  # of HTTP
     headers: Mapping[str, str]  # by lower-case name
     message: str
 
     @classmethod
     def of(cls, response: Mapping[str, Any], message: str) -> Self:
-        """From what boto3 made of the answer."""
+        """Builds it from boto3's error response."""
         metadata = response.get("ResponseMetadata", {})
         return cls(
             code=response.get("Error", {}).get("Code", ""),
@@ -65,7 +65,7 @@ class Failure(NamedTuple):
 
 
 def is_web_page(operation: str, answer: Mapping[str, Any]) -> bool:
-    """Whether a successful answer to `operation`, as boto3 names it, is none of S3."""
+    """Whether a successful answer to `operation` (boto3's name) is not an S3 answer."""
     needed = _NEEDED.get(operation)
     if needed:
         return needed not in answer
@@ -74,10 +74,10 @@ def is_web_page(operation: str, answer: Mapping[str, Any]) -> bool:
 
 
 def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
-    """Whether a body is not that of the object by its ETag, where that may be the MD5 of the content.
+    """Whether a body does not match its ETag, if that may be the MD5 of the content.
 
-    It is not for objects that were uploaded in parts or encrypted with a key of their own, nor on servers
-    that make their ETags otherwise.
+    The ETag is no MD5 for objects that were uploaded in parts or encrypted with a key of their own, nor on
+    servers that compute their ETags in another way.
     """
     if answer.get("SSECustomerAlgorithm") or answer.get("ServerSideEncryption", "AES256") != "AES256":
         return False
@@ -86,8 +86,8 @@ def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
 
 
 def failure_of(failure: Failure, key: str, place: str) -> ToyganError:
-    """The error that a failed call for `key` at `place` becomes."""
-    code, status, told = failure.code, failure.status, failure.message
+    """Returns the error for a failed call for `key` at `place`."""
+    code, status, message = failure.code, failure.status, failure.message
     if status == 412 or code == "ConditionalRequestConflict":
         return Conflict(key)
     if code in _CLOCK:
@@ -96,26 +96,26 @@ def failure_of(failure: Failure, key: str, place: str) -> ToyganError:
             "clock and run again"
         )
     if status == 501:
-        return NotImplementedThere(f"{place}: {told}")
+        return NotImplementedThere(f"{place}: {message}")
     if status >= 500 or status in (408, 429) or code in _TRY_AGAIN or "Throttl" in code:
-        return StoreUnavailable(f"{place}: {told}")
+        return StoreUnavailable(f"{place}: {message}")
     if _is_html({"HTTPHeaders": failure.headers}):
         return WebPage(f"{place} answered {status} with a web page")
     if status == 404:
         return ObjectNotFound(key)
     if code in _EXPIRED:
-        return CredentialsExpired(f"{place}: the credentials have expired ({told}); {EXPIRED_REMEDY}")
+        return CredentialsExpired(f"{place}: the credentials have expired ({message}); {EXPIRED_REMEDY}")
     if code in _BAD_CREDENTIALS or status == 401:
-        return StoreConfigError(f"{place} refused the credentials: {told}; {CREDENTIALS_REMEDY}")
+        return StoreConfigError(f"{place} refused the credentials: {message}; {CREDENTIALS_REMEDY}")
     if status == 403:
         return StoreConfigError(
-            f"{place}: {told}; {CREDENTIALS_REMEDY}: they must allow get, put, delete and list"
+            f"{place}: {message}; {CREDENTIALS_REMEDY}: they must allow get, put, delete and list"
         )
-    return StoreConfigError(f"{place}: {told}")
+    return StoreConfigError(f"{place}: {message}")
 
 
 def no_s3(failure: ToyganError) -> StoreConfigError:
-    """What is to be said of an address from which nothing but web pages came."""
+    """Returns the error for an address that has given nothing but web pages."""
     return StoreConfigError(
         f"{failure}: it does not speak S3; check AWS_ENDPOINT_URL (a console or a login page has another "
         "address than the API)"
@@ -128,7 +128,7 @@ def _is_html(metadata: Mapping[str, Any]) -> bool:
 
 
 def _skew(headers: Mapping[str, str]) -> str:
-    """How far this machine's clock is from the server's, by the date of its answer."""
+    """Describes the offset of this machine's clock from the server's, by the date of its answer."""
     try:
         ahead_s = (datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds()
     except (KeyError, TypeError, ValueError):

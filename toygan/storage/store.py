@@ -1,4 +1,4 @@
-"""The protocol that every store keeps, and the door to all of them: open_store(uri)."""
+"""The protocol of all stores, and open_store(uri), which opens any of them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PARQUET = "application/vnd.apache.parquet"  # the content type of tables
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object of a listing; `size` is in bytes, `problem` a reason why no key can reach it."""
+    """One object of a listing; `size` is in bytes, `problem` says why no key can reach it."""
 
     key: str
     size: int
@@ -27,43 +27,43 @@ class ObjectInfo:
 
 
 class ObjectStore(Protocol):
-    """Whole objects under string keys. All methods may be called from many threads at once.
+    """Whole objects under string keys. All methods are thread-safe.
 
-    Keys are relative paths (see check_key). Besides the errors named below every method raises BadInput for
-    a key that is none, StoreConfigError where the user has to change something, and StoreUnavailable where a
-    later call may succeed.
+    Keys are relative paths (see check_key). In addition to the errors below, every method raises BadInput for
+    an invalid key, StoreConfigError if the user has to change something, and StoreUnavailable if a later call
+    may succeed.
     """
 
     @property
     def uri(self) -> str:
-        """What open_store needs to open this store again."""
+        """The text that opens this store again with open_store."""
 
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Write an object or replace it in one step: a reader sees the old or the new one, never a part."""
+        """Writes or replaces an object in one step: a reader sees the old or the new one, never a part."""
 
     def get(self, key: str) -> bytes:
-        """The whole object; raises ObjectNotFound."""
+        """Returns the whole object; raises ObjectNotFound."""
 
     def exists(self, key: str) -> bool:
-        """Whether an object lies under exactly this key."""
+        """Whether an object exists under exactly this key."""
 
     def size(self, key: str) -> int:
-        """The object's bytes, without reading them; raises ObjectNotFound."""
+        """Returns the object's size in bytes without reading it; raises ObjectNotFound."""
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """As `list`, and what lies there but cannot be had: with a `problem`, and its key made printable."""
+        """Like `list`, and also yields unreachable objects, with a `problem` and a printable key."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose key starts with `prefix` (any string), sorted by key.
+        """Yields all objects with keys that start with `prefix` (any string), sorted by key.
 
-        Unfinished files, those under `.tmp/`, are listed only if the prefix itself starts with `.tmp/`.
+        Unfinished files, under `.tmp/`, are listed only if the prefix itself starts with `.tmp/`.
         """
 
     def delete(self, key: str) -> None:
-        """Remove the object; no error where there is none."""
+        """Removes the object; a missing object is no error."""
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
-        """The whole object and what put_if calls its version; raises ObjectNotFound.
+        """Returns the whole object and its version for put_if; raises ObjectNotFound.
 
         Objects of equal content may have equal versions.
         """
@@ -71,24 +71,24 @@ class ObjectStore(Protocol):
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
     ) -> None:
-        """Put over the object of this version only, or with None only where there is none; raises Conflict.
+        """Puts only if the object has this version, or, with None, if there is no object; raises Conflict.
 
-        After a Conflict the object may still be the caller's own: where the answer to a first try was lost,
-        the second one meets it. Of many callers at once one gets its way, if the store
-        has_conditional_writes. A store without them looks just before it puts, which leaves a moment in which
-        one of two callers can overwrite the other. Nothing of this holds against a plain put.
+        After a Conflict, the stored object may be the caller's own: its first try succeeded, but the answer
+        was lost. If the store has_conditional_writes, exactly one of several concurrent callers succeeds. A
+        store without them compares just before it puts, so that one of two concurrent callers may overwrite
+        the other. put_if does not protect against a plain put.
         """
 
     @property
     def has_conditional_writes(self) -> bool:
-        """Whether put_if is one step; the first look may write a temporary object and remove it again."""
+        """Whether put_if is one step; the first access may write and remove a temporary object."""
 
 
 def check_key(key: str) -> str:
-    """Return `key` if every store can hold it, else raise BadInput.
+    """Returns `key` if every store can hold it, else raises BadInput.
 
-    A key is a relative path with `/` between its parts: no part is empty, `.` or `..`, none holds a control
-    character or a backslash or takes more than 255 bytes in UTF-8, and all of it takes at most 1024.
+    A key is a relative path with `/` between its parts. No part is empty, `.` or `..`, holds a control
+    character or a backslash, or takes more than 255 bytes in UTF-8. The whole key takes at most 1024 bytes.
     """
     try:
         encoded = key.encode()
@@ -107,7 +107,7 @@ def check_key(key: str) -> str:
 
 
 def named_info(key: str, size: int) -> ObjectInfo:
-    """What a listing says of a file or object of any name: that no key can name it, where that is so."""
+    """Returns the listing entry of a file or object; adds a problem if its name is no valid key."""
     try:
         return ObjectInfo(check_key(key), size)
     except BadInput as error:
@@ -115,20 +115,20 @@ def named_info(key: str, size: int) -> ObjectInfo:
 
 
 def content_version(data: bytes) -> str:
-    """The version of an object in a store that has to make one up: the sha256 of its content."""
+    """Returns the sha256 of the content, the version in stores without versions of their own."""
     return hashlib.sha256(data).hexdigest()
 
 
 def is_hidden(key: str, prefix: str) -> bool:
-    """Whether a listing of `prefix` leaves `key` out because it is an unfinished file."""
+    """Whether a listing of `prefix` omits `key` because it is an unfinished file."""
     return key.startswith(TMP_PREFIX) and not prefix.startswith(TMP_PREFIX)
 
 
 def open_store(uri: str | Path) -> ObjectStore:
-    """Open a plain path, `file:///path`, `s3://bucket/prefix` or `memory://name`.
+    """Opens a plain path, `file:///path`, `s3://bucket/prefix` or `memory://name`.
 
-    Nothing is read or written yet. A memory store lives as long as the process and is shared by its name.
-    Raises StoreConfigError for any other URI, and for one with a user or password.
+    Reads and writes nothing yet. A memory store lives as long as the process and is shared by its name.
+    Raises StoreConfigError for any other URI, and for a URI with a user or password.
     """
     text = refuse_credentials(str(uri))
     scheme, separator, rest = text.partition("://")

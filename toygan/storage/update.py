@@ -1,4 +1,4 @@
-"""Objects that many processes read, change and write back: the live table, the aliases of the models."""
+"""Updates objects that many processes read, change and write back: the live table, the models' aliases."""
 
 import logging
 import random
@@ -10,18 +10,18 @@ from toygan.storage.store import ObjectStore
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 100  # each that fails means that somebody else's has succeeded
+_ATTEMPTS = 100  # each failed attempt means that another process has succeeded
 _LONGEST_PAUSE_S = 1.0
 
 
 def update(
     store: ObjectStore, key: str, change: Callable[[bytes | None], bytes | None], *, content_type: str
 ) -> None:
-    """Replace an object by what `change` makes of its content, None where there is none; None leaves it.
+    """Replaces an object by the result of `change(content)`; the content is None if there is no object.
 
-    Nothing that another process did meanwhile is lost: then `change` is called again with what lies there
-    now, which may even be what it made itself, where the answer to a write was lost. Whatever `change` raises
-    ends this, too. Raises StoreUnavailable when others were quicker again and again.
+    The result None leaves the object unchanged. No concurrent change is lost: after one, `change` is called
+    again with the new content. That may be its own result, if the answer to a write was lost. An exception of
+    `change` ends the update. Raises StoreUnavailable if other processes were faster each time.
     """
     pause = 0.01
     for _ in range(_ATTEMPTS):
@@ -40,7 +40,7 @@ def update(
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
             return
-    raise StoreUnavailable(f"{store.uri}: {key} is changed by others all the time; run again")
+    raise StoreUnavailable(f"{store.uri}: other processes change {key} all the time; run again")
 
 
 def _read(store: ObjectStore, key: str) -> tuple[bytes | None, str | None]:

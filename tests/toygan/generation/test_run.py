@@ -303,7 +303,7 @@ def test_a_store_in_whose_place_a_file_stands_is_told_at_the_first_write(
     folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(StoreConfigError, match="something else stands in the object's place"):
+    with pytest.raises(StoreConfigError, match="something else is in the object's place"):
         start_run(request(folder, output=str(tmp_path / "out")))
     assert (tmp_path / "out").read_text() == "precious"
 

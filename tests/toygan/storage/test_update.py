@@ -159,7 +159,7 @@ def test_what_a_change_raises_ends_it() -> None:
 def test_it_gives_up_where_others_are_always_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update_module, "_ATTEMPTS", 5)
     store = Interloper([b"%d\n" % number for number in range(9)])
-    with pytest.raises(StoreUnavailable, match=r"current\.parquet is changed by others all the time"):
+    with pytest.raises(StoreUnavailable, match=r"other processes change current\.parquet all the time"):
         update(store, KEY, note(b"mine\n"), content_type=TEXT)
     assert b"mine" not in store.get(KEY)
 

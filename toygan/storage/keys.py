@@ -121,7 +121,7 @@ def condition_key(sha256: str) -> str:
 
 
 def photo_key(category: str, sku: str, file: str) -> str:
-    """Returns the key of an uploaded photo; `file` is the user's, so any name that a key can hold is valid."""
+    """Returns the key of an uploaded photo; `file` is the user's, so any name that fits a key is valid."""
     if "/" in file or file.startswith("."):
         raise BadInput(f"the photo's file name {file!r} may not hold a slash or start with a dot")
     return check_key(f"{PHOTOS_PREFIX}{_name('category', category)}/{_name('sku', sku)}/{file}")

@@ -1,1 +1,1 @@
-"""What a run will do: the catalog is read, matched against what is live and laid into shards."""
+"""Plans a run: reads the catalog, compares it with the live pictures and distributes slots over shards."""

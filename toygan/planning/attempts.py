@@ -1,7 +1,7 @@
-"""How often each picture was tried, whether it is exhausted, and which candidate a person can look at.
+"""Records the attempts at each picture, whether they are exhausted, and the best candidate for review.
 
-One table for all finished runs, `state/attempts.parquet`, with a row for each sku, image index, row
-fingerprint and model. A merge takes the largest of each, so runs may be merged in any order, and again.
+There is one table for all finished runs, `state/attempts.parquet`, with a row for each sku, image index, row
+fingerprint and model. A merge takes the largest values, so runs may be merged in any order and repeatedly.
 """
 
 from collections.abc import Iterable
@@ -29,15 +29,15 @@ _KEYS = list(ATTEMPT_KEYS)
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What earlier runs did for each of S slots."""
+    """The results of earlier runs for each of S slots."""
 
     attempts: NDArray[np.int32]
     exhausted: NDArray[np.bool_]
-    review_p_real: NDArray[np.float64]  # NaN where nothing lies in review/
+    review_p_real: NDArray[np.float64]  # NaN if no candidate is in review/
 
 
 class History:
-    """`state/attempts.parquet`, read when something is asked for first."""
+    """`state/attempts.parquet`, read on the first query."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -45,10 +45,10 @@ class History:
     def of(
         self, skus: Hashes, image_index: NDArray[np.int32], rows: Hashes, where: NDArray[np.bool_]
     ) -> Earlier:
-        """Of the slots `where` that is true what finished runs recorded under the same sku, image index,
-        fingerprint and model.
+        """Returns the results of finished runs for the slots selected by `where`.
 
-        `skus` and `rows`, which is `row_hashes` of the two others, are compared by 64-bit hashes each.
+        Results belong to a slot if sku, image index, fingerprint and model are equal. `skus` and `rows` are
+        compared by 64-bit hashes; `rows` is `row_hashes` of fingerprint and model.
         """
         earlier = Earlier(
             attempts=np.zeros(len(skus), np.int32),
@@ -82,7 +82,7 @@ class History:
 
 
 def read_attempts(store: ObjectStore) -> pa.Table:
-    """The table, empty where there is none; raises TableError where it is damaged."""
+    """Returns the table, or an empty table if there is none; raises TableError if it is damaged."""
     try:
         return parse_attempts(store.get(ATTEMPTS_KEY))
     except ObjectNotFound:
@@ -90,7 +90,7 @@ def read_attempts(store: ObjectStore) -> pa.Table:
 
 
 def parse_attempts(data: bytes) -> pa.Table:
-    """The table that write_attempts wrote; raises BadInput for anything else."""
+    """Parses the output of write_attempts; raises BadInput for anything else."""
     try:
         return read_parquet_bytes(data, ATTEMPTS, ATTEMPTS_KEY)
     except ValueError as error:
@@ -98,7 +98,7 @@ def parse_attempts(data: bytes) -> pa.Table:
 
 
 def attempts_of(part: pa.Table) -> pa.Table:
-    """ATTEMPTS of rows of IMAGES, of which the columns FROM_PARTS are needed."""
+    """Returns the rows of a part in the columns of ATTEMPTS; needs the columns FROM_PARTS of IMAGES."""
     is_review = pc.equal(part["decision"], REVIEW)
     none = pa.scalar(None, pa.string())
     rows = pa.table(
@@ -117,9 +117,9 @@ def attempts_of(part: pa.Table) -> pa.Table:
 
 
 def merge_attempts(tables: Iterable[pa.Table]) -> pa.Table:
-    """One row for each of ATTEMPT_KEYS: the last attempt says whether it is exhausted."""
+    """Merges to one row for each of ATTEMPT_KEYS; the last attempt decides whether it is exhausted."""
     rows = pa.concat_tables([ATTEMPTS.empty_table(), *tables], promote_options="permissive")
-    # Of equal numbers the one that was approved counts: two runs that drew the same at the same time.
+    # With equal attempts, an approved one wins: two runs may have made the same attempt at the same time.
     two = pa.scalar(2, pa.int32())
     is_approved = pc.cast(pc.invert(rows["exhausted"]), pa.int32())
     ranked = rows.append_column("rank", pc.add(pc.multiply(rows["attempts"], two), is_approved))

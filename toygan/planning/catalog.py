@@ -1,4 +1,4 @@
-"""Where a catalog lies: its file, its content's hash, and the condition files beside it."""
+"""Opens a catalog: its file, the hash of its content, and the condition files beside it."""
 
 import hashlib
 import json
@@ -24,19 +24,19 @@ from toygan.storage.store import ObjectStore, open_store
 from toygan.uris import refuse_credentials
 
 BY_NAME: Mapping[str, str] = MappingProxyType({})  # no column is mapped to another
-MAX_CONDITION_BYTES = 50_000_000  # of a file that is drawn from: 64 megapixels as PNG take less
+MAX_CONDITION_BYTES = 50_000_000  # of a condition file; 64 megapixels as PNG take less
 
 
 class ConditionFileError(Exception):
-    """A condition file cannot be had; the message is the reason that its row is set aside with."""
+    """A condition file is unavailable; the message is the reason for which its row is set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """A catalog in a file, with the files that its rows name: what hashes one and what reads one.
+    """A catalog in a file, with functions that hash and read the files that its rows name.
 
-    Both raise ConditionFileError for a file that cannot be had, and for one of more than MAX_CONDITION_BYTES
-    bytes, which is not read.
+    Both functions raise ConditionFileError for a file that is unavailable, and for a file of more than
+    MAX_CONDITION_BYTES bytes, which they do not read.
     """
 
     uri: str
@@ -44,10 +44,10 @@ class Catalog:
     sha256: str
     condition_sha256: Callable[[str], str]
     read_condition: Callable[[str], bytes]
-    converted: Converted | None = None  # what it was before it became Parquet
+    converted: Converted | None = None  # the original, if it was not Parquet
 
     def stream(self) -> Iterator[CheckedTable]:
-        """The checked rows in batches; raises CatalogError for a table that cannot be used."""
+        """Yields the checked rows in batches; raises CatalogError for an unusable table."""
         source = None if self.converted is None else self.converted.rows
         batches = stream_products(self.path, source=source)
         while True:
@@ -58,18 +58,18 @@ class Catalog:
             yield batch
 
     def column_names(self) -> list[str]:
-        """Of the Parquet file; raises CatalogError."""
+        """Returns the columns of the Parquet file; raises CatalogError."""
         with _named(self.path, self.uri), open_parquet(self.path) as file:
             return list(file.schema_arrow.names)
 
 
 @contextmanager
 def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Catalog]:
-    """A catalog in a local file (a path or file:///path), or an object that is copied to a temporary file.
+    """Opens a catalog in a local file (a path or file:///path) or in an object, which it copies to a file.
 
-    What is no Parquet becomes so in a temporary file, see `toygan.planning.catalog_files`; `columns` says
-    which of its columns is which of the contract, where their names do not. Raises CatalogError where there
-    is none, and when a local file changes before the block ends, StoreConfigError for a URI with a user or
+    Other formats are converted to a temporary Parquet file, see `toygan.planning.catalog_files`. `columns`
+    maps columns of the contract to columns of the file with other names. Raises CatalogError for a missing
+    catalog and when a local file changes before the block ends, StoreConfigError for a URI with a user or
     password, and BadInput for `columns` that do not fit.
     """
     refuse_credentials(uri)
@@ -79,7 +79,7 @@ def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Cat
 
 @contextmanager
 def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalog]:
-    """The digest covers the mapping, too: other columns are another catalog."""
+    """Converts to Parquet. The digest covers the mapping, because another mapping gives another catalog."""
     with _named(catalog.path, catalog.uri):
         is_ready = is_parquet(catalog.path)
     if is_ready:
@@ -98,7 +98,7 @@ def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalo
 
 @contextmanager
 def _named(path: Path, uri: str) -> Iterator[None]:
-    """A TableError as a CatalogError that calls the file what the user calls it."""
+    """Turns a TableError into a CatalogError with the user's name of the file."""
     try:
         yield
     except TableError as error:
@@ -155,9 +155,9 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
 
 
 def check_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> None:
-    """Raise CatalogError unless the catalog is a table of the contract with at least one good row.
+    """Raises CatalogError unless the catalog is a table of the contract with at least one good row.
 
-    It stops at the first batch that has one, so it is cheap to ask before a run starts.
+    It stops at the first batch with a good row, so it is a cheap check before a run starts.
     """
     problems = []
     rows = 0
@@ -171,20 +171,20 @@ def check_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> None:
 
 
 def count_reasons(rejected: pd.DataFrame) -> "pd.Series[int]":
-    """How many rows each (column, reason) has set aside; a reason that names a file counts without it."""
+    """Counts the rows for each (column, reason); file names in reasons are ignored."""
     reasons = rejected["reason"].str.partition(":")[0] if len(rejected) else rejected["reason"]
     return rejected.assign(reason=reasons).groupby(["column", "reason"]).size()
 
 
 def no_good_row(uri: str, rows: int, problems: "list[pd.Series[int]]") -> CatalogError:
-    """The error for a catalog of which no row can be used; it says why."""
+    """Builds the error for a catalog without usable rows; it lists the most frequent reasons."""
     if not rows:
         return CatalogError(f"{uri}: the catalog has no rows; add products to it")
     counts = pd.concat(problems).groupby(level=[0, 1]).sum().sort_values(ascending=False, kind="stable")
     head = counts.head(8).reset_index().itertuples(index=False, name=None)
-    said = "; ".join(f"{column}: {reason} ({count})" for column, reason, count in head)
+    causes = "; ".join(f"{column}: {reason} ({count})" for column, reason, count in head)
     return CatalogError(
-        f"{uri}: none of the {rows} rows can be used. By column and reason: {said}. Correct them"
+        f"{uri}: none of the {rows} rows can be used. By column and reason: {causes}. Correct them"
     )
 
 
@@ -198,7 +198,7 @@ def _hash_file(path: Path) -> str:
 
 
 class _LocalFiles:
-    """The condition files below a folder; a link that leads out of it is refused as such a name is."""
+    """The condition files below a folder; refuses links and names that lead out of it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -210,7 +210,7 @@ class _LocalFiles:
     def read(self, name: str) -> bytes:
         with self._opened(name) as file:
             data = file.read(MAX_CONDITION_BYTES + 1)
-            _check_size(name, len(data))  # it may have grown
+            _check_size(name, len(data))  # the file may have grown
             return data
 
     @contextmanager
@@ -219,7 +219,7 @@ class _LocalFiles:
             root, path = os.path.realpath(self._folder), os.path.realpath(self._folder / name)
             if os.path.commonpath([root, path]) != root:
                 raise ConditionFileError(f"leaves_folder: {name}")
-            # A pipe would block, and a link that has come meanwhile could lead anywhere.
+            # A pipe would block, and a link that has appeared in the meantime could lead anywhere.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 found = os.fstat(descriptor)
@@ -229,12 +229,12 @@ class _LocalFiles:
                 yield file
         except FileNotFoundError:
             raise ConditionFileError(f"condition_file_not_found: {name}") from None
-        except (OSError, ValueError):  # ValueError: no name that a file can have
+        except (OSError, ValueError):  # ValueError: the name is invalid for a file
             raise ConditionFileError(f"condition_file_unreadable: {name}") from None
 
 
 class _StoredFiles:
-    """The condition files beside a catalog that is an object itself."""
+    """The condition files beside a catalog that is an object of a store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -251,7 +251,7 @@ class _StoredFiles:
             raise ConditionFileError(f"condition_file_not_found: {name}") from None
         except StoreConfigError:
             raise
-        except BadInput:  # no key at all
+        except BadInput:  # the name is no valid key
             raise ConditionFileError(f"condition_file_unreadable: {name}") from None
 
 

@@ -1,4 +1,4 @@
-"""What a person wants to know of a catalog before a run."""
+"""Summarises a catalog for a person before a run."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ import pandas as pd
 from catalog_schemas.products import PRODUCTS
 from toygan.planning.catalog import Catalog, open_catalog
 
-MOST_EXAMPLES: Final = 3  # rows that are named for a reason
+MOST_EXAMPLES: Final = 3  # rows named per reason
 MOST_SHOWN: Final = 20  # categories, and columns that are not read
 
 
 @dataclass(kw_only=True)
 class CatalogCheck:
-    """What was understood of a catalog."""
+    """The summary of a catalog: its format, columns, categories and rejected rows."""
 
     uri: str
     format: str
     columns: Mapping[str, str]  # of the contract, to those of the file
-    others: tuple[str, ...]  # columns of the file that nothing is read from
+    others: tuple[str, ...]  # columns of the file that are not used
     good: int = 0
     set_aside: int = 0
     categories: Counter[str] = field(default_factory=Counter)
@@ -29,7 +29,7 @@ class CatalogCheck:
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def text(self) -> str:
-        """Lines for a terminal."""
+        """Returns lines for a terminal."""
         lines = [f"{self.uri}: {self.format}"]
         read = ", ".join(
             column if column == theirs else f"{column} from {theirs}"
@@ -49,7 +49,7 @@ class CatalogCheck:
 
 
 def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
-    """Reads all of a catalog; raises what `open_catalog` and `Catalog.stream` raise. Rows count from 0."""
+    """Reads a whole catalog; raises the errors of `open_catalog` and `Catalog.stream`. Rows count from 0."""
     with open_catalog(uri, columns) as catalog:
         found = _begin(catalog)
         for batch in catalog.stream():
@@ -76,7 +76,7 @@ def _begin(catalog: Catalog) -> CatalogCheck:
 
 
 def _count(found: CatalogCheck, rejected: pd.DataFrame) -> None:
-    """A reason that names a file counts without it."""
+    """Counts rejected rows by column and reason, without the file names in reasons."""
     for row, sku, column, reason in rejected.itertuples(index=False, name=None):
         kind = (str(column), str(reason).partition(":")[0])
         found.reasons[kind] += 1

@@ -1,4 +1,4 @@
-"""The main colours of products that are planned."""
+"""Determines the main colours of planned products."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,20 +17,20 @@ def with_main_colours(
     chosen: Positions,
     colours: Mapping[ImageCondition | None, MainColours],
 ) -> pd.DataFrame:
-    """N products with name, value and source of the main colour of those at the `chosen` positions.
+    """Adds name, value and source of the main colour to the products at the `chosen` positions.
 
-    Each by the names that the model knows which draws it: `image_conditions` says by what it is drawn.
+    The colour names are those of the product's model, which `image_conditions` selects.
     """
     frame = products.assign(colour_source=None)
     rows = frame.iloc[chosen][["title", "colour", "colour_hex", "finish"]]
-    # null is None, NaN or NA
-    said = rows.astype(object).where(rows.notna(), None)
+    # null may be None, NaN or NA
+    texts = rows.astype(object).where(rows.notna(), None)
     found = [
         colours[image_conditions[position]].find(
             title=title, colour=colour, colour_hex=colour_hex, finish=finish
         )
         for position, (title, colour, colour_hex, finish) in zip(
-            chosen, said.itertuples(index=False, name=None), strict=True
+            chosen, texts.itertuples(index=False, name=None), strict=True
         )
     ]
     for column, name in _FIELDS.items():

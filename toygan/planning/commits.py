@@ -1,8 +1,8 @@
-"""The order of commits, by numbers and not by clocks, and what of earlier runs a night is compared with.
+"""Orders commits by numbers, not by clocks, and keeps the recent acceptance to compare a run with.
 
-`state/commits.json` is changed in one step. A run takes the next number just before its manifest, which says
-it, is written, and is open until everything that the manifest commits has been made live. Where a process
-dies in between, the next run finishes what is open. The object can be made anew from the manifests.
+`state/commits.json` is changed in one step. A run takes the next number just before it writes its manifest,
+which contains the number. The run is open until everything in its manifest is live. If its process dies in
+between, the next run completes it. The file can be rebuilt from the manifests.
 """
 
 import json
@@ -18,18 +18,18 @@ from toygan.storage.store import ObjectStore
 from toygan.storage.update import update
 
 RECENT_RUNS = 7
-MIN_CANDIDATES = 20  # of a category in a run: the acceptance of fewer says little
+MIN_CANDIDATES = 20  # of a category in a run; the acceptance of fewer is not meaningful
 
 _SCHEMA = "commits/1"
 _JSON = "application/json"
-_KEPT_RUNS = RECENT_RUNS + 1  # the last one's own share lies among those that it is compared with
+_KEPT_RUNS = RECENT_RUNS + 1  # the last run, and the earlier runs that it is compared with
 
 Acceptance = Mapping[str, Mapping[int, float]]  # category, commit, share of its candidates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commits:
-    """The last number that was taken, those of runs that are not live yet, and recent shares of approval."""
+    """The last commit number, the open runs with their numbers, and the recent acceptance by category."""
 
     last: int = 0
     open: Mapping[str, int] = field(default_factory=dict)  # by run id
@@ -49,7 +49,7 @@ class Commits:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Raises BadInput for anything that to_json did not give."""
+        """Parses the output of to_json; raises BadInput for anything else."""
         try:
             content = json.loads(text)
             if content["schema"] != _SCHEMA:
@@ -68,7 +68,7 @@ class Commits:
             ) from None
 
     def with_run(self, manifest: Manifest) -> "Commits":
-        """With a run whose pictures are live."""
+        """Returns the commits with a run that is now live."""
         acceptance = dict(self.acceptance)
         for category, counts in manifest.categories.items():
             if (share := acceptance_of(counts)) is not None:
@@ -83,13 +83,13 @@ class Commits:
 
 
 def acceptance_of(counts: Mapping[str, int]) -> float | None:
-    """Share of the candidates of a category that were approved; None for fewer than MIN_CANDIDATES."""
+    """Returns the approved share of a category's candidates; None for fewer than MIN_CANDIDATES."""
     candidates = sum(counts.get(each, 0) for each in DECISIONS)
     return counts.get(APPROVED, 0) / candidates if candidates >= MIN_CANDIDATES else None
 
 
 def read_commits(store: ObjectStore) -> Commits | None:
-    """None where there are none, or they are lost; raises BadInput where they are damaged."""
+    """Returns the commits; None if the file does not exist. Raises BadInput if it is damaged."""
     try:
         return Commits.from_json(store.get(COMMITS_KEY))
     except ObjectNotFound:
@@ -97,7 +97,7 @@ def read_commits(store: ObjectStore) -> Commits | None:
 
 
 def reserve(store: ObjectStore, run_id: str) -> int:
-    """The number of a run's commit: the next one, or that which an earlier try of it took."""
+    """Reserves the number of a run's commit: the next number, or the one of an earlier try of this run."""
     taken = 0
 
     def take(before: bytes | None) -> bytes:
@@ -115,7 +115,7 @@ def reserve(store: ObjectStore, run_id: str) -> int:
 
 
 def close(store: ObjectStore, *manifests: Manifest) -> None:
-    """Note that everything that these runs committed is live."""
+    """Records that everything that these runs committed is live."""
 
     def note(before: bytes | None) -> bytes:
         commits = Commits() if before is None else Commits.from_json(before)

@@ -1,7 +1,7 @@
-"""Condition files: hashed when a run is planned; those that pictures are drawn from are kept in the store.
+"""Hashes condition files when a run is planned, and keeps the files that pictures are generated from.
 
-What a picture was made from must be there when it is drawn, perhaps on another machine, and when it is made
-again, perhaps years later.
+The condition file of a picture must be available for its generation, perhaps on another machine, and for its
+reproduction, perhaps years later.
 """
 
 import threading
@@ -27,25 +27,25 @@ from toygan.storage.store import ObjectStore
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScope:
-    """What one of a run's models can draw."""
+    """The products that one of a run's models supports."""
 
     categories: frozenset[str]
-    layout_classes: int = 256  # labels that a layout may hold, from 0 on
-    colour_names: ColourNames = NO_COLOUR_NAMES  # what its photos called which colour
+    layout_classes: int = 256  # labels that a layout may hold, from 0
+    colour_names: ColourNames = NO_COLOUR_NAMES  # the colour names in the model's training photos
 
 
 Scopes = Mapping[ImageCondition | None, ModelScope]
-Hashed = list[Mapping[str, str]]  # of each product the sha256 of its condition files by kind
+Hashed = list[Mapping[str, str]]  # for each product, the sha256 of its condition files by condition type
 NO_MODEL: Final = (
     "no_model_for_category: "  # begins the reason of a row whose category, behind it, is unknown
 )
-Problem = tuple[str, str]  # column, and the reason that the row is set aside with
+Problem = tuple[str, str]  # the column, and the reason for which the row is set aside
 
 
 def hash_conditions(
     products: pd.DataFrame, catalog: Catalog, pool: Executor
 ) -> tuple[pd.DataFrame, Hashed, pd.DataFrame]:
-    """The products whose condition files are all there, the files' hashes, and the products set aside."""
+    """Returns the products with all their condition files, the files' hashes, and the products set aside."""
 
     def attempt(uri: str) -> tuple[str, bool]:
         try:
@@ -72,7 +72,7 @@ def hash_conditions(
 def take_out(
     bad: Mapping[int, Problem], products: pd.DataFrame, hashed: Hashed
 ) -> tuple[pd.DataFrame, Hashed, pd.DataFrame]:
-    """The products but for those at the positions of `bad`, their hashes, and the bad ones set aside."""
+    """Removes the products at the positions of `bad`; returns the rest, its hashes, and the rejected rows."""
     if not bad:
         return products, hashed, set_aside(products.iloc[:0], "", "")
     where = sorted(bad)
@@ -83,13 +83,13 @@ def take_out(
 
 
 def set_aside(rows: pd.DataFrame, column: Any, reason: Any) -> pd.DataFrame:
-    """Good rows that cannot be used after all; `column` and `reason` are one for all or one a row."""
+    """Rejects good rows that cannot be used; `column` and `reason` are one value for all or one per row."""
     problems = pd.DataFrame({"row": rows.index, "column": column, "reason": reason})
     return rejected_frame(problems, rows["sku"])
 
 
 class KeptConditions:
-    """Where a run that is being planned puts its condition files. Safe to use from many threads."""
+    """The condition files that a run in planning puts into the store. Safe to use from many threads."""
 
     def __init__(self, store: ObjectStore, run_id: str, scopes: Scopes) -> None:
         self._store = store
@@ -101,7 +101,7 @@ class KeptConditions:
     def keep_all(
         self, wanted: Mapping[int, tuple[ImageCondition, str, str]], catalog: Catalog, pool: Executor
     ) -> dict[int, Problem]:
-        """Keep the file (kind, name, hash) of each position; returns what is wrong where that cannot be."""
+        """Keeps the file (condition type, name, hash) of each position; returns the problems by position."""
 
         def attempt(condition: tuple[ImageCondition, str, str]) -> str | None:
             try:
@@ -119,10 +119,10 @@ class KeptConditions:
         }
 
     def keep(self, kind: ImageCondition, name: str, digest: str, catalog: Catalog) -> None:
-        """Puts the file that a row calls `name` into the store, unless it is there.
+        """Puts the file with the row's `name` into the store, unless it is there.
 
-        Raises ConditionFileError for a file that cannot be drawn from, and one that is no longer what it was
-        hashed as.
+        Raises ConditionFileError for a file that is no valid condition, and for a file that has changed since
+        it was hashed.
         """
         data = catalog.read_condition(name)
         if sha256(data).hexdigest() != digest:
@@ -145,7 +145,7 @@ class KeptConditions:
             raise BadInput(f"it holds the label {largest}, the model knows 0 to {classes - 1}")
 
     def _announce(self) -> None:
-        """Until the plan is frozen no table names what is kept; this says that somebody is about to."""
+        """Puts a marker for `verify --prune`: no table references the files before the plan is frozen."""
         with self._lock:
             if not self._is_announced:
                 self._store.put(planning_key(self._run_id), b"")
@@ -153,7 +153,7 @@ class KeptConditions:
 
 
 def read_kept(store: ObjectStore, digest: str) -> bytes:
-    """A file that `keep` put; raises BadInput where it is gone or another by now."""
+    """Reads a file that `keep` put; raises BadInput if it is missing or damaged."""
     key = condition_key(digest)
     try:
         data = store.get(key)

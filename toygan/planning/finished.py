@@ -1,4 +1,4 @@
-"""What finished runs left in a store."""
+"""Reads the results of finished runs from a store."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -16,7 +16,7 @@ _MOST_KEPT = 32  # tables in memory
 
 
 def read_manifest(store: ObjectStore, run_id: str) -> Manifest | None:
-    """None for a run that did not finish; raises TableError for a damaged manifest."""
+    """Returns the manifest; None for a run that did not finish. Raises TableError if it is damaged."""
     key = manifest_key(run_id)
     try:
         return Manifest.from_json(store.get(key), key)
@@ -25,13 +25,13 @@ def read_manifest(store: ObjectStore, run_id: str) -> Manifest | None:
 
 
 def read_part(store: ObjectStore, run_id: str, shard: int) -> pa.Table:
-    """The metadata rows of one shard; raises ObjectNotFound, or TableError for a damaged part."""
+    """Returns the metadata rows of one shard; raises ObjectNotFound, or TableError for a damaged part."""
     key = part_key(run_id, shard)
     return read_parquet_bytes(store.get(key), IMAGES, key)
 
 
 class Parts:
-    """The metadata of a run, a table a shard, in their order; that of a small run is read once."""
+    """The metadata of a run, one table per shard, in order. A small run's tables are read only once."""
 
     def __init__(self, store: ObjectStore, run_id: str, shards: int) -> None:
         self._store = store
@@ -50,7 +50,7 @@ class Parts:
 
 
 def read_manifests(store: ObjectStore, pool: Executor) -> list[Manifest]:
-    """Those of all finished runs, in the order of their commits."""
+    """Returns the manifests of all finished runs, in the order of their commits."""
     keys = [info.key for info in store.list(RUNS_PREFIX) if info.key.endswith(".json")]
     found = pool.map(lambda key: Manifest.from_json(store.get(key), key), keys)
     return sorted(found, key=lambda each: (each.commit, each.run_id))

@@ -1,6 +1,6 @@
-"""The live pictures, for a plan: which products have one, of which row and model, and how it looks.
+"""Finds the live pictures of products for a plan, with their row, model and perceptual hash.
 
-Rows are found by 64-bit hashes in sorted arrays, a whole batch at a time.
+Rows are found by 64-bit hashes in sorted arrays, one batch at a time.
 """
 
 import numpy as np
@@ -19,11 +19,11 @@ Hashes = NDArray[np.uint64]
 
 _MODEL = ("model_name", "model_version")
 _LIVE_COLUMNS = ("sku", "image_index", "model_name", "model_version", "row_fingerprint", "phash")
-_INDEX_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: different image indices never give the same product
+_INDEX_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that different indices give different products
 
 
 def equal_hashes(ordered: Hashes, wanted: Hashes) -> tuple[Positions, Positions]:
-    """All pairs (position in `wanted`, position in `ordered`) of equal hashes, sorted by the former."""
+    """Returns all pairs (position in `wanted`, position in `ordered`) of equal hashes, sorted."""
     first = np.searchsorted(ordered, wanted, "left")
     counts = np.searchsorted(ordered, wanted, "right") - first
     mine = np.repeat(np.arange(len(wanted)), counts)
@@ -32,7 +32,7 @@ def equal_hashes(ordered: Hashes, wanted: Hashes) -> tuple[Positions, Positions]
 
 
 class LivePictures:
-    """`current.parquet`, found by sku."""
+    """`current.parquet`, searchable by sku."""
 
     def __init__(self, store: ObjectStore) -> None:
         try:
@@ -53,7 +53,7 @@ class LivePictures:
         return len(self._skus)
 
     def of(self, skus: pa.Array, hashes: Hashes) -> tuple[Positions, Positions]:
-        """All pairs (position in `skus`, row of the live table) of a sku; `hashes` are those of `skus`."""
+        """Returns all pairs (position in `skus`, row of the live table) of equal skus, given their hashes."""
         mine, rows = equal_hashes(self._hashes, hashes)
         same = pc.equal(skus.take(pa.array(mine)), self._skus.take(pa.array(rows)))
         mask = same.to_numpy(zero_copy_only=False).astype(bool)
@@ -61,21 +61,21 @@ class LivePictures:
 
 
 def slot_hashes(skus: Hashes, image_index: NDArray[np.int32]) -> Hashes:
-    """One hash a slot from that of its sku."""
+    """Returns one hash per slot from the hash of its sku and its image index."""
     return skus + image_index.astype(np.uint64) * _INDEX_FACTOR
 
 
 def row_hashes(fingerprints: pa.Array, models: pa.Array) -> Hashes:
-    """One hash for a row's fingerprint and the model that draws it."""
+    """Returns one hash for a row's fingerprint and its model."""
     return hash_strings(fingerprints) + hash_strings(models) * _INDEX_FACTOR
 
 
 def models_of(table: pa.Table) -> pa.Array:
-    """NAME@VERSION of each row."""
+    """Returns NAME@VERSION of each row."""
     separator = pa.scalar("@", pa.large_string())
     return pc.binary_join_element_wise(*(joined(table[name]) for name in _MODEL), separator)
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
-    """A column of strings as one array, which may hold more than 2 GiB."""
+    """Returns a column of strings as one array, which may hold more than 2 GiB."""
     return column.cast(pa.large_string()).combine_chunks()

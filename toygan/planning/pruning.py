@@ -1,10 +1,11 @@
-"""Which objects `verify --prune` is removing at this moment, so that no run relies on one of them.
+"""Lists the objects that `verify --prune` is removing, so that no run relies on one of them.
 
-A run that was given up leaves pictures whose keys a later run would use again, and no store deletes on the
-condition that nobody uses a key. So both say what they are about to do before they look at the other: a prune
-writes what it is going to remove, looks again at what is needed, and removes only what still is not; a run
-puts a mark where its plan will lie, and only then reads what is being removed. Whichever comes second sees
-the other: the prune spares what the run may use, or the run leaves such products to the next one.
+An abandoned run leaves pictures with keys that a later run would use again. No store can delete an object on
+the condition that nobody uses its key. So the prune and the run each announce their intent before they check
+the other. A prune writes the list of keys to remove, checks again what is needed, and removes only the keys
+that are still not needed. A run puts a marker at the place of its plan, and only then reads the list. The
+later of the two always sees the other: either the prune spares the objects that the run may use, or the run
+defers such products to the next run.
 """
 
 import json
@@ -31,9 +32,9 @@ def read_mark(store: ObjectStore, run_id: str) -> datetime | None:
 
 
 def read_condemned(store: ObjectStore, run_id: str) -> frozenset[str]:
-    """Keys that are being removed; to be read after the run's mark is put.
+    """Returns the keys that are being removed. Call it after the run's marker is put.
 
-    Raises Retryable where they are those of an earlier run of this id.
+    Raises Retryable if some of them belong to an earlier run of this id.
     """
     keys = frozenset(read_pruning(store)[1])
     own = (metadata_prefix(run_id), review_prefix(run_id))
@@ -46,7 +47,7 @@ def read_condemned(store: ObjectStore, run_id: str) -> frozenset[str]:
 
 
 def read_pruning(store: ObjectStore) -> tuple[str | None, list[str]]:
-    """Whose list it is, None where nothing is being removed, and the keys; raises BadInput if damaged."""
+    """Returns the id of the active prune, or None, and its keys; raises BadInput if the file is damaged."""
     try:
         content = json.loads(store.get(PRUNING_KEY))
         return str(content["prune_id"]), [str(key) for key in content["keys"]]
@@ -59,6 +60,6 @@ def read_pruning(store: ObjectStore) -> tuple[str | None, list[str]]:
 
 
 def write_pruning(store: ObjectStore, prune_id: str, keys: Iterable[str]) -> None:
-    """Say what is going to be removed."""
+    """Announces the keys that are going to be removed."""
     content = json.dumps({"prune_id": prune_id, "keys": sorted(keys)})
     store.put(PRUNING_KEY, content.encode(), content_type="application/json")

@@ -1,4 +1,4 @@
-"""What the user asks of a run."""
+"""The settings of a run."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,20 +15,20 @@ Mode = Literal["missing", "refresh", "retry", "all"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What the user asks of a run. Raises BadInput for a value out of range."""
+    """The settings that the user gives a run. Raises BadInput for a value out of range."""
 
     model_name: str
     model_version: str
-    sketch_model: str | None = None  # NAME@VERSION that draws products with a sketch; None: the one above
-    layout_model: str | None = None  # the same for products with a layout, which comes before a sketch
-    images_per_product: int = 1  # where the catalog's images_wanted says nothing, 1..64
-    categories: tuple[str, ...] = ()  # none: all that the model knows; kept sorted
-    columns: Mapping[str, str] = field(default_factory=dict)  # of the catalog, to those of its file
+    sketch_model: str | None = None  # NAME@VERSION for products with a sketch; None: the model above
+    layout_model: str | None = None  # the same for products with a layout, which takes precedence
+    images_per_product: int = 1  # the default for the catalog's images_wanted, 1..64
+    categories: tuple[str, ...] = ()  # empty: all categories of the model; kept sorted
+    columns: Mapping[str, str] = field(default_factory=dict)  # of the contract, to those of the file
     mode: Mode = "missing"
-    refresh_share: float = 1.0  # above 0, of the live pictures: so many a refresh redraws at most
+    refresh_share: float = 1.0  # in (0, 1], the largest share of the live pictures that a refresh replaces
     limit: int | None = None  # products
     format: ImageFormat = "webp"
-    batch_size: int | None = None  # pictures; None: chosen for model and device. Another may round otherwise
+    batch_size: int | None = None  # pictures; None: chosen for model and device. It affects rounding
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(sorted(set(self.categories))))
@@ -51,7 +51,7 @@ class RunSettings:
 
     @property
     def models(self) -> Mapping[ImageCondition | None, str]:
-        """NAME@VERSION of the models of the run by what they draw from; None stands for no image."""
+        """NAME@VERSION of the run's models by image condition; None stands for no image condition."""
         models: dict[ImageCondition | None, str] = {None: f"{self.model_name}@{self.model_version}"}
         if self.sketch_model is not None:
             models["sketch"] = self.sketch_model
@@ -60,12 +60,12 @@ class RunSettings:
         return models
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values."""
+        """Returns the settings as JSON values."""
         return {**asdict(self), "categories": list(self.categories), "columns": dict(self.columns)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """What to_json gave; raises BadInput for anything else."""
+        """Parses the output of to_json; raises BadInput for anything else."""
         try:
             settings = cls(**{**content, "categories": tuple(content["categories"])})
             names = (

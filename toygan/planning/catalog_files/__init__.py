@@ -1,1 +1,1 @@
-"""Catalogs in the formats that shops have, read into the one contract."""
+"""Converts catalogs from the formats of shops to the one contract."""

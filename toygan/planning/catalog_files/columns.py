@@ -1,4 +1,4 @@
-"""What the columns of a file mean: the contract's own, a Shopify export's, or a Merchant Center feed's."""
+"""Interprets the columns of a file: the contract's own, a Shopify export's, or a Merchant Center feed's."""
 
 import html
 import re
@@ -36,29 +36,29 @@ _MERCHANT_ATTRIBUTES: Final = ("brand", "material", "pattern", "size", "age_grou
 _SPELLINGS: Final = {"color": "colour", "color_hex": "colour_hex"}
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
-Product = dict[str, str | dict[str, str]]  # by column of the contract; what is not there is null
+Product = dict[str, str | dict[str, str]]  # by column of the contract; missing columns are null
 
 
 class Reader(Protocol):
-    """How the rows of a file become products."""
+    """Converts the rows of a file to products."""
 
     @property
     def name(self) -> str:
-        """What the file's columns are, for a person."""
+        """The type of the file's columns, for a person."""
 
     @property
     def meanings(self) -> Mapping[str, str]:
-        """Column of the contract to the column or columns of the file that it is read from."""
+        """For each column of the contract, the column or columns of the file that it is read from."""
 
     def product(self, cells: Sequence[str]) -> Product | None:
-        """The product in a row; None for a row that describes none, such as another picture of the last."""
+        """Returns the product of a row; None for a row without one, such as one with a further picture."""
 
 
 def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
-    """By the names of the columns.
+    """Chooses a reader by the names of the columns.
 
-    `mapping`, column of the contract to the file's, comes before what the names say. Raises BadInput for a
-    mapping of a column that the contract or the file does not have.
+    `mapping` (column of the contract to column of the file) takes precedence over the names. Raises BadInput
+    if it maps a column that the contract or the file does not have.
     """
     places = _places(header)
     mapped: dict[str, int] = {}
@@ -84,7 +84,7 @@ def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
 
 
 def _plain(name: str) -> str:
-    """`g:image link` and `Image link [image_link]` are image_link."""
+    """Normalises a name: `g:image link` and `Image link [image_link]` become image_link."""
     if bracketed := re.fullmatch(r".*\[([\w ]+)\]\s*", name):
         name = bracketed[1]
     name = name.strip().lower().removeprefix("g:")
@@ -92,7 +92,7 @@ def _plain(name: str) -> str:
 
 
 def _places(header: Sequence[str]) -> dict[str, int]:
-    """The first column of each plain name."""
+    """Returns the position of the first column with each normalised name."""
     places: dict[str, int] = {}
     for index, name in enumerate(header):
         places.setdefault(_plain(name), index)
@@ -101,14 +101,14 @@ def _places(header: Sequence[str]) -> dict[str, int]:
 
 @dataclass(kw_only=True)
 class _Columns:
-    """What all readers share."""
+    """The common part of all readers."""
 
     header: Sequence[str]
     places: Mapping[str, int]
     mapped: Mapping[str, int]
 
     def _cell(self, cells: Sequence[str], *names: str) -> str:
-        """Of the first of these columns that says anything."""
+        """Returns the text of the first of these columns that is not empty."""
         for name in names:
             place = self.places.get(name)
             if place is not None and (text := cells[place].strip()):
@@ -116,7 +116,7 @@ class _Columns:
         return ""
 
     def _of_mapping(self, cells: Sequence[str], product: Product) -> Product:
-        """With what the mapping says in the place of what was found, and without what is empty."""
+        """Replaces found values by the mapped ones, and removes empty values."""
         attributes = product.get(ATTRIBUTES)
         more = dict(attributes) if isinstance(attributes, dict) else {}
         for column, place in self.mapped.items():
@@ -132,7 +132,7 @@ class _Columns:
         return {**found, **{column: self.header[place] for column, place in self.mapped.items()}}
 
     def _named(self, found: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """Those of the columns that the file has, by its own names."""
+        """Returns the columns that the file has, with the file's names."""
         named = {
             column: " or ".join(self.header[self.places[name]] for name in names if name in self.places)
             for column, names in found.items()
@@ -141,7 +141,7 @@ class _Columns:
 
 
 class _Own(_Columns):
-    """The contract's own names; `attributes.material` is the attribute material."""
+    """The contract's own names; `attributes.material` is the attribute `material`."""
 
     name = "the catalog's own"
 
@@ -197,9 +197,9 @@ class _Merchant(_Columns):
 
 @dataclass(kw_only=True)
 class _Shopify(_Columns):
-    """Shopify's product CSV, one row a variant: what the product says stands in its first row only.
+    """Shopify's product CSV with one row per variant; only a product's first row has the product's values.
 
-    A sku is that of the variant, else the handle with the variant's options.
+    The sku is that of the variant, or else the handle with the variant's options.
     """
 
     name: ClassVar[str] = "those of Shopify"
@@ -211,7 +211,7 @@ class _Shopify(_Columns):
     }
 
     _handle: str | None = field(default=None, init=False)
-    _first: dict[str, str] = field(default_factory=dict, init=False)  # what the product's first row says
+    _first: dict[str, str] = field(default_factory=dict, init=False)  # the values of the product's first row
 
     @property
     def meanings(self) -> Mapping[str, str]:
@@ -224,7 +224,7 @@ class _Shopify(_Columns):
         if handle != self._handle:
             self._begin(handle, cells)
         elif not sku and not self._cell(cells, "option1_value", "variant_price", "price"):
-            return None  # one more picture of the product before
+            return None  # the row has a further picture of the previous product
         options = self._options(cells)
         colour = next((value for name, value in options.items() if name.lower() in _COLOUR_OPTIONS), "")
         first = self._first
@@ -247,7 +247,7 @@ class _Shopify(_Columns):
         self._handle, self._first = handle, first
 
     def _options(self, cells: Sequence[str]) -> dict[str, str]:
-        """By name; a product without variants has the option Title with the value Default Title."""
+        """Returns the options by name; a product without variants has the option Title: Default Title."""
         options = {}
         for number in (1, 2, 3):
             value = self._cell(cells, f"option{number}_value")

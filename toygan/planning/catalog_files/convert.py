@@ -1,4 +1,4 @@
-"""Any file that a shop has as a catalog, as Parquet of the contract, which then is checked as such."""
+"""Converts a shop's catalog file to Parquet of the contract, which is then checked like any other."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from toygan.planning.catalog_files.feed import open_feed
 from toygan.planning.catalog_files.rows import Problem, RawTable
 
 _BATCH_ROWS: Final = 8192
-_LONGEST_HEAD: Final = 4096  # bytes in which a file shows what it is
+_LONGEST_HEAD: Final = 4096  # bytes at the start of a file that identify its format
 _SHOWN_COLUMNS: Final = 40
 _SHOWN_LETTERS: Final = 40
 _MAP: Final = pa.map_(pa.string(), pa.string())
@@ -36,28 +36,28 @@ _MAP: Final = pa.map_(pa.string(), pa.string())
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """A catalog in another format as Parquet: what it was, and where its rows came from."""
+    """A converted catalog: the new file, the original format, and the origin of its rows."""
 
     path: Path
     format: str
-    reader: str  # whose columns they are
+    reader: str  # the type of its columns
     meanings: Mapping[str, str]  # column of the contract to the file's
     others: tuple[str, ...]  # columns of the file that are not read
     rows: SourceRows
 
 
 def is_parquet(path: Path) -> bool:
-    """By its content; a file without any is left to those who read Parquet, who say so."""
+    """Checks the content. An empty file counts as Parquet, so that the Parquet reader reports it."""
     with path.open("rb") as file:
         head = file.read(4)
     return head in (b"PAR1", b"")
 
 
 def convert(path: Path, target: Path, mapping: Mapping[str, str]) -> Converted:
-    """Write the rows of the file `path` to `target`; `mapping` is column of the contract to the file's.
+    """Writes the rows of the file `path` to `target`; `mapping` is column of the contract to the file's.
 
-    What it is says its content, never its name. Raises TableError where it is no catalog or lacks a required
-    column, BadInput for a mapping that does not fit.
+    The content determines the format, never the name. Raises TableError for a file that is no catalog or has
+    no column for a required one, BadInput for a mapping that does not fit.
     """
     with _open(path) as raw:
         reader = choose_reader(raw.header, mapping)
@@ -133,7 +133,7 @@ def _batches(raw: RawTable, reader: Reader, rows: SourceRows, schema: pa.Schema)
 
 @dataclass
 class _Batch:
-    """Rows on their way into an Arrow table."""
+    """Rows that are collected for an Arrow table."""
 
     schema: pa.Schema
     columns: dict[str, list[Any]] = field(init=False)
@@ -145,7 +145,7 @@ class _Batch:
         return len(self.columns["sku"])
 
     def add(self, product: Product) -> Problem | None:
-        """Take a row; column and reason of the first cell that is no value of its column's type."""
+        """Adds a row; returns column and reason of the first cell with an invalid value."""
         problem = None
         for name, values in self.columns.items():
             value = product.get(name)
@@ -167,7 +167,7 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> int:
     number = int(str(value))
-    return number if abs(number) < 2**31 else 0  # which is out of range
+    return number if abs(number) < 2**31 else 0  # 0 is out of range, too
 
 
 def _moment(value: Any) -> datetime:
@@ -176,7 +176,7 @@ def _moment(value: Any) -> datetime:
 
 
 def _attributes(value: Any) -> list[tuple[str, str]]:
-    """Of columns of their own, or of one with a JSON object."""
+    """Parses attributes from columns of their own, or from one column with a JSON object."""
     found = value if isinstance(value, dict) else json.loads(value)
     if not isinstance(found, dict):
         raise ValueError("no object")
@@ -187,7 +187,7 @@ _PARSERS: Final = {"images_wanted": _number, "updated_at": _moment, ATTRIBUTES: 
 
 
 def parse_mapping(stated: Sequence[str]) -> dict[str, str]:
-    """`column=theirs`, as given on the command line; raises BadInput for anything else."""
+    """Parses `column=theirs` from the command line; raises BadInput for anything else."""
     mapping = {}
     for each in stated:
         column, equals, theirs = each.partition("=")

@@ -1,4 +1,4 @@
-"""CSV, TSV and their relatives: the delimiter is found out."""
+"""Reads CSV, TSV and similar files; detects the delimiter."""
 
 import csv
 import io
@@ -12,8 +12,8 @@ from catalog_schemas.validation import TableError
 from toygan.planning.catalog_files.rows import RawRow, RawTable
 
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-MOST_LETTERS: Final = 2**22  # of a cell
-MOST_LINES: Final = 10_000  # of a row: a quote that is never closed takes all that follow
+MOST_LETTERS: Final = 2**22  # in a cell
+MOST_LINES: Final = 10_000  # in a row, since a quote that is never closed takes all lines that follow
 _SNIFFED_LETTERS: Final = 2**16
 _SNIFFED_ROWS: Final = 20
 _UNDECODABLE = "\ufffd"
@@ -21,10 +21,11 @@ _UNDECODABLE = "\ufffd"
 
 @contextmanager
 def open_delimited(path: Path, encoding: str) -> Iterator[RawTable]:
-    """A text file of rows; raises TableError where it has no header or a quote that is never closed.
+    """Opens a text file of rows; raises TableError without a header or for a quote that is never closed.
 
-    A row with more cells than the header is set aside (`too_many_cells`), and so is one with bytes that are
-    no text in the file's encoding (`not_decodable`). What a shorter row lacks is empty. Empty lines are none.
+    A row with more cells than the header is set aside (`too_many_cells`), and so is a row with bytes that are
+    invalid in the file's encoding (`not_decodable`). Missing cells at the end of a row are empty. Empty lines
+    are skipped.
     """
     csv.field_size_limit(MOST_LETTERS)
     with path.open(encoding=encoding, errors="replace", newline="") as file:
@@ -47,7 +48,7 @@ def _shown(encoding: str) -> str:
 
 
 def _find_delimiter(sample: str) -> str:
-    """The one with which the most of the first rows have as many cells as the header, and the most cells."""
+    """Returns the delimiter for which most of the first rows have the header's width; ties: more cells."""
 
     def fit(delimiter: str) -> tuple[float, int]:
         rows = []

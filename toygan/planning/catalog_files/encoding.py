@@ -1,4 +1,4 @@
-"""Which encoding a text file is in."""
+"""Detects the encoding of a text file."""
 
 import codecs
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 _CHUNK: Final = 2**20  # bytes
-_SAMPLE: Final = 2**16  # bytes that hold more than ASCII
+_SAMPLE: Final = 2**16  # bytes of lines with more than ASCII
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -17,9 +17,9 @@ _BOMS: Final = (
 _OTHERS: Final = ["big5", "cp932", "cp949", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254"]
 _LATIN: Final = frozenset({"cp1250", "cp1252", "cp1254"})
 _FAR: Final = ["cp1251", "cp1253"]
-# Whole words beyond ASCII: Cyrillic and Greek, while Latin texts have single letters.
+# Whole words of bytes beyond ASCII occur in Cyrillic and Greek; Latin texts have single letters.
 _FAR_WORDS = re.compile(rb"[\x80-\xff]{3,}")
-# Signs that western texts have besides letters. Those left out are letters of Central Europe in cp1250.
+# Signs of western texts besides letters. The signs left out are letters of Central Europe in cp1250.
 _WESTERN_SIGNS: Final = frozenset(
     bytes((*range(0x80, 0x9B), *range(0xA0, 0xC0), 0xD7)).decode("cp1252", "replace")
 ) - {"³", "¹", "¯", "¿", "¾", "\ufffd"}
@@ -30,10 +30,11 @@ _HANJA = re.compile("[\u4e00-\u9fff\uf900-\ufaff]")
 
 
 def find_encoding(path: Path) -> str:
-    """The encoding of a text file, as Python calls it.
+    """Returns Python's name for the encoding of a text file.
 
-    A byte order mark says it; zero bytes say UTF-16; a file that is UTF-8 but for a few bytes is UTF-8. Else
-    it is GB 18030 where most of what is not ASCII is everyday Chinese, else what `charset_normalizer` says.
+    A byte order mark decides first. Zero bytes mean UTF-16. A file with few invalid UTF-8 bytes is UTF-8.
+    Otherwise, if most bytes beyond ASCII are everyday Chinese, it is GB 18030; else `charset_normalizer`
+    decides.
     """
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
@@ -48,7 +49,7 @@ def find_encoding(path: Path) -> str:
 
 
 def _not_utf8(path: Path) -> bytes | None:
-    """Lines that hold more than ASCII, of a file that is not UTF-8; None for one that is."""
+    """Returns lines with more than ASCII from a file that is not UTF-8; None for a UTF-8 file."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     broken = letters = 0
     with path.open("rb") as file:
@@ -58,7 +59,7 @@ def _not_utf8(path: Path) -> bytes | None:
                 wrong = len(_BROKEN.findall(text))
                 broken += wrong
                 letters += sum(not letter.isascii() for letter in text) - wrong
-    if 2 * broken <= letters:  # texts in other encodings have few bytes that happen to be UTF-8
+    if 2 * broken <= letters:  # in other encodings, few bytes happen to be valid UTF-8
         return None
     sample = bytearray()
     with path.open("rb") as file:
@@ -93,7 +94,7 @@ def _is_chinese(sample: bytes) -> bool:
     high = sum(byte >= 0x80 for byte in sample)
     if 2 * len(_EVERYDAY_CHINESE.findall(sample)) < 0.8 * high:
         return False
-    # Korean has the same bytes, but hardly any of those that are Chinese characters there.
+    # Korean uses the same bytes, but few of them are Chinese characters in cp949.
     korean = sample.decode("cp949", "replace")
     letters = sum(not letter.isascii() for letter in korean)
     return len(_HANJA.findall(korean)) + korean.count("\ufffd") > 0.1 * letters

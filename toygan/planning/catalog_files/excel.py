@@ -1,4 +1,4 @@
-"""The first sheet of an Excel workbook that has any rows."""
+"""Reads the first sheet of an Excel workbook that has rows."""
 
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ def is_workbook(path: Path) -> bool:
 
 @contextmanager
 def open_workbook(path: Path) -> Iterator[RawTable]:
-    """The first sheet with rows, row by row, values in place of formulas.
+    """Opens the first sheet with rows; formulas are replaced by their values.
 
     Raises TableError for a damaged workbook, one without rows, and one that unpacks to more than MOST_BYTES.
     """
@@ -29,10 +29,10 @@ def open_workbook(path: Path) -> Iterator[RawTable]:
     total_bytes = sum(_contents(path).values())
     if total_bytes > MOST_BYTES:
         raise TableError(f"{path}: the workbook unpacks to {total_bytes:,} bytes; save it as CSV")
-    with path.open("rb") as file:  # by its content: openpyxl refuses other names than .xlsx
+    with path.open("rb") as file:  # an open file, because openpyxl refuses file names other than .xlsx
         try:
             workbook = load_workbook(file, read_only=True, data_only=True)
-        except Exception as error:  # damaged parts lead to any kind
+        except Exception as error:  # damaged parts raise exceptions of any type
             raise _damaged(path, error) from error
         for sheet in workbook.worksheets:
             rows = _rows(path, sheet)
@@ -54,7 +54,7 @@ def _rows(path: Path, sheet: Any) -> Iterator[list[str]]:
     while True:
         try:
             row = next(rows, None)
-        except Exception as error:  # damaged parts lead to any kind
+        except Exception as error:  # damaged parts raise exceptions of any type
             raise _damaged(path, error) from error
         if row is None:
             return
@@ -62,7 +62,7 @@ def _rows(path: Path, sheet: Any) -> Iterator[list[str]]:
 
 
 def _contents(path: Path) -> dict[str, int]:
-    """Bytes by name."""
+    """Returns the unpacked bytes of each file in the archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {each.filename: each.file_size for each in archive.infolist()}
@@ -81,7 +81,7 @@ def _raw_rows(rows: Iterator[list[str]], header: Sequence[str]) -> Iterator[RawR
 
 
 def _text(cell: Any) -> str:
-    """As a person would type it: 3001 rather than 3001.0."""
+    """Formats a cell as a person would type it: 3001, not 3001.0."""
     if cell is None:
         return ""
     if isinstance(cell, bool):

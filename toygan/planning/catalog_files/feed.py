@@ -1,4 +1,4 @@
-"""A Merchant Center feed as XML: RSS 2.0 or Atom, with attributes in the namespace of Google."""
+"""Reads a Merchant Center feed in XML: RSS 2.0 or Atom, with attributes in Google's namespace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from catalog_schemas.validation import TableError
 from toygan.planning.catalog_files.rows import RawRow, RawTable
 
 _ITEMS: Final = frozenset({"item", "entry"})
-# What is read of an item.
+# The elements of an item that are read.
 FEED_COLUMNS: Final = (
     "id",
     "title",
@@ -37,7 +37,7 @@ FEED_COLUMNS: Final = (
 
 @contextmanager
 def open_feed(path: Path) -> Iterator[RawTable]:
-    """A feed, item by item; raises TableError for XML that is none, is damaged, or declares entities."""
+    """Opens a feed, item by item; raises TableError for XML without items, damaged XML, and entities."""
     from defusedxml import DefusedXmlException
 
     try:
@@ -45,7 +45,7 @@ def open_feed(path: Path) -> Iterator[RawTable]:
         first = next(items, None)
         if first is None:
             raise TableError(
-                f"{path}: the XML has no <item> or <entry>; a Merchant Center feed has one a product"
+                f"{path}: the XML has no <item> or <entry>; a Merchant Center feed has one per product"
             )
         yield RawTable(format="Merchant Center feed, XML", header=FEED_COLUMNS, rows=_raw_rows(first, items))
     except ParseError as error:
@@ -67,7 +67,7 @@ def _items(path: Path) -> Iterator[dict[str, str]]:
             yield _texts(element)
             element.clear()
             if inside:
-                inside[-1].remove(element)  # or all items would stay in memory
+                inside[-1].remove(element)  # otherwise all items would stay in memory
 
 
 def _texts(item: Element) -> dict[str, str]:

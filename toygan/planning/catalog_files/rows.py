@@ -1,16 +1,16 @@
-"""The rows of a file as it is, before anybody knows what its columns mean."""
+"""The raw rows of a file, before its columns are interpreted."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-# column and reason, as in the table of rows that are set aside
+# the column and the reason, as in the table of rows that were set aside
 Problem = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row: as many texts as the header, "" where a cell is empty."""
+    """One row with as many texts as the header; an empty cell is ""."""
 
     number: int  # 0-based, in the file
     cells: Sequence[str]
@@ -19,9 +19,9 @@ class RawRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RawTable:
-    """A file that was opened; `rows` may be walked once."""
+    """An open file; `rows` can be iterated once."""
 
-    format: str  # what it is, for a person
+    format: str  # for a person
     header: Sequence[str]
     rows: Iterator[RawRow]
 

@@ -23,7 +23,7 @@ _INDEX_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that different indices 
 
 
 def equal_hashes(ordered: Hashes, wanted: Hashes) -> tuple[Positions, Positions]:
-    """Returns all pairs (position in `wanted`, position in `ordered`) of equal hashes, sorted."""
+    """Returns pairs (position in `wanted`, position in `ordered`) of equal hashes, sorted by the first."""
     first = np.searchsorted(ordered, wanted, "left")
     counts = np.searchsorted(ordered, wanted, "right") - first
     mine = np.repeat(np.arange(len(wanted)), counts)

@@ -1,4 +1,4 @@
-"""The shards of a plan, written while the catalog is still being read."""
+"""Writes the shards of a plan while the catalog is being read."""
 
 from collections import deque
 from concurrent.futures import Executor, Future
@@ -15,9 +15,9 @@ from toygan.errors import BadInput
 from toygan.storage.keys import plan_key
 from toygan.storage.store import PARQUET, ObjectStore
 
-Kind = tuple[str, ImageCondition | None]  # category, and what the model draws from
+Kind = tuple[str, ImageCondition | None]  # category, and image condition of the model
 
-_MOST_WAITING = 32  # shards that are encoded or uploaded at a time: bounds the memory
+_MOST_WAITING = 32  # shards that are encoded or uploaded at a time, to limit the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Shard:
 class PlanWriter:
     """Collects slots by kind and writes a shard whenever one is full.
 
-    A shard holds at most `shard_size` slots, and all those of a product that it holds any of.
+    A shard holds at most `shard_size` slots. It never holds only some of a product's slots.
     """
 
     def __init__(self, store: ObjectStore, run_id: str, shard_size: int, pool: Executor) -> None:
@@ -47,7 +47,7 @@ class PlanWriter:
         self._digests: list[str] = []
 
     def add(self, kind: Kind, slots: pa.Table) -> None:
-        """Take slots (columns of PLAN) of one kind, in the order of the catalog's rows."""
+        """Adds slots (columns of PLAN) of one kind, in the order of the catalog's rows."""
         collected = self._collected.setdefault(kind, [])
         collected.append(slots)
         if sum(table.num_rows for table in collected) < self._shard_size:
@@ -57,15 +57,15 @@ class PlanWriter:
         start = 0
         while len(rows) - start >= self._shard_size:
             end = start + self._shard_size
-            if end < len(rows):  # back to where the last product begins that does not fit whole
+            if end < len(rows):  # move the end back to the start of a product that does not fit whole
                 end = int(np.searchsorted(rows, rows[end], "left"))
             self._write(kind, rest.slice(start, end - start))
             start = end
-        # a copy: a slice would keep all of the table in memory
+        # A copy, because a slice would keep the whole table in memory.
         self._collected[kind] = [rest.take(np.arange(start, len(rows)))]
 
     def finish(self) -> tuple[Shard, ...]:
-        """Write what is left and wait until every shard lies in the store."""
+        """Writes the remaining slots and waits until every shard is in the store."""
         for kind in sorted(self._collected, key=lambda kind: (kind[0], kind[1] or "")):
             rest = pa.concat_tables(self._collected[kind])
             if rest.num_rows:

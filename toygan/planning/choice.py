@@ -27,9 +27,9 @@ class Products:
 
     frame: pd.DataFrame  # columns of PRODUCTS
     conditions: Hashed
-    image_conditions: Sequence[ImageCondition | None]  # what each is drawn from
-    models: pa.Array  # NAME@VERSION that draws each
-    wanted: NDArray[np.int64]  # pictures
+    image_conditions: Sequence[ImageCondition | None]  # of each product
+    models: pa.Array  # NAME@VERSION of each product's model
+    wanted: NDArray[np.int64]  # number of pictures of each product
     skus: pa.Array
     hashes: Hashes  # of the skus
     fingerprints: pa.Array
@@ -41,12 +41,12 @@ class Slots:
 
     product: Positions
     image_index: NDArray[np.int32]
-    earlier: Earlier  # of each slot
-    kept: NDArray[np.int64]  # of each product: live pictures that stay
-    exhausted: Positions  # of each slot that is left alone: the product
-    deferred: Positions  # of each slot that waits for the next run: the product
-    refreshed: int  # slots whose live picture is of the present row, but by another model
-    live_product: Positions  # of each live picture of one of the products: the product,
+    earlier: Earlier  # the earlier attempts at each slot
+    kept: NDArray[np.int64]  # number of live pictures of each product that stay
+    exhausted: Positions  # the product of each exhausted slot
+    deferred: Positions  # the product of each slot that waits for the next run
+    refreshed: int  # slots with a live picture of the current row, but by another model
+    live_product: Positions  # for each live picture of these products: the product,
     live_row: Positions  # the row of the live table,
     has_sibling: NDArray[np.bool_]  # and whether a slot of another image index is planned
 
@@ -67,7 +67,7 @@ class Chooser:
         self._refresh_left -= slots.refreshed
 
     def choose(self, products: Products) -> Slots:
-        """The slots that the mode wants to be made, but for those that are exhausted or have to wait."""
+        """Chooses the slots that the mode asks for, except those that are exhausted or deferred."""
         mine, rows = self._live.of(products.skus, products.hashes)
         index = self._live.image_index[rows]
         first_slot = np.cumsum(products.wanted) - products.wanted
@@ -110,9 +110,9 @@ class Chooser:
     def _compare(
         self, products: Products, mine: Positions, rows: Positions, slots: Positions, total: int
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which of `total` slots have a live picture that may stay, and which of these one to be refreshed.
+        """Returns which of `total` slots have a live picture that may stay, and which of those to refresh.
 
-        `rows` of the live table are those of the products `mine` at `slots`.
+        `rows` are the rows of the live table for the products `mine` at `slots`.
         """
         is_kept, is_stale = np.zeros(total, dtype=bool), np.zeros(total, dtype=bool)
         if self._settings.mode == "all":
@@ -133,7 +133,7 @@ class Chooser:
         return read_condemned(self._store, self._run_id)
 
     def _is_pruned(self, products: Products) -> NDArray[np.bool_]:
-        """Which products wait for the next run: `verify --prune` is removing files of theirs right now."""
+        """Whether each product waits for the next run, because `verify --prune` is removing its files."""
         if not self._condemned:
             return np.zeros(len(products.wanted), dtype=bool)
         folders = {key.rpartition("/")[0] for key in self._condemned}
@@ -148,7 +148,7 @@ class Chooser:
         )
 
     def sibling_phashes(self, slots: Slots) -> pa.Array:
-        """For each slot the perceptual hashes of its product's live pictures at other image indices."""
+        """Returns for each slot the perceptual hashes of its product's live pictures at other indices."""
         of_product: dict[int, list[tuple[int, str]]] = {}
         rows = slots.live_row[slots.has_sibling]
         owners = slots.live_product[slots.has_sibling]

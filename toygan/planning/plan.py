@@ -1,7 +1,7 @@
-"""What a run will do, decided once: the good rows of the catalog become slots, and slots become shards.
+"""Freezes the plan of a run: good rows of the catalog become slots, and slots become shards.
 
-A slot is one picture wanted, (sku, image index). The plan lies in the store under `.tmp/<run_id>/`;
-`plan.json` is written last, and from then on the plan of this run id stays as it is.
+A slot is one wanted picture, (sku, image index). The plan is stored under `.tmp/<run_id>/`. Its `plan.json`
+is written last, and from then on the plan of this run id does not change.
 """
 
 import json
@@ -47,7 +47,7 @@ _THREADS = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """One picture to make. URIs are as the catalog has them; siblings are the product's live pictures.
+    """One picture to make. URIs are those of the catalog; siblings are the product's live pictures.
 
     `colour` and `colour_hex` are name and value of the main colour, see `toygan.conditions.main_colour`.
     """
@@ -58,21 +58,21 @@ class Slot:
     images_wanted: int  # of the product
     images_kept: int  # of these, live pictures that stay
     first_attempt: int
-    attempts: int  # that the run may make, at least 1
-    review_p_real: float | None  # of the best candidate that lies in review/ already
+    attempts: int  # the number that the run may make, at least 1
+    review_p_real: float | None  # of the best candidate in review/
     category: str
     title: str
     description: str | None
     language: str
     colour: str | None
     colour_hex: str | None
-    colour_source: ColourSource | None  # the column that said the colour; None where it is unknown
+    colour_source: ColourSource | None  # the column with the main colour; None if that is unknown
     finish: str | None
     attributes: Mapping[str, str | None]
     sketch_uri: str | None
     layout_uri: str | None
     condition_sha256: Mapping[str, str]
-    image_condition: ImageCondition | None  # what the picture is drawn from besides category, colour, text
+    image_condition: ImageCondition | None  # the image that the model takes besides category, colour and text
     row_fingerprint: str
     sibling_phashes: tuple[str, ...]
 
@@ -81,9 +81,10 @@ class Slot:
 class FrozenPlan:
     """The plan of a run without its slots, which load_shard reads.
 
-    `counts` has products (good rows of the run), rejected_rows (distinct rows of the catalog that were set
-    aside), and in slots unchanged (live already), exhausted (left alone), deferred (to the next run, since
-    `verify --prune` is removing their files) and planned; `categories` has all but rejected_rows by category.
+    `counts` has products (good rows of the run) and rejected_rows (distinct rows of the catalog that were set
+    aside). It counts slots as unchanged (live already), exhausted (left alone), deferred (to the next run,
+    since `verify --prune` is removing their files) and planned. `categories` has all of these by category,
+    except rejected_rows.
     """
 
     run_id: str
@@ -97,11 +98,11 @@ class FrozenPlan:
 
     @property
     def sha256(self) -> str:
-        """The digest of the plan, through those of the shards that of every slot."""
+        """The digest of the plan. It covers every slot, because the plan contains the shards' digests."""
         return sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The plan as canonical JSON."""
+        """Returns the plan as canonical JSON."""
         content = {
             "schema": _SCHEMA,
             "run_id": self.run_id,
@@ -117,7 +118,7 @@ class FrozenPlan:
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Self:
-        """What to_json gave; raises BadInput for anything else."""
+        """Parses the output of to_json; raises BadInput for anything else."""
         try:
             content = read_json_object(text, where)
             if content.pop("schema") != _SCHEMA:
@@ -144,20 +145,24 @@ def freeze_plan(
     max_attempts: int = MAX_ATTEMPTS,
     shard_size: int = 512,
 ) -> FrozenPlan:
-    """Plan a run, or load the plan if this run id has been planned before.
+    """Plans a run, or loads the plan if this run id has been planned before.
 
-    Only slots that a good row of the catalog wants are planned: in the mode `missing` those without a live
-    picture of the row's fingerprint, in `refresh` also those whose live picture another model made than the
-    one that draws the product now, at most the refresh share of all live pictures, in `retry` also those that
-    are exhausted, which the two leave alone, in `all` every one. `scopes` says what each of the run's models
-    can draw: a product with a layout, else one with a sketch, is drawn from it where there is a model for
-    that, and the file is kept in the store. Rows of a category that no model knows, or with a condition
-    file that cannot be used, are set aside. The work of a shard is of one category, one model and at most
-    `shard_size` slots.
-    Of a run that is finished and swept the plan is without shards. Raises RunConflict where the run id
-    was planned or finished with another catalog or other settings, CatalogError where the catalog cannot be
-    used or none of its rows can, and BadInput for categories in the settings that no model knows; nothing has
-    been written then.
+    The plan contains only slots that a good row of the catalog asks for. The mode selects among them:
+
+    - `missing`: slots without a live picture of the row's fingerprint.
+    - `refresh`: also slots with a live picture by another model than the product's current one; at most the
+      refresh share of all live pictures.
+    - `retry`: as `missing`, and also the exhausted slots, which the two modes above leave alone.
+    - `all`: every slot.
+
+    `scopes` gives the products that each of the run's models supports. A product with a layout, else one with
+    a sketch, goes to the model for that condition if there is one, and the file is kept in the store. Rows
+    with a category that no model has, or with an unusable condition file, are set aside. A shard has one
+    category, one model and at most `shard_size` slots. The plan of a finished and swept run has no shards.
+
+    Raises RunConflict if the run id was planned or finished with another catalog or other settings,
+    CatalogError if the catalog or all of its rows are unusable, and BadInput for categories in the settings
+    that no model has. In these cases nothing has been written.
     """
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
@@ -170,7 +175,7 @@ def freeze_plan(
         try:
             result = planner.plan(catalog)
         except BadInput:
-            store.delete(planning_key(run_id))  # this run will not come back, and prune would wait for it
+            store.delete(planning_key(run_id))  # this run will not continue, and prune would wait for it
             raise
     plan = FrozenPlan(
         run_id=run_id,
@@ -193,14 +198,14 @@ def check_plan(
     settings: RunSettings,
     scopes: Scopes,
 ) -> None:
-    """Raise RunConflict, and BadInput for categories, as freeze_plan does: an answer before a run starts."""
+    """Raises RunConflict, and BadInput for categories, like freeze_plan: a quick answer before a run."""
     _check_categories(settings, scopes)
     with open_catalog(catalog_uri, settings.columns) as catalog:
         _find_earlier(store, run_id, catalog, settings, 0)
 
 
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
-    """The slots of a shard in the order of the catalog; raises ObjectNotFound, or TableError."""
+    """Returns the slots of a shard in the order of the catalog; raises ObjectNotFound, or TableError."""
     key = plan_key(run_id, shard)
     rows = read_plan(store.get(key), key).to_pylist(maps_as_pydicts="strict")
     for row in rows:
@@ -222,7 +227,7 @@ def _check_categories(settings: RunSettings, scopes: Scopes) -> None:
 def _find_earlier(
     store: ObjectStore, run_id: str, catalog: Catalog, settings: RunSettings, max_attempts: int
 ) -> FrozenPlan | None:
-    """The plan of a run id that was used before; raises RunConflict where it was for something else."""
+    """Returns the plan of a used run id; raises RunConflict if catalog or settings differ."""
     manifest = read_manifest(store, run_id)
     if manifest is not None:
         _refuse_another(run_id, (manifest.catalog_sha256, manifest.settings), catalog, settings)
@@ -238,7 +243,7 @@ def _find_earlier(
 def _refuse_another(
     run_id: str, began_with: tuple[str, Mapping[str, object]], catalog: Catalog, settings: RunSettings
 ) -> None:
-    """Raise RunConflict that names every difference to the catalog and settings the run began with."""
+    """Raises RunConflict with every difference from the catalog and settings that the run began with."""
     old_sha256, old = began_with
     new = settings.to_json()
     differences = [
@@ -256,7 +261,7 @@ def _refuse_another(
 
 
 def _plan_of(manifest: Manifest, settings: RunSettings, max_attempts: int) -> FrozenPlan:
-    """The plan of a finished run, whose shards are gone."""
+    """Returns the plan of a finished run without its shards, which were deleted."""
     return FrozenPlan(
         run_id=manifest.run_id,
         catalog_uri=manifest.catalog_uri,

@@ -1,4 +1,4 @@
-"""One walk through the catalog: rows are set aside, or matched against what is live and laid into shards."""
+"""Walks once through a catalog: rejects rows, compares products with live pictures, fills the shards."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ from toygan.planning.writer import Kind, PlanWriter, Shard
 from toygan.storage.keys import rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
 
-_MOST_SLOTS = 65_536  # that are planned at a time: bounds the memory
+_MOST_SLOTS = 65_536  # planned at a time, to limit the memory
 _MAP = pa.map_(pa.string(), pa.string())
 _COMPACT_REJECTED = pa.schema(
     [
@@ -54,7 +54,7 @@ _COMPACT_REJECTED = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """What the walk came to; see FrozenPlan for the counts."""
+    """The result of the walk; see FrozenPlan for the counts."""
 
     shards: tuple[Shard, ...]
     counts: dict[str, int]
@@ -97,7 +97,7 @@ class Planner:
         self._planned: Counter[str] = Counter()
 
     def plan(self, catalog: Catalog) -> Planned:
-        """Write shards and rejected rows. Raises CatalogError if no row is good; nothing is written then."""
+        """Writes shards and rejected rows. Raises CatalogError, and writes nothing, if no row is good."""
         for checked in catalog.stream():
             if self._walk(checked, catalog):
                 break
@@ -127,7 +127,7 @@ class Planner:
         )
 
     def _walk(self, checked: CheckedTable, catalog: Catalog) -> bool:
-        """Take one batch; True when the limit is reached, and the rows behind it count for nothing."""
+        """Plans one batch; returns True when the limit is reached, and ignores the rows after it."""
         good = checked.good.assign(image_condition=self._choose_models(checked.good))
         known = good["image_condition"].notna() | good["category"].isin(self._scopes[None].categories)
         unknown = good[~known]
@@ -159,8 +159,8 @@ class Planner:
         return is_full
 
     def _choose_models(self, products: pd.DataFrame) -> "pd.Series[Any]":
-        """What each product is drawn from: its layout, else its sketch, where a model can; None otherwise."""
-        # Not of None: pandas would make it NaN.
+        """Returns the condition that each product is generated from: layout, else sketch, else None."""
+        # A list, because pandas would turn a single None into NaN.
         chosen = pd.Series([None] * len(products), index=products.index, dtype=object)
         for kind in ("sketch", "layout"):
             if (scope := self._scopes.get(kind)) is not None:
@@ -178,9 +178,9 @@ class Planner:
     def _plan_products(
         self, frame: pd.DataFrame, conditions: Hashed, catalog: Catalog, *, are_kept: bool = False
     ) -> pd.DataFrame:
-        """Write the slots of products, and return those that cannot be drawn after all, set aside.
+        """Writes the slots of products; returns the rejected rows of products that cannot be generated.
 
-        With `are_kept` the condition files lie in the store already.
+        `are_kept` says that the store has the condition files already.
         """
         skus = pa.array(frame["sku"], pa.large_string())
         image_conditions = frame["image_condition"].to_list()
@@ -197,7 +197,7 @@ class Planner:
         slots = self._chooser.choose(products)
         bad = {} if are_kept else self._keep_conditions(products, slots, catalog)
         usable, hashed, rejected = take_out(bad, frame, conditions)
-        if bad:  # chosen is anew, of what is left
+        if bad:  # repeat the choice with the remaining products
             if len(usable):
                 self._plan_products(usable, hashed, catalog, are_kept=True)
             return rejected
@@ -218,9 +218,9 @@ class Planner:
         return rejected
 
     def _keep_conditions(self, products: Products, slots: Slots, catalog: Catalog) -> dict[int, Problem]:
-        """Keep the files that planned slots are drawn from; column and reason of each product that has none.
+        """Keeps the condition files of planned slots; returns column and reason of each unusable product.
 
-        Of a product whose pictures all stay nothing is kept: what they were drawn from lies in the store.
+        Keeps no file for a product whose pictures all stay, because the store has its files already.
         """
         wanted: dict[int, tuple[ImageCondition, str, str]] = {}
         for position in np.unique(slots.product).tolist():
@@ -230,7 +230,7 @@ class Planner:
         return self._kept.keep_all(wanted, catalog, self._pool)
 
     def _table(self, products: Products, slots: Slots) -> pa.Table:
-        """The slots with the columns of PLAN."""
+        """Returns the slots with the columns of PLAN."""
         frame = with_main_colours(
             products.frame, products.image_conditions, np.unique(slots.product), self._colours
         )
@@ -248,7 +248,7 @@ class Planner:
         first = slots.earlier.attempts
         left = np.full(len(first), self._max_attempts, dtype=np.int32)
         if self._settings.mode in ("missing", "refresh"):
-            # Of a picture that was approved and is wanted again all may be used up: a person rejected it.
+            # A person may have rejected an approved picture. Then all attempts are allowed again.
             left = np.where(first < self._max_attempts, self._max_attempts - first, left)
         table = (
             table.append_column("image_index", pa.array(slots.image_index))

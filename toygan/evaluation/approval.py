@@ -39,7 +39,7 @@ def approve_randomly(category: NDArray[np.int64], acceptance: float, random: np.
 
 
 def mean_scores(draws: list[Scores]) -> Scores:
-    """Returns the means of all figures that every draw has; a KID's error is its deviation over draws."""
+    """Returns the means of the figures that every draw has; a KID's error is its deviation over draws."""
     means: dict[str, float | Estimate] = {}
     for field in fields(Scores):
         values = [getattr(each, field.name) for each in draws]

@@ -289,7 +289,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
     enhancer = load_enhancer(source.name, source.files, device)
     if enhancer is not None and enhancer.small_resolution != config["resolution"]:
         raise ModelError(
-            f"the model {source.name} draws {config['resolution']} pixels, the enhancer beside it enlarges "
+            f"the model {source.name} generates {config['resolution']} pixels, its enhancer takes "
             f"{enhancer.small_resolution}; take another enhancer"
         )
     resolution = config["resolution"] if enhancer is None else enhancer.resolution

@@ -36,9 +36,7 @@ class ModelScope:
 
 Scopes = Mapping[ImageCondition | None, ModelScope]
 Hashed = list[Mapping[str, str]]  # for each product, the sha256 of its condition files by condition type
-NO_MODEL: Final = (
-    "no_model_for_category: "  # begins the reason of a row whose category, behind it, is unknown
-)
+NO_MODEL: Final = "no_model_for_category: "  # prefix of the reason for an unknown category, which follows
 Problem = tuple[str, str]  # the column, and the reason for which the row is set aside
 
 

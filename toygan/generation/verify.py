@@ -15,8 +15,8 @@ such a run, remove .tmp/<run_id>/; from then on its pictures and parts are left 
 
 A run that is still being planned is no problem, either. It has a mark under .tmp/<run_id>/ and no plan. It
 may come to need any picture, so no picture counts as left over until its plan is frozen. A process that dies
-while it plans leaves its mark behind. The store does not distinguish the two, so verify names every such run, and
-since when it is being planned.
+while it plans leaves its mark behind. The store does not distinguish the two, so verify names every such
+run, and since when it is being planned.
 """
 
 import hashlib

@@ -9,7 +9,8 @@ patch discriminator: Jolicoeur-Martineau 2018, in the form of Huang et al. 2024 
 Different from the papers: the generator also gets full-resolution inputs, the lines of a sketch and the
 borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of Shi et
 al.), so all convolutions run at the resolution of the small picture. The discriminator folds pictures in the
-same way. It has own weights for each place of the grid that the generator fills, so it detects patterns of that grid.
+same way. It has own weights for each place of the grid that the generator fills, so it detects patterns of
+that grid.
 
 Both networks are fully convolutional: they train on crops and work on whole pictures of any size. White
 is 0 inside, so zero padding continues the white ground.

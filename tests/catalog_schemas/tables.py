@@ -23,12 +23,12 @@ BRICK: dict[str, Any] = {
 
 
 def product(**changes: Any) -> dict[str, Any]:
-    """A good row of the catalog but for `changes`."""
+    """A good row of the catalog with `changes`."""
     return {**BRICK, **changes}
 
 
 def catalog_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table with the columns that any of them has; attributes are given as dictionaries."""
+    """Makes a table of rows, with every column that a row has. Attributes are given as dictionaries."""
     names = [name for name in PRODUCTS.names if any(name in row for row in rows)]
     columns = {}
     for name in names:

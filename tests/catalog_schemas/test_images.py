@@ -1,4 +1,4 @@
-"""The tables that go out."""
+"""The output tables."""
 
 from datetime import UTC, datetime
 from typing import Any

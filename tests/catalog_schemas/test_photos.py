@@ -1,4 +1,4 @@
-"""Photo shards and the tables of uploads: what a reader may rely on."""
+"""Photo shards and the tables of uploads."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -27,7 +27,7 @@ from tests.catalog_schemas.tables import catalog_table, product, write_catalog
 
 
 def check(path: Path, batch_rows: int = BATCH_ROWS) -> CheckedTable:
-    """All batches of a catalog as one."""
+    """Reads a catalog and joins its batches."""
     parts = list(stream_products(path, batch_rows=batch_rows))
     return CheckedTable(
         good=pd.concat([part.good for part in parts]), rejected=pd.concat([part.rejected for part in parts])
@@ -307,12 +307,12 @@ def test_skus_whose_hashes_collide_are_not_duplicates(
 
 @pytest.mark.slow
 def test_uniqueness_costs_at_most_64_bytes_a_row(tmp_path: Path) -> None:
-    # every sku twice, each as long as it may be: the worst for a memory that holds skus
+    # every sku is there twice and has the greatest length: the worst case for memory
     rows = 40_000
     skus = [f"{i % (rows // 2):0128d}" for i in range(rows)]
     path = tmp_path / "catalog.parquet"
     pq.write_table(pa.table({"sku": skus, "category": ["brick"] * rows, "title": ["t"] * rows}), path)
-    next(stream_products(path, batch_rows=100))  # what is loaded once and stays
+    next(stream_products(path, batch_rows=100))  # libraries that are loaded once and stay
     stream = stream_products(path, batch_rows=500)
     tracemalloc.start()
     peak, duplicates = 0, 0

@@ -1,4 +1,4 @@
-"""What all contracts share."""
+"""The checks that all contracts share."""
 
 import pandas as pd
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Whatever a picture's file holds beside its pixels, it decodes as its plain twin does, or says why not."""
+"""Files with any metadata decode to the same pixels as without it, or raise BadInput with a reason."""
 
 import zlib
 from collections.abc import Callable
@@ -37,7 +37,7 @@ SIGNS_OF_NO_REASON = ("NoneType", "object has no attribute", "unpack")
 
 
 class Sample(NamedTuple):
-    """A file, what it shows, and where in it the EXIF block lies that says how it is turned."""
+    """A file, its pixels, and the place of its EXIF block with the orientation."""
 
     what: str
     data: bytes
@@ -242,7 +242,7 @@ def damaged(random: Random, data: bytes, where: tuple[int, int]) -> bytes:
 
 
 def decoded(data: bytes) -> Pixels | None:
-    """None for a file that is set aside; any other error than BadInput fails the test."""
+    """Decodes a file. None if it raises BadInput; any other error fails the test."""
     try:
         pixels = decode(data)
     except BadInput as error:
@@ -264,7 +264,7 @@ def is_like(found: Pixels, wanted: Pixels, tolerance: int) -> bool:
 
 
 def check(seed: int) -> None:
-    """One picture, whole and damaged."""
+    """Checks one picture, whole and damaged."""
     random = Random(seed)
     sample = random.choice(SAMPLES)(random)
     whole = decoded(sample.data)
@@ -332,7 +332,7 @@ def test_grey_of_two_bits_with_a_transparent_value_is_laid_on_white() -> None:
 
 
 def test_transparent_values_count_the_bits_that_the_picture_has() -> None:
-    """PNG specification, third edition, 11.3.1.1: the others are not looked at."""
+    """Other bits are ignored. Source: PNG specification, third edition, 11.3.1.1."""
     data = png(np.array([[7, 9]]), 8, 0, before_pixels=chunk(b"tRNS", b"\x33\x07"))
     assert decode(data)[..., 0].tolist() == [[255, 9]]
 
@@ -360,7 +360,7 @@ def test_a_profile_of_any_size_does_not_fill_the_memory() -> None:
 
 
 def test_damaged_pixels_of_a_png_are_no_other_pixels() -> None:
-    """Pillow does not look at their check sum."""
+    """Pillow does not verify their checksum."""
     data = bytearray(png(np.arange(100).reshape(10, 10), 8, 0))
     at = data.index(b"IDAT") + 20
     data[at] ^= 1

@@ -363,7 +363,7 @@ def test_a_folder_is_a_model(tmp_path: Path, toys: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("reference", "told"),
+    ("reference", "message"),
     [
         ("cars", "no model 'cars'.*toys@"),
         ("toys@000000000000", "no model 'toys@000000000000'"),
@@ -373,11 +373,11 @@ def test_a_folder_is_a_model(tmp_path: Path, toys: Path, monkeypatch: pytest.Mon
         ("@", "no model '@'"),
     ],
 )
-def test_an_unknown_model_is_told_with_those_that_there_are(
-    reference: str, told: str, store: MemoryStore, toys: Path, bundled: Path
+def test_the_error_for_an_unknown_model_names_the_known_ones(
+    reference: str, message: str, store: MemoryStore, toys: Path, bundled: Path
 ) -> None:
     promote(store, "toys", add_model(store, toys, "toys"))
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=message):
         resolve(reference, store)
 
 

@@ -67,13 +67,13 @@ def test_it_travels_as_json_text() -> None:
 
 
 def test_a_probe_travels_too() -> None:
-    """As another version: a program that knows of no probes would take the discriminator's logit for its."""
+    """It has another version, because a program without probes would use the discriminator's logit."""
     text = PROBED.to_json()
     assert Calibration.from_json(text) == PROBED
     assert json.loads(text)["version"] == 2
 
 
-def test_a_probe_of_an_earlier_version_weighs_what_it_was_fitted_to() -> None:
+def test_an_older_probe_keeps_its_evidence() -> None:
     content = json.loads(PROBED.to_json())
     del content["probe"]["side"]
     read = Calibration.from_json(json.dumps(content).encode())
@@ -85,7 +85,7 @@ def test_a_probe_of_an_earlier_version_weighs_what_it_was_fitted_to() -> None:
 
 @pytest.mark.parametrize("before", [CALIBRATION, PROBED])
 def test_a_colour_profile_travels_too(before: Calibration) -> None:
-    """A calibration from before has none."""
+    """An older calibration has none."""
     assert before.colour_profile is None
     assert "colour_profile" not in json.loads(before.to_json())
     profiled = replace(before, colour_profile=PROFILED.colour_profile)

@@ -60,7 +60,7 @@ def test_limits_belong_to_what_is_allowed() -> None:
     assert check(replace(at_limits, fill_ratio=0.1), LIMITS) == []
 
 
-def test_all_reasons_are_told_in_order() -> None:
+def test_all_reasons_are_returned_in_order() -> None:
     bad = replace(GOOD, contrast=0, fill_ratio=0.0, background_white=0.1, colour_delta_e=80)
     measured: list[Reason] = ["blank", "fill_ratio_low", "background_not_white", "colour_off"]
     assert check(bad, LIMITS) == measured
@@ -89,7 +89,7 @@ def test_a_shape_is_known_where_the_texts_are_the_same(similarity: float) -> Non
 
 
 def photos(count: int, *, colour: bool = True) -> list[Measures]:
-    """Every measure runs from 0 to 1 in equal steps, the distance from 0 to 100."""
+    """Photos whose measures run from 0 to 1 in equal steps, and the distance from 0 to 100."""
     return [
         replace(
             GOOD,

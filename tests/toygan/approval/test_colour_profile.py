@@ -1,4 +1,4 @@
-"""Which colours to tell networks that show others."""
+"""The correction of the colours that networks are given."""
 
 import json
 from typing import Any
@@ -34,62 +34,67 @@ def encoded(*colour_hexes: str | None) -> NDArray[np.float32]:
 
 
 def test_a_constant_excess_is_the_constant() -> None:
-    """One colour, shown as another 10 times: only the row of 1 is hardly penalised."""
+    """One colour is shown as another one 10 times. The constant takes it all: its penalty is small."""
     profile = ColourProfile.fit({"car": [("#808080", "#A0A0B0")] * 10, "boat": []})
     excess = (hex_to_lab(["#A0A0B0"]) - hex_to_lab(["#808080"]))[0] / 50
     np.testing.assert_allclose(profile.shifts["car"], [excess, *NONE], atol=1e-5)
     assert profile.shifts.keys() == {"car"}
-    (told,) = profile.correct(encoded("#808080"), ["car"])
+    (given,) = profile.correct(encoded("#808080"), ["car"])
     wanted = encode_colours(["#808080"]).numpy()
-    np.testing.assert_allclose(wanted[0, :3] - told[0, :3], excess, atol=1e-5)
-    assert told[0, 3] == 1
+    np.testing.assert_allclose(wanted[0, :3] - given[0, :3], excess, atol=1e-5)
+    assert given[0, 3] == 1
 
 
 def test_the_slope_worked_by_hand() -> None:
-    """Six blacks are shown as a grey of L* 50.03, y = 1.0007, six whites as they are.
+    """Six blacks are shown as a grey of L* 50.03, y = 1.0007, and six whites as they are.
 
-    The told L* are 0 and 2 in units of 50. With the constant free the slope is Sxy / (Sxx + 3), where
+    The given L* are 0 and 2 in units of 50. With a free constant the slope is Sxy / (Sxx + 3), where
     Sxy = -6 y and Sxx = 12: -0.4 y. The constant is y / 2 + 0.4 y.
     """
     profile = ColourProfile.fit({"car": [("#000000", "#777777")] * 6 + [("#FFFFFF", "#FFFFFF")] * 6})
     y = 50.034 / 50
     wanted = [[0.9 * y, 0, 0], [-0.4 * y, 0, 0], [0, 0, 0], [0, 0, 0]]
     np.testing.assert_allclose(profile.shifts["car"], wanted, atol=1e-4)
-    # Of a grey of L* 50.03 that is 0.9 y - 0.4 y y too much: it is told L* 50.03 - 50 * 0.5 = 25.
-    (told,) = profile.correct(encoded("#777777"), ["car"])
-    np.testing.assert_allclose(told[0], [y - 1 - (0.9 - 0.4 * y) * y, 0, 0, 1], atol=1e-4)
+    # A grey of L* 50.03 is shown 0.9 y - 0.4 y y too light, so the given L* is 50.03 - 50 * 0.5 = 25.
+    (given,) = profile.correct(encoded("#777777"), ["car"])
+    np.testing.assert_allclose(given[0], [y - 1 - (0.9 - 0.4 * y) * y, 0, 0, 1], atol=1e-4)
 
 
 def test_an_affine_excess_is_found_where_there_are_many_colours() -> None:
-    """Dark ones are shown 10 L* lighter, light ones as they are; all a little bluer, reds less red."""
+    """Dark colours are shown 10 L* lighter, light ones as they are. All are a little bluer, reds less red."""
     rng = np.random.default_rng(0)
-    told = [f"#{bytes(rgb).hex()}" for rgb in rng.integers(60, 190, (5000, 3), dtype=np.uint8)]
+    given = [f"#{bytes(rgb).hex()}" for rgb in rng.integers(60, 190, (5000, 3), dtype=np.uint8)]
     shift = np.array([[0.2, 0, -0.1], [-0.1, 0, 0], [0, -0.2, 0], [0, 0, 0.05]])
-    lab = hex_to_lab(told) / 50
+    lab = hex_to_lab(given) / 50
     excess = np.concatenate([np.ones((len(lab), 1)), lab], axis=1) @ shift
     shown = [f"#{bytes(rgb).hex()}" for rgb in (lab2rgb(50 * (lab + excess)) * 255).round().astype(np.uint8)]
-    profile = ColourProfile.fit({"car": list(zip(told, shown, strict=True))})
+    profile = ColourProfile.fit({"car": list(zip(given, shown, strict=True))})
     np.testing.assert_allclose(profile.shifts["car"], shift, atol=0.005)
 
 
-def test_of_colours_that_a_category_never_had_nothing_is_known() -> None:
-    """Greys of L* 20 to 40, shown 10 too light. One of 55 is half as far away as a shift reaches, 90 further;
-    red has the lightness of one and the hue of none."""
+def test_the_correction_fades_beyond_the_fitted_colours() -> None:
+    """Greys of L* 20 to 40 are shown 10 too light.
+
+    L* 55 is at half of the fading distance, and L* 90 is beyond it. Red has a fitted lightness, but its hue
+    is far from all fitted colours.
+    """
     black, dark = (0.4, 0.0, 0.0), (0.8, 0.0, 0.0)
     profile = ColourProfile(shifts={"car": ((0.2, 0, 0), *NONE)}, ranges={"car": (black, dark)})
-    told = np.array([[[lightness / 50 - 1, 0, 0, 1] for lightness in (20, 30, 40, 55, 90)]], dtype=np.float32)
-    changes = 50 * (told - profile.correct(told, ["car"]))[0]
+    given = np.array(
+        [[[lightness / 50 - 1, 0, 0, 1] for lightness in (20, 30, 40, 55, 90)]], dtype=np.float32
+    )
+    changes = 50 * (given - profile.correct(given, ["car"]))[0]
     np.testing.assert_allclose(changes[:, 0], [10, 10, 10, 5, 0], atol=1e-3)
     assert not changes[:, 1:].any()
     assert (profile.correct(encoded("#B40000"), ["car"]) == encoded("#B40000")).all()
 
 
-def test_what_it_is_fitted_to_lies_in_its_range() -> None:
-    """However its numbers are rounded."""
-    told = ["#B40000", "#FAC80A", "#1B2A34", "#F4F4F4", "#469BC3"]
-    profile = ColourProfile.fit({"car": [(each, "#808080") for each in told]})
+def test_the_fitted_colours_are_in_the_range() -> None:
+    """Rounding leaves no fitted colour outside."""
+    given = ["#B40000", "#FAC80A", "#1B2A34", "#F4F4F4", "#469BC3"]
+    profile = ColourProfile.fit({"car": [(each, "#808080") for each in given]})
     everywhere = ColourProfile(shifts=profile.shifts, ranges={"car": EVERYWHERE})
-    assert (profile.correct(encoded(*told), ["car"]) == everywhere.correct(encoded(*told), ["car"])).all()
+    assert (profile.correct(encoded(*given), ["car"]) == everywhere.correct(encoded(*given), ["car"])).all()
 
 
 def test_lightness_stays_in_its_range() -> None:
@@ -102,8 +107,8 @@ def test_lightness_stays_in_its_range() -> None:
 
 
 @given(profiles, st.lists(st.sampled_from(["#B40000", "#FFFFFF", None]), min_size=1, max_size=4))
-def test_what_is_unknown_or_of_other_categories_stays(profile: ColourProfile, told: list[str | None]) -> None:
-    colours = np.concatenate([encoded(*told)] * 4)
+def test_unknown_colours_and_other_categories_stay(profile: ColourProfile, given: list[str | None]) -> None:
+    colours = np.concatenate([encoded(*given)] * 4)
     known = [*profile.shifts, "", "", ""][:3]
     corrected = profile.correct(colours, [*known, "another category"])
     unknown = colours[..., 3] == 0
@@ -112,7 +117,7 @@ def test_what_is_unknown_or_of_other_categories_stays(profile: ColourProfile, to
     assert (corrected[..., 3] == colours[..., 3]).all()
     assert (corrected[3] == colours[3]).all()
     assert (np.abs(corrected[..., 0]) <= 1.0001).all()
-    # whatever its batch-mates
+    # the batch-mates do not matter
     alone = profile.correct(colours[1:2], [known[1]])
     assert (alone[0] == corrected[1]).all()
 

@@ -126,13 +126,13 @@ def test_the_threshold_counts_only_pictures_that_pass_the_checks() -> None:
     passed = [x >= 10 for x in generated]
     calibration = fitted({"brick": drawn(15, 50)}, {"brick": generated}, {"brick": passed}, acceptance=0.3)
     brick = calibration.of("brick")
-    # Of the ten from 10 to 19, three reach 17.
+    # Three of the ten logits from 10 to 19 reach 17.
     assert brick.threshold == brick.p_real(17.0)
     assert calibration.settings.acceptance == 0.3
 
 
 def test_the_threshold_is_that_of_typical_pictures_and_the_map_is_not() -> None:
-    """Of the typical ones, 0 to 9, half reach 5; of those that are held against the photos half reach 15."""
+    """Half of the typical logits, 0 to 9, reach 5. Half of the logits compared with photos reach 15."""
     real, generated = drawn(15, 50), [float(x) for x in range(10, 20)]
     usual = fitted({"brick": real}, {"brick": generated}, acceptance=0.5).of("brick")
     typical = {"brick": [float(x) for x in range(10)]}
@@ -178,7 +178,7 @@ def test_a_category_with_few_photos_takes_the_common_map() -> None:
 
 
 def test_a_category_with_few_photos_borrows_from_the_others() -> None:
-    """Its own logits say nearly nothing of so few, and the more there are the less it listens to others."""
+    """A few logits of its own say nearly nothing. With more of its own, the others count less."""
     others = {name: (drawn(1, 100, seed=2), drawn(-1, 100, seed=3)) for name in ("brick", "car")}
 
     def coef(count: int, *, alone: bool = False) -> float:
@@ -188,7 +188,7 @@ def test_a_category_with_few_photos_borrows_from_the_others() -> None:
         assert not tower.pooled
         return tower.coef
 
-    # of densities at +-m the log odds are 2 m x: 2 for the others, 0.4 for the tower
+    # densities at +-m have the log odds 2 m x: 2 for the others, 0.4 for the tower
     assert coef(20, alone=True) < 0.9
     assert coef(20) > 1.1
     assert coef(8000) == pytest.approx(coef(8000, alone=True), abs=0.02)
@@ -196,7 +196,7 @@ def test_a_category_with_few_photos_borrows_from_the_others() -> None:
 
 
 def test_photos_of_others_count_as_forty_of_its_own_at_most() -> None:
-    """Forty photos and any number of others weigh as much as each other: the map lies in the middle."""
+    """Forty own photos weigh as much as any number of others, so the map is in the middle."""
     own = {"tower": drawn(1.5, BORROWED_PHOTOS)}, {"tower": drawn(-0.5, BORROWED_PHOTOS, seed=1)}
     moved = [[x - 1.0 for x in side["tower"]] for side in own]
     maps = [

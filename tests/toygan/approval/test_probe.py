@@ -1,4 +1,4 @@
-"""The last layer that is fitted on held-out photos."""
+"""The linear probe."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ NAMES = ("brick", "wheel")
 
 
 def sides(shift: float, *, count: int = 40, width: int = 6) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Photos and generated pictures, normal in every number, the photos' third one moved by `shift`."""
+    """Evidence of photos and generated pictures: normal numbers, the photos' third one moved by `shift`."""
     random = np.random.default_rng(0)
     real = {name: random.normal(size=(count, width)) for name in NAMES}
     for each in real.values():
@@ -37,7 +37,7 @@ def fit(
     )
 
 
-def test_it_weighs_what_tells_photos_from_pictures() -> None:
+def test_the_number_that_separates_photos_weighs_most() -> None:
     real, generated = sides(4.0)
     fitted = fit(real, generated)
     weights = np.abs(fitted.weights.weights)
@@ -64,8 +64,8 @@ def test_the_unit_of_a_number_does_not_matter() -> None:
         )
 
 
-def test_a_picture_is_not_judged_by_a_probe_that_was_fitted_to_it() -> None:
-    """With more numbers than pictures even noise fits; held out it must not."""
+def test_no_picture_is_scored_by_a_probe_that_was_fitted_to_it() -> None:
+    """With more numbers than pictures a probe fits even noise. Held-out pictures must not show this."""
     real, generated = sides(0.0, count=20, width=400)
     fitted = fit(real, generated)
     unseen = fitted.weights.logits(np.random.default_rng(1).normal(size=(1000, 400))).mean()
@@ -75,7 +75,7 @@ def test_a_picture_is_not_judged_by_a_probe_that_was_fitted_to_it() -> None:
 
 
 def test_pictures_of_a_product_stay_together() -> None:
-    """Every picture has a twin; judged by a probe that knows the twin, noise would look like a picture."""
+    """Every picture has a twin. A probe that was fitted to the twin would score noise as generated."""
     real, generated = sides(0.0, count=20, width=400)
     twins = {name: np.repeat(each[:30], 2, axis=0) for name, each in generated.items()}
     together = fit(real, twins, pictures_a_product=(1, 2)).generated_logits
@@ -84,8 +84,10 @@ def test_pictures_of_a_product_stay_together() -> None:
 
 
 def test_generated_pictures_stay_with_the_photos_of_their_product() -> None:
-    """All photos of a product are its picture over again, so nothing tells the sides apart; judged by a probe
-    that was fitted to the photos of its product, a picture would look real."""
+    """All photos of a product are copies of its picture, so the classes are equal.
+
+    A probe that was fitted to the photos of its product would score the picture as real.
+    """
     real, _ = sides(0.0, count=20, width=400)
     copies = {name: np.repeat(each, 6, axis=0) for name, each in real.items()}
     together = fit(copies, real, pictures_a_product=(6, 1)).generated_logits

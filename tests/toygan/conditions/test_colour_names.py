@@ -45,7 +45,7 @@ def test_any_title_is_read_and_read_again_the_same(title: str) -> None:
 
 @pytest.mark.parametrize("part", [",", "(", ", (red", "red and "])
 def test_a_very_long_title_is_read_in_time(part: str) -> None:
-    """A megabyte: with work that grows as its square it would take many minutes."""
+    """The title has a megabyte. With quadratic work this would take many minutes."""
     title = part * (1_000_000 // len(part))
     left, names = NAMES.take(title)
     assert len(left) <= len(title)
@@ -61,7 +61,7 @@ def test_letters_that_are_alike_but_for_their_case_are_not_the_same(title: str) 
     )
 
 
-def test_names_are_learnt_from_what_is_called_so() -> None:
+def test_names_are_learnt_from_pairs_of_name_and_colour() -> None:
     found = ColourNames.of(
         [
             *[("Dark  Red", "#720012"), ("dark red", "#720012"), ("DARK RED", "#000000")],

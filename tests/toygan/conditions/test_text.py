@@ -195,7 +195,7 @@ def test_long_texts_are_cut(folder: Path, tmp_path: Path) -> None:
     assert shorter._network.max_tokens == 4 < encoder._network.max_tokens == TINY_MAXIMUM < MAX_TOKENS
 
 
-def test_texts_are_read_by_known_ones(saved: Path, tmp_path: Path) -> None:
+def test_texts_are_blended_from_the_text_bank(saved: Path, tmp_path: Path) -> None:
     """Each text is blended alone, so the bytes of its row do not depend on the other texts."""
     encoder = TextEncoder(str(saved), CPU, cache=tmp_path)
     known = TextBank.of(encoder.encode(["red car", "blue car", "two wheels"]), 0.1)

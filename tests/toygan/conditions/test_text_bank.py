@@ -40,7 +40,7 @@ def test_a_low_temperature_reads_the_nearest() -> None:
     )
 
 
-def test_what_is_left_out_is_not_read() -> None:
+def test_texts_that_are_left_out_weigh_nothing() -> None:
     texts = torch.cat([CAR, CAR, CAR])
     kept = torch.tensor([[False, True], [True, False], [False, False]])
     both = known(CAR, TREE)

@@ -26,7 +26,9 @@ ACCENTS = TextConfig(accent_colours=2, colour_names=NAMES)
         (None, None, None),
     ],
 )
-def test_what_is_said_of_a_product(title: str | None, description: str | None, wanted: str | None) -> None:
+def test_title_finish_and_description_are_joined(
+    title: str | None, description: str | None, wanted: str | None
+) -> None:
     assert product_text(title, description) == wanted
 
 

@@ -26,7 +26,7 @@ from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from tests.benchmarks.planning import write_catalog
 from tests.models import tiny_model
-from toygan.generation.publish import publish_manifest, vote_by_region
+from toygan.generation.publish import complete_open_runs, publish_manifest
 from toygan.planning.plan import FrozenPlan, ModelScope, RunSettings, freeze_plan
 from toygan.storage.keys import part_key, plan_key
 from toygan.storage.store import ObjectStore, open_store
@@ -172,7 +172,7 @@ def main() -> None:
         folder = Path(name)
         grow(folder)
         began_s = time.perf_counter()
-        vote_by_region(open_store(folder / "store"))
+        complete_open_runs(open_store(folder / "store"))
         print(f"summaries made anew: {time.perf_counter() - began_s:.1f} s", flush=True)
         for catalog in ("catalog.parquet", "changed.parquet"):
             figures = night(folder, catalog)

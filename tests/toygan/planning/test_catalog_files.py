@@ -279,6 +279,19 @@ def a_broken_workbook() -> bytes:
         (b'sku,category,title\n1,brick,"open\n' + b"2,brick,x\n" * 20_000, "line 2 is never closed"),
         (b"sku,category,title\n" + b'1,brick,"' + b"x" * 5_000_000, "line 2"),
     ],
+    # Named here: the content of an archive holds the time, and pytest's workers must agree on names.
+    ids=[
+        *(
+            "empty",
+            "blank",
+            "a column is missing",
+            "JSON",
+            "an archive",
+            "half an archive",
+            "half a workbook",
+        ),
+        *("old Excel", "any bytes", "a web page", "half a feed", "entities", "an open quote", "a huge line"),
+    ],
 )
 def test_what_is_no_catalog_is_refused_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "catalog.csv"

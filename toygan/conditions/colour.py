@@ -1,17 +1,14 @@
 """The colours of a product as tensors."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from toygan.errors import BadInput
+from toygan.conditions.colour_hex import hex_to_rgb
 
 COLOUR_SIZE = 4
-
-_HEX = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
@@ -40,10 +37,3 @@ def encode_accents(accent_hexes: Sequence[Sequence[str]], count: int) -> Tensor:
     padded = [[*each[:count], *[None] * (count - len(each))] for each in accent_hexes]
     flat = encode_colours([colour_hex for each in padded for colour_hex in each])
     return flat.view(len(accent_hexes), COLOUR_SIZE * count)
-
-
-def hex_to_rgb(colour_hex: str) -> tuple[int, ...]:
-    """Converts `#RRGGBB` to three numbers from 0 to 255. Raises BadInput for anything else."""
-    if not _HEX.fullmatch(colour_hex):
-        raise BadInput(f"the colour {colour_hex!r} is malformed; write #RRGGBB")
-    return tuple(bytes.fromhex(colour_hex[1:]))

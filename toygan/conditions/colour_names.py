@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Self
 
-from toygan.conditions.colour import hex_to_rgb
+from toygan.conditions.colour_hex import hex_to_rgb
 from toygan.errors import BadInput, ModelError
 
 MOST_NAMES = 1024

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toygan.conditions.colour import encode_colours, hex_to_rgb
+from toygan.conditions.colour import encode_colours
+from toygan.conditions.colour_hex import hex_to_rgb
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.images import COLOURED
 

@@ -544,7 +544,7 @@ def change_table(
         (lambda rows: rows.pop(), "some results of finished runs are missing"),
         (lambda rows: rows[0].update(attempts=0), "some results of finished runs are missing"),
         (lambda rows: rows[0].update(attempts=9), "holds results that no finished run has"),
-        (lambda rows: rows.append({**rows[0], "sku": "x"}), "says something"),
+        (lambda rows: rows.append({**rows[0], "sku": "x"}), "holds results that no finished run has"),
     ],
 )
 def test_attempts_that_do_not_agree_with_the_metadata_are_told(

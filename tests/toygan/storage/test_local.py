@@ -162,9 +162,9 @@ def test_something_in_the_way_is_named(tmp_path: Path) -> None:
     store.put("a", b"1")
     store.put("folder/b", b"1")
     for key in ("a/b", "folder"):
-        with pytest.raises(StoreConfigError, match=f"{key}.*something else stands"):
+        with pytest.raises(StoreConfigError, match=f"{key}.*something else is in"):
             store.put(key, b"2")
-    with pytest.raises(StoreConfigError, match="something else stands"):
+    with pytest.raises(StoreConfigError, match="something else is in"):
         LocalStore(tmp_path / "a").put("x", b"1")
     assert files_below(tmp_path) == ["a", "folder/b"]
 

@@ -13,7 +13,7 @@ from typing import Self
 
 from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.runs import PLAN_COUNTS, Manifest, check_counts, read_plan
-from catalog_schemas.validation import read_json_object
+from catalog_schemas.validation import TableError, read_json_object
 from toygan.approval.policy import MAX_ATTEMPTS
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import ColourSource
@@ -207,7 +207,10 @@ def check_plan(
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
     """Returns the slots of a shard in the order of the catalog; raises ObjectNotFound, or TableError."""
     key = plan_key(run_id, shard)
-    rows = read_plan(store.get(key), key).to_pylist(maps_as_pydicts="strict")
+    try:
+        rows = read_plan(store.get(key), key).to_pylist(maps_as_pydicts="strict")
+    except KeyError as error:  # a map cell holds a key twice
+        raise TableError(f"{key} is damaged: {error}; begin the run anew with another id") from None
     for row in rows:
         row["attributes"] = row["attributes"] or {}
         row["sibling_phashes"] = tuple(row["sibling_phashes"])

@@ -290,7 +290,7 @@ if __name__ == "__main__":
     engine = Engine(tiny_model().load(), batch_size=8)
     drawn = engine.generate(range(8), products("car", [None] * 8))
     while True:
-        engine.worker pool.finish(drawn, [True] * 8, [None] * 8, [ANYTHING] * 8, "png").result()
+        engine.worker_pool.postprocess(drawn, [True] * 8, [None] * 8, [ANYTHING] * 8, "png").result()
         print("busy", flush=True)
 """
 

@@ -54,6 +54,9 @@ def test_a_service_that_was_stopped_and_killed_loses_no_run(
         first.deployment(NAME)
         runs = [first.start(NAME, number=number, **given) for number in (1, 2, 3)]
         first.wait_for("the first run", lambda: lines() == ["start 1"])
+        # Only here does a run wait for certain: the first one does not end before `go` is there.
+        waits = "waits until the one before it is over"
+        first.wait_for("a word on the next run", lambda: waits in first.log.read_text())
         stopped = end(first, signal.SIGTERM)
     assert state_of(stopped, runs[0]) == ("SCHEDULED", "AwaitingRetry")
     assert {state_of(stopped, run_id)[0] for run_id in runs[1:]} == {"SCHEDULED"}
@@ -80,4 +83,3 @@ def test_a_service_that_was_stopped_and_killed_loses_no_run(
         third.process.wait()
     # In the order in which they were asked for, one at a time.
     assert lines() == [*["start 1"] * 3, "end 1", "start 2", "end 2", "start 3", "end 3"]
-    assert "waits until the one before it is over" in third.log.read_text()

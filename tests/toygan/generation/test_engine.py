@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
@@ -31,7 +31,6 @@ from toygan.generation.engine import (
     WorkerPool,
     batch_shapes,
     default_batch_size,
-    keep_memory,
     share_cores,
 )
 from toygan.generation.model import Model
@@ -58,11 +57,13 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def workers() -> set[psutil.Process]:
     """The worker processes of all engines of this process; multiprocessing's resource tracker is none."""
-    return {
-        child
-        for child in psutil.Process().children()
-        if any("spawn_main" in part for part in child.cmdline())
-    }
+    found = set()
+    for child in psutil.Process().children():
+        # Processes of earlier tests may end while they are looked at; a zombie is a NoSuchProcess, too.
+        with suppress(psutil.NoSuchProcess):
+            if any("spawn_main" in part for part in child.cmdline()):
+                found.add(child)
+    return found
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -160,19 +161,6 @@ def test_a_cpu_never_pads_and_a_gpu_draws_all_it_can(waiting: int, largest: int,
         assert taken == shape <= waiting
     else:
         assert taken == min(waiting, largest) <= shape
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="glibc's allocator is asked")
-def test_buffers_of_a_batch_are_not_given_back_to_the_kernel() -> None:
-    keep_memory()
-
-    def faults(megabytes: int) -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.zeros(megabytes * 2**18)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    faults(100)  # the memory is fetched once
-    assert faults(100) < 100 * 2**20 / resource.getpagesize() / 10
 
 
 @pytest.mark.parametrize(

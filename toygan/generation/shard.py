@@ -35,6 +35,7 @@ from toygan.generation.model import (
     COLOUR_SOURCE,
     LAYOUT_SIMILARITY,
     SHAPE_TEXT,
+    GeneratedBatch,
     Model,
 )
 from toygan.generation.postprocessing import Postprocessed, PostprocessedBatch
@@ -82,12 +83,19 @@ class Candidate:
 
 
 @dataclass(kw_only=True)
-class Batch:
+class Scored:
     """A generated and scored batch that waits for its checks."""
 
-    pending: list[Pending]
     candidates: list[Candidate]
     finished: Future[PostprocessedBatch]
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """A batch that waits for the device or for its checks."""
+
+    pending: list[Pending]
+    scored: Future[Scored]
 
 
 @dataclass(kw_only=True)
@@ -160,21 +168,25 @@ def _seed(model: Model, slot: Slot, attempt: int) -> int:
 
 
 def _generate(run: ShardRun, pending: list[Pending]) -> Batch:
-    """Generates and scores one batch, which may hold several categories."""
-    model = run.engine.model
-    slots = [each.slot for each in pending]
-    scales = [run.calibration.of(slot.category) for slot in slots]
-    seeds = [_seed(model, each.slot, each.attempt) for each in pending]
-    colour_hexes = [slot.colour_hex for slot in slots]
-    given = [each.given for each in pending]
-    generated = run.engine.generate(seeds, _with_images(run, slots, given))
+    """Starts to generate and score one batch, which may hold several categories."""
+    seeds = [_seed(run.engine.model, each.slot, each.attempt) for each in pending]
+    given = _with_images(run, [each.slot for each in pending], [each.given for each in pending])
+    scored = run.engine.submit(seeds, given, lambda generated: _scored(run, pending, seeds, generated))
+    return Batch(pending=pending, scored=scored)
+
+
+def _scored(
+    run: ShardRun, pending: Sequence[Pending], seeds: Sequence[int], generated: GeneratedBatch
+) -> Scored:
+    """Makes the rows of a generated batch, and sends the batch to its checks."""
+    scales = [run.calibration.of(each.slot.category) for each in pending]
     p_reals = [scale.p_real(logit) for scale, logit in zip(scales, generated.logits.tolist(), strict=True)]
     may_be_approved = generated.finite & np.greater_equal(p_reals, [scale.threshold for scale in scales])
     may_be_approved &= [not each.against for each in pending]
     finished = run.engine.worker_pool.postprocess(
         generated,
         may_be_approved.tolist(),
-        colour_hexes,
+        [each.slot.colour_hex for each in pending],
         [scale.limits for scale in scales],
         run.image_format,
     )
@@ -185,7 +197,7 @@ def _generate(run: ShardRun, pending: list[Pending]) -> Batch:
         if generated.finite[i]:
             row |= {"logit": float(generated.logits[i]), "p_real": p_reals[i]}
         candidates.append(Candidate(row=row, pixels=generated.pixels[i]))
-    return Batch(pending=pending, candidates=candidates, finished=finished)
+    return Scored(candidates=candidates, finished=finished)
 
 
 def _with_images(
@@ -216,13 +228,14 @@ def _given(model: Model, slot: Slot) -> ProductConditions:
 def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
     """Writes the rows of a batch and starts its uploads. Returns the slots that need another attempt."""
     try:
-        finished = batch.finished.result().candidates
+        scored = batch.scored.result()
+        finished = scored.finished.result().candidates
     except BrokenProcessPool as error:
         raise Retryable(
             "a worker process that checks pictures was killed, perhaps because memory ran out"
         ) from error
     again = []
-    for pending, candidate, checked in zip(batch.pending, batch.candidates, finished, strict=True):
+    for pending, candidate, checked in zip(batch.pending, scored.candidates, finished, strict=True):
         run.rows.append(candidate.row)
         if _approve(run, pending, candidate, checked):
             continue

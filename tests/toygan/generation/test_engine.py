@@ -1,6 +1,5 @@
 """What a process computes with: its clock, its cores, its workers, and what becomes of these."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -33,7 +32,7 @@ from toygan.generation.engine import (
     default_batch_size,
     share_cores,
 )
-from toygan.generation.model import Model
+from toygan.generation.model import GeneratedBatch, Model
 from toygan.generation.postprocessing import PostprocessedBatch
 from toygan.generation.shard import compute_shard
 from toygan.storage.memory import MemoryStore
@@ -120,13 +119,31 @@ def test_every_stage_leaves_its_time(engine: Engine) -> None:
         assert began_s <= span.began_s < span.ended_s <= time.monotonic()
 
 
-def test_the_device_draws_one_batch_at_a_time(engine: Engine) -> None:
-    began_s = time.monotonic()
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda seed: engine.generate([seed], products("car", [None])), range(12)))
-    spans = sorted(engine.worker_pool.timeline.since(began_s).spans, key=lambda span: span.began_s)
+def test_each_core_generates_one_batch_at_a_time() -> None:
+    with WorkerPool(torch.device("cpu"), cores=2) as worker_pool:
+        engine = Engine(tiny_model().load(), batch_size=BATCH, worker_pool=worker_pool)
+        together = threading.Barrier(2)
+
+        def meet(generated: GeneratedBatch) -> int:
+            return together.wait(LIMIT_S)  # breaks if the lanes do not run side by side
+
+        lanes = [engine.submit([seed], products("car", [None]), meet) for seed in range(4)]
+        assert sorted(lane.result(LIMIT_S) for lane in lanes) == [0, 0, 1, 1]
+        began_s = time.monotonic()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda seed: engine.generate([seed], products("car", [None])), range(12)))
+        spans = worker_pool.timeline.since(began_s).spans
     assert len(spans) == 12
-    assert all(earlier.ended_s <= later.began_s for earlier, later in itertools.pairwise(spans))
+    at_once = [sum(other.began_s <= span.began_s < other.ended_s for other in spans) for span in spans]
+    assert max(at_once) <= 2
+
+
+def test_lanes_generate_the_same_bytes_as_one_thread(engine: Engine) -> None:
+    alone = engine.model.generate([1, 2], products("car", COLOURS[:2]), engine.shape_of(2))
+    lanes = [engine.submit([1, 2], products("car", COLOURS[:2]), lambda batch: batch) for _ in range(8)]
+    for lane in lanes:
+        assert (lane.result(LIMIT_S).pixels == alone.pixels).all()
+        assert (lane.result(LIMIT_S).logits == alone.logits).all()
 
 
 # sizes
@@ -165,7 +182,7 @@ def test_a_cpu_never_pads_and_a_gpu_draws_all_it_can(waiting: int, largest: int,
 
 @pytest.mark.parametrize(
     ("cores", "device", "shares"),
-    [(1, "cpu", (1, 1)), (2, "cpu", (1, 1)), (4, "cpu", (3, 1)), (8, "cpu", (6, 2)), (16, "cuda", (1, 15))],
+    [(1, "cpu", (1, 1)), (2, "cpu", (2, 1)), (4, "cpu", (4, 1)), (8, "cpu", (8, 2)), (16, "cuda", (1, 15))],
 )
 def test_cores_are_shared_between_drawing_and_postprocessing(
     cores: int, device: str, shares: tuple[int, int], monkeypatch: pytest.MonkeyPatch

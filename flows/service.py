@@ -28,6 +28,8 @@ POLL_EVERY_S = 5
 LOOK_AFTER_EVERY_S = 30
 # `docker stop` waits for ten seconds.
 TERMINATE_S, KILL_S = 5.0, 2.0
+# A shutdown that takes longer waits for something that does not come, such as a server that hangs.
+GIVE_UP_S = 30.0
 _ENDED_BADLY = (StateType.CRASHED, StateType.FAILED)
 _log = get_logger("toygan.service")
 
@@ -53,6 +55,8 @@ class ServiceRunner(Runner):
         self._grace = grace
         self._served: dict[UUID, Served] = {}
         self._looked_after_at_s: float | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._is_asked_to_stop = False
         self._stopping: asyncio.Task[None] | None = None
 
     def serve(self, deployments: Mapping[UUID, Served]) -> None:
@@ -65,10 +69,10 @@ class ServiceRunner(Runner):
             self._deployment_registry.register_deployment(identifier, served.name)
         os.environ[SERVICE_PID] = str(os.getpid())
         try:
-            asyncio.run(self.start())
+            asyncio.run(self._serve())
         except asyncio.CancelledError:
-            # Prefect's runner passes on what cancels its loops, unless they have ended by themselves before.
-            if self._stopping is None:
+            # Prefect's runner passes on what cancels its start or its loops.
+            if not self._is_asked_to_stop:
                 raise
         except ExceptionGroup as group:
             # Prefect raises RuntimeError after repeated errors.
@@ -78,6 +82,10 @@ class ServiceRunner(Runner):
                 "Prefect's server does not answer any more; start it, then the service again: interrupted "
                 "runs resume"
             ) from group
+
+    async def _serve(self) -> None:
+        self._main = asyncio.current_task()
+        await self.start()
 
     async def __aenter__(self) -> Self:
         """Replaces the poller's query for due runs by one that respects the order of the runs."""
@@ -95,15 +103,19 @@ class ServiceRunner(Runner):
         return self
 
     def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
-        """Begins a clean shutdown; the next signal ends the process at once."""
+        """Begins a clean shutdown; the next signal, or an alarm after GIVE_UP_S, ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        if self._loop is None:
-            raise SystemExit(0)
-        self._loop.call_soon_threadsafe(self._begin_to_stop)
+        signal.setitimer(signal.ITIMER_REAL, GIVE_UP_S)
+        self._is_asked_to_stop = True
+        assert self._main is not None  # Prefect sets this handler in start()
+        self._main.get_loop().call_soon_threadsafe(self._begin_to_stop)
 
     def _begin_to_stop(self) -> None:
-        self._stopping = asyncio.ensure_future(self._stop_in_good_order())
+        if self.started:
+            self._stopping = asyncio.ensure_future(self._stop_in_good_order())
+        elif self._main is not None:
+            self._main.cancel()  # what a shutdown needs is not there yet, and no run has been started
 
     async def _stop_in_good_order(self) -> None:
         """Ends the runs, by SIGTERM and then by SIGKILL, and marks them to resume at the next start."""

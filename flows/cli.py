@@ -186,8 +186,8 @@ def train(
     from flows.stopping import asked_to_stop
     from toygan.device import pick_device
     from toygan.models import enlarges
-    from toygan.registry import resolve
-    from toygan.storage.store import open_store
+    from toygan.registry.models import resolve
+    from toygan.storage.open_store import open_store
     from toygan.training.config import choose_config
     from toygan.training.train import train as run_training
 
@@ -249,11 +249,11 @@ def calibrate(
     device: str,
 ) -> None:
     """Calibrate a model's score and set its thresholds for approval."""
-    from toygan.approval.calibration import CalibrationSettings
+    from toygan.artifact.calibration import CalibrationSettings
+    from toygan.calibration.calibrate import calibrate_model
     from toygan.device import pick_device
-    from toygan.generation.calibrate import calibrate_model
-    from toygan.registry import resolve
-    from toygan.storage.store import open_store
+    from toygan.registry.models import resolve
+    from toygan.storage.open_store import open_store
 
     models = open_store(store) if store else None
     settings = CalibrationSettings(acceptance=acceptance)
@@ -331,10 +331,10 @@ def evaluate(
 @click.option("--prune", is_flag=True, help="Remove files that no finished run refers to.")
 def verify(uri: str, prune: bool) -> None:
     """Check that a store is complete: exit 0, or 1 with one line for each problem."""
-    from toygan.generation.verify import prune as prune_store
-    from toygan.generation.verify import verify as verify_store
     from toygan.progress import Progress
-    from toygan.storage.store import open_store
+    from toygan.publishing.verify import prune as prune_store
+    from toygan.publishing.verify import verify as verify_store
+    from toygan.storage.open_store import open_store
 
     store = open_store(uri)
     if prune:
@@ -356,8 +356,8 @@ def verify(uri: str, prune: bool) -> None:
 @click.option("--run-id", required=True, metavar="ID")
 def report(output: str, run_id: str) -> None:
     """Write the contact sheet of a finished run again."""
-    from toygan.generation.run import rewrite_report
-    from toygan.storage.store import open_store
+    from toygan.publishing.finish import rewrite_report
+    from toygan.storage.open_store import open_store
 
     click.echo(rewrite_report(open_store(output), run_id))
 
@@ -369,8 +369,8 @@ def report(output: str, run_id: str) -> None:
 def reproduce(image_id: str, output: str, device: str) -> None:
     """Generate a picture again from its row and compare the bytes."""
     from toygan.device import pick_device
-    from toygan.generation.reproduce import reproduce as reproduce_image
-    from toygan.storage.store import open_store
+    from toygan.publishing.reproduce import reproduce as reproduce_image
+    from toygan.storage.open_store import open_store
 
     click.echo(reproduce_image(open_store(output), image_id, pick_device(device)))
 

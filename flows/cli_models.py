@@ -21,8 +21,8 @@ def models() -> None:
 @store_option
 def models_list(store: str | None) -> None:
     """List every version, with the bundled models."""
-    from toygan.registry import bundled_models, list_models, resolve
-    from toygan.storage.store import open_store
+    from toygan.registry.models import bundled_models, list_models, resolve
+    from toygan.storage.open_store import open_store
 
     for name in bundled_models():
         click.echo(f"{name}@{resolve(name, None).version}  bundled")
@@ -37,8 +37,9 @@ def models_list(store: str | None) -> None:
 @store_option
 def models_show(model: str | None, store: str | None) -> None:
     """Print config and calibration of MODEL (default: the champion, else the bundled model)."""
-    from toygan.registry import CALIBRATION, CONFIG, resolve
-    from toygan.storage.store import open_store
+    from toygan.artifact.files import CALIBRATION, CONFIG
+    from toygan.registry.models import resolve
+    from toygan.storage.open_store import open_store
 
     files = resolve(model, open_store(store) if store else None)
     click.echo(f"{files.name}@{files.version}")
@@ -52,8 +53,8 @@ def models_show(model: str | None, store: str | None) -> None:
 @click.option("--store", required=True, metavar="URI")
 def models_add(folder: Path, name: str, store: str) -> None:
     """Copy the model in FOLDER into a store."""
-    from toygan.registry import add_model
-    from toygan.storage.store import open_store
+    from toygan.registry.models import add_model
+    from toygan.storage.open_store import open_store
 
     click.echo(f"{name}@{add_model(open_store(store), folder, name)}")
 
@@ -73,9 +74,9 @@ def models_promote(model: str, alias: str | None, store: str) -> None:
     picture. With --mode refresh it also replaces the pictures of other models; each old picture stays until
     the new one is approved. TOYGAN_MODE sets the mode of the service.
     """
-    from toygan.promotion import promote
-    from toygan.registry import CHAMPIONS
-    from toygan.storage.store import open_store
+    from toygan.registry.models import CHAMPIONS
+    from toygan.registry.promotion import promote
+    from toygan.storage.open_store import open_store
 
     name, _, version = model.partition("@")
     alias, ref = promote(open_store(store), name, version or None, alias)
@@ -92,9 +93,9 @@ def models_rollback(alias: str, store: str) -> None:
 
     Live pictures stay as they are; see `toygan models promote`.
     """
-    from toygan.promotion import rollback
-    from toygan.registry import CHAMPIONS
-    from toygan.storage.store import open_store
+    from toygan.registry.models import CHAMPIONS
+    from toygan.registry.promotion import rollback
+    from toygan.storage.open_store import open_store
 
     ref = rollback(open_store(store), alias)
     click.echo(f"{alias} is {ref or 'no model: the champion generates its products'}")

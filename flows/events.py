@@ -6,7 +6,7 @@
 | `toygan.alert.<kind>` | `toygan.category.<store id>.<category>` | run_id, store, message, details |
 | `toygan.alert.none-approved` | `toygan.store.<store id>` | the same |
 
-Kinds of alerts of a category: `acceptance-halved`, `no-picture`; see `toygan.generation.alerts`.
+Kinds of alerts of a category: `acceptance-halved`, `no-picture`; see `toygan.publishing.alerts`.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 from prefect.events import emit_event
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
-from toygan.generation.alerts import Alert
+from toygan.publishing.alerts import Alert
 from toygan.retraining.folder import store_id
 from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.storage.store import ObjectStore

@@ -19,20 +19,17 @@ from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
 from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
 from toygan.errors import BadInput, Retryable, RunFailed, ToyganError
-from toygan.generation.alerts import find_alerts
-from toygan.generation.run import (
-    RunRequest,
-    RunSummary,
-    StartedRun,
-    WorkerSpec,
-    finish_run,
-    run_shard,
-    start_run,
-)
+from toygan.generation.request import RunRequest, resolve_run
+from toygan.generation.run import StartedRun, run_shard, start_run
+from toygan.generation.worker_spec import WorkerSpec
 from toygan.images import ImageFormat
 from toygan.metrics import SHARDS_WAITING, count_shard
 from toygan.progress import Progress
-from toygan.storage.store import open_store
+from toygan.publishing.alerts import find_alerts
+from toygan.publishing.commit import complete_open_runs
+from toygan.publishing.finish import finish_run
+from toygan.publishing.summary import RunSummary
+from toygan.storage.open_store import open_store
 
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
@@ -90,7 +87,9 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
     use_the_log_format()
     request = RunRequest(**parameters.model_dump() | {"run_id": parameters.run_id or flow_run.id})
     with log_fields(run=request.run_id):
-        run = start_run(request)
+        resolved = resolve_run(request)
+        complete_open_runs(resolved.store)
+        run = start_run(resolved)
         log = get_run_logger()
         planned, to_do = run.plan.counts["planned"], len(run.pending)
         log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)

@@ -15,7 +15,7 @@ from toygan.planning.catalog import check_catalog
 from toygan.planning.catalog_files.convert import parse_mapping
 
 if TYPE_CHECKING:
-    from toygan.generation.run import RunSummary
+    from toygan.publishing.summary import RunSummary
 
 # Set before prefect is imported; the user's own values take precedence.
 DEFAULTS = {
@@ -36,7 +36,7 @@ def run_generate(
     check_catalog(catalog, mapping)
     from flows.metrics import serve_metrics
     from flows.settings import service_settings
-    from toygan.generation.run import RunRequest, check_request, new_run_id
+    from toygan.generation.request import RunRequest, check_request, new_run_id
 
     request = RunRequest(catalog=catalog, columns=mapping, run_id=run_id or new_run_id(), **parameters)
     check_request(request)

@@ -12,9 +12,9 @@ from prefect.states import Completed
 
 from flows.lifeline import end_with_the_service
 from flows.parameters import RetrainParameters
+from toygan.artifact.files import ModelFiles
 from toygan.device import pick_device
 from toygan.errors import RunFailed
-from toygan.registry import ModelFiles
 from toygan.retraining.budget import Budget
 from toygan.retraining.comparison import Outcome, compare, read_outcome
 from toygan.retraining.folder import working_folder
@@ -23,7 +23,8 @@ from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
 from toygan.retraining.publish import publish
 from toygan.retraining.request import Limits, RetrainRequest
 from toygan.retraining.speeds import budget_of
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 
 @flow(name="retrain", persist_result=False)

@@ -20,7 +20,8 @@ from flows.events import tell_of_uploads
 from flows.lifeline import end_with_the_service
 from flows.parameters import WatchParameters
 from flows.turns import BULK_DELETE
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 from toygan.uploads.categories import known_categories
 from toygan.uploads.indexing import index_uploads
 from toygan.uploads.retrained import read_retrained, unseen_photos

@@ -55,7 +55,7 @@ def moto() -> Iterator[S3Server]:
 @pytest.fixture
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibrations of this process are made of few pictures."""
-    from toygan.generation import calibrate
+    from toygan.calibration import calibrate
 
     few = partial(calibrate.CalibrationSamples, generated=20, profiled=8)
     monkeypatch.setattr(calibrate, "CalibrationSamples", few)

@@ -13,18 +13,20 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load, save
 from torch import nn
 
-from toygan.approval.calibration import CalibrationSettings
-from toygan.approval.checks import CategoryLimits
 from toygan.approval.fit import fit_calibration
+from toygan.artifact.calibration import CalibrationSettings
+from toygan.artifact.files import CONFIG, model_version
+from toygan.artifact.layout_bank import ColourLabels, LayoutBank
+from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.limits import CategoryLimits
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
-from toygan.data.layout_bank import ColourLabels, LayoutBank
-from toygan.generation.model import Model, load_model
 from toygan.models import build
-from toygan.registry import CONFIG, model_version
-from toygan.training.layout_predictor import LayoutPredictor, fresh_segmenter
+from toygan.training.layout_predictor import fresh_segmenter
 
 CATEGORIES = ("brick", "car", "wheel")
 COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34")

@@ -19,7 +19,7 @@ from toygan.data.split import is_calibration_sku
 from toygan.errors import ModelError, RunFailed
 from toygan.models import FAMILIES, enlarges, image_condition
 from toygan.storage.keys import part_key
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 SMALL = {
     "mlp": {"generator_units": [16, 32, 16], "discriminator_units": [16, 8]},

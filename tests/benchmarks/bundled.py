@@ -31,9 +31,9 @@ from safetensors.torch import load, save
 import toygan.training
 from tests.benchmarks.card import figures
 from tests.benchmarks.one_family import CPU, alone, save_grid, write
-from toygan.generation.model import load_model
-from toygan.generation.photos import photos_of
-from toygan.registry import resolve
+from toygan.artifact.load import load_model
+from toygan.calibration.photos import photos_of
+from toygan.registry.models import resolve
 
 CONFIGS = Path(toygan.training.__file__).parent / "configs"
 MILESTONES = 6

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
+from toygan.calibration.photos import photos_of
 from toygan.conditions.product import ProductConditions
-from toygan.generation.model import Model, load_model
-from toygan.generation.photos import photos_of
-from toygan.registry import resolve
+from toygan.registry.models import resolve
 from toygan.seeds import image_seed
 
 SEED = 0

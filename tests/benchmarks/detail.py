@@ -34,16 +34,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from toygan.artifact.enhancer import Enhancer, enhancer_files, load_enhancer
+from toygan.artifact.load import load_model
 from toygan.conditions.image import encode_images
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.device import pick_device
 from toygan.evaluation.detail import CROP, crops, effective_resolution, white_border
 from toygan.evaluation.features import INPUT_MEAN, INPUT_SCALE, load_network
 from toygan.evaluation.metrics import kernel_distance
-from toygan.generation.enhance import Enhancer, enhancer_files, load_enhancer
-from toygan.generation.model import load_model
 from toygan.progress import Progress
-from toygan.registry import bundled_models, resolve
+from toygan.registry.models import bundled_models, resolve
 from toygan.training.batches import step_rng
 from toygan.training.first_stage import WITH_DRAWINGS, draw_small, source_of
 from toygan.training.pairs import Source

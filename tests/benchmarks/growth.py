@@ -26,10 +26,11 @@ from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from tests.benchmarks.planning import write_catalog
 from tests.models import tiny_model
-from toygan.generation.publish import complete_open_runs, publish_manifest
 from toygan.planning.plan import FrozenPlan, ModelScope, RunSettings, freeze_plan
+from toygan.publishing.commit import complete_open_runs, publish_manifest
 from toygan.storage.keys import part_key, plan_key
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 PRODUCTS = 200_000
 CATEGORIES = 10

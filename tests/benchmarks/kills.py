@@ -30,10 +30,10 @@ from catalog_schemas.images import APPROVED, read_current
 from tests.flows.catalogs import products
 from tests.models import tiny_model
 from tests.servers import REPOSITORY, free_port
-from toygan.generation.verify import verify
 from toygan.planning.finished import read_manifest, read_part
+from toygan.publishing.verify import verify
 from toygan.storage.keys import CURRENT_KEY
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 KILLS = 20
 PRODUCTS = 9_000

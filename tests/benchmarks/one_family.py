@@ -19,12 +19,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tests.benchmarks.customisation import show_layout
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
+from toygan.calibration.photos import photos_of
 from toygan.data.photos import PhotoSet
 from toygan.evaluation.evaluate import evaluate
 from toygan.evaluation.features import Efficientnet, Features
-from toygan.generation.model import Model, load_model
-from toygan.generation.photos import photos_of
-from toygan.registry import resolve
+from toygan.registry.models import resolve
 from toygan.seeds import image_seed
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import TrainConfig, choose_config

@@ -25,11 +25,14 @@ from catalog_schemas.products import PRODUCTS
 from flows.local import DEFAULTS
 from tests.models import products
 from tests.servers import rclone_server
-from toygan.generation import run as run_module
+from toygan.artifact.files import CONFIG
 from toygan.generation.engine import Engine
-from toygan.generation.run import RunRequest, engine_for, new_run_id, start_run
-from toygan.registry import CONFIG, resolve
-from toygan.storage.store import ObjectStore, open_store
+from toygan.generation.request import RunRequest, new_run_id, resolve_run
+from toygan.generation.run import engine_for, start_run
+from toygan.publishing import finish
+from toygan.registry.models import resolve
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 PRODUCT_COUNT = 2000
 ALONE_PICTURES = 2048
@@ -106,7 +109,7 @@ def _measure(catalog: Path, output: str, model: str | None, name: str) -> Pipeli
         began_s = time.monotonic()
         request, summary = _run(catalog, output, model)
         elapsed_s = time.monotonic() - began_s
-    engine = engine_for(start_run(request).worker_spec)
+    engine = engine_for(start_run(resolve_run(request)).worker_spec)
     timeline = engine.worker_pool.timeline.since(began_s)
     counts = summary.manifest.counts
     candidates = sum(counts[decision] for decision in ("approved", "review", "rejected"))
@@ -177,7 +180,7 @@ def _store_alone(engine: Engine, store: ObjectStore) -> float:
 @contextmanager
 def _timed_report() -> Iterator[list[float]]:
     """Seconds spent on the contact sheet while the block runs, in a list of one."""
-    spent, original = [0.0], run_module.contact_sheet
+    spent, original = [0.0], finish.contact_sheet
 
     def timed(*args: Any, **options: Any) -> str:
         began_s = time.monotonic()
@@ -186,11 +189,11 @@ def _timed_report() -> Iterator[list[float]]:
         finally:
             spent[0] += time.monotonic() - began_s
 
-    run_module.contact_sheet = timed
+    finish.contact_sheet = timed
     try:
         yield spent
     finally:
-        run_module.contact_sheet = original
+        finish.contact_sheet = original
 
 
 @contextmanager

@@ -26,7 +26,8 @@ from toygan.generation.run import RunRequest, finish_run, start_run
 @flow(name="ray", task_runner=BY_THE_SETTINGS, persist_result=False)
 def timed(folder: str) -> float:
     warm, work = (
-        start_run(RunRequest(catalog=f"{folder}/{name}.parquet", output=f"{folder}/{name}", run_id=name))
+        request = RunRequest(catalog=f"{folder}/{name}.parquet", output=f"{folder}/{name}", run_id=name)
+        start_run(resolve_run(request))
         for name in ("warm", "work")
     )
     compute_shards(warm)
@@ -65,8 +66,8 @@ def measure(shards_a_category: int = SHARDS_A_CATEGORY) -> Figures:
 
 
 def _time(nodes: int, folder: Path, environment: dict[str, str], shards_a_category: int) -> float:
-    from toygan.generation.model import read_config
-    from toygan.registry import resolve
+    from toygan.artifact.load import read_config
+    from toygan.registry.models import resolve
 
     folder.mkdir()
     categories = read_config(resolve(None, None))["categories"]

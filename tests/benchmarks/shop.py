@@ -22,13 +22,16 @@ import torch
 from catalog_schemas.images import APPROVED
 from catalog_schemas.products import PRODUCTS
 from tests.models import products
-from toygan.approval.probe import SIDE
-from toygan.generation.feature_extractor import FeatureExtractor
-from toygan.generation.model import Model, load_model
-from toygan.generation.probe import Probe
-from toygan.generation.run import RunRequest, finish_run, run_shard, start_run
+from toygan.artifact.feature_extractor import FeatureExtractor
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
+from toygan.artifact.probe import Probe
+from toygan.artifact.probe_weights import SIDE
+from toygan.generation.request import RunRequest, resolve_run
+from toygan.generation.run import run_shard, start_run
 from toygan.generation.worker_spec import ModelPlace, WorkerSpec, engine_for
-from toygan.registry import resolve
+from toygan.publishing.finish import finish_run
+from toygan.registry.models import resolve
 
 BATCH = 4
 EARLIER_BATCH = 32  # every batch was padded to so many
@@ -148,7 +151,9 @@ def measure_night(categories: Sequence[str]) -> tuple[float, int]:
     with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
         catalog = Path(folder) / "catalog.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=PRODUCTS), catalog)
-        run = start_run(RunRequest(catalog=str(catalog), output=f"{folder}/store", run_id="night"))
+        run = start_run(
+            resolve_run(RunRequest(catalog=str(catalog), output=f"{folder}/store", run_id="night"))
+        )
         before = time.process_time()
         decisions = [run_shard(run.worker_spec, "night", shard, "webp") for shard in run.pending]
         spent_s = time.process_time() - before

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.flows.serving import Service, serving
 from tests.servers import prefect_server
 from tests.toygan.uploads.uploads import picture
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 TRIALS = 3
 PHOTOS = 20  # as many as make a retraining worthwhile

@@ -9,9 +9,11 @@ from pathlib import Path
 from tests.models import CATEGORIES, tiny_model
 from tests.shards import COLOURS, photo, photo_row, write_shard
 from toygan.data.split import is_calibration_sku
-from toygan.promotion import promote
-from toygan.registry import ModelRef, add_model
-from toygan.storage.store import ObjectStore, open_store
+from toygan.registry.aliases import ModelRef
+from toygan.registry.models import add_model
+from toygan.registry.promotion import promote
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 PHOTOS_A_CATEGORY = {"train": 14, "val": 12}
 

@@ -19,10 +19,12 @@ from tests.models import nan_model, tiny_model
 from tests.shards import eight_rows, photo_row, write_shard
 from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
 from toygan.data.split import is_calibration_sku
-from toygan.generation.run import RunSummary, start_run
-from toygan.generation.verify import verify
+from toygan.generation.request import resolve_run
+from toygan.generation.run import start_run
+from toygan.publishing.summary import RunSummary
+from toygan.publishing.verify import verify
 from toygan.storage.keys import report_key
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -122,7 +124,7 @@ def test_verify_proves_a_store_whole(shop: Path, toygan_here: Command) -> None:
     outcome = toygan_here("verify", shop / "store")
     assert outcome.code == 0
     assert outcome.out == f"{shop / 'store'} is whole: 12 pictures of 1 runs\n"
-    start_run(request(shop, output=str(shop / "store"), run_id="run-2", mode="all"))
+    start_run(resolve_run(request(shop, output=str(shop / "store"), run_id="run-2", mode="all")))
     assert toygan_here("verify", shop / "store").out.endswith("12 pictures of 1 runs, 1 unfinished\n")
 
 

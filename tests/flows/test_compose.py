@@ -13,8 +13,8 @@ import pytest
 
 from tests.compose import COMPOSE, Running, compose_up, read_compose
 from tests.servers import REPOSITORY
-from toygan.generation.verify import verify
-from toygan.storage.store import open_store
+from toygan.publishing.verify import verify
+from toygan.storage.open_store import open_store
 
 DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
 SECRETS = {"DATABASE_PASSWORD": "database-password", "S3_SECRET": "s3-secret-key"}

@@ -11,10 +11,10 @@ from tests.flows.serving import Service, serving
 from tests.models import tiny_model
 from tests.servers import postgresql_server, prefect_server
 from tests.toygan.uploads.uploads import upload
-from toygan.promotion import promote
-from toygan.registry import add_model
+from toygan.registry.models import add_model
+from toygan.registry.promotion import promote
 from toygan.storage.keys import CURRENT_KEY
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 from toygan.uploads.retrained import read_retrained
 
 pytestmark = pytest.mark.service

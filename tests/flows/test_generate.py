@@ -14,7 +14,7 @@ from tests.flows.catalogs import product, write_catalog
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import nan_model, tiny_model
 from toygan.storage.keys import CURRENT_KEY, manifest_key
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 PRODUCTS = 24
 

@@ -22,7 +22,8 @@ from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import condition_file, tiny_model
 from toygan.images import decode
 from toygan.storage.keys import CURRENT_KEY, manifest_key
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 MODELS = {"toys": "dcgan", "lines": "pix2pix", "masks": "spade"}
 ALIASES = {"toys": "champion", "lines": "champion-sketch", "masks": "champion-layout"}

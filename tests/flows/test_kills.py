@@ -13,8 +13,8 @@ import psutil
 from tests.flows.catalogs import products
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import tiny_model
-from toygan.generation.verify import verify
-from toygan.storage.store import open_store
+from toygan.publishing.verify import verify
+from toygan.storage.open_store import open_store
 
 KILLS = 10
 PRODUCTS = 450  # three shards of 150

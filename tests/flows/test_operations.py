@@ -23,7 +23,8 @@ from tests.models import CATEGORIES, nan_model, tiny_model
 from tests.servers import Fault, S3Server, faulty_proxy, free_port
 from toygan.planning.finished import read_manifest
 from toygan.storage.keys import COMMITS_KEY, manifest_key
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 RUN_ID = "nightly"
 OUTAGE = 40  # requests; 2 x 18 and one more are enough

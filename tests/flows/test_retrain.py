@@ -11,10 +11,11 @@ import pytest
 from tests.flows.conftest import COMMAND_LIMIT_S
 from tests.flows.retraining import make_photos, make_store, start_process, upload_photos
 from tests.models import CATEGORIES, CPU
+from toygan.artifact.load import load_model, read_config
 from toygan.errors import Retryable
-from toygan.generation.model import load_model, read_config
-from toygan.promotion import rollback
-from toygan.registry import CHAMPION, ModelRef, read_aliases, resolve
+from toygan.registry.aliases import ModelRef, read_aliases
+from toygan.registry.models import CHAMPION, resolve
+from toygan.registry.promotion import rollback
 from toygan.retraining.folder import working_folder
 from toygan.retraining.publish import CHALLENGER
 from toygan.storage.keys import model_key

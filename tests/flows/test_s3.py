@@ -9,8 +9,9 @@ from tests.flows.catalogs import products
 from tests.flows.conftest import Toygan
 from tests.models import tiny_model
 from tests.servers import Fault, S3Server, faulty_proxy
-from toygan.generation.verify import verify
-from toygan.storage.store import ObjectStore, open_store
+from toygan.publishing.verify import verify
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 RUN_ID = "nightly"
 

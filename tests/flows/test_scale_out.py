@@ -19,8 +19,8 @@ from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import tiny_model
 from tests.ray_nodes import RayCluster, ray_cluster
 from toygan.errors import BadInput
-from toygan.generation.verify import verify
-from toygan.storage.store import open_store
+from toygan.publishing.verify import verify
+from toygan.storage.open_store import open_store
 
 RUN_ID = "nightly"
 PRODUCTS = 240  # three shards of 80

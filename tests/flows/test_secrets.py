@@ -10,8 +10,8 @@ from tests.flows.conftest import Toygan
 from tests.flows.serving import serving
 from tests.models import tiny_model
 from tests.servers import SECRET_KEY, fresh_bucket, rclone_server
-from toygan.generation.verify import verify
-from toygan.storage.store import open_store
+from toygan.publishing.verify import verify
+from toygan.storage.open_store import open_store
 
 PASSWORD = "planted-password-5b1c"
 WITH_PASSWORD = f"s3://shop:{PASSWORD}@bucket/pictures"

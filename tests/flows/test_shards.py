@@ -23,8 +23,8 @@ from tests.flows.command import Command
 from tests.models import tiny_model
 from toygan.errors import BadInput, ModelError, Retryable, StoreUnavailable
 from toygan.generation.run import run_shard
-from toygan.generation.verify import verify
-from toygan.storage.store import open_store
+from toygan.publishing.verify import verify
+from toygan.storage.open_store import open_store
 
 RunShard = Callable[..., Mapping[str, int]]
 

@@ -13,10 +13,11 @@ from tests.flows.catalogs import product, write_catalog
 from tests.flows.conftest import COMMAND_LIMIT_S
 from tests.models import tiny_model
 from tests.servers import fresh_bucket
-from toygan.generation.verify import verify
 from toygan.planning.finished import read_manifest, read_part
+from toygan.publishing.verify import verify
 from toygan.storage.keys import CURRENT_KEY
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 # First and last product of each run's catalog: a third of them is in both.
 CATALOGS = {"one": (0, 120), "other": (60, 180)}

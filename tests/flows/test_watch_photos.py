@@ -12,10 +12,11 @@ from flows.watch_photos import why_not_now
 from tests.flows.serving import Json, Service, serving
 from tests.models import tiny_model
 from tests.toygan.uploads.uploads import picture
-from toygan.promotion import promote
-from toygan.registry import add_model
+from toygan.registry.models import add_model
+from toygan.registry.promotion import promote
 from toygan.retraining.folder import store_id
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 from toygan.uploads.index import read_tables
 from toygan.uploads.retrained import read_retrained
 

@@ -17,10 +17,10 @@ from tests.flows.conftest import COMMAND_LIMIT_S
 from tests.flows.serving import Service, running
 from tests.models import tiny_model
 from toygan.errors import BadInput
-from toygan.promotion import promote
-from toygan.registry import add_model
+from toygan.registry.models import add_model
+from toygan.registry.promotion import promote
 from toygan.storage.keys import CURRENT_KEY
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 POOL = "toys"
 PREFECT = [sys.executable, "-m", "prefect"]

@@ -6,8 +6,9 @@ from importlib import resources
 import pytest
 
 from tests.models import CPU
-from toygan.generation.model import load_model
-from toygan.registry import CONFIG, bundled_models, resolve
+from toygan.artifact.files import CONFIG
+from toygan.artifact.load import load_model
+from toygan.registry.models import bundled_models, resolve
 
 NAMES = bundled_models()
 

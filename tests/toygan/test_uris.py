@@ -4,8 +4,8 @@ import pytest
 
 from toygan.errors import StoreConfigError
 from toygan.planning.catalog import check_catalog
-from toygan.registry import resolve
-from toygan.storage.store import open_store
+from toygan.registry.models import resolve
+from toygan.storage.open_store import open_store
 from toygan.uris import redacted, refuse_credentials
 
 

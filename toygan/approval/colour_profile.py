@@ -1,128 +1,29 @@
-"""Corrects the colours that a model is given, so that its pictures show the wanted colours.
-
-A product looks lighter and bluer in photos than the colour in the catalog (dark ones are lighter by 10 L*).
-Networks learn this from the photos. The remedy is the characterisation of a device (ICC.1:2022): for each
-category, a profile maps a given colour to the shown colour. The networks are then given a colour that is
-shifted by the same amount in the opposite direction, which is the inverse to first order. The shift is
-unknown for colours that the category's products never had, so the correction fades out there.
-"""
+"""Fits the colour correction of a model to pairs of given and shown colours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import isfinite
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toygan.approval.measures import hex_to_lab
+from toygan.artifact.colour_profile import UNIT, ColourProfile, Range, Shift
 
-UNIT: Final = 50.0  # of CIELAB, as `toygan.conditions.colour` encodes it
 # For the constant and for L*, a*, b*. If a category has few colours, the last three would be guesses.
 PENALTIES: Final = (1e-6, 3.0, 3.0, 3.0)
-FADING: Final = 0.6  # the shift is zero at this distance from the fitted colours, in UNIT
 DECIMALS: Final = 6  # of a stored number
 
-Shift = tuple[tuple[float, ...], ...]
-Range = tuple[tuple[float, ...], tuple[float, ...]]
 
+def colour_profile_of(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> ColourProfile:
+    """Fits a profile to pairs of a given and a shown colour (`#RRGGBB`) by category.
 
-@dataclass(frozen=True, kw_only=True)
-class ColourProfile:
-    """The colours that a model shows for the colours that it is given.
-
-    A category's shift is an affine map, 4 x 3, in units of 50 CIELAB units. Its rows belong to 1 and to the
-    given L*, a*, b*. Its columns are the differences of L*, a*, b*: the shown colour minus the given one.
+    A category without pairs gets no shift. The fit is a ridge regression: the fewer colours a category has,
+    the closer its shift is to a constant.
     """
-
-    shifts: Mapping[str, Shift]
-    ranges: Mapping[str, Range]  # for each category of `shifts`, the least and the largest given L*, a*, b*
-    # For a person to read: the median CIEDE2000 of pictures without and with the shift.
-    errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, shift in self.shifts.items():
-            if len(shift) != 4 or any(len(row) != 3 for row in shift):
-                raise ValueError(f"the shift of {name!r} must be 4 rows of 3 numbers")
-            _check_numbers(f"the shift of {name!r}", [value for row in shift for value in row])
-        if self.ranges.keys() != self.shifts.keys():
-            raise ValueError("a category has a shift without a range, or a range without a shift")
-        for name, ends in self.ranges.items():
-            if len(ends) != 2 or any(len(end) != 3 for end in ends):
-                raise ValueError(f"the range of {name!r} must be 2 rows of 3 numbers")
-            _check_numbers(f"the range of {name!r}", [value for end in ends for value in end])
-            if any(least > largest for least, largest in zip(*ends, strict=True)):
-                raise ValueError(f"the range of {name!r} ends before it begins")
-        if self.errors.keys() - self.shifts.keys():
-            raise ValueError("there are errors of a category without a shift")
-        for name, pair in self.errors.items():
-            if len(pair) != 2:
-                raise ValueError(f"the errors of {name!r} must be 2 numbers")
-            _check_numbers(f"the errors of {name!r}", pair)
-
-    @classmethod
-    def fit(cls, pairs: Mapping[str, Sequence[tuple[str, str]]]) -> "ColourProfile":
-        """Fits a profile to pairs of a given and a shown colour (`#RRGGBB`) by category.
-
-        A category without pairs gets no shift. The fit is a ridge regression: the fewer colours a category
-        has, the closer its shift is to a constant.
-        """
-        fitted = {name: _fit(each) for name, each in pairs.items() if each}
-        return cls(
-            shifts={name: shift for name, (shift, _) in fitted.items()},
-            ranges={name: ends for name, (_, ends) in fitted.items()},
-        )
-
-    def of(self, errors: Mapping[str, tuple[float, float]]) -> "ColourProfile":
-        """Returns the profile of the categories in `errors` only, with these errors."""
-        return type(self)(
-            shifts={name: self.shifts[name] for name in errors},
-            ranges={name: self.ranges[name] for name in errors},
-            errors=errors,
-        )
-
-    def correct(self, colours: NDArray[np.float32], categories: Sequence[str]) -> NDArray[np.float32]:
-        """Corrects B x K wanted colours: (B, K, 4), as `toygan.conditions.colour` encodes them.
-
-        Returns the colours to give to the networks, in the same shape. `categories` are the B categories. L*
-        stays in 0..100. Unknown colours (zeros) and colours of categories without a shift stay as they are.
-        """
-        nothing, nowhere = np.zeros((4, 3)), np.zeros((2, 3))
-        shifts = np.array([self.shifts.get(name, nothing) for name in categories], dtype=np.float64)
-        ends = np.array([self.ranges.get(name, nowhere) for name in categories], dtype=np.float64)
-        lab = colours[..., :3] + np.array([1.0, 0.0, 0.0])
-        known = lab.clip(ends[:, None, 0], ends[:, None, 1])
-        away = np.sqrt(((lab - known) ** 2).sum(axis=-1, keepdims=True))
-        inputs = np.concatenate([np.ones_like(lab[..., :1]), known], axis=-1)
-        # The order of this sum is the same for every batch, so a picture does not depend on its batch-mates.
-        excess = (inputs[..., None] * shifts[:, None]).sum(axis=2)
-        given = colours[..., :3] - excess * (1 - away / FADING).clip(0)
-        given[..., 0] = given[..., 0].clip(-1, 1)
-        corrected = colours.copy()
-        shifted = np.array([name in self.shifts for name in categories])[:, None] & (colours[..., 3] > 0)
-        corrected[shifted, :3] = given[shifted]
-        return corrected
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns an object of plain values. `from_json` makes an equal profile from it."""
-        return {"shifts": dict(self.shifts), "ranges": dict(self.ranges), "errors": dict(self.errors)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ColourProfile":
-        """Reads an object with the keys `shifts`, `ranges` and `errors`.
-
-        Raises TypeError or ValueError naming the part that has a wrong shape or holds no finite numbers.
-        """
-        return cls(
-            shifts=_rows(values["shifts"]),
-            ranges=_rows(values["ranges"]),
-            errors=MappingProxyType({name: tuple(pair) for name, pair in dict(values["errors"]).items()}),
-        )
-
-
-def _rows(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType({name: tuple(tuple(row) for row in rows) for name, rows in dict(values).items()})
+    fitted = {name: _fit(each) for name, each in pairs.items() if each}
+    return ColourProfile(
+        shifts={name: shift for name, (shift, _) in fitted.items()},
+        ranges={name: ends for name, (_, ends) in fitted.items()},
+    )
 
 
 def _fit(pairs: Sequence[tuple[str, str]]) -> tuple[Shift, Range]:
@@ -133,9 +34,3 @@ def _fit(pairs: Sequence[tuple[str, str]]) -> tuple[Shift, Range]:
     least, largest = np.floor(1e3 * given.min(axis=0)) / 1e3, np.ceil(1e3 * given.max(axis=0)) / 1e3
     ends = (tuple(least.tolist()), tuple(largest.tolist()))
     return tuple(map(tuple, weights.round(DECIMALS).tolist())), ends
-
-
-def _check_numbers(what: str, values: Sequence[object]) -> None:
-    for value in values:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
-            raise ValueError(f"{what} holds {value!r}; it must hold finite numbers")

@@ -9,14 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toygan.approval.calibration import (
-    Calibration,
-    CalibrationSettings,
-    CategoryCalibration,
-    sigmoid,
-)
-from toygan.approval.checks import CategoryLimits
-from toygan.approval.probe import Floats
+from toygan.artifact.calibration import Calibration, CalibrationSettings, CategoryCalibration, sigmoid
+from toygan.artifact.limits import CategoryLimits
+from toygan.artifact.probe_weights import Floats
 from toygan.errors import ModelError
 
 FEWEST_OF_A_CLASS: Final = 10  # with fewer real or generated pictures a category has no map of its own

@@ -18,45 +18,14 @@ of all depths, or with a fit on the few calibration products, it was not lower.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; Lite0 is kept for evaluation
-SIDE: Final = 224  # pixels that smaller pictures are enlarged to; the network was trained on 240
+from toygan.artifact.probe_weights import BACKBONE, Floats, ProbeWeights
+
 INVERSE_PENALTY: Final = 3e-4  # scikit-learn's C
-LARGEST_SIDE: Final = 1024  # pixels; so a damaged file takes no more memory than a large picture
 DIGITS: Final = 7  # significant digits of a stored weight, as many as a float32 has
-
-Floats = NDArray[np.float64]
-# The inputs of the probe: the deepest features. Older probes take the discriminator's logit and the features
-# of all depths.
-Evidence = Literal["deepest", "all"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeWeights:
-    """logit = weights . evidence + intercept; see `toygan.generation.probe` for the evidence."""
-
-    backbone: str
-    weights: tuple[float, ...]
-    intercept: float
-    evidence: Evidence = "deepest"
-    side: int = SIDE  # pixels that smaller pictures are enlarged to
-
-    def __post_init__(self) -> None:
-        if self.evidence not in get_args(Evidence):
-            raise ValueError(f"its evidence is {self.evidence!r}, known are {', '.join(get_args(Evidence))}")
-        if isinstance(self.side, bool) or not isinstance(self.side, int) or not 0 < self.side <= LARGEST_SIDE:
-            raise ValueError(f"its side is {self.side!r}; it must be a number of pixels up to {LARGEST_SIDE}")
-        if not self.weights or not all(map(isfinite, (*self.weights, self.intercept))):
-            raise ValueError("a probe has one or more weights and an intercept, all finite numbers")
-
-    def logits(self, evidence: Floats) -> Floats:
-        """Maps evidence (N, K) to logits (N,)."""
-        return evidence @ np.array(self.weights, dtype=np.float64) + self.intercept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from toygan.storage.keys import (
     RUNS_PREFIX,
 )
 from toygan.storage.local import LocalStore
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 from toygan.uploads.index import indexed_photos, read_index
 from toygan.uploads.products import products_of_uploads, skus_by_category, uploaded_photo
 

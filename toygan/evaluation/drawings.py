@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from toygan.artifact.model import Model
 from toygan.conditions.condition_types import ImageCondition
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
 from toygan.generation.engine import default_batch_size
-from toygan.generation.model import Model
 from toygan.progress import Progress
 from toygan.seeds import image_seed
 
@@ -31,7 +31,7 @@ class Drawings:
     rows: NDArray[np.int64]  # (N,), the photo that each picture's conditions come from
     seeds: tuple[int, ...]
     logits: NDArray[np.float32]  # (N,), the discriminator's
-    layout_similarities: tuple[float | None, ...]  # N, see `toygan.generation.model.GeneratedBatch`
+    layout_similarities: tuple[float | None, ...]  # N, see `toygan.artifact.model.GeneratedBatch`
 
 
 def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:

@@ -18,6 +18,10 @@ from torch import Tensor
 
 from toygan.approval.checks import check
 from toygan.approval.measures import Measures, measure
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
+from toygan.calibration.calibrate import score_photos
+from toygan.calibration.photos import photos_of
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.evaluation import metrics
@@ -49,15 +53,12 @@ from toygan.evaluation.sample_sets import (
     group,
 )
 from toygan.evaluation.segmentation import EPOCHS, fit_segmenter, segment, shrink
-from toygan.generation.calibrate import score_photos
 from toygan.generation.engine import default_batch_size
-from toygan.generation.model import Model, load_model
-from toygan.generation.photos import photos_of
 from toygan.images import encode
 from toygan.models.segmenter import Segmenter
 from toygan.progress import Progress
-from toygan.registry import resolve
-from toygan.storage.store import open_store
+from toygan.registry.models import resolve
+from toygan.storage.open_store import open_store
 
 PICTURES: Final = 1000
 CLOSEST: Final = 8
@@ -76,7 +77,7 @@ def evaluate_model(
     feature_network: FeatureNetworkName = "efficientnet",
     inception_weights: Path | None = None,
 ) -> Evaluation:
-    """Evaluates the model that `reference` names (`toygan.registry.resolve`).
+    """Evaluates the model that `reference` names (`toygan.registry.models.resolve`).
 
     `photos`: see `toygan.data.sources`. Raises ModelError; raises BadInput for photos that cannot be used and
     for a feature network with missing weights.

@@ -1,8 +1,8 @@
 """Extracts features of pictures with a frozen network; the figures of an evaluation are computed from them.
 
-By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.backbone_weights`. Distances of
-its features cannot be compared with the figures of other papers, which use Inception. Use `Inception` for
-that; its weights must be downloaded.
+By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.artifact.backbone_weights`.
+Distances of its features cannot be compared with the figures of other papers, which use Inception. Use
+`Inception` for that; its weights must be downloaded.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from timm.models import EfficientNet
 from torch import Tensor
 
-from toygan.backbone_weights import packaged_weights
+from toygan.artifact.backbone_weights import packaged_weights
 from toygan.errors import BadInput
 
 NETWORK: Final = "tf_efficientnet_lite0"

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toygan.approval.checks import CategoryLimits
+from toygan.artifact.limits import CategoryLimits
+from toygan.artifact.model import GeneratedBatch, Model
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
-from toygan.generation.model import GeneratedBatch, Model
 from toygan.generation.postprocessing import PostprocessedBatch, postprocess, postprocessing_pool
 from toygan.images import ImageFormat
 from toygan.planning.condition_files import read_kept

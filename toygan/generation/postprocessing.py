@@ -16,8 +16,9 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from toygan.approval.checks import CategoryLimits, Reason, check
+from toygan.approval.checks import Reason, check
 from toygan.approval.measures import Measures, measure
+from toygan.artifact.limits import CategoryLimits
 from toygan.images import ImageFormat, encode
 
 log = logging.getLogger(__name__)

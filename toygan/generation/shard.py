@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog_schemas.images import APPROVED, IMAGES, REJECTED, REVIEW
-from toygan.approval.calibration import Calibration
 from toygan.approval.checks import Reason, is_near_copy
 from toygan.approval.policy import (
     another_attempt_helps,
@@ -27,10 +26,8 @@ from toygan.approval.policy import (
     reasons_against,
     reasons_before_drawing,
 )
-from toygan.conditions.product import ProductConditions
-from toygan.errors import Retryable
-from toygan.generation.engine import Engine
-from toygan.generation.model import (
+from toygan.artifact.calibration import Calibration
+from toygan.artifact.model import (
     COLOUR_NAME,
     COLOUR_SOURCE,
     LAYOUT_SIMILARITY,
@@ -38,6 +35,9 @@ from toygan.generation.model import (
     GeneratedBatch,
     Model,
 )
+from toygan.conditions.product import ProductConditions
+from toygan.errors import Retryable
+from toygan.generation.engine import Engine
 from toygan.generation.postprocessing import Postprocessed, PostprocessedBatch
 from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot

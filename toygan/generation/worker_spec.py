@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
 
+from toygan.artifact.files import ModelFiles
+from toygan.artifact.load import load_model, read_scope
+from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.device import pick_device
 from toygan.errors import ModelError
 from toygan.generation.engine import Engine, WorkerPool
-from toygan.generation.model import ModelFiles, load_model, read_scope
-from toygan.planning.condition_files import ModelScope
-from toygan.registry import resolve
-from toygan.storage.store import open_store
+from toygan.registry.models import resolve
+from toygan.storage.open_store import open_store
 
 # A process keeps no more models than a run may have.
 _MOST_ENGINES = 1 + len(get_args(ImageCondition))
@@ -22,7 +23,7 @@ _scopes: dict[str, ModelScope] = {}  # by NAME@VERSION, whose files never change
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlace:
-    """The place of a model version: see `toygan.registry.resolve`."""
+    """The place of a model version: see `toygan.registry.models.resolve`."""
 
     reference: str
     version: str
@@ -59,7 +60,7 @@ def engine_for(worker_spec: WorkerSpec, image_condition: ImageCondition | None =
 
 
 def scope_of(model: ModelFiles) -> ModelScope:
-    """Returns `toygan.generation.model.read_scope`, cached per version because it takes part of a second."""
+    """Returns `toygan.artifact.model.read_scope`, cached per version because it takes part of a second."""
     key = f"{model.name}@{model.version}"
     if key not in _scopes:
         _scopes[key] = read_scope(model)

@@ -113,7 +113,7 @@ def enlarges(family: str) -> bool:
 def required_condition(config: Mapping[str, Any]) -> "ImageCondition | None":
     """The image condition that a catalog row must have for the model of a config.json, if any.
 
-    None for a model with a layout bank (`toygan.data.layout_bank`). Raises ValueError for an unknown
+    None for a model with a layout bank (`toygan.artifact.layout_bank`). Raises ValueError for an unknown
     family, and for one that draws nothing by itself.
     """
     if enlarges(str(config.get("family"))):

@@ -1,4 +1,4 @@
-"""Feature maps of timm's networks. `toygan.backbone_weights` has the weights."""
+"""Feature maps of timm's networks. `toygan.artifact.backbone_weights` has the weights."""
 
 from functools import cache
 from typing import Any, Final, Self

@@ -170,10 +170,10 @@ class PretrainedDiscriminator(ConditionalDiscriminator):
     """
 
     pretrained_name: str  # the network's name in timm
-    pretrained_file: str  # a safetensors file; "": the weights that `toygan.backbone_weights` finds
+    pretrained_file: str  # a safetensors file; "": the weights that `toygan.artifact.backbone_weights` finds
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
-        """Loads the weights of the frozen network before a training; see `toygan.backbone_weights`."""
+        """Loads weights of the frozen network before a training; see `toygan.artifact.backbone_weights`."""
         raise NotImplementedError
 
 

@@ -39,7 +39,9 @@ class ProjectedConfig(DcganConfig):
     """The shape of all networks. The options of DCGAN apply to the generator and the pixel discriminator."""
 
     backbone: str = "tf_efficientnet_lite1"  # any network of timm with maps at the strides 4, 8, 16 and 32
-    backbone_weights: str = ""  # a safetensors file for the backbone, where toygan.backbone_weights has none
+    backbone_weights: str = (
+        ""  # a safetensors file for the backbone, where toygan.artifact.backbone_weights has none
+    )
     backbone_resolution: int = 128  # pixels that smaller pictures are enlarged to for the backbone
     head_channels: int = 64
 

@@ -20,7 +20,8 @@ from catalog_schemas.products import stream_products
 from catalog_schemas.validation import CheckedTable, TableError, open_parquet
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
 from toygan.planning.catalog_files.convert import Converted, convert, is_parquet
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
 BY_NAME: Mapping[str, str] = MappingProxyType({})  # no column is mapped to another

@@ -7,7 +7,6 @@ reproduction, perhaps years later.
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
@@ -16,23 +15,13 @@ import pandas as pd
 
 from catalog_schemas.products import CONDITION_COLUMNS
 from catalog_schemas.validation import rejected_frame
-from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames
+from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode, decode_labels
 from toygan.planning.catalog import Catalog, ConditionFileError
 from toygan.storage.keys import condition_key, planning_key
 from toygan.storage.store import ObjectStore
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelScope:
-    """The products that one of a run's models supports."""
-
-    categories: frozenset[str]
-    layout_classes: int = 256  # labels that a layout may hold, from 0
-    colour_names: ColourNames = NO_COLOUR_NAMES  # the colour names in the model's training photos
-
 
 Scopes = Mapping[ImageCondition | None, ModelScope]
 Hashed = list[Mapping[str, str]]  # for each product, the sha256 of its condition files by condition type

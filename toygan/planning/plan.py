@@ -15,11 +15,12 @@ from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.runs import PLAN_COUNTS, Manifest, check_counts, read_plan
 from catalog_schemas.validation import TableError, read_json_object
 from toygan.approval.policy import MAX_ATTEMPTS
+from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import ColourSource
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
-from toygan.planning.condition_files import ModelScope, Scopes
+from toygan.planning.condition_files import Scopes
 from toygan.planning.finished import read_manifest
 from toygan.planning.planner import Planner
 from toygan.planning.settings import Mode, RunSettings

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from toygan.calibration.calibrate import CalibrationSamples
 from toygan.errors import BadInput
-from toygan.generation.calibrate import CalibrationSamples
 from toygan.retraining.snapshot import ROLES, Contents
 
 MEASURING_MINUTES: Final = 20.0  # for calibration and evaluation, at most a third of the whole

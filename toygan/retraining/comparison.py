@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 
+from toygan.artifact.files import EXTRAS, LAYOUT_BANK, ModelFiles, model_version, read_folder
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
+from toygan.calibration.photos import photos_of
 from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.evaluation.evaluate import evaluate
-from toygan.generation.model import Model, load_model
-from toygan.generation.photos import photos_of
-from toygan.registry import EXTRAS, LAYOUT_BANK, ModelFiles, ModelRef, model_version, read_folder, resolve
+from toygan.registry.aliases import ModelRef
+from toygan.registry.models import resolve
 from toygan.retraining.card import PREVIEW, model_card, with_preview
 from toygan.retraining.decide import Decision, Rule, decide
 from toygan.retraining.layouts import bank_with

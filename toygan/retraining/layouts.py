@@ -9,10 +9,10 @@ models were measured, so that no held-out photo is measured with its own layout.
 from collections.abc import Collection
 from pathlib import Path
 
-from toygan.data.layout_bank import LayoutBank
+from toygan.artifact.layout_bank import LayoutBank
+from toygan.artifact.model import Model
+from toygan.calibration.photos import photos_of
 from toygan.errors import BadInput
-from toygan.generation.model import Model
-from toygan.generation.photos import photos_of
 
 
 def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None:

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from toygan.approval.calibration import Calibration
+from toygan.artifact.calibration import Calibration
+from toygan.artifact.files import CALIBRATION, CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
+from toygan.artifact.load import load_model, read_config
+from toygan.calibration.calibrate import calibrate
+from toygan.calibration.photos import photos_of
 from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError
-from toygan.generation.calibrate import calibrate
 from toygan.generation.engine import default_batch_size
-from toygan.generation.model import load_model, read_config
-from toygan.generation.photos import photos_of
-from toygan.registry import CALIBRATION, CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles, resolve
+from toygan.registry.models import resolve
 from toygan.retraining.budget import Budget
 from toygan.retraining.plan import Attempt
 from toygan.training.config import PRESETS, TrainConfig

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_schemas.photos import PHOTO_INDEX
-from toygan.aliases import ModelRef, read_aliases
+from toygan.artifact.files import ModelFiles
+from toygan.artifact.load import read_config
 from toygan.disk import replace_file
 from toygan.errors import RunFailed
 from toygan.evaluation.evaluate import FEWEST
-from toygan.generation.model import read_config
-from toygan.registry import CHAMPION, ModelFiles, resolve
+from toygan.registry.aliases import ModelRef, read_aliases
+from toygan.registry.models import CHAMPION, resolve
 from toygan.retraining.request import RetrainRequest
 from toygan.retraining.snapshot import Contents, take_snapshot
 from toygan.storage.store import ObjectStore

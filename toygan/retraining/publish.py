@@ -2,9 +2,10 @@
 
 import logging
 
-from toygan.aliases import read_aliases
-from toygan.promotion import promote, succeed
-from toygan.registry import CHAMPION, LAYOUT_BANK, ModelRef, add_files, read_folder
+from toygan.artifact.files import LAYOUT_BANK, read_folder
+from toygan.registry.aliases import ModelRef, read_aliases
+from toygan.registry.models import CHAMPION, add_files
+from toygan.registry.promotion import promote, succeed
 from toygan.retraining.comparison import Outcome
 from toygan.retraining.plan import Attempt
 from toygan.storage.store import ObjectStore

@@ -10,14 +10,14 @@ from typing import Final
 import torch
 
 from toygan.approval.measures import measure
+from toygan.artifact.load import load_model, read_config
+from toygan.calibration.photos import photos_of
+from toygan.calibration.sampling import generate_of_category
 from toygan.disk import replace_file
 from toygan.errors import RunFailed
 from toygan.evaluation.features import Efficientnet
 from toygan.generation.engine import default_batch_size
-from toygan.generation.model import load_model, read_config
-from toygan.generation.photos import photos_of
-from toygan.generation.sampling import generate_of_category
-from toygan.registry import resolve
+from toygan.registry.models import resolve
 from toygan.retraining.budget import Budget, Speeds, make_budget
 from toygan.retraining.learn import fine_tuning
 from toygan.retraining.plan import Attempt

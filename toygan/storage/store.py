@@ -3,13 +3,10 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-from toygan.errors import BadInput, StoreConfigError
+from toygan.errors import BadInput
 from toygan.names import printable
-from toygan.uris import refuse_credentials
 
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255  # longest file name of the usual file systems
@@ -122,43 +119,3 @@ def content_version(data: bytes) -> str:
 def is_hidden(key: str, prefix: str) -> bool:
     """Whether a listing of `prefix` omits `key` because it is an unfinished file."""
     return key.startswith(TMP_PREFIX) and not prefix.startswith(TMP_PREFIX)
-
-
-def open_store(uri: str | Path) -> ObjectStore:
-    """Opens a plain path, `file:///path`, `s3://bucket/prefix` or `memory://name`.
-
-    Reads and writes nothing yet. A memory store lives as long as the process and is shared by its name.
-    Raises StoreConfigError for any other URI, and for a URI with a user or password.
-    """
-    text = refuse_credentials(str(uri))
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        if not text:
-            raise StoreConfigError("the store's URI is empty; give a folder or s3://BUCKET/PREFIX")
-        return _open_folder(Path(text))
-    match scheme.lower():
-        case "file":
-            return _open_file_uri(text)
-        case "s3":
-            from toygan.storage.s3 import S3Store
-
-            bucket, _, prefix = rest.partition("/")
-            return S3Store(bucket, prefix)
-        case "memory":
-            from toygan.storage.memory import named_memory_store
-
-            return named_memory_store(rest)
-    raise StoreConfigError(f"{text}: unknown kind of store {scheme!r}; use a folder, file:// or s3://")
-
-
-def _open_file_uri(uri: str) -> ObjectStore:
-    parts = urlsplit(uri)
-    if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
-        raise StoreConfigError(f"{uri}: not a file URI of this machine; write it as file:///absolute/path")
-    return _open_folder(Path(unquote(parts.path)))
-
-
-def _open_folder(folder: Path) -> ObjectStore:
-    from toygan.storage.local import LocalStore
-
-    return LocalStore(folder)

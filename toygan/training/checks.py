@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from toygan.artifact.files import ModelFiles
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.models import enlarges, image_condition, network_config
 from toygan.models.enhancer import EnhancerConfig
-from toygan.registry import ModelFiles
 from toygan.training.config import TrainConfig
 from toygan.training.distributed import Distributed
 

@@ -58,7 +58,9 @@ class TrainConfig:
     network: dict[str, Any] = field(default_factory=dict)  # the family's own options, such as widths
     text_encoder: str | None = None  # a name in toygan.conditions.text; None: the networks get no text
     accent_colours: int = 0  # the most accent colours that a title gives the networks
-    layout_bank: float = 0.0  # temperature of toygan.data.layout_bank, without unit; 0: the model has no bank
+    layout_bank: float = (
+        0.0  # temperature of toygan.artifact.layout_bank, without unit; 0: the model has no bank
+    )
     text_smoothing: float = 0.0  # temperature of toygan.conditions.text_bank, without unit; 0: no bank
 
     # Data

@@ -16,14 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from toygan.artifact.files import ModelFiles
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
 from toygan.data.photo import WantedConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput
-from toygan.generation.model import Model, load_model
 from toygan.images import to_uint8
 from toygan.models.enhancer import EnhancerConfig
 from toygan.progress import Progress
-from toygan.registry import ModelFiles
 from toygan.training.batches import step_rng
 from toygan.training.pairs import PhotoPairs, Source
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from toygan.artifact.layout_bank import LayoutBank
+from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.save import save_model
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_bank import TextBank
-from toygan.data.layout_bank import LayoutBank
 from toygan.data.photos import PhotoSet
 from toygan.disk import disk_errors, replace_file
 from toygan.errors import RunFailed
@@ -19,17 +21,10 @@ from toygan.images import encode, from_uint8
 from toygan.models import network_config
 from toygan.progress import Progress
 from toygan.training.batches import step_rng
-from toygan.training.checkpoint import (
-    checkpoint_folders,
-    load_checkpoint,
-    replace_extras,
-    save_checkpoint,
-    save_model,
-)
+from toygan.training.checkpoint import checkpoint_folders, load_checkpoint, replace_extras, save_checkpoint
 from toygan.training.config import TrainConfig
 from toygan.training.fit import Losses
 from toygan.training.guard import LR_FACTOR, MAX_ROLLBACKS, diversity, non_finite
-from toygan.training.layout_predictor import LayoutPredictor
 from toygan.training.preview import preview_grid
 from toygan.training.state import TrainState
 

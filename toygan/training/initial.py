@@ -9,11 +9,15 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from toygan.artifact.files import CONFIG, ModelFiles
+from toygan.artifact.layout_bank import LayoutBank
+from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.parts import load_layout_bank, load_layout_predictor, load_text_bank, text_config_of
+from toygan.artifact.weights import load_weights
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_config import TextConfig
-from toygan.data.layout_bank import LayoutBank
 from toygan.data.recolour import LabelledColours
 from toygan.errors import ModelError
 from toygan.models import build, network_config
@@ -24,16 +28,7 @@ from toygan.models.layers import (
     ConditionInput,
     Sections,
 )
-from toygan.registry import CONFIG, ModelFiles
-from toygan.training.checkpoint import (
-    load_layout_bank,
-    load_layout_predictor,
-    load_text_bank,
-    text_config_of,
-)
 from toygan.training.config import TrainConfig
-from toygan.training.layout_predictor import LayoutPredictor
-from toygan.training.weights import load_weights
 
 _MAY_DIFFER = {"categories", "text_size", "shuffled_share"}
 _MAY_BEGIN = {

@@ -177,14 +177,14 @@ def _adaptive_augmentation(config: TrainConfig) -> AdaptiveAugmentation | None:
 
 
 def _load_pretrained(discriminator: PretrainedDiscriminator) -> None:
-    from toygan.backbone_weights import pretrained_weights  # slow to import, and only one family needs it
+    from toygan.artifact.backbone_weights import pretrained_weights
 
     file = Path(discriminator.pretrained_file) if discriminator.pretrained_file else None
     discriminator.load_pretrained(pretrained_weights(discriminator.pretrained_name, file))
 
 
 def _perceptual_backbone(config: TrainConfig) -> "Backbone":
-    from toygan.backbone_weights import pretrained_weights  # slow to import, and not always needed
+    from toygan.artifact.backbone_weights import pretrained_weights
     from toygan.models.backbone import create_backbone
 
     name = config.perceptual_backbone

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 
+from toygan.artifact.files import ModelFiles
+from toygan.artifact.layout_bank import LayoutBank
+from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.parts import layout_network
 from toygan.conditions.colour_names import NO_COLOUR_NAMES
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_config import TextConfig
-from toygan.data.layout_bank import LayoutBank
 from toygan.data.photo import WantedConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
@@ -20,8 +23,7 @@ from toygan.errors import BadInput
 from toygan.models import enlarges, image_condition, network_config
 from toygan.models.enhancer import EnhancerConfig
 from toygan.progress import Progress
-from toygan.registry import ModelFiles
-from toygan.training.checkpoint import checkpoint_folders, layout_network
+from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.checks import check_colours, check_labels, check_options, check_share, learns_layouts
 from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
 from toygan.training.distributed import Distributed, join_distributed
@@ -29,7 +31,6 @@ from toygan.training.first_stage import load_pairs
 from toygan.training.fit import fit
 from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.initial import InitialModel, read_initial
-from toygan.training.layout_predictor import LayoutPredictor
 from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
 

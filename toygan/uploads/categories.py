@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterable
 
-from toygan.aliases import read_aliases
-from toygan.registry import CHAMPION, CONFIG, resolve
+from toygan.artifact.files import CONFIG
+from toygan.registry.aliases import read_aliases
+from toygan.registry.models import CHAMPION, resolve
 from toygan.storage.keys import model_key
 from toygan.storage.store import ObjectStore
 

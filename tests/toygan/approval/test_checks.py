@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from toygan.approval.checks import (
-    KNOWN_SHAPE_SIMILARITY,
-    REASONS,
-    CategoryLimits,
-    Reason,
-    check,
-    fit_limits,
-    is_near_copy,
-)
+from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY, REASONS, Reason, check, fit_limits, is_near_copy
 from toygan.approval.measures import Measures, measure
+from toygan.artifact.limits import CategoryLimits
 from toygan.images import decode
 
 LIMITS = CategoryLimits(

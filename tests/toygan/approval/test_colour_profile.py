@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.color import lab2rgb
 
-from toygan.approval.colour_profile import ColourProfile, Shift
+from toygan.approval.colour_profile import colour_profile_of
 from toygan.approval.measures import hex_to_lab
+from toygan.artifact.colour_profile import ColourProfile, Shift
 from toygan.conditions.colour import encode_colours
 
 EVERYWHERE = ((-4.0,) * 3, (4.0,) * 3)
@@ -35,7 +36,7 @@ def encoded(*colour_hexes: str | None) -> NDArray[np.float32]:
 
 def test_a_constant_excess_is_the_constant() -> None:
     """One colour is shown as another one 10 times. The constant takes it all: its penalty is small."""
-    profile = ColourProfile.fit({"car": [("#808080", "#A0A0B0")] * 10, "boat": []})
+    profile = colour_profile_of({"car": [("#808080", "#A0A0B0")] * 10, "boat": []})
     excess = (hex_to_lab(["#A0A0B0"]) - hex_to_lab(["#808080"]))[0] / 50
     np.testing.assert_allclose(profile.shifts["car"], [excess, *NONE], atol=1e-5)
     assert profile.shifts.keys() == {"car"}
@@ -51,7 +52,7 @@ def test_the_slope_worked_by_hand() -> None:
     The given L* are 0 and 2 in units of 50. With a free constant the slope is Sxy / (Sxx + 3), where
     Sxy = -6 y and Sxx = 12: -0.4 y. The constant is y / 2 + 0.4 y.
     """
-    profile = ColourProfile.fit({"car": [("#000000", "#777777")] * 6 + [("#FFFFFF", "#FFFFFF")] * 6})
+    profile = colour_profile_of({"car": [("#000000", "#777777")] * 6 + [("#FFFFFF", "#FFFFFF")] * 6})
     y = 50.034 / 50
     wanted = [[0.9 * y, 0, 0], [-0.4 * y, 0, 0], [0, 0, 0], [0, 0, 0]]
     np.testing.assert_allclose(profile.shifts["car"], wanted, atol=1e-4)
@@ -68,7 +69,7 @@ def test_an_affine_excess_is_found_where_there_are_many_colours() -> None:
     lab = hex_to_lab(given) / 50
     excess = np.concatenate([np.ones((len(lab), 1)), lab], axis=1) @ shift
     shown = [f"#{bytes(rgb).hex()}" for rgb in (lab2rgb(50 * (lab + excess)) * 255).round().astype(np.uint8)]
-    profile = ColourProfile.fit({"car": list(zip(given, shown, strict=True))})
+    profile = colour_profile_of({"car": list(zip(given, shown, strict=True))})
     np.testing.assert_allclose(profile.shifts["car"], shift, atol=0.005)
 
 
@@ -92,7 +93,7 @@ def test_the_correction_fades_beyond_the_fitted_colours() -> None:
 def test_the_fitted_colours_are_in_the_range() -> None:
     """Rounding leaves no fitted colour outside."""
     given = ["#B40000", "#FAC80A", "#1B2A34", "#F4F4F4", "#469BC3"]
-    profile = ColourProfile.fit({"car": [(each, "#808080") for each in given]})
+    profile = colour_profile_of({"car": [(each, "#808080") for each in given]})
     everywhere = ColourProfile(shifts=profile.shifts, ranges={"car": EVERYWHERE})
     assert (profile.correct(encoded(*given), ["car"]) == everywhere.correct(encoded(*given), ["car"])).all()
 

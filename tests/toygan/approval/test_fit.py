@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toygan.approval.calibration import Calibration, CalibrationSettings
-from toygan.approval.checks import CategoryLimits
 from toygan.approval.fit import (
     BORROWED_PHOTOS,
     acceptance_threshold,
     expected_calibration_error,
     fit_calibration,
 )
+from toygan.artifact.calibration import Calibration, CalibrationSettings
+from toygan.artifact.limits import CategoryLimits
 from toygan.errors import ModelError
 
 LIMITS = CategoryLimits(

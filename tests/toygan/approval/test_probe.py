@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toygan.approval.probe import BACKBONE, FittedProbe, Floats, ProbeWeights, fit_probe
+from toygan.approval.probe import FittedProbe, fit_probe
+from toygan.artifact.probe_weights import BACKBONE, Floats, ProbeWeights
 
 NAMES = ("brick", "wheel")
 

@@ -12,7 +12,7 @@ from toygan.data.sources import read_photos
 from toygan.data.split import split_of_upload
 from toygan.errors import BadInput
 from toygan.storage.keys import CURRENT_KEY, PHOTO_INDEX_KEY
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 from toygan.uploads.indexing import index_uploads
 
 SKUS = [sku for sku in (f"sku-{number}" for number in range(50)) if split_of_upload(sku) == "train"][:3]

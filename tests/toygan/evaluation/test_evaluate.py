@@ -14,13 +14,13 @@ from PIL import Image
 from flows.cli import cli
 from tests.models import tiny_model
 from tests.shards import COLOURS, photo, photo_row, write_shard
+from toygan.artifact.model import GeneratedBatch, Model
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput, ModelError
 from toygan.evaluation.drawings import draw
 from toygan.evaluation.evaluate import evaluate, pairs_png
 from toygan.evaluation.result import Evaluation, Scores
-from toygan.generation.model import GeneratedBatch, Model
 from toygan.progress import Progress
 
 CATEGORIES = ("brick", "plant")

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from tests.conftest import REPOSITORY
 from tests.models import ANYTHING, BATCH, COLOURS, products, tiny_model
 from tests.toygan.generation.slots import slots
+from toygan.artifact.model import GeneratedBatch, Model
 from toygan.errors import Retryable, StoreUnavailable
 from toygan.generation.engine import (
     Engine,
@@ -32,7 +33,6 @@ from toygan.generation.engine import (
     default_batch_size,
     share_cores,
 )
-from toygan.generation.model import GeneratedBatch, Model
 from toygan.generation.postprocessing import PostprocessedBatch
 from toygan.generation.shard import compute_shard
 from toygan.storage.memory import MemoryStore

@@ -13,16 +13,24 @@ from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CPU, LAYOUT_CLASSES, TinyFiles, condition_file, tiny_model
 from tests.toygan.generation.mortal_store import Died, MortalStore
-from toygan import promotion, registry
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER
 from toygan.errors import BadInput, ModelError
+from toygan.generation import request as request_module
 from toygan.generation import run as run_module
 from toygan.generation import worker_spec
-from toygan.generation.reproduce import reproduce
-from toygan.generation.run import RunRequest, RunSummary, finish_run, run_shard, start_run
-from toygan.generation.verify import prune, verify
+from toygan.generation.request import RunRequest, resolve_run
+from toygan.generation.run import run_shard, start_run
 from toygan.planning.finished import read_manifest, read_part
+from toygan.publishing import finish
+from toygan.publishing.commit import complete_open_runs
+from toygan.publishing.finish import finish_run
+from toygan.publishing.reproduce import reproduce
+from toygan.publishing.summary import RunSummary
+from toygan.publishing.verify import prune, verify
+from toygan.registry import promotion
+from toygan.registry.aliases import read_aliases
+from toygan.registry.models import add_model
 from toygan.storage.keys import CONDITIONS_PREFIX, CURRENT_KEY, planning_key, rejected_rows_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
@@ -87,7 +95,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_module, worker_spec):
+    for module in (run_module, request_module, finish, worker_spec):
         monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 
@@ -106,7 +114,9 @@ def request(folder: Path, **changes: Any) -> RunRequest:
 
 def generate(wanted: RunRequest) -> RunSummary:
     """As the flow does."""
-    run = start_run(wanted)
+    resolved = resolve_run(wanted)
+    complete_open_runs(resolved.store)
+    run = start_run(resolved)
     for shard in run.pending:
         run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
     return finish_run(run, "3.8.8")
@@ -152,7 +162,7 @@ def test_each_product_is_drawn_by_the_model_that_makes_the_most_of_it(
 
 
 def test_a_file_that_cannot_be_generated_from_sets_its_row_aside(folder: Path, store: MemoryStore) -> None:
-    start_run(request(folder))
+    start_run(resolve_run(request(folder)))
     key = rejected_rows_key("run-1")
     found = read_parquet_bytes(store.get(key), REJECTED_ROWS, key).to_pylist()
     assert [(row["row"], row["sku"], row["column"]) for row in found] == [
@@ -188,7 +198,7 @@ def test_a_second_run_has_nothing_to_do_until_a_file_changes(
 def test_every_picture_is_made_again_from_its_row(folder: Path, store: MemoryStore) -> None:
     versions = {}
     for option, name in (("model", "tiny"), ("sketch_model", "tiny-pix2pix"), ("layout_model", "tiny-spade")):
-        versions[option] = f"{name}@{registry.add_model(store, folder / name, name)}"
+        versions[option] = f"{name}@{add_model(store, folder / name, name)}"
     generate(request(folder, **versions))
     kept = [row for row in rows_of(store) if row["image_uri"]]
     assert {row["model_family"] for row in kept} == {"dcgan", "pix2pix", "spade"}
@@ -251,7 +261,7 @@ def test_a_model_is_loaded_for_a_product_only(
 def test_a_process_keeps_a_few_models_only_and_one_worker_pool(folder: Path, store: MemoryStore) -> None:
     worker_pools = set()
     for number in range(2):
-        run = start_run(request(folder, run_id=f"run-{number}", batch_size=number + 1))
+        run = start_run(resolve_run(request(folder, run_id=f"run-{number}", batch_size=number + 1)))
         worker_pools |= {
             id(worker_spec.engine_for(run.worker_spec, kind).worker_pool) for kind in (None, *KINDS)
         }
@@ -277,15 +287,15 @@ def test_condition_files_without_a_model_count_in_fingerprints_only(folder: Path
 def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: MemoryStore) -> None:
     wanted = request(folder, model=None, sketch_model=None, layout_model=None)
     for name in ("tiny", "tiny-spade"):
-        promotion.promote(store, name, registry.add_model(store, folder / name, name))
-    assert {name: alias.now.name for name, alias in registry.read_aliases(store).items()} == {
+        promotion.promote(store, name, add_model(store, folder / name, name))
+    assert {name: alias.now.name for name, alias in read_aliases(store).items()} == {
         "champion": "tiny",
         "champion-layout": "tiny-spade",
     }
-    before = start_run(wanted).plan
-    version = registry.add_model(store, folder / "tiny-pix2pix", "tiny-pix2pix")
+    before = start_run(resolve_run(wanted)).plan
+    version = add_model(store, folder / "tiny-pix2pix", "tiny-pix2pix")
     assert promotion.promote(store, "tiny-pix2pix", version)[0] == "champion-sketch"
-    assert start_run(wanted).plan == before
+    assert start_run(resolve_run(wanted)).plan == before
     families = {row["model_family"] for row in (generate(wanted), rows_of(store))[1]}
     assert families == {"dcgan", "spade"}
     assert generate(wanted).manifest.settings["sketch_model"] is None  # it is finished by now
@@ -310,7 +320,7 @@ def test_a_model_that_draws_from_something_else_is_refused(
 ) -> None:
     changed = {option: str(folder / name) for option, name in change.items()}
     with pytest.raises(ModelError, match=said):
-        start_run(request(folder, **changed))
+        start_run(resolve_run(request(folder, **changed)))
     assert contents(store, "", ".tmp/") == {}
 
 
@@ -343,7 +353,7 @@ def test_files_of_runs_that_are_planned_or_under_way_are_not_left_over(
     assert verify(store).problems == ()
     assert prune(store) == []
     store.delete(planning_key("run-0"))
-    start_run(request(folder))
+    start_run(resolve_run(request(folder)))
     assert prune(store) == [CONDITIONS_PREFIX + "0" * 64]
     assert len(contents(store, CONDITIONS_PREFIX)) == 6
     assert verify(store).problems == ()
@@ -351,7 +361,7 @@ def test_files_of_runs_that_are_planned_or_under_way_are_not_left_over(
 
 @pytest.mark.slow
 def test_a_kept_file_that_is_gone_fails_its_shard_with_a_remedy(folder: Path, store: MemoryStore) -> None:
-    run = start_run(request(folder))
+    run = start_run(resolve_run(request(folder)))
     for key in contents(store, CONDITIONS_PREFIX):
         store.delete(key)
     number = next(number for number, each in enumerate(run.plan.shards) if each.image_condition)

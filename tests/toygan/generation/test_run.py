@@ -16,21 +16,19 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, TinyFiles, nan_model, tiny_model
 from tests.toygan.generation.mortal_store import Died, MortalStore
 from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
-from toygan import promotion, registry
 from toygan.errors import BadInput, CatalogError, ModelError, RunConflict, RunFailed, StoreConfigError
+from toygan.generation import request as request_module
 from toygan.generation import run as run_module
 from toygan.generation import worker_spec
-from toygan.generation.run import (
-    check_request,
-    finish_run,
-    new_run_id,
-    rewrite_report,
-    run_shard,
-    start_run,
-)
-from toygan.generation.verify import verify
+from toygan.generation.request import check_request, new_run_id, resolve_run
+from toygan.generation.run import run_shard, start_run
 from toygan.generation.worker_spec import engine_for
 from toygan.planning.finished import read_manifest, read_part
+from toygan.publishing import finish
+from toygan.publishing.finish import finish_run, rewrite_report
+from toygan.publishing.verify import verify
+from toygan.registry import promotion
+from toygan.registry.models import add_model
 from toygan.storage.keys import CURRENT_KEY, plan_manifest_key, report_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
@@ -51,7 +49,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_module, worker_spec):
+    for module in (run_module, request_module, finish, worker_spec):
         monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 
@@ -103,7 +101,7 @@ def test_the_summary_says_what_happened(folder: Path, store: MemoryStore) -> Non
 def test_a_finished_run_changes_nothing_when_it_is_started_again(folder: Path, store: MemoryStore) -> None:
     first = generate(request(folder))
     before = everything(store)
-    again = start_run(request(folder))
+    again = start_run(resolve_run(request(folder)))
     assert again.pending == ()
     assert finish_run(again, "3.8.8").manifest == first.manifest
     assert everything(store) == before
@@ -136,11 +134,11 @@ def test_a_run_id_is_good_for_one_catalog_and_one_set_of_settings(
     monkeypatch.chdir(tmp_path / "here")
     tiny_model().write(tmp_path / "other")
     write_catalog(Path("other.parquet"), [product()])
-    start_run(request(folder))
+    start_run(resolve_run(request(folder)))
     if is_finished:
         generate(request(folder))
     before = everything(store)
-    for check in (check_request, start_run):
+    for check in (check_request, generate):
         with pytest.raises(RunConflict, match=said):
             check(request(folder, **change))
     assert everything(store) == before
@@ -199,10 +197,10 @@ def test_a_store_is_whole_at_every_moment(folder: Path, monkeypatch: pytest.Monk
 def test_only_the_shards_that_are_not_done_are_computed_again(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = start_run(request(folder))
+    run = start_run(resolve_run(request(folder)))
     assert run.pending == (0, 1, 2)
     run_shard(run.worker_spec, "run-1", 1, "webp")
-    again = start_run(request(folder))
+    again = start_run(resolve_run(request(folder)))
     assert again.pending == (0, 2)
     assert again.plan == run.plan
 
@@ -211,10 +209,10 @@ def test_only_the_shards_that_are_not_done_are_computed_again(
 def test_a_run_goes_on_with_its_model_whatever_is_promoted_meanwhile(
     folder: Path, store: MemoryStore, tmp_path: Path
 ) -> None:
-    first = registry.add_model(store, folder / "tiny", "toys")
-    second = registry.add_model(store, tiny_model(seed=1).write(tmp_path / "new"), "toys")
+    first = add_model(store, folder / "tiny", "toys")
+    second = add_model(store, tiny_model(seed=1).write(tmp_path / "new"), "toys")
     promotion.promote(store, "toys", first)
-    start_run(request(folder, model=None))
+    start_run(resolve_run(request(folder, model=None)))
     promotion.promote(store, "toys", second)
     assert generate(request(folder, model=None)).manifest.model_version == first
     assert generate(request(folder, model=None)).manifest.model_version == first
@@ -225,11 +223,11 @@ def test_a_folder_whose_model_changed_is_not_gone_on_with(
     folder: Path, store: MemoryStore, tmp_path: Path
 ) -> None:
     model = tiny_model().write(tmp_path / "tiny")
-    run = start_run(request(folder, model=str(model)))
+    run = start_run(resolve_run(request(folder, model=str(model))))
     for name, data in tiny_model(seed=1).files.items():
         (model / name).write_bytes(data)
     with pytest.raises(RunConflict, match="model_version"):
-        start_run(request(folder, model=str(model)))
+        start_run(resolve_run(request(folder, model=str(model))))
     stale = replace(run.worker_spec, device="cpu")  # another process
     with pytest.raises(ModelError, match=f"is now {tiny_model(seed=1).version}, the run began with"):
         run_shard(stale, "run-1", 0, "webp")
@@ -240,7 +238,7 @@ def test_a_folder_may_be_named_from_where_the_user_stands(
     folder: Path, store: MemoryStore, reference: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder / "tiny")
-    run = start_run(request(folder, model=reference))
+    run = start_run(resolve_run(request(folder, model=reference)))
     monkeypatch.chdir("/")
     run_shard(run.worker_spec, "run-1", 0, "webp")
     assert run.plan.settings.model_name == "tiny"
@@ -249,7 +247,7 @@ def test_a_folder_may_be_named_from_where_the_user_stands(
 def test_the_model_is_loaded_once(folder: Path, store: MemoryStore) -> None:
     engines = set()
     for run_id in ("run-1", "run-2"):
-        run = start_run(request(folder, run_id=run_id))
+        run = start_run(resolve_run(request(folder, run_id=run_id)))
         engines.add(id(engine_for(run.worker_spec)))
     assert len(engines) == 1
 
@@ -293,7 +291,7 @@ def test_bad_input_is_told_before_anything_is_written(
     if isinstance(model := change.get("model"), TinyFiles):
         change = {**change, "model": str(model.write(tmp_path / "tiny"))}
     wanted = request(folder, **{"output": str(tmp_path / "out"), **change})
-    for check in (check_request, start_run):
+    for check in (check_request, generate):
         with pytest.raises(error, match=said):
             check(wanted)
     assert not (tmp_path / "out").exists()
@@ -304,7 +302,7 @@ def test_a_store_in_whose_place_a_file_stands_is_told_at_the_first_write(
 ) -> None:
     (tmp_path / "out").write_text("precious")
     with pytest.raises(StoreConfigError, match="something else is in the object's place"):
-        start_run(request(folder, output=str(tmp_path / "out")))
+        start_run(resolve_run(request(folder, output=str(tmp_path / "out"))))
     assert (tmp_path / "out").read_text() == "precious"
 
 
@@ -375,7 +373,8 @@ def test_what_is_live_follows_the_order_of_commits_and_not_the_clock(
             return datetime.now(tz) - timedelta(hours=2)
 
     generate(request(folder))
-    monkeypatch.setattr(run_module, "datetime", TwoHoursBack)
+    for module in (run_module, finish):
+        monkeypatch.setattr(module, "datetime", TwoHoursBack)
     rows = [product(sku=f"brick-{number}", title="Another", colour_hex=None) for number in range(4)]
     changed = str(write_catalog(tmp_path / "changed.parquet", rows))
     second = generate(request(folder, run_id="run-2", catalog=changed))
@@ -428,7 +427,7 @@ def test_a_report_can_be_written_again(folder: Path, store: MemoryStore) -> None
 
 
 def test_only_a_finished_run_has_a_report(folder: Path, store: MemoryStore) -> None:
-    start_run(request(folder))
+    start_run(resolve_run(request(folder)))
     for run_id in ("run-1", "run-2"):
         with pytest.raises(BadInput, match=f"memory://run has no finished run {run_id}"):
             rewrite_report(store, run_id)
@@ -444,8 +443,8 @@ def test_run_ids_sort_by_time_and_differ() -> None:
 def test_the_engine_of_a_store_is_found_by_a_process_that_knows_texts_only(
     folder: Path, store: MemoryStore
 ) -> None:
-    version = registry.add_model(store, folder / "tiny", "toys")
-    run = start_run(request(folder, model="toys"))
+    version = add_model(store, folder / "tiny", "toys")
+    run = start_run(resolve_run(request(folder, model="toys")))
     worker_spec = pickle.loads(pickle.dumps(run.worker_spec))
     assert worker_spec == run.worker_spec
     assert engine_for(worker_spec).model.version == version

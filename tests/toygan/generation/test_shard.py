@@ -27,11 +27,12 @@ from tests.models import (
     tiny_with_layouts,
 )
 from tests.toygan.generation.slots import slot, slots
-from toygan.approval.checks import REASONS, CategoryLimits, is_near_copy
-from toygan.data.layout_bank import KnownChoice, LayoutBank
+from toygan.approval.checks import REASONS, is_near_copy
+from toygan.artifact.layout_bank import KnownChoice, LayoutBank
+from toygan.artifact.limits import CategoryLimits
+from toygan.artifact.model import Model
 from toygan.errors import ModelError
 from toygan.generation.engine import Engine
-from toygan.generation.model import Model
 from toygan.generation.shard import compute_shard
 from toygan.images import DIGITAL_SOURCE_TYPE, ImageFormat, encode, read_digital_source_type
 from toygan.seeds import image_id, image_seed

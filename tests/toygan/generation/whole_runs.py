@@ -6,7 +6,11 @@ from typing import Any
 
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, COLOURS, tiny_model
-from toygan.generation.run import RunRequest, RunSummary, finish_run, run_shard, start_run
+from toygan.generation.request import RunRequest, resolve_run
+from toygan.generation.run import run_shard, start_run
+from toygan.publishing.commit import complete_open_runs
+from toygan.publishing.finish import finish_run
+from toygan.publishing.summary import RunSummary
 
 MODEL = tiny_model(acceptance=0.3)
 
@@ -44,7 +48,9 @@ def request(folder: Path, **changes: Any) -> RunRequest:
 
 def generate(wanted: RunRequest) -> RunSummary:
     """As the flow does."""
-    run = start_run(wanted)
+    resolved = resolve_run(wanted)
+    complete_open_runs(resolved.store)
+    run = start_run(resolved)
     for shard in run.pending:
         run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
     return finish_run(run, "3.8.8")

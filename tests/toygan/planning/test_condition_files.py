@@ -14,7 +14,6 @@ from tests.models import condition_file
 from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, CatalogError
-from toygan.generation.publish import make_live
 from toygan.planning import catalog as catalog_module
 from toygan.planning.condition_files import read_kept
 from toygan.planning.finished import Parts
@@ -27,9 +26,11 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
+from toygan.publishing.commit import make_live
 from toygan.storage.keys import CONDITIONS_PREFIX, condition_key, rejected_rows_key
 from toygan.storage.memory import MemoryStore
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 NONE_LEFT_ALONE = {"deferred": 0, "exhausted": 0}
 

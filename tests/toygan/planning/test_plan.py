@@ -33,7 +33,8 @@ from toygan.planning.plan import (
 )
 from toygan.storage.keys import ATTEMPTS_KEY, manifest_key, plan_manifest_key, rejected_rows_key
 from toygan.storage.memory import MemoryStore
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 CATEGORIES = ("brick", "car", "wheel")
 SCOPES = {None: ModelScope(categories=frozenset(CATEGORIES))}

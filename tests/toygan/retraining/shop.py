@@ -6,8 +6,9 @@ from typing import Any
 from tests.models import CATEGORIES, tiny_model
 from tests.shards import COLOURS, photo
 from toygan.data.split import is_calibration_sku, split_of_upload
-from toygan.promotion import promote
-from toygan.registry import ModelRef, add_model
+from toygan.registry.aliases import ModelRef
+from toygan.registry.models import add_model
+from toygan.registry.promotion import promote
 from toygan.retraining.budget import Budget
 from toygan.retraining.request import RetrainRequest
 from toygan.storage.memory import MemoryStore

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.models import CPU, tiny_model
 from tests.toygan.retraining.shop import request, upload_enough
 from toygan.errors import BadInput, RunFailed
-from toygan.promotion import promote
-from toygan.registry import add_model
+from toygan.registry.models import add_model
+from toygan.registry.promotion import promote
 from toygan.retraining import speeds as speeds_module
 from toygan.retraining.budget import FEWEST_PICTURES, MEASURING_MINUTES, Budget, Speeds, make_budget
 from toygan.retraining.folder import working_folder

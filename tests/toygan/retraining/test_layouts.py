@@ -8,9 +8,9 @@ from tests.models import CATEGORIES, tiny_with_layouts
 from tests.shards import COLOURS, photo
 from tests.toygan.retraining.shop import skus
 from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY
+from toygan.artifact.layout_bank import LayoutBank
+from toygan.artifact.model import Model
 from toygan.conditions.text import TextEncoder
-from toygan.data.layout_bank import LayoutBank
-from toygan.generation.model import Model
 from toygan.retraining.layouts import bank_with
 from toygan.retraining.snapshot import take_snapshot, titled_uploads
 from toygan.storage.memory import MemoryStore

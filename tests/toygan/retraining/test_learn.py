@@ -11,12 +11,13 @@ import pytest
 from tests.models import CATEGORIES, CPU, TinyFiles, tiny_model, tiny_with_layouts
 from tests.shards import COLOURS, photo
 from tests.toygan.retraining.shop import SMALL_BUDGET, request, skus, upload_enough
-from toygan.approval.calibration import Calibration
-from toygan.approval.probe import BACKBONE, ProbeWeights
+from toygan.artifact.calibration import Calibration
+from toygan.artifact.files import CALIBRATION
+from toygan.artifact.load import load_model, read_config
+from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
 from toygan.errors import BadInput
-from toygan.generation.model import load_model, read_config
-from toygan.promotion import promote
-from toygan.registry import CALIBRATION, add_model, resolve
+from toygan.registry.models import add_model, resolve
+from toygan.registry.promotion import promote
 from toygan.retraining import learn as learn_module
 from toygan.retraining.folder import working_folder
 from toygan.retraining.learn import fine_tuning, learn

@@ -7,10 +7,12 @@ import pytest
 
 from tests.models import CATEGORIES, tiny_model
 from tests.toygan.retraining.shop import champion_of, request, upload_enough
+from toygan.artifact.files import LAYOUT_BANK
+from toygan.artifact.load import read_config
 from toygan.errors import ModelError
-from toygan.generation.model import read_config
-from toygan.promotion import rollback, succeed
-from toygan.registry import CHAMPION, LAYOUT_BANK, ModelRef, read_aliases, resolve
+from toygan.registry.aliases import ModelRef, read_aliases
+from toygan.registry.models import CHAMPION, resolve
+from toygan.registry.promotion import rollback, succeed
 from toygan.retraining.comparison import CHAMPIONS_LAYOUTS, VERDICT, read_outcome
 from toygan.retraining.decide import Rule
 from toygan.retraining.folder import working_folder

@@ -10,7 +10,8 @@ import pytest
 
 from tests.servers import S3Server, fresh_bucket
 from toygan.errors import BadInput, Conflict, ObjectNotFound
-from toygan.storage.store import ObjectInfo, ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectInfo, ObjectStore
 
 KINDS = ["folder", "memory", "rclone", "moto"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from toygan.errors import StoreConfigError
 from toygan.storage.local import LocalStore
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 
 def test_plain_paths_and_file_uris_are_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

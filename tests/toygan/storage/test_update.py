@@ -18,7 +18,8 @@ from toygan.errors import StoreUnavailable
 from toygan.storage import update as update_module
 from toygan.storage.local import LocalStore
 from toygan.storage.memory import MemoryStore
-from toygan.storage.store import ObjectStore, open_store
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 from toygan.storage.update import update
 
 KEY = "current.parquet"

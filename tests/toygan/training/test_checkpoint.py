@@ -8,14 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from toygan.artifact.save import save_model
 from toygan.errors import ModelError
-from toygan.training.checkpoint import (
-    checkpoint_folders,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-    save_model,
-)
+from toygan.training.checkpoint import checkpoint_folders, load_checkpoint, load_weights, save_checkpoint
 
 CONFIG = {"seed": 0, "betas": [0.5, 0.999]}
 

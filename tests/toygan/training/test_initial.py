@@ -14,10 +14,11 @@ from torch import Tensor
 from tests.models import TinyFiles, tiny_model, weights_of
 from tests.shards import COLOURS, eight_rows, photo, photo_row, training_skus, write_shard
 from tests.toygan.training.tiny import tiny
+from toygan.artifact.files import CONFIG, ModelFiles
 from toygan.errors import BadInput, ModelError
 from toygan.models import build
 from toygan.models.layers import ConditionEmbedding, ConditionInput
-from toygan.registry import CONFIG, ModelFiles, resolve
+from toygan.registry.models import resolve
 from toygan.training.config import TrainConfig
 from toygan.training.initial import read_initial
 from toygan.training.train import train

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.shards import COLOURS, photo_row, write_shard
+from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.data.photos import load_photos
 from toygan.errors import ModelError
 from toygan.images import from_uint8
 from toygan.models.layers import Conditions
 from toygan.models.segmenter import Segmenter
-from toygan.training.layout_predictor import INK_WEIGHT, LayoutPredictor, drawing_loss, fresh_segmenter
+from toygan.training.layout_predictor import INK_WEIGHT, drawing_loss, fresh_segmenter
 
 CLASSES = 4
 

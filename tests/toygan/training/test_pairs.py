@@ -12,11 +12,11 @@ from catalog_schemas.photos import PHOTO_SHARD
 from tests.models import condition_file, tiny_model
 from tests.shards import SHARD_SCHEMA, photo_row, training_skus, write_shard
 from toygan import training
+from toygan.artifact.files import ModelFiles
 from toygan.conditions.condition_types import ImageCondition
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.models.enhancer import EnhancerConfig
-from toygan.registry import ModelFiles
 from toygan.training import first_stage
 from toygan.training.batches import step_rng
 from toygan.training.config import TrainConfig, choose_config

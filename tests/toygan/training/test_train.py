@@ -17,16 +17,18 @@ from catalog_schemas.photos import PHOTO_SHARD
 from tests.models import condition_file
 from tests.shards import SHARD_SCHEMA, eight_rows, photo_row, training_skus, write_shard
 from tests.toygan.training.tiny import tiny
+from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, TEXT_BANK, ModelFiles
+from toygan.artifact.load import load_model
+from toygan.artifact.weights import load_weights
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError, RunFailed
-from toygan.generation.model import load_model
 from toygan.images import from_uint8
 from toygan.models import build
 from toygan.models.layers import ConditionalGenerator, Conditions
-from toygan.registry import LAYOUT_BANK, LAYOUT_PREDICTOR, TEXT_BANK, ModelFiles, resolve
+from toygan.registry.models import resolve
 from toygan.training import fit as fit_module
 from toygan.training import guard
 from toygan.training import train as train_module
@@ -35,7 +37,6 @@ from toygan.training.config import TrainConfig
 from toygan.training.preview import GRID_COLUMNS, preview_grid
 from toygan.training.state import TrainState, start
 from toygan.training.train import train
-from toygan.training.weights import load_weights
 
 CPU = torch.device("cpu")
 

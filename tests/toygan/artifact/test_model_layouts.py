@@ -1,0 +1,97 @@
+"""A model that has layouts of its own, for products that come without one."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models import BATCH, CATEGORIES, TinyFiles, products, tiny_model, tiny_with_layouts
+from toygan.artifact.load import read_scope
+from toygan.artifact.model import Model
+from toygan.errors import ModelError
+
+
+def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
+    """In the product's colour, and from no other layout: one that comes along is none of its own."""
+    model = tiny_with_layouts().load()
+    assert (model.image_condition, model.learns_from) == (None, "layout")
+    plain = products("car", ["#B40000", "#1E5AA8"])
+    other = np.full((32, 32), 3, dtype=np.uint8)
+    drawn, again = (
+        model.generate([5, 5], told, BATCH).pixels
+        for told in (plain, [replace(each, image=other) for each in plain])
+    )
+    assert (drawn == again).all()
+    known = model.layout_bank
+    assert known is not None
+    chosen = [known.choose(each, torch.zeros(0), 5).layout for each in plain]
+    given = tiny_model("spade").load()
+    wanted = given.generate(
+        [5, 5], [replace(each, image=one) for each, one in zip(plain, chosen, strict=True)], BATCH
+    )
+    assert (drawn == wanted.pixels).all()
+    assert (chosen[0] > 0).tolist() == (chosen[1] > 0).tolist()
+    assert {*chosen[0].flatten().tolist()} == {0, 1}
+    assert {*chosen[1].flatten().tolist()} == {0, 2}
+
+
+@pytest.mark.parametrize("say_finish", [False, True])
+def test_a_product_in_another_finish_has_the_shape_of_its_part(say_finish: bool) -> None:
+    """Its network hears of the finish all the same. Models from before take it for another product."""
+    model = tiny_with_layouts(titles=("Horse", "Wolf"), say_finish=say_finish).load()
+    known = model.layout_bank
+    assert known is not None
+    assert known.say_finish == say_finish
+    solid, chrome = (
+        model.conditions_of(
+            category="car",
+            title="Horse, Red",
+            description=None,
+            language="en",
+            colour="Red",
+            colour_hex="#B40000",
+            finish=finish,
+        )
+        for finish in ("solid", "chrome")
+    )
+    assert (solid.text, chrome.text) == ("Horse", "Horse, chrome")
+    drawn = model.generate([5, 5], [solid, chrome], BATCH)
+    assert drawn.layout_similarities[0] == 1
+    assert (drawn.layout_similarities[1] == 1) != say_finish
+    assert (drawn.pixels[0] != drawn.pixels[1]).any()
+
+
+@pytest.mark.slow
+def test_layout_bank_are_part_of_what_a_model_can_draw() -> None:
+    model = tiny_with_layouts()
+    assert read_scope(model).categories == frozenset(CATEGORIES)
+    wrong = (
+        ({"layout_bank": None}, "layout_bank.parquet of the model tiny-layouts is missing"),
+        ({"layout_predictor": None}, "layout_predictor.safetensors of the model tiny-layouts is missing"),
+        ({"layout_bank": b"?"}, "layout_bank.parquet of the model tiny-layouts: .*cannot be read"),
+        (
+            {"layout_predictor": b"?" * 9},
+            "layout_predictor.safetensors of the model tiny-layouts: it cannot be read",
+        ),
+    )
+    for changes, said in wrong:
+        damaged = model.with_files(**changes)
+        for read in (read_scope, load_model_here):
+            with pytest.raises(ModelError, match=said):
+                read(damaged)
+
+
+def test_layouts_are_known_to_a_family_that_draws_from_them() -> None:
+    with_layouts = tiny_with_layouts().files["layout_bank.parquet"]
+    for family in ("dcgan", "pix2pix"):
+        config = json.loads(tiny_model(family).files["config.json"]) | {"layout_bank": 0.1}
+        wrong = tiny_model(family).with_files(config=json.dumps(config).encode(), layout_bank=with_layouts)
+        for read in (read_scope, load_model_here):
+            with pytest.raises(ModelError, match=f"the family {family} cannot use a layout bank"):
+                read(wrong)
+
+
+def load_model_here(source: TinyFiles) -> Model:
+    return source.load()

@@ -1,0 +1,359 @@
+"""What a model's score means: fitted on products that training left out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.models import BATCH, CPU, TinyFiles, nan_model, tiny_model
+from tests.shards import COLOURS, photo_row, training_skus, write_shard
+from toygan.artifact.calibration import Calibration, CalibrationSettings
+from toygan.artifact.feature_extractor import FeatureExtractor
+from toygan.artifact.files import CALIBRATION
+from toygan.artifact.model import GeneratedBatch, Model
+from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
+from toygan.calibration import calibrate as calibrate_module
+from toygan.calibration.calibrate import CalibrationSamples, calibrate, calibrate_model, score_photos
+from toygan.conditions.product import ProductConditions
+from toygan.data.photos import PhotoSet, load_photos
+from toygan.data.split import is_calibration_sku
+from toygan.errors import BadInput, ModelError
+from toygan.images import from_uint8
+from toygan.registry.models import add_model, list_models, resolve
+from toygan.storage.memory import named_memory_store
+
+CATEGORIES = ("brick", "plant")
+CALIBRATION_SKUS = [sku for sku in (f"sku-{number}" for number in range(400)) if is_calibration_sku(sku)]
+
+FEW, SOME = (CalibrationSamples(generated=count, profiled=8) for count in (20, 40))
+
+
+def model_files() -> TinyFiles:
+    return tiny_model(categories=CATEGORIES)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 products that calibrate, 12 of each category, among 30 that train, and some of `val`."""
+    rows = [
+        photo_row(sku, CATEGORIES[number % 2], COLOURS[number % 4])
+        for number, sku in enumerate([*CALIBRATION_SKUS[:24], *training_skus(30)])
+    ]
+    rows += [photo_row(f"val-{number}", split="val") for number in range(9)]
+    return write_shard(tmp_path_factory.mktemp("photos"), rows)
+
+
+@pytest.fixture(scope="module")
+def photos(shards: Path) -> PhotoSet:
+    return load_photos(shards, resolution=32, split="train", categories=CATEGORIES)
+
+
+class Witness:
+    """Sees which pictures that were not drawn the discriminator judged, and what was drawn from then on: what
+    was drawn before is for the colour profile."""
+
+    def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.judged: list[torch.Tensor] = []
+        self.drawn: dict[str, list[float]] = {}
+        self.wanted: dict[str, list[str | None]] = {}
+        self._is_drawing = False
+        self._draw = Model.generate
+        model.discriminator.register_forward_pre_hook(self._see)
+        witness = self
+
+        def draw(
+            model: Model, seeds: Any, products: Sequence[ProductConditions], size: int
+        ) -> GeneratedBatch:
+            witness._is_drawing = True
+            drawn = witness._draw(model, seeds, products, size)
+            witness._is_drawing = False
+            if not witness.judged:
+                return drawn
+            witness.drawn.setdefault(products[0].category, []).extend(drawn.logits.tolist())
+            witness.wanted.setdefault(products[0].category, []).extend(each.colour_hex for each in products)
+            return drawn
+
+        monkeypatch.setattr(Model, "generate", draw)
+
+    def _see(self, discriminator: Any, inputs: tuple[torch.Tensor, Any]) -> None:
+        if not self._is_drawing:
+            self.judged.append(inputs[0])
+
+
+def test_only_photos_of_calibration_products_are_judged(
+    photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    calibration = calibrate(model, photos, batch_size=BATCH, samples=FEW)
+    held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
+    assert len(held_out) == 24
+    assert torch.equal(torch.cat(witness.judged), from_uint8(photos.images[held_out]))
+    assert {name: each.n_real for name, each in calibration.categories.items()} == {"brick": 12, "plant": 12}
+    assert {name: each.n_generated for name, each in calibration.categories.items()} == {
+        "brick": 20,
+        "plant": 20,
+    }
+
+
+def test_both_sides_show_the_same_products_thresholds_other_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibration products are red or blue, the others yellow; of plants none calibrates."""
+    others = training_skus(12)
+    rows = [photo_row(sku, "brick", COLOURS[number % 2]) for number, sku in enumerate(CALIBRATION_SKUS[:12])]
+    rows += [photo_row(sku, "brick", COLOURS[2]) for sku in others[:8]]
+    rows += [photo_row(sku, "plant", COLOURS[3]) for sku in others[8:]]
+    shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    calibrate(model, shown, batch_size=BATCH, samples=SOME)
+    assert set(witness.wanted["brick"][:40]) == set(COLOURS[:2])
+    assert set(witness.wanted["brick"][40:]) == {COLOURS[2]}
+    assert witness.wanted["plant"] == [COLOURS[3]] * 80
+
+
+@pytest.mark.parametrize("acceptance", [0.25, 0.5, 0.9])
+def test_the_threshold_lets_the_stated_share_pass(
+    photos: PhotoSet, acceptance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No picture of a random network passes the checks, so the share is one of all pictures."""
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    calibration = calibrate(
+        model,
+        photos,
+        batch_size=BATCH,
+        samples=SOME,
+        settings=CalibrationSettings(acceptance=acceptance),
+    )
+    assert calibration.settings.acceptance == acceptance
+    for name, each in calibration.categories.items():
+        p_reals = each.p_reals(witness.drawn[name][40:])
+        assert (p_reals >= each.threshold).mean() >= acceptance
+        assert (p_reals > each.threshold).mean() < acceptance
+    assert any("no generated picture passes the checks" in warning for warning in calibration.warnings)
+
+
+def test_pictures_that_fail_the_checks_set_no_threshold(
+    photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second picture fails: the threshold is that of the others."""
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    passed = np.arange(40) % 2 == 0
+
+    def _pass(drawn: GeneratedBatch, wanted: Sequence[str | None], limits: Any) -> list[bool]:
+        return [bool(each) for each in passed[: len(wanted)]]
+
+    monkeypatch.setattr(calibrate_module, "_pass", _pass)
+    calibration = calibrate(model, photos, batch_size=BATCH, samples=SOME)
+    for name, each in calibration.categories.items():
+        p_reals = each.p_reals(np.array(witness.drawn[name][40:])[passed])
+        assert (p_reals >= each.threshold).mean() == 0.5
+    assert not any("no generated picture passes" in warning for warning in calibration.warnings)
+
+
+def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture is a photo, and every second one from a known layout of another product."""
+    model = model_files().load()
+    witness = Witness(model, monkeypatch)
+    draw = Model.generate
+
+    def copied(model: Model, seeds: Any, products: Sequence[ProductConditions], size: int) -> GeneratedBatch:
+        rows = [photos.colour_hexes.index(product.colour_hex) for product in products]
+        return replace(
+            draw(model, seeds, products, size),
+            pixels=photos.images[rows].permute(0, 2, 3, 1).numpy(),
+            layout_similarities=[1.0 if number % 2 else 0.9 for number in range(len(products))],
+        )
+
+    monkeypatch.setattr(Model, "generate", copied)
+    calibration = calibrate(model, photos, batch_size=BATCH, samples=SOME)
+    for name, each in calibration.categories.items():
+        p_reals = each.p_reals(np.array(witness.drawn[name][40:])[1::2])
+        assert (p_reals >= each.threshold).mean() == 0.5
+        assert each.threshold in p_reals
+    assert not any("no generated picture passes" in warning for warning in calibration.warnings)
+
+
+def test_a_higher_logit_never_means_a_lower_p_real(photos: PhotoSet) -> None:
+    calibration = calibrate(model_files().load(), photos, batch_size=BATCH, samples=FEW)
+    logits = np.linspace(-30, 30, 500)
+    for each in calibration.categories.values():
+        p_reals = each.p_reals(logits)
+        assert (np.diff(p_reals) >= 0).all()
+        assert 0 <= p_reals.min() <= p_reals.max() <= 1
+
+
+def test_limits_of_a_category_without_photos_are_those_of_all(shards: Path) -> None:
+    model = tiny_model(categories=("brick", "plant", "wheel"))
+    photos = load_photos(shards, resolution=32, split="train", categories=("brick", "plant", "wheel"))
+    calibration = calibrate(model.load(), photos, batch_size=BATCH, samples=FEW)
+    wheel = calibration.categories["wheel"]
+    assert (wheel.n_real, wheel.n_generated, wheel.pooled) == (0, 20, True)
+    # all categories have fewer photos than limits of their own need
+    assert wheel.limits == calibration.categories["brick"].limits == calibration.categories["plant"].limits
+    # a square of half the side covers a quarter, the disc in it somewhat less
+    assert 0.15 < wheel.limits.fill_ratio_min < wheel.limits.fill_ratio_max < 0.35
+
+
+def test_the_same_photos_give_the_same_calibration(photos: PhotoSet) -> None:
+    first, second = (
+        calibrate(model_files().load(), photos, batch_size=BATCH, samples=FEW).to_json() for _ in range(2)
+    )
+    assert first == second
+
+
+def test_photos_of_training_products_only_are_refused(tmp_path: Path) -> None:
+    rows = [photo_row(sku, CATEGORIES[number % 2]) for number, sku in enumerate(training_skus(8))]
+    photos = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
+    with pytest.raises(BadInput, match="none of the 8 products is one for calibration"):
+        calibrate(model_files().load(), photos, batch_size=BATCH)
+
+
+def test_a_generator_that_returns_nan_cannot_be_calibrated(photos: PhotoSet) -> None:
+    model = replace(nan_model().load(), categories=CATEGORIES)
+    with pytest.raises(ModelError, match="the model tiny returns NaN or infinity for brick"):
+        calibrate(model, photos, batch_size=BATCH, samples=FEW)
+
+
+@pytest.mark.slow
+def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
+    files = model_files()
+    calibration = calibrate(files.load(), photos, batch_size=BATCH, samples=FEW, with_probe=True)
+    assert calibration.probe is not None
+    probed = files.with_files(calibration=calibration.to_json().encode()).load()
+    # a disc is no noise: held-out photos are told from the pictures of a random network
+    assert calibration.ece < 0.2
+    logits = score_photos(probed, photos, range(len(photos)), BATCH)
+    product = ProductConditions(category="brick")
+    drawn = probed.generate(list(range(BATCH)), [product] * BATCH, BATCH)
+    assert logits.min() > drawn.logits.max()
+    images = from_uint8(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2))
+    with torch.inference_mode():
+        evidence = FeatureExtractor()(images)
+    by_hand = calibration.probe.logits(evidence.double().numpy())
+    np.testing.assert_allclose(drawn.logits, by_hand, rtol=1e-3, atol=1e-3)
+    # the probe of before has no say in the next calibration
+    again, fresh = (
+        calibrate(model, photos, batch_size=BATCH, samples=FEW) for model in (probed, files.load())
+    )
+    assert again == fresh
+
+
+def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
+    rows = [photo_row(sku, "brick", COLOURS[0]) for sku in CALIBRATION_SKUS[:12]]
+    shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
+    with pytest.raises(BadInput, match="a probe has none to be fitted to"):
+        calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW, with_probe=True)
+    assert calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW).probe is None
+
+
+@pytest.mark.parametrize("side", [224, 160])
+def test_evidence_is_the_deepest_map_that_the_network_sees(side: int) -> None:
+    """Of the picture enlarged to what the probe says."""
+    eye = FeatureExtractor(side)
+    images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    evidence = eye(images)
+    enlarged = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
+    deepest = eye.backbone(enlarged)[-1].double()
+    assert evidence.shape == (2, 320)
+    np.testing.assert_allclose(evidence, deepest.mean((2, 3)), rtol=1e-3, atol=1e-4)
+
+
+def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
+    eye = FeatureExtractor(128)
+    images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    logits = torch.tensor([3.0, -1.0])
+    evidence = eye(images, logits)
+    maps = eye.backbone(images)
+    assert evidence.shape == (2, 1 + 2 * sum(each.shape[1] for each in maps))
+    assert torch.equal(evidence[:, 0], logits)
+    first = maps[0][1, 0].double().numpy()
+    assert evidence[1, 1].item() == pytest.approx(first.mean(), rel=1e-4)
+    assert evidence[1, 1 + sum(each.shape[1] for each in maps)].item() == pytest.approx(first.std(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet18"}, "320 weights for resnet18, this version has 320 for tf_eff"),
+        ({"evidence": "all"}, "320 weights for tf_efficientnet_lite1, this version has 993 for"),
+        ({"weights": (1.0, 2.0)}, "2 weights for tf_efficientnet_lite1, .*; calibrate the model"),
+    ],
+)
+def test_a_probe_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    files = model_files()
+    probe = replace(ProbeWeights(backbone=BACKBONE, weights=(1.0,) * 320, intercept=0.0), **changes)
+    calibration = replace(Calibration.from_json(files.files["calibration.json"]), probe=probe)
+    with pytest.raises(ModelError, match=message):
+        files.with_files(calibration=calibration.to_json().encode()).load()
+
+
+# the command's part
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer generated pictures than the command takes."""
+    original = calibrate_module.calibrate
+
+    def quick(*args: Any, **options: Any) -> Calibration:
+        return original(*args, **options, samples=FEW)
+
+    monkeypatch.setattr(calibrate_module, "calibrate", quick)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.slow
+def test_a_folder_gets_its_calibration(shards: Path, tmp_path: Path) -> None:
+    folder = model_files().with_files(calibration=None).write(tmp_path / "toys")
+    lines = list(calibrate_model(str(folder), photos=shards, store_uri=None, device=CPU))
+    resolved = resolve(str(folder), None)
+    calibration = Calibration.from_json(resolved.files[CALIBRATION])
+    assert lines[0].startswith(f"toys@{resolved.version} is calibrated; expected calibration error ")
+    assert lines[0].endswith(f"{calibration.ece:.3f}")
+    assert lines[1].startswith(f"  brick: threshold {calibration.categories['brick'].threshold:.3f}, ")
+    assert "12 real and 20 generated pictures" in lines[1]
+    assert lines[3:] == [f"warning: {warning}" for warning in calibration.warnings]
+    # once more: the old calibration gives way
+    again = list(calibrate_model(str(folder), photos=shards, store_uri=None, device=CPU))
+    assert again == lines
+
+
+@pytest.mark.usefixtures("few")
+def test_a_model_of_a_store_becomes_a_new_version(shards: Path, tmp_path: Path) -> None:
+    store = named_memory_store(tmp_path.name)
+    folder = model_files().with_files(calibration=None).write(tmp_path / "toys")
+    before = add_model(store, folder, "toys")
+    lines = list(
+        calibrate_model(f"toys@{before}", photos=shards, store_uri=f"memory://{tmp_path.name}", device=CPU)
+    )
+    made = {model.version: model.calibrated for model in list_models(store)}
+    assert made.pop(before) is False
+    ((after, calibrated),) = made.items()
+    assert calibrated
+    assert lines[0].startswith(f"toys@{after} is calibrated")
+    assert resolve(f"toys@{before}", store).files == model_files().with_files(calibration=None).files
+
+
+def test_a_bundled_model_stays_as_it_is(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_files().write(tmp_path / "toys")
+    bundled = resolve(str(folder), None)
+    monkeypatch.setattr(calibrate_module, "resolve", lambda reference, store: bundled)
+    with pytest.raises(ModelError, match="toys is bundled and cannot be changed; copy its folder"):
+        list(calibrate_model("toys", photos=shards, store_uri=None, device=CPU))
+
+
+def test_a_model_that_is_not_there_is_named(shards: Path) -> None:
+    for store_uri in (None, "memory://nothing"):
+        with pytest.raises(ModelError, match="there is no model 'nobody'"):
+            list(calibrate_model("nobody", photos=shards, store_uri=store_uri, device=CPU))

@@ -1,0 +1,135 @@
+"""From a run's metadata to the page about it."""
+
+import base64
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog_schemas.runs import Manifest
+from tests.catalog_schemas.tables import product, write_catalog
+from tests.toygan.generation.whole_runs import generate, request, write_inputs
+from toygan.errors import ObjectNotFound
+from toygan.generation.request import resolve_run
+from toygan.generation.run import run_shard, start_run
+from toygan.planning.finished import Parts, read_manifest, read_part
+from toygan.planning.plan import FrozenPlan
+from toygan.publishing import contact_sheet as module
+from toygan.publishing.contact_sheet import contact_sheet
+from toygan.publishing.finish import finish_run
+from toygan.storage.keys import report_key
+from toygan.storage.memory import MemoryStore, named_memory_store
+
+HOSTILE = "<script>alert('Brick')</script> & Größe"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_inputs(tmp_path_factory.mktemp("sheet"))
+    rows = [product(sku=f"brick-{number}", title=HOSTILE) for number in range(10)]
+    rows += [product(sku="../../x"), product(sku="b", category="boat")]
+    write_catalog(folder / "catalog.parquet", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> tuple[MemoryStore, FrozenPlan, str]:
+    """A store, the plan of its run, and the page."""
+    store = named_memory_store("sheet")
+    started = start_run(resolve_run(request(folder, output="memory://sheet")))
+    run_shard(started.worker_spec, "run-1", 0, "webp")
+    finish_run(started, "3.8.8")
+    return store, started.plan, store.get(report_key("run-1")).decode()
+
+
+def rows_of(store: MemoryStore) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_part(store, "run-1", 0).to_pylist()
+    return rows
+
+
+def sheet(store: MemoryStore, manifest: Manifest, **options: Any) -> str:
+    """The page of a run that is swept, so without titles."""
+    parts = Parts(store, manifest.run_id, manifest.shards)
+    return contact_sheet(store, manifest, parts, plan=None, **options)
+
+
+def embedded(page: str) -> list[bytes]:
+    return [base64.b64decode(data) for data in re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", page)]
+
+
+def test_every_stored_picture_is_on_the_page(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
+    store, _, page = run
+    kept = [row for row in rows_of(store) if row["image_uri"]]
+    assert {row["decision"] for row in kept} == {"approved", "review"}
+    assert sorted(embedded(page)) == sorted(store.get(row["image_uri"]) for row in kept)
+
+
+def test_the_page_says_what_was_decided_and_why(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
+    store, _, page = run
+    text = html.unescape(page)
+    for row in rows_of(store):
+        if row["image_uri"]:
+            assert row["sku"] in text
+    assert "run-1" in text
+    assert f"tiny@{rows_of(store)[0]['model_version']}" in text
+    assert "../../x" in text
+    assert "no_model_for_category: boat" in text
+    assert "category 'boat' unknown to the model, 0 of 20 photos so far" in text
+
+
+def test_titles_are_text_and_come_from_the_plan(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
+    store, _, page = run
+    assert "<script>alert" not in page
+    assert HOSTILE in html.unescape(page)
+    manifest = read_manifest(store, "run-1")
+    assert manifest is not None
+    assert HOSTILE not in sheet(store, manifest, tell_rate=True, credit=None)
+
+
+def test_nothing_is_loaded_from_elsewhere(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
+    store, _, page = run
+    sources = re.findall(r"src=[\"']([^\"']*)", page)
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    links = {link for link in re.findall(r"href=[\"']([^\"']*)", page) if not link.startswith("#")}
+    assert links == {f"../../{row['image_uri']}" for row in rows_of(store) if row["image_uri"]}
+
+
+def test_the_rate_and_the_credit_are_told_when_asked(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
+    store, _, _ = run
+    manifest = read_manifest(store, "run-1")
+    assert manifest is not None
+    ten_s = replace(manifest, started_at="2026-11-01T00:00:00+00:00", finished_at="2026-11-01T00:00:10+00:00")
+    told = sheet(store, ten_s, tell_rate=True, credit="Photos: Jane Doe, CC BY 4.0")
+    rate = f"{len(rows_of(store)) / 10:.1f} pictures a second"
+    assert rate in told
+    assert "Photos: Jane Doe, CC BY 4.0" in told
+    untold = sheet(store, ten_s, tell_rate=False, credit=None)
+    assert "pictures a second" not in untold
+    assert "Photos: Jane Doe" not in untold
+
+
+def test_so_many_pictures_of_a_category_and_no_more(
+    run: tuple[MemoryStore, FrozenPlan, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _, _ = run
+    manifest = read_manifest(store, "run-1")
+    assert manifest is not None
+    monkeypatch.setattr(module, "sheet_sizes", lambda categories: (2, 1))
+    page = sheet(store, manifest, tell_rate=True, credit=None)
+    kept = rows_of(store)
+    first = [row for row in kept if row["decision"] == "approved"][:2]
+    first += [row for row in kept if row["decision"] == "review"][:1]
+    assert sorted(embedded(page)) == sorted(store.get(row["image_uri"]) for row in first)
+
+
+def test_a_picture_that_is_gone_is_named(folder: Path) -> None:
+    store = named_memory_store("sheet-2")
+    summary = generate(request(folder, output="memory://sheet-2"))
+    gone = next(info.key for info in store.list("images/"))
+    store.delete(gone)
+    with pytest.raises(ObjectNotFound, match=gone):
+        sheet(store, summary.manifest, tell_rate=True, credit=None)

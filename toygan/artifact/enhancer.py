@@ -1,0 +1,117 @@
+"""Runs the second stage, which enlarges the pictures of another model; see `toygan.models.enhancer`.
+
+An enhancer is trained as a model of its own. Then `toygan calibrate` copies it into the files of a model, as
+`enhancer.json` and `enhancer.safetensors`, and it becomes part of the version of that model.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from toygan.artifact.files import CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
+from toygan.artifact.weights import load_weights
+from toygan.errors import ModelError
+from toygan.images import from_uint8, to_uint8
+from toygan.models import build, enlarges, network_config
+from toygan.models.enhancer import EnhancerConfig
+from toygan.models.layers import ConditionalGenerator, Conditions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enhancer:
+    """A trained generator in evaluation mode, float32, on one device."""
+
+    small_resolution: int  # pixels a side of its input pictures
+    resolution: int  # pixels a side of its output pictures
+    generator: ConditionalGenerator
+    device: torch.device
+
+    @torch.inference_mode()
+    def enlarge(self, small: Tensor, *, layout: Tensor | None = None, lines: Tensor | None = None) -> Tensor:
+        """Enlarges (B, 3, r, r) uint8 pictures of `small_resolution` to (B, 3, R, R) uint8.
+
+        `layout` is (B, H, H) int64 labels. `lines` is (B, 1, H, H) float32 in [-1, 1], ink at -1. H may have
+        any value, because both are resized. The pictures are enlarged one by one: kernels round differently
+        for another batch size, and a picture's bytes must not depend on its batch-mates.
+        """
+        enlarged = []
+        for row in range(len(small)):
+            given = {"small": from_uint8(small[row : row + 1])}
+            if layout is not None:
+                given["layout"] = layout[row : row + 1]
+            if lines is not None:
+                given["sketch"] = lines[row : row + 1]
+            conditions = {
+                name: value.to(self.device) for name, value in resize_drawings(given, self.resolution).items()
+            }
+            pixels = to_uint8(self.generator(torch.zeros(1, 0, device=self.device), conditions))
+            enlarged.append(torch.from_numpy(pixels)[0].permute(2, 0, 1))
+        return torch.stack(enlarged)
+
+
+def resize_drawings(conditions: Conditions, side: int) -> dict[str, Tensor]:
+    """Returns the conditions with `layout` and `sketch`, if present, resized to `side` pixels a side."""
+    resized = dict(conditions)
+    if "layout" in resized and resized["layout"].shape[-1] != side:
+        labels = resized["layout"][:, None].float()
+        resized["layout"] = F.interpolate(labels, size=side, mode="nearest-exact")[:, 0].long()
+    if "sketch" in resized and resized["sketch"].shape[-1] != side:
+        resized["sketch"] = F.interpolate(
+            resized["sketch"], size=side, mode="bilinear", align_corners=False, antialias=True
+        )
+    return resized
+
+
+def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
+    """Returns the files that a model needs in order to use the trained enhancer `source`.
+
+    Raises ModelError for a model that is no enhancer or is damaged.
+    """
+    files = {ENHANCER_CONFIG: source.files[CONFIG], ENHANCER: source.files["generator.safetensors"]}
+    load_enhancer(source.name, files, torch.device("cpu"))
+    return files
+
+
+def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) -> Enhancer | None:
+    """Loads the enhancer from the `files` of the model named `model`; returns None when there is none.
+
+    Raises ModelError for a model that is no enhancer, a damaged config, and weights of other shapes.
+    """
+    missing = [name for name in (ENHANCER_CONFIG, ENHANCER) if name not in files]
+    if len(missing) == 2:
+        return None
+    if missing:
+        raise ModelError(f"{missing[0]} of the model {model} is missing; copy the model's folder again")
+    try:
+        config = json.loads(files[ENHANCER_CONFIG])
+        family, options = config["family"], config["network"]
+        if not enlarges(family):
+            raise ModelError(
+                f"the model {model} is of the family {family}, which enlarges nothing; train an enhancer by "
+                "`toygan train --family enhancer`"
+            )
+        networks = network_config(family, options)
+        with torch.random.fork_rng(devices=[]):
+            generator, _ = build(family, options)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{ENHANCER_CONFIG} of the model {model} does not describe an enhancer: {error!r}"
+        ) from error
+    assert isinstance(networks, EnhancerConfig)
+    try:
+        load_weights(generator, load(files[ENHANCER]))
+    except (KeyError, SafetensorError, ModelError) as error:
+        raise ModelError(f"{ENHANCER} of the model {model}: {error}") from error
+    generator.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    return Enhancer(
+        small_resolution=networks.small_resolution,
+        resolution=networks.resolution,
+        generator=generator,
+        device=device,
+    )

@@ -1,0 +1,57 @@
+"""Predicts the layout and the lines of a photo that has none.
+
+A model that generates from layouts can only learn from photos with a layout, but a shop uploads photos only.
+So such a model comes with a small U-Net. It learnt from the model's photos which label each pixel has, and
+where the lines are.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from toygan.artifact.weights import load_weights
+from toygan.conditions.image import PAPER, Drawing
+from toygan.errors import ModelError
+from toygan.images import from_uint8
+from toygan.models.segmenter import Segmenter
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayoutPredictor:
+    """A segmenter with one more channel, the last, for the ink of the lines."""
+
+    segmenter: Segmenter
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> Drawing:
+        """Maps a photo (3, R, R) uint8 on the CPU, R a multiple of 8, to layout and lines, (R, R) uint8."""
+        logits = self.segmenter(from_uint8(image[None]))[0]
+        paper = PAPER * (1 - logits[-1].sigmoid())
+        return Drawing(
+            layout=logits[:-1].argmax(0).numpy().astype(np.uint8),
+            lines=paper.round().numpy().astype(np.uint8),
+        )
+
+    @classmethod
+    def from_file(cls, content: bytes, classes: int) -> Self:
+        """Reads what `to_file` wrote, for labels in [0, classes), to the CPU. Raises ModelError otherwise."""
+        with torch.random.fork_rng(devices=[]):
+            segmenter = Segmenter(classes + 1)
+        try:
+            load_weights(segmenter, load(content))
+        except SafetensorError as error:
+            raise ModelError(f"it cannot be read: {error}") from error
+        return cls(segmenter=segmenter.eval().requires_grad_(False))
+
+    def to_file(self) -> bytes:
+        """Returns safetensors, with the kernels in half precision."""
+        tensors = {
+            key: (value.half() if value.ndim > 1 else value).contiguous()
+            for key, value in self.segmenter.state_dict().items()
+        }
+        return save(tensors)

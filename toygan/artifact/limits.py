@@ -1,0 +1,44 @@
+"""The limits of a category for the measures of its pictures."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isfinite
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryLimits:
+    """The limits for the measures of a category. The ends are included."""
+
+    contrast_min: float
+    fill_ratio_min: float
+    fill_ratio_max: float
+    background_white_min: float
+    colour_delta_e_max: float | None  # None: no photo names its colour, so no colour is checked
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (value is None and name == "colour_delta_e_max") and not _is_number(value):
+                raise ValueError(f"{name} is {value!r}; it must be a finite number")
+        if self.fill_ratio_min > self.fill_ratio_max:
+            raise ValueError(
+                f"fill_ratio_min {self.fill_ratio_min} is above fill_ratio_max {self.fill_ratio_max}"
+            )
+
+    def to_json(self) -> dict[str, float | None]:
+        """Returns the limits as plain numbers by field name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "CategoryLimits":
+        """Reads what `to_json` returned. Raises ValueError naming the wrong field."""
+        wanted = {field.name for field in fields(cls)}
+        if values.keys() != wanted:
+            raise ValueError(
+                f"limits need exactly {', '.join(sorted(wanted))}; found {', '.join(sorted(values))}"
+            )
+        return cls(**values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

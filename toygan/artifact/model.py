@@ -1,0 +1,252 @@
+"""A model ready to generate: both networks, their calibration, and one call from conditions to pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toygan.artifact.calibration import Calibration, require_calibration
+from toygan.artifact.colour_profile import ColourProfile
+from toygan.artifact.enhancer import Enhancer, resize_drawings
+from toygan.artifact.layout_bank import KnownChoice, LayoutBank
+from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.image import encode_images
+from toygan.conditions.product import ProductConditions, encode_conditions
+from toygan.conditions.text import TextEncoder
+from toygan.conditions.text_config import TextConfig
+from toygan.images import from_uint8, to_uint8
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    Conditions,
+    given_colours,
+)
+from toygan.seeds import latent
+
+if TYPE_CHECKING:
+    from toygan.artifact.probe import Probe
+
+# Keys in the conditions of a metadata row.
+LAYOUT_SIMILARITY: Final = "layout_similarity"
+COLOUR_NAME: Final = "colour_name"  # the main colour as the catalog row writes it
+COLOUR_SOURCE: Final = "colour_source"  # the column with the main colour; null where that is unknown
+SHAPE_TEXT: Final = "shape_text"  # the text that chose the layout of the bank, if it differs from `text`
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedBatch:
+    """One batch of pictures and scores from the device."""
+
+    pixels: NDArray[np.uint8]  # (B, R, R, 3)
+    logits: NDArray[np.float32]  # (B,)
+    finite: NDArray[np.bool_]  # (B,), False where a pixel or the logit is NaN or infinite
+    # B similarities of the product's text to the text of its layout in the bank; None without a layout bank.
+    layout_similarities: Sequence[float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Networks in evaluation mode on one device, float32: pictures must agree across batches and devices."""
+
+    name: str
+    version: str
+    family: str
+    resolution: int  # pixels a side of the final pictures
+    drawn_resolution: int  # pixels a side of the generator's output; smaller if there is an enhancer
+    categories: tuple[str, ...]
+    truncation: float  # from 0 to 1; below 1 trades variety for typical pictures
+    generator: ConditionalGenerator
+    discriminator: ConditionalDiscriminator
+    text_encoder: TextEncoder | None  # None: the model takes no text
+    text_config: TextConfig
+    image_condition: ImageCondition | None  # the image that each product must come with
+    learns_from: ImageCondition | None  # the image input of the networks, from the product or the bank
+    learns_from_lines: bool  # whether the networks take a sketch beside the layout
+    layout_bank: LayoutBank | None  # the source of layouts for products without one
+    layout_predictor: LayoutPredictor | None  # predicts layouts of photos, for training and scoring
+    enhancer: Enhancer | None  # enlarges the output of the generator
+    calibration: Calibration | None
+    probe: "Probe | None"  # None if the calibration has no probe
+    colour_profile: ColourProfile | None  # from the calibration; None: colours are given unchanged
+    device: torch.device
+
+    def conditions_of(
+        self,
+        *,
+        category: str,
+        title: str | None,
+        description: str | None,
+        language: str,
+        colour: str | None,
+        colour_hex: str | None,
+        finish: str | None,
+    ) -> ProductConditions:
+        """Returns a product's conditions without an image, and without text in an unsupported language."""
+        words = self.text_config.words(
+            title, description, colour=colour, colour_hex=colour_hex, finish=finish
+        )
+        is_read = self.text_encoder is not None and self.text_encoder.reads(language)
+        return ProductConditions(
+            category=category,
+            colour_hex=colour_hex,
+            text=words.text if is_read else None,
+            shape_text=words.shape_text if is_read else None,
+            accent_hexes=words.accent_hexes,
+        )
+
+    @property
+    def shape_is_given(self) -> bool:
+        """Whether a layout or sketch, of the product or from the bank, determines the shape."""
+        return self.image_condition is not None or self.layout_bank is not None
+
+    @property
+    def engine(self) -> str:
+        """The software for pictures and scores, with versions; the last bits of both depend on it."""
+        scorer = None if self.probe is None else getattr(self.probe.extractor, "engine", None)
+        generator = f"torch {torch.__version__}"
+        return f"{generator}; score: {scorer}" if scorer else generator
+
+    def require_calibration(self) -> Calibration:
+        """Raises ModelError when the model is not calibrated for every one of its categories."""
+        return require_calibration(self.name, self.calibration, self.categories)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        seeds: Sequence[int],
+        products: Sequence[ProductConditions],
+        batch_size: int,
+    ) -> GeneratedBatch:
+        """Generates and scores one picture per seed and product, at most `batch_size` of them.
+
+        If there is a colour profile, both networks take its corrected colours. The layout bank always takes
+        the product's own colours.
+
+        The batch is always padded to `batch_size`: kernels round differently for another shape, and the
+        bytes of a picture must not depend on its batch-mates. The scored picture is the final one, in 8 bits.
+        """
+        wanted = len(seeds)
+        padding = batch_size - wanted
+        if padding < 0 or not wanted:
+            raise ValueError(f"{wanted} pictures asked for; a batch holds 1 to {batch_size}")
+        size = self.generator.latent_size
+        rows = [*range(wanted), *[0] * padding]
+        latents = np.stack([latent(seeds[row], size) for row in rows])
+        conditions = encode_conditions(
+            [products[row] for row in rows],
+            categories=self.categories,
+            text_encoder=self.text_encoder,
+            image_condition=self.image_condition,
+            accent_colours=self.text_config.accent_colours,
+        )
+        similarities: list[float | None] = [None] * wanted
+        if self.layout_bank is not None:
+            chosen = self._choose(self.layout_bank, seeds, products)
+            similarities = [each.similarity for each in chosen]
+            conditions["layout"] = encode_images("layout", [chosen[row].layout for row in rows])
+            if self.learns_from_lines:
+                conditions["sketch"] = encode_images("sketch", [chosen[row].lines for row in rows])
+        if self.colour_profile is not None:
+            conditions |= _corrected(
+                conditions, self.colour_profile, [products[row].category for row in rows]
+            )
+        conditions = {name: value.to(self.device) for name, value in conditions.items()}
+        images = self.generator.forward_truncated(
+            torch.from_numpy(latents).to(self.device),
+            resize_drawings(conditions, self.drawn_resolution),
+            self.truncation,
+        )
+        pixels = to_uint8(images)
+        if self.enhancer is not None:
+            small = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            pixels = self._enlarged(self.enhancer, small[:wanted], conditions, batch_size)
+        shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        logits = self.score(from_uint8(shown), conditions)
+        finite = images.isfinite().flatten(1).all(1) & logits.isfinite()
+        return GeneratedBatch(
+            pixels=pixels[:wanted],
+            logits=logits.cpu().numpy()[:wanted],
+            finite=finite.cpu().numpy()[:wanted],
+            layout_similarities=similarities,
+        )
+
+    @torch.inference_mode()
+    def best_similarities(
+        self, products: Sequence[ProductConditions], seeds: Sequence[Sequence[int]]
+    ) -> list[float | None]:
+        """Returns the text similarity of each product to its nearest layout in the bank, -1..1.
+
+        `seeds` are the seeds of all pictures that may be generated for each product. A value is None if the
+        model has no layout bank or the bank has no texts.
+        """
+        known = self.layout_bank
+        if known is None:
+            return [None] * len(products)
+        texts = self._shape_texts(known, products)
+        return [
+            known.best_similarity(product, text, of_product, self.truncation)
+            for product, text, of_product in zip(products, texts, seeds, strict=True)
+        ]
+
+    def _shape_texts(self, known: LayoutBank, products: Sequence[ProductConditions]) -> Tensor:
+        if self.text_encoder is None:
+            return torch.zeros(len(products), known.texts.shape[1])
+        return self.text_encoder.embed([known.text_of(product) for product in products])
+
+    def _choose(
+        self, known: LayoutBank, seeds: Sequence[int], products: Sequence[ProductConditions]
+    ) -> list[KnownChoice]:
+        texts = self._shape_texts(known, products)
+        return [
+            known.choose(product, text, seed, self.truncation)
+            for product, text, seed in zip(products, texts, seeds, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def score(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """Scores (B, 3, R, R) float32 pictures in [-1, 1]: logits (B,) that the calibration maps.
+
+        The probe scores if there is one, else the discriminator. For photos, the conditions hold the colours
+        of the catalog; for generated pictures, the colours that the generator took.
+        """
+        if self.probe is None:
+            return self._discriminate(images, conditions)
+        given = self._discriminate(images, conditions) if self.probe.uses_discriminator else None
+        scores: Tensor = self.probe(images, given)
+        return scores
+
+    def _discriminate(self, images: Tensor, conditions: Conditions) -> Tensor:
+        """Resizes the pictures to the discriminator's training resolution and returns its logits."""
+        side = self.drawn_resolution
+        if images.shape[-1] != side:
+            images = F.interpolate(images, size=side, mode="bilinear", align_corners=False, antialias=True)
+        logits: Tensor = self.discriminator(images, resize_drawings(conditions, side))
+        return logits
+
+    @staticmethod
+    def _enlarged(
+        enhancer: Enhancer, small: Tensor, conditions: Conditions, batch_size: int
+    ) -> NDArray[np.uint8]:
+        """Enlarges (N, 3, r, r) uint8 to (batch_size, R, R, 3); pads with copies, which saves time."""
+        drawings = {name: conditions.get(name) for name in ("layout", "sketch")}
+        large = enhancer.enlarge(small, layout=drawings["layout"], lines=drawings["sketch"])
+        padding = large[:1].expand(batch_size - len(large), -1, -1, -1)
+        return np.ascontiguousarray(torch.cat([large, padding]).permute(0, 2, 3, 1).numpy())
+
+
+def _corrected(
+    conditions: Conditions, profile: ColourProfile, categories: Sequence[str]
+) -> dict[str, Tensor]:
+    """Returns the conditions that a colour profile changes or adds, on the CPU; one category per row."""
+    named = given_colours(conditions)
+    given = torch.from_numpy(profile.correct(named.numpy(), categories))
+    corrected = {"colour": given[:, 0], "named_colours": named}
+    if "accents" in conditions:
+        corrected["accents"] = given[:, 1:].flatten(1)
+    return corrected

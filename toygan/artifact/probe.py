@@ -1,0 +1,50 @@
+"""Applies a probe: a linear layer maps the features of a frozen network to a logit."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
+from toygan.errors import ModelError
+
+if TYPE_CHECKING:
+    from toygan.artifact.compiled_extractor import CompiledExtractor
+    from toygan.artifact.feature_extractor import FeatureExtractor
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Shrinks (B, 3, R, R) float32 pictures that have more than `side` pixels a side.
+
+    The probe was fitted to pictures of that size, and larger pictures take longer. The network itself
+    enlarges smaller pictures.
+    """
+    if images.shape[-1] <= side:
+        return images
+    return F.interpolate(images, size=side, mode="bilinear", align_corners=False, antialias=True)
+
+
+class Probe(nn.Module):
+    """A linear layer on the features of a frozen network."""
+
+    weights: Tensor
+
+    def __init__(self, fitted: ProbeWeights, extractor: "FeatureExtractor | CompiledExtractor") -> None:
+        """Raises ModelError when the probe was fitted to another network."""
+        super().__init__()
+        numbers = extractor.numbers(fitted.evidence)
+        if (fitted.backbone, len(fitted.weights)) != (BACKBONE, numbers):
+            raise ModelError(
+                f"the probe of the model has {len(fitted.weights)} weights for {fitted.backbone}, "
+                f"this version has {numbers} for {BACKBONE}; calibrate the model again"
+            )
+        self.uses_discriminator = fitted.evidence == "all"
+        self.extractor, self.side = extractor, fitted.side
+        self.register_buffer("weights", torch.tensor(fitted.weights))
+        self.intercept = fitted.intercept
+
+    def forward(self, images: Tensor, logits: Tensor | None) -> Tensor:
+        """Maps (B, 3, R, R), and the discriminator's logits (B,) if it uses them, to logits (B,)."""
+        evidence: Tensor = self.extractor(shrink(images, self.side), logits)
+        return evidence @ self.weights + self.intercept

@@ -1,0 +1,41 @@
+"""Writes a model into a folder."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, TEXT_BANK
+from toygan.artifact.layout_bank import LayoutBank
+from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.weights import save_tensors
+from toygan.conditions.text_bank import TextBank
+from toygan.disk import new_folder
+
+
+def save_model(
+    folder: Path,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    config: Mapping[str, Any],
+    known: TextBank | None = None,
+    layout_bank: LayoutBank | None = None,
+    layout_predictor: LayoutPredictor | None = None,
+) -> None:
+    """Writes a model into a new folder, which then replaces an older one.
+
+    So all files are from the same moment, and no calibration of older weights remains.
+    """
+    with new_folder(folder) as fresh:
+        for name, module in (("generator", generator), ("discriminator", discriminator)):
+            save_tensors(fresh / f"{name}.safetensors", module.state_dict())
+        if known is not None:
+            (fresh / TEXT_BANK).write_bytes(known.to_file())
+        if layout_bank is not None:
+            (fresh / LAYOUT_BANK).write_bytes(layout_bank.to_file())
+        if layout_predictor is not None:
+            (fresh / LAYOUT_PREDICTOR).write_bytes(layout_predictor.to_file())
+        (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,49 @@
+"""Loads weights into a network, after a check of their shapes, and writes them."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from toygan.errors import ModelError
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Loads all weights. Raises ModelError as `check_weights`."""
+    check_weights(module, tensors)
+    module.load_state_dict(dict(tensors))
+
+
+def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ModelError, naming the first tensors that do not fit. The module may be on the device `meta`."""
+    wanted = module.state_dict()
+    misfits = [
+        f"{key}: found {tuple(tensors[key].shape) if key in tensors else 'nothing'}, "
+        f"wanted {tuple(wanted[key].shape) if key in wanted else 'nothing'}"
+        for key in sorted(wanted.keys() | tensors.keys())
+        if key not in wanted or key not in tensors or wanted[key].shape != tensors[key].shape
+    ]
+    if misfits:
+        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+        raise ModelError(f"the weights do not fit the model: {'; '.join(misfits[:3])}{more}")
+
+
+_OS_ERROR = re.compile(r"os error (\d+)")  # as Rust writes it
+
+
+def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors in their logical order, because safetensors stores no strides.
+
+    Raises OSError if the file cannot be written. safetensors gives the error's number in its message only.
+    """
+    try:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, file)
+    except SafetensorError as error:
+        if found := _OS_ERROR.search(str(error)):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(file)) from error
+        raise

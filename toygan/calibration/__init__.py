@@ -1,0 +1,1 @@
+"""Calibrates a model with photos and with pictures that it generates."""

@@ -1,0 +1,304 @@
+"""`toygan calibrate`: fits the meaning of a model's score, and the limits that a picture must meet besides.
+
+The real side consists of the photos of the calibration products (`toygan.data.split`), which training left
+out. The generated side consists of pictures with the conditions of those photos. Both sides show the same
+products, so only the quality of the pictures distinguishes them. The calibration products are few. Therefore
+thresholds and a probe are fitted with the conditions of the photos that training used. All pictures are
+generated with the colour profile, which is fitted first. Photos of the split `val` are not used.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toygan.approval.checks import check, fit_limits
+from toygan.approval.fit import fit_calibration
+from toygan.approval.measures import measure
+from toygan.approval.probe import fit_probe
+from toygan.artifact.calibration import Calibration, CalibrationSettings
+from toygan.artifact.enhancer import enhancer_files
+from toygan.artifact.files import CALIBRATION, ModelFiles, model_version
+from toygan.artifact.limits import CategoryLimits
+from toygan.artifact.load import load_model
+from toygan.artifact.model import GeneratedBatch, Model
+from toygan.artifact.probe import shrink
+from toygan.artifact.probe_weights import Floats, ProbeWeights
+from toygan.calibration.colour_profile import PROFILED_PER_CATEGORY, fit_profile
+from toygan.calibration.photos import photos_of
+from toygan.calibration.sampling import generate_of_category
+from toygan.data.photos import PhotoSet
+from toygan.data.split import is_calibration_sku
+from toygan.disk import disk_errors, replace_file
+from toygan.errors import BadInput, ModelError
+from toygan.generation.engine import default_batch_size
+from toygan.images import from_uint8
+from toygan.progress import Progress
+from toygan.registry.models import add_files, folder_of, resolve
+from toygan.storage.open_store import open_store
+
+if TYPE_CHECKING:
+    from toygan.artifact.feature_extractor import FeatureExtractor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationSamples:
+    """The numbers of pictures for each category.
+
+    A calibration generates twice `generated` and three times `profiled` pictures. A share of n pictures, such
+    as the share that a threshold approves, has a standard error of at most 0.5 / sqrt(n): 2.2 points for 512.
+    """
+
+    generated: int = 512  # pictures for the calibration, and the same number for the thresholds
+    profiled: int = PROFILED_PER_CATEGORY  # pictures to fit a colour profile, and the same number to test it
+
+    def __post_init__(self) -> None:
+        for name in ("generated", "profiled"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def per_category(self) -> int:
+        """The total number of pictures that are generated for a category."""
+        return 2 * self.generated + 3 * self.profiled
+
+
+def calibrate(
+    model: Model,
+    photos: PhotoSet,
+    *,
+    batch_size: int,
+    samples: CalibrationSamples | None = None,
+    settings: CalibrationSettings | None = None,
+    with_probe: bool = False,
+) -> Calibration:
+    """Fits limits, colour profile, calibration and thresholds of every category of the model.
+
+    Ignores an earlier calibration of the model. `photos` are all photos of the split `train` at the model's
+    resolution, with the model's categories. With `with_probe`, a probe scores the pictures instead of the
+    discriminator alone (`toygan.approval.probe`). Raises BadInput when no photo shows a calibration product,
+    or when a probe has only such photos. Raises ModelError when the model returns NaN or infinity.
+    """
+    settings, samples = settings or CalibrationSettings(), samples or CalibrationSamples()
+    model = replace(model, calibration=None, probe=None, colour_profile=None)
+    held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
+    if not held_out:
+        raise BadInput(
+            f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen "
+            "by the sha256 of the sku); give photos of more products"
+        )
+    if with_probe and len(held_out) == len(photos):
+        raise BadInput(
+            "all photos are of products for calibration, so a probe has none to be fitted to; give photos of "
+            "more products, or calibrate without a probe"
+        )
+    limits = _limits(model, photos)
+    profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
+    model = replace(model, colour_profile=profile)
+    extractor = _load_feature_extractor(model.device) if with_probe else None
+    real = _of_photos(extractor, model, photos, held_out, batch_size)
+    numbers = range(samples.generated)
+    following = range(samples.generated, 2 * samples.generated)  # these have other seeds
+    generated = _generate(model, photos, held_out, limits, extractor, numbers, batch_size)
+    seen = sorted({*range(len(photos))} - {*held_out}) or held_out
+    typical = _generate(model, photos, seen, limits, extractor, following, batch_size)
+    probe: ProbeWeights | None = None
+    if with_probe:
+        learnt = _of_photos(extractor, model, photos, seen, batch_size)
+        fitted = fit_probe(
+            learnt.evidence,
+            typical.evidence,
+            real_products=learnt.skus,
+            generated_products=typical.skus,
+            folds=settings.folds,
+            seed=settings.seed,
+        )
+        probe, typical_logits = fitted.weights, dict(fitted.generated_logits)
+        real_logits, generated_logits = (
+            {name: probe.logits(each) for name, each in side.evidence.items()} for side in (real, generated)
+        )
+    else:
+        real_logits, generated_logits, typical_logits = (
+            {name: each[:, 0] for name, each in side.evidence.items()} for side in (real, generated, typical)
+        )
+    calibration = fit_calibration(
+        real_logits={name: each.tolist() for name, each in real_logits.items()},
+        generated_logits={name: each.tolist() for name, each in generated_logits.items()},
+        typical_logits={name: each.tolist() for name, each in typical_logits.items()},
+        typical_passed=typical.passed,
+        limits=limits,
+        settings=settings,
+    )
+    return replace(calibration, probe=probe, colour_profile=model.colour_profile)
+
+
+def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
+    """Fits the limits of every category; a category without photos gets the limits of all photos."""
+    measures = measure(photos.images.permute(0, 2, 3, 1).numpy(), photos.colour_hexes)
+    of = {
+        name: [measures[row] for row in photos.of_category(index)]
+        for index, name in enumerate(model.categories)
+    }
+    limits = fit_limits({name: each for name, each in of.items() if each})
+    pooled = fit_limits({"": measures})[""]
+    return {name: limits.get(name, pooled) for name in model.categories}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """The N photos or pictures of each category."""
+
+    evidence: dict[str, Floats]  # (N, K)
+    skus: dict[str, list[str]]  # the product of each photo, or the product that gave a picture's conditions
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Generated(_Side):
+    passed: dict[str, list[bool]]  # whether each picture passed the checks
+
+
+def _of_photos(
+    extractor: "FeatureExtractor | None", model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int
+) -> _Side:
+    """Collects the evidence of the photos `rows` batch by batch, because all photos would fill the memory."""
+    batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
+    if extractor is None:
+        evidence = score_photos(model, photos, rows, batch_size)[:, None].astype(np.float64)
+    else:
+        evidence = np.concatenate([_features(extractor, photos.images[batch]) for batch in batches])
+    of = {name: (photos.category[rows] == index).numpy() for index, name in enumerate(model.categories)}
+    skus = np.array([photos.skus[row] for row in rows])
+    return _Side(
+        evidence={name: evidence[chosen] for name, chosen in of.items()},
+        skus={name: skus[chosen].tolist() for name, chosen in of.items()},
+    )
+
+
+def _generate(
+    model: Model,
+    photos: PhotoSet,
+    wanted_rows: Sequence[int],
+    limits: Mapping[str, CategoryLimits],
+    extractor: "FeatureExtractor | None",
+    numbers: range,
+    batch_size: int,
+) -> _Generated:
+    """Generates a picture per number and category, with the conditions of the photos `wanted_rows`."""
+    generated, among = _Generated(evidence={}, skus={}, passed={}), frozenset(wanted_rows)
+    with Progress(
+        total=len(numbers) * len(model.categories), unit="pictures", description="calibrating"
+    ) as progress:
+        for index, name in enumerate(model.categories):
+            of_category = photos.of_category(index)
+            # A category without wanted photos uses its other photos, or else those of all categories.
+            rows = [row for row in of_category if row in among] or of_category or range(len(photos))
+            products = [replace(photos.product(row), category=name) for row in rows]
+            seen, passed = [], []
+            for first in range(0, len(numbers), batch_size):
+                batch = numbers[first : first + batch_size]
+                wanted = [products[number % len(products)] for number in batch]
+                generated_batch = generate_of_category(model, "calibration", name, wanted, batch, batch_size)
+                images = torch.from_numpy(generated_batch.pixels).permute(0, 3, 1, 2)
+                seen.append(
+                    generated_batch.logits[:, None].astype(np.float64)
+                    if extractor is None
+                    else _features(extractor, images)
+                )
+                passed += _pass(generated_batch, [product.colour_hex for product in wanted], limits[name])
+                progress.advance(len(batch))
+            generated.evidence[name], generated.passed[name] = np.concatenate(seen), passed
+            generated.skus[name] = [photos.skus[rows[number % len(rows)]] for number in numbers]
+    return generated
+
+
+def _load_feature_extractor(device: torch.device) -> "FeatureExtractor":
+    from toygan.artifact.feature_extractor import FeatureExtractor
+
+    return FeatureExtractor().to(device).to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def _features(extractor: "FeatureExtractor", images: Tensor) -> Floats:
+    """Returns features (B, K) of (B, 3, R, R) uint8 pictures. Raises ModelError if one is not finite."""
+    shown = from_uint8(images.to(extractor.backbone.mean.device))
+    seen: Tensor = extractor(shrink(shown, extractor.side))
+    evidence: Floats = seen.cpu().numpy().astype(np.float64)
+    if not np.isfinite(evidence).all():
+        raise ModelError("the features of the pictures are not finite; the model is broken")
+    return evidence
+
+
+def _pass(
+    generated_batch: GeneratedBatch, wanted: Sequence[str | None], limits: CategoryLimits
+) -> list[bool]:
+    measured = zip(measure(generated_batch.pixels, wanted), generated_batch.layout_similarities, strict=True)
+    return [not check(measures, limits, similarity) for measures, similarity in measured]
+
+
+@torch.inference_mode()
+def score_photos(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size: int) -> NDArray[np.float32]:
+    """Returns the logits (len(rows),) of real photos; see `Model.score`."""
+    logits = []
+    for first in range(0, len(rows), batch_size):
+        chosen = torch.tensor(rows[first : first + batch_size])
+        conditions = {name: value.to(model.device) for name, value in photos.conditions(chosen).items()}
+        images = from_uint8(photos.images[chosen].to(model.device))
+        logits.append(model.score(images, conditions).cpu().numpy())
+    return np.concatenate(logits)
+
+
+def calibrate_model(
+    reference: str,
+    *,
+    photos: str | Path,
+    store_uri: str | None,
+    device: torch.device,
+    settings: CalibrationSettings | None = None,
+    with_probe: bool = False,
+    enhancer: ModelFiles | None = None,
+) -> Iterator[str]:
+    """Calibrates the model that `reference` names and yields the results as lines of text.
+
+    `photos`: see `toygan.data.sources`. `with_probe`: see `calibrate`. An `enhancer` is stored with the
+    model, and the calibration is fitted to the enlarged pictures. A model folder gets the file
+    `calibration.json`. A model of a store becomes a new version, since versions never change. Raises
+    ModelError for a bundled model, because it is read-only.
+    """
+    store = open_store(store_uri) if store_uri else None
+    source = resolve(reference, store)
+    folder = folder_of(reference)
+    if folder is None and store is None:
+        raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
+    added = {} if enhancer is None else enhancer_files(enhancer)
+    source = replace(source, files={**source.files, **added})
+    model = load_model(source, device)
+    real = photos_of(model, photos, split="train").with_text(model.text_encoder)
+    calibration = calibrate(
+        model, real, batch_size=default_batch_size(model), settings=settings, with_probe=with_probe
+    )
+    text = calibration.to_json().encode()
+    if folder is not None:
+        with disk_errors(folder, "the model keeps the calibration that it had"):
+            for name, data in added.items():
+                replace_file(folder / name, data)
+            replace_file(folder / CALIBRATION, text)
+        version = model_version({**source.files, CALIBRATION: text})
+    elif store is not None:
+        version = add_files(store, {**source.files, CALIBRATION: text}, source.name)
+    yield f"{source.name}@{version} is calibrated; expected calibration error {calibration.ece:.3f}"
+    errors = calibration.colour_profile.errors if calibration.colour_profile else {}
+    for name, each in calibration.categories.items():
+        ece = "-" if each.ece is None else f"{each.ece:.3f}"
+        colours = ""
+        if name in errors:
+            colours = "; median colour error {:.1f} -> {:.1f} by the colour profile".format(*errors[name])
+        yield (
+            f"  {name}: threshold {each.threshold:.3f}, calibration error {ece}, {each.n_real} real and "
+            f"{each.n_generated} generated pictures{', pooled' if each.pooled else ''}{colours}"
+        )
+    yield from (f"warning: {warning}" for warning in calibration.warnings)

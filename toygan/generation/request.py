@@ -1,0 +1,180 @@
+"""The request of a run, and the models and settings that it stands for."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from toygan.artifact.files import ModelFiles
+from toygan.conditions.condition_types import ImageCondition
+from toygan.errors import ModelError, ObjectNotFound
+from toygan.generation.worker_spec import ModelPlace, engine_for, scope_of
+from toygan.generation.worker_spec import WorkerSpec as WorkerSpec
+from toygan.images import ImageFormat
+from toygan.planning.finished import read_manifest
+from toygan.planning.plan import (
+    FrozenPlan,
+    Mode,
+    RunSettings,
+    Scopes,
+    check_plan,
+)
+from toygan.publishing.summary import RunSummary as RunSummary
+from toygan.registry.models import find_default, folder_of, is_bundled, required_condition_of, resolve
+from toygan.storage.keys import plan_manifest_key
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """The request of a person or a schedule."""
+
+    catalog: str  # URI of a file, see toygan.planning.catalog.open_catalog
+    output: str  # URI of a store
+    run_id: str
+    model: str | None = None  # see toygan.registry.models.resolve
+    sketch_model: str | None = None  # None: see toygan.registry.models.find_default
+    layout_model: str | None = None
+    images_per_product: int = 1
+    categories: tuple[str, ...] = ()  # empty: all categories of the model
+    columns: Mapping[str, str] = field(default_factory=dict)  # of the schema, to those of the catalog file
+    mode: Mode = "missing"
+    refresh_share: float = 1.0  # the largest share of the live pictures that the mode refresh replaces
+    limit: int | None = None  # number of good products, in catalog order
+    image_format: ImageFormat = "webp"
+    device: str = "auto"
+    batch_size: int | None = None  # None: chosen for model and device
+
+
+def new_run_id() -> str:
+    """Returns a new id that sorts by time; ids of the same second differ in their last six digits."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def check_request(request: RunRequest) -> None:
+    """Raises BadInput if store, model, settings, device or run id cannot be used; writes nothing.
+
+    It gives a quick answer before a flow or a server starts. start_run makes the same checks again.
+    """
+    ready = resolve_run(request)
+    check_plan(ready.store, request.run_id, request.catalog, ready.settings, ready.scopes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedRun:
+    """The values that a request stands for: these run, and nothing looks them up again."""
+
+    run_id: str
+    catalog: str  # its URI
+    store: ObjectStore
+    models: Mapping[ImageCondition | None, ModelFiles]
+    scopes: Scopes
+    settings: RunSettings
+    worker_spec: WorkerSpec
+
+
+def resolve_run(request: RunRequest) -> ResolvedRun:
+    """Finds store and models of a request and checks its settings; writes nothing.
+
+    Raises a subclass of BadInput if store, model, settings or device cannot be used.
+    """
+    store = open_store(request.output)
+    earlier = _settings_of_earlier_start(store, request.run_id)
+    wanted: dict[ImageCondition | None, str | None] = {
+        None: request.model,
+        "sketch": request.sketch_model,
+        "layout": request.layout_model,
+    }
+    models: dict[ImageCondition | None, ModelFiles] = {}
+    may_be_bundled = True
+    for kind, reference in wanted.items():
+        found = _choose_model(store, kind, reference, earlier, may_be_bundled=may_be_bundled)
+        if found is not None:
+            models[kind] = found
+        if kind is None:
+            # The bundled models belong together: they do not fit the categories of another shop's model.
+            may_be_bundled = is_bundled(models[None])
+    names = {kind: f"{model.name}@{model.version}" for kind, model in models.items()}
+    settings = RunSettings(
+        model_name=models[None].name,
+        model_version=models[None].version,
+        sketch_model=names.get("sketch"),
+        layout_model=names.get("layout"),
+        images_per_product=request.images_per_product,
+        categories=request.categories,
+        columns=request.columns,
+        mode=request.mode,
+        refresh_share=request.refresh_share,
+        limit=request.limit,
+        format=request.image_format,
+        batch_size=request.batch_size,
+    )
+    places = {
+        kind: ModelPlace(reference=_lasting(wanted[kind]) or names[kind], version=model.version)
+        for kind, model in models.items()
+    }
+    worker_spec = WorkerSpec(
+        store=store.uri,
+        model=places[None],
+        sketch_model=places.get("sketch"),
+        layout_model=places.get("layout"),
+        device=request.device,
+        batch_size=request.batch_size,
+    )
+    scopes = {kind: scope_of(model) for kind, model in models.items()}
+    # Building the networks shows whether the weights fit. The other models are built when they are needed.
+    engine_for(worker_spec)
+    return ResolvedRun(
+        run_id=request.run_id,
+        catalog=request.catalog,
+        store=store,
+        models=models,
+        scopes=scopes,
+        settings=settings,
+        worker_spec=worker_spec,
+    )
+
+
+def _choose_model(
+    store: ObjectStore,
+    kind: ImageCondition | None,
+    reference: str | None,
+    earlier: RunSettings | None,
+    *,
+    may_be_bundled: bool,
+) -> ModelFiles | None:
+    """Returns the model for an image condition; None if there is none, because it is optional.
+
+    A continued run keeps its models, even if others have been promoted since.
+    """
+    if reference is None and earlier is not None:
+        reference = earlier.models.get(kind)
+        if reference is None:
+            return None
+    if reference is None and kind is not None:
+        return find_default(store, kind, may_be_bundled=may_be_bundled)
+    model = resolve(reference, store)
+    needs = required_condition_of(model)
+    if needs != kind:
+        takes = f"takes a {needs}, give it as --{needs}-model" if needs else "takes no image"
+        option = f"--{kind}-model" if kind else "--model"
+        raise ModelError(f"{model.name}@{model.version} cannot be the {option}: it {takes}")
+    return model
+
+
+def _lasting(reference: str | None) -> str | None:
+    """Returns the absolute path of a model folder, valid in any process; None if it is no folder."""
+    folder = folder_of(reference) if reference else None
+    return str(folder.resolve()) if folder else None
+
+
+def _settings_of_earlier_start(store: ObjectStore, run_id: str) -> RunSettings | None:
+    manifest = read_manifest(store, run_id)
+    if manifest is not None:
+        return RunSettings.from_json(manifest.settings)
+    key = plan_manifest_key(run_id)
+    try:
+        return FrozenPlan.from_json(store.get(key), key).settings
+    except ObjectNotFound:
+        return None

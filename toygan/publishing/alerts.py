@@ -1,0 +1,115 @@
+"""Finds what a person should know after a run, from the stored results of this run and of earlier runs."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.images import APPROVED, CURRENT
+from catalog_schemas.runs import Manifest
+from catalog_schemas.validation import read_parquet_bytes
+from toygan.errors import ObjectNotFound
+from toygan.planning.finished import Parts, read_manifest
+from toygan.publishing.commit_log import RECENT_RUNS, Commits, acceptance_of, read_commits
+from toygan.publishing.summary import MOST_NAMED
+from toygan.storage.keys import CURRENT_KEY
+from toygan.storage.store import ObjectStore
+
+MIN_RUNS = 3  # with fewer earlier runs there is no usual acceptance to compare with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One condition of one category, or of the whole run; `details` are JSON values."""
+
+    kind: Literal["acceptance-halved", "no-picture", "none-approved"]
+    category: str | None
+    message: str
+    details: Mapping[str, Any]
+
+
+def find_alerts(store: ObjectStore, run_id: str) -> list[Alert]:
+    """Returns the alerts of a finished run, those of categories in alphabetical order.
+
+    Returns an empty list for a run that is not finished.
+    """
+    manifest = read_manifest(store, run_id)
+    if manifest is None:
+        return []
+    commits = read_commits(store) or Commits()
+    found = [*_none_approved(manifest), *_halved(manifest, commits)]
+    return found + list(_without_picture(store, manifest)) if manifest.counts["planned"] else found
+
+
+def _none_approved(manifest: Manifest) -> Iterator[Alert]:
+    planned = manifest.counts["planned"]
+    if planned and not manifest.counts[APPROVED]:
+        yield Alert(
+            kind="none-approved",
+            category=None,
+            message=f"{planned:,} pictures were planned and none was approved",
+            details={"planned": planned},
+        )
+
+
+def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
+    """Yields the categories with less than half the median acceptance of their last RECENT_RUNS runs."""
+    for category, counts in sorted(manifest.categories.items()):
+        now = acceptance_of(counts)
+        before = commits.acceptance.get(category, {})
+        earlier = sorted((each for each in before if each < manifest.commit), reverse=True)
+        recent = [before[commit] for commit in earlier[:RECENT_RUNS]]
+        if now is None or len(recent) < MIN_RUNS:
+            continue
+        usual = median(recent)
+        if now < usual / 2:
+            yield Alert(
+                kind="acceptance-halved",
+                category=category,
+                message=f"{category}: {now:.0%} of the candidates were approved, in the {len(recent)} runs "
+                f"before it was {usual:.0%}",
+                details={"acceptance": now, "usual_acceptance": usual, "runs": len(recent)},
+            )
+
+
+def _without_picture(store: ObjectStore, manifest: Manifest) -> Iterator[Alert]:
+    """Yields products without a live picture that this run gave up, so that later runs skip them."""
+    failed = _failed(Parts(store, manifest.run_id, manifest.shards))
+    live = _live_skus(store) if failed else set()
+    by_category: dict[str, list[str]] = {}
+    for sku, category in sorted(failed.items()):
+        if sku not in live:
+            by_category.setdefault(category, []).append(sku)
+    for category, skus in sorted(by_category.items()):
+        yield Alert(
+            kind="no-picture",
+            category=category,
+            message=f"{category}: no attempt at a picture was approved, and none is live: {_named(skus)}",
+            details={"products": len(skus), "skus": skus[:MOST_NAMED]},
+        )
+
+
+def _named(skus: Sequence[str]) -> str:
+    more = f" and {len(skus) - MOST_NAMED:,} more" if len(skus) > MOST_NAMED else ""
+    return ", ".join(skus[:MOST_NAMED]) + more
+
+
+def _failed(parts: Iterable[pa.Table]) -> dict[str, str]:
+    """Returns the category by sku of the products that were tried without an approved picture."""
+    tried: dict[str, str] = {}
+    approved: set[str] = set()
+    for part in parts:
+        tried.update(zip(part["sku"].to_pylist(), part["category"].to_pylist(), strict=True))
+        approved.update(part.filter(pc.equal(part["decision"], APPROVED))["sku"].to_pylist())
+    return {sku: category for sku, category in tried.items() if sku not in approved}
+
+
+def _live_skus(store: ObjectStore) -> set[str]:
+    try:
+        table = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY, ("sku",))
+    except ObjectNotFound:
+        return set()
+    return set(table["sku"].unique().to_pylist())

@@ -1,0 +1,179 @@
+"""Commits a run, in this order: pictures, the parts, the report, the manifest, the live table.
+
+An interruption at any point leaves a store in which every referenced object exists. A repetition changes
+nothing. The commit numbers determine which pictures are live, see `toygan.publishing.commit_log`.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.images import (
+    APPROVED,
+    ATTEMPTS,
+    CURRENT,
+    DECISIONS,
+    OF_CANDIDATE,
+    SLOT,
+    read_current,
+    write_attempts,
+    write_current,
+)
+from catalog_schemas.runs import Manifest
+from toygan.planning.attempts import attempts_of, merge_attempts, parse_attempts
+from toygan.planning.finished import Parts, read_manifest, read_manifests, read_part
+from toygan.publishing.commit_log import close, read_commits
+from toygan.storage.keys import (
+    ATTEMPTS_KEY,
+    CURRENT_KEY,
+    manifest_key,
+    report_key,
+    tmp_prefix,
+)
+from toygan.storage.store import PARQUET, ObjectStore
+from toygan.storage.update import update
+
+_log = logging.getLogger(__name__)
+
+NOT_FINITE = "not_finite"  # the name of a count
+_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The numbers of approved, for review and rejected candidates; `counts` also has those not finite."""
+
+    counts: Mapping[str, int]
+    categories: Mapping[str, Mapping[str, int]]
+    models: Mapping[str, Mapping[str, int]]  # by NAME@VERSION
+
+
+def tally(parts: Iterable[pa.Table]) -> Outcome:
+    """Counts the candidates by decision, and those that are not finite, one part at a time."""
+    not_finite = 0
+    by_category: dict[str, Counter[str]] = {}
+    by_model: dict[str, Counter[str]] = {}
+    keys = ["category", "model_name", "model_version", "decision"]
+    for part in parts:
+        not_finite += part["p_real"].null_count
+        for group in part.group_by(keys).aggregate([("image_id", "count")]).to_pylist():
+            model = f"{group['model_name']}@{group['model_version']}"
+            for counters, name in ((by_category, group["category"]), (by_model, model)):
+                counters.setdefault(name, Counter())[group["decision"]] += group["image_id_count"]
+    categories, models = _by_decision(by_category), _by_decision(by_model)
+    totals = {each: sum(counts[each] for counts in categories.values()) for each in DECISIONS}
+    return Outcome(counts=totals | {NOT_FINITE: not_finite}, categories=categories, models=models)
+
+
+def _by_decision(counters: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    return {name: {each: counts[each] for each in DECISIONS} for name, counts in counters.items()}
+
+
+def publish_report(store: ObjectStore, run_id: str, html: str) -> None:
+    store.put(report_key(run_id), html.encode(), content_type="text/html; charset=utf-8")
+
+
+def publish_manifest(store: ObjectStore, manifest: Manifest) -> None:
+    """Commits the run: from here on, everything that the manifest references is complete."""
+    store.put(manifest_key(manifest.run_id), manifest.to_json().encode(), content_type="application/json")
+
+
+def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table]) -> None:
+    """Updates the summaries with a finished run, which has the metadata `parts`, and makes it live.
+
+    This can be repeated at any time and can run concurrently. Among several runs, the highest commit wins.
+    """
+    summaries = [(attempts_of(part), approved_of(part, manifest.commit)) for part in parts]
+    _update_attempts(store, [tried for tried, _ in summaries])
+    _update_current(store, [fresh for _, fresh in summaries])
+    close(store, manifest)
+
+
+def complete_open_runs(store: ObjectStore) -> None:
+    """Makes committed runs live whose process died before that step, and rebuilds missing summaries.
+
+    Raises TableError if the data for that is damaged.
+    """
+    commits = read_commits(store)
+    if commits is not None:
+        for run_id in commits.open:
+            manifest = read_manifest(store, run_id)
+            if manifest is not None:
+                _log.info("run %s was committed but not made live; doing that now", run_id)
+                make_live(store, manifest, Parts(store, run_id, manifest.shards))
+        if commits.last == len(commits.open) or (store.exists(ATTEMPTS_KEY) and store.exists(CURRENT_KEY)):
+            return
+    with ThreadPoolExecutor(_THREADS, "summaries") as pool:
+        manifests = read_manifests(store, pool)
+        if manifests:
+            _log.warning("%s: summaries below state/ are missing; rebuilding them", store.uri)
+            _remake(store, manifests, pool)
+
+
+def _remake(store: ObjectStore, manifests: Sequence[Manifest], pool: Executor) -> None:
+    attempts, fresh = [], []
+    for manifest in manifests:
+        # One run at a time, to limit the memory.
+        parts = list(pool.map(partial(_summaries, store, manifest), range(manifest.shards)))
+        attempts.append(merge_attempts(tried for tried, _ in parts))
+        fresh.append(merge_current(live for _, live in parts))
+    _update_attempts(store, attempts)
+    _update_current(store, fresh)
+    close(store, *manifests)
+
+
+def _summaries(store: ObjectStore, manifest: Manifest, shard: int) -> tuple[pa.Table, pa.Table]:
+    part = read_part(store, manifest.run_id, shard)
+    return attempts_of(part), approved_of(part, manifest.commit)
+
+
+def _update_attempts(store: ObjectStore, more: Sequence[pa.Table]) -> None:
+    def merge(before: bytes | None) -> bytes:
+        known = ATTEMPTS.empty_table() if before is None else parse_attempts(before)
+        return write_attempts(merge_attempts([known, *more]))
+
+    if any(table.num_rows for table in more) or not store.exists(ATTEMPTS_KEY):
+        update(store, ATTEMPTS_KEY, merge, content_type=PARQUET)
+
+
+def _update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
+    def merge(before: bytes | None) -> bytes:
+        live = CURRENT.empty_table() if before is None else read_current(before)
+        return write_current(merge_current([live, *fresh]))
+
+    if any(table.num_rows for table in fresh) or not store.exists(CURRENT_KEY):
+        update(store, CURRENT_KEY, merge, content_type=PARQUET)
+
+
+def approved_of(part: pa.Table, commit: int) -> pa.Table:
+    """Returns the approved rows of IMAGES in the columns of CURRENT, with the commit of their run."""
+    rows = part.filter(pc.equal(part["decision"], APPROVED)).select(OF_CANDIDATE)
+    return rows.append_column("commit", pa.repeat(pa.scalar(commit, pa.int64()), rows.num_rows))
+
+
+def merge_current(tables: Iterable[pa.Table]) -> pa.Table:
+    """Keeps the picture of the highest commit for each sku and image index, then of the last run id.
+
+    Commits can be equal only if a store without conditional writes gave two runs the same number.
+    """
+    rows = pa.concat_tables([CURRENT.empty_table(), *tables], promote_options="permissive")
+    order = [*((name, "ascending") for name in SLOT), ("commit", "descending"), ("run_id", "descending")]
+    rows = rows.sort_by(order).combine_chunks()
+    is_first = np.ones(rows.num_rows, dtype=bool)
+    if rows.num_rows > 1:
+        same = [pc.equal(rows[name].slice(1), rows[name].slice(0, rows.num_rows - 1)) for name in SLOT]
+        is_first[1:] = pc.invert(pc.and_(*same)).to_numpy()
+    return rows.filter(pa.array(is_first)).cast(CURRENT)
+
+
+def sweep(store: ObjectStore, run_id: str) -> None:
+    """Deletes the unfinished files and the frozen plan of a run. Call it after the manifest is written."""
+    for found in list(store.list(tmp_prefix(run_id))):
+        store.delete(found.key)

@@ -1,0 +1,167 @@
+"""Builds the report of a run from its metadata: selects the pictures and describes them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
+from catalog_schemas.runs import Manifest, check_report_fields
+from catalog_schemas.validation import REJECTED_ROWS, TableError, read_parquet_bytes
+from toygan.errors import ObjectNotFound
+from toygan.planning.condition_files import NO_MODEL
+from toygan.planning.plan import FrozenPlan, Slot, load_shard
+from toygan.publishing.render import (
+    MOST_ROWS,
+    ReportCategory,
+    ReportPicture,
+    ReportRow,
+    ReportRun,
+    render_report,
+    sheet_sizes,
+)
+from toygan.publishing.summary import warnings_of
+from toygan.storage.keys import manifest_key, part_key, rejected_rows_key
+from toygan.storage.store import ObjectStore
+from toygan.uploads.index import known_uploads
+from toygan.uploads.new_categories import photos_to_learn_from, so_far
+
+_READERS = 16
+_MOST_UNKNOWN = 20  # categories that are named
+_SHOWN_COLUMNS = [
+    *("sku", "image_index", "decision", "conditions", "colour_delta_e", "p_real", "threshold", "reasons"),
+    *("image_uri", "format"),
+]
+
+
+def contact_sheet(
+    store: ObjectStore,
+    manifest: Manifest,
+    parts: Iterable[pa.Table],
+    *,
+    plan: FrozenPlan | None,
+    tell_rate: bool,
+    credit: str | None,
+) -> str:
+    """Returns the report of the run with the metadata `parts` as one HTML document.
+
+    Titles come from the frozen plan. After the plan is deleted, `plan` is None and the pictures have no
+    titles. `credit` is the attribution that the licences of the training pictures demand.
+    """
+    check_report_fields(manifest, manifest_key(manifest.run_id))
+    chosen, titles = _choose(store, manifest, parts, has_plan=plan is not None)
+    with ThreadPoolExecutor(_READERS) as readers:
+        categories = [
+            ReportCategory(
+                name=name,
+                wanted=counts["planned"],
+                approved=counts[APPROVED],
+                review=counts[REVIEW],
+                rejected=counts[REJECTED],
+                approved_pictures=list(
+                    readers.map(lambda row: _picture(store, row, titles), chosen[name, APPROVED])
+                ),
+                review_pictures=list(
+                    readers.map(lambda row: _picture(store, row, titles), chosen[name, REVIEW])
+                ),
+            )
+            for name, counts in manifest.categories.items()
+        ]
+    began, ended = (datetime.fromisoformat(text) for text in (manifest.started_at, manifest.finished_at))
+    elapsed_s = (ended - began).total_seconds()
+    candidates = sum(manifest.counts[decision] for decision in (APPROVED, REVIEW, REJECTED))
+    return render_report(
+        ReportRun(
+            run_id=manifest.run_id,
+            models=manifest.all_models,
+            catalog_uri=manifest.catalog_uri,
+            started_at=manifest.started_at,
+            elapsed_s=elapsed_s,
+            images_per_s=candidates / elapsed_s if tell_rate and elapsed_s and candidates else None,
+            products=manifest.counts["products"],
+            unchanged=manifest.counts["unchanged"],
+            settings=manifest.settings,
+            categories=categories,
+            rejected_rows=_rejected_rows(store, manifest.run_id) if manifest.counts["rejected_rows"] else [],
+            total_rejected_rows=manifest.counts["rejected_rows"],
+            warnings=[*warnings_of(manifest), *_unknown_categories(store, manifest)],
+            credit=credit,
+        )
+    )
+
+
+def _choose(
+    store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table], *, has_plan: bool
+) -> tuple[Mapping[tuple[str, str], list[dict[str, Any]]], Mapping[str, Slot]]:
+    """Selects the first rows of each category and decision to show, and the slots of their products."""
+    most = dict(zip((APPROVED, REVIEW), sheet_sizes(len(manifest.categories)), strict=True))
+    chosen: dict[tuple[str, str], list[dict[str, Any]]] = {
+        (category, decision): [] for category in manifest.categories for decision in most
+    }
+    slots: dict[str, Slot] = {}
+    for shard, part in enumerate(parts):
+        skus = set()
+        for (category, decision), rows in chosen.items():
+            of_both = pc.and_(pc.equal(part["category"], category), pc.equal(part["decision"], decision))
+            found = part.filter(of_both).slice(0, most[decision] - len(rows))
+            more = found.select(_SHOWN_COLUMNS).to_pylist()
+            for row in more:
+                check_stored(row, part_key(manifest.run_id, shard))
+            rows += more
+            skus |= {row["sku"] for row in more}
+        if skus and has_plan:
+            planned = load_shard(store, manifest.run_id, shard)
+            slots |= {slot.sku: slot for slot in planned if slot.sku in skus}
+        if all(len(rows) == most[decision] for (_, decision), rows in chosen.items()):
+            break
+    return chosen, slots
+
+
+def _picture(store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Slot]) -> ReportPicture:
+    slot = titles.get(row["sku"])
+    return ReportPicture(
+        sku=row["sku"],
+        image_index=row["image_index"],
+        title=slot.title if slot else None,
+        language=slot.language if slot else None,
+        colour_hex=json.loads(row["conditions"]).get("colour_hex"),
+        colour_delta_e=row["colour_delta_e"],
+        p_real=row["p_real"],
+        threshold=row["threshold"],
+        reasons=row["reasons"],
+        image_uri=row["image_uri"],
+        image_format=row["format"],
+        file=store.get(row["image_uri"]),
+    )
+
+
+def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:
+    return [ReportRow(**row) for row in _read_rejected(store, run_id).slice(0, MOST_ROWS).to_pylist()]
+
+
+def _unknown_categories(store: ObjectStore, manifest: Manifest) -> list[str]:
+    """Returns a line for each category without a model: how many photos exist to train one."""
+    if not manifest.counts["rejected_rows"]:
+        return []
+    reasons = _read_rejected(store, manifest.run_id)["reason"].unique().to_pylist()
+    names = sorted(each.removeprefix(NO_MODEL) for each in reasons if each.startswith(NO_MODEL))
+    if not names:
+        return []
+    try:
+        uploads = known_uploads(store)
+    except TableError:  # the next listing of the uploads names it
+        uploads = []
+    counts = photos_to_learn_from(uploads, known=())
+    return [so_far(name, counts) for name in names[:_MOST_UNKNOWN]]
+
+
+def _read_rejected(store: ObjectStore, run_id: str) -> pa.Table:
+    key = rejected_rows_key(run_id)
+    try:
+        return read_parquet_bytes(store.get(key), REJECTED_ROWS, key)
+    except ObjectNotFound:
+        return REJECTED_ROWS.empty_table()

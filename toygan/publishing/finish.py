@@ -1,0 +1,129 @@
+"""Commits a run whose shards are done: its report, its manifest, and the live table."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.images import APPROVED, DECISIONS
+from catalog_schemas.runs import PLAN, Manifest
+from catalog_schemas.validation import read_parquet_bytes
+from toygan.artifact.files import ModelFiles
+from toygan.artifact.load import credit_of
+from toygan.errors import BadInput, RunFailed
+from toygan.generation.run import StartedRun
+from toygan.planning.finished import Parts, read_manifest
+from toygan.publishing.commit import NOT_FINITE, make_live, publish_manifest, publish_report, sweep, tally
+from toygan.publishing.commit_log import Commits, read_commits, reserve
+from toygan.publishing.contact_sheet import contact_sheet
+from toygan.publishing.summary import MOST_NAMED, RunSummary
+from toygan.registry.models import resolve
+from toygan.storage.keys import plan_key, report_key
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
+
+
+def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
+    """Writes report, manifest, live table, in this order; for a finished run at most the live table.
+
+    A run without approved pictures is no failure. Raises RunFailed if no generated picture was finite.
+    """
+    store = open_store(run.worker_spec.store)
+    manifest = read_manifest(store, run.plan.run_id)
+    parts = Parts(store, run.plan.run_id, manifest.shards if manifest else len(run.plan.shards))
+    if manifest is None:
+        commit = reserve(store, run.plan.run_id)
+        manifest = _manifest(store, run, parts, commit, prefect_version)
+        # This process did only a part of a continued run, so the report shows no rate.
+        whole = len(run.pending) == len(run.plan.shards)
+        html = contact_sheet(store, manifest, parts, plan=run.plan, tell_rate=whole, credit=run.credit)
+        publish_report(store, run.plan.run_id, html)
+        publish_manifest(store, manifest)
+        make_live(store, manifest, parts)
+    elif manifest.run_id in (read_commits(store) or Commits()).open:
+        make_live(store, manifest, parts)
+    sweep(store, run.plan.run_id)
+    summary = RunSummary(
+        manifest=manifest,
+        store=store.uri,
+        elapsed_s=(datetime.now(UTC) - run.started_at).total_seconds(),
+    )
+    candidates = sum(manifest.counts[decision] for decision in DECISIONS)
+    if candidates and manifest.counts[NOT_FINITE] == candidates:
+        raise RunFailed(
+            f"run {manifest.run_id}: {candidates:,} pictures were generated and none is finite; the model "
+            f"or the device is broken, see {summary.report_uri}"
+        )
+    return summary
+
+
+def rewrite_report(store: ObjectStore, run_id: str) -> str:
+    """Writes the contact sheet of a finished run again; returns its URI. Raises BadInput for other runs."""
+    manifest = read_manifest(store, run_id)
+    if manifest is None:
+        raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
+    credit = credit_of(_models_at_hand(store, manifest))
+    parts = Parts(store, run_id, manifest.shards)
+    html = contact_sheet(store, manifest, parts, plan=None, tell_rate=False, credit=credit)
+    publish_report(store, run_id, html)
+    return f"{store.uri}/{report_key(run_id)}"
+
+
+def _models_at_hand(store: ObjectStore, manifest: Manifest) -> Iterator[ModelFiles]:
+    for name in manifest.all_models:
+        with suppress(BadInput):  # the model came from a folder, or is missing or damaged
+            yield resolve(name, store)
+
+
+def _manifest(
+    store: ObjectStore, run: StartedRun, parts: Parts, commit: int, prefect_version: str
+) -> Manifest:
+    plan = run.plan
+    outcome = tally(parts)
+    wanted = sum(plan.counts[name] for name in ("unchanged", "exhausted", "deferred", "planned"))
+    # If each product wants one picture, no product can have only some of its pictures.
+    incomplete = _incomplete(store, plan.run_id, parts) if wanted > plan.counts["products"] else {}
+    none = dict.fromkeys(DECISIONS, 0)
+    return Manifest(
+        run_id=plan.run_id,
+        pipeline_version=version("toygan"),
+        prefect_version=prefect_version,
+        started_at=run.started_at.isoformat(),
+        finished_at=datetime.now(UTC).isoformat(),
+        catalog_uri=plan.catalog_uri,
+        catalog_sha256=plan.catalog_sha256,
+        settings=plan.settings.to_json(),
+        model_name=plan.settings.model_name,
+        model_version=plan.settings.model_version,
+        plan_sha256=plan.sha256,
+        shards=len(plan.shards),
+        counts={**plan.counts, **outcome.counts, "incomplete": len(incomplete)},
+        categories={
+            name: {**counts, **outcome.categories.get(name, none)} for name, counts in plan.categories.items()
+        },
+        models=outcome.models,
+        commit=commit,
+        incomplete=dict(sorted(incomplete.items())[:MOST_NAMED]),
+    )
+
+
+def _incomplete(store: ObjectStore, run_id: str, parts: Iterable[pa.Table]) -> dict[str, tuple[int, int]]:
+    """Returns (present, wanted) pictures of the tried products that have some but not all pictures."""
+    found = {}
+    for shard, part in enumerate(parts):
+        key = plan_key(run_id, shard)
+        slots = read_parquet_bytes(store.get(key), PLAN, key, ("sku", "images_wanted", "images_kept"))
+        several = (
+            slots.filter(pc.greater(slots["images_wanted"], 1)).group_by(slots.column_names).aggregate([])
+        )
+        if not several.num_rows:
+            continue
+        approved = Counter(part.filter(pc.equal(part["decision"], APPROVED))["sku"].to_pylist())
+        for sku, want, kept in zip(*several.to_pydict().values(), strict=True):
+            if 0 < (have := kept + approved[sku]) < want:
+                found[sku] = (have, want)
+    return found

@@ -1,0 +1,192 @@
+"""Renders the run report for the people of the shop: one HTML file without external resources.
+
+The pictures are embedded as data URIs. There is no script, and the Content-Security-Policy allows no
+requests. Every text from a catalog is escaped. The file stays below about 10 MB for runs of any size: see
+`sheet_sizes`.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from PIL import Image
+
+from toygan.approval.measures import measure
+from toygan.images import MIME_TYPES, ImageFormat, decode, encode
+
+THUMBNAIL_SIDE: Final = 128  # pixels; larger pictures are scaled down to it
+LARGEST_FILE: Final = 3000  # bytes; larger files are encoded again as WebP
+MOST_THUMBNAILS: Final = 2000
+MOST_APPROVED: Final = 48  # thumbnails of a category
+MOST_FOR_REVIEW: Final = 12
+MOST_CATEGORIES: Final = 1000
+MOST_ROWS: Final = 100  # rows that were set aside
+
+_HEX = re.compile(r"#[0-9A-Fa-f]{6}")
+_REASONS: Final[Mapping[str, str]] = {
+    "not_finite": "not a picture",
+    "not_measurable": "could not be checked",
+    "blank": "blank",
+    "fill_ratio_low": "product too small",
+    "fill_ratio_high": "product too large",
+    "background_not_white": "background not white",
+    "colour_off": "wrong colour",
+    "colour_unknown": "main colour is not known",
+    "shape_guessed": "shape is a guess",
+    "near_copy": "too like another picture",
+    "score_below_threshold": "score too low",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportPicture:
+    """A picture on a contact sheet."""
+
+    sku: str
+    image_index: int
+    title: str | None
+    language: str | None  # BCP-47, of the title
+    colour_hex: str | None  # wanted, #RRGGBB
+    colour_delta_e: float | None
+    p_real: float
+    threshold: float
+    reasons: Sequence[str]  # why a person should look at the picture; empty if it is approved
+    image_uri: str  # key in the store
+    image_format: ImageFormat
+    file: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCategory:
+    """One category: the numbers cover the whole run, the pictures are a selection."""
+
+    name: str
+    wanted: int  # images
+    approved: int  # images
+    review: int  # candidates that wait for a person
+    rejected: int  # candidates that were tried and replaced
+    approved_pictures: Sequence[ReportPicture]
+    review_pictures: Sequence[ReportPicture]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRow:
+    """A catalog row that was set aside."""
+
+    row: int  # from 0
+    sku: str | None
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRun:
+    """The facts about a run."""
+
+    run_id: str
+    models: Sequence[str]  # name@version; the first one takes no image
+    catalog_uri: str
+    started_at: str  # ISO 8601
+    elapsed_s: float
+    images_per_s: float | None  # candidates generated, scored and stored per second, in the steady state
+    products: int  # good rows of the catalog
+    unchanged: int  # images that were live before and stay live
+    settings: Mapping[str, object]
+    categories: Sequence[ReportCategory]
+    rejected_rows: Sequence[ReportRow]  # at least the first MOST_ROWS
+    total_rejected_rows: int
+    warnings: Sequence[str] = ()
+    credit: str | None = None  # the attribution that the licences of the training pictures demand
+
+
+def sheet_sizes(categories: int) -> tuple[int, int]:
+    """Returns how many approved pictures and how many for review each of `categories` categories shows."""
+    shown = max(1, min(categories, MOST_CATEGORIES))
+    approved = max(1, min(MOST_APPROVED, MOST_THUMBNAILS * 4 // 5 // shown))
+    return approved, max(1, min(MOST_FOR_REVIEW, MOST_THUMBNAILS // 5 // shown))
+
+
+def render_report(run: ReportRun) -> str:
+    """Returns the report as one HTML document. Raises BadInput for a picture that cannot be decoded."""
+    approved, review = sheet_sizes(len(run.categories))
+    categories = [
+        {
+            "name": category.name,
+            "anchor": f"category-{position}",
+            **_numbers([category]),
+            "approved_pictures": [_picture(each) for each in category.approved_pictures[:approved]],
+            "review_pictures": [_picture(each) for each in category.review_pictures[:review]],
+        }
+        for position, category in enumerate(run.categories[:MOST_CATEGORIES])
+    ]
+    return _template().render(
+        run=run,
+        total=_numbers(run.categories),
+        categories=categories,
+        categories_left_out=len(run.categories) - len(categories),
+        rows=run.rejected_rows[:MOST_ROWS],
+        elapsed=_duration(run.elapsed_s),
+    )
+
+
+def _numbers(categories: Sequence[ReportCategory]) -> dict[str, Any]:
+    wanted, approved, review, rejected = (
+        sum(getattr(category, name) for category in categories)
+        for name in ("wanted", "approved", "review", "rejected")
+    )
+    candidates = approved + review + rejected
+    return {
+        "wanted": wanted,
+        "approved": approved,
+        "review": review,
+        "rejected": rejected,
+        "candidates": candidates,
+        "missing": wanted - approved,
+        "coverage": approved / wanted if wanted else 0.0,
+        "acceptance": approved / candidates if candidates else 0.0,
+    }
+
+
+def _picture(picture: ReportPicture) -> dict[str, Any]:
+    pixels, file, image_format = decode(picture.file), picture.file, picture.image_format
+    if max(pixels.shape[:2]) > THUMBNAIL_SIDE or len(file) > LARGEST_FILE:
+        image = Image.fromarray(pixels)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+        file, image_format = encode(np.asarray(image), "webp"), "webp"
+    wanted = picture.colour_hex if _HEX.fullmatch(picture.colour_hex or "") else None
+    return {
+        "source": f"data:{MIME_TYPES[image_format]};base64,{b64encode(file).decode()}",
+        # The report lies two folders below the root of the store.
+        "link": f"../../{picture.image_uri}",
+        "picture": picture,
+        "wanted_colour": wanted,
+        "main_colour": measure(pixels[None], [wanted])[0].main_colour,
+        "reasons": [_REASONS.get(reason, reason.replace("_", " ")) for reason in picture.reasons],
+    }
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("toygan.publishing", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
+    return environment.get_template("report.html")

@@ -1,0 +1,65 @@
+"""`toygan reproduce`: generates a picture again from its metadata row and compares the bytes."""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from toygan.artifact.load import load_model
+from toygan.artifact.model import COLOUR_NAME, COLOUR_SOURCE, LAYOUT_SIMILARITY, SHAPE_TEXT, Model
+from toygan.conditions.image import READERS
+from toygan.conditions.product import ProductConditions
+from toygan.errors import BadInput, RunFailed
+from toygan.images import encode
+from toygan.planning.condition_files import read_kept
+from toygan.planning.finished import read_manifest, read_part
+from toygan.registry.models import resolve
+from toygan.storage.keys import RUNS_PREFIX
+from toygan.storage.store import ObjectStore
+
+
+def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
+    """Generates the picture again and returns a line that says that its bytes are the same.
+
+    Raises BadInput for an id without a stored picture and for a sketch or layout that the store has lost,
+    ModelError if the model version is missing, RunFailed if the bytes differ. They may differ on another type
+    of device.
+    """
+    row = _find_row(store, image_id)
+    source = resolve(f"{row['model_name']}@{row['model_version']}", store)
+    model = load_model(source, device)
+    given = json.loads(row["conditions"])
+    given.pop(LAYOUT_SIMILARITY, None)  # computed from the other conditions
+    for name in (COLOUR_NAME, COLOUR_SOURCE):  # the origin of colour_hex
+        given.pop(name, None)
+    given.setdefault(SHAPE_TEXT, given.get("text"))  # stored only if it differs
+    product = ProductConditions(**given, image=_read_image(store, model, dict(row["condition_sha256"])))
+    generated = model.generate([row["seed"]], [product], row["batch_size"])
+    file = encode(generated.pixels[0], row["format"])
+    if sha256(file).hexdigest() != row["sha256"]:
+        raise RunFailed(
+            f"{image_id}: the bytes differ from those of {row['image_uri']} when generated on {device} by "
+            f"{model.engine}; the picture is of {row['engine']}"
+        )
+    return f"{image_id}: the same {len(file)} bytes as {row['image_uri']}"
+
+
+def _read_image(store: ObjectStore, model: Model, digests: Mapping[str, str]) -> NDArray[np.uint8] | None:
+    kind = model.image_condition
+    return READERS[kind](read_kept(store, digests[kind]), model.resolution) if kind else None
+
+
+def _find_row(store: ObjectStore, image_id: str) -> dict[str, Any]:
+    for found in store.list(RUNS_PREFIX):
+        manifest = read_manifest(store, found.key.removeprefix(RUNS_PREFIX).removesuffix(".json"))
+        for shard in range(manifest.shards if manifest else 0):
+            part = read_part(store, manifest.run_id, shard) if manifest else None
+            rows = part.filter(pc.equal(part["image_id"], image_id)).to_pylist() if part else []
+            if rows and rows[0]["image_uri"] is not None:
+                return dict(rows[0])
+    raise BadInput(f"{image_id}: no finished run in {store.uri} stored a picture of this id")

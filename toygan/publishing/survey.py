@@ -1,0 +1,297 @@
+"""Surveys a store by its tables and listings, and finds the objects that no run needs; reads no picture."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.images import APPROVED, ATTEMPTS, CURRENT, IMAGES, OF_CANDIDATE, REVIEW, read_current
+from catalog_schemas.runs import Manifest, read_plan
+from catalog_schemas.validation import TableError, read_parquet_bytes
+from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
+from toygan.parallel import in_order
+from toygan.planning.attempts import FROM_PARTS, attempts_of, read_attempts
+from toygan.publishing.commit import approved_of
+from toygan.publishing.commit_log import Commits, read_commits
+from toygan.storage.keys import (
+    CONDITIONS_PREFIX,
+    CURRENT_KEY,
+    DECISIONS_PREFIX,
+    IMAGES_PREFIX,
+    METADATA_PREFIX,
+    REVIEW_PREFIX,
+    RUNS_PREFIX,
+    condition_key,
+    image_key,
+    part_key,
+    plan_manifest_key,
+    review_key,
+)
+from toygan.storage.store import TMP_PREFIX, ObjectStore
+
+_AHEAD = 64  # concurrent requests; this bounds the memory for stores of any size
+_PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
+_PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
+_PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
+_PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan/[0-9]+\.parquet")
+_MANIFEST = re.compile(re.escape(RUNS_PREFIX) + r"([^/]+)\.json")
+_IMAGE_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{20}(?![0-9a-f])")
+_ROW_COLUMNS = tuple(dict.fromkeys((*OF_CANDIDATE, *FROM_PARTS, "format", "condition_sha256")))
+
+
+@dataclass(kw_only=True)
+class Survey:
+    """The content of a store according to its tables and listings."""
+
+    problems: list[str] = field(default_factory=list)
+    blind: bool = False  # something that references pictures could not be read
+    objects: set[str] = field(default_factory=set)  # keys under images/, review/ and conditions/
+    named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture key: its sha256, its part
+    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # the same for sketches and layouts
+    planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs use
+    live: dict[str, bytes] = field(
+        default_factory=dict
+    )  # image ids of current.parquet not yet found in a part
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    open_runs: set[str] = field(default_factory=set)
+    open_folders: set[str] = field(default_factory=set)  # folders to which open runs may add pictures
+    planning: set[str] = field(default_factory=set)  # ids of runs that may still come to need any object
+    decided: set[str] = field(default_factory=set)  # ids of pictures that people decided about
+    # The summaries; they were read in this order, and before anything else.
+    commits: Commits | None = None
+    stored_attempts: pa.Table = field(default_factory=ATTEMPTS.empty_table)
+    current: pa.Table = field(default_factory=CURRENT.empty_table)
+    attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # of each part, by finished run
+    approved: dict[str, list[pa.Table]] = field(default_factory=dict)  # the same, in the columns of CURRENT
+    stray_parts: list[str] = field(default_factory=list)
+    swept: list[str] = field(default_factory=list)  # unfinished files of finished runs
+
+    def left_over(self) -> list[str]:
+        """Returns the sorted keys that no run needs; an empty list if something could not be read."""
+        if self.blind:
+            return []
+        unnamed = self.objects - self.named.keys() - self.conditions.keys() - self.planned
+        return sorted([*filter(self._is_stray, unnamed), *self.stray_parts])
+
+    def _is_stray(self, key: str) -> bool:
+        """Whether an object that no table references is not needed either."""
+        if self.planning and key.startswith((IMAGES_PREFIX, CONDITIONS_PREFIX)):
+            return False
+        folder, _, name = key.rpartition("/")
+        return folder + "/" not in self.open_folders and name.partition(".")[0] not in self.decided
+
+    def complain(self, problem: str, *, blind: bool = False) -> None:
+        """Adds a problem; `blind` if left-over objects cannot be determined because of it."""
+        self.problems.append(problem)
+        self.blind = self.blind or blind
+
+
+class _Moved(Exception):
+    """A run was finished while its plan was being read."""
+
+
+def look_around(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
+    while True:
+        try:
+            return _survey(store, pool)
+        except _Moved:
+            continue
+
+
+def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
+    """Surveys a store in which runs may be in progress.
+
+    The order of reading protects these runs. The live table is read before the manifests, so that the
+    manifests cover all its pictures. Pictures and parts are listed before plans, and plans before manifests,
+    so that each listed picture or part belongs to a known plan or manifest.
+    """
+    survey = Survey()
+    try:
+        survey.commits = read_commits(store)
+        survey.stored_attempts = read_attempts(store)
+    except BadInput as error:
+        survey.complain(str(error))
+    survey.current = _read_current(store, survey)
+    survey.decided = _read_decided(store, pool)
+    for prefix in (IMAGES_PREFIX, REVIEW_PREFIX, CONDITIONS_PREFIX):
+        survey.objects.update(info.key for info in store.list(prefix))
+    parts = [info.key for info in store.list(METADATA_PREFIX) if _PART.fullmatch(info.key)]
+    unfinished = [info.key for info in store.list(TMP_PREFIX)]
+    _read_manifests(store, survey)
+    if not unfinished and not any(True for _ in store.list()):
+        raise StoreConfigError(f"{store.uri}: there is nothing here; check the URI")
+    _sort_unfinished(store, survey, unfinished, pool)
+    _read_parts(store, survey, parts, pool)
+    if survey.live:
+        unmet = survey.current.filter(
+            pc.is_in(survey.current["image_id"], value_set=pa.array(list(survey.live), pa.string()))
+        )
+        for row in unmet.select(["sku", "image_index", "image_id", "run_id"]).to_pylist():
+            survey.complain(
+                f"{CURRENT_KEY}: {row['sku']}, image {row['image_index']}: the picture {row['image_id']} "
+                f"of the run {row['run_id']} is not among those that finished runs approved, or differs",
+                blind=True,
+            )
+    return survey
+
+
+def _read_current(store: ObjectStore, survey: Survey) -> pa.Table:
+    try:
+        table = read_current(store.get(CURRENT_KEY))
+    except ObjectNotFound:
+        return CURRENT.empty_table()
+    except (TableError, BadInput) as error:
+        survey.complain(str(error))
+        return CURRENT.empty_table()
+    for row in table.to_pylist():
+        if row["image_id"] in survey.live:
+            survey.complain(f"{CURRENT_KEY}: the image {row['image_id']} is there twice")
+        survey.live[row["image_id"]] = _digest(row)
+    return table
+
+
+def _read_decided(store: ObjectStore, pool: ThreadPoolExecutor) -> set[str]:
+    """Returns the ids of all pictures that people decided about, whatever the decision."""
+    keys = [info.key for info in store.list(DECISIONS_PREFIX)]
+    texts = in_order(pool, store.get, keys, ahead=_AHEAD)
+    return {found.decode() for _, text in texts for found in _IMAGE_ID.findall(text)}
+
+
+def _read_manifests(store: ObjectStore, survey: Survey) -> None:
+    for info in store.list(RUNS_PREFIX):
+        match = _MANIFEST.fullmatch(info.key)
+        if not match:
+            continue
+        try:
+            manifest = Manifest.from_json(store.get(info.key), info.key)
+        except (TableError, BadInput) as error:
+            survey.complain(str(error), blind=True)
+            continue
+        if manifest.run_id != match[1]:
+            survey.complain(f"{info.key}: this is the manifest of another run, {manifest.run_id}", blind=True)
+            continue
+        survey.manifests[manifest.run_id] = manifest
+
+
+def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: ThreadPoolExecutor) -> None:
+    """Separates files of finished runs from plans of open runs; reads the inputs and folders of these.
+
+    A run without a frozen plan may rely on any object that existed when its planning began.
+    """
+    for key in keys:
+        if key.split("/")[1] in survey.manifests:
+            survey.swept.append(key)
+        elif match := _PLAN.fullmatch(key):
+            survey.open_runs.add(match[1])
+            survey.open_folders.add(f"{REVIEW_PREFIX}run={match[1]}/")
+    planning = {match[1] for key in keys if (match := _PLANNING.fullmatch(key))}
+    survey.planning = planning - survey.manifests.keys() - survey.open_runs
+    survey.open_folders |= {f"{REVIEW_PREFIX}run={run_id}/" for run_id in survey.planning}
+    shards = [key for key in keys if (match := _PLAN_SHARD.fullmatch(key)) and match[1] in survey.open_runs]
+    for key, table in in_order(pool, lambda key: _read_table(store, key, read_plan), shards, ahead=_AHEAD):
+        if table is None and not all(store.exists(plan_manifest_key(run_id)) for run_id in survey.open_runs):
+            raise _Moved
+        if not isinstance(table, pa.Table):
+            survey.complain(table or f"{key}: missing, although its plan is complete", blind=True)
+            continue
+        for row in table.to_pylist():
+            survey.open_folders.add(f"{IMAGES_PREFIX}{row['category']}/{row['sku']}/")
+            if row["image_condition"]:
+                survey.planned.add(condition_key(dict(row["condition_sha256"])[row["image_condition"]]))
+
+
+def _read_parts(store: ObjectStore, survey: Survey, parts: list[str], pool: ThreadPoolExecutor) -> None:
+    """Reads the parts of the finished runs, and those of `parts` that belong to open runs."""
+    run_of = {
+        part_key(run_id, shard): run_id
+        for run_id, manifest in survey.manifests.items()
+        for shard in range(manifest.shards)
+    }
+    for key in parts:
+        match = _PART.fullmatch(key)
+        if match and match[1] in survey.open_runs:
+            run_of[key] = match[1]
+        elif key not in run_of and not (match and match[1] in survey.planning):
+            survey.stray_parts.append(key)
+    seen: set[str] = set()
+    last = ""
+    for key, table in in_order(
+        pool, lambda key: _read_table(store, key, _read_part), sorted(run_of), ahead=_AHEAD
+    ):
+        if run_of[key] != last:
+            seen.clear()
+            last = run_of[key]
+        if not isinstance(table, pa.Table):
+            survey.complain(table or f"{key}: missing, although its run is finished", blind=True)
+        else:
+            manifest = survey.manifests.get(last)
+            if manifest:
+                survey.attempts.setdefault(last, []).append(attempts_of(table))
+                survey.approved.setdefault(last, []).append(approved_of(table, manifest.commit))
+            for row in table.to_pylist():
+                row["commit"] = manifest.commit if manifest else None
+                _take_row(survey, row, key, last, seen)
+
+
+def _take_row(survey: Survey, row: dict[str, Any], key: str, run_id: str, seen: set[str]) -> None:
+    """Checks one metadata row by itself, and notes the picture that it references."""
+    image_id, uri, sha256 = row["image_id"], row["image_uri"], row["sha256"]
+    if image_id in seen:
+        survey.complain(f"{key}: the image {image_id} is there twice in this run")
+    seen.add(image_id)
+    if row["run_id"] != run_id:
+        survey.complain(f"{key}: the image {image_id} says that it is of the run {row['run_id']}")
+    place = _place(row)
+    if uri != place:
+        survey.complain(f"{key}: the image {image_id} ({row['decision']}) names {uri}, its place is {place}")
+    if uri is not None:
+        known = survey.named.setdefault(uri, (sha256, key))
+        if known[0] != sha256:
+            survey.complain(f"{uri}: has the sha256 {known[0]} in {known[1]} and {sha256} in {key}")
+    for digest in dict(row["condition_sha256"]).values():
+        try:
+            survey.conditions.setdefault(condition_key(digest), (digest, key))
+        except BadInput as error:
+            survey.complain(f"{key}: the image {image_id}: {error}")
+    is_live = row["decision"] == APPROVED and run_id in survey.manifests
+    if is_live and survey.live.get(image_id) == _digest(row):
+        del survey.live[image_id]
+
+
+def _place(row: dict[str, Any]) -> str | None:
+    """Returns the key that the picture of a row must have; None if the row must have none."""
+    try:
+        if row["decision"] == APPROVED:
+            return image_key(row["category"], row["sku"], row["image_id"], row["format"])
+        if row["decision"] == REVIEW:
+            return review_key(row["run_id"], row["image_id"], row["format"])
+    except BadInput as error:
+        return f"nowhere: {error}"
+    return None
+
+
+def _digest(row: dict[str, Any]) -> bytes:
+    """Returns a digest of a picture's row in current.parquet, to save memory."""
+    text = "\x1f".join(str(row[name]) for name in CURRENT.names)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _read_table(
+    store: ObjectStore, key: str, read: Callable[[bytes, str], pa.Table]
+) -> pa.Table | str | None:
+    """Returns a table of the store, or a description of its fault, or None if it is missing."""
+    try:
+        return read(store.get(key), key)
+    except ObjectNotFound:
+        return None
+    except (TableError, BadInput) as error:
+        return str(error)
+
+
+def _read_part(data: bytes, key: str) -> pa.Table:
+    return read_parquet_bytes(data, IMAGES, key, _ROW_COLUMNS)

@@ -1,0 +1,1 @@
+"""Model versions in a store, their aliases, and the bundled models."""

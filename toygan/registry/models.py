@@ -1,0 +1,249 @@
+"""Model versions and their aliases in a store, and the models bundled with the package.
+
+A model is a handful of files. Its version is a digest of their content. So a version never changes, and
+swapped, truncated or mixed files are detected on reading. Nothing here is ever unpickled.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+
+from toygan.artifact.files import (
+    CALIBRATION,
+    CONFIG,
+    EXTRAS,
+    REQUIRED,
+    VERSIONED,
+    WEIGHTS,
+    ModelFiles,
+    _read_named,
+    check_files,
+    looks_like_version,
+    model_version,
+    read_folder,
+)
+from toygan.artifact.json_object import json_object
+from toygan.conditions.condition_types import ImageCondition
+from toygan.errors import BadInput, ModelError, ObjectNotFound
+from toygan.models import required_condition
+from toygan.registry.aliases import ModelRef, read_aliases
+from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
+from toygan.storage.store import ObjectStore
+from toygan.uris import refuse_credentials
+
+CHAMPION = "champion"
+# The aliases of the models that take no image, a sketch, and a layout.
+CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
+    {None: CHAMPION, "sketch": "champion-sketch", "layout": "champion-layout"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """A line of the list of models; `total_bytes` counts all its files."""
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    calibrated: bool
+    total_bytes: int
+
+
+def add_model(store: ObjectStore, folder: Path, name: str) -> str:
+    """Copies a model's folder into the store, with EXTRAS, and returns its version. Raises ModelError."""
+    return add_files(store, {**_read_named(folder, EXTRAS), **read_folder(folder)}, name)
+
+
+def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
+    """Puts a model into the store and returns its version; a repetition changes nothing.
+
+    The config is put last, and a version without a config is not listed, so no partial model is ever listed.
+    """
+    check_files(files, name)
+    version = model_version(files)
+    optional = [name for name in VERSIONED if name not in REQUIRED]
+    for filename in (*EXTRAS, *optional, *WEIGHTS, CONFIG):
+        if filename in files:
+            store.put(model_key(name, version, filename), files[filename])
+    return version
+
+
+def list_models(store: ObjectStore) -> list[StoredModel]:
+    """Returns all model versions of a store, sorted by name and version."""
+    sizes: dict[ModelRef, dict[str, int]] = {}
+    for info in store.list(MODELS_PREFIX):
+        parts = info.key.split("/")
+        if len(parts) == 4:
+            sizes.setdefault(ModelRef(name=parts[1], version=parts[2]), {})[parts[3]] = info.size
+    aliases = read_aliases(store)
+    return [
+        StoredModel(
+            name=ref.name,
+            version=ref.version,
+            aliases=tuple(sorted(alias for alias, target in aliases.items() if target.now == ref)),
+            calibrated=CALIBRATION in sizes[ref],
+            total_bytes=sum(sizes[ref].values()),
+        )
+        for ref in sorted(sizes)
+        if CONFIG in sizes[ref]
+    ]
+
+
+def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
+    """Returns the model that `reference` names; raises ModelError.
+
+    None is the store's champion, else the bundled model. A text with a path separator, or that starts with a
+    dot, is a folder. Any other text is NAME, NAME@VERSION, NAME@ALIAS or an alias alone. It is looked up in
+    the store, then among the bundled models. A NAME alone is its champion, else its only version.
+    """
+    if reference is None:
+        default = find_default(store)
+        if default is None:
+            raise ModelError("this installation bundles no model; name one, or promote one in the store")
+        return default
+    if folder := folder_of(refuse_credentials(reference)):
+        return _from_folder(folder)
+    name, _, tag = reference.partition("@")
+    ref = _find_in_store(store, name, tag) if store else None
+    if store and ref:
+        return read_version(store, ref.name, ref.version)
+    if name in bundled_models():
+        model = read_bundled(name)
+        if not tag or tag == model.version:
+            return model
+    raise ModelError(f"there is no model {reference!r}{what_there_is(store)}")
+
+
+def find_default(
+    store: ObjectStore | None, kind: ImageCondition | None = None, *, may_be_bundled: bool = True
+) -> ModelFiles | None:
+    """Returns the store's champion for the image condition `kind`, else the bundled model, else None.
+
+    `kind` None stands for models without an image condition. Without `may_be_bundled`, the bundled models are
+    ignored. Raises ModelError.
+    """
+    champion = read_aliases(store).get(CHAMPIONS[kind]) if store else None
+    if store and champion:
+        return read_version(store, champion.now.name, champion.now.version)
+    if not may_be_bundled:
+        return None
+    bundled = [
+        name for name in bundled_models() if _required_condition_of(name, _bundled_config(name)) == kind
+    ]
+    if len(bundled) > 1:
+        raise ModelError(
+            f"which model? This installation bundles {', '.join(bundled)}; "
+            f"name one, or promote one in the store to {CHAMPIONS[kind]}"
+        )
+    return read_bundled(bundled[0]) if bundled else None
+
+
+def required_condition_of(model: ModelFiles) -> ImageCondition | None:
+    """Returns the image condition that a model requires; raises ModelError for an unknown family."""
+    return _required_condition_of(model.name, model.files[CONFIG])
+
+
+def _required_condition_of(name: str, config: bytes) -> ImageCondition | None:
+    try:
+        return required_condition(json_object(config, f"{CONFIG} of the model {name}", "train it again"))
+    except ValueError as error:
+        raise ModelError(f"{CONFIG} of the model {name}: {error}") from None
+
+
+def is_bundled(model: ModelFiles) -> bool:
+    """Whether a model is bundled with the package."""
+    return model.name in bundled_models() and model.version == read_bundled(model.name).version
+
+
+def folder_of(reference: str) -> Path | None:
+    """Returns the folder that a reference names; None if it names no folder."""
+    return Path(reference) if os.sep in reference or reference.startswith(".") else None
+
+
+def bundled_models() -> list[str]:
+    """Returns the names of the bundled models."""
+    folder = resources.files("toygan") / "pretrained"
+    return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
+
+
+def _bundled_config(name: str) -> bytes:
+    return (resources.files("toygan") / "pretrained" / name / CONFIG).read_bytes()
+
+
+@contextmanager
+def bundled_folder(name: str) -> Iterator[Path]:
+    """Provides the folder of a bundled model while the context lasts."""
+    with resources.as_file(resources.files("toygan") / "pretrained" / name) as folder:
+        yield folder
+
+
+def read_bundled(name: str) -> ModelFiles:
+    """Reads and checks a bundled model; raises ModelError."""
+    with bundled_folder(name) as folder:
+        return _from_folder(folder)
+
+
+def _from_folder(folder: Path) -> ModelFiles:
+    name = folder.resolve().name
+    if not NAME.fullmatch(name):
+        raise ModelError(
+            f"{folder}: {name!r} cannot be a model's name; rename the folder (A-Z a-z 0-9 . _ -)"
+        )
+    files = read_folder(folder)
+    return ModelFiles(name=name, version=model_version(files), files=files)
+
+
+def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
+    """Reads a version of the store and checks its bytes against the version; raises ModelError."""
+    where = f"{store.uri}/{MODELS_PREFIX}{name}/{version}"
+    files = {}
+    for filename in VERSIONED:
+        try:
+            files[filename] = store.get(model_key(name, version, filename))
+        except ObjectNotFound:
+            continue
+        except BadInput as error:
+            raise ModelError(str(error)) from None
+    if not files:
+        raise ModelError(f"there is no model {name}@{version}{what_there_is(store)}")
+    check_files(files, where)
+    if (found := model_version(files)) != version:
+        raise ModelError(
+            f"{where}: the files are not those of this version, together they are {found}; "
+            "add the model again, or roll back"
+        )
+    return ModelFiles(name=name, version=version, files=files)
+
+
+def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
+    aliases = read_aliases(store)
+    versions = [model.version for model in list_models(store) if model.name == name]
+    if looks_like_version(tag):
+        return ModelRef(name=name, version=tag) if tag in versions else None
+    if tag:
+        found = aliases.get(tag)
+        if found and found.now.name != name:
+            raise ModelError(f"{store.uri}: the alias {tag!r} stands for {found.now}, not for {name}")
+        return found.now if found else None
+    if not versions:
+        return aliases[name].now if name in aliases else None
+    for alias in CHAMPIONS.values():
+        if alias in aliases and aliases[alias].now.name == name:
+            return aliases[alias].now
+    if len(versions) > 1:
+        raise ModelError(
+            f"{store.uri} has {len(versions)} versions of {name} and none is the champion; "
+            f"name one: {', '.join(f'{name}@{version}' for version in versions)}"
+        )
+    return ModelRef(name=name, version=versions[0])
+
+
+def what_there_is(store: ObjectStore | None) -> str:
+    """Lists the models of the store and the bundled models, for the end of an error message."""
+    known = [f"{model.name}@{model.version}" for model in list_models(store)] if store else []
+    bundled = [f"{name} (bundled)" for name in bundled_models()]
+    return f"; there are: {', '.join(known + bundled) or 'none'}. A folder is given as ./FOLDER"

@@ -11,6 +11,7 @@ import click
 
 from flows.cli_catalog import catalog as catalog_commands
 from flows.cli_models import models
+from flows.cli_train import train
 from flows.exits import FAILED, one_line
 from flows.options import batch_size_option, device_option, map_option, photos_option, store_option
 
@@ -127,94 +128,6 @@ def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **o
     from flows.local import run_generate
 
     click.echo(run_generate(categories=list(categories), columns=columns, **options).text())
-
-
-@cli.command()
-@photos_option
-@click.option(
-    "--family",
-    default="dcgan",
-    show_default=True,
-    help="Model family or preset, see toygan/training/README.md.",
-)
-@click.option(
-    "--resolution", type=int, metavar="N", help="Side in pixels, a power of two; default: the preset's."
-)
-@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON file with options that override the preset.",
-)
-@click.option("--max-images", type=click.IntRange(1), metavar="N")
-@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), metavar="M")
-@click.option("--resume", is_flag=True, help="Resume the training in --output.")
-@click.option(
-    "--init",
-    metavar="MODEL",
-    help="Start from this model's weights: NAME[@VERSION|alias] or ./FOLDER. Family and network options must "
-    "be the same; the categories may differ.",
-)
-@click.option(
-    "--first-stage",
-    "first_stages",
-    multiple=True,
-    metavar="MODEL",
-    help="For an enhancer: it learns to enlarge this model's pictures, NAME[@VERSION|alias] or ./FOLDER; may "
-    "be repeated. Without this option it learns from reduced photos only.",
-)
-@store_option
-@device_option
-def train(
-    photos: str,
-    family: str,
-    resolution: int | None,
-    output: Path,
-    config: Path | None,
-    max_images: int | None,
-    max_minutes: float | None,
-    resume: bool,
-    init: str | None,
-    first_stages: tuple[str, ...],
-    store: str | None,
-    device: str,
-) -> None:
-    """Train a model on photos; checkpoints, grids and a log go to --output.
-
-    Ctrl-C or SIGTERM ends the training after its current step, with a checkpoint and the weights so far.
-    """
-    from flows.stopping import asked_to_stop
-    from toygan.device import pick_device
-    from toygan.models import enlarges
-    from toygan.registry.models import resolve
-    from toygan.storage.open_store import open_store
-    from toygan.training.config import choose_config
-    from toygan.training.train import train as run_training
-
-    chosen = choose_config(family, resolution=resolution, file=config)
-    models = open_store(store) if store else None
-    start_from = None if init is None else resolve(init, models)
-    with asked_to_stop() as should_stop:
-        folder = run_training(
-            photos_uri=photos,
-            output=output,
-            config=chosen,
-            device=pick_device(device),
-            max_images=max_images,
-            max_minutes=max_minutes,
-            resume=resume,
-            init=start_from,
-            first_stages=[resolve(each, models) for each in first_stages],
-            should_stop=should_stop,
-        )
-        if should_stop():
-            sys.exit(f"stopped; the weights so far are in {folder}; go on by the same command with --resume")
-    if enlarges(chosen.family):
-        click.echo(f"the enhancer is in {folder}")
-        return
-    click.echo(
-        f"the model is in {folder}; calibrate it next: toygan calibrate --model {folder} --photos {photos}"
-    )
 
 
 @cli.command()
@@ -375,6 +288,7 @@ def reproduce(image_id: str, output: str, device: str) -> None:
     click.echo(reproduce_image(open_store(output), image_id, pick_device(device)))
 
 
+cli.add_command(train)
 cli.add_command(models)
 cli.add_command(catalog_commands)
 

@@ -88,7 +88,7 @@ def toygan(*arguments: object) -> Result:
 def options(family: str, folder: Path) -> tuple[object, ...]:
     """How the smallest networks of `family` are asked for."""
     config = folder / "config.json"
-    config.write_text(json.dumps({"network": SMALL[family], "batch_size": 8}))
+    config.write_text(json.dumps({"network": SMALL[family], "data": {"batch_size": 8}}))
     return ("--family", family, "--resolution", 32, "--config", config)
 
 
@@ -128,7 +128,7 @@ def test_a_model_with_an_enhancer_draws_larger(photos: Path, tmp_path: Path) -> 
     first = tmp_path / "first"
     toygan("train", "--photos", photos, *options("spade", tmp_path), "--output", first, "--max-images", 8)
     config = tmp_path / "enhancer.json"
-    config.write_text(json.dumps({"network": {"small_resolution": 32}, "crop": 32}))
+    config.write_text(json.dumps({"network": {"small_resolution": 32}, "data": {"crop": 32}}))
     given = ("--family", "enhancer", "--resolution", 64, "--config", config)
     output = ("--output", tmp_path / "enhancer", "--max-images", 8)
     model, enhancer = first / "model", tmp_path / "enhancer" / "model"

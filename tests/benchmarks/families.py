@@ -49,7 +49,7 @@ from tests.benchmarks.one_family import (
     write,
 )
 from toygan.errors import ToyganError
-from toygan.training.config import PRESETS
+from toygan.training.presets import PRESETS
 
 OVERVIEW_COLUMNS = 2
 

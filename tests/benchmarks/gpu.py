@@ -1,38 +1,27 @@
 """What training at 256 and 512 pixels costs on a GPU: `python -m tests.benchmarks gpu`.
 
-Takes two steps of every config on this machine and counts the floating-point operations of the second, as
-torch does (convolutions and matrix products, forwards and backwards). Hours and prices follow from them and
-from three assumptions, which are printed. The share of the peak that is used is what an H100 gave
-`spade-256`, 173 images a second in batches of 32 (`pix2pix-256`, 328 a second: 0.032): its steps wait for the
-CPU, which starts thousands of small kernels.
+Takes two steps of every training of the `RECIPES` on this machine and counts the floating-point operations of
+the second, as torch does (convolutions and matrix products, forwards and backwards). Hours and prices follow
+from them and from three assumptions, which are printed. The share of the peak that is used is what an H100
+gave `spade-256`, 173 images a second in batches of 32 (`pix2pix-256`, 328 a second: 0.032): its steps wait
+for the CPU, which starts thousands of small kernels.
 
     python -m tests.benchmarks.gpu [--peak-tflops 989] [--utilisation 0.022] [--dollars-per-hour 3]
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.bundled import CONFIGS, Stage
 from tests.benchmarks.training import CATEGORIES, CPU, random_photos, step
-from toygan.training.config import TrainConfig, choose_config
+from toygan.training.config import TrainConfig
+from toygan.training.recipe import Stage, read_recipe
 from toygan.training.state import start
 
-# The lengths are those of the learning rates' decay in the configs.
-RECIPES = tuple(
-    Stage(name, images)
-    for name, images in (
-        ("projected-text256", 3_000_000),
-        ("projected-text512", 1_500_000),
-        ("pix2pix-256", 2_000_000),
-        ("pix2pix-512", 2_000_000),
-        ("spade-256", 1_500_000),
-        ("spade-512", 1_500_000),
-    )
-)
+RECIPES = ("projected-text512", "pix2pix-256", "pix2pix-512", "spade-256", "spade-512")
 TEXT_SIZE = 384
 BATCH = 2
 
@@ -49,13 +38,20 @@ class Assumptions:
         return flops / (self.peak_tflops * 1e12 * self.utilisation) / 3600
 
 
-def config_of(stage: Stage) -> TrainConfig:
-    return choose_config(stage.family, file=CONFIGS / f"{stage.config}.json")
+def stages() -> Iterator[tuple[str, Stage]]:
+    """The trainings of all recipes, each with a name for the table."""
+    for name in RECIPES:
+        for stage in read_recipe(name).stages:
+            yield f"{name} {stage.name}", stage
 
 
 def flops_per_image(config: TrainConfig) -> float:
     """Of the second step, in batches of `BATCH`: operations grow with the batch, all else is left out."""
-    config = replace(config, batch_size=BATCH, precision="fp32")  # which changes no count
+    config = replace(
+        config,  # the changes change no count
+        data=replace(config.data, batch_size=BATCH),
+        optimizer=replace(config.optimizer, precision="fp32"),
+    )
     rng = torch.Generator().manual_seed(0)
     photos = replace(random_photos(config, count=8), text=torch.randn((8, TEXT_SIZE), generator=rng))
     state = start(config, categories=len(CATEGORIES), device=CPU, text_size=TEXT_SIZE, texts=photos.text)
@@ -76,12 +72,12 @@ def main(arguments: Sequence[str] = ()) -> None:
         f"assumed: {assumed.peak_tflops:g} TFLOPS at most, {assumed.utilisation:.0%} of them used, "
         f"${assumed.dollars_per_hour:g} an hour"
     )
-    print(f"{'config':<16} {'GFLOP an image':>15} {'images':>11} {'GPU hours':>10} {'$':>6}")
-    for stage in RECIPES:
-        flops = flops_per_image(config_of(stage))
+    print(f"{'recipe and stage':<27} {'GFLOP an image':>15} {'images':>11} {'GPU hours':>10} {'$':>6}")
+    for name, stage in stages():
+        flops = flops_per_image(stage.config)
         hours = assumed.hours(flops * stage.images)
         print(
-            f"{stage.config:<16} {flops / 1e9:>15.1f} {stage.images:>11,} {hours:>10.1f} "
+            f"{name:<27} {flops / 1e9:>15.1f} {stage.images:>11,} {hours:>10.1f} "
             f"{hours * assumed.dollars_per_hour:>6.0f}",
             flush=True,
         )

@@ -28,7 +28,9 @@ from toygan.evaluation.features import Efficientnet, Features
 from toygan.registry.models import resolve
 from toygan.seeds import image_seed
 from toygan.training.checkpoint import checkpoint_folders
-from toygan.training.config import TrainConfig, choose_config
+from toygan.training.choose import choose_config
+from toygan.training.config import TrainConfig
+from toygan.training.limits import Limits
 from toygan.training.train import train
 
 SEED = 0
@@ -156,9 +158,8 @@ def _train_slice(
         output=training,
         config=config,
         device=CPU,
-        max_minutes=NO_LIMIT_MINUTES,
+        limits=Limits(max_minutes=NO_LIMIT_MINUTES, should_stop=should_stop),
         resume=True,
-        should_stop=should_stop,
     )
     # The last checkpoint took its own time to write; it belongs to no step.
     ledger.note(spent_s, newest_checkpoint(training), now=True)

@@ -21,20 +21,29 @@ from typing import Any
 import torch
 from torch import nn
 
-import toygan.training
 from tests.shards import photo_row, training_skus, write_shard
+from tests.toygan.training.tiny import changed
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
-from toygan.models import image_condition
+from toygan.models import enlarges, image_condition
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
-from toygan.training.config import PRESETS, TrainConfig, choose_config
+from toygan.training.config import TrainConfig
+from toygan.training.limits import Limits
+from toygan.training.objectives import PATH_LENGTH_EVERY_STEPS
+from toygan.training.presets import PRESETS
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
 from toygan.training.train import train
 
 THREADS = 2
-REFERENCE = Path(toygan.training.__file__).parent / "configs" / "stylegan-reference.json"
+REFERENCE = {  # widths of the reference implementation
+    "latent_size": 512,
+    "style_size": 512,
+    "mapping_layers": 8,
+    "channel_base": 16_384,
+    "max_channels": 512,
+}
 REFERENCE_BATCH = 8
 COLOURS = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B", "#F4F4F4", "#1B2A34")
 CATEGORIES = tuple(f"category-{number}" for number in range(10))
@@ -62,7 +71,7 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
         words=(TextFields(),) * count,
         skus=tuple(f"sku-{number}" for number in range(count)),
         categories=CATEGORIES,
-        text_config=TextConfig(accent_colours=config.accent_colours),
+        text_config=TextConfig(accent_colours=config.conditions.accent_colours),
         lines=lines,
         image_condition=condition,
         condition_images=None
@@ -73,12 +82,12 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
 
 def step(state: TrainState, photos: PhotoSet, config: TrainConfig) -> None:
     """One step as `fit` takes it."""
-    rng = step_rng(config.seed, state.images_seen)
+    rng = step_rng(config.data.seed, state.images_seen)
     rows = epoch_rows(len(photos), config, state.images_seen)
     probability = None if state.augmentation is None else state.augmentation.probability
     batch = draw_batch(photos, rows, config, state.generator.latent_size, rng, probability)
     train_step(state, batch, config, rng)
-    state.images_seen += config.batch_size
+    state.images_seen += config.data.batch_size
 
 
 @contextmanager
@@ -102,11 +111,11 @@ def measure_step(config: TrainConfig) -> dict[str, float]:
     """Images a second of both ways to train, over one round of the lazy penalties after one to warm up."""
     ways = {"bf16": ("bf16", channels_last), "fp32": ("fp32", nchw)}
     rounds = max(
-        config.penalty_every_steps if config.r1_gamma else 1,
-        config.path_length_every_steps if config.path_length_weight else 1,
+        config.objective.penalty_every_steps if config.objective.r1_gamma else 1,
+        PATH_LENGTH_EVERY_STEPS if config.objective.path_length_weight else 1,
         4,
     )
-    configs = {name: _with(config, precision=precision) for name, (precision, _) in ways.items()}
+    configs = {name: changed(config, precision=precision) for name, (precision, _) in ways.items()}
     photos = random_photos(config)
     states, elapsed_s = {}, dict.fromkeys(ways, 0.0)
     for name, (_, layout) in ways.items():
@@ -119,7 +128,7 @@ def measure_step(config: TrainConfig) -> dict[str, float]:
                 began_s = time.perf_counter()
                 step(states[name], photos, configs[name])
                 elapsed_s[name] += time.perf_counter() - began_s
-    images = rounds * config.batch_size
+    images = rounds * config.data.batch_size
     speeds = {f"{name}_images_per_s": images / seconds for name, seconds in elapsed_s.items()}
     return speeds | {"ratio": elapsed_s["fp32"] / elapsed_s["bf16"]}
 
@@ -129,15 +138,15 @@ def measure_drawing(config: TrainConfig) -> dict[str, float]:
     """Images a second of the generator as the pipeline runs it: averaged weights, float32, one batch size."""
     state = start(config, categories=len(CATEGORIES), device=CPU)
     photos = random_photos(config)
-    conditions = photos.conditions(torch.arange(config.batch_size))
-    latents = torch.randn(config.batch_size, state.ema.latent_size)
+    conditions = photos.conditions(torch.arange(config.data.batch_size))
+    latents = torch.randn(config.data.batch_size, state.ema.latent_size)
     state.ema.forward_truncated(latents, conditions, 1.0)
     began_s = time.perf_counter()
     for _ in range(DRAWN_BATCHES):
         state.ema.forward_truncated(latents, conditions, 1.0)
     elapsed_s = time.perf_counter() - began_s
     return {
-        "drawn_images_per_s": DRAWN_BATCHES * config.batch_size / elapsed_s,
+        "drawn_images_per_s": DRAWN_BATCHES * config.data.batch_size / elapsed_s,
         "generator_weights": float(count_weights(state.generator)),
         "discriminator_weights": float(count_weights(state.discriminator)),
     }
@@ -159,7 +168,14 @@ def measure_training(config: TrainConfig, output: Path, images: int, *, resume: 
         photo_row(sku, CATEGORIES[number % len(CATEGORIES)]) for number, sku in enumerate(training_skus(64))
     ]
     photos = write_shard(output.with_name("photos"), rows)
-    train(photos_uri=photos, output=output, config=config, device=CPU, max_images=images, resume=resume)
+    train(
+        photos_uri=photos,
+        output=output,
+        config=config,
+        device=CPU,
+        limits=Limits(max_images=images),
+        resume=resume,
+    )
     return {"peak_mib": peak_mib()}
 
 
@@ -171,10 +187,6 @@ def peak_mib() -> float:
 
 def count_weights(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _with(config: TrainConfig, **changes: Any) -> TrainConfig:
-    return TrainConfig.from_json(config.to_json() | changes)
 
 
 def in_child(
@@ -215,8 +227,8 @@ def measure_resume(config: TrainConfig) -> dict[str, float]:
     Both write another one in the end. `RETURNING` keeps holes in the C library's heap out of the figures,
     which differ from run to run by a tenth of the peak.
     """
-    half = RESUME_STEPS * config.batch_size
-    config = _with(config, checkpoint_every_images=half, log_every_images=half)
+    half = RESUME_STEPS * config.data.batch_size
+    config = changed(config, checkpoint_every_images=half, log_every_images=half)
     with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
         whole, parts = f"{folder}/straight", f"{folder}/resumed"
         straight = in_child("straight", config, RETURNING, output=whole, images=2 * half)
@@ -228,16 +240,18 @@ def measure_resume(config: TrainConfig) -> dict[str, float]:
 
 def measure() -> dict[str, Any]:
     """Measures all figures and prints each at once: together they take ten minutes."""
-    reference = _with(choose_config("stylegan", resolution=64, file=REFERENCE), batch_size=REFERENCE_BATCH)
+    reference = changed(PRESETS["stylegan"], network=REFERENCE, resolution=64, batch_size=REFERENCE_BATCH)
     figures: dict[str, Any] = {"reference": {**in_child("step", reference), **in_child("drawing", reference)}}
     _show_reference(figures["reference"])
     print(f"{'training, images/s at 64 pixels':<40} {'bf16':>8} {'fp32':>8} {'ratio':>6}", flush=True)
     _show_step("stylegan, reference's widths", figures["reference"])
     figures["presets"] = {}
     for family, config in PRESETS.items():
-        figures["presets"][family] = in_child("step", _with(config, resolution=64))
+        if enlarges(config.family):  # it learns from crops, not from whole photos
+            continue
+        figures["presets"][family] = in_child("step", changed(config, resolution=64))
         _show_step(family, figures["presets"][family])
-    large = _with(PRESETS["stylegan"], resolution=256, batch_size=16)
+    large = changed(PRESETS["stylegan"], resolution=256, batch_size=16)
     figures["stylegan_256_batch_16"] = memory = in_child("memory", large)
     print(f"stylegan, 256 pixels, batch 16: {memory['peak_mib']:,.0f} MiB at most,", end=" ")
     print(f"{memory['peak_before_mib']:,.0f} MiB before the networks are made", flush=True)

@@ -272,7 +272,7 @@ def test_a_model_is_trained_and_calibrated(tmp_path: Path, toygan_here: Command)
     rows = [*eight_rows(), *(photo_row(sku) for sku in calibrating[:12])]
     photos = write_shard(tmp_path / "photos", rows)
     network = {"latent_size": 8, "generator_channels": 4, "discriminator_channels": 4, "max_channels": 16}
-    options = {"batch_size": 4, "network": network}
+    options = {"data": {"batch_size": 4}, "network": network}
     (tmp_path / "config.json").write_text(json.dumps(options))
     trained = toygan_here(
         *("train", "--photos", photos, "--resolution", "32", "--output", tmp_path / "training"),
@@ -299,7 +299,7 @@ def test_a_training_starts_from_a_model_of_a_store(tmp_path: Path, toygan_here: 
     tiny = tiny_model()
     folder = tiny.write(tmp_path / "tiny")
     assert toygan_here("models", "add", folder, "--name", "toys", "--store", store).code == 0
-    options = {"batch_size": 4, "network": json.loads(tiny.files["config.json"])["network"]}
+    options = {"data": {"batch_size": 4}, "network": json.loads(tiny.files["config.json"])["network"]}
     for name in ("categories", "resolution"):
         del options["network"][name]
     (tmp_path / "config.json").write_text(json.dumps(options))

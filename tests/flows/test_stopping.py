@@ -82,8 +82,8 @@ def test_a_training_stops_in_good_order_and_goes_on(
     number: signal.Signals, tmp_path: Path, toygan_here: Command
 ) -> None:
     photos, output = write_shard(tmp_path / "photos", eight_rows()), tmp_path / "training"
-    options = {"batch_size": 4, "network": NETWORK, "log_every_images": 4}
-    options["checkpoint_every_images"] = FAR_AWAY
+    every = {"log_every_images": 4, "checkpoint_every_images": FAR_AWAY}
+    options = {"data": {"batch_size": 4}, "network": NETWORK, "logging": every}
     (tmp_path / "config.json").write_text(json.dumps(options))
     arguments = ["train", "--photos", photos, "--resolution", 32, "--output", output, "--device", "cpu"]
     arguments += ["--config", tmp_path / "config.json"]

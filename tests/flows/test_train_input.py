@@ -13,7 +13,7 @@ from catalog_schemas.photos import PHOTO_SHARD
 from tests.flows.command import Command, Outcome
 from tests.shards import COLOURS, SHARD_SCHEMA, eight_rows, photo, photo_row, training_skus, write_shard
 from toygan.models import FAMILIES, enlarges
-from toygan.training.config import PRESETS
+from toygan.training.presets import PRESETS
 
 BAD_INPUT = 2
 WIDTHS = {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8}
@@ -36,7 +36,7 @@ class Training:
 
     def __call__(self, photos: Path, *more: str, family: str = "dcgan", batch_size: int = 4) -> Outcome:
         config = self._folder / "config.json"
-        config.write_text(json.dumps({"network": SMALL[family], "batch_size": batch_size}))
+        config.write_text(json.dumps({"network": SMALL[family], "data": {"batch_size": batch_size}}))
         return self._toygan_here(
             *("train", "--photos", photos, "--family", family, "--resolution", "32", "--config", config),
             *("--output", self.output, "--max-images", "8", "--device", "cpu", *more),
@@ -132,6 +132,34 @@ def test_an_unknown_preset_lists_the_presets(tmp_path: Path, toygan_here: Comman
     assert outcome.err == (
         f"toygan: unknown model family or preset 'biggan'; known are {', '.join(PRESETS)}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--recipe", "mine"), "there is no recipe 'mine'; known are pix2pix-256, "),
+        (
+            ("--recipe", "spade-256", "--family", "dcgan", "--first-stage", "x"),
+            "--family, --first-stage cannot be given with --recipe, which sets it",
+        ),
+    ],
+)
+def test_a_recipe_is_known_and_complete(
+    given: tuple[str, ...], message: str, tmp_path: Path, toygan_here: Command
+) -> None:
+    outcome = toygan_here("train", "--photos", tmp_path, "--output", tmp_path / "training", *given)
+    assert outcome.code == BAD_INPUT
+    assert message in outcome.err
+
+
+def test_options_that_do_not_fit_are_refused_before_the_photos_are_read(
+    tmp_path: Path, toygan_here: Command
+) -> None:
+    (tmp_path / "config.json").write_text('{"objective": {"kl_weight": 0.1}}')
+    given = ("--config", tmp_path / "config.json", "--output", tmp_path / "training")
+    outcome = toygan_here("train", "--photos", tmp_path / "no photos here", *given)
+    assert outcome.code == BAD_INPUT
+    assert outcome.err == "toygan: kl_weight is 0.1; dcgan has no style encoder, leave it at 0\n"
 
 
 def test_a_checkpoint_of_another_family_is_refused_by_both_names(tmp_path: Path, train: Training) -> None:

@@ -18,7 +18,8 @@ def photos_of(
         split=split,
         keep_sku=keep_sku,
         categories=model.categories,
-        drawings=WantedConditions(kind=model.learns_from, lines=model.learns_from_lines),
-        layout_predictor=model.layout_predictor,
+        drawings=WantedConditions(
+            kind=model.learns_from, lines=model.learns_from_lines, predictor=model.layout_predictor
+        ),
         text_config=model.text_config,
     )

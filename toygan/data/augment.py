@@ -22,6 +22,7 @@ CUTOUT_SHARE = 0.5  # of the side
 BACKGROUND = 0
 SCALE_DEVIATION = 0.2  # of the scale's binary logarithm: Karras et al., appendix B
 TURN_DEG = 15.0  # each way, at most
+TARGET_SIGN = 0.6  # the mean sign that adaptation aims at, -1 to 1: Karras et al., section 3
 ADJUSTED_EVERY_STEPS = 4  # Karras et al., section 3
 HIGHEST_PROBABILITY = 0.8  # Karras et al., section 2.2: above it augmentations leak into the pictures
 
@@ -104,7 +105,7 @@ class AdaptiveAugmentation(nn.Module):
 
     state: Tensor  # (3,) float64: probability, sum of the signs, their number
 
-    def __init__(self, *, target: float, ramp_images: float) -> None:
+    def __init__(self, *, ramp_images: int, target: float = TARGET_SIGN) -> None:
         super().__init__()
         self.target = target
         self.ramp_images = ramp_images

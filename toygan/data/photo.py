@@ -1,10 +1,15 @@
 """One photo between its source and a training."""
 
-from collections.abc import Collection
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from toygan.conditions.image import Drawing
 
 
 class Photo(NamedTuple):
@@ -31,6 +36,7 @@ class WantedConditions(NamedTuple):
     lines: bool = False  # whether to read the sketch, too, if there is one
     needs_lines: bool = False  # whether there must be a sketch
     may_lack: bool = False  # whether photos may come without `kind`
+    predictor: "Callable[[Tensor], Drawing] | None" = None  # of layouts and lines that photos do not have
 
     def check(self, where: str, columns: Collection[str] = ()) -> None:
         """Raises BadInput if photos with these columns miss a needed one. `where` names them in messages."""

@@ -17,7 +17,7 @@ from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.condition_types import ImageCondition
-from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, fit_square, read_sketch
+from toygan.conditions.image import PAPER, READERS, encode_images, fit_square, read_sketch
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text_config import READS_ALL, TextConfig, TextFields
 from toygan.data.buffer import open_buffer
@@ -137,7 +137,6 @@ def load_photos(
     drawings: WantedConditions = NO_CONDITIONS,
     text_config: TextConfig = READS_ALL,
     learns_colour_names: bool = False,
-    layout_predictor: Callable[[Tensor], Drawing] | None = None,
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` for which `keep_sku` is true; see `toygan.data.sources`.
 
@@ -147,19 +146,18 @@ def load_photos(
 
     - `text_config` says which parts of titles and descriptions become the text. With `learns_colour_names`
       it also learns the names that the photos give to their main colours.
-    - `layout_predictor` predicts the layouts and lines that photos do not have. Without it every photo needs
-      a layout, if layouts are wanted.
+    - The predictor of `drawings` predicts the layouts and lines that photos do not have. Without it every
+      photo needs a layout, if layouts are wanted.
     - `categories` defaults to those of the photos, sorted.
 
     A photo is skipped, counted and named in the log if its row is malformed, or if the photo or its drawing
     is missing or cannot be decoded. Raises BadInput if no photo is usable or one has a category that is not
     among `categories`, and DiskFull if the disk is full.
     """
-    if drawings.kind != "layout":
-        layout_predictor = None
-    drawings = drawings._replace(may_lack=layout_predictor is not None)
+    predictor = drawings.predictor if drawings.kind == "layout" else None
+    drawings = drawings._replace(predictor=predictor, may_lack=predictor is not None)
     found = Found(read_photos(uri, split=split, drawings=drawings), keep_sku)
-    prepare = _Preparation(resolution=resolution, drawings=drawings, layout_predictor=layout_predictor)
+    prepare = _Preparation(resolution=resolution, drawings=drawings)
     gathered = _gather(found, prepare)
     if gathered is None:
         raise BadInput(f"no usable photo of split {split!r} in {uri}: {found.why_none(uri, split)}")
@@ -217,21 +215,21 @@ class _Preparation:
 
     resolution: int
     drawings: WantedConditions
-    layout_predictor: Callable[[Tensor], Drawing] | None
 
     def __call__(self, photo: Photo) -> _Prepared | BadInput:
         """The photo and its drawings; or what is wrong with them."""
         kind, with_lines = self.drawings.kind, self.drawings.lines
+        predictor = self.drawings.predictor
         condition = lines = None
         try:
             resized = shrink(photo.photo, self.resolution)
-            if kind is not None and (photo.condition or self.layout_predictor is None):
+            if kind is not None and (photo.condition or predictor is None):
                 condition = _read_condition(photo, kind, self.resolution)
-            if with_lines and (photo.lines or self.layout_predictor is None):
+            if with_lines and (photo.lines or predictor is None):
                 lines = _read_lines(photo, self.resolution, needed=self.drawings.needs_lines)
             lacks_any = condition is None or (with_lines and lines is None)
-            if self.layout_predictor is not None and lacks_any:
-                drawn = self.layout_predictor(resized)
+            if predictor is not None and lacks_any:
+                drawn = predictor(resized)
                 condition = drawn.layout if condition is None else condition
                 lines = drawn.lines if with_lines and lines is None else lines
         except BadInput as error:

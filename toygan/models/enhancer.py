@@ -154,6 +154,8 @@ class Discriminator(ConditionalDiscriminator):
     It does not get the small picture, because the errors of a first stage would reveal which are photos.
     """
 
+    has_features = True
+
     def __init__(self, config: EnhancerConfig) -> None:
         super().__init__()
         channels = config.discriminator_channels

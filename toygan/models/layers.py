@@ -153,6 +153,7 @@ class ConditionalDiscriminator(nn.Module):
     # Whether a logit depends on the other pictures of its batch in training. If so, photos and generated
     # pictures go through in separate batches.
     has_batch_statistics = False
+    has_features = False  # whether its output has features, for feature matching
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """Scores pictures, (B, 3, R, R) float32 in [-1, 1]. A higher logit means more like a photo."""

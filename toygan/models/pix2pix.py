@@ -257,6 +257,8 @@ def _repeat(x: Tensor) -> Tensor:
 class Discriminator(ConditionalDiscriminator):
     """Maps pictures, line drawings and conditions to a map of logits, one for each patch."""
 
+    has_features = True
+
     def __init__(self, config: Pix2pixConfig) -> None:
         super().__init__()
         widths = [4, *config.discriminator_widths]

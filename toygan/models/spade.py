@@ -315,6 +315,8 @@ class PatchDiscriminator(nn.Module):
 class Discriminator(ConditionalDiscriminator):
     """Maps pictures, layouts and the other conditions to one map of logits for each scale."""
 
+    has_features = True
+
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()
         self.layout_classes = config.layout_classes

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,20 +15,20 @@ from toygan.artifact.load import load_model, read_config
 from toygan.calibration.calibrate import calibrate
 from toygan.calibration.photos import photos_of
 from toygan.disk import replace_file
-from toygan.errors import BadInput, ModelError
+from toygan.errors import ModelError
 from toygan.generation.engine import default_batch_size
 from toygan.registry.models import resolve
 from toygan.retraining.budget import Budget
 from toygan.retraining.plan import Attempt
-from toygan.training.config import PRESETS, TrainConfig
+from toygan.training.choose import config_of_model
+from toygan.training.config import LoggingSettings, TrainConfig
+from toygan.training.limits import Limits
 from toygan.training.train import train
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = 10  # in a retraining, at least
 _INHERITED = ("truncation", "credit")
-# Network options that the photos and the training determine.
-_NOT_OF_A_NETWORK = ("categories", "resolution", "text_size", "accent_colours")
 
 
 def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
@@ -53,33 +54,17 @@ def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
 
 
 def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
-    """Returns the training config for a model, given its config.json: the options of its last training.
+    """Returns the settings to train a model further, given its config.json: those of its last training.
 
-    The precision is left out: it depends on the device. Raises BadInput for a family that this version cannot
-    train.
+    Log and checkpoints come more often in a short retraining. Raises as `config_of_model`.
     """
-    family = config["family"]
-    if family not in PRESETS:
-        raise BadInput(f"the champion's family {family!r} cannot be trained; known are {', '.join(PRESETS)}")
-    values = PRESETS[family].to_json()
-    trained = {name: value for name, value in config.get("training", {}).items() if name != "precision"}
-    for name, value in trained.items():
-        # The config of a model that was trained in stages may have other values here.
-        if name in values and (values[name] is None or isinstance(value, type(values[name]))):
-            values[name] = value
-    networks = {name: value for name, value in config["network"].items() if name not in _NOT_OF_A_NETWORK}
-    batch_size = int(values["batch_size"])
-    return TrainConfig.from_json(
-        values
-        | {
-            "resolution": config["resolution"],
-            "network": networks,
-            "accent_colours": config["network"].get("accent_colours", 0),
-            "layout_bank": config.get("layout_bank", 0.0),
-            "log_every_images": max(batch_size, max_images // 50),
-            "checkpoint_every_images": max(batch_size, max_images // CHECKPOINTS),
-        }
+    found = config_of_model(config)
+    batch_size = found.data.batch_size
+    every = LoggingSettings(
+        log_every_images=max(batch_size, max_images // 50),
+        checkpoint_every_images=max(batch_size, max_images // CHECKPOINTS),
     )
+    return replace(found, logging=every)
 
 
 def _train(attempt: Attempt, config: TrainConfig, budget: Budget, device: torch.device) -> None:
@@ -88,8 +73,7 @@ def _train(attempt: Attempt, config: TrainConfig, budget: Budget, device: torch.
         output=attempt.training,
         config=config,
         device=device,
-        max_images=budget.images,
-        max_minutes=budget.training_limit_s / 60,
+        limits=Limits(max_images=budget.images, max_minutes=budget.training_limit_s / 60),
         resume=True,
         init=resolve(str(attempt.champion), None),
     )

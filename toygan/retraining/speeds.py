@@ -23,6 +23,7 @@ from toygan.retraining.learn import fine_tuning
 from toygan.retraining.plan import Attempt
 from toygan.retraining.snapshot import known_products
 from toygan.training.config import TrainConfig
+from toygan.training.limits import Limits
 from toygan.training.train import train
 
 BUDGET: Final = "budget.json"
@@ -42,7 +43,7 @@ def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: to
     budget = make_budget(
         _try_out(attempt, config, device),
         attempt.plan.contents,
-        batch_size=config.batch_size,
+        batch_size=config.data.batch_size,
         max_images=attempt.plan.max_images,
         max_minutes=max_minutes,
         pictures=pictures,
@@ -74,10 +75,10 @@ def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Spe
             output=Path(folder),
             config=config,
             device=device,
-            should_stop=stop,
+            limits=Limits(should_stop=stop),
             init=champion,
         )
-    train_s = (times_s[-1] - times_s[1]) / (len(times_s) - 2) / config.batch_size
+    train_s = (times_s[-1] - times_s[1]) / (len(times_s) - 2) / config.data.batch_size
     generate_s, look_s = _try_pictures(attempt, device)
     return Speeds(train_s=train_s, generate_s=generate_s, look_s=look_s)
 

@@ -20,6 +20,7 @@ from toygan.models import image_condition
 from toygan.models.layers import COLOURS, Conditions
 from toygan.training.config import TrainConfig
 
+TEXT_DROPOUT = 0.1  # share of the training images whose text is withheld
 LINES_WITHHELD = 0.1  # share of the training images that are shown with their layout but without its lines
 
 
@@ -76,18 +77,18 @@ def draw_batch(
     """
     count, resolution = len(rows), photos.images.shape[2]
     images, conditions = photos.images[rows], photos.conditions(rows)
-    if config.colour_mixing:
-        channels = draw_mixtures(count, config.colour_mixing, rng)
+    if config.data.colour_mixing:
+        channels = draw_mixtures(count, config.data.colour_mixing, rng)
         images, mixed_conditions = _mix_colours(images, conditions, photos, rows, channels)
         conditions |= mixed_conditions
     mirrored = torch.rand(count, generator=rng) < 0.5
     blended = None if known is None else _blended(photos.conditions(rows)["text"], known, rng)
-    kept = torch.rand((count, 1), generator=rng) >= config.colour_dropout
+    kept = torch.rand((count, 1), generator=rng) >= config.data.colour_dropout
     for name in COLOURS:
         if name in conditions:
             conditions[name] = conditions[name] * kept
     if "text" in conditions:
-        kept = torch.rand((count, 1), generator=rng) >= config.text_dropout
+        kept = torch.rand((count, 1), generator=rng) >= TEXT_DROPOUT
         conditions["text"] = conditions["text"] * kept
         blended = None if blended is None else blended * kept
     if photos.lines is not None and image_condition(config.family) == "layout":
@@ -159,10 +160,10 @@ def epoch_rows(photos: int, config: TrainConfig, images_seen: int) -> Tensor:
     """Returns the rows (B,) int64 of the next batch. Each epoch has every photo once, in a new order."""
     rows: list[int] = []
     position = images_seen
-    while len(rows) < config.batch_size:
+    while len(rows) < config.data.batch_size:
         epoch, offset = divmod(position, photos)
-        order = torch.randperm(photos, generator=step_rng(config.seed, -1 - epoch))
-        taken = order[offset : offset + config.batch_size - len(rows)].tolist()
+        order = torch.randperm(photos, generator=step_rng(config.data.seed, -1 - epoch))
+        taken = order[offset : offset + config.data.batch_size - len(rows)].tolist()
         rows += taken
         position += len(taken)
     return torch.tensor(rows)

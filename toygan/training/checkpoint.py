@@ -74,19 +74,18 @@ def load_checkpoint(
     folder: Path,
     *,
     config: Mapping[str, Any],
-    defaults: Mapping[str, Any],
     photos_sha256: str,
     modules: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> tuple[int, dict[str, Any]]:
     """Loads a checkpoint into the modules and optimizers; returns the images seen and the extras.
 
-    `defaults` are the values of options that are newer than the checkpoint. Raises ModelError if the
-    checkpoint is damaged or belongs to a training with another config or other photos.
+    Raises ModelError if the checkpoint is damaged or belongs to a training with another config or other
+    photos.
     """
     try:
         state = json.loads((folder / "state.json").read_bytes())
-        images_seen, stored = int(state["images_seen"]), {**defaults, **state["config"]}
+        images_seen, stored = int(state["images_seen"]), dict(state["config"])
         extras = dict(state.get("extras", {}))
         file = folder / "state.safetensors"
         with safe_open(file, "pt") as tensors:

@@ -1,14 +1,57 @@
-"""Checks the options and photos of a training before it takes hours."""
+"""Checks the settings and photos of a training before it takes hours."""
 
 from collections.abc import Sequence
 
 from toygan.artifact.files import ModelFiles
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
-from toygan.models import enlarges, image_condition, network_config
+from toygan.models import build, enlarges, image_condition, network_config
 from toygan.models.enhancer import EnhancerConfig
+from toygan.models.layers import NetworkConfig, StyledGenerator, StyleEncodingGenerator
+from toygan.models.shapes import shapes_alone
 from toygan.training.config import TrainConfig
 from toygan.training.distributed import Distributed
+
+
+def check_config(config: TrainConfig) -> TrainConfig:
+    """Returns the config if its family can use all its settings; it is called wherever a config is made.
+
+    Raises BadInput that names the setting and the remedy otherwise.
+    """
+    options = config.network_options(categories=1)
+    try:
+        networks = network_config(config.family, options)
+        with shapes_alone():
+            generator, discriminator = build(config.family, options)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if isinstance(networks, EnhancerConfig):
+        _check_crop(config.data.crop, networks)
+    bank, prior_share = config.conditions.layout_bank, config.data.prior_share
+    if bank and image_condition(config.family) != "layout":
+        raise BadInput(f"layout_bank is {bank}; {config.family} generates from no layouts, leave it at 0")
+    if prior_share and not (config.objective.kl_weight or learns_layouts(config)):
+        raise BadInput(
+            f"prior_share is {prior_share}; it needs a kl_weight above 0, or networks that predict layouts: "
+            "without these all latents are random"
+        )
+    possible = {
+        "path_length_weight": (isinstance(generator, StyledGenerator), "styles"),
+        "kl_weight": (isinstance(generator, StyleEncodingGenerator), "style encoder"),
+        "feature_matching_weight": (discriminator.has_features, "features to match"),
+    }
+    for name, (is_possible, missing) in possible.items():
+        weight = getattr(config.objective, name)
+        if weight and not is_possible:
+            raise BadInput(f"{name} is {weight}; {config.family} has no {missing}, leave it at 0")
+    return config
+
+
+def _check_crop(crop: int, networks: EnhancerConfig) -> None:
+    if crop > networks.resolution or crop % networks.scale:
+        raise BadInput(
+            f"crop is {crop}; it must be a multiple of {networks.scale}, {networks.resolution} at most"
+        )
 
 
 def learns_layouts(config: TrainConfig) -> bool:
@@ -16,50 +59,25 @@ def learns_layouts(config: TrainConfig) -> bool:
     return image_condition(config.family) == "sketch" and bool(config.network.get("layout_classes"))
 
 
-def check_options(
-    config: TrainConfig,
-    max_images: int | None,
-    max_minutes: float | None,
-    first_stages: Sequence[ModelFiles],
-) -> None:
-    """Raises BadInput for options that do not fit together. Needs no photos."""
-    try:
-        networks = network_config(config.family, config.network_options(categories=1))
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    if isinstance(networks, EnhancerConfig):
-        if config.crop > config.resolution or config.crop % networks.scale:
-            raise BadInput(
-                f"crop is {config.crop}; it must be a multiple of {networks.scale}, "
-                f"{config.resolution} at most"
-            )
-    elif first_stages:
-        raise BadInput(f"first stages are for enhancers; {config.family} draws by itself")
-    if config.layout_bank and image_condition(config.family) != "layout":
-        raise BadInput(f"layout_bank is {config.layout_bank}; {config.family} draws from no layouts")
-    if config.prior_share and not (config.kl_weight or learns_layouts(config)):
-        raise BadInput(
-            f"prior_share is {config.prior_share}; it needs a kl_weight above 0, or networks that draw "
-            "layouts: without these all pictures are drawn as generation draws them"
-        )
-    for name, value in (("max_images", max_images), ("max_minutes", max_minutes)):
-        if value is not None and not value >= 0:
-            raise BadInput(f"{name} is {value}; it must not be below 0")
+def check_first_stages(config: TrainConfig, first_stages: Sequence[ModelFiles]) -> None:
+    if first_stages and not enlarges(config.family):
+        raise BadInput(f"first stages are for enhancers; {config.family} generates without one")
 
 
 def check_share(config: TrainConfig, distributed: Distributed) -> None:
-    if config.batch_size % distributed.count:
+    if config.data.batch_size % distributed.count:
         raise BadInput(
-            f"a batch of {config.batch_size} cannot be shared by {distributed.count} processes; give a "
+            f"a batch of {config.data.batch_size} cannot be shared by {distributed.count} processes; give a "
             f"batch_size that {distributed.count} divides"
         )
 
 
-def check_colours(config: TrainConfig, photos: PhotoSet) -> None:
-    """Raises BadInput if the photos do not give the colours that the networks need."""
-    if config.accent_colours and not photos.text_config.colour_names.hexes:
+def check_photos(config: TrainConfig, photos: PhotoSet) -> None:
+    """Raises BadInput if the photos do not give the colours and labels that the networks need."""
+    accents = config.conditions.accent_colours
+    if accents and not photos.text_config.colour_names.hexes:
         raise BadInput(
-            f"accent_colours is {config.accent_colours}, but no photo says what its main colour is called; "
+            f"accent_colours is {accents}, but no photo says what its main colour is called; "
             "give shards with colour and colour_hex, or leave it at 0"
         )
     paints = config.network.get("colour_map") or learns_layouts(config)
@@ -69,15 +87,16 @@ def check_colours(config: TrainConfig, photos: PhotoSet) -> None:
             "give shards with colour_hex, or leave colour_map at false (spade) or layout_classes at 0 "
             "(pix2pix)"
         )
+    networks = network_config(config.family, config.network_options(categories=1))
+    _check_labels(networks, photos)
 
 
-def check_labels(config: TrainConfig, photos: PhotoSet) -> None:
+def _check_labels(networks: NetworkConfig, photos: PhotoSet) -> None:
     """Raises BadInput if a layout has a label that is no class of the networks."""
-    is_labelled = photos.image_condition == "layout" and not enlarges(config.family)
+    is_labelled = photos.image_condition == "layout" and not networks.needs_small_picture
     if not is_labelled or photos.condition_images is None:
         return
-    network = network_config(config.family, config.network_options(categories=1))
-    classes, highest = getattr(network, "layout_classes", 0), int(photos.condition_images.max())
+    classes, highest = getattr(networks, "layout_classes", 0), int(photos.condition_images.max())
     if highest >= classes:
         raise BadInput(
             f"the layouts hold the label {highest}, but layout_classes is {classes}; give at least "

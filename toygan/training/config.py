@@ -1,159 +1,194 @@
-"""The options of a training, and the presets of the model families."""
+"""The settings of a training, in groups.
+
+Lengths of time are counted in training images, so that they do not depend on the batch size. A "share" lies
+between 0 and 1. Each group checks the range of its own values. What a family can use is checked by
+`toygan.training.checks.check_config`, wherever a config is made.
+"""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Literal, Self, get_args
 
 from toygan.device import Precision
 from toygan.errors import BadInput
 from toygan.options import from_options
 
-DEFAULT_MAX_IMAGES = 1_000_000  # the length of a training that has no limit in images or minutes
-
+LossName = Literal["minimax", "non_saturating", "hinge", "relativistic"]
 PerceptualDistance = Literal["directions", "values"]
-LossName = Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"]
-PrecisionChoice = Literal["auto", Precision]  # auto: the fastest on the device, see toygan.device
+PrecisionChoice = Literal["auto", Precision]
 
-_WEIGHTS = (
-    "r1_gamma",
-    "r2_gamma",
-    "wgan_lambda",
-    "path_length_weight",
-    "l1_weight",
-    "feature_matching_weight",
-    "perceptual_weight",
-    "kl_weight",
-    "semantic_weight",
-    "colour_weight",
-    "layout_weight",
-)
-_ABOVE_0 = (
-    "batch_size",
-    "penalty_every_steps",
-    "path_length_every_steps",
-    "ema_half_life_images",
-    "log_every_images",
-    "checkpoint_every_images",
-    "augmentation_ramp_images",
-    "perceptual_side",
-    "perceptual_maps",
-    "crop",
-)
+PERCEPTUAL_MAPS = 4  # feature maps of the network that the perceptual loss compares in
+
+# Options of the networks that the photos and the training determine.
+DETERMINED = ("categories", "resolution", "text_size", "accent_colours")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """The options of one training.
+class ConditionSettings:
+    """What the networks are given besides category and main colour, and what the model keeps of it."""
 
-    Lengths of time are counted in training images, so that they do not depend on the batch size. A "share"
-    lies between 0 and 1. A weight multiplies one term of the generator's loss unless its comment says
-    otherwise; 0 removes the term.
-    """
-
-    # Networks
-    family: str  # a name in toygan.models, such as "dcgan"
-    resolution: int  # pixels per side of the generated pictures
-    network: dict[str, Any] = field(default_factory=dict)  # the family's own options, such as widths
-    text_encoder: str | None = None  # a name in toygan.conditions.text; None: the networks get no text
-    accent_colours: int = 0  # the most accent colours that a title gives the networks
-    layout_bank: float = (
-        0.0  # temperature of toygan.artifact.layout_bank, without unit; 0: the model has no bank
-    )
-    text_smoothing: float = 0.0  # temperature of toygan.conditions.text_bank, without unit; 0: no bank
-
-    # Data
-    seed: int = 0  # of all random numbers
-    batch_size: int = 64  # images per step, over all processes
-    crop: int = 128  # pixels per side of the squares that an enhancer learns from
-    prior_share: float = 0.0  # share of a batch with random latents; it is not compared with the photos
-    text_dropout: float = 0.1  # share of the training images that are shown without their text
-    colour_dropout: float = 0.1  # share of the training images that are shown without their colours
-    colour_mixing: float = 0.0  # share of the training images in another colour, see toygan.data.recolour
-    adaptive_augmentation: bool = False  # True: with a probability that adapts; False: to every image
-    augmentation_target: float = 0.6  # the mean sign of the photos' scores, -1 to 1, that adaptation aims at
-    augmentation_ramp_images: float = 500_000  # images in which the probability can rise from 0 to 1
-
-    # Adversarial loss
-    adversarial: bool = True  # False: no discriminator takes part; the generator learns from the photos alone
-    loss: LossName = "hinge"  # see toygan.training.losses
-    r1_gamma: float = 0.0  # discriminator: weight of its squared gradient at photos
-    r2_gamma: float = 0.0  # discriminator: weight of its squared gradient at generated pictures
-    wgan_lambda: float = 10.0  # discriminator: weight of the gradient penalty of the loss "wasserstein"
-    penalty_every_steps: int = 1  # interval of these penalties, steps; it multiplies their weights
-    path_length_weight: float = 0.0  # weight of path length regularisation, for families with styles
-    path_length_every_steps: int = 4  # steps from one path length penalty to the next
-
-    # Other losses of the generator
-    l1_weight: float = 0.0  # mean absolute difference to the photo, in units of [-1, 1]
-    feature_matching_weight: float = 0.0  # the same for the features of the discriminator
-    perceptual_weight: float = 0.0  # difference to the photo in the features of an ImageNet network
-    perceptual_backbone: str = "tf_efficientnet_lite1"  # that network's name in timm; evaluation uses Lite0
-    perceptual_side: int = 128  # pixels; smaller pictures are enlarged to this side for that network
-    perceptual_distance: PerceptualDistance = "directions"  # or "values", see toygan.training.losses
-    perceptual_maps: int = 4  # number of that network's feature maps, finest first; 1 to 4
-    kl_weight: float = 0.0  # divergence of the style encoder's latents from a standard normal; 0: no encoder
-    semantic_weight: float = 0.0  # error of category and colours as read from the picture
-    colour_weight: float = 0.0  # difference of the product's mean colour to the photo's
-    layout_weight: float = 1.0  # error of the layout, for generators that generate one first
-
-    # Optimizer
-    generator_lr: float = 2e-4  # learning rate of Adam
-    discriminator_lr: float = 4e-4  # learning rate of Adam; twice the generator's as in Heusel et al. 2017
-    adam_betas: tuple[float, float] = (0.5, 0.999)  # decay rates of the first and second moment
-    lr_warmup_images: int = 0  # images in which both learning rates rise from 0
-    lr_decay_images: int = 0  # images after which both have fallen to nearly 0; 0: they stay constant
-    ema_half_life_images: float = 10_000  # images after which the averaged weights have forgotten half
-    precision: PrecisionChoice = "auto"  # of convolutions and matrix products; weights are always float32
-
-    # Output
-    log_every_images: int = 6_400  # images from one line of the log to the next
-    checkpoint_every_images: int = 64_000  # images from one checkpoint to the next
+    text_encoder: str | None = None
+    """Name of a text encoder in `toygan.conditions.text`; null: the networks take no text."""
+    text_smoothing: float = 0.0
+    """Temperature of the text bank (`toygan.conditions.text_bank`), no unit; 0: the model has none."""
+    accent_colours: int = 0
+    """Number of colours beside the main one that a title can give, at most."""
+    layout_bank: float = 0.0
+    """Temperature of the layout bank, no unit; 0: the model has none."""
 
     def __post_init__(self) -> None:
-        for name in _ABOVE_0:
-            if not getattr(self, name) > 0:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in _WEIGHTS:
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
-        if not (self.adversarial or self.l1_weight or self.perceptual_weight):
-            raise BadInput("without adversarial, l1_weight or perceptual_weight must be above 0")
-        if self.perceptual_distance not in get_args(PerceptualDistance):
-            known = ", ".join(get_args(PerceptualDistance))
-            raise BadInput(f"perceptual_distance is {self.perceptual_distance!r}; it must be one of {known}")
-        if self.perceptual_maps > 4:
-            raise BadInput(f"perceptual_maps is {self.perceptual_maps}; the network has 4")
-        if self.loss not in get_args(LossName):
-            raise BadInput(f"loss is {self.loss!r}; it must be one of {', '.join(get_args(LossName))}")
+        _check_at_least_0(self, "text_smoothing", "accent_colours", "layout_bank")
+        if self.text_smoothing and self.text_encoder is None:
+            raise BadInput("text_smoothing needs a text_encoder: without it there are no texts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """How photos become batches."""
+
+    seed: int = 0
+    """Seed of all random numbers of the training."""
+    batch_size: int = 64
+    """Images per step, over all processes."""
+    crop: int = 128
+    """Side in pixels of the squares that an enhancer learns from."""
+    prior_share: float = 0.0
+    """Share of a batch with random latents and layouts. It is scored, but not compared with the photos."""
+    colour_dropout: float = 0.1
+    """Share of the images whose colours are withheld."""
+    colour_mixing: float = 0.0
+    """Share of the images that are shown in another colour, see `toygan.data.recolour`."""
+    augmentation_ramp_images: int = 0
+    """Images in which the probability of augmentation can rise from 0 to 1; 0: every image is augmented."""
+
+    def __post_init__(self) -> None:
+        _check_above_0(self, "batch_size", "crop")
+        _check_at_least_0(self, "augmentation_ramp_images")
+        for name in ("colour_dropout", "colour_mixing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
+        if not 0 <= self.prior_share < 1:
+            raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """The terms of both losses (`toygan.training.objectives`). A weight has no unit; 0 removes its term."""
+
+    loss: LossName = "hinge"
+    """The adversarial loss of both networks, see `toygan.training.losses`. Its weight is 1."""
+    r1_gamma: float = 0.0
+    """Discriminator: weight of its squared gradient at photos."""
+    r2_gamma: float = 0.0
+    """Discriminator: weight of its squared gradient at generated pictures."""
+    penalty_every_steps: int = 1
+    """Steps from one gradient penalty to the next; it multiplies their weights."""
+    path_length_weight: float = 0.0
+    """Generator: weight of path length regularisation, for families with styles."""
+    feature_matching_weight: float = 0.0
+    """Generator: weight of the difference to the photo in the features of the discriminator."""
+    kl_weight: float = 0.0
+    """Generator: weight of the divergence of encoded latents from a standard normal; 0: none is encoded."""
+    layout_weight: float = 1.0
+    """Generator: weight of the error of the layout, for generators that predict one first."""
+    semantic_weight: float = 0.0
+    """Generator: weight of the error of category and colours as an auxiliary classifier finds them."""
+    colour_weight: float = 0.0
+    """Generator: weight of the difference of the product's mean colour to the photo's, in [-1, 1]."""
+    l1_weight: float = 0.0
+    """Generator: weight of the mean absolute difference to the photo, in units of [-1, 1]."""
+    perceptual_weight: float = 0.0
+    """Generator: weight of the difference to the photo in the features of a frozen ImageNet network."""
+    perceptual_side: int = 128
+    """Side in pixels to which smaller pictures are enlarged for that network."""
+    perceptual_distance: PerceptualDistance = "directions"
+    """Compares the "directions" of features (`perceptual_loss`) or their "values" (`content_loss`)."""
+    perceptual_maps: int = PERCEPTUAL_MAPS
+    """Number of that network's feature maps, finest first, 1 to 4."""
+
+    def __post_init__(self) -> None:
+        weights = [each.name for each in fields(self) if each.name.endswith(("_weight", "_gamma"))]
+        _check_at_least_0(self, *weights)
+        _check_above_0(self, "penalty_every_steps", "perceptual_side", "perceptual_maps")
+        _check_choice(self, "loss", get_args(LossName))
+        _check_choice(self, "perceptual_distance", get_args(PerceptualDistance))
+        if self.perceptual_maps > PERCEPTUAL_MAPS:
+            raise BadInput(f"perceptual_maps is {self.perceptual_maps}; the network has {PERCEPTUAL_MAPS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """How gradients become weights."""
+
+    generator_lr: float = 2e-4
+    """Learning rate of Adam for the generator, no unit."""
+    discriminator_lr: float = 4e-4
+    """The same for the discriminator; twice the generator's as in Heusel et al. 2017."""
+    adam_betas: tuple[float, float] = (0.5, 0.999)
+    """Decay rates of Adam's first and second moment, per step."""
+    ema_half_life_images: float = 10_000
+    """Images after which the averaged weights, which the model keeps, have forgotten half."""
+    precision: PrecisionChoice = "auto"
+    """Of convolutions and matrix products: "fp32", "bf16", "fp16", or "auto" for the fastest on the device.
+    Weights are always float32."""
+
+    def __post_init__(self) -> None:
+        _check_above_0(self, "ema_half_life_images")
         for name in ("generator_lr", "discriminator_lr"):
             if not 0 < getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise BadInput(f"adam_betas is {self.adam_betas}; it must be two numbers from 0 to below 1")
-        for name in ("colour_dropout", "colour_mixing", "text_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must lie from 0 to 1")
-        for name in ("text_smoothing", "layout_bank"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be 0 or a positive number")
-        if self.text_smoothing and self.text_encoder is None:
-            raise BadInput("text_smoothing needs a text_encoder: without it there are no texts")
-        if not 0 <= self.prior_share < 1:
-            raise BadInput(f"prior_share is {self.prior_share}; it must lie from 0 to below 1")
-        if self.prior_share and not self.adversarial:
-            raise BadInput(
-                "prior_share is for adversarial trainings: no other loss covers the pictures that it adds"
-            )
-        if not -1 < self.augmentation_target < 1:
-            raise BadInput(f"augmentation_target is {self.augmentation_target}; it must lie between -1 and 1")
-        for name in ("lr_warmup_images", "lr_decay_images", "accent_colours"):
-            if getattr(self, name) < 0:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must not be below 0")
-        if self.precision not in get_args(PrecisionChoice):
-            raise BadInput(f"precision is {self.precision!r}; it must be one of auto, fp32, bf16, fp16")
-        if given := sorted({"categories", "resolution", "text_size", "accent_colours"} & self.network.keys()):
+        _check_choice(self, "precision", ("auto", *get_args(Precision)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """The learning rates over time, see `toygan.training.schedule`."""
+
+    lr_warmup_images: int = 0
+    """Images in which both learning rates rise from 0."""
+    lr_decay_images: int = 0
+    """Images after which both have fallen to nearly 0; 0: they stay constant."""
+
+    def __post_init__(self) -> None:
+        _check_at_least_0(self, "lr_warmup_images", "lr_decay_images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingSettings:
+    """What a training writes on its way."""
+
+    log_every_images: int = 6_400
+    """Images from one line of the log to the next."""
+    checkpoint_every_images: int = 64_000
+    """Images from one checkpoint to the next."""
+
+    def __post_init__(self) -> None:
+        _check_above_0(self, "log_every_images", "checkpoint_every_images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings of one training."""
+
+    family: str
+    """A name in `toygan.models`, such as "dcgan"."""
+    resolution: int
+    """Side in pixels of the generated pictures."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Options of the family's networks, such as widths; the file of the family describes them."""
+    conditions: ConditionSettings = field(default_factory=ConditionSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
+
+    def __post_init__(self) -> None:
+        if given := sorted(set(DETERMINED) & self.network.keys()):
             raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
 
     def network_options(self, *, categories: int, text_size: int = 0) -> dict[str, Any]:
@@ -163,7 +198,7 @@ class TrainConfig:
             "resolution": self.resolution,
             "categories": categories,
             "text_size": text_size,
-            "accent_colours": self.accent_colours,
+            "accent_colours": self.conditions.accent_colours,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -172,126 +207,65 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what `to_json` returns.
+        """Reads what `to_json` returns; missing options and groups keep their defaults.
 
-        Raises BadInput for an unknown option (the message lists the known ones) and for an unusable value.
+        Raises BadInput for an unknown option (the message lists the known ones, or names its group) and for
+        an unusable value.
         """
-        try:
-            return from_options(cls, values, owner="training")
-        except ValueError as error:
-            raise BadInput(str(error)) from error
+        for name, group in GROUPS.items():
+            of_group = sorted(values.keys() & {each.name for each in fields(group)})
+            if of_group:
+                raise BadInput(f"training: {', '.join(of_group)} must be in the group {name!r}")
+        for name, group in GROUPS.items():
+            if isinstance(values.get(name), dict):
+                _read(group, values[name], owner=name)
+        config: Self = _read(cls, values, owner="training")
+        return config
 
 
-# A preset has the name of its family, unless it is a variant (r3gan).
-PRESETS = {
-    # Equal learning rates: with twice the generator's the discriminator soon wins for good.
-    "mlp": TrainConfig(family="mlp", resolution=64, loss="minimax", discriminator_lr=2e-4),
-    "dcgan": TrainConfig(family="dcgan", resolution=64),
-    # The loss of Huang et al. 2024 (R3GAN), not its networks: paired logits, both penalties at every step.
-    "r3gan": TrainConfig(
-        family="dcgan",
-        resolution=64,
-        loss="relativistic",
-        r1_gamma=1.0,
-        r2_gamma=1.0,
-        generator_lr=2e-4,
-        discriminator_lr=2e-4,
-        adam_betas=(0.0, 0.99),
-    ),
-    "stylegan": TrainConfig(
-        family="stylegan",
-        resolution=64,
-        batch_size=32,
-        loss="non_saturating",
-        r1_gamma=0.1,
-        penalty_every_steps=16,
-        path_length_weight=2.0,
-        generator_lr=2.5e-3,
-        discriminator_lr=2.5e-3,
-        adam_betas=(0.0, 0.99),
-        adaptive_augmentation=True,
-        augmentation_ramp_images=100_000,  # a fifth of the paper's, because trainings on a CPU are shorter
-    ),
-    # The paper's learning rates. The batches are small: on a CPU many noisy steps learn more than few exact
-    # ones in the same time.
-    "projected": TrainConfig(
-        family="projected",
-        resolution=64,
-        batch_size=16,
-        generator_lr=2e-4,
-        discriminator_lr=2e-4,
-        adam_betas=(0.0, 0.99),
-    ),
-    # The paper's loss. Its learning rates of 2e-4 are for batches of one picture. With them the pictures are
-    # still blurred after 1,000 steps of 16, and its L1 weight of 100 blurs them more than a quarter of it.
-    "pix2pix": TrainConfig(
-        family="pix2pix",
-        resolution=64,
-        batch_size=16,
-        loss="non_saturating",
-        generator_lr=1e-3,
-        discriminator_lr=1e-3,
-        l1_weight=25.0,
-    ),
-    "spade": TrainConfig(
-        family="spade",
-        resolution=64,
-        batch_size=16,
-        generator_lr=2e-4,
-        discriminator_lr=4e-4,
-        adam_betas=(0.0, 0.9),
-        feature_matching_weight=10.0,
-        l1_weight=10.0,
-        kl_weight=0.05,
-    ),
-    # Each image is a crop, which takes as long as many small pictures: logs and checkpoints come sooner.
-    "enhancer": TrainConfig(
-        family="enhancer",
-        resolution=512,
-        batch_size=4,
-        loss="relativistic",
-        generator_lr=8e-4,
-        discriminator_lr=8e-4,
-        adam_betas=(0.5, 0.99),
-        l1_weight=1.0,
-        perceptual_weight=0.03,  # its gradients are then about five times those of the discriminator
-        perceptual_distance="values",
-        perceptual_maps=2,
-        ema_half_life_images=2_000,
-        log_every_images=800,
-        checkpoint_every_images=1_600,
-    ),
-}
+GROUPS: Mapping[str, Any] = MappingProxyType(
+    {
+        "conditions": ConditionSettings,
+        "data": DataSettings,
+        "objective": ObjectiveSettings,
+        "optimizer": OptimizerSettings,
+        "schedule": ScheduleSettings,
+        "logging": LoggingSettings,
+    }
+)
 
 
-def choose_config(preset: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
-    """Returns a preset with the changes of a JSON file, at `resolution` pixels.
-
-    The options in the file replace the preset's one by one, and so do those in its `network`. `resolution`
-    overrides both.
-
-    Raises BadInput for an unknown preset or option (the message lists the known ones), for an unusable value,
-    and for a file that is missing or holds no JSON object.
-    """
-    if preset not in PRESETS:
-        raise BadInput(f"unknown model family or preset {preset!r}; known are {', '.join(PRESETS)}")
-    values, family = PRESETS[preset].to_json(), PRESETS[preset].family
-    overrides = {} if file is None else _read_object(file)
-    if isinstance(overrides.get("network"), dict):
-        overrides["network"] = values["network"] | overrides["network"]
-    values |= overrides
-    if values["family"] != family:
-        raise BadInput(f"{file} is a config of {values['family']!r}, but {family!r} is to be trained")
-    if resolution is not None:
-        values["resolution"] = resolution
-    return TrainConfig.from_json(values)
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the JSON `values` of a config with `changes`, option by option within groups and `network`."""
+    both = dict(values)
+    for name, change in changes.items():
+        before = both.get(name)
+        if isinstance(before, dict) and isinstance(change, dict):
+            both[name] = {**before, **change}
+        else:
+            both[name] = change
+    return both
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def _read(group: Any, values: Mapping[str, Any], *, owner: str) -> Any:
     try:
-        values = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"the config {file} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise BadInput(f"the config {file} must hold a JSON object, not a {type(values).__name__}")
-    return values
+        return from_options(group, values, owner=owner)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _check_above_0(group: object, *names: str) -> None:
+    for name in names:
+        if not getattr(group, name) > 0:
+            raise BadInput(f"{name} is {getattr(group, name)}; it must be above 0")
+
+
+def _check_at_least_0(group: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(group, name) < float("inf"):
+            raise BadInput(f"{name} is {getattr(group, name)}; it must be 0 or a positive number")
+
+
+def _check_choice(group: object, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(group, name) not in choices:
+        raise BadInput(f"{name} is {getattr(group, name)!r}; it must be one of {', '.join(choices)}")

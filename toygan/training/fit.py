@@ -33,28 +33,34 @@ class Losses:
     generated_logit: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """What `fit` calls on its way."""
+
+    should_stop: Callable[[], bool]  # before each step; True ends the training
+    on_step: Callable[[], None]  # after each step
+    on_report: Callable[[Losses], None]  # every `log_every_images`, with the means since the last report
+    on_checkpoint: Callable[[], None]  # every `checkpoint_every_images`
+
+
 def fit(
     state: TrainState,
     photos: PhotoSet,
     config: TrainConfig,
+    callbacks: Callbacks,
     *,
     device: torch.device,
-    should_stop: Callable[[], bool],
-    on_step: Callable[[], None],
-    on_report: Callable[[Losses], None],
-    on_checkpoint: Callable[[], None],
     known: TextBank | None = None,
 ) -> None:
-    """Trains until `should_stop()` is true before a step.
+    """Trains until `callbacks.should_stop()` is true before a step.
 
-    `on_step` is called after every step, `on_report` with the means since the last report, and
-    `on_checkpoint`, both after the numbers of images that the config gives, wherever the training began. With
-    a text bank (`known`) the networks also train on texts that are blended by it.
+    Reports and checkpoints come after the same numbers of images wherever the training began. With a text
+    bank (`known`) the networks also train on texts that are blended by it.
     """
     distributed = state.distributed
 
     def draw(images_seen: int) -> tuple[Batch, torch.Generator]:
-        rng = step_rng(config.seed, images_seen)
+        rng = step_rng(config.data.seed, images_seen)
         rows = epoch_rows(len(photos), config, images_seen)
         if isinstance(photos, PhotoPairs):
             return draw_pairs(photos, rows, config, rng), rng
@@ -63,25 +69,31 @@ def fit(
 
     # A CPU has no free core. With adaptive augmentation a batch depends on the step before it.
     looks_ahead = device.type == "cuda" and state.augmentation is None
-    batches = (_ahead if looks_ahead else map)(draw, count(state.images_seen, config.batch_size))
+    batches = (_ahead if looks_ahead else map)(draw, count(state.images_seen, config.data.batch_size))
     sums = torch.zeros(len(fields(Losses)), device=device)
     steps = 0
-    while not distributed.any(should_stop()):
+    while not distributed.any(callbacks.should_stop()):
         batch, rng = next(batches)
         if distributed.count > 1:
             batch = batch.share(distributed.index, distributed.count)
-            rng = step_rng(config.seed, state.images_seen, distributed.index)
+            rng = step_rng(config.data.seed, state.images_seen, distributed.index)
         _set_lrs(state, config)
         sums += train_step(state, batch.to(device), config, rng)
         steps += 1
-        before, state.images_seen = state.images_seen, state.images_seen + config.batch_size
-        on_step()
-        if before // config.log_every_images != state.images_seen // config.log_every_images:
-            on_report(Losses(**dict(zip(_LOSS_NAMES, distributed.mean(sums / steps).tolist(), strict=True))))
+        before, state.images_seen = state.images_seen, state.images_seen + config.data.batch_size
+        callbacks.on_step()
+        if _passes(before, state.images_seen, config.logging.log_every_images):
+            means = distributed.mean(sums / steps).tolist()
+            callbacks.on_report(Losses(**dict(zip(_LOSS_NAMES, means, strict=True))))
             sums.zero_()
             steps = 0
-        if before // config.checkpoint_every_images != state.images_seen // config.checkpoint_every_images:
-            on_checkpoint()
+        if _passes(before, state.images_seen, config.logging.checkpoint_every_images):
+            callbacks.on_checkpoint()
+
+
+def _passes(before: int, after: int, every: int) -> bool:
+    """Returns whether a multiple of `every` lies in (before, after]."""
+    return before // every != after // every
 
 
 _Generated = TypeVar("_Generated")
@@ -102,8 +114,8 @@ _LOSS_NAMES = [each.name for each in fields(Losses)]
 def _set_lrs(state: TrainState, config: TrainConfig) -> None:
     factor = lr_factor(config, state.images_seen) * state.guard.lr_factor
     rates = {
-        "generator_optimizer": config.generator_lr,
-        "discriminator_optimizer": config.discriminator_lr,
+        "generator_optimizer": config.optimizer.generator_lr,
+        "discriminator_optimizer": config.optimizer.discriminator_lr,
     }
     for name, rate in rates.items():
         for group in state.optimizers[name].param_groups:

@@ -4,8 +4,9 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 
 DIVERSITY_PICTURES = 32
 DIVERSITY_PIXELS = 2**21  # at most, of all these pictures together; fewer large pictures are compared
-
-_DEFAULTS = {each.name: each.default for each in fields(TrainConfig) if each.default is not MISSING}
 
 
 class Collapse(Exception):
@@ -65,13 +64,12 @@ class TrainingFolder:
         started_from: dict[str, object] = {} if self.init is None else {"init": self.init}
         if self.first_stages:
             started_from["first_stages"] = list(self.first_stages)
-        return self.config.to_json() | {"categories": list(self.photos.categories)} | started_from
+        return _flat(self.config.to_json()) | {"categories": list(self.photos.categories)} | started_from
 
     def load(self, checkpoint: Path, state: TrainState) -> None:
         state.images_seen, extras = load_checkpoint(
             checkpoint,
             config=self._identity,
-            defaults=_DEFAULTS,
             photos_sha256=self.photos.sha256,
             modules=state.modules,
             optimizers=state.optimizers,
@@ -145,7 +143,9 @@ class TrainingFolder:
     def _save_files(self, state: TrainState) -> None:
         grid = self.output / "grids" / f"{state.images_seen:010d}.png"
         grid.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(grid, encode(preview_grid(state, self.photos, self.config.seed, self.device), "png"))
+        replace_file(
+            grid, encode(preview_grid(state, self.photos, self.config.data.seed, self.device), "png")
+        )
         save_model(
             self.model,
             generator=state.ema,
@@ -174,7 +174,7 @@ class TrainingFolder:
     def _layout_predictor_of(self, state: TrainState) -> LayoutPredictor | None:
         if state.layout_predictor is not None:
             return LayoutPredictor(segmenter=state.layout_predictor)
-        return self.layout_predictor if self.config.layout_bank else None
+        return self.layout_predictor if self.config.conditions.layout_bank else None
 
     @property
     def _log(self) -> Path:
@@ -187,7 +187,6 @@ class TrainingFolder:
         """
         self._check_finite(state)
         state.guard = state.guard.watch(
-            loss=self.config.loss if self.config.adversarial else None,
             discriminator_loss=losses.discriminator,
             diversity=self._diversity(state),
         )
@@ -216,7 +215,7 @@ class TrainingFolder:
     @torch.no_grad()
     def _diversity(self, state: TrainState) -> float:
         """Returns how much the pictures of a fixed batch differ, as a share of how much its photos differ."""
-        rng = step_rng(self.config.seed, -1)
+        rng = step_rng(self.config.data.seed, -1)
         count = min(DIVERSITY_PICTURES, max(2, DIVERSITY_PIXELS // self.config.resolution**2))
         rows = torch.randperm(len(self.photos), generator=rng)[:count]
         if len(rows) < 2:
@@ -267,6 +266,20 @@ def model_config(
         **({} if encoder is None else {"text_encoder": encoder.to_json()}),
         **replace(photos.text_config, descriptions=photos.hold_descriptions).to_config(),
         **({} if known is None else {"text_smoothing": known.temperature}),
-        **({"layout_bank": config.layout_bank} if config.layout_bank else {}),
-        "training": {"images_seen": images_seen, "photos": len(photos), "init": init, **config.to_json()},
+        **({"layout_bank": config.conditions.layout_bank} if config.conditions.layout_bank else {}),
+        "training": {
+            "images_seen": images_seen,
+            "photos": len(photos),
+            "init": init,
+            "settings": config.to_json(),
+        },
     }
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of all groups by dotted names such as `data.seed`, to be named in messages."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        is_group = isinstance(value, dict) and name != "network"
+        flat |= {f"{name}.{option}": each for option, each in value.items()} if is_group else {name: value}
+    return flat

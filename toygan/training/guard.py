@@ -12,8 +12,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from toygan.training.config import LossName
-
 LR_FACTOR = 0.5  # for both learning rates, at each rollback
 MAX_ROLLBACKS = 6
 WON_LOSS = 1e-3  # a discriminator's loss below this counts as zero
@@ -46,12 +44,9 @@ class Guard:
         """Whether no rollback is left."""
         return self.rollbacks >= MAX_ROLLBACKS
 
-    def watch(self, *, loss: LossName | None, discriminator_loss: float, diversity: float) -> "Guard":
-        """Returns the guard after one more report; `loss` is None without a discriminator.
-
-        A Wasserstein loss of zero has no meaning, so it is not checked.
-        """
-        won = loss not in (None, "wasserstein") and discriminator_loss < WON_LOSS
+    def watch(self, *, discriminator_loss: float, diversity: float) -> "Guard":
+        """Returns the guard after one more report."""
+        won = discriminator_loss < WON_LOSS
         best = max(self.best_diversity, diversity)
         lost = diversity < LOST_SHARE * min(best, 1.0)
         return replace(

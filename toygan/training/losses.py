@@ -42,30 +42,6 @@ def hinge_generator_loss(generated_logits: Tensor) -> Tensor:
     return -generated_logits.mean()
 
 
-def least_squares_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
-    """Mao et al. 2017, eq. 8: E[(D(x) - 1)^2] / 2 + E[(D(G(z)) + 1)^2] / 2.
-
-    The paper has two choices of labels. This is the one around 0, so that the sign of a logit has the same
-    meaning as in the other losses.
-    """
-    return ((real_logits - 1).square().mean() + (generated_logits + 1).square().mean()) / 2
-
-
-def least_squares_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Mao et al. 2017, eq. 8: E[D(G(z))^2] / 2; it is 0 for a picture at the decision boundary."""
-    return generated_logits.square().mean() / 2
-
-
-def wasserstein_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
-    """Gulrajani et al. 2017, eq. 3, first part: E[D(G(z))] - E[D(x)]. `wgan_penalty` is the second part."""
-    return generated_logits.mean() - real_logits.mean()
-
-
-def wasserstein_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Gulrajani et al. 2017, algorithm 1, line 12: -E[D(G(z))]."""
-    return -generated_logits.mean()
-
-
 def relativistic_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
     """Huang et al. 2024 (R3GAN), eq. 2, with a logit that is high for real: E[log(1 + e^-(D(x) - D(G(z))))].
 
@@ -93,8 +69,6 @@ LOSSES: Mapping[str, AdversarialLoss] = MappingProxyType(
         "minimax": AdversarialLoss(minimax_discriminator_loss, minimax_generator_loss),
         "non_saturating": AdversarialLoss(minimax_discriminator_loss, non_saturating_generator_loss),
         "hinge": AdversarialLoss(hinge_discriminator_loss, hinge_generator_loss),
-        "least_squares": AdversarialLoss(least_squares_discriminator_loss, least_squares_generator_loss),
-        "wasserstein": AdversarialLoss(wasserstein_discriminator_loss, wasserstein_generator_loss),
         "relativistic": AdversarialLoss(
             relativistic_discriminator_loss, relativistic_generator_loss, paired=True
         ),
@@ -120,21 +94,6 @@ def r1_penalty(real_images: Tensor, real_logits: Tensor) -> Tensor:
 def r2_penalty(generated_images: Tensor, generated_logits: Tensor) -> Tensor:
     """Mescheder et al. 2018, eq. 10: E[||dD/dx||^2] / 2 on generated pictures, to be multiplied by gamma."""
     return score_gradients(generated_images, generated_logits).square().sum(1).mean() / 2
-
-
-def wgan_penalty(mixed_images: Tensor, mixed_logits: Tensor) -> Tensor:
-    """Gulrajani et al. 2017, eq. 3, second part: E[(||dD/dx|| - 1)^2] on pictures that `mix` made."""
-    slopes: Tensor = torch.linalg.vector_norm(score_gradients(mixed_images, mixed_logits), dim=1)
-    return (slopes - 1).square().mean()
-
-
-def mix(real_images: Tensor, generated_images: Tensor, shares: Tensor) -> Tensor:
-    """Interpolates between each real picture and the generated one of the same row.
-
-    Pictures are (B, 3, H, W) float32; `shares` (B,) float32 in [0, 1] are the shares of the real ones.
-    Source: Gulrajani et al. 2017, algorithm 1, line 6.
-    """
-    return generated_images.lerp(real_images, shares[:, None, None, None])
 
 
 def path_lengths(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:

@@ -76,11 +76,11 @@ def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch
     A first stage's picture always comes with the drawings that it was made from. Other drawings are sometimes
     left out. All may be coarser than the photo, like the drawings of catalogs.
     """
-    crops = [_draw_crop(photos, row, config.crop, rng) for row in rows.tolist()]
+    crops = [_draw_crop(photos, row, config.data.crop, rng) for row in rows.tolist()]
     real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))
     count = len(rows)
     mirrored = torch.rand(count, generator=rng) < 0.5
-    unmoved = draw_some_augmentation(count, config.crop, rng, probability=0.0)
+    unmoved = draw_some_augmentation(count, config.data.crop, rng, probability=0.0)
     conditions = {"small": small, "layout": layout.long(), "sketch": from_uint8(lines[:, None])}
     nothing = torch.zeros(count, 0)
     return Batch(

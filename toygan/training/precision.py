@@ -25,24 +25,28 @@ def with_precision(
     A resumed training keeps its first precision on any machine. Processes on different devices take a
     precision that is fast on all of them.
     """
-    if config.precision != "auto":
+    if config.optimizer.precision != "auto":
         return config
     begun_with = None if checkpoint is None else _precision_of(checkpoint)
     if begun_with is not None:
         log.info("training in %s, as before", begun_with)
-        return replace(config, precision=begun_with)
+        return _with(config, begun_with)
     fastest, reason = fastest_precision(device)
     joint = next(each for each in _SLOWEST_FIRST if distributed.any(fastest == each))
     if joint != fastest:
         fastest, reason = joint, "another process is faster so"
     log.info("training in %s: %s", fastest, reason)
-    return replace(config, precision=fastest)
+    return _with(config, fastest)
+
+
+def _with(config: TrainConfig, precision: Precision) -> TrainConfig:
+    return replace(config, optimizer=replace(config.optimizer, precision=precision))
 
 
 def _precision_of(checkpoint: Path) -> Precision | None:
     """Returns None if it cannot be read; loading the checkpoint then reports what is wrong."""
     try:
-        stored = json.loads((checkpoint / "state.json").read_bytes())["config"]["precision"]
+        stored = json.loads((checkpoint / "state.json").read_bytes())["config"]["optimizer.precision"]
     except (OSError, KeyError, TypeError, ValueError):
         return None
     return next((each for each in get_args(Precision) if each == stored), None)

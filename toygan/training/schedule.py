@@ -13,9 +13,9 @@ def lr_factor(config: TrainConfig, images_seen: int) -> float:
     It rises linearly over the first `lr_warmup_images` and falls along half a cosine to `FLOOR` at
     `lr_decay_images`; 0 leaves either out. Source: Loshchilov and Hutter 2017, "SGDR", eq. 5.
     """
-    warmup, end = config.lr_warmup_images, config.lr_decay_images
+    warmup, end = config.schedule.lr_warmup_images, config.schedule.lr_decay_images
     # Above 0 at the first step, which would change nothing otherwise.
-    up = min(1.0, (images_seen + config.batch_size) / warmup) if warmup else 1.0
+    up = min(1.0, (images_seen + config.data.batch_size) / warmup) if warmup else 1.0
     if not end:
         return up
     return up * (FLOOR + (1 - FLOOR) * (1 + cos(pi * min(1.0, images_seen / end))) / 2)

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,13 +24,14 @@ from toygan.models import enlarges, image_condition, network_config
 from toygan.models.enhancer import EnhancerConfig
 from toygan.progress import Progress
 from toygan.training.checkpoint import checkpoint_folders
-from toygan.training.checks import check_colours, check_labels, check_options, check_share, learns_layouts
-from toygan.training.config import DEFAULT_MAX_IMAGES, TrainConfig
+from toygan.training.checks import check_first_stages, check_photos, check_share, learns_layouts
+from toygan.training.config import TrainConfig
 from toygan.training.distributed import Distributed, join_distributed
 from toygan.training.first_stage import load_pairs
-from toygan.training.fit import fit
+from toygan.training.fit import Callbacks, fit
 from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.initial import InitialModel, read_initial
+from toygan.training.limits import Limits
 from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
 
@@ -45,19 +46,16 @@ def train(
     output: Path,
     config: TrainConfig,
     device: torch.device,
-    max_images: int | None = None,
-    max_minutes: float | None = None,
+    limits: Limits,
     resume: bool = False,
     init: ModelFiles | None = None,
     first_stages: Sequence[ModelFiles] = (),
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
 
     - Photos: those with `split == "train"` (see `toygan.data.sources`), without the products that calibrate
       the score.
-    - End: after `max_images` in all, after `max_minutes` of this process, or when `should_stop()` is true
-      before a step, whichever comes first. Without both numbers it ends after `DEFAULT_MAX_IMAGES`.
+    - `config`: one that `toygan.training.checks.check_config` accepts.
     - `resume`: continues from the newest checkpoint in `output`, if there is one. Without `resume` an
       `output` with a checkpoint is refused, so that nobody overwrites hours of work by accident.
     - `init`: starts from the weights of that model, see `toygan.training.initial`. A resumed training needs
@@ -72,10 +70,7 @@ def train(
     Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed and for
     an `init` that does not fit, and RunFailed when going back has not helped.
     """
-    check_options(config, max_images, max_minutes, first_stages)
-    if max_images is None and max_minutes is None:
-        max_images = DEFAULT_MAX_IMAGES
-    limits = _Limits(max_images=max_images, max_minutes=max_minutes, should_stop=should_stop)
+    check_first_stages(config, first_stages)
     with join_distributed(device) as distributed:
         check_share(config, distributed)
         earlier = checkpoint_folders(output)
@@ -111,7 +106,7 @@ class _Training:
             text_size=self.photos.text_size,
             texts=self.photos.text,
             labelled=self.photos.labelled_colours,
-            learns_to_draw=self.config.layout_bank > 0 and self.layout_predictor is None,
+            with_layout_predictor=self.config.conditions.layout_bank > 0 and self.layout_predictor is None,
             distributed=self.distributed,
         )
         if self.initial is not None:
@@ -139,22 +134,6 @@ class _Training:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Limits:
-    """The limits of a training. It ends at the first that is reached."""
-
-    max_images: int | None
-    max_minutes: float | None
-    should_stop: Callable[[], bool]
-
-    def are_reached(self, images_seen: int, elapsed_s: float) -> bool:
-        if self.should_stop():
-            return True
-        if self.max_images is not None and images_seen >= self.max_images:
-            return True
-        return self.max_minutes is not None and elapsed_s >= self.max_minutes * 60
-
-
 def _prepare(
     photos_uri: str | Path,
     config: TrainConfig,
@@ -167,13 +146,13 @@ def _prepare(
 ) -> _Training:
     """Reads the inputs of a training: first the initial model, then the photos."""
     initial = None if init is None else read_initial(init, config)
-    encoder = None if config.text_encoder is None else TextEncoder(config.text_encoder, device)
+    name = config.conditions.text_encoder
+    encoder = None if name is None else TextEncoder(name, device)
     if enlarges(config.family):
         photos = _read_pairs(photos_uri, config, first_stages, output / SMALL_PICTURES, device)
     else:
         photos = _read_photos(photos_uri, config, initial).with_text(encoder)
-    check_colours(config, photos)
-    check_labels(config, photos)
+    check_photos(config, photos)
     if initial is not None:
         log.info("starting from %s", initial.name)
     return _Training(
@@ -189,7 +168,7 @@ def _prepare(
     )
 
 
-def _run(training: _Training, output: Path, earlier: Path | None, limits: _Limits) -> Path:
+def _run(training: _Training, output: Path, earlier: Path | None, limits: Limits) -> Path:
     """Trains to the end, from the checkpoint `earlier` or from the beginning."""
     distributed, state, folder = training.distributed, training.begin(), training.folder(output)
     if earlier is not None:
@@ -228,9 +207,9 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
             kind="layout" if needs_both else kind,
             lines=needs_both or bool(config.network.get("lines")),
             needs_lines=needs_both,
+            predictor=None if initial is None else initial.layout_predictor,
         ),
-        layout_predictor=None if initial is None else initial.layout_predictor,
-        text_config=TextConfig(accent_colours=config.accent_colours, colour_names=known),
+        text_config=TextConfig(accent_colours=config.conditions.accent_colours, colour_names=known),
         learns_colour_names=True,
     )
     products, categories = len(set(photos.skus)), len(photos.categories)
@@ -252,7 +231,7 @@ def _read_pairs(
         networks,
         first_stages,
         keep_sku=lambda sku: not is_calibration_sku(sku),
-        seed=config.seed,
+        seed=config.data.seed,
         device=device,
         kept=kept,
     )
@@ -262,7 +241,7 @@ def _text_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
 ) -> TextBank | None:
     """Makes the text bank from the texts of the photos and of the initial model, if the training has one."""
-    if photos.text is None or encoder is None or not config.text_smoothing:
+    if photos.text is None or encoder is None or not config.conditions.text_smoothing:
         return None
     texts = [photos.text]
     if (
@@ -271,14 +250,14 @@ def _text_bank(
         and initial.has_same_text_as(photos.text_config, encoder)
     ):
         texts.append(initial.known.embeddings)
-    return TextBank.of(torch.cat(texts), config.text_smoothing)
+    return TextBank.of(torch.cat(texts), config.conditions.text_smoothing)
 
 
 def _layout_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
 ) -> LayoutBank | None:
     """Makes the layout bank from the layouts of the photos and of the initial model; None if it has none."""
-    if not config.layout_bank:
+    if not config.conditions.layout_bank:
         return None
     earlier = (
         initial.layout_bank if initial and initial.has_same_text_as(photos.text_config, encoder) else None
@@ -288,22 +267,24 @@ def _layout_bank(
         photos,
         embed=None if encoder is None else encoder.embed,
         classes=network.layout_classes,
-        temperature=config.layout_bank,
+        temperature=config.conditions.layout_bank,
         earlier=earlier,
     )
 
 
 def _fit(
-    training: _Training, state: TrainState, folder: TrainingFolder, progress: Progress, limits: _Limits
+    training: _Training, state: TrainState, folder: TrainingFolder, progress: Progress, limits: Limits
 ) -> None:
     fit(
         state,
         training.photos,
         training.config,
+        Callbacks(
+            should_stop=lambda: limits.are_reached(state.images_seen, progress.elapsed_s),
+            on_step=lambda: progress.advance(training.config.data.batch_size),
+            on_report=lambda losses: folder.report(state, losses, progress),
+            on_checkpoint=lambda: folder.save(state),
+        ),
         device=training.device,
         known=training.known,
-        should_stop=lambda: limits.are_reached(state.images_seen, progress.elapsed_s),
-        on_step=lambda: progress.advance(training.config.batch_size),
-        on_report=lambda losses: folder.report(state, losses, progress),
-        on_checkpoint=lambda: folder.save(state),
     )

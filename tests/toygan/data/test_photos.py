@@ -208,8 +208,7 @@ def test_what_photos_lack_is_drawn_where_somebody_can(tmp_path: Path) -> None:
         drawings_shard(tmp_path),
         resolution=32,
         split="train",
-        drawings=WantedConditions(kind="layout", lines=True),
-        layout_predictor=layout_predictor,
+        drawings=WantedConditions(kind="layout", lines=True, predictor=layout_predictor),
     )
     assert photos.skus == ("a", "b", "c")
     assert photos.lines is not None

@@ -14,7 +14,7 @@ from tests.toygan.models.alike import (
     check_that_bf16_keeps_more_than_eight_bits,
     check_that_the_generator_follows,
 )
-from tests.toygan.training.tiny import tiny
+from tests.toygan.training.tiny import changed, tiny
 from toygan.images import from_uint8
 from toygan.models import dcgan
 from toygan.models.backbone import create_backbone
@@ -245,10 +245,10 @@ def train(state: TrainState, photos: Any, config: TrainConfig, steps: int) -> li
     losses = []
     for step in range(steps):
         rng = step_rng(0, step)
-        rows = torch.arange(config.batch_size) % len(photos)
+        rows = torch.arange(config.data.batch_size) % len(photos)
         batch = draw_batch(photos, rows, config, state.generator.latent_size, rng)
         losses.append(float(train_step(state, batch, config, rng)[1]))
-        state.images_seen += config.batch_size
+        state.images_seen += config.data.batch_size
     return losses
 
 
@@ -310,7 +310,7 @@ def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
         weights, generator_lr=5e-3, discriminator_lr=1e-3, adam_betas=(0.0, 0.99), ema_half_life_images=64
     )
     wider = config.network | {"generator_channels": 16, "max_channels": 32, "head_channels": 16}
-    config = replace(config, network=wider, colour_dropout=0.0)
+    config = changed(config, network=wider, colour_dropout=0.0)
     state = start(config, categories=2, device=torch.device("cpu"))
     real, given = from_uint8(photos.images), photos.conditions(torch.arange(len(photos)))
     latents = torch.randn(len(photos), 8, generator=torch.Generator().manual_seed(0))

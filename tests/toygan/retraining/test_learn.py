@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.snapshot import known_products
 from toygan.storage.memory import MemoryStore
 from toygan.training.checkpoint import checkpoint_folders
-from toygan.training.config import PRESETS
+from toygan.training.config import DataSettings, LoggingSettings
+from toygan.training.presets import PRESETS
 from toygan.uploads.new_categories import NEW_CATEGORY_PHOTOS
 
 
@@ -35,31 +36,34 @@ def with_config(**changes: Any) -> TinyFiles:
 
 
 def test_a_model_is_trained_on_as_it_was_trained() -> None:
-    training = {"images_seen": 5, "batch_size": 4, "loss": "hinge", "seed": 9, "text_dropout": 0.5}
+    settings = {"data": {"batch_size": 4, "seed": 9}, "objective": {"loss": "minimax"}}
+    training = {"images_seen": 5, "settings": settings}
     config = fine_tuning(read_config(with_config(training=training)), 1000)
-    assert (config.family, config.resolution, config.loss, config.seed) == ("dcgan", 32, "hinge", 9)
-    assert (config.batch_size, config.text_dropout) == (4, 0.5)
-    assert (config.log_every_images, config.checkpoint_every_images) == (20, 100)
+    assert (config.family, config.resolution) == ("dcgan", 32)
+    assert config.data == DataSettings(batch_size=4, seed=9)
+    assert config.objective.loss == "minimax"
+    assert config.logging == LoggingSettings(log_every_images=20, checkpoint_every_images=100)
     networks = read_config(tiny_model())["network"]
     assert config.network_options(categories=3) == networks | {"text_size": 0, "accent_colours": 0}
 
 
 def test_the_precision_is_left_to_the_device_that_trains_it_on() -> None:
-    assert fine_tuning(read_config(with_config(training={"precision": "bf16"})), 1000).precision == "auto"
+    training = {"settings": {"optimizer": {"precision": "bf16"}}}
+    config = fine_tuning(read_config(with_config(training=training)), 1000)
+    assert config.optimizer.precision == "auto"
 
 
 def test_what_its_config_does_not_say_is_the_presets() -> None:
     config = fine_tuning(read_config(tiny_model()), 1_000_000)
-    assert config.generator_lr == PRESETS["dcgan"].generator_lr
-    assert config.batch_size == PRESETS["dcgan"].batch_size
+    assert (config.optimizer, config.data) == (PRESETS["dcgan"].optimizer, PRESETS["dcgan"].data)
 
 
 def test_the_bundled_model_can_be_trained_on() -> None:
-    """It was trained in two stages: its config gives two batch sizes."""
     bundled = read_config(resolve(None, None))
     config = fine_tuning(bundled, 64_000)
     assert config.resolution == bundled["resolution"]
-    assert asdict(config)["checkpoint_every_images"] == 6_400
+    assert config.logging.checkpoint_every_images == 6_400
+    assert (config.data.batch_size, config.objective.perceptual_side) == (32, 224)
 
 
 def test_a_family_that_is_not_known_is_named() -> None:
@@ -84,7 +88,12 @@ def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
     """A retraining of a champion with truncation and credit."""
     folder = tmp_path_factory.mktemp("shop")
     return begun(
-        folder, with_config(truncation=0.7, credit="me", training={"batch_size": 8, "precision": "bf16"})
+        folder,
+        with_config(
+            truncation=0.7,
+            credit="me",
+            training={"settings": {"data": {"batch_size": 8}, "optimizer": {"precision": "bf16"}}},
+        ),
     )
 
 

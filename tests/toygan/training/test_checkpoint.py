@@ -48,9 +48,7 @@ def load(folder: Path, module: nn.Module | None = None, **changes: Any) -> tuple
     module = network() if module is None else module
     optimizer = torch.optim.Adam(module.parameters(), lr=0.01, fused=True)
     parts: dict[str, Any] = {"modules": {"net": module}, "optimizers": {"adam": optimizer}}
-    images_seen, _ = load_checkpoint(
-        folder, **({"config": CONFIG, "defaults": {}, "photos_sha256": "ab"} | parts | changes)
-    )
+    images_seen, _ = load_checkpoint(folder, **({"config": CONFIG, "photos_sha256": "ab"} | parts | changes))
     return images_seen, module, optimizer
 
 
@@ -107,13 +105,6 @@ def test_another_family_is_refused_before_anything_else(tmp_path: Path) -> None:
     folder = save(tmp_path, config=CONFIG | {"family": "dcgan"})
     with pytest.raises(ModelError, match="is of the family dcgan, but mlp is to be trained"):
         load(folder, config={"family": "mlp", "rate": 0.1})
-
-
-def test_an_option_younger_than_the_checkpoint_counts_as_its_default(tmp_path: Path) -> None:
-    folder = save(tmp_path)
-    load(folder, config=CONFIG | {"loss": "hinge"}, defaults={"loss": "hinge", "seed": 7})
-    with pytest.raises(ModelError, match="other values of loss;"):
-        load(folder, config=CONFIG | {"loss": "minimax"}, defaults={"loss": "hinge", "seed": 7})
 
 
 def test_other_photos_are_refused(tmp_path: Path) -> None:

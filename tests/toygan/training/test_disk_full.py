@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tests.toygan.training.test_resume import final_files, run
 from tests.toygan.training.tiny import tiny
+from toygan.artifact import weights
 from toygan.disk import disk_errors, new_folder, replace_file
 from toygan.errors import BadInput, DiskFull
-from toygan.training import checkpoint
 from toygan.training.checkpoint import checkpoint_folders
 
 
@@ -39,7 +39,7 @@ def cramp(monkeypatch: pytest.MonkeyPatch, total_bytes: int) -> None:
         with room_for(total_bytes):
             safetensors.torch.save_file(dict(tensors), file)
 
-    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    monkeypatch.setattr(weights, "save_file", save_file)
 
 
 def test_a_training_without_room_says_what_is_kept_and_goes_on_later(

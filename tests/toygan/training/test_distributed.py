@@ -14,16 +14,16 @@ from tests.toygan.training.tiny import tiny
 from toygan.errors import BadInput
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.distributed import ALONE, Distributed, join_distributed
+from toygan.training.limits import Limits
 from toygan.training.train import train
 
 REPOSITORY = Path(__file__).parents[3]
 # No batch normalisation, which sees a share of the batch only where there is no GPU; full precision.
 CONFIG = {
     "network": {"generator_units": [16, 32, 16], "discriminator_units": [16, 8]},
-    "batch_size": 8,
-    "precision": "fp32",
-    "log_every_images": 16,
-    "checkpoint_every_images": 32,
+    "data": {"batch_size": 8},
+    "optimizer": {"precision": "fp32"},
+    "logging": {"log_every_images": 16, "checkpoint_every_images": 32},
 }
 IMAGES = 64
 
@@ -94,7 +94,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(
 
     monkeypatch.setattr("toygan.training.train.join_distributed", lambda device: Three())
     with pytest.raises(BadInput, match="a batch of 4 cannot be shared by 3 processes"):
-        train(photos_uri=shards, output=tmp_path, config=tiny(), device=torch.device("cpu"), max_images=4)
+        train(
+            photos_uri=shards,
+            output=tmp_path,
+            config=tiny(),
+            device=torch.device("cpu"),
+            limits=Limits(max_images=4),
+        )
 
 
 def test_one_gpu_for_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

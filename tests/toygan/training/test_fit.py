@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.toygan.training.tiny import tiny
+from tests.toygan.training.tiny import changed, tiny
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
+from toygan.training import batches
 from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
 from toygan.training.config import TrainConfig
-from toygan.training.fit import Losses, _ahead, fit
+from toygan.training.fit import Callbacks, Losses, _ahead, fit
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
 
@@ -86,12 +87,15 @@ def test_about_half_of_the_pictures_are_mirrored(photos: PhotoSet) -> None:
     assert abs(kept.sum().item() - 200) < 40  # four standard deviations
 
 
-def test_blended_texts_are_means_of_a_random_half_of_the_known(photos: PhotoSet) -> None:
+def test_blended_texts_are_means_of_a_random_half_of_the_known(
+    photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two known texts far apart: a photo's own is read where it is kept, or none is, in three of four."""
     texts = torch.zeros(len(photos), 2)
     texts[::2, 0], texts[1::2, 1] = 1.0, 1.0
     known = TextBank.of(texts, 1e-3)
-    config = tiny(text_encoder="any", text_smoothing=1e-3, text_dropout=0.25)
+    monkeypatch.setattr(batches, "TEXT_DROPOUT", 0.25)
+    config = tiny(text_encoder="any", text_smoothing=1e-3)
     rows = torch.zeros(400, dtype=torch.int64)
     batch = draw_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0), known=known)
     assert batch.blended_text is not None
@@ -121,7 +125,7 @@ def test_products_of_one_colour_are_shown_and_named_in_another(photos: PhotoSet)
     assert counts["#5A5A5A"] == 100
     assert abs(counts["#C86400"] - 52) < 20  # half stay, and of the others one of 27
     assert len(counts) > 15
-    plain = draw_batch(painted, rows, replace(config, colour_mixing=0.0), 8, step_rng(0, 0))
+    plain = draw_batch(painted, rows, changed(config, colour_mixing=0.0), 8, step_rng(0, 0))
     torch.testing.assert_close(plain.conditions["colour"], painted.colour[rows])
 
 
@@ -234,11 +238,13 @@ def test_reports_and_checkpoints_come_at_fixed_counts(photos: PhotoSet) -> None:
         state,
         photos,
         config,
+        Callbacks(
+            should_stop=lambda: state.images_seen >= 24,
+            on_step=lambda: steps.append(state.images_seen),
+            on_report=lambda losses: reports.append((state.images_seen, losses)),
+            on_checkpoint=lambda: checkpoints.append(state.images_seen),
+        ),
         device=CPU,
-        should_stop=lambda: state.images_seen >= 24,
-        on_step=lambda: steps.append(state.images_seen),
-        on_report=lambda losses: reports.append((state.images_seen, losses)),
-        on_checkpoint=lambda: checkpoints.append(state.images_seen),
     )
     assert steps == [8, 12, 16, 20, 24]
     assert [images for images, _ in reports] == [8, 12, 20, 24]  # the first ones at or beyond 6, 12, 18, 24
@@ -269,11 +275,13 @@ def test_a_report_is_the_mean_since_the_last(photos: PhotoSet, monkeypatch: pyte
         state,
         photos,
         config,
+        Callbacks(
+            should_stop=lambda: state.images_seen >= 16,
+            on_step=lambda: None,
+            on_report=reports.append,
+            on_checkpoint=lambda: None,
+        ),
         device=CPU,
-        should_stop=lambda: state.images_seen >= 16,
-        on_step=lambda: None,
-        on_report=reports.append,
-        on_checkpoint=lambda: None,
     )
     assert reports == [
         Losses(generator=1.5, discriminator=-1.5, real_logit=0.75, generated_logit=3.0),

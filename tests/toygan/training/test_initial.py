@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.models import TinyFiles, tiny_model, weights_of
 from tests.shards import COLOURS, eight_rows, photo, photo_row, training_skus, write_shard
-from tests.toygan.training.tiny import tiny
+from tests.toygan.training.tiny import changed, tiny
 from toygan.artifact.files import CONFIG, ModelFiles
 from toygan.errors import BadInput, ModelError
 from toygan.models import build
@@ -21,6 +21,7 @@ from toygan.models.layers import ConditionEmbedding, ConditionInput
 from toygan.registry.models import resolve
 from toygan.training.config import TrainConfig
 from toygan.training.initial import read_initial
+from toygan.training.limits import Limits
 from toygan.training.train import train
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ ENCODER = {"name": "reader", "identity": "0"}
 
 
 def config_of(family: str) -> TrainConfig:
-    return replace(tiny(), family=family, network=NETWORKS[family])
+    return tiny(family=family, network=NETWORKS[family])
 
 
 def stored(family: str, *, text_size: int = 0, **options: Any) -> TinyFiles:
@@ -152,7 +153,7 @@ def test_texts_of_another_encoder_say_nothing_at_first(family: str, before: int,
 @pytest.mark.parametrize("family", [name for name in NETWORKS if name != "mlp"])
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 2), (2, 0)])
 def test_everything_but_new_accent_colours_keeps_its_meaning(family: str, before: int, after: int) -> None:
-    config = replace(config_of(family), accent_colours=after)
+    config = changed(config_of(family), accent_colours=after)
     initial = read_initial(files_of(stored(family, accent_colours=before)), config)
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of(family, categories=3, accent_colours=after)
@@ -167,14 +168,14 @@ def test_everything_but_new_accent_colours_keeps_its_meaning(family: str, before
 
 
 def test_other_numbers_of_accent_colours_do_not_fit() -> None:
-    config = replace(config_of("dcgan"), accent_colours=3)
+    config = changed(config_of("dcgan"), accent_colours=3)
     with pytest.raises(ModelError, match="accent_colours is 2 there and 3 here"):
         read_initial(files_of(stored("dcgan", accent_colours=2)), config)
 
 
 def test_columns_for_accents_begin_at_nothing() -> None:
     """Of the layer of `mlp` that all conditions share."""
-    initial = read_initial(files_of(stored("mlp")), replace(config_of("mlp"), accent_colours=2))
+    initial = read_initial(files_of(stored("mlp")), changed(config_of("mlp"), accent_colours=2))
     new = networks_of("mlp", categories=3, accent_colours=2)
     initial.load_pretrained(new, OLD, None)
     layer = new["ema"].hidden[0]
@@ -186,7 +187,7 @@ def test_columns_for_accents_begin_at_nothing() -> None:
 @pytest.mark.parametrize("before", [False, True])
 def test_shades_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) -> None:
     config = config_of("spade")
-    config = replace(config, network={**config.network, "colour_map": True})
+    config = changed(config, network={**config.network, "colour_map": True})
     initial = read_initial(files_of(stored("spade", colour_map=before)), config)
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of("spade", categories=3, colour_map=True)
@@ -203,7 +204,7 @@ def test_shades_are_not_heard_at_first_and_then_keep_their_meaning(before: bool)
 @pytest.mark.parametrize("before", [False, True])
 def test_lines_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) -> None:
     config = config_of("spade")
-    config = replace(config, network={**config.network, "lines": True, "shuffled_share": 0.0})
+    config = changed(config, network={**config.network, "lines": True, "shuffled_share": 0.0})
     initial = read_initial(files_of(stored("spade", lines=before)), config)
     new = networks_of("spade", categories=3, lines=True)
     initial.load_pretrained(new, OLD, None)
@@ -221,7 +222,7 @@ def test_lines_are_not_heard_at_first_and_then_keep_their_meaning(before: bool) 
 def test_who_draws_layouts_begins_anew_and_then_goes_on(before: int, after: int) -> None:
     """What the layouts are made into is not heard at first: the pictures stay what they were."""
     config = config_of("pix2pix")
-    config = replace(config, network={**config.network, "layout_classes": after})
+    config = changed(config, network={**config.network, "layout_classes": after})
     initial = read_initial(files_of(stored("pix2pix", layout_classes=before)), config)
     old = {"generator": initial.generator, "discriminator": initial.discriminator}
     new = networks_of("pix2pix", categories=3, layout_classes=after)
@@ -241,7 +242,7 @@ def test_who_draws_layouts_begins_anew_and_then_goes_on(before: int, after: int)
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0)])
 def test_who_points_at_more_or_fewer_colours_begins_to_anew(before: int, after: int) -> None:
     config = config_of("pix2pix")
-    config = replace(config, network={**config.network, "layout_classes": 14}, accent_colours=after)
+    config = changed(config, network={**config.network, "layout_classes": 14}, accent_colours=after)
     initial = read_initial(files_of(stored("pix2pix", layout_classes=14, accent_colours=before)), config)
     new = networks_of("pix2pix", categories=3, layout_classes=14, accent_colours=after)
     fresh = new["ema"].colouring.to_labels.weight.clone()
@@ -253,7 +254,7 @@ def test_who_points_at_more_or_fewer_colours_begins_to_anew(before: int, after: 
 
 def test_what_colours_the_labels_are_of_is_handed_over() -> None:
     config = config_of("spade")
-    config = replace(config, network={**config.network, "colour_map": True})
+    config = changed(config, network={**config.network, "colour_map": True})
     initial = read_initial(files_of(stored("spade", colour_map=True)), config)
     assert initial.labelled_colours is None
     initial.generator.colour_map.fit(torch.rand(3, 4), torch.tensor([3, 1, 1]))
@@ -264,9 +265,9 @@ def test_what_colours_the_labels_are_of_is_handed_over() -> None:
 
 
 def test_networks_grow_and_begin_with_accents_at_once() -> None:
-    config = replace(config_of("dcgan"), resolution=64, accent_colours=2)
+    config = changed(config_of("dcgan"), resolution=64, accent_colours=2)
     options = config.network | {"generator_channels": 2, "discriminator_channels": 2}
-    assert read_initial(files_of(stored("dcgan")), replace(config, network=options)).grows
+    assert read_initial(files_of(stored("dcgan")), changed(config, network=options)).grows
 
 
 def assert_close(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> None:
@@ -278,11 +279,11 @@ def test_a_model_that_does_not_fit_is_named_beside_what_is_wanted() -> None:
     with pytest.raises(ModelError, match=f"old@{source.version} is of the family dcgan, but mlp is to be"):
         read_initial(source, config_of("mlp"))
     config = config_of("dcgan")
-    wider = replace(config, network=config.network | {"max_channels": 32, "latent_size": 9})
+    wider = changed(config, network=config.network | {"max_channels": 32, "latent_size": 9})
     with pytest.raises(ModelError, match="latent_size is 8 there and 9 here, max_channels is 16 there"):
         read_initial(source, wider)
     with pytest.raises(ModelError, match="resolution is 32 there and 64 here"):
-        read_initial(source, replace(config, resolution=64))
+        read_initial(source, changed(config, resolution=64))
 
 
 def test_a_damaged_model_is_named() -> None:
@@ -301,7 +302,7 @@ def run(photos: Path, output: Path, *, init: str | None, max_images: int, resume
         output=output,
         config=tiny(precision="fp32"),
         device=CPU,
-        max_images=max_images,
+        limits=Limits(max_images=max_images),
         resume=resume,
         init=None if init is None else resolve(init, None),
     )
@@ -400,7 +401,7 @@ def test_networks_grow_and_keep_the_blocks_of_the_sides_they_had() -> None:
 def test_a_whitening_is_that_of_the_texts_it_will_read() -> None:
     """The same encoder's goes over; for another encoder's texts the one that was measured on them stays."""
     config = config_of("dcgan")
-    config = replace(config, network={**config.network, "whiten_text": True})
+    config = changed(config, network={**config.network, "whiten_text": True})
     options = config.network_options(categories=len(OLD), text_size=6)
     old, new = (build("dcgan", options) for _ in range(2))
     for network, scale in ((old[0], 1), (old[1], 1), (new[0], 3), (new[1], 3)):

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from catalog_schemas.photos import PHOTO_SHARD
 from tests.models import condition_file, tiny_model
 from tests.shards import SHARD_SCHEMA, photo_row, training_skus, write_shard
-from toygan import training
+from tests.toygan.training.tiny import changed, tiny
 from toygan.artifact.files import ModelFiles
 from toygan.conditions.condition_types import ImageCondition
 from toygan.data.photos import PhotoSet
@@ -19,8 +18,10 @@ from toygan.errors import BadInput
 from toygan.models.enhancer import EnhancerConfig
 from toygan.training import first_stage
 from toygan.training.batches import step_rng
-from toygan.training.config import TrainConfig, choose_config
+from toygan.training.checks import check_config
+from toygan.training.choose import choose_config
 from toygan.training.first_stage import load_pairs
+from toygan.training.limits import Limits
 from toygan.training.pairs import PhotoPairs, Source, draw_pairs
 from toygan.training.state import start
 from toygan.training.step import train_step
@@ -35,18 +36,7 @@ NETWORK = {
     "discriminator_channels": 4,
     "discriminator_blocks": 1,
 }
-CONFIG = TrainConfig(
-    family="enhancer",
-    resolution=64,
-    network=NETWORK,
-    batch_size=4,
-    loss="relativistic",
-    l1_weight=1.0,
-    crop=32,
-    precision="fp32",
-    log_every_images=8,
-    checkpoint_every_images=16,
-)
+CONFIG = tiny(family="enhancer", resolution=64, network=NETWORK, loss="relativistic", l1_weight=1.0, crop=32)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +199,7 @@ def run(shards: Path, output: Path, *, max_images: int, resume: bool = False) ->
         output=output,
         config=CONFIG,
         device=CPU,
-        max_images=max_images,
+        limits=Limits(max_images=max_images),
         resume=resume,
         first_stages=first_stages(),
     )
@@ -228,35 +218,34 @@ def test_a_resumed_enhancer_ends_as_an_undisturbed_one(shards: Path, tmp_path: P
 
 
 def test_first_stages_are_for_enhancers_alone(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="first stages are for enhancers; dcgan draws by itself"):
+    with pytest.raises(BadInput, match="first stages are for enhancers; dcgan generates without one"):
         train(
             photos_uri=shards,
             output=tmp_path,
-            config=TrainConfig(family="dcgan", resolution=32),
+            config=tiny(),
             device=CPU,
+            limits=Limits(max_images=4),
             first_stages=first_stages(),
         )
 
 
 @pytest.mark.parametrize("crop", [31, 128])
-def test_crops_that_do_not_fit_are_refused(shards: Path, tmp_path: Path, crop: int) -> None:
-    config = TrainConfig.from_json(CONFIG.to_json() | {"crop": crop})
+def test_crops_that_do_not_fit_are_refused(crop: int) -> None:
     with pytest.raises(BadInput, match=f"crop is {crop}; it must be a multiple of 2, 64 at most"):
-        train(photos_uri=shards, output=tmp_path, config=config, device=CPU)
+        check_config(changed(CONFIG, crop=crop))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resolution", [256, 512, 1024])
-def test_a_config_of_each_resolution_takes_its_steps(resolution: int) -> None:
-    file = Path(training.__file__).parent / "configs" / f"enhancer-{resolution}.json"
-    config = replace(choose_config("enhancer", file=file), batch_size=2, precision="fp32")
-    assert config.resolution == resolution
+@pytest.mark.parametrize("resolution", [256, 512])
+def test_the_preset_takes_its_steps_at_each_resolution(resolution: int) -> None:
+    preset = choose_config("enhancer", resolution=resolution)
+    config = changed(preset, batch_size=2, precision="fp32")
     photos = synthetic((Source(layout=True), Source(is_photo=True)), side=resolution, small_side=128)
     state = start(config, categories=1, device=CPU)
     before = state.generator.head.weight.detach().clone()
     for _ in range(2):
         rng = step_rng(0, state.images_seen)
         losses = train_step(state, draw_pairs(photos, torch.tensor([0, 1]), config, rng), config, rng)
-        state.images_seen += config.batch_size
+        state.images_seen += config.data.batch_size
     assert losses.isfinite().all()
     assert not torch.equal(state.generator.head.weight, before)

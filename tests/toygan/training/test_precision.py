@@ -1,18 +1,18 @@
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.toygan.training.tiny import tiny
+from tests.toygan.training.tiny import changed, tiny
 from toygan.device import Precision
 from toygan.errors import ModelError
 from toygan.training import precision as precision_module
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import TrainConfig
 from toygan.training.distributed import ALONE, Distributed
+from toygan.training.limits import Limits
 from toygan.training.precision import with_precision
 from toygan.training.train import train
 
@@ -31,21 +31,22 @@ def run(shards: Path, output: Path, config: TrainConfig, max_images: int, *, res
         output=output,
         config=config,
         device=CPU,
-        max_images=max_images,
+        limits=Limits(max_images=max_images),
         resume=resume,
     )
-    precision: str = json.loads((model / "config.json").read_bytes())["training"]["precision"]
+    settings = json.loads((model / "config.json").read_bytes())["training"]["settings"]
+    precision: str = settings["optimizer"]["precision"]
     return precision
 
 
 def test_auto_is_the_default_and_the_device_decides(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert TrainConfig(family="dcgan", resolution=64).precision == "auto"
+    assert TrainConfig(family="dcgan", resolution=64).optimizer.precision == "auto"
     device_is_good_at(monkeypatch, "fp16")
     with caplog.at_level(logging.INFO):
         found = with_precision(AUTO, CPU, checkpoint=None, distributed=ALONE)
-    assert found == replace(AUTO, precision="fp16")
+    assert found == changed(AUTO, precision="fp16")
     assert "training in fp16: it is new" in caplog.text
 
 
@@ -68,7 +69,7 @@ def test_processes_on_unlike_devices_take_what_all_are_good_at(monkeypatch: pyte
             return is_so or precision in others
 
     distributed = Unlike(index=0, count=3)
-    assert with_precision(AUTO, CPU, checkpoint=None, distributed=distributed).precision == "fp16"
+    assert with_precision(AUTO, CPU, checkpoint=None, distributed=distributed).optimizer.precision == "fp16"
     assert asked == [False, False]
 
 
@@ -80,15 +81,15 @@ def test_a_resumed_training_keeps_the_precision_it_began_with(
     device_is_good_at(monkeypatch, "fp32")
     assert run(shards, tmp_path, AUTO, 12, resume=True) == "bf16"
     state = json.loads((checkpoint_folders(tmp_path)[-1] / "state.json").read_bytes())
-    assert state["config"]["precision"] == "bf16"
-    with pytest.raises(ModelError, match="made with other values of precision"):
+    assert state["config"]["optimizer.precision"] == "bf16"
+    with pytest.raises(ModelError, match=r"made with other values of optimizer\.precision"):
         run(shards, tmp_path, tiny(precision="fp32"), 16, resume=True)
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"config": {"precision": "fp8"}}'])
+@pytest.mark.parametrize("content", ["{", "{}", '{"config": {"optimizer.precision": "fp8"}}'])
 def test_a_checkpoint_that_says_nothing_leaves_it_to_the_device(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
 ) -> None:
     device_is_good_at(monkeypatch, "bf16")
     (tmp_path / "state.json").write_text(content)
-    assert with_precision(AUTO, CPU, checkpoint=tmp_path, distributed=ALONE).precision == "bf16"
+    assert with_precision(AUTO, CPU, checkpoint=tmp_path, distributed=ALONE).optimizer.precision == "bf16"

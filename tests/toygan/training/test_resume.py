@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.toygan.training.tiny import tiny
-from toygan.training import checkpoint
+from toygan.artifact import weights
+from toygan.data.augment import AdaptiveAugmentation
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import TrainConfig
+from toygan.training.limits import Limits
 from toygan.training.train import train
 
 REPOSITORY = Path(__file__).parents[3]
@@ -30,7 +33,7 @@ def run(shards: Path, output: Path, max_images: int, config: TrainConfig, *, res
         output=output,
         config=config,
         device=torch.device("cpu"),
-        max_images=max_images,
+        limits=Limits(max_images=max_images),
         resume=resume,
     )
 
@@ -75,9 +78,13 @@ def test_bit_for_bit(shards: Path, tmp_path: Path, stops: list[int]) -> None:
 
 
 @pytest.mark.slow
-def test_bit_for_bit_with_an_adaptive_augmentation(shards: Path, tmp_path: Path) -> None:
+def test_bit_for_bit_with_an_adaptive_augmentation(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stops between two moves of its probability, which rises and falls by 0.25 at a time."""
-    config = tiny(adaptive_augmentation=True, augmentation_target=0.01, augmentation_ramp_images=64)
+    adaptive = partial(AdaptiveAugmentation, target=0.01)
+    monkeypatch.setattr("toygan.training.state.AdaptiveAugmentation", adaptive)
+    config = tiny(augmentation_ramp_images=64)
     run(shards, tmp_path / "undisturbed", 100, config)
     for number, images in enumerate([28, 60, 100]):
         run(shards, tmp_path / "resumed", images, config, resume=number > 0)
@@ -132,7 +139,7 @@ def die_at(moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
         for file in sorted(folder.glob("*"))[:1]:
             file.unlink()
 
-    patch(checkpoint, "save_file", lambda tensors, file: file.write_bytes(b"\x10"))
+    patch(weights, "save_file", lambda tensors, file: file.write_bytes(b"\x10"))
     patch(shutil, "rmtree", half_a_folder)
     for name in ("rename", "replace", "mkdir"):
         patch(Path, name)
@@ -181,9 +188,10 @@ import sys
 from pathlib import Path
 import torch
 from tests.toygan.training.tiny import tiny
+from toygan.training.limits import Limits
 from toygan.training.train import train
 train(photos_uri=Path(sys.argv[1]), output=Path(sys.argv[2]), config=tiny(), device=torch.device("cpu"),
-      max_images=1_000_000)
+      limits=Limits(max_images=1_000_000))
 """
 
 

@@ -1,0 +1,50 @@
+"""Networks that learn from the photos of each step, beside generator and discriminator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from toygan.models import network_config
+from toygan.models.layers import Conditions
+from toygan.models.spade import SpadeConfig
+from toygan.training.auxiliary_classifier import AuxiliaryClassifier, semantic_loss
+from toygan.training.config import TrainConfig
+from toygan.training.layout_predictor import drawing_loss, fresh_segmenter
+
+AUXILIARY_CLASSIFIER: Final = "auxiliary_classifier"
+LAYOUT_PREDICTOR: Final = "layout_predictor"
+COMPANION_LR: Final = 1e-3
+
+CompanionLoss = Callable[[Any, Conditions], Tensor]  # takes the network's output for the photos
+
+
+@dataclass(kw_only=True)
+class Companion:
+    """One such network with its loss and optimizer."""
+
+    network: nn.Module
+    loss: CompanionLoss
+    optimizer: torch.optim.Optimizer
+
+
+def fresh_companions(
+    config: TrainConfig, *, categories: int, with_layout_predictor: bool
+) -> dict[str, tuple[nn.Module, CompanionLoss]]:
+    """Returns networks, with weights from torch's global generator, and their losses.
+
+    An auxiliary classifier comes with a `semantic_weight`, a layout predictor if it is asked for.
+    """
+    companions: dict[str, tuple[nn.Module, CompanionLoss]] = {}
+    if config.objective.semantic_weight:
+        classifier = AuxiliaryClassifier(
+            categories=categories, accent_colours=config.conditions.accent_colours
+        )
+        companions[AUXILIARY_CLASSIFIER] = (classifier, semantic_loss)
+    if with_layout_predictor:
+        networks = network_config(config.family, config.network_options(categories=categories))
+        assert isinstance(networks, SpadeConfig)
+        companions[LAYOUT_PREDICTOR] = (fresh_segmenter(networks.layout_classes), drawing_loss)
+    return companions

@@ -1,0 +1,137 @@
+"""Runs a recipe: all its trainings, then half precision, truncation and calibration.
+
+OUTPUT/<stage>/   as one training leaves it, see `toygan.training.checkpoint`
+OUTPUT/model/     the finished model
+
+A repetition resumes: finished stages stay, and an unfinished training goes on from its newest checkpoint.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+
+from toygan.artifact.calibration import CalibrationSettings
+from toygan.artifact.files import CALIBRATION, CONFIG, WEIGHTS, ModelFiles, read_folder
+from toygan.calibration.calibrate import calibrate_model
+from toygan.disk import disk_errors, new_folder
+from toygan.errors import BadInput, RunFailed
+from toygan.models import enlarges
+from toygan.registry.models import resolve
+from toygan.training.checkpoint import checkpoint_folders
+from toygan.training.limits import Limits
+from toygan.training.recipe import Recipe, Stage
+from toygan.training.train import train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeRun:
+    """One run of a recipe."""
+
+    recipe: Recipe
+    photos_uri: str
+    output: Path
+    device: torch.device
+    resume: bool = False
+    max_images: int | None = None  # in each stage, at most; to try a recipe out
+    should_stop: Callable[[], bool] = lambda: False
+
+    @property
+    def model(self) -> Path:
+        """The folder of the finished model."""
+        return self.output / "model"
+
+    def images_of(self, stage: Stage) -> int:
+        return stage.images if self.max_images is None else min(stage.images, self.max_images)
+
+
+def run_recipe(run: RecipeRun) -> Path | None:
+    """Trains, finishes and calibrates the model; returns its folder, or None if `should_stop()` was true.
+
+    Raises BadInput for an output with trainings, unless it is to be resumed, and what `train` and
+    `calibrate_model` raise.
+    """
+    begun = [stage.name for stage in run.recipe.stages if checkpoint_folders(run.output / stage.name)]
+    if begun and not run.resume:
+        raise BadInput(f"{run.output} holds a training already; give --resume to go on, or another folder")
+    first_stages = [resolve(each, None) for each in run.recipe.first_stages]
+    folder: Path | None = None
+    for number, stage in enumerate(run.recipe.stages, 1):
+        log.info("stage %d of %d: %s", number, len(run.recipe.stages), stage.name)
+        folder = _train(run, stage, folder, first_stages)
+        if run.should_stop():
+            return None
+    assert folder is not None
+    return _finished(run, folder)
+
+
+def _train(run: RecipeRun, stage: Stage, before: Path | None, first_stages: Sequence[ModelFiles]) -> Path:
+    """Trains one stage from the weights in `before`, unless it is done; returns the folder of its model."""
+    output = run.output.resolve() / stage.name
+    if (output / "model").exists() and _images_seen(output / "model") >= run.images_of(stage):
+        return output / "model"
+    return train(
+        photos_uri=run.photos_uri,
+        output=output,
+        config=stage.config,
+        device=run.device,
+        limits=Limits(max_images=run.images_of(stage), should_stop=run.should_stop),
+        resume=True,
+        init=None if before is None else resolve(str(before), None),
+        first_stages=first_stages,
+    )
+
+
+def _images_seen(model: Path) -> int:
+    images: int = json.loads((model / CONFIG).read_bytes())["training"]["images_seen"]
+    return images
+
+
+def _finished(run: RecipeRun, trained: Path) -> Path:
+    """Returns the folder of the finished model, calibrated if it generates by itself."""
+    files = finished_files(read_folder(trained), run.recipe.truncation)
+    is_new = not run.model.exists() or not files.items() <= read_folder(run.model).items()
+    if is_new:
+        with disk_errors(run.output, "the trainings are kept"), new_folder(run.model) as fresh:
+            for name, content in files.items():
+                (fresh / name).write_bytes(content)
+    needs_calibration = not enlarges(run.recipe.stages[-1].config.family)
+    if needs_calibration and (is_new or not (run.model / CALIBRATION).exists()):
+        lines = calibrate_model(
+            str(run.model.resolve()),
+            photos=run.photos_uri,
+            store_uri=None,
+            device=run.device,
+            settings=CalibrationSettings(acceptance=run.recipe.acceptance),
+            with_probe=run.recipe.probe,
+        )
+        for line in lines:
+            log.info("%s", line)
+    return run.model
+
+
+def finished_files(files: Mapping[str, bytes], truncation: float) -> dict[str, bytes]:
+    """Returns the files of a model with the truncation, and its kernels and matrices in half precision.
+
+    So a model takes half the space. Vectors stay: the variances of a normalisation may be too small for half
+    precision. Raises RunFailed for weights that half precision cannot hold.
+    """
+    config = json.loads(files[CONFIG]) | {"truncation": truncation}
+    text = json.dumps(config, indent=1, sort_keys=True) + "\n"
+    return {**files, CONFIG: text.encode(), **{name: _halved(name, files[name]) for name in WEIGHTS}}
+
+
+def _halved(name: str, content: bytes) -> bytes:
+    halved = {
+        key: value.half() if value.ndim > 1 and value.is_floating_point() else value
+        for key, value in load(content).items()
+    }
+    if not all(value.isfinite().all() for value in halved.values()):
+        raise RunFailed(f"{name} holds numbers that half precision cannot; train with lower learning rates")
+    return save(halved)

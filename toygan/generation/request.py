@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from toygan.artifact.files import ModelFiles
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import ModelError, ObjectNotFound
-from toygan.generation.worker_spec import ModelPlace, engine_for, scope_of
-from toygan.generation.worker_spec import WorkerSpec as WorkerSpec
+from toygan.generation.worker_spec import ModelPlace, WorkerSpec, engine_for, scope_of
 from toygan.images import ImageFormat
 from toygan.planning.finished import read_manifest
 from toygan.planning.plan import (
@@ -19,7 +18,6 @@ from toygan.planning.plan import (
     Scopes,
     check_plan,
 )
-from toygan.publishing.summary import RunSummary as RunSummary
 from toygan.registry.models import find_default, folder_of, is_bundled, required_condition_of, resolve
 from toygan.storage.keys import plan_manifest_key
 from toygan.storage.open_store import open_store

@@ -56,16 +56,30 @@ class Enhancer:
 
 
 def resize_drawings(conditions: Conditions, side: int) -> dict[str, Tensor]:
-    """Returns the conditions with `layout` and `sketch`, if present, resized to `side` pixels a side."""
+    """Returns the conditions with `layout` and `sketch`, if present, resized to `side` pixels a side.
+
+    An enlarged layout gets smooth borders: the steps of repeated pixels would show in the picture.
+    """
     resized = dict(conditions)
-    if "layout" in resized and resized["layout"].shape[-1] != side:
-        labels = resized["layout"][:, None].float()
-        resized["layout"] = F.interpolate(labels, size=side, mode="nearest-exact")[:, 0].long()
+    if "layout" in resized and (own := resized["layout"].shape[-1]) != side:
+        if own < side:
+            resized["layout"] = torch.stack([_enlarged_labels(each, side) for each in resized["layout"]])
+        else:
+            labels = resized["layout"][:, None].float()
+            resized["layout"] = F.interpolate(labels, size=side, mode="nearest-exact")[:, 0].long()
     if "sketch" in resized and resized["sketch"].shape[-1] != side:
         resized["sketch"] = F.interpolate(
             resized["sketch"], size=side, mode="bilinear", align_corners=False, antialias=True
         )
     return resized
+
+
+def _enlarged_labels(layout: Tensor, side: int) -> Tensor:
+    """Enlarges (H, H) int64 labels to (side, side): the label with the largest share at each pixel."""
+    labels = layout.unique()
+    shares = (layout == labels[:, None, None]).float()[None]
+    shares = F.interpolate(shares, size=side, mode="bilinear", align_corners=False)
+    return labels[shares[0].argmax(0)]
 
 
 def enhancer_files(source: ModelFiles) -> dict[str, bytes]:

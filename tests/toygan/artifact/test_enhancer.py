@@ -115,6 +115,16 @@ def test_an_enhancer_for_other_pixels_is_refused() -> None:
         TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(files(config_json=config))}).load()
 
 
+def test_a_slanted_border_is_enlarged_without_steps() -> None:
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    layout = torch.where(columns > rows, 7, 3)[None]
+    large = resize_drawings({"layout": layout}, 64)["layout"]
+    assert large.unique().tolist() == [3, 7]
+    widths = (large[0, 8:56] == 3).sum(1)  # of each row, away from the ends of the border
+    assert (widths.diff() >= 0).all()
+    assert widths.diff().max() <= 2  # repeated pixels would jump by 4
+
+
 def test_drawings_are_resized_as_they_are_read() -> None:
     for kind in ("layout", "sketch"):
         large, small = (READERS[kind](condition_file(kind, 3, side=64), side) for side in (64, 32))

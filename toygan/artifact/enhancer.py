@@ -76,10 +76,11 @@ def resize_drawings(conditions: Conditions, side: int) -> dict[str, Tensor]:
 
 def _enlarged_labels(layout: Tensor, side: int) -> Tensor:
     """Enlarges (H, H) int64 labels to (side, side): the label with the largest share at each pixel."""
-    labels = layout.unique()
+    labels = torch.unique(layout)
     shares = (layout == labels[:, None, None]).float()[None]
     shares = F.interpolate(shares, size=side, mode="bilinear", align_corners=False)
-    return labels[shares[0].argmax(0)]
+    chosen: Tensor = labels[shares[0].argmax(0)]
+    return chosen
 
 
 def enhancer_files(source: ModelFiles) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ CATEGORIES = 10
 _CHILD = """
 import sys
 from toygan.planning.plan import ModelScope, RunSettings, freeze_plan
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 catalog, store, categories = sys.argv[1:]
 settings = RunSettings(model_name="benchmark", model_version="0" * 12)

@@ -194,7 +194,7 @@ def test_threads_that_promote_at_the_same_time_lose_no_alias(store: MemoryStore,
 PROMOTE = """
 import sys
 from toygan.registry.promotion import promote
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 
 uri, version, name, count = sys.argv[1:]
 store = open_store(uri)

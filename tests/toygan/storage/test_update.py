@@ -27,7 +27,7 @@ TEXT = "text/plain"
 
 HAMMER = """
 import sys
-from toygan.storage.store import open_store
+from toygan.storage.open_store import open_store
 from toygan.storage.update import update
 
 uri, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -1,6 +1,7 @@
 """The commands `toygan models ...`."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -57,6 +58,32 @@ def models_add(folder: Path, name: str, store: str) -> None:
     from toygan.storage.open_store import open_store
 
     click.echo(f"{name}@{add_model(open_store(store), folder, name)}")
+
+
+@models.command("export")
+@click.argument("model")
+@click.option("--format", "format_", type=click.Choice(["onnx"]), required=True)
+@click.option(
+    "--to", "folder", required=True, type=click.Path(path_type=Path), help="A folder that is new or empty."
+)
+@store_option
+def models_export(model: str, format_: Literal["onnx"], folder: Path, store: str | None) -> None:
+    """Write the networks of MODEL for systems without torch and toygan.
+
+    FOLDER gets a file for each network, interchange.json, which says how their inputs are made, and
+    example.py, which draws pictures of example_inputs.npz.
+    """
+    import torch
+
+    from toygan.artifact.load import load_model
+    from toygan.interchange.export import export_model
+    from toygan.registry.models import resolve
+    from toygan.storage.open_store import open_store
+
+    files = resolve(model, open_store(store) if store else None)
+    click.echo("each network takes about 10 s", err=True)
+    for file in export_model(load_model(files, torch.device("cpu")), format_, folder):
+        click.echo(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
 
 
 @models.command("promote")

@@ -94,10 +94,11 @@ def test_the_contracts_can_be_broken(tmp_path: Path) -> None:
         "toygan/storage/store.py": "import boto3",
         "toygan/artifact/backbone_weights.py": "",
         "toygan/artifact/__init__.py": "import toygan.training",
-        "toygan/training/__init__.py": "",
+        "toygan/training/__init__.py": "import toygan.interchange",
+        "toygan/interchange/__init__.py": "",
         **{
             f"toygan/{name}/__init__.py": ""
-            for name in ("registry", "approval", "planning", "generation", "publishing")
+            for name in ("registry", "approval", "planning", "generation", "publishing", "retraining")
         },
         "toygan/images.py": "",
         "toygan/models/__init__.py": "import toygan.storage.store",

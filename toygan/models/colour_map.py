@@ -17,6 +17,7 @@ from toygan.conditions.condition_types import BACKGROUND
 from toygan.models.layers import ConditionInput, Sections
 
 MAX_COLOURS = 256
+_LABELS = 256  # a label is a byte
 _FAR = 1e4  # further away than any colour; fills the rows that are not in use
 
 
@@ -25,10 +26,11 @@ def encode_layout(layout: Tensor, classes: int) -> Tensor:
 
     Raises ValueError for a label outside [0, classes).
     """
-    lowest, highest = (int(each) for each in layout.aminmax())
-    if lowest < 0 or highest >= classes:
-        label = lowest if lowest < 0 else highest
-        raise ValueError(f"the layout holds the label {label}; it must lie in 0..{classes - 1}")
+    if not torch.compiler.is_exporting():  # a traced network cannot read values
+        lowest, highest = (int(each) for each in layout.aminmax())
+        if lowest < 0 or highest >= classes:
+            label = lowest if lowest < 0 else highest
+            raise ValueError(f"the layout holds the label {label}; it must lie in 0..{classes - 1}")
     # The permuted tensor is in channels-last memory format.
     return F.one_hot(layout, classes).float().permute(0, 3, 1, 2)
 
@@ -76,7 +78,9 @@ class ColourMap(ConditionInput):
         """
         labels = self.labels_of(colours if named is None else named)
         is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
-        of_no_colour = (layout != BACKGROUND) & ~torch.isin(layout, self.labels)
+        # By a table rather than torch.isin, which ONNX does not have.
+        has_colour = F.one_hot(self.labels, _LABELS).amax(dim=0) > 0
+        of_no_colour = (layout != BACKGROUND) & ~has_colour[layout]
         lacks_main = ~is_there[:, 0].flatten(1).any(dim=1)
         is_transparent = 2 * of_no_colour.sum(dim=(1, 2)) > (layout != BACKGROUND).sum(dim=(1, 2))
         is_there[:, 0] |= of_no_colour & (lacks_main & is_transparent)[:, None, None]

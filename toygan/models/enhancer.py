@@ -79,8 +79,8 @@ def detail(conditions: Conditions, *, side: tuple[int, int]) -> Tensor:
 
     Those of a sketch or layout that is not given are 0.
     """
-    count = len(conditions["small"])
-    shown = conditions["small"].new_zeros(count, DETAIL_CHANNELS, *side)
+    small = conditions["small"]
+    shown = small.new_zeros(small.shape[0], DETAIL_CHANNELS, *side)
     if "sketch" in conditions:
         shown[:, :1] = (1 - conditions["sketch"]) / 2
     if "layout" in conditions:

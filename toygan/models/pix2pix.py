@@ -198,12 +198,25 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         self.colours_to_rgb = SilentConv2d(inputs, 3, "zeros", "layout")
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
-        probabilities = self._colour(condition, conditions)
+        probabilities, _ = self.predict_layout(latents, conditions)
         labels = self._vote(probabilities, conditions)
-        images = self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
+        images = self.paint_layout(latents, conditions, labels)
         # argmax hides NaN. Adding the probabilities times 0 keeps a NaN visible in the picture.
         return images + 0 * probabilities.sum(dim=(1, 2, 3))[:, None, None, None]
+
+    def predict_layout(self, latents: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """Predicts what the region vote takes: label probabilities (B, classes, R, R) float32.
+
+        Also returns the labels of the product's colours, (B, K) int64; BACKGROUND for a colour that is not
+        given.
+        """
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        return self._colour(condition, conditions), self._given_labels(conditions)
+
+    def paint_layout(self, latents: Tensor, conditions: Conditions, labels: Tensor) -> Tensor:
+        """Paints layouts (B, R, R) int64, the result of the region vote: pictures (B, 3, R, R) float32."""
+        condition = torch.cat([latents, self.embedding(conditions)], dim=1)
+        return self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
 
     def forward_with_layouts(
         self, latents: Tensor, conditions: Conditions, known: int

@@ -177,16 +177,25 @@ class Generator(StyledGenerator):
         rows = latents.detach().cpu().float().numpy()
         # torch's CPU generator takes 32 bits of a seed.
         seeds = [int.from_bytes(sha256(row.tobytes()).digest()[:4]) for row in rows]
-        areas = [side**2 for side in self.sides]
+        count = self.noise_size
         drawn = torch.stack(
-            [torch.randn(sum(areas), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            [torch.randn(count, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         ).to(latents.device)
-        parts = torch.split(drawn, areas, dim=1)
+        return self.split_noise(drawn)
+
+    @property
+    def noise_size(self) -> int:
+        """The count of noise values of a picture."""
+        return sum(side**2 for side in self.sides)
+
+    def split_noise(self, values: Tensor) -> list[Tensor]:
+        """Splits (B, noise_size) into the noise of every layer, (B, 1, side, side) each."""
+        parts = torch.split(values, [side**2 for side in self.sides], dim=1)
         return [part.view(-1, 1, side, side) for part, side in zip(parts, self.sides, strict=True)]
 
     def synthesise(self, styles: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """(B, style_count, style_size) and the noise of every layer to (B, 3, R, R) float32 pictures."""
-        x = self.base.expand(len(styles), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.base.expand(styles.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = self.layers[0](x, styles[:, 0], noise[0])
         images: Tensor = self.to_rgb[0](x, styles[:, 1])
         for block, to_rgb in enumerate(self.to_rgb[1:]):
@@ -200,17 +209,21 @@ class Generator(StyledGenerator):
 
         The mean is that of the picture's own condition: that of all would change colours and category.
         """
+        return self.synthesise(self.truncated_styles(latents, conditions, truncation), self.noise(latents))
+
+    def truncated_styles(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
+        """The styles of `forward_truncated`, (B, style_count, style_size) float32."""
         styles = self.styles(latents, conditions)
         if truncation != 1:
             means = self._mean_styles(conditions)
             styles = means[:, None].lerp(styles, truncation)
-        return self.synthesise(styles, self.noise(latents))
+        return styles
 
     def _mean_styles(self, conditions: Conditions) -> Tensor:
         """The mean style of every condition, (B, style_size), over the same latents each."""
         count = len(self.mean_latents)
         repeated = {name: value.repeat_interleave(count, dim=0) for name, value in conditions.items()}
-        latents = self.mean_latents.repeat(len(conditions["category"]), 1)
+        latents = self.mean_latents.repeat(conditions["category"].shape[0], 1)
         styles: Tensor = self.mapping(latents, repeated)
         return styles.view(-1, count, styles.shape[1]).mean(dim=1)
 

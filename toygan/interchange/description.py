@@ -1,0 +1,74 @@
+"""Describes an exported model as JSON: its networks, and how their inputs are made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from toygan.artifact.model import Model
+from toygan.conditions.colour_table import LAYOUT_LABELS
+from toygan.interchange.networks import Port
+
+Format = Literal["onnx"]
+
+REGION_VOTE: Final = "region_vote.py"
+
+
+def ports_of(ports: tuple[Port, ...], to_shape: Callable[[Port], tuple[int, ...]]) -> list[dict[str, Any]]:
+    """Describes inputs or outputs; `to_shape` returns a port's shape in the format, without the batch."""
+    return [
+        {
+            "name": port.name,
+            "shape": ["batch", *to_shape(port)],
+            "dtype": port.dtype,
+            **({"meaning": port.meaning} if port.meaning else {}),
+        }
+        for port in ports
+    ]
+
+
+def file_entry(file: Path) -> dict[str, Any]:
+    """Describes a file: its name, bytes and sha256."""
+    content = file.read_bytes()
+    return {"file": file.name, "bytes": len(content), "sha256": sha256(content).hexdigest()}
+
+
+def describe(model: Model, format_: Format, networks: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the description: which networks there are, and how their inputs are made."""
+    described: dict[str, Any] = {
+        "model": model.name,
+        "version": model.version,
+        "family": model.family,
+        "format": format_,
+        "made_by": f"toygan {version('toygan')}, torch {version('torch')}",
+        "resolution": model.resolution,
+        "pictures": "float32 RGB in [-1, 1]; 8 bits: round((clip(x, -1, 1) + 1) * 127.5)",
+        "truncation": f"{model.truncation}, within the network",
+        "categories": list(model.categories),
+        "networks": dict(networks),
+    }
+    if model.learns_from is not None:
+        labels = LAYOUT_LABELS
+        described["layout_labels"] = list(labels)
+    if model.text_encoder is not None:
+        described["text_encoder"] = {
+            **model.text_encoder.to_json(),
+            "use": "mean of the last hidden states over the tokens of the title without its colours, "
+            "scaled to unit length",
+        }
+    if "layout" in networks:
+        described["between_layout_and_generator"] = (
+            f"{REGION_VOTE}: vote_by_region(probabilities, paper, given_labels) for each picture; paper "
+            "is (sketch + 1) / 2 without its channel; it returns predicted_layout"
+        )
+    if "enhancer" in networks:
+        described["between_generator_and_enhancer"] = "round the picture to 8 bits; it is `small`, in [-1, 1]"
+    if "probe" in networks and model.calibration is not None:
+        described["calibration"] = {
+            name: {key: asdict(each)[key] for key in ("coef", "intercept", "threshold")}
+            for name, each in model.calibration.categories.items()
+        }
+        described["score"] = "1 / (1 + exp(-(coef * logit + intercept))); good enough from the threshold on"
+    return described

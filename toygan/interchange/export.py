@@ -1,0 +1,61 @@
+"""Writes a model for other systems: a folder with its networks, a description, an example and its inputs."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from torch.export import ExportedProgram
+
+from toygan.artifact.model import Model
+from toygan.conditions.condition_types import BACKGROUND
+from toygan.disk import disk_errors, new_folder
+from toygan.errors import BadInput
+from toygan.interchange.description import REGION_VOTE, Format, describe
+from toygan.interchange.example_inputs import example_inputs
+from toygan.interchange.networks import Network, networks_of
+from toygan.interchange.onnx_files import write_onnx
+from toygan.interchange.trace import trace
+
+DESCRIPTION: Final = "interchange.json"
+EXAMPLE_INPUTS: Final = "example_inputs.npz"
+_IMPORT: Final = "from toygan.conditions.condition_types import BACKGROUND\n"
+
+_WRITERS: Final[Mapping[Format, Callable[[Network, ExportedProgram, Path], dict[str, Any]]]] = (
+    MappingProxyType({"onnx": write_onnx})
+)
+
+
+def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
+    """Writes all networks of `model` in `format_` into `folder`, which is made; returns the written files.
+
+    Raises BadInput if the folder has content, or a package is missing.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{folder} is not empty; give a new folder")
+    write = _WRITERS[format_]
+    with disk_errors(folder, "nothing is kept"), new_folder(folder) as fresh:
+        networks = networks_of(model)
+        entries = {each.name: {"does": each.does, **write(each, trace(each), fresh)} for each in networks}
+        said = json.dumps(describe(model, format_, entries), indent=1, ensure_ascii=False)
+        (fresh / DESCRIPTION).write_text(f"{said}\n", encoding="utf-8")
+        np.savez_compressed(fresh / EXAMPLE_INPUTS, allow_pickle=False, **example_inputs(model))
+        example = resources.files("toygan") / "interchange" / "examples" / f"{format_}_example.py"
+        (fresh / "example.py").write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
+        if "layout" in entries:
+            (fresh / REGION_VOTE).write_text(region_vote(), encoding="utf-8")
+    return sorted(folder.iterdir())
+
+
+def region_vote() -> str:
+    """Returns the source of the region vote, which needs numpy and scikit-image only."""
+    from toygan.models import regions
+
+    source = inspect.getsource(regions)
+    if _IMPORT not in source:
+        raise RuntimeError("the region vote imports something else than the background")
+    return source.replace(_IMPORT, f"BACKGROUND: Final = {BACKGROUND}\n")

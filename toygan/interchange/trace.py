@@ -1,0 +1,35 @@
+"""Traces a network into a graph of tensor operations with any batch size."""
+
+from typing import Final
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from toygan.interchange.networks import Network, Port
+
+_PICTURES: Final = 2  # of the example batch; one would be taken for a fixed size
+
+
+def trace(network: Network) -> ExportedProgram:
+    """Traces `network` with `torch.export`. The first dimension of each input is one free size."""
+    examples = tuple(example(port) for port in network.inputs)
+    batch = Dim("batch")
+    # Inputs by position, as modules with `*values` take them, are one argument: a tuple.
+    is_one = len(network.inputs) == 1 and not _takes_any(network)
+    shapes = tuple({0: batch} for _ in examples)
+    with torch.no_grad():
+        return torch.export.export(
+            network.module, examples, dynamic_shapes=shapes if is_one else (shapes,), strict=False
+        )
+
+
+def example(port: Port, pictures: int = _PICTURES) -> torch.Tensor:
+    """Zeros of the shape of a port."""
+    return torch.zeros((pictures, *port.shape), dtype=getattr(torch, port.dtype))
+
+
+def _takes_any(network: Network) -> bool:
+    from inspect import Parameter, signature
+
+    parameters = signature(network.module.forward).parameters.values()
+    return any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in parameters)

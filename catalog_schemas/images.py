@@ -28,6 +28,7 @@ from catalog_schemas.validation import (
 )
 
 APPROVED, REVIEW, REJECTED = DECISIONS = ("approved", "review", "rejected")
+MACHINE = "machine"  # decided about a live picture, unless a person did
 FORMATS = ("webp", "jpg", "png")
 FILE_COLUMNS = ("image_uri", "sha256", "width", "height", "format", "bytes")
 
@@ -38,6 +39,8 @@ IMAGES = make_schema(
         pa.field("sku", pa.string(), nullable=False),
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("category", pa.string(), nullable=False),
+        pa.field("title", pa.string()),  # of the catalog row
+        pa.field("language", pa.string()),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("decision", pa.string(), nullable=False),
         pa.field("reasons", pa.list_(pa.string()), nullable=False),
@@ -87,12 +90,12 @@ CURRENT = make_schema(
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("phash", pa.string(), nullable=False),
-        pa.field(
-            "commit", pa.int64(), nullable=False
-        ),  # the number of the run's commit; the highest of a slot is live
+        # the number of the commit of the run, or of a person's approval; the highest of a slot is live
+        pa.field("commit", pa.int64(), nullable=False),
+        pa.field("decided_by", pa.string(), nullable=False),  # MACHINE, or the name of a person
     ],
 )
-OF_CANDIDATE = tuple(name for name in CURRENT.names if name != "commit")  # the columns shared with IMAGES
+OF_CANDIDATE = CURRENT.names[:-2]  # the columns shared with IMAGES
 
 SLOT = ("sku", "image_index")
 ATTEMPT_KEYS = (*SLOT, "row_fingerprint", "model")
@@ -106,6 +109,7 @@ ATTEMPTS = make_schema(
         pa.field("model", pa.string(), nullable=False),  # NAME@VERSION
         pa.field("attempts", pa.int32(), nullable=False),  # by finished runs: their highest attempt plus one
         pa.field("exhausted", pa.bool_(), nullable=False),  # the last attempt was not approved
+        pa.field("commit", pa.int64(), nullable=False),  # of the last run that made an attempt
         pa.field("review_uri", pa.string()),  # the best candidate in review/
         pa.field("review_p_real", pa.float64()),
     ],

@@ -11,6 +11,7 @@ import click
 
 from flows.cli_catalog import catalog as catalog_commands
 from flows.cli_models import models
+from flows.cli_review import decide
 from flows.cli_train import train
 from flows.exits import FAILED, one_line
 from flows.options import batch_size_option, device_option, map_option, photos_option, store_option
@@ -291,6 +292,7 @@ def reproduce(image_id: str, output: str, device: str) -> None:
 cli.add_command(train)
 cli.add_command(models)
 cli.add_command(catalog_commands)
+cli.add_command(decide)
 
 
 if __name__ == "__main__":

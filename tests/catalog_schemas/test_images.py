@@ -26,6 +26,8 @@ APPROVED: dict[str, Any] = {
     "sku": "brick-1",
     "image_index": 0,
     "category": "brick",
+    "title": "Red brick",
+    "language": "en",
     "run_id": "nightly-1",
     "decision": "approved",
     "reasons": [],
@@ -69,6 +71,7 @@ def current(*keys: tuple[str, int], run_id: str = "r") -> pa.Table:
         {
             **{name: APPROVED[name] for name in OF_CANDIDATE},
             "commit": 1,
+            "decided_by": "machine",
             "sku": sku,
             "image_index": index,
             "run_id": run_id,
@@ -93,6 +96,7 @@ def test_the_columns_are_those_of_the_design() -> None:
         "run_id",
         "phash",
         "commit",
+        "decided_by",
     ]
 
 
@@ -149,6 +153,7 @@ def test_the_live_table_has_the_same_bytes_whatever_the_order(
 
 def test_the_live_table_is_picked_from_image_rows_and_their_commit() -> None:
     rows = images(APPROVED).append_column("commit", pa.array([1], pa.int64()))
+    rows = rows.append_column("decided_by", pa.array(["machine"]))
     assert write_current(rows) == write_current(current(("brick-1", 0), run_id="nightly-1"))
 
 

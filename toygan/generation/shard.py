@@ -329,6 +329,8 @@ def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | 
         "sku": slot.sku,
         "image_index": slot.image_index,
         "category": slot.category,
+        "title": slot.title,
+        "language": slot.language,
         "run_id": run.run_id,
         "decision": REJECTED,
         "model_name": model.name,

@@ -34,6 +34,7 @@ class Earlier:
     attempts: NDArray[np.int32]
     exhausted: NDArray[np.bool_]
     review_p_real: NDArray[np.float64]  # NaN if no candidate is in review/
+    commit: NDArray[np.int64]  # of the last run that made an attempt, 0 for none
 
 
 class History:
@@ -54,6 +55,7 @@ class History:
             attempts=np.zeros(len(skus), np.int32),
             exhausted=np.zeros(len(skus), bool),
             review_p_real=np.full(len(skus), np.nan),
+            commit=np.zeros(len(skus), np.int64),
         )
         asked = np.flatnonzero(where)
         if len(asked):
@@ -65,6 +67,7 @@ class History:
             earlier.attempts[mine] = known.attempts[found]
             earlier.exhausted[mine] = known.exhausted[found]
             earlier.review_p_real[mine] = known.review_p_real[found]
+            earlier.commit[mine] = known.commit[found]
         return earlier
 
     @cached_property
@@ -77,6 +80,7 @@ class History:
             attempts=table["attempts"].to_numpy(),
             exhausted=table["exhausted"].to_numpy(),
             review_p_real=table["review_p_real"].to_numpy(),
+            commit=table["commit"].to_numpy(),
         )
         return order, slots[order], rows[order], known
 
@@ -97,8 +101,11 @@ def parse_attempts(data: bytes) -> pa.Table:
         raise BadInput(f"{error}; remove it, the next run makes it anew from the metadata") from error
 
 
-def attempts_of(part: pa.Table) -> pa.Table:
-    """Returns the rows of a part in the columns of ATTEMPTS; needs the columns FROM_PARTS of IMAGES."""
+def attempts_of(part: pa.Table, commit: int) -> pa.Table:
+    """Returns the rows of a part in the columns of ATTEMPTS; needs the columns FROM_PARTS of IMAGES.
+
+    `commit` is that of the run.
+    """
     is_review = pc.equal(part["decision"], REVIEW)
     none = pa.scalar(None, pa.string())
     rows = pa.table(
@@ -109,6 +116,7 @@ def attempts_of(part: pa.Table) -> pa.Table:
             "model": models_of(part).cast(pa.string()),
             "attempts": pc.add(part["attempt"], pa.scalar(1, pa.int32())),
             "exhausted": pc.not_equal(part["decision"], APPROVED),
+            "commit": pa.repeat(pa.scalar(commit, pa.int64()), part.num_rows),
             "review_uri": pc.if_else(is_review, part["image_uri"], none),
             "review_p_real": pc.if_else(is_review, part["p_real"], pa.scalar(None, pa.float64())),
         }
@@ -123,7 +131,8 @@ def merge_attempts(tables: Iterable[pa.Table]) -> pa.Table:
     two = pa.scalar(2, pa.int32())
     is_approved = pc.cast(pc.invert(rows["exhausted"]), pa.int32())
     ranked = rows.append_column("rank", pc.add(pc.multiply(rows["attempts"], two), is_approved))
-    last = ranked.group_by(_KEYS).aggregate([("rank", "max")])
+    last = ranked.group_by(_KEYS).aggregate([("rank", "max"), ("commit", "max")])
+    last = last.rename_columns({"commit_max": "commit"})
     rank = last["rank_max"].to_numpy()
     last = last.drop_columns(["rank_max"])
     last = last.append_column("attempts", pa.array((rank // 2).astype(np.int32)))

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from catalog_schemas.validation import hash_strings
 from toygan.conditions.condition_types import ImageCondition
 from toygan.planning.attempts import Earlier, History
 from toygan.planning.condition_files import Hashed
+from toygan.planning.decisions import Wishes
 from toygan.planning.live import Hashes, LivePictures, Positions, row_hashes
 from toygan.planning.pruning import put_mark, read_condemned
 from toygan.planning.settings import RunSettings
@@ -43,6 +45,7 @@ class Slots:
     image_index: NDArray[np.int32]
     earlier: Earlier  # the earlier attempts at each slot
     kept: NDArray[np.int64]  # number of live pictures of each product that stay
+    asked: NDArray[np.bool_]  # whether a person wants the slot drawn again
     exhausted: Positions  # the product of each exhausted slot
     deferred: Positions  # the product of each slot that waits for the next run
     refreshed: int  # slots with a live picture of the current row, but by another model
@@ -60,6 +63,7 @@ class Chooser:
         self._settings = settings
         self._live = LivePictures(store)
         self._history = History(store)
+        self._wishes = Wishes(store)
         self._refresh_left = ceil(settings.refresh_share * len(self._live))
 
     def note(self, slots: Slots) -> None:
@@ -77,15 +81,24 @@ class Chooser:
         live_slot = first_slot[mine[is_wanted]] + index[is_wanted]
         is_kept, is_stale = self._compare(products, mine[is_wanted], rows[is_wanted], live_slot, len(product))
         is_planned = ~is_kept | is_stale
+        live_commit = np.zeros(len(product), np.int64)
+        live_commit[live_slot] = self._live.commits[rows[is_wanted]]
+        redraw, rejection = self._wishes.of(
+            products.hashes[product], image_index, hash_strings(products.fingerprints)[product]
+        )
+        models = row_hashes(products.fingerprints, products.models)[product]
+        wanted = is_planned | (redraw > live_commit)
+        earlier = self._history.of(products.hashes[product], image_index, models, where=wanted)
+        # A wish is met by the next attempt, or by a picture that a person approved since.
+        is_asked = np.maximum(redraw, rejection) > np.maximum(earlier.commit, live_commit * is_kept)
+        is_planned |= wanted & is_asked & (redraw > live_commit)
         is_deferred = is_planned & self._is_pruned(products)[product]
         is_planned &= ~is_deferred
-        models = row_hashes(products.fingerprints, products.models)[product]
-        earlier = self._history.of(products.hashes[product], image_index, models, where=is_planned)
         is_exhausted = np.zeros(len(product), dtype=bool)
         if self._settings.mode in ("missing", "refresh"):
-            is_exhausted = is_planned & earlier.exhausted
+            is_exhausted = is_planned & earlier.exhausted & ~is_asked
             is_planned &= ~is_exhausted
-        refreshed = np.flatnonzero(is_planned & is_stale)
+        refreshed = np.flatnonzero(is_planned & is_stale & ~is_asked)
         is_planned[refreshed[self._refresh_left :]] = False
         of_product = np.bincount(product[is_planned], minlength=len(products.wanted))
         is_replaced = np.zeros(len(mine), dtype=bool)
@@ -96,8 +109,11 @@ class Chooser:
             earlier=Earlier(
                 attempts=earlier.attempts[is_planned],
                 exhausted=earlier.exhausted[is_planned],
-                review_p_real=earlier.review_p_real[is_planned],
+                # The person who asks has seen the candidate in review/ and wants another one.
+                review_p_real=np.where(is_asked, np.nan, earlier.review_p_real)[is_planned],
+                commit=earlier.commit[is_planned],
             ),
+            asked=is_asked[is_planned],
             kept=np.bincount(product[is_kept & ~is_planned], minlength=len(products.wanted)),
             exhausted=product[is_exhausted & ~is_kept],
             deferred=product[is_deferred & ~is_kept],
@@ -115,15 +131,15 @@ class Chooser:
         `rows` are the rows of the live table for the products `mine` at `slots`.
         """
         is_kept, is_stale = np.zeros(total, dtype=bool), np.zeros(total, dtype=bool)
-        if self._settings.mode == "all":
-            return is_kept, is_stale
         live = self._live
-        same = pc.equal(live.fingerprints.take(pa.array(rows)), products.fingerprints.take(pa.array(mine)))
-        keep = same.to_numpy(zero_copy_only=False).astype(bool)
+        keep = _equal(live.fingerprints, rows, products.fingerprints, mine)
+        by_model = _equal(live.models, rows, products.models, mine)
+        if self._settings.mode == "all":
+            # A person's approval holds until row or model changes.
+            keep &= by_model & live.is_by_person[rows]
         is_kept[slots[keep]] = True
         if self._settings.mode == "refresh":
-            by_model = pc.equal(live.models.take(pa.array(rows)), products.models.take(pa.array(mine)))
-            is_stale[slots[keep & ~by_model.to_numpy(zero_copy_only=False).astype(bool)]] = True
+            is_stale[slots[keep & ~by_model]] = True
         return is_kept, is_stale
 
     @cached_property
@@ -161,3 +177,8 @@ class Chooser:
                 siblings = sorted(of_product.get(int(product), ()))
                 lists[slot] = [phash for other, phash in siblings if other != index]
         return pa.array(lists, pa.list_(pa.string()))
+
+
+def _equal(left: pa.Array, left_rows: Positions, right: pa.Array, right_rows: Positions) -> NDArray[np.bool_]:
+    same = pc.equal(left.take(pa.array(left_rows)), right.take(pa.array(right_rows)))
+    return np.asarray(same.to_numpy(zero_copy_only=False), dtype=bool)

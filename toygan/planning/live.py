@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog_schemas.images import CURRENT
+from catalog_schemas.images import CURRENT, MACHINE
 from catalog_schemas.validation import hash_strings, read_parquet_bytes
 from toygan.errors import ObjectNotFound
 from toygan.storage.keys import CURRENT_KEY
@@ -18,7 +18,10 @@ Positions = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
 _MODEL = ("model_name", "model_version")
-_LIVE_COLUMNS = ("sku", "image_index", "model_name", "model_version", "row_fingerprint", "phash")
+_LIVE_COLUMNS = (
+    *("sku", "image_index", "model_name", "model_version", "row_fingerprint", "phash"),
+    *("commit", "decided_by"),
+)
 _INDEX_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that different indices give different products
 
 
@@ -48,6 +51,9 @@ class LivePictures:
         self.phashes = joined(table["phash"])
         self.image_index: NDArray[np.int32] = table["image_index"].to_numpy()
         self.models = models_of(table)
+        self.commits: NDArray[np.int64] = table["commit"].to_numpy()
+        by_machine = pc.equal(joined(table["decided_by"]), MACHINE)
+        self.is_by_person: NDArray[np.bool_] = ~by_machine.to_numpy(zero_copy_only=False).astype(bool)
 
     def __len__(self) -> int:
         return len(self._skus)

@@ -248,8 +248,9 @@ class Planner:
         first = slots.earlier.attempts
         left = np.full(len(first), self._max_attempts, dtype=np.int32)
         if self._settings.mode in ("missing", "refresh"):
-            # A person may have rejected an approved picture. Then all attempts are allowed again.
-            left = np.where(first < self._max_attempts, self._max_attempts - first, left)
+            # Where a person asks for another picture, all attempts are allowed again.
+            may_continue = (first < self._max_attempts) & ~slots.asked
+            left = np.where(may_continue, self._max_attempts - first, left)
         table = (
             table.append_column("image_index", pa.array(slots.image_index))
             .append_column("images_kept", pa.array(slots.kept[slots.product]))

@@ -11,25 +11,19 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from catalog_schemas.images import (
-    APPROVED,
     ATTEMPTS,
-    CURRENT,
     DECISIONS,
-    OF_CANDIDATE,
-    SLOT,
-    read_current,
     write_attempts,
-    write_current,
 )
 from catalog_schemas.runs import Manifest
 from toygan.planning.attempts import attempts_of, merge_attempts, parse_attempts
 from toygan.planning.finished import Parts, read_manifest, read_manifests, read_part
 from toygan.publishing.commit_log import close, read_commits
+from toygan.publishing.decided import complete_decisions, is_decision
+from toygan.publishing.live_table import approved_of, update_current
 from toygan.storage.keys import (
     ATTEMPTS_KEY,
     CURRENT_KEY,
@@ -90,20 +84,23 @@ def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table])
 
     This can be repeated at any time and can run concurrently. Among several runs, the highest commit wins.
     """
-    summaries = [(attempts_of(part), approved_of(part, manifest.commit)) for part in parts]
+    summaries = [(attempts_of(part, manifest.commit), approved_of(part, manifest.commit)) for part in parts]
     _update_attempts(store, [tried for tried, _ in summaries])
-    _update_current(store, [fresh for _, fresh in summaries])
+    _make_current(store, [fresh for _, fresh in summaries])
     close(store, manifest)
 
 
 def complete_open_runs(store: ObjectStore) -> None:
-    """Makes committed runs live whose process died before that step, and rebuilds missing summaries.
+    """Makes runs and decisions live whose process died before that step; rebuilds missing summaries.
 
     Raises TableError if the data for that is damaged.
     """
     commits = read_commits(store)
     if commits is not None:
+        complete_decisions(store, commits)
         for run_id in commits.open:
+            if is_decision(run_id):
+                continue
             manifest = read_manifest(store, run_id)
             if manifest is not None:
                 _log.info("run %s was committed but not made live; doing that now", run_id)
@@ -114,6 +111,7 @@ def complete_open_runs(store: ObjectStore) -> None:
         manifests = read_manifests(store, pool)
         if manifests:
             _log.warning("%s: summaries below state/ are missing; rebuilding them", store.uri)
+            complete_decisions(store, None)
             _remake(store, manifests, pool)
 
 
@@ -122,16 +120,18 @@ def _remake(store: ObjectStore, manifests: Sequence[Manifest], pool: Executor) -
     for manifest in manifests:
         # One run at a time, to limit the memory.
         parts = list(pool.map(partial(_summaries, store, manifest), range(manifest.shards)))
+        if not parts:
+            continue
         attempts.append(merge_attempts(tried for tried, _ in parts))
-        fresh.append(merge_current(live for _, live in parts))
+        fresh.append(pa.concat_tables(live for _, live in parts))
     _update_attempts(store, attempts)
-    _update_current(store, fresh)
+    _make_current(store, fresh)
     close(store, *manifests)
 
 
 def _summaries(store: ObjectStore, manifest: Manifest, shard: int) -> tuple[pa.Table, pa.Table]:
     part = read_part(store, manifest.run_id, shard)
-    return attempts_of(part), approved_of(part, manifest.commit)
+    return attempts_of(part, manifest.commit), approved_of(part, manifest.commit)
 
 
 def _update_attempts(store: ObjectStore, more: Sequence[pa.Table]) -> None:
@@ -143,34 +143,9 @@ def _update_attempts(store: ObjectStore, more: Sequence[pa.Table]) -> None:
         update(store, ATTEMPTS_KEY, merge, content_type=PARQUET)
 
 
-def _update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
-    def merge(before: bytes | None) -> bytes:
-        live = CURRENT.empty_table() if before is None else read_current(before)
-        return write_current(merge_current([live, *fresh]))
-
+def _make_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
     if any(table.num_rows for table in fresh) or not store.exists(CURRENT_KEY):
-        update(store, CURRENT_KEY, merge, content_type=PARQUET)
-
-
-def approved_of(part: pa.Table, commit: int) -> pa.Table:
-    """Returns the approved rows of IMAGES in the columns of CURRENT, with the commit of their run."""
-    rows = part.filter(pc.equal(part["decision"], APPROVED)).select(OF_CANDIDATE)
-    return rows.append_column("commit", pa.repeat(pa.scalar(commit, pa.int64()), rows.num_rows))
-
-
-def merge_current(tables: Iterable[pa.Table]) -> pa.Table:
-    """Keeps the picture of the highest commit for each sku and image index, then of the last run id.
-
-    Commits can be equal only if a store without conditional writes gave two runs the same number.
-    """
-    rows = pa.concat_tables([CURRENT.empty_table(), *tables], promote_options="permissive")
-    order = [*((name, "ascending") for name in SLOT), ("commit", "descending"), ("run_id", "descending")]
-    rows = rows.sort_by(order).combine_chunks()
-    is_first = np.ones(rows.num_rows, dtype=bool)
-    if rows.num_rows > 1:
-        same = [pc.equal(rows[name].slice(1), rows[name].slice(0, rows.num_rows - 1)) for name in SLOT]
-        is_first[1:] = pc.invert(pc.and_(*same)).to_numpy()
-    return rows.filter(pa.array(is_first)).cast(CURRENT)
+        update_current(store, fresh)
 
 
 def sweep(store: ObjectStore, run_id: str) -> None:

@@ -2,11 +2,12 @@
 
 `state/commits.json` is changed in one step. A run takes the next number just before it writes its manifest,
 which contains the number. The run is open until everything in its manifest is live. If its process dies in
-between, the next run completes it. The file can be rebuilt from the manifests.
+between, the next run completes it. The file can be rebuilt from the manifests. People's decisions take
+numbers in the same way; they are open under the keys of their objects.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -32,7 +33,7 @@ class Commits:
     """The last commit number, the open runs with their numbers, and the recent acceptance by category."""
 
     last: int = 0
-    open: Mapping[str, int] = field(default_factory=dict)  # by run id
+    open: Mapping[str, int] = field(default_factory=dict)  # by run id, or key of a decision
     acceptance: Acceptance = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -98,20 +99,23 @@ def read_commits(store: ObjectStore) -> Commits | None:
 
 def reserve(store: ObjectStore, run_id: str) -> int:
     """Reserves the number of a run's commit: the next number, or the one of an earlier try of this run."""
-    taken = 0
+    return reserve_all(store, [run_id])[0]
+
+
+def reserve_all(store: ObjectStore, names: Sequence[str]) -> list[int]:
+    """Reserves a number for each of several runs or decisions, in one step."""
+    taken: dict[str, int] = {}
 
     def take(before: bytes | None) -> bytes:
-        nonlocal taken
         commits = Commits() if before is None else Commits.from_json(before)
-        taken = commits.open.get(run_id, commits.last + 1)
-        return Commits(
-            last=max(commits.last, taken),
-            open={**commits.open, run_id: taken},
-            acceptance=commits.acceptance,
-        ).to_json()
+        last = commits.last
+        for name in names:
+            taken[name] = commits.open.get(name, last + 1)
+            last = max(last, taken[name])
+        return Commits(last=last, open={**commits.open, **taken}, acceptance=commits.acceptance).to_json()
 
     update(store, COMMITS_KEY, take, content_type=_JSON)
-    return taken
+    return [taken[name] for name in names]
 
 
 def close(store: ObjectStore, *manifests: Manifest) -> None:
@@ -122,5 +126,17 @@ def close(store: ObjectStore, *manifests: Manifest) -> None:
         for manifest in manifests:
             commits = commits.with_run(manifest)
         return commits.to_json()
+
+    update(store, COMMITS_KEY, note, content_type=_JSON)
+
+
+def close_decisions(store: ObjectStore, keys: Iterable[str], *, last: int) -> None:
+    """Records that decisions are merged; `last` is the highest of their numbers, 0 for none."""
+    done = set(keys)
+
+    def note(before: bytes | None) -> bytes:
+        commits = Commits() if before is None else Commits.from_json(before)
+        left = {name: number for name, number in commits.open.items() if name not in done}
+        return Commits(last=max(commits.last, last), open=left, acceptance=commits.acceptance).to_json()
 
     update(store, COMMITS_KEY, note, content_type=_JSON)

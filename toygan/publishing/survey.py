@@ -5,23 +5,35 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog_schemas.images import APPROVED, ATTEMPTS, CURRENT, IMAGES, OF_CANDIDATE, REVIEW, read_current
+from catalog_schemas.decisions import APPROVE, DECISIONS, RETIRE
+from catalog_schemas.images import (
+    APPROVED,
+    ATTEMPTS,
+    CURRENT,
+    IMAGES,
+    MACHINE,
+    OF_CANDIDATE,
+    REVIEW,
+    read_current,
+)
 from catalog_schemas.runs import Manifest, read_plan
 from catalog_schemas.validation import TableError, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
 from toygan.parallel import in_order
 from toygan.planning.attempts import FROM_PARTS, attempts_of, read_attempts
-from toygan.publishing.commit import approved_of
+from toygan.planning.decisions import merge_decisions, stored_decisions, verdicts
 from toygan.publishing.commit_log import Commits, read_commits
+from toygan.publishing.decided import decision_keys, parse_decided
+from toygan.publishing.live_table import approved_of
 from toygan.storage.keys import (
     CONDITIONS_PREFIX,
     CURRENT_KEY,
-    DECISIONS_PREFIX,
     IMAGES_PREFIX,
     METADATA_PREFIX,
     REVIEW_PREFIX,
@@ -34,6 +46,7 @@ from toygan.storage.keys import (
 )
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
+RETIRED_DAYS = 30  # a retired picture's file is kept for so long
 _AHEAD = 64  # concurrent requests; this bounds the memory for stores of any size
 _PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
 _PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
@@ -62,9 +75,14 @@ class Survey:
     open_folders: set[str] = field(default_factory=set)  # folders to which open runs may add pictures
     planning: set[str] = field(default_factory=set)  # ids of runs that may still come to need any object
     decided: set[str] = field(default_factory=set)  # ids of pictures that people decided about
+    decisions: pa.Table = field(default_factory=DECISIONS.empty_table)  # of all their objects
+    decision_keys: dict[str, str] = field(default_factory=dict)  # of these objects, by decision id
+    approvals: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # people's, by image id
+    retired: set[str] = field(default_factory=set)  # ids of pictures retired RETIRED_DAYS ago
     # The summaries; they were read in this order, and before anything else.
     commits: Commits | None = None
     stored_attempts: pa.Table = field(default_factory=ATTEMPTS.empty_table)
+    stored_decisions: pa.Table = field(default_factory=DECISIONS.empty_table)
     current: pa.Table = field(default_factory=CURRENT.empty_table)
     attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # of each part, by finished run
     approved: dict[str, list[pa.Table]] = field(default_factory=dict)  # the same, in the columns of CURRENT
@@ -114,10 +132,11 @@ def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
     try:
         survey.commits = read_commits(store)
         survey.stored_attempts = read_attempts(store)
+        survey.stored_decisions = stored_decisions(store)
     except BadInput as error:
         survey.complain(str(error))
     survey.current = _read_current(store, survey)
-    survey.decided = _read_decided(store, pool)
+    _read_decisions(store, survey, pool)
     for prefix in (IMAGES_PREFIX, REVIEW_PREFIX, CONDITIONS_PREFIX):
         survey.objects.update(info.key for info in store.list(prefix))
     parts = [info.key for info in store.list(METADATA_PREFIX) if _PART.fullmatch(info.key)]
@@ -155,11 +174,29 @@ def _read_current(store: ObjectStore, survey: Survey) -> pa.Table:
     return table
 
 
-def _read_decided(store: ObjectStore, pool: ThreadPoolExecutor) -> set[str]:
-    """Returns the ids of all pictures that people decided about, whatever the decision."""
-    keys = [info.key for info in store.list(DECISIONS_PREFIX)]
-    texts = in_order(pool, store.get, keys, ahead=_AHEAD)
-    return {found.decode() for _, text in texts for found in _IMAGE_ID.findall(text)}
+def _read_decisions(store: ObjectStore, survey: Survey, pool: ThreadPoolExecutor) -> None:
+    """Reads all decisions. A damaged one still protects the pictures whose ids stand in it."""
+    tables = []
+    for key, data in in_order(pool, store.get, decision_keys(store), ahead=_AHEAD):
+        survey.decided |= {found.decode() for found in _IMAGE_ID.findall(data)}
+        try:
+            table = parse_decided(data, key)
+        except TableError as error:
+            survey.complain(str(error))
+            continue
+        tables.append(table)
+        survey.decided.update(table["image_id"].to_pylist())
+        survey.decision_keys.update(dict.fromkeys(table["decision_id"].to_pylist(), key))
+    survey.decisions = merge_decisions(tables)
+    approved = survey.decisions.filter(pc.equal(survey.decisions["decision"], APPROVE))
+    for row in approved.select(["image_id", "commit", "decided_by", "phash"]).to_pylist():
+        survey.approvals.setdefault(row["image_id"], []).append(row)
+    last = verdicts(survey.decisions)
+    last = last.filter(pc.equal(last["decision"], RETIRE))
+    before = datetime.now(UTC) - timedelta(days=RETIRED_DAYS)
+    old = last.filter(pc.less(last["decided_at"], pa.scalar(before, last["decided_at"].type)))
+    survey.retired = set(old["image_id"].to_pylist())
+    survey.decided -= survey.retired
 
 
 def _read_manifests(store: ObjectStore, survey: Survey) -> None:
@@ -231,10 +268,10 @@ def _read_parts(store: ObjectStore, survey: Survey, parts: list[str], pool: Thre
         else:
             manifest = survey.manifests.get(last)
             if manifest:
-                survey.attempts.setdefault(last, []).append(attempts_of(table))
+                survey.attempts.setdefault(last, []).append(attempts_of(table, manifest.commit))
                 survey.approved.setdefault(last, []).append(approved_of(table, manifest.commit))
             for row in table.to_pylist():
-                row["commit"] = manifest.commit if manifest else None
+                row |= {"commit": manifest.commit if manifest else None, "decided_by": MACHINE}
                 _take_row(survey, row, key, last, seen)
 
 
@@ -249,7 +286,7 @@ def _take_row(survey: Survey, row: dict[str, Any], key: str, run_id: str, seen: 
     place = _place(row)
     if uri != place:
         survey.complain(f"{key}: the image {image_id} ({row['decision']}) names {uri}, its place is {place}")
-    if uri is not None:
+    if uri is not None and image_id not in survey.retired:
         known = survey.named.setdefault(uri, (sha256, key))
         if known[0] != sha256:
             survey.complain(f"{uri}: has the sha256 {known[0]} in {known[1]} and {sha256} in {key}")
@@ -258,9 +295,11 @@ def _take_row(survey: Survey, row: dict[str, Any], key: str, run_id: str, seen: 
             survey.conditions.setdefault(condition_key(digest), (digest, key))
         except BadInput as error:
             survey.complain(f"{key}: the image {image_id}: {error}")
-    is_live = row["decision"] == APPROVED and run_id in survey.manifests
-    if is_live and survey.live.get(image_id) == _digest(row):
-        del survey.live[image_id]
+    if run_id in survey.manifests and image_id in survey.live:
+        by_machine: list[dict[str, Any]] = [{}] if row["decision"] == APPROVED else []
+        may_be_live = [_digest(row | each) for each in (*by_machine, *survey.approvals.get(image_id, ()))]
+        if survey.live[image_id] in may_be_live:
+            del survey.live[image_id]
 
 
 def _place(row: dict[str, Any]) -> str | None:

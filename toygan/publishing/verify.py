@@ -3,11 +3,13 @@
 A store is whole if all of this holds:
 
 - Every part that a finished run counts exists.
-- The picture of every metadata row exists and has the stated sha256. So does every sketch and layout.
+- The picture of every metadata row exists and has the stated sha256, unless it was retired 30 days ago. So
+  does every sketch and layout.
 - No run names a picture twice.
-- `current.parquet` names only pictures that a finished run approved.
+- `current.parquet` names only pictures that a finished run or a person approved.
 - The summaries below state/ and `current.parquet` agree with all finished runs together.
 - Every object under images/, review/ and conditions/ is named by a finished run.
+- Every decision of a person can be read. `state/decisions.parquet` agrees with all decisions together.
 
 A run that was started and not finished has a frozen plan under .tmp/<run_id>/ and no manifest. It is no
 problem: it can be continued under its run id, so its objects are neither missing nor left over. To give up
@@ -27,14 +29,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from toygan.errors import BadInput, ObjectNotFound, Retryable
 from toygan.parallel import in_order
 from toygan.planning.attempts import merge_attempts
+from toygan.planning.decisions import merge_decisions
 from toygan.planning.pruning import read_mark, read_pruning, write_pruning
-from toygan.publishing.commit import merge_current
 from toygan.publishing.commit_log import Commits
+from toygan.publishing.live_table import merge_current
 from toygan.publishing.survey import Survey, look_around
-from toygan.storage.keys import ATTEMPTS_KEY, COMMITS_KEY, CURRENT_KEY, METADATA_PREFIX, PRUNING_KEY
+from toygan.storage.keys import (
+    ATTEMPTS_KEY,
+    COMMITS_KEY,
+    CURRENT_KEY,
+    DECIDED_KEY,
+    METADATA_PREFIX,
+    PRUNING_KEY,
+)
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
 _THREADS = 16
@@ -153,17 +166,50 @@ def _compare_summaries(survey: Survey) -> list[str]:
     if wanted.acceptance != commits.acceptance:
         problems.append(f"{COMMITS_KEY}: the shares of approved pictures differ from the manifests; {_ANEW}")
     ids = {manifest.run_id for manifest in settled}
-    for key, stored, merge, of_runs in (
-        (ATTEMPTS_KEY, survey.stored_attempts, merge_attempts, survey.attempts),
-        (CURRENT_KEY, survey.current, merge_current, survey.approved),
-    ):
-        stored = merge([stored])
-        must = [table for run_id, tables in of_runs.items() if run_id in ids for table in tables]
-        may = [table for tables in of_runs.values() for table in tables]
-        if not merge([stored, *must]).equals(stored):
-            problems.append(f"{key}: some results of finished runs are missing; {_ANEW}")
-        elif key == ATTEMPTS_KEY and not (merged := merge(may)).equals(merge([stored, merged])):
-            problems.append(f"{key}: holds results that no finished run has; {_ANEW}")
+    must, may = _of_runs(survey.attempts, ids)
+    stored = merge_attempts([survey.stored_attempts])
+    if not merge_attempts([stored, *must]).equals(stored):
+        problems.append(f"{ATTEMPTS_KEY}: some results of finished runs are missing; {_ANEW}")
+    elif not (merged := merge_attempts(may)).equals(merge_attempts([stored, merged])):
+        problems.append(f"{ATTEMPTS_KEY}: holds results that no finished run has; {_ANEW}")
+    return [*problems, *_compare_decided(survey, commits, _of_runs(survey.approved, ids)[0])]
+
+
+def _of_runs(tables: dict[str, list[pa.Table]], ids: set[str]) -> tuple[list[pa.Table], list[pa.Table]]:
+    """Returns the tables of some runs, and those of all runs."""
+    some = [table for run_id, of_run in tables.items() if run_id in ids for table in of_run]
+    return some, [table for of_run in tables.values() for table in of_run]
+
+
+def _compare_decided(survey: Survey, commits: Commits, approved: list[pa.Table]) -> list[str]:
+    """Compares the table of decisions and the live table with the decisions and with finished runs.
+
+    Slots about which somebody decides in the meantime are left out.
+    """
+    is_open = pa.array(
+        [
+            number > commits.last or survey.decision_keys[decision_id] in commits.open
+            for number, decision_id in zip(
+                survey.decisions["commit"].to_pylist(),
+                survey.decisions["decision_id"].to_pylist(),
+                strict=True,
+            )
+        ],
+        pa.bool_(),
+    )
+    settled, unsettled = survey.decisions.filter(pc.invert(is_open)), survey.decisions.filter(is_open)
+    stored = survey.stored_decisions
+    problems = []
+    if not merge_decisions([stored, settled]).equals(merge_decisions([stored])):
+        problems.append(f"{DECIDED_KEY}: some decisions of people are missing; {_ANEW}")
+    elif merge_decisions([survey.decisions, stored]).num_rows != survey.decisions.num_rows:
+        problems.append(f"{DECIDED_KEY}: holds decisions that are not among decisions/; {_ANEW}")
+    moving = unsettled["sku"].combine_chunks()
+    live = survey.current.filter(pc.invert(pc.is_in(survey.current["sku"], value_set=moving)))
+    wanted = merge_current([live, *approved], settled)
+    wanted = wanted.filter(pc.invert(pc.is_in(wanted["sku"], value_set=moving)))
+    if not wanted.equals(live):
+        problems.append(f"{CURRENT_KEY}: some results of finished runs or decisions are missing; {_ANEW}")
     return problems
 
 

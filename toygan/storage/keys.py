@@ -30,14 +30,18 @@ RETRAINED_KEY = "photo_index/retrained.json"
 ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
 DECISIONS_PREFIX = "decisions/"
+RETIRED_PREFIX = "retired/"
 # Commits keep these up to date, so that a run need not read the history; see toygan/planning/README.md.
 COMMITS_KEY = "state/commits.json"
 ATTEMPTS_KEY = "state/attempts.parquet"
+DECIDED_KEY = "state/decisions.parquet"
 PRUNING_KEY = "state/pruning.json"
 
 _IMAGE_ID = re.compile(r"[0-9a-f]{20}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9a-f]{12}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_DECISION_ID = re.compile(r"[0-9a-f]{32}")
 _PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + "[^/]+/plan/")
 _MAX_SHARD = 99_999
 _SLUG_LETTERS = 64
@@ -93,6 +97,18 @@ def report_key(run_id: str) -> str:
 def manifest_key(run_id: str) -> str:
     """Returns the key of a run's manifest, which is its commit."""
     return f"{RUNS_PREFIX}{_name('run id', run_id)}.json"
+
+
+def decision_key(day: str, decision_id: str) -> str:
+    """Returns the key of a person's decision; `day` is its date in UTC, YYYY-MM-DD."""
+    checked = _matched("day", day, _DAY, "YYYY-MM-DD")
+    name = _matched("decision id", decision_id, _DECISION_ID, "32 lower-case hex digits")
+    return f"{DECISIONS_PREFIX}{checked}/{name}.json"
+
+
+def retired_key(run_id: str) -> str:
+    """Returns the key of the table of pictures that a run retired."""
+    return f"{RETIRED_PREFIX}{_name('run id', run_id)}.parquet"
 
 
 def tmp_prefix(run_id: str) -> str:

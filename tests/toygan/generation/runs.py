@@ -12,6 +12,7 @@ from catalog_schemas.images import (
     CURRENT,
     FILE_COLUMNS,
     IMAGES,
+    MACHINE,
     OF_CANDIDATE,
     write_current,
     write_images,
@@ -32,6 +33,8 @@ def candidate(slot: Slot, run_id: str, **changes: Any) -> dict[str, Any]:
         "sku": slot.sku,
         "image_index": slot.image_index,
         "category": slot.category,
+        "title": slot.title,
+        "language": slot.language,
         "run_id": run_id,
         "decision": APPROVED,
         "reasons": [],
@@ -73,7 +76,9 @@ def put_part(store: ObjectStore, run_id: str, rows: Iterable[Mapping[str, Any]],
 
 def put_current(store: ObjectStore, rows: Iterable[Mapping[str, Any]], commit: int = 1) -> None:
     """Make rows live: all that are live then."""
-    picked = [{name: row[name] for name in OF_CANDIDATE} | {"commit": commit} for row in rows]
+    picked = [
+        {name: row[name] for name in OF_CANDIDATE} | {"commit": commit, "decided_by": MACHINE} for row in rows
+    ]
     store.put(CURRENT_KEY, write_current(pa.Table.from_pylist(picked, schema=CURRENT)))
 
 

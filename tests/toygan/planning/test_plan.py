@@ -430,7 +430,7 @@ def test_missing_is_what_is_wanted_less_what_is_live(
 def put_attempts(store: ObjectStore, *rows: dict[str, Any]) -> None:
     """The summary of runs that decided these rows."""
     table = pa.Table.from_pylist(list(rows), schema=IMAGES)
-    store.put(ATTEMPTS_KEY, write_attempts(attempts_of(table)))
+    store.put(ATTEMPTS_KEY, write_attempts(attempts_of(table, 1)))
 
 
 def test_attempts_go_on_where_finished_runs_stopped(three: Path) -> None:
@@ -500,9 +500,9 @@ def test_planning_reads_summaries_and_no_history(three: Path) -> None:
     finish(store, slots)
     store.read.clear()
     freeze(store, three, "run-2")
-    assert store.read["state"] == 1  # what is being pruned
+    assert store.read["state"] == 2  # the decisions, and what is being pruned
     freeze(store, write_catalog(three.with_name("new.parquet"), [product(sku="c", title="New")]), "run-3")
-    assert (store.read["metadata"], store.read["state"]) == (0, 3)
+    assert (store.read["metadata"], store.read["state"]) == (0, 5)
 
 
 # siblings

@@ -212,7 +212,10 @@ def test_a_live_row_says_what_its_candidate_said() -> None:
     table = read_current(store.get(CURRENT_KEY))
     assert [(row["sku"], row["image_index"]) for row in table.to_pylist()] == [("a", 0), ("bb", 1)]
     row = candidate(slot(0, sku="bb", image_index=1), "run-1")
-    assert table.to_pylist()[1] == {name: row[name] for name in OF_CANDIDATE} | {"commit": 1}
+    assert table.to_pylist()[1] == {name: row[name] for name in OF_CANDIDATE} | {
+        "commit": 1,
+        "decided_by": "machine",
+    }
 
 
 @pytest.mark.parametrize("decision", ["review", "rejected"])

@@ -560,7 +560,7 @@ def test_a_picture_that_is_older_than_the_last_commit_is_told(store: MemoryStore
     before = store.get(keys.CURRENT_KEY)
     put_run(store, "night-2")
     store.put(keys.CURRENT_KEY, before)
-    check_problems(store, ["current.parquet: some results of finished runs are missing"])
+    check_problems(store, ["current.parquet: some results of finished runs or decisions are missing"])
 
 
 def test_commits_that_are_lost_are_told(store: MemoryStore) -> None:

@@ -1,0 +1,25 @@
+"""The commands `toygan decide` and `toygan review`: people's decisions about pictures."""
+
+import click
+
+
+@click.command()
+@click.argument("decision", type=click.Choice(["approve", "reject", "redraw"]))
+@click.argument("image_ids", metavar="IMAGE_ID...", nargs=-1, required=True)
+@click.option("--output", required=True, metavar="URI", help="The store that holds the pictures.")
+@click.option("--by", required=True, metavar="NAME", help="Who decides.")
+@click.option("--reason", metavar="TEXT", help="Why, at most 500 characters.")
+def decide(decision: str, image_ids: tuple[str, ...], output: str, by: str, reason: str | None) -> None:
+    """Approve or reject pictures, or have them drawn again.
+
+    approve: the picture is live at once, until its catalog row or the model changes. reject: it is withdrawn
+    and never comes back; the next run draws another one. redraw: it stays, and the next run draws another
+    one, which replaces it if it is approved.
+    """
+    from toygan.review.record import decide as record_decisions
+    from toygan.storage.open_store import open_store
+
+    store = open_store(output)
+    for made in record_decisions(store, decision, image_ids, by=by, reason=reason):
+        picture = f"{made.image_id} of {made.sku}, image {made.image_index}"
+        click.echo(f"{made.decision} {picture}: saved as {made.decision_id}")

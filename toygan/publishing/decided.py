@@ -1,0 +1,121 @@
+"""Merges people's decisions, and the pictures that runs retired, into the summaries.
+
+A decision counts from the moment its object exists. If the process dies before the merge, the next run or the
+next decision completes it: the number of the decision is open in `state/commits.json` until then.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.decisions import (
+    UNDO,
+    Decision,
+    decisions_table,
+    read_decisions,
+    write_decisions,
+)
+from catalog_schemas.images import IMAGES, OF_CANDIDATE
+from catalog_schemas.validation import read_parquet_bytes
+from toygan.errors import ObjectNotFound
+from toygan.parallel import in_order
+from toygan.planning.decisions import merge_decisions, parse_decisions, stored_decisions
+from toygan.planning.finished import read_manifests
+from toygan.publishing.commit_log import Commits, close_decisions
+from toygan.publishing.live_table import approved_of, update_current
+from toygan.storage.keys import DECIDED_KEY, DECISIONS_PREFIX, RETIRED_PREFIX, part_key
+from toygan.storage.store import PARQUET, ObjectStore
+from toygan.storage.update import update
+
+_AHEAD = 32  # objects read at once
+
+
+def parse_decided(data: bytes, key: str) -> pa.Table:
+    """Reads the object of a decision or of a retirement as DECISIONS. Raises TableError if it is damaged."""
+    if key.startswith(RETIRED_PREFIX):
+        return read_decisions(data, key)
+    return decisions_table([Decision.from_json(data, key)])
+
+
+def is_decision(name: str) -> bool:
+    """Whether an open number belongs to a decision or a retirement; else it belongs to a run."""
+    return name.startswith((DECISIONS_PREFIX, RETIRED_PREFIX))
+
+
+def decision_keys(store: ObjectStore) -> list[str]:
+    """Lists the keys of all decisions and retirements."""
+    return [info.key for prefix in (DECISIONS_PREFIX, RETIRED_PREFIX) for info in store.list(prefix)]
+
+
+def complete_decisions(store: ObjectStore, commits: Commits | None) -> None:
+    """Merges the decisions of processes that died before they did so.
+
+    All decisions are read again only if a summary is missing (`commits` is None if that is the one of the
+    commits), or if the store has no conditional writes and so may have lost an entry of a summary. Raises
+    TableError for a damaged decision.
+    """
+    waiting = [name for name in (commits or Commits()).open if is_decision(name)]
+    is_missing = commits is None or not store.exists(DECIDED_KEY)
+    if is_missing or not store.has_conditional_writes:
+        known = set(stored_decisions(store)["decision_id"].to_pylist())
+        waiting += [key for key in decision_keys(store) if is_missing or _id_in(key) not in known]
+    if not waiting and not is_missing:
+        return
+    with ThreadPoolExecutor(_AHEAD, "decisions") as pool:
+        merge_into_summaries(store, read_objects(store, sorted(set(waiting)), pool), pool)
+
+
+def _id_in(key: str) -> str:
+    return key.rpartition("/")[2].partition(".")[0]
+
+
+def read_objects(store: ObjectStore, keys: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, pa.Table]:
+    """Returns the decisions under the keys that exist; the others were never made."""
+
+    def read(key: str) -> pa.Table | None:
+        try:
+            return parse_decided(store.get(key), key)
+        except ObjectNotFound:
+            return None
+
+    found = in_order(pool, read, keys, ahead=_AHEAD)
+    return {key: table for key, table in found if table is not None}
+
+
+def merge_into_summaries(store: ObjectStore, objects: dict[str, pa.Table], pool: ThreadPoolExecutor) -> None:
+    """Merges stored decisions into the table of decisions and the live table, then closes their numbers."""
+    fresh = merge_decisions(objects.values())
+
+    def merge(before: bytes | None) -> bytes:
+        known = [] if before is None else [parse_decisions(before)]
+        return write_decisions(merge_decisions([*known, fresh]))
+
+    update(store, DECIDED_KEY, merge, content_type=PARQUET)
+    if fresh.num_rows:
+        update_current(store, _brought_back(store, fresh, pool))
+        close_decisions(store, objects, last=pc.max(fresh["commit"]).as_py())
+
+
+def _brought_back(store: ObjectStore, fresh: pa.Table, pool: ThreadPoolExecutor) -> list[pa.Table]:
+    """Returns what runs approved of the products for which a decision was taken back.
+
+    The live table no longer has these pictures, so they are looked up in the metadata of the runs.
+    """
+    back = fresh.filter(pc.equal(fresh["decision"], UNDO))
+    if not back.num_rows:
+        return []
+    skus = back["sku"].combine_chunks()
+    parts = [
+        (part_key(each.run_id, shard), each.commit)
+        for each in read_manifests(store, pool)
+        for shard in range(each.shards)
+    ]
+
+    def read(part: tuple[str, int]) -> pa.Table:
+        key, commit = part
+        table = read_parquet_bytes(store.get(key), IMAGES, key, (*OF_CANDIDATE, "decision"))
+        return approved_of(table.filter(pc.is_in(table["sku"], value_set=skus)), commit)
+
+    return [rows for _, rows in in_order(pool, read, parts, ahead=_AHEAD) if rows.num_rows]

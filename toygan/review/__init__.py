@@ -1,0 +1,1 @@
+"""People's decisions about pictures, and the page where they make them."""

@@ -1,0 +1,171 @@
+"""Records decisions of people: an object for each, then the summaries."""
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.decisions import APPROVE, KINDS, UNDO, Decision, decisions_table, is_person, is_reason
+from catalog_schemas.images import IMAGES, OF_CANDIDATE
+from catalog_schemas.validation import read_parquet_bytes
+from toygan.approval.measures import measure
+from toygan.errors import BadInput, Conflict, ObjectNotFound
+from toygan.images import decode
+from toygan.parallel import in_order
+from toygan.planning.decisions import stored_decisions
+from toygan.planning.finished import read_manifests
+from toygan.publishing.commit import complete_open_runs
+from toygan.publishing.commit_log import reserve_all
+from toygan.publishing.decided import merge_into_summaries
+from toygan.storage.keys import decision_key, part_key
+from toygan.storage.store import ObjectStore
+
+_THREADS = 16
+_MOST_NAMED = 5
+_COLUMNS = (*OF_CANDIDATE, "decision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a person decides. Raises BadInput for anything that cannot be stored.
+
+    `decision_id` makes a repetition harmless: a decision that is stored already is not stored again.
+    """
+
+    decision: str
+    image_id: str
+    decided_by: str
+    reason: str | None = None
+    undoes: str | None = None
+    decision_id: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def __post_init__(self) -> None:
+        if self.decision not in KINDS:
+            raise BadInput(f"the decision {self.decision!r} is none of {', '.join(KINDS)}")
+        if (self.undoes is not None) != (self.decision == UNDO):
+            raise BadInput("an undo names the decision that it takes back, any other decision names none")
+        if not is_person(self.decided_by):
+            raise BadInput(
+                f"{self.decided_by!r:.80} cannot be the name of who decides: 1 to 64 printable characters, "
+                "and not 'machine'"
+            )
+        if not is_reason(self.reason):
+            raise BadInput("the reason must have 1 to 500 characters")
+
+
+def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Returns the metadata of stored pictures of finished runs by id, with the key `run_commit`.
+
+    Raises BadInput that names the ids without a stored picture.
+    """
+    wanted = pa.array(sorted(set(image_ids)), pa.string())
+    found: dict[str, dict[str, Any]] = {}
+    with ThreadPoolExecutor(_THREADS, "find-pictures") as pool:
+        parts = [
+            (part_key(each.run_id, shard), each.commit)
+            for each in read_manifests(store, pool)
+            for shard in range(each.shards)
+        ]
+
+        def read(part: tuple[str, int]) -> list[dict[str, Any]]:
+            key, commit = part
+            table = read_parquet_bytes(store.get(key), IMAGES, key, _COLUMNS)
+            rows = table.filter(
+                pc.and_(pc.is_in(table["image_id"], value_set=wanted), pc.is_valid(table["sha256"]))
+            )
+            return [row | {"run_commit": commit} for row in rows.to_pylist()]
+
+        # In the order of commits: of two runs that made the same picture, the later one counts.
+        for _, rows in in_order(pool, read, parts, ahead=2 * _THREADS):
+            found.update({row["image_id"]: row for row in rows})
+    if missing := [each for each in image_ids if each not in found]:
+        more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
+        named = ", ".join(missing[:_MOST_NAMED]) + more
+        raise BadInput(f"{named}: no finished run in {store.uri} stored a picture of this id")
+    return found
+
+
+def record(
+    store: ObjectStore, wanted: Sequence[Wanted], pictures: Mapping[str, Mapping[str, Any]]
+) -> list[Decision]:
+    """Stores decisions in their order and makes them count; returns those that were not stored before.
+
+    `pictures` holds the rows of `find_pictures`. On return each decision is an object of its own and merged
+    into the live table. Raises BadInput if the file of an approved picture is gone.
+    """
+    known = set(stored_decisions(store)["decision_id"].to_pylist())
+    fresh = list({each.decision_id: each for each in wanted if each.decision_id not in known}.values())
+    if not fresh:
+        return []
+    now = datetime.now(UTC)
+    keys = [decision_key(f"{now:%Y-%m-%d}", each.decision_id) for each in fresh]
+    with ThreadPoolExecutor(_THREADS, "decide") as pool:
+        hashes = list(pool.map(lambda each: _phash(store, each, pictures[each.image_id]), fresh))
+        numbers = reserve_all(store, keys)
+        decisions = [
+            _decision(each, pictures[each.image_id], number, now, phash)
+            for each, number, phash in zip(fresh, numbers, hashes, strict=True)
+        ]
+        decisions = list(pool.map(lambda item: _put(store, *item), zip(keys, decisions, strict=True)))
+        tables = {key: decisions_table([each]) for key, each in zip(keys, decisions, strict=True)}
+        merge_into_summaries(store, tables, pool)
+    return decisions
+
+
+def _phash(store: ObjectStore, wanted: Wanted, picture: Mapping[str, Any]) -> str | None:
+    """Returns the perceptual hash of a picture. Live pictures have one; it is measured on approval."""
+    known: str | None = picture["phash"]
+    if wanted.decision != APPROVE:
+        return known
+    try:
+        if known is not None:
+            store.size(picture["image_uri"])
+            return known
+        file = store.get(picture["image_uri"])
+    except ObjectNotFound:
+        raise BadInput(
+            f"{picture['image_id']}: the file {picture['image_uri']} is gone, so it cannot be approved"
+        ) from None
+    return measure(decode(file)[None], [None])[0].phash
+
+
+def _decision(
+    wanted: Wanted, picture: Mapping[str, Any], number: int, now: datetime, phash: str | None
+) -> Decision:
+    return Decision(
+        decision_id=wanted.decision_id,
+        commit=number,
+        decision=wanted.decision,
+        undoes=wanted.undoes,
+        decided_by=wanted.decided_by,
+        decided_at=now.isoformat(),
+        reason=wanted.reason,
+        **{name: picture[name] for name in OF_CANDIDATE} | {"phash": phash},
+        machine_decision=picture["decision"],
+        run_commit=picture["run_commit"],
+    )
+
+
+def _put(store: ObjectStore, key: str, decision: Decision) -> Decision:
+    """Stores a decision; returns the stored one, which may be that of an interrupted earlier try."""
+    try:
+        store.put_if(key, decision.to_json().encode(), None, content_type="application/json")
+    except Conflict:
+        return Decision.from_json(store.get(key), key)
+    return decision
+
+
+def decide(
+    store: ObjectStore, decision: str, image_ids: Iterable[str], *, by: str, reason: str | None
+) -> list[Decision]:
+    """Records one decision about each of several pictures. Bad ids raise BadInput; nothing is written."""
+    ids = list(dict.fromkeys(image_ids))
+    wanted = [Wanted(decision=decision, image_id=each, decided_by=by, reason=reason) for each in ids]
+    pictures = find_pictures(store, ids)
+    complete_open_runs(store)
+    return record(store, wanted, pictures)

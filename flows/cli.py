@@ -77,6 +77,15 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
             "picture by another model; retry: also products whose attempts are used up, which missing and "
             "refresh skip; all: every product.",
         ),
+        click.option(
+            "--retire",
+            type=click.FloatRange(0, 1),
+            is_flag=False,
+            flag_value=0.1,
+            metavar="[SHARE]",
+            help="Withdraw the pictures of products that left the catalog; `toygan catalog gone` lists them. "
+            "More than SHARE (0.1 unless given) of the products with pictures stops the run at its start.",
+        ),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N good products."),
         click.option(
             "--format",

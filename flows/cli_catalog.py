@@ -33,3 +33,22 @@ def catalog_check(uri: str, columns: tuple[str, ...]) -> None:
     click.echo(found.text())
     if not found.good:
         sys.exit(BAD_INPUT)
+
+
+@catalog.command("gone")
+@click.argument("uri", metavar="FILE")
+@map_option
+@click.option("--output", required=True, metavar="URI", help="The store that holds the pictures.")
+def catalog_gone(uri: str, columns: tuple[str, ...], output: str) -> None:
+    """List the products with live pictures that left a catalog: those that `generate --retire` withdraws.
+
+    Nothing is changed.
+    """
+    from toygan.planning.catalog_files.convert import parse_mapping
+    from toygan.publishing.retire import find_gone
+    from toygan.storage.open_store import open_store
+
+    gone = find_gone(open_store(output), uri, parse_mapping(columns))
+    for sku in sorted(set(gone.pictures["sku"].to_pylist())):
+        click.echo(sku)
+    click.echo(gone.text())

@@ -59,6 +59,7 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
         device=settings.device,
         mode=settings.mode,
         refresh_share=settings.refresh_share,
+        retire=settings.retire,
     )
     watch = WatchParameters(store=store, min_new_photos=settings.min_new_photos)
     learn = RetrainParameters(store=store, photos=photos, work=work, device=settings.device)

@@ -28,6 +28,7 @@ from toygan.progress import Progress
 from toygan.publishing.alerts import find_alerts
 from toygan.publishing.commit import complete_open_runs
 from toygan.publishing.finish import finish_run
+from toygan.publishing.retire import check_share, find_gone, retire
 from toygan.publishing.summary import RunSummary
 from toygan.storage.open_store import open_store
 
@@ -89,6 +90,10 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
     with log_fields(run=request.run_id):
         resolved = resolve_run(request)
         complete_open_runs(resolved.store)
+        gone = None
+        if request.retire is not None:
+            gone = find_gone(resolved.store, request.catalog, request.columns)
+            check_share(gone, request.retire)
         run = start_run(resolved)
         log = get_run_logger()
         planned, to_do = run.plan.counts["planned"], len(run.pending)
@@ -96,6 +101,8 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
         compute_shards(run)
         try:
             summary = finish_run(run, prefect.__version__)
+            if gone is not None:
+                summary = replace(summary, retired=retire(resolved.store, request.run_id, gone))
         finally:
             raise_alerts(run)
         create_markdown_artifact(

@@ -59,6 +59,13 @@ class GenerateParameters(BaseModel):
         "with a picture by another model; retry: also products whose attempts are used up, which missing and "
         "refresh skip; all: every product.",
     )
+    retire: float | None = Field(
+        default_factory=lambda: service_settings().retire,
+        ge=0,
+        le=1,
+        description="Withdraw the pictures of products that left the catalog; the run stops at its start if "
+        "these are more than this share of the products with pictures. Empty: withdraw none.",
+    )
     refresh_share: float = Field(
         default_factory=lambda: service_settings().refresh_share,
         gt=0,

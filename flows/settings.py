@@ -59,6 +59,8 @@ class ServiceSettings(BaseSettings):
     mode: Mode = "missing"  # of the nightly runs, see --mode of `toygan generate`
     # In mode refresh: the largest share of the live pictures that one night generates again.
     refresh_share: float = Field(default=0.1, gt=0, le=1)
+    # Nightly runs withdraw the pictures of products that left the catalog, up to this share; unset: none.
+    retire: float | None = Field(default=None, ge=0, le=1)
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
     timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
     # If the service was down at night, it makes up for the run within this time; 0: never.

@@ -57,6 +57,7 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
     outcome = toygan_here(
         *("generate", "--catalog", "a.parquet", "--output", "s3://b/c", "--model", "m@champion"),
         *("--images-per-product", "3", "--category", "car", "--category", "brick", "--mode", "refresh"),
+        *("--retire", "0.5"),
         *(
             "--map",
             "title=Name",
@@ -77,6 +78,7 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
         "catalog": "a.parquet",
         "output": "s3://b/c",
         "model": "m@champion",
+        "retire": 0.5,
         "sketch_model": None,
         "layout_model": None,
         "images_per_product": 3,

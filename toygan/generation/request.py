@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from toygan.artifact.files import ModelFiles
 from toygan.conditions.condition_types import ImageCondition
-from toygan.errors import ModelError, ObjectNotFound
+from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.generation.worker_spec import ModelPlace, WorkerSpec, engine_for, scope_of
 from toygan.images import ImageFormat
 from toygan.planning.finished import read_manifest
@@ -39,6 +39,7 @@ class RunRequest:
     columns: Mapping[str, str] = field(default_factory=dict)  # of the schema, to those of the catalog file
     mode: Mode = "missing"
     refresh_share: float = 1.0  # the largest share of the live pictures that the mode refresh replaces
+    retire: float | None = None  # the largest share of products that may be retired; None: none is
     limit: int | None = None  # number of good products, in catalog order
     image_format: ImageFormat = "webp"
     device: str = "auto"
@@ -77,6 +78,8 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
 
     Raises a subclass of BadInput if store, model, settings or device cannot be used.
     """
+    if request.retire is not None and not 0 <= request.retire <= 1:
+        raise BadInput(f"--retire is {request.retire:g}; it must be a share of the products, from 0 to 1")
     store = open_store(request.output)
     earlier = _settings_of_earlier_start(store, request.run_id)
     wanted: dict[ImageCondition | None, str | None] = {

@@ -42,6 +42,7 @@ class RunSummary:
     manifest: Manifest
     store: str
     elapsed_s: float
+    retired: int = 0  # pictures of products that left the catalog
 
     @property
     def report_uri(self) -> str:
@@ -62,6 +63,8 @@ class RunSummary:
         for name, row in [*self.manifest.categories.items(), ("**all**", counts)]:
             numbers = (row["planned"], *(row[decision] for decision in DECISIONS))
             lines.append(f"| {name} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
+        if self.retired:
+            lines += ["", f"{self.retired:,} pictures of products that left the catalog were withdrawn."]
         lines += ["", *(f"- {warning}" for warning in warnings_of(self.manifest))]
         lines += ["", f"Contact sheet: `{self.report_uri}`"]
         return "\n".join(lines)
@@ -75,6 +78,11 @@ class RunSummary:
             f"set aside, {counts['unchanged']:,} pictures live already\n"
             f"planned {counts['planned']:,}, approved {counts[APPROVED]:,}{share}, for review "
             f"{counts['review']:,}, in {self.elapsed_s:.1f} s\n"
+            + (
+                f"retired {self.retired:,} pictures of products that left the catalog\n"
+                if self.retired
+                else ""
+            )
             + "".join(f"{warning}\n" for warning in warnings_of(self.manifest))
             + f"contact sheet: {self.report_uri}"
         )

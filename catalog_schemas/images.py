@@ -41,6 +41,8 @@ IMAGES = make_schema(
         pa.field("category", pa.string(), nullable=False),
         pa.field("title", pa.string()),  # of the catalog row
         pa.field("language", pa.string()),
+        pa.field("colour", pa.string()),
+        pa.field("handle", pa.string()),  # of the product in a Shopify export
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("decision", pa.string(), nullable=False),
         pa.field("reasons", pa.list_(pa.string()), nullable=False),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli_catalog import catalog as catalog_commands
+from flows.cli_export import export, inspect
 from flows.cli_models import models
 from flows.cli_review import decide
 from flows.cli_train import train
@@ -302,6 +303,8 @@ cli.add_command(train)
 cli.add_command(models)
 cli.add_command(catalog_commands)
 cli.add_command(decide)
+cli.add_command(export)
+cli.add_command(inspect)
 
 
 if __name__ == "__main__":

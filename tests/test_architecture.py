@@ -98,7 +98,15 @@ def test_the_contracts_can_be_broken(tmp_path: Path) -> None:
         "toygan/interchange/__init__.py": "",
         **{
             f"toygan/{name}/__init__.py": ""
-            for name in ("registry", "approval", "planning", "generation", "publishing", "retraining")
+            for name in (
+                "registry",
+                "approval",
+                "planning",
+                "generation",
+                "publishing",
+                "retraining",
+                "channels",
+            )
         },
         "toygan/images.py": "",
         "toygan/models/__init__.py": "import toygan.storage.store",

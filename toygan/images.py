@@ -4,7 +4,7 @@ All pixels are 8-bit sRGB. This module never imports torch: its two tensor funct
 their argument. So a process that only checks and encodes pictures stays small and starts fast.
 
 Every file that `encode` makes is marked as synthetic by the IPTC property DigitalSourceType in an XMP packet.
-Source: IPTC Photo Metadata Standard 2023.1; XMP Specification Part 3 for the packet's place in each format.
+Source: XMP Specification Part 3 for the packet's place in each format.
 """
 
 import io
@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from toygan.errors import BadInput
 from toygan.picture_files import HEAD_BYTES, READABLE, format_of, orientation, taken_apart
 from toygan.pixels import Shown, grey_step, to_rgb
+from toygan.xmp import digital_source_type, xmp_packet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,21 +37,6 @@ DARK: Final = 200
 COLOURED: Final = 32
 MAX_PIXELS: Final = 64_000_000  # of a file to decode; 192 MB as RGB
 SHORTEST_SIDE: Final = 32  # pixels; smaller photos show no detail
-DIGITAL_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_IPTC_EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_PROPERTY = f"{{{_IPTC_EXT}}}DigitalSourceType"
-_XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    f'<rdf:RDF xmlns:rdf="{_RDF}">'
-    f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC_EXT}">'
-    f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
-    "</rdf:Description></rdf:RDF></x:xmpmeta>"
-    '<?xpacket end="r"?>'
-).encode()
-
 _TRANSPOSED: Final = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -101,13 +86,13 @@ def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
     file = io.BytesIO()
     match image_format:
         case "webp":
-            image.save(file, "WEBP", quality=90, method=2, xmp=_XMP)
+            image.save(file, "WEBP", quality=90, method=2, xmp=xmp_packet())
         case "jpg":
             # With chroma at half the resolution, a red product of 64 pixels has a pink rim.
-            image.save(file, "JPEG", quality=92, subsampling="4:4:4", optimize=True, xmp=_XMP)
+            image.save(file, "JPEG", quality=92, subsampling="4:4:4", optimize=True, xmp=xmp_packet())
         case "png":
             chunks = PngImagePlugin.PngInfo()
-            chunks.add_itxt("XML:com.adobe.xmp", _XMP.decode())
+            chunks.add_itxt("XML:com.adobe.xmp", xmp_packet().decode())
             image.save(file, "PNG", compress_level=3, pnginfo=chunks)
         case _:
             raise ValueError(f"unknown image format {image_format!r}; known are {', '.join(MIME_TYPES)}")
@@ -175,19 +160,7 @@ def read_digital_source_type(data: bytes) -> str | None:
     """
     with _reasons():
         packet = _load(data).info.get("xmp")
-    if not isinstance(packet, bytes):
-        return None
-    try:
-        root = ElementTree.fromstring(packet.rstrip(b"\x00 "))
-    except ElementTree.ParseError:
-        return None
-    for element in root.iter():
-        # In XMP the property may be an attribute, an element with a text or an element with a resource.
-        if _PROPERTY in element.attrib:
-            return element.attrib[_PROPERTY].strip()
-        if element.tag == _PROPERTY:
-            return (element.attrib.get(f"{{{_RDF}}}resource") or element.text or "").strip() or None
-    return None
+    return digital_source_type(packet) if isinstance(packet, bytes) else None
 
 
 @contextmanager

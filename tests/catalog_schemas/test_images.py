@@ -28,6 +28,8 @@ APPROVED: dict[str, Any] = {
     "category": "brick",
     "title": "Red brick",
     "language": "en",
+    "colour": "red",
+    "handle": "red-brick",
     "run_id": "nightly-1",
     "decision": "approved",
     "reasons": [],

@@ -39,11 +39,12 @@ from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
 from toygan.generation.postprocessing import Postprocessed, PostprocessedBatch
-from toygan.images import DIGITAL_SOURCE_TYPE, MIME_TYPES, ImageFormat, encode
+from toygan.images import MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot
 from toygan.seeds import image_id, image_seed
 from toygan.storage.keys import image_key, review_key
 from toygan.storage.store import ObjectStore
+from toygan.xmp import DIGITAL_SOURCE_TYPE
 
 PIPELINE_VERSION = version("toygan")
 IN_FLIGHT = 4  # batches that may be generated ahead of the decisions
@@ -331,6 +332,8 @@ def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | 
         "category": slot.category,
         "title": slot.title,
         "language": slot.language,
+        "colour": slot.colour,
+        "handle": slot.attributes.get("handle"),
         "run_id": run.run_id,
         "decision": REJECTED,
         "model_name": model.name,

@@ -29,6 +29,8 @@ QUARANTINE_KEY = "photo_index/quarantine.parquet"
 RETRAINED_KEY = "photo_index/retrained.json"
 ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
+# In the place of an export, not in the store.
+EXPORTED_PREFIX = "pictures/"
 DECISIONS_PREFIX = "decisions/"
 RETIRED_PREFIX = "retired/"
 # Commits keep these up to date, so that a run need not read the history; see toygan/planning/README.md.
@@ -155,11 +157,11 @@ def model_key(name: str, version: str, filename: str) -> str:
 
 
 def is_referenced(key: str) -> bool:
-    """Whether an object that is put later references this one: a picture, or a shard of a plan.
+    """Whether an object that is put later references this one: a picture, an export, a shard of a plan.
 
     Until that object exists, nothing relies on this one.
     """
-    return key.startswith((IMAGES_PREFIX, REVIEW_PREFIX)) or bool(_PLAN_SHARD.match(key))
+    return key.startswith((IMAGES_PREFIX, REVIEW_PREFIX, EXPORTED_PREFIX)) or bool(_PLAN_SHARD.match(key))
 
 
 def _name(what: str, text: str) -> str:

@@ -24,7 +24,15 @@ from toygan.errors import (
 from toygan.locks import PATIENCE_S, wait_for_lock
 from toygan.names import printable
 from toygan.storage.keys import is_referenced
-from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, content_version, is_hidden, named_info
+from toygan.storage.store import (
+    TMP_PREFIX,
+    ObjectInfo,
+    check_key,
+    content_version,
+    is_hidden,
+    named_info,
+    no_presigned,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +72,14 @@ class LocalStore:
         """The absolute path of the root."""
         return str(self._root)
 
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        cache_control: str | None = None,
+    ) -> None:
         """Writes a file under a temporary name, then moves it to its place."""
         with self._named_errors(key):
             target = self._path(key)
@@ -162,6 +177,10 @@ class LocalStore:
             if found != version:
                 raise Conflict(key)
             self.put(key, data, content_type=content_type)
+
+    def presigned(self, key: str, expires_s: int) -> str:
+        """Always raises StoreConfigError."""
+        raise no_presigned(self.uri)
 
     @property
     def has_conditional_writes(self) -> bool:

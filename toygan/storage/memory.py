@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 from toygan.errors import Conflict, ObjectNotFound, StoreConfigError
-from toygan.storage.store import ObjectInfo, check_key, content_version, is_hidden
+from toygan.storage.store import ObjectInfo, check_key, content_version, is_hidden, no_presigned
 
 
 class MemoryStore:
@@ -20,7 +20,14 @@ class MemoryStore:
         """`memory://name`; open_store finds only the stores of named_memory_store again."""
         return f"memory://{self._name}"
 
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        cache_control: str | None = None,
+    ) -> None:
         """Keeps a copy of `data` under `key`."""
         with self._lock:
             self._objects[check_key(key)] = bytes(data)
@@ -78,6 +85,10 @@ class MemoryStore:
             if (None if found is None else content_version(found)) != version:
                 raise Conflict(key)
             self._objects[key] = bytes(data)
+
+    def presigned(self, key: str, expires_s: int) -> str:
+        """Always raises StoreConfigError."""
+        raise no_presigned(self.uri)
 
     @property
     def has_conditional_writes(self) -> bool:

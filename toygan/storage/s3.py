@@ -115,9 +115,16 @@ class S3Store:
         """`s3://bucket/prefix`."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        cache_control: str | None = None,
+    ) -> None:
         """Uploads in one request; the server refuses a body that was damaged in transit."""
-        self._upload(key, data, content_type, {})
+        self._upload(key, data, content_type, {"CacheControl": cache_control} if cache_control else {})
 
     def get(self, key: str) -> bytes:
         """Downloads the whole object; raises ObjectNotFound."""
@@ -191,6 +198,13 @@ class S3Store:
         except ObjectNotFound:  # the condition was If-Match, and another process removed the object
             raise Conflict(key) from None
 
+    def presigned(self, key: str, expires_s: int) -> str:
+        """Signs a URL with the credentials of this process, without asking the server."""
+        where = {"Bucket": self._bucket, "Key": self._full(key)}
+        return self._repeat(
+            lambda client: client.generate_presigned_url("get_object", Params=where, ExpiresIn=expires_s), key
+        )
+
     @cached_property
     def has_conditional_writes(self) -> bool:
         """Whether the server honours the conditions If-Match and If-None-Match.
@@ -224,7 +238,7 @@ class S3Store:
         except ObjectNotFound:
             return None
 
-    def _upload(self, key: str, data: bytes, content_type: str, condition: Mapping[str, Any]) -> None:
+    def _upload(self, key: str, data: bytes, content_type: str, more: Mapping[str, Any]) -> None:
         full = self._full(key)
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
@@ -235,7 +249,7 @@ class S3Store:
                 Body=data,
                 ContentType=content_type,
                 ContentMD5=digest,
-                **condition,
+                **more,
             )
 
         self._repeat(call, key)

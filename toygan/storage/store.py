@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from toygan.errors import BadInput
+from toygan.errors import BadInput, StoreConfigError
 from toygan.names import printable
 
 MAX_KEY_BYTES = 1024
@@ -35,8 +35,18 @@ class ObjectStore(Protocol):
     def uri(self) -> str:
         """The text that opens this store again with open_store."""
 
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
-        """Writes or replaces an object in one step: a reader sees the old or the new one, never a part."""
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        cache_control: str | None = None,
+    ) -> None:
+        """Writes or replaces an object in one step: a reader sees the old or the new one, never a part.
+
+        `cache_control` is the HTTP header of that name for stores that serve their objects.
+        """
 
     def get(self, key: str) -> bytes:
         """Returns the whole object; raises ObjectNotFound."""
@@ -76,6 +86,12 @@ class ObjectStore(Protocol):
         the other. put_if does not protect against a plain put.
         """
 
+    def presigned(self, key: str, expires_s: int) -> str:
+        """Returns a URL by which anybody may read the object until it expires.
+
+        Raises StoreConfigError if the store has no such URLs.
+        """
+
     @property
     def has_conditional_writes(self) -> bool:
         """Whether put_if is one step; the first access may write and remove a temporary object."""
@@ -109,6 +125,11 @@ def named_info(key: str, size: int) -> ObjectInfo:
         return ObjectInfo(check_key(key), size)
     except BadInput as error:
         return ObjectInfo(printable(key), size, f"{error}; rename it")
+
+
+def no_presigned(uri: str) -> StoreConfigError:
+    """Builds the error of stores whose objects nobody can read by a signed URL."""
+    return StoreConfigError(f"{uri} has no presigned URLs; give --base-url, or export to s3://BUCKET/PREFIX")
 
 
 def content_version(data: bytes) -> str:

@@ -27,7 +27,14 @@ class MortalStore:
         if self.left <= 0:
             raise Died
 
-    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> None:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        cache_control: str | None = None,
+    ) -> None:
         self._change(self.inner.put, key, data)
 
     def put_if(

@@ -35,6 +35,8 @@ def candidate(slot: Slot, run_id: str, **changes: Any) -> dict[str, Any]:
         "category": slot.category,
         "title": slot.title,
         "language": slot.language,
+        "colour": slot.colour,
+        "handle": slot.attributes.get("handle"),
         "run_id": run_id,
         "decision": APPROVED,
         "reasons": [],

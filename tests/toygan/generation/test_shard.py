@@ -34,10 +34,11 @@ from toygan.artifact.model import Model
 from toygan.errors import ModelError
 from toygan.generation.engine import Engine
 from toygan.generation.shard import compute_shard
-from toygan.images import DIGITAL_SOURCE_TYPE, ImageFormat, encode, read_digital_source_type
+from toygan.images import ImageFormat, encode, read_digital_source_type
 from toygan.seeds import image_id, image_seed
 from toygan.storage.keys import image_key, review_key
 from toygan.storage.memory import MemoryStore
+from toygan.xmp import DIGITAL_SOURCE_TYPE
 
 Rows = list[dict[str, Any]]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from toygan.errors import BadInput
-from toygan.images import DIGITAL_SOURCE_TYPE, ImageFormat, decode, encode, read_digital_source_type
+from toygan.images import ImageFormat, decode, encode, read_digital_source_type
 from toygan.publishing.render import (
     MOST_APPROVED,
     MOST_CATEGORIES,
@@ -20,6 +20,7 @@ from toygan.publishing.render import (
     render_report,
     sheet_sizes,
 )
+from toygan.xmp import DIGITAL_SOURCE_TYPE
 
 VOID = {"meta", "img", "br", "link", "input"}
 

@@ -216,7 +216,13 @@ class _Shopify(_Columns):
     @property
     def meanings(self) -> Mapping[str, str]:
         options = [f"option{number}_value" for number in (1, 2, 3)]
-        return self._named({**self._FOUND, "colour": options, ATTRIBUTES: ("vendor", "tags", *options)})
+        return self._named(
+            {
+                **self._FOUND,
+                "colour": options,
+                ATTRIBUTES: ("handle", "url_handle", "vendor", "tags", *options),
+            }
+        )
 
     def product(self, cells: Sequence[str]) -> Product | None:
         handle = self._cell(cells, "handle", "url_handle")
@@ -234,7 +240,7 @@ class _Shopify(_Columns):
             "category": first["category"],
             "description": first["description"],
             "colour": colour,
-            ATTRIBUTES: {"vendor": first["vendor"], "tags": first["tags"], **options},
+            ATTRIBUTES: {"handle": handle, "vendor": first["vendor"], "tags": first["tags"], **options},
         }
         return self._of_mapping(cells, product)
 

@@ -1,0 +1,77 @@
+"""The commands `toygan export` and `toygan inspect`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from flows.exits import FAILED
+
+
+@click.command()
+@click.option(
+    "--channel",
+    "channels",
+    required=True,
+    multiple=True,
+    metavar="NAME",
+    help="amazon, ebay, etsy, google, instagram, shopify, web, wechat, xiaohongshu, or ./FILE.toml; may be "
+    "repeated.",
+)
+@click.option("--output", required=True, metavar="URI", help="The store with the pictures.")
+@click.option("--to", metavar="URI", help="Folder or s3://BUCKET/PREFIX; default: exports/NAME of the store.")
+@click.option("--base-url", metavar="URL", help="https://..., under which the export can be read; for feeds.")
+@click.option(
+    "--presigned-days",
+    type=click.FloatRange(0, 7, min_open=True),
+    metavar="N",
+    help="Use URLs signed for N days in feeds, for a private bucket.",
+)
+def export(
+    channels: tuple[str, ...], output: str, to: str | None, base_url: str | None, presigned_days: float | None
+) -> None:
+    """Export the live pictures to a marketplace or social network, by its rules, with its feeds.
+
+    Only what changed is made and written. The report names every picture that was left out, and why.
+    """
+    from toygan.channels.export import ExportRequest, export
+    from toygan.channels.rules import load_channel
+    from toygan.errors import BadInput
+
+    if len(channels) > 1 and (to or base_url):
+        raise BadInput("--to and --base-url are for one channel; give them with one --channel at a time")
+    for channel in channels:
+        load_channel(channel)
+    broken = 0
+    for channel in channels:
+        request = ExportRequest(
+            channel=channel, output=output, to=to, base_url=base_url, presigned_days=presigned_days
+        )
+        summary = export(request)
+        broken += summary.broken
+        click.echo(summary.text())
+    if broken:
+        click.echo(f"{broken} pictures are missing or damaged: toygan verify {output}", err=True)
+        sys.exit(FAILED)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def inspect(files: tuple[Path, ...]) -> None:
+    """Say what pictures tell of their origin.
+
+    A bad file does not stop the others; the exit code is then 2.
+    """
+    from flows.exits import BAD_INPUT
+    from toygan.channels.inspection import inspect_file
+    from toygan.errors import BadInput
+
+    failed = False
+    for file in files:
+        try:
+            click.echo("\n".join(inspect_file(file)))
+        except BadInput as error:
+            failed = True
+            click.echo(f"toygan: {error}", err=True)
+    if failed:
+        sys.exit(BAD_INPUT)

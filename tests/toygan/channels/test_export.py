@@ -1,0 +1,336 @@
+"""Exports, checked by programs that share no code with them."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tests.toygan.channels.checker import WANTED, has_exiftool, violations
+from tests.toygan.channels.shop import Article, layout_of, put_shop, toy
+from tests.toygan.generation.mortal_store import Died, MortalStore
+from toygan.channels import export as exporting
+from toygan.channels.export import ExportRequest, ExportSummary, export
+from toygan.channels.rules import channel_names
+from toygan.errors import BadInput, Retryable
+from toygan.storage.keys import image_key
+from toygan.storage.local import LocalStore
+
+BLUE, GREEN = "#1450C8", "#148C3C"
+BASE = "https://cdn.example.com/toys"
+HI = 'Say "<hi>" & =1+1'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def _producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOYGAN_AIGC_PRODUCER", "Toy Shop 玩具")
+
+
+def shop() -> list[Article]:
+    chinese = {"title": "积木 2x4", "language": "zh", "colour": "蓝色"}
+    return [
+        Article(sku="A-1", pixels=toy()),
+        Article(sku="A-1", image_index=1, pixels=toy(BLUE), layout=layout_of()),
+        Article(sku="积木 1", category="Toys > Bricks", pixels=toy(BLUE), **chinese),
+        Article(sku="C-3", title=HI, colour=None, pixels=toy(GREEN, shadow=False)),
+    ]
+
+
+def run(store: LocalStore, channel: str, **more: str) -> ExportSummary:
+    return export(ExportRequest(channel=channel, output=store.uri, **more))  # type: ignore[arg-type]
+
+
+def place_of(store: LocalStore, channel: str) -> Path:
+    return Path(store.uri) / "exports" / channel
+
+
+def files(folder: Path) -> list[Path]:
+    """All files below a folder, without the store's own unfinished files."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and ".tmp" not in path.parts]
+
+
+def content(folder: Path) -> Mapping[str, str]:
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files(folder)}
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in files(folder)}
+
+
+def table(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+@pytest.mark.parametrize("channel", sorted(WANTED))
+def test_every_channel_gets_what_it_asks_for(channel: str, store: LocalStore, tmp_path: Path) -> None:
+    put_shop(store, shop())
+    summary = run(store, channel, to=str(tmp_path / "out"))
+    assert (summary.exported, summary.broken) == (4, 0)
+    assert violations(channel, tmp_path / "out") == []
+    if not has_exiftool():
+        pytest.skip("the marks are not checked: exiftool is missing (Debian: libimage-exiftool-perl)")
+
+
+def test_the_checker_knows_all_channels() -> None:
+    assert sorted(WANTED) == sorted(channel_names())
+
+
+def test_a_second_export_writes_nothing(store: LocalStore) -> None:
+    put_shop(store, shop())
+    first = run(store, "web", base_url=BASE)
+    before = stamps(place_of(store, "web"))
+    again = run(store, "web", base_url=BASE)
+    assert (first.made, again.made, again.removed) == (4, 0, 0)
+    assert stamps(place_of(store, "web")) == before
+
+
+def test_only_what_changed_is_made_and_what_left_is_removed(store: LocalStore) -> None:
+    put_shop(store, shop())
+    run(store, "google", base_url=BASE)
+    place = place_of(store, "google")
+    before = stamps(place)
+    put_shop(store, [shop()[1], Article(sku="D-4", pixels=toy(GREEN))])
+    summary = run(store, "google", base_url=BASE)
+    assert (summary.live, summary.made, summary.removed) == (2, 1, 3)
+    after = {path: when for path, when in stamps(place).items() if path.suffix == ".jpg"}
+    kept = after.keys() & before.keys()
+    assert (len(after), len(kept)) == (2, 1)
+    assert all(after[path] == before[path] for path in kept)
+    assert [row["id"] for row in table(place / "feeds/merchant.tsv", "\t")] == ["A-1", "D-4"]
+
+
+@pytest.mark.parametrize("is_last_made", [False, True])
+def test_a_killed_export_that_runs_again_ends_the_same(
+    is_last_made: bool, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shop(store, shop())
+    run(store, "google", to=str(tmp_path / "whole"), base_url=BASE)
+    whole = content(tmp_path / "whole")
+    monkeypatch.setattr(exporting, "_KEPT_EVERY", 2)
+    opened = exporting.open_store
+    ends = []
+    for changes in range(1, 20):
+        place = tmp_path / f"killed-{changes}"
+
+        def mortal(uri: str, place: Path = place, changes: int = changes) -> object:
+            found = opened(uri)
+            return MortalStore(found, changes, is_last_made=is_last_made) if uri == str(place) else found
+
+        monkeypatch.setattr(exporting, "open_store", mortal)
+        try:
+            run(store, "google", to=str(place), base_url=BASE)
+        except Died:
+            monkeypatch.setattr(exporting, "open_store", opened)
+            run(store, "google", to=str(place), base_url=BASE)
+            ends.append(content(place))
+        else:
+            break
+    assert len(ends) > 7
+    assert all(end == whole for end in ends)
+
+
+def test_a_file_that_somebody_removed_is_made_again(store: LocalStore) -> None:
+    put_shop(store, shop())
+    run(store, "google")
+    place = place_of(store, "google")
+    whole = content(place)
+    next(iter((place / "pictures").rglob("*.jpg"))).unlink()
+    assert run(store, "google").made == 1
+    assert content(place) == whole
+
+
+def test_strange_files_at_the_place_stay(store: LocalStore, tmp_path: Path) -> None:
+    put_shop(store, shop())
+    mine = tmp_path / "out" / "pictures" / "mine.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    run(store, "google", to=str(tmp_path / "out"))
+    put_shop(store, shop()[:1])
+    assert run(store, "google", to=str(tmp_path / "out")).removed == 3
+    assert mine.read_bytes() == b"mine"
+
+
+def test_broken_pictures_are_reported_and_stop_nothing(store: LocalStore) -> None:
+    ids = put_shop(store, shop())
+    store.delete(image_key("brick", "A-1", ids[0], "webp"))
+    store.put(image_key("brick", "C-3", ids[3], "webp"), b"RIFF....WEBPgarbage")
+    summary = run(store, "google", base_url=BASE)
+    assert (summary.exported, summary.broken) == (2, 2)
+    assert summary.left_out == {"picture_damaged": 1, "picture_missing": 1}
+    assert "the store has lost the picture" in (place_of(store, "google") / "report.html").read_text("utf-8")
+    put_shop(store, shop())
+    assert run(store, "google", base_url=BASE).broken == 0
+
+
+def test_a_small_picture_is_left_out_and_not_enlarged(store: LocalStore) -> None:
+    put_shop(store, [Article(sku="S", pixels=toy(box=(12, 16, 112, 112), side=128))])
+    summary = run(store, "google")
+    assert (summary.exported, summary.left_out) == (0, {"square: too_small": 1})
+    page = (place_of(store, "google") / "report.html").read_text("utf-8")
+    assert "133 pixels at most, 500 wanted" in page
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (toy(box=(0, 60, 440, 440)), "product_cut_off"),
+        (np.full((512, 512, 3), 255, np.uint8), "product_not_found"),
+    ],
+)
+def test_a_picture_without_a_whole_product_is_left_out(
+    pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", reason: str, store: LocalStore
+) -> None:
+    put_shop(store, [Article(sku="E", pixels=pixels)])
+    assert run(store, "shopify").left_out == {reason: 1}
+
+
+def test_amazon_gets_eight_pictures_none_of_them_the_main_one(store: LocalStore) -> None:
+    put_shop(store, [Article(sku="M", image_index=index, pixels=toy()) for index in range(10)])
+    summary = run(store, "amazon")
+    assert (summary.exported, summary.left_out) == (8, {"too_many": 2})
+    assert "Only as additional pictures" in summary.text()
+    rows = table(place_of(store, "amazon") / "feeds/pictures.csv")
+    assert [row["slot"] for row in rows] == [f"PT{number:02d}" for number in range(1, 9)]
+    assert {row["role"] for row in rows} == {"secondary"}
+
+
+def test_a_white_product_without_a_layout_gets_no_cutout(store: LocalStore) -> None:
+    pixels = toy()
+    pixels = np.where(np.arange(512)[:, None, None] // 40 % 3 == 2, 255, pixels).astype(np.uint8)
+    put_shop(
+        store,
+        [Article(sku="N", pixels=pixels), Article(sku="Y", pixels=pixels, layout=layout_of())],
+    )
+    summary = run(store, "web")
+    assert summary.left_out == {"cutout: outline_unsure": 1}
+    frames = {(row["sku"], row["frame"]) for row in table(place_of(store, "web") / "feeds/pictures.csv")}
+    assert frames == {("N", "white"), ("Y", "white"), ("Y", "cutout")}
+
+
+def test_merchant_feeds_name_every_product_once(store: LocalStore) -> None:
+    put_shop(store, shop())
+    run(store, "google", base_url=BASE + "/")
+    place = place_of(store, "google")
+    rows = table(place / "feeds/merchant.tsv", "\t")
+    space = "{http://base.google.com/ns/1.0}"
+    items = ElementTree.parse(place / "feeds/merchant.xml").getroot().iter("item")
+    assert [(item.findtext(f"{space}id"), item.findtext(f"{space}image_link")) for item in items] == [
+        (row["id"], row["image_link"]) for row in rows
+    ]
+    assert [row["id"] for row in rows] == ["A-1", "C-3", "积木 1"]
+    for row in rows:
+        assert row["image_link"].isascii()
+        assert (place / row["image_link"].removeprefix(f"{BASE}/")).exists()
+    assert rows[0]["additional_image_link"].startswith(f"{BASE}/pictures/brick/A-1/1-")
+
+
+def test_the_shopify_feed_has_positions_and_alt_texts(store: LocalStore) -> None:
+    engine = {"handle": "fire-engine", "title": "Fire Engine"}
+    red = Article(sku="R", colour="Red", pixels=toy(), **engine)  # type: ignore[arg-type]
+    blue = Article(sku="S", colour="Blue", pixels=toy(BLUE), **engine)  # type: ignore[arg-type]
+    put_shop(store, [red, blue, *shop()[2:]])
+    run(store, "shopify", base_url=BASE)
+    rows = table(place_of(store, "shopify") / "feeds/shopify.csv")
+    assert [(row["Handle"], row["Title"], row["Image Position"], row["Image Alt Text"]) for row in rows] == [
+        ("say-hi-1-1", HI, "1", HI),
+        ("fire-engine", "Fire Engine", "1", "Fire Engine, Red"),
+        ("fire-engine", "", "2", "Fire Engine, Blue"),
+        ("积木-2x4", "积木 2x4", "1", "积木 2x4，蓝色"),
+    ]
+
+
+def test_json_ld_can_stand_in_a_page(store: LocalStore) -> None:
+    put_shop(store, shop())
+    run(store, "web", base_url=BASE)
+    text = (place_of(store, "web") / "feeds/products.jsonld").read_text("utf-8")
+    assert not {"<", ">", "&"} & set(text)
+    products = {product["sku"]: product for product in json.loads(text)["@graph"]}
+    assert products["C-3"]["name"] == HI
+    image = products["积木 1"]["image"][0]
+    assert (image["caption"], image["inLanguage"]) == ("积木 2x4，蓝色", "zh")
+    assert image["digitalSourceType"].endswith("TrainedAlgorithmicMediaDigitalSource")
+    assert image["contentUrl"].endswith(".jpg")
+
+
+def test_without_an_address_there_is_only_the_table(store: LocalStore) -> None:
+    put_shop(store, shop())
+    run(store, "google", base_url=BASE)
+    summary = run(store, "google")
+    assert "No merchant-tsv, merchant-xml feed: give --base-url" in summary.text()
+    assert [path.name for path in (place_of(store, "google") / "feeds").iterdir()] == ["pictures.csv"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"channel": "gogle"}, "there is no channel 'gogle'"),
+        ({"base_url": "http://shop.example.com"}, "is not an https:// address"),
+        ({"base_url": "https://shop.example.com/?a=1"}, "is not an https:// address"),
+        ({"base_url": "https://me:secret@shop.example.com"}, "a user or password in a URI"),
+        ({"base_url": "https://shop.example.com/" + "a" * 1990}, "has over 2000 characters"),
+        ({"base_url": BASE, "presigned_days": 1.0}, "not both"),
+        ({"presigned_days": 8.0}, "at most 7"),
+        ({"presigned_days": 1.0}, "has no presigned URLs"),
+        ({"to": "STORE"}, "is the store itself"),
+    ],
+)
+def test_a_bad_request_is_refused(more: dict[str, str], message: str, store: LocalStore) -> None:
+    put_shop(store, shop()[:1])
+    more = {name: store.uri if value == "STORE" else value for name, value in more.items()}
+    with pytest.raises(BadInput, match=message):
+        run(store, more.pop("channel", "google"), **more)
+
+
+def test_a_store_without_live_pictures_is_refused(store: LocalStore) -> None:
+    with pytest.raises(BadInput, match="has no live pictures yet"):
+        run(store, "google")
+
+
+def test_two_channels_do_not_share_a_place(store: LocalStore, tmp_path: Path) -> None:
+    put_shop(store, shop()[:1])
+    run(store, "google", to=str(tmp_path / "out"))
+    with pytest.raises(BadInput, match="holds the export of google"):
+        run(store, "ebay", to=str(tmp_path / "out"))
+
+
+def test_of_two_exports_at_once_the_slower_one_is_refused(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shop(store, shop()[:1])
+    make = exporting.make_picture
+
+    def overtaken(*arguments: object) -> object:
+        monkeypatch.setattr(exporting, "make_picture", make)
+        run(store, "google")
+        return make(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(exporting, "make_picture", overtaken)
+    with pytest.raises(Retryable, match="another export of google is running"):
+        run(store, "google")
+    assert run(store, "google").made == 0
+
+
+def test_china_needs_the_name_of_the_producer(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_shop(store, shop()[:1])
+    monkeypatch.delenv("TOYGAN_AIGC_PRODUCER")
+    with pytest.raises(BadInput, match="set TOYGAN_AIGC_PRODUCER"):
+        run(store, "xiaohongshu")
+    assert run(store, "instagram").exported == 1
+
+
+def test_a_channel_of_the_users_own_needs_a_file_only(store: LocalStore, tmp_path: Path) -> None:
+    put_shop(store, shop()[:1])
+    text = (Path(exporting.__file__).parent / "ebay.toml").read_text().replace('"ebay"', '"market"')
+    (tmp_path / "market.toml").write_text(text)
+    summary = run(store, str(tmp_path / "market.toml"))
+    assert (summary.channel, summary.exported) == ("market", 1)

@@ -1,0 +1,77 @@
+"""Where a product stands in its frame."""
+
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.toygan.channels.shop import BOX, layout_of, toy
+from toygan.channels.cutout import Box, cut_out
+from toygan.channels.framing import TooSmall, compose, place
+from toygan.channels.rules import Frame, channel_names, load_channel
+
+FRAMES = [frame for name in channel_names() for frame in load_channel(name).frames]
+
+
+@given(st.sampled_from(FRAMES), st.integers(8, 4000), st.integers(8, 4000))
+def test_a_placed_product_keeps_to_the_rules_and_is_never_enlarged(
+    frame: Frame, width: int, height: int
+) -> None:
+    try:
+        placed = place(Box(0, 0, width, height), frame)
+    except TooSmall:
+        wide, high = frame.safe_aspect or frame.aspect
+        long = max(frame.aspect)
+        safe = min(frame.aspect[0] / wide, frame.aspect[1] / high)
+        most = max(width / (wide * safe / long), height / (high * safe / long)) / frame.share.least
+        assert most < frame.size.least + 1
+        return
+    assert 0 < placed.scale <= 1
+    assert frame.share.least - 0.01 <= placed.share <= frame.share.most + 1e-9
+    longest = max(placed.width, placed.height)
+    assert frame.size.least - 1 <= longest <= frame.size.advised
+    assert width * placed.scale <= placed.width
+    assert height * placed.scale <= placed.height
+    assert placed.below_advised == (longest < frame.size.advised)
+
+
+@given(st.sampled_from([frame for frame in FRAMES if frame.ground == "white"]))
+def test_a_product_that_is_not_reduced_keeps_its_pixels(frame: Frame) -> None:
+    pixels = toy("#1450C8")
+    cutout = cut_out(pixels, layout_of())
+    placed = place(cutout.box, frame)
+    assume(placed.scale == 1)
+    made = np.asarray(compose(cutout, frame, placed))
+    left, top = (placed.width - cutout.box.width) / 2, (placed.height - cutout.box.height) / 2
+    left, top = round(cutout.box.left - left), round(cutout.box.top - top)
+    inside = slice(BOX[1] + 90, BOX[3] - 10), slice(BOX[0] + 10, BOX[2] - 10)
+    there = (
+        slice(inside[0].start - top, inside[0].stop - top),
+        slice(inside[1].start - left, inside[1].stop - left),
+    )
+    moved = [
+        np.array_equal(np.roll(made, (dy, dx), (0, 1))[there], pixels[inside])
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+    ]
+    assert any(moved)
+
+
+def test_a_cutout_on_another_ground_has_no_white_rim() -> None:
+    cutout = cut_out(toy("#101010", shadow=False), layout_of())
+    (frame,) = (each for each in load_channel("web").frames if each.ground == "transparent")
+    made = np.asarray(compose(cutout, frame, place(cutout.box, frame))).astype(float)
+    colours, opacity = made[..., :3], made[..., 3]
+    seen = opacity > 40
+    assert (opacity[seen] < 255).any()
+    assert colours[seen].max() < 60
+
+
+def test_a_layout_of_another_size_is_scaled() -> None:
+    whole = cut_out(toy(), layout_of()).box
+    small = cut_out(toy(), layout_of()[::4, ::4]).box
+    assert max(abs(one - other) for one, other in zip(whole, small, strict=True)) <= 4
+
+
+def test_the_measures_find_the_same_box_as_the_layout() -> None:
+    found, given_ = cut_out(toy()).box, cut_out(toy(), layout_of()).box
+    assert max(abs(one - other) for one, other in zip(found, given_, strict=True)) <= 2

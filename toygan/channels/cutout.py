@@ -1,0 +1,199 @@
+"""Cuts the product out of a generated picture: its mask with soft edges, its own colours, its shadow.
+
+A generated picture shows one product on a ground that is white or nearly so, with a soft shadow. A pixel at
+its edge mixes the product's colour with the ground's. For another ground such pixels get the colour of the
+product beside them, so that it has no white rim. Source of opacities: Porter and Duff, Compositing Digital
+Images, SIGGRAPH 1984, section 3.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter
+from skimage.measure import label
+
+from toygan.approval.measures import product_pixels
+
+GROUND_LEVEL: Final = 246  # brightness (0..255) from which the ground counts as white
+UNSHADED: Final = 248  # a product's light side may come so near to white
+LIGHT_PART: Final = 0.5  # the upper part of the product, where no shadow falls on the ground
+LIGHT_REACH: Final = 1 / 48  # of the picture's side: how far from the product light pixels may belong to it
+LEAST_PART: Final = 0.01  # a separate spot smaller than this share of the product is noise
+LEAST_PRODUCT: Final = 0.004  # of the picture
+EDGE_PX: Final = 1  # an edge is softened by the mean over this radius
+SHADOW_REACH: Final = 0.3  # of the product's longest side; a shadow fades to nothing within it
+EDGE_FADE: Final = 0.1  # of the picture's shortest side: where a shadow fades before the picture ends
+WHITE_PARTS: Final = 0.03  # share of white pixels inside a product from which its outline is unsure
+_SPREAD_PX: Final = 5  # colours and shadows spread this far
+_MIXED_PX: Final = 2  # pixels this near to the edge may hold colours of product and ground
+# For Image.point: 255 where a level of 0..255 is full, or not 0.
+_FULL: Final = [255 * (level == 255) for level in range(256)]
+_NOT_ZERO: Final = [255 * (level > 0) for level in range(256)]
+_TO_LIGHT: Final = [min(255, round(level * 255 / GROUND_LEVEL)) for level in range(256)]
+
+
+class Box(NamedTuple):
+    """A bounding box in pixels; right and bottom are one past the last pixel."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutout:
+    """The layers of a picture, all of its size."""
+
+    image: Image.Image  # RGB, as generated
+    opacity: Image.Image  # L, 255 in the product and its light sides, 0 on the ground
+    core: Image.Image  # L, 0 or 255: without the light sides, which would be a white rim on another ground
+    light: Image.Image  # L, 255 where the ground is lit, less in the shadow
+    box: Box  # of the product
+    is_sure: bool  # whether the outline is good enough for a ground that is not white
+
+
+class NotCutOut(Exception):
+    """The product cannot be cut out; the message is the reason for leaving the picture out."""
+
+
+def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) -> Cutout:
+    """Cuts the product out of (H, W, 3) uint8 sRGB.
+
+    `layout` holds a label for each pixel, of any size; 0 is the ground. Without it the product is what the
+    measures of `toygan.approval` find, and the light pixels that belong to it. Against the exact masks of 212
+    photos of 512 pixels the measures have an intersection over union of 0.86 (cars) to 0.98 (bricks). Raises
+    NotCutOut if there is no product, or if it touches the edge of the picture, because then a part of it is
+    missing.
+    """
+    if layout is not None:
+        core, _ = _without_spots(_mask_of_layout(layout, pixels.shape[:2]))
+        whole, is_sure = core, True
+    else:
+        core, pieces = _without_spots(product_pixels(pixels[None])[0])
+        whole = core | _light_sides(pixels, core)
+        # White in the product may be a white part, or ground that shows through a hole. Several pieces may
+        # be joined by a white part.
+        is_sure = pieces == 1 and ((_darkest(pixels) >= GROUND_LEVEL) & core).sum() < WHITE_PARTS * core.sum()
+    if core.mean() < LEAST_PRODUCT:
+        raise NotCutOut("product_not_found")
+    rows, columns = np.flatnonzero(core.any(axis=1)), np.flatnonzero(core.any(axis=0))
+    box = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    height, width = core.shape
+    if box.left == 0 or box.top == 0 or box.right == width or box.bottom == height:
+        raise NotCutOut("product_cut_off")
+    hard, image = _as_image(whole), Image.fromarray(pixels)
+    return Cutout(
+        image=image,
+        opacity=softened(hard),
+        core=_as_image(core),
+        light=_light(image, hard, box),
+        box=box,
+        is_sure=bool(is_sure),
+    )
+
+
+def softened(mask: Image.Image) -> Image.Image:
+    """Returns the opacity of a product whose pixels are 255 in the mask, and all others 0."""
+    return mask.filter(ImageFilter.BoxBlur(EDGE_PX))
+
+
+def own_colours(image: Image.Image, mask: Image.Image) -> Image.Image:
+    """Replaces colours at the product's edge and of the ground around it by colours from inside: RGB."""
+    # A box blur is many times faster than Pillow's MinFilter and MaxFilter, and finds the same pixels.
+    inside = mask.filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_FULL)
+    small = (max(1, image.width // _SPREAD_PX), max(1, image.height // _SPREAD_PX))
+    layered = image.copy()
+    layered.putalpha(inside)
+    # Pillow weights colours by their opacity, so only those from inside spread.
+    spread = layered.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
+    *bands, found = spread.split()
+    is_replaced = ImageChops.multiply(found.point(_NOT_ZERO), ImageChops.invert(inside))
+    return Image.composite(Image.merge("RGB", bands), image, is_replaced)
+
+
+def _light_sides(pixels: NDArray[np.uint8], core: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Finds light pixels close to the product's core that are its lit sides: (H, W) bool.
+
+    They touch the core and lie in its upper half. Further down light pixels may as well be the shadow, and a
+    piece of the shadow in the cut-out looks worse than a lost highlight.
+    """
+    rows = np.flatnonzero(core.any(axis=1))
+    if not len(rows):
+        return core
+    near = _as_image(core).filter(ImageFilter.BoxBlur(max(2, round(LIGHT_REACH * max(core.shape)))))
+    candidate = (_darkest(pixels) < UNSHADED) & (np.asarray(near) > 0)
+    candidate[int(rows[0] + LIGHT_PART * (rows[-1] + 1 - rows[0])) :] = False
+    parts = label(candidate | core, connectivity=1)  # type: ignore[no-untyped-call]
+    touching = np.zeros(parts.max() + 1, dtype=bool)
+    touching[parts[core]] = True
+    touching[0] = False
+    return np.asarray(touching[parts])
+
+
+def _darkest(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+
+
+def _as_image(mask: NDArray[np.bool_]) -> Image.Image:
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def _mask_of_layout(layout: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    height, width = size
+    product = _as_image(layout > 0)
+    if product.size != (width, height):
+        # Between labels there is no mean; the outline is smooth all the same.
+        product = product.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(product) > 127
+
+
+def _without_spots(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """Returns the mask without small spots, and the number of its pieces."""
+    parts = label(mask, connectivity=2)  # type: ignore[no-untyped-call]
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    kept = sizes >= max(1.0, LEAST_PART * sizes.max())
+    kept[0] = False
+    return np.asarray(kept[parts]), int(kept.sum())
+
+
+def _light(image: Image.Image, mask: Image.Image, box: Box) -> Image.Image:
+    """Returns the light on the ground; below the product and at its edges it is guessed from around it.
+
+    Beyond the reach of the product's shadow, and at the picture's own edges, the ground is lit.
+    """
+    grey = image.convert("L").point(_TO_LIGHT)
+    outside = ImageChops.invert(mask.filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_NOT_ZERO))
+    known = np.asarray(outside)
+    weight = np.asarray(outside.filter(ImageFilter.BoxBlur(_SPREAD_PX)), dtype=np.float32)
+    spread = np.asarray(
+        ImageChops.darker(grey, outside).filter(ImageFilter.BoxBlur(_SPREAD_PX)), dtype=np.float32
+    )
+    guessed = np.where(weight > 8, np.minimum(255, spread * 255 / np.maximum(weight, 1)), 255)
+    light = np.where(known > 0, np.asarray(grey), guessed)
+    lifted = light + (255 - light) * _unshaded(box, image.size)
+    return Image.fromarray(lifted.astype(np.uint8))
+
+
+def _unshaded(box: Box, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Returns how far each pixel is beyond the reach of the shadow: (H, W), 0 within, rising to 1."""
+    width, height = size
+    reach = SHADOW_REACH * max(box.width, box.height)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    across = np.maximum(box.left - x, x - box.right) / reach
+    down = np.maximum((box.top + box.bottom) / 2 - y, y - box.bottom) / reach
+    rim = EDGE_FADE * min(size)
+    across = np.maximum(across, 1 - np.minimum(x, width - 1 - x) / rim)
+    down = np.maximum(down, 1 - np.minimum(y, height - 1 - y) / rim)
+    return np.asarray(np.clip(np.maximum(down[:, None], across[None, :]), 0, 1))

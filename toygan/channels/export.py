@@ -1,0 +1,299 @@
+"""Exports the live pictures of a store to the place that a channel reads.
+
+The order makes it safe to stop at any moment and run again: pictures (their names hold a digest of their
+content), the state, the feeds and the report, and last the removal of files that nothing names any more. So a
+feed never names a missing file, and a second run writes nothing.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog_schemas.images import read_current
+from toygan.channels.aigc import read_producer
+from toygan.channels.feeds import MAX_URL_LETTERS, Feed, Urls, products_of, write_feeds
+from toygan.channels.pictures import BROKEN, WHOLE, Making, make_picture, recipe_of
+from toygan.channels.report import REPORT_KEY, render_report
+from toygan.channels.rules import Channel, load_channel
+from toygan.channels.state import Exported, State, read_state, write_state
+from toygan.errors import BadInput, ObjectNotFound
+from toygan.parallel import in_order
+from toygan.planning.finished import read_manifest, read_part
+from toygan.progress import Progress
+from toygan.storage.keys import CURRENT_KEY, EXPORTED_PREFIX
+from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
+from toygan.uris import refuse_credentials
+
+LONGEST_PRESIGNED_S: Final = 7 * 86_400  # S3 signs for a week at most
+FEEDS_PREFIX: Final = "feeds/"
+_KEPT_EVERY: Final = 1000  # pictures after which the state is written, so that a killed run keeps them
+_OURS = re.compile(re.escape(EXPORTED_PREFIX) + r"[^/]+/[^/]+/\d+-[a-z0-9-]+-[0-9a-f]{16}\.[a-z]+")
+_NO_METADATA: Final = "metadata_missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What `toygan export` was asked for."""
+
+    channel: str
+    output: str
+    to: str | None = None  # default: exports/<channel> of the store
+    base_url: str | None = None  # https://..., under which the place can be read
+    presigned_days: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSummary:
+    """The result of an export."""
+
+    channel: str
+    place: str
+    live: int  # pictures
+    exported: int  # pictures with at least one file
+    made: int  # pictures made in this run
+    removed: int  # files
+    left_out: Mapping[str, int]  # pictures or frames by reason
+    below_advised: int  # files
+    broken: int  # pictures that the store has lost or damaged
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """Returns the summary for a person, a fact a line."""
+        lines = [
+            f"{self.channel}: {self.exported:,} of {self.live:,} live pictures are in {self.place} "
+            f"({self.made:,} made now, {self.removed:,} old files removed)"
+        ]
+        lines += [f"  left out: {reason} ({count:,})" for reason, count in self.left_out.items()]
+        if self.below_advised:
+            lines.append(f"  smaller than {self.channel} advises: {self.below_advised:,} files")
+        lines += [f"  {note}" for note in self.notes]
+        return "\n".join([*lines, f"  report: {self.place}/{REPORT_KEY}"])
+
+
+def export(request: ExportRequest) -> ExportSummary:
+    """Brings the export of a channel up to date.
+
+    Raises BadInput for an unknown channel, a bad URL and a place of another export, and Retryable if another
+    export to the same place ends first.
+    """
+    channel = load_channel(request.channel)
+    store = open_store(request.output)
+    place = open_store(request.to or f"{store.uri}/exports/{channel.name}")
+    if place.uri == store.uri:
+        raise BadInput(f"--to {place.uri} is the store itself; give another folder or prefix")
+    urls = _urls(request, place)
+    producer = read_producer() if channel.aigc_label else None
+    live = _read_live(store)
+    state = read_state(place, channel.name)
+    there = {info.key: info.size for info in place.list() if _is_ours(info.key)}
+    making = Making(store=store, place=place, channel=channel, sizes=there, producer=producer)
+    state, made = _make_all(making, live, state)
+    rows = list(state.rows.values())
+    feeds = write_feeds(channel, products_of(rows), urls)
+    notes = _notes(channel, urls)
+    report = render_report(channel, rows, notes)
+    page = Feed(key=REPORT_KEY, content_type="text/html; charset=utf-8", data=report.encode())
+    for feed in (*feeds, page):
+        _put_changed(place, feed)
+    named = {file.key for row in rows for file in row.files} | {feed.key for feed in feeds}
+    stale = [key for key in there if key not in named]
+    for key in stale:
+        place.delete(key)
+    return _summary(channel, place, rows, made=made, removed=len(stale), notes=notes)
+
+
+def _make_all(making: Making, live: Sequence[Mapping[str, Any]], state: State) -> tuple[State, int]:
+    """Makes what is missing, and writes the state. Returns it, and how many pictures were made."""
+    channel, place = making.channel, making.place
+    recipes = {row["image_id"]: recipe_of(channel, making.producer, row) for row in live}
+    surplus = _surplus(channel, live)
+    kept = {
+        row["image_id"]: found
+        for row in live
+        if (found := state.rows.get(row["image_id"])) is not None
+        and _is_fresh(found, recipes[row["image_id"]], making.sizes, is_surplus=row["image_id"] in surplus)
+    }
+    wanted = [row for row in live if row["image_id"] not in kept]
+    threads = 2 * (os.cpu_count() or 1)
+    with (
+        ThreadPoolExecutor(threads, "export") as pool,
+        Progress(total=len(wanted), unit="pictures", description=f"exporting to {channel.name}") as progress,
+    ):
+        described = _described(making.store, wanted) if wanted else {}
+        make = partial(_make_one, making, described, recipes, surplus)
+        for number, (row, exported) in enumerate(in_order(pool, make, wanted, ahead=4 * threads), 1):
+            kept[row["image_id"]] = exported
+            progress.advance()
+            if number % _KEPT_EVERY == 0:
+                state = write_state(place, channel.name, _in_order(live, kept), state)
+    return write_state(place, channel.name, _in_order(live, kept), state), len(wanted)
+
+
+def _make_one(
+    making: Making,
+    described: Mapping[str, Mapping[str, Any]],
+    recipes: Mapping[str, str],
+    surplus: frozenset[str],
+    row: Mapping[str, Any],
+) -> Exported:
+    found, recipe = described.get(row["image_id"]), recipes[row["image_id"]]
+    if found is not None and row["image_id"] not in surplus:
+        return make_picture(making, row, found, recipe)
+    reason = _NO_METADATA if found is None else _surplus_reason(making.channel)
+    return Exported(
+        image_id=row["image_id"],
+        recipe=recipe,
+        sku=row["sku"],
+        image_index=row["image_index"],
+        category=row["category"],
+        title=found["title"] if found else None,
+        language=found["language"] if found else None,
+        handle=found["handle"] if found else None,
+        alt="",
+        left_out={WHOLE: reason},
+        files=(),
+    )
+
+
+def _is_fresh(found: Exported, recipe: str, sizes: Mapping[str, int], *, is_surplus: bool) -> bool:
+    if found.recipe != recipe or (found.left_out.get(WHOLE, "").startswith("too_many")) != is_surplus:
+        return False
+    if found.left_out.get(WHOLE) in (*BROKEN, _NO_METADATA):  # it may have been mended
+        return False
+    return all(sizes.get(file.key) == file.bytes for file in found.files)
+
+
+def _surplus(channel: Channel, live: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Returns the image ids beyond the number of pictures that the channel takes of a product."""
+    count: Counter[str] = Counter()
+    beyond = set()
+    for row in live:
+        count[row["sku"]] += 1
+        if count[row["sku"]] > channel.most_pictures:
+            beyond.add(row["image_id"])
+    return frozenset(beyond)
+
+
+def _surplus_reason(channel: Channel) -> str:
+    return f"too_many: {channel.most_pictures} pictures of a product at most"
+
+
+def _in_order(live: Iterable[Mapping[str, Any]], kept: Mapping[str, Exported]) -> list[Exported]:
+    return [kept[row["image_id"]] for row in live if row["image_id"] in kept]
+
+
+def _read_live(store: ObjectStore) -> list[dict[str, Any]]:
+    """Returns the rows of `current.parquet`, sorted by sku and image index."""
+    try:
+        table = read_current(store.get(CURRENT_KEY))
+    except ObjectNotFound:
+        raise BadInput(f"{store.uri} has no live pictures yet; run `toygan generate` first") from None
+    wanted = ["sku", "image_index", "image_id", "category", "image_uri", "sha256", "run_id"]
+    rows: list[dict[str, Any]] = table.select(wanted).to_pylist()
+    return sorted(rows, key=lambda row: (row["sku"], row["image_index"]))
+
+
+def _described(store: ObjectStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns the metadata of pictures by image id, from the parts of the runs that made them."""
+    by_run: dict[str, list[str]] = {}
+    for row in rows:
+        by_run.setdefault(row["run_id"], []).append(row["image_id"])
+    found: dict[str, dict[str, Any]] = {}
+    for run_id, image_ids in by_run.items():
+        manifest = read_manifest(store, run_id)
+        for shard in range(manifest.shards if manifest else 0):
+            try:
+                part = read_part(store, run_id, shard)
+            except ObjectNotFound:
+                continue
+            mine = part.filter(pc.is_in(part["image_id"], pa.array(image_ids, pa.string())))
+            columns = ["image_id", "title", "language", "colour", "handle", "condition_sha256"]
+            found |= {each["image_id"]: each for each in mine.select(columns).to_pylist()}
+    return found
+
+
+def _urls(request: ExportRequest, place: ObjectStore) -> Urls | None:
+    """Returns how a key becomes a URL; raises BadInput for a URL that feeds cannot hold."""
+    if request.base_url is not None and request.presigned_days is not None:
+        raise BadInput("give --base-url or --presigned-days, not both")
+    if request.presigned_days is not None:
+        seconds = round(request.presigned_days * 86_400)
+        if not 0 < seconds <= LONGEST_PRESIGNED_S:
+            raise BadInput("--presigned-days is more than 0 and at most 7: S3 signs for a week at most")
+        return lambda key: place.presigned(key, seconds)
+    if request.base_url is None:
+        return None
+    base = refuse_credentials(request.base_url).rstrip("/")
+    parts = urlsplit(base)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or not base.isascii():
+        raise BadInput(f"--base-url {base} is not an https:// address in ASCII without ? and #")
+
+    def url(key: str) -> str:
+        full = f"{base}/{quote(key)}"
+        if len(full) > MAX_URL_LETTERS:
+            raise BadInput(f"{full[:80]}... has over {MAX_URL_LETTERS} characters; give a shorter --base-url")
+        return full
+
+    return url
+
+
+def _notes(channel: Channel, urls: Urls | None) -> tuple[str, ...]:
+    notes = []
+    if channel.role == "secondary":
+        notes.append(f"Only as additional pictures: {channel.role_reason}")
+    missing = [name for name in channel.feeds if name != "pictures-csv"]
+    if urls is None and missing:
+        notes.append(f"No {', '.join(missing)} feed: give --base-url or --presigned-days")
+    return tuple(notes)
+
+
+def _put_changed(place: ObjectStore, feed: Feed) -> None:
+    try:
+        if place.get(feed.key) == feed.data:
+            return
+    except ObjectNotFound:
+        pass
+    place.put(feed.key, feed.data, content_type=feed.content_type, cache_control="no-cache")
+
+
+def _is_ours(key: str) -> bool:
+    return bool(_OURS.fullmatch(key)) or key.startswith(FEEDS_PREFIX)
+
+
+def _summary(
+    channel: Channel,
+    place: ObjectStore,
+    rows: Sequence[Exported],
+    *,
+    made: int,
+    removed: int,
+    notes: tuple[str, ...],
+) -> ExportSummary:
+    reasons = Counter(
+        (f"{frame}: " if frame else "") + reason.partition(":")[0]
+        for row in rows
+        for frame, reason in row.left_out.items()
+    )
+    broken = sum(row.left_out.get(WHOLE) in (*BROKEN, _NO_METADATA) for row in rows)
+    return ExportSummary(
+        channel=channel.name,
+        place=place.uri,
+        live=len(rows),
+        exported=sum(bool(row.files) for row in rows),
+        made=made,
+        removed=removed,
+        left_out=dict(sorted(reasons.items())),
+        below_advised=sum(file.below_advised for row in rows for file in row.files),
+        broken=broken,
+        notes=notes,
+    )

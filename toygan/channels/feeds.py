@@ -1,0 +1,210 @@
+"""Writes the feeds of an export: which picture belongs to which product, and where it is.
+
+Google Merchant Center's feeds are supplemental: they add pictures to products that the shop's own feed
+describes. Sources: support.google.com/merchants/answer/7052112 (attributes); Shopify's product CSV;
+schema.org/Product.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree
+
+from slugify import slugify
+
+from toygan.channels.rules import Channel, FeedName
+from toygan.channels.state import Exported, File
+from toygan.channels.texts import one_line
+
+MAX_URL_LETTERS: Final = 2000
+_G: Final = "http://base.google.com/ns/1.0"
+_MOST_ADDITIONAL: Final = 10  # additional_image_link of a product
+_SYNTHETIC: Final = "https://schema.org/TrainedAlgorithmicMediaDigitalSource"
+
+_PICTURE_COLUMNS: Final = (
+    *("sku", "category", "position", "slot", "role", "frame", "format", "width", "height", "bytes"),
+    *("path", "url", "alt", "language"),
+)
+
+Urls = Callable[[str], str]  # from a key to its URL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """A file to put beside the pictures."""
+
+    key: str
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A product and its exported pictures, in the order of their image index."""
+
+    sku: str
+    pictures: tuple[Exported, ...]
+
+    @property
+    def first(self) -> Exported:
+        return self.pictures[0]
+
+
+def products_of(rows: Sequence[Exported]) -> list[Product]:
+    """Groups the rows that have files by product, in the order of skus."""
+    by_sku: dict[str, list[Exported]] = {}
+    for row in sorted(rows, key=lambda each: (each.sku, each.image_index)):
+        if row.files:
+            by_sku.setdefault(row.sku, []).append(row)
+    return [Product(sku=sku, pictures=tuple(pictures)) for sku, pictures in by_sku.items()]
+
+
+def shown_file(picture: Exported) -> File:
+    """Returns the file that stands for a picture where there is room for one: of the first frame, the widest.
+
+    Formats are listed from the newest to the one that every program reads, so the last one counts.
+    """
+    first = [file for file in picture.files if file.frame == picture.files[0].frame]
+    return max(first, key=lambda file: (file.format == first[-1].format, file.width))
+
+
+def write_feeds(channel: Channel, products: Sequence[Product], urls: Urls | None) -> list[Feed]:
+    """Returns the channel's feeds. Without URLs only the table of the pictures can be written."""
+    if urls is None:
+        return [_pictures_csv(channel, products, None)]
+    return [_WRITERS[name](channel, products, urls) for name in channel.feeds]
+
+
+def _links(product: Product, urls: Urls) -> list[str]:
+    return [urls(shown_file(picture).key) for picture in product.pictures]
+
+
+def _merchant_tsv(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
+    rows = [("id", "image_link", "additional_image_link")]
+    for product in products:
+        first, *more = _links(product, urls)
+        # A comma separates links, so one inside a link is escaped.
+        additional = ",".join(link.replace(",", "%2C") for link in more[:_MOST_ADDITIONAL])
+        rows.append((product.sku, first, additional))
+    return Feed(
+        key="feeds/merchant.tsv",
+        content_type="text/tab-separated-values; charset=utf-8",
+        data=_table(rows, delimiter="\t"),
+    )
+
+
+def _merchant_xml(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
+    ElementTree.register_namespace("g", _G)
+    root = ElementTree.Element("rss", version="2.0")
+    top = ElementTree.SubElement(root, "channel")
+    for name, text in (("title", "Product pictures"), ("description", "Pictures of products")):
+        ElementTree.SubElement(top, name).text = text
+    for product in products:
+        item = ElementTree.SubElement(top, "item")
+        first, *more = _links(product, urls)
+        ElementTree.SubElement(item, f"{{{_G}}}id").text = product.sku
+        ElementTree.SubElement(item, f"{{{_G}}}image_link").text = first
+        for link in more[:_MOST_ADDITIONAL]:
+            ElementTree.SubElement(item, f"{{{_G}}}additional_image_link").text = link
+    ElementTree.indent(root)
+    data = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return Feed(key="feeds/merchant.xml", content_type="application/xml", data=data)
+
+
+def _shopify_csv(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
+    """One row a picture. Variants of a product share its handle, and their pictures follow one another."""
+    rows: list[Sequence[object]] = [("Handle", "Title", "Image Src", "Image Position", "Image Alt Text")]
+    by_handle: dict[str, list[Exported]] = {}
+    for product in products:
+        for picture in product.pictures:
+            handle = picture.handle or slugify(picture.title or product.sku, allow_unicode=True)
+            by_handle.setdefault(handle, []).append(picture)
+    for handle, pictures in by_handle.items():
+        for position, picture in enumerate(pictures[: channel.most_pictures], 1):
+            title = one_line(picture.title or picture.sku) if position == 1 else ""
+            link = urls(shown_file(picture).key)
+            rows.append((handle, title, link, position, picture.alt))
+    return Feed(key="feeds/shopify.csv", content_type="text/csv; charset=utf-8", data=_table(rows))
+
+
+def _pictures_csv(channel: Channel, products: Sequence[Product], urls: Urls | None) -> Feed:
+    """One row a file: for spreadsheets, and for programs that build `srcset`."""
+    rows = []
+    for product in products:
+        for position, picture in enumerate(product.pictures, 1):
+            slot = channel.slots[position - 1] if channel.slots else ""
+            role = "main" if position == 1 and channel.role == "main" else "secondary"
+            shown = {"position": position, "slot": slot, "role": role}
+            for file in picture.files:
+                rows.append({**_file_columns(picture, file, urls), **shown})
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _PICTURE_COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return Feed(
+        key="feeds/pictures.csv", content_type="text/csv; charset=utf-8", data=text.getvalue().encode()
+    )
+
+
+def _file_columns(picture: Exported, file: File, urls: Urls | None) -> dict[str, object]:
+    return {
+        "sku": picture.sku,
+        "category": picture.category,
+        "frame": file.frame,
+        "format": file.format,
+        "width": file.width,
+        "height": file.height,
+        "bytes": file.bytes,
+        "path": file.key,
+        "url": "" if urls is None else urls(file.key),
+        "alt": picture.alt,
+        "language": picture.language or "",
+    }
+
+
+def _json_ld(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
+    """One Product each. It can stand in a script element: no `<` is left as it is."""
+    graph = [
+        {
+            "@type": "Product",
+            "sku": product.sku,
+            **({"name": one_line(product.first.title)} if product.first.title else {}),
+            "image": [_image_object(picture, urls) for picture in product.pictures],
+        }
+        for product in products
+    ]
+    text = json.dumps({"@context": "https://schema.org", "@graph": graph}, ensure_ascii=False, indent=1)
+    for letter in "<>&":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Feed(key="feeds/products.jsonld", content_type="application/ld+json", data=text.encode())
+
+
+def _image_object(picture: Exported, urls: Urls) -> dict[str, object]:
+    file = shown_file(picture)
+    return {
+        "@type": "ImageObject",
+        "contentUrl": urls(file.key),
+        "width": file.width,
+        "height": file.height,
+        "digitalSourceType": _SYNTHETIC,
+        **({"caption": picture.alt} if picture.alt else {}),
+        **({"inLanguage": picture.language} if picture.language else {}),
+    }
+
+
+def _table(rows: Sequence[Sequence[object]], *, delimiter: str = ",") -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+_WRITERS: Final[Mapping[FeedName, Callable[[Channel, Sequence[Product], Urls], Feed]]] = {
+    "merchant-tsv": _merchant_tsv,
+    "merchant-xml": _merchant_xml,
+    "shopify-csv": _shopify_csv,
+    "pictures-csv": _pictures_csv,
+    "json-ld": _json_ld,
+}

@@ -1,0 +1,183 @@
+"""Places a cut-out product in a channel's frame, on the channel's ground. It never enlarges a product."""
+
+import colorsys
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from toygan.channels.cutout import Box, Cutout, own_colours, softened
+from toygan.channels.rules import Frame
+
+TINT_LIGHTNESS: Final = 0.93  # of HLS
+TINT_SATURATION: Final = 0.45  # at most
+GREY_SATURATION: Final = 0.08  # below it a product counts as grey
+_Layers = tuple[Image.Image, Image.Image, Image.Image]  # colours, opacity, light
+_FADE: Final = 0.04  # share of the frame at its border over which the shadow fades to nothing
+
+
+class TooSmall(Exception):
+    """The picture has too few pixels for the frame; the message says how many are wanted and there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the product stands in a frame, all in pixels of the frame."""
+
+    width: int
+    height: int
+    scale: float  # of the product, at most 1
+    share: float  # of the safe part of the frame, by the side that fills it most
+    below_advised: bool
+
+
+def place(box: Box, frame: Frame) -> Placement:
+    """Chooses the largest frame up to the advised size in which the product has the wanted share.
+
+    A product with few pixels gets a smaller frame. If that were smaller than the channel's least size, the
+    product's share falls as far as the channel allows. Raises TooSmall beyond that.
+    """
+    long = max(frame.aspect)
+    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # of the longest side
+    safe_across, safe_down = _fit(frame.safe_aspect or frame.aspect, across, down)
+    # The product takes this share of a frame whose longest side is 1 pixel, at its own size.
+    whole = max(box.width / safe_across, box.height / safe_down)
+    largest = int(whole / frame.share.least)
+    if largest < frame.size.least:
+        raise TooSmall(f"{largest} pixels at most, {frame.size.least} wanted")
+    # Rounded up, so that a product that fits is not reduced by a part of a pixel.
+    longest = min(max(math.ceil(whole / frame.share.wanted), frame.size.least), frame.size.advised)
+    scale = min(1.0, frame.share.wanted * longest / whole)
+    return Placement(
+        width=max(1, round(longest * across)),
+        height=max(1, round(longest * down)),
+        scale=scale,
+        share=scale * whole / longest,
+        below_advised=longest < frame.size.advised,
+    )
+
+
+def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
+    """Returns the picture in its frame: RGB, or RGBA on a transparent ground.
+
+    The border of the frame is the pure ground: a shadow fades before it.
+    """
+    if frame.ground == "white":
+        layers = cutout.image, cutout.opacity, cutout.light
+    else:
+        layers = own_colours(cutout.image, cutout.core), softened(cutout.core), cutout.light
+    colours, opacity, light = _window(layers, cutout.box, placed)
+    if not frame.shadow:
+        light = Image.new("L", opacity.size, 255)
+    else:
+        light = ImageChops.screen(light, _fading(placed.width, placed.height))
+    if frame.ground == "transparent":
+        return _transparent(colours, opacity, light)
+    ground = (255, 255, 255) if frame.ground == "white" else tint_of(cutout)
+    flat = Image.new("RGB", opacity.size, ground)
+    lit = ImageChops.multiply(flat, Image.merge("RGB", (light, light, light)))
+    return Image.composite(colours, lit, opacity)
+
+
+def boxes_in(box: Box, frame: Frame, placed: Placement) -> tuple[Box, Box]:
+    """Returns where the product and the safe part lie in the frame, in pixels."""
+    wide, high = box.width * placed.scale, box.height * placed.scale
+    safe = _fit(frame.safe_aspect or frame.aspect, placed.width, placed.height)
+    return _middle(wide, high, placed), _middle(*safe, placed)
+
+
+def _middle(wide: float, high: float, placed: Placement) -> Box:
+    left, top = (placed.width - wide) / 2, (placed.height - high) / 2
+    return Box(math.floor(left), math.floor(top), math.ceil(left + wide), math.ceil(top + high))
+
+
+def tint_of(cutout: Cutout) -> tuple[int, int, int]:
+    """Returns a light tint in the hue of the product, or a light grey for a grey product."""
+    box = cutout.box
+    small = (48, 48)
+    colours = np.asarray(cutout.image.crop(box).resize(small, Image.Resampling.BOX), dtype=np.float32) / 255
+    weight = np.asarray(cutout.core.crop(box).resize(small, Image.Resampling.BOX), dtype=np.float32) / 255
+    chroma = (colours.max(axis=2) - colours.min(axis=2)) * weight
+    if chroma.sum() < GREY_SATURATION * weight.sum():
+        return _rgb(0.0, 0.0)
+    mean = (colours * chroma[..., None]).sum(axis=(0, 1)) / chroma.sum()
+    hue, _, saturation = colorsys.rgb_to_hls(*(float(each) for each in mean))
+    return _rgb(hue, min(saturation, TINT_SATURATION))
+
+
+def _rgb(hue: float, saturation: float) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hls_to_rgb(hue, TINT_LIGHTNESS, saturation)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _fit(aspect: tuple[int, int], across: float, down: float) -> tuple[float, float]:
+    """Returns width and height of the largest part with this aspect inside (across, down)."""
+    factor = min(across / aspect[0], down / aspect[1])
+    return aspect[0] * factor, aspect[1] * factor
+
+
+def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
+    """Cuts the frame's part out of the layers, with the product's box in its middle, and scales it.
+
+    Beyond the picture there is lit ground.
+    """
+    scale = placed.scale
+    middle_x, middle_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
+    wide, high = placed.width / scale, placed.height / scale
+    fills: tuple[tuple[int, int, int] | int, ...] = ((255, 255, 255), 0, 255)
+    if scale == 1.0:  # whole pixels are moved, none is made anew
+        left, top = round(middle_x - wide / 2), round(middle_y - high / 2)
+        corner = (left, top, left + placed.width, top + placed.height)
+        cropped = [_cropped(*each, corner) for each in zip(layers, fills, strict=True)]
+        return cropped[0], cropped[1], cropped[2]
+    # A window of whole pixels that holds the frame, and the frame's place in it.
+    left, top = int(np.floor(middle_x - wide / 2)) - 4, int(np.floor(middle_y - high / 2)) - 4
+    right, bottom = int(np.ceil(middle_x + wide / 2)) + 4, int(np.ceil(middle_y + high / 2)) + 4
+    colours, opacity, light = (
+        _cropped(layer, fill, (left, top, right, bottom)) for layer, fill in zip(layers, fills, strict=True)
+    )
+    inner = (middle_x - wide / 2 - left, middle_y - high / 2 - top)
+    part = (*inner, inner[0] + wide, inner[1] + high)
+    size = (placed.width, placed.height)
+    # Colours are scaled with their opacity, so that the ground's do not mix in.
+    together = Image.merge("RGBA", (*colours.split(), opacity)).convert("RGBa")
+    scaled = together.resize(size, Image.Resampling.LANCZOS, box=part).convert("RGBA")
+    lit = light.resize(size, Image.Resampling.BILINEAR, box=part)
+    *bands, alpha = scaled.split()
+    return Image.merge("RGB", bands), alpha, lit
+
+
+def _cropped(
+    layer: Image.Image, fill: tuple[int, int, int] | int, corner: tuple[int, int, int, int]
+) -> Image.Image:
+    left, top, right, bottom = corner
+    if left >= 0 and top >= 0 and right <= layer.width and bottom <= layer.height:
+        return layer.crop(corner)
+    canvas = Image.new(layer.mode, (right - left, bottom - top), fill)
+    canvas.paste(layer, (-left, -top))
+    return canvas
+
+
+def _fading(width: int, height: int) -> Image.Image:
+    """Returns 255 at the border, falling to 0 within _FADE of the shorter side; L, width x height."""
+    reach = max(2.0, _FADE * min(width, height))
+
+    def ramp(length: int) -> NDArray[np.float32]:
+        place = np.arange(length, dtype=np.float32)
+        distance = np.minimum(place, length - 1 - place)
+        return np.clip(1 - (distance - 1) / reach, 0, 1)
+
+    both = np.maximum(ramp(height)[:, None], ramp(width)[None, :])
+    return Image.fromarray((255 * both).astype(np.uint8))
+
+
+def _transparent(colours: Image.Image, opacity: Image.Image, light: Image.Image) -> Image.Image:
+    """Returns RGBA; a shadow is black of some opacity below the product."""
+    if light.getextrema() == (255, 255):
+        return Image.merge("RGBA", (*colours.split(), opacity))
+    dark = ImageChops.invert(light)
+    below = Image.merge("RGBA", (*Image.new("RGB", opacity.size).split(), dark))
+    return Image.alpha_composite(below, Image.merge("RGBA", (*colours.split(), opacity)))

@@ -1,0 +1,161 @@
+"""Makes the files of one live picture for a channel."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from toygan.channels.aigc import draw_label, label_json
+from toygan.channels.cutout import Cutout, NotCutOut, cut_out
+from toygan.channels.encoding import MIME_TYPES, encode_file
+from toygan.channels.framing import TooSmall, boxes_in, compose, place
+from toygan.channels.rules import Channel, Frame
+from toygan.channels.state import Exported, File
+from toygan.channels.texts import alt_text
+from toygan.errors import BadInput, ObjectNotFound
+from toygan.images import decode, decode_labels
+from toygan.storage.keys import EXPORTED_PREFIX, condition_key, slug_of
+from toygan.storage.store import ObjectStore
+from toygan.xmp import xmp_packet
+
+MAKING: Final = 1  # raise it when other pixels or bytes are made of the same input
+FOREVER: Final = "public, max-age=31536000, immutable"  # for files whose name changes with their content
+WHOLE: Final = ""  # in `left_out`: the reason concerns every frame
+BROKEN: Final = ("picture_missing", "picture_damaged", "layout_missing")  # no rule, but a fault of the store
+_NAME_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """Where pictures come from and go to, and the rules for them. Safe to use from many threads."""
+
+    store: ObjectStore
+    place: ObjectStore
+    channel: Channel
+    sizes: Mapping[str, int]  # of the files that lie at the place, in bytes
+    producer: str | None  # for China's label, None for a channel without it
+
+
+def recipe_of(channel: Channel, producer: str | None, live: Mapping[str, Any]) -> str:
+    """Returns a digest of everything that the files of a row of `current.parquet` depend on."""
+    rules = channel.model_dump(mode="json", exclude={"rules", "version", "feeds", "role_reason", "forbids"})
+    content = [MAKING, rules, producer, live["image_id"], live["sha256"]]
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def make_picture(
+    making: Making, live: Mapping[str, Any], described: Mapping[str, Any], recipe: str
+) -> Exported:
+    """Makes the files of a row of `current.parquet` and puts them, unless they lie there.
+
+    `described` is the picture's metadata row. What cannot be made is in `left_out` with its reason. Raises
+    only what the stores raise.
+    """
+    files: list[File] = []
+    left_out: dict[str, str] = {}
+    try:
+        cutout = _cutout(making, live, described)
+    except NotCutOut as reason:
+        left_out[WHOLE] = str(reason)
+    else:
+        for frame in making.channel.frames:
+            try:
+                files += _make_frame(making, live, cutout, frame)
+            except NotCutOut as reason:
+                left_out[frame.name] = str(reason)
+            except TooSmall as reason:
+                left_out[frame.name] = f"too_small: {reason}"
+    alt = alt_text(described["title"], described["colour"], described["language"], making.channel.alt_letters)
+    return Exported(
+        image_id=live["image_id"],
+        recipe=recipe,
+        sku=live["sku"],
+        image_index=live["image_index"],
+        category=live["category"],
+        title=described["title"],
+        language=described["language"],
+        handle=described["handle"],
+        alt=alt,
+        left_out=left_out,
+        files=tuple(files),
+    )
+
+
+def _cutout(making: Making, live: Mapping[str, Any], described: Mapping[str, Any]) -> Cutout:
+    try:
+        data = making.store.get(live["image_uri"])
+    except ObjectNotFound:
+        raise NotCutOut("picture_missing") from None
+    if sha256(data).hexdigest() != live["sha256"]:
+        raise NotCutOut("picture_damaged")
+    try:
+        return cut_out(decode(data), _layout(making.store, described))
+    except BadInput:
+        raise NotCutOut("picture_damaged") from None
+
+
+def _layout(store: ObjectStore, described: Mapping[str, Any]) -> NDArray[np.uint8] | None:
+    digest = dict(described["condition_sha256"]).get("layout")
+    if digest is None:
+        return None
+    try:
+        data = store.get(condition_key(digest))
+    except ObjectNotFound:
+        raise NotCutOut("layout_missing") from None
+    labels = decode_labels(data)
+    if sha256(data).hexdigest() != digest:
+        raise NotCutOut("layout_missing")
+    return labels
+
+
+def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: Frame) -> list[File]:
+    if frame.ground == "transparent" and not cutout.is_sure:
+        raise NotCutOut("outline_unsure")
+    placed = place(cutout.box, frame)
+    image = compose(cutout, frame, placed)
+    label = None
+    if making.producer is not None:
+        draw_label(image, *boxes_in(cutout.box, frame, placed))
+        label = label_json(making.producer, live["image_id"])
+    xmp = xmp_packet(label)
+    folder = f"{EXPORTED_PREFIX}{slug_of(live['category'])}/{slug_of(live['sku'])}/"
+    files, data_of = [], {}
+    for width in sorted({*(each for each in frame.widths if each < image.width), image.width}):
+        sized = _reduced(image, width)
+        for file_format in frame.formats:
+            data = encode_file(sized, file_format, frame.quality, xmp)
+            if len(data) > making.channel.most_bytes:
+                raise NotCutOut(f"file_too_large: {len(data):,} bytes as {file_format}")
+            digest = sha256(data).hexdigest()[:_NAME_DIGITS]
+            key = f"{folder}{live['image_index']}-{frame.name}-{width}-{digest}.{file_format}"
+            data_of[key] = (data, MIME_TYPES[file_format])
+            files.append(
+                File(
+                    key=key,
+                    frame=frame.name,
+                    format=file_format,
+                    width=sized.width,
+                    height=sized.height,
+                    bytes=len(data),
+                    below_advised=placed.below_advised,
+                )
+            )
+    for key, (data, mime) in data_of.items():
+        # The name holds a digest of the content, so a file of this name and size is this file.
+        if making.sizes.get(key) != len(data):
+            making.place.put(key, data, content_type=mime, cache_control=FOREVER)
+    return files
+
+
+def _reduced(image: Image.Image, width: int) -> Image.Image:
+    if width == image.width:
+        return image
+    size = (width, max(1, round(image.height * width / image.width)))
+    if image.mode != "RGBA":
+        return image.resize(size, Image.Resampling.LANCZOS)
+    return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")

@@ -62,12 +62,12 @@ def models_add(folder: Path, name: str, store: str) -> None:
 
 @models.command("export")
 @click.argument("model")
-@click.option("--format", "format_", type=click.Choice(["onnx"]), required=True)
+@click.option("--format", "format_", type=click.Choice(["onnx", "keras"]), required=True)
 @click.option(
     "--to", "folder", required=True, type=click.Path(path_type=Path), help="A folder that is new or empty."
 )
 @store_option
-def models_export(model: str, format_: Literal["onnx"], folder: Path, store: str | None) -> None:
+def models_export(model: str, format_: Literal["onnx", "keras"], folder: Path, store: str | None) -> None:
     """Write the networks of MODEL for systems without torch and toygan.
 
     FOLDER gets a file for each network, interchange.json, which says how their inputs are made, and
@@ -83,7 +83,8 @@ def models_export(model: str, format_: Literal["onnx"], folder: Path, store: str
     files = resolve(model, open_store(store) if store else None)
     click.echo("each network takes about 10 s", err=True)
     for file in export_model(load_model(files, torch.device("cpu")), format_, folder):
-        click.echo(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
+        total_bytes = sum(each.stat().st_size for each in (file, *file.rglob("*")) if each.is_file())
+        click.echo(f"{file}  {total_bytes / 1e6:.1f} MB")
 
 
 @models.command("promote")

@@ -1,6 +1,6 @@
 """Describes an exported model as JSON: its networks, and how their inputs are made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
@@ -11,17 +11,25 @@ from toygan.artifact.model import Model
 from toygan.conditions.colour_table import LAYOUT_LABELS
 from toygan.interchange.networks import Port
 
-Format = Literal["onnx"]
+Format = Literal["onnx", "keras"]
+
+CHANNELS_AXIS: Final[Mapping[Format, int]] = {"onnx": 1, "keras": 3}  # of (B, C, H, W) and (B, H, W, C)
 
 REGION_VOTE: Final = "region_vote.py"
 
 
-def ports_of(ports: tuple[Port, ...], to_shape: Callable[[Port], tuple[int, ...]]) -> list[dict[str, Any]]:
-    """Describes inputs or outputs; `to_shape` returns a port's shape in the format, without the batch."""
+def shape_in(port: Port, format_: Format) -> tuple[int, ...]:
+    """Returns the shape of a port in a format, without the batch."""
+    is_last = len(port.shape) == 3 and CHANNELS_AXIS[format_] == 3
+    return (*port.shape[1:], port.shape[0]) if is_last else port.shape
+
+
+def ports_of(ports: tuple[Port, ...], format_: Format) -> list[dict[str, Any]]:
+    """Describes inputs or outputs."""
     return [
         {
             "name": port.name,
-            "shape": ["batch", *to_shape(port)],
+            "shape": ["batch", *shape_in(port, format_)],
             "dtype": port.dtype,
             **({"meaning": port.meaning} if port.meaning else {}),
         }
@@ -44,6 +52,7 @@ def describe(model: Model, format_: Format, networks: Mapping[str, Any]) -> dict
         "format": format_,
         "made_by": f"toygan {version('toygan')}, torch {version('torch')}",
         "resolution": model.resolution,
+        "channels_axis": CHANNELS_AXIS[format_],
         "pictures": "float32 RGB in [-1, 1]; 8 bits: round((clip(x, -1, 1) + 1) * 127.5)",
         "truncation": f"{model.truncation}, within the network",
         "categories": list(model.categories),

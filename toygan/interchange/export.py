@@ -15,8 +15,9 @@ from toygan.artifact.model import Model
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.disk import disk_errors, new_folder
 from toygan.errors import BadInput
-from toygan.interchange.description import REGION_VOTE, Format, describe
+from toygan.interchange.description import CHANNELS_AXIS, REGION_VOTE, Format, describe
 from toygan.interchange.example_inputs import example_inputs
+from toygan.interchange.keras_files import write_keras
 from toygan.interchange.networks import Network, networks_of
 from toygan.interchange.onnx_files import write_onnx
 from toygan.interchange.trace import trace
@@ -26,7 +27,7 @@ EXAMPLE_INPUTS: Final = "example_inputs.npz"
 _IMPORT: Final = "from toygan.conditions.condition_types import BACKGROUND\n"
 
 _WRITERS: Final[Mapping[Format, Callable[[Network, ExportedProgram, Path], dict[str, Any]]]] = (
-    MappingProxyType({"onnx": write_onnx})
+    MappingProxyType({"onnx": write_onnx, "keras": write_keras})
 )
 
 
@@ -43,12 +44,22 @@ def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
         entries = {each.name: {"does": each.does, **write(each, trace(each), fresh)} for each in networks}
         said = json.dumps(describe(model, format_, entries), indent=1, ensure_ascii=False)
         (fresh / DESCRIPTION).write_text(f"{said}\n", encoding="utf-8")
-        np.savez_compressed(fresh / EXAMPLE_INPUTS, allow_pickle=False, **example_inputs(model))
-        example = resources.files("toygan") / "interchange" / "examples" / f"{format_}_example.py"
-        (fresh / "example.py").write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
+        axis = CHANNELS_AXIS[format_]
+        inputs = {
+            name: np.moveaxis(value, 1, axis) if value.ndim == 4 else value
+            for name, value in example_inputs(model).items()
+        }
+        np.savez_compressed(fresh / EXAMPLE_INPUTS, allow_pickle=False, **inputs)
+        _copy_example("example.py", fresh / "example.py")
+        _copy_example(f"{format_}_run.py", fresh / "run_network.py")
         if "layout" in entries:
             (fresh / REGION_VOTE).write_text(region_vote(), encoding="utf-8")
     return sorted(folder.iterdir())
+
+
+def _copy_example(name: str, to: Path) -> None:
+    source = resources.files("toygan") / "interchange" / "examples" / name
+    to.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def region_vote() -> str:

@@ -42,6 +42,6 @@ def write_onnx(network: Network, program: ExportedProgram, folder: Path) -> dict
     return {
         **file_entry(file),
         "opset": OPSET,
-        "inputs": ports_of(network.inputs, lambda port: port.shape),
-        "outputs": ports_of(network.outputs, lambda port: port.shape),
+        "inputs": ports_of(network.inputs, "onnx"),
+        "outputs": ports_of(network.outputs, "onnx"),
     }

@@ -46,7 +46,7 @@ def outputs_of(network: Network, pictures: int) -> Mapping[str, torch.Tensor]:
 @pytest.mark.parametrize("case", list(CASES))
 def test_onnx_gives_the_pictures_of_torch(case: str, exported: Path) -> None:
     for network in networks_of(CASES[case]()):
-        found = np.load(exported / case / f"{network.name}.outputs.npz")
+        found = np.load(exported / case / f"{network.name}.onnx.outputs.npz")
         for pictures in without_torch.BATCHES:
             for name, wanted in outputs_of(network, pictures).items():
                 given = torch.from_numpy(found[f"{name}-{pictures}"])

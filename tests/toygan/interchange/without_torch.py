@@ -1,14 +1,17 @@
-"""Runs exported networks with onnxruntime where neither torch nor toygan can be imported.
+"""Runs exported networks with onnxruntime or Keras where neither torch nor toygan can be imported.
 
-Started as a program with a folder that has one folder a case; it writes `outputs.npz` beside `inputs.npz`.
+Started as a program with a folder that has one folder a case. It writes `*.outputs.npz` beside
+`*.inputs.npz`.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 BATCHES = (1, 3, 32)
+Network = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Refuses:
@@ -24,19 +27,53 @@ class Refuses:
 
 def main(folder: Path) -> None:
     sys.meta_path.insert(0, Refuses())
+    for file in sorted(folder.glob("*/*.onnx")):
+        _run(file, _by_onnxruntime(file))
+    for file in sorted(folder.glob("*/*.keras")):
+        _run(file, _by_keras(file))
+        if file.with_suffix("").is_dir():
+            _run(file.with_suffix(".saved_model"), _by_tensorflow(file.with_suffix("")))
+
+
+def _run(file: Path, network: Network) -> None:
     import numpy as np
+
+    inputs = np.load(file.parent / f"{file.stem}.inputs.npz")
+    found = {}
+    for pictures in BATCHES:
+        given = {name: inputs[name][:pictures] for name in inputs}
+        found |= {f"{name}-{pictures}": value for name, value in network(given).items()}
+    np.savez(f"{file}.outputs.npz", **found)
+
+
+def _by_onnxruntime(file: Path) -> Network:
     import onnxruntime
 
-    for file in sorted(folder.glob("*/*.onnx")):
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        inputs = np.load(file.with_suffix(".inputs.npz"))
-        found = {}
-        for pictures in BATCHES:
-            given = {port.name: inputs[port.name][:pictures] for port in session.get_inputs()}
-            names = [port.name for port in session.get_outputs()]
-            for name, value in zip(names, session.run(names, given), strict=True):
-                found[f"{name}-{pictures}"] = value
-        np.savez(file.with_suffix(".outputs.npz"), **found)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    names = [port.name for port in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _by_keras(file: Path) -> Network:
+    import keras
+
+    model = keras.models.load_model(file)
+    return lambda inputs: {name: value.numpy() for name, value in model(inputs).items()}
+
+
+def _by_tensorflow(folder: Path) -> Network:
+    import tensorflow
+
+    loaded = tensorflow.saved_model.load(folder)
+    serve = loaded.signatures["serving_default"]
+
+    def run(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        tensors = {name: tensorflow.convert_to_tensor(value) for name, value in inputs.items()}
+        return {name: value.numpy() for name, value in serve(**tensors).items()}
+
+    # The signatures hold their model by a weak reference.
+    run.model = loaded  # type: ignore[attr-defined]
+    return run
 
 
 if __name__ == "__main__":

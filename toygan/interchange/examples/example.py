@@ -1,4 +1,4 @@
-"""Draws the example's pictures: `python example.py`. Needs numpy, pillow and onnxruntime.
+"""Draws the example's pictures: `python example.py`. Needs numpy, pillow and what run_network.py imports.
 
 The inputs are those of example_inputs.npz; interchange.json says how others are made. A model in two parts
 also needs scikit-image, for region_vote.py.
@@ -6,31 +6,24 @@ also needs scikit-image, for region_vote.py.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image
+from run_network import run
 
 FOLDER = Path(__file__).parent
-
-
-def run(name: str, inputs: dict[str, Any]) -> list[Any]:
-    """Runs a network of the folder; it takes what it needs of the inputs."""
-    session = onnxruntime.InferenceSession(FOLDER / f"{name}.onnx", providers=["CPUExecutionProvider"])
-    wanted = [port.name for port in session.get_inputs()]
-    found: list[Any] = session.run(None, {name: inputs[name] for name in wanted})
-    return found
 
 
 def main() -> None:
     said = json.loads((FOLDER / "interchange.json").read_text(encoding="utf-8"))
     inputs = dict(np.load(FOLDER / "example_inputs.npz"))
+    axis = said["channels_axis"]
     if "layout" in said["networks"]:
         from region_vote import vote_by_region
 
         probabilities, labels = run("layout", inputs)
-        paper = (inputs["sketch"][:, 0] + 1) / 2
+        probabilities = np.moveaxis(probabilities, axis, 1)
+        paper = (inputs["sketch"].squeeze(axis) + 1) / 2
         votes = [vote_by_region(*each) for each in zip(probabilities, paper, labels.tolist(), strict=True)]
         inputs["predicted_layout"] = np.stack(votes)
     (images,) = run("generator", inputs)
@@ -46,7 +39,7 @@ def main() -> None:
             of = said["calibration"][said["categories"][category]]
             score = 1 / (1 + np.exp(-(of["coef"] * logit + of["intercept"])))
             print(f"{said['categories'][category]}: score {score:.3f}, threshold {of['threshold']:.3f}")
-    for number, picture in enumerate(pixels.astype(np.uint8).transpose(0, 2, 3, 1)):
+    for number, picture in enumerate(np.moveaxis(pixels.astype(np.uint8), axis, 3)):
         Image.fromarray(picture).save(FOLDER / f"picture-{number}.png")
 
 

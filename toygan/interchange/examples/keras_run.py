@@ -1,0 +1,13 @@
+"""Runs the networks of this folder with Keras."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+
+def run(name: str, inputs: dict[str, Any]) -> list[Any]:
+    """Runs a network of this folder; it takes what it needs of the inputs."""
+    model = keras.models.load_model(Path(__file__).with_name(f"{name}.keras"))
+    found = model({name: inputs[name] for name in model.input})
+    return [keras.ops.convert_to_numpy(value) for value in found.values()]

@@ -1,0 +1,192 @@
+"""Translates a traced network to a Keras model of built-in layers and operations.
+
+A value that depends on no input is computed once, with torch, and becomes a weight. All others become Keras
+tensors. Pictures keep their channels last, as Keras has them, as long as no operation needs torch's order.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import keras
+import torch
+from keras import ops
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec
+from torch.fx import Node
+from torch.fx.node import map_arg
+
+from toygan.interchange.description import shape_in
+from toygan.interchange.networks import Network
+
+_TO_LAST: Final = (0, 2, 3, 1)
+_TO_FIRST: Final = (0, 3, 1, 2)
+_LARGEST_LITERAL: Final = 4096  # numbers; a larger constant is a weight, not a part of the config
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A Keras tensor. `is_last`: it has the order (B, H, W, C) for torch's (B, C, H, W)."""
+
+    tensor: Any
+    is_last: bool = False
+
+
+class Batch:
+    """Stands for the number of pictures of a batch where torch asks for a size."""
+
+
+class Graph:
+    """What the translated operations share: layers with equal weights, and the two orders of each value."""
+
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
+        self.names: dict[int, str] = {}  # of weights, by their id
+        self._kept: list[Tensor] = []  # so that ids stay
+        self._layers: dict[Any, Any] = {}
+        self._taken: dict[str, int] = {}
+        self._orders: dict[int, tuple[Value, Any]] = {}
+        source = next(iter(inputs.values()))
+        for _ in range(len(source.shape) - 1):
+            source = source[:, 0]
+        self.zeros = ops.zeros_like(source, dtype="int32")  # (B,)
+
+    def name(self, weight: Tensor, name: str) -> None:
+        self.names[id(weight)] = name
+        self._kept.append(weight)
+
+    def layer(self, make: Callable[..., Any], value: Any, weights: Sequence[Tensor], **options: Any) -> Any:
+        """Calls a layer of class `make` with `weights`; calls with equal weights share the layer."""
+        arrays = [weight.detach().contiguous().numpy() for weight in weights]
+        digest = sha256(b"".join(each.tobytes() for each in arrays)).digest()
+        key = (make, digest, *(each.shape for each in arrays), repr(sorted(options.items())))
+        made = self._layers.get(key)
+        if made is None:
+            made = self._layers[key] = make(name=self._free_name(weights), **options)
+            found = made(value)
+            made.set_weights(arrays)
+            return found
+        return made(value)
+
+    def first(self, value: Any) -> Any:
+        """A Keras tensor or a constant in torch's order of dimensions."""
+        if isinstance(value, Tensor):
+            return self._literal(value)
+        if not isinstance(value, Value):
+            return value
+        return self._turned(value, _TO_FIRST) if value.is_last else value.tensor
+
+    def last(self, value: Any) -> Any:
+        """A Keras tensor or a constant, channels last where it has four dimensions."""
+        if isinstance(value, Tensor):
+            return self._literal(value.permute(_TO_LAST) if value.ndim == 4 else value)
+        if not isinstance(value, Value):
+            return value
+        if value.is_last or len(value.tensor.shape) != 4:
+            return value.tensor
+        return self._turned(value, _TO_LAST)
+
+    def batched(self, constant: Tensor) -> Any:
+        """Repeats a constant for each picture of the batch: (B, *shape)."""
+        rows = constant.float().reshape(1, -1)
+        self.name(rows, self.names.get(id(constant), "constant"))
+        options = {"input_dim": 1, "output_dim": rows.shape[1]}
+        found = self.layer(keras.layers.Embedding, self.zeros, [rows], **options)
+        return ops.reshape(found, (-1, *constant.shape))
+
+    def _literal(self, constant: Tensor) -> Any:
+        if constant.numel() <= _LARGEST_LITERAL:
+            return constant.detach().contiguous().numpy()
+        return ops.cast(self.batched(constant)[0], str(constant.dtype).removeprefix("torch."))
+
+    def _turned(self, value: Value, order: tuple[int, ...]) -> Any:
+        if id(value) not in self._orders:
+            self._orders[id(value)] = value, ops.transpose(value.tensor, order)
+        return self._orders[id(value)][1]
+
+    def _free_name(self, weights: Sequence[Tensor]) -> str | None:
+        named = next((self.names[id(each)] for each in weights if id(each) in self.names), None)
+        if named is None:
+            return None
+        name = named.removeprefix("generator.").rpartition(".")[0].replace(".", "_") or named
+        self._taken[name] = self._taken.get(name, 0) + 1
+        return name if self._taken[name] == 1 else f"{name}_part{self._taken[name]}"
+
+
+def translate(network: Network, program: ExportedProgram) -> Any:
+    """Returns the `keras.Model` of a traced network: a dict of inputs by name to a dict of outputs.
+
+    Pictures and drawings with channels have them last. The batch is free.
+    """
+    from toygan.interchange.keras_operations import OPERATIONS
+
+    program = program.run_decompositions({})
+    inputs = {
+        port.name: keras.Input(shape_in(port, "keras"), dtype=port.dtype, name=port.name)
+        for port in network.inputs
+    }
+    graph = Graph(inputs)
+    ports = iter(Value(tensor, len(tensor.shape) == 4) for tensor in inputs.values())
+    specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    found: dict[Node, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            weight = _weight(graph, program, specs[node.name])
+            found[node] = next(ports) if weight is None else weight
+        elif node.op == "call_function":
+            args, kwargs = map_arg((node.args, node.kwargs), found.__getitem__)
+            values = list(_flat((args, kwargs)))
+            if not any(isinstance(each, Value | Batch) for each in values):
+                found[node] = _folded(graph, node, args, kwargs, values)
+            elif node.target in OPERATIONS:
+                found[node] = OPERATIONS[node.target](graph, node, *args, **kwargs)
+            else:
+                raise RuntimeError(f"{node.target} of {network.name} has no translation to Keras")
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    tensors = [found[node] for node in output.args[0]]
+    outputs = {
+        port.name: graph.last(tensor) if len(port.shape) == 3 else graph.first(tensor)
+        for port, tensor in zip(network.outputs, tensors, strict=True)
+    }
+    return keras.Model(inputs, outputs, name=network.name)
+
+
+def shape_of(node: Node) -> tuple[int, ...]:
+    """The shape of a node's result, with -1 for the size that depends on the batch."""
+    return tuple(size if isinstance(size, int) else -1 for size in node.meta["val"].shape)
+
+
+def dtype_of(node: Node) -> str:
+    """The dtype of a node's result, as Keras names it."""
+    return str(node.meta["val"].dtype).removeprefix("torch.")
+
+
+def _weight(graph: Graph, program: ExportedProgram, spec: InputSpec) -> Tensor | None:
+    if spec.kind == InputKind.USER_INPUT or spec.target is None:
+        return None
+    of = program.constants if spec.target in program.constants else program.state_dict
+    weight: Tensor = of[spec.target].detach()
+    graph.name(weight, spec.target)
+    return weight
+
+
+def _folded(graph: Graph, node: Node, args: Any, kwargs: Any, values: Sequence[Any]) -> Any:
+    """Computes what depends on no input; the result has the name of the first weight in it."""
+    assert callable(node.target)
+    with torch.no_grad():
+        result = node.target(*args, **kwargs)
+    name = next((graph.names[id(each)] for each in values if id(each) in graph.names), None)
+    if name is not None and isinstance(result, Tensor):
+        graph.name(result, name)
+    return result
+
+
+def _flat(values: Any) -> Iterable[Any]:
+    if isinstance(values, tuple | list):
+        for each in values:
+            yield from _flat(each)
+    elif isinstance(values, dict):
+        yield from _flat(list(values.values()))
+    else:
+        yield values

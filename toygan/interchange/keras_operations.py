@@ -1,0 +1,358 @@
+"""The Keras layer or operation for each operation of torch that the traced networks use.
+
+Each function takes the graph, the node and the node's arguments, in which values that depend on inputs are
+`Value`s and all others are torch's own; it returns a `Value`.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from keras import KerasTensor, layers, ops
+from torch import Tensor
+from torch.fx import Node
+
+from toygan.interchange.keras_graph import Batch, Graph, Value, dtype_of, shape_of
+from toygan.interchange.keras_pictures import PICTURES
+
+aten = torch.ops.aten
+
+_END: Final = 2**62  # torch writes "to the end" as a larger number
+
+
+def elementwise(function: Callable[..., Any], dtype: str | None = None) -> Callable[..., Value]:
+    """An operation that treats all numbers alike: in either order, with the usual promotion of types."""
+
+    def translated(graph: Graph, node: Node, *operands: Any, **options: Any) -> Value:
+        is_last = any(isinstance(each, Value) and each.is_last for each in operands)
+        is_last &= all(_rank(each) in (0, 4) for each in operands)
+        order = graph.last if is_last else graph.first
+        common = dtype or _promoted(node, operands)
+        tensors = [_cast(order(each), common) for each in operands]
+        return Value(function(*tensors, **options), is_last)
+
+    return translated
+
+
+def _rank(operand: Any) -> int:
+    if isinstance(operand, Value):
+        return len(operand.tensor.shape)
+    return operand.ndim if isinstance(operand, Tensor) else 0
+
+
+def _promoted(node: Node, operands: Sequence[Any]) -> str:
+    """The type in which torch computes: that of all operands, where plain numbers only change its kind."""
+    types = [
+        torch.empty((1,) * _rank(each), dtype=getattr(torch, _type_name(each)))
+        if isinstance(each, Value | Tensor)
+        else each
+        for each in operands
+    ]
+    found = types[0]
+    for each in types[1:]:
+        found = torch.empty((1,) * _rank(each), dtype=torch.result_type(found, each))
+    return str(found.dtype).removeprefix("torch.")
+
+
+def _type_name(value: Value | Tensor) -> str:
+    if isinstance(value, Value):
+        return str(value.tensor.dtype)
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _cast(tensor: Any, dtype: str) -> Any:
+    if not hasattr(tensor, "dtype"):
+        return tensor
+    if hasattr(tensor, "astype"):
+        return tensor.astype(dtype)
+    return tensor if tensor.dtype == dtype else ops.cast(tensor, dtype)
+
+
+def _add(one: Any, other: Any) -> Any:
+    """Adds. Keras takes a constant that comes second for a bias, along the wrong dimension of a square."""
+    return ops.add(one, other) if isinstance(other, KerasTensor) else ops.add(other, one)
+
+
+def where(graph: Graph, node: Node, condition: Value, chosen: Any, other: Any) -> Value:
+    branches = [_cast(graph.first(each), dtype_of(node)) for each in (chosen, other)]
+    return Value(ops.where(graph.first(condition), *branches))
+
+
+def masked_fill(graph: Graph, node: Node, value: Any, mask: Any, filled: float) -> Value:
+    return where(graph, node, mask, filled, value)
+
+
+def addcmul(graph: Graph, node: Node, value: Any, one: Any, other: Any) -> Value:
+    return elementwise(lambda a, b, c: _add(a, ops.multiply(b, c)))(graph, node, value, one, other)
+
+
+def lerp(graph: Graph, node: Node, start: Any, end: Any, weight: float) -> Value:
+    return elementwise(lambda a, b: _add(a, weight * (b - a)))(graph, node, start, end)
+
+
+def rsub(graph: Graph, node: Node, value: Any, number: float) -> Value:
+    return elementwise(lambda a: number - a)(graph, node, value)
+
+
+def leaky_relu(graph: Graph, node: Node, value: Any, slope: float = 0.01) -> Value:
+    return elementwise(lambda a: ops.leaky_relu(a, negative_slope=slope))(graph, node, value)
+
+
+def clamp(graph: Graph, node: Node, value: Any, low: Any = None, high: Any = None) -> Value:
+    def limited(tensor: Any) -> Any:
+        tensor = tensor if low is None else ops.maximum(tensor, low)
+        return tensor if high is None else ops.minimum(tensor, high)
+
+    return elementwise(limited)(graph, node, value)
+
+
+def same(graph: Graph, node: Node, value: Any, *_: Any, **__: Any) -> Any:
+    return value
+
+
+def cast(graph: Graph, node: Node, value: Value, **_: Any) -> Value:
+    return Value(ops.cast(value.tensor, dtype_of(node)), value.is_last)
+
+
+def copied(graph: Graph, node: Node, into: Any, value: Any) -> Value:
+    """The value in the type and shape of another."""
+    zeros = ops.zeros_like(graph.first(into), dtype="int32" if dtype_of(node) == "bool" else dtype_of(node))
+    return Value(ops.cast(zeros + ops.cast(graph.first(value), zeros.dtype), dtype_of(node)))
+
+
+def zeros_like(graph: Graph, node: Node, value: Any, **_: Any) -> Value:
+    return Value(ops.zeros_like(graph.first(value), dtype=dtype_of(node)))
+
+
+def new_zeros(graph: Graph, node: Node, value: Any, size: Sequence[Any], **_: Any) -> Value:
+    rest = shape_of(node)[1:]
+    zeros = ops.cast(ops.reshape(graph.zeros, (-1, *(1 for _ in rest))), dtype_of(node))
+    return Value(ops.tile(zeros, (1, *rest)))
+
+
+def batch_size(graph: Graph, node: Node, value: Any, dim: int) -> Batch:
+    if dim != 0:
+        raise RuntimeError("only the batch has a free size")
+    return Batch()
+
+
+# Shapes
+
+
+def view(graph: Graph, node: Node, value: Any, size: Any) -> Value:
+    return Value(ops.reshape(graph.first(value), shape_of(node)))
+
+
+def permute(graph: Graph, node: Node, value: Any, dims: Sequence[int]) -> Value:
+    return Value(ops.transpose(graph.first(value), tuple(dims)))
+
+
+def unsqueeze(graph: Graph, node: Node, value: Any, dim: int) -> Value:
+    return Value(ops.expand_dims(graph.first(value), dim))
+
+
+def expand(graph: Graph, node: Node, value: Any, size: Any) -> Value:
+    shape = shape_of(node)
+    tensor = graph.batched(value[0]) if isinstance(value, Tensor) else graph.first(value)
+    for axis in range(1, len(shape)):
+        if tensor.shape[axis] != shape[axis]:
+            tensor = ops.repeat(tensor, shape[axis], axis=axis)
+    return Value(tensor)
+
+
+def repeat(graph: Graph, node: Node, value: Tensor, repeats: Sequence[Any]) -> Value:
+    """A constant that is repeated for each picture along its first dimension."""
+    if not isinstance(value, Tensor) or list(repeats[1:]) != [1] * (len(repeats) - 1):
+        raise RuntimeError("only constants are repeated, once for each picture")
+    return Value(ops.reshape(graph.batched(value), (-1, *value.shape[1:])))
+
+
+def repeat_interleave(graph: Graph, node: Node, value: Any, repeats: int, dim: int) -> Value:
+    return Value(ops.repeat(graph.first(value), repeats, axis=dim))
+
+
+def select(graph: Graph, node: Node, value: Any, dim: int, index: int) -> Value:
+    return Value(graph.first(value)[(slice(None),) * dim + (index,)])
+
+
+def sliced(graph: Graph, node: Node, value: Any, dim: int = 0, start: Any = 0, end: Any = None) -> Value:
+    start, end = start or None, None if end is None or end > _END else end
+    if start is None and end is None:
+        return value if isinstance(value, Value) else Value(value)
+    return Value(graph.first(value)[(slice(None),) * dim + (slice(start, end),)])
+
+
+def slice_scatter(
+    graph: Graph, node: Node, into: Any, value: Any, dim: int = 0, start: Any = 0, end: Any = None
+) -> Any:
+    start, end = start or 0, None if end is None or end > _END else end
+    if start == 0 and end is None:
+        return value
+    whole, before = graph.first(into), (slice(None),) * dim
+    size = whole.shape[dim]
+    end = size if end is None else end % size if end < 0 else end
+    parts = [whole[(*before, slice(0, start))]] if start else []
+    parts.append(_cast(graph.first(value), dtype_of(node)))
+    parts += [whole[(*before, slice(end, None))]] if end < size else []
+    return Value(ops.concatenate(parts, axis=dim))
+
+
+def select_scatter(graph: Graph, node: Node, into: Any, value: Any, dim: int, index: int) -> Any:
+    one = Value(ops.expand_dims(graph.first(value), dim))
+    return slice_scatter(graph, node, into, one, dim, index, index + 1)
+
+
+def cat(graph: Graph, node: Node, values: Sequence[Any], dim: int = 0) -> Value:
+    dim = dim % len(shape_of(node))
+    is_last = dim == 1 and any(isinstance(each, Value) and each.is_last for each in values)
+    tensors = [_cast((graph.last if is_last else graph.first)(each), dtype_of(node)) for each in values]
+    return Value(ops.concatenate(tensors, axis=3 if is_last else dim), is_last)
+
+
+def split(graph: Graph, node: Node, value: Any, sizes: Sequence[int], dim: int) -> list[Value]:
+    ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
+    whole, before = graph.first(value), (slice(None),) * dim
+    pairs = zip([0, *ends], ends, strict=False)
+    return [Value(whole[(*before, slice(start, end))]) for start, end in pairs]
+
+
+def getitem(graph: Graph, node: Node, values: Any, index: int) -> Any:
+    return values[index]
+
+
+# Tables, sums and products
+
+
+def embedding(graph: Graph, node: Node, table: Tensor, index: Any) -> Value:
+    options = {"input_dim": table.shape[0], "output_dim": table.shape[1]}
+    return Value(graph.layer(layers.Embedding, graph.first(index), [table], **options))
+
+
+def indexed(graph: Graph, node: Node, table: Any, indices: Sequence[Any]) -> Value:
+    (index,) = indices
+    return Value(ops.take(graph.first(table), graph.first(index), axis=0))
+
+
+def one_hot(graph: Graph, node: Node, value: Any, classes: int) -> Value:
+    return Value(ops.one_hot(graph.first(value), classes, dtype="int64"))
+
+
+def reduced(function: Callable[..., Any], dtype: str | None = None) -> Callable[..., Value]:
+    """A reduction over some dimensions. Truths are counted."""
+
+    def translated(graph: Graph, node: Node, value: Any, dim: Any, keepdim: bool = False) -> Value:
+        axis = tuple(dim) if isinstance(dim, Sequence) else dim
+        tensor = _cast(graph.first(value), dtype or dtype_of(node))
+        return Value(function(tensor, axis=axis, keepdims=keepdim))
+
+    return translated
+
+
+def position(function: Callable[..., Any]) -> Callable[..., Value]:
+    def translated(graph: Graph, node: Node, value: Any, dim: int) -> Value:
+        return Value(ops.cast(function(graph.first(value), axis=dim), "int64"))
+
+    return translated
+
+
+def softmax(graph: Graph, node: Node, value: Any, dim: int, *_: Any) -> Value:
+    is_last = isinstance(value, Value) and value.is_last and dim == 1
+    tensor = graph.last(value) if is_last else graph.first(value)
+    return Value(ops.softmax(tensor, axis=3 if is_last else dim), is_last)
+
+
+def linear(graph: Graph, node: Node, value: Any, weight: Any, bias: Any = None) -> Value:
+    return _dense(graph, value, weight.T, bias)
+
+
+def matmul(graph: Graph, node: Node, value: Any, weight: Any) -> Value:
+    if isinstance(weight, Tensor) and weight.ndim == 1:
+        return Value(_dense(graph, value, weight[:, None], None).tensor[..., 0])
+    return _dense(graph, value, weight, None)
+
+
+def _dense(graph: Graph, value: Any, kernel: Any, bias: Any) -> Value:
+    if not isinstance(kernel, Tensor):
+        raise RuntimeError("a product of two values has no translation to Keras")
+    weights = [kernel] if bias is None else [kernel, bias]
+    options = {"units": kernel.shape[1], "use_bias": bias is not None}
+    return Value(graph.layer(layers.Dense, graph.first(value), weights, **options))
+
+
+def einsum(graph: Graph, node: Node, equation: str, values: Sequence[Any]) -> Value:
+    return Value(ops.einsum(equation, *(graph.first(each) for each in values)))
+
+
+_UNARY: Final[Mapping[Any, Callable[..., Any]]] = {
+    aten.relu.default: ops.relu,
+    aten.silu.default: ops.silu,
+    aten.sigmoid.default: ops.sigmoid,
+    aten.tanh.default: ops.tanh,
+    aten.sqrt.default: ops.sqrt,
+    aten.rsqrt.default: ops.rsqrt,
+    aten.square.default: ops.square,
+    aten.bitwise_not.default: ops.logical_not,
+}
+_BINARY: Final[Mapping[Any, Callable[..., Any]]] = {
+    aten.add.Tensor: _add,
+    aten.sub.Tensor: ops.subtract,
+    aten.mul.Tensor: ops.multiply,
+    aten.div.Tensor: ops.true_divide,
+    aten.maximum.default: ops.maximum,
+    aten.minimum.default: ops.minimum,
+    aten.eq.Tensor: ops.equal,
+    aten.ne.Tensor: ops.not_equal,
+    aten.ne.Scalar: ops.not_equal,
+    aten.gt.Tensor: ops.greater,
+    aten.gt.Scalar: ops.greater,
+    aten.__and__.Tensor: ops.logical_and,
+    aten.bitwise_and.Tensor: ops.logical_and,
+    aten.bitwise_or.Tensor: ops.logical_or,
+}
+OPERATIONS: Final[Mapping[Any, Callable[..., Any]]] = {
+    **PICTURES,
+    **{target: elementwise(function) for target, function in {**_UNARY, **_BINARY}.items()},
+    operator.getitem: getitem,
+    aten._assert_tensor_metadata.default: same,
+    aten.clone.default: same,
+    aten._to_copy.default: cast,
+    aten.copy.default: copied,
+    aten.zeros_like.default: zeros_like,
+    aten.new_zeros.default: new_zeros,
+    aten.sym_size.int: batch_size,
+    aten.addcmul.default: addcmul,
+    aten.lerp.Scalar: lerp,
+    aten.rsub.Scalar: rsub,
+    aten.leaky_relu.default: leaky_relu,
+    aten.clamp.default: clamp,
+    aten.hardtanh.default: clamp,
+    aten.where.self: where,
+    aten.where.ScalarOther: where,
+    aten.masked_fill.Scalar: masked_fill,
+    aten.view.default: view,
+    aten._unsafe_view.default: view,
+    aten.permute.default: permute,
+    aten.unsqueeze.default: unsqueeze,
+    aten.expand.default: expand,
+    aten.repeat.default: repeat,
+    aten.repeat_interleave.self_int: repeat_interleave,
+    aten.select.int: select,
+    aten.slice.Tensor: sliced,
+    aten.slice_scatter.default: slice_scatter,
+    aten.select_scatter.default: select_scatter,
+    aten.cat.default: cat,
+    aten.split_with_sizes.default: split,
+    aten.embedding.default: embedding,
+    aten.index.Tensor: indexed,
+    aten.one_hot.default: one_hot,
+    aten.sum.dim_IntList: reduced(ops.sum),
+    aten.mean.dim: reduced(ops.mean),
+    aten.any.dim: reduced(ops.any, "bool"),
+    aten.argmax.default: position(ops.argmax),
+    aten.argmin.default: position(ops.argmin),
+    aten.softmax.int: softmax,
+    aten.linear.default: linear,
+    aten.matmul.default: matmul,
+    aten.einsum.default: einsum,
+}

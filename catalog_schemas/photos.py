@@ -46,6 +46,8 @@ PHOTO_SHARD = make_schema(
         pa.field("photo", pa.binary(), nullable=False),
         pa.field("layout", pa.binary()),
         pa.field("sketch", pa.binary()),
+        pa.field("snapshot", pa.binary()),
+        pa.field("mask", pa.binary()),
     ],
 )
 PHOTO_SHARD_REQUIRED = ("photo_id", "sku", "category", "colour_hex", "split", "photo")

@@ -42,7 +42,7 @@ BATCH_ROWS = 65_536
 MAX_IMAGES_WANTED = 64
 DEFAULT_LANGUAGE = "en"
 FINISHES = ("solid", "transparent", "metal", "chrome", "pearlescent", "rubber")
-CONDITION_COLUMNS = {"sketch": "sketch_uri", "layout": "layout_uri"}
+CONDITION_COLUMNS = {"sketch": "sketch_uri", "layout": "layout_uri", "photo": "photo_uri"}
 MAX_URI_LETTERS = 1000
 
 COLOUR_HEX_PATTERN = re.compile(r"#[0-9A-Fa-f]{6}")
@@ -93,9 +93,9 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
     """Computes the sha256 (lower-case hex) of everything that a product's pictures depend on.
 
     It is the hash of the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description,
-    language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch
-    and layout to the sha256 of the file. If the catalog gives no language it is `en`, and missing attributes
-    are empty. Nothing else of `product` counts; in particular images_wanted and updated_at do not.
+    language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch,
+    layout and photo to the sha256 of the file. If the catalog gives no language it is `en`, and missing
+    attributes are empty. Nothing else of `product` counts; in particular images_wanted and updated_at do not.
     """
     # A null is None, NaN or NA, depending on the reader.
     fields: dict[str, object] = {

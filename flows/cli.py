@@ -65,6 +65,11 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="NAME",
             help="The model for products with a layout_uri; default: champion-layout, else --model.",
         ),
+        click.option(
+            "--photo-model",
+            metavar="NAME",
+            help="The model for products with a photo_uri; default: champion-photo, else --model.",
+        ),
         click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
         click.option(
             "--category", "categories", multiple=True, help="Only products of this category; may be repeated."

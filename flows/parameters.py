@@ -42,6 +42,11 @@ class GenerateParameters(BaseModel):
         description="The model for products with a layout_uri, which takes precedence over a sketch; by "
         "default the store's champion-layout, else a bundled one, else the model above.",
     )
+    photo_model: Location | None = Field(
+        default=None,
+        description="The model for products with a photo_uri, which takes precedence over a layout; by "
+        "default the store's champion-photo, else a bundled one, else the model above.",
+    )
     images_per_product: int = Field(
         default=1, ge=1, le=64, description="Pictures of each product whose row has no images_wanted."
     )

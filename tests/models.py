@@ -15,17 +15,19 @@ from torch import nn
 
 from toygan.approval.fit import fit_calibration
 from toygan.artifact.calibration import CalibrationSettings
-from toygan.artifact.files import CONFIG, model_version
+from toygan.artifact.files import CONFIG, MASK_NETWORK, model_version
 from toygan.artifact.layout_bank import ColourLabels, LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
+from toygan.artifact.product_finder import mask_network_file
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from toygan.models import build
+from toygan.models.mask_network import MaskNetwork
 from toygan.training.layout_predictor import fresh_segmenter
 
 CATEGORIES = ("brick", "car", "wheel")
@@ -184,6 +186,35 @@ def tiny_with_layouts(
         calibration=None,
     )
     return raw.with_files(calibration=_calibration(raw.load(), acceptance))
+
+
+@cache
+def tiny_studio() -> TinyFiles:
+    """A studio with a fresh generator, which cuts the product out on white, and a random mask network."""
+    network = {"resolution": 64, "generator_channels": [4] * 4, "discriminator_channels": 4}
+    network["categories"] = len(CATEGORIES)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator, discriminator = build("studio", network)
+        found = mask_network_file(MaskNetwork())
+    config = {"family": "studio", "resolution": 64, "categories": list(CATEGORIES), "network": network}
+    files = {
+        CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),
+        "generator.safetensors": weights_of(generator),
+        "discriminator.safetensors": weights_of(discriminator),
+        MASK_NETWORK: found,
+    }
+    limits = dict.fromkeys(CATEGORIES, ANYTHING)
+    logits = {name: [-1.0, 0.0, 1.0] * 4 for name in CATEGORIES}
+    calibration = fit_calibration(
+        real_logits=logits,
+        generated_logits=logits,
+        typical_logits={name: [-1000.0] for name in CATEGORIES},
+        typical_passed={name: [True] for name in CATEGORIES},
+        limits=limits,
+    )
+    raw = TinyFiles(name="tiny-studio", files=files)
+    return raw.with_files(calibration=calibration.to_json().encode())
 
 
 def nan_model() -> TinyFiles:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from catalog_schemas.images import IMAGES
 from catalog_schemas.photos import PHOTO_SHARD
 from flows.cli import cli
-from tests.shards import COLOURS, SHARD_SCHEMA, photo_row, write_shard
+from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
 from toygan.data.split import is_calibration_sku
 from toygan.errors import ModelError, RunFailed
 from toygan.models import FAMILIES, enlarges, image_condition
@@ -30,6 +30,7 @@ SMALL = {
         **{"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8},
         **{"head_channels": 4, "backbone_resolution": 64},
     },
+    "studio": {"generator_channels": [4, 4, 4, 4], "discriminator_channels": 4},
     "spade": {
         **{"latent_size": 8, "generator_channels": 4, "modulation_channels": 4},
         **{"discriminator_channels": 4, "max_channels": 8},
@@ -45,11 +46,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibrate."""
     rows = [
         photo_row(f"sku-{number}", ("brick", "plant")[number % 2], COLOURS[number // 2 % 4])
-        | {"sketch": SKETCH, "layout": LAYOUT}
+        | {"sketch": SKETCH, "layout": LAYOUT, "snapshot": photo(COLOURS[number // 2 % 4]), "mask": LAYOUT}
         for number in range(40)
     ]
     assert any(is_calibration_sku(row["sku"]) for row in rows)
-    schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("sketch")).append(PHOTO_SHARD.field("layout"))
+    schema = SHARD_SCHEMA
+    for name in ("sketch", "layout", "snapshot", "mask"):
+        schema = schema.append(PHOTO_SHARD.field(name))
     return write_shard(tmp_path_factory.mktemp("photos"), rows, schema=schema)
 
 
@@ -70,7 +73,8 @@ def catalog(folder: Path, family: str) -> Path:
     """Four products of the two categories, with what `family` draws from."""
     needed = image_condition(family)
     if needed is not None:
-        (folder / "needed.png").write_bytes({"sketch": SKETCH, "layout": LAYOUT}[needed])
+        files = {"sketch": SKETCH, "layout": LAYOUT, "photo": photo(COLOURS[0])}
+        (folder / "needed.png").write_bytes(files[needed])
     rows = [
         {"sku": f"new-{number}", "category": ("brick", "plant")[number % 2], "title": f"Toy {number}"}
         | {"colour_hex": COLOURS[number]}

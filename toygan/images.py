@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -99,10 +100,14 @@ def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
     return file.getvalue()
 
 
-def encode_photo(pixels: NDArray[np.uint8]) -> bytes:
-    """Encodes (H, W, 3) uint8 sRGB of a photo as PNG, without the mark, because a photo is not generated."""
+def encode_photo(pixels: NDArray[np.uint8], image_format: Literal["png", "webp"] = "png") -> bytes:
+    """Encodes (H, W, 3) uint8 sRGB of a photo, without the mark, because a photo is not generated."""
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=3)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if image_format == "png":
+        image.save(file, "PNG", compress_level=3)
+    else:
+        image.save(file, "WEBP", quality=80, method=2)
     return file.getvalue()
 
 
@@ -190,6 +195,8 @@ def _load(data: bytes) -> Image.Image:
     image_format = format_of(data[:HEAD_BYTES])
     if image_format is None:
         raise BadInput(f"this is not a {READABLE} picture; convert it to one of these")
+    if image_format == "HEIF":
+        _read_heif()
     try:
         image = Image.open(io.BytesIO(data), formats=[image_format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -201,6 +208,14 @@ def _load(data: bytes) -> Image.Image:
         raise BadInput(f"the picture has {size}, more than {MAX_PIXELS}; scale it down first")
     image.load()
     return image
+
+
+@cache
+def _read_heif() -> None:
+    """Adds the reader of the format of telephones to Pillow; it turns pictures upright itself."""
+    from pillow_heif import register_heif_opener  # slow to import, and few files need it
+
+    register_heif_opener(thumbnails=False)
 
 
 def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:

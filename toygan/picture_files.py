@@ -12,10 +12,19 @@ from typing import Final, NamedTuple
 
 from toygan.errors import BadInput
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP")  # Pillow's names
-READABLE: Final = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "TIFF", "BMP")  # Pillow's names
+READABLE: Final = "JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF or BMP"
 EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType(
-    {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "AVIF": "avif", "GIF": "gif", "TIFF": "tiff", "BMP": "bmp"}
+    {
+        "JPEG": "jpg",
+        "PNG": "png",
+        "WEBP": "webp",
+        "AVIF": "avif",
+        "HEIF": "heic",
+        "GIF": "gif",
+        "TIFF": "tiff",
+        "BMP": "bmp",
+    }
 )
 HEAD_BYTES: Final = 64  # the first bytes of a file, enough for `format_of`
 MAX_FILE_BYTES: Final = 64 * 2**20
@@ -30,6 +39,11 @@ _SIGNATURES: Final = {
     b"MM\0*": "TIFF",
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
+}
+# The brands of ISO/IEC 23008-12 that telephones write, and those of AVIF, which may name heif's, too.
+_BRANDS: Final = {
+    "AVIF": frozenset({b"avif", b"avis"}),
+    "HEIF": frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}),
 }
 _BMP_HEADERS: Final = frozenset(
     {12, 40, 52, 56, 64, 108, 124}
@@ -74,9 +88,8 @@ def format_of(head: bytes) -> str | None:
         return "WEBP"
     if head[4:8] == b"ftyp":
         brands = head[8 : min(int.from_bytes(head[:4]), HEAD_BYTES)]
-        return (
-            "AVIF" if {b"avif", b"avis"} & {brands[at : at + 4] for at in range(0, len(brands), 4)} else None
-        )
+        named = {brands[at : at + 4] for at in range(0, len(brands), 4)}
+        return next((name for name, known in _BRANDS.items() if known & named), None)
     if head.startswith(b"BM"):
         return "BMP" if int.from_bytes(head[14:18], "little") in _BMP_HEADERS else None
     return next((name for start, name in _SIGNATURES.items() if head.startswith(start)), None)

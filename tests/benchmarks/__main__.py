@@ -11,6 +11,7 @@ from tests.benchmarks import (
     planning,
     ray,
     shop,
+    snapshots,
     start,
     training,
     uploads,
@@ -28,6 +29,7 @@ def main() -> None:
         "orchestration": orchestration.main,
         "ray": ray.main,
         "shop": shop.main,
+        "snapshots": snapshots.main,
         "kills": kills.main,
         "gpu": gpu.main,
     }

@@ -43,7 +43,7 @@ from toygan.evaluation.detail import CROP, crops, effective_resolution, white_bo
 from toygan.evaluation.features import INPUT_MEAN, INPUT_SCALE, load_network
 from toygan.evaluation.metrics import kernel_distance
 from toygan.progress import Progress
-from toygan.registry.models import bundled_models, resolve
+from toygan.registry.models import bundled_models, required_condition_of, resolve
 from toygan.training.batches import step_rng
 from toygan.training.first_stage import WITH_DRAWINGS, draw_small, source_of
 from toygan.training.pairs import Source
@@ -204,6 +204,11 @@ def measure(enhancer: Enhancer, uri: str, names: Sequence[str], output: Path) ->
     return found
 
 
+def _drawing_models() -> list[str]:
+    """The bundled models that an enhancer is for; a studio's pictures have their size already."""
+    return [name for name in bundled_models() if required_condition_of(resolve(name, None)) != "photo"]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.detail")
     parser.add_argument("--enhancer", required=True, metavar="MODEL")
@@ -218,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     enhancer = load_enhancer(source.name, enhancer_files(source), pick_device("cpu"))
     assert enhancer is not None
     found = {"enhancer": f"{source.name}@{source.version}"}
-    found |= measure(enhancer, given.photos, given.first_stage or bundled_models(), given.output)
+    found |= measure(enhancer, given.photos, given.first_stage or _drawing_models(), given.output)
     (given.output / "detail.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"white border of photos {found['white_border']:.3f}; cost {found['cost']}")
 

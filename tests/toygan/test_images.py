@@ -200,7 +200,9 @@ def test_a_colour_profile_is_applied_and_a_broken_one_left_out() -> None:
     ids=["empty", "text", "icon", "ppm", "postscript"],
 )
 def test_other_files_are_refused_with_the_remedy(data: bytes) -> None:
-    with pytest.raises(BadInput, match="not a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP picture; convert it"):
+    with pytest.raises(
+        BadInput, match="not a JPEG, PNG, WebP, AVIF, HEIC, GIF, TIFF or BMP picture; convert it"
+    ):
         decode(data)
 
 

@@ -18,6 +18,11 @@ Reason = Literal[
     "colour_off",
     "colour_unknown",
     "shape_guessed",
+    "product_not_found",
+    "several_products",
+    "product_cut_off",
+    "product_unclear",
+    "differs_from_snapshot",
     "near_copy",
     "score_below_threshold",
 ]

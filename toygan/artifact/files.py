@@ -19,11 +19,21 @@ CALIBRATION = "calibration.json"
 TEXT_BANK = "text_bank.safetensors"  # optional: the training texts, to encode new texts with
 LAYOUT_BANK = "layout_bank.parquet"  # optional: the layouts for products without one
 LAYOUT_PREDICTOR = "layout_predictor.safetensors"  # with a layout bank: predicts layouts of photos
+MASK_NETWORK = "mask_network.safetensors"  # of a model that needs snapshots: finds the product in them
 ENHANCER_CONFIG = "enhancer.json"  # optional: the config.json of an enhancer
 ENHANCER = "enhancer.safetensors"  # with the enhancer's config: the generator of the enhancer
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
 REQUIRED = (CONFIG, *WEIGHTS)
-VERSIONED = (*REQUIRED, TEXT_BANK, LAYOUT_BANK, LAYOUT_PREDICTOR, ENHANCER_CONFIG, ENHANCER, CALIBRATION)
+VERSIONED = (
+    *REQUIRED,
+    TEXT_BANK,
+    LAYOUT_BANK,
+    LAYOUT_PREDICTOR,
+    MASK_NETWORK,
+    ENHANCER_CONFIG,
+    ENHANCER,
+    CALIBRATION,
+)
 EXTRAS = ("model_card.md", "preview.png")
 _VERSION_LETTERS = 12
 _parse_safetensors: Callable[[bytes], object] = deserialize  # the package leaves it without types
@@ -58,7 +68,7 @@ def check_files(files: Mapping[str, bytes], where: str) -> None:
             raise ModelError(f"{where}: {name} is missing; a model has {', '.join(REQUIRED)}")
     for name in sorted(set(files) & {CONFIG, ENHANCER_CONFIG, CALIBRATION}):
         json_object(files[name], f"{where}: {name}", "copy the model's folder again")
-    for name in sorted(set(files) & {*WEIGHTS, TEXT_BANK, LAYOUT_PREDICTOR, ENHANCER}):
+    for name in sorted(set(files) & {*WEIGHTS, TEXT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, ENHANCER}):
         _check_weights(files[name], f"{where}: {name}")
 
 

@@ -15,7 +15,13 @@ from toygan.artifact.calibration import Calibration, require_calibration
 from toygan.artifact.enhancer import load_enhancer
 from toygan.artifact.files import ModelFiles
 from toygan.artifact.model import Model
-from toygan.artifact.parts import load_layout_bank, load_layout_predictor, load_text_bank, text_config_of
+from toygan.artifact.parts import (
+    load_layout_bank,
+    load_layout_predictor,
+    load_product_finder,
+    load_text_bank,
+    text_config_of,
+)
 from toygan.artifact.scope import ModelScope
 from toygan.artifact.weights import check_weights, load_weights
 from toygan.conditions.text import TextEncoder
@@ -74,6 +80,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         learns_from_lines=bool(config["network"].get("lines")),
         layout_bank=load_layout_bank(source.name, source.files, config),
         layout_predictor=load_layout_predictor(source.name, source.files, config),
+        product_finder=load_product_finder(source.name, source.files, config, device),
         calibration=calibration,
         probe=_load_probe(calibration, resolution, device),
         colour_profile=None if calibration is None else calibration.colour_profile,
@@ -97,6 +104,7 @@ def read_scope(source: ModelFiles) -> ModelScope:
     load_text_bank(source.name, source.files, config)
     load_layout_bank(source.name, source.files, config)
     load_layout_predictor(source.name, source.files, config)
+    load_product_finder(source.name, source.files, config, torch.device("cpu"))
     load_enhancer(source.name, source.files, torch.device("cpu"))
     text_config = text_config_of(source.name, config)
     categories = config["categories"]

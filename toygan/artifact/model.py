@@ -1,7 +1,7 @@
 """A model ready to generate: both networks, their calibration, and one call from conditions to pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,8 +15,9 @@ from toygan.artifact.colour_profile import ColourProfile
 from toygan.artifact.enhancer import Enhancer, resize_drawings
 from toygan.artifact.layout_bank import KnownChoice, LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.product_finder import FramedSnapshot, ProductFinder
 from toygan.conditions.condition_types import ImageCondition
-from toygan.conditions.image import encode_images
+from toygan.conditions.image import FRAMED_CHANNELS, encode_images
 from toygan.conditions.product import ProductConditions, encode_conditions
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_config import TextConfig
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from toygan.artifact.probe import Probe
 
 # Keys in the conditions of a metadata row.
+SNAPSHOT: Final = "snapshot"  # how the product was found in its snapshot
 LAYOUT_SIMILARITY: Final = "layout_similarity"
 COLOUR_NAME: Final = "colour_name"  # the main colour as the catalog row writes it
 COLOUR_SOURCE: Final = "colour_source"  # the column with the main colour; null where that is unknown
@@ -46,6 +48,8 @@ class GeneratedBatch:
     pixels: NDArray[np.uint8]  # (B, R, R, 3)
     logits: NDArray[np.float32]  # (B,)
     finite: NDArray[np.bool_]  # (B,), False where a pixel or the logit is NaN or infinite
+    # The framed snapshots of the B products, of a model that needs snapshots.
+    snapshots: Sequence[FramedSnapshot | None]
     # B similarities of the product's text to the text of its layout in the bank; None without a layout bank.
     layout_similarities: Sequence[float | None]
 
@@ -70,6 +74,7 @@ class Model:
     learns_from_lines: bool  # whether the networks take a sketch beside the layout
     layout_bank: LayoutBank | None  # the source of layouts for products without one
     layout_predictor: LayoutPredictor | None  # predicts layouts of photos, for training and scoring
+    product_finder: ProductFinder | None  # frames snapshots, for a model that needs them
     enhancer: Enhancer | None  # enlarges the output of the generator
     calibration: Calibration | None
     probe: "Probe | None"  # None if the calibration has no probe
@@ -106,6 +111,11 @@ class Model:
         return self.image_condition is not None or self.layout_bank is not None
 
     @property
+    def may_vary(self) -> bool:
+        """Whether another seed gives another picture."""
+        return self.generator.latent_size > 0
+
+    @property
     def engine(self) -> str:
         """The software for pictures and scores, with versions; the last bits of both depend on it."""
         scorer = None if self.probe is None else getattr(self.probe.extractor, "engine", None)
@@ -137,6 +147,11 @@ class Model:
             raise ValueError(f"{wanted} pictures asked for; a batch holds 1 to {batch_size}")
         size = self.generator.latent_size
         rows = [*range(wanted), *[0] * padding]
+        snapshots = [self._framed(product) for product in products]
+        products = [
+            product if snapshot is None else replace(product, image=snapshot.pixels)
+            for product, snapshot in zip(products, snapshots, strict=True)
+        ]
         latents = np.stack([latent(seeds[row], size) for row in rows])
         conditions = encode_conditions(
             [products[row] for row in rows],
@@ -173,8 +188,17 @@ class Model:
             pixels=pixels[:wanted],
             logits=logits.cpu().numpy()[:wanted],
             finite=finite.cpu().numpy()[:wanted],
+            snapshots=snapshots,
             layout_similarities=similarities,
         )
+
+    def _framed(self, product: ProductConditions) -> FramedSnapshot | None:
+        """Frames the product's snapshot. One with a mask, as a photo of the training has it, stays."""
+        if self.product_finder is None or product.image is None:
+            return None
+        if product.image.shape[-1] == FRAMED_CHANNELS:
+            return FramedSnapshot.of(product.image)
+        return self.product_finder.frame(product.image, self.resolution)
 
     @torch.inference_mode()
     def best_similarities(

@@ -4,13 +4,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, TEXT_BANK
+import torch
+
+from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, TEXT_BANK
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.product_finder import ProductFinder
 from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_config import TextConfig
 from toygan.errors import ModelError
-from toygan.models import network_config
+from toygan.models import network_config, required_condition
 from toygan.models.spade import SpadeConfig
 
 
@@ -68,6 +71,20 @@ def load_layout_predictor(
     content = _file_of(model, files, LAYOUT_PREDICTOR)
     with _naming(LAYOUT_PREDICTOR, model):
         return LayoutPredictor.from_file(content, layout_network(config).layout_classes)
+
+
+def load_product_finder(
+    model: str, files: Mapping[str, bytes], config: Mapping[str, Any], device: torch.device
+) -> ProductFinder | None:
+    """Loads the mask network of a model that needs snapshots; None for another model.
+
+    Raises ModelError, naming the model, if the file is missing or unusable.
+    """
+    if required_condition(config) != "photo":
+        return None
+    content = _file_of(model, files, MASK_NETWORK)
+    with _naming(MASK_NETWORK, model):
+        return ProductFinder.from_file(content, device)
 
 
 def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:

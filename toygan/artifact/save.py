@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, TEXT_BANK
+from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, TEXT_BANK
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.product_finder import mask_network_file
 from toygan.artifact.weights import save_tensors
 from toygan.conditions.text_bank import TextBank
 from toygan.disk import new_folder
+from toygan.models.mask_network import MaskNetwork
 
 
 def save_model(
@@ -24,6 +26,7 @@ def save_model(
     known: TextBank | None = None,
     layout_bank: LayoutBank | None = None,
     layout_predictor: LayoutPredictor | None = None,
+    mask_network: MaskNetwork | None = None,
 ) -> None:
     """Writes a model into a new folder, which then replaces an older one.
 
@@ -38,4 +41,6 @@ def save_model(
             (fresh / LAYOUT_BANK).write_bytes(layout_bank.to_file())
         if layout_predictor is not None:
             (fresh / LAYOUT_PREDICTOR).write_bytes(layout_predictor.to_file())
+        if mask_network is not None:
+            (fresh / MASK_NETWORK).write_bytes(mask_network_file(mask_network))
         (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")

@@ -98,7 +98,11 @@ def calibrate(
             "more products, or calibrate without a probe"
         )
     limits = _limits(model, photos)
-    profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
+    if model.may_vary:
+        profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
+    else:  # a snapshot has one picture, in the snapshot's own colours
+        most = max(len(photos.of_category(index)) for index in range(len(model.categories)))
+        samples, profile = replace(samples, generated=min(samples.generated, most)), None
     model = replace(model, colour_profile=profile)
     extractor = _load_feature_extractor(model.device) if with_probe else None
     real = _of_photos(extractor, model, photos, held_out, batch_size)
@@ -188,7 +192,10 @@ def _generate(
     numbers: range,
     batch_size: int,
 ) -> _Generated:
-    """Generates a picture per number and category, with the conditions of the photos `wanted_rows`."""
+    """Generates a picture per number and category, with the conditions of the photos `wanted_rows`.
+
+    Where another seed gives no other picture, there is one picture of each photo at most.
+    """
     generated, among = _Generated(evidence={}, skus={}, passed={}), frozenset(wanted_rows)
     with Progress(
         total=len(numbers) * len(model.categories), unit="pictures", description="calibrating"
@@ -199,8 +206,9 @@ def _generate(
             rows = [row for row in of_category if row in among] or of_category or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
             seen, passed = [], []
-            for first in range(0, len(numbers), batch_size):
-                batch = numbers[first : first + batch_size]
+            own = numbers if model.may_vary else numbers[: len(products)]
+            for first in range(0, len(own), batch_size):
+                batch = own[first : first + batch_size]
                 wanted = [products[number % len(products)] for number in batch]
                 generated_batch = generate_of_category(model, "calibration", name, wanted, batch, batch_size)
                 images = torch.from_numpy(generated_batch.pixels).permute(0, 3, 1, 2)
@@ -212,7 +220,7 @@ def _generate(
                 passed += _pass(generated_batch, [product.colour_hex for product in wanted], limits[name])
                 progress.advance(len(batch))
             generated.evidence[name], generated.passed[name] = np.concatenate(seen), passed
-            generated.skus[name] = [photos.skus[rows[number % len(rows)]] for number in numbers]
+            generated.skus[name] = [photos.skus[rows[number % len(rows)]] for number in own]
     return generated
 
 

@@ -2,6 +2,8 @@
 
 from typing import Final, Literal
 
-ImageCondition = Literal["sketch", "layout"]
+ImageCondition = Literal["sketch", "layout", "photo"]
 
+# A product is generated from the last of these that it has and that a model takes.
+BY_PRECEDENCE: Final[tuple[ImageCondition, ...]] = ("sketch", "layout", "photo")
 BACKGROUND: Final = 0  # the layout label of pixels without a product

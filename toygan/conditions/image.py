@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toygan.conditions.condition_types import BACKGROUND, ImageCondition
-from toygan.images import MAX_PIXELS, decode, decode_labels, from_uint8
+from toygan.images import MAX_PIXELS, decode, decode_labels, decode_photo, from_uint8
 
 PAPER: Final = 255
+FRAMED_CHANNELS: Final = 4  # red, green, blue, and the mask of the product
 # A longer picture would need a square with more than MAX_PIXELS pixels.
 _LONGEST_SIDE: Final = math.isqrt(MAX_PIXELS)
 
@@ -47,14 +48,28 @@ def read_layout(data: bytes, resolution: int) -> NDArray[np.uint8]:
     return array
 
 
+def read_snapshot(data: bytes, resolution: int) -> NDArray[np.uint8]:
+    """Reads a shop's snapshot with all its pixels, (H, W, 3) uint8, upright.
+
+    A model finds and frames the product itself, at any `resolution`.
+    Raises BadInput as `toygan.images.decode_photo` does.
+    """
+    return decode_photo(data)
+
+
 READERS: Mapping[ImageCondition, Callable[[bytes, int], NDArray[np.uint8]]] = MappingProxyType(
-    {"sketch": read_sketch, "layout": read_layout}
+    {"sketch": read_sketch, "layout": read_layout, "photo": read_snapshot}
 )
 
 
 def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
-    """Encodes (B, R, R) uint8 images for the networks, see `toygan.models.layers.Conditions`."""
+    """Encodes (B, R, R) uint8 images for the networks, see `toygan.models.layers.Conditions`.
+
+    Photos are framed snapshots with their masks, (B, R, R, 4).
+    """
     stacked = images if isinstance(images, Tensor) else torch.from_numpy(np.stack(images))
+    if kind == "photo":
+        return from_uint8(stacked.permute(0, 3, 1, 2))
     return stacked.long() if kind == "layout" else from_uint8(stacked[:, None])
 
 

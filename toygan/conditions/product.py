@@ -27,7 +27,8 @@ class ProductConditions:
     text: str | None = None  # see toygan.conditions.text_config.product_text
     shape_text: str | None = None  # see toygan.conditions.text_config.TextFields
     accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.text_config.TextFields
-    image: NDArray[np.uint8] | None = None  # (R, R), a sketch or a layout, see toygan.conditions.image
+    image: NDArray[np.uint8] | None = None  # see below
+    """A sketch or a layout, (R, R). A snapshot as it was taken, (H, W, 3), or with a mask, (R, R, 4)."""
 
 
 def encode_conditions(

@@ -27,6 +27,8 @@ class Photo(NamedTuple):
     colour: str | None = None  # the main colour's name
     finish: str | None = None
     lines: bytes | None = None  # the sketch beside another condition
+    mask: bytes | None = None  # of the product in its snapshot
+    layout: bytes | None = None  # beside a snapshot
 
 
 class WantedConditions(NamedTuple):
@@ -38,9 +40,14 @@ class WantedConditions(NamedTuple):
     may_lack: bool = False  # whether photos may come without `kind`
     predictor: "Callable[[Tensor], Drawing] | None" = None  # of layouts and lines that photos do not have
 
+    @property
+    def column(self) -> str | None:
+        """The column of photo shards that holds `kind`."""
+        return "snapshot" if self.kind == "photo" else self.kind
+
     def check(self, where: str, columns: Collection[str] = ()) -> None:
         """Raises BadInput if photos with these columns miss a needed one. `where` names them in messages."""
-        needed = [] if self.kind is None or self.may_lack else [self.kind]
+        needed = [] if self.column is None or self.may_lack else [self.column]
         for column in (*needed, *(["sketch"] if self.needs_lines else [])):
             if column not in columns:
                 raise BadInput(

@@ -24,6 +24,7 @@ from toygan.data.buffer import open_buffer
 from toygan.data.found import Found
 from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
 from toygan.data.recolour import LabelledColours
+from toygan.data.snapshot_pairs import read_snapshot_pair
 from toygan.data.sources import read_photos
 from toygan.errors import BadInput
 from toygan.images import decode_photo
@@ -47,7 +48,9 @@ class PhotoSet:
     skus: tuple[str, ...]
     categories: tuple[str, ...]
     image_condition: ImageCondition | None = None
-    condition_images: Tensor | None = None  # (N, R, R) uint8, see toygan.conditions.image
+    condition_images: Tensor | None = (
+        None  # (N, R, R) uint8, photos (N, R, R, 4), see toygan.conditions.image
+    )
     lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images, white where unknown
     text_config: TextConfig = READS_ALL  # by which the words were taken from titles and descriptions
     hold_descriptions: bool = False  # whether any of the texts does
@@ -223,7 +226,9 @@ class _Preparation:
         condition = lines = None
         try:
             resized = shrink(photo.photo, self.resolution)
-            if kind is not None and (photo.condition or predictor is None):
+            if kind == "photo":
+                condition = read_snapshot_pair(photo, resized, may_lack=self.drawings.may_lack)
+            elif kind is not None and (photo.condition or predictor is None):
                 condition = _read_condition(photo, kind, self.resolution)
             if with_lines and (photo.lines or predictor is None):
                 lines = _read_lines(photo, self.resolution, needed=self.drawings.needs_lines)
@@ -263,7 +268,7 @@ def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
                 condition_images.append(prepared.condition)
             if prepared.lines is not None:
                 lines.append(prepared.lines)
-            read.append(photo._replace(photo=b"", condition=None, lines=None))
+            read.append(photo._replace(photo=b"", condition=None, lines=None, mask=None, layout=None))
         found.say_what_is_left_out()
         if not read:
             return None

@@ -47,7 +47,8 @@ def read_shard(
         with open_parquet(shard) as file, parquet_errors(shard):
             present = file.schema_arrow.names
             drawings.check(name, present)
-            wanted = {*_COLUMNS, drawings.kind, *(["sketch"] if drawings.lines else [])}
+            wanted = {*_COLUMNS, drawings.column, *(["sketch"] if drawings.lines else [])}
+            wanted |= {"mask", "layout"} if drawings.kind == "photo" else set()
             columns = [column for column in present if column in wanted]
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 checked = check_photo_rows(batch, first_row)
@@ -63,12 +64,14 @@ def read_shard(
                         title=_known(row.get("title")),
                         colour_hex=_known(row["colour_hex"]),
                         photo=row["photo"],
-                        condition=(row.get(drawings.kind) or None) if drawings.kind else None,
+                        condition=(row.get(drawings.column) or None) if drawings.column else None,
                         source=source,
                         description=_known(row.get("description")),
                         colour=_known(row.get("colour")),
                         finish=_known(row.get("finish")),
                         lines=(row.get("sketch") or None) if drawings.lines else None,
+                        mask=row.get("mask") or None,
+                        layout=(row.get("layout") or None) if drawings.kind == "photo" else None,
                     )
     except TableError as error:
         raise BadInput(str(error).replace(str(shard), name)) from error

@@ -158,7 +158,9 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         A pool with a killed worker takes no more work. The shards that wait for it fail with
         BrokenProcessPool. They are tried again with a new pool.
         """
-        of_each = (generated.finite.tolist(), may_be_approved, colour_hexes, generated.layout_similarities)
+        snapshots = [None if each is None else each.pixels for each in generated.snapshots]
+        similarities = generated.layout_similarities
+        of_each = (generated.finite.tolist(), may_be_approved, colour_hexes, similarities, snapshots)
         work = (generated.pixels, *of_each, limits, image_format)
         with self._postprocessing_lock:
             try:
@@ -176,7 +178,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
     def read_conditions(
         self, store: ObjectStore, kind: ImageCondition, digests: Sequence[str], resolution: int
     ) -> list[NDArray[np.uint8]]:
-        """Reads the kept files with these sha256 with `toygan.conditions.image`, (R, R) each.
+        """Reads the kept files with these sha256 with `toygan.conditions.image`.
 
         Raises BadInput when a file is missing or damaged.
         """

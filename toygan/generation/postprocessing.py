@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toygan.approval.checks import Reason, check
+from toygan.approval.fidelity import compare
 from toygan.approval.measures import Measures, measure
 from toygan.artifact.limits import CategoryLimits
 from toygan.images import ImageFormat, encode
@@ -46,20 +47,25 @@ def postprocess(
     may_be_approved: Sequence[bool],
     colour_hexes: Sequence[str | None],
     layout_similarities: Sequence[float | None],
+    snapshots: Sequence[NDArray[np.uint8] | None],
     limits: Sequence[CategoryLimits],
     image_format: ImageFormat,
 ) -> PostprocessedBatch:
     """Checks the pictures (B, H, W, 3) and encodes those that `may_be_approved` and pass.
 
-    Each sequence holds one value per picture. `layout_similarities`: see `toygan.approval.checks.check`.
+    Each sequence holds one value per picture. `layout_similarities`: see `toygan.approval.checks.check`. A
+    picture of a framed snapshot must agree with it, see `toygan.approval.fidelity`.
     """
     began_s = time.monotonic()
     candidates = [
-        _postprocess_one(picture, measures, similarity, of_category, image_format if wanted and ok else None)
-        for picture, measures, similarity, of_category, ok, wanted in zip(
+        _postprocess_one(
+            picture, measures, similarity, snapshot, of_category, image_format if wanted and ok else None
+        )
+        for picture, measures, similarity, snapshot, of_category, ok, wanted in zip(
             pixels,
             _measure_all(pixels, colour_hexes),
             layout_similarities,
+            snapshots,
             limits,
             finite,
             may_be_approved,
@@ -90,12 +96,15 @@ def _postprocess_one(
     picture: NDArray[np.uint8],
     measures: Measures | None,
     layout_similarity: float | None,
+    snapshot: NDArray[np.uint8] | None,
     limits: CategoryLimits,
     image_format: ImageFormat | None,
 ) -> Postprocessed:
     if measures is None:
         return Postprocessed(measures=None, failed_checks=("not_measurable",), file=None)
     failed = tuple(check(measures, limits, layout_similarity))
+    if snapshot is not None and not compare(picture, snapshot).agrees:
+        failed = (*failed, "differs_from_snapshot")
     file = encode(picture, image_format) if image_format and not failed else None
     return Postprocessed(measures=measures, failed_checks=failed, file=file)
 

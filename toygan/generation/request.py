@@ -34,6 +34,7 @@ class RunRequest:
     model: str | None = None  # see toygan.registry.models.resolve
     sketch_model: str | None = None  # None: see toygan.registry.models.find_default
     layout_model: str | None = None
+    photo_model: str | None = None
     images_per_product: int = 1
     categories: tuple[str, ...] = ()  # empty: all categories of the model
     columns: Mapping[str, str] = field(default_factory=dict)  # of the schema, to those of the catalog file
@@ -86,6 +87,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         None: request.model,
         "sketch": request.sketch_model,
         "layout": request.layout_model,
+        "photo": request.photo_model,
     }
     models: dict[ImageCondition | None, ModelFiles] = {}
     may_be_bundled = True
@@ -102,6 +104,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         model_version=models[None].version,
         sketch_model=names.get("sketch"),
         layout_model=names.get("layout"),
+        photo_model=names.get("photo"),
         images_per_product=request.images_per_product,
         categories=request.categories,
         columns=request.columns,
@@ -120,6 +123,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
         model=places[None],
         sketch_model=places.get("sketch"),
         layout_model=places.get("layout"),
+        photo_model=places.get("photo"),
         device=request.device,
         batch_size=request.batch_size,
     )

@@ -32,9 +32,11 @@ from toygan.artifact.model import (
     COLOUR_SOURCE,
     LAYOUT_SIMILARITY,
     SHAPE_TEXT,
+    SNAPSHOT,
     GeneratedBatch,
     Model,
 )
+from toygan.artifact.product_finder import FramedSnapshot
 from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.engine import Engine
@@ -64,13 +66,13 @@ class Pending:
         """The number of the next attempt, counted over all runs of the pipeline."""
         return self.slot.first_attempt + len(self.tried)
 
-    def may_try_again(self, *, shape_is_given: bool) -> bool:
-        """Whether another attempt helps. With `shape_is_given`, attempts differ in little but shading."""
-        if self.against or len(self.tried) >= self.slot.attempts:
+    def may_try_again(self, model: Model) -> bool:
+        """Whether another attempt helps. Where the shape is given, attempts differ in little but shading."""
+        if self.against or len(self.tried) >= self.slot.attempts or not model.may_vary:
             return False
         rows = [candidate.row for candidate in self.tried]
         scores = [row["p_real"] for row in rows]
-        return not shape_is_given or another_attempt_helps(
+        return not model.shape_is_given or another_attempt_helps(
             rows[-1]["reasons"], scores, threshold=rows[-1]["threshold"]
         )
 
@@ -81,6 +83,7 @@ class Candidate:
 
     row: dict[str, Any]
     pixels: NDArray[np.uint8]
+    problems: Sequence[Reason] = ()  # of the product's snapshot
 
 
 @dataclass(kw_only=True)
@@ -184,6 +187,7 @@ def _scored(
     p_reals = [scale.p_real(logit) for scale, logit in zip(scales, generated.logits.tolist(), strict=True)]
     may_be_approved = generated.finite & np.greater_equal(p_reals, [scale.threshold for scale in scales])
     may_be_approved &= [not each.against for each in pending]
+    may_be_approved &= [snapshot is None or not snapshot.problems for snapshot in generated.snapshots]
     finished = run.engine.worker_pool.postprocess(
         generated,
         may_be_approved.tolist(),
@@ -193,11 +197,13 @@ def _scored(
     )
     candidates = []
     for i, each in enumerate(pending):
-        row = _row(run, each, seeds[i], generated.layout_similarities[i])
+        snapshot = generated.snapshots[i]
+        row = _row(run, each, seeds[i], generated.layout_similarities[i], snapshot)
         row["batch_size"] = run.engine.shape_of(len(pending))
         if generated.finite[i]:
             row |= {"logit": float(generated.logits[i]), "p_real": p_reals[i]}
-        candidates.append(Candidate(row=row, pixels=generated.pixels[i]))
+        problems = () if snapshot is None else snapshot.problems
+        candidates.append(Candidate(row=row, pixels=generated.pixels[i], problems=problems))
     return Scored(candidates=candidates, finished=finished)
 
 
@@ -241,7 +247,7 @@ def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
         if _approve(run, pending, candidate, checked):
             continue
         pending.tried.append(candidate)
-        if pending.may_try_again(shape_is_given=run.engine.model.shape_is_given):
+        if pending.may_try_again(run.engine.model):
             again.append(pending)
         else:
             _send_to_review(run, pending)
@@ -261,7 +267,7 @@ def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Pos
         }
     row["reasons"] = reasons_against(
         finite=finite,
-        before_drawing=pending.against,
+        before_drawing=[*pending.against, *candidate.problems],
         failed_checks=checked.failed_checks,
         near_copy=row["phash"] is not None and is_near_copy(row["phash"], siblings),
         p_real=row["p_real"] if finite else float("nan"),
@@ -306,7 +312,13 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
     run.uploads.append(run.engine.worker_pool.store(run.store, key, file, MIME_TYPES[run.image_format]))
 
 
-def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | None) -> dict[str, Any]:
+def _row(
+    run: ShardRun,
+    pending: Pending,
+    seed: int,
+    layout_similarity: float | None,
+    snapshot: FramedSnapshot | None,
+) -> dict[str, Any]:
     """Returns the metadata of a candidate before its decision, with the decision rejected."""
     slot, given, model = pending.slot, pending.given, run.engine.model
     identity = image_id(
@@ -324,6 +336,8 @@ def _row(run: ShardRun, pending: Pending, seed: int, layout_similarity: float | 
         conditions["accent_hexes"] = list(given.accent_hexes)
     if layout_similarity is not None:
         conditions[LAYOUT_SIMILARITY] = layout_similarity
+    if snapshot is not None:
+        conditions[SNAPSHOT] = snapshot.notes
     kind = model.image_condition
     return dict.fromkeys(IMAGES.names) | {
         "image_id": identity,

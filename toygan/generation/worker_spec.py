@@ -37,13 +37,14 @@ class WorkerSpec:
     model: ModelPlace
     sketch_model: ModelPlace | None = None
     layout_model: ModelPlace | None = None
+    photo_model: ModelPlace | None = None
     device: str = "auto"
     batch_size: int | None = None  # None: chosen for model and device
     cores: int | None = None  # None: all that the process may use
 
     def model_for(self, image_condition: ImageCondition | None) -> ModelPlace:
         """Returns the model for products with this image condition."""
-        special = {"sketch": self.sketch_model, "layout": self.layout_model}
+        special = {"sketch": self.sketch_model, "layout": self.layout_model, "photo": self.photo_model}
         return (special[image_condition] if image_condition else None) or self.model
 
 

@@ -65,6 +65,12 @@ def _spade() -> Family:
     return Family(spade.SpadeConfig, spade.build)
 
 
+def _studio() -> Family:
+    from toygan.models import studio
+
+    return Family(studio.StudioConfig, studio.build)
+
+
 # Functions, because importing a family imports torch.
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
     {
@@ -75,6 +81,7 @@ FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
         "pix2pix": _pix2pix,
         "spade": _spade,
         "enhancer": _enhancer,
+        "studio": _studio,
     }
 )
 

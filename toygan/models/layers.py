@@ -26,6 +26,7 @@ Every model takes `category` (B,) int64 in [0, categories) and `colour` (B, 4) f
 - `text` (B, text_size) float32: see `toygan.conditions.text`; zeros where a row has no text.
 - `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1.
 - `layout` (B, R, R) int64, one label for each pixel.
+- `photo` (B, 4, R, R) float32 in [-1, 1]: a framed snapshot; the last channel is the mask, 1 in the product.
 - `named_colours` (B, K, 4) float32: the colours as the catalog names them, stacked as by `given_colours`.
   Present where a colour profile (`toygan.approval.colour_profile`) has corrected `colour` and `accents`.
 - `small` (B, 3, r, r) float32 in [-1, 1]: the picture of a first stage, for networks that enlarge it.

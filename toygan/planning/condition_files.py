@@ -18,7 +18,7 @@ from catalog_schemas.validation import rejected_frame
 from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ObjectNotFound
-from toygan.images import decode, decode_labels
+from toygan.images import decode, decode_labels, decode_photo
 from toygan.planning.catalog import Catalog, ConditionFileError
 from toygan.storage.keys import condition_key, planning_key
 from toygan.storage.store import ObjectStore
@@ -115,10 +115,12 @@ class KeptConditions:
         if sha256(data).hexdigest() != digest:
             raise ConditionFileError(f"condition_file_changed: {name}")
         try:
-            if kind == "sketch":
-                decode(data)
-            else:
+            if kind == "layout":
                 self._check_labels(int(decode_labels(data).max()))
+            elif kind == "photo":
+                decode_photo(data)
+            else:
+                decode(data)
         except BadInput as error:
             raise ConditionFileError(f"condition_file_unusable: {name}: {error}") from None
         self._announce()

@@ -72,6 +72,7 @@ class Slot:
     attributes: Mapping[str, str | None]
     sketch_uri: str | None
     layout_uri: str | None
+    photo_uri: str | None
     condition_sha256: Mapping[str, str]
     image_condition: ImageCondition | None  # the image that the model takes besides category, colour and text
     row_fingerprint: str
@@ -156,10 +157,11 @@ def freeze_plan(
     - `retry`: as `missing`, and also the exhausted slots, which the two modes above leave alone.
     - `all`: every slot.
 
-    `scopes` gives the products that each of the run's models supports. A product with a layout, else one with
-    a sketch, goes to the model for that condition if there is one, and the file is kept in the store. Rows
-    with a category that no model has, or with an unusable condition file, are set aside. A shard has one
-    category, one model and at most `shard_size` slots. The plan of a finished and swept run has no shards.
+    `scopes` gives the products that each of the run's models supports. A product with a photo, else one with
+    a layout, else one with a sketch, goes to the model for that condition if there is one, and the file is
+    kept in the store. Rows with a category that no model has, or with an unusable condition file, are set
+    aside. A shard has one category, one model and at most `shard_size` slots. The plan of a finished and
+    swept run has no shards.
 
     Raises RunConflict if the run id was planned or finished with another catalog or other settings,
     CatalogError if the catalog or all of its rows are unusable, and BadInput for categories in the settings

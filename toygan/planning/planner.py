@@ -20,7 +20,7 @@ from catalog_schemas.validation import (
     hash_strings,
     parquet_bytes,
 )
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import BY_PRECEDENCE, ImageCondition
 from toygan.conditions.main_colour import MainColours
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row
 from toygan.planning.choice import Chooser, Products, Slots
@@ -159,10 +159,10 @@ class Planner:
         return is_full
 
     def _choose_models(self, products: pd.DataFrame) -> "pd.Series[Any]":
-        """Returns the condition that each product is generated from: layout, else sketch, else None."""
+        """Returns the condition that each product is generated from: photo, else layout, else sketch."""
         # A list, because pandas would turn a single None into NaN.
         chosen = pd.Series([None] * len(products), index=products.index, dtype=object)
-        for kind in ("sketch", "layout"):
+        for kind in BY_PRECEDENCE:
             if (scope := self._scopes.get(kind)) is not None:
                 has = products[CONDITION_COLUMNS[kind]].notna() & products["category"].isin(scope.categories)
                 chosen[has] = kind

@@ -21,6 +21,7 @@ class RunSettings:
     model_version: str
     sketch_model: str | None = None  # NAME@VERSION for products with a sketch; None: the model above
     layout_model: str | None = None  # the same for products with a layout, which takes precedence
+    photo_model: str | None = None  # the same for products with a photo, which takes precedence over both
     images_per_product: int = 1  # the default for the catalog's images_wanted, 1..64
     categories: tuple[str, ...] = ()  # empty: all categories of the model; kept sorted
     columns: Mapping[str, str] = field(default_factory=dict)  # of the contract, to those of the file
@@ -57,6 +58,8 @@ class RunSettings:
             models["sketch"] = self.sketch_model
         if self.layout_model is not None:
             models["layout"] = self.layout_model
+        if self.photo_model is not None:
+            models["photo"] = self.photo_model
         return models
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +76,7 @@ class RunSettings:
                 settings.model_version,
                 settings.sketch_model,
                 settings.layout_model,
+                settings.photo_model,
             )
             if not all(isinstance(name, str | None) for name in names):
                 raise TypeError("a model's name is no text")

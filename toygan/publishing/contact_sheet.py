@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
 from catalog_schemas.runs import Manifest, check_report_fields
 from catalog_schemas.validation import REJECTED_ROWS, TableError, read_parquet_bytes
-from toygan.errors import ObjectNotFound
-from toygan.planning.condition_files import NO_MODEL
+from toygan.errors import BadInput, ObjectNotFound
+from toygan.planning.condition_files import NO_MODEL, read_kept
 from toygan.planning.plan import FrozenPlan, Slot, load_shard
 from toygan.publishing.render import (
     MOST_ROWS,
@@ -34,7 +34,7 @@ _READERS = 16
 _MOST_UNKNOWN = 20  # categories that are named
 _SHOWN_COLUMNS = [
     *("sku", "image_index", "decision", "conditions", "colour_delta_e", "p_real", "threshold", "reasons"),
-    *("image_uri", "format"),
+    *("image_uri", "format", "condition_sha256"),
 ]
 
 
@@ -136,7 +136,17 @@ def _picture(store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Sl
         image_uri=row["image_uri"],
         image_format=row["format"],
         file=store.get(row["image_uri"]),
+        snapshot=_snapshot(store, row),
     )
+
+
+def _snapshot(store: ObjectStore, row: Mapping[str, Any]) -> bytes | None:
+    """Returns the snapshot that the picture was made from; None for other pictures, or if it is missing."""
+    digest = dict(row["condition_sha256"]).get("photo")
+    try:
+        return None if digest is None else read_kept(store, digest)
+    except BadInput:  # the report of the pictures must not fail for it; verify names the file
+        return None
 
 
 def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:

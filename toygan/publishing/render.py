@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from toygan.approval.measures import measure
-from toygan.images import MIME_TYPES, ImageFormat, decode, encode
+from toygan.images import MIME_TYPES, ImageFormat, decode, encode, encode_photo
 
 THUMBNAIL_SIDE: Final = 128  # pixels; larger pictures are scaled down to it
 LARGEST_FILE: Final = 3000  # bytes; larger files are encoded again as WebP
@@ -38,6 +38,11 @@ _REASONS: Final[Mapping[str, str]] = {
     "colour_off": "wrong colour",
     "colour_unknown": "main colour is not known",
     "shape_guessed": "shape is a guess",
+    "product_not_found": "no product in the snapshot",
+    "several_products": "several products in the snapshot",
+    "product_cut_off": "product cut off in the snapshot",
+    "product_unclear": "outline of the product is not clear",
+    "differs_from_snapshot": "differs from the snapshot",
     "near_copy": "too like another picture",
     "score_below_threshold": "score too low",
 }
@@ -59,6 +64,7 @@ class ReportPicture:
     image_uri: str  # key in the store
     image_format: ImageFormat
     file: bytes
+    snapshot: bytes | None = None  # the file that the picture was made from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +172,16 @@ def _picture(picture: ReportPicture) -> dict[str, Any]:
         "picture": picture,
         "wanted_colour": wanted,
         "main_colour": measure(pixels[None], [wanted])[0].main_colour,
+        "snapshot": None if picture.snapshot is None else _thumbnail_of(picture.snapshot),
         "reasons": [_REASONS.get(reason, reason.replace("_", " ")) for reason in picture.reasons],
     }
+
+
+def _thumbnail_of(snapshot: bytes) -> str:
+    image = Image.fromarray(decode(snapshot))
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    file = encode_photo(np.asarray(image), "webp")
+    return f"data:{MIME_TYPES['webp']};base64,{b64encode(file).decode()}"
 
 
 def _duration(seconds: float) -> str:

@@ -11,7 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from toygan.artifact.load import load_model
-from toygan.artifact.model import COLOUR_NAME, COLOUR_SOURCE, LAYOUT_SIMILARITY, SHAPE_TEXT, Model
+from toygan.artifact.model import (
+    COLOUR_NAME,
+    COLOUR_SOURCE,
+    LAYOUT_SIMILARITY,
+    SHAPE_TEXT,
+    SNAPSHOT,
+    Model,
+)
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, RunFailed
@@ -34,7 +41,8 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
     given = json.loads(row["conditions"])
-    given.pop(LAYOUT_SIMILARITY, None)  # computed from the other conditions
+    for name in (LAYOUT_SIMILARITY, SNAPSHOT):  # computed from the other conditions
+        given.pop(name, None)
     for name in (COLOUR_NAME, COLOUR_SOURCE):  # the origin of colour_hex
         given.pop(name, None)
     given.setdefault(SHAPE_TEXT, given.get("text"))  # stored only if it differs

@@ -36,9 +36,14 @@ from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
 CHAMPION = "champion"
-# The aliases of the models that take no image, a sketch, and a layout.
+# The aliases of the models that take no image, a sketch, a layout, and a photo.
 CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
-    {None: CHAMPION, "sketch": "champion-sketch", "layout": "champion-layout"}
+    {
+        None: CHAMPION,
+        "sketch": "champion-sketch",
+        "layout": "champion-layout",
+        "photo": "champion-photo",
+    }
 )
 
 

@@ -33,6 +33,7 @@ class Batch:
     latents: tuple[Tensor, Tensor]  # for the discriminator's and for the generator's update
     augmentations: tuple[Augmentation, Augmentation, Augmentation]  # photos, pictures of each update
     blended_text: Tensor | None = None  # (B, S) float32, the texts as generation blends new ones
+    free: Tensor | None = None  # (B, 4, S, S) float32, snapshots and masks for a mask network
 
     def to(self, device: torch.device) -> "Batch":
         """Moves all but the augmentations to `device`; those are applied from the CPU."""
@@ -42,6 +43,7 @@ class Batch:
             latents=(self.latents[0].to(device), self.latents[1].to(device)),
             augmentations=self.augmentations,
             blended_text=None if self.blended_text is None else self.blended_text.to(device),
+            free=None if self.free is None else self.free.to(device),
         )
 
     def share(self, index: int, count: int) -> "Batch":
@@ -58,6 +60,7 @@ class Batch:
                 self.augmentations[2][rows],
             ),
             blended_text=None if self.blended_text is None else self.blended_text[rows],
+            free=None if self.free is None else self.free[rows],
         )
 
 

@@ -7,18 +7,21 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from toygan.models import network_config
+from toygan.models import image_condition, network_config
 from toygan.models.layers import Conditions
 from toygan.models.spade import SpadeConfig
 from toygan.training.auxiliary_classifier import AuxiliaryClassifier, semantic_loss
+from toygan.training.batches import Batch
 from toygan.training.config import TrainConfig
 from toygan.training.layout_predictor import drawing_loss, fresh_segmenter
+from toygan.training.mask_network import fresh_mask_network, mask_loss
 
 AUXILIARY_CLASSIFIER: Final = "auxiliary_classifier"
 LAYOUT_PREDICTOR: Final = "layout_predictor"
+MASK_NETWORK: Final = "mask_network"
 COMPANION_LR: Final = 1e-3
 
-CompanionLoss = Callable[[Any, Conditions], Tensor]  # takes the network's output for the photos
+CompanionLoss = Callable[[nn.Module, Batch], Tensor]
 
 
 @dataclass(kw_only=True)
@@ -35,16 +38,27 @@ def fresh_companions(
 ) -> dict[str, tuple[nn.Module, CompanionLoss]]:
     """Returns networks, with weights from torch's global generator, and their losses.
 
-    An auxiliary classifier comes with a `semantic_weight`, a layout predictor if it is asked for.
+    An auxiliary classifier comes with a `semantic_weight`, a mask network with a family that needs
+    snapshots, a layout predictor if it is asked for.
     """
     companions: dict[str, tuple[nn.Module, CompanionLoss]] = {}
     if config.objective.semantic_weight:
         classifier = AuxiliaryClassifier(
             categories=categories, accent_colours=config.conditions.accent_colours
         )
-        companions[AUXILIARY_CLASSIFIER] = (classifier, semantic_loss)
+        companions[AUXILIARY_CLASSIFIER] = (classifier, _of_photos(semantic_loss))
     if with_layout_predictor:
         networks = network_config(config.family, config.network_options(categories=categories))
         assert isinstance(networks, SpadeConfig)
-        companions[LAYOUT_PREDICTOR] = (fresh_segmenter(networks.layout_classes), drawing_loss)
+        companions[LAYOUT_PREDICTOR] = (
+            fresh_segmenter(networks.layout_classes),
+            _of_photos(drawing_loss),
+        )
+    if image_condition(config.family) == "photo":
+        companions[MASK_NETWORK] = (fresh_mask_network(), mask_loss)
     return companions
+
+
+def _of_photos(loss: Callable[[Any, Conditions], Tensor]) -> CompanionLoss:
+    """The loss of a network that learns from the photos and their conditions."""
+    return lambda network, batch: loss(network(batch.real), batch.conditions)

@@ -99,6 +99,8 @@ class ObjectiveSettings:
     """Generator: weight of the difference of the product's mean colour to the photo's, in [-1, 1]."""
     l1_weight: float = 0.0
     """Generator: weight of the mean absolute difference to the photo, in units of [-1, 1]."""
+    gradient_weight: float = 0.0
+    """Generator: weight of the difference of its edges to the photo's, at two scales, in units of [-1, 1]."""
     perceptual_weight: float = 0.0
     """Generator: weight of the difference to the photo in the features of a frozen ImageNet network."""
     perceptual_side: int = 128

@@ -21,6 +21,7 @@ from toygan.training.pairs import PhotoPairs, draw_pairs
 from toygan.training.schedule import lr_factor
 from toygan.training.state import TrainState
 from toygan.training.step import train_step
+from toygan.training.studio_batches import draw_snapshots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,8 @@ def fit(
         rows = epoch_rows(len(photos), config, images_seen)
         if isinstance(photos, PhotoPairs):
             return draw_pairs(photos, rows, config, rng), rng
+        if photos.image_condition == "photo":
+            return draw_snapshots(photos, rows, config, rng), rng
         probability = None if state.augmentation is None else state.augmentation.probability
         return draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
 

@@ -154,6 +154,7 @@ class TrainingFolder:
             known=self.known,
             layout_bank=self.layout_bank,
             layout_predictor=self._layout_predictor_of(state),
+            mask_network=state.mask_network,
         )
         save_checkpoint(
             self.output,

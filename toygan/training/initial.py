@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from toygan.artifact.files import CONFIG, ModelFiles
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
-from toygan.artifact.parts import load_layout_bank, load_layout_predictor, load_text_bank, text_config_of
+from toygan.artifact.parts import (
+    load_layout_bank,
+    load_layout_predictor,
+    load_product_finder,
+    load_text_bank,
+    text_config_of,
+)
+from toygan.artifact.product_finder import ProductFinder
 from toygan.artifact.weights import load_weights
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.text import TextEncoder
@@ -52,6 +59,7 @@ class InitialModel:
     known: TextBank | None = None  # the texts that the model learnt from
     layout_bank: LayoutBank | None = None  # the layouts that the model generates from
     layout_predictor: LayoutPredictor | None = None  # predicts layouts of photos without one
+    product_finder: ProductFinder | None = None  # of a model that needs snapshots
     grows: bool = False  # whether the training is for a higher resolution
 
     @property
@@ -141,6 +149,7 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
         known=load_text_bank(name, source.files, stored),
         layout_bank=load_layout_bank(name, source.files, stored),
         layout_predictor=load_layout_predictor(name, source.files, stored),
+        product_finder=load_product_finder(name, source.files, stored, torch.device("cpu")),
         grows=grows,
     )
 

@@ -161,6 +161,20 @@ def layer_distances(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).square().sum(dim=1).mean(dim=(1, 2))
 
 
+def gradient_loss(generated: Tensor, real: Tensor, scales: int = 2) -> Tensor:
+    """Mean absolute difference of the slopes across and down: Mathieu et al. 2016, eq. 6 with alpha 1.
+
+    Each scale after the first has half the size of the one before.
+    """
+    terms = []
+    for _ in range(scales):
+        difference = generated - real
+        terms += [(difference[..., 1:] - difference[..., :-1]).abs().mean()]
+        terms += [(difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()]
+        generated, real = F.avg_pool2d(generated, 2), F.avg_pool2d(real, 2)
+    return torch.stack(terms).sum()
+
+
 def perceptual_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) -> Tensor:
     """Zhang et al. 2018 (LPIPS), eq. 1 with every weight 1: the distance in a frozen network's features.
 

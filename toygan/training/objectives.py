@@ -29,6 +29,7 @@ from toygan.training.losses import (
     AdversarialLoss,
     content_loss,
     feature_matching_loss,
+    gradient_loss,
     path_length_penalty,
     path_lengths,
     perceptual_loss,
@@ -185,6 +186,7 @@ def generator_objectives(settings: ObjectiveSettings, state: TrainState) -> list
         ),
         term(name="colour", weight=settings.colour_weight, value=_colour),
         term(name="l1", weight=settings.l1_weight, value=_l1),
+        term(name="gradient", weight=settings.gradient_weight, value=_gradient),
         term(
             name="perceptual",
             weight=settings.perceptual_weight,
@@ -242,6 +244,10 @@ def _colour(inputs: GeneratorInputs) -> Tensor:
 
 def _l1(inputs: GeneratorInputs) -> Tensor:
     return reconstruction_loss(*inputs.compared)
+
+
+def _gradient(inputs: GeneratorInputs) -> Tensor:
+    return gradient_loss(*inputs.compared)
 
 
 def _perceptual(backbone: "Backbone | None", settings: ObjectiveSettings, inputs: GeneratorInputs) -> Tensor:

@@ -64,6 +64,20 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             objective=ObjectiveSettings(feature_matching_weight=10.0, l1_weight=10.0, kl_weight=0.05),
             optimizer=OptimizerSettings(generator_lr=2e-4, discriminator_lr=4e-4, adam_betas=(0.0, 0.9)),
         ),
+        # The adversarial loss is light, because the snapshot's own pixels must stay.
+        "studio": TrainConfig(
+            family="studio",
+            resolution=256,
+            data=DataSettings(batch_size=8, colour_dropout=0.5, colour_mixing=0.2),
+            objective=ObjectiveSettings(loss="relativistic", l1_weight=40.0, gradient_weight=20.0),
+            optimizer=OptimizerSettings(
+                generator_lr=1.2e-3,
+                discriminator_lr=4e-4,
+                adam_betas=(0.5, 0.99),
+                ema_half_life_images=2_000,
+            ),
+            logging=LoggingSettings(log_every_images=800, checkpoint_every_images=1_600),
+        ),
         # Each image is a crop, which takes as long as many small pictures: logs and checkpoints come sooner.
         # The gradients of the perceptual loss are about five times those of the discriminator.
         "enhancer": TrainConfig(

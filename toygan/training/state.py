@@ -19,12 +19,15 @@ from toygan.models.layers import (
     ConditionEmbedding,
     PretrainedDiscriminator,
 )
+from toygan.models.mask_network import MaskNetwork
 from toygan.models.segmenter import Segmenter
+from toygan.models.steering import StudioLight
 from toygan.training.auxiliary_classifier import AuxiliaryClassifier
 from toygan.training.companions import (
     AUXILIARY_CLASSIFIER,
     COMPANION_LR,
     LAYOUT_PREDICTOR,
+    MASK_NETWORK,
     Companion,
     fresh_companions,
 )
@@ -73,6 +76,12 @@ class TrainState:
         return found.network if found and isinstance(found.network, Segmenter) else None
 
     @property
+    def mask_network(self) -> MaskNetwork | None:
+        """The companion of that name, of a family that needs snapshots."""
+        found = self.companions.get(MASK_NETWORK)
+        return found.network if found and isinstance(found.network, MaskNetwork) else None
+
+    @property
     def modules(self) -> dict[str, nn.Module]:
         """All that a checkpoint keeps the weights of."""
         modules = self.networks | {name: each.network for name, each in self.companions.items()}
@@ -111,12 +120,14 @@ def start(
     texts: Tensor | None = None,
     labelled: LabelledColours | None = None,
     with_layout_predictor: bool = False,
+    shown: tuple[Tensor, Tensor] | None = None,
     distributed: Distributed = ALONE,
 ) -> TrainState:
     """Makes new networks and optimizers. They depend on the arguments only.
 
     `texts` (N, text_size) float32 are the embeddings of the photos' texts, for networks that whiten them.
-    `labelled` has the colours with a label in the layouts. `with_layout_predictor` adds a layout predictor.
+    `labelled` has the colours with a label in the layouts.
+    `shown`: see `toygan.training.studio_light`. `with_layout_predictor` adds a layout predictor.
 
     Raises ValueError for unusable networks, and ModelError if the weights of a pretrained part cannot be
     found.
@@ -129,6 +140,8 @@ def start(
             config, categories=categories, with_layout_predictor=with_layout_predictor
         )
     _fit_to_photos(generator, discriminator, texts, labelled)
+    if shown is not None:
+        _fit_studio_light(generator, *shown)
     perceptual = _perceptual_backbone(config) if config.objective.perceptual_weight else None
     for network in (generator, discriminator, perceptual, *(each for each, _ in companions.values())):
         if network is not None:
@@ -203,6 +216,12 @@ def _fit_colour_map(generator: nn.Module, labelled: LabelledColours) -> None:
     for module in generator.modules():
         if isinstance(module, ColourMap):
             module.fit(labelled.colours, torch.tensor(labelled.labels))
+
+
+def _fit_studio_light(generator: nn.Module, given: Tensor, shown: Tensor) -> None:
+    for module in generator.modules():
+        if isinstance(module, StudioLight):
+            module.fit(given, shown)
 
 
 def _adam(network: nn.Module, lr: float, config: TrainConfig) -> torch.optim.Optimizer:

@@ -32,7 +32,7 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
     discriminator_losses = _update_discriminator(state, batch, config, rng, autocast)
     for name, companion in state.companions.items():
         with autocast:
-            loss = companion.loss(companion.network(batch.real), batch.conditions)
+            loss = companion.loss(companion.network, batch)
         _update(state, f"{name}_optimizer", loss)
     generator_loss = _update_generator(state, batch, config, rng, autocast)
     # A shorter half-life in the beginning: the average would long keep the random first weights otherwise.

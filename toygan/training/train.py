@@ -34,6 +34,7 @@ from toygan.training.initial import InitialModel, read_initial
 from toygan.training.limits import Limits
 from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
+from toygan.training.studio_light import shown_colours
 
 SMALL_PICTURES = "small_pictures.safetensors"  # in a training's folder
 
@@ -107,11 +108,14 @@ class _Training:
             texts=self.photos.text,
             labelled=self.photos.labelled_colours,
             with_layout_predictor=self.config.conditions.layout_bank > 0 and self.layout_predictor is None,
+            shown=shown_colours(self.photos),
             distributed=self.distributed,
         )
         if self.initial is not None:
             texts = None if self.encoder is None else self.encoder.to_json()
             self.initial.load_pretrained(state.networks, self.photos.categories, texts)
+            if state.mask_network is not None and self.initial.product_finder is not None:
+                state.mask_network.load_state_dict(self.initial.product_finder.network.state_dict())
         return state
 
     @property
@@ -208,6 +212,7 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
             lines=needs_both or bool(config.network.get("lines")),
             needs_lines=needs_both,
             predictor=None if initial is None else initial.layout_predictor,
+            may_lack=kind == "photo",
         ),
         text_config=TextConfig(accent_colours=config.conditions.accent_colours, colour_names=known),
         learns_colour_names=True,

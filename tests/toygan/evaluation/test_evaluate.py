@@ -68,6 +68,7 @@ class Copier(Model):
             pixels=self.memory.images[chosen].permute(0, 2, 3, 1).numpy(),
             logits=np.zeros(len(chosen), dtype=np.float32),
             finite=np.ones(len(chosen), dtype=bool),
+            snapshots=[None] * len(chosen),
             layout_similarities=[None] * len(chosen),
         )
 
@@ -403,6 +404,7 @@ class Painter(Model):
             pixels=np.where(layouts[..., None] > 0, 40, 255).repeat(3, axis=3).astype(np.uint8),
             logits=np.zeros(len(layouts), dtype=np.float32),
             finite=np.ones(len(layouts), dtype=bool),
+            snapshots=[None] * len(layouts),
             layout_similarities=[None] * len(layouts),
         )
 

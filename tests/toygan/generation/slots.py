@@ -29,6 +29,7 @@ def slot(number: int, **changes: Any) -> Slot:
         "attributes": {},
         "sketch_uri": None,
         "layout_uri": None,
+        "photo_uri": None,
         "condition_sha256": {},
         "image_condition": None,
         "row_fingerprint": f"{number:064x}",

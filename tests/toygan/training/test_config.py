@@ -27,6 +27,7 @@ def test_every_family_has_a_preset_and_every_preset_builds() -> None:
         conditions = {"category": torch.zeros(1, dtype=torch.int64), "colour": torch.zeros(1, 4)}
         conditions |= {"sketch": torch.ones(1, 1, side, side)}
         conditions |= {"layout": torch.zeros(1, side, side, dtype=torch.int64)}
+        conditions |= {"photo": torch.zeros(1, 4, side, side)}
         conditions |= {"small": torch.ones(1, 3, side // 4, side // 4)}
         state.discriminator.eval()
         images = state.ema(latents, conditions)

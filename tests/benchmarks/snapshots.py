@@ -1,0 +1,246 @@
+"""What the studio makes of snapshots: `python -m tests.benchmarks snapshots`.
+
+Needs the environment variable TOYGAN_SNAPSHOTS: a folder with `photos/*.parquet` and `snapshots/*.parquet`,
+joined by `photo_id`. TOYGAN_STUDIO may name a model; the default is the bundled one. Nothing trains on the
+split val, which this measures. Beside each figure is that of the snapshot cut out by its exact mask, on
+white, in the same frame.
+"""
+
+import io
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from toygan.approval.checks import check
+from toygan.approval.fidelity import compare
+from toygan.approval.measures import measure
+from toygan.artifact.load import load_model
+from toygan.artifact.model import Model
+from toygan.artifact.product_finder import FRAME_SHARE, _box, _cut
+from toygan.conditions.product import ProductConditions
+from toygan.evaluation.features import Efficientnet, load_network
+from toygan.evaluation.metrics import kernel_distance
+from toygan.evaluation.perceptual import perceptual_distances
+from toygan.images import decode
+from toygan.registry.models import find_default, resolve
+
+SIDE: Final = 512
+MEASURED: Final = 256  # pixels, for structure
+MISMATCHES: Final = 100
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """One val snapshot with its truth and what was made of it; pictures are (S, S, 3) uint8."""
+
+    sku: str
+    category: str
+    colour_hex: str | None
+    colour: int  # main label of the layout
+    snapshot: NDArray[np.uint8]
+    mask: NDArray[np.bool_]  # exact, of the snapshot
+    photo: NDArray[np.uint8]
+    shown: NDArray[np.bool_]  # the product in the photo
+    cut_out: NDArray[np.uint8]
+    exact: NDArray[np.bool_]  # the exact mask in the frame
+    made: dict[str, NDArray[np.uint8]]
+    framed: NDArray[np.uint8]  # with the mask that the model found
+    problems: tuple[str, ...]
+    approved: bool
+    cpu_s: float
+
+
+def read(folder: Path, split: str) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Returns all photos of the split by id, and the snapshots."""
+    tables = {
+        name: [
+            row
+            for file in sorted((folder / name).glob("*.parquet"))
+            for row in pq.read_table(file).to_pylist()
+        ]
+        for name in ("photos", "snapshots")
+    }
+    photos = {row["photo_id"]: row for row in tables["photos"] if row["split"] == split}
+    return photos, [row for row in tables["snapshots"] if row["split"] == split]
+
+
+def labels(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(data))).astype(np.uint8)
+
+
+def sample(model: Model, row: dict[str, Any], photo: dict[str, Any]) -> Sample:
+    """Makes the pictures of one snapshot, with and without its main colour."""
+    snapshot, mask, layout = decode(row["snapshot"]), labels(row["mask"]) > 0, labels(photo["layout"])
+    made: dict[str, NDArray[np.uint8]] = {}
+    approved = False
+    for name, colour_hex in (("colour given", photo["colour_hex"]), ("none given", None)):
+        began_s = time.process_time()
+        product = ProductConditions(category=row["category"], colour_hex=colour_hex, image=snapshot)
+        generated = model.generate([0], [product], 1)
+        cpu_s = time.process_time() - began_s
+        made[name] = generated.pixels[0]
+        if name == "colour given":
+            approved = _approved(
+                model, row["category"], generated.pixels, float(generated.logits[0]), colour_hex
+            )
+    found = generated.snapshots[0]
+    assert found is not None
+    whole = torch.from_numpy(np.concatenate([snapshot, 255 * mask[..., None].astype(np.uint8)], axis=2))
+    top, bottom, left, right = _box(torch.from_numpy(mask))
+    side = max(bottom - top, right - left) / FRAME_SHARE
+    exact = _cut(whole.permute(2, 0, 1), ((top + bottom) / 2, (left + right) / 2), side, SIDE)
+    alpha = exact[3:] / 255
+    cut_out = (alpha * exact[:3] + (1 - alpha) * 255).round().byte().permute(1, 2, 0).numpy()
+    agrees = compare(made["colour given"], found.pixels).agrees
+    return Sample(
+        sku=row["sku"],
+        category=row["category"],
+        colour_hex=photo["colour_hex"],
+        colour=int(np.bincount(layout[layout > 0]).argmax()),
+        snapshot=snapshot,
+        mask=mask,
+        photo=decode(photo["photo"]),
+        shown=layout > 0,
+        cut_out=cut_out,
+        exact=(exact[3] > 127).numpy(),
+        made=made,
+        framed=found.pixels,
+        problems=found.problems,
+        approved=approved and agrees and not found.problems,
+        cpu_s=cpu_s,
+    )
+
+
+def _approved(
+    model: Model, category: str, pixels: NDArray[np.uint8], logit: float, colour_hex: str | None
+) -> bool:
+    calibration = model.require_calibration().of(category)
+    measures = measure(pixels, [colour_hex])[0]
+    return not check(measures, calibration.limits) and calibration.p_real(logit) >= calibration.threshold
+
+
+def overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    return float((first & second).sum() / max(1, (first | second).sum()))
+
+
+def colour_error(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sample) -> float:
+    """CIEDE2000 between the median colours of the product."""
+    medians = [
+        np.median(pixels[where], axis=0) / 255
+        for pixels, where in ((picture, inside), (each.photo, each.shown))
+    ]
+    first, second = (rgb2lab(median[None, None]) for median in medians)
+    return float(deltaE_ciede2000(first, second)[0, 0])
+
+
+def structure(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sample) -> float:
+    """SSIM of luminance inside the product, after the product's box is laid on that of the photo."""
+    boxes = [_box(torch.from_numpy(where)) for where in (inside, each.shown)]
+    top, bottom, left, right = boxes[0]
+    there = boxes[1]
+    part = torch.from_numpy(picture[top:bottom, left:right]).permute(2, 0, 1)[None].float()
+    size = (there[1] - there[0], there[3] - there[2])
+    laid = torch.full((1, 3, SIDE, SIDE), 255.0)
+    fitted = F.interpolate(part, size=size, mode="bilinear", antialias=True, align_corners=False)
+    laid[..., there[0] : there[1], there[2] : there[3]] = fitted
+    grey = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    truth = torch.from_numpy(each.photo).permute(2, 0, 1)[None].float()
+    small = [
+        F.avg_pool2d((picture * grey).sum(1, keepdim=True), SIDE // MEASURED)[0, 0]
+        for picture in (laid, truth)
+    ]
+    shown = F.avg_pool2d(torch.from_numpy(each.shown)[None, None].float(), SIDE // MEASURED)[0, 0] > 0.5
+    _, values = structural_similarity(*(image.numpy() for image in small), data_range=255, full=True)
+    return float(values[shown.numpy()].mean())
+
+
+def stacked(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def mismatches(samples: Sequence[Sample]) -> list[bool]:
+    """Whether pictures are found to differ from snapshots of other products of their category and colour."""
+    pairs = [
+        (first.colour != second.colour, number, other)
+        for number, first in enumerate(samples)
+        for other, second in enumerate(samples)
+        if number != other and first.category == second.category
+    ]
+    chosen = sorted(pairs)[:MISMATCHES]
+    return [
+        not compare(samples[first].made["none given"], samples[second].framed).agrees
+        for _, first, second in chosen
+    ]
+
+
+def scorer_s(repeats: int = 10) -> float:
+    """CPU seconds of a picture in the plain scorer network at 224 pixels, one thread."""
+    network, image = load_network(torch.device("cpu")), torch.zeros(1, 3, 224, 224)
+    with torch.inference_mode():
+        network(image)
+        began_s = time.process_time()
+        for _ in range(repeats):
+            network(image)
+    return (time.process_time() - began_s) / repeats
+
+
+def main() -> None:
+    if "TOYGAN_SNAPSHOTS" not in os.environ:
+        print("set TOYGAN_SNAPSHOTS to a folder with photos/ and snapshots/ in Parquet")
+        return
+    torch.set_num_threads(1)
+    folder, reference = Path(os.environ["TOYGAN_SNAPSHOTS"]), os.environ.get("TOYGAN_STUDIO")
+    source = resolve(reference, None) if reference else find_default(None, "photo")
+    if source is None:
+        print("this installation bundles no model for snapshots; set TOYGAN_STUDIO")
+        return
+    model = load_model(source, torch.device("cpu"))
+    photos, rows = read(folder, "val")
+    samples = [sample(model, row, photos[row["photo_id"]]) for row in rows]
+    masks = [overlap(each.framed[..., 3] > 127, each.exact) for each in samples]
+    print(f"{len(samples)} snapshots, {source.name}@{source.version}")
+    print("mask: median {:.3f}, 5th percentile {:.3f}".format(*np.percentile(masks, [50, 5])))
+    truths = stacked([each.photo for each in samples])
+    lpips = load_network(torch.device("cpu"))
+    features = Efficientnet(torch.device("cpu"))
+    real = features.extract(stacked([decode(row["photo"]) for row in photos.values()]))
+    kinds = {
+        "cut out": ([each.cut_out for each in samples], [each.exact for each in samples]),
+        **{
+            name: ([each.made[name] for each in samples], [each.framed[..., 3] > 127 for each in samples])
+            for name in ("none given", "colour given")
+        },
+    }
+    for name, (pictures, insides) in kinds.items():
+        triples = [each for each in zip(pictures, insides, samples, strict=True) if each[1].any()]
+        distance = perceptual_distances(lpips, stacked(pictures), truths)
+        kid = kernel_distance(real, features.extract(stacked(pictures)))
+        print(
+            f"{name}: colour {np.median([colour_error(*each) for each in triples]):.2f}, "
+            f"structure {np.median([structure(*each) for each in triples]):.3f}, "
+            f"perceptual distance {np.median(distance):.3f}, KID x 1000 {1000 * kid.value:.1f}"
+        )
+    caught = mismatches(samples)
+    print(f"approved {sum(each.approved for each in samples)} of {len(samples)}")
+    print(f"to review: {[(each.sku, each.problems) for each in samples if not each.approved]}")
+    print(f"mismatched pairs caught: {sum(caught)} of {len(caught)}")
+    cpu_s = float(np.median([each.cpu_s for each in samples]))
+    plain_s = scorer_s()
+    print(f"CPU seconds a picture {cpu_s:.2f}, by the plain scorer's {plain_s:.3f}: {cpu_s / plain_s:.1f}")
+
+
+if __name__ == "__main__":
+    main()

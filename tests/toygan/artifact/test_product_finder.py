@@ -1,0 +1,114 @@
+"""Finding and framing a product, with a network that takes everything red for the product."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder, mask_network_file
+from toygan.errors import ModelError
+from toygan.models.mask_network import MaskNetwork
+
+CPU = torch.device("cpu")
+SIDE = 128
+
+
+class Red(nn.Module):
+    """Finds red pixels. The second look, on a larger picture, may find others."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        red = (pictures[:, :1] > 0.4) & (pictures[:, 1:2] < 0)
+        return 20.0 * red.float() - 10
+
+
+FINDER = ProductFinder(network=Red(), device=CPU)  # type: ignore[arg-type]
+
+
+def picture(*boxes: tuple[int, int, int, int], height: int = 480, width: int = 640) -> NDArray[np.uint8]:
+    """Red boxes (top, left, height, width) on a blue table."""
+    pixels = np.full((height, width, 3), (40, 60, 160), dtype=np.uint8)
+    for top, left, tall, wide in boxes:
+        pixels[top : top + tall, left : left + wide] = (220, 20, 20)
+    return pixels
+
+
+def shown_box(framed: FramedSnapshot) -> tuple[int, int, int, int]:
+    rows, columns = ((framed.pixels[..., 3] > 127).any(axis=axis).nonzero()[0] for axis in (1, 0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    top=st.integers(20, 260), left=st.integers(20, 400), tall=st.integers(60, 180), wide=st.integers(60, 200)
+)
+def test_the_product_is_framed_as_in_studio_photos(top: int, left: int, tall: int, wide: int) -> None:
+    framed = FINDER.frame(picture((top, left, tall, wide)), SIDE)
+    assert framed.problems == ()
+    assert abs(framed.own_pixels - max(tall, wide)) <= 6
+    first_row, last_row, first_column, last_column = shown_box(framed)
+    assert abs(max(last_row - first_row, last_column - first_column) - FRAME_SHARE * SIDE) <= 6
+    assert abs(first_row + last_row - SIDE) <= 6
+    assert abs(first_column + last_column - SIDE) <= 6
+
+
+def test_the_pixels_of_a_large_file_are_kept() -> None:
+    """Stripes of three pixels, which no small copy of the picture could show."""
+    pixels = picture((500, 700, 150, 150), height=1500, width=2000)
+    pixels[500:650, 700:850][::6] = (150, 0, 0)
+    framed = FINDER.frame(pixels, 512)
+    column = framed.pixels[100:400, 256, 0].astype(int)
+    assert column.max() - column.min() > 40
+
+
+@pytest.mark.parametrize(
+    ("boxes", "problem"),
+    [
+        ((), "product_not_found"),
+        (((200, 300, 8, 8),), "product_not_found"),
+        (((150, 60, 150, 150), (150, 400, 140, 150)), "several_products"),
+        (((100, 0, 200, 200),), "product_cut_off"),
+        (((330, 200, 150, 200),), "product_cut_off"),
+    ],
+    ids=["nothing", "a speck", "two", "left edge", "lower edge"],
+)
+def test_a_find_that_a_person_should_see_has_a_reason(
+    boxes: tuple[tuple[int, int, int, int], ...], problem: str
+) -> None:
+    assert problem in FINDER.frame(picture(*boxes), SIDE).problems
+
+
+def test_a_second_look_that_differs_is_unclear() -> None:
+    class Unsure(nn.Module):
+        def forward(self, pictures: Tensor) -> Tensor:
+            found: Tensor = Red()(pictures)
+            if pictures.shape[-1] == SIDE:
+                found[..., SIDE // 2 :] = -10
+            return found
+
+    finder = ProductFinder(network=Unsure(), device=CPU)  # type: ignore[arg-type]
+    framed = finder.frame(picture((150, 200, 150, 200)), SIDE)
+    assert "product_unclear" in framed.problems
+    assert framed.doubt > 0.3
+
+
+def test_a_snapshot_with_a_mask_stays_as_it_is() -> None:
+    pixels = np.zeros((SIDE, SIDE, 4), dtype=np.uint8)
+    pixels[20:100, 30:60, 3] = 255
+    framed = FramedSnapshot.of(pixels)
+    assert framed.pixels is pixels
+    assert (framed.own_pixels, framed.problems) == (80, ())
+
+
+def test_a_mask_network_survives_its_file() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = MaskNetwork().eval()
+    again = ProductFinder.from_file(mask_network_file(network), CPU).network
+    shown = torch.zeros(1, 3, 256, 256)
+    with torch.inference_mode():
+        assert torch.allclose(network(shown), again(shown), atol=0.05)
+    with pytest.raises(ModelError, match="it cannot be read"):
+        ProductFinder.from_file(b"\x80 pickle", CPU)

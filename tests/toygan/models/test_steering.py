@@ -1,0 +1,54 @@
+"""Steering a product's white balance by the catalog's colour."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.color import rgb2lab
+from torch import Tensor
+
+from toygan.conditions.colour import encode_colours
+from toygan.models.steering import StudioLight, to_lab, to_rgb
+
+SIDE = 32
+
+
+def test_lab_agrees_with_scikit_image_and_has_an_inverse() -> None:
+    colours = torch.rand((200, 3), generator=torch.Generator().manual_seed(0))
+    assert np.allclose(to_lab(colours).numpy(), rgb2lab(colours.numpy()), atol=0.05)
+    assert torch.allclose(to_rgb(to_lab(colours)), colours, atol=1e-4)
+
+
+def test_the_light_is_learnt_from_photos() -> None:
+    given = torch.rand((60, 3), generator=torch.Generator().manual_seed(1)) * 60
+    shown = given * torch.tensor([0.8, 0.7, 0.7]) + torch.tensor([20.0, 0.0, 0.0])
+    light = StudioLight()
+    light.fit(given, shown)
+    assert torch.allclose(torch.cat([given, torch.ones(60, 1)], dim=1) @ light.matrix, shown, atol=1.0)
+
+
+def shown(red: float, green: float, blue: float) -> tuple[Tensor, Tensor]:
+    """A product of one colour with a small print in another one."""
+    mask = torch.zeros(1, SIDE, SIDE)
+    mask[:, 4:28, 4:28] = 1
+    picture = torch.where(mask > 0, torch.tensor([red, green, blue]).view(3, 1, 1), 1.0)
+    picture[:, 10:14, 10:14] = torch.tensor([0.1, 0.2, 0.9]).view(3, 1, 1)
+    return 2 * picture - 1, mask
+
+
+@given(warm=st.floats(-0.2, 0.2), exposure=st.floats(0.7, 1.1))
+def test_a_cast_and_a_wrong_exposure_are_put_right(warm: float, exposure: float) -> None:
+    wanted = torch.tensor([0.8, 0.3, 0.25])
+    seen = wanted * torch.tensor([1 + warm, 1, 1 - warm]) * exposure
+    picture, mask = shown(*seen.tolist())
+    code = "#" + "".join(f"{round(255 * value):02X}" for value in wanted.tolist())
+    steered = StudioLight().steer(picture, mask, encode_colours([code])[0])
+    assert torch.allclose((steered[:, 20, 20] + 1) / 2, wanted, atol=0.02)
+    assert torch.allclose(steered[:, 12, 12], picture[:, 12, 12], atol=0.05)
+
+
+def test_products_of_two_colours_and_unknown_colours_stay() -> None:
+    picture, mask = shown(0.7, 0.3, 0.3)
+    assert torch.equal(StudioLight().steer(picture, mask, encode_colours([None])[0]), picture)
+    picture[:, :, 15:] = torch.tensor([-0.5, 0.5, -0.5]).view(3, 1, 1)
+    assert torch.equal(StudioLight().steer(picture, mask, encode_colours(["#B40000"])[0]), picture)

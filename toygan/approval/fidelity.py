@@ -1,0 +1,88 @@
+"""Checks that a studio picture shows what the snapshot shows: the same structure, no new parts, none lost.
+
+Structure is compared by the local correlation of brightness, at two scales. Each neighbourhood is compared
+after its own mean and contrast are taken out, so another light changes little: the contrast and structure
+terms of SSIM (Wang et al. 2004, eqs. 9 and 10), without its term of brightness.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
+
+from toygan.images import COLOURED, DARK
+
+SIDES: Final = (256, 128)  # pixels a side of the two scales
+SPREAD: Final = 2.5  # standard deviation of a neighbourhood in pixels
+NOISE: Final = 3.0  # of 255: weaker structure counts less
+EDGE: Final = 3  # pixels at the mask's edge that are left out, since the ground shows there
+AROUND: Final = 6  # pixels around the mask that may be dark, at the larger scale
+
+STRUCTURE_MIN: Final = 0.5
+NEW_PARTS_MAX: Final = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """How well a picture agrees with its snapshot."""
+
+    structure: float  # -1..1, the smaller one of the two scales; 1 for a product without any structure
+    new_parts: float  # of the product's pixels: the dark or coloured pixels away from it
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the picture shows the snapshot's product."""
+        return self.structure >= STRUCTURE_MIN and self.new_parts <= NEW_PARTS_MAX
+
+
+def compare(picture: NDArray[np.uint8], framed: NDArray[np.uint8]) -> Fidelity:
+    """Compares a picture (R, R, 3) with its framed snapshot (R, R, 4); the last channel is the mask."""
+    structures = [_structure(*(_reduced(each, side) for each in (picture, framed))) for side in SIDES]
+    small, mask = _reduced(picture, SIDES[0]), _reduced(framed, SIDES[0])[..., 3] > 127
+    away = ~binary_dilation(mask, iterations=AROUND)
+    brightest, darkest = small.max(axis=2), small.min(axis=2)
+    shown = (brightest < DARK) | (brightest - darkest > COLOURED)
+    return Fidelity(
+        structure=round(min(structures), 4),
+        new_parts=round(float((shown & away).sum() / max(1, mask.sum())), 4),
+    )
+
+
+def _structure(picture: NDArray[np.float32], framed: NDArray[np.float32]) -> float:
+    inside = binary_erosion(framed[..., 3] > 127, iterations=EDGE)
+    if not inside.any():
+        return 0.0
+    weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    made, seen = picture[..., :3] @ weights, framed[..., :3] @ weights
+    # The ground beyond the edge must not count in a neighbourhood.
+    amount = _smooth(inside.astype(np.float32)).clip(1e-3)
+
+    def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        smooth: NDArray[np.float32] = _smooth(values * inside) / amount
+        return smooth
+
+    made_mean, seen_mean = mean(made), mean(seen)
+    made_square = (mean(made * made) - made_mean**2).clip(0)
+    seen_square = (mean(seen * seen) - seen_mean**2).clip(0)
+    both = mean(made * seen) - made_mean * seen_mean
+    agreement = both / (np.sqrt(made_square * seen_square) + NOISE**2 / 4)
+    strength = np.sqrt(np.maximum(made_square, seen_square)) * inside
+    strength = strength * (strength > NOISE)
+    total = float(strength.sum())
+    return float((agreement * strength).sum()) / total if total else 1.0
+
+
+def _smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    smooth: NDArray[np.float32] = gaussian_filter(values, SPREAD, mode="constant")
+    return smooth
+
+
+def _reduced(picture: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+    """Averages (R, R, C) uint8 to about `side` pixels: (S, S, C) float32."""
+    factor = max(1, picture.shape[0] // side)
+    size = picture.shape[0] // factor
+    cells = picture[: size * factor, : size * factor].astype(np.float32)
+    reduced: NDArray[np.float32] = cells.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
+    return reduced

@@ -1,0 +1,230 @@
+"""Finds the product in a shop's own snapshot and frames it as the studio photos are framed.
+
+The network looks twice: at the whole picture, then at the part around the product. The second look has the
+edges at the resolution of the framed picture. The framed picture is made from the pixels of the file.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from toygan.artifact.weights import load_weights
+from toygan.errors import ModelError
+from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
+
+FindingProblem = Literal["product_not_found", "several_products", "product_cut_off", "product_unclear"]
+
+FRAME_SHARE: Final = 0.85  # of the frame's side, for the product's longer side: the median of the photos
+FEWEST_SHARE: Final = 0.004  # of the picture; a smaller find is no product
+SECOND_SHARE: Final = 0.3  # of the largest part; a part as large that lies apart is another product
+CUT_SHARE: Final = 0.03  # of the picture's side that a product may touch
+SHARPNESS: Final = 3.0  # of the edges, by those of the probabilities
+MOST_DOUBT: Final = 0.25  # see `FramedSnapshot.doubt`
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramedSnapshot:
+    """A product in the framing of the studio photos."""
+
+    pixels: NDArray[np.uint8]  # (R, R, 4): the snapshot, and the mask with 255 in the product
+    problems: tuple[FindingProblem, ...]  # reasons for which a person should look at the picture
+    own_pixels: int  # of the product's longer side in the file
+    doubt: float  # 0..1: 1 minus the overlap (intersection over union) of the two looks
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> Self:
+        """Takes a snapshot (R, R, 4) that is framed already, with its own mask."""
+        shown = torch.from_numpy(pixels[..., 3] > 127)
+        longest = 0
+        if shown.any():
+            top, bottom, left, right = _box(shown)
+            longest = max(bottom - top, right - left)
+        return cls(pixels=pixels, problems=(), own_pixels=longest, doubt=0.0)
+
+    @property
+    def notes(self) -> dict[str, float]:
+        """What a metadata row says of the find."""
+        return {"own_pixels": self.own_pixels, "doubt": self.doubt}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProductFinder:
+    """A mask network in evaluation mode."""
+
+    network: MaskNetwork
+    device: torch.device
+
+    @torch.inference_mode()
+    def frame(self, picture: NDArray[np.uint8], resolution: int) -> FramedSnapshot:
+        """Finds and frames the product of (H, W, 3) uint8 sRGB at `resolution` pixels a side.
+
+        A picture without a product is framed whole.
+        """
+        whole = torch.from_numpy(picture).permute(2, 0, 1)
+        height, width = picture.shape[:2]
+        first = self._look(_resized(whole, TRUNK_SIDE))
+        main, problems = _main_part(first)
+        if main is None:
+            side = max(height, width)
+            framed = _cut(whole, (height / 2, width / 2), side, resolution)
+            return _framed(framed, torch.zeros(resolution, resolution), ("product_not_found",), side, 1.0)
+        top, bottom, left, right = _box(main)
+        scale_y, scale_x = height / TRUNK_SIDE, width / TRUNK_SIDE
+        centre = ((top + bottom) / 2 * scale_y, (left + right) / 2 * scale_x)
+        side = max((bottom - top) * scale_y, (right - left) * scale_x) / FRAME_SHARE
+        near = self._look(_cut(whole, centre, side, resolution))
+        before = _cut(main[None].float() * 255, centre, side, resolution, scale=(scale_y, scale_x))[0] > 127
+        mask = _connected(near, before)
+        doubt = 1 - _overlap(mask > 0.5, before)
+        if doubt > MOST_DOUBT:
+            problems = (*problems, "product_unclear")
+        if not (mask > 0.5).any():
+            return _framed(_cut(whole, centre, side, resolution), mask, ("product_not_found",), 0, 1.0)
+        # The second look knows the edges better, so the frame follows it.
+        top, bottom, left, right = _box(mask > 0.5)
+        step = side / resolution
+        exact = (
+            centre[0] + ((top + bottom) / 2 - resolution / 2) * step,
+            centre[1] + ((left + right) / 2 - resolution / 2) * step,
+        )
+        longest = max(bottom - top, right - left) * step
+        new_side = longest / FRAME_SHARE
+        mask = _moved(mask, centre, side, exact, new_side)
+        framed = _cut(whole, exact, new_side, resolution)
+        return _framed(framed, mask, problems, round(longest), doubt)
+
+    def _look(self, square: Tensor) -> Tensor:
+        """Returns the probabilities (S, S) of a square (3, S, S) in 0..255."""
+        logits = self.network((square[None].float() / 127.5 - 1).to(self.device))
+        probabilities: Tensor = torch.sigmoid(logits)[0, 0].cpu()
+        return probabilities
+
+    @classmethod
+    def from_file(cls, content: bytes, device: torch.device) -> Self:
+        """Reads what `to_file` wrote. Raises ModelError otherwise."""
+        with torch.random.fork_rng(devices=[]):
+            network = MaskNetwork()
+        try:
+            load_weights(network, load(content))
+        except SafetensorError as error:
+            raise ModelError(f"it cannot be read: {error}") from error
+        network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        return cls(network=network, device=device)
+
+
+def mask_network_file(network: MaskNetwork) -> bytes:
+    """Returns safetensors, with the kernels in half precision."""
+    tensors = {
+        key: (value.half() if value.ndim > 1 and value.is_floating_point() else value).contiguous().cpu()
+        for key, value in network.state_dict().items()
+    }
+    return save(tensors)
+
+
+def _framed(
+    picture: Tensor, mask: Tensor, problems: tuple[FindingProblem, ...], own_pixels: int, doubt: float
+) -> FramedSnapshot:
+    layers = torch.cat([picture, 255 * mask[None]]).round().clamp(0, 255).byte()
+    return FramedSnapshot(
+        pixels=np.ascontiguousarray(layers.permute(1, 2, 0).numpy()),
+        problems=problems,
+        own_pixels=own_pixels,
+        doubt=round(doubt, 4),
+    )
+
+
+def _main_part(
+    probabilities: Tensor,
+) -> tuple[Tensor | None, tuple[FindingProblem, ...]]:
+    """Returns the product's pixels (S, S) bool, None without a product, and what is wrong with the find."""
+    from skimage.measure import label
+
+    found = (probabilities > 0.5).numpy()
+    parts: NDArray[np.int64] = label(found, connectivity=2)  # type: ignore[no-untyped-call]
+    sizes = np.bincount(parts.ravel())[1:]
+    if not len(sizes) or sizes.max() < FEWEST_SHARE * found.size:
+        return None, ("product_not_found",)
+    order = np.argsort(-sizes, kind="stable")
+    problems: list[FindingProblem] = []
+    if len(sizes) > 1 and sizes[order[1]] > SECOND_SHARE * sizes[order[0]]:
+        problems.append("several_products")
+    # Small parts belong to the product: a hand or a wheel may look apart from it.
+    main = parts == order[0] + 1
+    touching = max(int(main[line].sum()) for line in (0, -1, (slice(None), 0), (slice(None), -1)))
+    if touching > CUT_SHARE * len(main):
+        problems.append("product_cut_off")
+    return torch.from_numpy(main), tuple(problems)
+
+
+def _connected(near: Tensor, before: Tensor) -> Tensor:
+    """Keeps of the second look the parts that the first look found, too."""
+    from skimage.measure import label
+
+    parts: NDArray[np.int64] = label((near > 0.5).numpy(), connectivity=2)  # type: ignore[no-untyped-call]
+    kept = np.unique(parts[before.numpy() & (parts > 0)])
+    sure = torch.from_numpy(np.isin(parts, kept) & (parts > 0))
+    # Soft edges reach a little further than the certain part.
+    beside = F.max_pool2d(sure[None, None].float(), 5, stride=1, padding=2)[0, 0]
+    # The product's inside is certain, whatever the network's doubt there.
+    return ((near - 0.5) * SHARPNESS + 0.5).clamp(0, 1) * beside
+
+
+def _overlap(first: Tensor, second: Tensor) -> float:
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 0.0
+
+
+def _box(mask: Tensor) -> tuple[int, int, int, int]:
+    """The first and last rows and columns, the ends excluded."""
+    rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _resized(picture: Tensor, side: int) -> Tensor:
+    return F.interpolate(
+        picture[None].float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False
+    )[0]
+
+
+def _cut(
+    picture: Tensor,
+    centre: tuple[float, float],
+    side: float,
+    resolution: int,
+    *,
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> Tensor:
+    """Cuts a square of `side` pixels out of (C, H, W) and resizes it: (C, resolution, resolution) float32.
+
+    Outside the picture its border pixels go on. `scale`: pixels of the file for each of the picture's.
+    """
+    height, width = picture.shape[1:]
+    tall, wide = max(1, round(side / scale[0])), max(1, round(side / scale[1]))
+    top, left = round(centre[0] / scale[0] - tall / 2), round(centre[1] / scale[1] - wide / 2)
+    rows = (torch.arange(top, top + tall)).clamp(0, height - 1)
+    columns = (torch.arange(left, left + wide)).clamp(0, width - 1)
+    part = picture[:, rows[:, None], columns].float()[None]
+    if tall == wide == resolution:
+        return part[0]
+    return F.interpolate(
+        part, size=(resolution, resolution), mode="bicubic", antialias=True, align_corners=False
+    )[0].clamp(0, 255)
+
+
+def _moved(
+    mask: Tensor, centre: tuple[float, float], side: float, new_centre: tuple[float, float], new_side: float
+) -> Tensor:
+    """Samples the mask of one square for another square of the same picture."""
+    ratio = new_side / side
+    down, across = (2 * (new - old) / side for new, old in zip(new_centre, centre, strict=True))
+    matrix = torch.tensor([[ratio, 0.0, across], [0.0, ratio, down]])[None]
+    size = [1, 1, *mask.shape]
+    grid = F.affine_grid(matrix, size, align_corners=False)
+    return F.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]

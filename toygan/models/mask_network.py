@@ -1,0 +1,95 @@
+"""Finds the product in a snapshot: one probability for each pixel.
+
+The encoder has the layers of EfficientNet-Lite1 (Tan and Le 2019) up to stride 16. Pooled context as in Zhao
+et al. 2017 (PSPNet), section 3.2; the decoder is that of a U-Net (Ronneberger et al. 2015). The trunk works
+on a small copy of the picture. The head gets the picture itself, so the edges follow its own pixels.
+"""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toygan.models.backbone import Backbone
+
+BACKBONE: Final = "tf_efficientnet_lite1"
+TRUNK_SIDE: Final = 256  # pixels of the small copy
+POOLED: Final = (1, 2, 4)  # cells a side of the pooled context
+FROZEN: Final = 2  # stages of the encoder that keep their weights of ImageNet
+
+
+class MaskNetwork(nn.Module):
+    """Maps square pictures to the logit of each pixel: above 0 where it shows the product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        encoder = Backbone(BACKBONE, maps=3)
+        self.encoder = encoder.requires_grad_(True)
+        channels = _channels(encoder)
+        self.reduce = _layer(channels[3], 64)
+        self.pooled = nn.ModuleList(nn.Conv2d(64, 24, 1) for _ in POOLED)
+        self.context = nn.Sequential(_layer(64 + 24 * len(POOLED), 64), _layer(64, 64, dilation=2))
+        self.ups = nn.ModuleList(
+            nn.Sequential(_layer(before + kept, after), _layer(after, after))
+            for before, kept, after in ((64, channels[2], 48), (48, channels[1], 32), (32, channels[0], 24))
+        )
+        self.narrow = nn.Conv2d(24, 8, 1)
+        self.head = nn.Sequential(
+            nn.Conv2d(11, 12, 3, padding=1), nn.ReLU(), nn.Conv2d(12, 12, 3, padding=1), nn.ReLU()
+        )
+        self.logit = nn.Conv2d(12, 1, 3, padding=1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Maps (B, 3, S, S) float32 in [-1, 1], S from 256, to logits (B, 1, S, S) float32."""
+        small = pictures
+        if pictures.shape[-1] != TRUNK_SIDE:
+            small = F.interpolate(
+                pictures, size=(TRUNK_SIDE, TRUNK_SIDE), mode="bilinear", antialias=True, align_corners=False
+            )
+        maps = self._maps(small.contiguous(memory_format=torch.channels_last))
+        x = self.reduce(maps[3])
+        side = x.shape[-2:]
+        pooled = [
+            F.interpolate(layer(F.adaptive_avg_pool2d(x, cells)), size=side, mode="bilinear")
+            for layer, cells in zip(self.pooled, POOLED, strict=True)
+        ]
+        x = self.context(torch.cat([x, *pooled], dim=1))
+        for up, kept in zip(self.ups, (maps[2], maps[1], maps[0]), strict=True):
+            x = up(torch.cat([_enlarged(x, kept), kept], dim=1))
+        x = torch.cat([_enlarged(self.narrow(x), pictures), pictures], dim=1)
+        logits: Tensor = self.logit(self.head(x))
+        return logits
+
+    def _maps(self, small: Tensor) -> list[Tensor]:
+        """Returns the encoder's maps at the strides 2, 4, 8 and 16."""
+        encoder = self.encoder
+        maps: dict[int, Tensor] = {}
+        # The first stages find edges and colours, as in ImageNet. They learn nothing new, which saves time.
+        with torch.no_grad():
+            x = encoder.network.bn1(encoder.network.conv_stem(((small + 1) / 2 - encoder.mean) / encoder.std))
+            for stage in encoder.network.blocks[:FROZEN]:
+                x = stage(x)
+                maps[small.shape[-1] // x.shape[-1]] = x
+        for stage in encoder.network.blocks[FROZEN:]:
+            x = stage(x)
+            maps[small.shape[-1] // x.shape[-1]] = x  # the last map of a stride is the deepest
+        return [maps[stride] for stride in (2, 4, 8, 16)]
+
+
+def _channels(encoder: Backbone) -> tuple[int, ...]:
+    found = {each["reduction"]: each["num_chs"] for each in encoder.network.feature_info}
+    return tuple(found[stride] for stride in (2, 4, 8, 16))
+
+
+def _enlarged(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _layer(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
+    """A convolution without batch statistics, which small batches make noisy."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation),
+        nn.GroupNorm(8, outputs),
+        nn.ReLU(),
+    )

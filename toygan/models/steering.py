@@ -1,0 +1,85 @@
+"""Steers the white balance of a picture by the colour that the catalog gives to the product.
+
+The colours are CIELAB under D65, as in `toygan.conditions.colour`. A product's picture is not of the
+catalog's colour: the studio's light makes it brighter and paler. `StudioLight` learns by how much.
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+NEAR: Final = 25.0  # distance in a* and b* at which a pixel is steered by 1/e
+SAME: Final = 20.0  # distance in a* and b* within which pixels have the product's main colour
+ONE_COLOUR_SHARE: Final = 0.6  # of a product's pixels that must have its main colour
+FARTHEST: Final = 60.0  # distance in a* and b*; the catalog then means another part of the product
+MOST_GAIN: Final = 2.0
+
+_TO_XYZ: Final = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+_WHITE: Final = (0.9505, 1.0, 1.0890)
+_KNEE: Final = 6 / 29
+
+
+def to_lab(rgb: Tensor) -> Tensor:
+    """Maps sRGB (N, 3) in [0, 1] to CIELAB (N, 3)."""
+    rgb = rgb.clamp(0, 1)
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055).pow(2.4))
+    xyz = linear @ rgb.new_tensor(_TO_XYZ).T / rgb.new_tensor(_WHITE)
+    root = torch.where(xyz > _KNEE**3, xyz.clamp_min(1e-8).pow(1 / 3), xyz / (3 * _KNEE**2) + 4 / 29)
+    x, y, z = root.unbind(dim=1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def to_rgb(lab: Tensor) -> Tensor:
+    """The inverse of `to_lab`, clamped to what a screen shows."""
+    light, a, b = lab.unbind(dim=1)
+    y = (light + 16) / 116
+    root = torch.stack([y + a / 500, y, y - b / 200], dim=1)
+    xyz = torch.where(root > _KNEE, root.pow(3), 3 * _KNEE**2 * (root - 4 / 29))
+    linear = (xyz * lab.new_tensor(_WHITE)) @ torch.linalg.inv(lab.new_tensor(_TO_XYZ)).T
+    linear = linear.clamp(0, 1)
+    curved = 1.055 * linear.clamp_min(1e-8).pow(1 / 2.4) - 0.055
+    return torch.where(linear <= 0.0031308, 12.92 * linear, curved)
+
+
+class StudioLight(nn.Module):
+    """How the studio's photos show the colours of the catalog, as a linear map of CIELAB."""
+
+    matrix: Tensor  # (4, 3) float32: from L*, a*, b* and 1 of the catalog to those of a photo's product
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(4, 3))
+
+    def fit(self, given: Tensor, shown: Tensor) -> None:
+        """Takes catalog colours and the median colours of their products in photos, (N, 3) CIELAB each."""
+        known = torch.cat([given, torch.ones(len(given), 1)], dim=1).double()
+        # A ridge towards no change keeps few photos from giving a wild map.
+        ridge = torch.eye(4, dtype=torch.float64) * len(given) * torch.tensor([0.3, 0.3, 0.3, 1e-4])
+        start = torch.eye(4, 3, dtype=torch.float64)
+        left = known.T @ known + ridge
+        self.matrix.copy_(torch.linalg.solve(left, known.T @ shown.double() + ridge @ start).float())
+
+    def steer(self, picture: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
+        """Changes the product's colours (3, H, W) in [-1, 1] so that its main colour is the catalog's.
+
+        `mask` (1, H, W) in [0, 1]; `colour` (4,) as encoded by `toygan.conditions.colour`. Pixels of other
+        colours, such as prints, change less, the less the further they are. Products of several colours, and
+        those of quite another colour than the catalog's, stay as they are.
+        """
+        inside = (mask[0] > 0.9).flatten()
+        if not colour[3] or not inside.any():
+            return picture
+        wanted = torch.cat([(colour[:1] + 1) * 50, colour[1:3] * 50, colour.new_ones(1)]) @ self.matrix
+        pixels = ((picture + 1) / 2).clamp(0, 1)
+        flat = pixels.flatten(1).T
+        main = flat[inside].median(dim=0).values
+        centre = to_lab(main[None])[0, 1:]
+        distance = (to_lab(flat)[:, 1:] - centre).norm(dim=1)
+        is_single = (distance[inside] < SAME).float().mean() >= ONE_COLOUR_SHARE
+        if not is_single or (centre - wanted[1:]).norm() > FARTHEST:
+            return picture
+        gain = ((to_rgb(wanted[None])[0] + 0.02) / (main + 0.02)).clamp(1 / MOST_GAIN, MOST_GAIN)
+        weight = torch.exp(-((distance / NEAR) ** 2)).view(1, *mask.shape[1:])
+        factor = 1 + weight * (gain.view(3, 1, 1) - 1)
+        return (pixels * factor).clamp(0, 1) * 2 - 1

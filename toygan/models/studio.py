@@ -1,0 +1,250 @@
+"""Makes a studio picture of a shop's own snapshot: the product keeps its pixels, the light and ground change.
+
+A U-Net (Ronneberger et al. 2015; as a generator Isola et al. 2017, pix2pix) puts out a gain and an offset for
+every pixel of the product, as the local affine colour transforms of Gharbi et al. 2017 (HDRnet), section 3.
+So prints, faces and edges stay those of the snapshot. Large pictures are changed as a small copy shows. A
+second output is the ground with its soft shadow. It cannot show the snapshot's ground, of which the network
+only gets smooth colours.
+
+The discriminator scores patches, as in pix2pix; its loss is relativistic, see `toygan.training.losses`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toygan.conditions.colour import COLOUR_SIZE
+from toygan.conditions.condition_types import ImageCondition
+from toygan.models.layers import (
+    ConditionalDiscriminator,
+    ConditionalGenerator,
+    Conditions,
+    DiscriminatorOutput,
+    NetworkConfig,
+)
+from toygan.models.spectral import spectral_norm
+from toygan.models.steering import StudioLight
+
+WORKING_SIDE: Final = 256  # pixels; larger snapshots are changed as a copy of this size shows
+FOLD: Final = 2  # all convolutions of the generator run at half of the picture's resolution
+GROUND_CELL: Final = 16  # pixels a side of the cells whose mean ground colour the network gets
+GROUND_LEVEL: Final = 3  # the level of the U-Net with that cell: FOLD * 2 ** GROUND_LEVEL pixels
+EDGE: Final = 2  # pixels from the edge of the mask whose colours may be mixed with the ground's
+_FOLDED: Final = 4  # of the discriminator
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudioConfig(NetworkConfig):
+    """The shape of both networks. They get no category and no text: the snapshot shows the product."""
+
+    generator_channels: tuple[int, ...] = (12, 24, 40, 64, 80, 80)  # of each level, fine to coarse
+    discriminator_channels: int = 24
+
+    image_condition: ClassVar[ImageCondition | None] = "photo"
+
+    def __post_init__(self) -> None:
+        widths = self.generator_channels
+        super().__post_init__()
+        if len(widths) <= GROUND_LEVEL or any(width < 1 for width in widths):
+            raise ValueError(
+                f"generator_channels is {widths}; it must hold at least {GROUND_LEVEL + 1} widths"
+            )
+        if self.resolution < FOLD * 2 ** (len(widths) - 1):
+            raise ValueError(f"resolution is {self.resolution}, too few for {len(widths)} levels")
+
+    def grows_from(self, smaller: NetworkConfig) -> bool:
+        """The generator has the same weights at every resolution."""
+        return (
+            isinstance(smaller, StudioConfig)
+            and smaller.resolution < self.resolution
+            and smaller.generator_channels == self.generator_channels
+        )
+
+
+def snapshot_and_mask(conditions: Conditions) -> tuple[Tensor, Tensor]:
+    """Returns the snapshot (B, 3, R, R) in [-1, 1] and the product's mask (B, 1, R, R) in [0, 1]."""
+    photo = conditions["photo"]
+    return photo[:, :3], (photo[:, 3:] + 1) / 2
+
+
+def own_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
+    """Returns the snapshot with the product's colours carried outwards over its edge, and 0 further out.
+
+    Pixels at the edge are a mixture with the old ground. They take the mean of the pixels further inside
+    near them. snapshot (B, 3, H, W) in [-1, 1], mask (B, 1, H, W) in [0, 1].
+    """
+    inside = 1 - F.max_pool2d(1 - mask, 2 * EDGE + 1, stride=1, padding=EDGE)
+    inside = (inside > 0.9).float()
+    kept = snapshot * inside
+    filled, known = kept, inside
+    for reach in (2, 4):
+        size = 2 * reach + 1
+        amount = F.avg_pool2d(known, size, stride=1, padding=reach)
+        spread = F.avg_pool2d(filled * known, size, stride=1, padding=reach) / amount.clamp_min(1e-4)
+        reached = (amount > 1e-3).float()
+        filled = known * filled + (1 - known) * reached * spread
+        known = torch.maximum(known, reached)
+    # Parts thinner than the edge have no pixels further inside.
+    own = known * filled + (1 - known) * snapshot
+    near = F.max_pool2d(mask, 2 * EDGE + 1, stride=1, padding=EDGE)
+    return own * (near > 0.02).float()
+
+
+def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
+    """Returns the mean colour of the ground in each cell, and the share of the cell that it covers.
+
+    (B, 4, H / GROUND_CELL, W / GROUND_CELL) float32. Cells without ground take the colours near them.
+    """
+    beside = F.max_pool2d(mask, 2 * EDGE + 1, stride=1, padding=EDGE)
+    ground = (beside < 0.05).float()
+    share = F.avg_pool2d(ground, GROUND_CELL)
+    colour = F.avg_pool2d(snapshot * ground, GROUND_CELL)
+    amount, total = share, colour
+    for _ in range(4):
+        amount = amount + 0.1 * F.avg_pool2d(amount, 3, stride=1, padding=1)
+        total = total + 0.1 * F.avg_pool2d(total, 3, stride=1, padding=1)
+    return torch.cat([total / amount.clamp_min(1e-5), share], dim=1)
+
+
+def _means(picture: Tensor, weight: Tensor) -> Tensor:
+    """The weighted mean and standard deviation of each channel, (B, 6)."""
+    total = weight.sum(dim=(2, 3)).clamp_min(1.0)
+    mean = (picture * weight).sum(dim=(2, 3)) / total
+    square = (picture.square() * weight).sum(dim=(2, 3)) / total
+    return torch.cat([mean, (square - mean.square()).clamp_min(1e-6).sqrt()], dim=1)
+
+
+class Generator(ConditionalGenerator):
+    """Maps a framed snapshot and the product's mask to the studio picture, without latents."""
+
+    latent_size = 0
+    may_be_new = ("light.",)
+
+    def __init__(self, config: StudioConfig) -> None:
+        super().__init__()
+        widths = config.generator_channels
+        self.downs = nn.ModuleList()
+        before = 5 * FOLD**2
+        for level, width in enumerate(widths):
+            self.downs.append(_layers(before + (4 if level == GROUND_LEVEL else 0), width))
+            before = width
+        self.given = nn.Sequential(nn.Linear(18 + COLOUR_SIZE, 96), nn.ReLU(), nn.Linear(96, 2 * widths[-1]))
+        self.ups = nn.ModuleList(
+            _layers(widths[level + 1] + widths[level], widths[level])
+            for level in reversed(range(len(widths) - 1))
+        )
+        self.to_own = nn.Conv2d(widths[0], 6 * FOLD**2, 1)
+        self.to_ground = nn.Conv2d(widths[0], 3 * FOLD**2, 3, padding=1)
+        self.light = StudioLight()
+        for layer in (self.to_own, self.to_ground):  # a new network cuts the product out, on white
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """Maps `photo` (B, 4, R, R), a framed snapshot with its mask, to (B, 3, R, R).
+
+        `colour` (B, 4) is the product's main colour if it is known; `latents` (B, 0) are empty.
+        """
+        snapshot, mask = snapshot_and_mask(conditions)
+        side = snapshot.shape[-1]
+        fold = max(1, side // WORKING_SIDE)
+        x = self._features(F.avg_pool2d(snapshot, fold), F.avg_pool2d(mask, fold), conditions["colour"])
+        # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
+        with torch.autocast(x.device.type, enabled=False):
+            found = torch.cat([self.to_own(x.float()), self.to_ground(x.float())], dim=1)
+            found = _enlarged(F.pixel_shuffle(found, FOLD), side)
+            gain, offset, shade = found.chunk(3, dim=1)
+            own = own_colours(snapshot, mask)
+            product = ((own + 1) * torch.exp(gain.clamp(-2, 2)) + offset - 1).clamp(-1.2, 1.2)
+            if not self.training:
+                product = torch.stack(
+                    [
+                        self.light.steer(*each)
+                        for each in zip(product, mask, conditions["colour"], strict=True)
+                    ]
+                )
+            ground = 1 - F.softplus(4 * shade - 4) / 2
+            made: Tensor = mask * product + (1 - mask) * ground
+        return made
+
+    def _features(self, snapshot: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
+        own = own_colours(snapshot, mask)
+        grounds = ground_colours(snapshot, mask)
+        coverage = F.avg_pool2d(mask, 31, stride=1, padding=15)
+        x = F.pixel_unshuffle(torch.cat([own, mask - 0.5, coverage], dim=1), FOLD)
+        x = x.contiguous(memory_format=torch.channels_last)
+        kept: list[Tensor] = []
+        for level, down in enumerate(self.downs):
+            if level:
+                x = F.avg_pool2d(x, 2)
+            if level == GROUND_LEVEL:
+                x = torch.cat([x, grounds], dim=1)
+            x = down(x)
+            kept.append(x)
+        share = grounds[:, 3:]
+        known = torch.cat(
+            [
+                _means(own, mask),
+                _means(snapshot, torch.ones_like(mask)),
+                _means(grounds[:, :3], share),
+                colour,
+            ],
+            dim=1,
+        )
+        scale, shift = self.given(known)[:, :, None, None].chunk(2, dim=1)
+        x = x * (1 + scale) + shift
+        for up, fine in zip(self.ups, kept[-2::-1], strict=True):
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = up(torch.cat([x, fine], dim=1))
+        features: Tensor = x
+        return features
+
+
+class Discriminator(ConditionalDiscriminator):
+    """Maps studio pictures and the product's mask to a map of logits, one for each patch."""
+
+    has_features = True
+
+    def __init__(self, config: StudioConfig) -> None:
+        super().__init__()
+        channels = config.discriminator_channels
+        self.head = spectral_norm(nn.Conv2d(4 * _FOLDED**2, channels, 3, stride=2, padding=1))
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(inputs, outputs, 3, padding=1))
+            for inputs, outputs in ((channels, 2 * channels), (2 * channels, 2 * channels))
+        )
+        self.logit = nn.Conv2d(2 * channels, 1, 3, padding=1)
+
+    def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
+        """Maps (B, 3, R, R) to logits (B, 1, R / 8, R / 8) float32, and returns the features, too."""
+        shown = torch.cat([images.float() - 1, snapshot_and_mask(conditions)[1]], dim=1)
+        x = F.leaky_relu(self.head(F.pixel_unshuffle(shown, _FOLDED)), 0.2)
+        features = [x]
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        logits: Tensor = self.logit(x)
+        return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))
+
+
+def _enlarged(x: Tensor, side: int) -> Tensor:
+    if x.shape[-1] == side:
+        return x
+    return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def _layers(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.LeakyReLU(0.2),
+    )
+
+
+def build(config: StudioConfig) -> tuple[Generator, Discriminator]:
+    """Both networks with fresh weights."""
+    return Generator(config), Discriminator(config)

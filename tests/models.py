@@ -23,6 +23,7 @@ from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.artifact.product_finder import mask_network_file
 from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.drawing_files import DrawingFiles
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
@@ -166,16 +167,16 @@ def tiny_with_layouts(
     labels = [1 + number // len(CATEGORIES) for number in numbers]
     known = LayoutBank(
         categories=(*CATEGORIES, *CATEGORIES),
-        layouts=tuple(
-            condition_file("layout", number, label, side=32)
+        files=tuple(
+            DrawingFiles(
+                condition_file("layout", number, label, side=32), condition_file("sketch", number, side=32)
+            )
             for number, label in zip(numbers, labels, strict=True)
         ),
-        lines=tuple(condition_file("layout", number, 7, side=32) for number in numbers),
         texts=texts.repeat_interleave(len(CATEGORIES), dim=0),
         say_finish=say_finish,
         labels=tuple((label,) for label in labels),
         colour_labels=ColourLabels(exact={"#B40000": 1, "#1E5AA8": 2}),
-        resolution=32,
         classes=LAYOUT_CLASSES,
         temperature=0.1,
     )

@@ -111,8 +111,8 @@ def encode_photo(pixels: NDArray[np.uint8], image_format: Literal["png", "webp"]
     return file.getvalue()
 
 
-def encode_labels(labels: NDArray[np.uint8]) -> bytes:
-    """Encodes (H, W) uint8 labels as a PNG file that `decode_labels` reads."""
+def encode_labels(labels: NDArray[np.uint8 | np.bool_]) -> bytes:
+    """Encodes (H, W) uint8 labels as a PNG file that `decode_labels` reads; bool becomes black and white."""
     file = io.BytesIO()
     Image.fromarray(labels).save(file, "PNG", optimize=True)
     return file.getvalue()

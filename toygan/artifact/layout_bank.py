@@ -2,14 +2,18 @@
 
 A network generates well from a layout, but cannot learn the shapes of a thousand parts by heart. So the model
 keeps the layouts of its training photos, as in Qi et al. 2018, "Semi-parametric Image Synthesis". Their
-memory bank holds segments, this one whole layouts. A product gets the layout of a training product of its
-category, more likely one with a similar text, in its own colours and finish.
+memory bank holds segments, this one whole layouts and the lines in them. A product gets those of a training
+product of its category, more likely one with a similar text, in its own colours and finish.
+
+The bank keeps drawings in the resolution of their files. A first stage needs them smaller; the second stage
+enlarges its pictures, and needs them as large as its own.
 """
 
 import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -24,20 +28,18 @@ from torch import Tensor
 
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.condition_types import BACKGROUND
-from toygan.conditions.image import PAPER
+from toygan.conditions.drawing_files import MOST_SIDE, DrawingFiles
+from toygan.conditions.image import Drawing, read_sketch
 from toygan.conditions.product import ProductConditions
 from toygan.data.recolour import LabelledColours, labels_of_colours
 from toygan.errors import BadInput, ModelError
-from toygan.images import decode_labels, encode_labels
+from toygan.images import decode_labels
 
 if TYPE_CHECKING:
     from toygan.data.photos import PhotoSet
 
-MOST_KNOWN: Final = 8192  # some 20 MB at 128 pixels
+MOST_KNOWN: Final = 8192  # some 20 MB at 256 pixels
 MOST_BYTES: Final = 2**28  # the largest file that is read
-INK_LEVELS: Final = (
-    8  # grey levels of the lines, which are blurred anyway; a third of the bytes of 256 levels
-)
 # What is taken off the similarity for each colour that a layout has more or fewer than the product. A third
 # colour that the title does not name would keep the colour of the other product.
 COUNT_PENALTY: Final = 0.2
@@ -49,8 +51,8 @@ SIMILARITY_DIGITS: Final = 3  # decimals; further ones depend on the device and 
 _SCHEMA: Final = pa.schema(
     [
         pa.field("category", pa.string(), nullable=False),
-        pa.field("layout", pa.binary(), nullable=False),  # PNG, R x R labels
-        pa.field("lines", pa.binary(), nullable=False),  # PNG, R x R levels of ink
+        pa.field("layout", pa.binary(), nullable=False),  # PNG of labels
+        pa.field("lines", pa.binary(), nullable=False),  # PNG, black on white
         pa.field("text", pa.binary()),  # float16, null without a text
         # Labels of the product's colours, the main colour first; the background's label if there is none.
         pa.field("labels", pa.list_(pa.uint8()), nullable=False),
@@ -99,13 +101,11 @@ class LayoutBank:
     """N layouts with the data of their products, and the temperature of the choice among them."""
 
     categories: tuple[str, ...]  # N
-    layouts: tuple[bytes, ...]  # N, PNG
-    lines: tuple[bytes, ...]  # N, PNG
+    files: tuple[DrawingFiles, ...]  # N
     texts: Tensor  # (N, S) float32, rows of unit length, zeros without a text
     say_finish: bool  # whether the texts name the finish; the shape does not depend on it
     labels: tuple[tuple[int, ...], ...]  # N, the labels of the given colours in each layout
     colour_labels: ColourLabels
-    resolution: int  # pixels
     classes: int  # labels lie below
     temperature: float  # above 0; if the cosine similarity is less by this, the weight is less by a factor e
 
@@ -134,14 +134,13 @@ class LayoutBank:
         If the earlier texts name the finish, the photos' texts do so, too.
         """
         layouts = photos.condition_images
-        if photos.image_condition != "layout" or layouts is None:
-            raise ValueError("photos without layouts")
+        if photos.image_condition != "layout" or layouts is None or not photos.files:
+            raise ValueError("photos without layouts, or without their files")
         colour_labels = ColourLabels.of(photos.colour_hexes, layouts)
         if earlier is not None:
             colour_labels = colour_labels.joined(earlier.colour_labels)
         names = [photos.categories[index] for index in photos.category.tolist()]
         rows = _shared_out(names, MOST_KNOWN)
-        lines, paper = photos.lines, np.full(layouts.shape[1:], PAPER, dtype=np.uint8)
         say_finish = earlier is not None and earlier.say_finish
         words = [photos.words[row] for row in rows]
         texts = torch.zeros(len(rows), 0)
@@ -149,8 +148,7 @@ class LayoutBank:
             texts = embed([each.text if say_finish else each.shape_text for each in words])
         own = cls(
             categories=tuple(names[row] for row in rows),
-            layouts=tuple(encode_labels(layouts[row].numpy()) for row in rows),
-            lines=tuple(encode_labels(_ink(paper if lines is None else lines[row].numpy())) for row in rows),
+            files=tuple(photos.files[row] for row in rows),
             texts=texts.half().float(),  # as they are kept
             say_finish=say_finish,
             labels=tuple(
@@ -158,14 +156,13 @@ class LayoutBank:
                 for row, each in zip(rows, words, strict=True)
             ),
             colour_labels=colour_labels,
-            resolution=layouts.shape[1],
             classes=classes,
             temperature=temperature,
         )
         return own if earlier is None else own._joined(earlier, photos.categories)
 
     def _joined(self, earlier: "LayoutBank", categories: Sequence[str]) -> Self:
-        if earlier.resolution != self.resolution or earlier.texts.shape[1] != self.texts.shape[1]:
+        if earlier.texts.shape[1] != self.texts.shape[1]:
             return self
         mine = set(self._entries())
         theirs = earlier._entries()
@@ -180,22 +177,19 @@ class LayoutBank:
         return replace(
             self,
             categories=tuple(both[row] for row in kept),
-            layouts=joined(self.layouts, earlier.layouts),
-            lines=joined(self.lines, earlier.lines),
+            files=joined(self.files, earlier.files),
             texts=torch.cat([self.texts, earlier.texts[new]])[kept],
             labels=joined(self.labels, earlier.labels),
         )
 
-    def _entries(self) -> Iterator[tuple[str, bytes, bytes, bytes]]:
+    def _entries(self) -> Iterator[tuple[str, DrawingFiles, bytes]]:
         """Yields what makes a row different from others: products of one shape may have different titles."""
         texts = (row.tobytes() for row in self.texts.half().numpy())
-        return zip(self.categories, self.layouts, self.lines, texts, strict=True)
+        return zip(self.categories, self.files, texts, strict=True)
 
     @classmethod
-    def from_file(
-        cls, content: bytes, temperature: object, *, resolution: int, text_size: int, classes: int
-    ) -> Self:
-        """Reads what `to_file` wrote, for a model with this resolution, text size and labels below `classes`.
+    def from_file(cls, content: bytes, temperature: object, *, text_size: int, classes: int) -> Self:
+        """Reads what `to_file` wrote, for a model with this text size and labels below `classes`.
 
         Raises ModelError for any other file, and for an unusable temperature. Layouts and lines are decoded
         and checked when they are chosen.
@@ -207,11 +201,8 @@ class LayoutBank:
                 _check_size(file)
                 columns = file.read().select(_SCHEMA.names).cast(_SCHEMA).to_pydict()
                 said = json.loads(file.schema_arrow.metadata[_META])
-            if (found := (said["resolution"], said["text_size"])) != (resolution, text_size):
-                raise ValueError(
-                    f"they have {found[0]} pixels and texts of {found[1]} numbers, the model {resolution} "
-                    f"and {text_size}"
-                )
+            if (found := said["text_size"]) != text_size:
+                raise ValueError(f"they have texts of {found} numbers, the model of {text_size}")
             exact = {str(key): int(label) for key, label in said["colour_labels"].items()}
             encode_colours(list(exact))
             labels = tuple(map(tuple, columns["labels"]))
@@ -223,13 +214,11 @@ class LayoutBank:
                     texts[row] = np.frombuffer(text, np.float16, count=text_size)
             return cls(
                 categories=tuple(columns["category"]),
-                layouts=tuple(columns["layout"]),
-                lines=tuple(columns["lines"]),
+                files=tuple(map(DrawingFiles, columns["layout"], columns["lines"])),
                 texts=torch.from_numpy(texts),
                 say_finish=bool(said.get("say_finish", True)),
                 labels=labels,
                 colour_labels=ColourLabels(exact=exact),
-                resolution=resolution,
                 classes=classes,
                 temperature=float(temperature),
             )
@@ -239,7 +228,6 @@ class LayoutBank:
     def to_file(self) -> bytes:
         """Returns the bank as a Parquet file, without the temperature."""
         said = {
-            "resolution": self.resolution,
             "text_size": self.texts.shape[1],
             "say_finish": self.say_finish,
             "colour_labels": dict(self.colour_labels.exact),
@@ -247,8 +235,8 @@ class LayoutBank:
         table = pa.table(
             {
                 "category": self.categories,
-                "layout": self.layouts,
-                "lines": self.lines,
+                "layout": [each.layout for each in self.files],
+                "lines": [each.lines for each in self.files],
                 "text": [row.tobytes() if row.any() else None for row in self.texts.half().numpy()],
                 "labels": self.labels,
             },
@@ -277,12 +265,11 @@ class LayoutBank:
         chosen = _draw(self._scores(group, product, similarities), seed, truncation)
         row = int(group.rows[chosen])
         similarity = _rounded(similarities[chosen]) if len(text) else None
-        layout = self._decode(self.layouts[row], "layout", self.classes)
-        levels = self._decode(self.lines[row], "lines", INK_LEVELS)
+        drawing = self._read(row)
         told = [product.colour_hex, *product.accent_hexes]
         return KnownChoice(
-            layout=self._recoloured(layout, self.labels[row], told),
-            lines=_paper(levels),
+            layout=self._recoloured(drawing.layout, self.labels[row], told),
+            lines=drawing.lines,
             similarity=similarity,
         )
 
@@ -328,19 +315,21 @@ class LayoutBank:
         recoloured: NDArray[np.uint8] = others[layout]
         return recoloured
 
-    def _decode(self, file: bytes, what: str, values: int) -> NDArray[np.uint8]:
-        """Decodes a picture of numbers below `values`."""
-        try:
-            pixels = decode_labels(file)
-            if pixels.shape != (self.resolution, self.resolution):
-                raise BadInput(f"it has {pixels.shape} pixels")
-            if pixels.max() >= values:
-                raise BadInput(f"it holds a {pixels.max()}, numbers lie in 0..{values - 1}")
-        except BadInput as error:
-            raise ModelError(
-                f"the {what} of a known layout: {error}; copy the model's folder again"
-            ) from None
-        return pixels
+    def _read(self, row: int) -> Drawing:
+        """Reads the files of a row in their own resolution."""
+        files = self.files[row]
+        with _damaged():
+            layout = self._labels(files.layout)
+            return Drawing(layout, read_sketch(files.lines, len(layout)))
+
+    def _labels(self, file: bytes) -> NDArray[np.uint8]:
+        layout = decode_labels(file)
+        height, width = layout.shape
+        if height != width or height > MOST_SIDE:
+            raise BadInput(f"it has {width} x {height} pixels; they are square, of at most {MOST_SIDE}")
+        if layout.max() >= self.classes:
+            raise BadInput(f"it holds a {layout.max()}, labels lie in 0..{self.classes - 1}")
+        return layout
 
     @cached_property
     def _centre(self) -> Tensor:
@@ -364,12 +353,7 @@ class LayoutBank:
 
         It is the mean share that a layout's labels have in the layouts whose products do not name them.
         """
-        pixels = np.stack(
-            [
-                np.bincount(self._decode(self.layouts[row], "layout", self.classes).ravel(), minlength=256)
-                for row in rows
-            ]
-        ).astype(np.float64)
+        pixels = np.stack([self._pixels(row) for row in rows]).astype(np.float64)
         pixels[:, BACKGROUND] = 0
         shares = pixels / pixels.sum(axis=1, keepdims=True).clip(min=1)
         told = np.zeros_like(shares, dtype=bool)
@@ -380,12 +364,18 @@ class LayoutBank:
         mixed: NDArray[np.float64] = (told * untold).sum(axis=1)
         return mixed
 
+    def _pixels(self, row: int) -> NDArray[np.int64]:
+        """Returns the number of pixels of each label, (256,)."""
+        with _damaged():
+            layout = self._labels(self.files[row].layout)
+        return np.bincount(layout.ravel(), minlength=256)
+
 
 class KnownChoice(NamedTuple):
     """The layout and lines that a picture is generated from."""
 
-    layout: NDArray[np.uint8]  # (R, R), in the product's colours
-    lines: NDArray[np.uint8]  # (R, R), as toygan.conditions.image reads a sketch
+    layout: NDArray[np.uint8]  # (H, H), of any side, in the product's colours
+    lines: NDArray[np.uint8]  # (H, H), as toygan.conditions.image reads a sketch
     # Cosine in -1..1 of the texts of product (see LayoutBank.text_of) and layout; 0 if one has no text; None:
     # the model uses no text.
     similarity: float | None
@@ -443,12 +433,9 @@ def _labels_in(layout: Tensor, told: Sequence[str | None], colour_labels: Colour
     return tuple(found)
 
 
-def _ink(sketch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A sketch to levels of ink: 0 for paper."""
-    levels: NDArray[np.uint8] = np.rint((PAPER - sketch) * ((INK_LEVELS - 1) / PAPER)).astype(np.uint8)
-    return levels
-
-
-def _paper(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    sketch: NDArray[np.uint8] = np.rint(PAPER - levels * (PAPER / (INK_LEVELS - 1))).astype(np.uint8)
-    return sketch
+@contextmanager
+def _damaged() -> Iterator[None]:
+    try:
+        yield
+    except BadInput as error:
+        raise ModelError(f"a known layout: {error}; copy the model's folder again") from None

@@ -164,9 +164,9 @@ class Model:
         if self.layout_bank is not None:
             chosen = self._choose(self.layout_bank, seeds, products)
             similarities = [each.similarity for each in chosen]
-            conditions["layout"] = encode_images("layout", [chosen[row].layout for row in rows])
-            if self.learns_from_lines:
-                conditions["sketch"] = encode_images("sketch", [chosen[row].lines for row in rows])
+            drawings = [self._drawings(each) for each in chosen]
+            for name in drawings[0]:
+                conditions[name] = torch.cat([drawings[row][name] for row in rows])
         if self.colour_profile is not None:
             conditions |= _corrected(
                 conditions, self.colour_profile, [products[row].category for row in rows]
@@ -231,6 +231,13 @@ class Model:
             known.choose(product, text, seed, self.truncation)
             for product, text, seed in zip(products, texts, seeds, strict=True)
         ]
+
+    def _drawings(self, choice: KnownChoice) -> dict[str, Tensor]:
+        """Returns the layout, and the lines if the networks take them, as large as the final picture."""
+        drawings = {"layout": encode_images("layout", [choice.layout])}
+        if self.learns_from_lines:
+            drawings["sketch"] = encode_images("sketch", [choice.lines])
+        return resize_drawings(drawings, self.resolution)
 
     @torch.inference_mode()
     def score(self, images: Tensor, conditions: Conditions) -> Tensor:

@@ -42,7 +42,6 @@ def load_layout_bank(model: str, files: Mapping[str, bytes], config: Mapping[str
         known = LayoutBank.from_file(
             content,
             config["layout_bank"],
-            resolution=network.resolution,
             text_size=network.text_size,
             classes=network.layout_classes,
         )

@@ -9,9 +9,17 @@ from toygan.data.photos import PhotoSet, load_photos
 
 
 def photos_of(
-    model: Model, uri: str | Path, *, split: str, keep_sku: Callable[[str], bool] = lambda sku: True
+    model: Model,
+    uri: str | Path,
+    *,
+    split: str,
+    keep_sku: Callable[[str], bool] = lambda sku: True,
+    as_files: bool = False,
 ) -> PhotoSet:
-    """Loads the photos of `split` at `uri` to compare pictures of the model with; raises as `load_photos`."""
+    """Loads the photos of `split` at `uri` to compare pictures of the model with; raises as `load_photos`.
+
+    With `as_files`, it keeps layouts and lines as files, too, for a layout bank.
+    """
     return load_photos(
         uri,
         resolution=model.resolution,
@@ -19,7 +27,10 @@ def photos_of(
         keep_sku=keep_sku,
         categories=model.categories,
         drawings=WantedConditions(
-            kind=model.learns_from, lines=model.learns_from_lines, predictor=model.layout_predictor
+            kind=model.learns_from,
+            lines=model.learns_from_lines,
+            as_files=as_files,
+            predictor=model.layout_predictor,
         ),
         text_config=model.text_config,
     )

@@ -38,6 +38,7 @@ class WantedConditions(NamedTuple):
     lines: bool = False  # whether to read the sketch, too, if there is one
     needs_lines: bool = False  # whether there must be a sketch
     may_lack: bool = False  # whether photos may come without `kind`
+    as_files: bool = False  # whether to keep layout and lines as files, too
     predictor: "Callable[[Tensor], Drawing] | None" = None  # of layouts and lines that photos do not have
 
     @property

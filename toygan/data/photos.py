@@ -17,7 +17,8 @@ from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.condition_types import ImageCondition
-from toygan.conditions.image import PAPER, READERS, encode_images, fit_square, read_sketch
+from toygan.conditions.drawing_files import DrawingFiles
+from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, fit_square, read_sketch
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text_config import READS_ALL, TextConfig, TextFields
 from toygan.data.buffer import open_buffer
@@ -52,6 +53,7 @@ class PhotoSet:
         None  # (N, R, R) uint8, photos (N, R, R, 4), see toygan.conditions.image
     )
     lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images, white where unknown
+    files: tuple[DrawingFiles, ...] = ()  # N, layouts and lines in their own resolution; empty if not wanted
     text_config: TextConfig = READS_ALL  # by which the words were taken from titles and descriptions
     hold_descriptions: bool = False  # whether any of the texts does
     earlier_labels: LabelledColours | None = None  # of the photos that a model to go on with learnt from
@@ -184,6 +186,7 @@ def load_photos(
         hold_descriptions=any(_describes(photo, text_config) for photo in read),
         condition_images=gathered.condition_images,
         lines=gathered.lines,
+        files=gathered.files,
     )
 
 
@@ -210,6 +213,7 @@ class _Prepared(NamedTuple):
     image: NDArray[np.uint8]  # (3, R, R)
     condition: NDArray[np.uint8] | None  # (R, R)
     lines: NDArray[np.uint8] | None  # (R, R)
+    files: DrawingFiles | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,9 +241,19 @@ class _Preparation:
                 drawn = predictor(resized)
                 condition = drawn.layout if condition is None else condition
                 lines = drawn.lines if with_lines and lines is None else lines
+            files = self._files(photo, condition, lines) if self.drawings.as_files else None
         except BadInput as error:
             return error
-        return _Prepared(resized.numpy(), condition, lines)
+        return _Prepared(resized.numpy(), condition, lines, files)
+
+    def _files(
+        self, photo: Photo, layout: NDArray[np.uint8] | None, lines: NDArray[np.uint8] | None
+    ) -> DrawingFiles | None:
+        if layout is None:
+            return None
+        paper = np.full_like(layout, PAPER)
+        fitted = Drawing(layout, paper if lines is None else lines)
+        return DrawingFiles.own(photo.condition, photo.lines if self.drawings.lines else None, fitted)
 
 
 class _Gathered(NamedTuple):
@@ -247,12 +261,14 @@ class _Gathered(NamedTuple):
     images: Tensor  # (N, 3, R, R) uint8
     condition_images: Tensor | None  # (N, R, R) uint8
     lines: Tensor | None  # (N, R, R) uint8
+    files: tuple[DrawingFiles, ...]  # N, or empty
 
 
 def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
     """The usable ones of the photos; the log names the others. None where there is none."""
     threads = torch.get_num_threads()
     read: list[Photo] = []
+    files: list[DrawingFiles] = []
     with (
         open_buffer() as images,
         open_buffer() as condition_images,
@@ -268,6 +284,8 @@ def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
                 condition_images.append(prepared.condition)
             if prepared.lines is not None:
                 lines.append(prepared.lines)
+            if prepared.files is not None:
+                files.append(prepared.files)
             read.append(photo._replace(photo=b"", condition=None, lines=None, mask=None, layout=None))
         found.say_what_is_left_out()
         if not read:
@@ -277,6 +295,7 @@ def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
             images=images.stacked(),
             condition_images=condition_images.stacked() if prepare.drawings.kind else None,
             lines=lines.stacked() if prepare.drawings.lines else None,
+            files=tuple(files),
         )
 
 

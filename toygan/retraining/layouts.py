@@ -25,7 +25,9 @@ def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None
         return None
     for split in ("train", "val"):
         try:
-            found = photos_of(model, photos, split=split, keep_sku=frozenset(skus).__contains__)
+            found = photos_of(
+                model, photos, split=split, keep_sku=frozenset(skus).__contains__, as_files=True
+            )
         except BadInput:  # none of these products is in this split
             continue
         bank = LayoutBank.of(

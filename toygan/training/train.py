@@ -211,6 +211,7 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
             kind="layout" if needs_both else kind,
             lines=needs_both or bool(config.network.get("lines")),
             needs_lines=needs_both,
+            as_files=config.conditions.layout_bank > 0,
             predictor=None if initial is None else initial.layout_predictor,
             may_lack=kind == "photo",
         ),

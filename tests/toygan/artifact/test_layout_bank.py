@@ -22,6 +22,7 @@ from toygan.artifact import layout_bank
 from toygan.artifact.layout_bank import ColourLabels, LayoutBank
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_colours
+from toygan.conditions.drawing_files import DrawingFiles
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data import recolour
@@ -63,6 +64,10 @@ def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[
         image_condition="layout",
         condition_images=torch.tensor(layouts, dtype=torch.uint8),
         lines=lines,
+        files=tuple(
+            DrawingFiles.of(np.array(each, dtype=np.uint8), drawn.numpy())
+            for each, drawn in zip(layouts, lines, strict=True)
+        ),
         text_config=TextConfig(accent_colours=2),
     )
 
@@ -97,7 +102,7 @@ def known() -> LayoutBank:
 
 
 def read(content: bytes, **changes: Any) -> LayoutBank:
-    values: dict[str, Any] = {"resolution": SIDE, "text_size": 3, "classes": 14}
+    values: dict[str, Any] = {"text_size": 3, "classes": 14}
     return LayoutBank.from_file(content, 0.1, **values | changes)
 
 
@@ -292,10 +297,9 @@ def test_they_are_the_same_when_they_are_read_again(say_finish: bool) -> None:
         assert (one.lines == other.lines).all()
 
 
-@pytest.mark.parametrize("wanted", [{"resolution": 16}, {"text_size": 4}])
-def test_those_of_another_model_do_not_fit(wanted: dict[str, int]) -> None:
-    with pytest.raises(ModelError, match="8 pixels and texts of 3 numbers, the model"):
-        read(known().to_file(), **wanted)
+def test_those_of_another_model_do_not_fit() -> None:
+    with pytest.raises(ModelError, match="texts of 3 numbers, the model of 4"):
+        read(known().to_file(), text_size=4)
 
 
 def rewritten(**changes: Any) -> bytes:
@@ -328,7 +332,7 @@ def rewritten(**changes: Any) -> bytes:
         (rewritten(labels=[200]), "labels lie in 0..13"),
         (rewritten(text=b"\0"), "cannot be read"),
         (rewritten(text=b"\x00\x7c" * 3), "not finite"),
-        (rewritten(resolution="many"), "cannot be read"),
+        (rewritten(text_size="many"), "cannot be read"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(content: bytes, said: str) -> None:
@@ -353,15 +357,16 @@ def test_no_damage_goes_unnoticed_or_does_harm(data: st.DataObject) -> None:
 @pytest.mark.parametrize("temperature", [0, -1.0, float("inf"), float("nan"), True, "0.1", 10**400])
 def test_an_unusable_temperature_is_refused(temperature: object) -> None:
     with pytest.raises(ModelError, match=r"temperature|too large"):
-        LayoutBank.from_file(known().to_file(), temperature, resolution=SIDE, text_size=3, classes=14)
+        LayoutBank.from_file(known().to_file(), temperature, text_size=3, classes=14)
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ({"layout": b"PNG"}, "the layout of a known layout"),
-        ({"lines": encode_labels(np.zeros((4, 4), np.uint8))}, r"the lines of .* has \(4, 4\) pixels"),
-        ({"lines": encode_labels(np.full((SIDE, SIDE), 8, np.uint8))}, r"the lines of .* holds a 8"),
+        ({"layout": b"PNG"}, "a known layout: "),
+        ({"lines": b"PNG"}, "a known layout: "),
+        ({"layout": encode_labels(np.zeros((4, 8), np.uint8))}, "8 x 4 pixels; they are square"),
+        ({"layout": encode_labels(np.zeros((513, 513), np.uint8))}, "513 x 513 pixels"),
         ({"layout": encode_labels(np.full((SIDE, SIDE), 14, np.uint8))}, r"holds a 14, .* in 0\.\.13"),
     ],
 )
@@ -382,7 +387,7 @@ def test_what_an_earlier_model_knew_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(layout_bank, "MOST_KNOWN", 3)
     few = of(tower, earlier=known())
     assert Counter(few.categories) == {"tower": 1, "car": 2}
-    assert few.layouts[:2] == more.layouts[:2]  # the photos' own come first
+    assert few.files[:2] == more.files[:2]  # the photos' own come first
     monkeypatch.setattr(layout_bank, "MOST_KNOWN", 4)
     assert Counter(of(toys()).categories) == {"brick": 2, "car": 2}
     others = of(photos(("brick", layout(6), RED, (), [1.0, 0.0])))

@@ -81,5 +81,5 @@ def test_the_shapes_of_uploaded_products_are_no_guess_any_more(tmp_path: Path) -
     assert larger.layout_bank is not None
     for title in TITLES:
         assert similarity(larger, larger.layout_bank, title) >= KNOWN_SHAPE_SIMILARITY
-    assert set(model.layout_bank.layouts) <= set(larger.layout_bank.layouts)
+    assert set(model.layout_bank.files) <= set(larger.layout_bank.files)
     assert bank_with(model, folder, []) is None

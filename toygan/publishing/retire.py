@@ -99,7 +99,7 @@ def retire(store: ObjectStore, run_id: str, gone: Gone) -> int:
         table = _put(store, key, _table(store, run_id, gone.pictures, reserve(store, key)))
     with ThreadPoolExecutor(_THREADS, "retire") as pool:
         merge_into_summaries(store, {key: table}, pool)
-    return table.num_rows
+    return int(table.num_rows)
 
 
 def _put(store: ObjectStore, key: str, table: pa.Table) -> pa.Table:

@@ -12,7 +12,7 @@ import click
 from flows.cli_catalog import catalog as catalog_commands
 from flows.cli_export import export, inspect
 from flows.cli_models import models
-from flows.cli_review import decide
+from flows.cli_review import decide, review
 from flows.cli_train import train
 from flows.exits import FAILED, one_line
 from flows.options import batch_size_option, device_option, map_option, photos_option, store_option
@@ -310,6 +310,7 @@ cli.add_command(catalog_commands)
 cli.add_command(decide)
 cli.add_command(export)
 cli.add_command(inspect)
+cli.add_command(review)
 
 
 if __name__ == "__main__":

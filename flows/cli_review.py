@@ -23,3 +23,33 @@ def decide(decision: str, image_ids: tuple[str, ...], output: str, by: str, reas
     for made in record_decisions(store, decision, image_ids, by=by, reason=reason):
         picture = f"{made.image_id} of {made.sku}, image {made.image_index}"
         click.echo(f"{made.decision} {picture}: saved as {made.decision_id}")
+
+
+@click.command()
+@click.option("--output", required=True, metavar="URI", help="The store that holds the pictures.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="0: a free one.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen. Beyond this machine the page needs a token, which the printed URL carries.",
+)
+@click.option("--by", default="", metavar="NAME", help="Who decides; else the page asks for the name.")
+def review(output: str, port: int, address: str, by: str) -> None:
+    """Serve a page on which people look at pictures and approve, reject or redraw them.
+
+    TOYGAN_REVIEW_TOKEN sets the token for an address beyond this machine; by default it is random.
+    """
+    import os
+
+    from toygan.review.serve import serve
+    from toygan.storage.open_store import open_store
+
+    serve(
+        open_store(output),
+        address=address,
+        port=port,
+        by=by,
+        token=os.environ.get("TOYGAN_REVIEW_TOKEN") or None,
+        ready=lambda url: click.echo(f"review the pictures of {output} at {url} (Ctrl-C ends the page)"),
+    )

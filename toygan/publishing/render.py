@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from toygan.approval.measures import measure
+from toygan.approval.reason_words import in_words
 from toygan.images import MIME_TYPES, ImageFormat, decode, encode, encode_photo
 
 THUMBNAIL_SIDE: Final = 128  # pixels; larger pictures are scaled down to it
@@ -28,24 +29,6 @@ MOST_CATEGORIES: Final = 1000
 MOST_ROWS: Final = 100  # rows that were set aside
 
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}")
-_REASONS: Final[Mapping[str, str]] = {
-    "not_finite": "not a picture",
-    "not_measurable": "could not be checked",
-    "blank": "blank",
-    "fill_ratio_low": "product too small",
-    "fill_ratio_high": "product too large",
-    "background_not_white": "background not white",
-    "colour_off": "wrong colour",
-    "colour_unknown": "main colour is not known",
-    "shape_guessed": "shape is a guess",
-    "product_not_found": "no product in the snapshot",
-    "several_products": "several products in the snapshot",
-    "product_cut_off": "product cut off in the snapshot",
-    "product_unclear": "outline of the product is not clear",
-    "differs_from_snapshot": "differs from the snapshot",
-    "near_copy": "too like another picture",
-    "score_below_threshold": "score too low",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +156,7 @@ def _picture(picture: ReportPicture) -> dict[str, Any]:
         "wanted_colour": wanted,
         "main_colour": measure(pixels[None], [wanted])[0].main_colour,
         "snapshot": None if picture.snapshot is None else _thumbnail_of(picture.snapshot),
-        "reasons": [_REASONS.get(reason, reason.replace("_", " ")) for reason in picture.reasons],
+        "reasons": [in_words(reason) for reason in picture.reasons],
     }
 
 

@@ -1,0 +1,140 @@
+"""What the page's server answers and refuses."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.toygan.review.gallery_store import fill
+from tests.toygan.review.shop import live
+from toygan.review.app import make_app
+from toygan.storage.memory import MemoryStore
+
+HERE = "http://127.0.0.1"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    made = MemoryStore()
+    made.rows = fill(made, 5)  # type: ignore[attr-defined]
+    return made
+
+
+@pytest.fixture
+def client(store: MemoryStore) -> TestClient:
+    return TestClient(make_app(store, by="Ann", hosts=["127.0.0.1"], token=None), base_url=HERE)
+
+
+def say(kind: str, image_id: str, number: int = 0, **changes: Any) -> dict[str, Any]:
+    return {"decision_id": f"{number:032x}", "decision": kind, "image_id": image_id, "by": "Ann", **changes}
+
+
+def post(client: TestClient, *said: dict[str, Any]) -> dict[str, Any]:
+    csrf = client.get("/api/session").json()["csrf"]
+    answer = client.post("/api/decisions", json={"decisions": said}, headers={"X-CSRF-Token": csrf})
+    assert answer.status_code == 200, answer.text
+    saved: dict[str, Any] = answer.json()
+    return saved
+
+
+def listed(client: TestClient, query: str = "") -> list[str]:
+    return [item["sku"] for item in client.get(f"/api/pictures?{query}").json()["items"]]
+
+
+def test_lists_are_paged_by_the_picture_before(client: TestClient) -> None:
+    first = client.get("/api/pictures?count=2").json()
+    assert ([item["title"] for item in first["items"]], first["total"], first["done"]) == (
+        ["Toy 2", "Toy 3"],
+        5,
+        False,
+    )
+    post(client, say("reject", first["items"][0]["image_id"]))
+    rest = client.get(f"/api/pictures?count=9&after={first['items'][1]['image_id']}").json()
+    assert [item["title"] for item in rest["items"]] == ["Toy 4", "Toy 5", "Toy 6"]
+    assert rest["done"]
+
+
+def test_filters_choose_pictures(client: TestClient) -> None:
+    assert listed(client, "show=live") == ["sku-0000", "sku-0001"]
+    assert listed(client, "text=TOY%203") == ["sku-0003"]
+    assert listed(client, "category=brick&reason=score_below_threshold&count=1") == ["sku-0002"]
+    assert listed(client, "category=unknown") == listed(client, "show=decided") == []
+
+
+def test_a_decision_moves_a_picture_to_another_list(client: TestClient, store: MemoryStore) -> None:
+    rows = store.rows  # type: ignore[attr-defined]
+    done = post(client, say("approve", rows[0]["image_id"], 1), say("redraw", rows[1]["image_id"], 2))
+    assert done == {"saved": [f"{1:032x}", f"{2:032x}"], "refused": {}}
+    assert listed(client) == ["sku-0004", "sku-0005", "sku-0006"]
+    assert "sku-0002" in listed(client, "show=live")
+    assert listed(client, "show=decided") == ["sku-0002", "sku-0003"]
+    assert live(store)["sku-0002", 0][1] == "Ann"
+    post(client, say("undo", rows[0]["image_id"], 3, undoes=f"{1:032x}"))
+    assert "sku-0002" in listed(client)
+
+
+def test_a_bad_decision_does_not_hold_up_the_others(client: TestClient, store: MemoryStore) -> None:
+    rows = store.rows  # type: ignore[attr-defined]
+    store.delete(rows[1]["image_uri"])
+    done = post(
+        client,
+        say("approve", rows[0]["image_id"], 1),
+        say("approve", rows[1]["image_id"], 2),
+        say("approve", "f" * 20, 3),
+        say("approve", rows[2]["image_id"], 4, by="machine"),
+    )
+    assert done["saved"] == [f"{1:032x}"]
+    assert sorted(done["refused"]) == [f"{number:032x}" for number in (2, 3, 4)]
+    assert "is gone" in done["refused"][f"{2:032x}"]
+
+
+def test_changes_need_the_token_of_the_page(client: TestClient, store: MemoryStore) -> None:
+    body = {"decisions": [say("approve", store.rows[0]["image_id"])]}  # type: ignore[attr-defined]
+    for headers in ({}, {"X-CSRF-Token": "guess"}):
+        assert client.post("/api/decisions", json=body, headers=headers).status_code == 403
+    assert len(live(store)) == 2
+
+
+def test_other_host_names_are_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/pictures/..%2Fcurrent.parquet",
+        "/pictures/" + "0" * 20,
+        "/static/..%2Fapp.py",
+        "/static/review.html",
+        f"/conditions/{'0' * 20}/{'0' * 64}",
+    ],
+)
+def test_paths_lead_to_known_pictures_only(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_beyond_this_machine_a_token_is_needed(store: MemoryStore) -> None:
+    app = make_app(store, hosts=["*"], token="secret-word")
+    client = TestClient(app, base_url="http://shop.example", follow_redirects=False)
+    for path in ("/", "/api/pictures", "/api/session", "/?token=wrong"):
+        assert client.get(path).status_code == 401
+    entered = client.get("/?token=secret-word")
+    assert (entered.status_code, entered.headers["location"]) == (303, "/")
+    assert "httponly" in entered.headers["set-cookie"].lower()
+    assert client.get("/").status_code == 200
+
+
+def test_the_page_asks_nothing_of_other_hosts(client: TestClient) -> None:
+    answer = client.get("/")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for path in ("/", "/static/review.js", "/static/queue.js", "/static/review.css"):
+        assert "://" not in client.get(path).text.replace("memory://", "")
+
+
+def test_details_have_the_found_colour_and_the_words(client: TestClient, store: MemoryStore) -> None:
+    found = client.get(f"/api/pictures/{store.rows[0]['image_id']}").json()  # type: ignore[attr-defined]
+    assert found["reasons"] == ["score too low"]
+    assert found["wanted_colour"] == "#B40000"
+    assert found["found_colour"].startswith("#")
+    picture = client.get(f"/pictures/{found['image_id']}")
+    assert picture.headers["content-type"] == "image/webp"

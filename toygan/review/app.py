@@ -1,0 +1,254 @@
+"""The web application behind `toygan review`.
+
+It answers only for the hosts that it is served on, so that no other site's name can lead to it. A change
+needs a token that only its own page knows. Where it listens beyond this machine, every request needs a
+second token, which the URL printed at the start carries once.
+"""
+
+import hmac
+import io
+import re
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from catalog_schemas.validation import TableError
+from toygan.approval.measures import measure
+from toygan.conditions.colour_table import COLOURS, LAYOUT_LABELS
+from toygan.errors import BadInput, ObjectNotFound, ToyganError
+from toygan.images import MIME_TYPES, decode, decode_labels, decode_photo
+from toygan.publishing.commit import complete_open_runs
+from toygan.review.gallery import Filter, Gallery, Show
+from toygan.review.record import Wanted, record
+from toygan.storage.keys import condition_key
+from toygan.storage.store import ObjectStore
+
+MOST_AT_ONCE = 500  # decisions in a request
+_COOKIE = "toygan-review"
+_KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture of an id never changes
+_STATIC = {"review.js": "text/javascript", "queue.js": "text/javascript", "review.css": "text/css"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
+    "script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class _Said(BaseModel):
+    """One decision as the page sends it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    decision: str
+    image_id: str
+    by: str
+    reason: str | None = None
+    undoes: str | None = None
+
+
+class _Batch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    decisions: Annotated[list[_Said], Field(min_length=1, max_length=MOST_AT_ONCE)]
+
+
+class Review:
+    """What the routes share: the store, the index, and one decision at a time."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.gallery = Gallery(store)
+        self.csrf = secrets.token_urlsafe(24)
+        self._deciding = threading.Lock()
+        self.found_colour = lru_cache(maxsize=1024)(self._found_colour)
+
+    def save(self, said: Sequence[_Said]) -> dict[str, Any]:
+        """Records decisions; returns the ids of the saved ones, and a message for each of the others."""
+        refused: dict[str, str] = {}
+        wanted: list[Wanted] = []
+        pictures: dict[str, dict[str, Any]] = {}
+        for each in said:
+            picture = self.gallery.find(each.image_id)
+            try:
+                if picture is None:
+                    raise BadInput("no finished run stored this picture")
+                wanted.append(
+                    Wanted(
+                        decision=each.decision,
+                        image_id=each.image_id,
+                        decided_by=each.by,
+                        reason=each.reason,
+                        undoes=each.undoes,
+                        decision_id=each.decision_id,
+                    )
+                )
+                pictures[each.image_id] = picture
+            except BadInput as error:
+                refused[each.decision_id] = str(error)
+        with self._deciding:
+            complete_open_runs(self.store)
+            try:
+                record(self.store, wanted, pictures)
+            except BadInput:  # one of them cannot be recorded; the others are not held up
+                for one in wanted:
+                    try:
+                        record(self.store, [one], pictures)
+                    except BadInput as error:
+                        refused[one.decision_id] = str(error)
+            self.gallery.refresh(at_once=True)
+        saved = [each.decision_id for each in wanted if each.decision_id not in refused]
+        return {"saved": saved, "refused": refused}
+
+    def _found_colour(self, image_id: str) -> str | None:
+        picture = self.gallery.find(image_id)
+        if picture is None:
+            return None
+        pixels = decode(self.store.get(picture["image_uri"]))
+        return measure(pixels[None], [None])[0].main_colour
+
+
+def make_app(store: ObjectStore, *, by: str = "", hosts: Sequence[str], token: str | None) -> FastAPI:
+    """Makes the application. `hosts` are the names it answers to; `token` is None on this machine alone."""
+    app = FastAPI(title="toygan review", docs_url=None, redoc_url=None, openapi_url=None)
+    review = Review(store)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+
+    @app.middleware("http")
+    async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = _without_token(request, token) or _foreign(request, review.csrf) or await go_on(request)
+        response.headers.update({"Cache-Control": "no-store", **_HEADERS, **response.headers})
+        return response
+
+    @app.exception_handler(ToyganError)
+    @app.exception_handler(TableError)
+    def fail(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=503)
+
+    _add_pages(app, review, by)
+    _add_pictures(app, review)
+    return app
+
+
+def _without_token(request: Request, token: str | None) -> Response | None:
+    """Refuses a request without the token. A URL with the token sets a cookie and leads to the bare URL."""
+    if token is None:
+        return None
+    given = request.query_params.get("token", "")
+    if given and hmac.compare_digest(given.encode(), token.encode()):
+        answer = RedirectResponse(request.url.path, status_code=303)
+        answer.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
+        return answer
+    if hmac.compare_digest(request.cookies.get(_COOKIE, "").encode(), token.encode()):
+        return None
+    return JSONResponse(
+        {"detail": "open the URL that `toygan review` printed: it carries the token"}, status_code=401
+    )
+
+
+def _foreign(request: Request, csrf: str) -> Response | None:
+    """Refuses a change that the page of this server did not send."""
+    if request.method in ("GET", "HEAD"):
+        return None
+    given = request.headers.get("x-csrf-token", "")
+    if hmac.compare_digest(given.encode(), csrf.encode()):
+        return None
+    return JSONResponse({"detail": "the page is older than this server"}, status_code=403)
+
+
+def _add_pages(app: FastAPI, review: Review, by: str) -> None:
+    environment = Environment(
+        loader=PackageLoader("toygan.review", "page"), autoescape=True, undefined=StrictUndefined
+    )
+    folder = files("toygan.review") / "page"
+
+    @app.get("/")
+    def page() -> HTMLResponse:
+        return HTMLResponse(
+            environment.get_template("review.html").render(by=by, store=review.store.uri, csrf=review.csrf)
+        )
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in _STATIC:
+            raise HTTPException(404)
+        return Response((folder / name).read_bytes(), media_type=_STATIC[name])
+
+    @app.get("/api/session")
+    def session() -> dict[str, str]:
+        return {"csrf": review.csrf}
+
+    @app.get("/api/pictures")
+    def pictures(
+        show: Show = "review",
+        category: str | None = None,
+        reason: str | None = None,
+        text: str | None = None,
+        after: str | None = None,
+        count: Annotated[int, Query(ge=1, le=200)] = 60,
+    ) -> dict[str, Any]:
+        wanted = Filter(show=show, category=category, reason=reason, text=text)
+        return review.gallery.page(wanted, after=after, count=count)
+
+    @app.get("/api/pictures/{image_id}")
+    def detail(image_id: str) -> dict[str, Any]:
+        found = review.gallery.detail(image_id)
+        if found is None:
+            raise HTTPException(404, "no finished run stored this picture")
+        return {**found, "found_colour": review.found_colour(image_id) if found["has_file"] else None}
+
+    @app.post("/api/decisions")
+    def decide(batch: _Batch) -> dict[str, Any]:
+        return review.save(batch.decisions)
+
+
+def _add_pictures(app: FastAPI, review: Review) -> None:
+    @app.get("/pictures/{image_id}")
+    def picture(image_id: str) -> Response:
+        found = review.gallery.find(image_id)
+        if found is None:
+            raise HTTPException(404)
+        data = _get(review.store, found["image_uri"])
+        return Response(data, media_type=MIME_TYPES[found["format"]], headers=_KEEP)
+
+    @app.get("/conditions/{image_id}/{digest}")
+    def condition(image_id: str, digest: str, kind: str = "sketch") -> Response:
+        if not _SHA256.fullmatch(digest) or not review.gallery.is_condition(image_id, digest):
+            raise HTTPException(404)
+        data = _get(review.store, condition_key(digest))
+        shown = decode_labels(data) if kind == "layout" else decode_photo(data)
+        if kind == "layout":
+            shown = _palette()[np.minimum(shown, len(LAYOUT_LABELS) - 1)]
+        file = io.BytesIO()
+        Image.fromarray(shown).save(file, "PNG")
+        return Response(file.getvalue(), media_type="image/png", headers=_KEEP)
+
+
+def _get(store: ObjectStore, key: str) -> bytes:
+    try:
+        return store.get(key)
+    except ObjectNotFound:
+        raise HTTPException(404, f"{key} is gone from the store") from None
+
+
+@lru_cache(maxsize=1)
+def _palette() -> Any:
+    """Returns a colour of each layout label: (L, 3) uint8; the background is white."""
+    shown = {"background": "#FFFFFF"}
+    for colour in COLOURS:
+        shown.setdefault(colour.label, colour.hex)
+    hexes = [shown.get(label, "#C0C0C0") for label in LAYOUT_LABELS]
+    return np.array([[int(each[at : at + 2], 16) for at in (1, 3, 5)] for each in hexes], np.uint8)

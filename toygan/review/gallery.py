@@ -1,0 +1,235 @@
+"""The pictures of a store that people may look at: an index in memory, read from the metadata of its runs."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from catalog_schemas.images import CURRENT, IMAGES, OF_CANDIDATE, REVIEW
+from catalog_schemas.runs import Manifest
+from catalog_schemas.validation import read_parquet_bytes
+from toygan.approval.reason_words import in_words
+from toygan.errors import ObjectNotFound
+from toygan.parallel import in_order
+from toygan.planning.decisions import stored_decisions, without_undone
+from toygan.planning.finished import read_manifest
+from toygan.storage.keys import CURRENT_KEY, RUNS_PREFIX, part_key
+from toygan.storage.store import ObjectStore
+
+Show = Literal["review", "live", "decided"]
+
+FRESH_S = 2.0  # the store is asked again after this time
+_THREADS = 16
+_COLUMNS = (
+    *OF_CANDIDATE,
+    *("title", "language", "decision", "reasons", "format", "attempt", "p_real", "threshold"),
+    *("colour_delta_e", "conditions", "condition_sha256", "width", "height"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which pictures of a list are wanted; None: all."""
+
+    show: Show = "review"
+    category: str | None = None
+    reason: str | None = None
+    text: str | None = None  # part of the sku or the title
+
+
+class Gallery:
+    """All stored pictures of finished runs, with what machine and people decided. Thread-safe."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._runs: dict[str, pa.Table] = {}
+        self._read_at = -FRESH_S
+        self._frame = pd.DataFrame()
+        self._by_id: dict[str, int] = {}
+        self._by_sku: dict[str, list[int]] = {}
+
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Reads new runs, the live table and the decisions if the last look is older than FRESH_S."""
+        with self._lock:
+            if not at_once and time.monotonic() - self._read_at < FRESH_S:
+                return
+            if self._read_new_runs() or self._frame.empty:
+                self._make_frame()
+            self._mark()
+            self._read_at = time.monotonic()
+
+    def _read_new_runs(self) -> bool:
+        names = [info.key for info in self._store.list(RUNS_PREFIX) if info.key.endswith(".json")]
+        fresh = [name for key in names if (name := key[len(RUNS_PREFIX) : -len(".json")]) not in self._runs]
+        with ThreadPoolExecutor(_THREADS, "gallery") as pool:
+            for run_id in fresh:
+                manifest = read_manifest(self._store, run_id)
+                if manifest is not None:
+                    self._runs[run_id] = self._read_run(manifest, pool)
+        return bool(fresh)
+
+    def _read_run(self, manifest: Manifest, pool: ThreadPoolExecutor) -> pa.Table:
+        def read(shard: int) -> pa.Table:
+            key = part_key(manifest.run_id, shard)
+            return read_parquet_bytes(self._store.get(key), IMAGES, key, _COLUMNS)
+
+        tables = [table for _, table in in_order(pool, read, range(manifest.shards), ahead=2 * _THREADS)]
+        table = pa.concat_tables(
+            [pa.schema([IMAGES.field(name) for name in _COLUMNS]).empty_table(), *tables]
+        )
+        return table.append_column(
+            "run_commit", pa.repeat(pa.scalar(manifest.commit, pa.int64()), table.num_rows)
+        )
+
+    def _make_frame(self) -> None:
+        """Sorts all pictures by category, then worst score first. Of equal ids the last run's row counts."""
+        frame = pa.concat_tables(self._runs.values()).to_pandas() if self._runs else pd.DataFrame()
+        if frame.empty:
+            return
+        frame = frame.sort_values("run_commit", kind="stable").drop_duplicates("image_id", keep="last")
+        frame = frame.sort_values(["category", "p_real", "image_id"], na_position="first", ignore_index=True)
+        frame["label"] = (frame["sku"] + "\n" + frame["title"].fillna("")).str.casefold()
+        newest = frame[frame["decision"] == REVIEW].sort_values("run_commit", kind="stable")
+        newest = newest.drop_duplicates(["sku", "image_index"], keep="last")
+        frame["is_candidate"] = frame.index.isin(newest.index)
+        self._frame = frame
+        self._by_id = {image_id: row for row, image_id in enumerate(frame["image_id"])}
+        self._by_sku = {
+            str(sku): np.asarray(rows).tolist() for sku, rows in frame.groupby("sku").indices.items()
+        }
+
+    def _mark(self) -> None:
+        """Notes which pictures are live, and the last decision about each."""
+        frame = self._frame
+        if frame.empty:
+            return
+        try:
+            live = read_parquet_bytes(
+                self._store.get(CURRENT_KEY), CURRENT, CURRENT_KEY, ("sku", "image_index", "image_id")
+            ).to_pandas()
+        except ObjectNotFound:
+            live = pd.DataFrame({"sku": [], "image_index": [], "image_id": []})
+        made = without_undone(stored_decisions(self._store)).sort_by("commit").to_pandas()
+        made = made.drop_duplicates("image_id", keep="last").set_index("image_id")
+        for name in ("decision", "decided_by", "decision_id", "reason"):
+            frame[f"person_{name}"] = frame["image_id"].map(made[name])
+        is_live = frame["image_id"].isin(live["image_id"])
+        slots = pd.MultiIndex.from_frame(live[["sku", "image_index"]])
+        has_live = pd.MultiIndex.from_frame(frame[["sku", "image_index"]]).isin(slots)
+        is_decided = frame["person_decision"].notna()
+        frame["is_live"] = is_live
+        frame["is_review"] = frame["is_candidate"] & ~has_live & ~is_decided
+        frame["is_decided"] = is_decided & frame["sha256"].notna()
+
+    def page(self, wanted: Filter, *, after: str | None, count: int) -> dict[str, Any]:
+        """Returns at most `count` pictures behind the picture `after`, and numbers for the filters."""
+        self.refresh()
+        with self._lock:
+            frame = self._frame
+            if frame.empty:
+                return {"total": 0, "items": [], "categories": {}, "reasons": {}, "done": True}
+            chosen = frame[f"is_{wanted.show}"].to_numpy(bool, copy=True)
+            if wanted.text:
+                chosen &= frame["label"].str.contains(wanted.text.casefold(), regex=False).to_numpy(bool)
+            categories = frame["category"][chosen].value_counts().sort_index()
+            if wanted.category is not None:
+                chosen &= (frame["category"] == wanted.category).to_numpy(bool)
+            reasons = frame["reasons"][chosen].explode().dropna().value_counts()
+            if wanted.reason is not None:
+                chosen &= np.array([wanted.reason in each for each in frame["reasons"]])
+            rows = np.flatnonzero(chosen)
+            total = len(rows)
+            if after is not None:
+                rows = rows[rows > self._by_id.get(after, -1)]
+            return {
+                "total": total,
+                "items": [self._item(row) for row in rows[:count]],
+                "done": len(rows) <= count,
+                "categories": {str(name): int(number) for name, number in categories.items()},
+                "reasons": {
+                    str(name): {"words": in_words(str(name)), "count": int(number)}
+                    for name, number in reasons.items()
+                },
+            }
+
+    def find(self, image_id: str) -> dict[str, Any] | None:
+        """Returns the metadata of a stored picture as `toygan.review.record` takes it; None if unknown."""
+        self.refresh()
+        with self._lock:
+            row = self._by_id.get(image_id)
+            if row is None or not isinstance(self._cell("sha256", row), str):
+                return None
+            values = self._frame.iloc[row]
+            picture = {name: values[name] for name in (*OF_CANDIDATE, "decision", "format")}
+            picture["phash"] = picture["phash"] if isinstance(picture["phash"], str) else None
+            whole = {name: int(values[name]) for name in ("image_index", "run_commit")}
+            return picture | whole
+
+    def detail(self, image_id: str) -> dict[str, Any] | None:
+        """Returns a picture with its conditions and the other candidates of its product; None if unknown."""
+        self.refresh()
+        with self._lock:
+            row = self._by_id.get(image_id)
+            if row is None:
+                return None
+            same = self._by_sku[self._cell("sku", row)]
+            others = sorted(
+                (each for each in same if each != row),
+                key=lambda each: (
+                    int(self._cell("image_index", each)),
+                    int(self._cell("attempt", each)),
+                ),
+            )
+            conditions: dict[str, str] = dict(self._cell("condition_sha256", row))
+            return {
+                **self._item(row),
+                "conditions": conditions,
+                "others": [self._item(each) for each in others],
+            }
+
+    def is_condition(self, image_id: str, digest: str) -> bool:
+        """Whether a picture was generated from the condition file with this sha256."""
+        found = self.detail(image_id)
+        return found is not None and digest in found["conditions"].values()
+
+    def _cell(self, name: str, row: int) -> Any:
+        return self._frame[name].iat[row]
+
+    def _item(self, row: int) -> dict[str, Any]:
+        values: Any = self._frame.iloc[row]
+        return {
+            "image_id": values["image_id"],
+            "sku": values["sku"],
+            "image_index": int(values["image_index"]),
+            "category": values["category"],
+            "title": _text(values["title"]),
+            "language": _text(values["language"]),
+            "has_file": isinstance(values["sha256"], str),
+            "score": _number(values["p_real"]),
+            "threshold": _number(values["threshold"]),
+            "colour_delta_e": _number(values["colour_delta_e"]),
+            "wanted_colour": json.loads(values["conditions"]).get("colour_hex"),
+            "attempt": int(values["attempt"]) + 1,
+            "reasons": [in_words(reason) for reason in values["reasons"]],
+            "machine": values["decision"],
+            "live": bool(values["is_live"]),
+            **{
+                name: _text(values[f"person_{name}"])
+                for name in ("decision", "decided_by", "decision_id", "reason")
+            },
+        }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else float(f"{value:.4g}")

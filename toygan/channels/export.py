@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from catalog_schemas.images import read_current
 from toygan.channels.aigc import read_producer
+from toygan.channels.credentials import read_credentials
 from toygan.channels.feeds import MAX_URL_LETTERS, Feed, Urls, products_of, write_feeds
 from toygan.channels.pictures import BROKEN, WHOLE, Making, make_picture, recipe_of
 from toygan.channels.report import REPORT_KEY, render_report
@@ -96,7 +97,14 @@ def export(request: ExportRequest) -> ExportSummary:
     live = _read_live(store)
     state = read_state(place, channel.name)
     there = {info.key: info.size for info in place.list() if _is_ours(info.key)}
-    making = Making(store=store, place=place, channel=channel, sizes=there, producer=producer)
+    making = Making(
+        store=store,
+        place=place,
+        channel=channel,
+        sizes=there,
+        producer=producer,
+        credentials=read_credentials(),
+    )
     state, made = _make_all(making, live, state)
     rows = list(state.rows.values())
     feeds = write_feeds(channel, products_of(rows), urls)
@@ -115,7 +123,7 @@ def export(request: ExportRequest) -> ExportSummary:
 def _make_all(making: Making, live: Sequence[Mapping[str, Any]], state: State) -> tuple[State, int]:
     """Makes what is missing, and writes the state. Returns it, and how many pictures were made."""
     channel, place = making.channel, making.place
-    recipes = {row["image_id"]: recipe_of(channel, making.producer, row) for row in live}
+    recipes = {row["image_id"]: recipe_of(making, row) for row in live}
     surplus = _surplus(channel, live)
     kept = {
         row["image_id"]: found
@@ -199,6 +207,7 @@ def _read_live(store: ObjectStore) -> list[dict[str, Any]]:
     except ObjectNotFound:
         raise BadInput(f"{store.uri} has no live pictures yet; run `toygan generate` first") from None
     wanted = ["sku", "image_index", "image_id", "category", "image_uri", "sha256", "run_id"]
+    wanted += ["model_name", "model_version"]
     rows: list[dict[str, Any]] = table.select(wanted).to_pylist()
     return sorted(rows, key=lambda row: (row["sku"], row["image_index"]))
 

@@ -7,7 +7,9 @@ from typing import Final
 
 from PIL import Image
 
+from toygan.channels.credentials import INSTALL, UNTRUSTED, read_manifest
 from toygan.errors import BadInput
+from toygan.names import printable
 from toygan.picture_files import HEAD_BYTES, READABLE, check_size, format_of
 from toygan.xmp import DIGITAL_SOURCE_TYPE, aigc_label, digital_source_type
 
@@ -35,7 +37,37 @@ def inspect_file(path: Path) -> list[str]:
     packet = packet.encode() if isinstance(packet, str) else packet
     lines += _marks(packet) if isinstance(packet, bytes) else ["  XMP: none, so no mark of origin"]
     if all(name in data for name in _C2PA):
-        lines.append("  C2PA: there are Content Credentials; this version does not check signatures")
+        lines += _credentials(data, Image.MIME[file_format])
+    return lines
+
+
+def _credentials(data: bytes, mime: str) -> list[str]:
+    """Says who signed the file, whether the signature holds, and how the picture was made."""
+    try:
+        content = read_manifest(data, mime)
+    except ImportError:
+        return [f"  C2PA: there are Content Credentials; to check them: {INSTALL}"]
+    except ValueError as error:
+        return [f"  C2PA: the Content Credentials cannot be read ({error})"]
+    if content is None:
+        return []
+    active = content["manifests"][content["active_manifest"]]
+    problems = [each["code"] for each in content.get("validation_status", ())]
+    broken = sorted(set(problems) - {UNTRUSTED})
+    issuer = printable(str(active.get("signature_info", {}).get("issuer", "unknown")))
+    if content.get("validation_state") == "Invalid" or broken:
+        lines = [
+            f"  C2PA: signed by {issuer}, but the signature does NOT hold: {', '.join(broken) or 'invalid'}"
+        ]
+    else:
+        trust = "its CA is on no trust list here" if UNTRUSTED in problems else "its CA is trusted"
+        lines = [f"  C2PA: signed by {issuer}, the signature holds; {trust}"]
+    for assertion in active.get("assertions", ()):
+        for action in assertion.get("data", {}).get("actions", ()):
+            agent = action.get("softwareAgent")
+            made_by = f" by {agent.get('name')} {agent.get('version', '')}" if isinstance(agent, dict) else ""
+            source = str(action.get("digitalSourceType", "")).rpartition("/")[2]
+            lines.append(printable(f"    {action.get('action')}{made_by}, {source or 'no source type'}"))
     return lines
 
 

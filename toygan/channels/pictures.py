@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toygan.channels.aigc import draw_label, label_json
+from toygan.channels.credentials import Credentials
 from toygan.channels.cutout import Cutout, NotCutOut, cut_out
 from toygan.channels.encoding import MIME_TYPES, encode_file
 from toygan.channels.framing import TooSmall, boxes_in, compose, place
-from toygan.channels.rules import Channel, Frame
+from toygan.channels.rules import Channel, FileFormat, Frame
 from toygan.channels.state import Exported, File
 from toygan.channels.texts import alt_text
 from toygan.errors import BadInput, ObjectNotFound
@@ -39,12 +40,15 @@ class Making:
     channel: Channel
     sizes: Mapping[str, int]  # of the files that lie at the place, in bytes
     producer: str | None  # for China's label, None for a channel without it
+    credentials: Credentials | None  # for Content Credentials, None: nothing is signed
 
 
-def recipe_of(channel: Channel, producer: str | None, live: Mapping[str, Any]) -> str:
+def recipe_of(making: Making, live: Mapping[str, Any]) -> str:
     """Returns a digest of everything that the files of a row of `current.parquet` depend on."""
-    rules = channel.model_dump(mode="json", exclude={"rules", "version", "feeds", "role_reason", "forbids"})
-    content = [MAKING, rules, producer, live["image_id"], live["sha256"]]
+    not_in_files = {"rules", "version", "feeds", "role_reason", "forbids"}
+    rules = making.channel.model_dump(mode="json", exclude=not_in_files)
+    signer = making.credentials.digest if making.credentials else None
+    content = [MAKING, rules, making.producer, signer, live["image_id"], live["sha256"]]
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -124,16 +128,13 @@ def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: 
         label = label_json(making.producer, live["image_id"])
     xmp = xmp_packet(label)
     folder = f"{EXPORTED_PREFIX}{slug_of(live['category'])}/{slug_of(live['sku'])}/"
-    files, data_of = [], {}
+    files: list[File] = []
     for width in sorted({*(each for each in frame.widths if each < image.width), image.width}):
         sized = _reduced(image, width)
         for file_format in frame.formats:
             data = encode_file(sized, file_format, frame.quality, xmp)
-            if len(data) > making.channel.most_bytes:
-                raise NotCutOut(f"file_too_large: {len(data):,} bytes as {file_format}")
-            digest = sha256(data).hexdigest()[:_NAME_DIGITS]
-            key = f"{folder}{live['image_index']}-{frame.name}-{width}-{digest}.{file_format}"
-            data_of[key] = (data, MIME_TYPES[file_format])
+            name = f"{folder}{live['image_index']}-{frame.name}-{width}"
+            key, size = _put(making, live, name, file_format, data)
             files.append(
                 File(
                     key=key,
@@ -141,15 +142,33 @@ def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: 
                     format=file_format,
                     width=sized.width,
                     height=sized.height,
-                    bytes=len(data),
+                    bytes=size,
                     below_advised=placed.below_advised,
                 )
             )
-    for key, (data, mime) in data_of.items():
-        # The name holds a digest of the content, so a file of this name and size is this file.
-        if making.sizes.get(key) != len(data):
-            making.place.put(key, data, content_type=mime, cache_control=FOREVER)
     return files
+
+
+def _put(
+    making: Making, live: Mapping[str, Any], name: str, file_format: FileFormat, data: bytes
+) -> tuple[str, int]:
+    """Signs a file and puts it, unless it lies there. Returns its key and its size.
+
+    The key holds a digest of the content and the signer: two signatures of a file differ, but either will do.
+    """
+    signer = making.credentials.digest if making.credentials else ""
+    digest = sha256(data + signer.encode()).hexdigest()[:_NAME_DIGITS]
+    key = f"{name}-{digest}.{file_format}"
+    size = making.sizes.get(key)
+    if size is not None and (size == len(data) or making.credentials):
+        return key, size
+    mime = MIME_TYPES[file_format]
+    if making.credentials:
+        data = making.credentials.sign(data, mime, live["model_name"], live["model_version"])
+    if len(data) > making.channel.most_bytes:
+        raise NotCutOut(f"file_too_large: {len(data):,} bytes as {file_format}")
+    making.place.put(key, data, content_type=mime, cache_control=FOREVER)
+    return key, len(data)
 
 
 def _reduced(image: Image.Image, width: int) -> Image.Image:

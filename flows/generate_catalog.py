@@ -1,6 +1,7 @@
 """The flow `generate-catalog`: generates a picture of every product of a catalog."""
 
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from toygan.publishing.commit import complete_open_runs
 from toygan.publishing.finish import finish_run
 from toygan.publishing.retire import check_share, find_gone, retire
 from toygan.publishing.summary import RunSummary
-from toygan.storage.open_store import open_store
+from toygan.storage.store import ObjectStore
 
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
@@ -53,22 +54,28 @@ def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
     persist_result=False,
 )
 def generate_shard(
-    worker_spec: WorkerSpec, run_id: str, shard: int, category: str, image_format: ImageFormat
-) -> dict[str, int]:
-    """Generates, scores and stores the pictures of one shard, then commits its metadata."""
+    worker_spec: WorkerSpec, run_id: str, shard: int, categories: tuple[str, ...], image_format: ImageFormat
+) -> dict[str, dict[str, int]]:
+    """Generates, scores and stores the pictures of one shard, then commits its metadata.
+
+    Returns its candidates by category and decision.
+    """
     use_the_log_format()
     log = get_run_logger()
     began_s = time.monotonic()
+    category = categories[0] if len(categories) == 1 else f"{len(categories)} categories"
     with log_fields(run=run_id, shard=shard, category=category):
         log.debug("shard %d of %s begins", shard, category)
         try:
-            decisions = dict(run_shard(worker_spec, run_id, shard, image_format))
+            found = run_shard(worker_spec, run_id, shard, image_format)
         except Retryable as error:
             # Prefect logs the reason of a retry only at a lower level.
             log.warning("shard %d: %s", shard, error)
             raise
-        count_shard(category, decisions, time.monotonic() - began_s)
-        log.info("shard %d of %s is done: %s", shard, category, decisions)
+        decisions = {category: dict(counts) for category, counts in found.items()}
+        count_shard(decisions, time.monotonic() - began_s)
+        total = sum(map(Counter, decisions.values()), Counter())
+        log.info("shard %d of %s is done: %s", shard, category, dict(total))
     return decisions
 
 
@@ -99,12 +106,11 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
         planned, to_do = run.plan.counts["planned"], len(run.pending)
         log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)
         compute_shards(run)
-        try:
-            summary = finish_run(run, prefect.__version__)
-            if gone is not None:
-                summary = replace(summary, retired=retire(resolved.store, request.run_id, gone))
-        finally:
-            raise_alerts(run)
+        summary = finish_run(run, prefect.__version__)
+        raise_alerts(resolved.store, summary)
+        summary.check_finite()
+        if gone is not None:
+            summary = replace(summary, retired=retire(resolved.store, request.run_id, gone))
         create_markdown_artifact(
             key="generate-catalog", markdown=summary.markdown(), description=f"Run {request.run_id}"
         )
@@ -122,7 +128,7 @@ def compute_shards(run: StartedRun) -> None:
     with shard_resources():
         futures = {
             generate_shard.submit(
-                worker_spec, run.plan.run_id, shard, shards[shard].category, settings.format
+                worker_spec, run.plan.run_id, shard, shards[shard].categories, settings.format
             ): shard
             for shard in run.pending
         }
@@ -158,15 +164,14 @@ def _error_of(future: PrefectFuture[Any]) -> object | None:
     return None if future.state.is_completed() else result
 
 
-def raise_alerts(run: StartedRun) -> None:
+def raise_alerts(store: ObjectStore, summary: RunSummary) -> None:
     """Emits the alerts of a run as Prefect events; problems with that do not fail the run."""
     log = get_run_logger()
-    store = open_store(run.worker_spec.store)
     try:
-        alerts = find_alerts(store, run.plan.run_id)
+        alerts = find_alerts(store, summary.manifest, summary.parts)
     except (ToyganError, TableError) as error:
         log.warning("the alerts of the run could not be determined: %s", error)
         return
     for alert in alerts:
         log.warning("%s", alert.message)
-    tell_of_alerts(store, run.plan.run_id, alerts)
+    tell_of_alerts(store, summary.manifest.run_id, alerts)

@@ -53,6 +53,14 @@ def moto() -> Iterator[S3Server]:
 
 
 @pytest.fixture
+def a_shard_per_category(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small categories of this process share no shards, so a small run has several shards."""
+    from toygan.planning import writer
+
+    monkeypatch.setattr(writer, "FEW_SLOTS", 0)
+
+
+@pytest.fixture
 def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calibrations of this process are made of few pictures."""
     from toygan.calibration import calibrate

@@ -27,12 +27,17 @@ GPU_MEMORY_BYTES = Gauge(
 )
 
 
-def count_shard(category: str, decisions: Mapping[str, int], elapsed_s: float) -> None:
-    """Counts a finished shard: its candidates by decision, its time, and the memory of the devices."""
+def count_shard(decisions: Mapping[str, Mapping[str, int]], elapsed_s: float) -> None:
+    """Counts a finished shard: candidates by category and decision, its time, and the memory of the devices.
+
+    Each category gets a part of the time, by its number of candidates.
+    """
     import torch
 
-    for decision, candidates in decisions.items():
-        CANDIDATES.labels(category, decision).inc(candidates)
-    SHARD_SECONDS.labels(category).inc(elapsed_s)
+    total = sum(sum(counts.values()) for counts in decisions.values())
+    for category, counts in decisions.items():
+        for decision, candidates in counts.items():
+            CANDIDATES.labels(category, decision).inc(candidates)
+        SHARD_SECONDS.labels(category).inc(elapsed_s * sum(counts.values()) / total)
     for device in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         GPU_MEMORY_BYTES.labels(str(device)).set(torch.cuda.max_memory_allocated(device))

@@ -67,8 +67,8 @@ def time_the_flow(shards: int) -> float:
         return orchestration()
 
 
-def _nothing(*arguments: object) -> Mapping[str, int]:
-    return {"approved": 0}
+def _nothing(*arguments: object) -> Mapping[str, Mapping[str, int]]:
+    return {"brick": {"approved": 1}}
 
 
 def _planned(shards: int) -> "StartedRun":
@@ -78,7 +78,7 @@ def _planned(shards: int) -> "StartedRun":
     from toygan.planning.writer import Shard
 
     settings = RunSettings(model_name="none", model_version="none")
-    shard = Shard(category="brick", image_condition=None, slots=1, sha256="")
+    shard = Shard(categories=("brick",), slots=1, sha256="")
     plan = FrozenPlan(
         run_id="orchestration",
         catalog_uri="none",

@@ -18,10 +18,13 @@ from toygan.planning.plan import (
     Scopes,
     check_plan,
 )
+from toygan.registry.aliases import Alias, read_aliases
 from toygan.registry.models import find_default, folder_of, is_bundled, required_condition_of, resolve
 from toygan.storage.keys import plan_manifest_key
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
+
+_checked: "list[tuple[RunRequest, ResolvedRun]]" = []  # by check_request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,14 @@ def new_run_id() -> str:
 def check_request(request: RunRequest) -> None:
     """Raises BadInput if store, model, settings, device or run id cannot be used; writes nothing.
 
-    It gives a quick answer before a flow or a server starts. start_run makes the same checks again.
+    It gives a quick answer before a flow or a server starts. What it resolves is what resolve_run then
+    returns in this process, once.
     """
-    ready = resolve_run(request)
-    check_plan(ready.store, request.run_id, request.catalog, ready.settings, ready.scopes)
+    ready = _resolve(request)
+    check_plan(
+        ready.store, request.run_id, request.catalog, ready.settings, ready.scopes, is_new=ready.is_new
+    )
+    _checked[:] = [(request, ready)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,7 @@ class ResolvedRun:
     """The values that a request stands for: these run, and nothing looks them up again."""
 
     run_id: str
+    is_new: bool  # the store has nothing of this run id
     catalog: str  # its URI
     store: ObjectStore
     models: Mapping[ImageCondition | None, ModelFiles]
@@ -79,9 +87,18 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
 
     Raises a subclass of BadInput if store, model, settings or device cannot be used.
     """
+    while _checked:
+        checked, ready = _checked.pop()
+        if checked == request:
+            return ready
+    return _resolve(request)
+
+
+def _resolve(request: RunRequest) -> ResolvedRun:
     if request.retire is not None and not 0 <= request.retire <= 1:
         raise BadInput(f"--retire is {request.retire:g}; it must be a share of the products, from 0 to 1")
     store = open_store(request.output)
+    aliases = read_aliases(store)
     earlier = _settings_of_earlier_start(store, request.run_id)
     wanted: dict[ImageCondition | None, str | None] = {
         None: request.model,
@@ -92,7 +109,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     models: dict[ImageCondition | None, ModelFiles] = {}
     may_be_bundled = True
     for kind, reference in wanted.items():
-        found = _choose_model(store, kind, reference, earlier, may_be_bundled=may_be_bundled)
+        found = _choose_model(store, aliases, kind, reference, earlier, may_be_bundled=may_be_bundled)
         if found is not None:
             models[kind] = found
         if kind is None:
@@ -132,6 +149,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
     engine_for(worker_spec)
     return ResolvedRun(
         run_id=request.run_id,
+        is_new=earlier is None,
         catalog=request.catalog,
         store=store,
         models=models,
@@ -143,6 +161,7 @@ def resolve_run(request: RunRequest) -> ResolvedRun:
 
 def _choose_model(
     store: ObjectStore,
+    aliases: Mapping[str, Alias],
     kind: ImageCondition | None,
     reference: str | None,
     earlier: RunSettings | None,
@@ -157,9 +176,12 @@ def _choose_model(
         reference = earlier.models.get(kind)
         if reference is None:
             return None
-    if reference is None and kind is not None:
-        return find_default(store, kind, may_be_bundled=may_be_bundled)
-    model = resolve(reference, store)
+    default = None
+    if reference is None:
+        default = find_default(store, kind, may_be_bundled=may_be_bundled, aliases=aliases)
+        if kind is not None:
+            return default
+    model = default or resolve(reference, store)
     needs = required_condition_of(model)
     if needs != kind:
         takes = f"takes a {needs}, give it as --{needs}-model" if needs else "takes no image"

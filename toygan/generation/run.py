@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from toygan.artifact.load import credit_of
+from toygan.conditions.condition_types import ImageCondition
 from toygan.generation.parts import pending_shards, publish_part
 from toygan.generation.request import ResolvedRun
 from toygan.generation.shard import compute_shard
@@ -13,6 +14,7 @@ from toygan.generation.worker_spec import WorkerSpec, engine_for
 from toygan.images import ImageFormat
 from toygan.planning.plan import (
     FrozenPlan,
+    Slot,
     freeze_plan,
     load_shard,
 )
@@ -38,7 +40,8 @@ def start_run(resolved: ResolvedRun) -> StartedRun:
     started_at = datetime.now(UTC)
     store = resolved.store
     plan = freeze_plan(store, resolved.run_id, resolved.catalog, resolved.settings, resolved.scopes)
-    pending = pending_shards(store, resolved.run_id, len(plan.shards))
+    shards = len(plan.shards)
+    pending = range(shards) if resolved.is_new else pending_shards(store, resolved.run_id, shards)
     return StartedRun(
         plan=plan,
         worker_spec=resolved.worker_spec,
@@ -50,16 +53,23 @@ def start_run(resolved: ResolvedRun) -> StartedRun:
 
 def run_shard(
     worker_spec: WorkerSpec, run_id: str, shard: int, image_format: ImageFormat
-) -> Mapping[str, int]:
-    """Computes and commits one shard; returns its candidates by decision."""
+) -> Mapping[str, Mapping[str, int]]:
+    """Computes and commits one shard; returns its candidates by category and decision."""
     store = open_store(worker_spec.store)
-    slots = load_shard(store, run_id, shard)
-    rows = compute_shard(
-        slots,
-        engine=engine_for(worker_spec, slots[0].image_condition),
-        store=store,
-        run_id=run_id,
-        image_format=image_format,
-    )
+    by_model: dict[ImageCondition | None, list[Slot]] = {}
+    for slot in load_shard(store, run_id, shard):
+        by_model.setdefault(slot.image_condition, []).append(slot)
+    rows = []
+    for image_condition, slots in by_model.items():
+        rows += compute_shard(
+            slots,
+            engine=engine_for(worker_spec, image_condition),
+            store=store,
+            run_id=run_id,
+            image_format=image_format,
+        )
     publish_part(store, run_id, shard, rows)
-    return Counter(row["decision"] for row in rows)
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        counts.setdefault(row["category"], Counter())[row["decision"]] += 1
+    return counts

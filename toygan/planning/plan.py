@@ -42,7 +42,7 @@ __all__ = [
     "load_shard",
 ]
 
-_SCHEMA = "plan/3"
+_SCHEMA = "plan/4"
 _THREADS = 8
 
 
@@ -126,7 +126,9 @@ class FrozenPlan:
             if content.pop("schema") != _SCHEMA:
                 raise ValueError("another schema")
             content["settings"] = RunSettings.from_json(content["settings"])
-            content["shards"] = tuple(Shard(**shard) for shard in content["shards"])
+            content["shards"] = tuple(
+                Shard(**shard | {"categories": tuple(shard["categories"])}) for shard in content["shards"]
+            )
             check_counts(content["counts"], PLAN_COUNTS, where, "counts")
             for name, counts in dict(content["categories"]).items():
                 check_counts(counts, ("planned",), where, f"categories.{name}")
@@ -160,8 +162,8 @@ def freeze_plan(
     `scopes` gives the products that each of the run's models supports. A product with a photo, else one with
     a layout, else one with a sketch, goes to the model for that condition if there is one, and the file is
     kept in the store. Rows with a category that no model has, or with an unusable condition file, are set
-    aside. A shard has one category, one model and at most `shard_size` slots. The plan of a finished and
-    swept run has no shards.
+    aside. A shard has at most `shard_size` slots, of one category and model or of several that have few slots
+    each. The plan of a finished and swept run has no shards.
 
     Raises RunConflict if the run id was planned or finished with another catalog or other settings,
     CatalogError if the catalog or all of its rows are unusable, and BadInput for categories in the settings
@@ -200,11 +202,17 @@ def check_plan(
     catalog_uri: str,
     settings: RunSettings,
     scopes: Scopes,
+    *,
+    is_new: bool = False,
 ) -> None:
-    """Raises RunConflict, and BadInput for categories, like freeze_plan: a quick answer before a run."""
+    """Raises RunConflict, and BadInput for categories, like freeze_plan: a quick answer before a run.
+
+    `is_new` says that the store is known to have nothing of this run id.
+    """
     _check_categories(settings, scopes)
     with open_catalog(catalog_uri, settings.columns) as catalog:
-        _find_earlier(store, run_id, catalog, settings, 0)
+        if not is_new:
+            _find_earlier(store, run_id, catalog, settings, 0)
 
 
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:

@@ -1,6 +1,7 @@
 """Writes the shards of a plan while the catalog is being read."""
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,15 +18,20 @@ from toygan.storage.store import PARQUET, ObjectStore
 
 Kind = tuple[str, ImageCondition | None]  # category, and image condition of the model
 
+# A kind with more slots has shards of its own. The shard of a smaller one would cost about as many requests
+# as its pictures.
+FEW_SLOTS = 8
 _MOST_WAITING = 32  # shards that are encoded or uploaded at a time, to limit the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One task of the run: pictures of one category by one model; `sha256` is of its file in the plan."""
+    """One task of the run: pictures of one category by one model, or of several kinds that have few slots.
 
-    category: str
-    image_condition: ImageCondition | None
+    `categories` are sorted; `sha256` is of the shard's file in the plan.
+    """
+
+    categories: tuple[str, ...]
     slots: int
     sha256: str
 
@@ -33,7 +39,8 @@ class Shard:
 class PlanWriter:
     """Collects slots by kind and writes a shard whenever one is full.
 
-    A shard holds at most `shard_size` slots. It never holds only some of a product's slots.
+    A shard holds at most `shard_size` slots. It never holds only some of a product's slots. Kinds that have
+    at most FEW_SLOTS slots in the whole plan share shards.
     """
 
     def __init__(self, store: ObjectStore, run_id: str, shard_size: int, pool: Executor) -> None:
@@ -42,7 +49,8 @@ class PlanWriter:
         self._shard_size = shard_size
         self._pool = pool
         self._collected: dict[Kind, list[pa.Table]] = {}
-        self._numbers: list[tuple[Kind, int]] = []
+        self._numbers: list[tuple[tuple[str, ...], int]] = []
+        self._has_shard: set[Kind] = set()
         self._waiting: deque[Future[str]] = deque()
         self._digests: list[str] = []
 
@@ -59,32 +67,54 @@ class PlanWriter:
             end = start + self._shard_size
             if end < len(rows):  # move the end back to the start of a product that does not fit whole
                 end = int(np.searchsorted(rows, rows[end], "left"))
-            self._write(kind, rest.slice(start, end - start))
+            self._write([kind], rest.slice(start, end - start))
             start = end
         # A copy, because a slice would keep the whole table in memory.
         self._collected[kind] = [rest.take(np.arange(start, len(rows)))]
 
     def finish(self) -> tuple[Shard, ...]:
         """Writes the remaining slots and waits until every shard is in the store."""
-        for kind in sorted(self._collected, key=lambda kind: (kind[0], kind[1] or "")):
-            rest = pa.concat_tables(self._collected[kind])
-            if rest.num_rows:
-                self._write(kind, rest)
+        for kinds in self._shares():
+            slots = pa.concat_tables([table for kind in kinds for table in self._collected[kind]])
+            if len(kinds) > 1:
+                slots = slots.sort_by([("row", "ascending"), ("image_index", "ascending")])
+            self._write(kinds, slots)
         self._collected = {}
         while self._waiting:
             self._digests.append(self._waiting.popleft().result())
         return tuple(
-            Shard(category=category, image_condition=image_condition, slots=slots, sha256=digest)
-            for ((category, image_condition), slots), digest in zip(self._numbers, self._digests, strict=True)
+            Shard(categories=categories, slots=slots, sha256=digest)
+            for (categories, slots), digest in zip(self._numbers, self._digests, strict=True)
         )
 
-    def _write(self, kind: Kind, slots: pa.Table) -> None:
+    def _shares(self) -> list[list[Kind]]:
+        """The kinds that still have slots, in groups of one shard each."""
+        shares: list[list[Kind]] = []
+        open_share: list[Kind] = []
+        taken = self._shard_size
+        for kind in sorted(self._collected, key=lambda kind: (kind[0], kind[1] or "")):
+            size = sum(table.num_rows for table in self._collected[kind])
+            if not size:
+                continue
+            if size > FEW_SLOTS or kind in self._has_shard:
+                shares.append([kind])
+                continue
+            if taken + size > self._shard_size:
+                open_share, taken = [], 0
+                shares.append(open_share)
+            open_share.append(kind)
+            taken += size
+        return shares
+
+    def _write(self, kinds: Sequence[Kind], slots: pa.Table) -> None:
         number = len(self._numbers)
         try:
             key = plan_key(self._run_id, number)
         except BadInput as error:
             raise BadInput(f"the plan has too many pictures for one run ({error}); use --limit") from None
-        self._numbers.append((kind, slots.num_rows))
+        categories = tuple(sorted({category for category, _ in kinds}))
+        self._numbers.append((categories, slots.num_rows))
+        self._has_shard.update(kinds)
         if len(self._waiting) >= _MOST_WAITING:
             self._digests.append(self._waiting.popleft().result())
         self._waiting.append(self._pool.submit(self._put, key, slots))

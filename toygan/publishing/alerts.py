@@ -12,7 +12,6 @@ from catalog_schemas.images import APPROVED, CURRENT
 from catalog_schemas.runs import Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from toygan.errors import ObjectNotFound
-from toygan.planning.finished import Parts, read_manifest
 from toygan.publishing.commit_log import RECENT_RUNS, Commits, acceptance_of, read_commits
 from toygan.publishing.summary import MOST_NAMED
 from toygan.storage.keys import CURRENT_KEY
@@ -31,17 +30,11 @@ class Alert:
     details: Mapping[str, Any]
 
 
-def find_alerts(store: ObjectStore, run_id: str) -> list[Alert]:
-    """Returns the alerts of a finished run, those of categories in alphabetical order.
-
-    Returns an empty list for a run that is not finished.
-    """
-    manifest = read_manifest(store, run_id)
-    if manifest is None:
-        return []
+def find_alerts(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table]) -> list[Alert]:
+    """Returns the alerts of a finished run with the metadata `parts`; categories in alphabetical order."""
     commits = read_commits(store) or Commits()
     found = [*_none_approved(manifest), *_halved(manifest, commits)]
-    return found + list(_without_picture(store, manifest)) if manifest.counts["planned"] else found
+    return found + list(_without_picture(store, parts)) if manifest.counts["planned"] else found
 
 
 def _none_approved(manifest: Manifest) -> Iterator[Alert]:
@@ -75,9 +68,9 @@ def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
             )
 
 
-def _without_picture(store: ObjectStore, manifest: Manifest) -> Iterator[Alert]:
+def _without_picture(store: ObjectStore, parts: Iterable[pa.Table]) -> Iterator[Alert]:
     """Yields products without a live picture that this run gave up, so that later runs skip them."""
-    failed = _failed(Parts(store, manifest.run_id, manifest.shards))
+    failed = _failed(parts)
     live = _live_skus(store) if failed else set()
     by_category: dict[str, list[str]] = {}
     for sku, category in sorted(failed.items()):

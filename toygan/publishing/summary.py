@@ -1,9 +1,12 @@
 """The summary of a finished run for a person."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
+from toygan.errors import RunFailed
+from toygan.planning.finished import Parts
+from toygan.publishing.commit import NOT_FINITE
 from toygan.storage.keys import report_key
 
 MOST_NAMED = 20  # products listed in one line
@@ -42,11 +45,22 @@ class RunSummary:
     manifest: Manifest
     store: str
     elapsed_s: float
+    parts: Parts = field(repr=False)
     retired: int = 0  # pictures of products that left the catalog
 
     @property
     def report_uri(self) -> str:
         return f"{self.store}/{report_key(self.manifest.run_id)}"
+
+    def check_finite(self) -> None:
+        """Raises RunFailed if pictures were generated and none of them was finite."""
+        counts = self.manifest.counts
+        candidates = sum(counts[decision] for decision in DECISIONS)
+        if candidates and counts[NOT_FINITE] == candidates:
+            raise RunFailed(
+                f"run {self.manifest.run_id}: {candidates:,} pictures were generated and none is finite; the "
+                f"model or the device is broken, see {self.report_uri}"
+            )
 
     def markdown(self) -> str:
         """Returns the counts as a table, and the place of the contact sheet."""

@@ -30,7 +30,7 @@ from toygan.artifact.json_object import json_object
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.models import required_condition
-from toygan.registry.aliases import ModelRef, read_aliases
+from toygan.registry.aliases import Alias, ModelRef, read_aliases
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
@@ -124,14 +124,20 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
 
 
 def find_default(
-    store: ObjectStore | None, kind: ImageCondition | None = None, *, may_be_bundled: bool = True
+    store: ObjectStore | None,
+    kind: ImageCondition | None = None,
+    *,
+    may_be_bundled: bool = True,
+    aliases: Mapping[str, Alias] | None = None,
 ) -> ModelFiles | None:
     """Returns the store's champion for the image condition `kind`, else the bundled model, else None.
 
     `kind` None stands for models without an image condition. Without `may_be_bundled`, the bundled models are
-    ignored. Raises ModelError.
+    ignored. `aliases` are those of the store, if they have been read before. Raises ModelError.
     """
-    champion = read_aliases(store).get(CHAMPIONS[kind]) if store else None
+    if aliases is None:
+        aliases = read_aliases(store) if store else {}
+    champion = aliases.get(CHAMPIONS[kind])
     if store and champion:
         return read_version(store, champion.now.name, champion.now.version)
     if not may_be_bundled:

@@ -13,6 +13,7 @@ from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CPU, LAYOUT_CLASSES, TinyFiles, condition_file, tiny_model
 from tests.toygan.generation.mortal_store import Died, MortalStore
+from tests.toygan.generation.whole_runs import generate, rows_of
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER
 from toygan.errors import BadInput, ModelError
@@ -21,12 +22,8 @@ from toygan.generation import run as run_module
 from toygan.generation import worker_spec
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
-from toygan.planning.finished import read_manifest, read_part
 from toygan.publishing import finish
-from toygan.publishing.commit import complete_open_runs
-from toygan.publishing.finish import finish_run
 from toygan.publishing.reproduce import reproduce
-from toygan.publishing.summary import RunSummary
 from toygan.publishing.verify import prune, verify
 from toygan.registry import promotion
 from toygan.registry.aliases import read_aliases
@@ -110,23 +107,6 @@ def request(folder: Path, **changes: Any) -> RunRequest:
         batch_size=BATCH,
     )
     return replace(usual, **changes)
-
-
-def generate(wanted: RunRequest) -> RunSummary:
-    """As the flow does."""
-    resolved = resolve_run(wanted)
-    complete_open_runs(resolved.store)
-    run = start_run(resolved)
-    for shard in run.pending:
-        run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
-    return finish_run(run, "3.8.8")
-
-
-def rows_of(store: ObjectStore, run_id: str = "run-1") -> list[dict[str, Any]]:
-    manifest = read_manifest(store, run_id)
-    assert manifest is not None
-    parts = [read_part(store, run_id, shard) for shard in range(manifest.shards)]
-    return [row for part in parts for row in part.to_pylist(maps_as_pydicts="strict")]
 
 
 def contents(store: ObjectStore, *prefixes: str) -> dict[str, bytes]:
@@ -364,6 +344,5 @@ def test_a_kept_file_that_is_gone_fails_its_shard_with_a_remedy(folder: Path, st
     run = start_run(resolve_run(request(folder)))
     for key in contents(store, CONDITIONS_PREFIX):
         store.delete(key)
-    number = next(number for number, each in enumerate(run.plan.shards) if each.image_condition)
     with pytest.raises(BadInput, match=r"is missing in memory://run; put it back, or start a new run"):
-        run_shard(run.worker_spec, "run-1", number, "webp")
+        run_shard(run.worker_spec, "run-1", 0, "webp")

@@ -8,9 +8,11 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, COLOURS, tiny_model
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
+from toygan.planning.finished import read_manifest, read_part
 from toygan.publishing.commit import complete_open_runs
 from toygan.publishing.finish import finish_run
 from toygan.publishing.summary import RunSummary
+from toygan.storage.store import ObjectStore
 
 MODEL = tiny_model(acceptance=0.3)
 
@@ -53,4 +55,14 @@ def generate(wanted: RunRequest) -> RunSummary:
     run = start_run(resolved)
     for shard in run.pending:
         run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
-    return finish_run(run, "3.8.8")
+    summary = finish_run(run, "3.8.8")
+    summary.check_finite()
+    return summary
+
+
+def rows_of(store: ObjectStore, run_id: str = "run-1") -> list[dict[str, Any]]:
+    """The metadata of a finished run."""
+    manifest = read_manifest(store, run_id)
+    assert manifest is not None
+    parts = [read_part(store, run_id, shard) for shard in range(manifest.shards)]
+    return [row for part in parts for row in part.to_pylist(maps_as_pydicts="strict")]

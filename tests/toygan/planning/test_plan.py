@@ -31,6 +31,7 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
+from toygan.planning.writer import FEW_SLOTS
 from toygan.storage.keys import ATTEMPTS_KEY, manifest_key, plan_manifest_key, rejected_rows_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.open_store import open_store
@@ -241,7 +242,7 @@ catalogs = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(catalogs, st.integers(64, 200), st.integers(1, 5), st.integers(64, 300))
 @pytest.mark.slow
-def test_every_slot_is_in_one_shard_of_its_category(
+def test_every_slot_is_in_one_shard(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, int | None]],
     shard_size: int,
@@ -262,17 +263,50 @@ def test_every_slot_is_in_one_shard_of_its_category(
         for i, (_, wanted) in enumerate(rows)
         for index in range(wanted or images_per_product)
     )
+    totals = Counter(slot.category for slot in slots)
     home: dict[str, int] = {}
     sizes: dict[str, list[int]] = defaultdict(list)
+    shared: list[int] = []
     for number, shard in enumerate(plan.shards):
         of_shard = load_shard(store, "run-1", number)
-        assert {slot.category for slot in of_shard} == {shard.category}
+        assert tuple(sorted({slot.category for slot in of_shard})) == shard.categories
         assert 0 < len(of_shard) == shard.slots <= shard_size
         assert [slot.row for slot in of_shard] == sorted(slot.row for slot in of_shard)
         assert all(home.setdefault(slot.sku, number) == number for slot in of_shard)
-        sizes[shard.category].append(shard.slots)
+        if max(totals[category] for category in shard.categories) <= FEW_SLOTS:
+            shared.append(shard.slots)
+        else:
+            sizes[shard.categories[0]].append(shard.slots)
+            assert len(shard.categories) == 1
     for of_category in sizes.values():  # no shard is left so small that the next product would have fitted
         assert all(size > shard_size - 64 for size in of_category[:-1])
+    assert all(size > shard_size - FEW_SLOTS for size in shared[:-1])
+
+
+@pytest.mark.parametrize(("shard_size", "shared_sizes"), [(64, [64, 14]), (512, [78])])
+def test_categories_of_few_slots_share_shards(
+    tmp_path: Path, shard_size: int, shared_sizes: list[int]
+) -> None:
+    names = tuple(f"c{number:02d}" for number in range(40))
+    rows = [product(sku=f"s{i:03d}", category=names[i * 7 % 40]) for i in range(80)]
+    rows += [product(sku=f"t{i:03d}", category="c05") for i in range(100)]
+    store = MemoryStore()
+    catalog = write_catalog(tmp_path / "catalog.parquet", rows)
+    scopes = {None: ModelScope(categories=frozenset(names))}
+    plan, slots = freeze(store, catalog, scopes=scopes, shard_size=shard_size)
+    assert sorted(slot.row for slot in slots) == list(range(180))
+    large = [shard for shard in plan.shards if "c05" in shard.categories]
+    assert all(shard.categories == ("c05",) for shard in large)
+    shared = [shard for shard in plan.shards if shard not in large]
+    assert [shard.slots for shard in shared] == shared_sizes
+    assert [name for shard in shared for name in shard.categories] == [
+        name for name in names if name != "c05"
+    ]
+    for shard in shared:
+        of_shard = load_shard(store, "run-1", plan.shards.index(shard))
+        assert {slot.category for slot in of_shard} == set(shard.categories)
+        assert [slot.row for slot in of_shard] == sorted(slot.row for slot in of_shard)
+    assert FrozenPlan.from_json(plan.to_json(), "x") == plan
 
 
 def test_a_shard_that_could_not_hold_a_product_is_refused(tmp_path: Path) -> None:
@@ -435,7 +469,7 @@ def put_attempts(store: ObjectStore, *rows: dict[str, Any]) -> None:
 
 def test_attempts_go_on_where_finished_runs_stopped(three: Path) -> None:
     store = MemoryStore()
-    _, [a0, a1, c, b] = freeze(store, three)
+    _, [a0, a1, b, c] = freeze(store, three)
     assert (a0.sku, a1.image_index, b.sku, c.sku) == ("a", 1, "b", "c")
     put_attempts(
         store,

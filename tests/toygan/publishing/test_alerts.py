@@ -8,8 +8,8 @@ from catalog_schemas.images import APPROVED, REJECTED
 from catalog_schemas.runs import Manifest
 from tests.toygan.generation.runs import MODEL, candidate, put_part
 from tests.toygan.generation.slots import slot
-from toygan.planning.finished import Parts
-from toygan.publishing.alerts import find_alerts
+from toygan.planning.finished import Parts, read_manifest
+from toygan.publishing.alerts import Alert, find_alerts
 from toygan.publishing.commit import make_live, publish_manifest
 from toygan.publishing.commit_log import acceptance_of
 from toygan.storage.memory import MemoryStore
@@ -42,6 +42,12 @@ def put_run(store: MemoryStore, run_id: str, *, commit: int, shards: int = 0, **
     make_live(store, manifest, Parts(store, run_id, shards))
 
 
+def alerts_of(store: MemoryStore, run_id: str) -> list[Alert]:
+    manifest = read_manifest(store, run_id)
+    assert manifest is not None
+    return find_alerts(store, manifest, Parts(store, run_id, manifest.shards))
+
+
 def counts(approved: int, rejected: int, review: int = 0) -> Counts:
     return {"approved": approved, "rejected": rejected, "review": review}
 
@@ -61,7 +67,7 @@ def test_an_acceptance_below_half_of_the_usual_one(approved: int, alerts: int) -
     for day, share in enumerate((10, 50, 60, 70, 60, 60, 60, 60), start=1):  # the oldest one is forgotten
         put_run(store, f"run-{day}", commit=day, brick=counts(share, 100 - share), car=counts(1, 3))
     put_run(store, "now", commit=10, brick=counts(approved, 100 - approved), car=counts(0, 40))
-    found = find_alerts(store, "now")
+    found = alerts_of(store, "now")
     assert [(alert.kind, alert.category) for alert in found] == [("acceptance-halved", "brick")] * alerts
     if alerts:
         assert found[0].message == (
@@ -75,11 +81,7 @@ def test_two_earlier_runs_are_no_usual_acceptance() -> None:
     for day in (1, 2):
         put_run(store, f"run-{day}", commit=day, brick=counts(100, 0))
     put_run(store, "now", commit=3, brick=counts(1, 99))
-    assert find_alerts(store, "now") == []
-
-
-def test_a_run_that_is_not_finished_has_none() -> None:
-    assert find_alerts(MemoryStore("test"), "now") == []
+    assert alerts_of(store, "now") == []
 
 
 def put_night(store: MemoryStore, run_id: str, decisions: Mapping[str, str], *, commit: int) -> None:
@@ -98,19 +100,19 @@ def test_products_that_were_given_up_and_have_no_picture() -> None:
     store = MemoryStore("test")
     put_night(store, "old", {"b": APPROVED}, commit=1)
     put_night(store, "now", {"a": REJECTED, "b": REJECTED, "c": REJECTED, "d": APPROVED}, commit=2)
-    found = find_alerts(store, "now")
+    found = alerts_of(store, "now")
     assert [(alert.kind, alert.category, alert.details) for alert in found] == [
         ("no-picture", "brick", {"products": 1, "skus": ["a"]}),
         ("no-picture", "car", {"products": 1, "skus": ["c"]}),
     ]
     assert found[0].message == "brick: no attempt at a picture was approved, and none is live: a"
     put_run(store, "idle", commit=3)
-    assert find_alerts(store, "idle") == []
+    assert alerts_of(store, "idle") == []
 
 
 def test_a_run_of_which_none_was_approved() -> None:
     store = MemoryStore("test")
     put_night(store, "now", {"a": REJECTED, "b": REJECTED}, commit=1)
-    first, *_ = find_alerts(store, "now")
+    first, *_ = alerts_of(store, "now")
     assert (first.kind, first.category, first.details) == ("none-approved", None, {"planned": 2})
     assert first.message == "2 pictures were planned and none was approved"

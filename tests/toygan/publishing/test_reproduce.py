@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.models import CPU, tiny_model, tiny_with_layouts
-from tests.toygan.generation.whole_runs import generate, request, write_inputs
+from tests.toygan.generation.whole_runs import generate, request, rows_of, write_inputs
 from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.generation.parts import publish_part
 from toygan.planning.finished import read_part
@@ -38,8 +38,7 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
 
 
 def rows(store: MemoryStore) -> list[dict[str, Any]]:
-    parts = [read_part(store, run_id, shard) for run_id in ("run-1", "run-2") for shard in range(3)]
-    return [row for part in parts for row in part.to_pylist()]
+    return [*rows_of(store, "run-1"), *rows_of(store, "run-2")]
 
 
 def test_the_bytes_are_the_same(store: MemoryStore) -> None:
@@ -98,7 +97,7 @@ def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path, say_finish
     model = tiny_with_layouts(acceptance=0.9, titles=titles, say_finish=say_finish)
     version = add_model(store, model.write(tmp_path / "other"), "toys")
     generate(request(folder, output=store.uri, model=f"toys@{version}"))
-    found = [row for shard in range(3) for row in read_part(store, "run-1", shard).to_pylist()]
+    found = rows_of(store)
     told = [json.loads(row["conditions"]) for row in found]
     assert {each["text"] for each in told} == {finished}
     assert {each.get("shape_text") for each in told} == {None if say_finish else title}

@@ -100,7 +100,6 @@ def _run_recipe(
 def _train_one(
     *, photos_uri: str, output: Path, device: Any, should_stop: Callable[[], bool], **options: Any
 ) -> str:
-    from toygan.models import enlarges
     from toygan.registry.models import resolve
     from toygan.storage.open_store import open_store
     from toygan.training.limits import Limits
@@ -123,7 +122,7 @@ def _train_one(
     )
     if should_stop():
         sys.exit(f"stopped; the weights so far are in {folder}; go on by the same command with --resume")
-    if enlarges(chosen.family):
+    if chosen.networks().needs_small_picture:
         return f"the enhancer is in {folder}"
     command = f"toygan calibrate --model {folder} --photos {photos_uri}"
     return f"the model is in {folder}; calibrate it next: {command}"
@@ -131,9 +130,9 @@ def _train_one(
 
 def _choose(init: "ModelFiles | None", family: str | None, **changes: Any) -> "TrainConfig":
     """Takes the options of a preset, or those of the initial model where no family is named."""
-    from toygan.artifact.load import read_config
+    from toygan.artifact.config import config_of
     from toygan.training.choose import choose_config, config_of_model
 
     if init is not None and family is None:
-        return config_of_model(read_config(init), **changes)
+        return config_of_model(config_of(init, may_enlarge=True), **changes)
     return choose_config(family or "dcgan", **changes)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -15,6 +16,7 @@ from torch import nn
 
 from toygan.approval.fit import fit_calibration
 from toygan.artifact.calibration import CalibrationSettings
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import CONFIG, MASK_NETWORK, model_version
 from toygan.artifact.layout_bank import ColourLabels, LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
@@ -22,12 +24,14 @@ from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.artifact.product_finder import mask_network_file
+from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.drawing_files import DrawingFiles
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
-from toygan.models import build
+from toygan.conditions.text_config import TextConfig
+from toygan.models import build, network_config
 from toygan.models.mask_network import MaskNetwork
 from toygan.training.layout_predictor import fresh_segmenter
 
@@ -91,6 +95,20 @@ class TinyFiles:
         return load_model(self, CPU)
 
 
+def config_json(
+    family: str, network: Mapping[str, Any], categories: Sequence[str] = CATEGORIES, **values: Any
+) -> bytes:
+    """The config.json of a model; `values` are those of ModelConfig."""
+    networks = network_config(family, network)
+    return ModelConfig(family=family, networks=networks, categories=tuple(categories), **values).to_json()
+
+
+def changed_config(model: "TinyFiles", **options: Any) -> bytes:
+    """The config.json of a model with other options, good or bad; ... takes an option away."""
+    changed = json.loads(model.files[CONFIG]) | options
+    return json.dumps({name: value for name, value in changed.items() if value is not ...}).encode()
+
+
 @cache
 def tiny_model(
     family: str = "dcgan",
@@ -125,17 +143,17 @@ def tiny_model(
                     nn.init.normal_(weight, std=0.3)
                 elif "accents" in name:
                     nn.init.normal_(weight)
-    config = {
-        "family": family,
-        "resolution": 32,
-        "truncation": truncation,
-        "categories": list(categories),
-        "network": network,
-        **({"text_encoder": encoder.to_json(), "whole_titles": False} if encoder else {}),
-        **({"whole_titles": False, "colour_names": {accent_colour: "#008080"}} if accent_colour else {}),
-    }
+    names = ColourNames(hexes={accent_colour: "#008080"} if accent_colour else {})
+    config = config_json(
+        family,
+        network,
+        categories,
+        truncation=truncation,
+        text=TextConfig(descriptions=False, colour_names=names),
+        text_encoder=encoder.to_json() if encoder else None,
+    )
     files = {
-        CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),
+        CONFIG: config,
         "generator.safetensors": weights_of(generator),
         "discriminator.safetensors": weights_of(discriminator),
     }
@@ -156,7 +174,6 @@ def tiny_with_layouts(
     With `titles`, those of its red and its blue layouts, it reads texts.
     """
     plain = tiny_model("spade", seed=seed, text_encoder=DEFAULT_TEXT_ENCODER if titles else None)
-    config = json.loads(plain.files[CONFIG])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layout_predictor = LayoutPredictor(segmenter=fresh_segmenter(LAYOUT_CLASSES))
@@ -181,7 +198,7 @@ def tiny_with_layouts(
         temperature=0.1,
     )
     raw = TinyFiles(name="tiny-layouts", files=plain.files).with_files(
-        config=json.dumps(config | {"layout_bank": 0.1, "whole_titles": False}).encode(),
+        config=changed_config(plain, layout_bank=0.1),
         layout_bank=known.to_file(),
         layout_predictor=layout_predictor.to_file(),
         calibration=None,

@@ -17,7 +17,7 @@ from flows.cli import cli
 from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
 from toygan.data.split import is_calibration_sku
 from toygan.errors import ModelError, RunFailed
-from toygan.models import FAMILIES, enlarges, image_condition
+from toygan.models import FAMILIES
 from toygan.storage.keys import part_key
 from toygan.storage.open_store import open_store
 
@@ -37,7 +37,7 @@ SMALL = {
     },
 }
 PRODUCTS = 4
-DRAWING = [family for family in FAMILIES if not enlarges(family)]
+DRAWING = [family for family in FAMILIES if not FAMILIES[family]().config.needs_small_picture]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ LAYOUT = square("L", 0, fill=5)
 
 def catalog(folder: Path, family: str) -> Path:
     """Four products of the two categories, with what `family` draws from."""
-    needed = image_condition(family)
+    needed = FAMILIES[family]().config.image_condition
     if needed is not None:
         files = {"sketch": SKETCH, "layout": LAYOUT, "photo": photo(COLOURS[0])}
         (folder / "needed.png").write_bytes(files[needed])
@@ -110,7 +110,7 @@ def test_train_calibrate_generate(family: str, photos: Path, tmp_path: Path) -> 
     calibrated = toygan("calibrate", "--model", model, "--photos", photos)
     assert "is calibrated" in calibrated.output
     where = ("--catalog", catalog(tmp_path, family), "--output", tmp_path / "store")
-    needed = image_condition(family)
+    needed = FAMILIES[family]().config.image_condition
     option = f"--{needed}-model" if needed else "--model"
     with suppress(RunFailed):  # after forty images of training no picture needs to pass the checks
         toygan("generate", *where, option, model, "--batch-size", 4, "--run-id", "first")

@@ -66,11 +66,11 @@ def measure(shards_a_category: int = SHARDS_A_CATEGORY) -> Figures:
 
 
 def _time(nodes: int, folder: Path, environment: dict[str, str], shards_a_category: int) -> float:
-    from toygan.artifact.load import read_config
+    from toygan.artifact.config import config_of
     from toygan.registry.models import resolve
 
     folder.mkdir()
-    categories = read_config(resolve(None, None))["categories"]
+    categories = config_of(resolve(None, None)).categories
     for name, count in (("warm", WARM_UP), ("work", SHARD * shards_a_category)):
         rows = [
             product(number, category=categories[number % len(categories)])

@@ -8,7 +8,7 @@ import torch
 
 from catalog_schemas.photos import PHOTO_SHARD
 from tests.benchmarks.detail import main
-from tests.models import condition_file, tiny_model, weights_of
+from tests.models import condition_file, config_json, tiny_model, weights_of
 from tests.shards import COLOURS, SHARD_SCHEMA, photo, photo_row, write_shard
 from toygan.models import build
 
@@ -32,7 +32,7 @@ def test_an_enhancer_is_measured_beside_lanczos(tmp_path: Path) -> None:
     generator, discriminator = build("enhancer", NETWORK)
     folder = tmp_path / "enhancer"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"family": "enhancer", "network": NETWORK}))
+    (folder / "config.json").write_bytes(config_json("enhancer", NETWORK, ["any"]))
     (folder / "generator.safetensors").write_bytes(weights_of(generator))
     (folder / "discriminator.safetensors").write_bytes(weights_of(discriminator))
     first_stage = tiny_model("spade").write(tmp_path / "first")

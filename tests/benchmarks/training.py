@@ -26,7 +26,6 @@ from tests.toygan.training.tiny import changed
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
-from toygan.models import enlarges, image_condition
 from toygan.training.batches import draw_batch, epoch_rows, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.limits import Limits
@@ -58,7 +57,7 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
     rng = torch.Generator().manual_seed(0)
     side = config.resolution
     hexes = tuple(COLOURS[number % len(COLOURS)] for number in range(count))
-    condition = image_condition(config.family)
+    condition = config.networks().image_condition
     highest = 256 if condition == "sketch" else 14
     lines = None
     if config.network.get("lines"):
@@ -247,7 +246,7 @@ def measure() -> dict[str, Any]:
     _show_step("stylegan, reference's widths", figures["reference"])
     figures["presets"] = {}
     for family, config in PRESETS.items():
-        if enlarges(config.family):  # it learns from crops, not from whole photos
+        if config.networks().needs_small_picture:  # it learns from crops, not from whole photos
             continue
         figures["presets"][family] = in_child("step", changed(config, resolution=64))
         _show_step(family, figures["presets"][family])

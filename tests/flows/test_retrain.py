@@ -11,7 +11,8 @@ import pytest
 from tests.flows.conftest import COMMAND_LIMIT_S
 from tests.flows.retraining import make_photos, make_store, start_process, upload_photos
 from tests.models import CATEGORIES, CPU
-from toygan.artifact.load import load_model, read_config
+from toygan.artifact.config import config_of
+from toygan.artifact.load import load_model
 from toygan.errors import Retryable
 from toygan.registry.aliases import ModelRef, read_aliases
 from toygan.registry.models import CHAMPION, resolve
@@ -116,9 +117,9 @@ def test_the_challenger_is_whole_and_the_champion(calm_and_killed: tuple[Shop, S
     assert aliases[CHALLENGER].now == champion
     assert aliases[CHAMPION].history == (first,)
     files = resolve(None, store)
-    config = read_config(files)
-    assert config["categories"] == list(CATEGORIES)
-    assert config["training"]["images_seen"] == MAX_IMAGES
+    config = config_of(files)
+    assert config.categories == CATEGORIES
+    assert config.training["images_seen"] == MAX_IMAGES
     load_model(files, CPU).require_calibration()
 
 

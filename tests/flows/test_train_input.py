@@ -12,7 +12,7 @@ from PIL import Image
 from catalog_schemas.photos import PHOTO_SHARD
 from tests.flows.command import Command, Outcome
 from tests.shards import COLOURS, SHARD_SCHEMA, eight_rows, photo, photo_row, training_skus, write_shard
-from toygan.models import FAMILIES, enlarges, image_condition
+from toygan.models import FAMILIES
 from toygan.training.presets import PRESETS
 
 BAD_INPUT = 2
@@ -71,7 +71,12 @@ DRAWN_SCHEMA = SHARD_SCHEMA.append(PHOTO_SHARD.field("sketch")).append(PHOTO_SHA
 
 
 @pytest.mark.parametrize(
-    "family", [family for family in FAMILIES if not enlarges(family) and image_condition(family) != "photo"]
+    "family",
+    [
+        name
+        for name, of in FAMILIES.items()
+        if not of().config.needs_small_picture and of().config.image_condition != "photo"
+    ],
 )
 def test_eight_photos_of_one_category_are_enough_for_every_family(
     family: str, tmp_path: Path, train: Training

@@ -4,7 +4,6 @@ An enhancer is trained as a model of its own. Then `toygan calibrate` copies it 
 `enhancer.json` and `enhancer.safetensors`, and it becomes part of the version of that model.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,12 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
 from toygan.artifact.weights import load_weights
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
-from toygan.models import build, enlarges, network_config
-from toygan.models.enhancer import EnhancerConfig
 from toygan.models.layers import ConditionalGenerator, Conditions
 
 
@@ -103,30 +101,22 @@ def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) 
         return None
     if missing:
         raise ModelError(f"{missing[0]} of the model {model} is missing; copy the model's folder again")
-    try:
-        config = json.loads(files[ENHANCER_CONFIG])
-        family, options = config["family"], config["network"]
-        if not enlarges(family):
-            raise ModelError(
-                f"the model {model} is of the family {family}, which enlarges nothing; train an enhancer by "
-                "`toygan train --family enhancer`"
-            )
-        networks = network_config(family, options)
-        with torch.random.fork_rng(devices=[]):
-            generator, _ = build(family, options)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    config = ModelConfig.from_json(files[ENHANCER_CONFIG], f"{ENHANCER_CONFIG} of the model {model}")
+    if not config.enlarges:
         raise ModelError(
-            f"{ENHANCER_CONFIG} of the model {model} does not describe an enhancer: {error!r}"
-        ) from error
-    assert isinstance(networks, EnhancerConfig)
+            f"the model {model} is of the family {config.family}, which enlarges nothing; train an enhancer "
+            "by `toygan train --family enhancer`"
+        )
+    with torch.random.fork_rng(devices=[]):
+        generator, _ = config.build()
     try:
         load_weights(generator, load(files[ENHANCER]))
     except (KeyError, SafetensorError, ModelError) as error:
         raise ModelError(f"{ENHANCER} of the model {model}: {error}") from error
     generator.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     return Enhancer(
-        small_resolution=networks.small_resolution,
-        resolution=networks.resolution,
+        small_resolution=config.networks.small_resolution,
+        resolution=config.resolution,
         generator=generator,
         device=device,
     )

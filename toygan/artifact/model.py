@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toygan.artifact.calibration import Calibration, require_calibration
 from toygan.artifact.colour_profile import ColourProfile
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.enhancer import Enhancer, resize_drawings
 from toygan.artifact.layout_bank import KnownChoice, LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
@@ -60,18 +61,11 @@ class Model:
 
     name: str
     version: str
-    family: str
-    resolution: int  # pixels a side of the final pictures
-    drawn_resolution: int  # pixels a side of the generator's output; smaller if there is an enhancer
-    categories: tuple[str, ...]
-    truncation: float  # from 0 to 1; below 1 trades variety for typical pictures
+    config: ModelConfig
+    truncation: float  # that of the config, unless a caller tries another
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     text_encoder: TextEncoder | None  # None: the model takes no text
-    text_config: TextConfig
-    image_condition: ImageCondition | None  # the image that each product must come with
-    learns_from: ImageCondition | None  # the image input of the networks, from the product or the bank
-    learns_from_lines: bool  # whether the networks take a sketch beside the layout
     layout_bank: LayoutBank | None  # the source of layouts for products without one
     layout_predictor: LayoutPredictor | None  # predicts layouts of photos, for training and scoring
     product_finder: ProductFinder | None  # frames snapshots, for a model that needs them
@@ -80,6 +74,43 @@ class Model:
     probe: "Probe | None"  # None if the calibration has no probe
     colour_profile: ColourProfile | None  # from the calibration; None: colours are given unchanged
     device: torch.device
+
+    @property
+    def family(self) -> str:
+        return self.config.family
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return self.config.categories
+
+    @property
+    def resolution(self) -> int:
+        """The pixels a side of the final pictures."""
+        return self.drawn_resolution if self.enhancer is None else self.enhancer.resolution
+
+    @property
+    def drawn_resolution(self) -> int:
+        """The pixels a side of the generator's output; fewer than `resolution` if there is an enhancer."""
+        return self.config.resolution
+
+    @property
+    def text_config(self) -> TextConfig:
+        return self.config.text
+
+    @property
+    def image_condition(self) -> ImageCondition | None:
+        """The image that each product must come with."""
+        return self.config.required_condition
+
+    @property
+    def learns_from(self) -> ImageCondition | None:
+        """The image that the networks take, from the product or from the layout bank."""
+        return self.config.networks.image_condition
+
+    @property
+    def learns_from_lines(self) -> bool:
+        """Whether the networks take a sketch beside the layout."""
+        return self.config.networks.lines
 
     def conditions_of(
         self,

@@ -2,84 +2,72 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, TEXT_BANK
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.artifact.product_finder import ProductFinder
 from toygan.conditions.text_bank import TextBank
-from toygan.conditions.text_config import TextConfig
 from toygan.errors import ModelError
-from toygan.models import network_config, required_condition
-from toygan.models.spade import SpadeConfig
 
 
-def load_text_bank(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> TextBank | None:
+def load_text_bank(model: str, files: Mapping[str, bytes], config: ModelConfig) -> TextBank | None:
     """Loads the text bank of a model; None if its config.json names none.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """
-    if "text_smoothing" not in config:
+    if config.text_smoothing is None:
         return None
     content = _file_of(model, files, TEXT_BANK)
     with _naming(TEXT_BANK, model):
-        return TextBank.from_file(content, config["text_smoothing"])
+        return TextBank.from_file(content, config.text_smoothing)
 
 
-def load_layout_bank(model: str, files: Mapping[str, bytes], config: Mapping[str, Any]) -> LayoutBank | None:
+def load_layout_bank(model: str, files: Mapping[str, bytes], config: ModelConfig) -> LayoutBank | None:
     """Loads the layout bank of a model; None if its config.json names none.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """
-    if "layout_bank" not in config:
+    if config.layout_bank is None:
         return None
     content = _file_of(model, files, LAYOUT_BANK)
     with _naming(LAYOUT_BANK, model):
-        network = layout_network(config)
         known = LayoutBank.from_file(
             content,
-            config["layout_bank"],
-            text_size=network.text_size,
-            classes=network.layout_classes,
+            config.layout_bank,
+            text_size=config.networks.text_size,
+            classes=config.networks.layout_classes,
         )
-        if missing := sorted(set(config["categories"]) - set(known.categories)):
+        if missing := sorted(set(config.categories) - set(known.categories)):
             raise ModelError(f"it has no layout of {', '.join(missing)}; train the model on some")
         return known
 
 
-def layout_network(config: Mapping[str, Any]) -> SpadeConfig:
-    """Returns the networks of a config.json. Raises ValueError if they do not generate from layouts."""
-    network = network_config(config["family"], config["network"])
-    if not isinstance(network, SpadeConfig):
-        raise ValueError(f"the family {config['family']} cannot use a layout bank")
-    return network
-
-
 def load_layout_predictor(
-    model: str, files: Mapping[str, bytes], config: Mapping[str, Any]
+    model: str, files: Mapping[str, bytes], config: ModelConfig
 ) -> LayoutPredictor | None:
     """Loads the layout predictor of a model with a layout bank; None for another model.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """
-    if "layout_bank" not in config:
+    if config.layout_bank is None:
         return None
     content = _file_of(model, files, LAYOUT_PREDICTOR)
     with _naming(LAYOUT_PREDICTOR, model):
-        return LayoutPredictor.from_file(content, layout_network(config).layout_classes)
+        return LayoutPredictor.from_file(content, config.networks.layout_classes)
 
 
 def load_product_finder(
-    model: str, files: Mapping[str, bytes], config: Mapping[str, Any], device: torch.device
+    model: str, files: Mapping[str, bytes], config: ModelConfig, device: torch.device
 ) -> ProductFinder | None:
     """Loads the mask network of a model that needs snapshots; None for another model.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """
-    if required_condition(config) != "photo":
+    if config.required_condition != "photo":
         return None
     content = _file_of(model, files, MASK_NETWORK)
     with _naming(MASK_NETWORK, model):
@@ -102,11 +90,3 @@ def _naming(file: str, model: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, ModelError) as error:
         raise ModelError(f"{file} of the model {model}: {error}") from None
-
-
-def text_config_of(model: str, config: Mapping[str, Any]) -> TextConfig:
-    """Returns how a model reads titles. Raises ModelError, naming it, for an unusable config.json."""
-    try:
-        return TextConfig.from_config(config)
-    except ModelError as error:
-        raise ModelError(f"config.json of the model {model}: {error}") from None

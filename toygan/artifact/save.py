@@ -1,13 +1,10 @@
 """Writes a model into a folder."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, TEXT_BANK
+from toygan.artifact.files import CONFIG, LAYOUT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, TEXT_BANK
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.artifact.product_finder import mask_network_file
@@ -22,7 +19,7 @@ def save_model(
     *,
     generator: nn.Module,
     discriminator: nn.Module,
-    config: Mapping[str, Any],
+    config: bytes,
     known: TextBank | None = None,
     layout_bank: LayoutBank | None = None,
     layout_predictor: LayoutPredictor | None = None,
@@ -43,4 +40,4 @@ def save_model(
             (fresh / LAYOUT_PREDICTOR).write_bytes(layout_predictor.to_file())
         if mask_network is not None:
             (fresh / MASK_NETWORK).write_bytes(mask_network_file(mask_network))
-        (fresh / "config.json").write_text(json.dumps(dict(config), indent=1, sort_keys=True) + "\n")
+        (fresh / CONFIG).write_bytes(config)

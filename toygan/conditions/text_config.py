@@ -1,9 +1,9 @@
 """Selects the texts of a product that a model is given."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final
 
 from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames, normal_name
 
@@ -56,28 +56,6 @@ class TextConfig:
     descriptions: bool = True
     accent_colours: int = 0  # the most colours beside the main one that are taken from a title
     colour_names: ColourNames = NO_COLOUR_NAMES  # the names of these colours
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Reads a model's config.json. Raises ModelError for malformed colour names.
-
-        Without these keys a model takes whole titles, unless it has accent colours, and no descriptions.
-        """
-        accent_colours = config["network"].get("accent_colours", 0)
-        return cls(
-            whole_titles=bool(config.get("whole_titles", not accent_colours)),
-            descriptions=bool(config.get("reads_descriptions", False)),
-            accent_colours=accent_colours,
-            colour_names=ColourNames.from_json(config.get("colour_names", {})),
-        )
-
-    def to_config(self) -> dict[str, object]:
-        """Returns what `from_config` reads. The number of accent colours is in the network's options."""
-        return {
-            "whole_titles": self.whole_titles,
-            "reads_descriptions": self.descriptions,
-            "colour_names": self.colour_names.to_json(),
-        }
 
     def has_same_text_as(self, other: "TextConfig") -> bool:
         """Says whether both configs take the same text from a title, apart from their colour names."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from toygan.artifact.config import config_of
 from toygan.artifact.files import ModelFiles
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
@@ -19,7 +20,7 @@ from toygan.planning.plan import (
     check_plan,
 )
 from toygan.registry.aliases import Alias, read_aliases
-from toygan.registry.models import find_default, folder_of, is_bundled, required_condition_of, resolve
+from toygan.registry.models import find_default, folder_of, is_bundled, resolve
 from toygan.storage.keys import plan_manifest_key
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
@@ -182,7 +183,7 @@ def _choose_model(
         if kind is not None:
             return default
     model = default or resolve(reference, store)
-    needs = required_condition_of(model)
+    needs = config_of(model).required_condition
     if needs != kind:
         takes = f"takes a {needs}, give it as --{needs}-model" if needs else "takes no image"
         option = f"--{kind}-model" if kind else "--model"

@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toygan.conditions.condition_types import ImageCondition
     from toygan.models.layers import (
         ConditionalDiscriminator,
         ConditionalGenerator,
@@ -103,30 +102,14 @@ def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerato
     discriminator maps pictures and the same conditions to (B,) float32 logits. Raises as `network_config`
     does.
     """
-    return _family(family).build(network_config(family, options))
+    return build_networks(family, network_config(family, options))
 
 
-def image_condition(family: str) -> "ImageCondition | None":
-    """The image condition that `family` needs, if any. Raises ValueError for an unknown family."""
-    return _family(family).config.image_condition
-
-
-def enlarges(family: str) -> bool:
-    """Whether the family's networks make nothing of latents and conditions alone, but enlarge what another
-    model has drawn. Raises ValueError for an unknown family."""
-    return _family(family).config.needs_small_picture
-
-
-def required_condition(config: Mapping[str, Any]) -> "ImageCondition | None":
-    """The image condition that a catalog row must have for the model of a config.json, if any.
-
-    None for a model with a layout bank (`toygan.artifact.layout_bank`). Raises ValueError for an unknown
-    family, and for one that draws nothing by itself.
-    """
-    if enlarges(str(config.get("family"))):
-        raise ValueError("it is an enhancer, which only enlarges what another model draws")
-    needed = image_condition(str(config.get("family")))
-    return None if needed == "layout" and "layout_bank" in config else needed
+def build_networks(
+    family: str, networks: "NetworkConfig"
+) -> "tuple[ConditionalGenerator, ConditionalDiscriminator]":
+    """As `build`, with the checked config of the networks."""
+    return _family(family).build(networks)
 
 
 def _family(name: str) -> Family:

@@ -48,6 +48,7 @@ class EnhancerConfig(NetworkConfig):
     discriminator_blocks: int = 2
 
     needs_small_picture: ClassVar[bool] = True
+    has_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,8 +154,6 @@ class Discriminator(ConditionalDiscriminator):
 
     It does not get the small picture, because the errors of a first stage would reveal which are photos.
     """
-
-    has_features = True
 
     def __init__(self, config: EnhancerConfig) -> None:
         super().__init__()

@@ -49,7 +49,9 @@ class NetworkConfig:
     accent_colours: int = 0  # number of colours beside the main one
 
     image_condition: ClassVar[ImageCondition | None] = None  # the image that the family needs, if any
-    needs_small_picture: ClassVar[bool] = False  # whether it enlarges what another model has drawn
+    needs_small_picture: ClassVar[bool] = False  # whether it enlarges the pictures of another model
+    has_styles: ClassVar[bool] = False  # whether its generator is a StyledGenerator
+    has_features: ClassVar[bool] = False  # whether its discriminator's output has features
     # The whole-number options that may be 0. All others must be at least 1.
     may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "accent_colours")
 
@@ -64,6 +66,38 @@ class NetworkConfig:
     def grows_from(self, smaller: "NetworkConfig") -> bool:
         """Whether networks of this config can start from the weights of `smaller`, of half the resolution."""
         return False
+
+    # What only some families can do; these have options of the same names.
+
+    @property
+    def small_resolution(self) -> int:
+        """The pixels a side of the picture that it enlarges, if it does."""
+        return 0
+
+    @property
+    def layout_classes(self) -> int:
+        """The number of labels that it knows in layouts; 0: it knows no layouts."""
+        return 0
+
+    @property
+    def lines(self) -> bool:
+        """Whether it takes a sketch beside the layout."""
+        return False
+
+    @property
+    def colour_map(self) -> bool:
+        """Whether it finds the colours of a product on its layout, see `toygan.models.colour_map`."""
+        return False
+
+    @property
+    def style_encoder(self) -> bool:
+        """Whether its generator is a StyleEncodingGenerator."""
+        return False
+
+    @property
+    def predicts_layouts(self) -> bool:
+        """Whether its generator is a LayoutDrawingGenerator, which makes a layout of a sketch first."""
+        return self.image_condition == "sketch" and self.layout_classes > 0
 
     @property
     def resolutions(self) -> list[int]:
@@ -154,7 +188,6 @@ class ConditionalDiscriminator(nn.Module):
     # Whether a logit depends on the other pictures of its batch in training. If so, photos and generated
     # pictures go through in separate batches.
     has_batch_statistics = False
-    has_features = False  # whether its output has features, for feature matching
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """Scores pictures, (B, 3, R, R) float32 in [-1, 1]. A higher logit means more like a photo."""

@@ -58,6 +58,7 @@ class Pix2pixConfig(NetworkConfig):
     """The shape of both networks. The paper uses 64 for both channels and max_channels 512."""
 
     image_condition: ClassVar[ImageCondition | None] = "sketch"
+    has_features: ClassVar[bool] = True
 
     latent_size: int = 32
     condition_size: int = 64
@@ -269,8 +270,6 @@ def _repeat(x: Tensor) -> Tensor:
 
 class Discriminator(ConditionalDiscriminator):
     """Maps pictures, line drawings and conditions to a map of logits, one for each patch."""
-
-    has_features = True
 
     def __init__(self, config: Pix2pixConfig) -> None:
         super().__init__()

@@ -56,6 +56,7 @@ class SpadeConfig(NetworkConfig):
     """
 
     image_condition: ClassVar[ImageCondition | None] = "layout"
+    has_features: ClassVar[bool] = True
 
     layout_classes: int = 14  # labels from 0
     latent_size: int = 64
@@ -314,8 +315,6 @@ class PatchDiscriminator(nn.Module):
 
 class Discriminator(ConditionalDiscriminator):
     """Maps pictures, layouts and the other conditions to one map of logits for each scale."""
-
-    has_features = True
 
     def __init__(self, config: SpadeConfig) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class StudioConfig(NetworkConfig):
     discriminator_channels: int = 24
 
     image_condition: ClassVar[ImageCondition | None] = "photo"
+    has_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         widths = self.generator_channels
@@ -205,8 +206,6 @@ class Generator(ConditionalGenerator):
 
 class Discriminator(ConditionalDiscriminator):
     """Maps studio pictures and the product's mask to a map of logits, one for each patch."""
-
-    has_features = True
 
     def __init__(self, config: StudioConfig) -> None:
         super().__init__()

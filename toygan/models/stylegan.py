@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from math import sqrt
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,8 @@ class StyleganConfig(NetworkConfig):
     The paper's: latent_size, style_size and max_channels 512, mapping_layers 8, channel_base 32768 (16384 in
     its small configuration).
     """
+
+    has_styles: ClassVar[bool] = True
 
     latent_size: int = 128
     style_size: int = 128

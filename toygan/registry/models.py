@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import (
     CALIBRATION,
     CONFIG,
@@ -26,10 +27,8 @@ from toygan.artifact.files import (
     model_version,
     read_folder,
 )
-from toygan.artifact.json_object import json_object
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
-from toygan.models import required_condition
 from toygan.registry.aliases import Alias, ModelRef, read_aliases
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
@@ -142,27 +141,13 @@ def find_default(
         return read_version(store, champion.now.name, champion.now.version)
     if not may_be_bundled:
         return None
-    bundled = [
-        name for name in bundled_models() if _required_condition_of(name, _bundled_config(name)) == kind
-    ]
+    bundled = [name for name in bundled_models() if _bundled_config(name).required_condition == kind]
     if len(bundled) > 1:
         raise ModelError(
             f"which model? This installation bundles {', '.join(bundled)}; "
             f"name one, or promote one in the store to {CHAMPIONS[kind]}"
         )
     return read_bundled(bundled[0]) if bundled else None
-
-
-def required_condition_of(model: ModelFiles) -> ImageCondition | None:
-    """Returns the image condition that a model requires; raises ModelError for an unknown family."""
-    return _required_condition_of(model.name, model.files[CONFIG])
-
-
-def _required_condition_of(name: str, config: bytes) -> ImageCondition | None:
-    try:
-        return required_condition(json_object(config, f"{CONFIG} of the model {name}", "train it again"))
-    except ValueError as error:
-        raise ModelError(f"{CONFIG} of the model {name}: {error}") from None
 
 
 def is_bundled(model: ModelFiles) -> bool:
@@ -181,8 +166,9 @@ def bundled_models() -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
 
 
-def _bundled_config(name: str) -> bytes:
-    return (resources.files("toygan") / "pretrained" / name / CONFIG).read_bytes()
+def _bundled_config(name: str) -> ModelConfig:
+    content = (resources.files("toygan") / "pretrained" / name / CONFIG).read_bytes()
+    return ModelConfig.from_json(content, f"{CONFIG} of the bundled model {name}")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Promotes a model to an alias of a store, and rolls an alias back to its earlier model."""
 
+from toygan.artifact.config import config_of
 from toygan.artifact.files import ModelFiles, looks_like_version
 from toygan.errors import BadInput, ModelError
 from toygan.registry.aliases import Alias, ModelRef, change_alias, read_aliases
@@ -14,7 +15,6 @@ from toygan.registry.models import (
     list_models,
     read_bundled,
     read_version,
-    required_condition_of,
     what_there_is,
 )
 from toygan.storage.keys import NAME
@@ -36,7 +36,7 @@ def promote(
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
     model, is_stored = _to_promote(store, name, version)
     new = ModelRef(name=model.name, version=model.version)
-    usual = CHAMPIONS[required_condition_of(model)]
+    usual = CHAMPIONS[config_of(model).required_condition]
     alias = alias or usual
     if alias in CHAMPIONS.values() and alias != usual:
         raise ModelError(f"{new} cannot be the {alias}: for its image condition, use {usual}")

@@ -1,17 +1,15 @@
 """Makes the challenger: trains the champion further on the photos of the snapshot, and calibrates it."""
 
-import json
 import logging
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from toygan.artifact.calibration import Calibration
+from toygan.artifact.config import ModelConfig, config_of
 from toygan.artifact.files import CALIBRATION, CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
-from toygan.artifact.load import load_model, read_config
+from toygan.artifact.load import load_model
 from toygan.calibration.calibrate import calibrate
 from toygan.calibration.photos import photos_of
 from toygan.disk import replace_file
@@ -28,7 +26,6 @@ from toygan.training.train import train
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = 10  # in a retraining, at least
-_INHERITED = ("truncation", "credit")
 
 
 def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
@@ -40,7 +37,7 @@ def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
     model = attempt.training / "model"
     if not (model / CALIBRATION).exists():
         champion = resolve(str(attempt.champion), None)
-        config = fine_tuning(read_config(champion), budget.images)
+        config = fine_tuning(config_of(champion), budget.images)
         try:
             _train(attempt, config, budget, device)
         except ModelError as error:
@@ -53,8 +50,8 @@ def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
     return ModelFiles(name=attempt.plan.name, version=found.version, files=found.files)
 
 
-def fine_tuning(config: Mapping[str, Any], max_images: int) -> TrainConfig:
-    """Returns the settings to train a model further, given its config.json: those of its last training.
+def fine_tuning(config: ModelConfig, max_images: int) -> TrainConfig:
+    """Returns the settings to train a model further, given its config: those of its last training.
 
     Log and checkpoints come more often in a short retraining. Raises as `config_of_model`.
     """
@@ -82,9 +79,11 @@ def _train(attempt: Attempt, config: TrainConfig, budget: Budget, device: torch.
 def _inherit(attempt: Attempt) -> None:
     """Copies from the champion what a training does not write: truncation, credit and the enhancer."""
     file = attempt.training / "model" / CONFIG
-    champion, own = (json.loads(each.read_bytes()) for each in (attempt.champion / CONFIG, file))
-    inherited = {name: champion[name] for name in _INHERITED if name in champion}
-    replace_file(file, (json.dumps(own | inherited, indent=1, sort_keys=True) + "\n").encode())
+    champion, own = (
+        ModelConfig.from_json(each.read_bytes(), str(each)) for each in (attempt.champion / CONFIG, file)
+    )
+    inherited = replace(own, truncation=champion.truncation, credit=champion.credit)
+    replace_file(file, inherited.to_json())
     for name in (ENHANCER_CONFIG, ENHANCER):
         if (attempt.champion / name).exists():
             replace_file(file.with_name(name), (attempt.champion / name).read_bytes())

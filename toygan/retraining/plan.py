@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_schemas.photos import PHOTO_INDEX
+from toygan.artifact.config import config_of
 from toygan.artifact.files import ModelFiles
-from toygan.artifact.load import read_config
 from toygan.disk import replace_file
 from toygan.errors import RunFailed
 from toygan.evaluation.evaluate import FEWEST
@@ -119,14 +119,14 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
     if attempt := _find_attempt(work, request, ref):
         log.info("resuming the retraining in %s", attempt.folder)
         return attempt
-    config = read_config(champion)
+    config = config_of(champion)
     known = known_categories(store)
     # Waits before the unseen photos are counted: events during the wait start no other run, so this run has
     # to see their photos.
     index = index_when_quiet(store, known, quiet_s=request.quiet_s)
     if not unseen_photos(index, read_retrained(store)).num_rows:
         return NothingToDo(reason="every photo in the index has been seen by a retraining")
-    counts = photos_to_learn_from(index["photo_uri"].to_pylist(), config["categories"])
+    counts = photos_to_learn_from(index["photo_uri"].to_pylist(), config.categories)
     folder = work / _snapshot_id(index)
     shutil.rmtree(folder, ignore_errors=True)
     contents = take_snapshot(
@@ -134,9 +134,9 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         store=store,
         index=index,
         photos=request.photos,
-        categories=(*config["categories"], *sorted(learnable(counts))),
-        resolution=config["resolution"],
-        with_layouts="layout_bank" in config,
+        categories=(*config.categories, *sorted(learnable(counts))),
+        resolution=config.resolution,
+        with_layouts=config.layout_bank is not None,
         products=products_of_uploads(store, skus_by_category(index), request.catalog),
     )
     if reason := _why_too_few(contents):

@@ -10,7 +10,8 @@ from typing import Final
 import torch
 
 from toygan.approval.measures import measure
-from toygan.artifact.load import load_model, read_config
+from toygan.artifact.config import config_of
+from toygan.artifact.load import load_model
 from toygan.calibration.photos import photos_of
 from toygan.calibration.sampling import generate_of_category
 from toygan.disk import replace_file
@@ -39,7 +40,7 @@ def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: to
     if file.exists():
         return _read(file)
     champion = resolve(str(attempt.champion), None)
-    config = fine_tuning(read_config(champion), attempt.plan.max_images)
+    config = fine_tuning(config_of(champion), attempt.plan.max_images)
     budget = make_budget(
         _try_out(attempt, config, device),
         attempt.plan.contents,

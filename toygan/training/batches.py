@@ -16,7 +16,6 @@ from toygan.data.augment import Augmentation, draw_augmentation, draw_some_augme
 from toygan.data.photos import PhotoSet
 from toygan.data.recolour import draw_mixtures, mix_channels, mix_hex
 from toygan.images import from_uint8
-from toygan.models import image_condition
 from toygan.models.layers import COLOURS, Conditions
 from toygan.training.config import TrainConfig
 
@@ -94,7 +93,7 @@ def draw_batch(
         kept = torch.rand((count, 1), generator=rng) >= TEXT_DROPOUT
         conditions["text"] = conditions["text"] * kept
         blended = None if blended is None else blended * kept
-    if photos.lines is not None and image_condition(config.family) == "layout":
+    if photos.lines is not None and config.networks().image_condition == "layout":
         withheld = torch.rand((count, 1, 1, 1), generator=rng) < LINES_WITHHELD
         conditions["sketch"] = torch.where(withheld, 1.0, conditions["sketch"])
     for drawing in ("layout", "sketch"):

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from toygan.artifact.files import ModelFiles
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
-from toygan.models import build, enlarges, image_condition, network_config
-from toygan.models.enhancer import EnhancerConfig
-from toygan.models.layers import NetworkConfig, StyledGenerator, StyleEncodingGenerator
+from toygan.models import build_networks
+from toygan.models.layers import NetworkConfig
 from toygan.models.shapes import shapes_alone
 from toygan.training.config import TrainConfig
 from toygan.training.distributed import Distributed
@@ -18,27 +17,26 @@ def check_config(config: TrainConfig) -> TrainConfig:
 
     Raises BadInput that names the setting and the remedy otherwise.
     """
-    options = config.network_options(categories=1)
     try:
-        networks = network_config(config.family, options)
+        networks = config.networks()
         with shapes_alone():
-            generator, discriminator = build(config.family, options)
+            build_networks(config.family, networks)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    if isinstance(networks, EnhancerConfig):
+    if networks.needs_small_picture:
         _check_crop(config.data.crop, networks)
     bank, prior_share = config.conditions.layout_bank, config.data.prior_share
-    if bank and image_condition(config.family) != "layout":
+    if bank and networks.image_condition != "layout":
         raise BadInput(f"layout_bank is {bank}; {config.family} generates from no layouts, leave it at 0")
-    if prior_share and not (config.objective.kl_weight or learns_layouts(config)):
+    if prior_share and not (config.objective.kl_weight or networks.predicts_layouts):
         raise BadInput(
             f"prior_share is {prior_share}; it needs a kl_weight above 0, or networks that predict layouts: "
             "without these all latents are random"
         )
     possible = {
-        "path_length_weight": (isinstance(generator, StyledGenerator), "styles"),
-        "kl_weight": (isinstance(generator, StyleEncodingGenerator), "style encoder"),
-        "feature_matching_weight": (discriminator.has_features, "features to match"),
+        "path_length_weight": (networks.has_styles, "styles"),
+        "kl_weight": (networks.style_encoder, "style encoder"),
+        "feature_matching_weight": (networks.has_features, "features to match"),
     }
     for name, (is_possible, missing) in possible.items():
         weight = getattr(config.objective, name)
@@ -47,20 +45,14 @@ def check_config(config: TrainConfig) -> TrainConfig:
     return config
 
 
-def _check_crop(crop: int, networks: EnhancerConfig) -> None:
-    if crop > networks.resolution or crop % networks.scale:
-        raise BadInput(
-            f"crop is {crop}; it must be a multiple of {networks.scale}, {networks.resolution} at most"
-        )
-
-
-def learns_layouts(config: TrainConfig) -> bool:
-    """Returns whether the networks learn to generate layouts from sketches; photos then need both."""
-    return image_condition(config.family) == "sketch" and bool(config.network.get("layout_classes"))
+def _check_crop(crop: int, networks: NetworkConfig) -> None:
+    scale = networks.resolution // networks.small_resolution
+    if crop > networks.resolution or crop % scale:
+        raise BadInput(f"crop is {crop}; it must be a multiple of {scale}, {networks.resolution} at most")
 
 
 def check_first_stages(config: TrainConfig, first_stages: Sequence[ModelFiles]) -> None:
-    if first_stages and not enlarges(config.family):
+    if first_stages and not config.networks().needs_small_picture:
         raise BadInput(f"first stages are for enhancers; {config.family} generates without one")
 
 
@@ -80,14 +72,13 @@ def check_photos(config: TrainConfig, photos: PhotoSet) -> None:
             f"accent_colours is {accents}, but no photo says what its main colour is called; "
             "give shards with colour and colour_hex, or leave it at 0"
         )
-    paints = config.network.get("colour_map") or learns_layouts(config)
-    if paints and photos.labelled_colours is None:
+    networks = config.networks()
+    if (networks.colour_map or networks.predicts_layouts) and photos.labelled_colours is None:
         raise BadInput(
             "colours are to be found on layouts, but no photo with a main colour has a layout of one label; "
             "give shards with colour_hex, or leave colour_map at false (spade) or layout_classes at 0 "
             "(pix2pix)"
         )
-    networks = network_config(config.family, config.network_options(categories=1))
     _check_labels(networks, photos)
 
 
@@ -96,7 +87,7 @@ def _check_labels(networks: NetworkConfig, photos: PhotoSet) -> None:
     is_labelled = photos.image_condition == "layout" and not networks.needs_small_picture
     if not is_labelled or photos.condition_images is None:
         return
-    classes, highest = getattr(networks, "layout_classes", 0), int(photos.condition_images.max())
+    classes, highest = networks.layout_classes, int(photos.condition_images.max())
     if highest >= classes:
         raise BadInput(
             f"the layouts hold the label {highest}, but layout_classes is {classes}; give at least "

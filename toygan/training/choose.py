@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from toygan.artifact.config import ModelConfig
 from toygan.errors import BadInput
 from toygan.training.config import DETERMINED, TrainConfig, merged
 from toygan.training.presets import PRESETS
@@ -34,9 +36,9 @@ def changed_preset(
 
 
 def config_of_model(
-    config: Mapping[str, Any], *, resolution: int | None = None, file: Path | None = None
+    config: ModelConfig, *, resolution: int | None = None, file: Path | None = None
 ) -> TrainConfig:
-    """Returns the settings to train a model further, given its config.json: those of its last training.
+    """Returns the settings to train a model further, given its config: those of its last training.
 
     Networks and conditions are the model's own. The precision is chosen anew, because it depends on the
     device. A model without settings takes the preset of its family. `resolution` and the options in the JSON
@@ -44,20 +46,21 @@ def config_of_model(
     """
     from toygan.training.checks import check_config  # imports torch
 
-    family = config["family"]
+    family = config.family
     if family not in PRESETS:
         raise BadInput(f"the family {family!r} cannot be trained; known are {', '.join(PRESETS)}")
-    settings = config.get("training", {}).get("settings", {})
+    settings = config.training.get("settings", {})
     own = {
-        "resolution": config["resolution"],
+        "resolution": config.resolution,
         "conditions": {
-            "accent_colours": config["network"].get("accent_colours", 0),
-            "layout_bank": config.get("layout_bank", 0.0),
+            "accent_colours": config.networks.accent_colours,
+            "layout_bank": config.layout_bank or 0.0,
         },
         "optimizer": {"precision": "auto"},
     }
     values = merged(merged(PRESETS[family].to_json(), settings), own)
-    values["network"] = {name: value for name, value in config["network"].items() if name not in DETERMINED}
+    networks = asdict(config.networks)
+    values["network"] = {name: value for name, value in networks.items() if name not in DETERMINED}
     return check_config(_changed(values, {} if file is None else _read_object(file), str(file), resolution))
 
 

@@ -7,9 +7,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from toygan.models import image_condition, network_config
 from toygan.models.layers import Conditions
-from toygan.models.spade import SpadeConfig
 from toygan.training.auxiliary_classifier import AuxiliaryClassifier, semantic_loss
 from toygan.training.batches import Batch
 from toygan.training.config import TrainConfig
@@ -48,13 +46,9 @@ def fresh_companions(
         )
         companions[AUXILIARY_CLASSIFIER] = (classifier, _of_photos(semantic_loss))
     if with_layout_predictor:
-        networks = network_config(config.family, config.network_options(categories=categories))
-        assert isinstance(networks, SpadeConfig)
-        companions[LAYOUT_PREDICTOR] = (
-            fresh_segmenter(networks.layout_classes),
-            _of_photos(drawing_loss),
-        )
-    if image_condition(config.family) == "photo":
+        segmenter = fresh_segmenter(config.networks().layout_classes)
+        companions[LAYOUT_PREDICTOR] = (segmenter, _of_photos(drawing_loss))
+    if config.networks().image_condition == "photo":
         companions[MASK_NETWORK] = (fresh_mask_network(), mask_loss)
     return companions
 

@@ -9,11 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from toygan.device import Precision
 from toygan.errors import BadInput
 from toygan.options import from_options
+
+if TYPE_CHECKING:
+    from toygan.models.layers import NetworkConfig
 
 LossName = Literal["minimax", "non_saturating", "hinge", "relativistic"]
 PerceptualDistance = Literal["directions", "values"]
@@ -202,6 +205,12 @@ class TrainConfig:
             "text_size": text_size,
             "accent_colours": self.conditions.accent_colours,
         }
+
+    def networks(self, *, categories: int = 1, text_size: int = 0) -> "NetworkConfig":
+        """Returns the config of the networks; raises ValueError for options that they do not know."""
+        from toygan.models import network_config  # the families import torch
+
+        return network_config(self.family, self.network_options(categories=categories, text_size=text_size))
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))

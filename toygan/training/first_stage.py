@@ -23,7 +23,7 @@ from toygan.data.photo import WantedConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput
 from toygan.images import to_uint8
-from toygan.models.enhancer import EnhancerConfig
+from toygan.models.layers import NetworkConfig
 from toygan.progress import Progress
 from toygan.training.batches import step_rng
 from toygan.training.pairs import PhotoPairs, Source
@@ -36,7 +36,7 @@ WITH_DRAWINGS: Final = WantedConditions(kind="layout", lines=True, needs_lines=T
 
 def load_pairs(
     uri: str | Path,
-    networks: EnhancerConfig,
+    networks: NetworkConfig,
     first_stages: Sequence[ModelFiles],
     *,
     keep_sku: Callable[[str], bool],
@@ -96,7 +96,7 @@ def _read(kept: Path, key: str) -> Tensor | None:
         return None
 
 
-def _first_stage(files: ModelFiles, networks: EnhancerConfig, device: torch.device) -> Model:
+def _first_stage(files: ModelFiles, networks: NetworkConfig, device: torch.device) -> Model:
     model = load_model(files, device)
     name = f"{model.name}@{model.version}"
     if model.learns_from is None:

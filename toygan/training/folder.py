@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.artifact.save import save_model
@@ -19,7 +20,6 @@ from toygan.data.photos import PhotoSet
 from toygan.disk import disk_errors, replace_file
 from toygan.errors import RunFailed
 from toygan.images import encode, from_uint8
-from toygan.models import network_config
 from toygan.progress import Progress
 from toygan.training.batches import step_rng
 from toygan.training.checkpoint import checkpoint_folders, load_checkpoint, replace_extras, save_checkpoint
@@ -150,7 +150,7 @@ class TrainingFolder:
             self.model,
             generator=state.ema,
             discriminator=state.discriminator,
-            config=self._model_config(state.images_seen),
+            config=self._model_config(state.images_seen).to_json(),
             known=self.known,
             layout_bank=self.layout_bank,
             layout_predictor=self._layout_predictor_of(state),
@@ -166,11 +166,24 @@ class TrainingFolder:
             extras=state.extras,
         )
 
-    def _model_config(self, images_seen: int) -> dict[str, object]:
-        config = model_config(self.config, self.photos, images_seen, self.encoder, self.init, self.known)
-        if self.first_stages:
-            config["first_stages"] = list(self.first_stages)
-        return config
+    def _model_config(self, images_seen: int) -> ModelConfig:
+        config, photos = self.config, self.photos
+        return ModelConfig(
+            family=config.family,
+            networks=config.networks(categories=len(photos.categories), text_size=photos.text_size),
+            categories=photos.categories,
+            text=replace(photos.text_config, descriptions=photos.hold_descriptions),
+            text_encoder=None if self.encoder is None else self.encoder.to_json(),
+            text_smoothing=None if self.known is None else self.known.temperature,
+            layout_bank=config.conditions.layout_bank or None,
+            first_stages=self.first_stages,
+            training={
+                "images_seen": images_seen,
+                "photos": len(photos),
+                "init": self.init,
+                "settings": config.to_json(),
+            },
+        )
 
     def _layout_predictor_of(self, state: TrainState) -> LayoutPredictor | None:
         if state.layout_predictor is not None:
@@ -243,38 +256,6 @@ class TrainingFolder:
             kept.append(line)
         with disk_errors(self.output, self._kept()):
             replace_file(self._log, "".join(kept).encode())
-
-
-def model_config(
-    config: TrainConfig,
-    photos: PhotoSet,
-    images_seen: int,
-    encoder: TextEncoder | None,
-    init: str | None = None,
-    known: TextBank | None = None,
-) -> dict[str, object]:
-    """Returns the config.json of a model: all that it needs besides its weights.
-
-    `network` has every option of `toygan.models.build`, so that a changed default does not change a model.
-    """
-    options = config.network_options(categories=len(photos.categories), text_size=photos.text_size)
-    network = network_config(config.family, options)
-    return {
-        "family": config.family,
-        "resolution": config.resolution,
-        "categories": list(photos.categories),
-        "network": asdict(network),
-        **({} if encoder is None else {"text_encoder": encoder.to_json()}),
-        **replace(photos.text_config, descriptions=photos.hold_descriptions).to_config(),
-        **({} if known is None else {"text_smoothing": known.temperature}),
-        **({"layout_bank": config.conditions.layout_bank} if config.conditions.layout_bank else {}),
-        "training": {
-            "images_seen": images_seen,
-            "photos": len(photos),
-            "init": init,
-            "settings": config.to_json(),
-        },
-    }
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """Fine-tuning: a training starts from the weights of a model instead of random ones."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import CONFIG, ModelFiles
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
@@ -17,7 +16,6 @@ from toygan.artifact.parts import (
     load_layout_predictor,
     load_product_finder,
     load_text_bank,
-    text_config_of,
 )
 from toygan.artifact.product_finder import ProductFinder
 from toygan.artifact.weights import load_weights
@@ -27,12 +25,12 @@ from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_config import TextConfig
 from toygan.data.recolour import LabelledColours
 from toygan.errors import ModelError
-from toygan.models import build, network_config
 from toygan.models.colour_map import ColourMap
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
     ConditionInput,
+    NetworkConfig,
     Sections,
 )
 from toygan.training.config import TrainConfig
@@ -118,22 +116,15 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
     shape.
     """
     name = f"{source.name}@{source.version}"
-    stored = json.loads(source.files[CONFIG])
-    try:
-        family, options = stored["family"], stored["network"]
-        categories, text_encoder = tuple(stored["categories"]), stored.get("text_encoder")
-        if family != config.family:
-            raise ModelError(
-                f"the model {name} is of the family {family}, but {config.family} is to be trained; give "
-                f"--family {family}, or another model"
-            )
-        grows = _check_shape(name, options, config)
-        with torch.random.fork_rng(devices=[]):
-            generator, discriminator = build(family, options)
-        if len(categories) != options["categories"]:
-            raise ValueError(f"{len(categories)} names for {options['categories']} categories")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"config.json of the model {name} does not describe a model: {error!r}") from error
+    stored = ModelConfig.from_json(source.files[CONFIG], f"{CONFIG} of the model {name}")
+    if stored.family != config.family:
+        raise ModelError(
+            f"the model {name} is of the family {stored.family}, but {config.family} is to be trained; give "
+            f"--family {stored.family}, or another model"
+        )
+    grows = _check_shape(name, stored.networks, config)
+    with torch.random.fork_rng(devices=[]):
+        generator, discriminator = stored.build()
     for network, file in ((generator, "generator"), (discriminator, "discriminator")):
         try:
             load_weights(network, load(source.files[f"{file}.safetensors"]))
@@ -141,9 +132,9 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
             raise ModelError(f"{file}.safetensors of the model {name}: {error}") from None
     return InitialModel(
         name=name,
-        categories=categories,
-        text_encoder=text_encoder,
-        text_config=text_config_of(name, stored),
+        categories=stored.categories,
+        text_encoder=stored.text_encoder,
+        text_config=stored.text,
         generator=generator,
         discriminator=discriminator,
         known=load_text_bank(name, source.files, stored),
@@ -154,10 +145,9 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
     )
 
 
-def _check_shape(name: str, options: Mapping[str, Any], config: TrainConfig) -> bool:
+def _check_shape(name: str, old: NetworkConfig, config: TrainConfig) -> bool:
     """Returns whether the networks grow. Raises ModelError if their shapes differ otherwise."""
-    wanted = config.network_options(categories=options["categories"], text_size=options.get("text_size", 0))
-    old, new = (network_config(config.family, each) for each in (options, wanted))
+    new = config.networks(categories=old.categories, text_size=old.text_size)
     if new.grows_from(old):
         return True
     there, here = asdict(old), asdict(new)

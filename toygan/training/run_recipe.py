@@ -6,21 +6,20 @@ OUTPUT/model/     the finished model
 A repetition resumes: finished stages stay, and an unfinished training goes on from its newest checkpoint.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
 
 from toygan.artifact.calibration import CalibrationSettings
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import CALIBRATION, CONFIG, WEIGHTS, ModelFiles, read_folder
 from toygan.calibration.calibrate import calibrate_model
 from toygan.disk import disk_errors, new_folder
 from toygan.errors import BadInput, RunFailed
-from toygan.models import enlarges
 from toygan.registry.models import resolve
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.limits import Limits
@@ -89,7 +88,8 @@ def _train(run: RecipeRun, stage: Stage, before: Path | None, first_stages: Sequ
 
 
 def _images_seen(model: Path) -> int:
-    images: int = json.loads((model / CONFIG).read_bytes())["training"]["images_seen"]
+    config = ModelConfig.from_json((model / CONFIG).read_bytes(), str(model / CONFIG))
+    images: int = config.training["images_seen"]
     return images
 
 
@@ -101,7 +101,7 @@ def _finished(run: RecipeRun, trained: Path) -> Path:
         with disk_errors(run.output, "the trainings are kept"), new_folder(run.model) as fresh:
             for name, content in files.items():
                 (fresh / name).write_bytes(content)
-    needs_calibration = not enlarges(run.recipe.stages[-1].config.family)
+    needs_calibration = not run.recipe.stages[-1].config.networks().needs_small_picture
     if needs_calibration and (is_new or not (run.model / CALIBRATION).exists()):
         lines = calibrate_model(
             str(run.model.resolve()),
@@ -122,9 +122,8 @@ def finished_files(files: Mapping[str, bytes], truncation: float) -> dict[str, b
     So a model takes half the space. Vectors stay: the variances of a normalisation may be too small for half
     precision. Raises RunFailed for weights that half precision cannot hold.
     """
-    config = json.loads(files[CONFIG]) | {"truncation": truncation}
-    text = json.dumps(config, indent=1, sort_keys=True) + "\n"
-    return {**files, CONFIG: text.encode(), **{name: _halved(name, files[name]) for name in WEIGHTS}}
+    config = replace(ModelConfig.from_json(files[CONFIG], CONFIG), truncation=truncation)
+    return {**files, CONFIG: config.to_json(), **{name: _halved(name, files[name]) for name in WEIGHTS}}
 
 
 def _halved(name: str, content: bytes) -> bytes:

@@ -11,7 +11,6 @@ import torch
 from toygan.artifact.files import ModelFiles
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
-from toygan.artifact.parts import layout_network
 from toygan.conditions.colour_names import NO_COLOUR_NAMES
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_bank import TextBank
@@ -20,11 +19,9 @@ from toygan.data.photo import WantedConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput
-from toygan.models import enlarges, image_condition, network_config
-from toygan.models.enhancer import EnhancerConfig
 from toygan.progress import Progress
 from toygan.training.checkpoint import checkpoint_folders
-from toygan.training.checks import check_first_stages, check_photos, check_share, learns_layouts
+from toygan.training.checks import check_first_stages, check_photos, check_share
 from toygan.training.config import TrainConfig
 from toygan.training.distributed import Distributed, join_distributed
 from toygan.training.first_stage import load_pairs
@@ -152,7 +149,7 @@ def _prepare(
     initial = None if init is None else read_initial(init, config)
     name = config.conditions.text_encoder
     encoder = None if name is None else TextEncoder(name, device)
-    if enlarges(config.family):
+    if config.networks().needs_small_picture:
         photos = _read_pairs(photos_uri, config, first_stages, output / SMALL_PICTURES, device)
     else:
         photos = _read_photos(photos_uri, config, initial).with_text(encoder)
@@ -201,19 +198,20 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: Limits
 def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
     """Reads the photos of the split `train`, without the products that calibrate the score."""
     known = NO_COLOUR_NAMES if initial is None else initial.text_config.colour_names
-    kind, needs_both = image_condition(config.family), learns_layouts(config)
+    networks = config.networks()
+    needs_both = networks.predicts_layouts  # a layout beside the sketch, to learn from
     photos = load_photos(
         uri,
         resolution=config.resolution,
         split="train",
         keep_sku=lambda sku: not is_calibration_sku(sku),
         drawings=WantedConditions(
-            kind="layout" if needs_both else kind,
-            lines=needs_both or bool(config.network.get("lines")),
+            kind="layout" if needs_both else networks.image_condition,
+            lines=needs_both or networks.lines,
             needs_lines=needs_both,
             as_files=config.conditions.layout_bank > 0,
             predictor=None if initial is None else initial.layout_predictor,
-            may_lack=kind == "photo",
+            may_lack=networks.image_condition == "photo",
         ),
         text_config=TextConfig(accent_colours=config.conditions.accent_colours, colour_names=known),
         learns_colour_names=True,
@@ -230,11 +228,9 @@ def _read_pairs(
     kept: Path,
     device: torch.device,
 ) -> PhotoSet:
-    networks = network_config(config.family, config.network_options(categories=1))
-    assert isinstance(networks, EnhancerConfig)
     return load_pairs(
         uri,
-        networks,
+        config.networks(),
         first_stages,
         keep_sku=lambda sku: not is_calibration_sku(sku),
         seed=config.data.seed,
@@ -268,11 +264,10 @@ def _layout_bank(
     earlier = (
         initial.layout_bank if initial and initial.has_same_text_as(photos.text_config, encoder) else None
     )
-    network = layout_network({"family": config.family, "network": config.network_options(categories=1)})
     return LayoutBank.of(
         photos,
         embed=None if encoder is None else encoder.embed,
-        classes=network.layout_classes,
+        classes=config.networks().layout_classes,
         temperature=config.conditions.layout_bank,
         earlier=earlier,
     )

@@ -1,11 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
 
-from tests.models import TinyFiles, condition_file, tiny_model, weights_of
+from tests.models import TinyFiles, condition_file, config_json, tiny_model, weights_of
 from toygan.artifact.enhancer import Enhancer, enhancer_files, load_enhancer, resize_drawings
 from toygan.artifact.files import ModelFiles
 from toygan.artifact.model import Model
@@ -28,7 +26,7 @@ def files(**changes: bytes) -> ModelFiles:
         generator, discriminator = build("enhancer", NETWORK)
         torch.nn.init.normal_(generator.to_rgb.weight, std=0.1)
     content = {
-        "config.json": json.dumps({"family": "enhancer", "network": NETWORK}).encode(),
+        "config.json": config_json("enhancer", NETWORK, ["any"]),
         "generator.safetensors": weights_of(generator),
         "discriminator.safetensors": weights_of(discriminator),
     }
@@ -110,7 +108,7 @@ def test_a_model_with_an_enhancer_draws_what_that_makes(family: str) -> None:
 def test_an_enhancer_for_other_pixels_is_refused() -> None:
     tiny = tiny_model()
     half = NETWORK | {"resolution": 32, "small_resolution": 16}
-    config = json.dumps({"family": "enhancer", "network": half}).encode()
+    config = config_json("enhancer", half, ["any"])
     with pytest.raises(ModelError, match="generates 32 pixels, its enhancer takes 16"):
         TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(files(config_json=config))}).load()
 

@@ -1,13 +1,12 @@
 """A model that has layouts of its own, for products that come without one."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from tests.models import BATCH, CATEGORIES, TinyFiles, products, tiny_model, tiny_with_layouts
+from tests.models import BATCH, CATEGORIES, TinyFiles, changed_config, products, tiny_model, tiny_with_layouts
 from toygan.artifact.load import read_scope
 from toygan.artifact.model import Model
 from toygan.errors import ModelError
@@ -86,8 +85,8 @@ def test_layout_bank_are_part_of_what_a_model_can_draw() -> None:
 def test_layouts_are_known_to_a_family_that_draws_from_them() -> None:
     with_layouts = tiny_with_layouts().files["layout_bank.parquet"]
     for family in ("dcgan", "pix2pix"):
-        config = json.loads(tiny_model(family).files["config.json"]) | {"layout_bank": 0.1}
-        wrong = tiny_model(family).with_files(config=json.dumps(config).encode(), layout_bank=with_layouts)
+        config = changed_config(tiny_model(family), layout_bank=0.1)
+        wrong = tiny_model(family).with_files(config=config, layout_bank=with_layouts)
         for read in (read_scope, load_model_here):
             with pytest.raises(ModelError, match=f"the family {family} cannot use a layout bank"):
                 read(wrong)

@@ -151,13 +151,14 @@ def test_lanes_generate_the_same_bytes_as_one_thread(engine: Engine) -> None:
 
 def test_the_largest_batch_follows_from_model_and_device() -> None:
     model = tiny_model().load()
-    on_cuda = replace(model, device=torch.device("cuda"))
-    assert [default_batch_size(replace(model, drawn_resolution=side)) for side in (32, 64, 128, 512)] == [
-        *(32, 16, 4, 1)
-    ]
-    assert default_batch_size(on_cuda) == 2048
-    assert default_batch_size(replace(on_cuda, drawn_resolution=64)) == 512
-    assert default_batch_size(replace(on_cuda, drawn_resolution=4096)) == 1
+
+    def size(side: int, device: str) -> int:
+        networks = replace(model.config.networks, resolution=side)
+        config = replace(model.config, networks=networks)
+        return default_batch_size(replace(model, config=config, device=torch.device(device)))
+
+    assert [size(side, "cpu") for side in (32, 64, 128, 512)] == [32, 16, 4, 1]
+    assert [size(side, "cuda") for side in (32, 64, 4096)] == [2048, 512, 1]
 
 
 def test_shapes_are_few_and_end_with_the_largest() -> None:

@@ -403,11 +403,12 @@ def test_a_product_that_got_fewer_pictures_than_it_wants_is_named(
     assert said in store.get(report_key("run-1")).decode()
 
 
-def test_a_run_without_anything_to_do_is_no_failure(folder: Path, store: MemoryStore) -> None:
-    generate(request(folder, limit=1, batch_size=32))
+def test_a_run_without_anything_to_do_is_no_failure(folder: Path, store: MemoryStore, tmp_path: Path) -> None:
+    model = str(tiny_model(acceptance=1.0).write(tmp_path / "tiny"))
+    generate(request(folder, model=model, limit=1, batch_size=32))
     live = read_current(store.get(CURRENT_KEY)).num_rows
     assert live == 1
-    summary = generate(request(folder, run_id="run-2", limit=1))
+    summary = generate(request(folder, model=model, run_id="run-2", limit=1))
     assert (summary.manifest.counts["planned"], summary.manifest.counts["unchanged"]) == (0, 1)
     assert summary.manifest.shards == 0
     assert "planned 0, approved 0, for review 0" in summary.text()

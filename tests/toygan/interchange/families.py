@@ -1,6 +1,5 @@
 """A small model of every family, with random weights in all layers, and inputs for its networks."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -8,14 +7,16 @@ from functools import cache, partial
 import torch
 from torch import nn
 
-from tests.models import CATEGORIES, CPU, TinyFiles, weights_of
+from tests.models import CATEGORIES, CPU, TinyFiles, config_json, weights_of
 from toygan.approval.colour_profile import colour_profile_of
 from toygan.artifact.colour_profile import ColourProfile
 from toygan.artifact.enhancer import Enhancer
 from toygan.artifact.files import CONFIG
 from toygan.artifact.model import Model
 from toygan.conditions.colour import encode_colours
+from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from toygan.conditions.text_config import TextConfig
 from toygan.interchange.networks import Network
 from toygan.models import build
 from toygan.models.colour_map import ColourMap
@@ -79,18 +80,15 @@ def model_of(case: str) -> Model:
         generator, discriminator = build(family, network)
         _fill(generator)
     encoder = TextEncoder(DEFAULT_TEXT_ENCODER, CPU) if "text_size" in options else None
-    config = {
-        "family": family,
-        "resolution": 32,
-        "truncation": 0.7,
-        "categories": list(CATEGORIES),
-        "network": network,
-        "whole_titles": False,
-        "colour_names": {"teal": "#008080"},
-        **({"text_encoder": encoder.to_json()} if encoder else {}),
-    }
+    config = config_json(
+        family,
+        network,
+        truncation=0.7,
+        text=TextConfig(descriptions=False, colour_names=ColourNames(hexes={"teal": "#008080"})),
+        text_encoder=encoder.to_json() if encoder else None,
+    )
     files = {
-        CONFIG: json.dumps(config).encode(),
+        CONFIG: config,
         "generator.safetensors": weights_of(generator),
         "discriminator.safetensors": weights_of(discriminator),
     }

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.toygan.models.alike import check_that_bf16_keeps_more_than_eight_bits
-from toygan.models import enlarges, required_condition
 from toygan.models.enhancer import (
     Discriminator,
     EnhancerConfig,
@@ -146,10 +145,3 @@ def test_the_discriminator_is_not_shown_the_small_picture() -> None:
 def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:
     generator, discriminator = networks()
     check_that_bf16_keeps_more_than_eight_bits(generator, discriminator, nothing(2), conditions(2))
-
-
-def test_an_enhancer_is_no_model_that_draws() -> None:
-    assert enlarges("enhancer")
-    assert not enlarges("spade")
-    with pytest.raises(ValueError, match="it is an enhancer"):
-        required_condition({"family": "enhancer"})

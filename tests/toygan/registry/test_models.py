@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import save
 
 from tests.conftest import REPOSITORY
+from tests.models import config_json
 from tests.servers import fresh_bucket
 from toygan.artifact.files import REQUIRED, TEXT_BANK, VERSIONED, WEIGHTS, model_version, read_folder
 from toygan.errors import BadInput, ModelError
@@ -32,7 +33,7 @@ def weights(value: float) -> bytes:
 
 def model_folder(folder: Path, value: float = 1.0, *, calibrated: bool = False) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"family": "dcgan"}')
+    (folder / "config.json").write_bytes(config_json("dcgan", {"categories": 3}))
     (folder / "generator.safetensors").write_bytes(weights(value))
     (folder / "discriminator.safetensors").write_bytes(weights(-value))
     if calibrated:
@@ -150,7 +151,7 @@ def test_going_back_from_the_first_sketch_model_leads_to_what_drew_before(
 ) -> None:
     def sketch_model(folder: Path, value: float) -> Path:
         model_folder(folder, value)
-        (folder / "config.json").write_text('{"family": "pix2pix"}')
+        (folder / "config.json").write_bytes(config_json("pix2pix", {"categories": 3}))
         return folder
 
     sketcher = resolve(str(sketch_model(bundled / "sketcher", 3.0)), None)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.models import CATEGORIES, CPU, TinyFiles, tiny_model, tiny_with_layouts
+from tests.models import CATEGORIES, CPU, TinyFiles, changed_config, tiny_model, tiny_with_layouts
 from tests.shards import COLOURS, photo
 from tests.toygan.retraining.shop import SMALL_BUDGET, request, skus, upload_enough
 from toygan.artifact.calibration import Calibration
+from toygan.artifact.config import config_of
 from toygan.artifact.files import CALIBRATION
-from toygan.artifact.load import load_model, read_config
+from toygan.artifact.load import load_model
 from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
 from toygan.errors import BadInput
 from toygan.registry.models import add_model, resolve
@@ -31,44 +32,43 @@ from toygan.uploads.new_categories import NEW_CATEGORY_PHOTOS
 
 
 def with_config(**changes: Any) -> TinyFiles:
-    config = json.loads(tiny_model().files["config.json"]) | changes
-    return tiny_model().with_files(config=json.dumps(config).encode())
+    return tiny_model().with_files(config=changed_config(tiny_model(), **changes))
 
 
 def test_a_model_is_trained_on_as_it_was_trained() -> None:
     settings = {"data": {"batch_size": 4, "seed": 9}, "objective": {"loss": "minimax"}}
     training = {"images_seen": 5, "settings": settings}
-    config = fine_tuning(read_config(with_config(training=training)), 1000)
+    config = fine_tuning(config_of(with_config(training=training)), 1000)
     assert (config.family, config.resolution) == ("dcgan", 32)
     assert config.data == DataSettings(batch_size=4, seed=9)
     assert config.objective.loss == "minimax"
     assert config.logging == LoggingSettings(log_every_images=20, checkpoint_every_images=100)
-    networks = read_config(tiny_model())["network"]
-    assert config.network_options(categories=3) == networks | {"text_size": 0, "accent_colours": 0}
+    networks = config_of(tiny_model()).networks
+    assert config.networks(categories=3) == networks
 
 
 def test_the_precision_is_left_to_the_device_that_trains_it_on() -> None:
     training = {"settings": {"optimizer": {"precision": "bf16"}}}
-    config = fine_tuning(read_config(with_config(training=training)), 1000)
+    config = fine_tuning(config_of(with_config(training=training)), 1000)
     assert config.optimizer.precision == "auto"
 
 
 def test_what_its_config_does_not_say_is_the_presets() -> None:
-    config = fine_tuning(read_config(tiny_model()), 1_000_000)
+    config = fine_tuning(config_of(tiny_model()), 1_000_000)
     assert (config.optimizer, config.data) == (PRESETS["dcgan"].optimizer, PRESETS["dcgan"].data)
 
 
 def test_the_bundled_model_can_be_trained_on() -> None:
-    bundled = read_config(resolve(None, None))
+    bundled = config_of(resolve(None, None))
     config = fine_tuning(bundled, 64_000)
-    assert config.resolution == bundled["resolution"]
+    assert config.resolution == bundled.resolution
     assert config.logging.checkpoint_every_images == 6_400
     assert (config.data.batch_size, config.objective.perceptual_side) == (32, 224)
 
 
 def test_a_family_that_is_not_known_is_named() -> None:
-    with pytest.raises(BadInput, match="family 'vae' cannot be trained; known are mlp"):
-        fine_tuning(read_config(with_config(family="vae")), 1000)
+    with pytest.raises(BadInput, match="unknown model family 'vae'; known are mlp"):
+        fine_tuning(config_of(with_config(family="vae")), 1000)
 
 
 def begun(folder: Path, champion: TinyFiles) -> Attempt:
@@ -99,8 +99,8 @@ def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
 
 def test_the_challenger_is_calibrated_and_inherits_the_other_settings(attempt: Attempt) -> None:
     challenger = learn(attempt, SMALL_BUDGET, CPU)
-    config = read_config(challenger)
-    assert (config["truncation"], config["credit"], config["training"]["images_seen"]) == (0.7, "me", 64)
+    config = config_of(challenger)
+    assert (config.truncation, config.credit, config.training["images_seen"]) == (0.7, "me", 64)
     champion = json.loads((attempt.champion / CALIBRATION).read_bytes())
     assert json.loads(challenger.files[CALIBRATION])["settings"] == champion["settings"]
     assert challenger.name == attempt.plan.name

@@ -7,8 +7,8 @@ import pytest
 
 from tests.models import CATEGORIES, tiny_model
 from tests.toygan.retraining.shop import champion_of, request, upload_enough
+from toygan.artifact.config import config_of
 from toygan.artifact.files import LAYOUT_BANK
-from toygan.artifact.load import read_config
 from toygan.errors import ModelError
 from toygan.registry.aliases import ModelRef, read_aliases
 from toygan.registry.models import CHAMPION, resolve
@@ -154,7 +154,7 @@ def test_a_champion_that_was_made_meanwhile_stays(tmp_path: Path) -> None:
 def test_the_bundled_model_is_what_a_rollback_goes_back_to(tmp_path: Path) -> None:
     store = MemoryStore()
     bundled = resolve(None, store)
-    attempt = judged(store, tmp_path, categories=tuple(read_config(bundled)["categories"]))
+    attempt = judged(store, tmp_path, categories=config_of(bundled).categories)
     assert published(store, attempt)
     assert read_aliases(store)[CHAMPION].now == ModelRef(name=bundled.name, version=NEW.version)
     assert rollback(store) == ModelRef(name=bundled.name, version=bundled.version)

@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,13 @@ import torch
 
 from tests.toygan.training.tiny import changed, tiny
 from toygan import training
+from toygan.artifact.config import ModelConfig
+from toygan.conditions.text_config import TextConfig
 from toygan.errors import BadInput
 from toygan.models import FAMILIES
 from toygan.training.checks import check_config
 from toygan.training.choose import choose_config, config_of_model
-from toygan.training.config import GROUPS, TrainConfig
+from toygan.training.config import DETERMINED, GROUPS, TrainConfig
 from toygan.training.presets import PRESETS
 from toygan.training.state import start
 
@@ -169,12 +171,15 @@ def test_every_preset_fits_its_family() -> None:
 def test_a_model_is_trained_further_by_its_own_settings(tmp_path: Path) -> None:
     """The file and the resolution override them, and the networks are the model's."""
     trained = tiny(batch_size=8, loss="minimax", accent_colours=2, precision="bf16")
-    stored = {
-        "family": "dcgan",
-        "resolution": 32,
-        "network": trained.network_options(categories=3),
-        "training": {"images_seen": 5, "settings": changed(trained, network={}).to_json()},
-    }
+    options = asdict(trained.networks())
+    trained = changed(trained, network={name: options[name] for name in options.keys() - set(DETERMINED)})
+    stored = ModelConfig(
+        family="dcgan",
+        networks=trained.networks(categories=3),
+        categories=("car", "brick", "wheel"),
+        text=TextConfig(accent_colours=2),
+        training={"images_seen": 5, "settings": changed(trained, network={}).to_json()},
+    )
     assert config_of_model(stored) == changed(trained, precision="auto")
     file = write(tmp_path, '{"data": {"seed": 7}, "network": {"max_channels": 32}}')
     wider = trained.network | {"max_channels": 32}
@@ -182,7 +187,7 @@ def test_a_model_is_trained_further_by_its_own_settings(tmp_path: Path) -> None:
         trained, precision="auto", seed=7, resolution=64, network=wider
     )
     with pytest.raises(BadInput, match="the family 'vae' cannot be trained; known are mlp"):
-        config_of_model(stored | {"family": "vae"})
+        config_of_model(replace(stored, family="vae"))
 
 
 def test_every_option_is_described_in_the_readme() -> None:

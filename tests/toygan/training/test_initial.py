@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.models import TinyFiles, tiny_model, weights_of
+from tests.models import TinyFiles, config_json, tiny_model, weights_of
 from tests.shards import COLOURS, eight_rows, photo, photo_row, training_skus, write_shard
 from tests.toygan.training.tiny import changed, tiny
 from toygan.artifact.files import CONFIG, ModelFiles
@@ -51,11 +51,8 @@ def stored(family: str, *, text_size: int = 0, **options: Any) -> TinyFiles:
         generator, discriminator = build(family, network)
         for each in (*generator.parameters(), *discriminator.parameters()):
             each.data.add_(0.1 * torch.randn(each.shape))  # no weight is zero, nor two alike
-    config: dict[str, Any] = {"family": family, "resolution": 32, "categories": OLD, "network": network}
-    if text_size:
-        config["text_encoder"] = ENCODER
     files = {
-        CONFIG: json.dumps(config).encode(),
+        CONFIG: config_json(family, network, OLD, text_encoder=ENCODER if text_size else None),
         "generator.safetensors": weights_of(generator),
         "discriminator.safetensors": weights_of(discriminator),
     }
@@ -367,13 +364,7 @@ def test_networks_grow_and_keep_the_blocks_of_the_sides_they_had() -> None:
         torch.manual_seed(1)
         built = build("dcgan", small.network_options(categories=len(OLD)))
     files = {
-        CONFIG: json.dumps(
-            {
-                "family": "dcgan",
-                "categories": OLD,
-                "network": small.network_options(categories=len(OLD)),
-            }
-        ).encode(),
+        CONFIG: config_json("dcgan", small.network_options(categories=len(OLD)), OLD),
         "generator.safetensors": weights_of(built[0]),
         "discriminator.safetensors": weights_of(built[1]),
     }
@@ -409,9 +400,7 @@ def test_a_whitening_is_that_of_the_texts_it_will_read() -> None:
             scale * torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
         )
     files = {
-        CONFIG: json.dumps(
-            {"family": "dcgan", "categories": OLD, "network": options, "text_encoder": ENCODER}
-        ).encode(),
+        CONFIG: config_json("dcgan", options, OLD, text_encoder=ENCODER),
         "generator.safetensors": weights_of(old[0]),
         "discriminator.safetensors": weights_of(old[1]),
     }

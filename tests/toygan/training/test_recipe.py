@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save
 
+from tests.models import tiny_model
 from tests.shards import eight_rows, photo_row, write_shard
 from toygan.artifact.files import CALIBRATION
 from toygan.artifact.load import load_model
@@ -160,11 +161,11 @@ def test_a_recipe_makes_a_calibrated_model_and_resumes(tmp_path: Path) -> None:
 def test_vectors_and_counts_keep_their_precision() -> None:
     tensors = {"kernel": torch.ones(2, 2), "variance": torch.full((2,), 1e-9), "batches": torch.tensor(7)}
     files = {
-        "config.json": b"{}",
+        "config.json": tiny_model().files["config.json"],
         **dict.fromkeys(("generator.safetensors", "discriminator.safetensors"), save(tensors)),
     }
     finished = finished_files(files, 0.5)
-    assert json.loads(finished["config.json"]) == {"truncation": 0.5}
+    assert json.loads(finished["config.json"])["truncation"] == 0.5
     halved = {name: torch.float16 if name == "kernel" else value.dtype for name, value in tensors.items()}
     found = load(finished["generator.safetensors"])
     assert {name: value.dtype for name, value in found.items()} == halved
@@ -173,6 +174,6 @@ def test_vectors_and_counts_keep_their_precision() -> None:
 
 def test_weights_too_large_for_half_precision_are_an_error() -> None:
     weights = save({"kernel": torch.full((2, 2), 1e6)})
-    files = {"config.json": b"{}", "generator.safetensors": weights, "discriminator.safetensors": weights}
+    files = {**tiny_model().files, "generator.safetensors": weights, "discriminator.safetensors": weights}
     with pytest.raises(RunFailed, match=r"generator\.safetensors holds numbers that half precision cannot"):
         finished_files(files, 1.0)

@@ -1,0 +1,174 @@
+"""What config.json says of a model: what it needs and what it can do.
+
+Nothing else reads or writes that file, or the `enhancer.json` of a model, which is the config.json of its
+enhancer. Its options are those of `_File`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from toygan.artifact.files import CONFIG, ModelFiles
+from toygan.artifact.json_object import json_object
+from toygan.conditions.colour_names import ColourNames
+from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.text_config import TextConfig
+from toygan.errors import ModelError
+from toygan.models import build_networks, network_config
+from toygan.options import from_options
+
+if TYPE_CHECKING:
+    from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, NetworkConfig
+
+_REMEDY: Final = "copy the model's folder again"
+_TITLES_ONLY: Final = TextConfig(descriptions=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The content of config.json, in the types of JSON."""
+
+    family: str
+    resolution: int
+    categories: tuple[str, ...]
+    network: dict[str, Any]
+    whole_titles: bool
+    reads_descriptions: bool
+    colour_names: dict[str, str]
+    text_encoder: dict[str, str] | None = None
+    text_smoothing: float | None = None
+    layout_bank: float | None = None
+    truncation: float = 1.0
+    credit: str | None = None
+    first_stages: tuple[str, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """All that a model needs besides its weights. Raises ValueError for values that do not fit together."""
+
+    family: str  # see `toygan.models.FAMILIES`
+    networks: "NetworkConfig"  # with every option, so that a changed default does not change a model
+    categories: tuple[str, ...]  # in the order of the networks
+    text: TextConfig = _TITLES_ONLY
+    text_encoder: Mapping[str, str] | None = None  # see `TextEncoder.to_json`; None: it takes no text
+    text_smoothing: float | None = None  # the temperature of its text bank; None: it has none
+    layout_bank: float | None = None  # the temperature of its layout bank; None: it has none
+    truncation: float = 1.0  # from 0 to 1; below 1 trades variety for typical pictures
+    credit: str | None = None  # the attribution that the licence of its training pictures demands
+    first_stages: tuple[str, ...] = ()  # NAME@VERSION of the models that an enhancer learnt from
+    training: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, see `toygan.training`
+
+    def __post_init__(self) -> None:
+        names, networks = self.categories, self.networks
+        if len(names) != networks.categories:
+            raise ValueError(f"it names {len(names)} categories, its networks know {networks.categories}")
+        if bool(networks.text_size) != (self.text_encoder is not None):
+            raise ValueError("text_encoder and a text_size above 0 go together")
+        if self.text_encoder is not None and not {"name", "identity"} <= self.text_encoder.keys():
+            raise ValueError("text_encoder does not say how texts are read; it has a name and an identity")
+        if self.layout_bank is not None and networks.image_condition != "layout":
+            raise ValueError(f"the family {self.family} cannot use a layout bank")
+        if not 0 <= self.truncation <= 1:
+            raise ValueError(f"truncation is {self.truncation}; it must lie from 0 to 1")
+
+    @classmethod
+    def from_json(cls, content: bytes, where: str) -> Self:
+        """Reads a config.json, called `where` in messages. Raises ModelError for one of no model."""
+        file = _parse(content, where)
+        try:
+            networks = network_config(file.family, file.network)
+            if file.resolution != networks.resolution:
+                raise ValueError(
+                    f"its resolution is {file.resolution}, that of its networks {networks.resolution}"
+                )
+            return cls(
+                family=file.family,
+                networks=networks,
+                categories=file.categories,
+                text=TextConfig(
+                    whole_titles=file.whole_titles,
+                    descriptions=file.reads_descriptions,
+                    accent_colours=networks.accent_colours,
+                    colour_names=ColourNames.from_json(file.colour_names),
+                ),
+                text_encoder=file.text_encoder,
+                text_smoothing=file.text_smoothing,
+                layout_bank=file.layout_bank,
+                truncation=file.truncation,
+                credit=file.credit,
+                first_stages=file.first_stages,
+                training=file.training,
+            )
+        except (ValueError, ModelError) as error:
+            raise _no_model(where, error) from error
+
+    def to_json(self) -> bytes:
+        """Returns the config.json; options that are None or empty are left out."""
+        options: dict[str, Any] = {
+            "family": self.family,
+            "resolution": self.networks.resolution,
+            "categories": self.categories,
+            "network": asdict(self.networks),
+            "whole_titles": self.text.whole_titles,
+            "reads_descriptions": self.text.descriptions,
+            "colour_names": self.text.colour_names.to_json(),
+            "truncation": self.truncation,
+            "training": dict(self.training),
+        }
+        for name in ("text_encoder", "text_smoothing", "layout_bank", "credit"):
+            if (value := getattr(self, name)) is not None:
+                options[name] = dict(value) if isinstance(value, Mapping) else value
+        if self.first_stages:
+            options["first_stages"] = self.first_stages
+        return (json.dumps(options, indent=1, sort_keys=True) + "\n").encode()
+
+    def build(self) -> "tuple[ConditionalGenerator, ConditionalDiscriminator]":
+        """Builds generator and discriminator with fresh weights from torch's global random generator."""
+        return build_networks(self.family, self.networks)
+
+    @property
+    def resolution(self) -> int:
+        """The pixels a side of the generator's pictures."""
+        return self.networks.resolution
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether it is an enhancer, which only enlarges the pictures of another model."""
+        return self.networks.needs_small_picture
+
+    @property
+    def required_condition(self) -> ImageCondition | None:
+        """The image condition that each catalog row must have; None also for a model with a layout bank."""
+        return None if self.layout_bank is not None else self.networks.image_condition
+
+
+def config_of(model: ModelFiles, *, may_enlarge: bool = False) -> ModelConfig:
+    """Returns the config of a model; raises ModelError, also for an enhancer unless it `may_enlarge`."""
+    where = f"{CONFIG} of the model {model.name}"
+    config = ModelConfig.from_json(model.files[CONFIG], where)
+    if config.enlarges and not may_enlarge:
+        raise _no_model(where, "it is an enhancer, which only enlarges the pictures of another model")
+    return config
+
+
+def categories_in(content: bytes, where: str) -> tuple[str, ...]:
+    """Returns the categories in a config.json without the networks, whose import is slow.
+
+    Raises ModelError as `ModelConfig.from_json`.
+    """
+    return _parse(content, where).categories
+
+
+def _parse(content: bytes, where: str) -> _File:
+    options = json_object(content, where, _REMEDY)
+    try:
+        return from_options(_File, options, owner="its options")
+    except ValueError as error:
+        raise _no_model(where, error) from error
+
+
+def _no_model(where: str, reason: object) -> ModelError:
+    return ModelError(f"{where} does not describe a model: {reason}")

@@ -287,8 +287,9 @@ def report(output: str, run_id: str) -> None:
     """Write the contact sheet of a finished run again."""
     from toygan.publishing.finish import rewrite_report
     from toygan.storage.open_store import open_store
+    from toygan.uploads.index import photos_so_far
 
-    click.echo(rewrite_report(open_store(output), run_id))
+    click.echo(rewrite_report(open_store(output), run_id, photos_so_far=photos_so_far))
 
 
 @cli.command()

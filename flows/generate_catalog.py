@@ -32,6 +32,7 @@ from toygan.publishing.finish import finish_run
 from toygan.publishing.retire import check_share, find_gone, retire
 from toygan.publishing.summary import RunSummary
 from toygan.storage.store import ObjectStore
+from toygan.uploads.index import photos_so_far
 
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
@@ -106,7 +107,7 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
         planned, to_do = run.plan.counts["planned"], len(run.pending)
         log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)
         compute_shards(run)
-        summary = finish_run(run, prefect.__version__)
+        summary = finish_run(run, prefect.__version__, photos_so_far=photos_so_far)
         raise_alerts(resolved.store, summary)
         summary.check_finite()
         if gone is not None:

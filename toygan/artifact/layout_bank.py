@@ -30,8 +30,8 @@ from toygan.conditions.colour import encode_colours
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.drawing_files import MOST_SIDE, DrawingFiles
 from toygan.conditions.image import Drawing, read_sketch
+from toygan.conditions.labelled_colours import LabelledColours, labels_of_colours
 from toygan.conditions.product import ProductConditions
-from toygan.data.recolour import LabelledColours, labels_of_colours
 from toygan.errors import BadInput, ModelError
 from toygan.images import decode_labels
 

@@ -19,12 +19,12 @@ from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.drawing_files import DrawingFiles
 from toygan.conditions.image import PAPER, READERS, Drawing, encode_images, fit_square, read_sketch
+from toygan.conditions.labelled_colours import LabelledColours
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text_config import READS_ALL, TextConfig, TextFields
 from toygan.data.buffer import open_buffer
 from toygan.data.found import Found
 from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
-from toygan.data.recolour import LabelledColours
 from toygan.data.snapshot_pairs import read_snapshot_pair
 from toygan.data.sources import read_photos
 from toygan.errors import BadInput

@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 from catalog_schemas.validation import TableError
 from toygan.data import by_category, shards
 from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
+from toygan.data.photo_index import indexed_photos, read_index
 from toygan.data.split import nothing_to_train_on
+from toygan.data.upload_products import products_beside_photos, skus_by_category, uploaded_photo
 from toygan.errors import BadInput
 from toygan.storage.keys import (
     CURRENT_KEY,
@@ -27,8 +29,6 @@ from toygan.storage.keys import (
 from toygan.storage.local import LocalStore
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
-from toygan.uploads.index import indexed_photos, read_index
-from toygan.uploads.products import products_of_uploads, skus_by_category, uploaded_photo
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
                 log.warning("%s", nothing_to_train_on(category, photos))
     if index.num_rows and not of_split.num_rows:
         return
-    products = products_of_uploads(store, skus_by_category(of_split))
+    products = products_beside_photos(store, skus_by_category(of_split))
     for row, data in indexed_photos(store, of_split):
         yield uploaded_photo(row, data, products, store.uri)
 

@@ -1,7 +1,7 @@
 """Builds the report of a run from its metadata: selects the pictures and describes them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
 from catalog_schemas.runs import Manifest, check_report_fields
-from catalog_schemas.validation import REJECTED_ROWS, TableError, read_parquet_bytes
+from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.planning.condition_files import NO_MODEL, read_kept
 from toygan.planning.plan import FrozenPlan, Slot, load_shard
@@ -27,8 +27,8 @@ from toygan.publishing.render import (
 from toygan.publishing.summary import warnings_of
 from toygan.storage.keys import manifest_key, part_key, rejected_rows_key
 from toygan.storage.store import ObjectStore
-from toygan.uploads.index import known_uploads
-from toygan.uploads.new_categories import photos_to_learn_from, so_far
+
+PhotosSoFar = Callable[[ObjectStore, Sequence[str]], list[str]]
 
 _READERS = 16
 _MOST_UNKNOWN = 20  # categories that are named
@@ -46,11 +46,13 @@ def contact_sheet(
     plan: FrozenPlan | None,
     tell_rate: bool,
     credit: str | None,
+    photos_so_far: PhotosSoFar | None = None,
 ) -> str:
     """Returns the report of the run with the metadata `parts` as one HTML document.
 
     Titles come from the frozen plan. After the plan is deleted, `plan` is None and the pictures have no
-    titles. `credit` is the attribution that the licences of the training pictures demand.
+    titles. `credit` is the attribution that the licences of the training pictures demand. `photos_so_far`
+    returns a line for each of the categories that no model knows.
     """
     check_report_fields(manifest, manifest_key(manifest.run_id))
     chosen, titles = _choose(store, manifest, parts, has_plan=plan is not None)
@@ -88,7 +90,7 @@ def contact_sheet(
             categories=categories,
             rejected_rows=_rejected_rows(store, manifest.run_id) if manifest.counts["rejected_rows"] else [],
             total_rejected_rows=manifest.counts["rejected_rows"],
-            warnings=[*warnings_of(manifest), *_unknown_categories(store, manifest)],
+            warnings=[*warnings_of(manifest), *_unknown_categories(store, manifest, photos_so_far)],
             credit=credit,
         )
     )
@@ -153,20 +155,15 @@ def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:
     return [ReportRow(**row) for row in _read_rejected(store, run_id).slice(0, MOST_ROWS).to_pylist()]
 
 
-def _unknown_categories(store: ObjectStore, manifest: Manifest) -> list[str]:
+def _unknown_categories(
+    store: ObjectStore, manifest: Manifest, photos_so_far: PhotosSoFar | None
+) -> list[str]:
     """Returns a line for each category without a model: how many photos exist to train one."""
-    if not manifest.counts["rejected_rows"]:
+    if not manifest.counts["rejected_rows"] or photos_so_far is None:
         return []
     reasons = _read_rejected(store, manifest.run_id)["reason"].unique().to_pylist()
     names = sorted(each.removeprefix(NO_MODEL) for each in reasons if each.startswith(NO_MODEL))
-    if not names:
-        return []
-    try:
-        uploads = known_uploads(store)
-    except TableError:  # the next listing of the uploads names it
-        uploads = []
-    counts = photos_to_learn_from(uploads, known=())
-    return [so_far(name, counts) for name in names[:_MOST_UNKNOWN]]
+    return photos_so_far(store, names[:_MOST_UNKNOWN]) if names else []
 
 
 def _read_rejected(store: ObjectStore, run_id: str) -> pa.Table:

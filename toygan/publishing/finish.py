@@ -19,7 +19,7 @@ from toygan.generation.run import StartedRun
 from toygan.planning.finished import Parts, read_manifest
 from toygan.publishing.commit import make_live, publish_manifest, publish_report, sweep, tally
 from toygan.publishing.commit_log import Commits, read_commits, reserve
-from toygan.publishing.contact_sheet import contact_sheet
+from toygan.publishing.contact_sheet import PhotosSoFar, contact_sheet
 from toygan.publishing.summary import MOST_NAMED, RunSummary
 from toygan.registry.models import resolve
 from toygan.storage.keys import plan_key, report_key
@@ -27,7 +27,9 @@ from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 
 
-def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
+def finish_run(
+    run: StartedRun, prefect_version: str, *, photos_so_far: PhotosSoFar | None = None
+) -> RunSummary:
     """Writes report, manifest, live table, in this order; for a finished run at most the live table.
 
     A run without approved pictures is no failure. See RunSummary.check_finite for one that is.
@@ -40,7 +42,15 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
         manifest = _manifest(store, run, parts, commit, prefect_version)
         # This process did only a part of a continued run, so the report shows no rate.
         whole = len(run.pending) == len(run.plan.shards)
-        html = contact_sheet(store, manifest, parts, plan=run.plan, tell_rate=whole, credit=run.credit)
+        html = contact_sheet(
+            store,
+            manifest,
+            parts,
+            plan=run.plan,
+            tell_rate=whole,
+            credit=run.credit,
+            photos_so_far=photos_so_far,
+        )
         publish_report(store, run.plan.run_id, html)
         publish_manifest(store, manifest)
         make_live(store, manifest, parts)
@@ -55,14 +65,16 @@ def finish_run(run: StartedRun, prefect_version: str) -> RunSummary:
     )
 
 
-def rewrite_report(store: ObjectStore, run_id: str) -> str:
+def rewrite_report(store: ObjectStore, run_id: str, *, photos_so_far: PhotosSoFar | None = None) -> str:
     """Writes the contact sheet of a finished run again; returns its URI. Raises BadInput for other runs."""
     manifest = read_manifest(store, run_id)
     if manifest is None:
         raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
     credit = credit_of(_models_at_hand(store, manifest))
     parts = Parts(store, run_id, manifest.shards)
-    html = contact_sheet(store, manifest, parts, plan=None, tell_rate=False, credit=credit)
+    html = contact_sheet(
+        store, manifest, parts, plan=None, tell_rate=False, credit=credit, photos_so_far=photos_so_far
+    )
     publish_report(store, run_id, html)
     return f"{store.uri}/{report_key(run_id)}"
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from catalog_schemas.photos import PHOTO_INDEX
 from toygan.artifact.config import config_of
 from toygan.artifact.files import ModelFiles
+from toygan.data.upload_products import skus_by_category
 from toygan.disk import replace_file
 from toygan.errors import RunFailed
 from toygan.evaluation.evaluate import FEWEST
@@ -26,7 +27,7 @@ from toygan.storage.store import ObjectStore
 from toygan.uploads.categories import known_categories
 from toygan.uploads.indexing import index_when_quiet
 from toygan.uploads.new_categories import learnable, photos_to_learn_from
-from toygan.uploads.products import products_of_uploads, skus_by_category
+from toygan.uploads.products import products_of_uploads
 from toygan.uploads.retrained import read_retrained, record_retraining, unseen_photos
 
 log = logging.getLogger(__name__)

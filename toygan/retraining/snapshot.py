@@ -21,15 +21,15 @@ import torch
 
 from catalog_schemas.photos import PHOTO_SHARD, SPLITS
 from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
+from toygan.data.photo_index import indexed_photos
 from toygan.data.photos import shrink
 from toygan.data.sources import read_photos
 from toygan.data.split import is_calibration_sku
+from toygan.data.upload_products import UploadedProduct, uploaded_photo
 from toygan.errors import BadInput
 from toygan.images import encode_photo
 from toygan.parallel import in_order
 from toygan.storage.store import ObjectStore
-from toygan.uploads.index import indexed_photos
-from toygan.uploads.products import UploadedProduct, uploaded_photo
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from toygan.artifact.parts import (
 from toygan.artifact.product_finder import ProductFinder
 from toygan.artifact.weights import load_weights
 from toygan.conditions.condition_types import BACKGROUND
+from toygan.conditions.labelled_colours import LabelledColours
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_config import TextConfig
-from toygan.data.recolour import LabelledColours
 from toygan.errors import ModelError
 from toygan.models.colour_map import ColourMap
 from toygan.models.layers import (

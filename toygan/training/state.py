@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from toygan.conditions.labelled_colours import LabelledColours
 from toygan.data.augment import AdaptiveAugmentation
-from toygan.data.recolour import LabelledColours
 from toygan.models import build
 from toygan.models.colour_map import ColourMap
 from toygan.models.layers import (

@@ -1,9 +1,7 @@
 """The photo index of a store and its quarantine: two tables that together have every checked upload."""
 
-import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -19,17 +17,16 @@ from catalog_schemas.photos import (
     write_photo_index,
     write_quarantine,
 )
-from toygan.errors import BadInput, ObjectNotFound
-from toygan.parallel import in_order
+from catalog_schemas.validation import TableError
+from toygan.data.photo_index import read_index, read_or_empty
 from toygan.storage.keys import PHOTO_INDEX_KEY, QUARANTINE_KEY
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
-from toygan.uploads.new_categories import UNKNOWN_CATEGORY
+from toygan.uploads.new_categories import UNKNOWN_CATEGORY, photos_to_learn_from, so_far
 
 log = logging.getLogger(__name__)
 
 DUPLICATE = "a duplicate of "  # how the reason of a photo with the content of another one begins
-READERS = 4  # files at a time; each may take 64 MiB, and 200 MB decoded
 
 FileId = tuple[str, int]  # key and size in bytes, as in a listing
 
@@ -57,14 +54,9 @@ class Changed(NamedTuple):
     quarantined: int
 
 
-def read_index(store: ObjectStore) -> pa.Table:
-    """Returns the photo index, an empty table if the store has none; raises TableError if it is damaged."""
-    return _read(store, PHOTO_INDEX_KEY, read_photo_index, PHOTO_INDEX)
-
-
 def read_tables(store: ObjectStore) -> PhotoTables:
     """Returns both tables; raises TableError if one is damaged."""
-    quarantine = _read(store, QUARANTINE_KEY, read_quarantine, QUARANTINE)
+    quarantine = read_or_empty(store, QUARANTINE_KEY, read_quarantine, QUARANTINE)
     return PhotoTables(index=read_index(store), quarantine=quarantine)
 
 
@@ -75,6 +67,16 @@ def known_uploads(store: ObjectStore) -> list[str]:
     keys: list[str] = tables.index["photo_uri"].to_pylist()
     more: list[str] = tables.quarantine.filter(waiting)["photo_uri"].to_pylist()
     return keys + more
+
+
+def photos_so_far(store: ObjectStore, categories: Sequence[str]) -> list[str]:
+    """Returns a line for each of these categories: how many photos there are for a model to learn it."""
+    try:
+        uploads = known_uploads(store)
+    except TableError:  # the next listing of the uploads names it
+        uploads = []
+    counts = photos_to_learn_from(uploads, known=())
+    return [so_far(name, counts) for name in categories]
 
 
 def change_tables(
@@ -114,41 +116,6 @@ def change_tables(
     return Changed(now.index, now.added, len(others) + len(now.duplicates))
 
 
-def indexed_photos(
-    store: ObjectStore, index: pa.Table | None = None
-) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-    """Yields the rows of `index` (by default the store's), each with its undecoded file, in order.
-
-    Reads a few files ahead and never holds all of them. Skips a file that is missing or has changed since it
-    was indexed, and logs its name. Raises BadInput if the store has no indexed photo.
-    """
-    table = read_index(store) if index is None else index
-    if not table.num_rows:
-        raise BadInput(
-            f"{store.uri} has no indexed photo; upload some below photos/ and run the flow watch-photos"
-        )
-
-    def read(row: Mapping[str, Any]) -> bytes | None:
-        try:
-            data = store.get(row["photo_uri"])
-        except ObjectNotFound:
-            log.warning("left out %s: it is in the photo index, but not in the store", row["photo_uri"])
-            return None
-        if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            log.warning(
-                "left out %s: it has changed since it was indexed; upload it under a new name",
-                row["photo_uri"],
-            )
-            return None
-        return data
-
-    rows = (row for batch in table.to_batches(max_chunksize=1024) for row in batch.to_pylist())
-    with ThreadPoolExecutor(READERS) as pool:
-        for row, data in in_order(pool, read, rows, ahead=2 * READERS):
-            if data is not None:
-                yield row, data
-
-
 class _Placed(NamedTuple):
     index: pa.Table
     added: int
@@ -186,10 +153,3 @@ def _appended(table: pa.Table, rows: Sequence[Mapping[str, Any]], schema: pa.Sch
     if not rows:
         return table
     return pa.concat_tables([table, pa.Table.from_pylist(list(rows), schema=schema)]).sort_by("photo_uri")
-
-
-def _read(store: ObjectStore, key: str, parse: Callable[[bytes], pa.Table], contract: pa.Schema) -> pa.Table:
-    try:
-        return parse(store.get(key))
-    except ObjectNotFound:
-        return contract.empty_table()

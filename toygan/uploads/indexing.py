@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from toygan.data.photo_index import READERS
+from toygan.data.upload_products import is_products_file
 from toygan.errors import BadInput, ObjectNotFound, StoreUnavailable
 from toygan.parallel import in_order
 from toygan.picture_files import check_size
 from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.storage.store import ObjectStore
-from toygan.uploads.index import DUPLICATE, READERS, FileId, Gone, PhotoTables, change_tables, read_tables
+from toygan.uploads.index import DUPLICATE, FileId, Gone, PhotoTables, change_tables, read_tables
 from toygan.uploads.inspection import inspect_photo, parse_photo_key
 from toygan.uploads.new_categories import (
     NEW_CATEGORY_PHOTOS,
@@ -30,7 +32,6 @@ from toygan.uploads.new_categories import (
     learnable,
     photos_to_learn_from,
 )
-from toygan.uploads.products import is_products_file
 
 log = logging.getLogger(__name__)
 

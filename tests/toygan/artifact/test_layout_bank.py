@@ -20,12 +20,12 @@ from torch import Tensor
 
 from toygan.artifact import layout_bank
 from toygan.artifact.layout_bank import ColourLabels, LayoutBank
+from toygan.conditions import labelled_colours
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.drawing_files import DrawingFiles
 from toygan.conditions.product import ProductConditions
 from toygan.conditions.text_config import TextConfig, TextFields
-from toygan.data import recolour
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
 from toygan.images import encode_labels
@@ -94,7 +94,7 @@ def of(found: PhotoSet, **changes: Any) -> LayoutBank:
 @pytest.fixture(autouse=True)
 def finishes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on real photos, where many colours of a finish are as far from each other as all colours are."""
-    monkeypatch.setattr(recolour, "name_colours", lambda colours, labels: labels != 12)
+    monkeypatch.setattr(labelled_colours, "name_colours", lambda colours, labels: labels != 12)
 
 
 def known() -> LayoutBank:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from toygan.data.recolour import LabelledColours, draw_mixtures, mix_channels, mix_hex, shows_one_colour
+from toygan.conditions.labelled_colours import LabelledColours
+from toygan.data.recolour import draw_mixtures, mix_channels, mix_hex, shows_one_colour
 from toygan.training.batches import step_rng
 
 RGB = tuple[int, int, int]

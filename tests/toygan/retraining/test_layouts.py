@@ -11,11 +11,12 @@ from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.model import Model
 from toygan.conditions.text import TextEncoder
+from toygan.data.upload_products import skus_by_category
 from toygan.retraining.layouts import bank_with
 from toygan.retraining.snapshot import take_snapshot, titled_uploads
 from toygan.storage.memory import MemoryStore
 from toygan.uploads.indexing import index_uploads
-from toygan.uploads.products import products_of_uploads, skus_by_category
+from toygan.uploads.products import products_of_uploads
 
 TITLES = ("Castle tower", "Dragon wing", "Fire engine ladder", "Sailing boat", "Steam engine")
 

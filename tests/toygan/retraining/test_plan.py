@@ -8,13 +8,13 @@ import pytest
 from tests.models import CATEGORIES
 from tests.shards import photo, photo_row, write_shard
 from tests.toygan.retraining.shop import champion_of, request, skus, upload_enough
+from toygan.data.photo_index import read_index
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput, Retryable
 from toygan.retraining.folder import store_id, working_folder
 from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
 from toygan.retraining.request import RetrainRequest
 from toygan.storage.memory import MemoryStore
-from toygan.uploads.index import read_index
 from toygan.uploads.indexing import index_uploads
 from toygan.uploads.retrained import read_retrained, record_retraining
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.toygan.uploads.uploads import picture, upload
+from toygan.data.photo_index import indexed_photos
 from toygan.errors import BadInput
 from toygan.storage.memory import MemoryStore
-from toygan.uploads.index import indexed_photos
 from toygan.uploads.indexing import index_uploads
 
 

@@ -8,9 +8,10 @@ import pytest
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.uploads.uploads import picture, upload
 from toygan.data.sources import read_photos
+from toygan.data.upload_products import UploadedProduct, is_products_file
 from toygan.storage.memory import MemoryStore, named_memory_store
 from toygan.uploads.indexing import index_uploads
-from toygan.uploads.products import UploadedProduct, is_products_file, products_of_uploads
+from toygan.uploads.products import products_of_uploads
 
 SKUS = {"brick": {"a", "b"}, "plant": {"c"}}
 

@@ -3,7 +3,6 @@
 import base64
 import html
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from toygan.publishing.contact_sheet import contact_sheet
 from toygan.publishing.finish import finish_run
 from toygan.storage.keys import report_key
 from toygan.storage.memory import MemoryStore, named_memory_store
-from toygan.storage.store import ObjectStore
+from toygan.uploads.index import photos_so_far
 
 HOSTILE = "<script>alert('Brick')</script> & Größe"
 
@@ -43,7 +42,7 @@ def run(folder: Path) -> tuple[MemoryStore, FrozenPlan, str]:
     store = named_memory_store("sheet")
     started = start_run(resolve_run(request(folder, output="memory://sheet")))
     run_shard(started.worker_spec, "run-1", 0, "webp")
-    finish_run(started, "3.8.8")
+    finish_run(started, "3.8.8", photos_so_far=photos_so_far)
     return store, started.plan, store.get(report_key("run-1")).decode()
 
 
@@ -135,16 +134,3 @@ def test_a_picture_that_is_gone_is_named(folder: Path) -> None:
     store.delete(gone)
     with pytest.raises(ObjectNotFound, match=gone):
         sheet(store, summary.manifest, tell_rate=True, credit=None)
-
-
-def test_photos_of_categories_without_a_model_are_counted(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
-    store, _, page = run
-    manifest = read_manifest(store, "run-1")
-    assert manifest is not None
-
-    def photos_so_far(store: ObjectStore, categories: Sequence[str]) -> list[str]:
-        return [f"{name}: 3 of 20" for name in categories]
-
-    options = {"tell_rate": True, "credit": None}
-    assert "boat: 3 of 20" in sheet(store, manifest, **options, photos_so_far=photos_so_far)
-    assert "boat: 3 of 20" not in page

@@ -1,0 +1,209 @@
+"""The public functions of toygan: load a model, generate pictures of rows, score pictures, evaluate.
+
+They run in this process, without Prefect and without a store. A night's work is `toygan generate`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from catalog_schemas.products import DEFAULT_LANGUAGE
+from toygan.approval.checks import Reason, check
+from toygan.approval.measures import measure
+from toygan.approval.policy import reasons_against, reasons_before_drawing
+from toygan.artifact.load import load_model as load_files
+from toygan.artifact.model import GeneratedBatch, Model
+from toygan.conditions.image import READERS
+from toygan.conditions.main_colour import MainColours
+from toygan.conditions.product import ProductConditions, encode_conditions
+from toygan.device import pick_device
+from toygan.errors import BadInput
+from toygan.evaluation.evaluate import PICTURES, evaluate_model
+from toygan.evaluation.result import Evaluation
+from toygan.generation.engine import batch_shapes, default_batch_size
+from toygan.images import from_uint8
+from toygan.registry.models import resolve
+from toygan.seeds import image_seed
+from toygan.storage.open_store import open_store
+
+_REQUIRED: Final = ("sku", "category", "title")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One generated picture and the decision about it."""
+
+    sku: str
+    pixels: NDArray[np.uint8]  # (R, R, 3)
+    seed: int
+    p_real: float | None  # the calibrated score, 0..1; None for a picture that is not finite
+    threshold: float  # the least score of an approved picture of its category
+    reasons: tuple[Reason, ...]  # against it, see toygan/approval/README.md; none: it is approved
+
+    @property
+    def approved(self) -> bool:
+        return not self.reasons
+
+
+def load_model(reference: str | None = None, *, store: str | None = None, device: str = "auto") -> Model:
+    """Loads a calibrated model.
+
+    `reference` is NAME, NAME@VERSION, an alias or ./FOLDER, of the store with the URI `store` or bundled; by
+    default it is the store's champion, else the bundled text model. `device` is auto, cpu, cuda or cuda:N.
+    Raises BadInput.
+    """
+    found = resolve(reference, open_store(store) if store else None)
+    model = load_files(found, pick_device(device))
+    model.require_calibration()
+    return model
+
+
+def generate(
+    model: Model, rows: Iterable[Mapping[str, Any]], *, image_index: int = 0, attempt: int = 1
+) -> list[Picture]:
+    """Generates and scores one picture for each row, in their order.
+
+    A row has columns of a catalog, see catalog_schemas/README.md: sku, category and title at least. A model
+    that takes sketches or layouts needs the path of a file in `sketch_uri` or `layout_uri`. Another
+    `image_index` or `attempt` gives another picture. Near copies among the pictures are not looked for.
+    Raises BadInput that names the row.
+    """
+    taken = list(rows)
+    products = [_conditions(model, row) for row in taken]
+    seeds = [image_seed(row["sku"], image_index, attempt, model.name, model.version) for row in taken]
+    shapes = batch_shapes(default_batch_size(model), model.device)
+    pictures: list[Picture] = []
+    while left := len(taken) - len(pictures):
+        batch = slice(len(pictures), len(pictures) + max(shape for shape in shapes if shape <= left))
+        generated = model.generate(seeds[batch], products[batch], batch.stop - batch.start)
+        for position, reasons in enumerate(_reasons(model, seeds[batch], products[batch], generated)):
+            row = batch.start + position
+            scale = model.require_calibration().of(products[row].category)
+            finite = bool(generated.finite[position])
+            pictures.append(
+                Picture(
+                    sku=taken[row]["sku"],
+                    pixels=generated.pixels[position],
+                    seed=seeds[row],
+                    p_real=scale.p_real(float(generated.logits[position])) if finite else None,
+                    threshold=scale.threshold,
+                    reasons=reasons,
+                )
+            )
+    return pictures
+
+
+def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Returns the calibrated score of each picture, 0..1: how likely it is a photo.
+
+    `images` are (N, R, R, 3) uint8 of the model's resolution, one for each row of a catalog. Raises BadInput
+    for a row as `generate`, and for a model whose score depends on a layout that the rows do not name.
+    """
+    if model.probe is None and model.image_condition != model.learns_from:
+        raise BadInput(
+            f"{model.name} scores by its discriminator, which needs layouts; run `toygan calibrate --probe`"
+        )
+    products = [_conditions(model, row) for row in rows]
+    conditions = encode_conditions(
+        products,
+        categories=model.categories,
+        text_encoder=model.text_encoder,
+        image_condition=model.image_condition,
+        accent_colours=model.text_config.accent_colours,
+    )
+    shown = torch.from_numpy(images).permute(0, 3, 1, 2).to(model.device)
+    on_device = {name: value.to(model.device) for name, value in conditions.items()}
+    logits = model.score(from_uint8(shown), on_device).tolist()
+    calibration = model.require_calibration()
+    return [
+        calibration.of(product.category).p_real(logit)
+        for product, logit in zip(products, logits, strict=True)
+    ]
+
+
+def evaluate(
+    reference: str,
+    photos: str | Path,
+    *,
+    store: str | None = None,
+    device: str = "auto",
+    pictures: int = PICTURES,
+    seed: int = 0,
+) -> Evaluation:
+    """Measures a model's pictures against the photos of the split `val`, as `toygan evaluate` does.
+
+    `reference`, `store` and `device` are those of `load_model`; `photos` is a path or URI, see
+    toygan/data/sources.py. Raises BadInput.
+    """
+    return evaluate_model(
+        reference,
+        photos=photos,
+        store_uri=store,
+        device=pick_device(device),
+        pictures=pictures,
+        seed=seed,
+    )
+
+
+def _conditions(model: Model, row: Mapping[str, Any]) -> ProductConditions:
+    for name in _REQUIRED:
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise BadInput(f"the row {row.get('sku')!r} has no {name}; a row has {', '.join(_REQUIRED)}")
+    main = MainColours(model.text_config.colour_names).find(
+        title=row["title"],
+        colour=row.get("colour"),
+        colour_hex=row.get("colour_hex"),
+        finish=row.get("finish"),
+    )
+    product = model.conditions_of(
+        category=row["category"],
+        title=row["title"],
+        description=row.get("description"),
+        language=row.get("language") or DEFAULT_LANGUAGE,
+        colour=main.name,
+        colour_hex=main.hex,
+        finish=row.get("finish"),
+    )
+    if product.category not in model.categories:
+        raise BadInput(
+            f"the row {row['sku']!r}: {model.name} knows no category {product.category!r}; it knows "
+            f"{', '.join(model.categories)}"
+        )
+    kind = model.image_condition
+    if kind is None:
+        return product
+    if (file := row.get(f"{kind}_uri")) is None:
+        raise BadInput(f"the row {row['sku']!r} has no {kind}_uri, which {model.name} generates from")
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise BadInput(f"the row {row['sku']!r}: {error}") from None
+    return replace(product, image=READERS[kind](content, model.resolution))
+
+
+def _reasons(
+    model: Model, seeds: Sequence[int], products: Sequence[ProductConditions], generated: GeneratedBatch
+) -> Iterator[tuple[Reason, ...]]:
+    """Yields the reasons against each picture of a batch."""
+    calibration = model.require_calibration()
+    similarities = model.best_similarities(products, [[seed] for seed in seeds])
+    colours = [product.colour_hex for product in products]
+    for position, measures in enumerate(measure(generated.pixels, colours)):
+        scale = calibration.of(products[position].category)
+        needs_colour = scale.limits.colour_delta_e_max is not None
+        reasons = reasons_against(
+            finite=bool(generated.finite[position]),
+            before_drawing=reasons_before_drawing(
+                best_similarity=similarities[position],
+                lacks_colour=needs_colour and colours[position] is None,
+            ),
+            failed_checks=check(measures, scale.limits, generated.layout_similarities[position]),
+            p_real=scale.p_real(float(generated.logits[position])),
+            threshold=scale.threshold,
+        )
+        yield tuple(reasons)

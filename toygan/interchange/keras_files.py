@@ -25,7 +25,7 @@ def write_keras(network: Network, program: ExportedProgram, folder: Path) -> dic
         raise BadInput("Keras files need TensorFlow: pip install 'toygan[keras]'") from None
     if keras.backend.backend() != "tensorflow":
         raise BadInput(f"Keras uses {keras.backend.backend()} here; set KERAS_BACKEND=tensorflow")
-    from toygan.interchange.keras_graph import translate
+    from toygan.interchange.keras_translate import translate
 
     model = translate(network, program)
     file, saved = folder / f"{network.name}.keras", folder / network.name

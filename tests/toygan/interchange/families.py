@@ -111,7 +111,7 @@ def enlarging_model() -> Model:
         _fill(generator)
     generator.eval().requires_grad_(False)
     enhancer = Enhancer(small_resolution=32, resolution=64, generator=generator, device=CPU)
-    return replace(model_of("spade"), enhancer=enhancer, resolution=64)
+    return replace(model_of("spade"), enhancer=enhancer)
 
 
 CASES: Mapping[str, Callable[[], Model]] = {

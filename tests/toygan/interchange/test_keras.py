@@ -44,7 +44,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_alone(network: Network, folder: Path) -> None:
     program = trace(network)
-    from toygan.interchange.keras_graph import translate
+    from toygan.interchange.keras_translate import translate
 
     folder.mkdir(exist_ok=True)
     translate(network, program).save(folder / f"{network.name}.keras")

@@ -215,9 +215,8 @@ def tiny_studio() -> TinyFiles:
         torch.manual_seed(0)
         generator, discriminator = build("studio", network)
         found = mask_network_file(MaskNetwork())
-    config = {"family": "studio", "resolution": 64, "categories": list(CATEGORIES), "network": network}
     files = {
-        CONFIG: json.dumps(config, indent=1, sort_keys=True).encode(),
+        CONFIG: config_json("studio", network),
         "generator.safetensors": weights_of(generator),
         "discriminator.safetensors": weights_of(discriminator),
         MASK_NETWORK: found,

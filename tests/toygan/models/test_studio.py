@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from toygan.models import build, image_condition
+from toygan.models import FAMILIES, build
 from toygan.models.layers import Conditions
 from toygan.models.studio import ground_colours, own_colours
 
@@ -98,7 +98,7 @@ def test_both_networks_learn_from_a_step() -> None:
 
 
 def test_the_family_needs_a_photo() -> None:
-    assert image_condition("studio") == "photo"
+    assert FAMILIES["studio"]().config.image_condition == "photo"
 
 
 @pytest.mark.parametrize(

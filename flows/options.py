@@ -6,8 +6,9 @@ store_option = click.option("--store", metavar="URI", help="A store with models,
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 batch_size_option = click.option(
     "--batch-size",
-    type=click.IntRange(1, 4096),
-    help="Pictures in a batch; default: chosen for model and device. Another size may change the last bit.",
+    type=int,
+    help="Pictures in a batch, 1 to 4096; default: chosen for model and device. Another size may change the "
+    "last bit.",
 )
 map_option = click.option(
     "--map",

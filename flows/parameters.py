@@ -84,10 +84,8 @@ class GenerateParameters(BaseModel):
     )
     batch_size: int | None = Field(
         default=None,
-        ge=1,
-        le=4096,
-        description="Pictures in a batch; by default chosen for model and device. Another size may change "
-        "the last bit.",
+        description="Pictures in a batch, 1 to 4096; by default chosen for model and device. Another size "
+        "may change the last bit.",
     )
     run_id: str | None = Field(
         default=None,

@@ -11,12 +11,11 @@ enlarges its pictures, and needs them as large as its own.
 
 import io
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +33,6 @@ from toygan.conditions.labelled_colours import LabelledColours, labels_of_colour
 from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, ModelError
 from toygan.images import decode_labels
-
-if TYPE_CHECKING:
-    from toygan.data.photos import PhotoSet
 
 MOST_KNOWN: Final = 8192  # some 20 MB at 256 pixels
 MOST_BYTES: Final = 2**28  # the largest file that is read
@@ -116,76 +112,6 @@ class LayoutBank:
             raise ModelError("the texts of the known layouts are not finite; train the model again")
         if not 0 < self.temperature < float("inf"):
             raise ModelError(f"the temperature of known layouts is {self.temperature}; it must be above 0")
-
-    @classmethod
-    def of(
-        cls,
-        photos: "PhotoSet",
-        *,
-        embed: Callable[[Sequence[str | None]], Tensor] | None,
-        classes: int,
-        temperature: float,
-        earlier: "LayoutBank | None" = None,
-    ) -> Self:
-        """Makes a bank of the layouts of `photos`, and of an `earlier` bank with the same kind of texts.
-
-        It has at most MOST_KNOWN layouts, the same number of each category if there are enough, the photos'
-        own first. `embed` maps M texts to (M, S) float32, as TextEncoder.embed does; None: no text is used.
-        If the earlier texts name the finish, the photos' texts do so, too.
-        """
-        layouts = photos.condition_images
-        if photos.image_condition != "layout" or layouts is None or not photos.files:
-            raise ValueError("photos without layouts, or without their files")
-        colour_labels = ColourLabels.of(photos.colour_hexes, layouts)
-        if earlier is not None:
-            colour_labels = colour_labels.joined(earlier.colour_labels)
-        names = [photos.categories[index] for index in photos.category.tolist()]
-        rows = _shared_out(names, MOST_KNOWN)
-        say_finish = earlier is not None and earlier.say_finish
-        words = [photos.words[row] for row in rows]
-        texts = torch.zeros(len(rows), 0)
-        if embed is not None:
-            texts = embed([each.text if say_finish else each.shape_text for each in words])
-        own = cls(
-            categories=tuple(names[row] for row in rows),
-            files=tuple(photos.files[row] for row in rows),
-            texts=texts.half().float(),  # as they are kept
-            say_finish=say_finish,
-            labels=tuple(
-                _labels_in(layouts[row], [photos.colour_hexes[row], *each.accent_hexes], colour_labels)
-                for row, each in zip(rows, words, strict=True)
-            ),
-            colour_labels=colour_labels,
-            classes=classes,
-            temperature=temperature,
-        )
-        return own if earlier is None else own._joined(earlier, photos.categories)
-
-    def _joined(self, earlier: "LayoutBank", categories: Sequence[str]) -> Self:
-        if earlier.texts.shape[1] != self.texts.shape[1]:
-            return self
-        mine = set(self._entries())
-        theirs = earlier._entries()
-        new = [row for row, each in enumerate(theirs) if each not in mine and each[0] in categories]
-        both = (*self.categories, *(earlier.categories[row] for row in new))
-        kept = _shared_out(both, MOST_KNOWN)
-
-        def joined(own: Sequence[Any], others: Sequence[Any]) -> tuple[Any, ...]:
-            all_of_them = (*own, *(others[row] for row in new))
-            return tuple(all_of_them[row] for row in kept)
-
-        return replace(
-            self,
-            categories=tuple(both[row] for row in kept),
-            files=joined(self.files, earlier.files),
-            texts=torch.cat([self.texts, earlier.texts[new]])[kept],
-            labels=joined(self.labels, earlier.labels),
-        )
-
-    def _entries(self) -> Iterator[tuple[str, DrawingFiles, bytes]]:
-        """Yields what makes a row different from others: products of one shape may have different titles."""
-        texts = (row.tobytes() for row in self.texts.half().numpy())
-        return zip(self.categories, self.files, texts, strict=True)
 
     @classmethod
     def from_file(cls, content: bytes, temperature: object, *, text_size: int, classes: int) -> Self:
@@ -410,27 +336,6 @@ def _check_size(file: pq.ParquetFile) -> None:
     size = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
     if found.num_rows > MOST_KNOWN or size > MOST_BYTES:
         raise ValueError(f"{found.num_rows} layouts of {size} bytes; {MOST_KNOWN} of {MOST_BYTES} at most")
-
-
-def _shared_out(categories: Sequence[str], most: int) -> list[int]:
-    """At most so many rows in their order, as many of each category so far as it has them."""
-    seen: Counter[str] = Counter()
-    rounds = []
-    for category in categories:
-        rounds.append(seen[category])
-        seen[category] += 1
-    return sorted(np.argsort(rounds, kind="stable")[:most].tolist())
-
-
-def _labels_in(layout: Tensor, told: Sequence[str | None], colour_labels: ColourLabels) -> tuple[int, ...]:
-    """The labels of the told colours in a layout; the main colour is that of most pixels where its is not."""
-    counts = layout.flatten().bincount(minlength=256)
-    counts[BACKGROUND] = 0
-    named = [None if each is None else colour_labels(each) for each in told]
-    found = [BACKGROUND if each is None or not counts[each] else each for each in named]
-    if found[0] == BACKGROUND and told[0] is not None and counts.any():
-        found[0] = int(counts.argmax())
-    return tuple(found)
 
 
 @contextmanager

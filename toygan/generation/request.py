@@ -59,8 +59,8 @@ def new_run_id() -> str:
 def check_request(request: RunRequest) -> None:
     """Raises BadInput if store, model, settings, device or run id cannot be used; writes nothing.
 
-    It gives a quick answer before a flow or a server starts. What it resolves is what resolve_run then
-    returns in this process, once.
+    It gives a quick answer before a flow or a server starts. The next call of resolve_run in this process
+    returns the same ResolvedRun, so that nothing is looked up twice.
     """
     ready = _resolve(request)
     check_plan(

@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toygan.models.embedding import ConditionEmbedding
 from toygan.models.layers import (
     ConditionalBatchNorm2d,
     ConditionalDiscriminator,
     ConditionalGenerator,
-    ConditionEmbedding,
     Conditions,
     DiscriminatorOutput,
     NetworkConfig,
@@ -52,7 +52,7 @@ class DcganConfig(NetworkConfig):
     discriminator_kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
     mapping_layers: int = 0  # of a network between latents and conditions and what they modulate
     style_encoder: bool = False  # whether there is an encoder from photos to latents
-    whiten_text: bool = False  # see toygan.models.layers.Whitening
+    whiten_text: bool = False  # see toygan.models.embedding.Whitening
     first_brightness: float = 0.0  # of the pictures of fresh networks; 1 where photos are mostly white
 
     def __post_init__(self) -> None:

@@ -34,11 +34,11 @@ from torch import Tensor, nn
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.condition_types import BACKGROUND, ImageCondition
 from toygan.models.colour_map import ColourMap, encode_layout
+from toygan.models.embedding import ConditionEmbedding
 from toygan.models.layers import (
     ConditionalBatchNorm2d,
     ConditionalDiscriminator,
     ConditionalGenerator,
-    ConditionEmbedding,
     Conditions,
     DiscriminatorOutput,
     LayoutDrawingGenerator,

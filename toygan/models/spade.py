@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.condition_types import ImageCondition
 from toygan.models.colour_map import ColourMap, encode_layout
+from toygan.models.embedding import ConditionEmbedding
 from toygan.models.layers import (
     COLOURS,
     ConditionalDiscriminator,
     ConditionalGenerator,
-    ConditionEmbedding,
     Conditions,
     DiscriminatorOutput,
     NetworkConfig,

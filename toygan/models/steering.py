@@ -45,7 +45,8 @@ def to_rgb(lab: Tensor) -> Tensor:
 class StudioLight(nn.Module):
     """How the studio's photos show the colours of the catalog, as a linear map of CIELAB."""
 
-    matrix: Tensor  # (4, 3) float32: from L*, a*, b* and 1 of the catalog to those of a photo's product
+    # (4, 3) float32: maps (L*, a*, b*, 1) of a catalog colour to the L*, a*, b* that a photo of it shows.
+    matrix: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ FOLD: Final = 2  # all convolutions of the generator run at half of the picture'
 GROUND_CELL: Final = 16  # pixels a side of the cells whose mean ground colour the network gets
 GROUND_LEVEL: Final = 3  # the level of the U-Net with that cell: FOLD * 2 ** GROUND_LEVEL pixels
 EDGE: Final = 2  # pixels from the edge of the mask whose colours may be mixed with the ground's
-_FOLDED: Final = 4  # of the discriminator
+_FOLDED: Final = 4  # the discriminator runs at a quarter of the picture's resolution
 
 
 @dataclass(frozen=True, kw_only=True)

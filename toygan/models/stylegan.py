@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toygan.models.embedding import ConditionEmbedding
 from toygan.models.layers import (
     ConditionalDiscriminator,
-    ConditionEmbedding,
     Conditions,
     DiscriminatorOutput,
     NetworkConfig,

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.validation import is_category
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput
 from toygan.images import ImageFormat
+
+MAX_BATCH_SIZE: Final = 4096  # pictures
 
 Mode = Literal["missing", "refresh", "retry", "all"]
 
@@ -39,8 +41,8 @@ class RunSettings:
             )
         if self.limit is not None and self.limit < 1:
             raise BadInput(f"the limit is {self.limit} products; it must be at least 1")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise BadInput(f"the batch size is {self.batch_size} pictures; it must be at least 1")
+        if self.batch_size is not None and not 1 <= self.batch_size <= MAX_BATCH_SIZE:
+            raise BadInput(f"the batch size is {self.batch_size} pictures; it must be 1 to {MAX_BATCH_SIZE}")
         if not 0 < self.refresh_share <= 1:
             raise BadInput(f"the refresh share is {self.refresh_share}; it must be above 0 and at most 1")
         for what, value, known in (("mode", self.mode, Mode), ("format", self.format, ImageFormat)):

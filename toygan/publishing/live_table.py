@@ -30,7 +30,7 @@ def update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
 
     def merge(before: bytes | None) -> bytes:
         live = CURRENT.empty_table() if before is None else read_current(before)
-        # Read after the live table: a decision that is stored from here on is merged by who stored it.
+        # Decisions are read after the live table. The process that stores a later decision merges it itself.
         return write_current(merge_current([live, *fresh], stored_decisions(store)))
 
     update(store, CURRENT_KEY, merge, content_type=PARQUET)

@@ -216,7 +216,7 @@ def _read_manifests(store: ObjectStore, survey: Survey) -> None:
 
 
 def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: ThreadPoolExecutor) -> None:
-    """Separates files of finished runs from plans of open runs; reads the inputs and folders of these.
+    """Separates files of finished runs from plans of open runs; reads the inputs and folders of the plans.
 
     A run without a frozen plan may rely on any object that existed when its planning began.
     """

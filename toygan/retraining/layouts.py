@@ -9,10 +9,10 @@ models were measured, so that no held-out photo is measured with its own layout.
 from collections.abc import Collection
 from pathlib import Path
 
-from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.model import Model
 from toygan.calibration.photos import photos_of
 from toygan.errors import BadInput
+from toygan.training.layout_bank import make_layout_bank
 
 
 def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None:
@@ -30,7 +30,7 @@ def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None
             )
         except BadInput:  # none of these products is in this split
             continue
-        bank = LayoutBank.of(
+        bank = make_layout_bank(
             found,
             embed=encoder.embed,
             classes=bank.classes,

@@ -13,12 +13,8 @@ from toygan.conditions.labelled_colours import LabelledColours
 from toygan.data.augment import AdaptiveAugmentation
 from toygan.models import build
 from toygan.models.colour_map import ColourMap
-from toygan.models.layers import (
-    ConditionalDiscriminator,
-    ConditionalGenerator,
-    ConditionEmbedding,
-    PretrainedDiscriminator,
-)
+from toygan.models.embedding import ConditionEmbedding
+from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, PretrainedDiscriminator
 from toygan.models.mask_network import MaskNetwork
 from toygan.models.segmenter import Segmenter
 from toygan.models.steering import StudioLight

@@ -21,7 +21,7 @@ from toygan.training.config import TrainConfig
 
 OWN_SHARE: Final = 0.5  # share of the images with the photo's own snapshot, where it has one
 ROUGH_SHARE: Final = 0.6  # share of the images whose mask is as uncertain as that of a network
-MOST_OTHERS: Final = 3  # products behind, in the snapshots of the mask network
+MOST_OTHERS: Final = 3  # other products behind the product, in the snapshots that train the mask network
 SHIFT: Final = 6 / 256  # of the side: the framing of a catalog's snapshots is less exact
 
 

@@ -28,6 +28,7 @@ from toygan.training.first_stage import load_pairs
 from toygan.training.fit import Callbacks, fit
 from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.initial import InitialModel, read_initial
+from toygan.training.layout_bank import make_layout_bank
 from toygan.training.limits import Limits
 from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
@@ -264,7 +265,7 @@ def _layout_bank(
     earlier = (
         initial.layout_bank if initial and initial.has_same_text_as(photos.text_config, encoder) else None
     )
-    return LayoutBank.of(
+    return make_layout_bank(
         photos,
         embed=None if encoder is None else encoder.embed,
         classes=config.networks().layout_classes,

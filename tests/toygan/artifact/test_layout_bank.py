@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from toygan.artifact import layout_bank
 from toygan.artifact.layout_bank import ColourLabels, LayoutBank
 from toygan.conditions import labelled_colours
 from toygan.conditions.category import encode_categories
@@ -29,6 +28,8 @@ from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
 from toygan.images import encode_labels
+from toygan.training import layout_bank as making
+from toygan.training.layout_bank import make_layout_bank
 
 RED, DARK_RED, GREEN, GLASS_RED = "#B40000", "#720012", "#00852B", "#C91A09"
 SIDE = 8
@@ -88,7 +89,7 @@ def toys() -> PhotoSet:
 
 
 def of(found: PhotoSet, **changes: Any) -> LayoutBank:
-    return LayoutBank.of(found, **{"embed": embed, "classes": 14, "temperature": 0.1} | changes)
+    return make_layout_bank(found, **{"embed": embed, "classes": 14, "temperature": 0.1} | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -384,11 +385,11 @@ def test_what_an_earlier_model_knew_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert more.temperature == 0.2
     assert (more.colour_labels("#D67923"), more.colour_labels(GLASS_RED)) == (6, 12)
     assert len(of(toys(), earlier=known()).categories) == len(toys())
-    monkeypatch.setattr(layout_bank, "MOST_KNOWN", 3)
+    monkeypatch.setattr(making, "MOST_KNOWN", 3)
     few = of(tower, earlier=known())
     assert Counter(few.categories) == {"tower": 1, "car": 2}
     assert few.files[:2] == more.files[:2]  # the photos' own come first
-    monkeypatch.setattr(layout_bank, "MOST_KNOWN", 4)
+    monkeypatch.setattr(making, "MOST_KNOWN", 4)
     assert Counter(of(toys()).categories) == {"brick": 2, "car": 2}
     others = of(photos(("brick", layout(6), RED, (), [1.0, 0.0])))
     assert set(of(toys(), earlier=others).categories) == {"brick", "car"}

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from toygan.models.layers import WHITENING_SHARE, ConditionalBatchNorm2d, ConditionEmbedding, Whitening
+from toygan.models.embedding import WHITENING_SHARE, ConditionEmbedding, Whitening
+from toygan.models.layers import ConditionalBatchNorm2d
 
 
 def test_conditional_batch_norm_by_hand() -> None:

@@ -17,7 +17,8 @@ from tests.toygan.training.tiny import changed, tiny
 from toygan.artifact.files import CONFIG, ModelFiles
 from toygan.errors import BadInput, ModelError
 from toygan.models import build
-from toygan.models.layers import ConditionEmbedding, ConditionInput
+from toygan.models.embedding import ConditionEmbedding
+from toygan.models.layers import ConditionInput
 from toygan.registry.models import resolve
 from toygan.training.config import TrainConfig
 from toygan.training.initial import read_initial

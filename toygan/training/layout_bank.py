@@ -1,0 +1,107 @@
+"""Makes the layout bank of a model from the photos of its training."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toygan.artifact.layout_bank import MOST_KNOWN, ColourLabels, LayoutBank
+from toygan.conditions.condition_types import BACKGROUND
+from toygan.conditions.drawing_files import DrawingFiles
+from toygan.data.photos import PhotoSet
+
+
+def make_layout_bank(
+    photos: PhotoSet,
+    *,
+    embed: Callable[[Sequence[str | None]], Tensor] | None,
+    classes: int,
+    temperature: float,
+    earlier: LayoutBank | None = None,
+) -> LayoutBank:
+    """Makes a bank of the layouts of `photos`, and of an `earlier` bank with the same kind of texts.
+
+    It has at most MOST_KNOWN layouts, the same number of each category if there are enough, the photos'
+    own first. `embed` maps M texts to (M, S) float32, as TextEncoder.embed does; None: no text is used.
+    If the earlier texts name the finish, the photos' texts do so, too.
+    """
+    layouts = photos.condition_images
+    if photos.image_condition != "layout" or layouts is None or not photos.files:
+        raise ValueError("photos without layouts, or without their files")
+    colour_labels = ColourLabels.of(photos.colour_hexes, layouts)
+    if earlier is not None:
+        colour_labels = colour_labels.joined(earlier.colour_labels)
+    names = [photos.categories[index] for index in photos.category.tolist()]
+    rows = _shared_out(names, MOST_KNOWN)
+    say_finish = earlier is not None and earlier.say_finish
+    words = [photos.words[row] for row in rows]
+    texts = torch.zeros(len(rows), 0)
+    if embed is not None:
+        texts = embed([each.text if say_finish else each.shape_text for each in words])
+    own = LayoutBank(
+        categories=tuple(names[row] for row in rows),
+        files=tuple(photos.files[row] for row in rows),
+        texts=texts.half().float(),  # as they are kept
+        say_finish=say_finish,
+        labels=tuple(
+            _labels_in(layouts[row], [photos.colour_hexes[row], *each.accent_hexes], colour_labels)
+            for row, each in zip(rows, words, strict=True)
+        ),
+        colour_labels=colour_labels,
+        classes=classes,
+        temperature=temperature,
+    )
+    return own if earlier is None else _joined(own, earlier, photos.categories)
+
+
+def _joined(bank: LayoutBank, earlier: LayoutBank, categories: Sequence[str]) -> LayoutBank:
+    if earlier.texts.shape[1] != bank.texts.shape[1]:
+        return bank
+    mine = set(_entries(bank))
+    theirs = _entries(earlier)
+    new = [row for row, each in enumerate(theirs) if each not in mine and each[0] in categories]
+    both = (*bank.categories, *(earlier.categories[row] for row in new))
+    kept = _shared_out(both, MOST_KNOWN)
+
+    def joined(own: Sequence[Any], others: Sequence[Any]) -> tuple[Any, ...]:
+        all_of_them = (*own, *(others[row] for row in new))
+        return tuple(all_of_them[row] for row in kept)
+
+    return replace(
+        bank,
+        categories=tuple(both[row] for row in kept),
+        files=joined(bank.files, earlier.files),
+        texts=torch.cat([bank.texts, earlier.texts[new]])[kept],
+        labels=joined(bank.labels, earlier.labels),
+    )
+
+
+def _entries(bank: LayoutBank) -> Iterator[tuple[str, DrawingFiles, bytes]]:
+    """Yields what makes a row different from others: products of one shape may have different titles."""
+    texts = (row.tobytes() for row in bank.texts.half().numpy())
+    return zip(bank.categories, bank.files, texts, strict=True)
+
+
+def _shared_out(categories: Sequence[str], most: int) -> list[int]:
+    """At most so many rows in their order, as many of each category so far as it has them."""
+    seen: Counter[str] = Counter()
+    rounds = []
+    for category in categories:
+        rounds.append(seen[category])
+        seen[category] += 1
+    return sorted(np.argsort(rounds, kind="stable")[:most].tolist())
+
+
+def _labels_in(layout: Tensor, told: Sequence[str | None], colour_labels: ColourLabels) -> tuple[int, ...]:
+    """The labels of the told colours in a layout; the main colour is that of most pixels where its is not."""
+    counts = layout.flatten().bincount(minlength=256)
+    counts[BACKGROUND] = 0
+    named = [None if each is None else colour_labels(each) for each in told]
+    found = [BACKGROUND if each is None or not counts[each] else each for each in named]
+    if found[0] == BACKGROUND and told[0] is not None and counts.any():
+        found[0] = int(counts.argmax())
+    return tuple(found)

@@ -258,6 +258,7 @@ def test_the_bundled_models_are_listed_and_shown(toygan_here: Command) -> None:
     assert found == {
         "toybricks-layout128": ("spade", 128),
         "toybricks-sketch128": ("pix2pix", 128),
+        "toybricks-studio512": ("studio", 512),
         "toybricks-text128": ("spade", 128),
     }
     assert toygan_here("models", "show").out.startswith("toybricks-text128@")

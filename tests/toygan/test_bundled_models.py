@@ -16,7 +16,7 @@ NAMES = bundled_models()
 @pytest.mark.slow
 def test_there_is_one_for_each_thing_to_draw_from() -> None:
     generated_from = [load_model(resolve(name, None), CPU).image_condition for name in NAMES]
-    assert sorted(map(str, generated_from)) == ["None", "layout", "sketch"]
+    assert sorted(map(str, generated_from)) == ["None", "layout", "photo", "sketch"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,21 +4,18 @@ The schedule and the batch shapes depend on the plan and the decisions only, nev
 decided before batch n + IN_FLIGHT is put together. So a shard that is computed again gives the same bytes.
 """
 
-import json
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from hashlib import sha256
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog_schemas.images import APPROVED, IMAGES, REJECTED, REVIEW
+from catalog_schemas.images import APPROVED, REVIEW
 from toygan.approval.checks import Reason, is_near_copy
 from toygan.approval.policy import (
     another_attempt_helps,
@@ -28,27 +25,20 @@ from toygan.approval.policy import (
 )
 from toygan.artifact.calibration import Calibration
 from toygan.artifact.model import (
-    COLOUR_NAME,
-    COLOUR_SOURCE,
-    LAYOUT_SIMILARITY,
-    SHAPE_TEXT,
-    SNAPSHOT,
     GeneratedBatch,
     Model,
 )
-from toygan.artifact.product_finder import FramedSnapshot
 from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
+from toygan.generation.candidate_row import undecided_row
 from toygan.generation.engine import Engine
 from toygan.generation.postprocessing import Postprocessed, PostprocessedBatch
 from toygan.images import MIME_TYPES, ImageFormat, encode
 from toygan.planning.plan import Slot
-from toygan.seeds import image_id, image_seed
+from toygan.seeds import image_seed
 from toygan.storage.keys import image_key, review_key
 from toygan.storage.store import ObjectStore
-from toygan.xmp import DIGITAL_SOURCE_TYPE
 
-PIPELINE_VERSION = version("toygan")
 IN_FLIGHT = 4  # batches that may be generated ahead of the decisions
 
 
@@ -157,12 +147,12 @@ def _pending(model: Model, slots: Sequence[Slot]) -> list[Pending]:
     seeds = [[_seed(model, slot, slot.first_attempt + n) for n in range(slot.attempts)] for slot in slots]
     similarities = model.best_similarities(given, seeds)
     calibration = model.require_calibration()
+    shows_colour = model.image_condition == "photo"  # the snapshot does, where the catalog names none
     pending = []
     for slot, product, similarity in zip(slots, given, similarities, strict=True):
         asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
-        against = reasons_before_drawing(
-            best_similarity=similarity, lacks_colour=asks_colour and slot.colour_hex is None
-        )
+        lacks_colour = asks_colour and not shows_colour and slot.colour_hex is None
+        against = reasons_before_drawing(best_similarity=similarity, lacks_colour=lacks_colour)
         pending.append(Pending(slot=slot, given=product, against=against))
     return pending
 
@@ -198,7 +188,16 @@ def _scored(
     candidates = []
     for i, each in enumerate(pending):
         snapshot = generated.snapshots[i]
-        row = _row(run, each, seeds[i], generated.layout_similarities[i], snapshot)
+        row = undecided_row(
+            each.slot,
+            each.given,
+            run.engine.model,
+            attempt=each.attempt,
+            seed=seeds[i],
+            layout_similarity=generated.layout_similarities[i],
+            snapshot=snapshot,
+        )
+        row |= {"run_id": run.run_id, "threshold": scales[i].threshold}
         row["batch_size"] = run.engine.shape_of(len(pending))
         if generated.finite[i]:
             row |= {"logit": float(generated.logits[i]), "p_real": p_reals[i]}
@@ -310,58 +309,3 @@ def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: byt
         "bytes": len(file),
     }
     run.uploads.append(run.engine.worker_pool.store(run.store, key, file, MIME_TYPES[run.image_format]))
-
-
-def _row(
-    run: ShardRun,
-    pending: Pending,
-    seed: int,
-    layout_similarity: float | None,
-    snapshot: FramedSnapshot | None,
-) -> dict[str, Any]:
-    """Returns the metadata of a candidate before its decision, with the decision rejected."""
-    slot, given, model = pending.slot, pending.given, run.engine.model
-    identity = image_id(
-        slot.sku, slot.image_index, pending.attempt, model.name, model.version, slot.row_fingerprint
-    )
-    conditions: dict[str, object] = {"category": given.category, "colour_hex": given.colour_hex}
-    conditions[COLOUR_SOURCE] = slot.colour_source
-    if slot.colour is not None:
-        conditions[COLOUR_NAME] = slot.colour
-    if model.text_encoder is not None:
-        conditions["text"] = given.text
-    if model.layout_bank is not None and (text := model.layout_bank.text_of(given)) != given.text:
-        conditions[SHAPE_TEXT] = text
-    if given.accent_hexes:
-        conditions["accent_hexes"] = list(given.accent_hexes)
-    if layout_similarity is not None:
-        conditions[LAYOUT_SIMILARITY] = layout_similarity
-    if snapshot is not None:
-        conditions[SNAPSHOT] = snapshot.notes
-    kind = model.image_condition
-    return dict.fromkeys(IMAGES.names) | {
-        "image_id": identity,
-        "sku": slot.sku,
-        "image_index": slot.image_index,
-        "category": slot.category,
-        "title": slot.title,
-        "language": slot.language,
-        "colour": slot.colour,
-        "handle": slot.attributes.get("handle"),
-        "run_id": run.run_id,
-        "decision": REJECTED,
-        "model_name": model.name,
-        "model_version": model.version,
-        "model_family": model.family,
-        "seed": seed,
-        "attempt": pending.attempt,
-        "engine": model.engine,
-        "truncation": model.truncation,
-        "threshold": run.calibration.of(slot.category).threshold,
-        "conditions": json.dumps(conditions, sort_keys=True, separators=(",", ":")),
-        "condition_sha256": {kind: slot.condition_sha256[kind]} if kind else {},
-        "row_fingerprint": slot.row_fingerprint,
-        "generated_at": datetime.now(UTC),
-        "pipeline_version": PIPELINE_VERSION,
-        "digital_source_type": DIGITAL_SOURCE_TYPE,
-    }

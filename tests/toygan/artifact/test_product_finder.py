@@ -40,7 +40,7 @@ def shown_box(framed: FramedSnapshot) -> tuple[int, int, int, int]:
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     top=st.integers(20, 260), left=st.integers(20, 400), tall=st.integers(60, 180), wide=st.integers(60, 200)
 )

@@ -35,7 +35,7 @@ def check(snapshot: Snapshot) -> None:
     assert set(snapshot.mask.unique().tolist()) <= {0.0, 1.0}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000), others=st.integers(0, 2))
 def test_snapshots_are_pictures_with_a_mask(seed: int, others: int) -> None:
     behind = [cutout((0.1, 0.7, 0.2)).mirrored()] * others

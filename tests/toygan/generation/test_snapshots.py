@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,17 +71,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, folder: Path) -> MemoryStore:
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Iterator[MemoryStore]:
     """A store in which the catalog has been generated."""
-    monkeypatch.setattr(MaskNetwork, "forward", Red.forward)
-    store = MemoryStore("run")
-    lead_to(store, monkeypatch)
-    for name in ("tiny", "tiny-spade", "tiny-studio"):
-        add_model(store, folder / name, name)
-    wanted = replace(request(folder), model="tiny", layout_model="tiny-spade", sketch_model=None)
-    generate(replace(wanted, photo_model="tiny-studio", batch_size=None))
-    return store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MaskNetwork, "forward", Red.forward)
+        store = MemoryStore("run")
+        lead_to(store, patch)
+        for name in ("tiny", "tiny-spade", "tiny-studio"):
+            add_model(store, folder / name, name)
+        wanted = replace(request(folder), model="tiny", layout_model="tiny-spade", sketch_model=None)
+        generate(replace(wanted, photo_model="tiny-studio", batch_size=None))
+        yield store
 
 
 def test_snapshots_become_pictures_or_go_to_a_person(store: MemoryStore, folder: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from catalog_schemas.products import DEFAULT_LANGUAGE
 from toygan.approval.checks import Reason, check
+from toygan.approval.fidelity import check_snapshot
 from toygan.approval.measures import measure
 from toygan.approval.policy import reasons_against, reasons_before_drawing
 from toygan.artifact.load import load_model as load_files
@@ -69,7 +70,8 @@ def generate(
     """Generates and scores one picture for each row, in their order.
 
     A row has columns of a catalog, see catalog_schemas/README.md: sku, category and title at least. A model
-    that takes sketches or layouts needs the path of a file in `sketch_uri` or `layout_uri`. Another
+    that takes sketches, layouts or snapshots needs the path of a file in `sketch_uri`, `layout_uri` or
+    `photo_uri`. Another
     `image_index` or `attempt` gives another picture. Near copies among the pictures are not looked for.
     Raises BadInput that names the row.
     """
@@ -104,7 +106,8 @@ def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, A
     `images` are (N, R, R, 3) uint8 of the model's resolution, one for each row of a catalog. Raises BadInput
     for a row as `generate`, and for a model whose score depends on a layout that the rows do not name.
     """
-    if model.probe is None and model.image_condition != model.learns_from:
+    needs_more = model.image_condition != model.learns_from or model.image_condition == "photo"
+    if model.probe is None and needs_more:
         raise BadInput(
             f"{model.name} scores by its discriminator, which needs layouts; run `toygan calibrate --probe`"
         )
@@ -113,7 +116,7 @@ def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, A
         products,
         categories=model.categories,
         text_encoder=model.text_encoder,
-        image_condition=model.image_condition,
+        image_condition=None if model.image_condition == "photo" else model.image_condition,
         accent_colours=model.text_config.accent_colours,
     )
     shown = torch.from_numpy(images).permute(0, 3, 1, 2).to(model.device)
@@ -195,14 +198,19 @@ def _reasons(
     colours = [product.colour_hex for product in products]
     for position, measures in enumerate(measure(generated.pixels, colours)):
         scale = calibration.of(products[position].category)
-        needs_colour = scale.limits.colour_delta_e_max is not None
+        snapshot = generated.snapshots[position]
+        needs_colour = snapshot is None and scale.limits.colour_delta_e_max is not None
+        failed = check(measures, scale.limits, generated.layout_similarities[position])
+        if snapshot is not None:
+            checked = check_snapshot(failed, generated.pixels[position], snapshot.pixels)
+            failed = [*snapshot.problems, *checked]
         reasons = reasons_against(
             finite=bool(generated.finite[position]),
             before_drawing=reasons_before_drawing(
                 best_similarity=similarities[position],
                 lacks_colour=needs_colour and colours[position] is None,
             ),
-            failed_checks=check(measures, scale.limits, generated.layout_similarities[position]),
+            failed_checks=failed,
             p_real=scale.p_real(float(generated.logits[position])),
             threshold=scale.threshold,
         )

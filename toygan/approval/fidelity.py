@@ -5,6 +5,7 @@ after its own mean and contrast are taken out, so another light changes little: 
 terms of SSIM (Wang et al. 2004, eqs. 9 and 10), without its term of brightness.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
+from toygan.approval.checks import Reason
 from toygan.images import COLOURED, DARK
 
 SIDES: Final = (256, 128)  # pixels a side of the two scales
@@ -48,6 +50,17 @@ def compare(picture: NDArray[np.uint8], framed: NDArray[np.uint8]) -> Fidelity:
         structure=round(min(structures), 4),
         new_parts=round(float((shown & away).sum() / max(1, mask.sum())), 4),
     )
+
+
+def check_snapshot(
+    failed: Sequence[Reason], picture: NDArray[np.uint8], framed: NDArray[np.uint8]
+) -> tuple[Reason, ...]:
+    """Returns the reasons against a picture of a framed snapshot, given those that `check` found.
+
+    A snapshot shows the product's colour, so the catalog need not name it.
+    """
+    kept = [reason for reason in failed if reason != "colour_unknown"]
+    return (*kept,) if compare(picture, framed).agrees else (*kept, "differs_from_snapshot")
 
 
 def _structure(picture: NDArray[np.float32], framed: NDArray[np.float32]) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toygan.approval.checks import Reason, check
-from toygan.approval.fidelity import compare
+from toygan.approval.fidelity import check_snapshot
 from toygan.approval.measures import Measures, measure
 from toygan.artifact.limits import CategoryLimits
 from toygan.images import ImageFormat, encode
@@ -104,10 +104,7 @@ def _postprocess_one(
         return Postprocessed(measures=None, failed_checks=("not_measurable",), file=None)
     failed = tuple(check(measures, limits, layout_similarity))
     if snapshot is not None:
-        # The snapshot shows the colour, where the catalog names none.
-        failed = tuple(reason for reason in failed if reason != "colour_unknown")
-        if not compare(picture, snapshot).agrees:
-            failed = (*failed, "differs_from_snapshot")
+        failed = check_snapshot(failed, picture, snapshot)
     file = encode(picture, image_format) if image_format and not failed else None
     return Postprocessed(measures=measures, failed_checks=failed, file=file)
 

@@ -34,8 +34,13 @@ _WRITERS: Final[Mapping[Format, Callable[[Network, ExportedProgram, Path], dict[
 def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
     """Writes all networks of `model` in `format_` into `folder`, which is made; returns the written files.
 
-    Raises BadInput if the folder has content, or a package is missing.
+    Raises BadInput if the folder has content, a package is missing, or the model needs snapshots.
     """
+    if model.image_condition == "photo":
+        raise BadInput(
+            f"{model.name} needs snapshots, which it frames by steps that are no networks; export a "
+            "model that generates from titles, sketches or layouts"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is not empty; give a new folder")
     write = _WRITERS[format_]

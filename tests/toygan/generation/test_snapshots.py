@@ -17,6 +17,7 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import CPU, condition_file, tiny_model, tiny_studio
 from tests.toygan.artifact.test_product_finder import Red, picture
 from tests.toygan.generation.test_image_conditions import generate, lead_to, request, rows_of
+from toygan import api
 from toygan.images import decode
 from toygan.models.mask_network import MaskNetwork
 from toygan.planning.finished import read_manifest
@@ -123,3 +124,12 @@ def test_a_damaged_snapshot_sets_its_row_aside(store: MemoryStore) -> None:
 def test_a_picture_of_a_snapshot_is_made_again(store: MemoryStore) -> None:
     row = next(row for row in rows_of(store) if row["sku"] == "lying")
     assert "the same" in reproduce(store, row["image_id"], CPU)
+
+
+@pytest.mark.usefixtures("store")
+def test_the_public_names_give_the_same_reasons(folder: Path) -> None:
+    model = api.load_model(str(folder / "tiny-studio"))
+    rows = [product(sku=name, photo_uri=str(folder / name)) for name in ("upright.jpg", "two.png")]
+    good, several = api.generate(model, rows)
+    assert good.reasons == ()
+    assert "several_products" in several.reasons

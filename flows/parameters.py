@@ -105,7 +105,7 @@ class WatchParameters(BaseModel):
     min_new_photos: int = Field(
         default_factory=lambda: service_settings().min_new_photos,
         ge=1,
-        description="A retraining is asked for when no retraining has used this many good photos yet.",
+        description="The number of good photos, not yet used by a retraining, from which one is asked for.",
     )
     categories: tuple[str, ...] = Field(
         default=(),

@@ -41,8 +41,8 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
     """Lists the uploads, indexes those that can be used, and emits `toygan.photos.uploaded`.
 
     Emits the event after every listing with at least `min_new_photos` photos that no finished retraining has
-    seen. It does not if a retraining is active, if the last ones failed, or if a person cancelled the last
-    one. See `toygan.uploads.retrained`.
+    seen. It emits none while a retraining is active, after failed retrainings, or after a person cancelled
+    the last one. See `toygan.uploads.retrained`.
     """
     end_with_the_service()
     log = get_run_logger()

@@ -231,12 +231,12 @@ def _fitted(
         if name == "text":
             if is_same_text and "text" in was:
                 parts[name] = was["text"]
-            elif isinstance(fresh, nn.Parameter):  # else it was measured on the new texts
+            elif isinstance(fresh, nn.Parameter):  # a buffer keeps what it measured on the new texts
                 parts[name] = torch.zeros_like(part)
         elif name in ("accents", "colour_map", "lines", "layout"):
             # New layers keep their random weights; new columns of an old layer start at 0.
             there = was.get(name, part)
-            if isinstance(fresh, nn.Parameter):  # else it was measured on the new photos
+            if isinstance(fresh, nn.Parameter):  # a buffer keeps what it measured on the new photos
                 parts[name] = there if there.shape == part.shape else torch.zeros_like(part)
         elif name == "category":
             old = was["category"].unbind(sections.dim)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flows.reach import check_server, reach_loopback_directly
+from flows.reach import check_server, prefect_settings, reach_loopback_directly
 from toygan.errors import RunFailed
 from toygan.planning.catalog import check_catalog
 from toygan.planning.catalog_files.convert import parse_mapping
@@ -29,28 +29,30 @@ def run_generate(
 ) -> "RunSummary":
     """Runs the flow `generate-catalog` in this process and raises what it raises.
 
-    Bad input is refused before anything starts. A bad catalog is refused before torch is imported, other bad
-    input before prefect is. `columns` are values of `--map`.
+    Bad input is refused before the flow starts, a bad catalog before torch and prefect are imported. A
+    temporary server starts while this process imports torch and checks the models, which takes about as long.
+    `columns` are values of `--map`.
     """
     mapping = parse_mapping(columns)
     check_catalog(catalog, mapping)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    reach_loopback_directly()
+    server = _find_server()
     from flows.metrics import serve_metrics
     from flows.settings import service_settings
     from toygan.generation.request import RunRequest, check_request, new_run_id
 
     request = RunRequest(catalog=catalog, columns=mapping, run_id=run_id or new_run_id(), **parameters)
     check_request(request)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    reach_loopback_directly()
-    settings = service_settings()  # imports prefect
+    settings = service_settings()
     if settings.metrics_port:
         serve_metrics(settings.metrics_port, settings.metrics_address)
-    is_temporary = _reach_server(f"run {request.run_id}")
+    _reach_server(f"run {request.run_id}", server)
     from flows.generate_catalog import generate_catalog
     from flows.parameters import GenerateParameters
 
-    with _stops_when_told(request.run_id, is_temporary=is_temporary):
+    with _stops_when_told(request.run_id, is_temporary=server is None):
         summary: RunSummary = generate_catalog(GenerateParameters(**asdict(request)))
     return summary
 
@@ -84,20 +86,26 @@ def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _reach_server(what: str) -> bool:
-    """Prints `what`, and starts a temporary server if no server is configured.
+def _find_server() -> str | None:
+    """Returns the URL of the configured server. If there is none, starts a temporary one and returns None."""
+    server = prefect_settings().api.url
+    if server is None:
+        from flows.local_server import start_temporary_server
 
-    Returns whether the server is temporary. Raises BadInput or Retryable for a server that cannot be used.
+        start_temporary_server()
+    return server
+
+
+def _reach_server(what: str, server: str | None) -> None:
+    """Prints `what`, and waits for the configured `server`, or for the temporary one if it is None.
+
+    Raises BadInput or Retryable for a server that cannot be used.
     """
-    from prefect.settings import get_current_settings
-
-    from flows.local_server import temporary_server
-
-    server = get_current_settings().api.url
     wait = "" if server else "; starting Prefect's temporary server, a few seconds"
     print(what + wait, file=sys.stderr, flush=True)
     if server:
         check_server(server)
     else:
+        from flows.local_server import temporary_server
+
         temporary_server()
-    return server is None

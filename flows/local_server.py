@@ -81,12 +81,29 @@ def local_server() -> Iterator[str]:
 
 @cache
 def temporary_server() -> str:
-    """Starts a server for this process only, on a free port and without pages, and makes Prefect use it.
+    """Waits for the server of start_temporary_server, which it calls if needed, and makes Prefect use it.
 
-    The server ends with the process, after Prefect's own exit handlers. Raises what local_server raises.
+    Raises what local_server raises.
     """
+    server, url = _start_temporary_server()
+    server.wait_until_healthy(url)
     from prefect.context import refresh_global_settings_context
 
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+    return url
+
+
+def start_temporary_server() -> None:
+    """Starts a server for this process only, on a free port and without pages, and does not wait for it.
+
+    The server ends with the process, after Prefect's own exit handlers.
+    """
+    _start_temporary_server()
+
+
+@cache
+def _start_temporary_server() -> "tuple[_Server, str]":
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind((HOST, 0))
         listener.listen(128)
@@ -94,13 +111,9 @@ def temporary_server() -> str:
         command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         command += ["--fd", str(number), "--log-level", "error", "--lifespan", "on"]
         server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=number))
-        listener.close()  # otherwise requests to an ended server would wait in its queue
-        url = f"http://{HOST}:{port}/api"
-        server.wait_until_healthy(url)
         atexit.register(stack.pop_all().close)
-    os.environ["PREFECT_API_URL"] = url
-    refresh_global_settings_context()
-    return url
+    # The listener is closed here; otherwise requests to an ended server would wait in its queue.
+    return server, f"http://{HOST}:{port}/api"
 
 
 @dataclass

@@ -2,9 +2,14 @@
 
 import os
 import tempfile
+import warnings
+from typing import TYPE_CHECKING
 
 from toygan.errors import BadInput, Retryable, ToyganError
 from toygan.uris import redacted
+
+if TYPE_CHECKING:
+    from prefect.settings import Settings
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -17,11 +22,18 @@ def reach_loopback_directly() -> None:
             os.environ[name] = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
 
 
+def prefect_settings() -> "Settings":
+    """Imports Prefect and returns its settings, without a warning of a home that check_home refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from prefect.settings import get_current_settings
+
+        return get_current_settings()
+
+
 def check_home() -> None:
     """Raises BadInput if Prefect cannot write its files."""
-    from prefect.settings import get_current_settings
-
-    home = get_current_settings().home
+    home = prefect_settings().home
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):

@@ -97,8 +97,8 @@ def grow(folder: Path, *, products: int = PRODUCTS, nights: int = NIGHTS) -> Non
     shutil.rmtree(folder / "store" / ".tmp" / "night-1")
     table = pq.read_table(catalog)
     titles = table["title"].to_pylist()
-    for row in range(0, products, products // CHANGED):
-        titles[row] += " (new)"
+    for number in range(CHANGED):  # of one category each
+        titles[number * (products // CHANGED) + number] += " (new)"
     position = table.column_names.index("title")
     pq.write_table(table.set_column(position, "title", pa.array(titles)), folder / "changed.parquet")
 
@@ -126,7 +126,7 @@ def _put_part(store: ObjectStore, run_id: str, shard: int, slots: pa.Table, vers
     }
     for field in IMAGES:
         if field.name not in columns:
-            columns[field.name] = pa.repeat(pa.scalar(same[field.name], field.type), rows)
+            columns[field.name] = pa.repeat(pa.scalar(same.get(field.name), field.type), rows)
     store.put(part_key(run_id, shard), write_images(pa.table(columns).select(IMAGES.names)))
 
 

@@ -1,4 +1,4 @@
-"""Bad input ends the command with 2, says what is wrong in words, and nothing is started or written."""
+"""Bad input ends the command with 2 and says what is wrong; no flow starts and nothing is written."""
 
 import pickle
 import subprocess
@@ -25,14 +25,15 @@ BAD_INPUT = 2
 
 
 class ServerReached(BaseException):
-    """The command went as far as to look for a Prefect server."""
+    """The command went as far as to use a Prefect server."""
 
 
 @pytest.fixture(autouse=True)
 def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reach(what: str) -> None:
+    def reach(what: str, server: str | None) -> None:
         raise ServerReached
 
+    monkeypatch.setattr(local, "_find_server", lambda: None)
     monkeypatch.setattr(local, "_reach_server", reach)
 
 

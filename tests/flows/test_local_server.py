@@ -111,6 +111,18 @@ def test_a_database_of_another_prefect_is_named_when_the_server_ends(
     assert done.stderr == ""
 
 
+def test_a_home_that_cannot_be_written_is_named_without_a_warning(
+    tmp_path: Path, bare: dict[str, str]
+) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-c", STARTS_A_TEMPORARY_ONE]
+    environment = {**bare, "PREFECT_HOME": str(tmp_path / "file" / "prefect")}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=170)
+    (printed,) = done.stdout.splitlines()
+    assert "set PREFECT_HOME to a folder that can be written" in printed
+    assert done.stderr == ""
+
+
 def test_a_port_that_is_taken_is_named(tmp_path: Path, bare: dict[str, str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from toygan.artifact.config import config_of
 from toygan.artifact.files import ModelFiles
 from toygan.conditions.condition_types import ImageCondition
+from toygan.device import pick_device
 from toygan.errors import BadInput, ModelError, ObjectNotFound
-from toygan.generation.worker_spec import ModelPlace, WorkerSpec, engine_for, scope_of
+from toygan.generation.worker_spec import ModelPlace, WorkerSpec, scope_of
 from toygan.images import ImageFormat
 from toygan.planning.finished import read_manifest
 from toygan.planning.plan import (
@@ -146,8 +147,7 @@ def _resolve(request: RunRequest) -> ResolvedRun:
         batch_size=request.batch_size,
     )
     scopes = {kind: scope_of(model) for kind, model in models.items()}
-    # Building the networks shows whether the weights fit. The other models are built when they are needed.
-    engine_for(worker_spec)
+    pick_device(request.device)
     return ResolvedRun(
         run_id=request.run_id,
         is_new=earlier is None,

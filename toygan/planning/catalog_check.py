@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,9 +10,11 @@ import pandas as pd
 
 from catalog_schemas.products import PRODUCTS
 from toygan.planning.catalog import Catalog, open_catalog
+from toygan.planning.condition_files import hash_conditions
 
 MOST_EXAMPLES: Final = 3  # rows named per reason
 MOST_SHOWN: Final = 20  # categories, and columns that are not read
+_THREADS: Final = 8
 
 
 @dataclass(kw_only=True)
@@ -49,14 +52,19 @@ class CatalogCheck:
 
 
 def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
-    """Reads a whole catalog; raises the errors of `open_catalog` and `Catalog.stream`. Rows count from 0."""
-    with open_catalog(uri, columns) as catalog:
+    """Reads a whole catalog and the files that its rows name, as a run does. Rows count from 0.
+
+    Raises the errors of `open_catalog` and `Catalog.stream`.
+    """
+    with open_catalog(uri, columns) as catalog, ThreadPoolExecutor(_THREADS, "check") as pool:
         found = _begin(catalog)
         for batch in catalog.stream():
-            found.good += len(batch.good)
-            found.categories.update(batch.good["category"])
-            found.set_aside += batch.rejected["row"].nunique()
-            _count(found, batch.rejected)
+            good, _, without_file = hash_conditions(batch.good, catalog, pool)
+            found.good += len(good)
+            found.categories.update(good["category"])
+            for rejected in (batch.rejected, without_file):
+                found.set_aside += rejected["row"].nunique()
+                _count(found, rejected)
     return found
 
 

@@ -324,6 +324,22 @@ def test_a_check_of_parquet_names_its_columns_too(tmp_path: Path) -> None:
     assert "Parquet\nread: sku, category, title, description" in said
 
 
+def test_a_check_looks_at_the_files_that_rows_name(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "good.png").write_bytes(b"of any content")
+    (tmp_path / "secret.png").write_bytes(b"")
+    (tmp_path / "shop" / "link.png").symlink_to(tmp_path / "secret.png")
+    with (tmp_path / "shop" / "large.png").open("wb") as file:
+        file.truncate(2**32)
+    names = ("good.png", "none.png", "large.png", "link.png", "../secret.png")
+    rows = [product(sku=name.strip("./"), sketch_uri=name) for name in names]
+    said = look_at_catalog(str(write_catalog(tmp_path / "shop" / "c.parquet", rows)), {}).text()
+    assert "1 products, 4 rows set aside" in said
+    for reason, count in (("not_found", 1), ("too_large", 1)):
+        assert f"set aside: {count} x sketch_uri: condition_file_{reason}" in said
+    assert "set aside: 2 x sketch_uri: leaves_folder" in said
+
+
 def test_a_chinese_catalog_loses_no_row_to_its_language(tmp_path: Path) -> None:
     rows = [f"货号{i:04d},毛绒玩具 > 小熊,红色小熊第{i}款（适合3岁以上）,红色\n" for i in range(1000)]
     path = write(tmp_path / "c.csv", "sku,category,title,colour\n" + "".join(rows), "gb18030")

@@ -733,3 +733,35 @@ def test_prune_removes_nothing_of_a_run_in_any_order_of_their_steps() -> None:
     _, moments = interleave([])
     for turns in orders(moments, changes=2):
         interleave(turns)
+
+
+def test_two_prunes_at_once_remove_only_what_nobody_needs() -> None:
+    """The second one runs as a whole at each step of the first one."""
+    ends = set()
+    for moment in itertools.count(1):
+        store, made, busy = Steps(), 0, threading.RLock()
+        put_run(store)
+        give_up(store, "given-up")
+
+        def wait(store: Steps = store, moment: int = moment, busy: Any = busy) -> None:
+            nonlocal made
+            with busy:
+                made += 1
+                if made == moment:
+                    store.wait = lambda: None
+                    prune(store)
+
+        store.wait = wait
+        try:
+            prune(store)
+            ends.add("done")
+        except Retryable as error:
+            ends.add(str(error))
+        store.wait = lambda: None
+        assert (verify(store).problems, verify(store).left_over) == ((), ())
+        assert read_pruning(store) == (None, [])
+        if made < moment:
+            break
+    ends.remove("done")
+    (said,) = ends
+    assert "has taken over; run one at a time" in said

@@ -14,6 +14,7 @@ from flows.cli_export import export, inspect
 from flows.cli_models import models
 from flows.cli_review import decide, review
 from flows.cli_train import train
+from flows.cli_uploads import uploads
 from flows.exits import FAILED, one_line
 from flows.options import batch_size_option, device_option, map_option, photos_option, store_option
 
@@ -282,14 +283,22 @@ def verify(uri: str, prune: bool) -> None:
 
 @cli.command()
 @click.option("--output", required=True, metavar="URI", help="The store of the run.")
-@click.option("--run-id", required=True, metavar="ID")
-def report(output: str, run_id: str) -> None:
-    """Write the contact sheet of a finished run again."""
+@click.option("--run-id", metavar="ID", help="Write the contact sheet of this finished run again.")
+@click.option("--store", "is_store", is_flag=True, help="Write the page of all runs of the store.")
+def report(output: str, run_id: str | None, is_store: bool) -> None:
+    """Write the contact sheet of a finished run again, or the page of all runs."""
     from toygan.publishing.finish import rewrite_report
+    from toygan.publishing.store_report import write_store_report
     from toygan.storage.open_store import open_store
-    from toygan.uploads.index import photos_so_far
+    from toygan.uploads.index import photos_so_far, read_tables
 
-    click.echo(rewrite_report(open_store(output), run_id, photos_so_far=photos_so_far))
+    if is_store == (run_id is not None):
+        raise click.UsageError("give either --run-id ID or --store")
+    store = open_store(output)
+    if run_id is None:
+        click.echo(write_store_report(store, read_tables(store).quarantine["seen_at"]))
+    else:
+        click.echo(rewrite_report(store, run_id, photos_so_far=photos_so_far))
 
 
 @cli.command()
@@ -312,6 +321,7 @@ cli.add_command(decide)
 cli.add_command(export)
 cli.add_command(inspect)
 cli.add_command(review)
+cli.add_command(uploads)
 
 
 if __name__ == "__main__":

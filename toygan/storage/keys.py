@@ -31,6 +31,7 @@ ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
 # In the place of an export, not in the store.
 EXPORTED_PREFIX = "pictures/"
+STORE_REPORT_KEY = "reports/index.html"
 DECISIONS_PREFIX = "decisions/"
 RETIRED_PREFIX = "retired/"
 # Commits keep these up to date, so that a run need not read the history; see toygan/planning/README.md.

@@ -15,18 +15,16 @@ from toygan.publishing.commit_log import reserve
 from toygan.storage.store import ObjectStore
 
 
-def fill(
-    store: ObjectStore, candidates: int, *, live: int = 2, run_id: str = "run-1"
-) -> list[dict[str, Any]]:
+def fill(store: ObjectStore, candidates: int, *, live: int = 2, side: int = 64) -> list[dict[str, Any]]:
     """Stores `live` approved pictures and `candidates` for review; returns the rows of the candidates."""
-    rows = []
+    rows, run_id = [], "run-1"
     for number in range(live + candidates):
         decision = APPROVED if number < live else REVIEW
-        pixels = np.full((64, 64, 3), 255, np.uint8)
-        pixels[16:48, 16:48] = (number * 37 % 256, number * 11 % 256, 90)
+        pixels = np.full((side, side, 3), 255, np.uint8)
+        pixels[side // 4 : -side // 4, side // 4 : -side // 4] = (number * 37 % 256, number * 11 % 256, 90)
         file = encode(pixels, "webp")
         row = picture(number, run_id, decision, p_real=(number + 1) / (live + candidates + 1))
-        row |= {"title": f"Toy {number}", "width": 64, "height": 64, "format": "webp", "bytes": len(file)}
+        row |= {"title": f"Toy {number}", "width": side, "height": side, "format": "webp", "bytes": len(file)}
         row["conditions"] = '{"colour_hex": "#B40000"}'
         row["sha256"] = sha256(file).hexdigest()
         store.put(row["image_uri"], file)

@@ -60,6 +60,38 @@ def models_add(folder: Path, name: str, store: str) -> None:
     click.echo(f"{name}@{add_model(open_store(store), folder, name)}")
 
 
+@models.command("push")
+@click.argument("model")
+@click.argument("to")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option(
+    "--license", "licence", metavar="NAME", help="For the card, as the Hub names it: apache-2.0, ..."
+)
+@store_option
+def models_push(model: str, to: str, private: bool, licence: str | None, store: str | None) -> None:
+    """Put MODEL, with its card, on the Hugging Face Hub (hf:OWNER/NAME) or into a folder for it (./FOLDER).
+
+    Log in before with `hf auth login`, or set HF_TOKEN. The model's version becomes a tag.
+    """
+    from toygan.errors import BadInput
+    from toygan.registry.hub import hub_reference, push, write_repository
+    from toygan.registry.models import folder_of, read_extras, resolve
+    from toygan.storage.open_store import open_store
+
+    opened = open_store(store) if store else None
+    on_hub, folder = hub_reference(to), folder_of(to)
+    if on_hub is None and folder is None:
+        raise BadInput(f"{to}: give hf:OWNER/NAME, or a folder as ./FOLDER")
+    files = resolve(model, opened)
+    extras = read_extras(model, files, opened)
+    if on_hub:
+        push(files, extras, on_hub, private=private, licence=licence)
+        to = f"{to}@{files.version}"
+    elif folder:
+        write_repository(files, extras, folder, licence=licence)
+    click.echo(f"{to}  {sum(map(len, files.files.values())) / 1e6:.1f} MB")
+
+
 @models.command("export")
 @click.argument("model")
 @click.option("--format", "format_", type=click.Choice(["onnx", "keras"]), required=True)

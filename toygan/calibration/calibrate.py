@@ -39,6 +39,7 @@ from toygan.errors import BadInput, ModelError
 from toygan.generation.engine import default_batch_size
 from toygan.images import from_uint8
 from toygan.progress import Progress
+from toygan.registry.hub import hub_reference
 from toygan.registry.models import add_files, folder_of, resolve
 from toygan.storage.open_store import open_store
 
@@ -281,7 +282,8 @@ def calibrate_model(
     source = resolve(reference, store)
     folder = folder_of(reference)
     if folder is None and store is None:
-        raise ModelError(f"{reference} is bundled and cannot be changed; copy its folder and give that")
+        place = "on the Hub" if hub_reference(reference) else "bundled"
+        raise ModelError(f"{reference} is {place} and cannot be changed; copy its folder and give that")
     added = {} if enhancer is None else enhancer_files(enhancer)
     source = replace(source, files={**source.files, **added})
     model = load_model(source, device)

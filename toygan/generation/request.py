@@ -21,6 +21,7 @@ from toygan.planning.plan import (
     check_plan,
 )
 from toygan.registry.aliases import Alias, read_aliases
+from toygan.registry.hub import hub_reference, pinned
 from toygan.registry.models import find_default, folder_of, is_bundled, resolve
 from toygan.storage.keys import plan_manifest_key
 from toygan.storage.open_store import open_store
@@ -192,7 +193,9 @@ def _choose_model(
 
 
 def _lasting(reference: str | None) -> str | None:
-    """Returns the absolute path of a model folder, valid in any process; None if it is no folder."""
+    """Returns what always names the same model of a folder or the Hub; None for other models."""
+    if reference and (on_hub := hub_reference(reference)):
+        return pinned(on_hub)
     folder = folder_of(reference) if reference else None
     return str(folder.resolve()) if folder else None
 

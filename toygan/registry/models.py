@@ -6,7 +6,7 @@ swapped, truncated or mixed files are detected on reading. Nothing here is ever 
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,6 +30,7 @@ from toygan.artifact.files import (
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.registry.aliases import Alias, ModelRef, read_aliases
+from toygan.registry.hub import hub_reference, read_hub
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
@@ -100,16 +101,19 @@ def list_models(store: ObjectStore) -> list[StoredModel]:
 def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     """Returns the model that `reference` names; raises ModelError.
 
-    None is the store's champion, else the bundled model. A text with a path separator, or that starts with a
-    dot, is a folder. Any other text is NAME, NAME@VERSION, NAME@ALIAS or an alias alone. It is looked up in
-    the store, then among the bundled models. A NAME alone is its champion, else its only version.
+    None is the store's champion, else the bundled model. `hf:OWNER/NAME` is on the Hugging Face Hub. A text
+    with a path separator, or that starts with a dot, is a folder. Any other text is NAME, NAME@VERSION,
+    NAME@ALIAS or an alias alone. It is looked up in the store, then among the bundled models. A NAME alone is
+    its champion, else its only version.
     """
     if reference is None:
         default = find_default(store)
         if default is None:
             raise ModelError("this installation bundles no model; name one, or promote one in the store")
         return default
-    if folder := folder_of(refuse_credentials(reference)):
+    if on_hub := hub_reference(refuse_credentials(reference)):
+        return read_hub(on_hub)
+    if folder := folder_of(reference):
         return _from_folder(folder)
     name, _, tag = reference.partition("@")
     ref = _find_in_store(store, name, tag) if store else None
@@ -120,6 +124,21 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
         if not tag or tag == model.version:
             return model
     raise ModelError(f"there is no model {reference!r}{what_there_is(store)}")
+
+
+def read_extras(reference: str, model: ModelFiles, store: ObjectStore | None) -> dict[str, bytes]:
+    """Returns the EXTRAS that lie beside the model which `reference` names."""
+    if folder := folder_of(reference):
+        return _read_named(folder, EXTRAS)
+    found = {}
+    if store is not None:
+        for name in EXTRAS:
+            with suppress(ObjectNotFound):
+                found[name] = store.get(model_key(model.name, model.version, name))
+    if not found and is_bundled(model):
+        with bundled_folder(model.name) as folder:
+            return _read_named(folder, EXTRAS)
+    return found
 
 
 def find_default(
@@ -157,6 +176,8 @@ def is_bundled(model: ModelFiles) -> bool:
 
 def folder_of(reference: str) -> Path | None:
     """Returns the folder that a reference names; None if it names no folder."""
+    if hub_reference(reference):
+        return None
     return Path(reference) if os.sep in reference or reference.startswith(".") else None
 
 
@@ -243,4 +264,5 @@ def what_there_is(store: ObjectStore | None) -> str:
     """Lists the models of the store and the bundled models, for the end of an error message."""
     known = [f"{model.name}@{model.version}" for model in list_models(store)] if store else []
     bundled = [f"{name} (bundled)" for name in bundled_models()]
-    return f"; there are: {', '.join(known + bundled) or 'none'}. A folder is given as ./FOLDER"
+    ways = "A folder is given as ./FOLDER, a model of the Hugging Face Hub as hf:OWNER/NAME"
+    return f"; there are: {', '.join(known + bundled) or 'none'}. {ways}"

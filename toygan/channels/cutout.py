@@ -31,6 +31,7 @@ _MIXED_PX: Final = 2  # pixels this near to the edge may hold colours of product
 # For Image.point: 255 where a level of 0..255 is full, or not 0.
 _FULL: Final = [255 * (level == 255) for level in range(256)]
 _NOT_ZERO: Final = [255 * (level > 0) for level in range(256)]
+_DISTINCT: Final = [255 * (level < 195) for level in range(256)]  # darker than a shadow usually is
 _TO_LIGHT: Final = [min(255, round(level * 255 / GROUND_LEVEL)) for level in range(256)]
 
 
@@ -60,6 +61,7 @@ class Cutout:
     core: Image.Image  # L, 0 or 255: without the light sides, which would be a white rim on another ground
     light: Image.Image  # L, 255 where the ground is lit, less in the shadow
     box: Box  # of the product
+    is_exact: bool  # whether the mask is a layout's
     is_sure: bool  # whether the outline is good enough for a ground that is not white
 
 
@@ -99,6 +101,7 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
         core=_as_image(core),
         light=_light(image, hard, box),
         box=box,
+        is_exact=layout is not None,
         is_sure=bool(is_sure),
     )
 
@@ -106,6 +109,20 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
 def softened(mask: Image.Image) -> Image.Image:
     """Returns the opacity of a product whose pixels are 255 in the mask, and all others 0."""
     return mask.filter(ImageFilter.BoxBlur(EDGE_PX))
+
+
+def without_shadow(cutout: Cutout) -> Image.Image:
+    """Returns the opacity without light pixels far from all others: a shadow, or ground in a hole.
+
+    A layout's mask has neither, so it stays as it is.
+    """
+    if cutout.is_exact:
+        return cutout.opacity
+    red, green, blue = cutout.image.split()
+    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    distinct = ImageChops.multiply(darkest.point(_DISTINCT), cutout.core)
+    near = distinct.filter(ImageFilter.BoxBlur(round(LIGHT_REACH * max(cutout.image.size))))
+    return softened(ImageChops.multiply(cutout.opacity.point(_FULL), near.point(_NOT_ZERO)))
 
 
 def own_colours(image: Image.Image, mask: Image.Image) -> Image.Image:

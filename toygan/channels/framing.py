@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from toygan.channels.cutout import Box, Cutout, own_colours, softened
+from toygan.channels.cutout import Box, Cutout, own_colours, softened, without_shadow
 from toygan.channels.rules import Frame
 
 TINT_LIGHTNESS: Final = 0.93  # of HLS
@@ -66,7 +66,8 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
     The border of the frame is the pure ground: a shadow fades before it.
     """
     if frame.ground == "white":
-        layers = cutout.image, cutout.opacity, cutout.light
+        opacity = cutout.opacity if frame.shadow else without_shadow(cutout)
+        layers = cutout.image, opacity, cutout.light
     else:
         layers = own_colours(cutout.image, cutout.core), softened(cutout.core), cutout.light
     colours, opacity, light = _window(layers, cutout.box, placed)

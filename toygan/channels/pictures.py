@@ -24,7 +24,7 @@ from toygan.storage.keys import EXPORTED_PREFIX, condition_key, slug_of
 from toygan.storage.store import ObjectStore
 from toygan.xmp import xmp_packet
 
-MAKING: Final = 1  # raise it when other pixels or bytes are made of the same input
+MAKING: Final = 2  # raise it when other pixels or bytes are made of the same input
 FOREVER: Final = "public, max-age=31536000, immutable"  # for files whose name changes with their content
 WHOLE: Final = ""  # in `left_out`: the reason concerns every frame
 BROKEN: Final = ("picture_missing", "picture_damaged", "layout_missing")  # no rule, but a fault of the store

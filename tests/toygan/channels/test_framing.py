@@ -1,7 +1,7 @@
 """Where a product stands in its frame."""
 
 import numpy as np
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.toygan.channels.shop import BOX, layout_of, toy
@@ -12,6 +12,7 @@ from toygan.channels.rules import Frame, channel_names, load_channel
 FRAMES = [frame for name in channel_names() for frame in load_channel(name).frames]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FRAMES), st.integers(8, 4000), st.integers(8, 4000))
 def test_a_placed_product_keeps_to_the_rules_and_is_never_enlarged(
     frame: Frame, width: int, height: int
@@ -34,6 +35,7 @@ def test_a_placed_product_keeps_to_the_rules_and_is_never_enlarged(
     assert placed.below_advised == (longest < frame.size.advised)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([frame for frame in FRAMES if frame.ground == "white"]))
 def test_a_product_that_is_not_reduced_keeps_its_pixels(frame: Frame) -> None:
     pixels = toy("#1450C8")
@@ -75,3 +77,14 @@ def test_a_layout_of_another_size_is_scaled() -> None:
 def test_the_measures_find_the_same_box_as_the_layout() -> None:
     found, given_ = cut_out(toy()).box, cut_out(toy(), layout_of()).box
     assert max(abs(one - other) for one, other in zip(found, given_, strict=True)) <= 2
+
+
+def test_a_channel_without_shadows_gets_none_even_a_coloured_one() -> None:
+    pixels = toy(shadow=False).copy()
+    rows, columns = np.ogrid[:512, :512]
+    below = ((rows - 440) / 40) ** 2 + ((columns - 256) / 250) ** 2 < 1
+    pixels[below & (pixels.min(axis=2) == 255)] = (250, 220, 210)
+    cutout = cut_out(pixels)
+    (frame,) = load_channel("amazon").frames
+    made = np.asarray(compose(cutout, frame, place(cutout.box, frame)))
+    assert (made[-20:] == 255).all()

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toygan.channels.texts import alt_text, one_line
@@ -22,6 +22,7 @@ def test_alt_texts(title: str | None, colour: str | None, language: str | None, 
     assert alt_text(title, colour, language, 40) == wanted
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(), st.integers(40, 200))
 def test_an_alt_text_is_one_printable_line_of_bounded_length(title: str, colour: str, letters: int) -> None:
     text = alt_text(title, colour, "en", letters)

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | generate-catalog/generate-catalog | cron, by default every night at 02:00 | 1 | waits for its turn |
 | watch-photos/watch-photos | every 30 seconds | 1 | is cancelled: the next listing finds the same files |
+| export-channel/export-channel | the end of a generate-catalog, if TOYGAN_CHANNELS is set | 1 | waits |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all photos up to its start |
 
 Each start makes the deployments from the settings (`flows.settings`) and keeps a person's changes to them. If
@@ -36,15 +37,21 @@ WATCHER = "watch-photos"
 
 
 def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
-    """Returns the three deployments, as this machine serves them."""
+    """Returns the deployments, as this machine serves them."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import RunnerDeployment
     from prefect.schedules import Cron, Interval
     from prefect.types.entrypoint import EntrypointType
 
-    from flows.events import on_uploads
+    from flows.events import on_nights, on_uploads
+    from flows.export_channel import export_channel
     from flows.generate_catalog import generate_catalog
-    from flows.parameters import GenerateParameters, RetrainParameters, WatchParameters
+    from flows.parameters import (
+        ExportParameters,
+        GenerateParameters,
+        RetrainParameters,
+        WatchParameters,
+    )
     from flows.retrain import retrain
     from flows.watch_photos import watch_photos
 
@@ -62,6 +69,7 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
         retire=settings.retire,
     )
     watch = WatchParameters(store=store, min_new_photos=settings.min_new_photos)
+    exported = ExportParameters(channels=settings.channels, output=store, base_url=settings.export_url)
     learn = RetrainParameters(store=store, photos=photos, work=work, device=settings.device)
     return [
         RunnerDeployment.from_flow(
@@ -79,6 +87,15 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
             parameters={"parameters": watch.model_dump(mode="json")},
             schedule=Interval(timedelta(seconds=settings.watch_interval_s)),
             concurrency_limit=is_cancelled,
+            paused=False,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        ),
+        RunnerDeployment.from_flow(
+            export_channel,
+            name="export-channel",
+            parameters={"parameters": exported.model_dump(mode="json")},
+            triggers=[on_nights()] if settings.channels else [],
+            concurrency_limit=waits,
             paused=False,
             entrypoint_type=EntrypointType.MODULE_PATH,
         ),

@@ -1,4 +1,4 @@
-"""The events that toygan emits, and the trigger of the deployment `retrain`.
+"""The events that toygan emits, and the triggers of the deployments `retrain` and `export-channel`.
 
 | event | resource | payload |
 |---|---|---|
@@ -68,4 +68,16 @@ def on_uploads(*, quiet_s: float) -> DeploymentEventTrigger:
         match={"prefect.resource.id": PHOTOS_RESOURCE + "*"},
         threshold=1,
         within=timedelta(seconds=quiet_s),
+    )
+
+
+def on_nights() -> DeploymentEventTrigger:
+    """Returns the trigger that starts a deployment after each completed run of generate-catalog."""
+    return DeploymentEventTrigger(
+        name="export-after-generating",
+        description="A run of generate-catalog has completed",
+        expect={"prefect.flow-run.Completed"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": "generate-catalog"},
+        threshold=1,
     )

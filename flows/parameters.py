@@ -114,6 +114,26 @@ class WatchParameters(BaseModel):
     )
 
 
+class ExportParameters(BaseModel):
+    """The channels to which one run of `export-channel` exports, and where feeds link to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    channels: tuple[str, ...] = Field(
+        default_factory=lambda: service_settings().channels,
+        description="Names of channels, or paths of .toml files, see toygan/channels/README.md.",
+    )
+    output: Location = Field(
+        default_factory=lambda: service_settings().store,
+        description="The store with the pictures: a folder or s3://BUCKET/PREFIX.",
+    )
+    base_url: Location | None = Field(
+        default_factory=lambda: service_settings().export_url,
+        description="https://... under which the store's folder exports/ can be read; without it there are "
+        "no feeds with links.",
+    )
+
+
 class RetrainParameters(BaseModel):
     """The photos of one run of `retrain`, its limits, and the rules for a promotion."""
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from toygan.errors import BadInput
 from toygan.planning.settings import Mode
@@ -36,6 +36,10 @@ def _check_location(uri: str) -> str:
         return refuse_credentials(uri)
     except BadInput as error:
         raise ValueError(str(error)) from None
+
+
+def _names(value: object) -> object:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 Location = Annotated[
@@ -73,6 +77,10 @@ class ServiceSettings(BaseSettings):
     retrain_minutes: float = Field(default=360.0, gt=0)  # of a whole retraining, at most
     # The folder of the checkpoints, from which an interrupted retraining resumes.
     work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
+    # After each generate-catalog the live pictures are exported to these: google,web,/etc/toygan/mine.toml
+    channels: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
+    # https://... of the store's folder exports/, for the links in feeds.
+    export_url: Location | None = None
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     log_format: Literal["text", "json"] = "text"  # json: one object a line, with run, shard and category
     metrics_port: int | None = Field(

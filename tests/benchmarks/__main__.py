@@ -3,6 +3,7 @@
 import sys
 
 from tests.benchmarks import (
+    channels,
     gpu,
     growth,
     kills,
@@ -33,6 +34,7 @@ def main() -> None:
         "shop": shop.main,
         "snapshots": snapshots.main,
         "kills": kills.main,
+        "channels": channels.main,
         "gpu": gpu.main,
     }
     chosen = sys.argv[1:] or list(known)

@@ -1,9 +1,10 @@
-"""Exports of photos of 512 pixels to every channel, checked by the tests' checker.
+"""Exports to every channel, checked by the tests' checker; signatures; catalogs as shops have them.
 
-    python -m tests.benchmarks.channels --photos FOLDER [--pictures 300] [--keep FOLDER]
+    python -m tests.benchmarks.channels --photos FOLDER [--pictures 300] [--channel NAME]... [--keep FOLDER]
 
 FOLDER holds *.parquet with the columns sku, category, title, colour, photo and layout. Every second product
 is exported with its layout, as products of the layout model are, the others by what the measures find.
+Without --photos only signatures and catalogs are measured; `python -m tests.benchmarks channels` does that.
 """
 
 import argparse
@@ -12,21 +13,30 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from tests.toygan.channels.certificates import put_credentials
 from tests.toygan.channels.checker import violations
-from tests.toygan.channels.shop import Article, put_shop
+from tests.toygan.channels.shop import Article, put_shop, toy
+from toygan.channels.credentials import CERT_VARIABLE, KEY_VARIABLE, read_credentials, read_manifest
+from toygan.channels.encoding import MIME_TYPES, encode_file
 from toygan.channels.export import ExportRequest, export
 from toygan.channels.rules import channel_names
+from toygan.planning.catalog_check import look_at_catalog
 from toygan.storage.local import LocalStore
+from toygan.xmp import xmp_packet
+
+SIGNATURES = 1_000
+ROWS, CHINESE_ROWS = 100_000, 1_000
 
 
 def read_articles(folder: Path, count: int) -> list[Article]:
-    """The first photos of the categories in turn."""
+    """The photos of the categories in turn."""
     articles = []
     for file in sorted(folder.glob("*.parquet")):
         columns = ["sku", "category", "title", "colour", "photo", "layout"]
@@ -47,39 +57,91 @@ def read_articles(folder: Path, count: int) -> list[Article]:
     return list(by_sku.values())[:count]
 
 
-def main() -> None:
+def measure_channel(name: str, store: LocalStore, place: Path) -> None:
+    request = ExportRequest(channel=name, output=store.uri, to=str(place))
+    began_s = time.process_time()
+    summary = export(request)
+    cpu_s = time.process_time() - began_s
+    files = list((place / "pictures").rglob("*.*"))
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*.*")}
+    again = export(request)
+    written = sum(before.get(path) != path.stat().st_mtime_ns for path in place.rglob("*.*"))
+    found = violations(name, place)
+    print(
+        f"{name}: {summary.exported} of {summary.live} exported as {len(files)} files, "
+        f"{summary.live / cpu_s:.1f} pictures and {len(files) / cpu_s:.1f} files a CPU second; "
+        f"left out {dict(summary.left_out)}; second export made {again.made} and wrote {written} files; "
+        f"{len(found)} violations",
+        flush=True,
+    )
+    for line in found[:5]:
+        print("   ", line)
+
+
+def measure_signatures(folder: Path) -> None:
+    """Signs and reads back, in JPEG, PNG and WebP in turn."""
+    certificate, key = put_credentials(folder)
+    os.environ |= {CERT_VARIABLE: str(certificate), KEY_VARIABLE: str(key)}
+    credentials = read_credentials()
+    del os.environ[CERT_VARIABLE], os.environ[KEY_VARIABLE]
+    assert credentials is not None
+    states: Counter[str] = Counter()
+    image, sign_s, read_s = Image.fromarray(toy()), 0.0, 0.0
+    files = {name: encode_file(image, name, 90, xmp_packet()) for name in ("jpg", "png", "webp")}
+    for number in range(SIGNATURES):
+        name = ("jpg", "png", "webp")[number % 3]
+        began_s = time.process_time()
+        signed = credentials.sign(files[name], MIME_TYPES[name], "toybricks", "0123456789ab")
+        signed_s = time.process_time()
+        content = read_manifest(signed, MIME_TYPES[name])
+        sign_s, read_s = sign_s + signed_s - began_s, read_s + time.process_time() - signed_s
+        states[f"{name} {content['validation_state'] if content else 'unsigned'}"] += 1
+    print(
+        f"{SIGNATURES} signatures: {dict(states)}; {1000 * sign_s / SIGNATURES:.1f} ms to sign, "
+        f"{1000 * read_s / SIGNATURES:.1f} ms to read",
+        flush=True,
+    )
+
+
+def measure_catalogs(folder: Path) -> None:
+    """Checks a large CSV, and a Chinese one in GB 18030."""
+    large, chinese = folder / "large.csv", folder / "chinese.csv"
+    kinds = ("Brick", "Car", "Tree", "Wheel")
+    rows = (f'S-{n},{kinds[n % 4]},"{kinds[n % 4]} {n}, red",red,19.90' for n in range(ROWS))
+    large.write_text("sku,category,title,colour,price\n" + "\n".join(rows), encoding="utf-8")
+    rows = (f"积木-{n},积木,{n} 号红色积木,红色,zh" for n in range(CHINESE_ROWS))
+    chinese.write_bytes(("sku,category,title,colour,language\n" + "\n".join(rows)).encode("gb18030"))
+    for file in (large, chinese):
+        began_s = time.monotonic()
+        found = look_at_catalog(str(file), {})
+        print(
+            f"{file.name}: {found.format}; {found.good} rows good, {found.set_aside} set aside, "
+            f"{time.monotonic() - began_s:.1f} s",
+            flush=True,
+        )
+
+
+def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--photos", type=Path)
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--channel", action="append")
     parser.add_argument("--keep", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     os.environ.setdefault("TOYGAN_AIGC_PRODUCER", "Benchmark")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
-        store = LocalStore(folder / "store")
-        put_shop(store, read_articles(options.photos, options.pictures))
-        for name in options.channel or channel_names():
-            request = ExportRequest(channel=name, output=store.uri, to=str(folder / name))
-            began, before = time.monotonic(), time.process_time()
-            summary = export(request)
-            cpu_s, wall_s = time.process_time() - before, time.monotonic() - began
-            files = len(list((folder / name / "pictures").rglob("*.*")))
-            again = export(request)
-            found = violations(name, folder / name)
-            print(
-                f"{name}: {summary.live} pictures, {summary.exported} exported as {files} files, "
-                f"{summary.live / cpu_s:.1f} pictures and {files / cpu_s:.1f} files a CPU second, "
-                f"{wall_s:.0f} s; left out {dict(summary.left_out)}; second export made {again.made}; "
-                f"{len(found)} violations",
-                flush=True,
-            )
-            kinds = Counter(line.split(": ", 1)[1].split(" ", 4)[0:4].__str__() for line in found)
-            for kind, number in kinds.most_common(5):
-                print("   ", number, kind)
-            for line in found[:5]:
-                print("   ", line)
+        folder.mkdir(parents=True, exist_ok=True)
+        if options.photos:
+            store = LocalStore(folder / "store")
+            put_shop(store, read_articles(options.photos, options.pictures))
+            for name in options.channel or channel_names():
+                measure_channel(name, store, folder / name)
+        measure_signatures(folder / "keys")
+        measure_catalogs(folder)
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    main(sys.argv[1:])

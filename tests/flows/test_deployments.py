@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from catalog_schemas.images import read_current
-from flows.parameters import GenerateParameters, RetrainParameters, WatchParameters
+from flows.parameters import ExportParameters, GenerateParameters, RetrainParameters, WatchParameters
 from tests.flows.catalogs import products
 from tests.flows.serving import Service, serving
 from tests.models import tiny_model
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.service
 FLOWS = {
     "generate-catalog": GenerateParameters,
     "watch-photos": WatchParameters,
+    "export-channel": ExportParameters,
     "retrain": RetrainParameters,
 }
 PRODUCTS, UPLOADS = 6, 3
@@ -45,6 +46,7 @@ def service(
         "TOYGAN_WATCH_INTERVAL_S": "10",
         "TOYGAN_QUIET_S": "1",
         "TOYGAN_MIN_NEW_PHOTOS": str(UPLOADS),
+        "TOYGAN_CHANNELS": "google, web",
         "TOYGAN_DEVICE": "cpu",
     }
     if request.param == "sqlite":
@@ -73,6 +75,7 @@ def test_every_deployment_has_its_schedule_its_trigger_and_its_limit(service: Se
     assert limits == {
         "generate-catalog": (1, "ENQUEUE"),
         "watch-photos": (1, "CANCEL_NEW"),
+        "export-channel": (1, "ENQUEUE"),
         "retrain": (1, "ENQUEUE"),
     }
     # A deployment is there a moment before its trigger is.
@@ -107,6 +110,9 @@ def test_a_run_that_is_asked_for_draws_the_catalog(service: Service) -> None:
     assert runs[0]["end_time"] <= runs[1]["start_time"] or runs[1]["end_time"] <= runs[0]["start_time"]
     store = open_store(service.environment["TOYGAN_STORE"])
     assert read_current(store.get(CURRENT_KEY)).num_rows > 0
+    # The second run of the catalog started the second export.
+    service.wait_for("both exports", lambda: len(service.runs("export-channel", "COMPLETED")) == 2)
+    assert all(store.exists(f"exports/{channel}/export.parquet") for channel in ("google", "web"))
 
 
 def test_uploads_are_found_by_the_schedule_and_start_a_retraining(service: Service) -> None:

@@ -1,0 +1,57 @@
+"""The flow `export-channel`: brings the exports of a store up to date, see toygan/channels/README.md."""
+
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.lifeline import end_with_the_service
+from flows.logs import use_the_log_format
+from flows.parameters import ExportParameters
+from toygan.channels.export import ExportRequest, ExportSummary, export
+from toygan.channels.rules import load_channel
+from toygan.errors import BadInput, RunFailed, ToyganError
+
+
+@flow(name="export-channel", persist_result=False)
+def export_channel(parameters: ExportParameters) -> list[ExportSummary] | State[Any]:
+    """Exports the live pictures to each channel.
+
+    A channel that fails does not stop the others. Then the flow raises RunFailed, or BadInput if a retry
+    cannot help; the text names the channels. Raises BadInput for an unknown channel before it exports.
+    """
+    end_with_the_service()
+    use_the_log_format()
+    log = get_run_logger()
+    if not parameters.channels:
+        return Completed(message="no channel is named; set TOYGAN_CHANNELS, for example to google,web")
+    for channel in parameters.channels:
+        load_channel(channel)
+    summaries: list[ExportSummary] = []
+    errors: dict[str, ToyganError] = {}
+    for channel in parameters.channels:
+        try:
+            summaries.append(export(_request(parameters, channel)))
+        except ToyganError as error:
+            errors[channel] = error
+            log.error("%s: %s", channel, error)
+            continue
+        log.info("%s", summaries[-1].text())
+    text = "\n\n".join(summary.text() for summary in summaries)
+    create_markdown_artifact(key="export-channel", markdown=text or "Nothing.", description=parameters.output)
+    if errors:
+        reasons = "; ".join(f"{channel}: {error}" for channel, error in errors.items())
+        kind = BadInput if all(isinstance(each, BadInput) for each in errors.values()) else RunFailed
+        raise kind(f"{len(errors)} of {len(parameters.channels)} channels failed. {reasons}")
+    return summaries
+
+
+def _request(parameters: ExportParameters, channel: str) -> ExportRequest:
+    base = parameters.base_url
+    return ExportRequest(
+        channel=channel,
+        output=parameters.output,
+        base_url=None if base is None else f"{base.rstrip('/')}/{load_channel(channel).name}",
+    )

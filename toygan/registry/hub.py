@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from toygan.artifact.files import CONFIG, VERSIONED, ModelFiles, model_version, read_folder
-from toygan.artifact.json_object import json_object
+from toygan.artifact.config import config_of
+from toygan.artifact.files import VERSIONED, ModelFiles, model_version, read_folder
 from toygan.disk import disk_errors, new_folder
 from toygan.errors import BadInput, ModelError
-from toygan.models import required_condition
 
 CARD: Final = "README.md"  # where the Hub reads the card
 _PREFIX: Final = "hf:"
@@ -99,11 +98,8 @@ def card(model: ModelFiles, extras: Mapping[str, bytes], licence: str | None) ->
     """Returns the model's card with the header that the Hub reads."""
     from huggingface_hub import ModelCardData
 
-    config = json_object(model.files[CONFIG], f"{CONFIG} of the model {model.name}", "train it again")
-    try:
-        takes_image = required_condition(config) is not None
-    except ValueError:  # an enhancer
-        takes_image = True
+    config = config_of(model, may_enlarge=True)
+    takes_image = config.enlarges or config.required_condition is not None
     data = ModelCardData(
         library_name="toygan",
         license=licence,

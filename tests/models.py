@@ -234,9 +234,10 @@ def tiny_studio() -> TinyFiles:
     return raw.with_files(calibration=calibration.to_json().encode())
 
 
-def nan_model() -> TinyFiles:
+def nan_model(categories: tuple[str, ...] = CATEGORIES) -> TinyFiles:
     """The tiny model, except that its generator returns NaN."""
-    return change_weights(tiny_model(), "generator", lambda tensors: tensors["to_rgb.bias"].fill_(torch.nan))
+    files = tiny_model(categories=categories)
+    return change_weights(files, "generator", lambda tensors: tensors["to_rgb.bias"].fill_(torch.nan))
 
 
 def change_weights(

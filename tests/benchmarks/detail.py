@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from toygan.artifact.config import config_of
 from toygan.artifact.enhancer import Enhancer, enhancer_files, load_enhancer
 from toygan.artifact.load import load_model
 from toygan.conditions.image import encode_images
@@ -43,7 +44,7 @@ from toygan.evaluation.detail import CROP, crops, effective_resolution, white_bo
 from toygan.evaluation.features import INPUT_MEAN, INPUT_SCALE, load_network
 from toygan.evaluation.metrics import kernel_distance
 from toygan.progress import Progress
-from toygan.registry.models import bundled_models, required_condition_of, resolve
+from toygan.registry.models import bundled_models, resolve
 from toygan.training.batches import step_rng
 from toygan.training.first_stage import WITH_DRAWINGS, draw_small, source_of
 from toygan.training.pairs import Source
@@ -206,7 +207,7 @@ def measure(enhancer: Enhancer, uri: str, names: Sequence[str], output: Path) ->
 
 def _drawing_models() -> list[str]:
     """The bundled models that an enhancer is for; a studio's pictures have their size already."""
-    return [name for name in bundled_models() if required_condition_of(resolve(name, None)) != "photo"]
+    return [name for name in bundled_models() if config_of(resolve(name, None)).required_condition != "photo"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from toygan.publishing.summary import RunSummary
 from toygan.publishing.verify import verify
 from toygan.storage.keys import report_key
 from toygan.storage.open_store import open_store
+from toygan.training.config import DETERMINED
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -79,6 +80,7 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
         "output": "s3://b/c",
         "model": "m@champion",
         "retire": 0.5,
+        "photo_model": None,
         "sketch_model": None,
         "layout_model": None,
         "images_per_product": 3,
@@ -303,8 +305,8 @@ def test_a_training_starts_from_a_model_of_a_store(tmp_path: Path, toygan_here: 
     folder = tiny.write(tmp_path / "tiny")
     assert toygan_here("models", "add", folder, "--name", "toys", "--store", store).code == 0
     options = {"data": {"batch_size": 4}, "network": json.loads(tiny.files["config.json"])["network"]}
-    for name in ("categories", "resolution"):
-        del options["network"][name]
+    for name in DETERMINED:
+        options["network"].pop(name, None)
     (tmp_path / "config.json").write_text(json.dumps(options))
     given = ("train", "--photos", photos, "--resolution", "32", "--config", tmp_path / "config.json")
     given += ("--max-images", "8", "--init", "toys", "--output", tmp_path / "training")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 from tests.pictures import (
     ORIENTATIONS,
@@ -463,9 +464,10 @@ def test_whatever_pillow_raises_is_a_reason(error: Exception, monkeypatch: pytes
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_the_format_is_known_by_the_content(image_format: str) -> None:
+    register_heif_opener()
     data = saved(Image.new("RGB", (8, 8)), image_format)
     assert format_of(data[:HEAD_BYTES]) == image_format
-    assert EXTENSIONS[image_format] == image_format.lower().replace("jpeg", "jpg")
+    assert EXTENSIONS[image_format] == image_format.lower().replace("jpeg", "jpg").replace("heif", "heic")
 
 
 @pytest.mark.parametrize(
@@ -475,7 +477,7 @@ def test_the_format_is_known_by_the_content(image_format: str) -> None:
         b"BM",
         b"BMW is a make of cars, and no bitmap",
         b"RIFF0000WAVEfmt ",
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        b"\0\0\0\x18ftypisom\0\0\0\0isommp41",
     ],
 )
 def test_other_content_has_no_format(head: bytes) -> None:

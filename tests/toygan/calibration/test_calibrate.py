@@ -218,7 +218,7 @@ def test_photos_of_training_products_only_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_generator_that_returns_nan_cannot_be_calibrated(photos: PhotoSet) -> None:
-    model = replace(nan_model().load(), categories=CATEGORIES)
+    model = nan_model(categories=CATEGORIES).load()
     with pytest.raises(ModelError, match="the model tiny returns NaN or infinity for brick"):
         calibrate(model, photos, batch_size=BATCH, samples=FEW)
 

@@ -172,7 +172,10 @@ def test_a_shopify_export_has_a_product_a_variant(tmp_path: Path) -> None:
         "FE-R", "Fire Engine", "Toy Cars", "Red",
     )  # fmt: skip
     assert red["description"] == "With a ladder & hose. For children."
-    assert red["attributes"] == {"vendor": "Toyworks", "tags": "vehicle, red", "Color": "Red", "Size": "S"}
+    assert red["attributes"] == {
+        **{"handle": "fire-engine", "vendor": "Toyworks", "tags": "vehicle, red"},
+        **{"Color": "Red", "Size": "S"},
+    }
     assert (blue["sku"], blue["title"], blue["colour"]) == ("FE-B", "Fire Engine", "Blue")
     assert (brick["sku"], brick["category"], brick.get("colour")) == ("brick", "Toys & Games > Toys", None)
 

@@ -193,7 +193,7 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
             self.send_header("Content-Length", length or "0")
             self.end_headers()
             if today == "other body":
-                answer = bytes(len(answer))
+                answer = secrets.token_bytes(len(answer))
             if today == "cut answer":
                 answer = answer[: len(answer) // 2]
                 self.close_connection = True

@@ -15,6 +15,7 @@ from flows.cli import cli
 from tests.models import tiny_model
 from tests.shards import COLOURS, photo, photo_row, write_shard
 from toygan.artifact.model import GeneratedBatch, Model
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.errors import BadInput, ModelError
@@ -396,6 +397,10 @@ def test_one_category_has_nothing_to_tell_apart(tmp_path: Path) -> None:
 class Painter(Model):
     """Draws every layout as the photos show it: white ground, a dark product."""
 
+    @property
+    def image_condition(self) -> ImageCondition:
+        return "layout"
+
     def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
@@ -432,7 +437,7 @@ def test_pictures_are_held_against_their_layouts(
 ) -> None:
     monkeypatch.setattr("toygan.evaluation.evaluate.EPOCHS", 40)
     raw = tiny_model(categories=CATEGORIES).with_files(calibration=None).load()
-    values = {field.name: getattr(raw, field.name) for field in fields(raw)} | {"image_condition": "layout"}
+    values = {field.name: getattr(raw, field.name) for field in fields(raw)}
     sets = with_layouts(val), with_layouts(train)
     faithful, random = (evaluate(kind(**values), *sets, pictures=24) for kind in (Painter, LayoutIgnorer))
     assert faithful.overall.photos.layout_agreement is not None

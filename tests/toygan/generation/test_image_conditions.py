@@ -245,7 +245,7 @@ def test_a_process_keeps_a_few_models_only_and_one_worker_pool(folder: Path, sto
         worker_pools |= {
             id(worker_spec.engine_for(run.worker_spec, kind).worker_pool) for kind in (None, *KINDS)
         }
-    assert worker_spec._engine.cache_info().currsize == 3
+    assert worker_spec._engine.cache_info().currsize == 4
     assert len(worker_pools) == 1
 
 

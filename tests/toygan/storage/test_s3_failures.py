@@ -115,7 +115,8 @@ def test_a_body_that_is_not_the_object_is_fetched_again(
     weather = Weather([fault], bad_s=0.4)
     with faulty_proxy(rclone, weather) as proxy:
         through(proxy, monkeypatch)
-        assert open_store(s3_uri).get("a") == data
+        is_same = open_store(s3_uri).get("a") == data  # pytest would take minutes to show the difference
+    assert is_same
     assert weather.hits > 0
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from toygan.channels.pictures import WHOLE
 from toygan.channels.rules import Channel
 from toygan.channels.state import Exported
+from toygan.publishing.page import page_templates
 
 REPORT_KEY: Final = "report.html"
 MOST_LEFT_OUT: Final = 1000  # rows of the table
@@ -60,11 +61,4 @@ def _in_words(reason: str) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("toygan.channels", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")
+    return page_templates("toygan.channels").get_template("report.html")

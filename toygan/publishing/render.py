@@ -13,12 +13,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from PIL import Image
 
 from toygan.approval.measures import measure
 from toygan.approval.reason_words import in_words
 from toygan.images import MIME_TYPES, ImageFormat, decode, encode, encode_photo
+from toygan.publishing.page import page_templates
 
 THUMBNAIL_SIDE: Final = 128  # pixels; larger pictures are scaled down to it
 LARGEST_FILE: Final = 3000  # bytes; larger files are encoded again as WebP
@@ -177,13 +178,7 @@ def _duration(seconds: float) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("toygan.publishing", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("toygan.publishing")
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["percent"] = lambda share: f"{100 * share:.0f} %"
     return environment.get_template("report.html")

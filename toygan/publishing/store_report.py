@@ -8,13 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from catalog_schemas.images import APPROVED, DECISIONS, REVIEW
 from catalog_schemas.runs import Manifest, check_report_fields
 from toygan.errors import BadInput
 from toygan.planning.decisions import stored_decisions, without_undone
 from toygan.planning.finished import read_manifests
+from toygan.publishing.page import page_templates
 from toygan.storage.keys import STORE_REPORT_KEY, manifest_key
 from toygan.storage.store import ObjectStore
 
@@ -179,11 +180,4 @@ def _words(value: float, *, is_share: bool) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("toygan.publishing", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("store_report.html")
+    return page_templates("toygan.publishing").get_template("store_report.html")

@@ -192,9 +192,9 @@ class LayoutBank:
         row = int(group.rows[chosen])
         similarity = _rounded(similarities[chosen]) if len(text) else None
         drawing = self._read(row)
-        told = [product.colour_hex, *product.accent_hexes]
+        hexes = [product.colour_hex, *product.accent_hexes]
         return KnownChoice(
-            layout=self._recoloured(drawing.layout, self.labels[row], told),
+            layout=self._recoloured(drawing.layout, self.labels[row], hexes),
             lines=drawing.lines,
             similarity=similarity,
         )
@@ -230,11 +230,11 @@ class LayoutBank:
         return scores
 
     def _recoloured(
-        self, layout: NDArray[np.uint8], labels: Sequence[int], told: Sequence[str | None]
+        self, layout: NDArray[np.uint8], labels: Sequence[int], hexes: Sequence[str | None]
     ) -> NDArray[np.uint8]:
         """Replaces all labels at once, so that two colours can be swapped; a label's first colour wins."""
         others = np.arange(256, dtype=np.uint8)
-        for label, colour_hex in reversed(list(zip(labels, told, strict=False))):
+        for label, colour_hex in reversed(list(zip(labels, hexes, strict=False))):
             wanted = None if colour_hex is None else self.colour_labels(colour_hex)
             if label != BACKGROUND and wanted is not None:
                 others[label] = wanted
@@ -282,12 +282,12 @@ class LayoutBank:
         pixels = np.stack([self._pixels(row) for row in rows]).astype(np.float64)
         pixels[:, BACKGROUND] = 0
         shares = pixels / pixels.sum(axis=1, keepdims=True).clip(min=1)
-        told = np.zeros_like(shares, dtype=bool)
+        named = np.zeros_like(shares, dtype=bool)
         for number, row in enumerate(rows):
-            told[number, list(self.labels[row])] = True
-        told[:, BACKGROUND] = False
-        untold = (shares * ~told).sum(axis=0) / (~told).sum(axis=0).clip(min=1)
-        mixed: NDArray[np.float64] = (told * untold).sum(axis=1)
+            named[number, list(self.labels[row])] = True
+        named[:, BACKGROUND] = False
+        unnamed = (shares * ~named).sum(axis=0) / (~named).sum(axis=0).clip(min=1)
+        mixed: NDArray[np.float64] = (named * unnamed).sum(axis=1)
         return mixed
 
     def _pixels(self, row: int) -> NDArray[np.int64]:

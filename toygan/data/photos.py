@@ -79,7 +79,7 @@ class PhotoSet:
         return replace(self, text=encoder.encode([each.text for each in self.words]))
 
     def conditions(self, rows: Tensor) -> dict[str, Tensor]:
-        """What a network is told of the photos `rows` (B,) int64; see `toygan.models.layers.Conditions`."""
+        """Returns the conditions of the photos `rows` (B,) int64; see `toygan.models.layers.Conditions`."""
         conditions = {"category": self.category[rows], "colour": self.colour[rows]}
         if self.accents is not None:
             conditions["accents"] = self.accents[rows]
@@ -125,8 +125,8 @@ class PhotoSet:
     def sha256(self) -> str:
         """Of everything that a training sees: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
-        told = (self.category, self.colour, self.condition_images, self.lines, self.accents)
-        for tensor in (self.images, *told, self.text):
+        conditions = (self.category, self.colour, self.condition_images, self.lines, self.accents)
+        for tensor in (self.images, *conditions, self.text):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()

@@ -34,8 +34,8 @@ Every model takes `category` (B,) int64 in [0, categories) and `colour` (B, 4) f
 
 def given_colours(conditions: Conditions) -> Tensor:
     """The main colour and any accent colours, stacked: (B, K, 4) float32."""
-    told = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
-    return told.view(told.shape[0], -1, COLOUR_SIZE)
+    colours = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
+    return colours.view(colours.shape[0], -1, COLOUR_SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,9 +125,9 @@ def draw_small(model: Model, photos: PhotoSet, rng: torch.Generator, progress: P
     for rows in torch.split(torch.arange(len(photos)), AT_ONCE):
         given = photos.conditions(rows)
         shown = {"layout": source.layout, "sketch": source.lines}
-        told = {name: value.to(model.device) for name, value in given.items() if shown.get(name, True)}
+        conditions = {name: value.to(model.device) for name, value in given.items() if shown.get(name, True)}
         latents = torch.randn((len(rows), model.generator.latent_size), generator=rng).to(model.device)
-        images = model.generator.forward_truncated(latents, told, model.truncation)
+        images = model.generator.forward_truncated(latents, conditions, model.truncation)
         drawn.append(torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2).clone())
         progress.advance(len(rows))
     return torch.cat(drawn)

@@ -235,9 +235,9 @@ class TrainingFolder:
         if len(rows) < 2:
             return 1.0
         latents = torch.randn((len(rows), state.generator.latent_size), generator=rng).to(self.device)
-        told = {name: value.to(self.device) for name, value in self.photos.conditions(rows).items()}
+        conditions = {name: value.to(self.device) for name, value in self.photos.conditions(rows).items()}
         state.generator.eval()
-        generated = diversity(state.generator(latents, told))
+        generated = diversity(state.generator(latents, conditions))
         state.generator.train()
         return generated / max(diversity(from_uint8(self.photos.images[rows])), 1e-6)
 

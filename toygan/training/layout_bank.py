@@ -96,12 +96,15 @@ def _shared_out(categories: Sequence[str], most: int) -> list[int]:
     return sorted(np.argsort(rounds, kind="stable")[:most].tolist())
 
 
-def _labels_in(layout: Tensor, told: Sequence[str | None], colour_labels: ColourLabels) -> tuple[int, ...]:
-    """The labels of the told colours in a layout; the main colour is that of most pixels where its is not."""
+def _labels_in(layout: Tensor, hexes: Sequence[str | None], colour_labels: ColourLabels) -> tuple[int, ...]:
+    """Returns the labels of the given colours in a layout.
+
+    If the main colour has no label there, it gets the label of most pixels.
+    """
     counts = layout.flatten().bincount(minlength=256)
     counts[BACKGROUND] = 0
-    named = [None if each is None else colour_labels(each) for each in told]
+    named = [None if each is None else colour_labels(each) for each in hexes]
     found = [BACKGROUND if each is None or not counts[each] else each for each in named]
-    if found[0] == BACKGROUND and told[0] is not None and counts.any():
+    if found[0] == BACKGROUND and hexes[0] is not None and counts.any():
         found[0] = int(counts.argmax())
     return tuple(found)

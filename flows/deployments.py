@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flows.reach import check_server, reach_loopback_directly
 from flows.stopping import ends_at_sigterm
@@ -27,7 +27,9 @@ from toygan.uris import redacted
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
+    from pydantic import BaseModel
 
     from flows.service import Served
     from flows.settings import ServiceSettings
@@ -39,24 +41,18 @@ WATCHER = "watch-photos"
 def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
     """Returns the deployments, as this machine serves them."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.deployments.runner import RunnerDeployment
     from prefect.schedules import Cron, Interval
-    from prefect.types.entrypoint import EntrypointType
 
     from flows.events import on_nights, on_uploads
     from flows.export_channel import export_channel
     from flows.generate_catalog import generate_catalog
-    from flows.parameters import (
-        ExportParameters,
-        GenerateParameters,
-        RetrainParameters,
-        WatchParameters,
-    )
+    from flows.parameters import ExportParameters, GenerateParameters, RetrainParameters, WatchParameters
     from flows.retrain import retrain
     from flows.watch_photos import watch_photos
 
     waits = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     is_cancelled = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+
     # Absolute paths mean the same wherever a run is started.
     catalog, store, work = map(_absolute, (settings.catalog, settings.store, settings.work))
     photos = None if settings.photos is None else _absolute(settings.photos)
@@ -72,43 +68,41 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
     exported = ExportParameters(channels=settings.channels, output=store, base_url=settings.export_url)
     learn = RetrainParameters(store=store, photos=photos, work=work, device=settings.device)
     return [
-        RunnerDeployment.from_flow(
+        _deployment(
             generate_catalog,
-            name="generate-catalog",
-            parameters={"parameters": generate.model_dump(mode="json")},
+            generate,
             schedule=Cron(settings.cron, timezone=settings.timezone),
             concurrency_limit=waits,
-            paused=False,
-            entrypoint_type=EntrypointType.MODULE_PATH,
         ),
-        RunnerDeployment.from_flow(
+        _deployment(
             watch_photos,
-            name=WATCHER,
-            parameters={"parameters": watch.model_dump(mode="json")},
+            watch,
             schedule=Interval(timedelta(seconds=settings.watch_interval_s)),
             concurrency_limit=is_cancelled,
-            paused=False,
-            entrypoint_type=EntrypointType.MODULE_PATH,
         ),
-        RunnerDeployment.from_flow(
+        _deployment(
             export_channel,
-            name="export-channel",
-            parameters={"parameters": exported.model_dump(mode="json")},
+            exported,
             triggers=[on_nights()] if settings.channels else [],
             concurrency_limit=waits,
-            paused=False,
-            entrypoint_type=EntrypointType.MODULE_PATH,
         ),
-        RunnerDeployment.from_flow(
-            retrain,
-            name="retrain",
-            parameters={"parameters": learn.model_dump(mode="json")},
-            triggers=[on_uploads(quiet_s=settings.quiet_s)],
-            concurrency_limit=waits,
-            paused=False,
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        ),
+        _deployment(retrain, learn, triggers=[on_uploads(quiet_s=settings.quiet_s)], concurrency_limit=waits),
     ]
+
+
+def _deployment(flow: "Flow[..., Any]", parameters: "BaseModel", **options: Any) -> "RunnerDeployment":
+    """Returns a deployment with the name of its flow."""
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.types.entrypoint import EntrypointType
+
+    return RunnerDeployment.from_flow(
+        flow,
+        name=flow.name,
+        parameters={"parameters": parameters.model_dump(mode="json")},
+        paused=False,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        **options,
+    )
 
 
 def _absolute(location: str) -> str:

@@ -29,8 +29,9 @@ from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.drawing_files import DrawingFiles
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_config import TextConfig
+from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.models import build, network_config
 from toygan.models.mask_network import MaskNetwork
 from toygan.training.layout_predictor import fresh_segmenter

@@ -54,7 +54,7 @@ def flops_per_image(config: TrainConfig) -> float:
     )
     rng = torch.Generator().manual_seed(0)
     photos = replace(random_photos(config, count=8), text=torch.randn((8, TEXT_SIZE), generator=rng))
-    state = start(config, categories=len(CATEGORIES), device=CPU, text_size=TEXT_SIZE, texts=photos.text)
+    state = start(config, categories=len(CATEGORIES), device=CPU, texts=photos.text)
     step(state, photos, config)
     with FlopCounterMode(display=False) as counter:
         step(state, photos, config)

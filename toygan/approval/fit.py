@@ -50,14 +50,7 @@ def fit_calibration(
     settings = settings or CalibrationSettings()
     samples = _samples(real_logits, generated_logits)
     for name in samples:
-        if name not in limits:
-            raise ValueError(f"no limits for the category {name!r}")
-        logits, results = len(typical_logits[name]), len(typical_passed[name])
-        if not logits or logits != results:
-            raise ValueError(
-                f"{name!r}: wanted as many logits of typical pictures as results of checks, found {logits} "
-                f"logits and {results} results"
-            )
+        _check_category(name, limits, len(typical_logits[name]), len(typical_passed[name]))
     together = _Sample.join(list(samples.values()))
     warnings: list[str] = []
     common = _common_map(together, settings, warnings)
@@ -152,6 +145,16 @@ class _Sample:
     @property
     def n_generated(self) -> int:
         return len(self.is_real) - self.n_real
+
+
+def _check_category(name: str, limits: Mapping[str, CategoryLimits], logits: int, results: int) -> None:
+    if name not in limits:
+        raise ValueError(f"no limits for the category {name!r}")
+    if not logits or logits != results:
+        raise ValueError(
+            f"{name!r}: wanted as many logits of typical pictures as results of checks, found {logits} "
+            f"logits and {results} results"
+        )
 
 
 def _samples(

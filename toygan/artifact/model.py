@@ -179,10 +179,7 @@ class Model:
         size = self.generator.latent_size
         rows = [*range(wanted), *[0] * padding]
         snapshots = [self._framed(product) for product in products]
-        products = [
-            product if snapshot is None else replace(product, image=snapshot.pixels)
-            for product, snapshot in zip(products, snapshots, strict=True)
-        ]
+        products = list(map(_with_snapshot, products, snapshots))
         latents = np.stack([latent(seeds[row], size) for row in rows])
         conditions = encode_conditions(
             [products[row] for row in rows],
@@ -191,10 +188,8 @@ class Model:
             image_condition=self.image_condition,
             accent_colours=self.text_config.accent_colours,
         )
-        similarities: list[float | None] = [None] * wanted
-        if self.layout_bank is not None:
-            chosen = self._choose(self.layout_bank, seeds, products)
-            similarities = [each.similarity for each in chosen]
+        chosen = self._choose(seeds, products)
+        if chosen is not None:
             drawings = [self._drawings(each) for each in chosen]
             for name in drawings[0]:
                 conditions[name] = torch.cat([drawings[row][name] for row in rows])
@@ -220,7 +215,7 @@ class Model:
             logits=logits.cpu().numpy()[:wanted],
             finite=finite.cpu().numpy()[:wanted],
             snapshots=snapshots,
-            layout_similarities=similarities,
+            layout_similarities=[each.similarity for each in chosen] if chosen else [None] * wanted,
         )
 
     def _framed(self, product: ProductConditions) -> FramedSnapshot | None:
@@ -255,8 +250,12 @@ class Model:
         return self.text_encoder.embed([known.text_of(product) for product in products])
 
     def _choose(
-        self, known: LayoutBank, seeds: Sequence[int], products: Sequence[ProductConditions]
-    ) -> list[KnownChoice]:
+        self, seeds: Sequence[int], products: Sequence[ProductConditions]
+    ) -> list[KnownChoice] | None:
+        """Returns a layout of the layout bank for each picture; None without a bank."""
+        known = self.layout_bank
+        if known is None:
+            return None
         texts = self._shape_texts(known, products)
         return [
             known.choose(product, text, seed, self.truncation)
@@ -300,6 +299,10 @@ class Model:
         large = enhancer.enlarge(small, layout=drawings["layout"], lines=drawings["sketch"])
         padding = large[:1].expand(batch_size - len(large), -1, -1, -1)
         return np.ascontiguousarray(torch.cat([large, padding]).permute(0, 2, 3, 1).numpy())
+
+
+def _with_snapshot(product: ProductConditions, snapshot: FramedSnapshot | None) -> ProductConditions:
+    return product if snapshot is None else replace(product, image=snapshot.pixels)
 
 
 def _corrected(

@@ -87,17 +87,7 @@ def calibrate(
     """
     settings, samples = settings or CalibrationSettings(), samples or CalibrationSamples()
     model = replace(model, calibration=None, probe=None, colour_profile=None)
-    held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
-    if not held_out:
-        raise BadInput(
-            f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen "
-            "by the sha256 of the sku); give photos of more products"
-        )
-    if with_probe and len(held_out) == len(photos):
-        raise BadInput(
-            "all photos are of products for calibration, so a probe has none to be fitted to; give photos of "
-            "more products, or calibrate without a probe"
-        )
+    held_out = _rows_for_calibration(photos, with_probe=with_probe)
     limits = _limits(model, photos)
     if model.may_vary:
         profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
@@ -113,6 +103,7 @@ def calibrate(
     seen = sorted({*range(len(photos))} - {*held_out}) or held_out
     typical = _generate(model, photos, seen, limits, extractor, following, batch_size)
     probe: ProbeWeights | None = None
+    typical_logits = _logits(typical, probe)
     if with_probe:
         learnt = _of_photos(extractor, model, photos, seen, batch_size)
         fitted = fit_probe(
@@ -123,23 +114,32 @@ def calibrate(
             folds=settings.folds,
             seed=settings.seed,
         )
-        probe, typical_logits = fitted.weights, dict(fitted.generated_logits)
-        real_logits, generated_logits = (
-            {name: probe.logits(each) for name, each in side.evidence.items()} for side in (real, generated)
-        )
-    else:
-        real_logits, generated_logits, typical_logits = (
-            {name: each[:, 0] for name, each in side.evidence.items()} for side in (real, generated, typical)
-        )
+        probe = fitted.weights
+        typical_logits = {name: each.tolist() for name, each in fitted.generated_logits.items()}
     calibration = fit_calibration(
-        real_logits={name: each.tolist() for name, each in real_logits.items()},
-        generated_logits={name: each.tolist() for name, each in generated_logits.items()},
-        typical_logits={name: each.tolist() for name, each in typical_logits.items()},
+        real_logits=_logits(real, probe),
+        generated_logits=_logits(generated, probe),
+        typical_logits=typical_logits,
         typical_passed=typical.passed,
         limits=limits,
         settings=settings,
     )
     return replace(calibration, probe=probe, colour_profile=model.colour_profile)
+
+
+def _rows_for_calibration(photos: PhotoSet, *, with_probe: bool) -> list[int]:
+    held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
+    if not held_out:
+        raise BadInput(
+            f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen "
+            "by the sha256 of the sku); give photos of more products"
+        )
+    if with_probe and len(held_out) == len(photos):
+        raise BadInput(
+            "all photos are of products for calibration, so a probe has none to be fitted to; give photos of "
+            "more products, or calibrate without a probe"
+        )
+    return held_out
 
 
 def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
@@ -165,6 +165,14 @@ class _Side:
 @dataclass(frozen=True, kw_only=True)
 class _Generated(_Side):
     passed: dict[str, list[bool]]  # whether each picture passed the checks
+
+
+def _logits(side: _Side, probe: ProbeWeights | None) -> dict[str, list[float]]:
+    """Returns the logits of the probe, or without one those of the discriminator, by category."""
+    return {
+        name: (each[:, 0] if probe is None else probe.logits(each)).tolist()
+        for name, each in side.evidence.items()
+    }
 
 
 def _of_photos(

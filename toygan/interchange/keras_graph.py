@@ -114,3 +114,12 @@ def shape_of(node: Node) -> tuple[int, ...]:
 def dtype_of(node: Node) -> str:
     """The dtype of a node's result, as Keras names it."""
     return str(node.meta["val"].dtype).removeprefix("torch.")
+
+
+def cast(tensor: Any, dtype: str) -> Any:
+    """Casts a Keras tensor or an array; anything else stays."""
+    if not hasattr(tensor, "dtype"):
+        return tensor
+    if hasattr(tensor, "astype"):
+        return tensor.astype(dtype)
+    return tensor if tensor.dtype == dtype else ops.cast(tensor, dtype)

@@ -19,11 +19,11 @@ def convolution(
     value: Any,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
+    *geometry: Any,
 ) -> Value:
+    """`geometry` holds stride, padding, dilation and groups, as many of them as the traced call states."""
+    defaults: tuple[Any, ...] = ((1, 1), (0, 0), (1, 1), 1)
+    stride, padding, dilation, groups = (*geometry, *defaults[len(geometry) :])
     if not isinstance(weight, Tensor):
         raise RuntimeError("a convolution whose weights depend on an input has no translation to Keras")
     tensor = graph.last(value)
@@ -54,13 +54,9 @@ def batch_norm(
     graph: Graph,
     node: Node,
     value: Value,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    momentum: float,
-    epsilon: float,
+    *arguments: Any,
 ) -> tuple[Value]:
+    scale, shift, mean, variance, _momentum, epsilon = arguments
     weights = [each for each in (scale, shift, mean, variance) if each is not None]
     options = {"scale": scale is not None, "center": shift is not None, "epsilon": epsilon}
     found = graph.layer(layers.BatchNormalization, graph.last(value), weights, **options)

@@ -24,6 +24,7 @@ from toygan.errors import (
 from toygan.locks import PATIENCE_S, wait_for_lock
 from toygan.names import printable
 from toygan.storage.keys import is_referenced
+from toygan.storage.local_files import make_folders, move, write
 from toygan.storage.store import (
     TMP_PREFIX,
     ObjectInfo,
@@ -39,7 +40,6 @@ _log = logging.getLogger(__name__)
 _UPLOADS = TMP_PREFIX + ".put/"  # no run id starts with a dot, so no run's folder has this name
 _LOCK = "lock"  # in the uploads' folder, where all other names are 32 hex digits
 _ABANDONED_AFTER_S = 3600.0
-_PUT_ATTEMPTS = 20  # a concurrent delete may remove the folder between its creation and the move
 
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -47,9 +47,6 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
 
 _LINK = "it is a link, and links inside a store are not followed; put the file itself there"
-
-_unsynced = threading.Event()
-_sync_lock = threading.Lock()
 
 
 class LocalStore:
@@ -85,12 +82,12 @@ class LocalStore:
             target = self._path(key)
             self._sweep_once()
             uploads = self._root / _UPLOADS
-            _make_folders(uploads)
+            make_folders(uploads)
             temporary = uploads / secrets.token_hex(16)
             durable = not is_referenced(key)
             try:
-                _write(temporary, data, durable=durable)
-                _move(temporary, target, durable=durable)
+                write(temporary, data, durable=durable)
+                move(temporary, target, durable=durable)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -195,7 +192,7 @@ class LocalStore:
         Raises StoreUnavailable if the holder of the lock makes no progress.
         """
         uploads = self._root / _UPLOADS
-        _make_folders(uploads)
+        make_folders(uploads)
         descriptor = os.open(uploads / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             is_locked = True
@@ -281,57 +278,6 @@ def _read_plain(path: Path) -> bytes:
             raise FileNotFoundError(errno.ENOENT, "not a plain file", path)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, data: bytes, *, durable: bool) -> None:
-    with path.open("xb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        if durable:
-            os.fsync(file.fileno())
-
-
-def _move(temporary: Path, target: Path, *, durable: bool) -> None:
-    for attempt in range(_PUT_ATTEMPTS):
-        try:
-            _make_folders(target.parent)
-            if durable:
-                _sync_earlier_puts()
-            temporary.replace(target)
-            if durable:
-                _sync_folder(target.parent)
-            else:
-                _unsynced.set()
-            return
-        except (FileNotFoundError, FileExistsError):  # mkdir raises either when it loses the race
-            if attempt == _PUT_ATTEMPTS - 1:
-                raise
-
-
-def _make_folders(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        _unsynced.set()
-
-
-def _sync_earlier_puts() -> None:
-    """Waits until everything that this process has put, into any folder, is on the disk."""
-    with _sync_lock:  # a second caller waits for the first one's sync, which covers its puts too
-        if _unsynced.is_set():
-            _unsynced.clear()
-            os.sync()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems cannot sync folders
-            raise
     finally:
         os.close(descriptor)
 

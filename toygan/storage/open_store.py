@@ -24,7 +24,7 @@ def open_store(uri: str | Path) -> ObjectStore:
         case "file":
             return _open_file_uri(text)
         case "s3":
-            from toygan.storage.s3 import S3Store
+            from toygan.storage.s3_store import S3Store
 
             bucket, _, prefix = rest.partition("/")
             return S3Store(bucket, prefix)

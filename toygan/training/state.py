@@ -112,7 +112,6 @@ def start(
     *,
     categories: int,
     device: torch.device,
-    text_size: int = 0,
     texts: Tensor | None = None,
     labelled: LabelledColours | None = None,
     with_layout_predictor: bool = False,
@@ -121,13 +120,14 @@ def start(
 ) -> TrainState:
     """Makes new networks and optimizers. They depend on the arguments only.
 
-    `texts` (N, text_size) float32 are the embeddings of the photos' texts, for networks that whiten them.
+    `texts` (N, text_size) float32 are the embeddings of the photos' texts, for networks that take them.
     `labelled` has the colours with a label in the layouts.
     `shown`: see `toygan.training.studio_light`. `with_layout_predictor` adds a layout predictor.
 
     Raises ValueError for unusable networks, and ModelError if the weights of a pretrained part cannot be
     found.
     """
+    text_size = 0 if texts is None else texts.shape[1]
     options = config.network_options(categories=categories, text_size=text_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.data.seed)

@@ -102,7 +102,6 @@ class _Training:
             self.config,
             categories=len(self.photos.categories),
             device=self.device,
-            text_size=self.photos.text_size,
             texts=self.photos.text,
             labelled=self.photos.labelled_colours,
             with_layout_predictor=self.config.conditions.layout_bank > 0 and self.layout_predictor is None,

@@ -34,8 +34,9 @@ from toygan.artifact.model import GeneratedBatch, Model
 from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.product import ProductConditions
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_bank import TextBank
+from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.errors import ModelError
 from toygan.images import from_uint8
 from toygan.models import build

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from toygan.conditions import text
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER, MAX_TOKENS, TextEncoder, pool
+from toygan.conditions.text import MAX_TOKENS, TextEncoder, pool
 from toygan.conditions.text_bank import TextBank
+from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -488,7 +489,8 @@ _LIGHT = """
 import sys
 from pathlib import Path
 import torch
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from toygan.conditions.text import TextEncoder
+from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 TextEncoder(DEFAULT_TEXT_ENCODER, torch.device("cpu"), cache=Path(sys.argv[1])).encode([None])
 print(sorted({"transformers", "sentence_transformers", "huggingface_hub"} & sys.modules.keys()))
 """

@@ -15,7 +15,7 @@ from tests.models import BATCH, CPU, LAYOUT_CLASSES, TinyFiles, condition_file, 
 from tests.toygan.generation.mortal_store import Died, MortalStore
 from tests.toygan.generation.whole_runs import generate, rows_of
 from toygan.conditions.condition_types import ImageCondition
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER
+from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.errors import BadInput, ModelError
 from toygan.generation import request as request_module
 from toygan.generation import run as run_module

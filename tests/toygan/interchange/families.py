@@ -15,8 +15,9 @@ from toygan.artifact.files import CONFIG
 from toygan.artifact.model import Model
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.colour_names import ColourNames
-from toygan.conditions.text import DEFAULT_TEXT_ENCODER, TextEncoder
+from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_config import TextConfig
+from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.interchange.networks import Network
 from toygan.models import build
 from toygan.models.colour_map import ColourMap

@@ -16,7 +16,7 @@ import pytest
 from tests.servers import Fault, S3Server, faulty_proxy, fresh_bucket, rclone_server
 from toygan.errors import StoreConfigError, StoreUnavailable
 from toygan.storage.open_store import open_store
-from toygan.storage.s3 import S3Store
+from toygan.storage.s3_store import S3Store
 from toygan.storage.store import ObjectStore
 
 OPERATIONS: dict[str, Callable[[ObjectStore], object]] = {

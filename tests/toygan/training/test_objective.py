@@ -414,7 +414,7 @@ def test_drawn_latents_come_with_blended_texts(photos: PhotoSet) -> None:
     """Of the last quarter, for photos and pictures alike; where no latents are read, of none."""
     texts = torch.eye(8)[: len(photos)]
     config = _with_style(prior_share=0.25, batch_size=8, text_encoder="any", text_smoothing=0.1)
-    state = start(config, categories=2, device=CPU, text_size=texts.shape[1], texts=texts)
+    state = start(config, categories=2, device=CPU, texts=texts)
     told = replace(photos, text=texts)
     known = TextBank.of(texts, 0.1)
     rows = epoch_rows(len(photos), config, 0)

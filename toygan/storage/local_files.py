@@ -1,0 +1,68 @@
+"""Writes files so that a power failure never leaves an object without the objects that it references."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+_MOVE_ATTEMPTS = 20  # a concurrent delete may remove the folder between its creation and the move
+
+_unsynced = threading.Event()
+_sync_lock = threading.Lock()
+
+
+def write(path: Path, data: bytes, *, durable: bool) -> None:
+    """Writes a new file; with `durable` it is on the disk at the return."""
+    with path.open("xb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        if durable:
+            os.fsync(file.fileno())
+
+
+def move(temporary: Path, target: Path, *, durable: bool) -> None:
+    """Moves a file to its place, and makes the folders on the way.
+
+    With `durable`, all that this process has put before is on the disk first, and the move is at the return.
+    """
+    for attempt in range(_MOVE_ATTEMPTS):
+        try:
+            make_folders(target.parent)
+            if durable:
+                _sync_earlier_puts()
+            temporary.replace(target)
+            if durable:
+                _sync_folder(target.parent)
+            else:
+                _unsynced.set()
+            return
+        except (FileNotFoundError, FileExistsError):  # mkdir raises either when it loses the race
+            if attempt == _MOVE_ATTEMPTS - 1:
+                raise
+
+
+def make_folders(folder: Path) -> None:
+    """Makes the folder and those above it."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        _unsynced.set()
+
+
+def _sync_earlier_puts() -> None:
+    """Waits until everything that this process has put, into any folder, is on the disk."""
+    with _sync_lock:  # a second caller waits for the first one's sync, which covers its puts too
+        if _unsynced.is_set():
+            _unsynced.clear()
+            os.sync()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot sync folders
+            raise
+    finally:
+        os.close(descriptor)

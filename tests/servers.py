@@ -1,5 +1,6 @@
 """Real servers for the tests: S3, with a proxy that gives it bad days, Prefect, PostgreSQL."""
 
+import hashlib
 import os
 import re
 import secrets
@@ -136,7 +137,9 @@ def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 _OWN_HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server"}
-Fault = Literal["none", "501", "503", "drop request", "drop answer", "cut answer", "page", "other body"]
+Fault = Literal[
+    "none", "501", "503", "drop request", "drop answer", "cut answer", "page", "other body", "other etag"
+]
 
 
 @contextmanager
@@ -145,8 +148,8 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
 
     "503" answers as a busy load balancer does, "501" as a server that does not know what is asked of it,
     "drop request" closes the connection before anything was done, "drop answer" after the request was
-    carried out, "cut answer" in the middle of the answer, "page" answers as a login page does, with 200, and
-    "other body" hands on an answer with another body.
+    carried out, "cut answer" in the middle of the answer, "page" answers as a login page does, with 200,
+    "other body" hands on an answer with another body each time, and "other etag" one whose ETag is no MD5.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -181,13 +184,9 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
                 return
             self.send_response(status)
             for name, value in headers:
-                if name.lower() not in (
-                    "connection",
-                    "transfer-encoding",
-                    "content-length",
-                    "date",
-                    "server",
-                ):
+                if name == "ETag" and today == "other etag":
+                    self.send_header(name, f'"{hashlib.sha1(answer).hexdigest()[:32]}"')
+                elif name.lower() not in _OWN_HEADERS:
                     self.send_header(name, value)
             length = dict(headers).get("Content-Length") if self.command == "HEAD" else str(len(answer))
             self.send_header("Content-Length", length or "0")
@@ -227,6 +226,7 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
 
 REPOSITORY = Path(__file__).parent.parent
 _PREFECT_START_LIMIT_S = 180.0
+_PREFECT_ANSWER_LIMIT_S = 360.0
 
 
 @contextmanager
@@ -271,11 +271,33 @@ def _wait_for_prefect(url: str, server: subprocess.Popen[bytes], log: Path) -> N
     limit_s = time.monotonic() + _PREFECT_START_LIMIT_S
     while time.monotonic() < limit_s and server.poll() is None:
         try:
-            if httpx.get(f"{url}/health").is_success:
+            if httpx.get(f"{url}/health", timeout=30).is_success:
                 return
         except httpx.HTTPError:
             time.sleep(0.2)
     raise RuntimeError(f"the Prefect server did not start:\n{log.read_text()[-2000:]}")
+
+
+def ask_prefect(url: str, method: str, path: str, content: object = None) -> Any:
+    """One request to the API at `url`, as Prefect's clients make it: again, where the server was too busy.
+
+    A question that changes nothing is also asked again when no answer came in time.
+    Raises httpx.HTTPStatusError for an answer that is an error.
+    """
+    harmless = method == "GET" or path.endswith("/filter")
+    limit_s = time.monotonic() + _PREFECT_ANSWER_LIMIT_S
+    while True:
+        try:
+            answer = httpx.request(method, f"{url}{path}", json=content, timeout=60)
+        except httpx.TimeoutException:
+            if harmless and time.monotonic() < limit_s:
+                continue
+            raise
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > limit_s:
+            break
+        time.sleep(0.5)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
 
 
 @contextmanager

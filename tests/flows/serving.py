@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from tests.servers import ask_prefect
+
 LIMIT_S = 360.0
 STOP_LIMIT_S = 60.0
 
@@ -32,24 +34,11 @@ class Service:
         return self.environment["PREFECT_API_URL"]
 
     def ask(self, method: str, path: str, content: object = None) -> Any:
-        """One request to the API, as Prefect's clients make it: again, where SQLite was busy for too long.
-
-        A question that changes nothing is also asked again when no answer came in time.
-        """
-        harmless = method == "GET" or path.endswith("/filter")
-        limit_s = time.monotonic() + LIMIT_S
-        while True:
-            try:
-                answer = httpx.request(method, f"{self.url}{path}", json=content, timeout=60)
-            except httpx.HTTPError as error:
-                if isinstance(error, httpx.TimeoutException) and harmless and time.monotonic() < limit_s:
-                    continue
-                raise AssertionError(f"{error!r}:\n{self.log.read_text()[-4000:]}") from error
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(0.5)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        """See `ask_prefect`; the service's log is in the message of a failure."""
+        try:
+            return ask_prefect(self.url, method, path, content)
+        except httpx.HTTPError as error:
+            raise AssertionError(f"{error!r}:\n{self.log.read_text()[-4000:]}") from error
 
     def deployment(self, name: str) -> Json:
         """The deployment NAME/NAME, once it is there."""

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from catalog_schemas.images import read_current
 from tests.flows.catalogs import product, write_catalog
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import nan_model, tiny_model
+from tests.servers import ask_prefect
 from toygan.storage.keys import CURRENT_KEY, manifest_key
 from toygan.storage.open_store import open_store
 
@@ -75,11 +75,12 @@ def test_only_what_is_missing_or_changed_is_drawn(
     assert shop.rows[5]["sku"] in changed <= {shop.rows[5]["sku"], shop.rows[6]["sku"]}
     assert len(read_current(shop.current())) == PRODUCTS + 1
 
-    tables = httpx.post(
-        f"{prefect_environment['PREFECT_API_URL']}/artifacts/filter",
-        json={"artifacts": {"key": {"any_": ["generate-catalog"]}}, "sort": "CREATED_DESC", "limit": 1},
+    [table] = ask_prefect(
+        prefect_environment["PREFECT_API_URL"],
+        "POST",
+        "/artifacts/filter",
+        {"artifacts": {"key": {"any_": ["generate-catalog"]}}, "sort": "CREATED_DESC", "limit": 1},
     )
-    [table] = tables.raise_for_status().json()
     assert "`third`" in table["data"]
     assert f"{PRODUCTS + 1 - 2:,} pictures live already, 2 planned" in table["data"]
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from tests.flows.catalogs import products
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import tiny_model
+from tests.servers import ask_prefect
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 
@@ -92,18 +92,20 @@ def test_ctrl_c_ends_a_run_that_can_go_on(
     assert f"toygan: stopped; the same command with --run-id {RUN_ID} resumes it" in err
     assert "Traceback" not in err
     assert verify(open_store(tmp_path / "out")).open_runs == (RUN_ID,)
-    answer = httpx.post(
-        f"{prefect_environment['PREFECT_API_URL']}/flow_runs/filter",
+    found = ask_prefect(
+        prefect_environment["PREFECT_API_URL"],
+        "POST",
+        "/flow_runs/filter",
         # Schedules of other tests go on: their runs to come would be the latest, and those that a
         # concurrency limit cancels have a start, too.
-        json={
+        {
             "flows": {"name": {"any_": ["generate-catalog"]}},
             "flow_runs": {"start_time": {"is_null_": False}},
             "sort": "START_TIME_DESC",
             "limit": 1,
         },
     )
-    assert answer.raise_for_status().json()[0]["state_type"] == "CRASHED"
+    assert found[0]["state_type"] == "CRASHED"
 
     result = toygan(*arguments)
     assert result.returncode == 0, result.stderr

@@ -20,7 +20,7 @@ from catalog_schemas.runs import Manifest
 from tests.flows.catalogs import products
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import CATEGORIES, nan_model, tiny_model
-from tests.servers import Fault, S3Server, faulty_proxy, free_port
+from tests.servers import Fault, S3Server, ask_prefect, faulty_proxy, free_port
 from toygan.planning.finished import read_manifest
 from toygan.storage.keys import COMMITS_KEY, manifest_key
 from toygan.storage.open_store import open_store
@@ -190,10 +190,10 @@ def test_a_fall_of_acceptance_becomes_an_event(
     events: list[dict[str, Any]] = []
     end = time.monotonic() + 60
     while len(events) < len(CATEGORIES) and time.monotonic() < end:
-        answer = httpx.post(
-            f"{prefect_environment['PREFECT_API_URL']}/events/filter", json={"filter": wanted}
+        answer = ask_prefect(
+            prefect_environment["PREFECT_API_URL"], "POST", "/events/filter", {"filter": wanted}
         )
-        events = answer.raise_for_status().json()["events"]
+        events = answer["events"]
         time.sleep(0.2)
     assert sorted(event["resource"]["prefect.resource.name"] for event in events) == sorted(CATEGORIES)
     assert all(event["payload"]["run_id"] == "broken" for event in events)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.flows.conftest import COMMAND_LIMIT_S
 from tests.flows.retraining import make_photos, make_store, start_process, upload_photos
 from tests.models import CATEGORIES, CPU
+from tests.servers import ask_prefect
 from toygan.artifact.config import config_of
 from toygan.artifact.load import load_model
 from toygan.errors import Retryable
@@ -132,11 +132,13 @@ def test_the_model_card_lies_beside_the_model_and_in_an_artifact(
     for part in ("**Promoted**", "KID x 1000", "recall", "1 uploaded photos", "curve", "(preview.png)"):
         assert part in card
     assert store.get(model_key(champion.name, champion.version, "preview.png")).startswith(b"\x89PNG")
-    answer = httpx.post(
-        f"{prefect_environment['PREFECT_API_URL']}/artifacts/filter",
-        json={"artifacts": {"key": {"any_": ["retrain"]}}},
+    answer = ask_prefect(
+        prefect_environment["PREFECT_API_URL"],
+        "POST",
+        "/artifacts/filter",
+        {"artifacts": {"key": {"any_": ["retrain"]}}},
     )
-    artifacts = [each["data"] for each in answer.json() if each["description"] == str(champion)]
+    artifacts = [each["data"] for each in answer if each["description"] == str(champion)]
     assert len(artifacts) == 2  # of either shop
     for artifact in artifacts:
         assert artifact.startswith(card.splitlines()[0])

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import httpx
+from tests.servers import ask_prefect
 
 LIMIT_S = 180
 
@@ -35,22 +36,23 @@ def test_a_server_schedules_and_a_served_deployment_runs(
         process = subprocess.Popen([sys.executable, script], env=prefect_environment, stdout=log, stderr=log)
     try:
         limit_s = time.monotonic() + LIMIT_S
-        completed: list[object] = []
+        completed: list[dict[str, Any]] = []
         while not completed and time.monotonic() < limit_s:
             time.sleep(0.5)
             assert process.poll() is None, (tmp_path / "log").read_text()
-            answer = httpx.post(
-                f"{prefect_environment['PREFECT_API_URL']}/flow_runs/filter",
-                json={
+            completed = ask_prefect(
+                prefect_environment["PREFECT_API_URL"],
+                "POST",
+                "/flow_runs/filter",
+                {
                     "flows": {"name": {"any_": ["tick"]}},
                     "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
                 },
             )
-            completed = answer.raise_for_status().json()
     finally:
         process.terminate()
         process.wait()
     assert completed, (tmp_path / "log").read_text()
     # It was the scheduler that made the run, nobody asked for it.
-    assert all(run["auto_scheduled"] for run in completed)  # type: ignore[index]
+    assert all(run["auto_scheduled"] for run in completed)
     assert (tmp_path / "ticked").exists()

@@ -88,6 +88,7 @@ def test_a_deployment_refuses_a_uri_with_a_password(
             answer = httpx.post(
                 f"{service.url}/deployments/{identifier}/create_flow_run",
                 json={"parameters": {"parameters": {parameter: WITH_PASSWORD}}},
+                timeout=60,
             )
             assert answer.is_client_error, answer.text
     with serving(prefect_environment, tmp_path, TOYGAN_STORE=WITH_PASSWORD) as service:

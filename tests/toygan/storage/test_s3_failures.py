@@ -179,10 +179,10 @@ def test_other_etags_than_md5_are_taken_at_their_word(
 ) -> None:
     open_store(s3_uri).put("a", b"11")
     open_store(s3_uri).put("b", b"22")
-    with faulty_proxy(rclone, lambda: "other body") as proxy:
+    with faulty_proxy(rclone, lambda: "other etag") as proxy:
         through(proxy, monkeypatch)
         store = open_store(s3_uri)
-        assert [store.get("a"), store.get("b")] == [bytes(2), bytes(2)]
+        assert [store.get("a"), store.get("b")] == [b"11", b"22"]
 
 
 def test_new_credentials_are_read_when_the_old_ones_expire(

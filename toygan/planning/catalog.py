@@ -20,6 +20,7 @@ from catalog_schemas.products import stream_products
 from catalog_schemas.validation import CheckedTable, TableError, open_parquet
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
 from toygan.planning.catalog_files.convert import Converted, convert, is_parquet
+from toygan.planning.snapshot_folder import digest_of, read_snapshot_folder
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
@@ -68,12 +69,17 @@ class Catalog:
 def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Catalog]:
     """Opens a catalog in a local file (a path or file:///path) or in an object, which it copies to a file.
 
+    A local folder or a URI that ends in `/` is read as `toygan.planning.snapshot_folder` says.
     Other formats are converted to a temporary Parquet file, see `toygan.planning.catalog_files`. `columns`
     maps columns of the contract to columns of the file with other names. Raises CatalogError for a missing
     catalog and when a local file changes before the block ends, StoreConfigError for a URI with a user or
     password, and BadInput for `columns` that do not fit.
     """
     refuse_credentials(uri)
+    if (folder := _snapshot_folder(uri)) is not None:
+        with _open_folder(uri, folder, columns) as catalog:
+            yield catalog
+        return
     with _open(uri) as found, _as_parquet(found, columns) as catalog:
         yield catalog
 
@@ -104,6 +110,30 @@ def _named(path: Path, uri: str) -> Iterator[None]:
         yield
     except TableError as error:
         raise CatalogError(str(error).replace(str(path), uri)) from error
+
+
+def _snapshot_folder(uri: str) -> ObjectStore | None:
+    """Returns the folder at a URI as a store, None for a file."""
+    scheme, is_uri, _ = uri.partition("://")
+    if is_uri and scheme.lower() != "file":
+        return open_store(uri.rstrip("/")) if uri.endswith("/") else None
+    path = Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)
+    return open_store(str(path)) if path.is_dir() else None
+
+
+@contextmanager
+def _open_folder(uri: str, folder: ObjectStore, columns: Mapping[str, str]) -> Iterator[Catalog]:
+    files = _StoredFiles(folder)
+    with tempfile.TemporaryDirectory(prefix="toygan-") as temporary:
+        converted = read_snapshot_folder(folder, Path(temporary) / "catalog.parquet", columns)
+        yield Catalog(
+            uri=uri,
+            path=converted.path,
+            sha256=digest_of(converted.path),
+            condition_sha256=files.sha256,
+            read_condition=files.read,
+            converted=converted,
+        )
 
 
 @contextmanager

@@ -53,16 +53,18 @@ def is_parquet(path: Path) -> bool:
     return head in (b"PAR1", b"")
 
 
-def convert(path: Path, target: Path, mapping: Mapping[str, str]) -> Converted:
+def convert(
+    path: Path, target: Path, mapping: Mapping[str, str], *, required: Sequence[str] = REQUIRED
+) -> Converted:
     """Writes the rows of the file `path` to `target`; `mapping` is column of the contract to the file's.
 
     The content determines the format, never the name. Raises TableError for a file that is no catalog or has
-    no column for a required one, BadInput for a mapping that does not fit.
+    no column for one of `required`, BadInput for a mapping that does not fit.
     """
     with _open(path) as raw:
         reader = choose_reader(raw.header, mapping)
         meanings = reader.meanings
-        _check_required(path, raw, meanings)
+        _check_required(path, raw, meanings, required)
         read = {name for theirs in meanings.values() for name in theirs.split(" or ")}
         others = tuple(name for name in raw.header if name and name not in read)
         result = Converted(
@@ -104,9 +106,9 @@ def _open(path: Path) -> AbstractContextManager[RawTable]:
     return open_delimited(path, encoding)
 
 
-def _check_required(path: Path, raw: RawTable, meanings: Mapping[str, str]) -> None:
+def _check_required(path: Path, raw: RawTable, meanings: Mapping[str, str], required: Sequence[str]) -> None:
     found = ", ".join(name[:_SHOWN_LETTERS] for name in raw.header[:_SHOWN_COLUMNS])
-    for column in REQUIRED:
+    for column in required:
         if column not in meanings:
             raise TableError(
                 f"{path}: the required column {column!r} is missing; add it, or name the one that holds it "

@@ -41,6 +41,8 @@ def end_with_the_service() -> None:
 
 def as_child(command: list[str]) -> list[str]:
     """Returns a command line that runs `command` as a child; SIGTERM ends it with this process."""
+    if sys.platform != "linux":
+        return command
     return [sys.executable, "-m", "flows.lifeline", str(os.getpid()), *command]
 
 

@@ -109,8 +109,15 @@ def _start_temporary_server() -> "tuple[_Server, str]":
         listener.listen(128)
         port, number = listener.getsockname()[1], listener.fileno()
         command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-        command += ["--fd", str(number), "--log-level", "error", "--lifespan", "on"]
-        server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=number))
+        command += ["--log-level", "error", "--lifespan", "on"]
+        inherits: int | None = number
+        if sys.platform == "win32":  # where no process inherits a socket by its number
+            listener.close()
+            command += ["--host", HOST, "--port", str(port)]
+            inherits = None
+        else:
+            command += ["--fd", str(number)]
+        server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=inherits))
         atexit.register(stack.pop_all().close)
     # The listener is closed here; otherwise requests to an ended server would wait in its queue.
     return server, f"http://{HOST}:{port}/api"

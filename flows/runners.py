@@ -16,6 +16,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.settings import service_settings
+from toygan.device import usable_cores
 from toygan.errors import BadInput
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _ray(settings: "ServiceSettings") -> Runner:
 
 
 def _workers_here(settings: "ServiceSettings") -> int:
-    return max(1, len(os.sched_getaffinity(0)) // settings.shard_cpus)
+    return max(1, usable_cores() // settings.shard_cpus)
 
 
 def _extra(module: str, extra: str) -> ModuleType:

@@ -69,7 +69,8 @@ def constraints() -> dict[str, str]:
 def requirements() -> list[Requirement]:
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
-    return [Requirement(text) for text in project["dependencies"] + extras["test"] + extras["ray"]]
+    texts = [*project["dependencies"], *(text for extra in extras.values() for text in extra)]
+    return [found for text in texts if (found := Requirement(text)).name != "toygan"]
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:

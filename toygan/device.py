@@ -1,5 +1,6 @@
 """Picks the device for the networks, and the precision to train with on it."""
 
+import os
 import platform
 import time
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +33,13 @@ def pick_device(name: str) -> "torch.device":
     if colon and int(number) >= count:
         raise BadInput(f"the device {name} was asked for, but the last one here is cuda:{count - 1}")
     return torch.device(name)
+
+
+def usable_cores() -> int:
+    """Returns the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def fastest_precision(device: "torch.device") -> tuple[Precision, str]:

@@ -15,6 +15,11 @@ _NOT_ALLOWED: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 )
 
+# Flags that only some systems have.
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+_HERE_ONLY: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)  # not in child processes
+_PLAIN: Final = _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | _HERE_ONLY
+
 
 @contextmanager
 def disk_errors(place: Path, kept: str) -> Iterator[None]:
@@ -30,6 +35,33 @@ def disk_errors(place: Path, kept: str) -> Iterator[None]:
         if error.errno in _NOT_ALLOWED:
             raise BadInput(f"{place} cannot be written ({error.strerror}); give another folder") from error
         raise Retryable(f"{place}: {error}; {kept}") from error
+
+
+def open_plain(path: Path) -> int:
+    """Opens a file for reading, its bytes unchanged; returns the descriptor.
+
+    Where the system can, a link is refused, and a pipe is not waited for. Raises OSError.
+    """
+    return os.open(path, os.O_RDONLY | _PLAIN)
+
+
+def lock_file(path: Path) -> int:
+    """Opens a file that serves as a lock, and makes it where it is missing; returns the descriptor."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _HERE_ONLY, 0o666)
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system can. Raises OSError."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot sync folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(file: Path, data: bytes) -> None:

@@ -16,6 +16,9 @@ ToyganError
 Anything else that escapes is a bug.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ToyganError(Exception):
     """Base of all errors that toygan raises on purpose."""
@@ -71,3 +74,12 @@ class Conflict(ToyganError):
     def __init__(self, key: str) -> None:
         super().__init__(f"somebody else changed the object under the key {key!r} first")
         self.key = key
+
+
+@contextmanager
+def needs_extra(extra: str, use: str) -> Iterator[None]:
+    """Around imports: a missing package becomes BadInput that says how to install it for `use`."""
+    try:
+        yield
+    except ImportError as error:
+        raise BadInput(f"{use} needs the package {error.name}: pip install 'toygan[{extra}]'") from None

@@ -1,11 +1,27 @@
-"""Waiting for a lock of flock(2), which says so and does not wait for ever."""
+"""Waiting for the lock of an open file, which says so and does not wait for ever.
+
+Locks are those of flock(2); on Windows those of its C library, which has no shared ones.
+"""
 
 import errno
-import fcntl
 import logging
 import os
+import sys
 import time
 from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int, *, shared: bool) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, shared: bool) -> None:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
 
 PATIENCE_S = 25.0
 SILENT_S = 3.0
@@ -14,22 +30,33 @@ _LONGEST_PAUSE_S = 0.05
 _log = logging.getLogger(__name__)
 
 
-def wait_for_lock(descriptor: int, kind: int, name: str, *, patience_s: float = PATIENCE_S) -> None:
-    """Take the lock of an open file or folder, `kind` LOCK_SH or LOCK_EX.
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Takes the lock of an open file, which its closing releases; False if another one has it.
+
+    Raises OSError as flock does, for example where the file system has no locks.
+    """
+    try:
+        _lock(descriptor, shared=shared)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def wait_for_lock(
+    descriptor: int, name: str, *, shared: bool = False, patience_s: float = PATIENCE_S
+) -> None:
+    """Takes the lock of an open file.
 
     After SILENT_S the log says who holds the lock that messages call `name`. Raises TimeoutError when nobody
-    else has taken the lock for `patience_s`, and OSError as flock does. Who takes it marks the file, so that
-    a busy lock, which goes from hand to hand, is waited for as long as it takes.
+    else has taken the lock for `patience_s`, and OSError as `try_lock` does. Who takes it marks the file, so
+    that a busy lock, which goes from hand to hand, is waited for as long as it takes.
     """
     began = last_change = time.monotonic()
     mark, pause, has_told = _mark(descriptor), 0.001, False
     while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-        else:
+        if try_lock(descriptor, shared=shared):
             _leave_mark(descriptor)
             return
         now = time.monotonic()
@@ -55,6 +82,8 @@ def _mark(descriptor: int) -> int:
 
 
 def _leave_mark(descriptor: int) -> None:
+    if os.utime not in os.supports_fd:
+        return
     try:
         os.utime(descriptor)
     except OSError:  # it is another user's: then a wait is at most as long as without marks
@@ -63,12 +92,12 @@ def _leave_mark(descriptor: int) -> None:
 
 def _holder(descriptor: int) -> str:
     """Who holds the lock, so far as the system says."""
-    found = os.fstat(descriptor)
-    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
-        lines = []
+        return "another process"
+    found = os.fstat(descriptor)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     for line in lines:
         # 1: FLOCK ADVISORY WRITE 4242 08:01:131099 0 EOF
         fields = line.split()

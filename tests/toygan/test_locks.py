@@ -28,13 +28,13 @@ def opened(lock: Path) -> int:
 def test_a_free_lock_is_taken_and_marked(lock: Path) -> None:
     descriptor = opened(lock)
     os.utime(lock, (1, 1))
-    wait_for_lock(descriptor, fcntl.LOCK_EX, "it")
+    wait_for_lock(descriptor, "it")
     assert lock.stat().st_mtime > 1
     other = opened(lock)
     with pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
-    wait_for_lock(other, fcntl.LOCK_EX, "it", patience_s=0)
+    wait_for_lock(other, "it", patience_s=0)
     os.close(other)
 
 
@@ -48,7 +48,7 @@ def test_a_holder_that_does_not_move_is_named(
         caplog.at_level(logging.WARNING),
         pytest.raises(TimeoutError, match=r"lock is held by .*run again"),
     ):
-        wait_for_lock(other, fcntl.LOCK_SH, "the lock", patience_s=0.4)
+        wait_for_lock(other, "the lock", shared=True, patience_s=0.4)
     assert [record.getMessage()[:20] for record in caplog.records] == ["waiting for the lock"]
     for each in (descriptor, other):
         os.close(each)
@@ -68,7 +68,7 @@ def test_a_lock_that_goes_from_hand_to_hand_is_waited_for(lock: Path) -> None:
 
     thread = threading.Thread(target=hand_on)
     thread.start()
-    wait_for_lock(waiter, fcntl.LOCK_EX, "it", patience_s=0.6)
+    wait_for_lock(waiter, "it", patience_s=0.6)
     thread.join()
     os.close(waiter)
 

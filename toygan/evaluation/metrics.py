@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin_min
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
+
+from toygan.errors import needs_extra
 
 Features = NDArray[np.floating]
 Floats = NDArray[np.float64]
@@ -65,6 +65,8 @@ def kernel_distance(
     That is the delete-half jackknife (Shao and Wu 1989), so it is the error of the whole estimate without a
     further factor. Raises ValueError if a set has fewer than four pictures.
     """
+    with needs_extra("train", "KID"):
+        from torchmetrics.image.kid import KernelInceptionDistance
     if min(len(real), len(generated)) < 4:
         raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; four of each are needed")
     x, y = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
@@ -90,6 +92,8 @@ def frechet_distance(real: Features, generated: Features) -> float:
     The code is that of torchmetrics. The value is biased upwards, more so for fewer pictures: compare only
     figures from the same numbers of pictures. Raises ValueError if a set has fewer than two pictures.
     """
+    with needs_extra("train", "FID"):
+        from torchmetrics.image.fid import FrechetInceptionDistance
     if min(len(real), len(generated)) < 2:
         raise ValueError(f"{len(real)} real and {len(generated)} generated pictures; two of each are needed")
     metric = FrechetInceptionDistance(_Identity(real.shape[1])).set_dtype(torch.float64)

@@ -7,7 +7,6 @@ faster than two threads in one batch, above all beside other work. Every stage r
 """
 
 import ctypes
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from toygan.artifact.model import GeneratedBatch, Model
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
+from toygan.device import usable_cores
 from toygan.generation.postprocessing import PostprocessedBatch, postprocess, postprocessing_pool
 from toygan.images import ImageFormat
 from toygan.planning.condition_files import read_kept
@@ -105,7 +105,7 @@ def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, in
     `cores`: by default all that the process may use. On a CPU, a batch costs so much more to generate than to
     postprocess that each core gets a lane. A GPU has one lane, which needs one core of its host.
     """
-    cores = cores or len(os.sched_getaffinity(0))
+    cores = cores or usable_cores()
     if device.type == "cpu":
         return cores, max(1, cores // 4)
     return 1, max(1, cores - 1)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from catalog_schemas.products import stream_products
 from catalog_schemas.validation import CheckedTable, TableError, open_parquet
+from toygan.disk import open_plain
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
 from toygan.planning.catalog_files.convert import Converted, convert, is_parquet
 from toygan.planning.snapshot_folder import digest_of, read_snapshot_folder
@@ -251,7 +252,7 @@ class _LocalFiles:
             if os.path.commonpath([root, path]) != root:
                 raise ConditionFileError(f"leaves_folder: {name}")
             # A pipe would block, and a link that has appeared in the meantime could lead anywhere.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = open_plain(Path(path))
             with os.fdopen(descriptor, "rb") as file:
                 found = os.fstat(descriptor)
                 if not stat.S_ISREG(found.st_mode):

@@ -1,7 +1,6 @@
 """Compares challenger and champion on the photos of val, on which neither was trained."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from toygan.artifact.files import EXTRAS, LAYOUT_BANK, ModelFiles, model_version
 from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.calibration.photos import photos_of
-from toygan.disk import replace_file
+from toygan.disk import replace_file, sync_folder
 from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.evaluation.evaluate import evaluate
 from toygan.registry.aliases import ModelRef
@@ -118,8 +117,4 @@ def _commit(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
         replace_file(unfinished / name, data)
     unfinished.rename(folder)
-    descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)

@@ -11,15 +11,15 @@ WORK/<store id>/<snapshot id>/            one retraining
     outcome/                              commits the results that are to be published
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from toygan.disk import disk_errors
+from toygan.disk import disk_errors, lock_file
 from toygan.errors import Retryable, RunFailed
+from toygan.locks import try_lock
 from toygan.storage.store import ObjectStore
 
 _STORE_ID_LETTERS = 12
@@ -40,14 +40,12 @@ def working_folder(work: Path, store: ObjectStore) -> Iterator[Path]:
     folder = work.absolute() / store_id(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = lock_file(folder / "lock")
     except OSError as error:
         raise RunFailed(f"the work folder {folder} cannot be used: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Retryable(f"another retraining of {store.uri} is at work in {folder}") from None
+        if not try_lock(descriptor):
+            raise Retryable(f"another retraining of {store.uri} is at work in {folder}")
         with disk_errors(folder, "finished work is kept. Make room, and the next retraining resumes"):
             yield folder
     finally:

@@ -1,7 +1,6 @@
 """A store in a local folder with one file per object."""
 
 import errno
-import fcntl
 import logging
 import os
 import secrets
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toygan.disk import FULL
+from toygan.disk import FULL, lock_file, open_plain
 from toygan.errors import (
     BadInput,
     Conflict,
@@ -193,12 +192,12 @@ class LocalStore:
         """
         uploads = self._root / _UPLOADS
         make_folders(uploads)
-        descriptor = os.open(uploads / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = lock_file(uploads / _LOCK)
         try:
             is_locked = True
             try:
                 lock = f"the lock of the store {uploads / _LOCK}"
-                wait_for_lock(descriptor, fcntl.LOCK_EX, lock, patience_s=self._lock_patience_s)
+                wait_for_lock(descriptor, lock, patience_s=self._lock_patience_s)
             except TimeoutError as error:
                 raise StoreUnavailable(str(error)) from None
             except OSError as error:
@@ -272,7 +271,7 @@ class LocalStore:
 
 def _read_plain(path: Path) -> bytes:
     """Returns the content of a regular file; refuses links, folders and devices."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = open_plain(path)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileNotFoundError(errno.ENOENT, "not a plain file", path)

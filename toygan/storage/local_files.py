@@ -1,12 +1,14 @@
 """Writes files so that a power failure never leaves an object without the objects that it references."""
 
-import errno
 import os
 import threading
 from pathlib import Path
 
+from toygan.disk import sync_folder
+
 _MOVE_ATTEMPTS = 20  # a concurrent delete may remove the folder between its creation and the move
 
+_SYNCS_ALL = hasattr(os, "sync")  # else each file is synced by itself
 _unsynced = threading.Event()
 _sync_lock = threading.Lock()
 
@@ -17,7 +19,7 @@ def write(path: Path, data: bytes, *, durable: bool) -> None:
         view = memoryview(data)
         while view:
             view = view[file.write(view) :]
-        if durable:
+        if durable or not _SYNCS_ALL:
             os.fsync(file.fileno())
 
 
@@ -33,7 +35,7 @@ def move(temporary: Path, target: Path, *, durable: bool) -> None:
                 _sync_earlier_puts()
             temporary.replace(target)
             if durable:
-                _sync_folder(target.parent)
+                sync_folder(target.parent)
             else:
                 _unsynced.set()
             return
@@ -54,15 +56,5 @@ def _sync_earlier_puts() -> None:
     with _sync_lock:  # a second caller waits for the first one's sync, which covers its puts too
         if _unsynced.is_set():
             _unsynced.clear()
-            os.sync()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems cannot sync folders
-            raise
-    finally:
-        os.close(descriptor)
+            if _SYNCS_ALL:
+                os.sync()

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor, nn
 
-from toygan.errors import BadInput
+from toygan.errors import BadInput, needs_extra
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -94,7 +94,8 @@ def join_distributed(device: torch.device) -> Iterator[Distributed]:
         raise BadInput(
             f"{device} is one device for all processes; give --device cuda, and each takes its own"
         )
-    from accelerate import PartialState
+    with needs_extra("train", "a training on several devices"):
+        from accelerate import PartialState
 
     state = PartialState(cpu=device.type == "cpu")
     try:

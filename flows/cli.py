@@ -54,7 +54,9 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that `demo` and `generate` share."""
     for option in (
         click.option(
-            "--model", metavar="NAME", help="NAME[@VERSION|alias] or ./FOLDER; default: the champion."
+            "--model",
+            metavar="NAME",
+            help="NAME[@VERSION|alias], ./FOLDER or hf:OWNER/NAME; default: the champion.",
         ),
         click.option(
             "--sketch-model",
@@ -148,7 +150,12 @@ def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **o
 
 
 @cli.command()
-@click.option("--model", required=True, metavar="NAME", help="./FOLDER, or NAME[@VERSION|alias] of a store.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME",
+    help="./FOLDER, hf:OWNER/NAME, or NAME[@VERSION|alias] of a store.",
+)
 @photos_option
 @click.option(
     "--acceptance",
@@ -201,7 +208,12 @@ def calibrate(
 
 
 @cli.command()
-@click.option("--model", required=True, metavar="NAME", help="./FOLDER, or NAME[@VERSION|alias] of a store.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME",
+    help="./FOLDER, hf:OWNER/NAME, or NAME[@VERSION|alias] of a store.",
+)
 @photos_option
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

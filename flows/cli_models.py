@@ -49,15 +49,22 @@ def models_show(model: str | None, store: str | None) -> None:
 
 
 @models.command("add")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("model", metavar="FOLDER|hf:OWNER/NAME")
 @click.option("--name", required=True)
 @click.option("--store", required=True, metavar="URI")
-def models_add(folder: Path, name: str, store: str) -> None:
-    """Copy the model in FOLDER into a store."""
-    from toygan.registry.models import add_model
+def models_add(model: str, name: str, store: str) -> None:
+    """Copy the model in FOLDER, or one of the Hugging Face Hub, into a store."""
+    from toygan.registry.hub import hub_reference
+    from toygan.registry.models import add_files, add_model, read_extras, resolve
     from toygan.storage.open_store import open_store
 
-    click.echo(f"{name}@{add_model(open_store(store), folder, name)}")
+    opened = open_store(store)
+    if hub_reference(model):
+        files = resolve(model, None)
+        version = add_files(opened, {**read_extras(model, files, None), **files.files}, name)
+    else:
+        version = add_model(opened, Path(model), name)
+    click.echo(f"{name}@{version}")
 
 
 @models.command("push")

@@ -29,8 +29,8 @@ class GenerateParameters(BaseModel):
     )
     model: Location | None = Field(
         default=None,
-        description="NAME, NAME@VERSION, an alias or ./FOLDER; by default the store's champion, else the "
-        "bundled model.",
+        description="NAME, NAME@VERSION, an alias, ./FOLDER or hf:OWNER/NAME; by default the store's "
+        "champion, else the bundled model.",
     )
     sketch_model: Location | None = Field(
         default=None,

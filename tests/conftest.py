@@ -11,10 +11,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests.hub_server import TOKEN, Hub, running_hub
 from tests.servers import S3Server, fresh_bucket, moto_server, rclone_server
 
 REPOSITORY = Path(__file__).parent.parent
-SERVERS = {"moto", "prefect_environment", "rclone", "toygan"}  # fixtures that start servers or processes
+SERVERS = {
+    "hub",
+    "moto",
+    "prefect_environment",
+    "rclone",
+    "toygan",
+}  # fixtures that start servers or processes
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,3 +80,20 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 def s3_uri(rclone: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of a fresh bucket on the real server, which the environment leads to."""
     return fresh_bucket(rclone, monkeypatch)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A server, an empty cache, and a user who is logged in."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the server has no such store
+    with running_hub() as running:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.url)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            running.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        yield running

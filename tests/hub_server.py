@@ -40,6 +40,8 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)  # by sha256
     reads: list[str] = field(default_factory=list)  # the paths of read files
+    received_bytes: int = 0  # in the bodies of requests
+    sent_bytes: int = 0  # in the bodies of answers
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -49,8 +51,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
 
-    def do_POST(self) -> None:
+    def _body(self) -> bytes:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.hub.received_bytes += len(body)
+        return body
+
+    def do_POST(self) -> None:
+        body = self._body()
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._send(401, {"error": "Invalid username or password."})
         parts = urlsplit(self.path).path.strip("/").split("/")
@@ -97,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"transfer": "basic", "objects": objects})
 
     def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self._body()
         oid = self.path.rpartition("/")[2]
         assert hashlib.sha256(body).hexdigest() == oid
         self.hub.large[oid] = body
@@ -169,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.hub.sent_bytes += len(data)
             self.wfile.write(data)
 
 

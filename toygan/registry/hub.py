@@ -5,14 +5,14 @@ tag or a commit. Each pushed model has its version as a tag.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from toygan.artifact.config import config_of
-from toygan.artifact.files import VERSIONED, ModelFiles, model_version, read_folder
+from toygan.artifact.files import EXTRAS, VERSIONED, ModelFiles, model_version, read_folder
 from toygan.disk import disk_errors, new_folder
 from toygan.errors import BadInput, ModelError
 
@@ -48,6 +48,11 @@ def read_hub(reference: HubReference) -> ModelFiles:
     """Downloads what the cache of the Hub does not have, then reads and checks it; raises ModelError."""
     files = read_folder(_pull(reference))
     return ModelFiles(name=reference.repo.partition("/")[2], version=model_version(files), files=files)
+
+
+def hub_extras(reference: HubReference) -> Path:
+    """Downloads the EXTRAS of a model and returns the folder that holds them. Raises ModelError."""
+    return _pull(reference, EXTRAS)
 
 
 def pinned(reference: HubReference) -> str:
@@ -120,13 +125,11 @@ def _is_pushed(link: str, extras: Mapping[str, bytes]) -> bool:
     return link.rpartition("(")[2].rstrip(")") in extras
 
 
-def _pull(reference: HubReference) -> Path:
+def _pull(reference: HubReference, names: Sequence[str] = VERSIONED) -> Path:
     from huggingface_hub import snapshot_download
 
     with _hub_errors(reference, "read"):
-        folder = snapshot_download(
-            reference.repo, revision=reference.revision, allow_patterns=list(VERSIONED)
-        )
+        folder = snapshot_download(reference.repo, revision=reference.revision, allow_patterns=list(names))
     return Path(folder)
 
 

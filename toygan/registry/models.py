@@ -30,7 +30,7 @@ from toygan.artifact.files import (
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.registry.aliases import Alias, ModelRef, read_aliases
-from toygan.registry.hub import hub_reference, read_hub
+from toygan.registry.hub import hub_extras, hub_reference, read_hub
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
@@ -127,7 +127,9 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
 
 
 def read_extras(reference: str, model: ModelFiles, store: ObjectStore | None) -> dict[str, bytes]:
-    """Returns the EXTRAS that lie beside the model which `reference` names."""
+    """Returns the EXTRAS that lie beside the model which `reference` names. Raises ModelError."""
+    if on_hub := hub_reference(reference):
+        return _read_named(hub_extras(on_hub), EXTRAS)
     if folder := folder_of(reference):
         return _read_named(folder, EXTRAS)
     found = {}
@@ -178,7 +180,8 @@ def folder_of(reference: str) -> Path | None:
     """Returns the folder that a reference names; None if it names no folder."""
     if hub_reference(reference):
         return None
-    return Path(reference) if os.sep in reference or reference.startswith(".") else None
+    is_path = any(mark in reference for mark in (os.sep, os.altsep) if mark) or reference.startswith(".")
+    return Path(reference) if is_path else None
 
 
 def bundled_models() -> list[str]:

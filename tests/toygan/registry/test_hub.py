@@ -1,12 +1,11 @@
 """Models on the Hugging Face Hub: a small server with its calls, and the layout of its cache."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
-from tests.hub_server import TOKEN, Hub, running_hub
+from tests.hub_server import Hub
 from tests.models import TinyFiles, tiny_model
 from toygan.artifact.files import CALIBRATION, ModelFiles, model_version
 from toygan.errors import BadInput, ModelError
@@ -20,23 +19,6 @@ EXTRAS = {"model_card.md": CARD, "preview.png": b"png"}
 
 def as_files(tiny: TinyFiles) -> ModelFiles:
     return ModelFiles(name="toys", version=model_version(tiny.files), files=tiny.files)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A server, an empty cache, and a user who is logged in."""
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the server has no such store
-    with running_hub() as running:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", running.url)
-        monkeypatch.setattr(
-            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
-            running.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        yield running
 
 
 @pytest.mark.service

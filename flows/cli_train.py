@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,22 +45,29 @@ if TYPE_CHECKING:
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), metavar="M")
 @click.option("--resume", is_flag=True, help="Resume the training in --output.")
 @click.option(
+    "--track",
+    metavar="PROGRAM",
+    help="Show losses, grids and the KID of a small sample in tensorboard, mlflow, wandb or trackio, too.",
+)
+@click.option(
     "--init",
     metavar="MODEL",
-    help="Start from this model's weights: NAME[@VERSION|alias] or ./FOLDER. Without --family the options of "
-    "its last training apply, too. The categories may differ.",
+    help="Start from this model's weights: NAME[@VERSION|alias], ./FOLDER or hf:OWNER/NAME. Without --family "
+    "the options of its last training apply, too. The categories may differ.",
 )
 @click.option(
     "--first-stage",
     "first_stages",
     multiple=True,
     metavar="MODEL",
-    help="For an enhancer: it learns to enlarge this model's pictures, NAME[@VERSION|alias] or ./FOLDER; may "
-    "be repeated. Without this option it learns from reduced photos only.",
+    help="For an enhancer: it learns to enlarge this model's pictures, NAME[@VERSION|alias], ./FOLDER or "
+    "hf:OWNER/NAME; may be repeated. Without this option it learns from reduced photos only.",
 )
 @store_option
 @device_option
-def train(photos: str, recipe: str | None, output: Path, device: str, **options: Any) -> None:
+def train(
+    photos: str, recipe: str | None, output: Path, device: str, track: str | None, **options: Any
+) -> None:
     """Train a model on photos; checkpoints, grids and a log go to --output.
 
     Ctrl-C or SIGTERM ends the training after its current step, with a checkpoint and the weights so far.
@@ -67,7 +75,7 @@ def train(photos: str, recipe: str | None, output: Path, device: str, **options:
     from flows.stopping import asked_to_stop
     from toygan.device import pick_device
 
-    with asked_to_stop() as should_stop:
+    with asked_to_stop() as should_stop, _tracked(track):
         common: dict[str, Any] = {
             "photos_uri": photos,
             "output": output,
@@ -79,6 +87,15 @@ def train(photos: str, recipe: str | None, output: Path, device: str, **options:
         else:
             line = _run_recipe(recipe, options.pop("max_images"), options.pop("resume"), common, options)
     click.echo(line)
+
+
+def _tracked(name: str | None) -> AbstractContextManager[None]:
+    if name is None:
+        return nullcontext()
+    from toygan.evaluation.trackers import tracker
+    from toygan.training.tracking import tracked_by
+
+    return tracked_by(tracker(name))
 
 
 def _run_recipe(

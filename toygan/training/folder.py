@@ -26,8 +26,10 @@ from toygan.training.checkpoint import checkpoint_folders, load_checkpoint, repl
 from toygan.training.config import TrainConfig
 from toygan.training.fit import Losses
 from toygan.training.guard import LR_FACTOR, MAX_ROLLBACKS, diversity, non_finite
+from toygan.training.pairs import PhotoPairs
 from toygan.training.preview import preview_grid
 from toygan.training.state import TrainState
+from toygan.training.tracking import Tracker, sample
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +55,16 @@ class TrainingFolder:
     device: torch.device
     init: str | None  # NAME@VERSION of the initial model
     first_stages: tuple[str, ...] = ()  # NAME@VERSION of an enhancer's first stages
+    tracker: Tracker | None = None
 
     @property
     def model(self) -> Path:
         return self.output / "model"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the training by dotted names such as `data.seed`."""
+        return _flat(self.config.to_json())
 
     @property
     def _identity(self) -> dict[str, object]:
@@ -64,7 +72,7 @@ class TrainingFolder:
         started_from: dict[str, object] = {} if self.init is None else {"init": self.init}
         if self.first_stages:
             started_from["first_stages"] = list(self.first_stages)
-        return _flat(self.config.to_json()) | {"categories": list(self.photos.categories)} | started_from
+        return self.options | {"categories": list(self.photos.categories)} | started_from
 
     def load(self, checkpoint: Path, state: TrainState) -> None:
         state.images_seen, extras = load_checkpoint(
@@ -143,9 +151,13 @@ class TrainingFolder:
     def _save_files(self, state: TrainState) -> None:
         grid = self.output / "grids" / f"{state.images_seen:010d}.png"
         grid.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(
-            grid, encode(preview_grid(state, self.photos, self.config.data.seed, self.device), "png")
-        )
+        shown = preview_grid(state, self.photos, self.config.data.seed, self.device)
+        replace_file(grid, encode(shown, "png"))
+        if self.tracker is not None:
+            self.tracker.show(shown, grid, state.images_seen)
+            if not isinstance(self.photos, PhotoPairs):
+                pictures = sample(state, self.photos, self.config.data.seed, self.device)
+                self.tracker.compare(*pictures, state.images_seen)
         save_model(
             self.model,
             generator=state.ema,
@@ -207,7 +219,7 @@ class TrainingFolder:
         if state.guard.collapse is not None:
             raise Collapse(state.guard.collapse)
         progress.note(f"loss G {losses.generator:+.3f} D {losses.discriminator:.3f}")
-        line = {
+        line: dict[str, float] = {
             "images_seen": state.images_seen,
             "elapsed_s": round(progress.elapsed_s, 1),
             "images_per_s": round(progress.per_s, 1),
@@ -217,6 +229,8 @@ class TrainingFolder:
         if state.augmentation is not None:
             line["augmentation_probability"] = round(state.augmentation.probability, 4)
         self._write_line(state, line)
+        if self.tracker is not None:
+            self.tracker.report(line, state.images_seen)
 
     def _write_line(self, state: TrainState, line: Mapping[str, object]) -> None:
         if not state.distributed.is_main:

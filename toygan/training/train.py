@@ -33,6 +33,7 @@ from toygan.training.limits import Limits
 from toygan.training.precision import with_precision
 from toygan.training.state import TrainState, start
 from toygan.training.studio_light import shown_colours
+from toygan.training.tracking import started_tracker
 
 SMALL_PICTURES = "small_pictures.safetensors"  # in a training's folder
 
@@ -177,13 +178,17 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: Limits
         log.info("resumed after %d images", state.images_seen)
     distributed.wait()
     folder.cut_log(state)
-    with Progress(
-        total=limits.max_images,
-        unit="images",
-        description="training",
-        done=state.images_seen,
-        stream=None if distributed.is_main else io.StringIO(),
-    ) as progress:
+    with (
+        started_tracker(output, folder.options, is_main=distributed.is_main) as tracker,
+        Progress(
+            total=limits.max_images,
+            unit="images",
+            description="training",
+            done=state.images_seen,
+            stream=None if distributed.is_main else io.StringIO(),
+        ) as progress,
+    ):
+        folder = replace(folder, tracker=tracker)
         while True:
             try:
                 _fit(training, state, folder, progress, limits)

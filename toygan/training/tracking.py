@@ -1,0 +1,88 @@
+"""Gives figures and pictures of a training to a program that shows them, beside `log.jsonl` and `grids/`.
+
+Nothing is tracked unless the training runs within `tracked_by`. The programs are in
+`toygan.evaluation.trackers`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toygan.data.photos import PhotoSet
+from toygan.images import to_uint8
+from toygan.training.batches import step_rng
+from toygan.training.state import TrainState
+
+SAMPLE: Final = 128  # pictures
+_AT_ONCE: Final = 16
+
+
+class Tracker(Protocol):
+    """What a training tells while it runs. `images_seen` counts the images of its steps."""
+
+    def report(self, values: Mapping[str, float], images_seen: int) -> None:
+        """Takes losses and logits by name."""
+
+    def show(self, grid: NDArray[np.uint8], file: Path, images_seen: int) -> None:
+        """Takes a grid (H, W, 3) of photos and pictures, which is also in `file`."""
+
+    def compare(self, photos: Tensor, generated: Tensor, images_seen: int) -> None:
+        """Takes (N, 3, R, R) uint8 photos, and as many pictures in their conditions."""
+
+    def finish(self) -> None:
+        """The training has ended."""
+
+
+StartTracker = Callable[[Path, Mapping[str, object]], Tracker]  # of a training's folder and its options
+
+_start: ContextVar[StartTracker | None] = ContextVar("start", default=None)
+
+
+@contextmanager
+def tracked_by(start: StartTracker) -> Iterator[None]:
+    """Trainings in this context start a tracker each."""
+    token = _start.set(start)
+    try:
+        yield
+    finally:
+        _start.reset(token)
+
+
+@contextmanager
+def started_tracker(
+    output: Path, options: Mapping[str, object], *, is_main: bool
+) -> Iterator[Tracker | None]:
+    """Yields the tracker of a training and finishes it; None if this process tracks nothing."""
+    start = _start.get()
+    if start is None or not is_main:
+        yield None
+        return
+    tracker = start(output, options)
+    try:
+        yield tracker
+    finally:
+        tracker.finish()
+
+
+@torch.inference_mode()
+def sample(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns `SAMPLE` photos, or all if there are fewer, and pictures in their conditions.
+
+    Both are (N, 3, R, R) uint8. Photos and latents are the same at every call.
+    """
+    rng = step_rng(seed, -1)
+    rows = torch.randperm(len(photos), generator=rng)[:SAMPLE]
+    latents = torch.randn((len(rows), state.ema.latent_size), generator=rng).to(device)
+    generated = []
+    for first in range(0, len(rows), _AT_ONCE):
+        few = slice(first, first + _AT_ONCE)
+        conditions = {name: value.to(device) for name, value in photos.conditions(rows[few]).items()}
+        generated.append(torch.from_numpy(to_uint8(state.ema(latents[few], conditions))))
+    return photos.images[rows], torch.cat(generated).permute(0, 3, 1, 2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.cli_calibrate import calibrate
 from flows.cli_catalog import catalog as catalog_commands
 from flows.cli_export import export, inspect
 from flows.cli_models import models
@@ -157,64 +158,6 @@ def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **o
     help="./FOLDER, hf:OWNER/NAME, or NAME[@VERSION|alias] of a store.",
 )
 @photos_option
-@click.option(
-    "--acceptance",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="Share of the pictures passing the checks whose score reaches the threshold.",
-)
-@click.option(
-    "--probe",
-    is_flag=True,
-    help="Score with a linear layer on ImageNet features instead of the discriminator.",
-)
-@click.option(
-    "--enhancer",
-    metavar="MODEL",
-    help="An enhancer to store beside the model; from then on it enlarges the model's pictures.",
-)
-@store_option
-@device_option
-def calibrate(
-    model: str,
-    photos: str,
-    acceptance: float,
-    probe: bool,
-    enhancer: str | None,
-    store: str | None,
-    device: str,
-) -> None:
-    """Calibrate a model's score and set its thresholds for approval."""
-    from toygan.artifact.calibration import CalibrationSettings
-    from toygan.calibration.calibrate import calibrate_model
-    from toygan.device import pick_device
-    from toygan.registry.models import resolve
-    from toygan.storage.open_store import open_store
-
-    models = open_store(store) if store else None
-    settings = CalibrationSettings(acceptance=acceptance)
-    lines = calibrate_model(
-        model,
-        photos=photos,
-        store_uri=store,
-        device=pick_device(device),
-        settings=settings,
-        with_probe=probe,
-        enhancer=None if enhancer is None else resolve(enhancer, models),
-    )
-    for line in lines:
-        click.echo(line)
-
-
-@cli.command()
-@click.option(
-    "--model",
-    required=True,
-    metavar="NAME",
-    help="./FOLDER, hf:OWNER/NAME, or NAME[@VERSION|alias] of a store.",
-)
-@photos_option
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--pictures", type=click.IntRange(10), default=1000, show_default=True, metavar="N")
@@ -326,6 +269,7 @@ def reproduce(image_id: str, output: str, device: str) -> None:
     click.echo(reproduce_image(open_store(output), image_id, pick_device(device)))
 
 
+cli.add_command(calibrate)
 cli.add_command(train)
 cli.add_command(models)
 cli.add_command(catalog_commands)

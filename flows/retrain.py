@@ -80,7 +80,7 @@ def estimate_time(attempt: Attempt, request: RetrainRequest) -> Budget:
 @task(name="train-challenger", persist_result=False, cache_policy=NO_CACHE)
 def train_challenger(attempt: Attempt, budget: Budget, request: RetrainRequest) -> ModelFiles:
     """Trains and calibrates the challenger, from the last checkpoint if there is one."""
-    return learn(attempt, budget, pick_device(request.device))
+    return learn(attempt, budget, pick_device(request.device), open_store(request.store))
 
 
 @task(name="evaluate-both", persist_result=False, cache_policy=NO_CACHE)

@@ -72,8 +72,8 @@ def fit_probe(
     intercept = regression.intercept_[0] - weights @ scaler.mean_
     fitted = ProbeWeights(
         backbone=BACKBONE,
-        weights=tuple(_rounded(weight) for weight in weights),
-        intercept=_rounded(intercept),
+        weights=tuple(rounded(weight) for weight in weights),
+        intercept=rounded(intercept),
     )
     folds = min(folds, len(set(groups[:n_real])), len(set(groups[n_real:])))
     if folds < 2:
@@ -89,5 +89,5 @@ def fit_probe(
     return FittedProbe(weights=fitted, generated_logits=dict(of_generated))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")

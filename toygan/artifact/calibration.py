@@ -82,6 +82,20 @@ class CategoryCalibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How often a calibration decides as people did, 0..1 of the pictures that pass all checks."""
+
+    decisions: int  # of people
+    before: float  # by the thresholds before these decisions
+    after: float  # cross-validated by product
+    refitted: bool  # whether the probe was fitted to the decisions, too
+
+    def __post_init__(self) -> None:
+        for name in ("before", "after"):
+            _check_number(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """The calibration of one model."""
 
@@ -91,6 +105,7 @@ class Calibration:
     warnings: tuple[str, ...] = ()  # for a person to read
     probe: ProbeWeights | None = None  # gives the logit; None: the discriminator gives it
     colour_profile: ColourProfile | None = None  # corrects given colours, also in calibration
+    agreement: Agreement | None = None  # with people; None: no decisions were used
 
     def __post_init__(self) -> None:
         _check_number("ece", self.ece)
@@ -118,8 +133,10 @@ class Calibration:
         if self.probe is not None:
             content |= {"version": PROBED_VERSION, "probe": asdict(self.probe)}
         if self.colour_profile is not None:
-            # No version needed: a program that does not know the key refuses it.
+            # No version needed: a program that does not know one of these keys refuses it.
             content["colour_profile"] = self.colour_profile.to_json()
+        if self.agreement is not None:
+            content["agreement"] = asdict(self.agreement)
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -139,6 +156,11 @@ class Calibration:
                 probe=_probe_from_json(top["probe"]) if "probe" in top else None,
                 colour_profile=(
                     _profile_from_json(top["colour_profile"]) if "colour_profile" in top else None
+                ),
+                agreement=(
+                    Agreement(**_exactly(top["agreement"], _names(Agreement), "agreement"))
+                    if "agreement" in top
+                    else None
                 ),
             )
         except (TypeError, ValueError) as error:
@@ -167,7 +189,7 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def _parts(values: Any) -> dict[str, Any]:
-    """Returns the parts that the calibration's version requires, and a colour profile if there is one."""
+    """Returns the parts that the calibration's version requires, and the optional ones that are there."""
     version = values.get("version") if isinstance(values, Mapping) else VERSION
     if version not in (VERSION, PROBED_VERSION):
         raise ValueError(
@@ -176,8 +198,8 @@ def _parts(values: Any) -> dict[str, Any]:
     parts = {"version", "ece", "settings", "warnings", "categories"}
     if version == PROBED_VERSION:
         parts.add("probe")
-    if isinstance(values, Mapping) and "colour_profile" in values:
-        parts.add("colour_profile")
+    if isinstance(values, Mapping):
+        parts |= {"colour_profile", "agreement"} & values.keys()
     return _exactly(values, parts)
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from toygan.approval.checks import check, fit_limits
 from toygan.approval.fit import fit_calibration
@@ -27,9 +26,11 @@ from toygan.artifact.files import CALIBRATION, ModelFiles, model_version
 from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.load import load_model
 from toygan.artifact.model import GeneratedBatch, Model
-from toygan.artifact.probe import shrink
 from toygan.artifact.probe_weights import Floats, ProbeWeights
 from toygan.calibration.colour_profile import PROFILED_PER_CATEGORY, fit_profile
+from toygan.calibration.decisions import calibrate_with_people
+from toygan.calibration.features import features, load_feature_extractor
+from toygan.calibration.lines import calibration_lines
 from toygan.calibration.photos import photos_of
 from toygan.calibration.sampling import generate_of_category
 from toygan.data.photos import PhotoSet
@@ -95,7 +96,7 @@ def calibrate(
         most = max(len(photos.of_category(index)) for index in range(len(model.categories)))
         samples, profile = replace(samples, generated=min(samples.generated, most)), None
     model = replace(model, colour_profile=profile)
-    extractor = _load_feature_extractor(model.device) if with_probe else None
+    extractor = load_feature_extractor(model.device) if with_probe else None
     real = _of_photos(extractor, model, photos, held_out, batch_size)
     numbers = range(samples.generated)
     following = range(samples.generated, 2 * samples.generated)  # these have other seeds
@@ -183,7 +184,7 @@ def _of_photos(
     if extractor is None:
         evidence = score_photos(model, photos, rows, batch_size)[:, None].astype(np.float64)
     else:
-        evidence = np.concatenate([_features(extractor, photos.images[batch]) for batch in batches])
+        evidence = np.concatenate([features(extractor, photos.images[batch]) for batch in batches])
     of = {name: (photos.category[rows] == index).numpy() for index, name in enumerate(model.categories)}
     skus = np.array([photos.skus[row] for row in rows])
     return _Side(
@@ -224,30 +225,13 @@ def _generate(
                 seen.append(
                     generated_batch.logits[:, None].astype(np.float64)
                     if extractor is None
-                    else _features(extractor, images)
+                    else features(extractor, images)
                 )
                 passed += _pass(generated_batch, [product.colour_hex for product in wanted], limits[name])
                 progress.advance(len(batch))
             generated.evidence[name], generated.passed[name] = np.concatenate(seen), passed
             generated.skus[name] = [photos.skus[rows[number % len(rows)]] for number in own]
     return generated
-
-
-def _load_feature_extractor(device: torch.device) -> "FeatureExtractor":
-    from toygan.artifact.feature_extractor import FeatureExtractor
-
-    return FeatureExtractor().to(device).to(memory_format=torch.channels_last)
-
-
-@torch.inference_mode()
-def _features(extractor: "FeatureExtractor", images: Tensor) -> Floats:
-    """Returns features (B, K) of (B, 3, R, R) uint8 pictures. Raises ModelError if one is not finite."""
-    shown = from_uint8(images.to(extractor.backbone.mean.device))
-    seen: Tensor = extractor(shrink(shown, extractor.side))
-    evidence: Floats = seen.cpu().numpy().astype(np.float64)
-    if not np.isfinite(evidence).all():
-        raise ModelError("the features of the pictures are not finite; the model is broken")
-    return evidence
 
 
 def _pass(
@@ -272,33 +256,45 @@ def score_photos(model: Model, photos: PhotoSet, rows: Sequence[int], batch_size
 def calibrate_model(
     reference: str,
     *,
-    photos: str | Path,
+    photos: str | Path | None,
     store_uri: str | None,
     device: torch.device,
     settings: CalibrationSettings | None = None,
     with_probe: bool = False,
     enhancer: ModelFiles | None = None,
+    decisions_uri: str | None = None,
 ) -> Iterator[str]:
     """Calibrates the model that `reference` names and yields the results as lines of text.
 
-    `photos`: see `toygan.data.sources`. `with_probe`: see `calibrate`. An `enhancer` is stored with the
-    model, and the calibration is fitted to the enlarged pictures. A model folder gets the file
-    `calibration.json`. A model of a store becomes a new version, since versions never change. Raises
-    ModelError for a bundled model, because it is read-only.
+    `photos`: see `toygan.data.sources`. Without photos, the model keeps its calibration except for what the
+    decisions change. `with_probe`: see `calibrate`. An `enhancer` is stored with the model, and the
+    calibration is fitted to the enlarged pictures. `decisions_uri` is a store with people's decisions, see
+    `toygan.approval.people`. A model folder gets the file `calibration.json`. A model of a store becomes a
+    new version, since versions never change. Raises ModelError for a bundled model without a store, because
+    it is read-only.
     """
     store = open_store(store_uri) if store_uri else None
     source = resolve(reference, store)
     folder = folder_of(reference)
     if folder is None and store is None:
         place = "on the Hub" if hub_reference(reference) else "bundled"
-        raise ModelError(f"{reference} is {place} and cannot be changed; copy its folder and give that")
+        raise ModelError(
+            f"{reference} is {place} and cannot be changed; copy its folder and give that, or give --store "
+            "URI, to which it is added"
+        )
     added = {} if enhancer is None else enhancer_files(enhancer)
     source = replace(source, files={**source.files, **added})
     model = load_model(source, device)
-    real = photos_of(model, photos, split="train").with_text(model.text_encoder)
-    calibration = calibrate(
-        model, real, batch_size=default_batch_size(model), settings=settings, with_probe=with_probe
-    )
+    if photos is None:
+        calibration = model.require_calibration()
+    else:
+        real = photos_of(model, photos, split="train").with_text(model.text_encoder)
+        calibration = calibrate(
+            model, real, batch_size=default_batch_size(model), settings=settings, with_probe=with_probe
+        )
+    before = calibration
+    if decisions_uri is not None:
+        calibration = calibrate_with_people(calibration, source, open_store(decisions_uri), device)
     text = calibration.to_json().encode()
     if folder is not None:
         with disk_errors(folder, "the model keeps the calibration that it had"):
@@ -309,14 +305,4 @@ def calibrate_model(
     elif store is not None:
         version = add_files(store, {**source.files, CALIBRATION: text}, source.name)
     yield f"{source.name}@{version} is calibrated; expected calibration error {calibration.ece:.3f}"
-    errors = calibration.colour_profile.errors if calibration.colour_profile else {}
-    for name, each in calibration.categories.items():
-        ece = "-" if each.ece is None else f"{each.ece:.3f}"
-        colours = ""
-        if name in errors:
-            colours = "; median colour error {:.1f} -> {:.1f} by the colour profile".format(*errors[name])
-        yield (
-            f"  {name}: threshold {each.threshold:.3f}, calibration error {ece}, {each.n_real} real and "
-            f"{each.n_generated} generated pictures{', pooled' if each.pooled else ''}{colours}"
-        )
-    yield from (f"warning: {warning}" for warning in calibration.warnings)
+    yield from calibration_lines(before, calibration)

@@ -11,13 +11,16 @@ from toygan.artifact.config import ModelConfig, config_of
 from toygan.artifact.files import CALIBRATION, CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
 from toygan.artifact.load import load_model
 from toygan.calibration.calibrate import calibrate
+from toygan.calibration.decisions import calibrate_with_people
+from toygan.calibration.lines import agreement_line
 from toygan.calibration.photos import photos_of
 from toygan.disk import replace_file
-from toygan.errors import ModelError
+from toygan.errors import BadInput, ModelError
 from toygan.generation.engine import default_batch_size
 from toygan.registry.models import resolve
 from toygan.retraining.budget import Budget
 from toygan.retraining.plan import Attempt
+from toygan.storage.store import ObjectStore
 from toygan.training.choose import config_of_model
 from toygan.training.config import LoggingSettings, TrainConfig
 from toygan.training.limits import Limits
@@ -28,9 +31,13 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = 10  # in a retraining, at least
 
 
-def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
+def learn(
+    attempt: Attempt, budget: Budget, device: torch.device, decisions: ObjectStore | None = None
+) -> ModelFiles:
     """Trains and calibrates the challenger and returns it; finished steps are not repeated.
 
+    If the store `decisions` has enough decisions of people about the champion's pictures, the calibration
+    follows them, see `toygan.approval.people`.
     The training resumes from its newest checkpoint. If that is impossible, the checkpoints are removed and
     the training starts again. Raises RunFailed if it diverges, BadInput if no photo can calibrate it.
     """
@@ -45,7 +52,7 @@ def learn(attempt: Attempt, budget: Budget, device: torch.device) -> ModelFiles:
             shutil.rmtree(attempt.training)
             _train(attempt, config, budget, device)
         _inherit(attempt)
-        _calibrate(attempt, budget, device)
+        _calibrate(attempt, budget, device, decisions)
     found = resolve(str(model), None)
     return ModelFiles(name=attempt.plan.name, version=found.version, files=found.files)
 
@@ -89,7 +96,9 @@ def _inherit(attempt: Attempt) -> None:
             replace_file(file.with_name(name), (attempt.champion / name).read_bytes())
 
 
-def _calibrate(attempt: Attempt, budget: Budget, device: torch.device) -> None:
+def _calibrate(
+    attempt: Attempt, budget: Budget, device: torch.device, decisions: ObjectStore | None = None
+) -> None:
     folder = attempt.training / "model"
     model = load_model(resolve(str(folder), None), device)
     photos = photos_of(model, attempt.photos, split="train").with_text(model.text_encoder)
@@ -104,4 +113,23 @@ def _calibrate(attempt: Attempt, budget: Budget, device: torch.device) -> None:
     )
     for warning in calibration.warnings:
         log.warning("%s", warning)
+    if decisions is not None:
+        source = ModelFiles(name=attempt.plan.name, version=attempt.plan.version, files={})
+        calibration = _with_people(calibration, source, decisions, device)
     replace_file(folder / CALIBRATION, calibration.to_json().encode())
+
+
+def _with_people(
+    calibration: Calibration, source: ModelFiles, store: ObjectStore, device: torch.device
+) -> Calibration:
+    """Fits the calibration to people's decisions. Without a probe, the champion's scores say nothing here."""
+    if calibration.probe is None:
+        return calibration
+    try:
+        fitted = calibrate_with_people(calibration, source, store, device)
+    except BadInput as error:  # mostly too few decisions, which is no reason to stop
+        log.info("the calibration does not use people's decisions: %s", error)
+        return calibration
+    if fitted.agreement is not None:
+        log.info("%s", agreement_line(fitted.agreement))
+    return fitted

@@ -63,6 +63,18 @@ def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, d
 
     Raises BadInput that names the ids without a stored picture.
     """
+    found = read_pictures(store, image_ids)
+    if missing := [each for each in image_ids if each not in found]:
+        more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
+        named = ", ".join(missing[:_MOST_NAMED]) + more
+        raise BadInput(f"{named}: no finished run in {store.uri} stored a picture of this id")
+    return found
+
+
+def read_pictures(
+    store: ObjectStore, image_ids: Iterable[str], columns: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Returns the metadata of those of the pictures that a finished run stored, with further columns."""
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     found: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(_THREADS, "find-pictures") as pool:
@@ -74,7 +86,7 @@ def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, d
 
         def read(part: tuple[str, int]) -> list[dict[str, Any]]:
             key, commit = part
-            table = read_parquet_bytes(store.get(key), IMAGES, key, _COLUMNS)
+            table = read_parquet_bytes(store.get(key), IMAGES, key, (*_COLUMNS, *columns))
             rows = table.filter(
                 pc.and_(pc.is_in(table["image_id"], value_set=wanted), pc.is_valid(table["sha256"]))
             )
@@ -83,10 +95,6 @@ def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, d
         # In the order of commits: of two runs that made the same picture, the later one counts.
         for _, rows in in_order(pool, read, parts, ahead=2 * _THREADS):
             found.update({row["image_id"]: row for row in rows})
-    if missing := [each for each in image_ids if each not in found]:
-        more = f" and {len(missing) - _MOST_NAMED:,} more" if len(missing) > _MOST_NAMED else ""
-        named = ", ".join(missing[:_MOST_NAMED]) + more
-        raise BadInput(f"{named}: no finished run in {store.uri} stored a picture of this id")
     return found
 
 

@@ -1,0 +1,115 @@
+"""A model's calibration follows people's decisions about its pictures."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models import CPU, TinyFiles, tiny_model
+from tests.toygan.review.shop import commit, picture
+from toygan.artifact.calibration import Calibration
+from toygan.artifact.files import CALIBRATION
+from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
+from toygan.calibration.calibrate import calibrate_model
+from toygan.calibration.decisions import decided_pictures
+from toygan.errors import BadInput
+from toygan.images import encode
+from toygan.registry.models import resolve
+from toygan.review.record import decide
+from toygan.storage.local import LocalStore
+
+FEATURES = 320
+PIXELS = 32
+
+
+def put_night(store: LocalStore, model: TinyFiles, logits: list[float], **changes: Any) -> list[str]:
+    """Stores a night with a picture for each logit, even ones red, odd ones blue; returns the ids."""
+    rows = []
+    for number, logit in enumerate(logits):
+        made = {"model_name": model.name, "model_version": model.version, "logit": logit}
+        rows.append(picture(number, "run-1", **(made | changes)))
+    commit(store, "run-1", *rows)
+    for number, row in enumerate(rows):
+        pixels = np.full((PIXELS, PIXELS, 3), 255, np.uint8)
+        pixels[8 + number % 3 : 24, 8:24] = (200, 10, 10) if number % 2 == 0 else (10, 10, 200)
+        file = encode(pixels, "webp")
+        store.put(row["image_uri"], file)
+    return [row["image_id"] for row in rows]
+
+
+def calibration_in(folder: Path) -> Calibration:
+    return Calibration.from_json(resolve(str(folder), None).files[CALIBRATION])
+
+
+def probed(model: TinyFiles) -> TinyFiles:
+    """The model with a probe that rates all pictures the same."""
+    plain = Calibration.from_json(model.files[CALIBRATION])
+    probe = ProbeWeights(backbone=BACKBONE, weights=(0.0,) * FEATURES, intercept=0.0)
+    return model.with_files(calibration=replace(plain, probe=probe).to_json().encode())
+
+
+def test_without_a_probe_thresholds_follow_the_stored_scores(tmp_path: Path) -> None:
+    model, store = tiny_model(), LocalStore(tmp_path / "shop")
+    folder = model.write(tmp_path / "tiny")
+    source = resolve(str(folder), None)
+    before = calibration_in(folder).of("brick")
+    middle = -before.intercept / before.coef
+    logits = [middle + (number - 20) / 4 / before.coef for number in range(40)]
+    ids = put_night(store, TinyFiles(name=source.name, files=source.files), logits)
+    decide(store, "reject", ids[:30], by="Ann", reason=None)
+    decide(store, "approve", ids[30:], by="Bo", reason=None)
+    lines = list(
+        calibrate_model(str(folder), photos=None, store_uri=None, device=CPU, decisions_uri=store.uri)
+    )
+    after = calibration_in(folder)
+    assert after.agreement is not None
+    assert after.agreement.decisions == 40
+    assert (
+        after.of("brick").p_real(logits[29])
+        < after.of("brick").threshold
+        <= after.of("brick").p_real(logits[30])
+    )
+    assert after.of("car") == calibration_in(folder).of("car")
+    assert any("40 decisions of people: it agrees with" in line for line in lines)
+
+
+def test_pictures_of_other_models_or_with_other_faults_do_not_count(tmp_path: Path) -> None:
+    model, store = tiny_model(), LocalStore(tmp_path / "shop")
+    source = resolve(str(model.write(tmp_path / "tiny")), None)
+    calibration = Calibration.from_json(source.files[CALIBRATION])
+    other = put_night(store, model, [0.0, 0.0], model_name="other")
+    decide(store, "reject", other, by="Ann", reason=None)
+    with pytest.raises(BadInput, match="of the 2 decisions of people none is about a picture by tiny@"):
+        decided_pictures(calibration, source, store, CPU)
+    shop = LocalStore(tmp_path / "second")
+    faulty = put_night(shop, model, [0.0, 0.0], reasons=["colour_off"])
+    decide(shop, "approve", faulty, by="Ann", reason=None)
+    with pytest.raises(BadInput, match="that passes all checks"):
+        decided_pictures(calibration, source, shop, CPU)
+
+
+@pytest.mark.slow
+def test_a_probe_is_fitted_to_what_people_like(tmp_path: Path) -> None:
+    """They like the red ones. A damaged file is left out."""
+    model, store = probed(tiny_model()), LocalStore(tmp_path / "shop")
+    folder = model.write(tmp_path / "tiny")
+    name = resolve(str(folder), None).name
+    ids = put_night(store, model, [0.0] * 41, model_name=name)
+    decide(store, "approve", ids[:40:2], by="Ann", reason=None)
+    decide(store, "reject", ids[1::2], by="Ann", reason="not red")
+    decide(store, "approve", ids[40:], by="Ann", reason=None)
+    damaged = next(info.key for info in store.list("images/") if ids[40] in info.key)
+    store.put(damaged, b"no picture")
+    lines = list(
+        calibrate_model(str(folder), photos=None, store_uri=None, device=CPU, decisions_uri=store.uri)
+    )
+    after = calibration_in(folder)
+    assert after.agreement is not None
+    assert after.agreement.decisions == 40
+    assert after.agreement.refitted
+    assert after.agreement.after > 0.9
+    assert "the probe was fitted to them" in "".join(lines)
+    again = decided_pictures(after, resolve(str(folder), None), store, CPU)
+    assert again.logits[again.is_approved].min() > again.logits[~again.is_approved].max()

@@ -1,0 +1,257 @@
+"""Fits thresholds to people's decisions, and the probe where that helps.
+
+Only decisions count that the score could have made: about pictures that pass all checks. Three rules are
+compared by the share of decisions that they agree with: the present one, new thresholds on the present
+score, and new thresholds on the score of a refitted probe. The last two are cross-validated by product.
+
+The refitted probe is a logistic regression on the present logit and the evidence. The penalty weighs on the
+evidence alone, so few decisions change the score little. The new logit gets the mean and the spread of the
+present one, so that the calibration's map still holds for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toygan.approval.probe import rounded
+from toygan.artifact.calibration import Agreement, Calibration, sigmoid
+from toygan.artifact.probe_weights import Floats, ProbeWeights
+from toygan.errors import BadInput
+
+FEWEST_DECISIONS: Final = 20
+BORROWED_DECISIONS: Final = (
+    10  # the decisions of all other categories weigh as much for a category's threshold
+)
+INVERSE_PENALTY: Final = 3e-3  # scikit-learn's C
+_LOGIT_SCALE: Final = 10.0  # makes the penalty on the present logit small
+_BEYOND: Final = 0.1  # log-odds between the last decided picture and a threshold beyond all of them
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecidedPictures:
+    """N pictures that pass all checks, and that people approved or rejected."""
+
+    categories: NDArray[np.str_]  # (N,)
+    skus: NDArray[np.str_]  # (N,)
+    is_approved: Flags  # (N,)
+    logits: Floats  # (N,), by the present score
+    evidence: Floats | None  # (N, K) of the probe; None: the score stays as it is
+
+    def __len__(self) -> int:
+        return len(self.skus)
+
+    def select(self, chosen: Flags | NDArray[np.int64]) -> "DecidedPictures":
+        """Returns some of the pictures."""
+        return DecidedPictures(
+            categories=self.categories[chosen],
+            skus=self.skus[chosen],
+            is_approved=self.is_approved[chosen],
+            logits=self.logits[chosen],
+            evidence=None if self.evidence is None else self.evidence[chosen],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """Which pictures are approved; `shifts` are added to a category's threshold, in log-odds."""
+
+    probe: ProbeWeights | None  # None: the score stays as it is
+    shifts: dict[str, float]
+
+    def approves(self, calibration: Calibration, pictures: DecidedPictures) -> Flags:
+        return _margins(calibration, pictures, self.logits(pictures)) >= np.array(
+            [self.shifts.get(name, 0.0) for name in pictures.categories]
+        )
+
+    def logits(self, pictures: DecidedPictures) -> Floats:
+        if self.probe is None or pictures.evidence is None:
+            return pictures.logits
+        return self.probe.logits(pictures.evidence)
+
+
+def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibration:
+    """Returns the calibration that agrees best with people, with the field `agreement`.
+
+    It keeps its thresholds and its probe unless another rule agrees with more decisions that it was not
+    fitted to, by more than the standard error of the difference. Raises BadInput for fewer than
+    FEWEST_DECISIONS decisions, or if all are the same.
+    """
+    approved = int(pictures.is_approved.sum())
+    if len(pictures) < FEWEST_DECISIONS or approved in (0, len(pictures)):
+        raise BadInput(
+            f"people approved {approved} and rejected {len(pictures) - approved} pictures of this model that "
+            f"pass all checks; {FEWEST_DECISIONS} decisions of both kinds are needed"
+        )
+    present = _Rule(probe=None, shifts={})
+    before = present.approves(calibration, pictures) == pictures.is_approved
+    after = _of_unseen(calibration, pictures)
+    # Only pictures about which the two differ say anything (McNemar 1947).
+    gain, differing = int(after.sum() - before.sum()), int((after != before).sum())
+    rule = _best_rule(calibration, pictures) if gain > differing**0.5 else present
+    if rule == present:
+        after = before
+    agreement = Agreement(
+        decisions=len(pictures),
+        before=float(before.mean()),
+        after=float(after.mean()),
+        refitted=rule.probe is not None,
+    )
+    return _with_rule(calibration, rule, agreement)
+
+
+def agreement_with(calibration: Calibration, pictures: DecidedPictures) -> float:
+    """Returns the share of the pictures about which the calibration decides as people did, 0..1."""
+    return float(
+        (_Rule(probe=None, shifts={}).approves(calibration, pictures) == pictures.is_approved).mean()
+    )
+
+
+def _with_rule(calibration: Calibration, rule: _Rule, agreement: Agreement) -> Calibration:
+    categories = {
+        name: replace(each, threshold=float(sigmoid(_log_odds(each.threshold) + rule.shifts[name])))
+        if rule.shifts.get(name)
+        else each
+        for name, each in calibration.categories.items()
+    }
+    return replace(
+        calibration,
+        categories=MappingProxyType(categories),
+        probe=rule.probe or calibration.probe,
+        agreement=agreement,
+    )
+
+
+def _of_unseen(calibration: Calibration, pictures: DecidedPictures) -> Flags:
+    """Says for each picture whether the best rule agrees that was fitted to the other products (N,)."""
+    agrees = np.zeros(len(pictures), dtype=bool)
+    for seen, unseen in _folds(pictures, calibration):
+        of_fold = pictures.select(unseen)
+        approves = _best_rule(calibration, pictures.select(seen)).approves(calibration, of_fold)
+        agrees[unseen] = approves == of_fold.is_approved
+    return agrees
+
+
+def _best_rule(calibration: Calibration, pictures: DecidedPictures) -> _Rule:
+    """Returns the rule that agrees with most decisions it was not fitted to; the simplest one of equals."""
+    best = _Rule(probe=None, shifts={})
+    most = int((best.approves(calibration, pictures) == pictures.is_approved).sum())
+    scores: list[tuple[ProbeWeights | None, Floats]] = [(None, pictures.logits)]
+    if calibration.probe is not None and pictures.evidence is not None and _both_kinds(pictures):
+        scores.append(_refitted(calibration, calibration.probe, pictures))
+    for probe, logits in scores:
+        margins = _margins(calibration, pictures, logits)
+        agreeing = 0
+        for seen, unseen in _folds(pictures, calibration):
+            shifts = _shifts(calibration, pictures.select(seen), margins[seen], is_refitted=probe is not None)
+            limits = np.array([shifts.get(name, 0.0) for name in pictures.categories[unseen]])
+            agreeing += int(((margins[unseen] >= limits) == pictures.is_approved[unseen]).sum())
+        if agreeing > most:
+            shifts = _shifts(calibration, pictures, margins, is_refitted=probe is not None)
+            most, best = agreeing, _Rule(probe=probe, shifts=shifts)
+    return best
+
+
+def _refitted(
+    calibration: Calibration, probe: ProbeWeights, pictures: DecidedPictures
+) -> tuple[ProbeWeights, Floats]:
+    """Returns a probe that knows the decisions, and logits (N,) of probes that do not know the product."""
+    logits = np.empty(len(pictures))
+    for seen, unseen in _folds(pictures, calibration):
+        known = pictures.select(seen)
+        of_fold = _fit_probe(probe, known) if _both_kinds(known) else probe
+        assert pictures.evidence is not None
+        logits[unseen] = of_fold.logits(pictures.evidence[unseen])
+    return _fit_probe(probe, pictures), logits
+
+
+def _fit_probe(probe: ProbeWeights, pictures: DecidedPictures) -> ProbeWeights:
+    from sklearn.linear_model import LogisticRegression
+
+    assert pictures.evidence is not None
+    centre, spread = pictures.evidence.mean(axis=0), pictures.evidence.std(axis=0)
+    spread[spread == 0] = 1.0
+    mean, deviation = float(pictures.logits.mean()), float(pictures.logits.std()) or 1.0
+    present = _LOGIT_SCALE * (pictures.logits - mean) / deviation
+    inputs = np.column_stack([present, (pictures.evidence - centre) / spread])
+    layer = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
+    layer.fit(inputs, pictures.is_approved)
+    of_logit, of_evidence = layer.coef_[0, 0] * _LOGIT_SCALE / deviation, layer.coef_[0, 1:] / spread
+    weights = of_logit * np.array(probe.weights) + of_evidence
+    found = pictures.evidence @ weights
+    scale = deviation / (float(found.std()) or 1.0)
+    return replace(
+        probe,
+        weights=tuple(rounded(weight) for weight in scale * weights),
+        intercept=rounded(mean - scale * float(found.mean())),
+    )
+
+
+def _shifts(
+    calibration: Calibration, pictures: DecidedPictures, margins: Floats, *, is_refitted: bool
+) -> dict[str, float]:
+    """Returns for each category the shift of its threshold that agrees with most decisions.
+
+    A category without decisions keeps its threshold, unless a refitted probe moves all scores.
+    """
+    shifts = {}
+    for name in calibration.categories:
+        own = pictures.categories == name
+        if not own.any() and not is_refitted:
+            continue
+        others = len(own) - int(own.sum())
+        weights = np.where(own, 1.0, min(1.0, BORROWED_DECISIONS / max(1, others)))
+        shifts[name] = _best_shift(margins, pictures.is_approved, weights)
+    return shifts
+
+
+def _best_shift(margins: Floats, is_approved: Flags, weights: Floats) -> float:
+    """Returns the limit of margins that agrees with most decisions by weight; of equals that nearest to 0."""
+    order = np.argsort(margins, kind="stable")
+    ordered, signs = margins[order], np.where(is_approved, -1.0, 1.0)[order] * weights[order]
+    # gain[i]: how much agreement grows if the i smallest margins are rejected
+    gain = np.concatenate([[0.0], np.cumsum(signs)])
+    ends = min(0.0, ordered[0] - _BEYOND), max(0.0, ordered[-1] + _BEYOND)
+    cuts = np.concatenate([ends[:1], (ordered[1:] + ordered[:-1]) / 2, ends[1:]])
+    # Equal margins are on one side of a cut.
+    possible = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
+    best = gain[possible].max()
+    chosen = cuts[possible & (gain >= best - 1e-9)]
+    return float(chosen[np.abs(chosen).argmin()])
+
+
+def _margins(calibration: Calibration, pictures: DecidedPictures, logits: Floats) -> Floats:
+    """Returns how far logits (N,) lie above the thresholds of their categories, in log-odds of `p_real`."""
+    margins = np.empty(len(pictures))
+    for name in np.unique(pictures.categories):
+        own, of = pictures.categories == name, calibration.of(str(name))
+        margins[own] = of.coef * logits[own] + of.intercept - _log_odds(of.threshold)
+    return margins
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, 1e-12), 1 - 1e-12)
+    return float(np.log(p / (1 - p)))
+
+
+def _folds(
+    pictures: DecidedPictures, calibration: Calibration
+) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Cuts the pictures by product; with a single product, all pictures are in both parts."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    products = np.unique(pictures.skus, return_inverse=True)[1]
+    folds = min(calibration.settings.folds, len(set(products.tolist())))
+    if folds < 2:
+        everything = np.arange(len(pictures))
+        return [(everything, everything)]
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=calibration.settings.seed)
+    return list(split.split(products, pictures.is_approved, products))
+
+
+def _both_kinds(pictures: DecidedPictures) -> bool:
+    return bool(pictures.is_approved.any() and not pictures.is_approved.all())

@@ -1,0 +1,131 @@
+"""Calibrates a model with people's decisions about its pictures, see `toygan.approval.people`."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from catalog_schemas.decisions import APPROVE, REJECT
+from toygan.approval.people import DecidedPictures, fit_to_people
+from toygan.artifact.calibration import Calibration
+from toygan.artifact.files import ModelFiles
+from toygan.calibration.features import features, load_feature_extractor
+from toygan.errors import BadInput, ObjectNotFound
+from toygan.images import decode
+from toygan.planning.decisions import stored_decisions, without_undone
+from toygan.progress import Progress
+from toygan.review.record import read_pictures
+from toygan.storage.store import ObjectStore
+
+_THREADS = 16
+_AT_ONCE = 32  # pictures
+_BY_SCORE = "score_below_threshold"
+
+log = logging.getLogger(__name__)
+
+
+def calibrate_with_people(
+    calibration: Calibration, model: ModelFiles, store: ObjectStore, device: torch.device
+) -> Calibration:
+    """Fits a model's calibration to the decisions in a store about pictures by all versions of the model.
+
+    A probe scores the pictures again. Without one, only pictures by this very version count, with the scores
+    that they got. Raises BadInput if there are too few decisions.
+    """
+    return fit_to_people(calibration, decided_pictures(calibration, model, store, device))
+
+
+def decided_pictures(
+    calibration: Calibration, model: ModelFiles, store: ObjectStore, device: torch.device
+) -> DecidedPictures:
+    """Returns the pictures that people approved or rejected and that pass all checks.
+
+    Leaves out a picture whose file is gone or damaged, with a warning. Raises BadInput if people decided
+    about no picture of the model.
+    """
+    has_probe = calibration.probe is not None and calibration.probe.evidence == "deepest"
+    last = _last_decisions(store)
+    rows = [
+        row
+        for row in read_pictures(store, last, ("reasons", "logit")).values()
+        if row["model_name"] == model.name
+        and (has_probe or row["model_version"] == model.version)
+        and row["category"] in calibration.categories
+        and set(row["reasons"]) <= {_BY_SCORE}
+        and row["logit"] is not None
+    ]
+    if not rows:
+        raise BadInput(
+            f"{store.uri}: of the {len(last):,} decisions of people none is about a picture by {model.name}"
+            f"{'' if has_probe else '@' + model.version} that passes all checks"
+        )
+    if not has_probe:
+        return _table(rows, last, np.array([row["logit"] for row in rows]), None)
+    rows, evidence = _evidence(store, rows, device)
+    if not rows:
+        raise BadInput(f"{store.uri}: no file of the decided pictures can be read; see `toygan verify`")
+    assert calibration.probe is not None
+    return _table(rows, last, calibration.probe.logits(evidence), evidence)
+
+
+def _last_decisions(store: ObjectStore) -> dict[str, bool]:
+    """Returns for each picture that people approved or rejected whether they approved it last."""
+    made = without_undone(stored_decisions(store))
+    made = made.filter(pc.is_in(made["decision"], value_set=pa.array([APPROVE, REJECT]))).sort_by("commit")
+    return {
+        image_id: decision == APPROVE
+        for image_id, decision in zip(made["image_id"].to_pylist(), made["decision"].to_pylist(), strict=True)
+    }
+
+
+def _table(
+    rows: list[dict[str, Any]],
+    last: Mapping[str, bool],
+    logits: NDArray[np.float64],
+    evidence: NDArray[np.float64] | None,
+) -> DecidedPictures:
+    return DecidedPictures(
+        categories=np.array([row["category"] for row in rows]),
+        skus=np.array([row["sku"] for row in rows]),
+        is_approved=np.array([last[row["image_id"]] for row in rows]),
+        logits=logits,
+        evidence=evidence,
+    )
+
+
+def _evidence(
+    store: ObjectStore, rows: list[dict[str, Any]], device: torch.device
+) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+    """Returns the rows whose pictures can be read, and the evidence (N, K) of these."""
+    extractor, found, kept = load_feature_extractor(device), [], []
+    with Progress(total=len(rows), unit="pictures", description="scoring") as progress:
+        for row, pixels in _pictures(store, rows):
+            # One by one, because pictures of a store may differ in size.
+            found.append(features(extractor, torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)))
+            kept.append(row)
+            progress.advance(1)
+    return kept, np.concatenate(found) if found else np.empty((0, 0))
+
+
+def _pictures(
+    store: ObjectStore, rows: list[dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    def read(row: dict[str, Any]) -> NDArray[np.uint8] | None:
+        try:
+            return decode(store.get(row["image_uri"]))
+        except (BadInput, ObjectNotFound) as error:
+            log.warning("%s is left out: %s", row["image_uri"], error)
+            return None
+
+    with ThreadPoolExecutor(_THREADS, "decided-pictures") as pool:
+        for first in range(0, len(rows), _AT_ONCE):
+            batch = rows[first : first + _AT_ONCE]
+            for row, pixels in zip(batch, pool.map(read, batch), strict=True):
+                if pixels is not None:
+                    yield row, pixels

@@ -1,0 +1,41 @@
+"""Describes a calibration in lines of text."""
+
+from collections.abc import Iterator
+
+from toygan.artifact.calibration import Agreement, Calibration
+
+
+def calibration_lines(before: Calibration, calibration: Calibration) -> Iterator[str]:
+    """Yields a line for each category, for people's decisions and for each warning.
+
+    `before` is the calibration before the decisions, with its thresholds.
+    """
+    errors = calibration.colour_profile.errors if calibration.colour_profile else {}
+    for name, each in calibration.categories.items():
+        ece = "-" if each.ece is None else f"{each.ece:.3f}"
+        colours = ""
+        if name in errors:
+            colours = "; median colour error {:.1f} -> {:.1f} by the colour profile".format(*errors[name])
+        old = before.of(name).threshold
+        moved = "" if old == each.threshold else f" (before the decisions {old:.3f})"
+        yield (
+            f"  {name}: threshold {each.threshold:.3f}{moved}, calibration error {ece}, {each.n_real} real "
+            f"and {each.n_generated} generated pictures{', pooled' if each.pooled else ''}{colours}"
+        )
+    if calibration.agreement is not None:
+        yield agreement_line(calibration.agreement)
+    yield from (f"warning: {warning}" for warning in calibration.warnings)
+
+
+def agreement_line(agreement: Agreement) -> str:
+    """Says how often the calibration decides as people did."""
+    if agreement.after == agreement.before:
+        return (
+            f"{agreement.decisions:,} decisions of people: it agrees with {agreement.before:.1%} of them; no "
+            "other thresholds or probe agree with more of those that they were not fitted to"
+        )
+    return (
+        f"{agreement.decisions:,} decisions of people: it agrees with {agreement.after:.1%} of those that it "
+        f"was not fitted to, before with {agreement.before:.1%}"
+        + ("; the probe was fitted to them, too" if agreement.refitted else "")
+    )

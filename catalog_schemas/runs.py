@@ -1,4 +1,4 @@
-"""The tables of a run: its frozen plan, shard by shard, and the manifest that commits it."""
+"""The tables of runs: a frozen plan, shard by shard, the manifest that commits a run, and all nights."""
 
 import dataclasses
 import json
@@ -48,6 +48,25 @@ PLAN = make_schema(
         pa.field("image_condition", pa.string()),
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("sibling_phashes", pa.list_(pa.string()), nullable=False),
+    ],
+)
+
+NIGHTS = make_schema(
+    "nights",
+    [
+        pa.field("commit", pa.int64(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("started_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("model", pa.string(), nullable=False),  # NAME@VERSION of the one that needs no image
+        pa.field("category", pa.string()),  # null: all together
+        pa.field("wanted", pa.int64(), nullable=False),  # pictures
+        pa.field("covered", pa.int64(), nullable=False),  # of these: live pictures after the run
+        pa.field("candidates", pa.int64(), nullable=False),
+        pa.field("approved", pa.int64(), nullable=False),  # candidates, by the machine
+        pa.field("review", pa.int64(), nullable=False),  # candidates that the run left to people
+        pa.field("exhausted", pa.int64(), nullable=False),  # wanted pictures whose attempts are used up
+        # candidates that waited for people after the run; null by category, and where it was not counted
+        pa.field("backlog", pa.int64()),
     ],
 )
 

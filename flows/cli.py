@@ -242,16 +242,21 @@ def verify(uri: str, prune: bool) -> None:
 @click.option("--store", "is_store", is_flag=True, help="Write the page of all runs of the store.")
 def report(output: str, run_id: str | None, is_store: bool) -> None:
     """Write the contact sheet of a finished run again, or the page of all runs."""
+    from toygan.planning.decisions import stored_decisions
     from toygan.publishing.finish import rewrite_report
+    from toygan.publishing.nights import rebuild_nights
     from toygan.publishing.store_report import write_store_report
     from toygan.storage.open_store import open_store
-    from toygan.uploads.index import photos_so_far, read_tables
+    from toygan.uploads.history import read_history
+    from toygan.uploads.index import photos_so_far
 
     if is_store == (run_id is not None):
         raise click.UsageError("give either --run-id ID or --store")
     store = open_store(output)
     if run_id is None:
-        click.echo(write_store_report(store, read_tables(store).quarantine["seen_at"]))
+        decisions = stored_decisions(store)
+        nights = rebuild_nights(store, decisions)
+        click.echo(write_store_report(store, nights, decisions, read_history(store)))
     else:
         click.echo(rewrite_report(store, run_id, photos_so_far=photos_so_far))
 

@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.lifeline import end_with_the_service
@@ -15,7 +16,12 @@ from toygan.channels.rules import load_channel
 from toygan.errors import BadInput, RunFailed, ToyganError
 
 
-@flow(name="export-channel", persist_result=False)
+def _name() -> str:
+    parameters = flow_run.parameters["parameters"]
+    return f"export to {', '.join(parameters.channels) or 'no channel'}"
+
+
+@flow(name="export-channel", flow_run_name=_name, persist_result=False)
 def export_channel(parameters: ExportParameters) -> list[ExportSummary] | State[Any]:
     """Exports the live pictures to each channel.
 

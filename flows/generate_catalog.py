@@ -7,7 +7,6 @@ from typing import Any
 
 import prefect
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
@@ -19,6 +18,7 @@ from flows.lifeline import end_with_the_service
 from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
 from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
+from flows.showing import RunProgress, show_run, show_store
 from toygan.errors import BadInput, Retryable, RunFailed, ToyganError
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import StartedRun, run_shard, start_run
@@ -82,6 +82,7 @@ def generate_shard(
 
 @flow(
     name="generate-catalog",
+    flow_run_name="{parameters.mode} pictures of {parameters.catalog}",
     task_runner=BY_THE_SETTINGS,
     persist_result=False,
     validate_parameters=True,
@@ -108,13 +109,12 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
         log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)
         compute_shards(run)
         summary = finish_run(run, prefect.__version__, photos_so_far=photos_so_far)
+        show_store(resolved.store, summary)
         raise_alerts(resolved.store, summary)
         summary.check_finite()
         if gone is not None:
             summary = replace(summary, retired=retire(resolved.store, request.run_id, gone))
-        create_markdown_artifact(
-            key="generate-catalog", markdown=summary.markdown(), description=f"Run {request.run_id}"
-        )
+        show_run(resolved.store, summary)
     return summary
 
 
@@ -136,6 +136,7 @@ def compute_shards(run: StartedRun) -> None:
     waiting = SHARDS_WAITING.labels(run.plan.run_id)
     waiting.set(len(futures))
     total = sum(shards[shard].slots for shard in run.pending)
+    artifact = RunProgress(run.plan.run_id, total)
     with Progress(total=total, unit="products", description="generating") as progress:
         for future in as_completed(list(futures)):
             shard = futures[future]
@@ -143,6 +144,7 @@ def compute_shards(run: StartedRun) -> None:
             error = _error_of(future)
             if error is None:
                 progress.advance(shards[shard].slots)
+                artifact.advance(shards[shard].slots)
             else:
                 errors[shard] = error
     for error in errors.values():

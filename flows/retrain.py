@@ -27,7 +27,7 @@ from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 
 
-@flow(name="retrain", persist_result=False)
+@flow(name="retrain", flow_run_name="retrain for {parameters.store}", persist_result=False)
 def retrain(parameters: RetrainParameters) -> State[Any]:
     """Takes a snapshot, trains, calibrates, compares challenger and champion, decides, writes a model card.
 

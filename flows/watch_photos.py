@@ -36,7 +36,7 @@ _KEPT = {("COMPLETED", "CANCELLED"): timedelta(hours=1), ("FAILED", "CRASHED"): 
 _NOT_BY_A_PERSON = "Deployment concurrency"  # how the message begins if Prefect cancels a run by itself
 
 
-@flow(name="watch-photos", persist_result=False)
+@flow(name="watch-photos", flow_run_name="list photos of {parameters.store}", persist_result=False)
 def watch_photos(parameters: WatchParameters) -> State[Any]:
     """Lists the uploads, indexes those that can be used, and emits `toygan.photos.uploaded`.
 

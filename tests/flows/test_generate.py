@@ -1,10 +1,12 @@
 """What a shop does night after night, through the command line and a real Prefect server."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -75,20 +77,36 @@ def test_only_what_is_missing_or_changed_is_drawn(
     assert shop.rows[5]["sku"] in changed <= {shop.rows[5]["sku"], shop.rows[6]["sku"]}
     assert len(read_current(shop.current())) == PRODUCTS + 1
 
-    [table] = ask_prefect(
-        prefect_environment["PREFECT_API_URL"],
-        "POST",
-        "/artifacts/filter",
-        {"artifacts": {"key": {"any_": ["generate-catalog"]}}, "sort": "CREATED_DESC", "limit": 1},
-    )
-    assert "`third`" in table["data"]
-    assert f"{PRODUCTS + 1 - 2:,} pictures live already, 2 planned" in table["data"]
+    found = artifacts(prefect_environment["PREFECT_API_URL"], "Run third")
+    assert "`third`" in found["generate-catalog"]
+    assert f"{PRODUCTS + 1 - 2:,} pictures live already, 2 planned" in found["generate-catalog"]
+    assert found["generate-catalog-progress"] == 100
+    assert json.loads(found["generate-catalog-categories"])[-1]["planned"] == 2
+    link = re.fullmatch(r"\[Contact sheet\]\((file:.+)\)", found["generate-catalog-report"])
+    assert link is not None
+    sheet = Path(unquote(urlsplit(link[1]).path))
+    assert 'href="../index.html"' in sheet.read_text()
+    assert "3 runs since" in (sheet.parent.parent / "index.html").read_text()
+    assert run_names(prefect_environment["PREFECT_API_URL"], str(shop.catalog)) == 3
 
     image_id = first[shop.rows[0]["sku"]]["image_id"]
     toygan_models = toygan("models", "add", shop.model, "--name", "tiny", "--store", shop.output)
     assert toygan_models.returncode == 0, toygan_models.stderr
     again = toygan("reproduce", image_id, "--output", shop.output)
     assert again.returncode == 0, again.stderr
+
+
+def artifacts(url: str, description: str) -> dict[str, Any]:
+    """The data of a run's artifacts by key."""
+    prefix = {"artifacts": {"key": {"like_": "generate-catalog"}}, "sort": "CREATED_DESC"}
+    found = ask_prefect(url, "POST", "/artifacts/filter", prefix)
+    return {each["key"]: each["data"] for each in reversed(found) if each["description"] == description}
+
+
+def run_names(url: str, catalog: str) -> int:
+    """The number of runs whose name says what they do with the catalog."""
+    wanted = {"flow_runs": {"name": {"any_": [f"missing pictures of {catalog}"]}}}
+    return len(ask_prefect(url, "POST", "/flow_runs/filter", wanted))
 
 
 def test_a_new_model_refreshes_what_an_older_one_drew(shop: Shop, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What an operator sees of a run: log lines, metrics, alerts."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -17,10 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from catalog_schemas.images import DECISIONS
 from catalog_schemas.runs import Manifest
-from tests.flows.catalogs import products
+from tests.conftest import REPOSITORY
+from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
+from tests.flows.serving import running
 from tests.models import CATEGORIES, nan_model, tiny_model
-from tests.servers import Fault, S3Server, ask_prefect, faulty_proxy, free_port
+from tests.servers import Fault, S3Server, faulty_proxy, free_port
 from toygan.planning.finished import read_manifest
 from toygan.storage.keys import COMMITS_KEY, manifest_key
 from toygan.storage.open_store import open_store
@@ -107,6 +110,12 @@ def test_a_run_tells_prometheus_and_a_log_collector_how_it_goes(
             assert counted == counts[category][decision]
         assert found["toygan_shard_seconds_total", category] > 0
     assert found["toygan_store_failures_total", "StoreUnavailable"] >= 1
+    of_store = {name: value for (name, *labels), value in found.items() if labels == [f"{s3_uri}/shop"]}
+    totals = manifest_of(store, RUN_ID).counts
+    assert of_store["toygan_pictures_missing"] == totals["planned"] - totals["approved"]
+    assert of_store["toygan_review_backlog"] == totals["review"]
+    assert of_store["toygan_photos_quarantined"] == 0
+    assert 0 < time.time() - of_store["toygan_last_success_timestamp_seconds"] < COMMAND_LIMIT_S
     # The process of the run is gone, and with it what only it could know.
     assert not any(name == "toygan_shards_waiting" for name, *_ in found)
 
@@ -166,15 +175,26 @@ def test_a_port_in_use_is_named(tmp_path: Path, toygan: Toygan, rclone: S3Server
     assert not (tmp_path / "out").exists()
 
 
-def test_a_fall_of_acceptance_becomes_an_event(
+def alert_script(folder: Path) -> Path:
+    """The script of flows/README.md."""
+    (code,) = re.findall(
+        r"```python\n(# alerts.py\n.*?)```", (REPOSITORY / "flows/README.md").read_text(), re.S
+    )
+    script = folder / "alerts.py"
+    script.write_text(code)
+    return script
+
+
+def test_alerts_become_events_that_start_a_flow(
     tmp_path: Path, toygan: Toygan, prefect_environment: dict[str, str]
 ) -> None:
-    """After three good nights the generator returns NaN; the run fails, and says so in this way too."""
-    catalog = products(tmp_path / "catalog.parquet", 60)
+    """After three good nights the generator returns NaN, and one product has never had a picture."""
+    rows = [product(number, category=CATEGORIES[0]) for number in range(21)]
+    catalog = write_catalog(tmp_path / "catalog.parquet", rows)
     command = ["generate", "--catalog", catalog, "--output", tmp_path / "out"]
     good = tiny_model(acceptance=1.0).write(tmp_path / "good" / "tiny")
     store = open_store(tmp_path / "out")
-    result = toygan(*command, "--model", good, "--run-id", "first")
+    result = toygan(*command, "--model", good, "--run-id", "first", "--limit", "20")
     assert result.returncode == 0, result.stderr
     for commit, run_id in ((2, "second"), (3, "third")):
         again = Manifest.from_json(store.get(manifest_key("first")))
@@ -182,22 +202,30 @@ def test_a_fall_of_acceptance_becomes_an_event(
         store.put(manifest_key(run_id), again.to_json().encode())
     store.delete(COMMITS_KEY)  # it is made anew from the manifests
     bad = nan_model().write(tmp_path / "bad" / "tiny")
-    result = toygan(*command, "--model", bad, "--mode", "all", "--run-id", "broken")
-    assert result.returncode == 1
-    assert "none is finite" in result.stderr
+    with running([sys.executable, str(alert_script(tmp_path))], prefect_environment, tmp_path) as alerts:
+        alerts.deployment("alerts")
+        result = toygan(*command, "--model", bad, "--mode", "all", "--run-id", "broken")
+        assert result.returncode == 1
+        assert "none is finite" in result.stderr
+        wanted = {"event": {"prefix": ["toygan.alert."]}}
 
-    wanted = {"event": {"name": ["toygan.alert.acceptance-halved"]}}
-    events: list[dict[str, Any]] = []
-    end = time.monotonic() + 60
-    while len(events) < len(CATEGORIES) and time.monotonic() < end:
-        answer = ask_prefect(
-            prefect_environment["PREFECT_API_URL"], "POST", "/events/filter", {"filter": wanted}
+        def look() -> list[dict[str, Any]]:
+            found = alerts.ask("POST", "/events/filter", {"filter": wanted})["events"]
+            return [event for event in found if event["payload"]["store"] == store.uri]
+
+        events = alerts.wait_for("the events", lambda: found if len(found := look()) == 3 else None)
+        told = alerts.wait_for(
+            "a run for each event",
+            lambda: runs if len(runs := alerts.runs("alerts", "COMPLETED")) == len(events) else None,
         )
-        events = answer["events"]
-        time.sleep(0.2)
-    assert sorted(event["resource"]["prefect.resource.name"] for event in events) == sorted(CATEGORIES)
     assert all(event["payload"]["run_id"] == "broken" for event in events)
-    assert all(event["payload"]["acceptance"] == 0 for event in events)
+    kinds = {event["event"].removeprefix("toygan.alert."): event for event in events}
+    assert kinds.keys() == {"acceptance-halved", "no-picture", "none-approved"}
+    assert kinds["acceptance-halved"]["resource"]["prefect.resource.name"] == CATEGORIES[0]
+    assert kinds["acceptance-halved"]["payload"]["acceptance"] == 0
+    assert kinds["no-picture"]["payload"]["skus"] == [rows[20]["sku"]]
+    messages = sorted(event["payload"]["message"] for event in events)
+    assert sorted(run["name"] for run in told) == messages
 
 
 def manifest_of(store: ObjectStore, run_id: str) -> Manifest:

@@ -77,6 +77,25 @@ def verdicts(decisions: pa.Table) -> pa.Table:
     return left.take(last["position_max"].combine_chunks().sort())
 
 
+RETIRED = "retired"  # how the words about a retired picture begin
+_IN_WORDS = {
+    APPROVE: "approved",
+    REJECT: "rejected",
+    REDRAW: "another picture wanted",
+    RETIRE: RETIRED,
+}
+
+
+def in_words(decisions: pa.Table) -> dict[str, str]:
+    """Returns the last decision about each picture that nobody took back: `rejected by Ann: too dark`."""
+    left = without_undone(decisions).sort_by(_ORDER).select(["image_id", "decision", "decided_by", "reason"])
+    return {
+        row["image_id"]: f"{_IN_WORDS[row['decision']]} by {row['decided_by']}"
+        + (f": {row['reason']}" if row["reason"] else "")
+        for row in left.to_pylist()
+    }
+
+
 def live_rows(decisions: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Returns two tables of CURRENT: the pictures that people made live, and those that may not be live.
 

@@ -14,6 +14,7 @@ from catalog_schemas.runs import Manifest, check_report_fields
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.planning.condition_files import NO_MODEL, read_kept
+from toygan.planning.decisions import RETIRED, in_words, stored_decisions
 from toygan.planning.plan import FrozenPlan, Slot, load_shard
 from toygan.publishing.render import (
     MOST_ROWS,
@@ -34,7 +35,7 @@ _READERS = 16
 _MOST_UNKNOWN = 20  # categories that are named
 _SHOWN_COLUMNS = [
     *("sku", "image_index", "decision", "conditions", "colour_delta_e", "p_real", "threshold", "reasons"),
-    *("image_uri", "format", "condition_sha256"),
+    *("image_id", "image_uri", "format", "condition_sha256"),
 ]
 
 
@@ -56,7 +57,15 @@ def contact_sheet(
     """
     check_report_fields(manifest, manifest_key(manifest.run_id))
     chosen, titles = _choose(store, manifest, parts, has_plan=plan is not None)
+    # Nobody can decide about a picture before its run is finished.
+    decisions = in_words(stored_decisions(store)) if plan is None else {}
     with ThreadPoolExecutor(_READERS) as readers:
+
+        def pictures(category: str, decision: str) -> list[ReportPicture]:
+            rows = chosen[category, decision]
+            found = readers.map(lambda row: _picture(store, row, titles, decisions), rows)
+            return [each for each in found if each is not None]
+
         categories = [
             ReportCategory(
                 name=name,
@@ -64,12 +73,8 @@ def contact_sheet(
                 approved=counts[APPROVED],
                 review=counts[REVIEW],
                 rejected=counts[REJECTED],
-                approved_pictures=list(
-                    readers.map(lambda row: _picture(store, row, titles), chosen[name, APPROVED])
-                ),
-                review_pictures=list(
-                    readers.map(lambda row: _picture(store, row, titles), chosen[name, REVIEW])
-                ),
+                approved_pictures=pictures(name, APPROVED),
+                review_pictures=pictures(name, REVIEW),
             )
             for name, counts in manifest.categories.items()
         ]
@@ -123,8 +128,17 @@ def _choose(
     return chosen, slots
 
 
-def _picture(store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Slot]) -> ReportPicture:
-    slot = titles.get(row["sku"])
+def _picture(
+    store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Slot], decisions: Mapping[str, str]
+) -> ReportPicture | None:
+    """Returns None for a retired picture whose file is gone."""
+    slot, decision = titles.get(row["sku"]), decisions.get(row["image_id"])
+    try:
+        file = store.get(row["image_uri"])
+    except ObjectNotFound:
+        if decision is not None and decision.startswith(RETIRED):
+            return None
+        raise
     return ReportPicture(
         sku=row["sku"],
         image_index=row["image_index"],
@@ -137,8 +151,9 @@ def _picture(store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Sl
         reasons=row["reasons"],
         image_uri=row["image_uri"],
         image_format=row["format"],
-        file=store.get(row["image_uri"]),
+        file=file,
         snapshot=_snapshot(store, row),
+        decision=decision,
     )
 
 

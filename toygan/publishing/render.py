@@ -49,6 +49,7 @@ class ReportPicture:
     image_format: ImageFormat
     file: bytes
     snapshot: bytes | None = None  # the file that the picture was made from
+    decision: str | None = None  # of a person about the picture, in words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, RunFailed
 from toygan.images import encode
 from toygan.planning.condition_files import read_kept
+from toygan.planning.decisions import in_words, stored_decisions
 from toygan.planning.finished import read_manifest, read_part
 from toygan.registry.models import resolve
 from toygan.storage.keys import RUNS_PREFIX
@@ -54,7 +55,10 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
             f"{image_id}: the bytes differ from those of {row['image_uri']} when generated on {device} by "
             f"{model.engine}; the picture is of {row['engine']}"
         )
-    return f"{image_id}: the same {len(file)} bytes as {row['image_uri']}"
+    decision = in_words(stored_decisions(store)).get(image_id)
+    return f"{image_id}: the same {len(file)} bytes as {row['image_uri']}" + (
+        f"; {decision}" if decision else ""
+    )
 
 
 def _read_image(store: ObjectStore, model: Model, digests: Mapping[str, str]) -> NDArray[np.uint8] | None:

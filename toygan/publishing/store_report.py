@@ -1,28 +1,33 @@
 """The page of a store over its nights: `reports/index.html`, one HTML file with plots as inline SVG."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Template
 
-from catalog_schemas.images import APPROVED, DECISIONS, REVIEW
-from catalog_schemas.runs import Manifest, check_report_fields
 from toygan.errors import BadInput
-from toygan.planning.decisions import stored_decisions, without_undone
-from toygan.planning.finished import read_manifests
+from toygan.planning.decisions import without_undone
 from toygan.publishing.page import page_templates
-from toygan.storage.keys import STORE_REPORT_KEY, manifest_key
+from toygan.storage.keys import STORE_REPORT_KEY
 from toygan.storage.store import ObjectStore
 
-MOST_RUNS = 365  # the last ones are shown
 MOST_CATEGORIES = 200
-_THREADS = 16
 _WIDTH, _HEIGHT = 560, 120  # of a plot, without its margin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploads:
+    """What became of uploaded photos."""
+
+    quarantined_at: pa.ChunkedArray  # the time of each photo that cannot be used
+    retrainings: Sequence[tuple[datetime, str]]  # the end of each one and its result, the oldest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,104 +37,93 @@ class Plot:
     title: str
     meaning: str
     values: Sequence[float | None]
-    is_share: bool
+    is_share: bool = False
 
 
-def write_store_report(store: ObjectStore, quarantined_at: pa.ChunkedArray) -> str:
-    """Writes the page; returns its URI. `quarantined_at` has the time of each upload in quarantine.
+def write_store_report(store: ObjectStore, nights: pa.Table, decisions: pa.Table, uploads: Uploads) -> str:
+    """Writes the page of runs, NIGHTS, and people's DECISIONS; returns its URI.
 
-    Raises BadInput for a store without finished runs."""
-    with ThreadPoolExecutor(_THREADS, "store-report") as pool:
-        manifests = read_manifests(store, pool)[-MOST_RUNS:]
-    if not manifests:
+    Raises BadInput for a store without finished runs.
+    """
+    if not nights.num_rows:
         raise BadInput(f"{store.uri} has no finished run, so there is nothing to report")
-    html = render_store_report(store, manifests, quarantined_at)
+    html = render_store_report(store.uri, nights.to_pandas(), decisions, uploads)
     store.put(STORE_REPORT_KEY, html.encode(), content_type="text/html; charset=utf-8")
     return f"{store.uri}/{STORE_REPORT_KEY}"
 
 
-def render_store_report(
-    store: ObjectStore, manifests: Sequence[Manifest], quarantined_at: pa.ChunkedArray
-) -> str:
-    """Returns the page of runs, which are in the order of their commits. Raises TableError for wrong ones."""
-    for each in manifests:
-        check_report_fields(each, manifest_key(each.run_id))
-    counts = [each.counts for each in manifests]
-    dates = [each.started_at[:10] for each in manifests]
+def render_store_report(store: str, nights: pd.DataFrame, decisions: pa.Table, uploads: Uploads) -> str:
+    """Returns the page of runs: the rows of NIGHTS, in the order of their commits."""
+    runs = nights[nights["category"].isna()].reset_index(drop=True)
+    dates = [f"{each:%Y-%m-%d}" for each in runs["started_at"]]
+    decided_at = without_undone(decisions)["decided_at"]
+    ended_at = pa.chunked_array(
+        [pa.array([at for at, _ in uploads.retrainings], pa.timestamp("us", tz="UTC"))]
+    )
     plots = [
         Plot(
             title="Coverage",
             meaning="wanted pictures that are live",
-            values=[_coverage(each) for each in counts],
+            values=_shares(runs["covered"], runs["wanted"]),
             is_share=True,
         ),
         Plot(
             title="Acceptance",
             meaning="candidates that the machine approved",
-            values=[_acceptance(each) for each in counts],
+            values=_shares(runs["approved"], runs["candidates"]),
             is_share=True,
         ),
         Plot(
-            title="For review",
-            meaning="candidates that a run left to people",
-            values=[each[REVIEW] for each in counts],
-            is_share=False,
+            title="Waiting for people",
+            meaning="candidates that nobody has decided about",
+            values=[None if pd.isna(each) else float(each) for each in runs["backlog"]],
         ),
         Plot(
             title="Exhausted",
             meaning="wanted pictures whose attempts are used up",
-            values=[each["exhausted"] for each in counts],
-            is_share=False,
+            values=runs["exhausted"].astype(float).tolist(),
         ),
         Plot(
             title="Quarantine",
             meaning="uploaded photos that cannot be used, seen up to this day",
-            values=_up_to(quarantined_at, dates),
-            is_share=False,
+            values=_up_to(uploads.quarantined_at, dates),
         ),
         Plot(
             title="Decisions",
             meaning="decisions of people up to this day",
-            values=_up_to(without_undone(stored_decisions(store))["decided_at"], dates),
-            is_share=False,
+            values=_up_to(decided_at, dates),
         ),
+        Plot(title="Retrainings", meaning="up to this day", values=_up_to(ended_at, dates)),
     ]
-    changes = _changes(manifests)
-    names = sorted({name for each in manifests for name in each.categories})
+    changes = _changes(runs["model"].tolist())
+    names = sorted(nights["category"].dropna().unique())
     return _template().render(
-        store=store.uri,
-        runs=len(manifests),
+        store=store,
+        runs=len(runs),
         first=dates[0],
-        last=manifests[-1],
+        last=runs["run_id"].iloc[-1],
         plots=[_drawn(plot, changes) for plot in plots],
-        changes=[(dates[at], f"{manifests[at].model_name}@{manifests[at].model_version}") for at in changes],
-        categories=[_category(name, manifests) for name in names[:MOST_CATEGORIES]],
+        changes=[(dates[at], runs["model"][at]) for at in changes],
+        retrainings=[(f"{at:%Y-%m-%d}", text) for at, text in uploads.retrainings],
+        categories=[_category(name, nights, runs) for name in names[:MOST_CATEGORIES]],
         categories_left_out=max(0, len(names) - MOST_CATEGORIES),
         width=_WIDTH,
         height=_HEIGHT,
     )
 
 
-def _coverage(counts: Mapping[str, int]) -> float | None:
-    wanted = sum(counts.get(name, 0) for name in ("unchanged", "planned", "exhausted", "deferred"))
-    # A picture that is generated anew counts as planned; the old one stays live if that fails.
-    return min(1.0, (counts.get("unchanged", 0) + counts[APPROVED]) / wanted) if wanted else None
-
-
-def _acceptance(counts: Mapping[str, int]) -> float | None:
-    candidates = sum(counts[each] for each in DECISIONS)
-    return counts[APPROVED] / candidates if candidates else None
+def _shares(part: "pd.Series[int]", whole: "pd.Series[int]") -> list[float | None]:
+    return [float(some / all_) if all_ > 0 else None for some, all_ in zip(part, whole, strict=True)]
 
 
 def _up_to(times: pa.ChunkedArray, dates: Sequence[str]) -> list[float | None]:
     """Returns for each date the number of times until its end."""
-    days = pc.strftime(times, format="%Y-%m-%d").to_pylist()
-    return [float(sum(day <= date for day in days)) for date in dates]
+    days = sorted(pc.strftime(times, format="%Y-%m-%d").to_pylist())
+    return [float(bisect_right(days, date)) for date in dates]
 
 
-def _changes(manifests: Sequence[Manifest]) -> list[int]:
+def _changes(models: Sequence[str]) -> list[int]:
     """Returns the positions of runs by another model than that of the run before."""
-    models = [(each.model_name, each.model_version) for each in manifests]
     return [at for at in range(1, len(models)) if models[at] != models[at - 1]]
 
 
@@ -146,16 +140,17 @@ def _drawn(plot: Plot, changes: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _category(name: str, manifests: Sequence[Manifest]) -> dict[str, Any]:
-    counts = [each.categories.get(name) for each in manifests]
+def _category(name: str, nights: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
+    own = nights[nights["category"] == name].set_index("run_id")
+    last = own.iloc[-1]
+    own = own.reindex(runs["run_id"])
     rows: dict[str, Any] = {"name": name}
-    for key, share in (("coverage", _coverage), ("acceptance", _acceptance)):
-        values = [None if each is None else share(each) for each in counts]
+    for key, part, whole in (("coverage", "covered", "wanted"), ("acceptance", "approved", "candidates")):
+        values = _shares(own[part], own[whole])
         known = [value for value in values if value is not None]
         rows[key] = _words(known[-1], is_share=True) if known else "–"
         rows[f"{key}_lines"] = _lines(values, 1.0, 120, 24)
-    last = next(each for each in reversed(counts) if each is not None)
-    return rows | {"review": last[REVIEW], "exhausted": last.get("exhausted", 0)}
+    return rows | {"review": int(last["review"]), "exhausted": int(last["exhausted"])}
 
 
 def _lines(values: Sequence[float | None], top: float, width: int, height: int) -> list[str]:

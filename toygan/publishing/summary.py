@@ -83,6 +83,20 @@ class RunSummary:
         lines += ["", f"Contact sheet: `{self.report_uri}`"]
         return "\n".join(lines)
 
+    def table(self) -> list[dict[str, str | int]]:
+        """Returns the counts of each category, and of all, as rows by column name."""
+        return [
+            {
+                "category": name,
+                "planned": counts["planned"],
+                "approved": counts[APPROVED],
+                "for review": counts["review"],
+                "rejected candidates": counts["rejected"],
+                "exhausted": counts.get("exhausted", 0),
+            }
+            for name, counts in [*self.manifest.categories.items(), ("all", self.manifest.counts)]
+        ]
+
     def text(self) -> str:
         """Returns three lines for a terminal, and one for each warning."""
         counts = self.manifest.counts

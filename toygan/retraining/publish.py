@@ -38,10 +38,12 @@ def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str)
         )
     if outcome.champions_layouts is not None:
         _publish_layouts(store, attempt, outcome.champions_layouts)
-    record_retraining(store, attempt.index(), run_id)
-    attempt.finish()
     champion = read_aliases(store).get(CHAMPION)
-    return champion is not None and champion.now == challenger
+    is_champion = champion is not None and champion.now == challenger
+    result = f"{challenger} {'is the champion' if is_champion else 'was not promoted'}"
+    record_retraining(store, attempt.index(), run_id, result)
+    attempt.finish()
+    return is_champion
 
 
 def _publish_layouts(store: ObjectStore, attempt: Attempt, layouts: bytes) -> None:

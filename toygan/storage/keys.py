@@ -38,6 +38,7 @@ RETIRED_PREFIX = "retired/"
 COMMITS_KEY = "state/commits.json"
 ATTEMPTS_KEY = "state/attempts.parquet"
 DECIDED_KEY = "state/decisions.parquet"
+NIGHTS_KEY = "state/nights.parquet"
 PRUNING_KEY = "state/pruning.json"
 
 _IMAGE_ID = re.compile(r"[0-9a-f]{20}")

@@ -54,10 +54,14 @@ class Changed(NamedTuple):
     quarantined: int
 
 
+def read_quarantined(store: ObjectStore) -> pa.Table:
+    """Returns the photos in quarantine, QUARANTINE; raises TableError if the table is damaged."""
+    return read_or_empty(store, QUARANTINE_KEY, read_quarantine, QUARANTINE)
+
+
 def read_tables(store: ObjectStore) -> PhotoTables:
     """Returns both tables; raises TableError if one is damaged."""
-    quarantine = read_or_empty(store, QUARANTINE_KEY, read_quarantine, QUARANTINE)
-    return PhotoTables(index=read_index(store), quarantine=quarantine)
+    return PhotoTables(index=read_index(store), quarantine=read_quarantined(store))
 
 
 def known_uploads(store: ObjectStore) -> list[str]:

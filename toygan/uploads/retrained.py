@@ -14,7 +14,7 @@ The protocol between the flows `watch-photos` and `retrain` is in the store:
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 import pyarrow as pa
@@ -25,7 +25,21 @@ from toygan.errors import BadInput, ObjectNotFound
 from toygan.storage.keys import RETRAINED_KEY
 from toygan.storage.store import ObjectStore
 
+MOST_RESULTS = 100
+
 _INDEXED_AT = PHOTO_INDEX.field("indexed_at").type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The result of a retraining in words; `ended_at` is ISO 8601 in UTC."""
+
+    run_id: str
+    ended_at: str
+    text: str
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.ended_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +49,39 @@ class Retrained:
     run_id: str
     seen_until: str
     photos: int
+    results: tuple[Result, ...]  # of the last MOST_RESULTS retrainings that trained a model, the oldest first
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Reads the record; raises BadInput for anything that record_retraining did not write."""
         try:
-            record = cls(**json.loads(text))
+            content = json.loads(text)
+            results = tuple(Result(**each) for each in content["results"])
+            record = cls(**{**content, "results": results})
             datetime.fromisoformat(record.seen_until)
-        except (TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise BadInput(
                 f"{RETRAINED_KEY} is damaged ({error}); remove it, and the next retraining writes it again"
             ) from error
         return record
 
 
-def record_retraining(store: ObjectStore, snapshot: pa.Table, run_id: str) -> None:
-    """Records that all photos of `snapshot`, a photo index with at least one row, have been seen."""
+def record_retraining(store: ObjectStore, snapshot: pa.Table, run_id: str, result: str | None = None) -> None:
+    """Records that all photos of `snapshot`, a photo index with at least one row, have been seen.
+
+    `result` is for people; None: no model was trained. A repetition replaces the result of this run id.
+    """
     newest = pc.max(snapshot["indexed_at"]).as_py()
-    record = Retrained(run_id=run_id, seen_until=newest.isoformat(), photos=snapshot.num_rows)
+    before = read_retrained(store)
+    results = [each for each in (before.results if before else ()) if each.run_id != run_id]
+    if result is not None:
+        results.append(Result(run_id=run_id, ended_at=datetime.now(UTC).isoformat(), text=result))
+    record = Retrained(
+        run_id=run_id,
+        seen_until=newest.isoformat(),
+        photos=snapshot.num_rows,
+        results=tuple(results[-MOST_RESULTS:]),
+    )
     text = json.dumps(asdict(record), indent=2, sort_keys=True) + "\n"
     store.put(RETRAINED_KEY, text.encode(), content_type="application/json")
 

@@ -17,6 +17,7 @@ from toygan.channels import export as exporting
 from toygan.channels.export import ExportRequest, ExportSummary, export
 from toygan.channels.rules import channel_names
 from toygan.errors import BadInput, Retryable
+from toygan.review.record import decide
 from toygan.storage.keys import image_key
 from toygan.storage.local import LocalStore
 
@@ -334,3 +335,15 @@ def test_a_channel_of_the_users_own_needs_a_file_only(store: LocalStore, tmp_pat
     (tmp_path / "market.toml").write_text(text)
     summary = run(store, str(tmp_path / "market.toml"))
     assert (summary.channel, summary.exported) == ("market", 1)
+
+
+def test_a_picture_that_people_reject_is_gone_with_the_next_export(store: LocalStore) -> None:
+    ids = put_shop(store, shop())
+    run(store, "google")
+    before = len(files(place_of(store, "google") / "pictures"))
+    decide(store, "reject", ids[:1], by="Ann", reason=None)
+    assert run(store, "google").exported == 3
+    assert len(files(place_of(store, "google") / "pictures")) < before
+    decide(store, "approve", ids[:1], by="Bo", reason=None)
+    assert run(store, "google").exported == 4
+    assert len(files(place_of(store, "google") / "pictures")) == before

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
+from catalog_schemas.images import read_current
 from catalog_schemas.runs import Manifest
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.generation.whole_runs import generate, request, write_inputs
@@ -20,7 +22,9 @@ from toygan.planning.plan import FrozenPlan
 from toygan.publishing import contact_sheet as module
 from toygan.publishing.contact_sheet import contact_sheet
 from toygan.publishing.finish import finish_run
-from toygan.storage.keys import report_key
+from toygan.publishing.retire import Gone, retire
+from toygan.review.record import decide
+from toygan.storage.keys import CURRENT_KEY, report_key
 from toygan.storage.memory import MemoryStore, named_memory_store
 from toygan.uploads.index import photos_so_far
 
@@ -96,7 +100,8 @@ def test_nothing_is_loaded_from_elsewhere(run: tuple[MemoryStore, FrozenPlan, st
     assert sources
     assert all(source.startswith("data:") for source in sources)
     links = {link for link in re.findall(r"href=[\"']([^\"']*)", page) if not link.startswith("#")}
-    assert links == {f"../../{row['image_uri']}" for row in rows_of(store) if row["image_uri"]}
+    pictures = {f"../../{row['image_uri']}" for row in rows_of(store) if row["image_uri"]}
+    assert links == {"../index.html", *pictures}
 
 
 def test_the_rate_and_the_credit_are_told_when_asked(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
@@ -134,3 +139,18 @@ def test_a_picture_that_is_gone_is_named(folder: Path) -> None:
     store.delete(gone)
     with pytest.raises(ObjectNotFound, match=gone):
         sheet(store, summary.manifest, tell_rate=True, credit=None)
+
+
+def test_the_page_shows_decisions_and_leaves_out_what_was_retired(folder: Path) -> None:
+    store = named_memory_store("sheet-3")
+    summary = generate(request(folder, output="memory://sheet-3"))
+    live = read_current(store.get(CURRENT_KEY))
+    first, second = live["image_id"].to_pylist()[:2]
+    decide(store, "reject", [first], by="Ann", reason="<b>wrong</b>")
+    is_second = pc.equal(live["image_id"], second)
+    retire(store, "run-2", Gone(pictures=live.filter(is_second), products=1, live_products=live.num_rows))
+    before = embedded(sheet(store, summary.manifest, tell_rate=True, credit=None))
+    store.delete(live.filter(is_second)["image_uri"][0].as_py())
+    page = sheet(store, summary.manifest, tell_rate=True, credit=None)
+    assert "rejected by Ann: &lt;b&gt;wrong&lt;/b&gt;" in page
+    assert len(embedded(page)) == len(before) - 1

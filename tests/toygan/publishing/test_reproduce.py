@@ -14,6 +14,7 @@ from toygan.generation.parts import publish_part
 from toygan.planning.finished import read_part
 from toygan.publishing.reproduce import reproduce
 from toygan.registry.models import add_model
+from toygan.review.record import decide
 from toygan.storage.memory import MemoryStore, named_memory_store
 
 
@@ -50,6 +51,8 @@ def test_the_bytes_are_the_same(store: MemoryStore) -> None:
     for row in kept:
         said = reproduce(store, row["image_id"], CPU)
         assert said == f"{row['image_id']}: the same {row['bytes']} bytes as {row['image_uri']}"
+    decide(store, "reject", [kept[0]["image_id"]], by="Ann", reason="too dark")
+    assert reproduce(store, kept[0]["image_id"], CPU).endswith("; rejected by Ann: too dark")
 
 
 def test_other_bytes_are_told(store: MemoryStore) -> None:

@@ -13,15 +13,19 @@ from toygan.generation import request as request_module
 from toygan.generation import run as run_module
 from toygan.generation import worker_spec
 from toygan.generation.request import check_request
+from toygan.planning.decisions import stored_decisions
 from toygan.publishing import finish
 from toygan.publishing.alerts import find_alerts
+from toygan.publishing.nights import record_night
+from toygan.publishing.store_report import write_store_report
 from toygan.publishing.verify import verify
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
+from toygan.uploads.history import read_history
 
 CATEGORIES = tuple(f"category-{number}" for number in range(10))
 PRODUCTS = 40
-MOST = 60
+MOST, OF_THE_PAGE = 60, 8
 
 
 class CountingStore:
@@ -79,6 +83,12 @@ def test_ten_changed_rows_cost_few_requests_after_many_nights(
         summary = generate(wanted)
         find_alerts(store, summary.manifest, summary.parts)
         requests = Counter(store.requests)
+        store.requests.clear()
+        decisions = stored_decisions(store)
+        table = record_night(store, summary.manifest, decisions)
+        write_store_report(store, table, decisions, read_history(store))
+        # The first night reads the manifests.
+        assert len(store.requests) == OF_THE_PAGE or nights == 1
         assert summary.manifest.counts["planned"] == (len(changed) if nights > 1 else PRODUCTS)
         return requests
 

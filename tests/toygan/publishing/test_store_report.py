@@ -1,6 +1,7 @@
 """The page of a store over its nights."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from flows.cli import cli
 from tests.toygan.generation.runs import put_manifest
 from tests.toygan.review.shop import SETTINGS, commit, picture
 from toygan.errors import BadInput
+from toygan.planning.decisions import stored_decisions
 from toygan.planning.finished import read_manifest
 from toygan.planning.plan import RunSettings
-from toygan.publishing.store_report import write_store_report
+from toygan.publishing.nights import rebuild_nights
+from toygan.publishing.store_report import Uploads, write_store_report
 from toygan.review.record import decide
 from toygan.storage.keys import STORE_REPORT_KEY, manifest_key
 from toygan.storage.local import LocalStore
@@ -48,8 +51,10 @@ def put_run(
     store.put(manifest_key(full.run_id), full.to_json().encode())
 
 
-def page_of(store: MemoryStore) -> str:
-    write_store_report(store, QUARANTINE.empty_table()["seen_at"])
+def page_of(store: MemoryStore, *retrainings: tuple[datetime, str]) -> str:
+    uploads = Uploads(quarantined_at=QUARANTINE.empty_table()["seen_at"], retrainings=retrainings)
+    decisions = stored_decisions(store)
+    write_store_report(store, rebuild_nights(store, decisions), decisions, uploads)
     return store.get(STORE_REPORT_KEY).decode()
 
 
@@ -65,10 +70,12 @@ def test_the_page_plots_every_run_and_marks_a_new_champion() -> None:
     for number, settings in enumerate((SETTINGS, SETTINGS, other), 1):
         totals = counts(planned=4, approved=number, review=4 - number, exhausted=0)
         put_run(store, number, settings, NAUGHTY, totals)
-    html = page_of(store)
+    html = page_of(store, (datetime(2026, 11, 1, tzinfo=UTC), f"{NAUGHTY} is the champion"))
     tags = Tags(html).found
-    assert tags.count("svg") == 6 + 2
-    assert html.count('class="change"') == 6
+    assert tags.count("svg") == 7 + 2
+    assert html.count('class="change"') == 7
+    assert "Retrainings over 3 runs, now 1" in html
+    assert "2026-11-01: bricks &lt;script&gt;" in html
     assert "toybricks@" + "f" * 12 in html
     assert "75 %" in html
     assert 'points="0.0,90.0 280.0,60.0 560.0,30.0"' in html  # coverage of 1, 2, 3 of 4
@@ -88,7 +95,7 @@ def test_decisions_are_counted_by_day() -> None:
 
 def test_an_empty_store_has_no_page() -> None:
     with pytest.raises(BadInput, match="no finished run"):
-        write_store_report(MemoryStore(), QUARANTINE.empty_table()["seen_at"])
+        page_of(MemoryStore())
 
 
 def test_the_command_takes_a_run_or_the_store(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The record of the last retraining, and what is unseen since."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.toygan.uploads.uploads import upload
@@ -25,11 +27,17 @@ def test_what_came_after_the_snapshot_is_unseen() -> None:
     record_retraining(store, snapshot, "night-1")
     index = index_uploads(store).index
     assert unseen_photos(index, read_retrained(store))["photo_uri"].to_pylist() == late
-    record_retraining(store, index, "night-2")
+    record_retraining(store, index, "night-2", "toys@1 was not promoted")
+    record_retraining(store, index, "night-2", "toys@1 is the champion")
     assert unseen_photos(index, read_retrained(store)).num_rows == 0
     record = read_retrained(store)
-    assert record == Retrained(
-        run_id="night-2", seen_until=max(index["indexed_at"].to_pylist()).isoformat(), photos=5
+    assert record is not None
+    assert [each.text for each in record.results] == ["toys@1 is the champion"]
+    assert replace(record, results=()) == Retrained(
+        run_id="night-2",
+        seen_until=max(index["indexed_at"].to_pylist()).isoformat(),
+        photos=5,
+        results=(),
     )
 
 

@@ -30,11 +30,14 @@ def picture(number: int, run_id: str, decision: str = APPROVED, **changes: Any) 
     return row | {"decision": decision}
 
 
-def commit(store: ObjectStore, run_id: str, *rows: Mapping[str, Any]) -> None:
-    """What a night does at its end."""
+def commit(
+    store: ObjectStore, run_id: str, *rows: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+) -> None:
+    """What a night does at its end. `files` are the pictures by id; without them a file is its own id."""
     for row in rows:
         if row["image_uri"]:
-            store.put(row["image_uri"], row["image_id"].encode())
+            image_id = row["image_id"]
+            store.put(row["image_uri"], image_id.encode() if files is None else files[image_id])
     put_part(store, run_id, rows)
     manifest = put_manifest(store, run_id, SETTINGS, commit=reserve(store, run_id))
     make_live(store, manifest, Parts(store, run_id, 1))

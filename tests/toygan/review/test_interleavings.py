@@ -1,26 +1,69 @@
-"""Two reviewers, a night and a reader at work at once: no decision is lost, in whatever order they work."""
+"""Two reviewers, a night and an export at work at once: no decision is lost, in whatever order they work."""
 
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog_schemas.decisions import Decision
-from catalog_schemas.images import APPROVED, REVIEW, read_current
+from catalog_schemas.images import APPROVED, REVIEW
 from tests.toygan.review.shop import commit, live, picture
 from tests.toygan.review.turns import Turns
+from toygan.channels import export as exporting
+from toygan.channels.export import ExportRequest, export
+from toygan.channels.state import read_state
 from toygan.errors import ObjectNotFound
+from toygan.images import encode
 from toygan.planning.decisions import stored_decisions
 from toygan.planning.finished import read_manifest
 from toygan.publishing.verify import verify
 from toygan.review.record import Wanted, find_pictures, record
-from toygan.storage.keys import CURRENT_KEY, DECISIONS_PREFIX
+from toygan.storage.keys import DECISIONS_PREFIX
+from toygan.storage.local import LocalStore
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
+
+SIDE = 64  # pixels of a picture
+# A channel that costs little.
+CHANNEL = """
+name = "small"
+title = "small"
+version = 2026-11-29
+role = "main"
+role_reason = "for tests"
+most_bytes = 100_000
+most_pictures = 8
+alt_letters = 125
+feeds = ["pictures-csv"]
+rules = [{ of = ["role"], says = "nothing", kind = "chosen", source = "toygan", checked = 2026-11-29 }]
+
+[[frames]]
+name = "white"
+aspect = [1, 1]
+size = { least = 16, advised = 64 }
+share = { least = 0.1, wanted = 0.5, most = 1.0 }
+ground = "white"
+shadow = true
+formats = ["jpg"]
+quality = 80
+"""
+
+
+def block(number: int) -> bytes:
+    """A picture that differs for each number."""
+    pixels = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    pixels[16 : 30 + 3 * number, 16:48] = (180, 20 * number, 40)
+    return encode(pixels, "webp")
+
 
 FIRST = [
     picture(0, "run-1"),
@@ -29,6 +72,10 @@ FIRST = [
     picture(3, "run-1", REVIEW),
 ]
 SECOND = [picture(0, "run-2", attempt=1), picture(2, "run-2", attempt=1), picture(3, "run-2", REVIEW)]
+FILES = {row["image_id"]: block(number) for number, row in enumerate((*FIRST, *SECOND))}
+for row in (*FIRST, *SECOND):
+    file = FILES[row["image_id"]]
+    row |= {"sha256": sha256(file).hexdigest(), "bytes": len(file), "width": SIDE, "height": SIDE}
 
 
 def reviewer(name: str, seed: int, done: list[Decision]) -> Callable[[ObjectStore], None]:
@@ -53,11 +100,30 @@ def reviewer(name: str, seed: int, done: list[Decision]) -> Callable[[ObjectStor
     return act
 
 
-def read_twice(store: ObjectStore) -> None:
-    """A reader, such as an export, always gets a whole table."""
-    for _ in range(2):
-        with suppress(ObjectNotFound):
-            read_current(store.get(CURRENT_KEY))
+class Exporting:
+    """Exports to a folder, from a store that it shares with others."""
+
+    def __init__(self, folder: Path) -> None:
+        self._channel, self._place = folder / "small.toml", folder / "exports"
+        self._channel.write_text(CHANNEL)
+
+    def act(self, store: ObjectStore) -> None:
+        """Runs one export. The store it gets may show a picture as live that is rejected a moment later."""
+        request = ExportRequest(channel=str(self._channel), output="memory://shop", to=str(self._place))
+
+        def open_store(uri: str) -> ObjectStore:
+            return LocalStore(Path(uri)) if uri == str(self._place) else store
+
+        with patch.object(exporting, "open_store", open_store), suppress(ObjectNotFound):
+            export(request)
+
+    def exported(self) -> set[str]:
+        """The ids of the pictures that lie there; nothing else does."""
+        rows = read_state(LocalStore(self._place), "small").rows
+        named = {file.key for row in rows.values() for file in row.files}
+        there = {path.relative_to(self._place).as_posix() for path in self._place.rglob("*.jpg")}
+        assert there == named
+        return {image_id for image_id, row in rows.items() if row.files}
 
 
 def by_hand(done: list[Decision], night: int) -> dict[Any, tuple[str, str]]:
@@ -84,16 +150,17 @@ def by_hand(done: list[Decision], night: int) -> dict[Any, tuple[str, str]]:
     return found
 
 
-def play(seed: int) -> None:
-    store = MemoryStore()
-    commit(store, "run-1", *FIRST)
+def play(seed: int, store: ObjectStore, folder: Path) -> None:
+    """Lets all work in an order that the seed determines, then compares the store with the design."""
+    commit(store, "run-1", *FIRST, files=FILES)
     done: list[Decision] = []
+    exporting_to = Exporting(folder)
     Turns(seed).run(
         {
             "ann": reviewer("Ann", seed, done),
             "bo": reviewer("Bo", seed, done),
-            "night": lambda its: commit(its, "run-2", *SECOND),
-            "reader": read_twice,
+            "night": lambda its: commit(its, "run-2", *SECOND, files=FILES),
+            "export": exporting_to.act,
         },
         store,
     )
@@ -104,12 +171,16 @@ def play(seed: int) -> None:
     assert stored_decisions(store)["decision_id"].to_pylist() == [
         each.decision_id for each in sorted(done, key=lambda each: each.commit)
     ]
-    assert live(store) == by_hand(done, night.commit)
+    wanted = by_hand(done, night.commit)
+    assert live(store) == wanted
     assert verify(store).problems == ()
+    exporting_to.act(store)
+    assert exporting_to.exported() == {image_id for image_id, _ in wanted.values()}
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
 @pytest.mark.slow
 def test_no_interleaving_loses_a_decision(seed: int) -> None:
-    play(seed)
+    with TemporaryDirectory(prefix="toygan-test-") as folder:
+        play(seed, MemoryStore(), Path(folder))

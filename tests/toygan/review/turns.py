@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectInfo, ObjectStore
 
 
@@ -36,7 +35,7 @@ class Turns:
             self._granted = self._random.choice(sorted(self._waiting))
             self._condition.notify_all()
 
-    def run(self, actors: dict[str, Callable[[ObjectStore], None]], store: MemoryStore) -> None:
+    def run(self, actors: dict[str, Callable[[ObjectStore], None]], store: ObjectStore) -> None:
         """Runs all actors to their ends. Raises the first error of one of them."""
         self._waiting = dict.fromkeys(actors, 0)
         errors: list[BaseException] = []
@@ -63,7 +62,7 @@ class Turns:
 class StoreOf:
     """The store as one actor has it."""
 
-    def __init__(self, actor: str, inner: MemoryStore, turns: Turns) -> None:
+    def __init__(self, actor: str, inner: ObjectStore, turns: Turns) -> None:
         self._actor, self._inner, self._turns = actor, inner, turns
 
     uri = "memory://turns"

@@ -27,6 +27,7 @@ BORROWED_DECISIONS: Final = (
     10  # the decisions of all other categories weigh as much for a category's threshold
 )
 INVERSE_PENALTY: Final = 3e-3  # scikit-learn's C
+CONFIDENCE: Final = 1.645  # standard errors
 _LOGIT_SCALE: Final = 10.0  # makes the penalty on the present logit small
 _BEYOND: Final = 0.1  # log-odds between the last decided picture and a threshold beyond all of them
 Flags = NDArray[np.bool_]
@@ -77,8 +78,9 @@ class _Rule:
 def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibration:
     """Returns the calibration that agrees best with people, with the field `agreement`.
 
+    `calibration` knows no decisions yet, see `Calibration.without_people`; the logits are by its score.
     It keeps its thresholds and its probe unless another rule agrees with more decisions that it was not
-    fitted to, by more than the standard error of the difference. Raises BadInput for fewer than
+    fitted to, by more than chance explains in 95 of 100 cases. Raises BadInput for fewer than
     FEWEST_DECISIONS decisions, or if all are the same.
     """
     approved = int(pictures.is_approved.sum())
@@ -90,16 +92,17 @@ def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibr
     present = _Rule(probe=None, shifts={})
     before = present.approves(calibration, pictures) == pictures.is_approved
     after = _of_unseen(calibration, pictures)
-    # Only pictures about which the two differ say anything (McNemar 1947).
+    # Only pictures about which the two differ say anything: McNemar's test, 1947, one-sided.
     gain, differing = int(after.sum() - before.sum()), int((after != before).sum())
-    rule = _best_rule(calibration, pictures) if gain > differing**0.5 else present
+    rule = _best_rule(calibration, pictures) if gain > CONFIDENCE * differing**0.5 else present
     if rule == present:
         after = before
     agreement = Agreement(
         decisions=len(pictures),
         before=float(before.mean()),
         after=float(after.mean()),
-        refitted=rule.probe is not None,
+        thresholds={name: calibration.of(name).threshold for name, shift in rule.shifts.items() if shift},
+        probe=None if rule.probe is None else calibration.probe,
     )
     return _with_rule(calibration, rule, agreement)
 
@@ -113,7 +116,7 @@ def agreement_with(calibration: Calibration, pictures: DecidedPictures) -> float
 
 def _with_rule(calibration: Calibration, rule: _Rule, agreement: Agreement) -> Calibration:
     categories = {
-        name: replace(each, threshold=float(sigmoid(_log_odds(each.threshold) + rule.shifts[name])))
+        name: replace(each, threshold=float(sigmoid(np.array(_log_odds(each.threshold) + rule.shifts[name]))))
         if rule.shifts.get(name)
         else each
         for name, each in calibration.categories.items()

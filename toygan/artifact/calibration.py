@@ -12,7 +12,7 @@ cross-validated predictions, with bins of equal mass and both classes weighing t
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, Final
@@ -86,13 +86,17 @@ class Agreement:
     """How often a calibration decides as people did, 0..1 of the pictures that pass all checks."""
 
     decisions: int  # of people
-    before: float  # by the thresholds before these decisions
+    before: float  # without these decisions
     after: float  # cross-validated by product
-    refitted: bool  # whether the probe was fitted to the decisions, too
+    # What the decisions changed, as it was before, so that the next fit can start from there.
+    thresholds: Mapping[str, float]  # of the categories whose threshold moved
+    probe: ProbeWeights | None  # None: the probe stayed
 
     def __post_init__(self) -> None:
         for name in ("before", "after"):
             _check_number(name, getattr(self, name))
+        for name, threshold in self.thresholds.items():
+            _check_number(f"threshold of {name}", threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,22 @@ class Calibration:
             known = ", ".join(sorted(self.categories))
             raise ModelError(f"the model is not calibrated for {category!r}, only for {known}") from None
 
+    def without_people(self) -> "Calibration":
+        """Returns the calibration as it was before it was fitted to people's decisions."""
+        if self.agreement is None:
+            return self
+        earlier = self.agreement.thresholds
+        categories = {
+            name: replace(each, threshold=earlier.get(name, each.threshold))
+            for name, each in self.categories.items()
+        }
+        return replace(
+            self,
+            categories=MappingProxyType(categories),
+            probe=self.agreement.probe or self.probe,
+            agreement=None,
+        )
+
     def to_json(self) -> str:
         """Returns JSON with sorted keys. `from_json` makes an equal calibration from it."""
         categories = {name: asdict(each) for name, each in self.categories.items()}
@@ -136,7 +156,8 @@ class Calibration:
             # No version needed: a program that does not know one of these keys refuses it.
             content["colour_profile"] = self.colour_profile.to_json()
         if self.agreement is not None:
-            content["agreement"] = asdict(self.agreement)
+            thresholds = dict(self.agreement.thresholds)  # asdict cannot copy a mapping proxy
+            content["agreement"] = asdict(replace(self.agreement, thresholds=thresholds))
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -157,11 +178,7 @@ class Calibration:
                 colour_profile=(
                     _profile_from_json(top["colour_profile"]) if "colour_profile" in top else None
                 ),
-                agreement=(
-                    Agreement(**_exactly(top["agreement"], _names(Agreement), "agreement"))
-                    if "agreement" in top
-                    else None
-                ),
+                agreement=_agreement_from_json(top["agreement"]) if "agreement" in top else None,
             )
         except (TypeError, ValueError) as error:
             raise ModelError(
@@ -218,6 +235,12 @@ def _probe_from_json(values: Any) -> ProbeWeights:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"probe: {error}") from error
+
+
+def _agreement_from_json(values: Any) -> Agreement:
+    found = _exactly(values, _names(Agreement), "agreement")
+    probe = None if found["probe"] is None else _probe_from_json(found["probe"])
+    return Agreement(**{**found, "thresholds": dict(found["thresholds"]), "probe": probe})
 
 
 def _profile_from_json(values: Any) -> ColourProfile:

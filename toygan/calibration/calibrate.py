@@ -292,7 +292,6 @@ def calibrate_model(
         calibration = calibrate(
             model, real, batch_size=default_batch_size(model), settings=settings, with_probe=with_probe
         )
-    before = calibration
     if decisions_uri is not None:
         calibration = calibrate_with_people(calibration, source, open_store(decisions_uri), device)
     text = calibration.to_json().encode()
@@ -305,4 +304,4 @@ def calibrate_model(
     elif store is not None:
         version = add_files(store, {**source.files, CALIBRATION: text}, source.name)
     yield f"{source.name}@{version} is calibrated; expected calibration error {calibration.ece:.3f}"
-    yield from calibration_lines(before, calibration)
+    yield from calibration_lines(calibration)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from toygan.progress import Progress
 from toygan.review.record import read_pictures
 from toygan.storage.store import ObjectStore
 
+if TYPE_CHECKING:
+    from toygan.artifact.feature_extractor import FeatureExtractor
+
 _THREADS = 16
 _AT_ONCE = 32  # pictures
 _BY_SCORE = "score_below_threshold"
@@ -35,10 +38,12 @@ def calibrate_with_people(
 ) -> Calibration:
     """Fits a model's calibration to the decisions in a store about pictures by all versions of the model.
 
-    A probe scores the pictures again. Without one, only pictures by this very version count, with the scores
-    that they got. Raises BadInput if there are too few decisions.
+    The fit starts from the calibration without earlier decisions, so it can be repeated as they grow. A probe
+    scores the pictures again. Without one, only pictures by this very version count, with the scores that
+    they got. Raises BadInput if there are too few decisions.
     """
-    return fit_to_people(calibration, decided_pictures(calibration, model, store, device))
+    base = calibration.without_people()
+    return fit_to_people(base, decided_pictures(base, model, store, device))
 
 
 def decided_pictures(
@@ -49,13 +54,13 @@ def decided_pictures(
     Leaves out a picture whose file is gone or damaged, with a warning. Raises BadInput if people decided
     about no picture of the model.
     """
-    has_probe = calibration.probe is not None and calibration.probe.evidence == "deepest"
+    probe = calibration.probe if calibration.probe and calibration.probe.evidence == "deepest" else None
     last = _last_decisions(store)
     rows = [
         row
         for row in read_pictures(store, last, ("reasons", "logit")).values()
         if row["model_name"] == model.name
-        and (has_probe or row["model_version"] == model.version)
+        and (probe or row["model_version"] == model.version)
         and row["category"] in calibration.categories
         and set(row["reasons"]) <= {_BY_SCORE}
         and row["logit"] is not None
@@ -63,15 +68,14 @@ def decided_pictures(
     if not rows:
         raise BadInput(
             f"{store.uri}: of the {len(last):,} decisions of people none is about a picture by {model.name}"
-            f"{'' if has_probe else '@' + model.version} that passes all checks"
+            f"{'' if probe else '@' + model.version} that passes all checks"
         )
-    if not has_probe:
+    if probe is None:
         return _table(rows, last, np.array([row["logit"] for row in rows]), None)
-    rows, evidence = _evidence(store, rows, device)
+    rows, evidence = _evidence(store, rows, load_feature_extractor(device, probe.side))
     if not rows:
         raise BadInput(f"{store.uri}: no file of the decided pictures can be read; see `toygan verify`")
-    assert calibration.probe is not None
-    return _table(rows, last, calibration.probe.logits(evidence), evidence)
+    return _table(rows, last, probe.logits(evidence), evidence)
 
 
 def _last_decisions(store: ObjectStore) -> dict[str, bool]:
@@ -100,10 +104,10 @@ def _table(
 
 
 def _evidence(
-    store: ObjectStore, rows: list[dict[str, Any]], device: torch.device
+    store: ObjectStore, rows: list[dict[str, Any]], extractor: "FeatureExtractor"
 ) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
     """Returns the rows whose pictures can be read, and the evidence (N, K) of these."""
-    extractor, found, kept = load_feature_extractor(device), [], []
+    found, kept = [], []
     with Progress(total=len(rows), unit="pictures", description="scoring") as progress:
         for row, pixels in _pictures(store, rows):
             # One by one, because pictures of a store may differ in size.

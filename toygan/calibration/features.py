@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from toygan.artifact.probe import shrink
-from toygan.artifact.probe_weights import Floats
+from toygan.artifact.probe_weights import SIDE, Floats
 from toygan.errors import ModelError
 from toygan.images import from_uint8
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from toygan.artifact.feature_extractor import FeatureExtractor
 
 
-def load_feature_extractor(device: torch.device) -> "FeatureExtractor":
-    """Returns the network of probes on a device."""
+def load_feature_extractor(device: torch.device, side: int = SIDE) -> "FeatureExtractor":
+    """Returns the network of probes on a device; it enlarges smaller pictures to `side` pixels."""
     from toygan.artifact.feature_extractor import FeatureExtractor
 
-    return FeatureExtractor().to(device).to(memory_format=torch.channels_last)
+    return FeatureExtractor(side).to(device).to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()

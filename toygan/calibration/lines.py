@@ -5,19 +5,16 @@ from collections.abc import Iterator
 from toygan.artifact.calibration import Agreement, Calibration
 
 
-def calibration_lines(before: Calibration, calibration: Calibration) -> Iterator[str]:
-    """Yields a line for each category, for people's decisions and for each warning.
-
-    `before` is the calibration before the decisions, with its thresholds.
-    """
+def calibration_lines(calibration: Calibration) -> Iterator[str]:
+    """Yields a line for each category, for people's decisions and for each warning."""
     errors = calibration.colour_profile.errors if calibration.colour_profile else {}
     for name, each in calibration.categories.items():
         ece = "-" if each.ece is None else f"{each.ece:.3f}"
         colours = ""
         if name in errors:
             colours = "; median colour error {:.1f} -> {:.1f} by the colour profile".format(*errors[name])
-        old = before.of(name).threshold
-        moved = "" if old == each.threshold else f" (before the decisions {old:.3f})"
+        earlier = {} if calibration.agreement is None else calibration.agreement.thresholds
+        moved = f" (without decisions {earlier[name]:.3f})" if name in earlier else ""
         yield (
             f"  {name}: threshold {each.threshold:.3f}{moved}, calibration error {ece}, {each.n_real} real "
             f"and {each.n_generated} generated pictures{', pooled' if each.pooled else ''}{colours}"
@@ -36,6 +33,6 @@ def agreement_line(agreement: Agreement) -> str:
         )
     return (
         f"{agreement.decisions:,} decisions of people: it agrees with {agreement.after:.1%} of those that it "
-        f"was not fitted to, before with {agreement.before:.1%}"
-        + ("; the probe was fitted to them, too" if agreement.refitted else "")
+        f"was not fitted to, without them with {agreement.before:.1%}"
+        + ("; the probe was fitted to them, too" if agreement.probe else "")
     )

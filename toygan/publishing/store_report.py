@@ -101,6 +101,7 @@ def render_store_report(store: str, nights: pd.DataFrame, decisions: pa.Table, u
         store=store,
         runs=len(runs),
         first=dates[0],
+        last_date=dates[-1],
         last=runs["run_id"].iloc[-1],
         plots=[_drawn(plot, changes) for plot in plots],
         changes=[(dates[at], runs["model"][at]) for at in changes],

@@ -83,8 +83,9 @@ def test_a_probe_learns_what_the_score_does_not_know() -> None:
     evidence = evidence_of(300)
     fitted = fit_to_people(calibration(), decided(evidence, evidence[:, 2] > 0))
     assert fitted.agreement is not None
-    assert fitted.agreement.refitted
+    assert fitted.agreement.probe == calibration().probe
     assert fitted.agreement.after > fitted.agreement.before + 0.2
+    assert fitted.without_people() == calibration()
     new = evidence_of(300, seed=1)
     assert fitted.probe is not None
     unseen = replace(decided(new, new[:, 2] > 0), logits=fitted.probe.logits(new))
@@ -108,7 +109,7 @@ def test_without_evidence_only_thresholds_move() -> None:
     fitted = fit_to_people(calibration(with_probe=False), pictures)
     assert fitted.probe is None
     assert fitted.agreement is not None
-    assert not fitted.agreement.refitted
+    assert fitted.agreement.probe is None
     assert fitted.categories["brick"].threshold > 0.6
 
 
@@ -119,9 +120,12 @@ def test_few_decisions_or_one_kind_are_refused(count: int, approved: int) -> Non
         fit_to_people(calibration(), decided(evidence, np.arange(count) < approved))
 
 
-def test_the_agreement_is_written_and_read() -> None:
-    whole = replace(calibration(), agreement=Agreement(decisions=30, before=0.5, after=0.75, refitted=True))
+@pytest.mark.parametrize("probe", [None, calibration().probe])
+def test_the_agreement_is_written_and_read(probe: ProbeWeights | None) -> None:
+    agreement = Agreement(decisions=30, before=0.5, after=0.75, thresholds={"brick": 0.25}, probe=probe)
+    whole = replace(calibration(), agreement=agreement)
     assert Calibration.from_json(whole.to_json()) == whole
+    assert whole.without_people().of("brick").threshold == 0.25
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=12))

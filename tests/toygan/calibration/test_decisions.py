@@ -13,7 +13,7 @@ from toygan.artifact.calibration import Calibration
 from toygan.artifact.files import CALIBRATION
 from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
 from toygan.calibration.calibrate import calibrate_model
-from toygan.calibration.decisions import decided_pictures
+from toygan.calibration.decisions import calibrate_with_people, decided_pictures
 from toygan.errors import BadInput
 from toygan.images import encode
 from toygan.registry.models import resolve
@@ -54,6 +54,7 @@ def test_without_a_probe_thresholds_follow_the_stored_scores(tmp_path: Path) -> 
     model, store = tiny_model(), LocalStore(tmp_path / "shop")
     folder = model.write(tmp_path / "tiny")
     source = resolve(str(folder), None)
+    version = source.version
     before = calibration_in(folder).of("brick")
     middle = -before.intercept / before.coef
     logits = [middle + (number - 20) / 4 / before.coef for number in range(40)]
@@ -73,6 +74,10 @@ def test_without_a_probe_thresholds_follow_the_stored_scores(tmp_path: Path) -> 
     )
     assert after.of("car") == calibration_in(folder).of("car")
     assert any("40 decisions of people: it agrees with" in line for line in lines)
+    # Once more: the fit starts from what was there before people's decisions.
+    source = resolve(str(folder), None)
+    again = calibrate_with_people(after, replace(source, version=version), store, CPU)
+    assert again == after
 
 
 def test_pictures_of_other_models_or_with_other_faults_do_not_count(tmp_path: Path) -> None:
@@ -108,7 +113,7 @@ def test_a_probe_is_fitted_to_what_people_like(tmp_path: Path) -> None:
     after = calibration_in(folder)
     assert after.agreement is not None
     assert after.agreement.decisions == 40
-    assert after.agreement.refitted
+    assert after.agreement.probe is not None
     assert after.agreement.after > 0.9
     assert "the probe was fitted to them" in "".join(lines)
     again = decided_pictures(after, resolve(str(folder), None), store, CPU)

@@ -2,41 +2,22 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from flows.cli import cli
 from tests.models import CPU, TinyFiles, tiny_model
-from tests.toygan.review.shop import commit, picture
+from tests.toygan.calibration.decided import FEATURES, put_night
 from toygan.artifact.calibration import Calibration
 from toygan.artifact.files import CALIBRATION
 from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
 from toygan.calibration.calibrate import calibrate_model
 from toygan.calibration.decisions import calibrate_with_people, decided_pictures
 from toygan.errors import BadInput
-from toygan.images import encode
 from toygan.registry.models import resolve
 from toygan.review.record import decide
 from toygan.storage.local import LocalStore
-
-FEATURES = 320
-PIXELS = 32
-
-
-def put_night(store: LocalStore, model: TinyFiles, logits: list[float], **changes: Any) -> list[str]:
-    """Stores a night with a picture for each logit, even ones red, odd ones blue; returns the ids."""
-    rows = []
-    for number, logit in enumerate(logits):
-        made = {"model_name": model.name, "model_version": model.version, "logit": logit}
-        rows.append(picture(number, "run-1", **(made | changes)))
-    commit(store, "run-1", *rows)
-    for number, row in enumerate(rows):
-        pixels = np.full((PIXELS, PIXELS, 3), 255, np.uint8)
-        pixels[8 + number % 3 : 24, 8:24] = (200, 10, 10) if number % 2 == 0 else (10, 10, 200)
-        file = encode(pixels, "webp")
-        store.put(row["image_uri"], file)
-    return [row["image_id"] for row in rows]
 
 
 def calibration_in(folder: Path) -> Calibration:
@@ -118,3 +99,30 @@ def test_a_probe_is_fitted_to_what_people_like(tmp_path: Path) -> None:
     assert "the probe was fitted to them" in "".join(lines)
     again = decided_pictures(after, resolve(str(folder), None), store, CPU)
     assert again.logits[again.is_approved].min() > again.logits[~again.is_approved].max()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "give --photos URI, --decisions URI or both"),
+        (["--decisions", "shop", "--probe"], "--probe needs --photos"),
+        (["--decisions", "shop", "--acceptance", "0.5"], "--acceptance needs --photos"),
+    ],
+)
+def test_what_needs_photos_is_refused_without(options: list[str], said: str) -> None:
+    result = CliRunner().invoke(cli, ["calibrate", "--model", "./tiny", *options])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_the_command_calibrates_by_decisions_alone(tmp_path: Path) -> None:
+    folder = tiny_model().write(tmp_path / "tiny")
+    source, store = resolve(str(folder), None), LocalStore(tmp_path / "shop")
+    ids = put_night(
+        store, TinyFiles(name=source.name, files=source.files), [float(each) for each in range(30)]
+    )
+    decide(store, "reject", ids[:15], by="Ann", reason=None)
+    decide(store, "approve", ids[15:], by="Ann", reason=None)
+    result = CliRunner().invoke(cli, ["calibrate", "--model", str(folder), "--decisions", store.uri])
+    assert result.exit_code == 0
+    assert "30 decisions of people" in result.output

@@ -10,6 +10,7 @@ import pytest
 
 from tests.models import CATEGORIES, CPU, TinyFiles, changed_config, tiny_model, tiny_with_layouts
 from tests.shards import COLOURS, photo
+from tests.toygan.calibration.decided import FEATURES, put_night
 from tests.toygan.retraining.shop import SMALL_BUDGET, request, skus, upload_enough
 from toygan.artifact.calibration import Calibration
 from toygan.artifact.config import config_of
@@ -24,6 +25,8 @@ from toygan.retraining.folder import working_folder
 from toygan.retraining.learn import fine_tuning, learn
 from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.snapshot import known_products
+from toygan.review.record import decide
+from toygan.storage.local import LocalStore
 from toygan.storage.memory import MemoryStore
 from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import DataSettings, LoggingSettings
@@ -128,6 +131,31 @@ def test_a_probe_judges_the_challenger_where_one_judges_the_champion(
     assert asked == [False, True]
     for file, content in zip(files, before, strict=True):
         file.write_bytes(content)
+
+
+@pytest.mark.slow
+def test_the_challenger_follows_what_people_decided_about_the_champion(
+    attempt: Attempt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They like its red pictures. With few decisions the calibration stays."""
+    learn(attempt, SMALL_BUDGET, CPU)
+    file = attempt.training / "model" / CALIBRATION
+    before = file.read_bytes()
+    probe = ProbeWeights(backbone=BACKBONE, weights=(0.0,) * FEATURES, intercept=0.0)
+    fresh = replace(Calibration.from_json((attempt.champion / CALIBRATION).read_bytes()), probe=probe)
+    monkeypatch.setattr(learn_module, "calibrate", lambda *args, **options: fresh)
+    store = LocalStore(tmp_path)
+    ids = put_night(store, tiny_model(), [0.0] * 40, model_name=attempt.plan.name)
+    decide(store, "approve", ids[:2], by="Ann", reason=None)
+    learn_module._calibrate(attempt, SMALL_BUDGET, CPU, store)
+    assert Calibration.from_json(file.read_bytes()) == fresh
+    decide(store, "approve", ids[::2], by="Ann", reason=None)
+    decide(store, "reject", ids[1::2], by="Ann", reason=None)
+    learn_module._calibrate(attempt, SMALL_BUDGET, CPU, store)
+    agreement = Calibration.from_json(file.read_bytes()).agreement
+    assert agreement is not None
+    assert agreement.after > agreement.before
+    file.write_bytes(before)
 
 
 def test_what_is_done_is_not_done_again(attempt: Attempt) -> None:

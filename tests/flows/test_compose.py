@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+from flows.settings import ServiceSettings
 from tests.compose import COMPOSE, Running, compose_up, read_compose
 from tests.servers import REPOSITORY
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 
 DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
+DEPLOYMENTS = {"generate-catalog", "export-channel", "retrain", "watch-photos"}
 SECRETS = {"DATABASE_PASSWORD": "database-password", "S3_SECRET": "s3-secret-key"}
 
 
@@ -93,6 +95,19 @@ def test_what_docker_env_says_of_the_shop_reaches_worker_and_watcher() -> None:
     assert any(volume.endswith(":/shop:ro") for volume in services["worker"]["volumes"])
 
 
+# Paths, ports and logs of the containers, and clusters, for which docker/README.md describes nodes instead.
+NOT_THE_SHOPS = {"STORE", "WORK", "LOG_FORMAT", "METRICS_PORT", "METRICS_ADDRESS", "SHARD_CPUS", "SHARD_GPUS"}
+NOT_THE_SHOPS |= {"RUNNER", "RUNNER_ADDRESS"}
+
+
+def test_each_setting_of_a_shop_can_be_given_in_docker_env() -> None:
+    settings = {name.upper() for name in ServiceSettings.model_fields} - NOT_THE_SHOPS
+    variables = {f"TOYGAN_{name}": f"of the shop: {name}" for name in settings}
+    services = read_compose({**SECRETS, **variables})
+    for name in ("worker", "watcher"):
+        assert services[name]["environment"].items() >= variables.items()
+
+
 def test_the_pages_ask_whatever_served_them() -> None:
     """A browser behind a proxy does not find the server by the name that the server has for itself."""
     assert read_compose(SECRETS)["server"]["environment"]["PREFECT_UI_API_URL"] == "/api"
@@ -104,7 +119,7 @@ def test_what_compose_describes_runs(tmp_path: Path) -> None:
     with compose_up(tmp_path, SECRETS, TOYGAN_WATCH_INTERVAL_S="5", OMP_NUM_THREADS="1") as running:
         api = running.address("server", 4200) + "/api"
         deployments = running.wait_for("the deployments", lambda: deployments_at(api))
-        assert deployments.keys() == {"generate-catalog", "retrain", "watch-photos"}
+        assert deployments.keys() == DEPLOYMENTS
 
         asked = {"parameters": {"parameters": {"limit": 3}}}
         identifier = deployments["generate-catalog"]["id"]
@@ -125,9 +140,9 @@ def test_what_compose_describes_runs(tmp_path: Path) -> None:
 
 
 def deployments_at(api: str) -> dict[str, Any] | None:
-    """By name, once all three are there."""
+    """By name, once all are there."""
     found = {each["name"]: each for each in post(f"{api}/deployments/filter", {})}
-    return found if len(found) == 3 else None
+    return found if len(found) == len(DEPLOYMENTS) else None
 
 
 def run_if_over(api: str, run_id: str) -> dict[str, Any] | None:

@@ -17,12 +17,16 @@ class Retries:
         self._began = time.monotonic()
         self._pause_s = 0.25
 
-    def pause(self, failure: ToyganError, patience_s: float) -> bool:
-        """Sleeps before the next try and returns True; returns False if a repetition cannot help in time."""
+    def pause(self, failure: ToyganError, patience_s: float, *, is_silent: bool = False) -> bool:
+        """Sleeps before the next try and returns True; returns False if a repetition cannot help in time.
+
+        Logs the failure, unless `is_silent`.
+        """
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S) * random.uniform(0.75, 1.0)
         left_s = self._began + patience_s - time.monotonic() - self._pause_s
         if not isinstance(failure, StoreUnavailable) or left_s < 0:
             return False
-        self._log.warning("%s; trying again for %.0f s", failure, left_s)
+        if not is_silent:
+            self._log.warning("%s; trying again for %.0f s", failure, left_s)
         time.sleep(self._pause_s)
         return True

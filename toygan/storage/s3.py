@@ -80,6 +80,7 @@ class S3Connection:
 
     def __init__(self, bucket: str, uri: str, *, patience_s: float) -> None:
         self.has_answered = False  # with an S3 answer
+        self._is_strange = False  # has sent web pages only, for longer than the patience with a stranger
         self._bucket = bucket
         self._uri = uri
         self._patience_s = patience_s
@@ -110,11 +111,14 @@ class S3Connection:
                     has_renewed = True  # the user's files may hold new credentials by now
                     self._made = None
                     continue
-                # Without any S3 answer so far, the address is most likely wrong.
-                is_strange = isinstance(failure, WebPage) and not self.has_answered
-                patience_s = min(self._patience_s, _STRANGER_PATIENCE_S) if is_strange else self._patience_s
-                if not retries.pause(failure, patience_s):
-                    raise (no_s3(failure) if is_strange else failure) from error
+                if isinstance(failure, WebPage) and not self.has_answered:
+                    # The address is most likely wrong, and many calls to it shall end with one message.
+                    patience_s = min(self._patience_s, _STRANGER_PATIENCE_S)
+                    if self._is_strange or not retries.pause(failure, patience_s, is_silent=True):
+                        self._is_strange = True
+                        raise no_s3(failure) from error
+                elif not retries.pause(failure, self._patience_s):
+                    raise failure from error
             else:
                 self.has_answered = True
                 return result

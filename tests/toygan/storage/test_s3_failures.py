@@ -160,6 +160,29 @@ def test_an_address_of_web_pages_is_named_at_once(
             operation(store)
 
 
+def test_many_calls_to_an_address_of_web_pages_wait_once_and_say_nothing(
+    rclone: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    def page() -> Fault:
+        asked.append("")
+        return "page"
+
+    with faulty_proxy(rclone, page) as proxy:
+        through(proxy, monkeypatch)
+        store = S3Store(s3_uri.removeprefix("s3://"), patience_s=1.0)
+        with pytest.raises(StoreConfigError):
+            store.get("a")
+        asked.clear()
+        for operation in OPERATIONS.values():
+            with pytest.raises(StoreConfigError, match="does not speak S3"):
+                operation(store)
+    # A HEAD request has no body to tell by, so the store then asks for a listing.
+    assert len(asked) <= 2 * len(OPERATIONS)
+    assert "trying again" not in caplog.text
+
+
 def test_a_page_from_a_server_that_has_answered_before_may_pass(
     rclone: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import sys
 
 from tests.benchmarks import (
     channels,
+    colours,
     gpu,
     growth,
     kills,
@@ -35,6 +36,7 @@ def main() -> None:
         "snapshots": snapshots.main,
         "kills": kills.main,
         "channels": channels.main,
+        "colours": colours.main,
         "gpu": gpu.main,
     }
     chosen = sys.argv[1:] or list(known)

@@ -140,7 +140,7 @@ def demo(output: str, **options: Any) -> None:
 @click.option("--output", required=True, metavar="URI", help="Folder or s3://BUCKET/PREFIX.")
 @generate_options
 def generate(catalog: str, output: str, **options: Any) -> None:
-    """Generate, score and store a picture of every product in a catalog."""
+    """Generate, score and store pictures of the products in a catalog that have none, or see --mode."""
     _generate(catalog=catalog, output=output, **options)
 
 
@@ -213,7 +213,7 @@ def evaluate(
 
 @cli.command()
 @click.argument("uri")
-@click.option("--prune", is_flag=True, help="Remove files that no finished run refers to.")
+@click.option("--prune", is_flag=True, help="First remove the files that no run and no decision needs.")
 def verify(uri: str, prune: bool) -> None:
     """Check that a store is complete: exit 0, or 1 with one line for each problem."""
     from toygan.progress import Progress

@@ -15,7 +15,7 @@ _LIVE_PICTURES_STAY = (
 
 @click.group()
 def models() -> None:
-    """List, add and promote models."""
+    """List, add, promote, export and push models."""
 
 
 @models.command("list")
@@ -130,11 +130,12 @@ def models_export(model: str, format_: Literal["onnx", "keras"], folder: Path, s
 @click.argument("model")
 @click.option(
     "--alias",
-    help="Default: champion; for models that read sketches or layouts champion-sketch, champion-layout.",
+    help="Default: champion, or champion-sketch, champion-layout or champion-photo for a model that takes "
+    "such images.",
 )
 @click.option("--store", required=True, metavar="URI")
 def models_promote(model: str, alias: str | None, store: str) -> None:
-    """Make MODEL the champion of a store: for text, for sketches or for layouts, whichever the model reads.
+    """Make MODEL a champion of a store: for texts, sketches, layouts or photos, whichever the model takes.
 
     MODEL is NAME@VERSION, or NAME if there is one version of it. A bundled model is copied into the store.
     Live pictures stay as they are. The next `toygan generate` uses the new champion for products without a

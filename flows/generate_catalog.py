@@ -5,34 +5,27 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-import prefect
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
-from catalog_schemas.validation import TableError
 from flows.events import tell_of_alerts
 from flows.lifeline import end_with_the_service
 from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
 from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
-from flows.showing import RunProgress, show_run, show_store
-from toygan.errors import BadInput, Retryable, RunFailed, ToyganError
-from toygan.generation.request import RunRequest, resolve_run
-from toygan.generation.run import StartedRun, run_shard, start_run
+from flows.showing import RunProgress, show_run
+from flows.steps import begin_run, end_run
+from toygan.errors import BadInput, Retryable, RunFailed
+from toygan.generation.request import RunRequest
+from toygan.generation.run import StartedRun, run_shard
 from toygan.generation.worker_spec import WorkerSpec
 from toygan.images import ImageFormat
 from toygan.metrics import SHARDS_WAITING, count_shard
 from toygan.progress import Progress
-from toygan.publishing.alerts import find_alerts
-from toygan.publishing.commit import complete_open_runs
-from toygan.publishing.finish import finish_run
-from toygan.publishing.retire import check_share, find_gone, retire
 from toygan.publishing.summary import RunSummary
-from toygan.storage.store import ObjectStore
-from toygan.uploads.index import photos_so_far
 
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
@@ -97,24 +90,15 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
     use_the_log_format()
     request = RunRequest(**parameters.model_dump() | {"run_id": parameters.run_id or flow_run.id})
     with log_fields(run=request.run_id):
-        resolved = resolve_run(request)
-        complete_open_runs(resolved.store)
-        gone = None
-        if request.retire is not None:
-            gone = find_gone(resolved.store, request.catalog, request.columns)
-            check_share(gone, request.retire)
-        run = start_run(resolved)
+        begun = begin_run(request)
+        run = begun.run
         log = get_run_logger()
         planned, to_do = run.plan.counts["planned"], len(run.pending)
         log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)
-        compute_shards(run)
-        summary = finish_run(run, prefect.__version__, photos_so_far=photos_so_far)
-        show_store(resolved.store, summary)
-        raise_alerts(resolved.store, summary)
-        summary.check_finite()
-        if gone is not None:
-            summary = replace(summary, retired=retire(resolved.store, request.run_id, gone))
-        show_run(resolved.store, summary)
+        if run.pending:
+            compute_shards(run)
+        summary = end_run(begun, log, tell_of_alerts)
+        show_run(summary)
     return summary
 
 
@@ -165,16 +149,3 @@ def _error_of(future: PrefectFuture[Any]) -> object | None:
     except Exception as error:  # for example, workers were lost repeatedly
         return error
     return None if future.state.is_completed() else result
-
-
-def raise_alerts(store: ObjectStore, summary: RunSummary) -> None:
-    """Emits the alerts of a run as Prefect events; problems with that do not fail the run."""
-    log = get_run_logger()
-    try:
-        alerts = find_alerts(store, summary.manifest, summary.parts)
-    except (ToyganError, TableError) as error:
-        log.warning("the alerts of the run could not be determined: %s", error)
-        return
-    for alert in alerts:
-        log.warning("%s", alert.message)
-    tell_of_alerts(store, summary.manifest.run_id, alerts)

@@ -1,5 +1,6 @@
 """Runs flows in this process for the command line, with Prefect's configured or a temporary server."""
 
+import logging
 import os
 import signal
 import sys
@@ -10,11 +11,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from flows.reach import check_server, prefect_settings, reach_loopback_directly
-from toygan.errors import RunFailed
+from toygan.errors import RunFailed, ToyganError
 from toygan.planning.catalog import check_catalog
 from toygan.planning.catalog_files.convert import parse_mapping
+from toygan.storage.keys import CURRENT_KEY
 
 if TYPE_CHECKING:
+    from toygan.generation.request import RunRequest
     from toygan.publishing.summary import RunSummary
 
 # Set before prefect is imported; the user's own values take precedence.
@@ -29,31 +32,70 @@ def run_generate(
 ) -> "RunSummary":
     """Runs the flow `generate-catalog` in this process and raises what it raises.
 
-    Bad input is refused before the flow starts, a bad catalog before torch and prefect are imported. A
-    temporary server starts while this process imports torch and checks the models, which takes about as long.
-    `columns` are values of `--map`.
+    Bad input is refused before the flow starts, a bad catalog before torch is imported. If no server is
+    configured, the run is planned first: only if there is something to generate is a temporary server
+    needed. `columns` are values of `--map`.
     """
     mapping = parse_mapping(columns)
     check_catalog(catalog, mapping)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     reach_loopback_directly()
-    server = _find_server()
+    server = _configured_server()
+    if server is None and _is_first_run(parameters["output"]):
+        from flows.local_server import start_temporary_server
+
+        start_temporary_server()  # there is something to generate; the server starts while torch is imported
     from flows.metrics import serve_metrics
     from flows.settings import service_settings
     from toygan.generation.request import RunRequest, check_request, new_run_id
 
     request = RunRequest(catalog=catalog, columns=mapping, run_id=run_id or new_run_id(), **parameters)
-    check_request(request)
     settings = service_settings()
+    if server:
+        check_request(request)
     if settings.metrics_port:
         serve_metrics(settings.metrics_port, settings.metrics_address)
-    _reach_server(f"run {request.run_id}", server)
+    print(f"run {request.run_id}", file=sys.stderr, flush=True)
+    with _stops_when_told(request.run_id, is_temporary=server is None):
+        if server is None:
+            return _plan_and_run(request)
+        check_server(server)
+        return _run_flow(request)
+
+
+def _plan_and_run(request: "RunRequest") -> "RunSummary":
+    """Plans a run; runs the flow with a temporary server if there is something to generate."""
+    from flows.logs import log_fields, use_the_log_format
+    from flows.steps import begin_early, end_run
+
+    use_the_log_format()
+    with log_fields(run=request.run_id):
+        begun = begin_early(request)
+        if not begun.run.pending:
+            return end_run(begun, logging.getLogger(__name__), lambda store, run_id, alerts: None)
+    print("starting Prefect's temporary server, a few seconds", file=sys.stderr, flush=True)
+    from flows.local_server import start_temporary_server, temporary_server
+
+    try:
+        start_temporary_server()
+        import flows.generate_catalog  # noqa: F401 (takes seconds, in which the server starts)
+
+        temporary_server()
+    except ToyganError:
+        if begun.is_new:
+            from toygan.publishing.commit import abandon
+
+            abandon(begun.store, request.run_id)
+        raise
+    return _run_flow(request)
+
+
+def _run_flow(request: "RunRequest") -> "RunSummary":
     from flows.generate_catalog import generate_catalog
     from flows.parameters import GenerateParameters
 
-    with _stops_when_told(request.run_id, is_temporary=server is None):
-        summary: RunSummary = generate_catalog(GenerateParameters(**asdict(request)))
+    summary: RunSummary = generate_catalog(GenerateParameters(**asdict(request)))
     return summary
 
 
@@ -86,26 +128,13 @@ def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _find_server() -> str | None:
-    """Returns the URL of the configured server. If there is none, starts a temporary one and returns None."""
-    server = prefect_settings().api.url
-    if server is None:
-        from flows.local_server import start_temporary_server
-
-        start_temporary_server()
-    return server
+def _configured_server() -> str | None:
+    """Returns the URL of the server that the environment or Prefect's profile names."""
+    return prefect_settings().api.url
 
 
-def _reach_server(what: str, server: str | None) -> None:
-    """Prints `what`, and waits for the configured `server`, or for the temporary one if it is None.
+def _is_first_run(output: str) -> bool:
+    """Says whether a store has no live pictures yet."""
+    from toygan.storage.open_store import open_store
 
-    Raises BadInput or Retryable for a server that cannot be used.
-    """
-    wait = "" if server else "; starting Prefect's temporary server, a few seconds"
-    print(what + wait, file=sys.stderr, flush=True)
-    if server:
-        check_server(server)
-    else:
-        from flows.local_server import temporary_server
-
-        temporary_server()
+    return not open_store(output).exists(CURRENT_KEY)

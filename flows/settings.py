@@ -56,7 +56,10 @@ def cache_folder() -> Path:
 class ServiceSettings(BaseSettings):
     """Each field is a variable: TOYGAN_STORE, TOYGAN_CATALOG, ... An empty variable counts as not set."""
 
-    model_config = SettingsConfigDict(env_prefix="TOYGAN_", env_ignore_empty=True, frozen=True)
+    # The defaults are not validated, because the validator of a cron imports Prefect's client.
+    model_config = SettingsConfigDict(
+        env_prefix="TOYGAN_", env_ignore_empty=True, frozen=True, validate_default=False
+    )
 
     store: Location = "toygan-store"  # folder or s3://BUCKET/PREFIX
     catalog: Location = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY

@@ -61,7 +61,7 @@ def counted(name):
             inside.call = False
     return method
 
-for name in ("get", "get_versioned", "put", "put_if", "exists", "list", "delete"):
+for name in ("get", "get_versioned", "put", "put_if", "exists", "size", "list", "list_all", "delete"):
     setattr(LocalStore, name, counted(name))
 
 from flows.cli import cli

@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows import local
+from flows import local, local_server
 from tests.catalog_schemas.tables import catalog_table
 from tests.conftest import REPOSITORY
 from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.command import Command, Outcome
 from tests.models import MakesAFolder, TinyFiles, tiny_model
+from toygan.errors import BadInput, StoreConfigError
+from toygan.publishing.verify import verify
+from toygan.storage.open_store import open_store
 
 TINY = tiny_model()
 OTHER_SHAPES = TINY.with_files(
@@ -30,11 +33,12 @@ class ServerReached(BaseException):
 
 @pytest.fixture(autouse=True)
 def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reach(what: str, server: str | None) -> None:
+    def reach() -> str:
         raise ServerReached
 
-    monkeypatch.setattr(local, "_find_server", lambda: None)
-    monkeypatch.setattr(local, "_reach_server", reach)
+    monkeypatch.setattr(local, "_configured_server", lambda: None)
+    monkeypatch.setattr(local_server, "start_temporary_server", lambda: None)
+    monkeypatch.setattr(local_server, "temporary_server", reach)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,7 @@ def no_good_rows(path: Path) -> None:
     ("make", "said"),
     [
         (missing, "the catalog cannot be read (No such file or directory); check the path"),
-        (a_folder, "the catalog cannot be read (Is a directory)"),
+        (a_folder, "no snapshot in this folder"),
         (empty, "the file is empty"),
         (not_parquet, "not a catalog"),
         (truncated, "truncated"),
@@ -242,7 +246,21 @@ def test_good_input_does_reach_the_server(
     """Or the tests above would prove nothing."""
     with pytest.raises(ServerReached):
         toygan_here("generate", "--catalog", catalog, "--model", model, "--output", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_finds_no_usable_server_leaves_nothing(
+    tmp_path: Path, model: Path, toygan_here: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> str:
+        raise BadInput("the database is damaged")
+
+    monkeypatch.setattr(local_server, "temporary_server", refuse)
+    catalog = write_catalog(tmp_path / "catalog.parquet", [product(0), product(1, colour_hex="red")])
+    outcome = toygan_here("generate", "--catalog", catalog, "--model", model, "--output", tmp_path / "out")
+    assert (outcome.code, outcome.out) == (BAD_INPUT, "")
+    assert outcome.err.endswith("toygan: the database is damaged\n")
+    with pytest.raises(StoreConfigError, match="nothing"):
+        verify(open_store(tmp_path / "out"))
 
 
 # as a process

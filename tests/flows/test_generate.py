@@ -15,6 +15,7 @@ from tests.flows.catalogs import product, write_catalog
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.models import nan_model, tiny_model
 from tests.servers import ask_prefect
+from toygan.publishing.verify import verify
 from toygan.storage.keys import CURRENT_KEY, manifest_key
 from toygan.storage.open_store import open_store
 
@@ -141,6 +142,35 @@ def test_a_generator_of_nan_fails_the_run_and_replaces_nothing(shop: Shop, tmp_p
     assert "none is finite" in shop.said
     assert shop.current() == before
     assert shop.night("broken", "--mode", "all", code=1) == counts
+
+
+REPORTS_ITS_IMPORTS = """
+import sys
+from flows.cli import main
+main()
+print([name for name in ("prefect.flow_engine", "timm", "torchvision") if name in sys.modules])
+"""
+
+
+def test_a_night_without_work_starts_no_server(shop: Shop, prefect_environment: dict[str, str]) -> None:
+    shop.night("first")
+    first = shop.live()
+    environment = {name: value for name, value in prefect_environment.items() if name != "PREFECT_API_URL"}
+    where = ["--catalog", shop.catalog, "--output", shop.output, "--model", shop.model]
+    result = subprocess.run(
+        [sys.executable, "-c", REPORTS_ITS_IMPORTS, "generate", *map(str, where), "--run-id", "second"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+    )
+    assert (result.returncode, result.stderr) == (0, "run second\n")
+    assert f"{PRODUCTS} pictures live already" in result.stdout
+    assert result.stdout.endswith("[]\n"), result.stdout
+    assert shop.live() == first
+    store = open_store(shop.output)
+    assert json.loads(store.get(manifest_key("second")))["counts"]["unchanged"] == PRODUCTS
+    assert verify(store).problems == ()
 
 
 def test_nothing_is_logged_of_a_run_that_goes_well(

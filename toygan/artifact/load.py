@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from toygan.artifact.calibration import Calibration, require_calibration
+from toygan.artifact.checked import is_checked, remember_checked
 from toygan.artifact.config import ModelConfig, config_of
 from toygan.artifact.enhancer import load_enhancer
 from toygan.artifact.files import ModelFiles
@@ -71,11 +72,23 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
 
 
 def read_scope(source: ModelFiles) -> ModelScope:
-    """Returns the conditions that a model supports. Makes the checks of `load_model` without loading weights.
+    """Returns the conditions that a model supports.
 
-    Raises ModelError, also for a model that is not calibrated.
+    Makes the checks of `load_model` without loading weights, once a version and machine. Raises ModelError,
+    also for a model that is not calibrated.
     """
     config = config_of(source)
+    if not is_checked(source.version):
+        _check(source, config)
+        remember_checked(source.version)
+    return ModelScope(
+        categories=frozenset(config.categories),
+        layout_classes=config.networks.layout_classes,
+        colour_names=config.text.colour_names,
+    )
+
+
+def _check(source: ModelFiles, config: ModelConfig) -> None:
     with shapes_alone():
         generator, discriminator = config.build()
     _with_weights(source, generator, discriminator, check_weights)
@@ -85,11 +98,6 @@ def read_scope(source: ModelFiles) -> ModelScope:
     load_product_finder(source.name, source.files, config, torch.device("cpu"))
     load_enhancer(source.name, source.files, torch.device("cpu"))
     require_calibration(source.name, _read_calibration(source), config.categories)
-    return ModelScope(
-        categories=frozenset(config.categories),
-        layout_classes=config.networks.layout_classes,
-        colour_names=config.text.colour_names,
-    )
 
 
 def _with_weights(

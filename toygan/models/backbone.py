@@ -1,12 +1,13 @@
-"""Feature maps of timm's networks. `toygan.artifact.backbone_weights` has the weights."""
+"""Feature maps of timm's networks. `toygan.artifact.backbone_weights` has the weights.
+
+timm imports torchvision and torch's compiler, which takes seconds. So it is imported where a network is made.
+"""
 
 from functools import cache
 from typing import Any, Final, Self
 
-import timm
 import torch
 import torch.nn.functional as F
-from timm.models import is_model
 from torch import Tensor, nn
 
 STRIDES: Final = (4, 8, 16, 32)  # pixels of the picture per pixel of each map
@@ -20,6 +21,8 @@ class Backbone(nn.Module):
     network: Any  # timm gives no more exact type
 
     def __init__(self, name: str, maps: int = len(STRIDES)) -> None:
+        import timm
+
         super().__init__()
         self.name = name
         self.indices = _maps(name)[0][:maps]
@@ -76,7 +79,9 @@ def feature_channels(name: str) -> tuple[int, ...]:
 @cache
 def _maps(name: str) -> tuple[list[int], tuple[int, ...]]:
     """Returns the indices of the network's maps at `STRIDES`, and their channels."""
-    if not is_model(name):
+    import timm
+
+    if not timm.is_model(name):
         raise ValueError(f"timm has no network {name!r}; it names some 1,300 in timm.list_models()")
     try:
         with torch.device("meta"):

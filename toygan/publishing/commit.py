@@ -28,6 +28,7 @@ from toygan.storage.keys import (
     ATTEMPTS_KEY,
     CURRENT_KEY,
     manifest_key,
+    rejected_rows_key,
     report_key,
     tmp_prefix,
 )
@@ -152,3 +153,9 @@ def sweep(store: ObjectStore, run_id: str) -> None:
     """Deletes the unfinished files and the frozen plan of a run. Call it after the manifest is written."""
     for found in list(store.list(tmp_prefix(run_id))):
         store.delete(found.key)
+
+
+def abandon(store: ObjectStore, run_id: str) -> None:
+    """Deletes the plan of a run that has generated nothing."""
+    sweep(store, run_id)
+    store.delete(rejected_rows_key(run_id))

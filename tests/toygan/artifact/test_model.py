@@ -28,7 +28,9 @@ from tests.models import (
     tiny_model,
     weights_of,
 )
+from toygan.artifact import load as load_module
 from toygan.artifact.calibration import Calibration
+from toygan.artifact.config import ModelConfig
 from toygan.artifact.load import load_model, read_scope
 from toygan.artifact.model import GeneratedBatch, Model
 from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
@@ -383,3 +385,28 @@ def test_a_calibration_has_to_know_every_category() -> None:
     with pytest.raises(ModelError, match="the model tiny is not calibrated; run `toygan calibrate`"):
         model.with_files(calibration=None).load().require_calibration()
     assert set(model.load().require_calibration().categories) == set(CATEGORIES)
+
+
+@pytest.mark.parametrize("cache", ["cache", "file/cache"])
+def test_a_good_version_is_checked_once_a_machine(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the cache cannot be written, it is checked each time."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+    good = tiny_model()
+    bad = good.with_files(generator=tiny_model(categories=("car",)).files["generator.safetensors"])
+    checked = []
+    check = load_module._check
+
+    def count(source: TinyFiles, config: ModelConfig) -> None:
+        checked.append(source.version)
+        check(source, config)
+
+    monkeypatch.setattr(load_module, "_check", count)
+    assert read_scope(good) == read_scope(good)
+    for _ in range(2):
+        with pytest.raises(ModelError):
+            read_scope(bad)
+    times = 1 if cache == "cache" else 2
+    assert checked == [good.version] * times + [bad.version] * 2

@@ -43,6 +43,8 @@ MAX_IMAGES_WANTED = 64
 DEFAULT_LANGUAGE = "en"
 FINISHES = ("solid", "transparent", "metal", "chrome", "pearlescent", "rubber")
 CONDITION_COLUMNS = {"sketch": "sketch_uri", "layout": "layout_uri", "photo": "photo_uri"}
+# They make a layout from those of other products.
+EDIT_COLUMNS = ("variant_of", "recolour", "dress_from")
 MAX_URI_LETTERS = 1000
 
 COLOUR_HEX_PATTERN = re.compile(r"#[0-9A-Fa-f]{6}")
@@ -67,7 +69,7 @@ PRODUCTS = make_schema(
         pa.field("colour_hex", pa.string()),
         pa.field("finish", pa.string()),
         pa.field("attributes", pa.map_(pa.string(), pa.string())),
-        *(pa.field(name, pa.string()) for name in CONDITION_COLUMNS.values()),
+        *(pa.field(name, pa.string()) for name in (*CONDITION_COLUMNS.values(), *EDIT_COLUMNS)),
         pa.field("images_wanted", pa.int32()),
         pa.field("updated_at", pa.timestamp("us", tz="UTC")),
     ],
@@ -322,10 +324,16 @@ def _row_checks() -> Any:
                 row_check("out_of_range", lambda values: values.between(1, MAX_IMAGES_WANTED)),
             ),
             **dict.fromkeys(CONDITION_COLUMNS.values(), uri),
+            "variant_of": (row_check("malformed", lambda values: values.map(is_sku).astype(bool)),),
+            "recolour": (row_check("malformed", lambda values: matches(values, _RECOLOUR_PATTERN)),),
+            "dress_from": (row_check("malformed", lambda values: matches(values, _DRESS_PATTERN)),),
         }
     )
 
 
+_LABEL = r"[^=,;，；\x00-\x1f\x7f]{1,64}"
+_RECOLOUR_PATTERN = re.compile(rf"{_LABEL}={_LABEL}(?:[,;，；]{_LABEL}={_LABEL}){{0,15}}")
+_DRESS_PATTERN = re.compile(rf"[^\x00-\x1f\x7f/\\]{{1,128}}={_LABEL}(?:[,;，；]{_LABEL}){{0,15}}")
 _URI_PATTERN = re.compile(rf"[^\x00-\x1f\x7f\\]{{1,{MAX_URI_LETTERS}}}")
 _ABSOLUTE_PATTERN = re.compile(r"(?s)/.*|[A-Za-z][A-Za-z0-9+.-]*:.*")
 

@@ -1,153 +1,126 @@
-"""The README's pictures of customisation and try-on, by a model that draws from layouts.
+"""The README's picture of customised products and try-on, made by the commands.
 
-    python -m tests.benchmarks.customisation --model DIR --photos URI --output FILE.jpg
+    python -m tests.benchmarks.customisation --output FILE.jpg [--store FOLDER]
 
-The layouts are of products of the split `val`, edited as the README shows. A product keeps its latents and
-its other conditions, so what differs between its pictures is the layout alone. The products were chosen (one
-main colour; figures that look the same way), their pictures were not: each is generated once.
+A catalog of bundled layouts has rows with `variant_of`, `recolour` and `dress_from`; `toygan generate` makes
+their pictures with the bundled layout model. The sheet shows each layout beside its picture: the approved
+one, or else the candidate for review. The products were chosen, the pictures were not.
 """
 
 import argparse
-from dataclasses import dataclass, replace
+import csv
+import io
+import tempfile
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import torch
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from toygan.artifact.load import load_model
-from toygan.artifact.model import Model
-from toygan.calibration.photos import photos_of
-from toygan.conditions.product import ProductConditions
-from toygan.registry.models import resolve
-from toygan.seeds import image_seed
+from flows.local import run_generate
+from toygan.storage.keys import condition_key
+from toygan.storage.local import LocalStore
 
-SEED = 0
-SHOWN_SIDE = 96  # pixels of a picture on the sheet
-LABEL_HEIGHT = 16
+SHOWN_SIDE = 128  # pixels of a picture on the sheet
+LABEL_HEIGHT = 18
 GAP = 12
 # How the labels of the photos' data are shown; the numbers are theirs.
 SHOWN = (
     *("#FFFFFF", "#1B2A34", "#646464", "#B4B4B4", "#E8E8E8", "#C91A09", "#FE8A18"),
     *("#F2CD37", "#237841", "#0055BF", "#A05EB5", "#7A4B2A", "#CFE8F5", "#8C8C9C"),
 )
-RED, ORANGE, YELLOW, GREEN, BLUE = 5, 6, 7, 8, 9
-# What becomes of red: its label, and the main colour.
-RECOLOURED = (
-    ("red", RED, "#B40000"),
-    ("red to blue", BLUE, "#1E5AA8"),
-    ("red to yellow", YELLOW, "#FAC80A"),
-    ("red to green", GREEN, "#00852B"),
+CAR = "car-car-1-226-72-322-71"
+FIGURE, OTHER = (
+    "minifigure-fig-973-3626cp05-87991-14-4-19-14",
+    "minifigure-fig-973-3626b-60747-212-226-2-14",
 )
-CAR, HAIR = "car-car-1-4-15-15-15", "headgear-21269-4"
-# A figure, another one, what is taken from that: a torso, a hat.
-DRESSED = (
-    ("minifigure-fig-973-3626bp3e-32602-71-25-70-14", "minifigure-fig-973-3626b-59362-322-22-226-92", BLUE),
-    (
-        "minifigure-fig-973-3626cp05-87991-14-4-19-14",
-        "minifigure-fig-973p0f-3626bpw7-15424-272-85-25-14",
-        ORANGE,
-    ),
+COLUMNS = ("sku", "category", "title", "colour_hex", "layout_uri", "variant_of", "recolour", "dress_from")
+CATALOG = (
+    ("car", "car", "Car, yellow", "#FAC80A", f"{CAR}.layout.png", "", "", ""),
+    ("car-red", "car", "Car, red", "#B40000", "", "car", "yellow=red", ""),
+    ("car-blue", "car", "Car, blue", "#1E5AA8", "", "car", "yellow=blue, dark grey=white", ""),
+    ("figure", "minifigure", "Figure, yellow", "#FAC80A", f"{FIGURE}.layout.png", "", "", ""),
+    ("other", "minifigure", "Figure, green", "#00852B", f"{OTHER}.layout.png", "", "", ""),
+    ("dressed", "minifigure", "Figure, blue shirt", "#1E5AA8", "", "figure", "", "other=blue"),
+    ("hat", "minifigure", "Figure, green hat", "#00852B", "", "figure", "red=blue", "other=green, blue"),
 )
-
-Layout = NDArray[np.uint8]
-
-
-def recolour(layout: Layout, old: int, new: int) -> Layout:
-    """The layout with one class in another colour."""
-    return np.where(layout == old, np.uint8(new), layout)
+ROWS = (("car", "car-red", "car-blue"), ("figure", "other", "dressed", "hat"))
 
 
-def dress(figure: Layout, other: Layout, label: int) -> Layout:
-    """The figure with all that has this label in the other layout."""
-    return np.where(other == label, other, figure)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A layout from which a picture is generated."""
-
-    label: str
-    product: ProductConditions
-    latents: str  # the sku whose latents the picture has
-
-
-def rows_of(products: dict[str, ProductConditions]) -> list[list[Cell]]:
-    """The sheet: a product in the colours of `RECOLOURED` a row, and a figure dressed."""
-    rows = []
-    for sku in (CAR, HAIR):
-        layout = _layout(products[sku])
-        rows.append(
-            [
-                Cell(
-                    label=label,
-                    product=replace(products[sku], colour_hex=colour_hex, image=recolour(layout, RED, new)),
-                    latents=sku,
-                )
-                for label, new, colour_hex in RECOLOURED
-            ]
-        )
-    for sku, other, label in DRESSED:
-        figure, giver = products[sku], products[other]
-        dressed = replace(figure, image=dress(_layout(figure), _layout(giver), label))
-        rows.append(
-            [
-                Cell(label="a figure", product=figure, latents=sku),
-                Cell(label="another", product=giver, latents=other),
-                Cell(label="the first, dressed", product=dressed, latents=sku),
-            ]
-        )
-    return rows
-
-
-def _layout(product: ProductConditions) -> Layout:
-    assert product.image is not None
-    return product.image
-
-
-def show_layout(layout: Layout) -> Image.Image:
+def show_layout(layout: NDArray[np.uint8]) -> Image.Image:
     palette = np.array([bytes.fromhex(each[1:]) for each in SHOWN]).view(np.uint8).reshape(-1, 3)
     return Image.fromarray(palette[layout])
 
 
-def sheet(model: Model, rows: list[list[Cell]]) -> Image.Image:
+def write_catalog(folder: Path) -> Path:
+    """Copies the layouts beside the catalog."""
+    for name in (CAR, FIGURE, OTHER):
+        data = (files("toygan.pretrained") / "conditions" / f"{name}.layout.png").read_bytes()
+        (folder / f"{name}.layout.png").write_bytes(data)
+    path = folder / "catalog.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *CATALOG])
+    return path
+
+
+def read_pictures(store: LocalStore) -> dict[str, tuple[Image.Image, Image.Image]]:
+    """The layout and the picture of each sku: the approved picture, else the one for review."""
+    rows = {
+        row["sku"]: row
+        for part in sorted(Path(store.uri).glob("metadata/run=*/part-*.parquet"))
+        for row in pq.read_table(part).to_pylist()
+        if row["image_uri"] is not None
+    }
+    found = {}
+    for sku, row in rows.items():
+        labels = Image.open(io.BytesIO(store.get(condition_key(dict(row["condition_sha256"])["layout"]))))
+        picture = Image.open(io.BytesIO(store.get(row["image_uri"])))
+        found[sku] = show_layout(np.asarray(labels)), picture.convert("RGB")
+        print(f"{sku}: {row['decision']} {row['reasons']}", flush=True)
+    return found
+
+
+def sheet(pictures: dict[str, tuple[Image.Image, Image.Image]]) -> Image.Image:
     """One row for each product: each layout, and to its right its picture."""
+    said = {row[0]: ", ".join(part for part in (*row[6:],) if part) or row[0] for row in CATALOG}
     pair = 2 * SHOWN_SIDE + GAP
-    most = max(len(row) for row in rows)
-    result = Image.new("RGB", (most * pair, len(rows) * (SHOWN_SIDE + LABEL_HEIGHT)), "white")
+    most = max(len(row) for row in ROWS)
+    result = Image.new("RGB", (most * pair - GAP, len(ROWS) * (SHOWN_SIDE + LABEL_HEIGHT)), "white")
     draw = ImageDraw.Draw(result)
-    for number, row in enumerate(rows):
-        seeds = [image_seed(f"customisation {SEED} {each.latents}", 0, 0, model.name, "") for each in row]
-        generated = model.generate(seeds, [each.product for each in row], len(row))
+    for number, row in enumerate(ROWS):
         top = number * (SHOWN_SIDE + LABEL_HEIGHT)
-        for column, each in enumerate(row):
+        for column, sku in enumerate(row):
             left = column * pair
-            draw.text((left + 2, top + 2), each.label, fill="black")
-            for picture, x, filter_ in (
-                (show_layout(_layout(each.product)), left, Image.Resampling.NEAREST),
-                (Image.fromarray(generated.pixels[column]), left + SHOWN_SIDE, Image.Resampling.BICUBIC),
+            draw.text((left + 2, top + 2), said[sku], fill="black")
+            layout, picture = pictures[sku]
+            for shown, x, filter_ in (
+                (layout, left, Image.Resampling.NEAREST),
+                (picture, left + SHOWN_SIDE, Image.Resampling.LANCZOS),
             ):
-                shown = picture.resize((SHOWN_SIDE, SHOWN_SIDE), filter_)
-                result.paste(shown, (x, top + LABEL_HEIGHT))
+                result.paste(shown.resize((SHOWN_SIDE, SHOWN_SIDE), filter_), (x, top + LABEL_HEIGHT))
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.customisation",
-        description="Edited layouts and the pictures generated from them.",
+        description="Recoloured and dressed layouts, and the pictures generated from them.",
     )
-    parser.add_argument("--model", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--photos", required=True, help="as of `toygan train`")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--store", type=Path, metavar="FOLDER", help="where the pictures stay")
     options = parser.parse_args()
-    model = load_model(resolve(str(options.model.resolve()), None), torch.device("cpu"))
-    wanted = {CAR, HAIR, *(sku for figure, other, _ in DRESSED for sku in (figure, other))}
-    photos = photos_of(model, options.photos, split="val", keep_sku=wanted.__contains__)
-    # Of a product with several photos the last one counts.
-    products = {sku: photos.product(row) for row, sku in enumerate(photos.skus)}
-    sheet(model, rows_of(products)).save(options.output, "JPEG", quality=90)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        store = options.store or folder / "store"
+        print(
+            run_generate(
+                catalog=str(write_catalog(folder)), columns=(), run_id=None, output=str(store)
+            ).text(),
+            flush=True,
+        )
+        sheet(read_pictures(LocalStore(store))).save(options.output, "JPEG", quality=90)
 
 
 if __name__ == "__main__":

@@ -184,3 +184,20 @@ TRADITIONAL: Final = str.maketrans(
 
 # Finishes that a name can include. A colour with another finish is another colour.
 FINISH_WORDS: Final = frozenset({"trans", "metallic", "pearl", "chrome", "neon"})
+
+
+def label_of(name: str) -> int | None:
+    """Returns the label (1..255) of a colour by its English or Chinese name, the label's name, or a number.
+
+    Numbers are for layouts with labels of their own. Returns None for an unknown name.
+    """
+    words = " ".join(name.lower().translate(TRADITIONAL).split())
+    if words.isdecimal() and words.isascii():
+        number = int(words[:4])
+        return number if 1 <= number <= 255 else None
+    if words in LAYOUT_LABELS[1:]:
+        return LAYOUT_LABELS.index(words)
+    chinese = words.removesuffix("色") or words
+    found = (each for each in COLOURS if words in each.english or chinese in each.chinese)
+    colour = next(found, None)
+    return None if colour is None else LAYOUT_LABELS.index(colour.label)

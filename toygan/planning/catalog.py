@@ -21,6 +21,7 @@ from catalog_schemas.validation import CheckedTable, TableError, open_parquet
 from toygan.disk import open_plain
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
 from toygan.planning.catalog_files.convert import Converted, convert, is_parquet
+from toygan.planning.edited_layouts import PREFIX, make_layout, own_layouts, with_edited_layouts
 from toygan.planning.snapshot_folder import digest_of, read_snapshot_folder
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
@@ -50,7 +51,17 @@ class Catalog:
     converted: Converted | None = None  # the original, if it was not Parquet
 
     def stream(self) -> Iterator[CheckedTable]:
-        """Yields the checked rows in batches; raises CatalogError for an unusable table."""
+        """Yields the checked rows in batches; raises CatalogError for an unusable table.
+
+        Rows that describe their layouts by those of other rows have them in `layout_uri`. If the catalog has
+        such a column, it is read once more before, and the paths of its layouts are kept in memory.
+        """
+        refers = {"variant_of", "dress_from"} & set(self.column_names())
+        layouts = own_layouts(self._batches()) if refers else {}
+        for batch in self._batches():
+            yield with_edited_layouts(batch, layouts)
+
+    def _batches(self) -> Iterator[CheckedTable]:
         source = None if self.converted is None else self.converted.rows
         batches = stream_products(self.path, source=source)
         while True:
@@ -82,7 +93,7 @@ def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Cat
             yield catalog
         return
     with _open(uri) as found, _as_parquet(found, columns) as catalog:
-        yield catalog
+        yield replace(catalog, condition_sha256=_hash_of(found), read_condition=_reader_of(found))
 
 
 @contextmanager
@@ -184,6 +195,31 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
     )
     if not path.exists() or _identity(path.stat()) != _identity(before):
         raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
+
+
+def _reader_of(catalog: Catalog) -> Callable[[str], bytes]:
+    """Returns the function that reads files and makes edited layouts."""
+
+    def read(name: str) -> bytes:
+        if not name.startswith(PREFIX):
+            return catalog.read_condition(name)
+        try:
+            return make_layout(name, catalog.read_condition)
+        except BadInput as error:
+            raise ConditionFileError(str(error)) from None
+
+    return read
+
+
+def _hash_of(catalog: Catalog) -> Callable[[str], str]:
+    read = _reader_of(catalog)
+
+    def digest(name: str) -> str:
+        if not name.startswith(PREFIX):
+            return catalog.condition_sha256(name)
+        return hashlib.sha256(read(name)).hexdigest()
+
+    return digest
 
 
 def check_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> None:

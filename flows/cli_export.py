@@ -27,8 +27,19 @@ from flows.exits import FAILED
     metavar="N",
     help="Use URLs signed for N days in feeds, for a private bucket.",
 )
+@click.option(
+    "--collage",
+    type=click.IntRange(2, 12),
+    metavar="N",
+    help="Also show N products of each category in one picture; 2 to 12.",
+)
 def export(
-    channels: tuple[str, ...], output: str, to: str | None, base_url: str | None, presigned_days: float | None
+    channels: tuple[str, ...],
+    output: str,
+    to: str | None,
+    base_url: str | None,
+    presigned_days: float | None,
+    collage: int | None,
 ) -> None:
     """Export the live pictures to a marketplace or social network, by its rules, with its feeds.
 
@@ -45,7 +56,12 @@ def export(
     broken = 0
     for channel in channels:
         request = ExportRequest(
-            channel=channel, output=output, to=to, base_url=base_url, presigned_days=presigned_days
+            channel=channel,
+            output=output,
+            to=to,
+            base_url=base_url,
+            presigned_days=presigned_days,
+            collage=collage,
         )
         summary = export(request)
         broken += summary.broken

@@ -60,4 +60,5 @@ def _request(parameters: ExportParameters, channel: str) -> ExportRequest:
         channel=channel,
         output=parameters.output,
         base_url=None if base is None else f"{base.rstrip('/')}/{load_channel(channel).name}",
+        collage=parameters.collage,
     )

@@ -132,6 +132,12 @@ class ExportParameters(BaseModel):
         description="https://... under which the store's folder exports/ can be read; without it there are "
         "no feeds with links.",
     )
+    collage: int | None = Field(
+        default=None,
+        ge=2,
+        le=12,
+        description="How many products of each category a collage shows; without it there are none.",
+    )
 
 
 class RetrainParameters(BaseModel):

@@ -26,6 +26,7 @@ EDGE_PX: Final = 1  # an edge is softened by the mean over this radius
 SHADOW_REACH: Final = 0.3  # of the product's longest side; a shadow fades to nothing within it
 EDGE_FADE: Final = 0.1  # of the picture's shortest side: where a shadow fades before the picture ends
 WHITE_PARTS: Final = 0.03  # share of white pixels inside a product from which its outline is unsure
+UNSURE_RING: Final = 0.5  # share of pixels beside the product's upper part that are not white, as of glass
 _SPREAD_PX: Final = 5  # colours and shadows spread this far
 _MIXED_PX: Final = 2  # pixels this near to the edge may hold colours of product and ground
 # For Image.point: 255 where a level of 0..255 is full, or not 0.
@@ -59,7 +60,7 @@ class Cutout:
     image: Image.Image  # RGB, as generated
     opacity: Image.Image  # L, 255 in the product and its light sides, 0 on the ground
     core: Image.Image  # L, 0 or 255: without the light sides, which would be a white rim on another ground
-    light: Image.Image  # L, 255 where the ground is lit, less in the shadow
+    light: Image.Image  # RGB, 255 where the ground is lit, less in the shadow and in reflections
     box: Box  # of the product
     is_exact: bool  # whether the mask is a layout's
     is_sure: bool  # whether the outline is good enough for a ground that is not white
@@ -85,8 +86,13 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
         core, pieces = _without_spots(product_pixels(pixels[None])[0])
         whole = core | _light_sides(pixels, core)
         # White in the product may be a white part, or ground that shows through a hole. Several pieces may
-        # be joined by a white part.
-        is_sure = pieces == 1 and ((_darkest(pixels) >= GROUND_LEVEL) & core).sum() < WHITE_PARTS * core.sum()
+        # be joined by a white part. Beside a transparent product there are more of its pixels.
+        is_white = _darkest(pixels) >= GROUND_LEVEL
+        is_sure = (
+            pieces == 1
+            and (is_white & core).sum() < WHITE_PARTS * core.sum()
+            and not _has_more_beside(is_white, core)
+        )
     if core.mean() < LEAST_PRODUCT:
         raise NotCutOut("product_not_found")
     rows, columns = np.flatnonzero(core.any(axis=1)), np.flatnonzero(core.any(axis=0))
@@ -126,7 +132,7 @@ def without_shadow(cutout: Cutout) -> Image.Image:
 
 
 def own_colours(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """Replaces colours at the product's edge and of the ground around it by colours from inside: RGB."""
+    """Replaces colours at the mask's edge and around it by colours from inside: RGB."""
     # A box blur is many times faster than Pillow's MinFilter and MaxFilter, and finds the same pixels.
     inside = mask.filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_FULL)
     small = (max(1, image.width // _SPREAD_PX), max(1, image.height // _SPREAD_PX))
@@ -158,6 +164,17 @@ def _light_sides(pixels: NDArray[np.uint8], core: NDArray[np.bool_]) -> NDArray[
     return np.asarray(touching[parts])
 
 
+def _has_more_beside(is_white: NDArray[np.bool_], core: NDArray[np.bool_]) -> bool:
+    """Says whether most pixels beside the upper part are not white, though no shadow falls there."""
+    mask = _as_image(core)
+    near = np.asarray(mask.filter(ImageFilter.BoxBlur(max(2, round(LIGHT_REACH * max(core.shape)))))) > 0
+    ring = near & (np.asarray(mask.filter(ImageFilter.BoxBlur(_MIXED_PX))) == 0)
+    rows = np.flatnonzero(core.any(axis=1))
+    if len(rows):
+        ring[int(rows[0] + LIGHT_PART * (rows[-1] + 1 - rows[0])) :] = False
+    return bool((ring & ~is_white).sum() > UNSURE_RING * ring.sum())
+
+
 def _darkest(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
@@ -186,25 +203,17 @@ def _without_spots(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
 
 
 def _light(image: Image.Image, mask: Image.Image, box: Box) -> Image.Image:
-    """Returns the light on the ground; below the product and at its edges it is guessed from around it.
+    """Returns the light on the ground: RGB. At the product's edge it is that of the ground around it.
 
     Beyond the reach of the product's shadow, and at the picture's own edges, the ground is lit.
     """
-    grey = image.convert("L").point(_TO_LIGHT)
-    outside = ImageChops.invert(mask.filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_NOT_ZERO))
-    known = np.asarray(outside)
-    weight = np.asarray(outside.filter(ImageFilter.BoxBlur(_SPREAD_PX)), dtype=np.float32)
-    spread = np.asarray(
-        ImageChops.darker(grey, outside).filter(ImageFilter.BoxBlur(_SPREAD_PX)), dtype=np.float32
-    )
-    guessed = np.where(weight > 8, np.minimum(255, spread * 255 / np.maximum(weight, 1)), 255)
-    light = np.where(known > 0, np.asarray(grey), guessed)
-    lifted = light + (255 - light) * _unshaded(box, image.size)
-    return Image.fromarray(lifted.astype(np.uint8))
+    around = own_colours(image.point(_TO_LIGHT * 3), ImageChops.invert(mask))
+    lit = _unshaded(box, image.size)
+    return ImageChops.screen(around, Image.merge("RGB", (lit, lit, lit)))
 
 
-def _unshaded(box: Box, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Returns how far each pixel is beyond the reach of the shadow: (H, W), 0 within, rising to 1."""
+def _unshaded(box: Box, size: tuple[int, int]) -> Image.Image:
+    """Returns how far each pixel is beyond the reach of the shadow: L, 0 within, rising to 255."""
     width, height = size
     reach = SHADOW_REACH * max(box.width, box.height)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
@@ -213,4 +222,5 @@ def _unshaded(box: Box, size: tuple[int, int]) -> NDArray[np.float32]:
     rim = EDGE_FADE * min(size)
     across = np.maximum(across, 1 - np.minimum(x, width - 1 - x) / rim)
     down = np.maximum(down, 1 - np.minimum(y, height - 1 - y) / rim)
-    return np.asarray(np.clip(np.maximum(down[:, None], across[None, :]), 0, 1))
+    beyond = np.clip(np.maximum(down[:, None], across[None, :]), 0, 1)
+    return Image.fromarray((255 * beyond).astype(np.uint8))

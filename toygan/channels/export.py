@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from catalog_schemas.images import read_current
 from toygan.channels.aigc import read_producer
+from toygan.channels.collage import Collage, choose_products, collage_key, collages_csv, make_collage
 from toygan.channels.credentials import read_credentials
 from toygan.channels.feeds import MAX_URL_LETTERS, Feed, Urls, products_of, write_feeds
 from toygan.channels.pictures import BROKEN, WHOLE, Making, make_picture, recipe_of
@@ -51,6 +52,7 @@ class ExportRequest:
     to: str | None = None  # default: exports/<channel> of the store
     base_url: str | None = None  # https://..., under which the place can be read
     presigned_days: float | None = None
+    collage: int | None = None  # products in the collage of each category, None: there are none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +110,16 @@ def export(request: ExportRequest) -> ExportSummary:
     state, made = _make_all(making, live, state)
     rows = list(state.rows.values())
     feeds = write_feeds(channel, products_of(rows), urls)
-    notes = _notes(channel, urls)
+    collages, without = _make_collages(making, live, rows, request.collage)
+    if collages:
+        feeds.append(collages_csv(collages, urls))
+    notes = (*_notes(channel, urls), *without)
     report = render_report(channel, rows, notes)
     page = Feed(key=REPORT_KEY, content_type="text/html; charset=utf-8", data=report.encode())
     for feed in (*feeds, page):
         _put_changed(place, feed)
-    named = {file.key for row in rows for file in row.files} | {feed.key for feed in feeds}
+    named = {file.key for row in rows for file in row.files}
+    named |= {feed.key for feed in feeds} | {each.key for each in collages}
     stale = [key for key in there if key not in named]
     for key in stale:
         place.delete(key)
@@ -145,6 +151,28 @@ def _make_all(making: Making, live: Sequence[Mapping[str, Any]], state: State) -
             if number % _KEPT_EVERY == 0:
                 state = write_state(place, channel.name, _in_order(live, kept), state)
     return write_state(place, channel.name, _in_order(live, kept), state), len(wanted)
+
+
+def _make_collages(
+    making: Making, live: Sequence[Mapping[str, Any]], rows: Sequence[Exported], count: int | None
+) -> tuple[list[Collage], tuple[str, ...]]:
+    """Makes the collages that do not lie there. Returns all, and a note on the categories without one."""
+    if count is None:
+        return [], ()
+    chosen = choose_products(live, rows, count)
+    keys = {category: collage_key(making, category, of_it, count) for category, of_it in chosen.items()}
+    missing = {category: chosen[category] for category, key in keys.items() if key not in making.sizes}
+    described = _described(making.store, [row for of_it in missing.values() for row in of_it])
+    without = [
+        category
+        for category, of_it in missing.items()
+        if not make_collage(making, keys[category], of_it, described, count)
+    ]
+    made = [Collage(key=key, category=category) for category, key in keys.items() if category not in without]
+    note = (
+        f"No collage of {', '.join(without)}: it takes {count} products with a sure outline, and their pixels"
+    )
+    return made, (note,) if without else ()
 
 
 def _make_one(

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from toygan.channels.cutout import Box, Cutout, own_colours, softened, without_shadow
+from toygan.channels.cutout import Box, Cutout, NotCutOut, own_colours, softened, without_shadow
 from toygan.channels.rules import Frame
 
 TINT_LIGHTNESS: Final = 0.93  # of HLS
 TINT_SATURATION: Final = 0.45  # at most
 GREY_SATURATION: Final = 0.08  # below it a product counts as grey
 _Layers = tuple[Image.Image, Image.Image, Image.Image]  # colours, opacity, light
-_FADE: Final = 0.04  # share of the frame at its border over which the shadow fades to nothing
+_FADE: Final = 0.04  # share of the frame's shorter side over which the shadow fades to nothing
+_PURE: Final = 0.025  # of the shorter side, at the border: the pure ground
+_BLOCK_PX: Final = 8  # JPEG codes blocks of this side; what touches one changes all of it
 
 
 class TooSmall(Exception):
@@ -42,7 +44,7 @@ def place(box: Box, frame: Frame) -> Placement:
     """
     long = max(frame.aspect)
     across, down = frame.aspect[0] / long, frame.aspect[1] / long  # of the longest side
-    safe_across, safe_down = _fit(frame.safe_aspect or frame.aspect, across, down)
+    safe_across, safe_down = fit(frame.safe_aspect or frame.aspect, across, down)
     # The product takes this share of a frame whose longest side is 1 pixel, at its own size.
     whole = max(box.width / safe_across, box.height / safe_down)
     largest = int(whole / frame.share.least)
@@ -63,30 +65,32 @@ def place(box: Box, frame: Frame) -> Placement:
 def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
     """Returns the picture in its frame: RGB, or RGBA on a transparent ground.
 
-    The border of the frame is the pure ground: a shadow fades before it.
+    The border of the frame is the pure ground: a shadow fades before it. A product whose outline is unsure
+    stands on white instead of a tint, where an outline is not needed. Raises NotCutOut if it is.
     """
-    if frame.ground == "white":
+    is_white = frame.ground == "white" or (frame.ground == "tint" and not cutout.is_sure)
+    if not cutout.is_sure and not (is_white and frame.shadow):
+        raise NotCutOut("outline_unsure")
+    if is_white:
         opacity = cutout.opacity if frame.shadow else without_shadow(cutout)
         layers = cutout.image, opacity, cutout.light
     else:
         layers = own_colours(cutout.image, cutout.core), softened(cutout.core), cutout.light
     colours, opacity, light = _window(layers, cutout.box, placed)
     if not frame.shadow:
-        light = Image.new("L", opacity.size, 255)
+        light = Image.new("RGB", opacity.size, "white")
     else:
         light = ImageChops.screen(light, _fading(placed.width, placed.height))
     if frame.ground == "transparent":
-        return _transparent(colours, opacity, light)
-    ground = (255, 255, 255) if frame.ground == "white" else tint_of(cutout)
-    flat = Image.new("RGB", opacity.size, ground)
-    lit = ImageChops.multiply(flat, Image.merge("RGB", (light, light, light)))
-    return Image.composite(colours, lit, opacity)
+        return _transparent(colours, opacity, light.convert("L"))
+    ground = Image.new("RGB", opacity.size, (255, 255, 255) if is_white else tint_of(cutout))
+    return Image.composite(colours, ImageChops.multiply(ground, light), opacity)
 
 
 def boxes_in(box: Box, frame: Frame, placed: Placement) -> tuple[Box, Box]:
     """Returns where the product and the safe part lie in the frame, in pixels."""
     wide, high = box.width * placed.scale, box.height * placed.scale
-    safe = _fit(frame.safe_aspect or frame.aspect, placed.width, placed.height)
+    safe = fit(frame.safe_aspect or frame.aspect, placed.width, placed.height)
     return _middle(wide, high, placed), _middle(*safe, placed)
 
 
@@ -114,7 +118,7 @@ def _rgb(hue: float, saturation: float) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _fit(aspect: tuple[int, int], across: float, down: float) -> tuple[float, float]:
+def fit(aspect: tuple[int, int], across: float, down: float) -> tuple[float, float]:
     """Returns width and height of the largest part with this aspect inside (across, down)."""
     factor = min(across / aspect[0], down / aspect[1])
     return aspect[0] * factor, aspect[1] * factor
@@ -128,7 +132,7 @@ def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
     scale = placed.scale
     middle_x, middle_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     wide, high = placed.width / scale, placed.height / scale
-    fills: tuple[tuple[int, int, int] | int, ...] = ((255, 255, 255), 0, 255)
+    fills: tuple[tuple[int, int, int] | int, ...] = ((255, 255, 255), 0, (255, 255, 255))
     if scale == 1.0:  # whole pixels are moved, none is made anew
         left, top = round(middle_x - wide / 2), round(middle_y - high / 2)
         corner = (left, top, left + placed.width, top + placed.height)
@@ -163,16 +167,17 @@ def _cropped(
 
 
 def _fading(width: int, height: int) -> Image.Image:
-    """Returns 255 at the border, falling to 0 within _FADE of the shorter side; L, width x height."""
-    reach = max(2.0, _FADE * min(width, height))
+    """Returns 255 at the border, falling to 0 towards the middle: RGB, width x height."""
+    pure, reach = max(_BLOCK_PX, _PURE * min(width, height)), max(2.0, _FADE * min(width, height))
 
     def ramp(length: int) -> NDArray[np.float32]:
         place = np.arange(length, dtype=np.float32)
         distance = np.minimum(place, length - 1 - place)
-        return np.clip(1 - (distance - 1) / reach, 0, 1)
+        return np.clip(1 - (distance - pure) / reach, 0, 1)
 
     both = np.maximum(ramp(height)[:, None], ramp(width)[None, :])
-    return Image.fromarray((255 * both).astype(np.uint8))
+    fading = Image.fromarray((255 * both).astype(np.uint8))
+    return Image.merge("RGB", (fading, fading, fading))
 
 
 def _transparent(colours: Image.Image, opacity: Image.Image, light: Image.Image) -> Image.Image:

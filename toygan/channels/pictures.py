@@ -24,7 +24,7 @@ from toygan.storage.keys import EXPORTED_PREFIX, condition_key, slug_of
 from toygan.storage.store import ObjectStore
 from toygan.xmp import xmp_packet
 
-MAKING: Final = 2  # raise it when other pixels or bytes are made of the same input
+MAKING: Final = 3  # raise it when other pixels or bytes are made of the same input
 FOREVER: Final = "public, max-age=31536000, immutable"  # for files whose name changes with their content
 WHOLE: Final = ""  # in `left_out`: the reason concerns every frame
 BROKEN: Final = ("picture_missing", "picture_damaged", "layout_missing")  # no rule, but a fault of the store
@@ -63,7 +63,7 @@ def make_picture(
     files: list[File] = []
     left_out: dict[str, str] = {}
     try:
-        cutout = _cutout(making, live, described)
+        cutout = cutout_of(making, live, described)
     except NotCutOut as reason:
         left_out[WHOLE] = str(reason)
     else:
@@ -90,7 +90,8 @@ def make_picture(
     )
 
 
-def _cutout(making: Making, live: Mapping[str, Any], described: Mapping[str, Any]) -> Cutout:
+def cutout_of(making: Making, live: Mapping[str, Any], described: Mapping[str, Any]) -> Cutout:
+    """Cuts out the product of a row of `current.parquet`; raises NotCutOut with the reason."""
     try:
         data = making.store.get(live["image_uri"])
     except ObjectNotFound:
@@ -118,8 +119,6 @@ def _layout(store: ObjectStore, described: Mapping[str, Any]) -> NDArray[np.uint
 
 
 def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: Frame) -> list[File]:
-    if frame.ground == "transparent" and not cutout.is_sure:
-        raise NotCutOut("outline_unsure")
     placed = place(cutout.box, frame)
     image = compose(cutout, frame, placed)
     label = None
@@ -152,7 +151,7 @@ def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: 
 def _put(
     making: Making, live: Mapping[str, Any], name: str, file_format: FileFormat, data: bytes
 ) -> tuple[str, int]:
-    """Signs a file and puts it, unless it lies there. Returns its key and its size.
+    """Puts a file, unless it lies there. Returns its key and its size.
 
     The key holds a digest of the content and the signer: two signatures of a file differ, but either will do.
     """
@@ -162,13 +161,18 @@ def _put(
     size = making.sizes.get(key)
     if size is not None and (size == len(data) or making.credentials):
         return key, size
+    return key, upload(making, live, key, file_format, data)
+
+
+def upload(making: Making, live: Mapping[str, Any], key: str, file_format: FileFormat, data: bytes) -> int:
+    """Signs a file, naming its model, and puts it. Returns its size. Raises NotCutOut if it is too large."""
     mime = MIME_TYPES[file_format]
     if making.credentials:
         data = making.credentials.sign(data, mime, live["model_name"], live["model_version"])
     if len(data) > making.channel.most_bytes:
         raise NotCutOut(f"file_too_large: {len(data):,} bytes as {file_format}")
     making.place.put(key, data, content_type=mime, cache_control=FOREVER)
-    return key, len(data)
+    return len(data)
 
 
 def _reduced(image: Image.Image, width: int) -> Image.Image:

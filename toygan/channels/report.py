@@ -24,7 +24,7 @@ _REASONS: Final = {
     "file_too_large": "the file is larger than the channel allows",
     "product_not_found": "no product was found in the picture",
     "product_cut_off": "the product touches the edge of the picture, so a part of it is missing",
-    "outline_unsure": "white parts of the product look like the white ground; a layout helps",
+    "outline_unsure": "white or transparent parts look like the white ground; a layout helps",
     "no_room_for_label": "there is no room for the label of generated content below the product",
     "picture_missing": "the store has lost the picture; `toygan verify` names what is missing",
     "picture_damaged": "the picture in the store is damaged; `toygan verify` names what is damaged",

@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from PIL import Image, ImageFilter
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 EXTENSIONS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}
 BLOCK = 8  # JPEG codes blocks of this side, so the ground beside an edge is not exact
-LABEL = 0.09  # of the shortest side, at the bottom: where the text of the AIGC label stands
+LABEL = 0.12  # of the shortest side, at the bottom: where the text of the AIGC label stands
+EDGE = 20  # levels between neighbours: a product has edges, a shadow is soft
+FAINT_EDGE = 3  # of a white product on white
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ WANTED = {
 def violations(channel: str, place: Path, *, distinct: int = 60) -> list[str]:
     """Returns a line for each broken rule of the export in a folder.
 
-    A pixel belongs to the product if a channel differs from the ground by more than `distinct`, of 255.
+    A pixel belongs to the product if a channel differs from the ground by more than `distinct`, of 255, or if
+    it lies at an edge, as the outline of a pale product does. Of a white product on white only faint edges
+    are seen, which a shadow may have, too; so the product may be what either strong or faint edges enclose.
     Expects the table feeds/pictures.csv, or takes all files for those of the only frame.
     """
     there = {str(path.relative_to(place)) for path in (place / "pictures").rglob("*.*")}
@@ -77,6 +81,9 @@ def violations(channel: str, place: Path, *, distinct: int = 60) -> list[str]:
     if table.exists():
         with table.open(encoding="utf-8", newline="") as file:
             rows = {row["path"]: row for row in csv.DictReader(file)}
+        collages = _collages(place)
+        found += _of_collages(channel, place, collages)
+        there -= collages
         found += [f"{path}: in one of folder and table" for path in sorted(there ^ rows.keys())]
         frames = {path: row["frame"] for path, row in rows.items() if path in there}
         for path in frames:
@@ -87,6 +94,20 @@ def violations(channel: str, place: Path, *, distinct: int = 60) -> list[str]:
         ]
     is_labelled = any(each.labelled for each in WANTED[channel].values())
     return found + marks_missing(place, labelled=is_labelled)
+
+
+def _collages(place: Path) -> set[str]:
+    table = place / "feeds" / "collages.csv"
+    if not table.exists():
+        return set()
+    with table.open(encoding="utf-8", newline="") as file:
+        return {row["path"] for row in csv.DictReader(file)}
+
+
+def _of_collages(channel: str, place: Path, paths: set[str]) -> list[str]:
+    """A collage keeps to the rules of the first frame, but for the share of each product."""
+    wanted = replace(next(iter(WANTED[channel].values())), share=(0.3, 1.0))
+    return [f"{path}: {problem}" for path in sorted(paths) for problem in _of_file(place / path, wanted, 60)]
 
 
 def _of_table(path: Path, row: dict[str, str]) -> list[str]:
@@ -132,15 +153,25 @@ def _of_pixels(image: Image.Image, wanted: Wanted, distinct: int) -> list[str]:
         problems.append(f"the ground is {ground.tolist()}")
     if wanted.ground == "tint" and ground.min() < 200:
         problems.append(f"the tint is too dark: {ground.tolist()}")
-    mask = np.abs(pixels - ground).max(axis=2) > distinct
+    steps = _steps(image)
+    mask = (np.abs(pixels - ground).max(axis=2) > distinct) | (steps > EDGE)
+    faint = mask | (steps > FAINT_EDGE)
     if wanted.labelled:
         bottom = mask.shape[0] - round(LABEL * min(mask.shape))
         if mask[bottom:].sum() < 20:
             problems.append("no text of the label")
-        mask[bottom:] = False
+        mask[bottom:] = faint[bottom:] = False
     if not wanted.shadow:
-        problems += _not_white(pixels, mask)
-    return problems + _of_box(mask, wanted)
+        problems += _not_white(pixels, faint)
+    found = _of_box(mask, wanted)
+    return problems + (found if found and _of_box(faint, wanted) else [])
+
+
+def _steps(image: Image.Image) -> NDArray[np.uint8]:
+    """The largest difference between a pixel's neighbours, of any channel: (H, W)."""
+    rgb = image.convert("RGB")
+    low, high = (np.asarray(rgb.filter(each(3))) for each in (ImageFilter.MinFilter, ImageFilter.MaxFilter))
+    return np.asarray((high - low).max(axis=2))
 
 
 def _not_white(pixels: NDArray[np.int16], mask: NDArray[np.bool_]) -> list[str]:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.toygan.channels.checker import WANTED, has_exiftool, violations
 from tests.toygan.channels.shop import Article, layout_of, put_shop, toy
@@ -327,6 +328,31 @@ def test_china_needs_the_name_of_the_producer(store: LocalStore, monkeypatch: py
     with pytest.raises(BadInput, match="set TOYGAN_AIGC_PRODUCER"):
         run(store, "xiaohongshu")
     assert run(store, "instagram").exported == 1
+
+
+@pytest.mark.parametrize("channel", ["google", "instagram", "wechat"])
+def test_a_collage_shows_products_of_a_category(channel: str, store: LocalStore, tmp_path: Path) -> None:
+    pale = np.where(np.arange(512)[:, None, None] // 40 % 3 == 2, 255, toy()).astype(np.uint8)
+    articles = [
+        Article(sku="A", pixels=pale),
+        *(Article(sku=f"B-{n}", pixels=toy(each)) for n, each in enumerate(("#C8141A", BLUE, GREEN))),
+        Article(sku="T", category="tree", pixels=toy(GREEN)),
+    ]
+    put_shop(store, articles)
+    request = ExportRequest(channel=channel, output=store.uri, to=str(tmp_path / "out"), collage=3)
+    summary = export(request)
+    assert "No collage of tree: it takes 3 products" in summary.text()
+    assert violations(channel, tmp_path / "out") == []
+    (row,) = table(tmp_path / "out" / "feeds" / "collages.csv")
+    with Image.open(tmp_path / "out" / row["path"]) as image:
+        seen = np.asarray(image.convert("RGB")).astype(int)
+    for strongest in range(3):  # the pale product has no sure outline, so these three are shown
+        others = [each for each in range(3) if each != strongest]
+        assert (seen[..., strongest] - seen[..., others].max(axis=2) > 60).any()
+    before = stamps(tmp_path / "out")
+    export(request)
+    assert stamps(tmp_path / "out") == before
+    assert run(store, channel, to=str(tmp_path / "out")).removed == 2
 
 
 def test_a_channel_of_the_users_own_needs_a_file_only(store: LocalStore, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Exports into a bucket of a real server."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.toygan.channels.shop import Article, put_shop, toy
+from toygan.channels.export import ExportRequest, export
+from toygan.storage import s3
+from toygan.storage.local import LocalStore
+from toygan.storage.open_store import open_store
+
+pytestmark = pytest.mark.service
+
+PICTURES = 40
+LONGEST_S = 120
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> str:
+    store = LocalStore(tmp_path / "store")
+    put_shop(
+        store, [Article(sku=f"S-{number}", pixels=toy(f"#{number:02X}50C8")) for number in range(PICTURES)]
+    )
+    return store.uri
+
+
+def content(uri: str) -> dict[str, bytes]:
+    place = open_store(uri)
+    return {info.key: place.get(info.key) for info in place.list()}
+
+
+def test_a_second_export_to_a_bucket_uploads_nothing(
+    shop: str, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: list[int] = []
+    make_client = s3._make_client
+
+    def count(params: Mapping[str, Any], model: Any, **_: object) -> None:
+        if model.name not in ("GetObject", "HeadObject", "HeadBucket", "ListObjectsV2"):
+            uploaded.append(len(params["body"] or b"") if hasattr(params["body"], "__len__") else 1)
+
+    def counting() -> Any:
+        client = make_client()
+        client.meta.events.register("before-call.s3", count)
+        return client
+
+    monkeypatch.setattr(s3, "_make_client", counting)
+    request = ExportRequest(
+        channel="google", output=shop, to=f"{s3_uri}/google", base_url="https://a.example"
+    )
+    first = export(request)
+    assert first.made == PICTURES
+    assert len(uploaded) > PICTURES
+    uploaded.clear()
+    assert export(request).made == 0
+    assert uploaded == []
+
+
+def test_an_export_to_a_bucket_that_is_killed_and_runs_again_ends_the_same(shop: str, s3_uri: str) -> None:
+    request = ExportRequest(channel="google", output=shop, to=f"{s3_uri}/whole")
+    export(request)
+    command = ["export", "--channel", "google", "--output", shop, "--to", f"{s3_uri}/killed"]
+    process = subprocess.Popen([sys.executable, "-m", "flows.cli", *command], env=os.environ.copy())
+    try:
+        place, until = open_store(f"{s3_uri}/killed"), time.monotonic() + LONGEST_S
+        while len(list(place.list("pictures/"))) < 3 and time.monotonic() < until:
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    killed_at = len(list(place.list("pictures/")))
+    assert 3 <= killed_at < PICTURES
+    export(ExportRequest(channel="google", output=shop, to=f"{s3_uri}/killed"))
+    assert content(f"{s3_uri}/killed") == content(f"{s3_uri}/whole")

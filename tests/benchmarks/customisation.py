@@ -40,13 +40,14 @@ COLUMNS = ("sku", "category", "title", "colour_hex", "layout_uri", "variant_of",
 CATALOG = (
     ("car", "car", "Car, yellow", "#FAC80A", f"{CAR}.layout.png", "", "", ""),
     ("car-red", "car", "Car, red", "#B40000", "", "car", "yellow=red", ""),
-    ("car-blue", "car", "Car, blue", "#1E5AA8", "", "car", "yellow=blue, dark grey=white", ""),
+    ("car-green", "car", "Car, green", "#00852B", "", "car", "yellow=green", ""),
+    ("car-blue", "car", "Car, blue", "#1E5AA8", "", "car", "yellow=blue, dark grey=black", ""),
     ("figure", "minifigure", "Figure, yellow", "#FAC80A", f"{FIGURE}.layout.png", "", "", ""),
     ("other", "minifigure", "Figure, green", "#00852B", f"{OTHER}.layout.png", "", "", ""),
     ("dressed", "minifigure", "Figure, blue shirt", "#1E5AA8", "", "figure", "", "other=blue"),
     ("hat", "minifigure", "Figure, green hat", "#00852B", "", "figure", "red=blue", "other=green, blue"),
 )
-ROWS = (("car", "car-red", "car-blue"), ("figure", "other", "dressed", "hat"))
+ROWS = (("car", "car-red", "car-green", "car-blue"), ("figure", "other", "dressed", "hat"))
 
 
 def show_layout(layout: NDArray[np.uint8]) -> Image.Image:
@@ -84,7 +85,10 @@ def read_pictures(store: LocalStore) -> dict[str, tuple[Image.Image, Image.Image
 
 def sheet(pictures: dict[str, tuple[Image.Image, Image.Image]]) -> Image.Image:
     """One row for each product: each layout, and to its right its picture."""
-    said = {row[0]: ", ".join(part for part in (*row[6:],) if part) or row[0] for row in CATALOG}
+    said = {
+        sku: ", ".join(part for part in (recolour, f"dressed from {dress}" if dress else "") if part) or sku
+        for sku, *_, recolour, dress in CATALOG
+    }
     pair = 2 * SHOWN_SIDE + GAP
     most = max(len(row) for row in ROWS)
     result = Image.new("RGB", (most * pair - GAP, len(ROWS) * (SHOWN_SIDE + LABEL_HEIGHT)), "white")

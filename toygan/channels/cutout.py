@@ -7,6 +7,7 @@ Images, SIGGRAPH 1984, section 3.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -55,15 +56,36 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cutout:
-    """The layers of a picture, all of its size."""
+    """The layers of a picture, all of its size. Those that not all channels need are made when asked for."""
 
     image: Image.Image  # RGB, as generated
-    opacity: Image.Image  # L, 255 in the product and its light sides, 0 on the ground
+    whole: Image.Image  # L, 0 or 255: the product and its light sides
     core: Image.Image  # L, 0 or 255: without the light sides, which would be a white rim on another ground
-    light: Image.Image  # RGB, 255 where the ground is lit, less in the shadow and in reflections
     box: Box  # of the product
     is_exact: bool  # whether the mask is a layout's
     is_sure: bool  # whether the outline is good enough for a ground that is not white
+
+    @cached_property
+    def opacity(self) -> Image.Image:
+        """L, 255 in the product and its light sides, 0 on the ground."""
+        return softened(self.whole)
+
+    @cached_property
+    def own_colours(self) -> Image.Image:
+        """RGB, without the ground's colours at the product's edge."""
+        return _spread(self.image, self.core)
+
+    @cached_property
+    def lit(self) -> Image.Image:
+        """The picture on lit ground, RGB: white beyond the product's shadow and at the picture's edges."""
+        unshaded = _unshaded(self.box, self.image.size)
+        around = Image.merge("RGB", (unshaded, unshaded, unshaded))
+        return ImageChops.screen(self.image.point(_TO_LIGHT * 3), around)
+
+    @cached_property
+    def light(self) -> Image.Image:
+        """The light on the ground, RGB: at the product's edge it is that of the ground around it."""
+        return _spread(self.lit, ImageChops.invert(self.whole))
 
 
 class NotCutOut(Exception):
@@ -84,14 +106,14 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
         whole, is_sure = core, True
     else:
         core, pieces = _without_spots(product_pixels(pixels[None])[0])
-        whole = core | _light_sides(pixels, core)
+        darkest, near = _darkest(pixels), _near(core)
+        whole = core | _light_sides(darkest, core, near)
         # White in the product may be a white part, or ground that shows through a hole. Several pieces may
         # be joined by a white part. Beside a transparent product there are more of its pixels.
-        is_white = _darkest(pixels) >= GROUND_LEVEL
         is_sure = (
             pieces == 1
-            and (is_white & core).sum() < WHITE_PARTS * core.sum()
-            and not _has_more_beside(is_white, core)
+            and ((darkest >= GROUND_LEVEL) & core).sum() < WHITE_PARTS * core.sum()
+            and not _has_more_beside(darkest, core, near)
         )
     if core.mean() < LEAST_PRODUCT:
         raise NotCutOut("product_not_found")
@@ -100,12 +122,10 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
     height, width = core.shape
     if box.left == 0 or box.top == 0 or box.right == width or box.bottom == height:
         raise NotCutOut("product_cut_off")
-    hard, image = _as_image(whole), Image.fromarray(pixels)
     return Cutout(
-        image=image,
-        opacity=softened(hard),
+        image=Image.fromarray(pixels),
+        whole=_as_image(whole),
         core=_as_image(core),
-        light=_light(image, hard, box),
         box=box,
         is_exact=layout is not None,
         is_sure=bool(is_sure),
@@ -131,48 +151,59 @@ def without_shadow(cutout: Cutout) -> Image.Image:
     return softened(ImageChops.multiply(cutout.opacity.point(_FULL), near.point(_NOT_ZERO)))
 
 
-def own_colours(image: Image.Image, mask: Image.Image) -> Image.Image:
+def _spread(image: Image.Image, mask: Image.Image) -> Image.Image:
     """Replaces colours at the mask's edge and around it by colours from inside: RGB."""
     # A box blur is many times faster than Pillow's MinFilter and MaxFilter, and finds the same pixels.
     inside = mask.filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_FULL)
-    small = (max(1, image.width // _SPREAD_PX), max(1, image.height // _SPREAD_PX))
     layered = image.copy()
     layered.putalpha(inside)
     # Pillow weights colours by their opacity, so only those from inside spread.
-    spread = layered.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
-    *bands, found = spread.split()
-    is_replaced = ImageChops.multiply(found.point(_NOT_ZERO), ImageChops.invert(inside))
-    return Image.composite(Image.merge("RGB", bands), image, is_replaced)
+    small = layered.reduce(_SPREAD_PX)
+    wider = small.convert("RGBa").filter(ImageFilter.BoxBlur(2)).convert("RGBA")
+    filled = Image.composite(small, wider, small.getchannel("A").point(_NOT_ZERO)).convert("RGB")
+    size = (small.width * _SPREAD_PX, small.height * _SPREAD_PX)
+    colours = filled.resize(size, Image.Resampling.BILINEAR).crop((0, 0, *image.size))
+    near = small.getchannel("A").filter(ImageFilter.BoxBlur(1)).point(_NOT_ZERO)
+    found = near.resize(size, Image.Resampling.NEAREST).crop((0, 0, *image.size))
+    return Image.composite(colours, image, ImageChops.multiply(found, ImageChops.invert(inside)))
 
 
-def _light_sides(pixels: NDArray[np.uint8], core: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Finds light pixels close to the product's core that are its lit sides: (H, W) bool.
+def _near(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Finds the pixels that may be light sides of the core: (H, W) bool, in its upper part only.
 
-    They touch the core and lie in its upper half. Further down light pixels may as well be the shadow, and a
-    piece of the shadow in the cut-out looks worse than a lost highlight.
+    Further down light pixels may as well be the shadow, and a piece of the shadow in the cut-out looks worse
+    than a lost highlight.
     """
     rows = np.flatnonzero(core.any(axis=1))
-    if not len(rows):
-        return core
-    near = _as_image(core).filter(ImageFilter.BoxBlur(max(2, round(LIGHT_REACH * max(core.shape)))))
-    candidate = (_darkest(pixels) < UNSHADED) & (np.asarray(near) > 0)
-    candidate[int(rows[0] + LIGHT_PART * (rows[-1] + 1 - rows[0])) :] = False
-    parts = label(candidate | core, connectivity=1)  # type: ignore[no-untyped-call]
-    touching = np.zeros(parts.max() + 1, dtype=bool)
-    touching[parts[core]] = True
-    touching[0] = False
-    return np.asarray(touching[parts])
-
-
-def _has_more_beside(is_white: NDArray[np.bool_], core: NDArray[np.bool_]) -> bool:
-    """Says whether most pixels beside the upper part are not white, though no shadow falls there."""
-    mask = _as_image(core)
-    near = np.asarray(mask.filter(ImageFilter.BoxBlur(max(2, round(LIGHT_REACH * max(core.shape)))))) > 0
-    ring = near & (np.asarray(mask.filter(ImageFilter.BoxBlur(_MIXED_PX))) == 0)
-    rows = np.flatnonzero(core.any(axis=1))
+    reach = max(2, round(LIGHT_REACH * max(core.shape)))
+    near = np.asarray(_as_image(core).filter(ImageFilter.BoxBlur(reach))) > 0
     if len(rows):
-        ring[int(rows[0] + LIGHT_PART * (rows[-1] + 1 - rows[0])) :] = False
-    return bool((ring & ~is_white).sum() > UNSURE_RING * ring.sum())
+        near[int(rows[0] + LIGHT_PART * (rows[-1] + 1 - rows[0])) :] = False
+    return np.asarray(near)
+
+
+def _light_sides(
+    darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Finds light pixels near the product's core that touch it: (H, W) bool, its lit sides."""
+    rows = np.flatnonzero(near.any(axis=1))
+    if not len(rows):
+        return np.zeros_like(core)
+    part = slice(int(rows[0]), int(rows[-1]) + 1)
+    candidate = (darkest[part] < UNSHADED) & near[part]
+    parts = label(candidate | core[part], connectivity=1)  # type: ignore[no-untyped-call]
+    touching = np.zeros(parts.max() + 1, dtype=bool)
+    touching[parts[core[part]]] = True
+    touching[0] = False
+    sides = np.zeros_like(core)
+    sides[part] = touching[parts]
+    return sides
+
+
+def _has_more_beside(darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]) -> bool:
+    """Says whether most pixels beside the upper part are not white, though no shadow falls there."""
+    ring = near & (np.asarray(_as_image(core).filter(ImageFilter.BoxBlur(_MIXED_PX))) == 0)
+    return bool((ring & (darkest < GROUND_LEVEL)).sum() > UNSURE_RING * ring.sum())
 
 
 def _darkest(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -202,16 +233,6 @@ def _without_spots(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
     return np.asarray(kept[parts]), int(kept.sum())
 
 
-def _light(image: Image.Image, mask: Image.Image, box: Box) -> Image.Image:
-    """Returns the light on the ground: RGB. At the product's edge it is that of the ground around it.
-
-    Beyond the reach of the product's shadow, and at the picture's own edges, the ground is lit.
-    """
-    around = own_colours(image.point(_TO_LIGHT * 3), ImageChops.invert(mask))
-    lit = _unshaded(box, image.size)
-    return ImageChops.screen(around, Image.merge("RGB", (lit, lit, lit)))
-
-
 def _unshaded(box: Box, size: tuple[int, int]) -> Image.Image:
     """Returns how far each pixel is beyond the reach of the shadow: L, 0 within, rising to 255."""
     width, height = size
@@ -222,5 +243,5 @@ def _unshaded(box: Box, size: tuple[int, int]) -> Image.Image:
     rim = EDGE_FADE * min(size)
     across = np.maximum(across, 1 - np.minimum(x, width - 1 - x) / rim)
     down = np.maximum(down, 1 - np.minimum(y, height - 1 - y) / rim)
-    beyond = np.clip(np.maximum(down[:, None], across[None, :]), 0, 1)
-    return Image.fromarray((255 * beyond).astype(np.uint8))
+    levels = [(255 * np.clip(each, 0, 1)).astype(np.uint8) for each in (down, across)]
+    return Image.fromarray(np.maximum.outer(*levels))

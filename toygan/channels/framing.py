@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from toygan.channels.cutout import Box, Cutout, NotCutOut, own_colours, softened, without_shadow
+from toygan.channels.cutout import Box, Cutout, NotCutOut, softened, without_shadow
 from toygan.channels.rules import Frame
 
 TINT_LIGHTNESS: Final = 0.93  # of HLS
@@ -73,9 +73,9 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
         raise NotCutOut("outline_unsure")
     if is_white:
         opacity = cutout.opacity if frame.shadow else without_shadow(cutout)
-        layers = cutout.image, opacity, cutout.light
+        layers = cutout.image, opacity, cutout.lit if frame.shadow else cutout.image
     else:
-        layers = own_colours(cutout.image, cutout.core), softened(cutout.core), cutout.light
+        layers = cutout.own_colours, softened(cutout.core), cutout.light if frame.shadow else cutout.image
     colours, opacity, light = _window(layers, cutout.box, placed)
     if not frame.shadow:
         light = Image.new("RGB", opacity.size, "white")
@@ -83,8 +83,9 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
         light = ImageChops.screen(light, _fading(placed.width, placed.height))
     if frame.ground == "transparent":
         return _transparent(colours, opacity, light.convert("L"))
-    ground = Image.new("RGB", opacity.size, (255, 255, 255) if is_white else tint_of(cutout))
-    return Image.composite(colours, ImageChops.multiply(ground, light), opacity)
+    if not is_white:
+        light = ImageChops.multiply(Image.new("RGB", opacity.size, tint_of(cutout)), light)
+    return Image.composite(colours, light, opacity)
 
 
 def boxes_in(box: Box, frame: Frame, placed: Placement) -> tuple[Box, Box]:
@@ -170,13 +171,12 @@ def _fading(width: int, height: int) -> Image.Image:
     """Returns 255 at the border, falling to 0 towards the middle: RGB, width x height."""
     pure, reach = max(_BLOCK_PX, _PURE * min(width, height)), max(2.0, _FADE * min(width, height))
 
-    def ramp(length: int) -> NDArray[np.float32]:
+    def ramp(length: int) -> NDArray[np.uint8]:
         place = np.arange(length, dtype=np.float32)
         distance = np.minimum(place, length - 1 - place)
-        return np.clip(1 - (distance - pure) / reach, 0, 1)
+        return (255 * np.clip(1 - (distance - pure) / reach, 0, 1)).astype(np.uint8)
 
-    both = np.maximum(ramp(height)[:, None], ramp(width)[None, :])
-    fading = Image.fromarray((255 * both).astype(np.uint8))
+    fading = Image.fromarray(np.maximum.outer(ramp(height), ramp(width)))
     return Image.merge("RGB", (fading, fading, fading))
 
 

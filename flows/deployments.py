@@ -65,7 +65,12 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
         retire=settings.retire,
     )
     watch = WatchParameters(store=store, min_new_photos=settings.min_new_photos)
-    exported = ExportParameters(channels=settings.channels, output=store, base_url=settings.export_url)
+    exported = ExportParameters(
+        channels=settings.channels,
+        output=store,
+        base_url=settings.export_url,
+        collage=settings.collage,
+    )
     learn = RetrainParameters(store=store, photos=photos, work=work, device=settings.device)
     return [
         _deployment(

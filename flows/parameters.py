@@ -133,7 +133,7 @@ class ExportParameters(BaseModel):
         "no feeds with links.",
     )
     collage: int | None = Field(
-        default=None,
+        default_factory=lambda: service_settings().collage,
         ge=2,
         le=12,
         description="How many products of each category a collage shows; without it there are none.",

@@ -10,7 +10,7 @@
 | `toygan_last_success_timestamp_seconds` | store | the end of the last run that broke nowhere, in Unix time |
 | `toygan_pictures_missing` | store | pictures that the last run's catalog wants and that are not live |
 | `toygan_review_backlog` | store | candidates that wait for people, after the last run |
-| `toygan_photos_quarantined` | store | uploaded photos that cannot be used |
+| `toygan_photos_quarantined` | store | uploaded photos that cannot be used, after the last run |
 """
 
 from collections.abc import Mapping

@@ -107,6 +107,8 @@ def play_many(interleavings: int) -> None:
     for seed in range(interleavings):
         with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as name:
             play(seed, LocalStore(Path(name) / "store"), Path(name))
+        if (seed + 1) % 100 == 0:
+            print(f"{seed + 1:,} of {interleavings:,}", flush=True)
     took_s = time.perf_counter() - began_s
     print(
         f"{interleavings:,} interleavings: 0 decisions lost, verify clean, exports hold what is live; "

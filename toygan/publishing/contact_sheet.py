@@ -15,7 +15,6 @@ from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.planning.condition_files import NO_MODEL, read_kept
 from toygan.planning.decisions import RETIRED, in_words, stored_decisions
-from toygan.planning.plan import FrozenPlan, Slot, load_shard
 from toygan.publishing.render import (
     MOST_ROWS,
     ReportCategory,
@@ -35,7 +34,7 @@ _READERS = 16
 _MOST_UNKNOWN = 20  # categories that are named
 _SHOWN_COLUMNS = [
     *("sku", "image_index", "decision", "conditions", "colour_delta_e", "p_real", "threshold", "reasons"),
-    *("image_id", "image_uri", "format", "condition_sha256"),
+    *("image_id", "image_uri", "format", "condition_sha256", "title", "language"),
 ]
 
 
@@ -44,26 +43,25 @@ def contact_sheet(
     manifest: Manifest,
     parts: Iterable[pa.Table],
     *,
-    plan: FrozenPlan | None,
+    is_new: bool,
     tell_rate: bool,
     credit: str | None,
     photos_so_far: PhotosSoFar | None = None,
 ) -> str:
     """Returns the report of the run with the metadata `parts` as one HTML document.
 
-    Titles come from the frozen plan. After the plan is deleted, `plan` is None and the pictures have no
-    titles. `credit` is the attribution that the licences of the training pictures demand. `photos_so_far`
+    The report of a new run shows no decisions of people: nobody can decide about a picture before its run is
+    finished. `credit` is the attribution that the licences of the training pictures demand. `photos_so_far`
     returns a line for each of the categories that no model knows.
     """
     check_report_fields(manifest, manifest_key(manifest.run_id))
-    chosen, titles = _choose(store, manifest, parts, has_plan=plan is not None)
-    # Nobody can decide about a picture before its run is finished.
-    decisions = in_words(stored_decisions(store)) if plan is None else {}
+    chosen = _choose(manifest, parts)
+    decisions = {} if is_new else in_words(stored_decisions(store))
     with ThreadPoolExecutor(_READERS) as readers:
 
         def pictures(category: str, decision: str) -> list[ReportPicture]:
             rows = chosen[category, decision]
-            found = readers.map(lambda row: _picture(store, row, titles, decisions), rows)
+            found = readers.map(lambda row: _picture(store, row, decisions), rows)
             return [each for each in found if each is not None]
 
         categories = [
@@ -101,17 +99,13 @@ def contact_sheet(
     )
 
 
-def _choose(
-    store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table], *, has_plan: bool
-) -> tuple[Mapping[tuple[str, str], list[dict[str, Any]]], Mapping[str, Slot]]:
-    """Selects the first rows of each category and decision to show, and the slots of their products."""
+def _choose(manifest: Manifest, parts: Iterable[pa.Table]) -> Mapping[tuple[str, str], list[dict[str, Any]]]:
+    """Selects the first rows of each category and decision to show."""
     most = dict(zip((APPROVED, REVIEW), sheet_sizes(len(manifest.categories)), strict=True))
     chosen: dict[tuple[str, str], list[dict[str, Any]]] = {
         (category, decision): [] for category in manifest.categories for decision in most
     }
-    slots: dict[str, Slot] = {}
     for shard, part in enumerate(parts):
-        skus = set()
         for (category, decision), rows in chosen.items():
             of_both = pc.and_(pc.equal(part["category"], category), pc.equal(part["decision"], decision))
             found = part.filter(of_both).slice(0, most[decision] - len(rows))
@@ -119,20 +113,16 @@ def _choose(
             for row in more:
                 check_stored(row, part_key(manifest.run_id, shard))
             rows += more
-            skus |= {row["sku"] for row in more}
-        if skus and has_plan:
-            planned = load_shard(store, manifest.run_id, shard)
-            slots |= {slot.sku: slot for slot in planned if slot.sku in skus}
         if all(len(rows) == most[decision] for (_, decision), rows in chosen.items()):
             break
-    return chosen, slots
+    return chosen
 
 
 def _picture(
-    store: ObjectStore, row: Mapping[str, Any], titles: Mapping[str, Slot], decisions: Mapping[str, str]
+    store: ObjectStore, row: Mapping[str, Any], decisions: Mapping[str, str]
 ) -> ReportPicture | None:
     """Returns None for a retired picture whose file is gone."""
-    slot, decision = titles.get(row["sku"]), decisions.get(row["image_id"])
+    decision = decisions.get(row["image_id"])
     try:
         file = store.get(row["image_uri"])
     except ObjectNotFound:
@@ -142,8 +132,8 @@ def _picture(
     return ReportPicture(
         sku=row["sku"],
         image_index=row["image_index"],
-        title=slot.title if slot else None,
-        language=slot.language if slot else None,
+        title=row["title"],
+        language=row["language"],
         colour_hex=json.loads(row["conditions"]).get("colour_hex"),
         colour_delta_e=row["colour_delta_e"],
         p_real=row["p_real"],

@@ -46,7 +46,7 @@ def finish_run(
             store,
             manifest,
             parts,
-            plan=run.plan,
+            is_new=True,
             tell_rate=whole,
             credit=run.credit,
             photos_so_far=photos_so_far,
@@ -73,7 +73,7 @@ def rewrite_report(store: ObjectStore, run_id: str, *, photos_so_far: PhotosSoFa
     credit = credit_of(_models_at_hand(store, manifest))
     parts = Parts(store, run_id, manifest.shards)
     html = contact_sheet(
-        store, manifest, parts, plan=None, tell_rate=False, credit=credit, photos_so_far=photos_so_far
+        store, manifest, parts, is_new=False, tell_rate=False, credit=credit, photos_so_far=photos_so_far
     )
     publish_report(store, run_id, html)
     return f"{store.uri}/{report_key(run_id)}"

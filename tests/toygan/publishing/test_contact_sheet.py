@@ -56,9 +56,9 @@ def rows_of(store: MemoryStore) -> list[dict[str, Any]]:
 
 
 def sheet(store: MemoryStore, manifest: Manifest, **options: Any) -> str:
-    """The page of a run that is swept, so without titles."""
+    """The page of a run, made again."""
     parts = Parts(store, manifest.run_id, manifest.shards)
-    return contact_sheet(store, manifest, parts, plan=None, **options)
+    return contact_sheet(store, manifest, parts, is_new=False, **options)
 
 
 def embedded(page: str) -> list[bytes]:
@@ -85,13 +85,17 @@ def test_the_page_says_what_was_decided_and_why(run: tuple[MemoryStore, FrozenPl
     assert "category 'boat' unknown to the model, 0 of 20 photos so far" in text
 
 
-def test_titles_are_text_and_come_from_the_plan(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
+def test_titles_are_text_and_stay_when_the_page_is_made_again(
+    run: tuple[MemoryStore, FrozenPlan, str],
+) -> None:
     store, _, page = run
     assert "<script>alert" not in page
     assert HOSTILE in html.unescape(page)
     manifest = read_manifest(store, "run-1")
     assert manifest is not None
-    assert HOSTILE not in sheet(store, manifest, tell_rate=True, credit=None)
+    again = sheet(store, manifest, tell_rate=True, credit=None)
+    assert "<script>alert" not in again
+    assert HOSTILE in html.unescape(again)
 
 
 def test_nothing_is_loaded_from_elsewhere(run: tuple[MemoryStore, FrozenPlan, str]) -> None:

@@ -83,9 +83,9 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["missing", "refresh", "retry", "all"]),
             default="missing",
             show_default=True,
-            help="missing: products that have no picture of their present row; refresh: also products with a "
-            "picture by another model; retry: also products whose attempts are used up, which missing and "
-            "refresh skip; all: every product.",
+            help="missing: products without a picture of their present row; refresh: these, and products "
+            "with a picture by another model; retry: those of missing, and products whose attempts are used "
+            "up, which missing and refresh skip; all: every product.",
         ),
         click.option(
             "--retire",
@@ -94,7 +94,8 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
             flag_value=0.1,
             metavar="[SHARE]",
             help="Withdraw the pictures of products that left the catalog; `toygan catalog gone` lists them. "
-            "More than SHARE (0.1 unless given) of the products with pictures stops the run at its start.",
+            "The run stops at its start if these are more than SHARE (default: 0.1) of the products with "
+            "pictures.",
         ),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N good products."),
         click.option(
@@ -140,7 +141,7 @@ def demo(output: str, **options: Any) -> None:
 @click.option("--output", required=True, metavar="URI", help="Folder or s3://BUCKET/PREFIX.")
 @generate_options
 def generate(catalog: str, output: str, **options: Any) -> None:
-    """Generate, score and store pictures of the products in a catalog that have none, or see --mode."""
+    """Generate, score and store pictures of a catalog's products that have none, or as --mode says."""
     _generate(catalog=catalog, output=output, **options)
 
 

@@ -72,7 +72,10 @@ def models_add(model: str, name: str, store: str) -> None:
 @click.argument("to")
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option(
-    "--license", "licence", metavar="NAME", help="For the card, as the Hub names it: apache-2.0, ..."
+    "--license",
+    "licence",
+    metavar="NAME",
+    help="The licence for the card, in the Hub's spelling: apache-2.0, ...",
 )
 @store_option
 def models_push(model: str, to: str, private: bool, licence: str | None, store: str | None) -> None:
@@ -109,8 +112,8 @@ def models_push(model: str, to: str, private: bool, licence: str | None, store: 
 def models_export(model: str, format_: Literal["onnx", "keras"], folder: Path, store: str | None) -> None:
     """Write the networks of MODEL for systems without torch and toygan.
 
-    FOLDER gets a file for each network, interchange.json, which says how their inputs are made, and
-    example.py, which draws pictures of example_inputs.npz.
+    FOLDER gets a file for each network. interchange.json says how the networks' inputs are made. example.py
+    draws pictures from the inputs in example_inputs.npz.
     """
     import torch
 

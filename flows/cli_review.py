@@ -12,9 +12,9 @@ import click
 def decide(decision: str, image_ids: tuple[str, ...], output: str, by: str, reason: str | None) -> None:
     """Approve or reject pictures, or have them drawn again.
 
-    approve: the picture is live at once, until its catalog row or the model changes. reject: it is withdrawn
-    and never comes back; the next run draws another one. redraw: it stays, and the next run draws another
-    one, which replaces it if it is approved.
+    approve: the picture is live at once, until its catalog row or the model changes. reject: the picture is
+    withdrawn and never comes back; the next run draws another one. redraw: the picture stays; the next run
+    draws another one, which replaces the picture if it is approved.
     """
     from toygan.review.record import decide as record_decisions
     from toygan.storage.open_store import open_store

@@ -7,9 +7,9 @@
 | export-channel/export-channel | the end of a generate-catalog, if TOYGAN_CHANNELS is set | 1 | waits |
 | retrain/retrain | the event `toygan.photos.uploaded` | 1 | waits, then sees all photos up to its start |
 
-Each start makes the deployments from the settings (`flows.settings`) and keeps a person's changes to them. If
-neither PREFECT_API_URL nor Prefect's profile names a server, the service starts one. `flows/prefect.yaml`
-describes the same deployments for a work pool.
+At each start the service makes the deployments from the settings (`flows.settings`), and keeps a person's
+changes to the deployments. If neither PREFECT_API_URL nor Prefect's profile names a server, the service
+starts one. `flows/prefect.yaml` describes the same deployments for a work pool.
 """
 
 import sys
@@ -39,7 +39,7 @@ WATCHER = "watch-photos"
 
 
 def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
-    """Returns the deployments, as this machine serves them."""
+    """Returns the deployments that this machine serves."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron, Interval
 
@@ -176,7 +176,7 @@ def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "lis
 def main() -> None:
     """Runs the command; ends with 0 if a signal stopped it, 1 (failed) or 2 (bad input)."""
     try:
-        # Until Prefect handles signals: the server that was started ends with this process.
+        # Until Prefect handles signals, SIGTERM ends this process, and with it the server that it started.
         with ends_at_sigterm():
             serve_all(sys.argv[1:])
     except KeyboardInterrupt:

@@ -34,7 +34,7 @@ _log = get_logger("toygan.service")
 
 
 def this_service() -> str:
-    """Returns the label of this service: no other process, earlier or later, has the same one."""
+    """Returns the label of this service. No other process has ever the same label."""
     return f"{socket.gethostname()} {os.getpid()} {_start_of(os.getpid())}"
 
 
@@ -48,7 +48,7 @@ def _start_of(pid: int) -> str | None:
 
 
 async def mark_as_ours(client: PrefectClient, run_id: UUID) -> bool:
-    """Labels a run that is about to start with this process; False for one that has been deleted."""
+    """Labels a run that is about to start with this process. Returns False if the run has been deleted."""
     try:
         await client.update_flow_run_labels(run_id, {LABEL: this_service()})
     except httpx.HTTPStatusError as error:
@@ -59,7 +59,7 @@ async def mark_as_ours(client: PrefectClient, run_id: UUID) -> bool:
 
 
 async def take_up(client: PrefectClient, deployments: Collection[UUID], resumable: Collection[UUID]) -> None:
-    """Closes the runs of these deployments whose service is gone; runs of `resumable` ones start again."""
+    """Closes the runs of `deployments` whose service is gone. Runs of `resumable` deployments start again."""
     if not deployments:
         return
     found = await client.read_flow_runs(
@@ -74,7 +74,7 @@ async def take_up(client: PrefectClient, deployments: Collection[UUID], resumabl
 
 
 async def close_run(client: PrefectClient, run: FlowRun, *, goes_on: bool) -> None:
-    """Sets the state of a run whose process is gone; with `goes_on` the run is started again."""
+    """Sets the state of a run whose process is gone. With `goes_on` the run starts again."""
     if run.state is None:
         return
     state: State[None]
@@ -93,8 +93,8 @@ async def close_run(client: PrefectClient, run: FlowRun, *, goes_on: bool) -> No
 async def _is_orphan(client: PrefectClient, run: FlowRun) -> bool:
     """Returns whether the service that started a run is gone.
 
-    For another machine: whether no process holds the run's slot any more. A run without a label was not
-    started by a service, but for example by a worker.
+    If that service ran on another machine, it counts as gone when no process holds the run's slot any more. A
+    run without a label was not started by a service, but for example by a worker. It is no orphan.
     """
     label = str(run.labels.get(LABEL, ""))
     if label.count(" ") != 2:

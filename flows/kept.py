@@ -29,7 +29,7 @@ def read_deployment(client: SyncPrefectClient, deployment: RunnerDeployment) -> 
 
 
 def wanted_by_settings(deployment: RunnerDeployment) -> Wanted:
-    """Returns the values of the settings for a deployment, as they are stored."""
+    """Returns the values that the settings give a deployment, in the form in which they are stored."""
     return {
         "parameters": deepcopy(_parameters(deployment)),
         "schedules": _comparable(deployment.schedules or ()),
@@ -41,8 +41,8 @@ def keep_changes(
 ) -> tuple[str, ...]:
     """Copies a person's changes from the server's deployment `there` into `deployment` before it is applied.
 
-    Returns a description of each change. Unchanged schedules are left out: new schedules would remove the
-    runs that the old ones created.
+    Returns a description of each change. If the server's schedules stay as they are, `deployment` gets none,
+    because applying schedules removes the runs that the old ones created.
     """
     wanted, before = wanted_by_settings(deployment), _remembered(client, deployment.name)
     ours, theirs = _parameters(deployment), _parameters(there)
@@ -64,7 +64,7 @@ def keep_changes(
 
 
 def remember(client: SyncPrefectClient, name: str, wanted: Wanted) -> None:
-    """Stores the values of the settings for a deployment that has just been applied."""
+    """Stores the values that the settings gave a deployment, which has just been applied."""
     variable = _variable(name)
     if client.read_variable_by_name(variable):
         client.update_variable(VariableUpdate(name=variable, value=wanted))

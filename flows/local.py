@@ -32,9 +32,9 @@ def run_generate(
 ) -> "RunSummary":
     """Runs the flow `generate-catalog` in this process and raises what it raises.
 
-    Bad input is refused before the flow starts, a bad catalog before torch is imported. If no server is
-    configured, the run is planned first: only if there is something to generate is a temporary server
-    needed. `columns` are values of `--map`.
+    Bad input is refused before the flow starts, and a bad catalog before torch is imported. If no server is
+    configured, the run is planned first. A temporary server starts only if there is something to generate.
+    `columns` are values of `--map`.
     """
     mapping = parse_mapping(columns)
     check_catalog(catalog, mapping)
@@ -101,10 +101,10 @@ def _run_flow(request: "RunRequest") -> "RunSummary":
 
 @contextmanager
 def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
-    """Ends this process at Ctrl-C or SIGTERM; that is safe at any moment, because the run can be resumed.
+    """Ends this process at Ctrl-C or SIGTERM. This is safe at any moment, because the run can be resumed.
 
-    With the user's server, the active shards are finished first, and Prefect reports the flow as crashed; a
-    second signal ends the shards, too. With a temporary server, the process ends at once.
+    With the user's server, the active shards are finished first, and Prefect shows the flow as crashed. A
+    second signal ends the active shards at once. With a temporary server, the process ends at once.
     """
     signals = 0
 

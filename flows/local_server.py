@@ -22,7 +22,7 @@ from toygan.errors import BadInput, Retryable
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
-_START_LIMIT_S = 600.0  # for a busy machine; a server that cannot start ends long before
+_START_LIMIT_S = 600.0  # enough for a busy machine; a server that cannot start ends much earlier
 _STOP_LIMIT_S = 10.0
 _LINES_KEPT = 200
 _STILL_THERE_AFTER_S = 1.0  # longer than a server listens after its service ended
@@ -42,7 +42,7 @@ _SHORT_LIVED = (
 # The user's own values take precedence.
 SERVER_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # By default leases are in memory: they are lost with the server, and their slots are never released.
+    # By default leases are in memory. When the server ends they are lost, and their slots are never released.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": "{"
     + ", ".join(f'"prefect.flow-run.{name}": {_DAY_S}' for name in _SHORT_LIVED)
@@ -55,14 +55,14 @@ _TEMPORARY = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREF
 def local_server() -> Iterator[str]:
     """Runs `prefect server start` if no server answers yet, and ends it again; yields the API URL.
 
-    It uses the user's database, as every Prefect command does: `prefect deployment run ...` finds the same
-    deployments. The port is PREFECT_SERVER_API_PORT, else 4200. Raises BadInput if another program listens
-    there or the database cannot be used, Retryable if the server does not start.
+    The server uses the user's database, as every Prefect command does. So `prefect deployment run ...` finds
+    the same deployments. The port is PREFECT_SERVER_API_PORT, else 4200. Raises BadInput if another program
+    listens there or the database cannot be used, Retryable if the server does not start.
     """
     port = _port_of_the_settings()
     url = f"http://{HOST}:{port}/api"
     if _is_healthy(url):
-        # The server may be about to end because its service was killed.
+        # A server that answers now may be about to end, because its service was killed.
         time.sleep(_STILL_THERE_AFTER_S)
         if _is_healthy(url):
             yield url
@@ -81,7 +81,7 @@ def local_server() -> Iterator[str]:
 
 @cache
 def temporary_server() -> str:
-    """Waits for the server of start_temporary_server, which it calls if needed, and makes Prefect use it.
+    """Starts a temporary server unless one is starting, waits until it answers, and makes Prefect use it.
 
     Raises what local_server raises.
     """
@@ -111,7 +111,7 @@ def _start_temporary_server() -> "tuple[_Server, str]":
         command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         command += ["--log-level", "error", "--lifespan", "on"]
         inherits: int | None = number
-        if sys.platform == "win32":  # where no process inherits a socket by its number
+        if sys.platform == "win32":  # on Windows no process inherits a socket by its number
             listener.close()
             command += ["--host", HOST, "--port", str(port)]
             inherits = None
@@ -119,7 +119,8 @@ def _start_temporary_server() -> "tuple[_Server, str]":
             command += ["--fd", str(number)]
         server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=inherits))
         atexit.register(stack.pop_all().close)
-    # The listener is closed here; otherwise requests to an ended server would wait in its queue.
+    # This process closes its copy of the listener. Otherwise requests to an ended server would wait in its
+    # queue.
     return server, f"http://{HOST}:{port}/api"
 
 

@@ -1,8 +1,8 @@
 """Metrics over HTTP for Prometheus, on TOYGAN_METRICS_ADDRESS and TOYGAN_METRICS_PORT.
 
 Flows run in short-lived processes. All of them write their counts into the folder PROMETHEUS_MULTIPROC_DIR,
-and one long-lived process adds them up. That is the service of `flows.deployments`, which makes the folder by
-itself, or `python -m flows.metrics` on a node of Ray or Dask.
+and one long-lived process adds them up. This process is the service of `flows.deployments`, which makes the
+folder, or `python -m flows.metrics` on a node of Ray or Dask.
 """
 
 import os
@@ -65,7 +65,7 @@ class _AllProcesses:
 
 
 def _forget_the_dead(folder: Path) -> None:
-    """Removes the gauges of ended processes: a gauge shows the present state."""
+    """Removes the gauges of ended processes, because a gauge shows the present state."""
     for file in folder.glob("gauge_live*_*.db"):
         number = file.stem.rpartition("_")[2]
         if number.isdigit() and not Path("/proc", number).exists():
@@ -73,7 +73,7 @@ def _forget_the_dead(folder: Path) -> None:
 
 
 def main() -> None:
-    """Serves the counts in PROMETHEUS_MULTIPROC_DIR until it is stopped."""
+    """Serves the counts in PROMETHEUS_MULTIPROC_DIR until this process is stopped."""
     from flows.settings import service_settings
 
     settings = service_settings()

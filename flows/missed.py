@@ -1,7 +1,7 @@
-"""Makes up for the last night that was missed while the service was down; drops the others.
+"""Makes up for the last night that was missed while the service was down; drops the earlier missed nights.
 
-Prefect's server creates the runs of the next nights in advance, and again when a deployment changes. So a
-missed night has a late run, or no run if the server was down or has just removed it.
+Prefect's server creates the runs of the next nights in advance, and creates them anew when a deployment
+changes. So a missed night has a late run. It has no run if the server was down, or has just removed the run.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from pydantic import TypeAdapter
 from flows.turns import delete_runs
 
 _AT_ONCE = timedelta(seconds=1)
-_SERVER_NEEDS = timedelta(seconds=30)  # to create the runs of a changed deployment
+_SERVER_NEEDS = timedelta(seconds=30)  # the time to create the runs of a changed deployment
 _SCHEDULES: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
 _log = get_logger("toygan.service")
 
@@ -56,7 +56,7 @@ async def drop_late_listings(client: PrefectClient, deployment: UUID) -> None:
 async def make_up_for_missed(
     client: PrefectClient, deployment: UUID, schedules: Sequence[DeploymentSchedule], grace: timedelta
 ) -> None:
-    """Creates a run if the last scheduled time, within `grace`, has none."""
+    """Creates a run for the last scheduled time if that is at most `grace` ago and has no run."""
     now = datetime.now(UTC)
     due = None
     for each in schedules:

@@ -1,7 +1,7 @@
 """The parameters of the flows, as the forms of Prefect's pages show them.
 
-A parameter that is not given has the value of the settings of the process that runs the flow, see
-`flows.settings`.
+A parameter that is not given takes its value from the settings (`flows.settings`) of the process that runs
+the flow.
 """
 
 from collections.abc import Mapping
@@ -60,9 +60,9 @@ class GenerateParameters(BaseModel):
     )
     mode: Mode = Field(
         default_factory=lambda: service_settings().mode,
-        description="missing: products that have no picture of their present row; refresh: also products "
-        "with a picture by another model; retry: also products whose attempts are used up, which missing and "
-        "refresh skip; all: every product.",
+        description="missing: products without a picture of their present row; refresh: these, and products "
+        "with a picture by another model; retry: those of missing, and products whose attempts are used up, "
+        "which missing and refresh skip; all: every product.",
     )
     retire: float | None = Field(
         default_factory=lambda: service_settings().retire,
@@ -105,7 +105,7 @@ class WatchParameters(BaseModel):
     min_new_photos: int = Field(
         default_factory=lambda: service_settings().min_new_photos,
         ge=1,
-        description="The number of good photos, not yet used by a retraining, from which one is asked for.",
+        description="A retraining is asked for when no retraining has used this many good photos yet.",
     )
     categories: tuple[str, ...] = Field(
         default=(),
@@ -167,8 +167,8 @@ class RetrainParameters(BaseModel):
     max_minutes: float = Field(
         default_factory=lambda: service_settings().retrain_minutes,
         gt=0,
-        description="The longest time of training, calibration and evaluation together; the training is as "
-        "long as fits.",
+        description="The longest time of training, calibration and evaluation together; the training is "
+        "shortened to fit.",
     )
     recall_loss: float = Field(
         default=0.02,
@@ -180,8 +180,8 @@ class RetrainParameters(BaseModel):
         default=0.1,
         ge=0,
         le=1,
-        description="The challenger may be promoted if no category's KID rises by more than this share and "
-        "the standard error.",
+        description="The challenger may be promoted if no category's KID rises by more than this share of "
+        "the champion's, plus the standard error.",
     )
     pictures: int = Field(
         default=1000,

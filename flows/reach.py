@@ -1,4 +1,4 @@
-"""Checks once, before a flow starts, that a Prefect server can be used."""
+"""Checks before a flow starts that a Prefect server can be used."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ def reach_loopback_directly() -> None:
 
 
 def prefect_settings() -> "Settings":
-    """Imports Prefect and returns its settings, without a warning of a home that check_home refuses."""
+    """Imports Prefect and returns its settings. Silences its warning of a home that check_home refuses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from prefect.settings import get_current_settings
@@ -48,7 +48,8 @@ def check_home() -> None:
 def check_server(url: str) -> None:
     """Asks the server for its version, with the login that Prefect's settings hold.
 
-    Raises BadInput for a server that refuses the login or is not a Prefect server, Retryable if none answers.
+    Raises BadInput for a server that refuses the login or is no Prefect server. Raises Retryable if no server
+    answers.
     """
     import httpx
     from prefect.client.orchestration import get_client

@@ -62,7 +62,7 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
 
 @task(name="take-snapshot", persist_result=False, cache_policy=NO_CACHE)
 def take_snapshot(request: RetrainRequest, store: ObjectStore, folder: Path) -> Attempt | NothingToDo:
-    """Waits until no more photos come, and plans the retraining with those that are there."""
+    """Waits until no more photos come, then plans the retraining with the photos that have come."""
     return begin(request, store, folder)
 
 

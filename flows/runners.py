@@ -1,8 +1,8 @@
 """Task runners for the shards of a run: threads of the flow's process, Dask or Ray.
 
 TOYGAN_RUNNER chooses one. Threads share one model in one process. On Dask and Ray every worker process loads
-the model at its first shard and keeps it. If a worker or node is lost, Dask or Ray computes its shard again
-elsewhere.
+the model at its first shard and keeps the model. If a worker or node is lost, Dask or Ray computes the lost
+shards again elsewhere.
 """
 
 import importlib
@@ -36,7 +36,7 @@ class RunnerOfTheSettings(ThreadPoolTaskRunner[Any]):
         return cast("RunnerOfTheSettings", make_runner(service_settings()))
 
 
-# Prefect's type for a runner does not allow its own thread runner.
+# Prefect's type for runners does not include Prefect's own thread runner.
 BY_THE_SETTINGS = cast("Runner", RunnerOfTheSettings())
 
 
@@ -59,21 +59,21 @@ def cores_of_a_shard() -> int | None:
 
 
 def shard_resources() -> AbstractContextManager[object]:
-    """Returns a context for submitting shards, which reserves their cores and GPUs on Ray."""
+    """Returns a context in which shards are submitted. On Ray it reserves their cores and GPUs."""
     settings = service_settings()
     if settings.runner != "ray":
         return nullcontext()
     context: AbstractContextManager[object] = _extra("prefect_ray.context", "ray").remote_options(
         num_cpus=settings.shard_cpus,
         num_gpus=settings.shard_gpus,
-        max_calls=0,  # by default Ray ends a process with a GPU after each task, and its model with it
+        max_calls=0,  # by default Ray ends a process with a GPU, and drops its model, after each task
     )
     return context
 
 
 def _dask(settings: "ServiceSettings") -> Runner:
     runner = _extra("prefect_dask", "dask").DaskTaskRunner
-    # The workers start processes of their own for the checks; daemons may not.
+    # The workers start processes of their own for the checks, which daemon processes may not do.
     importlib.import_module("dask").config.set({"distributed.worker.daemon": False})
     if settings.runner_address:
         return cast("Runner", runner(address=settings.runner_address))

@@ -1,4 +1,4 @@
-"""Explains why a local Prefect server did not start, from its output, with a remedy."""
+"""Explains from a local Prefect server's output why it did not start, and names a remedy."""
 
 import re
 from collections.abc import Iterable

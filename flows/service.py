@@ -23,12 +23,12 @@ from flows.missed import drop_late_listings, drop_late_nights, make_up_for_misse
 from flows.turns import Turns
 from toygan.errors import Retryable
 
-# Prefect's default of 10 s would be a ninth of the time in which a retraining has to start.
+# Prefect's default of 10 s is too long, because a retraining has to start within 90 s.
 POLL_EVERY_S = 5
 LOOK_AFTER_EVERY_S = 30
 # `docker stop` waits for ten seconds.
 TERMINATE_S, KILL_S = 5.0, 2.0
-# A shutdown that takes longer waits for something that does not come, such as a server that hangs.
+# A longer shutdown waits in vain, for example for a server that hangs.
 GIVE_UP_S = 30.0
 _ENDED_BADLY = (StateType.CRASHED, StateType.FAILED)
 _log = get_logger("toygan.service")
@@ -39,7 +39,7 @@ class Served:
     """A deployment as it was on the server before this service started."""
 
     name: str
-    is_dropped: bool  # a late run is dropped if the next one is due
+    is_dropped: bool  # whether a late run is dropped when the next one is due
     schedules: Sequence[DeploymentSchedule]  # empty on the first start
 
 
@@ -50,7 +50,7 @@ class ServiceRunner(Runner):
     """
 
     def __init__(self, *, grace: timedelta) -> None:
-        # By default Prefect pauses the deployments at the end, and so forgets their next runs.
+        # By default Prefect pauses the deployments when the runner stops, and so forgets their next runs.
         super().__init__(pause_on_shutdown=False, query_seconds=POLL_EVERY_S)
         self._grace = grace
         self._served: dict[UUID, Served] = {}
@@ -60,7 +60,7 @@ class ServiceRunner(Runner):
         self._stopping: asyncio.Task[None] | None = None
 
     def serve(self, deployments: Mapping[UUID, Served]) -> None:
-        """Runs until SIGTERM or Ctrl-C; `deployments` are those that have been applied, by their ids.
+        """Runs until SIGTERM or Ctrl-C. `deployments` are the applied deployments by id.
 
         Raises Retryable if Prefect's server does not answer for a while.
         """
@@ -71,7 +71,7 @@ class ServiceRunner(Runner):
         try:
             asyncio.run(self._serve())
         except asyncio.CancelledError:
-            # Prefect's runner passes on what cancels its start or its loops.
+            # Prefect's runner passes on the CancelledError that ended its start or its loops.
             if not self._is_asked_to_stop:
                 raise
         except ExceptionGroup as group:
@@ -99,11 +99,11 @@ class ServiceRunner(Runner):
             await self._look_after()
             return await turns.take(await ask(), frozenset(poller._submitting_flow_run_ids))
 
-        setattr(poller, "_get_scheduled_flow_runs", due)  # noqa: B010 (mypy does not know methods that change)
+        setattr(poller, "_get_scheduled_flow_runs", due)  # noqa: B010 (mypy allows no assignment to a method)
         return self
 
     def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
-        """Begins a clean shutdown; the next signal, or an alarm after GIVE_UP_S, ends the process at once."""
+        """Begins a clean shutdown. A second signal, or an alarm after GIVE_UP_S, ends the process at once."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, GIVE_UP_S)
@@ -115,7 +115,7 @@ class ServiceRunner(Runner):
         if self.started:
             self._stopping = asyncio.ensure_future(self._stop_in_good_order())
         elif self._main is not None:
-            self._main.cancel()  # what a shutdown needs is not there yet, and no run has been started
+            self._main.cancel()  # there is no run to stop yet, and the runner is not ready for a shutdown
 
     async def _stop_in_good_order(self) -> None:
         """Ends the runs, by SIGTERM and then by SIGKILL, and marks them to resume at the next start."""
@@ -129,7 +129,7 @@ class ServiceRunner(Runner):
             for run_id in runs:
                 await self._write_down(run_id)
         finally:
-            self._runs_task_group.cancel_scope.cancel()  # Prefect's remaining work for ended processes
+            self._runs_task_group.cancel_scope.cancel()  # cancels what Prefect still does for ended processes
             self._loops_task_group.cancel_scope.cancel()
 
     def _send(self, number: signal.Signals) -> None:

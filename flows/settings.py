@@ -1,4 +1,4 @@
-"""The settings of the service: environment variables, whose defaults work without any."""
+"""The settings of the service: environment variables. The service works if none is set."""
 
 import os
 from importlib.resources import files
@@ -66,18 +66,20 @@ class ServiceSettings(BaseSettings):
     mode: Mode = "missing"  # of the nightly runs, see --mode of `toygan generate`
     # In mode refresh: the largest share of the live pictures that one night generates again.
     refresh_share: float = Field(default=0.1, gt=0, le=1)
-    # Nightly runs withdraw the pictures of products that left the catalog, up to this share; unset: none.
+    # Nightly runs withdraw the pictures of products that left the catalog. A run stops if these are more than
+    # this share of the products with pictures. Unset: no picture is withdrawn.
     retire: float | None = Field(default=None, ge=0, le=1)
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
     timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
-    # If the service was down at night, it makes up for the run within this time; 0: never.
+    # If the service was down at the time of a nightly run, it starts the run at most this much later; 0:
+    # never.
     grace_h: float = Field(default=6.0, ge=0, le=24)
     watch_interval_s: float = Field(default=30.0, ge=5.0)
     min_new_photos: int = Field(default=20, ge=1)  # this many new photos start a retraining
     quiet_s: float = Field(default=QUIET_S, ge=0)  # a retraining waits this long without an upload
     photos: Location | None = None  # training photos besides the uploads, e.g. photo shards
-    retrain_images: int = Field(default=64_000, ge=1)  # of a retraining's training, at most
-    retrain_minutes: float = Field(default=360.0, gt=0)  # of a whole retraining, at most
+    retrain_images: int = Field(default=64_000, ge=1)  # most training images of a retraining
+    retrain_minutes: float = Field(default=360.0, gt=0)  # longest time of a whole retraining
     # The folder of the checkpoints, from which an interrupted retraining resumes.
     work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
     # After each generate-catalog the live pictures are exported to these: google,web,/etc/toygan/mine.toml
@@ -90,18 +92,19 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["text", "json"] = "text"  # json: one object a line, with run, shard and category
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535
-    )  # for Prometheus; by default no port is open
-    metrics_address: str = "127.0.0.1"  # of that port; 0.0.0.0: for other machines, too
+    )  # of the metrics for Prometheus; by default no port is open
+    metrics_address: str = "127.0.0.1"  # of the metrics; 0.0.0.0: other machines can read them, too
     runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
     runner_address: Location | None = None  # of a Dask or Ray cluster; by default a local one for the run
-    # With the runner threads. A killed process loses its active shards; two keep a fast GPU busy.
+    # Shards at a time with the runner `threads`. A killed process loses its active shards. Two keep a fast
+    # GPU busy.
     shards_at_a_time: int = Field(default=1, ge=1)
     shard_cpus: int = Field(default=2, ge=1)  # cores that a shard gets on Dask or Ray
     shard_gpus: float = Field(default=0, ge=0)  # GPUs that a shard gets on Ray; 0.5 lets two share one
 
 
 def service_settings() -> ServiceSettings:
-    """Returns the settings of this process; raises BadInput that names the variable."""
+    """Returns the settings of this process. Raises BadInput that names a wrong variable."""
     try:
         return ServiceSettings()
     except ValidationError as error:
@@ -115,7 +118,8 @@ def service_settings() -> ServiceSettings:
 def check_for_work_pools() -> None:
     """Checks the settings before a run in a work pool, see prefect.yaml.
 
-    The folder of such a run is removed with it. Raises BadInput for settings that would put results there.
+    A worker removes the folder of a run after the run. Raises BadInput for settings that would put results
+    there.
     """
     settings = service_settings()
     for name in ("store", "catalog", "work", "photos"):

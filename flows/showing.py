@@ -29,7 +29,7 @@ class RunProgress:
             self._artifact = made
 
     def advance(self, products: int) -> None:
-        """Adds products; shows every twentieth of them."""
+        """Adds finished products. Updates the artifact at each further `_STEP` per cent, and at the end."""
         self._done += products
         share = 100.0 * self._done / self._total if self._total else 0.0
         if self._artifact is not None and (share >= self._shown + _STEP or self._done == self._total):
@@ -38,7 +38,7 @@ class RunProgress:
 
 
 def show_run(summary: RunSummary) -> None:
-    """Makes the artifacts of a run that broke nowhere."""
+    """Makes the artifacts of a run without an error."""
     run = f"Run {summary.manifest.run_id}"
     create_markdown_artifact(key=KEY, markdown=summary.markdown(), description=run)
     create_table_artifact(key=f"{KEY}-categories", table=summary.table(), description=run)

@@ -1,7 +1,7 @@
 """The steps of `generate-catalog` before and after its shards. They import no Prefect.
 
-So the command line finds out without Prefect that there is nothing to generate, which saves half of a night
-without work.
+So the command line finds out without importing Prefect that there is nothing to generate. This halves the
+time of a run without work.
 """
 
 import logging
@@ -29,7 +29,7 @@ from toygan.uploads.history import read_history
 from toygan.uploads.index import photos_so_far
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-_begun: "list[tuple[RunRequest, BegunRun]]" = []  # by begin_early
+_begun: "list[tuple[RunRequest, BegunRun]]" = []  # what begin_early returned, until begin_run takes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,14 @@ class BegunRun:
     run: StartedRun
     store: ObjectStore
     is_new: bool  # nothing of this run was in the store before
-    gone: Gone | None  # the pictures to retire; None: none is asked for
+    gone: Gone | None  # the pictures to retire; None: the request retires none
 
 
 def begin_run(request: RunRequest) -> BegunRun:
     """Checks a request, completes what earlier runs left open, and freezes the plan.
 
-    Raises a subclass of BadInput for a request that cannot be fulfilled; then nothing of the run is in the
-    store.
+    Raises a subclass of BadInput for a request that cannot be fulfilled. In that case nothing of the run is
+    in the store.
     """
     while _begun:
         early, begun = _begun.pop()
@@ -62,7 +62,7 @@ def begin_run(request: RunRequest) -> BegunRun:
 
 
 def begin_early(request: RunRequest) -> BegunRun:
-    """Like begin_run, whose next call in this process returns the same BegunRun."""
+    """Does what begin_run does. The next call of begin_run in this process returns the same BegunRun."""
     begun = begin_run(request)
     _begun[:] = [(request, begun)]
     return begun
@@ -71,9 +71,10 @@ def begin_early(request: RunRequest) -> BegunRun:
 def end_run(
     begun: BegunRun, log: Log, tell: Callable[[ObjectStore, str, Sequence[Alert]], object]
 ) -> RunSummary:
-    """Commits a run whose shards are done, shows it, logs its alerts and passes them to `tell`, and retires.
+    """Commits a run whose shards are done, then retires the pictures of `begun.gone`.
 
-    Raises RunFailed if no picture is finite.
+    Also shows the run, logs its alerts, and passes the alerts to `tell`. Raises RunFailed if no picture is
+    finite.
     """
     store = begun.store
     summary = finish_run(begun.run, version("prefect"), photos_so_far=photos_so_far)
@@ -94,7 +95,7 @@ def end_run(
 
 
 def _show(store: ObjectStore, summary: RunSummary, log: Log) -> None:
-    """Writes the page of the store and sets its metrics; problems with that do not fail the run."""
+    """Writes the page of the store and sets its metrics. An error in this does not fail the run."""
     try:
         uploads, decisions = read_history(store), stored_decisions(store)
         nights = record_night(store, summary.manifest, decisions)

@@ -11,14 +11,14 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 AGAIN_AFTER_S = 5.0  # longer than the shutdown after the first signal takes
-AGAIN_AFTER_LOSS_S = 0.5  # not at once: the code that lost the exception is still running
+AGAIN_AFTER_LOSS_S = 0.5  # a pause, because the code that swallowed the exception is still running
 
 _STDERR = 2
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns whether one of `SIGNALS` has come; the next one ends the process.
+    """Yields a function that returns whether one of `SIGNALS` has come. A second signal ends the process.
 
     Only the main thread may enter.
     """
@@ -44,12 +44,12 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def ends_at_sigterm() -> Iterator[None]:
-    """Makes SIGTERM raise SystemExit in this block, until other code sets a handler for it.
+    """Makes SIGTERM raise SystemExit in this block, until other code sets another handler for SIGTERM.
 
-    Python drops the exception of a signal handler while a destructor or a weak reference's callback runs.
-    This can happen to this handler and to Prefect's. So the signal is sent again until this block is left:
-    some seconds after this handler ran, and whenever Python reports a lost SystemExit. Only the main thread
-    may enter.
+    If a signal handler raises while a destructor or a weak reference's callback runs, Python drops the
+    exception. This can happen to this handler and to Prefect's. So SIGTERM is sent again until this block is
+    left: AGAIN_AFTER_S after this handler ran, and AGAIN_AFTER_LOSS_S after Python reported a lost
+    SystemExit. Only the main thread may enter.
     """
     report = sys.unraisablehook
 

@@ -29,7 +29,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Turns:
-    """Remembers the runs that this process has started, with their deployments."""
+    """Remembers the runs that this process has started and that have not ended, with their deployments."""
 
     def __init__(self, client: PrefectClient, drops: Collection[UUID]) -> None:
         """`drops`: deployments whose older runs are dropped if a newer one is due."""
@@ -38,7 +38,7 @@ class Turns:
         self._said: set[UUID] = set()
 
     async def take(self, due: Iterable[FlowRun], under_way: Collection[UUID]) -> list[FlowRun]:
-        """Returns the `due` runs that start now; `under_way`: runs whose processes have not ended."""
+        """Returns those `due` runs that start now. `under_way`: runs whose processes have not ended."""
         self._let_go = {
             run_id: deployment for run_id, deployment in self._let_go.items() if run_id in under_way
         }
@@ -71,7 +71,10 @@ class Turns:
                 _log.info("the run %s waits until the one before it is over", run.name)
 
     async def _is_overtaking(self, run: FlowRun) -> bool:
-        """Returns whether an earlier run waits for a slot that another service holds or held."""
+        """Returns whether a run that was requested earlier still waits for the slot of the deployment.
+
+        Such a run was started by another service, which holds or held the slot.
+        """
         if run.deployment_id is None:
             return False
         waiting = await self._client.read_flow_runs(
@@ -83,7 +86,7 @@ class Turns:
         return any(_asked(other) < _asked(run) for other in waiting if other.id != run.id)
 
     async def _drop(self, runs: list[FlowRun]) -> None:
-        """Removes scheduled runs if the next one is due: it finds the same files."""
+        """Removes those of the runs that a schedule created. The next run is due and finds the same files."""
         if superfluous := [run.id for run in runs if run.auto_scheduled]:
             await delete_runs(self._client, superfluous)
 
@@ -96,7 +99,7 @@ async def delete_runs(client: PrefectClient, runs: Sequence[UUID]) -> None:
 
 
 def _asked(run: FlowRun) -> tuple[datetime, datetime]:
-    """Returns the expected start and the creation of a run; waiting does not change them."""
+    """Returns when a run should start and when it was created. Both stay the same while the run waits."""
     return run.expected_start_time or _LONG_AGO, run.created or _LONG_AGO
 
 

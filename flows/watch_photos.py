@@ -40,9 +40,10 @@ _NOT_BY_A_PERSON = "Deployment concurrency"  # how the message begins if Prefect
 def watch_photos(parameters: WatchParameters) -> State[Any]:
     """Lists the uploads, indexes those that can be used, and emits `toygan.photos.uploaded`.
 
-    Emits the event after every listing with at least `min_new_photos` photos that no finished retraining has
-    seen. It emits none while a retraining is active, after failed retrainings, or after a person cancelled
-    the last one. See `toygan.uploads.retrained`.
+    The event follows every listing with at least `min_new_photos` photos that no finished retraining has
+    seen. There is no event while a retraining is active, nor during the pause after two or more failed ones.
+    After a person cancelled a retraining, there is none until a new photo is indexed. See `why_not_now` and
+    `toygan.uploads.retrained`.
     """
     end_with_the_service()
     log = get_run_logger()
@@ -66,11 +67,12 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
 
 
 def why_not_now(runs: Sequence[FlowRun], now: datetime, newest_photo: datetime) -> str | None:
-    """Returns why no retraining should be asked for, or None; `runs` are the latest ones, the last one first.
+    """Returns why no retraining should be asked for, or None if one should. `runs`: the latest, newest first.
 
-    A waiting or active retraining will see the photos, or leave them to the next listing. After a person
-    cancelled one, none is asked for until a new photo is indexed. A failed one is tried again at once, since
-    it may have been killed; after further failures the pauses grow, since it may always fail.
+    A waiting or active retraining will see the new photos, or leave them to the next listing. After a person
+    cancelled a retraining, the next one is asked for when a new photo is indexed. After one failure, the next
+    retraining is asked for at once, because the failed one may have been killed. After every further failure,
+    the pause before the next one is longer.
     """
     if any(_is_under_way(run, now) for run in runs):
         return "a retraining is active"
@@ -89,7 +91,7 @@ def why_not_now(runs: Sequence[FlowRun], now: datetime, newest_photo: datetime) 
 
 
 def forget_listings(now: datetime, deployment_id: UUID | str | None = None) -> None:
-    """Removes old runs of this deployment, or of the given one: at most 50 finished and 50 failed ones."""
+    """Removes old runs of a deployment, by default of this one: at most 50 finished and 50 failed."""
     identifier = deployment_id or deployment.id
     if identifier is None:
         return
@@ -110,7 +112,7 @@ def _is_cancelled(run: FlowRun) -> bool:
 
 
 def _is_under_way(run: FlowRun, now: datetime) -> bool:
-    """Returns whether a run will end by itself; a run whose process never started will not."""
+    """Returns whether a run will end by itself. A run whose process never started will never end."""
     if run.state is None or run.state.is_final():
         return False
     return not run.state.is_pending() or now < run.state.timestamp + _LONGEST_START
@@ -127,9 +129,10 @@ def _retrainings_of(store: ObjectStore) -> list[FlowRun]:
 
 
 def _buried(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
-    """Returns the run; marks it as crashed if its process died with its machine.
+    """Returns the run. Marks it as crashed if its process died with its machine.
 
-    A live process renews its hold on the slot of its deployment. After its death the hold expires.
+    A live process keeps renewing its hold on the slot of its deployment. After the process died, the hold
+    expires.
     """
     if run.state is None or not run.state.is_running() or run.deployment_id is None:
         return run

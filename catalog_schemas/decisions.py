@@ -1,8 +1,8 @@
 """People's decisions about pictures: one JSON object each, and a table of all of them.
 
-A decision is written once and never changed. Its number, from the same sequence as the commits of runs, says
-which of two decisions is the later one. The table also holds the pictures that a run retired because their
-products had left the catalog; a run writes these as one table.
+A decision is written once and never changed. Decisions and commits of runs are numbered in one sequence. The
+number says which of two decisions is the later one. The table also holds the pictures that a run retired
+because their products had left the catalog. A run writes these pictures as one table.
 """
 
 import json
@@ -28,7 +28,7 @@ from catalog_schemas.validation import (
 )
 
 APPROVE, REJECT, REDRAW, UNDO = KINDS = ("approve", "reject", "redraw", "undo")
-RETIRE = "retire"  # decided by the machine
+RETIRE = "retire"  # what the machine decides about a picture of a product that left the catalog
 MOST_REASON_LETTERS: Final = 500
 MOST_NAME_LETTERS: Final = 64
 
@@ -176,12 +176,12 @@ def _is_time(text: object) -> bool:
 
 
 def decisions_table(decisions: "list[Decision]") -> pa.Table:
-    """Returns decisions as a table of DECISIONS, in their order."""
+    """Returns decisions as a table of DECISIONS, sorted by commit number and decision id."""
     return pa.Table.from_pylist([each.row() for each in decisions], schema=DECISIONS).sort_by(_ORDER)
 
 
 def write_decisions(table: pa.Table) -> bytes:
-    """Writes all decisions as Parquet, sorted by their numbers. Raises TableError if it is not DECISIONS."""
+    """Writes decisions as Parquet, sorted by their numbers. Raises TableError if `table` is not DECISIONS."""
     return parquet_bytes(conform(table, DECISIONS, "the decisions").sort_by(_ORDER).combine_chunks())
 
 

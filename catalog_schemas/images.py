@@ -28,7 +28,7 @@ from catalog_schemas.validation import (
 )
 
 APPROVED, REVIEW, REJECTED = DECISIONS = ("approved", "review", "rejected")
-MACHINE = "machine"  # decided about a live picture, unless a person did
+MACHINE = "machine"  # the `decided_by` of a live picture about which no person decided
 FORMATS = ("webp", "jpg", "png")
 FILE_COLUMNS = ("image_uri", "sha256", "width", "height", "format", "bytes")
 
@@ -92,7 +92,8 @@ CURRENT = make_schema(
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("phash", pa.string(), nullable=False),
-        # the number of the commit of the run, or of a person's approval; the highest of a slot is live
+        # the commit number of the run or of a person's approval; of each slot, the picture with the highest
+        # is live
         pa.field("commit", pa.int64(), nullable=False),
         pa.field("decided_by", pa.string(), nullable=False),  # MACHINE, or the name of a person
     ],
@@ -109,7 +110,7 @@ ATTEMPTS = make_schema(
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("model", pa.string(), nullable=False),  # NAME@VERSION
-        pa.field("attempts", pa.int32(), nullable=False),  # by finished runs: their highest attempt plus one
+        pa.field("attempts", pa.int32(), nullable=False),  # by finished runs: the highest attempt number + 1
         pa.field("exhausted", pa.bool_(), nullable=False),  # the last attempt was not approved
         pa.field("commit", pa.int64(), nullable=False),  # of the last run that made an attempt
         pa.field("review_uri", pa.string()),  # the best candidate in review/
@@ -151,7 +152,7 @@ def write_images(table: pa.Table) -> bytes:
 
 
 def check_images(table: pa.Table) -> CheckedTable:
-    """Separates the rows of IMAGES that keep the contract from those that break it.
+    """Separates rows of IMAGES that keep the contract from rows that break it.
 
     A rejected candidate must have none of FILE_COLUMNS. Any other candidate must have all of them.
     """

@@ -110,9 +110,9 @@ def check_photo_shard(path: Path) -> None:
 
 
 def check_photo_rows(rows: pa.RecordBatch | pa.Table, first_row: int = 0) -> CheckedTable:
-    """Separates usable from unusable rows of a photo shard. Numbers them from `first_row`, keeps all columns.
+    """Separates usable from unusable rows of a photo shard. Numbers rows from `first_row`; keeps all columns.
 
-    It does not decode the photos. The colour may be null, which means that it is unknown.
+    Does not decode the photos. A null colour means that the colour is unknown.
     """
     frame = rows.to_pandas()
     frame.index += first_row

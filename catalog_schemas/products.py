@@ -43,7 +43,7 @@ MAX_IMAGES_WANTED = 64
 DEFAULT_LANGUAGE = "en"
 FINISHES = ("solid", "transparent", "metal", "chrome", "pearlescent", "rubber")
 CONDITION_COLUMNS = {"sketch": "sketch_uri", "layout": "layout_uri", "photo": "photo_uri"}
-# They make a layout from those of other products.
+# These columns describe a layout by the layouts of other products.
 EDIT_COLUMNS = ("variant_of", "recolour", "dress_from")
 MAX_URI_LETTERS = 1000
 
@@ -77,7 +77,7 @@ PRODUCTS = make_schema(
 REQUIRED = ("sku", "category", "title")
 
 _TEXTS = ("category", "title", "description", "language", "colour", "finish")
-# The columns, besides the condition files, that a picture depends on.
+# The columns that a picture depends on. It also depends on the condition files.
 FINGERPRINTED = (
     "category",
     "title",
@@ -94,7 +94,7 @@ _canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure
 def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str, str]) -> str:
     """Computes the sha256 (lower-case hex) of everything that a product's pictures depend on.
 
-    It is the hash of the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description,
+    The hash is that of the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description,
     language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch,
     layout and photo to the sha256 of the file. If the catalog gives no language it is `en`, and missing
     attributes are empty. Nothing else of `product` counts; in particular images_wanted and updated_at do not.
@@ -129,9 +129,9 @@ def stream_products(
     `good` has exactly the columns of PRODUCTS. An absent optional column is null, a missing language is `en`,
     colour_hex is in upper case, attributes are dict[str, str | None] or None. The file is read twice. The
     first pass reads only the skus and keeps their hashes (8 bytes a row) to find possible duplicates. The
-    second pass reads everything. Among rows with the same sku the first otherwise good one is kept. With a
-    `source`, rows have the numbers of the original file, and rows with problems there are set aside. Raises
-    TableError, at once or between batches, if the table cannot be used.
+    second pass reads everything. Of several rows with the same sku, the first row without another problem is
+    kept. With a `source`, rows have the numbers of the original file, and rows that could not be read there
+    are set aside. Raises TableError, at once or between batches, if the table cannot be used.
     """
     with open_parquet(path) as file:
         columns = _present_columns(file.schema_arrow, path)
@@ -155,8 +155,8 @@ def _present_columns(found: pa.Schema, path: Path) -> list[str]:
 class _Twins:
     """Remembers which of the repeated skus a row has taken already.
 
-    It keeps the hashes that more than one row has and, for each, 16 bytes of BLAKE2b of the taken sku. This
-    is at most 13 bytes a row of the table, whatever the length of the skus.
+    It keeps each hash that more than one row has, with 16 bytes of BLAKE2b of the sku that was taken. This
+    needs at most 13 bytes for each row of the table, however long the skus are.
     """
 
     def __init__(self, repeated: "NDArray[np.uint64]") -> None:
@@ -165,10 +165,10 @@ class _Twins:
         self._repeated = repeated
         self._taken = np.zeros(len(repeated), dtype="V16")
         self._is_taken = np.zeros(len(repeated), dtype=bool)
-        self._colliding: set[bytes] = set()  # taken skus that share their hash with another one
+        self._colliding: set[bytes] = set()  # further taken skus with the hash of another sku
 
     def later_ones(self, skus: pa.Array) -> "NDArray[np.bool_]":
-        """Finds the rows with a sku that an earlier row has taken. The first row of a sku takes it."""
+        """Finds the rows with a sku that an earlier row has taken. The first row with a sku takes the sku."""
         import numpy as np
 
         later = np.zeros(len(skus), dtype=bool)
@@ -242,7 +242,7 @@ def _check_batch(
 
 
 def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array], list[tuple[int, str, str]]]:
-    """Casts the columns to the contract's types. Also returns (row, column, reason) of broken text."""
+    """Casts the columns to the contract's types. Also returns (row, column, reason) for each broken text."""
     columns: dict[str, pa.Array] = {}
     broken: list[tuple[int, str, str]] = []
     for field in PRODUCTS:

@@ -1,4 +1,4 @@
-"""The tables of runs: a frozen plan, shard by shard, the manifest that commits a run, and all nights."""
+"""The tables of runs: the shards of a frozen plan, the manifest that commits a run, and the nights."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from catalog_schemas.validation import (
     read_parquet_bytes,
 )
 
-MOST_SHARDS: Final = 100_000  # of a run; shard numbers have five digits
+MOST_SHARDS: Final = 100_000  # most shards of a run, because shard numbers have five digits
 PLAN_COUNTS: Final = (*("products", "rejected_rows"), *("unchanged", "exhausted", "deferred", "planned"))
 
 _MANIFEST_SCHEMA = f"run/{SCHEMA_VERSION}"
@@ -36,11 +36,11 @@ PLAN = make_schema(
         pa.field("sku", pa.string(), nullable=False),
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("images_wanted", pa.int32(), nullable=False),  # of the product
-        pa.field("images_kept", pa.int32(), nullable=False),  # live pictures that stay, among the wanted ones
+        pa.field("images_kept", pa.int32(), nullable=False),  # wanted pictures that are live and stay
         pa.field("first_attempt", pa.int32(), nullable=False),
-        pa.field("attempts", pa.int32(), nullable=False),  # the most that the run may make
+        pa.field("attempts", pa.int32(), nullable=False),  # the largest number that the run may make
         pa.field("review_p_real", pa.float64()),  # of the best candidate that is in review/ already
-        # colour and colour_hex hold the main colour, whichever column it comes from
+        # colour and colour_hex hold the main colour, which may come from another column
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
         pa.field("colour_source", pa.string()),
         *(PRODUCTS.field(name) for name in CONDITION_COLUMNS.values()),
@@ -57,15 +57,15 @@ NIGHTS = make_schema(
         pa.field("commit", pa.int64(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("started_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("model", pa.string(), nullable=False),  # NAME@VERSION of the one that needs no image
-        pa.field("category", pa.string()),  # null: all together
+        pa.field("model", pa.string(), nullable=False),  # NAME@VERSION of the model that needs no image
+        pa.field("category", pa.string()),  # null: all categories together
         pa.field("wanted", pa.int64(), nullable=False),  # pictures
-        pa.field("covered", pa.int64(), nullable=False),  # of these: live pictures after the run
+        pa.field("covered", pa.int64(), nullable=False),  # wanted pictures that are live after the run
         pa.field("candidates", pa.int64(), nullable=False),
-        pa.field("approved", pa.int64(), nullable=False),  # candidates, by the machine
+        pa.field("approved", pa.int64(), nullable=False),  # candidates that the machine approved
         pa.field("review", pa.int64(), nullable=False),  # candidates that the run left to people
         pa.field("exhausted", pa.int64(), nullable=False),  # wanted pictures whose attempts are used up
-        # candidates that waited for people after the run; null by category, and where it was not counted
+        # candidates that waited for people after the run; null for a single category, or if not counted
         pa.field("backlog", pa.int64()),
     ],
 )
@@ -73,15 +73,15 @@ NIGHTS = make_schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The results of a finished run. It is written after everything that it names is in the store.
+    """The results of a finished run. The manifest is written when everything that it names is in the store.
 
     `counts` maps names to whole numbers: products, rejected_rows, unchanged, planned, approved, review,
-    rejected, ... `categories` holds such counts by category. `models` holds the decisions about candidates
-    for each model (NAME@VERSION) that generated any. `model_name` and `model_version` name the model that
-    needs no condition image. Times are ISO 8601 in UTC. `settings` are the settings of the frozen plan.
-    `commit` is the manifest's number in the order of commits, which decides which pictures are live.
-    `incomplete` lists products that have some but not all of their pictures: by sku, the number they have and
-    the number they want. A long list keeps its first entries only.
+    rejected, ... `categories` holds such counts by category. `models` holds the number of candidates by
+    decision, for each model (NAME@VERSION) that generated candidates. `model_name` and `model_version` name
+    the model that needs no condition image. Times are ISO 8601 in UTC. `settings` are the settings of the
+    frozen plan. `commit` is the manifest's number in the order of commits, which decides which pictures are
+    live. `incomplete` maps the skus of products with some but not all of their pictures to the number of
+    pictures that they have and the number that they want. A long list is cut.
     """
 
     run_id: str

@@ -52,7 +52,7 @@ class CheckedTable:
     """The usable and the unusable rows of a table.
 
     The index of `good` is the 0-based row number in the file. `rejected` has the columns of REJECTED_ROWS and
-    one row for each wrong (row, column), so a row with two wrong columns appears twice. It is sorted by row.
+    is sorted by row. It has one row for each wrong cell, so a row with two wrong columns appears twice.
     """
 
     good: "pd.DataFrame"
@@ -303,7 +303,7 @@ def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
         schema.validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as errors:
         cases = errors.failure_cases
-        if cases["index"].isna().any():  # a check itself broke: a bug, not a bad row
+        if cases["index"].isna().any():  # an error within a check is a bug, not a bad row
             raise
         problems = {
             "row": cases["index"].astype("int64"),
@@ -315,7 +315,7 @@ def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bool]":
-    r"""Says which strings match as a whole. RE2's `\z` allows no newline at the end, unlike Python's `$`."""
+    r"""Says which strings match as a whole. RE2's `\z`, unlike Python's `$`, allows no newline at the end."""
     import pandas as pd
 
     hits = pc.match_substring_regex(pa.array(values, pa.large_string()), rf"\A(?:{pattern.pattern})\z")

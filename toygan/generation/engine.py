@@ -1,9 +1,9 @@
 """The resources of a process: models on a device, workers that check and encode, threads that store.
 
-The stages overlap. While the device generates, workers check and encode the batches before, and threads
-upload the approved pictures. On a CPU several lanes generate side by side, each on one core: two lanes are
-faster than two threads in one batch, above all beside other work. Every stage records its times in the
-`Timeline`.
+The stages overlap. While the device generates a batch, workers check and encode earlier batches, and threads
+upload the approved pictures. On a CPU several lanes generate side by side, each on one core. Two lanes are
+faster than two threads in one batch, above all if the machine has other work. Every stage records its times
+in the `Timeline`.
 """
 
 import ctypes
@@ -36,8 +36,9 @@ Stage = Literal["draw", "finish", "store"]
 Result = TypeVar("Result")
 
 STORING_THREADS = 16
-# Pictures x pixels a side squared. On a CPU, batches of 4 pictures of 128 pixels are as fast per picture as
-# larger batches, whose buffers no longer fit its caches. A GPU takes 512 pictures of 64 pixels.
+# The largest batch in pictures x height x width. On a CPU, a picture in a batch of 4 pictures of 128 pixels
+# takes no longer than in a larger batch, whose buffers do not fit the caches. A GPU takes 512 pictures of 64
+# pixels.
 CPU_BATCH_PIXELS = 2**16
 CUDA_BATCH_PIXELS = 2**21
 MOST_CPU_PICTURES = 32
@@ -69,7 +70,7 @@ class Timeline:
         return Timeline([span for span in self.spans if span.began_s >= began_s])
 
     def busy_s(self, *stages: Stage) -> float:
-        """Seconds in which at least one of the stages (default: any) was at work: the union, not the sum."""
+        """Seconds in which at least one of `stages` (default: all) was at work. Overlaps count once."""
         chosen = sorted((s.began_s, s.ended_s) for s in self.spans if not stages or s.stage in stages)
         total, covered_to = 0.0, float("-inf")
         for began_s, ended_s in chosen:
@@ -79,7 +80,7 @@ class Timeline:
 
 
 def default_batch_size(model: Model) -> int:
-    """Pictures of the largest batch: a function of model, resolution and device only."""
+    """The number of pictures in the largest batch. It depends on model, resolution and device only."""
     on_cpu = model.device.type == "cpu"
     pictures = (CPU_BATCH_PIXELS if on_cpu else CUDA_BATCH_PIXELS) // model.drawn_resolution**2
     return max(1, min(pictures, MOST_CPU_PICTURES) if on_cpu else pictures)
@@ -88,8 +89,8 @@ def default_batch_size(model: Model) -> int:
 def batch_shapes(largest: int, device: torch.device) -> tuple[int, ...]:
     """Returns the numbers of pictures that a batch may have, ascending.
 
-    The bytes of a picture depend on the shape of its batch. The shapes are powers of two on a CPU and powers
-    of four on a GPU, which pads; and `largest` itself.
+    The bytes of a picture depend on the shape of its batch. The shapes are `largest` and the powers of two on
+    a CPU. On a GPU, which pads batches, there are fewer shapes: each is about a quarter of the next.
     """
     step = 2 if device.type == "cpu" else 4
     shapes = {largest}
@@ -102,8 +103,8 @@ def batch_shapes(largest: int, device: torch.device) -> tuple[int, ...]:
 def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, int]:
     """Returns the number of lanes that generate and the number of worker processes that postprocess.
 
-    `cores`: by default all that the process may use. On a CPU, a batch costs so much more to generate than to
-    postprocess that each core gets a lane. A GPU has one lane, which needs one core of its host.
+    `cores`: by default all that the process may use. On a CPU each core gets a lane, because to generate a
+    batch costs much more than to postprocess it. A GPU has one lane, which needs one core of its host.
     """
     cores = cores or usable_cores()
     if device.type == "cpu":
@@ -114,8 +115,8 @@ def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, in
 def keep_memory() -> None:
     """Makes glibc keep freed memory for the next batch; does nothing with another C library.
 
-    By default glibc returns large buffers to the kernel at once. Fetching them again takes up to half as
-    long as generating a batch in them.
+    By default glibc returns large buffers to the kernel at once. To get the buffers of a batch again takes up
+    to half as long as to generate the batch.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -142,7 +143,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
 
     def on_device(self, work: Callable[[], Result]) -> Future[Result]:
-        """Runs the work in the next free lane of the device, in the order of the calls, for any model."""
+        """Runs the work of any model in the next free lane of the device. Calls are served in order."""
         return self._device.submit(work)
 
     def postprocess(
@@ -155,8 +156,8 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
     ) -> Future[PostprocessedBatch]:
         """Sends the pictures to a worker process; see `toygan.generation.postprocessing.postprocess`.
 
-        A pool with a killed worker takes no more work. The shards that wait for it fail with
-        BrokenProcessPool. They are tried again with a new pool.
+        A pool with a killed worker takes no more work. The shards that wait for the pool fail with
+        BrokenProcessPool, and are tried again with a new pool.
         """
         snapshots = [None if each is None else each.pixels for each in generated.snapshots]
         similarities = generated.layout_similarities
@@ -178,7 +179,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
     def read_conditions(
         self, store: ObjectStore, kind: ImageCondition, digests: Sequence[str], resolution: int
     ) -> list[NDArray[np.uint8]]:
-        """Reads the kept files with these sha256 with `toygan.conditions.image`.
+        """Reads the kept files with the sha256 `digests`, by means of `toygan.conditions.image`.
 
         Raises BadInput when a file is missing or damaged.
         """
@@ -210,7 +211,8 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
 class Engine(AbstractContextManager["Engine"]):
     """A model with its batch shapes and its worker pool. Several shards may use it at the same time.
 
-    Engines may share a worker pool. An engine without one creates its own and closes it at its own end.
+    Engines may share a worker pool. An engine that is given no pool creates one, and closes that pool when
+    the engine is closed.
     """
 
     def __init__(
@@ -225,8 +227,9 @@ class Engine(AbstractContextManager["Engine"]):
     def next_batch(self, waiting: int) -> int:
         """Returns how many of the waiting pictures to generate next.
 
-        A CPU takes as long for padding as for pictures, so it gets full batches. A GPU takes about as long
-        for a small batch as for a large one, so it gets as many pictures as a batch can hold.
+        A CPU takes as long for padding as for pictures, so it gets a number that fills a batch shape. A GPU
+        takes about as long for a small batch as for a large one, so it gets all waiting pictures, up to the
+        largest batch.
         """
         if self.model.device.type == "cpu":
             return max(shape for shape in self.shapes if shape <= max(1, waiting))
@@ -246,7 +249,7 @@ class Engine(AbstractContextManager["Engine"]):
         products: Sequence[ProductConditions],
         then: Callable[[GeneratedBatch], Result],
     ) -> Future[Result]:
-        """Starts `generate`. The lane passes the batch to `then`, whose result is that of the future."""
+        """Starts `generate`. The lane calls `then` with the batch; the future's result is that of `then`."""
 
         def work() -> Result:
             began_s = time.monotonic()

@@ -37,7 +37,7 @@ class Postprocessed:
 @dataclass(frozen=True, kw_only=True)
 class PostprocessedBatch:
     candidates: list[Postprocessed]
-    began_s: float  # time.monotonic(), one clock for all processes of a machine
+    began_s: float  # time.monotonic(), the same clock in all processes of a machine
     ended_s: float
 
 
@@ -54,7 +54,7 @@ def postprocess(
     """Checks the pictures (B, H, W, 3) and encodes those that `may_be_approved` and pass.
 
     Each sequence holds one value per picture. `layout_similarities`: see `toygan.approval.checks.check`. A
-    picture of a framed snapshot must agree with it, see `toygan.approval.fidelity`.
+    picture that was made from a framed snapshot must agree with the snapshot, see `toygan.approval.fidelity`.
     """
     began_s = time.monotonic()
     candidates = [
@@ -112,14 +112,14 @@ def _postprocess_one(
 def postprocessing_pool(workers: int) -> ProcessPoolExecutor:
     """Starts processes for `postprocess`. Threads would block each other and the generator at the GIL.
 
-    The processes are spawned, not forked, since the parent runs threads. They end with the parent, even if it
-    is killed.
+    The processes are spawned, not forked, because the parent runs threads. They end with the parent, even if
+    the parent is killed.
     """
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_parent)
 
 
 def _live_with_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal signals all processes; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     parent = parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""The request of a run, and the models and settings that it stands for."""
+"""A request for a run, and the models and settings that it is resolved to."""
 
 import secrets
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from toygan.storage.keys import plan_manifest_key
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 
-_checked: "list[tuple[RunRequest, ResolvedRun]]" = []  # by check_request
+_checked: "list[tuple[RunRequest, ResolvedRun]]" = []  # until resolve_run takes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ class RunRequest:
     photo_model: str | None = None
     images_per_product: int = 1
     categories: tuple[str, ...] = ()  # empty: all categories of the model
-    columns: Mapping[str, str] = field(default_factory=dict)  # of the schema, to those of the catalog file
+    columns: Mapping[str, str] = field(default_factory=dict)  # schema's name to the file's
     mode: Mode = "missing"
     refresh_share: float = 1.0  # the largest share of the live pictures that the mode refresh replaces
-    retire: float | None = None  # the largest share of products that may be retired; None: none is
-    limit: int | None = None  # number of good products, in catalog order
+    retire: float | None = None  # the largest share of products that may be retired; None: retire no product
+    limit: int | None = None  # only the first `limit` good products of the catalog
     image_format: ImageFormat = "webp"
     device: str = "auto"
     batch_size: int | None = None  # None: chosen for model and device
@@ -61,8 +61,8 @@ def new_run_id() -> str:
 def check_request(request: RunRequest) -> None:
     """Raises BadInput if store, model, settings, device or run id cannot be used; writes nothing.
 
-    It gives a quick answer before a flow or a server starts. The next call of resolve_run in this process
-    returns the same ResolvedRun, so that nothing is looked up twice.
+    The caller learns quickly, before a flow or a server starts, whether the request is usable. The next call
+    of resolve_run in this process returns the same ResolvedRun, so that nothing is looked up twice.
     """
     ready = _resolve(request)
     check_plan(
@@ -73,10 +73,10 @@ def check_request(request: RunRequest) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRun:
-    """The values that a request stands for: these run, and nothing looks them up again."""
+    """The values that a request is resolved to. The run uses them; nothing is looked up again."""
 
     run_id: str
-    is_new: bool  # the store has nothing of this run id
+    is_new: bool  # whether the store has nothing of this run id
     catalog: str  # its URI
     store: ObjectStore
     models: Mapping[ImageCondition | None, ModelFiles]
@@ -116,7 +116,7 @@ def _resolve(request: RunRequest) -> ResolvedRun:
         if found is not None:
             models[kind] = found
         if kind is None:
-            # The bundled models belong together: they do not fit the categories of another shop's model.
+            # The bundled models belong together. They do not fit the categories of another shop's model.
             may_be_bundled = is_bundled(models[None])
     names = {kind: f"{model.name}@{model.version}" for kind, model in models.items()}
     settings = RunSettings(
@@ -170,7 +170,7 @@ def _choose_model(
     *,
     may_be_bundled: bool,
 ) -> ModelFiles | None:
-    """Returns the model for an image condition; None if there is none, because it is optional.
+    """Returns the model for an image condition. Returns None if there is no such model: it is optional.
 
     A continued run keeps its models, even if others have been promoted since.
     """
@@ -193,7 +193,7 @@ def _choose_model(
 
 
 def _lasting(reference: str | None) -> str | None:
-    """Returns what always names the same model of a folder or the Hub; None for other models."""
+    """Returns a reference that always names the same model of a folder or the Hub; None for other models."""
     if reference and (on_hub := hub_reference(reference)):
         return pinned(on_hub)
     folder = folder_of(reference) if reference else None

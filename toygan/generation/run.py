@@ -1,4 +1,4 @@
-"""Starts a run and computes its shards. The flow calls these steps in order and adds nothing."""
+"""Starts a run and computes its shards. The flow calls these steps in order."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class StartedRun:
 def start_run(resolved: ResolvedRun) -> StartedRun:
     """Checks the catalog and freezes the plan, or continues with the plan of an earlier start.
 
-    Raises a subclass of BadInput before anything is written.
+    Raises a subclass of BadInput for a request that cannot be fulfilled; then nothing has been written.
     """
     started_at = datetime.now(UTC)
     store = resolved.store

@@ -1,7 +1,7 @@
-"""Computes one shard: each slot gets an approved picture, a candidate for review or neither, with reasons.
+"""Computes one shard: each slot gets an approved picture, or a candidate for review, or neither.
 
-The schedule and the batch shapes depend on the plan and the decisions only, never on speed: batch n is
-decided before batch n + IN_FLIGHT is put together. So a shard that is computed again gives the same bytes.
+Batch n is decided before batch n + IN_FLIGHT is put together. So the schedule and the batch shapes depend
+only on the plan and the decisions, never on speed, and a shard that is computed again gives the same bytes.
 """
 
 from collections import deque
@@ -39,7 +39,7 @@ from toygan.seeds import image_seed
 from toygan.storage.keys import image_key, review_key
 from toygan.storage.store import ObjectStore
 
-IN_FLIGHT = 4  # batches that may be generated ahead of the decisions
+IN_FLIGHT = 4  # the largest number of batches that are generated but not decided
 
 
 @dataclass(kw_only=True)
@@ -48,7 +48,7 @@ class Pending:
 
     slot: Slot
     given: ProductConditions  # without an image
-    against: Sequence[Reason]  # reasons that hold for any picture: one candidate goes to review
+    against: Sequence[Reason]  # reasons against any picture of the slot; only one attempt is made, for review
     tried: "list[Candidate]" = field(default_factory=list)
 
     @property
@@ -57,7 +57,11 @@ class Pending:
         return self.slot.first_attempt + len(self.tried)
 
     def may_try_again(self, model: Model) -> bool:
-        """Whether another attempt helps. Where the shape is given, attempts differ in little but shading."""
+        """Whether the slot has attempts left and another one may be approved.
+
+        If a sketch or layout gives the shape, attempts differ little but in shading. Then the last reasons
+        and the best score decide, see `another_attempt_helps`.
+        """
         if self.against or len(self.tried) >= self.slot.attempts or not model.may_vary:
             return False
         rows = [candidate.row for candidate in self.tried]
@@ -69,7 +73,7 @@ class Pending:
 
 @dataclass(kw_only=True)
 class Candidate:
-    """A row of the metadata table, and the pixels while they may be needed."""
+    """A row of the metadata table, with the pixels as long as they may be needed."""
 
     row: dict[str, Any]
     pixels: NDArray[np.uint8]
@@ -147,7 +151,7 @@ def _pending(model: Model, slots: Sequence[Slot]) -> list[Pending]:
     seeds = [[_seed(model, slot, slot.first_attempt + n) for n in range(slot.attempts)] for slot in slots]
     similarities = model.best_similarities(given, seeds)
     calibration = model.require_calibration()
-    shows_colour = model.image_condition == "photo"  # the snapshot does, where the catalog names none
+    shows_colour = model.image_condition == "photo"  # even if the catalog names no colour
     pending = []
     for slot, product, similarity in zip(slots, given, similarities, strict=True):
         asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
@@ -209,7 +213,7 @@ def _scored(
 def _with_images(
     run: ShardRun, slots: Sequence[Slot], given: Sequence[ProductConditions]
 ) -> Sequence[ProductConditions]:
-    """Adds the images. They are read again for each attempt, because a whole shard would fill the memory."""
+    """Adds the images. Each attempt reads them again, because the images of a shard would fill the memory."""
     kind = run.engine.model.image_condition
     if kind is None:
         return given
@@ -286,7 +290,7 @@ def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Pos
 
 
 def _send_to_review(run: ShardRun, pending: Pending) -> None:
-    """Stores the best candidate, unless an earlier run left one that is as good."""
+    """Stores the best candidate, unless an earlier run left one with at least its score."""
     tried = pending.tried
     best = pick_for_review(
         [candidate.row["p_real"] for candidate in tried], better_than=pending.slot.review_p_real
@@ -298,7 +302,7 @@ def _send_to_review(run: ShardRun, pending: Pending) -> None:
 
 
 def _keep(run: ShardRun, row: dict[str, Any], decision: str, key: str, file: bytes) -> None:
-    """Starts the upload of a picture and writes its place into its row."""
+    """Starts the upload of a picture, and writes the decision and the picture's key into its row."""
     row |= {
         "decision": decision,
         "image_uri": key,

@@ -1,4 +1,4 @@
-"""The models of a run as a process finds them, and a cache of their loaded engines."""
+"""Tells a process where to find the models of a run, and keeps the engines that the process has loaded."""
 
 import threading
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from toygan.generation.engine import Engine, WorkerPool
 from toygan.registry.models import resolve
 from toygan.storage.open_store import open_store
 
-# A process keeps no more models than a run may have.
+# A process keeps as many models as a run may have.
 _MOST_ENGINES = 1 + len(get_args(ImageCondition))
 _lock = threading.Lock()
 _scopes: dict[str, ModelScope] = {}  # by NAME@VERSION, whose files never change
@@ -23,7 +23,7 @@ _scopes: dict[str, ModelScope] = {}  # by NAME@VERSION, whose files never change
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlace:
-    """The place of a model version: see `toygan.registry.models.resolve`."""
+    """A model version: the reference by which `toygan.registry.models.resolve` finds it, and the version."""
 
     reference: str
     version: str
@@ -49,7 +49,7 @@ class WorkerSpec:
 
 
 def engine_for(worker_spec: WorkerSpec, image_condition: ImageCondition | None = None) -> Engine:
-    """Returns the engine of this process for an image condition; loads its model when first needed."""
+    """Returns the engine of this process for an image condition. The first call loads the model."""
     with _lock:
         return _engine(
             worker_spec.store,

@@ -38,7 +38,7 @@ class Earlier:
 
 
 class History:
-    """`state/attempts.parquet`, read on the first query."""
+    """The table `state/attempts.parquet`, read on the first query."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -102,9 +102,9 @@ def parse_attempts(data: bytes) -> pa.Table:
 
 
 def attempts_of(part: pa.Table, commit: int) -> pa.Table:
-    """Returns the rows of a part in the columns of ATTEMPTS; needs the columns FROM_PARTS of IMAGES.
+    """Returns the attempts in a part as a table of ATTEMPTS. The part needs the columns FROM_PARTS of IMAGES.
 
-    `commit` is that of the run.
+    `commit` is the commit number of the run.
     """
     is_review = pc.equal(part["decision"], REVIEW)
     none = pa.scalar(None, pa.string())
@@ -125,9 +125,9 @@ def attempts_of(part: pa.Table, commit: int) -> pa.Table:
 
 
 def merge_attempts(tables: Iterable[pa.Table]) -> pa.Table:
-    """Merges to one row for each of ATTEMPT_KEYS; the last attempt decides whether it is exhausted."""
+    """Merges to one row for each value of ATTEMPT_KEYS. The last attempt decides whether it is exhausted."""
     rows = pa.concat_tables([ATTEMPTS.empty_table(), *tables], promote_options="permissive")
-    # With equal attempts, an approved one wins: two runs may have made the same attempt at the same time.
+    # Two runs may have made the same attempt at the same time. Then an approved attempt wins.
     two = pa.scalar(2, pa.int32())
     is_approved = pc.cast(pc.invert(rows["exhausted"]), pa.int32())
     ranked = rows.append_column("rank", pc.add(pc.multiply(rows["attempts"], two), is_approved))

@@ -27,20 +27,20 @@ from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
-BY_NAME: Mapping[str, str] = MappingProxyType({})  # no column is mapped to another
-MAX_CONDITION_BYTES = 50_000_000  # of a condition file; 64 megapixels as PNG take less
+BY_NAME: Mapping[str, str] = MappingProxyType({})  # maps no column: each has the same name in the file
+MAX_CONDITION_BYTES = 50_000_000  # a PNG of 64 megapixels is smaller
 
 
 class ConditionFileError(Exception):
-    """A condition file is unavailable; the message is the reason for which its row is set aside."""
+    """A condition file cannot be used. The message is the reason for which its row is set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
     """A catalog in a file, with functions that hash and read the files that its rows name.
 
-    Both functions raise ConditionFileError for a file that is unavailable, and for a file of more than
-    MAX_CONDITION_BYTES bytes, which they do not read.
+    Both functions raise ConditionFileError for a file that is unavailable or has more than
+    MAX_CONDITION_BYTES bytes. They do not read such a file.
     """
 
     uri: str
@@ -53,8 +53,9 @@ class Catalog:
     def stream(self) -> Iterator[CheckedTable]:
         """Yields the checked rows in batches; raises CatalogError for an unusable table.
 
-        Rows that describe their layouts by those of other rows have them in `layout_uri`. If the catalog has
-        such a column, it is read once more before, and the paths of its layouts are kept in memory.
+        A row that describes its layout by those of other rows has the name of the edited layout in
+        `layout_uri`. If the catalog has a column that refers to other rows, it is read twice, and the paths
+        of its layouts are kept in memory.
         """
         refers = {"variant_of", "dress_from"} & set(self.column_names())
         layouts = own_layouts(self._batches()) if refers else {}
@@ -81,11 +82,11 @@ class Catalog:
 def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Catalog]:
     """Opens a catalog in a local file (a path or file:///path) or in an object, which it copies to a file.
 
-    A local folder or a URI that ends in `/` is read as `toygan.planning.snapshot_folder` says.
-    Other formats are converted to a temporary Parquet file, see `toygan.planning.catalog_files`. `columns`
-    maps columns of the contract to columns of the file with other names. Raises CatalogError for a missing
-    catalog and when a local file changes before the block ends, StoreConfigError for a URI with a user or
-    password, and BadInput for `columns` that do not fit.
+    A local folder, or a URI that ends in `/`, is read as a folder of snapshots, see
+    `toygan.planning.snapshot_folder`. Formats other than Parquet are converted to a temporary Parquet file,
+    see `toygan.planning.catalog_files`. `columns` maps columns of the contract to columns of the file with
+    other names. Raises CatalogError for a missing catalog and when a local file changes before the block
+    ends, StoreConfigError for a URI with a user or password, and BadInput for `columns` that do not fit.
     """
     refuse_credentials(uri)
     if (folder := _snapshot_folder(uri)) is not None:
@@ -98,7 +99,7 @@ def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Cat
 
 @contextmanager
 def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalog]:
-    """Converts to Parquet. The digest covers the mapping, because another mapping gives another catalog."""
+    """Converts to Parquet. The sha256 covers the mapping, because another mapping gives another catalog."""
     with _named(catalog.path, catalog.uri):
         is_ready = is_parquet(catalog.path)
     if is_ready:
@@ -117,7 +118,7 @@ def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalo
 
 @contextmanager
 def _named(path: Path, uri: str) -> Iterator[None]:
-    """Turns a TableError into a CatalogError with the user's name of the file."""
+    """Turns a TableError into a CatalogError whose message has the URI in place of the path."""
     try:
         yield
     except TableError as error:
@@ -125,7 +126,7 @@ def _named(path: Path, uri: str) -> Iterator[None]:
 
 
 def _snapshot_folder(uri: str) -> ObjectStore | None:
-    """Returns the folder at a URI as a store, None for a file."""
+    """Returns the folder at a URI as a store. Returns None if the URI names a file."""
     scheme, is_uri, _ = uri.partition("://")
     if is_uri and scheme.lower() != "file":
         return open_store(uri.rstrip("/")) if uri.endswith("/") else None
@@ -198,7 +199,7 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
 
 
 def _reader_of(catalog: Catalog) -> Callable[[str], bytes]:
-    """Returns the function that reads files and makes edited layouts."""
+    """Returns a function that returns the content of a condition file, or makes an edited layout."""
 
     def read(name: str) -> bytes:
         if not name.startswith(PREFIX):
@@ -225,7 +226,7 @@ def _hash_of(catalog: Catalog) -> Callable[[str], str]:
 def check_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> None:
     """Raises CatalogError unless the catalog is a table of the contract with at least one good row.
 
-    It stops at the first batch with a good row, so it is a cheap check before a run starts.
+    Stops at the first batch with a good row, so the check is cheap enough to precede a run.
     """
     problems = []
     rows = 0
@@ -239,7 +240,7 @@ def check_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> None:
 
 
 def count_reasons(rejected: pd.DataFrame) -> "pd.Series[int]":
-    """Counts the rows for each (column, reason); file names in reasons are ignored."""
+    """Counts the rows for each (column, reason). Ignores the file names in reasons."""
     reasons = rejected["reason"].str.partition(":")[0] if len(rejected) else rejected["reason"]
     return rejected.assign(reason=reasons).groupby(["column", "reason"]).size()
 
@@ -278,7 +279,7 @@ class _LocalFiles:
     def read(self, name: str) -> bytes:
         with self._opened(name) as file:
             data = file.read(MAX_CONDITION_BYTES + 1)
-            _check_size(name, len(data))  # the file may have grown
+            _check_size(name, len(data))  # the file may have grown since its size was read
             return data
 
     @contextmanager
@@ -287,7 +288,7 @@ class _LocalFiles:
             root, path = os.path.realpath(self._folder), os.path.realpath(self._folder / name)
             if os.path.commonpath([root, path]) != root:
                 raise ConditionFileError(f"leaves_folder: {name}")
-            # A pipe would block, and a link that has appeared in the meantime could lead anywhere.
+            # Opening a pipe would block. A link that has appeared in the meantime could lead anywhere.
             descriptor = open_plain(Path(path))
             with os.fdopen(descriptor, "rb") as file:
                 found = os.fstat(descriptor)

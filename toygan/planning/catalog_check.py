@@ -13,7 +13,7 @@ from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.condition_files import hash_conditions
 
 MOST_EXAMPLES: Final = 3  # rows named per reason
-MOST_SHOWN: Final = 20  # categories, and columns that are not read
+MOST_SHOWN: Final = 20  # categories named; the same for columns that are not read
 _THREADS: Final = 8
 
 
@@ -23,7 +23,7 @@ class CatalogCheck:
 
     uri: str
     format: str
-    columns: Mapping[str, str]  # of the contract, to those of the file
+    columns: Mapping[str, str]  # columns of the contract to columns of the file
     others: tuple[str, ...]  # columns of the file that are not used
     good: int = 0
     set_aside: int = 0
@@ -52,7 +52,7 @@ class CatalogCheck:
 
 
 def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
-    """Reads a whole catalog and the files that its rows name, as a run does. Rows count from 0.
+    """Reads a whole catalog and the files that its rows name, as a run does. Row numbers start at 0.
 
     Raises the errors of `open_catalog` and `Catalog.stream`.
     """

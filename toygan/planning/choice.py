@@ -1,4 +1,4 @@
-"""Which slots of a batch of products a run makes: those without the picture that they want."""
+"""Chooses the slots of a batch of products that a run makes: those without the picture that they want."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ class Slots:
     product: Positions
     image_index: NDArray[np.int32]
     earlier: Earlier  # the earlier attempts at each slot
-    kept: NDArray[np.int64]  # number of live pictures of each product that stay
-    asked: NDArray[np.bool_]  # whether a person wants the slot drawn again
+    kept: NDArray[np.int64]  # for each product, the number of its live pictures that stay
+    asked: NDArray[np.bool_]  # whether a person wants another picture in the slot
     exhausted: Positions  # the product of each exhausted slot
     deferred: Positions  # the product of each slot that waits for the next run
     refreshed: int  # slots with a live picture of the current row, but by another model
@@ -67,7 +67,7 @@ class Chooser:
         self._refresh_left = ceil(settings.refresh_share * len(self._live))
 
     def note(self, slots: Slots) -> None:
-        """These are planned indeed: they count against what a refresh may redraw."""
+        """Notes that `slots` are planned. They use up a part of what a refresh may generate again."""
         self._refresh_left -= slots.refreshed
 
     def choose(self, products: Products) -> Slots:
@@ -89,7 +89,7 @@ class Chooser:
         models = row_hashes(products.fingerprints, products.models)[product]
         wanted = is_planned | (redraw > live_commit)
         earlier = self._history.of(products.hashes[product], image_index, models, where=wanted)
-        # A wish is met by the next attempt, or by a picture that a person approved since.
+        # A redraw or rejection is answered by a later attempt, or by a picture that a person approved later.
         is_asked = np.maximum(redraw, rejection) > np.maximum(earlier.commit, live_commit * is_kept)
         is_planned |= wanted & is_asked & (redraw > live_commit)
         is_deferred = is_planned & self._is_pruned(products)[product]
@@ -126,7 +126,7 @@ class Chooser:
     def _compare(
         self, products: Products, mine: Positions, rows: Positions, slots: Positions, total: int
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Returns which of `total` slots have a live picture that may stay, and which of those to refresh.
+        """Says which of `total` slots have a live picture that may stay, and which of these to refresh.
 
         `rows` are the rows of the live table for the products `mine` at `slots`.
         """
@@ -135,7 +135,7 @@ class Chooser:
         keep = _equal(live.fingerprints, rows, products.fingerprints, mine)
         by_model = _equal(live.models, rows, products.models, mine)
         if self._settings.mode == "all":
-            # A person's approval holds until row or model changes.
+            # A person's approval holds until the row or the model changes.
             keep &= by_model & live.is_by_person[rows]
         is_kept[slots[keep]] = True
         if self._settings.mode == "refresh":

@@ -1,7 +1,7 @@
 """Hashes condition files when a run is planned, and keeps the files that pictures are generated from.
 
-The condition file of a picture must be available for its generation, perhaps on another machine, and for its
-reproduction, perhaps years later.
+A condition file must be available when its picture is generated, perhaps on another machine, and when the
+picture is reproduced, perhaps years later.
 """
 
 import threading
@@ -24,15 +24,15 @@ from toygan.storage.keys import condition_key, planning_key
 from toygan.storage.store import ObjectStore
 
 Scopes = Mapping[ImageCondition | None, ModelScope]
-Hashed = list[Mapping[str, str]]  # for each product, the sha256 of its condition files by condition type
-NO_MODEL: Final = "no_model_for_category: "  # prefix of the reason for an unknown category, which follows
+Hashed = list[Mapping[str, str]]  # for each product: condition type to the sha256 of its file
+NO_MODEL: Final = "no_model_for_category: "  # the reason's beginning; the category follows
 Problem = tuple[str, str]  # the column, and the reason for which the row is set aside
 
 
 def hash_conditions(
     products: pd.DataFrame, catalog: Catalog, pool: Executor
 ) -> tuple[pd.DataFrame, Hashed, pd.DataFrame]:
-    """Returns the products with all their condition files, the files' hashes, and the products set aside."""
+    """Returns the products without a missing condition file, the files' hashes, and the rejected rows."""
 
     def attempt(uri: str) -> tuple[str, bool]:
         try:
@@ -59,7 +59,10 @@ def hash_conditions(
 def take_out(
     bad: Mapping[int, Problem], products: pd.DataFrame, hashed: Hashed
 ) -> tuple[pd.DataFrame, Hashed, pd.DataFrame]:
-    """Removes the products at the positions of `bad`; returns the rest, its hashes, and the rejected rows."""
+    """Removes the products at the positions in `bad`.
+
+    Returns the remaining products, their hashes, and the rejected rows.
+    """
     if not bad:
         return products, hashed, set_aside(products.iloc[:0], "", "")
     where = sorted(bad)
@@ -70,13 +73,13 @@ def take_out(
 
 
 def set_aside(rows: pd.DataFrame, column: Any, reason: Any) -> pd.DataFrame:
-    """Rejects good rows that cannot be used; `column` and `reason` are one value for all or one per row."""
+    """Returns `rows` as rejected rows. `column` and `reason`: one value for all rows, or one for each row."""
     problems = pd.DataFrame({"row": rows.index, "column": column, "reason": reason})
     return rejected_frame(problems, rows["sku"])
 
 
 class KeptConditions:
-    """The condition files that a run in planning puts into the store. Safe to use from many threads."""
+    """Puts condition files into the store while a run is being planned. Safe to use from many threads."""
 
     def __init__(self, store: ObjectStore, run_id: str, scopes: Scopes) -> None:
         self._store = store
@@ -106,7 +109,7 @@ class KeptConditions:
         }
 
     def keep(self, kind: ImageCondition, name: str, digest: str, catalog: Catalog) -> None:
-        """Puts the file with the row's `name` into the store, unless it is there.
+        """Puts the file that the row calls `name` into the store, unless the store has it.
 
         Raises ConditionFileError for a file that is no valid condition, and for a file that has changed since
         it was hashed.

@@ -1,7 +1,7 @@
-"""What people's decisions mean for the live table and for the next plan.
+"""Derives from people's decisions what may be live, and what the next plan has to make again.
 
-`state/decisions.parquet` holds all decisions. Their order is that of their numbers. The functions here look
-at the whole table, so the result does not depend on the order in which decisions and runs are merged.
+`state/decisions.parquet` holds all decisions, in the order of their numbers. The functions here look at the
+whole table, so the result does not depend on the order in which decisions and runs are merged.
 """
 
 from collections.abc import Iterable
@@ -55,13 +55,13 @@ def merge_decisions(tables: Iterable[pa.Table]) -> pa.Table:
         return rows
     ids = rows["decision_id"].combine_chunks()
     is_first = np.ones(rows.num_rows, dtype=bool)
-    # Rows of one decision are equal, so they are neighbours.
+    # All rows of one decision are equal, so the sorting makes them neighbours.
     is_first[1:] = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
     return rows.filter(pa.array(is_first))
 
 
 def without_undone(decisions: pa.Table) -> pa.Table:
-    """Returns the decisions that nobody took back, without the undos."""
+    """Returns the decisions that nobody took back. Undos are left out."""
     is_undo = pc.equal(decisions["decision"], UNDO)
     undone = decisions.filter(is_undo)["undoes"].combine_chunks()
     keep = pc.and_(pc.invert(is_undo), pc.invert(pc.is_in(decisions["decision_id"], value_set=undone)))
@@ -77,7 +77,7 @@ def verdicts(decisions: pa.Table) -> pa.Table:
     return left.take(last["position_max"].combine_chunks().sort())
 
 
-RETIRED = "retired"  # how the words about a retired picture begin
+RETIRED = "retired"  # the words about a retired picture begin with this
 _IN_WORDS = {
     APPROVE: "approved",
     REJECT: "rejected",
@@ -87,7 +87,10 @@ _IN_WORDS = {
 
 
 def in_words(decisions: pa.Table) -> dict[str, str]:
-    """Returns the last decision about each picture that nobody took back: `rejected by Ann: too dark`."""
+    """Describes the last decision about each picture, by image id: `rejected by Ann: too dark`.
+
+    Decisions that somebody took back do not count.
+    """
     left = without_undone(decisions).sort_by(_ORDER).select(["image_id", "decision", "decided_by", "reason"])
     return {
         row["image_id"]: f"{_IN_WORDS[row['decision']]} by {row['decided_by']}"
@@ -99,8 +102,8 @@ def in_words(decisions: pa.Table) -> dict[str, str]:
 def live_rows(decisions: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Returns two tables of CURRENT: the pictures that people made live, and those that may not be live.
 
-    A row of the second table has the number that the picture was live by. What it replaced does not come back
-    when the picture is withdrawn: those pictures are of an older row or model.
+    A row of the second table has the commit number by which the picture became live. When a picture is
+    withdrawn, the picture that it replaced does not come back, because that one is of an older row or model.
     """
     last = verdicts(decisions)
     is_approval = pc.equal(last["decision"], APPROVE)
@@ -123,13 +126,13 @@ _LIVE = [*OF_CANDIDATE, "commit", "decided_by"]
 
 
 def _as_current(rows: pa.Table) -> pa.Table:
-    """Returns rows in the columns of CURRENT; a picture without a perceptual hash has an empty text."""
+    """Returns rows as a table of CURRENT. A missing perceptual hash becomes an empty text."""
     position = rows.schema.get_field_index("phash")
     return rows.set_column(position, "phash", pc.fill_null(rows["phash"], "")).cast(CURRENT)
 
 
 def withdrawn_ids(decisions: pa.Table) -> pa.Array:
-    """Returns the ids of the pictures that were rejected or retired last."""
+    """Returns the ids of the pictures whose last verdict is a rejection or a retirement."""
     last = verdicts(decisions)
     return last.filter(pc.not_equal(last["decision"], APPROVE))["image_id"].combine_chunks()
 

@@ -1,7 +1,7 @@
-"""Makes layouts for rows that describe them by others: a product recoloured, or dressed from another product.
+"""Makes layouts for rows that describe a layout by the layouts of other rows, recoloured or combined.
 
-Such a row gets the name of a layout that does not exist as a file: `edited:` and a JSON object. A catalog can
-hold no such name, because the paths in it have no scheme. Everything else treats it as the name of a file.
+The `layout_uri` of such a row becomes a name that is no file: `edited:` and a JSON object. A catalog can hold
+no such name, because the paths in it have no scheme. All other code treats the name as that of a file.
 """
 
 import json
@@ -30,9 +30,9 @@ class Edit:
     """How a layout is made. Paths are relative to the catalog; labels are 1..255."""
 
     base: str
-    recolour: tuple[tuple[int, int], ...] = ()  # labels and what becomes of them, all at once
+    recolour: tuple[tuple[int, int], ...] = ()  # pairs of an old and a new label, replaced all at once
     dress_from: str | None = None  # a layout
-    dress_labels: tuple[int, ...] = ()  # what is taken from it
+    dress_labels: tuple[int, ...] = ()  # the labels that are taken from `dress_from`
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class _Unusable(Exception):
 
 
 def own_layouts(batches: Iterable[CheckedTable]) -> dict[str, str]:
-    """Returns the paths of the layouts of all good rows that have one, by sku."""
+    """Returns the path of the layout of each good row that has one, by sku."""
     layouts: dict[str, str] = {}
     column = CONDITION_COLUMNS["layout"]
     for batch in batches:
@@ -66,9 +66,9 @@ def own_layouts(batches: Iterable[CheckedTable]) -> dict[str, str]:
 
 
 def with_edited_layouts(checked: CheckedTable, layouts: Mapping[str, str]) -> CheckedTable:
-    """Gives each good row with a column of EDIT_COLUMNS the name of its layout, or sets it aside.
+    """Gives each good row with a value in EDIT_COLUMNS the name of its edited layout, or sets the row aside.
 
-    `layouts` are the paths of other rows' layouts by sku.
+    `layouts` maps a sku to the path of its row's layout.
     """
     good = checked.good
     edited = good[good[list(EDIT_COLUMNS)].notna().any(axis=1)]
@@ -94,10 +94,10 @@ def with_edited_layouts(checked: CheckedTable, layouts: Mapping[str, str]) -> Ch
 
 
 def make_layout(name: str, read: Callable[[str], bytes]) -> bytes:
-    """Makes the layout with this name of the files that `read` returns; a PNG of labels.
+    """Makes the edited layout `name` from files, whose content `read` returns. Returns a PNG of labels.
 
-    Raises BadInput, with the reason for which the row is set aside, for a file that is no layout, and for a
-    label that the layout does not have.
+    Raises BadInput if a file is no layout, or if a layout does not have a label that the edit names. The
+    message is the reason for which the row is set aside.
     """
     edit = Edit.named(name)
     labels = _labels(edit.base, read)

@@ -12,7 +12,7 @@ from toygan.errors import ObjectNotFound
 from toygan.storage.keys import RUNS_PREFIX, manifest_key, part_key
 from toygan.storage.store import ObjectStore
 
-_MOST_KEPT = 32  # tables in memory
+_MOST_KEPT = 32  # tables that stay in memory
 
 
 def read_manifest(store: ObjectStore, run_id: str) -> Manifest | None:
@@ -31,7 +31,7 @@ def read_part(store: ObjectStore, run_id: str, shard: int) -> pa.Table:
 
 
 class Parts:
-    """The metadata of a run, one table per shard, in order. A small run's tables are read only once."""
+    """The metadata of a run, one table per shard, in order. Up to _MOST_KEPT tables are read only once."""
 
     def __init__(self, store: ObjectStore, run_id: str, shards: int) -> None:
         self._store = store

@@ -57,9 +57,9 @@ class Slot:
     sku: str
     image_index: int
     images_wanted: int  # of the product
-    images_kept: int  # of these, live pictures that stay
+    images_kept: int  # the number of wanted pictures that are live and stay
     first_attempt: int
-    attempts: int  # the number that the run may make, at least 1
+    attempts: int  # the number of attempts that the run may make, at least 1
     review_p_real: float | None  # of the best candidate in review/
     category: str
     title: str
@@ -74,7 +74,7 @@ class Slot:
     layout_uri: str | None
     photo_uri: str | None
     condition_sha256: Mapping[str, str]
-    image_condition: ImageCondition | None  # the image that the model takes besides category, colour and text
+    image_condition: ImageCondition | None  # the kind of image that the model takes
     row_fingerprint: str
     sibling_phashes: tuple[str, ...]
 
@@ -84,9 +84,9 @@ class FrozenPlan:
     """The plan of a run without its slots, which load_shard reads.
 
     `counts` has products (good rows of the run) and rejected_rows (distinct rows of the catalog that were set
-    aside). It counts slots as unchanged (live already), exhausted (left alone), deferred (to the next run,
-    since `verify --prune` is removing their files) and planned. `categories` has all of these by category,
-    except rejected_rows.
+    aside). Every slot counts as one of: unchanged (its picture is live already), exhausted (left alone),
+    deferred (to the next run, because `verify --prune` is removing its files) or planned. `categories` has
+    all counts except rejected_rows by category.
     """
 
     run_id: str
@@ -180,7 +180,7 @@ def freeze_plan(
         try:
             result = planner.plan(catalog)
         except BadInput:
-            store.delete(planning_key(run_id))  # this run will not continue, and prune would wait for it
+            store.delete(planning_key(run_id))  # the run will not continue; prune would spare objects for it
             raise
     plan = FrozenPlan(
         run_id=run_id,
@@ -205,9 +205,10 @@ def check_plan(
     *,
     is_new: bool = False,
 ) -> None:
-    """Raises RunConflict, and BadInput for categories, like freeze_plan: a quick answer before a run.
+    """Raises RunConflict and BadInput as freeze_plan does, but quickly, before a run starts.
 
-    `is_new` says that the store is known to have nothing of this run id.
+    BadInput is for categories in the settings that no model has. With `is_new` the caller knows that the
+    store has nothing of this run id.
     """
     _check_categories(settings, scopes)
     with open_catalog(catalog_uri, settings.columns) as catalog:
@@ -216,7 +217,7 @@ def check_plan(
 
 
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
-    """Returns the slots of a shard in the order of the catalog; raises ObjectNotFound, or TableError."""
+    """Returns a shard's slots in the catalog's order. Raises ObjectNotFound, or TableError if damaged."""
     key = plan_key(run_id, shard)
     try:
         rows = read_plan(store.get(key), key).to_pylist(maps_as_pydicts="strict")
@@ -257,7 +258,7 @@ def _find_earlier(
 def _refuse_another(
     run_id: str, began_with: tuple[str, Mapping[str, object]], catalog: Catalog, settings: RunSettings
 ) -> None:
-    """Raises RunConflict with every difference from the catalog and settings that the run began with."""
+    """Raises RunConflict that names each difference from the catalog and settings of the first start."""
     old_sha256, old = began_with
     new = settings.to_json()
     differences = [

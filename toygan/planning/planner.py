@@ -40,7 +40,7 @@ from toygan.planning.writer import Kind, PlanWriter, Shard
 from toygan.storage.keys import rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
 
-_MOST_SLOTS = 65_536  # planned at a time, to limit the memory
+_MOST_SLOTS = 65_536  # the most slots that are planned at a time; limits the memory
 _MAP = pa.map_(pa.string(), pa.string())
 _COMPACT_REJECTED = pa.schema(
     [
@@ -127,7 +127,7 @@ class Planner:
         )
 
     def _walk(self, checked: CheckedTable, catalog: Catalog) -> bool:
-        """Plans one batch; returns True when the limit is reached, and ignores the rows after it."""
+        """Plans one batch. Returns True if the limit is reached; the rows after that are ignored."""
         good = checked.good.assign(image_condition=self._choose_models(checked.good))
         known = good["image_condition"].notna() | good["category"].isin(self._scopes[None].categories)
         unknown = good[~known]
@@ -159,7 +159,7 @@ class Planner:
         return is_full
 
     def _choose_models(self, products: pd.DataFrame) -> "pd.Series[Any]":
-        """Returns the condition that each product is generated from: photo, else layout, else sketch."""
+        """Says from which image each product is generated: photo, else layout, else sketch, else none."""
         # A list, because pandas would turn a single None into NaN.
         chosen = pd.Series([None] * len(products), index=products.index, dtype=object)
         for kind in BY_PRECEDENCE:
@@ -178,9 +178,9 @@ class Planner:
     def _plan_products(
         self, frame: pd.DataFrame, conditions: Hashed, catalog: Catalog, *, are_kept: bool = False
     ) -> pd.DataFrame:
-        """Writes the slots of products; returns the rejected rows of products that cannot be generated.
+        """Writes the slots of products. Returns the rejected rows of products that cannot be generated.
 
-        `are_kept` says that the store has the condition files already.
+        `are_kept`: whether the store has the condition files already.
         """
         skus = pa.array(frame["sku"], pa.large_string())
         image_conditions = frame["image_condition"].to_list()
@@ -218,9 +218,10 @@ class Planner:
         return rejected
 
     def _keep_conditions(self, products: Products, slots: Slots, catalog: Catalog) -> dict[int, Problem]:
-        """Keeps the condition files of planned slots; returns column and reason of each unusable product.
+        """Puts the condition files of planned slots into the store.
 
-        Keeps no file for a product whose pictures all stay, because the store has its files already.
+        Returns column and reason for each product with an unusable file, by position. Skips products without
+        a planned slot, because the store has their files already.
         """
         wanted: dict[int, tuple[ImageCondition, str, str]] = {}
         for position in np.unique(slots.product).tolist():
@@ -248,7 +249,7 @@ class Planner:
         first = slots.earlier.attempts
         left = np.full(len(first), self._max_attempts, dtype=np.int32)
         if self._settings.mode in ("missing", "refresh"):
-            # Where a person asks for another picture, all attempts are allowed again.
+            # If a person asks for another picture, all attempts are allowed again.
             may_continue = (first < self._max_attempts) & ~slots.asked
             left = np.where(may_continue, self._max_attempts - first, left)
         table = (

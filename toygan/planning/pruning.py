@@ -3,9 +3,9 @@
 An abandoned run leaves pictures with keys that a later run would use again. No store can delete an object on
 the condition that nobody uses its key. So the prune and the run each announce their intent before they check
 the other. A prune writes the list of keys to remove, checks again what is needed, and removes only the keys
-that are still not needed. A run puts a marker at the place of its plan, and only then reads the list. The
-later of the two always sees the other: either the prune spares the objects that the run may use, or the run
-defers such products to the next run.
+that are still not needed. A run puts its mark at the place of its plan, and only then reads the list. The
+later of the two always sees the earlier one: either the prune sees the mark and spares the objects that the
+run may use, or the run sees the list and leaves such products to the next run.
 """
 
 import json
@@ -18,12 +18,12 @@ from toygan.storage.store import ObjectStore
 
 
 def put_mark(store: ObjectStore, run_id: str) -> None:
-    """Say that a run is being planned, and since when: no prune removes what it may come to need."""
+    """Puts the mark of a run that is being planned, with the time. No prune removes what the run may need."""
     store.put(planning_key(run_id), datetime.now(UTC).isoformat(timespec="seconds").encode())
 
 
 def read_mark(store: ObjectStore, run_id: str) -> datetime | None:
-    """Since when a run is being planned; None where it is not any more, or the mark does not say."""
+    """Returns since when a run is being planned; None if its mark is gone or holds no time."""
     try:
         since = datetime.fromisoformat(store.get(planning_key(run_id)).decode())
     except (ObjectNotFound, ValueError):
@@ -32,9 +32,9 @@ def read_mark(store: ObjectStore, run_id: str) -> datetime | None:
 
 
 def read_condemned(store: ObjectStore, run_id: str) -> frozenset[str]:
-    """Returns the keys that are being removed. Call it after the run's marker is put.
+    """Returns the keys that a prune is removing. Call it after put_mark.
 
-    Raises Retryable if some of them belong to an earlier run of this id.
+    Raises Retryable if some of these keys belong to an earlier run with the id `run_id`.
     """
     keys = frozenset(read_pruning(store)[1])
     own = (metadata_prefix(run_id), review_prefix(run_id))
@@ -47,7 +47,10 @@ def read_condemned(store: ObjectStore, run_id: str) -> frozenset[str]:
 
 
 def read_pruning(store: ObjectStore) -> tuple[str | None, list[str]]:
-    """Returns the id of the active prune, or None, and its keys; raises BadInput if the file is damaged."""
+    """Returns the id and the keys of the active prune; the id is None if there is no prune.
+
+    Raises BadInput if the file is damaged.
+    """
     try:
         content = json.loads(store.get(PRUNING_KEY))
         return str(content["prune_id"]), [str(key) for key in content["keys"]]

@@ -22,16 +22,16 @@ class RunSettings:
     model_name: str
     model_version: str
     sketch_model: str | None = None  # NAME@VERSION for products with a sketch; None: the model above
-    layout_model: str | None = None  # the same for products with a layout, which takes precedence
-    photo_model: str | None = None  # the same for products with a photo, which takes precedence over both
+    layout_model: str | None = None  # the same for a layout, which takes precedence over a sketch
+    photo_model: str | None = None  # the same for products with a photo; a photo takes precedence over both
     images_per_product: int = 1  # the default for the catalog's images_wanted, 1..64
     categories: tuple[str, ...] = ()  # empty: all categories of the model; kept sorted
-    columns: Mapping[str, str] = field(default_factory=dict)  # of the contract, to those of the file
+    columns: Mapping[str, str] = field(default_factory=dict)  # contract's name to the file's
     mode: Mode = "missing"
     refresh_share: float = 1.0  # in (0, 1], the largest share of the live pictures that a refresh replaces
     limit: int | None = None  # products
     format: ImageFormat = "webp"
-    batch_size: int | None = None  # pictures; None: chosen for model and device. It affects rounding
+    batch_size: int | None = None  # pictures; affects rounding; None: chosen for model and device
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(sorted(set(self.categories))))

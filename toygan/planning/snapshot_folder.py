@@ -46,7 +46,7 @@ _MOST_NAMED: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The key of a snapshot, and what the key says of the product."""
+    """The key of a snapshot, and the sku and category that the key names."""
 
     sku: str
     category: str
@@ -56,10 +56,10 @@ class Snapshot:
 def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str, str]) -> Converted:
     """Writes one row for each product of the folder to the Parquet file `target`.
 
-    A row of products.csv gets the snapshot of its sku, unless it names one. Other rows of products.csv stay
-    as they are. A snapshot whose sku is in no row gets a row with the sku as its title. `columns` maps
-    columns of the contract to those of products.csv. Raises CatalogError for a folder without snapshots and
-    for a products.csv that is no table.
+    A row of products.csv without a photo gets the snapshot of its sku. Other rows of products.csv stay as
+    they are. A snapshot whose sku is in no row gets a row with the sku as its title. `columns` maps columns
+    of the contract to those of products.csv. Raises CatalogError for a folder without snapshots and for a
+    products.csv that is no table.
     """
     snapshots = _find_snapshots(store)
     described = _read_products(store, columns)
@@ -110,7 +110,7 @@ class _Described:
 
 
 def _find_snapshots(store: ObjectStore) -> dict[str, Snapshot]:
-    """Returns the first snapshot of each sku; counts what is left out in the log."""
+    """Returns the first snapshot of each sku. Logs how many files are left out."""
     found, left_out, more = dict[str, Snapshot](), list[str](), 0
     for info in store.list_all():
         *folders, name = info.key.split("/")
@@ -154,12 +154,13 @@ def _read_products(store: ObjectStore, columns: Mapping[str, str]) -> _Described
     return _Described(table=table.select([each.name for each in _FIELDS]), converted=converted)
 
 
-# Without the schema's `not null`: the checks of the catalog set rows without a category aside, with a reason.
+# These fields may be null, so that the checks of the catalog can set a row without a category aside with a
+# reason.
 _FIELDS: Final = tuple(pa.field(each.name, each.type) for each in PRODUCTS)
 
 
 def _with_snapshots(table: pa.Table, snapshots: Mapping[str, Snapshot]) -> pa.Table:
-    """Fills `photo_uri` and an absent category of the rows whose sku has a snapshot."""
+    """Fills an empty `photo_uri` or category of each row whose sku has a snapshot."""
     rows = zip(*(table[name].to_pylist() for name in ("sku", "category", "photo_uri")), strict=True)
     categories, uris = list[str | None](), list[str | None]()
     for sku, category, uri in rows:

@@ -18,10 +18,10 @@ from toygan.storage.store import PARQUET, ObjectStore
 
 Kind = tuple[str, ImageCondition | None]  # category, and image condition of the model
 
-# A kind with more slots has shards of its own. The shard of a smaller one would cost about as many requests
-# as its pictures.
+# A kind with more slots gets shards of its own. For a smaller kind, a shard of its own would take about as
+# many requests as its pictures.
 FEW_SLOTS = 8
-_MOST_WAITING = 32  # shards that are encoded or uploaded at a time, to limit the memory
+_MOST_WAITING = 32  # shards that are being encoded or uploaded; limits the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class PlanWriter:
         start = 0
         while len(rows) - start >= self._shard_size:
             end = start + self._shard_size
-            if end < len(rows):  # move the end back to the start of a product that does not fit whole
+            if end < len(rows):  # a product that does not fit whole goes to the next shard
                 end = int(np.searchsorted(rows, rows[end], "left"))
             self._write([kind], rest.slice(start, end - start))
             start = end
@@ -88,7 +88,7 @@ class PlanWriter:
         )
 
     def _shares(self) -> list[list[Kind]]:
-        """The kinds that still have slots, in groups of one shard each."""
+        """Groups the kinds that still have slots. Each group becomes one shard."""
         shares: list[list[Kind]] = []
         open_share: list[Kind] = []
         taken = self._shard_size

@@ -36,7 +36,7 @@ _MERCHANT_ATTRIBUTES: Final = ("brand", "material", "pattern", "size", "age_grou
 _SPELLINGS: Final = {"color": "colour", "color_hex": "colour_hex"}
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
-Product = dict[str, str | dict[str, str]]  # by column of the contract; missing columns are null
+Product = dict[str, str | dict[str, str]]  # column of the contract to value; a missing column is null
 
 
 class Reader(Protocol):
@@ -44,21 +44,21 @@ class Reader(Protocol):
 
     @property
     def name(self) -> str:
-        """The type of the file's columns, for a person."""
+        """Describes for a person which columns the file has: a shop's, or the catalog's own."""
 
     @property
     def meanings(self) -> Mapping[str, str]:
-        """For each column of the contract, the column or columns of the file that it is read from."""
+        """Maps each column of the contract to the column or columns of the file from which it is read."""
 
     def product(self, cells: Sequence[str]) -> Product | None:
-        """Returns the product of a row; None for a row without one, such as one with a further picture."""
+        """Returns the product of a row. Returns None for a row that only adds a picture to a product."""
 
 
 def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
     """Chooses a reader by the names of the columns.
 
     `mapping` (column of the contract to column of the file) takes precedence over the names. Raises BadInput
-    if it maps a column that the contract or the file does not have.
+    if `mapping` names a column that the contract or the file does not have.
     """
     places = _places(header)
     mapped: dict[str, int] = {}
@@ -108,7 +108,7 @@ class _Columns:
     mapped: Mapping[str, int]
 
     def _cell(self, cells: Sequence[str], *names: str) -> str:
-        """Returns the text of the first of these columns that is not empty."""
+        """Returns the first text that is not empty in the columns `names`, or an empty text."""
         for name in names:
             place = self.places.get(name)
             if place is not None and (text := cells[place].strip()):
@@ -116,7 +116,7 @@ class _Columns:
         return ""
 
     def _of_mapping(self, cells: Sequence[str], product: Product) -> Product:
-        """Replaces found values by the mapped ones, and removes empty values."""
+        """Replaces values of the product by those of the mapped columns, and removes empty values."""
         attributes = product.get(ATTRIBUTES)
         more = dict(attributes) if isinstance(attributes, dict) else {}
         for column, place in self.mapped.items():
@@ -132,7 +132,7 @@ class _Columns:
         return {**found, **{column: self.header[place] for column, place in self.mapped.items()}}
 
     def _named(self, found: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """Returns the columns that the file has, with the file's names."""
+        """Returns, for each column in `found` that the file has, the file's name of it."""
         named = {
             column: " or ".join(self.header[self.places[name]] for name in names if name in self.places)
             for column, names in found.items()
@@ -211,7 +211,7 @@ class _Shopify(_Columns):
     }
 
     _handle: str | None = field(default=None, init=False)
-    _first: dict[str, str] = field(default_factory=dict, init=False)  # the values of the product's first row
+    _first: dict[str, str] = field(default_factory=dict, init=False)  # values of a product's first row
 
     @property
     def meanings(self) -> Mapping[str, str]:

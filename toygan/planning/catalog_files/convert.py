@@ -41,7 +41,7 @@ class Converted:
     path: Path
     format: str
     reader: str  # the type of its columns
-    meanings: Mapping[str, str]  # column of the contract to the file's
+    meanings: Mapping[str, str]  # column of the contract to column of the file
     others: tuple[str, ...]  # columns of the file that are not read
     rows: SourceRows
 
@@ -56,10 +56,10 @@ def is_parquet(path: Path) -> bool:
 def convert(
     path: Path, target: Path, mapping: Mapping[str, str], *, required: Sequence[str] = REQUIRED
 ) -> Converted:
-    """Writes the rows of the file `path` to `target`; `mapping` is column of the contract to the file's.
+    """Writes the rows of the file `path` to `target`. `mapping`: column of the contract to the file's.
 
-    The content determines the format, never the name. Raises TableError for a file that is no catalog or has
-    no column for one of `required`, BadInput for a mapping that does not fit.
+    The content determines the format, never the name. Raises TableError for a file that is no catalog, or
+    that lacks a column for one of `required`. Raises BadInput for a mapping that does not fit.
     """
     with _open(path) as raw:
         reader = choose_reader(raw.header, mapping)
@@ -169,7 +169,7 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> int:
     number = int(str(value))
-    return number if abs(number) < 2**31 else 0  # 0 is out of range, too
+    return number if abs(number) < 2**31 else 0  # a larger number is invalid, and so is 0
 
 
 def _moment(value: Any) -> datetime:

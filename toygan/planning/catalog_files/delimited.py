@@ -13,7 +13,7 @@ from toygan.planning.catalog_files.rows import RawRow, RawTable
 
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_LETTERS: Final = 2**22  # in a cell
-MOST_LINES: Final = 10_000  # in a row, since a quote that is never closed takes all lines that follow
+MOST_LINES: Final = 10_000  # in a row; a quote that is never closed makes all further lines one row
 _SNIFFED_LETTERS: Final = 2**16
 _SNIFFED_ROWS: Final = 20
 _UNDECODABLE = "\ufffd"
@@ -21,7 +21,7 @@ _UNDECODABLE = "\ufffd"
 
 @contextmanager
 def open_delimited(path: Path, encoding: str) -> Iterator[RawTable]:
-    """Opens a text file of rows; raises TableError without a header or for a quote that is never closed.
+    """Opens a text file of rows. Raises TableError if it has no header, or a quote that is never closed.
 
     A row with more cells than the header is set aside (`too_many_cells`), and so is a row with bytes that are
     invalid in the file's encoding (`not_decodable`). Missing cells at the end of a row are empty. Empty lines
@@ -48,7 +48,10 @@ def _shown(encoding: str) -> str:
 
 
 def _find_delimiter(sample: str) -> str:
-    """Returns the delimiter for which most of the first rows have the header's width; ties: more cells."""
+    """Returns the delimiter with which most of the first rows have as many cells as the header.
+
+    Of equally good delimiters, it returns the one with more cells.
+    """
 
     def fit(delimiter: str) -> tuple[float, int]:
         rows = []

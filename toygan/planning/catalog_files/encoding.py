@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 _CHUNK: Final = 2**20  # bytes
-_SAMPLE: Final = 2**16  # bytes of lines with more than ASCII
+_SAMPLE: Final = 2**16  # bytes; the sample consists of lines with more than ASCII
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -19,7 +19,7 @@ _LATIN: Final = frozenset({"cp1250", "cp1252", "cp1254"})
 _FAR: Final = ["cp1251", "cp1253"]
 # Whole words of bytes beyond ASCII occur in Cyrillic and Greek; Latin texts have single letters.
 _FAR_WORDS = re.compile(rb"[\x80-\xff]{3,}")
-# Signs of western texts besides letters. The signs left out are letters of Central Europe in cp1250.
+# Signs of western texts other than letters. Bytes that cp1250 uses for Central European letters are left out.
 _WESTERN_SIGNS: Final = frozenset(
     bytes((*range(0x80, 0x9B), *range(0xA0, 0xC0), 0xD7)).decode("cp1252", "replace")
 ) - {"³", "¹", "¯", "¿", "¾", "\ufffd"}
@@ -32,9 +32,9 @@ _HANJA = re.compile("[\u4e00-\u9fff\uf900-\ufaff]")
 def find_encoding(path: Path) -> str:
     """Returns Python's name for the encoding of a text file.
 
-    A byte order mark decides first. Zero bytes mean UTF-16. A file with few invalid UTF-8 bytes is UTF-8.
-    Otherwise, if most bytes beyond ASCII are everyday Chinese, it is GB 18030; else `charset_normalizer`
-    decides.
+    A byte order mark decides first. Many zero bytes mean UTF-16. A file with few invalid UTF-8 bytes is
+    UTF-8. If most bytes beyond ASCII are everyday Chinese, the file is GB 18030. Otherwise
+    `charset_normalizer` decides.
     """
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
@@ -59,7 +59,7 @@ def _not_utf8(path: Path) -> bytes | None:
                 wrong = len(_BROKEN.findall(text))
                 broken += wrong
                 letters += sum(not letter.isascii() for letter in text) - wrong
-    if 2 * broken <= letters:  # in other encodings, few bytes happen to be valid UTF-8
+    if 2 * broken <= letters:  # a text in another encoding has few valid UTF-8 sequences
         return None
     sample = bytearray()
     with path.open("rb") as file:
@@ -94,7 +94,7 @@ def _is_chinese(sample: bytes) -> bool:
     high = sum(byte >= 0x80 for byte in sample)
     if 2 * len(_EVERYDAY_CHINESE.findall(sample)) < 0.8 * high:
         return False
-    # Korean uses the same bytes, but few of them are Chinese characters in cp949.
+    # Korean texts use the same bytes, but few of these are Chinese characters if decoded as cp949.
     korean = sample.decode("cp949", "replace")
     letters = sum(not letter.isascii() for letter in korean)
     return len(_HANJA.findall(korean)) + korean.count("\ufffd") > 0.1 * letters

@@ -37,7 +37,10 @@ FEED_COLUMNS: Final = (
 
 @contextmanager
 def open_feed(path: Path) -> Iterator[RawTable]:
-    """Opens a feed, item by item; raises TableError for XML without items, damaged XML, and entities."""
+    """Opens a feed. Yields a table that is read item by item.
+
+    Raises TableError for XML without items, for damaged XML, and for XML that declares entities.
+    """
     from defusedxml import DefusedXmlException
 
     try:

@@ -12,7 +12,7 @@ Problem = tuple[str, str]
 class RawRow:
     """One row with as many texts as the header; an empty cell is ""."""
 
-    number: int  # 0-based, in the file
+    number: int  # the number of the row in the file, from 0
     cells: Sequence[str]
     problem: Problem | None = None
 

@@ -190,7 +190,7 @@ class Model:
         )
         chosen = self._choose(seeds, products)
         if chosen is not None:
-            drawings = [self._drawings(each) for each in chosen]
+            drawings = [self.drawings_of(each) for each in chosen]
             for name in drawings[0]:
                 conditions[name] = torch.cat([drawings[row][name] for row in rows])
         if self.colour_profile is not None:
@@ -262,8 +262,11 @@ class Model:
             for product, text, seed in zip(products, texts, seeds, strict=True)
         ]
 
-    def _drawings(self, choice: KnownChoice) -> dict[str, Tensor]:
-        """Returns the layout, and the lines if the networks take them, as large as the final picture."""
+    def drawings_of(self, choice: KnownChoice) -> dict[str, Tensor]:
+        """Returns the layout, and the lines if the networks take them, as large as the final picture.
+
+        `layout` is (1, R, R) int64, `sketch` is (1, 1, R, R) float32.
+        """
         drawings = {"layout": encode_images("layout", [choice.layout])}
         if self.learns_from_lines:
             drawings["sketch"] = encode_images("sketch", [choice.lines])

@@ -11,7 +11,7 @@ from torch import Tensor
 from toygan.artifact.enhancer import resize_drawings
 from toygan.artifact.model import Model
 from toygan.conditions.condition_types import ImageCondition
-from toygan.conditions.image import PAPER, encode_images
+from toygan.conditions.image import PAPER
 from toygan.conditions.product import ProductConditions, encode_conditions
 from toygan.interchange.networks import networks_of
 from toygan.seeds import latent
@@ -81,7 +81,5 @@ def _of_bank(model: Model, products: list[ProductConditions]) -> Mapping[str, Te
         bank.choose(product, text, seed, model.truncation)
         for seed, (product, text) in enumerate(zip(products, texts, strict=True))
     ]
-    drawn = {"layout": encode_images("layout", [each.layout for each in chosen])}
-    if model.learns_from_lines:
-        drawn["sketch"] = encode_images("sketch", [each.lines for each in chosen])
-    return drawn
+    drawings = [model.drawings_of(each) for each in chosen]
+    return {name: torch.cat([each[name] for each in drawings]) for name in drawings[0]}

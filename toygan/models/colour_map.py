@@ -26,7 +26,7 @@ def encode_layout(layout: Tensor, classes: int) -> Tensor:
 
     Raises ValueError for a label outside [0, classes).
     """
-    if not torch.compiler.is_exporting():  # a traced network cannot read values
+    if not torch.compiler.is_compiling():  # a traced network cannot read values
         lowest, highest = (int(each) for each in layout.aminmax())
         if lowest < 0 or highest >= classes:
             label = lowest if lowest < 0 else highest

@@ -1,6 +1,6 @@
 """The public functions of toygan: load a model, generate pictures of rows, score pictures, evaluate.
 
-They run in this process, without Prefect and without a store. A night's work is `toygan generate`.
+They run in this process, without Prefect and without a store. For a whole catalog use `toygan generate`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ class Picture:
     seed: int
     p_real: float | None  # the calibrated score, 0..1; None for a picture that is not finite
     threshold: float  # the least score of an approved picture of its category
-    reasons: tuple[Reason, ...]  # against it, see toygan/approval/README.md; none: it is approved
+    reasons: tuple[Reason, ...]  # against approval, see toygan/approval/README.md; empty if approved
 
     @property
     def approved(self) -> bool:
@@ -54,9 +54,9 @@ class Picture:
 def load_model(reference: str | None = None, *, store: str | None = None, device: str = "auto") -> Model:
     """Loads a calibrated model.
 
-    `reference` is NAME, NAME@VERSION, an alias or ./FOLDER, of the store with the URI `store` or bundled; by
-    default it is the store's champion, else the bundled text model. `device` is auto, cpu, cuda or cuda:N.
-    Raises BadInput.
+    `reference` is ./FOLDER, or NAME, NAME@VERSION or an alias of a bundled model or of one in the store with
+    the URI `store`. By default it is the store's champion, else the bundled text model. `device` is auto,
+    cpu, cuda or cuda:N. Raises BadInput.
     """
     found = resolve(reference, open_store(store) if store else None)
     model = load_files(found, pick_device(device))
@@ -71,9 +71,8 @@ def generate(
 
     A row has columns of a catalog, see catalog_schemas/README.md: sku, category and title at least. A model
     that takes sketches, layouts or snapshots needs the path of a file in `sketch_uri`, `layout_uri` or
-    `photo_uri`. Another
-    `image_index` or `attempt` gives another picture. Near copies among the pictures are not looked for.
-    Raises BadInput that names the row.
+    `photo_uri`. Another `image_index` or `attempt` gives another picture. The pictures are not checked for
+    near copies of each other. Raises BadInput that names the row.
     """
     taken = list(rows)
     products = [_conditions(model, row) for row in taken]
@@ -104,7 +103,8 @@ def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, A
     """Returns the calibrated score of each picture, 0..1: how likely it is a photo.
 
     `images` are (N, R, R, 3) uint8 of the model's resolution, one for each row of a catalog. Raises BadInput
-    for a row as `generate`, and for a model whose score depends on a layout that the rows do not name.
+    for a wrong row as `generate` does, and for a model whose score depends on a layout that the rows do not
+    name.
     """
     needs_more = model.image_condition != model.learns_from or model.image_condition == "photo"
     if model.probe is None and needs_more:

@@ -1,4 +1,4 @@
-"""Picks the device for the networks, and the precision to train with on it."""
+"""Picks the device for the networks, and the precision for training on that device."""
 
 import os
 import platform

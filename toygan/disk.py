@@ -23,9 +23,9 @@ _PLAIN: Final = _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY"
 
 @contextmanager
 def disk_errors(place: Path, kept: str) -> Iterator[None]:
-    """What goes wrong with files at `place` becomes an error that says what is kept.
+    """Turns an OSError at `place` into an error whose message says with `kept` what is kept.
 
-    DiskFull for a full disk, BadInput where the user may not write, Retryable for any other OSError.
+    Raises DiskFull for a full disk, BadInput if the user may not write, and Retryable for any other OSError.
     """
     try:
         yield
@@ -38,20 +38,20 @@ def disk_errors(place: Path, kept: str) -> Iterator[None]:
 
 
 def open_plain(path: Path) -> int:
-    """Opens a file for reading, its bytes unchanged; returns the descriptor.
+    """Opens a file for reading in binary mode. Returns the descriptor.
 
-    Where the system can, a link is refused, and a pipe is not waited for. Raises OSError.
+    If the system can do so, a link is refused, and the call does not wait for a pipe. Raises OSError.
     """
     return os.open(path, os.O_RDONLY | _PLAIN)
 
 
 def lock_file(path: Path) -> int:
-    """Opens a file that serves as a lock, and makes it where it is missing; returns the descriptor."""
+    """Opens a file that serves as a lock, and makes it if it is missing. Returns the descriptor."""
     return os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _HERE_ONLY, 0o666)
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can. Raises OSError."""
+    """Waits until the names in a folder are on the disk, if the system can do so. Raises OSError."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,7 +65,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(file: Path, data: bytes) -> None:
-    """Write a file in one step, and wait until it is on the disk; where that fails the old one stays."""
+    """Writes a file in one step, and waits until it is on the disk. If that fails, the old file stays."""
     unfinished = file.with_name(f"{file.name}.tmp")
     try:
         with unfinished.open("wb") as sink:
@@ -80,9 +80,9 @@ def replace_file(file: Path, data: bytes) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill in the place of `folder`, under another name until the context is left.
+    """Yields an empty folder with another name, which becomes `folder` when the context is left.
 
-    It is removed when the context fails. What lies at `folder` then is replaced whole.
+    It replaces what lies at `folder` as a whole. If the context raises, the new folder is removed.
     """
     fresh, old = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.old")
     for leftover in (fresh, old):

@@ -33,7 +33,7 @@ class CatalogError(BadInput):
 
 
 class ModelError(BadInput):
-    """The model is missing, damaged or of another kind than asked for."""
+    """The model is missing, damaged or not of the wanted kind."""
 
 
 class StoreConfigError(BadInput):
@@ -78,7 +78,7 @@ class Conflict(ToyganError):
 
 @contextmanager
 def needs_extra(extra: str, use: str) -> Iterator[None]:
-    """Around imports: a missing package becomes BadInput that says how to install it for `use`."""
+    """Wraps imports that `use` needs. For a missing package raises BadInput that says how to install it."""
     try:
         yield
     except ImportError as error:

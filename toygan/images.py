@@ -32,11 +32,11 @@ ImageFormat = Literal["webp", "jpg", "png"]
 MIME_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"webp": "image/webp", "jpg": "image/jpeg", "png": "image/png"}
 )
-# A pixel shows the product if its brightest channel is darker than a soft shadow (DARK), or if it is
-# coloured: the brightest minus the darkest channel is above COLOURED. Both are in 0..255.
+# A pixel shows the product if its brightest channel is below DARK (darker than a soft shadow), or if the
+# brightest minus the darkest channel is above COLOURED. Both limits are in 0..255.
 DARK: Final = 200
 COLOURED: Final = 32
-MAX_PIXELS: Final = 64_000_000  # of a file to decode; 192 MB as RGB
+MAX_PIXELS: Final = 64_000_000  # the most pixels of a file to decode; 192 MB as RGB
 SHORTEST_SIDE: Final = 32  # pixels; smaller photos show no detail
 _TRANSPOSED: Final = MappingProxyType(
     {
@@ -65,8 +65,8 @@ def from_uint8(images: "Tensor") -> "Tensor":
 def to_uint8(images: "Tensor") -> NDArray[np.uint8]:
     """Converts (B, 3, H, W) float of any range to (B, H, W, 3) uint8 on the host.
 
-    It clamps to [-1, 1] and rounds. It is the inverse of `from_uint8`. NaN becomes mid-grey, so the caller
-    has to find pictures that are not finite first.
+    Clamps to [-1, 1] and rounds; the inverse of `from_uint8`. NaN becomes mid-grey, so the caller first has
+    to find the pictures that are not finite.
     """
     clamped = images.detach().float().nan_to_num(nan=0.0).clamp(-1.0, 1.0)
     pixels = clamped.add(1.0).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous()
@@ -122,9 +122,9 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """Decodes the first frame of a file, upright: (H, W, 3) uint8 sRGB.
 
     The file has one of `toygan.picture_files.FORMATS`. Greyscale, CMYK, Lab, palettes and 16 bits are
-    converted. Embedded colour profiles are applied. Transparent parts become white. Only the orientation of
-    an EXIF block is read. Raises BadInput for another format, for a damaged file (any error of Pillow), and
-    for more than `MAX_PIXELS` pixels, which the header shows before memory is allocated.
+    converted. Embedded colour profiles are applied. Transparent parts become white. Of an EXIF block only the
+    orientation is read. Raises BadInput for another format, for a damaged file (any error of Pillow), and for
+    more than `MAX_PIXELS` pixels. The number of pixels is read from the header, before memory is allocated.
     """
     with _reasons():
         shown = _load_shown(data)
@@ -159,7 +159,7 @@ def decode_labels(data: bytes) -> NDArray[np.uint8]:
 
 
 def read_digital_source_type(data: bytes) -> str | None:
-    """Reads the IPTC DigitalSourceType of a JPEG, PNG or WebP file. None if there is none.
+    """Reads the IPTC DigitalSourceType of a JPEG, PNG or WebP file. Returns None if the file has none.
 
     Raises BadInput as `decode` does.
     """
@@ -212,7 +212,7 @@ def _load(data: bytes) -> Image.Image:
 
 @cache
 def _read_heif() -> None:
-    """Adds the reader of the format of telephones to Pillow; it turns pictures upright itself."""
+    """Makes Pillow read HEIF, the format of telephones. The reader turns pictures upright itself."""
     from pillow_heif import register_heif_opener  # slow to import, and few files need it
 
     register_heif_opener(thumbnails=False)

@@ -1,6 +1,6 @@
-"""Waiting for the lock of an open file, which says so and does not wait for ever.
+"""Takes the lock of an open file. Logs a long wait, and gives up in the end.
 
-Locks are those of flock(2); on Windows those of its C library, which has no shared ones.
+Locks are those of flock(2), on Windows those of its C library, which has no shared locks.
 """
 
 import errno
@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Takes the lock of an open file, which its closing releases; False if another one has it.
+    """Takes the lock of an open file. Returns False if another process has the lock.
 
-    Raises OSError as flock does, for example where the file system has no locks.
+    Closing the file releases the lock. Raises OSError as flock does, for example if the file system has no
+    locks.
     """
     try:
         _lock(descriptor, shared=shared)
@@ -49,9 +50,10 @@ def wait_for_lock(
 ) -> None:
     """Takes the lock of an open file.
 
-    After SILENT_S the log says who holds the lock that messages call `name`. Raises TimeoutError when nobody
-    else has taken the lock for `patience_s`, and OSError as `try_lock` does. Who takes it marks the file, so
-    that a busy lock, which goes from hand to hand, is waited for as long as it takes.
+    After SILENT_S the log says which process holds the lock. Messages call the lock `name`. A process that
+    takes the lock marks the file. Raises TimeoutError if the mark does not change for `patience_s`; a busy
+    lock, which goes from one process to the next, is waited for as long as it takes. Raises OSError as
+    `try_lock` does.
     """
     began = last_change = time.monotonic()
     mark, pause, has_told = _mark(descriptor), 0.001, False
@@ -86,12 +88,12 @@ def _leave_mark(descriptor: int) -> None:
         return
     try:
         os.utime(descriptor)
-    except OSError:  # it is another user's: then a wait is at most as long as without marks
+    except OSError:  # the file is another user's: without the mark others may give up too early
         return
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds the lock, so far as the system says."""
+    """Returns which process holds the lock, as far as the system says."""
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:

@@ -7,7 +7,7 @@
 | `toygan_shards_waiting` | run | the queue: shards of a run that are not done |
 | `toygan_store_failures_total` | error | requests to S3 that failed, including those that were repeated |
 | `toygan_gpu_memory_bytes` | device | the largest GPU memory that torch has allocated |
-| `toygan_last_success_timestamp_seconds` | store | the end of the last run that broke nowhere, in Unix time |
+| `toygan_last_success_timestamp_seconds` | store | the end of the last run without an error, in Unix time |
 | `toygan_pictures_missing` | store | pictures that the last run's catalog wants and that are not live |
 | `toygan_review_backlog` | store | candidates that wait for people, after the last run |
 | `toygan_photos_quarantined` | store | uploaded photos that cannot be used, after the last run |
@@ -32,7 +32,7 @@ GPU_MEMORY_BYTES = Gauge(
 LAST_SUCCESS, PICTURES_MISSING, REVIEW_BACKLOG, PHOTOS_QUARANTINED = (
     Gauge(name, meaning, ["store"], multiprocess_mode="mostrecent")
     for name, meaning in (
-        ("toygan_last_success_timestamp_seconds", "The end of the last run that broke nowhere"),
+        ("toygan_last_success_timestamp_seconds", "The end of the last run without an error"),
         ("toygan_pictures_missing", "Wanted pictures that are not live"),
         ("toygan_review_backlog", "Candidates that wait for people"),
         ("toygan_photos_quarantined", "Uploaded photos that cannot be used"),

@@ -2,9 +2,10 @@
 
 
 def printable(name: str) -> str:
-    """One line of text, another for every name: what cannot be shown is escaped, and so is a backslash.
+    """Returns one line of text for a name; different names give different lines.
 
-    Bytes that are no UTF-8 (surrogates in Python) become `\\xE9`, other characters `\\n` or `\\u202e`.
+    Characters that cannot be shown and backslashes are escaped. Bytes that are no UTF-8 (surrogates in
+    Python) become for example `\\xE9`, other characters `\\n` or `\\u202e`.
     """
     return "".join(letter if letter.isprintable() and letter != "\\" else _escaped(letter) for letter in name)
 

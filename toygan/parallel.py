@@ -14,8 +14,8 @@ def in_order(
 ) -> Iterator[tuple[_In, _Out]]:
     """Yields each item with the result of its call, in order.
 
-    At most `ahead` calls are running or have results that wait, so memory is bounded. If a call raises an
-    error, the error is raised at the place of its result.
+    At most `ahead` calls are running or have a result that has not been yielded; this limits the memory. An
+    error of a call is raised when its result would be yielded.
     """
     waiting: deque[tuple[_In, Future[_Out]]] = deque()
     for item in items:

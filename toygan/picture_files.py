@@ -28,7 +28,7 @@ EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType(
 )
 HEAD_BYTES: Final = 64  # the first bytes of a file, enough for `format_of`
 MAX_FILE_BYTES: Final = 64 * 2**20
-MAX_PROFILE_BYTES: Final = 32 * 2**20  # of an inflated profile; profiles of printers have up to 4 MB
+MAX_PROFILE_BYTES: Final = 32 * 2**20  # of an inflated colour profile; those of printers have up to 4 MB
 
 _SIGNATURES: Final = {
     b"\xff\xd8\xff": "JPEG",
@@ -40,7 +40,8 @@ _SIGNATURES: Final = {
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
 }
-# The brands of ISO/IEC 23008-12 that telephones write, and those of AVIF, which may name heif's, too.
+# The brands of ISO/IEC 23008-12 that telephones write, and the brands of AVIF. AVIF files may also name HEIF
+# brands.
 _BRANDS: Final = {
     "AVIF": frozenset({b"avif", b"avis"}),
     "HEIF": frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}),
@@ -54,8 +55,8 @@ _EXIF: Final = b"Exif\0\0"
 _APP1: Final = 0xE1
 _NOT_SHOWN: Final = frozenset(
     {*range(0xE1, 0xEE), 0xEF, 0xFE}
-)  # without JFIF (0) and Adobe (14): they define colours
-# Markers that end the segments at a file's beginning: the pixels, the end, and markers without a length.
+)  # JFIF (0) and Adobe (14) are kept: they define colours
+# Markers that end the segments at a file's beginning: pixels, end of file, markers without a length.
 _NO_SEGMENT: Final = frozenset(
     {b"\xda", b"", b"\0", b"\1", b"\xff", *(bytes([n]) for n in range(0xD0, 0xDA))}
 )
@@ -66,7 +67,7 @@ _MAX_ENTRIES: Final = 1000
 
 
 class Parts(NamedTuple):
-    """A file reduced to the parts that its look depends on, and the metadata taken out of it."""
+    """A file reduced to the parts that its look depends on, and the EXIF block and profile taken from it."""
 
     file: bytes
     exif: bytes | None = None
@@ -80,7 +81,7 @@ def check_size(size: int) -> None:
 
 
 def format_of(head: bytes) -> str | None:
-    """Detects one of `FORMATS` in the first `HEAD_BYTES` of a file. None for another format.
+    """Detects one of `FORMATS` by the first `HEAD_BYTES` of a file. Returns None for another format.
 
     The name of the file does not count, because extensions are often wrong.
     """
@@ -96,10 +97,11 @@ def format_of(head: bytes) -> str | None:
 
 
 def taken_apart(data: bytes) -> Parts:
-    """Removes texts, dates, thumbnails and further frames from a JPEG or PNG file. They may have any size.
+    """Removes texts, dates, thumbnails and further frames from a JPEG or PNG file.
 
-    The pixels do not depend on them, and Pillow cannot read some of them. Other formats stay as they are.
-    Raises BadInput for a PNG file with a damaged chunk or with a profile of more than `MAX_PROFILE_BYTES`.
+    The pixels do not depend on these parts. They may have any size, and Pillow cannot read some of them.
+    Files of other formats stay as they are. Raises BadInput for a PNG file with a damaged chunk or with a
+    profile of more than `MAX_PROFILE_BYTES`.
     """
     match format_of(data[:HEAD_BYTES]):
         case "PNG":
@@ -173,7 +175,7 @@ def orientation(exif: bytes) -> int:
 
 
 def _inflated_profile(body: bytes) -> bytes | None:
-    """Inflates the profile of an iCCP chunk. None if it cannot be inflated; image viewers ignore it, too."""
+    """Inflates the profile of an iCCP chunk. Returns None if it is damaged; image viewers ignore it, too."""
     _, _, rest = body.partition(b"\0")
     inflate = zlib.decompressobj()
     try:

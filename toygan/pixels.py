@@ -87,7 +87,7 @@ def _upper_bits(shown: Shown) -> _Layers:
 
 
 def _all_but(pixels: NDArray[Any], key: Any) -> Image.Image | None:
-    """Returns the opacity of an image in which the pixels of one value or colour are transparent."""
+    """Returns the opacity of an image in which the pixels with the value or colour `key` are transparent."""
     if not isinstance(key, int | tuple):
         return None
     differ = pixels != np.asarray(key)
@@ -96,7 +96,7 @@ def _all_but(pixels: NDArray[Any], key: Any) -> Image.Image | None:
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Converts to sRGB. Ignores an unusable profile and one for other colours, as image viewers do."""
+    """Converts to sRGB. Ignores a damaged profile and one for another mode, as image viewers do."""
     match profile[16:20]:  # the colour space of the data; ICC.1:2022, 7.2.8
         case b"RGB " if image.mode != "CMYK":
             image = image.convert("RGB")

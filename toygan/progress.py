@@ -79,7 +79,7 @@ class Progress:
             self._show()
 
     def restart(self, done: int) -> None:
-        """Resets the count to `done`, because later units were lost. The rate starts anew without them."""
+        """Resets the count to `done`, because the work on later units was lost. The rate starts anew."""
         self.done = self._done_before = done
         if self._bar is not None:
             self._bar.reset(self.total)

@@ -1,6 +1,6 @@
 """Derives the identity, the seed and the latents of a picture from its key.
 
-A picture depends on its key alone. Its batch-mates and the order of the work do not change it.
+A picture depends on its key alone, not on the other pictures of its batch or the order of the work.
 """
 
 from hashlib import sha256

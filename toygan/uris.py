@@ -4,7 +4,7 @@ import re
 
 from toygan.errors import StoreConfigError
 
-# A pattern for JSON Schema and Python. It matches a URI only if there is no user and no password in it.
+# A pattern for JSON Schema and Python. It matches a path, and a URI without a user and password.
 WITHOUT_CREDENTIALS = r"^(?![A-Za-z][A-Za-z0-9+.-]*://[^/]*@)"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
@@ -15,7 +15,7 @@ def redacted(text: str) -> str:
 
 
 def refuse_credentials(uri: str) -> str:
-    """Returns the URI or path. Raises StoreConfigError, without repeating them, if it holds credentials."""
+    """Returns the URI or path. Raises StoreConfigError if it holds credentials; the message hides them."""
     if re.match(WITHOUT_CREDENTIALS, uri):
         return uri
     raise StoreConfigError(

@@ -40,7 +40,7 @@ def digital_source_type(packet: bytes) -> str | None:
 
 
 def aigc_label(packet: bytes) -> str | None:
-    """Returns the text of the property AIGC of a packet; None as above."""
+    """Returns the text of the property AIGC of a packet; None if there is none, or the packet is damaged."""
     return _property(packet, _AIGC_PROPERTY)
 
 

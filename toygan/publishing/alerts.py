@@ -17,7 +17,7 @@ from toygan.publishing.summary import MOST_NAMED
 from toygan.storage.keys import CURRENT_KEY
 from toygan.storage.store import ObjectStore
 
-MIN_RUNS = 3  # with fewer earlier runs there is no usual acceptance to compare with
+MIN_RUNS = 3  # with fewer earlier runs, no acceptance counts as usual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
 
 
 def _without_picture(store: ObjectStore, parts: Iterable[pa.Table]) -> Iterator[Alert]:
-    """Yields products without a live picture that this run gave up, so that later runs skip them."""
+    """Yields the products for which this run approved no picture and which have no live one."""
     failed = _failed(parts)
     live = _live_skus(store) if failed else set()
     by_category: dict[str, list[str]] = {}
@@ -91,7 +91,7 @@ def _named(skus: Sequence[str]) -> str:
 
 
 def _failed(parts: Iterable[pa.Table]) -> dict[str, str]:
-    """Returns the category by sku of the products that were tried without an approved picture."""
+    """Returns the products for which no attempt was approved: sku to category."""
     tried: dict[str, str] = {}
     approved: set[str] = set()
     for part in parts:

@@ -37,13 +37,13 @@ from toygan.storage.update import update
 
 _log = logging.getLogger(__name__)
 
-NOT_FINITE = "not_finite"  # the name of a count
+NOT_FINITE = "not_finite"  # the count of candidates that are not finite
 _THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The numbers of approved, for review and rejected candidates; `counts` also has those not finite."""
+    """The number of candidates by decision. `counts` also has the number of those that are not finite."""
 
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
@@ -81,9 +81,9 @@ def publish_manifest(store: ObjectStore, manifest: Manifest) -> None:
 
 
 def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table]) -> None:
-    """Updates the summaries with a finished run, which has the metadata `parts`, and makes it live.
+    """Merges a finished run with the metadata `parts` into the summaries. Makes its pictures live.
 
-    This can be repeated at any time and can run concurrently. Among several runs, the highest commit wins.
+    The call can be repeated, and several runs can be made live at the same time. The highest commit wins.
     """
     summaries = [(attempts_of(part, manifest.commit), approved_of(part, manifest.commit)) for part in parts]
     _update_attempts(store, [tried for tried, _ in summaries])
@@ -92,9 +92,9 @@ def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table])
 
 
 def complete_open_runs(store: ObjectStore) -> None:
-    """Makes runs and decisions live whose process died before that step; rebuilds missing summaries.
+    """Makes runs and decisions live whose process died before it did so. Rebuilds missing summaries.
 
-    Raises TableError if the data for that is damaged.
+    Raises TableError if a table that this needs is damaged.
     """
     commits = read_commits(store)
     if commits is not None:

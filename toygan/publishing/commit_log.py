@@ -1,9 +1,9 @@
-"""Orders commits by numbers, not by clocks, and keeps the recent acceptance to compare a run with.
+"""Orders commits by numbers, not by clocks. Keeps the acceptance of recent runs, to compare a run with.
 
 `state/commits.json` is changed in one step. A run takes the next number just before it writes its manifest,
-which contains the number. The run is open until everything in its manifest is live. If its process dies in
-between, the next run completes it. The file can be rebuilt from the manifests. People's decisions take
-numbers in the same way; they are open under the keys of their objects.
+which contains the number. The run is open until everything in its manifest is live. If its process dies
+before that, the next run makes it live. The file can be rebuilt from the manifests. People's decisions take
+numbers in the same way. A decision is open under the key of its object.
 """
 
 import json
@@ -19,13 +19,13 @@ from toygan.storage.store import ObjectStore
 from toygan.storage.update import update
 
 RECENT_RUNS = 7
-MIN_CANDIDATES = 20  # of a category in a run; the acceptance of fewer is not meaningful
+MIN_CANDIDATES = 20  # the acceptance of a category with fewer candidates in a run means nothing
 
 _SCHEMA = "commits/1"
 _JSON = "application/json"
-_KEPT_RUNS = RECENT_RUNS + 1  # the last run, and the earlier runs that it is compared with
+_KEPT_RUNS = RECENT_RUNS + 1  # the last run, and the runs to compare it with
 
-Acceptance = Mapping[str, Mapping[int, float]]  # category, commit, share of its candidates
+Acceptance = Mapping[str, Mapping[int, float]]  # the approved share of the candidates, by category and commit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Commits:
     """The last commit number, the open runs with their numbers, and the recent acceptance by category."""
 
     last: int = 0
-    open: Mapping[str, int] = field(default_factory=dict)  # by run id, or key of a decision
+    open: Mapping[str, int] = field(default_factory=dict)  # run id or key of a decision to its number
     acceptance: Acceptance = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -69,7 +69,7 @@ class Commits:
             ) from None
 
     def with_run(self, manifest: Manifest) -> "Commits":
-        """Returns the commits with a run that is now live."""
+        """Returns the commits after the run of `manifest` has become live."""
         acceptance = dict(self.acceptance)
         for category, counts in manifest.categories.items():
             if (share := acceptance_of(counts)) is not None:
@@ -98,7 +98,7 @@ def read_commits(store: ObjectStore) -> Commits | None:
 
 
 def reserve(store: ObjectStore, run_id: str) -> int:
-    """Reserves the number of a run's commit: the next number, or the one of an earlier try of this run."""
+    """Reserves a run's commit number: the next one, or the one that an earlier try of the run reserved."""
     return reserve_all(store, [run_id])[0]
 
 
@@ -119,7 +119,7 @@ def reserve_all(store: ObjectStore, names: Sequence[str]) -> list[int]:
 
 
 def close(store: ObjectStore, *manifests: Manifest) -> None:
-    """Records that everything that these runs committed is live."""
+    """Records that everything in these runs' manifests is live."""
 
     def note(before: bytes | None) -> bytes:
         commits = Commits() if before is None else Commits.from_json(before)
@@ -131,7 +131,7 @@ def close(store: ObjectStore, *manifests: Manifest) -> None:
 
 
 def close_decisions(store: ObjectStore, keys: Iterable[str], *, last: int) -> None:
-    """Records that decisions are merged; `last` is the highest of their numbers, 0 for none."""
+    """Records that decisions are merged. `last` is the highest number of a decision, 0 if there is none."""
     done = set(keys)
 
     def note(before: bytes | None) -> bytes:

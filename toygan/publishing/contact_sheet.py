@@ -121,7 +121,7 @@ def _choose(manifest: Manifest, parts: Iterable[pa.Table]) -> Mapping[tuple[str,
 def _picture(
     store: ObjectStore, row: Mapping[str, Any], decisions: Mapping[str, str]
 ) -> ReportPicture | None:
-    """Returns None for a retired picture whose file is gone."""
+    """Returns the picture of a row, or None for a retired picture whose file is gone."""
     decision = decisions.get(row["image_id"])
     try:
         file = store.get(row["image_uri"])
@@ -148,11 +148,11 @@ def _picture(
 
 
 def _snapshot(store: ObjectStore, row: Mapping[str, Any]) -> bytes | None:
-    """Returns the snapshot that the picture was made from; None for other pictures, or if it is missing."""
+    """Returns the snapshot from which the picture was made; None if there is none, or it is lost."""
     digest = dict(row["condition_sha256"]).get("photo")
     try:
         return None if digest is None else read_kept(store, digest)
-    except BadInput:  # the report of the pictures must not fail for it; verify names the file
+    except BadInput:  # a lost snapshot must not fail the report; verify names the file
         return None
 
 
@@ -163,7 +163,7 @@ def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:
 def _unknown_categories(
     store: ObjectStore, manifest: Manifest, photos_so_far: PhotosSoFar | None
 ) -> list[str]:
-    """Returns a line for each category without a model: how many photos exist to train one."""
+    """Returns for each category without a model a line with the number of its training photos."""
     if not manifest.counts["rejected_rows"] or photos_so_far is None:
         return []
     reasons = _read_rejected(store, manifest.run_id)["reason"].unique().to_pylist()

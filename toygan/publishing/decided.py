@@ -1,7 +1,7 @@
 """Merges people's decisions, and the pictures that runs retired, into the summaries.
 
-A decision counts from the moment its object exists. If the process dies before the merge, the next run or the
-next decision completes it: the number of the decision is open in `state/commits.json` until then.
+A decision counts from the moment its object exists. Until it is merged, its number is open in
+`state/commits.json`. If the process dies before the merge, the next run or the next decision merges it.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def parse_decided(data: bytes, key: str) -> pa.Table:
 
 
 def is_decision(name: str) -> bool:
-    """Whether an open number belongs to a decision or a retirement; else it belongs to a run."""
+    """Whether the name of an open number is that of a decision or retirement, not of a run."""
     return name.startswith((DECISIONS_PREFIX, RETIRED_PREFIX))
 
 
@@ -50,11 +50,11 @@ def decision_keys(store: ObjectStore) -> list[str]:
 
 
 def complete_decisions(store: ObjectStore, commits: Commits | None) -> None:
-    """Merges the decisions of processes that died before they did so.
+    """Merges the decisions of processes that died before they merged them.
 
-    All decisions are read again only if a summary is missing (`commits` is None if that is the one of the
-    commits), or if the store has no conditional writes and so may have lost an entry of a summary. Raises
-    TableError for a damaged decision.
+    All decisions are read if a summary is missing: `commits` (None) or the table of decisions. A store
+    without conditional writes may have lost rows of the table, so there each decision that the table lacks is
+    read. Raises TableError for a damaged decision.
     """
     waiting = [name for name in (commits or Commits()).open if is_decision(name)]
     is_missing = commits is None or not store.exists(DECIDED_KEY)
@@ -72,7 +72,7 @@ def _id_in(key: str) -> str:
 
 
 def read_objects(store: ObjectStore, keys: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, pa.Table]:
-    """Returns the decisions under the keys that exist; the others were never made."""
+    """Returns the decisions by key. A key without an object is left out: its decision was never made."""
 
     def read(key: str) -> pa.Table | None:
         try:
@@ -99,7 +99,7 @@ def merge_into_summaries(store: ObjectStore, objects: dict[str, pa.Table], pool:
 
 
 def _brought_back(store: ObjectStore, fresh: pa.Table, pool: ThreadPoolExecutor) -> list[pa.Table]:
-    """Returns what runs approved of the products for which a decision was taken back.
+    """Returns the pictures that runs approved, of the products for which a decision was taken back.
 
     The live table no longer has these pictures, so they are looked up in the metadata of the runs.
     """

@@ -30,9 +30,10 @@ from toygan.storage.store import ObjectStore
 def finish_run(
     run: StartedRun, prefect_version: str, *, photos_so_far: PhotosSoFar | None = None
 ) -> RunSummary:
-    """Writes report, manifest, live table, in this order; for a finished run at most the live table.
+    """Writes the report, the manifest and the live table, in this order.
 
-    A run without approved pictures is no failure. See RunSummary.check_finite for one that is.
+    If the run has a manifest already, only the live table is completed. A run without approved pictures is no
+    failure. A run without finite pictures is one, see RunSummary.check_finite.
     """
     store = open_store(run.worker_spec.store)
     manifest = read_manifest(store, run.plan.run_id)
@@ -40,7 +41,7 @@ def finish_run(
     if manifest is None:
         commit = reserve(store, run.plan.run_id)
         manifest = _manifest(store, run, parts, commit, prefect_version)
-        # This process did only a part of a continued run, so the report shows no rate.
+        # If the run was continued, this process did a part of it. Then the report shows no rate.
         whole = len(run.pending) == len(run.plan.shards)
         html = contact_sheet(
             store,
@@ -91,7 +92,7 @@ def _manifest(
     plan = run.plan
     outcome = tally(parts)
     wanted = sum(plan.counts[name] for name in ("unchanged", "exhausted", "deferred", "planned"))
-    # If each product wants one picture, no product can have only some of its pictures.
+    # If every product wants one picture, no product can have some but not all of its pictures.
     incomplete = _incomplete(store, plan.run_id, parts) if wanted > plan.counts["products"] else {}
     none = dict.fromkeys(DECISIONS, 0)
     return Manifest(
@@ -118,7 +119,10 @@ def _manifest(
 
 
 def _incomplete(store: ObjectStore, run_id: str, parts: Iterable[pa.Table]) -> dict[str, tuple[int, int]]:
-    """Returns (present, wanted) pictures of the tried products that have some but not all pictures."""
+    """Returns the (present, wanted) number of pictures of each product with some but not all pictures.
+
+    Looks only at products for which the run generated pictures.
+    """
     found = {}
     for shard, part in enumerate(parts):
         key = plan_key(run_id, shard)

@@ -1,4 +1,4 @@
-"""The live table: the pictures that runs approved, less those that people rejected, plus those they approved.
+"""Makes the live table: pictures that runs or people approved, without those that people rejected.
 
 The highest commit of each slot wins. A merge looks at all decisions, so runs and decisions may be merged in
 any order and repeatedly.
@@ -30,7 +30,8 @@ def update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
 
     def merge(before: bytes | None) -> bytes:
         live = CURRENT.empty_table() if before is None else read_current(before)
-        # Decisions are read after the live table. The process that stores a later decision merges it itself.
+        # Decisions are read after the live table. A decision that is stored later is merged by its own
+        # process.
         return write_current(merge_current([live, *fresh], stored_decisions(store)))
 
     update(store, CURRENT_KEY, merge, content_type=PARQUET)
@@ -44,14 +45,14 @@ def approved_of(part: pa.Table, commit: int) -> pa.Table:
 
 
 def merge_current(tables: Iterable[pa.Table], decisions: pa.Table) -> pa.Table:
-    """Keeps the picture of the highest commit for each sku and image index, then of the last run id.
+    """Keeps the picture of the highest commit for each sku and image index.
 
-    `decisions` is the table of all decisions. Commits can be equal only if a store without conditional writes
-    gave two runs the same number.
+    `decisions` is the table of all decisions. A store without conditional writes may have given two runs the
+    same commit number. Then the picture of the last run id is kept.
     """
     rows = pa.concat_tables([CURRENT.empty_table(), *tables], promote_options="permissive")
     approved, gone = live_rows(decisions)
-    # The decisions say which approvals of people hold; a table may have one that was taken back.
+    # People's approvals come from the decisions only: a table may have one that was taken back.
     by_machine = rows.filter(pc.equal(rows["decided_by"], MACHINE)).cast(CURRENT)
     rows = pa.concat_tables([by_machine, approved, gone])
     order = [

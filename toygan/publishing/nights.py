@@ -1,7 +1,7 @@
-"""Keeps the numbers of the last runs in one table, `state/nights.parquet`, so that a page need not read all.
+"""Keeps the numbers of the last runs in one table, `state/nights.parquet`, so that pages are made quickly.
 
-The manifests hold the same numbers, except for the backlog. The table is made anew from them if it is missing
-or damaged.
+The manifests of the runs hold the same numbers, except the backlog. If the table is missing or damaged, it is
+made anew from the manifests.
 """
 
 import logging
@@ -25,7 +25,7 @@ from toygan.storage.keys import ATTEMPTS_KEY, CURRENT_KEY, NIGHTS_KEY, manifest_
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
 
-MOST_RUNS = 365  # the last ones are kept
+MOST_RUNS = 365  # the table holds the last runs only
 _THREADS = 16
 _ORDER = [("commit", "ascending"), ("run_id", "ascending"), ("category", "ascending")]
 
@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 
 
 def record_night(store: ObjectStore, manifest: Manifest, decisions: pa.Table) -> pa.Table:
-    """Adds a finished run with the present backlog to the table; returns the table, NIGHTS.
+    """Adds a finished run with the present backlog to the table. Returns the table (NIGHTS).
 
-    `decisions` are those of the store, DECISIONS.
+    `decisions` is the table of all decisions in the store (DECISIONS).
     """
     backlog = review_backlog(store, decisions)
 
@@ -49,7 +49,7 @@ def record_night(store: ObjectStore, manifest: Manifest, decisions: pa.Table) ->
 
 
 def rebuild_nights(store: ObjectStore, decisions: pa.Table) -> pa.Table:
-    """Makes the table anew from all manifests; returns it. The last run gets the present backlog."""
+    """Makes the table anew from the manifests, and returns it. The last run gets the present backlog."""
     backlog = review_backlog(store, decisions)
 
     def merge(known: pa.Table | None) -> pa.Table:
@@ -63,7 +63,7 @@ def rebuild_nights(store: ObjectStore, decisions: pa.Table) -> pa.Table:
 
 
 def review_backlog(store: ObjectStore, decisions: pa.Table) -> int:
-    """Counts the candidates that wait: nobody decided about them, and their product has no live picture."""
+    """Counts the candidates that wait: nobody decided about them, and their slot has no live picture."""
     try:
         tried = parse_attempts(store.get(ATTEMPTS_KEY))
         live = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY, SLOT)
@@ -133,7 +133,8 @@ def _numbers(counts: Mapping[str, int]) -> dict[str, Any]:
     wanted = sum(counts.get(name, 0) for name in ("unchanged", "planned", "exhausted", "deferred"))
     return {
         "wanted": wanted,
-        # A picture that is generated anew counts as planned; the old one stays live if that fails.
+        # A picture that is generated anew counts as planned. If no new one is approved, the old one stays
+        # live.
         "covered": min(wanted, counts.get("unchanged", 0) + counts[APPROVED]),
         "candidates": sum(counts[each] for each in DECISIONS),
         "approved": counts[APPROVED],

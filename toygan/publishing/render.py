@@ -24,10 +24,10 @@ from toygan.publishing.page import page_templates
 THUMBNAIL_SIDE: Final = 128  # pixels; larger pictures are scaled down to it
 LARGEST_FILE: Final = 3000  # bytes; larger files are encoded again as WebP
 MOST_THUMBNAILS: Final = 2000
-MOST_APPROVED: Final = 48  # thumbnails of a category
+MOST_APPROVED: Final = 48  # approved pictures of a category
 MOST_FOR_REVIEW: Final = 12
 MOST_CATEGORIES: Final = 1000
-MOST_ROWS: Final = 100  # rows that were set aside
+MOST_ROWS: Final = 100  # the most rejected rows that the report lists
 
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}")
 
@@ -39,8 +39,8 @@ class ReportPicture:
     sku: str
     image_index: int
     title: str | None
-    language: str | None  # BCP-47, of the title
-    colour_hex: str | None  # wanted, #RRGGBB
+    language: str | None  # of the title, BCP 47
+    colour_hex: str | None  # the wanted colour, #RRGGBB
     colour_delta_e: float | None
     p_real: float
     threshold: float
@@ -49,7 +49,7 @@ class ReportPicture:
     image_format: ImageFormat
     file: bytes
     snapshot: bytes | None = None  # the file that the picture was made from
-    decision: str | None = None  # of a person about the picture, in words
+    decision: str | None = None  # a person's decision about the picture, in words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,10 @@ class ReportRun:
 
 
 def sheet_sizes(categories: int) -> tuple[int, int]:
-    """Returns how many approved pictures and how many for review each of `categories` categories shows."""
+    """Returns how many approved pictures and how many candidates for review a category shows.
+
+    `categories` is the number of categories in the report.
+    """
     shown = max(1, min(categories, MOST_CATEGORIES))
     approved = max(1, min(MOST_APPROVED, MOST_THUMBNAILS * 4 // 5 // shown))
     return approved, max(1, min(MOST_FOR_REVIEW, MOST_THUMBNAILS // 5 // shown))

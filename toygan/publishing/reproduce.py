@@ -34,9 +34,9 @@ from toygan.storage.store import ObjectStore
 def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     """Generates the picture again and returns a line that says that its bytes are the same.
 
-    Raises BadInput for an id without a stored picture and for a sketch or layout that the store has lost,
-    ModelError if the model version is missing, RunFailed if the bytes differ. They may differ on another type
-    of device.
+    Raises BadInput for an id without a stored picture, and for a sketch or layout that the store has lost.
+    Raises ModelError if the model version is missing. Raises RunFailed if the bytes differ, as they may on
+    another type of device.
     """
     row = _find_row(store, image_id)
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)

@@ -1,7 +1,7 @@
 """Retires the pictures of products that left the catalog: their rows leave `current.parquet`.
 
 A run writes what it retires as one table of DECISIONS, `retired/<run_id>.parquet`, before it changes the live
-table. The files stay for 30 days; after these `toygan verify --prune` removes them.
+table. The files stay for 30 days. After that, `toygan verify --prune` removes them.
 """
 
 from collections.abc import Mapping
@@ -36,15 +36,15 @@ class Gone:
 
     pictures: pa.Table  # rows of CURRENT
     products: int
-    live_products: int  # products with live pictures, these included
+    live_products: int  # all products with live pictures, in the catalog or not
 
     @property
     def share(self) -> float:
-        """The share of the products with live pictures."""
+        """The share of the products with live pictures that is not in the catalog."""
         return self.products / self.live_products if self.live_products else 0.0
 
     def text(self) -> str:
-        """Returns one line of the numbers."""
+        """Returns one line with the numbers."""
         return (
             f"{self.products:,} of {self.live_products:,} products with live pictures ({self.share:.0%}) "
             "are not in the catalog"
@@ -52,7 +52,7 @@ class Gone:
 
 
 def find_gone(store: ObjectStore, catalog: str, columns: Mapping[str, str]) -> Gone:
-    """Compares the live pictures with the skus of all rows of a catalog, rows with other mistakes included.
+    """Compares the live pictures with the skus of all rows of a catalog, also of rows that are set aside.
 
     Raises CatalogError for an unusable catalog.
     """
@@ -80,7 +80,7 @@ def find_gone(store: ObjectStore, catalog: str, columns: Mapping[str, str]) -> G
 def check_share(gone: Gone, most: float) -> None:
     """Raises BadInput if more than the share `most` of the products with pictures is gone."""
     if gone.share > most:
-        # Rounded up, so that the run with this share goes through.
+        # Rounded up, so that a run with this share succeeds.
         enough = -(-gone.products * 100 // gone.live_products) / 100
         raise BadInput(
             f"{gone.text()}, more than --retire {most:g} allows. Is the catalog complete? If so, "

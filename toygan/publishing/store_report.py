@@ -1,4 +1,4 @@
-"""The page of a store over its nights: `reports/index.html`, one HTML file with plots as inline SVG."""
+"""Makes the page of a store about all its runs: `reports/index.html`, one HTML file with plots in SVG."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from toygan.storage.keys import STORE_REPORT_KEY
 from toygan.storage.store import ObjectStore
 
 MOST_CATEGORIES = 200
-_WIDTH, _HEIGHT = 560, 120  # of a plot, without its margin
+_WIDTH, _HEIGHT = 560, 120  # of a plot without its margin, in SVG units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,12 @@ class Uploads:
     """What became of uploaded photos."""
 
     quarantined_at: pa.ChunkedArray  # the time of each photo that cannot be used
-    retrainings: Sequence[tuple[datetime, str]]  # the end of each one and its result, the oldest first
+    retrainings: Sequence[tuple[datetime, str]]  # (end, result) of each one, the oldest first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """One plot: a value for each run, None where there is none."""
+    """One plot: a value for each run, or None."""
 
     title: str
     meaning: str
@@ -41,7 +41,7 @@ class Plot:
 
 
 def write_store_report(store: ObjectStore, nights: pa.Table, decisions: pa.Table, uploads: Uploads) -> str:
-    """Writes the page of runs, NIGHTS, and people's DECISIONS; returns its URI.
+    """Writes the page from the tables NIGHTS and DECISIONS and from the uploads. Returns its URI.
 
     Raises BadInput for a store without finished runs.
     """
@@ -53,7 +53,7 @@ def write_store_report(store: ObjectStore, nights: pa.Table, decisions: pa.Table
 
 
 def render_store_report(store: str, nights: pd.DataFrame, decisions: pa.Table, uploads: Uploads) -> str:
-    """Returns the page of runs: the rows of NIGHTS, in the order of their commits."""
+    """Returns the page as HTML. `nights` are rows of NIGHTS, in the order of their commits."""
     runs = nights[nights["category"].isna()].reset_index(drop=True)
     dates = [f"{each:%Y-%m-%d}" for each in runs["started_at"]]
     decided_at = without_undone(decisions)["decided_at"]
@@ -118,13 +118,13 @@ def _shares(part: "pd.Series[int]", whole: "pd.Series[int]") -> list[float | Non
 
 
 def _up_to(times: pa.ChunkedArray, dates: Sequence[str]) -> list[float | None]:
-    """Returns for each date the number of times until its end."""
+    """Returns for each date how many of `times` are on that date or before."""
     days = sorted(pc.strftime(times, format="%Y-%m-%d").to_pylist())
     return [float(bisect_right(days, date)) for date in dates]
 
 
 def _changes(models: Sequence[str]) -> list[int]:
-    """Returns the positions of runs by another model than that of the run before."""
+    """Returns the positions of the runs whose model differs from that of the previous run."""
     return [at for at in range(1, len(models)) if models[at] != models[at - 1]]
 
 

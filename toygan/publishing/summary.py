@@ -13,7 +13,7 @@ MOST_NAMED = 20  # products listed in one line
 
 
 def warnings_of(manifest: Manifest) -> list[str]:
-    """Returns a line for each result that a shop should know about, although nothing failed."""
+    """Returns a line for each result that is no error but that the shop should know."""
     counts = manifest.counts
     lines = []
     if counts["planned"] and not counts[APPROVED]:
@@ -84,7 +84,7 @@ class RunSummary:
         return "\n".join(lines)
 
     def table(self) -> list[dict[str, str | int]]:
-        """Returns the counts of each category, and of all, as rows by column name."""
+        """Returns a row for each category and one for all: column name to value."""
         return [
             {
                 "category": name,

@@ -46,8 +46,8 @@ from toygan.storage.keys import (
 )
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
-RETIRED_DAYS = 30  # a retired picture's file is kept for so long
-_AHEAD = 64  # concurrent requests; this bounds the memory for stores of any size
+RETIRED_DAYS = 30  # the file of a retired picture is kept for this long
+_AHEAD = 64  # concurrent requests; limits the memory
 _PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
 _PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
 _PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
@@ -62,9 +62,9 @@ class Survey:
     """The content of a store according to its tables and listings."""
 
     problems: list[str] = field(default_factory=list)
-    blind: bool = False  # something that references pictures could not be read
+    blind: bool = False  # whether something that names pictures could not be read
     objects: set[str] = field(default_factory=set)  # keys under images/, review/ and conditions/
-    named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture key: its sha256, its part
+    named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture key to (sha256, part)
     conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # the same for sketches and layouts
     planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs use
     live: dict[str, bytes] = field(
@@ -75,16 +75,16 @@ class Survey:
     open_folders: set[str] = field(default_factory=set)  # folders to which open runs may add pictures
     planning: set[str] = field(default_factory=set)  # ids of runs that may still come to need any object
     decided: set[str] = field(default_factory=set)  # ids of pictures that people decided about
-    decisions: pa.Table = field(default_factory=DECISIONS.empty_table)  # of all their objects
-    decision_keys: dict[str, str] = field(default_factory=dict)  # of these objects, by decision id
-    approvals: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # people's, by image id
-    retired: set[str] = field(default_factory=set)  # ids of pictures retired RETIRED_DAYS ago
-    # The summaries; they were read in this order, and before anything else.
+    decisions: pa.Table = field(default_factory=DECISIONS.empty_table)  # read from all their objects
+    decision_keys: dict[str, str] = field(default_factory=dict)  # decision id to the object's key
+    approvals: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # image id to people's approvals
+    retired: set[str] = field(default_factory=set)  # ids of pictures retired RETIRED_DAYS ago or earlier
+    # The summaries. They are read in this order, before everything else.
     commits: Commits | None = None
     stored_attempts: pa.Table = field(default_factory=ATTEMPTS.empty_table)
     stored_decisions: pa.Table = field(default_factory=DECISIONS.empty_table)
     current: pa.Table = field(default_factory=CURRENT.empty_table)
-    attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # of each part, by finished run
+    attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # finished run to a table for each part
     approved: dict[str, list[pa.Table]] = field(default_factory=dict)  # the same, in the columns of CURRENT
     stray_parts: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)  # unfinished files of finished runs
@@ -97,14 +97,14 @@ class Survey:
         return sorted([*filter(self._is_stray, unnamed), *self.stray_parts])
 
     def _is_stray(self, key: str) -> bool:
-        """Whether an object that no table references is not needed either."""
+        """Whether an object that no table names is left over, and not protected by a run or a decision."""
         if self.planning and key.startswith((IMAGES_PREFIX, CONDITIONS_PREFIX)):
             return False
         folder, _, name = key.rpartition("/")
         return folder + "/" not in self.open_folders and name.partition(".")[0] not in self.decided
 
     def complain(self, problem: str, *, blind: bool = False) -> None:
-        """Adds a problem; `blind` if left-over objects cannot be determined because of it."""
+        """Adds a problem. `blind`: because of it, left-over objects cannot be determined."""
         self.problems.append(problem)
         self.blind = self.blind or blind
 
@@ -175,7 +175,7 @@ def _read_current(store: ObjectStore, survey: Survey) -> pa.Table:
 
 
 def _read_decisions(store: ObjectStore, survey: Survey, pool: ThreadPoolExecutor) -> None:
-    """Reads all decisions. A damaged one still protects the pictures whose ids stand in it."""
+    """Reads all decisions. A damaged decision still protects the pictures whose ids are in its bytes."""
     tables = []
     for key, data in in_order(pool, store.get, decision_keys(store), ahead=_AHEAD):
         survey.decided |= {found.decode() for found in _IMAGE_ID.findall(data)}
@@ -216,9 +216,9 @@ def _read_manifests(store: ObjectStore, survey: Survey) -> None:
 
 
 def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: ThreadPoolExecutor) -> None:
-    """Separates files of finished runs from plans of open runs; reads the inputs and folders of the plans.
+    """Separates unfinished files of finished runs from plans of open runs. Reads what the plans may need.
 
-    A run without a frozen plan may rely on any object that existed when its planning began.
+    A run whose plan is not frozen yet may rely on any object that existed when its planning began.
     """
     for key in keys:
         if key.split("/")[1] in survey.manifests:
@@ -315,7 +315,7 @@ def _place(row: dict[str, Any]) -> str | None:
 
 
 def _digest(row: dict[str, Any]) -> bytes:
-    """Returns a digest of a picture's row in current.parquet, to save memory."""
+    """Returns a digest of a picture's row in current.parquet. It takes less memory than the row."""
     text = "\x1f".join(str(row[name]) for name in CURRENT.names)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 

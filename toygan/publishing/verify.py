@@ -3,8 +3,8 @@
 A store is whole if all of this holds:
 
 - Every part that a finished run counts exists.
-- The picture of every metadata row exists and has the stated sha256, unless it was retired 30 days ago. So
-  does every sketch and layout.
+- The picture of every metadata row exists and has the stated sha256, unless it was retired at least 30
+  days ago. Every sketch and layout of a row exists and has the stated sha256.
 - No run names a picture twice.
 - `current.parquet` names only pictures that a finished run or a person approved.
 - The summaries below state/ and `current.parquet` agree with all finished runs together.
@@ -16,9 +16,9 @@ problem: it can be continued under its run id, so its objects are neither missin
 such a run, remove .tmp/<run_id>/; from then on its pictures and parts are left over.
 
 A run that is still being planned is no problem, either. It has a mark under .tmp/<run_id>/ and no plan. It
-may come to need any picture, so no picture counts as left over until its plan is frozen. A process that dies
-while it plans leaves its mark behind. The store does not distinguish the two, so verify names every such
-run, and since when it is being planned.
+may come to need any picture, so no picture counts as left over until the plan is frozen. If the process dies
+while it plans, the mark stays. The store cannot tell whether the process lives, so verify names every run
+with a mark and no plan, and when its planning began.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ from toygan.storage.keys import (
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
 _THREADS = 16
-_AHEAD = 4 * _THREADS  # concurrent requests; this bounds the memory for stores of any size
+_AHEAD = 4 * _THREADS  # concurrent requests; limits the memory
 _ANEW = "remove it, the next run makes it anew"
 
 
@@ -62,14 +62,14 @@ class Verdict:
     problems: tuple[str, ...]  # a line each, left-over objects included
     left_over: tuple[str, ...]  # keys that prune would remove
     open_runs: tuple[str, ...]  # ids of runs that were started and can be finished
-    planning: tuple[str, ...]  # a line for a person on each run that is being planned, or died while it was
+    planning: tuple[str, ...]  # one line for each run whose planning has begun and not ended
     finished_runs: int
-    pictures: int  # how many were read and compared
-    conditions: int  # how many sketches and layouts were read and compared
+    pictures: int  # the number of pictures that were read and compared
+    conditions: int  # the number of sketches and layouts that were read and compared
 
 
 def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda count: None) -> Verdict:
-    """Reads the whole store and compares; `advance(1)` is called after each picture, from the calling thread.
+    """Reads and compares the whole store. Calls `advance(1)` in this thread after each picture.
 
     Raises StoreConfigError for an empty store, because a mistyped URI must not pass as a whole store.
     """
@@ -109,10 +109,10 @@ def _describe_planning(store: ObjectStore, run_id: str) -> str:
 def prune(store: ObjectStore) -> list[str]:
     """Removes left-over objects and the unfinished files of finished runs; returns the removed keys.
 
-    It may run beside anything but another prune: see `toygan.planning.pruning`. Nothing is removed while a
-    manifest, a part or a plan cannot be read, because the objects that it names are unknown. Parts are
+    A prune may run beside anything but another prune, see `toygan.planning.pruning`. If a manifest, a part or
+    a plan cannot be read, nothing is removed, because the objects that it names are unknown. Parts are
     removed before pictures, so an interrupted prune leaves no row without its picture. Raises Retryable if
-    another prune takes over.
+    another prune has begun.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         survey = look_around(store, pool)
@@ -149,7 +149,7 @@ def _check_still_mine(store: ObjectStore, prune_id: str) -> None:
 def _compare_summaries(survey: Survey) -> list[str]:
     """Returns a line for each difference between the summaries and the finished runs.
 
-    The summaries may or may not contain runs that end in the meantime.
+    A run that ends in the meantime may be in the summaries or not; neither is a difference.
     """
     commits = survey.commits
     if commits is None:
@@ -176,7 +176,7 @@ def _compare_summaries(survey: Survey) -> list[str]:
 
 
 def _of_runs(tables: dict[str, list[pa.Table]], ids: set[str]) -> tuple[list[pa.Table], list[pa.Table]]:
-    """Returns the tables of some runs, and those of all runs."""
+    """Returns the tables of the runs `ids`, and the tables of all runs."""
     some = [table for run_id, of_run in tables.items() if run_id in ids for table in of_run]
     return some, [table for of_run in tables.values() for table in of_run]
 

@@ -1,8 +1,8 @@
 """The web application behind `toygan review`.
 
-It answers only for the hosts that it is served on, so that no other site's name can lead to it. A change
-needs a token that only its own page knows. Where it listens beyond this machine, every request needs a
-second token, which the URL printed at the start carries once.
+It answers only requests for its own host names, so that no other site's name can lead to it. A change needs a
+token that only its own page knows. If it listens beyond this machine, every request needs a second token,
+which is in the URL that is printed at the start.
 """
 
 import hmac
@@ -34,9 +34,9 @@ from toygan.review.record import Wanted, record
 from toygan.storage.keys import condition_key
 from toygan.storage.store import ObjectStore
 
-MOST_AT_ONCE = 500  # decisions in a request
+MOST_AT_ONCE = 500  # the most decisions in a request
 _COOKIE = "toygan-review"
-_KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}  # a picture of an id never changes
+_KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}  # the picture of an id never changes
 _STATIC = {"review.js": "text/javascript", "queue.js": "text/javascript", "review.css": "text/css"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADERS = {
@@ -67,7 +67,7 @@ class _Batch(BaseModel):
 
 
 class Review:
-    """What the routes share: the store, the index, and one decision at a time."""
+    """What the routes share: the store, the gallery, and a lock so that decisions are saved one by one."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
@@ -77,7 +77,7 @@ class Review:
         self.found_colour = lru_cache(maxsize=1024)(self._found_colour)
 
     def save(self, said: Sequence[_Said]) -> dict[str, Any]:
-        """Records decisions; returns the ids of the saved ones, and a message for each of the others."""
+        """Records decisions. Returns the ids of the saved decisions, and a message for each refused one."""
         refused: dict[str, str] = {}
         wanted: list[Wanted] = []
         pictures: dict[str, dict[str, Any]] = {}
@@ -103,7 +103,7 @@ class Review:
             complete_open_runs(self.store)
             try:
                 record(self.store, wanted, pictures)
-            except BadInput:  # one of them cannot be recorded; the others are not held up
+            except BadInput:  # one cannot be recorded; the others still are
                 for one in wanted:
                     try:
                         record(self.store, [one], pictures)
@@ -122,7 +122,7 @@ class Review:
 
 
 def make_app(store: ObjectStore, *, by: str = "", hosts: Sequence[str], token: str | None) -> FastAPI:
-    """Makes the application. `hosts` are the names it answers to; `token` is None on this machine alone."""
+    """Makes the application. It answers to the names `hosts`. Without `token` requests need no token."""
     app = FastAPI(title="toygan review", docs_url=None, redoc_url=None, openapi_url=None)
     review = Review(store)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -246,7 +246,7 @@ def _get(store: ObjectStore, key: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _palette() -> Any:
-    """Returns a colour of each layout label: (L, 3) uint8; the background is white."""
+    """Returns a colour for each layout label: (L, 3) uint8. The background is white."""
     shown = {"background": "#FFFFFF"}
     for colour in COLOURS:
         shown.setdefault(colour.label, colour.hex)

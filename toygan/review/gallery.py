@@ -24,7 +24,7 @@ from toygan.storage.store import ObjectStore
 
 Show = Literal["review", "live", "decided"]
 
-FRESH_S = 2.0  # the store is asked again after this time
+FRESH_S = 2.0  # after this time the store is read again
 _THREADS = 16
 _COLUMNS = (
     *OF_CANDIDATE,
@@ -35,7 +35,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which pictures of a list are wanted; None: all."""
+    """Which pictures are wanted. A field that is None excludes none."""
 
     show: Show = "review"
     category: str | None = None
@@ -44,7 +44,7 @@ class Filter:
 
 
 class Gallery:
-    """All stored pictures of finished runs, with what machine and people decided. Thread-safe."""
+    """All pictures of finished runs, with the decisions of the machine and of people. Thread-safe."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -56,7 +56,7 @@ class Gallery:
         self._by_sku: dict[str, list[int]] = {}
 
     def refresh(self, *, at_once: bool = False) -> None:
-        """Reads new runs, the live table and the decisions if the last look is older than FRESH_S."""
+        """Reads new runs, the live table and the decisions, unless it did so less than FRESH_S ago."""
         with self._lock:
             if not at_once and time.monotonic() - self._read_at < FRESH_S:
                 return
@@ -89,7 +89,7 @@ class Gallery:
         )
 
     def _make_frame(self) -> None:
-        """Sorts all pictures by category, then worst score first. Of equal ids the last run's row counts."""
+        """Sorts pictures by category and score, the worst first. Of equal ids the last run's row counts."""
         frame = pa.concat_tables(self._runs.values()).to_pandas() if self._runs else pd.DataFrame()
         if frame.empty:
             return
@@ -129,7 +129,7 @@ class Gallery:
         frame["is_decided"] = is_decided & frame["sha256"].notna()
 
     def page(self, wanted: Filter, *, after: str | None, count: int) -> dict[str, Any]:
-        """Returns at most `count` pictures behind the picture `after`, and numbers for the filters."""
+        """Returns at most `count` pictures after the picture `after`, and the numbers for the filters."""
         self.refresh()
         with self._lock:
             frame = self._frame
@@ -160,7 +160,7 @@ class Gallery:
             }
 
     def find(self, image_id: str) -> dict[str, Any] | None:
-        """Returns the metadata of a stored picture as `toygan.review.record` takes it; None if unknown."""
+        """Returns the metadata of a stored picture as `find_pictures` does; None for an unknown id."""
         self.refresh()
         with self._lock:
             row = self._by_id.get(image_id)
@@ -173,7 +173,7 @@ class Gallery:
             return picture | whole
 
     def detail(self, image_id: str) -> dict[str, Any] | None:
-        """Returns a picture with its conditions and the other candidates of its product; None if unknown."""
+        """Returns a picture, its conditions and its product's other candidates; None for an unknown id."""
         self.refresh()
         with self._lock:
             row = self._by_id.get(image_id)

@@ -1,4 +1,4 @@
-"""Records decisions of people: an object for each, then the summaries."""
+"""Records decisions of people: writes an object for each decision, then merges it into the summaries."""
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ _COLUMNS = (*OF_CANDIDATE, "decision")
 class Wanted:
     """What a person decides. Raises BadInput for anything that cannot be stored.
 
-    `decision_id` makes a repetition harmless: a decision that is stored already is not stored again.
+    `decision_id` makes a repetition harmless: a decision whose id is stored already is not stored again.
     """
 
     decision: str
@@ -59,9 +59,9 @@ class Wanted:
 
 
 def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Returns the metadata of stored pictures of finished runs by id, with the key `run_commit`.
+    """Returns the metadata of pictures by id, with their run's commit number as `run_commit`.
 
-    Raises BadInput that names the ids without a stored picture.
+    Raises BadInput that names the ids for which no finished run stored a picture.
     """
     found = read_pictures(store, image_ids)
     if missing := [each for each in image_ids if each not in found]:
@@ -74,7 +74,7 @@ def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, d
 def read_pictures(
     store: ObjectStore, image_ids: Iterable[str], columns: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Returns the metadata of those of the pictures that a finished run stored, with further columns."""
+    """Returns what find_pictures returns, with further `columns`. Leaves unknown ids out."""
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     found: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(_THREADS, "find-pictures") as pool:
@@ -92,7 +92,8 @@ def read_pictures(
             )
             return [row | {"run_commit": commit} for row in rows.to_pylist()]
 
-        # In the order of commits: of two runs that made the same picture, the later one counts.
+        # The parts are in the order of commits. So of two runs that made the same picture, the later one
+        # counts.
         for _, rows in in_order(pool, read, parts, ahead=2 * _THREADS):
             found.update({row["image_id"]: row for row in rows})
     return found
@@ -101,7 +102,7 @@ def read_pictures(
 def record(
     store: ObjectStore, wanted: Sequence[Wanted], pictures: Mapping[str, Mapping[str, Any]]
 ) -> list[Decision]:
-    """Stores decisions in their order and makes them count; returns those that were not stored before.
+    """Stores decisions in the order of `wanted`. Returns those that were not stored before.
 
     `pictures` holds the rows of `find_pictures`. On return each decision is an object of its own and merged
     into the live table. Raises BadInput if the file of an approved picture is gone.
@@ -126,7 +127,7 @@ def record(
 
 
 def _phash(store: ObjectStore, wanted: Wanted, picture: Mapping[str, Any]) -> str | None:
-    """Returns the perceptual hash of a picture. Live pictures have one; it is measured on approval."""
+    """Returns the perceptual hash of a picture. If it is missing, an approval measures it."""
     known: str | None = picture["phash"]
     if wanted.decision != APPROVE:
         return known
@@ -160,7 +161,7 @@ def _decision(
 
 
 def _put(store: ObjectStore, key: str, decision: Decision) -> Decision:
-    """Stores a decision; returns the stored one, which may be that of an interrupted earlier try."""
+    """Stores a decision. Returns the stored decision, which may be that of an interrupted earlier try."""
     try:
         store.put_if(key, decision.to_json().encode(), None, content_type="application/json")
     except Conflict:
@@ -171,7 +172,7 @@ def _put(store: ObjectStore, key: str, decision: Decision) -> Decision:
 def decide(
     store: ObjectStore, decision: str, image_ids: Iterable[str], *, by: str, reason: str | None
 ) -> list[Decision]:
-    """Records one decision about each of several pictures. Bad ids raise BadInput; nothing is written."""
+    """Records the same decision about each of several pictures. If an id is bad, raises BadInput first."""
     ids = list(dict.fromkeys(image_ids))
     wanted = [Wanted(decision=decision, image_id=each, decided_by=by, reason=reason) for each in ids]
     pictures = find_pictures(store, ids)

@@ -28,8 +28,8 @@ def serve(
 ) -> None:
     """Answers requests until SIGINT or SIGTERM; calls `ready(url)` once the port is open.
 
-    `port` 0 takes a free one. On an address beyond this machine, every request needs the token, by default a
-    random one; the URL carries it. Raises BadInput if the address cannot be used.
+    `port` 0 takes a free one. If `address` can be reached from other machines, every request needs `token`,
+    by default a random one. The URL contains the token. Raises BadInput if the address cannot be used.
     """
     if by and not is_person(by):
         raise BadInput(f"--by {by!r:.80}: a name has 1 to 64 printable characters and is not 'machine'")
@@ -62,7 +62,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 def _in_url(address: str) -> str:
-    """Returns the host of the URL; for all addresses, the name of this machine."""
+    """Returns the host for the URL. If `address` means all addresses, it is the name of this machine."""
     with suppress(ValueError):
         parsed = ipaddress.ip_address(address)
         if parsed.is_unspecified:

@@ -1,1 +1,1 @@
-"""A small protocol for objects in a local folder, a bucket or memory, and its implementations."""
+"""A small protocol for stores of objects, and its implementations: a local folder, a bucket, memory."""

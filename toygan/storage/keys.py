@@ -1,7 +1,7 @@
 """Builds every key of the store's layout from checked parts.
 
-A part that comes from a catalog or a command line is always checked: each function raises BadInput that names
-a bad part.
+Each function checks the parts that come from a catalog or a command line. It raises BadInput that names a bad
+part.
 """
 
 import re
@@ -23,18 +23,19 @@ RUNS_PREFIX = "runs/"
 MODELS_PREFIX = "models/"
 PHOTOS_PREFIX = "photos/"
 CONDITIONS_PREFIX = "conditions/"
-# Not below photos/: a watcher of that prefix must not be notified about these files.
+# These files are not below photos/, so that a watcher of that prefix is not notified about them.
 PHOTO_INDEX_KEY = "photo_index/photos.parquet"
 QUARANTINE_KEY = "photo_index/quarantine.parquet"
 RETRAINED_KEY = "photo_index/retrained.json"
 ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
-# In the place of an export, not in the store.
+# This prefix is at the place of an export, not in the store.
 EXPORTED_PREFIX = "pictures/"
 STORE_REPORT_KEY = "reports/index.html"
 DECISIONS_PREFIX = "decisions/"
 RETIRED_PREFIX = "retired/"
-# Commits keep these up to date, so that a run need not read the history; see toygan/planning/README.md.
+# The summaries. Every commit brings them up to date, so that a run need not read all earlier runs, see
+# toygan/planning/README.md.
 COMMITS_KEY = "state/commits.json"
 ATTEMPTS_KEY = "state/attempts.parquet"
 DECIDED_KEY = "state/decisions.parquet"
@@ -159,9 +160,9 @@ def model_key(name: str, version: str, filename: str) -> str:
 
 
 def is_referenced(key: str) -> bool:
-    """Whether an object that is put later references this one: a picture, an export, a shard of a plan.
+    """Whether an object put later references this one, as with a picture, an export or a plan's shard.
 
-    Until that object exists, nothing relies on this one.
+    Until the later object exists, nothing relies on this one.
     """
     return key.startswith((IMAGES_PREFIX, REVIEW_PREFIX, EXPORTED_PREFIX)) or bool(_PLAN_SHARD.match(key))
 

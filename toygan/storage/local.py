@@ -36,8 +36,8 @@ from toygan.storage.store import (
 
 _log = logging.getLogger(__name__)
 
-_UPLOADS = TMP_PREFIX + ".put/"  # no run id starts with a dot, so no run's folder has this name
-_LOCK = "lock"  # in the uploads' folder, where all other names are 32 hex digits
+_UPLOADS = TMP_PREFIX + ".put/"  # no run's folder, because no run id starts with a dot
+_LOCK = "lock"  # in the folder _UPLOADS, whose other names are 32 hex digits
 _ABANDONED_AFTER_S = 3600.0
 
 _NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
@@ -52,9 +52,9 @@ class LocalStore:
     """Files below one root folder, which the first put creates.
 
     A power failure never leaves an object without the objects that it references. Pictures and plan shards
-    are put without a sync. Any other object is put after the earlier objects of this process are on the disk,
-    and is itself on the disk when put returns. So a run waits for the disk once per shard, not for every
-    picture. Links inside the root are not followed; the root itself may be a link.
+    are put without a sync. Before any other object is put, the earlier objects of this process are on the
+    disk. When put returns, the object is on the disk, too. So a run waits for the disk once per shard, not
+    once per picture. Links inside the root are not followed; the root itself may be a link.
     """
 
     def __init__(self, root: Path, *, lock_patience_s: float = PATIENCE_S) -> None:
@@ -121,7 +121,7 @@ class LocalStore:
             return found.st_size
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yields the files with keys that start with `prefix`, sorted by key; reads only folders it needs."""
+        """Yields the files with keys that start with `prefix`, sorted by key. Reads no other folders."""
         for info in self.list_all(prefix):
             if info.problem is None:
                 yield info
@@ -156,7 +156,7 @@ class LocalStore:
                     break
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
-        """Returns the content of the file and its digest; times and inodes can repeat with other content."""
+        """Returns the content and, as its version, its digest: times and inodes can repeat."""
         data = self.get(key)
         return data, content_version(data)
 
@@ -186,9 +186,10 @@ class LocalStore:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Waits for the lock of the store, which the end of its process releases; False without lock support.
+        """Waits for the lock of the store. Yields False if the file system has no locks.
 
-        Raises StoreUnavailable if the holder of the lock makes no progress.
+        If the process that holds the lock ends, the lock is released. Raises StoreUnavailable if the holder
+        of the lock makes no progress.
         """
         uploads = self._root / _UPLOADS
         make_folders(uploads)
@@ -247,7 +248,7 @@ class LocalStore:
                     yield named_info(key, entry.stat(follow_symlinks=False).st_size)
 
     def _sweep_once(self) -> None:
-        """Removes the files that killed processes left in the uploads' folder."""
+        """Removes the files that killed processes left in the folder _UPLOADS. Later calls do nothing."""
         with self._sweep_lock:
             if self._swept:
                 return
@@ -282,7 +283,7 @@ def _read_plain(path: Path) -> bytes:
 
 
 def _listing_name(entry: os.DirEntry[str]) -> str:
-    """Returns the name, with a slash after a folder's name, so that names sort like the keys below them."""
+    """Returns the name, with a slash after a folder's name. So names sort as the keys below them do."""
     return entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 

@@ -8,13 +8,13 @@ from toygan.disk import sync_folder
 
 _MOVE_ATTEMPTS = 20  # a concurrent delete may remove the folder between its creation and the move
 
-_SYNCS_ALL = hasattr(os, "sync")  # else each file is synced by itself
+_SYNCS_ALL = hasattr(os, "sync")  # whether one call syncs all files; else each file is synced by itself
 _unsynced = threading.Event()
 _sync_lock = threading.Lock()
 
 
 def write(path: Path, data: bytes, *, durable: bool) -> None:
-    """Writes a new file; with `durable` it is on the disk at the return."""
+    """Writes a new file. With `durable`, the file is on the disk when the call returns."""
     with path.open("xb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -26,7 +26,8 @@ def write(path: Path, data: bytes, *, durable: bool) -> None:
 def move(temporary: Path, target: Path, *, durable: bool) -> None:
     """Moves a file to its place, and makes the folders on the way.
 
-    With `durable`, all that this process has put before is on the disk first, and the move is at the return.
+    With `durable`, everything that this process has put earlier is on the disk before the move, and the move
+    is on the disk when the call returns.
     """
     for attempt in range(_MOVE_ATTEMPTS):
         try:
@@ -53,7 +54,7 @@ def make_folders(folder: Path) -> None:
 
 def _sync_earlier_puts() -> None:
     """Waits until everything that this process has put, into any folder, is on the disk."""
-    with _sync_lock:  # a second caller waits for the first one's sync, which covers its puts too
+    with _sync_lock:  # a second caller waits for the sync of the first, which covers the second's puts, too
         if _unsynced.is_set():
             _unsynced.clear()
             if _SYNCS_ALL:

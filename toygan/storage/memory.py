@@ -8,7 +8,7 @@ from toygan.storage.store import ObjectInfo, check_key, content_version, is_hidd
 
 
 class MemoryStore:
-    """Objects in a dictionary; they end with the process."""
+    """Objects in a dictionary. They are lost when the process ends."""
 
     def __init__(self, name: str = "unnamed") -> None:
         self._name = name
@@ -17,7 +17,7 @@ class MemoryStore:
 
     @property
     def uri(self) -> str:
-        """`memory://name`; open_store finds only the stores of named_memory_store again."""
+        """`memory://name`. By this URI open_store finds only stores made by named_memory_store."""
         return f"memory://{self._name}"
 
     def put(
@@ -54,7 +54,7 @@ class MemoryStore:
                 raise ObjectNotFound(key) from None
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Like `list`, because only valid keys exist here."""
+        """Yields what `list` yields, because this store has only valid keys."""
         return self.list(prefix)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

@@ -52,21 +52,21 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_S = 60.0
-_STRANGER_PATIENCE_S = 5.0  # for an address that has never given an S3 answer
+_STRANGER_PATIENCE_S = 5.0  # patience with an address that has never given an S3 answer
 _CLIENT_CONFIG = Config(
     max_pool_connections=32,
     connect_timeout=10,
     read_timeout=30,
     tcp_keepalive=True,
     retries={"mode": "standard", "total_max_attempts": 3},
-    # many servers other than AWS's do not support the newer default checksums; all support Content-MD5
+    # Many servers other than AWS's do not support boto3's default checksums. All support Content-MD5.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
 
 
 class NoBody(ObjectNotFound):
-    """A HEAD request got 404 and text/html: from a web page, or from an S3 server that labels it so."""
+    """A HEAD request got 404 and text/html: from a web server, or from an S3 server that labels 404 so."""
 
 
 class S3Connection:
@@ -79,8 +79,8 @@ class S3Connection:
     """
 
     def __init__(self, bucket: str, uri: str, *, patience_s: float) -> None:
-        self.has_answered = False  # with an S3 answer
-        self._is_strange = False  # has sent web pages only, for longer than the patience with a stranger
+        self.has_answered = False  # whether the server has given an S3 answer
+        self._is_strange = False  # whether it sent only web pages for _STRANGER_PATIENCE_S
         self._bucket = bucket
         self._uri = uri
         self._patience_s = patience_s
@@ -98,7 +98,7 @@ class S3Connection:
             return self._made
 
     def call(self, request: Callable[["S3Client"], _T], key: str) -> _T:
-        """Returns the result of `request`; repeats temporary failures while there is patience."""
+        """Returns the result of `request`. Repeats a call that fails temporarily, for up to `patience_s`."""
         retries, has_renewed = Retries(_log), False
         while True:
             try:
@@ -112,7 +112,7 @@ class S3Connection:
                     self._made = None
                     continue
                 if isinstance(failure, WebPage) and not self.has_answered:
-                    # The address is most likely wrong, and many calls to it shall end with one message.
+                    # The address is most likely wrong. Further calls fail at once and log nothing.
                     patience_s = min(self._patience_s, _STRANGER_PATIENCE_S)
                     if self._is_strange or not retries.pause(failure, patience_s, is_silent=True):
                         self._is_strange = True
@@ -169,13 +169,14 @@ def _refuse_web_pages(http_response: Any, parsed: Mapping[str, Any], model: Any,
 def _make_client() -> "S3Client":
     """Creates a client with the user's AWS settings, and with defaults that suit servers of any make."""
     session = boto3.Session()
-    # boto3 reads AWS_DEFAULT_REGION only; other AWS tools, and containers on AWS, use AWS_REGION
+    # Of the two variables, boto3 reads AWS_DEFAULT_REGION only. Other AWS tools and containers on AWS use
+    # AWS_REGION.
     region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
     client = session.client("s3", region_name=region, config=_CLIENT_CONFIG)
     refuse_credentials(client.meta.endpoint_url)  # error messages name this URL
     options: dict[str, str] = getattr(client.meta.config, "s3", None) or {}
     if "addressing_style" in options or ".amazonaws.com" in client.meta.endpoint_url:
         return client
-    # servers other than AWS's seldom have a host name for each bucket
+    # Servers other than AWS's seldom have a host name for each bucket.
     by_path = _CLIENT_CONFIG.merge(Config(s3={"addressing_style": "path"}))
     return session.client("s3", region_name=region, config=by_path)

@@ -1,4 +1,4 @@
-"""Interprets the answers of an S3 server: whether they are S3 answers, and which error they mean."""
+"""Interprets the answers of a server: whether they are S3 answers, and which errors they report."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ _TRY_AGAIN = {
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestInTheFuture"}
-# The key that each good answer holds. A web page with the status 200 does not hold it.
+# The key that each successful S3 answer has. A web page with the status 200 does not have it.
 _NEEDED = {
     "GetObject": "ETag",
     "HeadObject": "ETag",
@@ -37,7 +37,7 @@ class NotImplementedThere(StoreConfigError):
 
 
 class CredentialsExpired(StoreConfigError):
-    """The credentials were valid once; a repetition may succeed with new ones in the same place."""
+    """The credentials have expired. A repetition succeeds if new ones are in the same place by then."""
 
 
 class WebPage(StoreUnavailable):
@@ -47,14 +47,14 @@ class WebPage(StoreUnavailable):
 class Failure(NamedTuple):
     """An answer that reports a failure."""
 
-    code: str  # of S3; empty if there is none
-    status: int  # of HTTP
+    code: str  # the error code of S3, or empty
+    status: int  # the status of HTTP
     headers: Mapping[str, str]  # by lower-case name
     message: str
 
     @classmethod
     def of(cls, response: Mapping[str, Any], message: str) -> Self:
-        """Builds it from boto3's error response."""
+        """Builds a Failure from boto3's error response."""
         metadata = response.get("ResponseMetadata", {})
         return cls(
             code=response.get("Error", {}).get("Code", ""),
@@ -74,10 +74,10 @@ def is_web_page(operation: str, answer: Mapping[str, Any]) -> bool:
 
 
 def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
-    """Whether a body does not match its ETag, if that may be the MD5 of the content.
+    """Whether a body differs from its ETag. False if the ETag is no MD5 of the content.
 
-    The ETag is no MD5 for objects that were uploaded in parts or encrypted with a key of their own, nor on
-    servers that compute their ETags in another way.
+    The ETag is no MD5 of an object that was uploaded in parts or encrypted with a key of its own. Some
+    servers compute all ETags in another way; their answers may differ.
     """
     if answer.get("SSECustomerAlgorithm") or answer.get("ServerSideEncryption", "AES256") != "AES256":
         return False
@@ -86,7 +86,7 @@ def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
 
 
 def failure_of(failure: Failure, key: str, place: str) -> ToyganError:
-    """Returns the error for a failed call for `key` at `place`."""
+    """Returns the error for a failed call for the object `key`. Messages name the server by `place`."""
     code, status, message = failure.code, failure.status, failure.message
     if status == 412 or code == "ConditionalRequestConflict":
         return Conflict(key)
@@ -115,7 +115,7 @@ def failure_of(failure: Failure, key: str, place: str) -> ToyganError:
 
 
 def no_s3(failure: ToyganError) -> StoreConfigError:
-    """Returns the error for an address that has given nothing but web pages."""
+    """Returns the error for an address that has answered with web pages only."""
     return StoreConfigError(
         f"{failure}: it does not speak S3; check AWS_ENDPOINT_URL (a console or a login page has another "
         "address than the API)"
@@ -128,7 +128,7 @@ def _is_html(metadata: Mapping[str, Any]) -> bool:
 
 
 def _skew(headers: Mapping[str, str]) -> str:
-    """Describes the offset of this machine's clock from the server's, by the date of its answer."""
+    """Describes how far this machine's clock is from the server's, by the date of the server's answer."""
     try:
         ahead_s = (datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds()
     except (KeyError, TypeError, ValueError):

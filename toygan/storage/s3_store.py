@@ -23,9 +23,9 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 class S3Store:
     """Objects in a bucket below a prefix.
 
-    Calls with a temporary failure are repeated (`toygan.storage.s3`). Repetition is harmless, because every
-    call writes or removes one whole object under a fixed key. There is one exception: if the answer to a
-    successful put_if is lost, its repetition raises Conflict.
+    Calls with a temporary failure are repeated (`toygan.storage.s3`). A repetition is harmless, because every
+    call writes or removes one whole object under a fixed key. The exception is a successful put_if whose
+    answer is lost: its repetition raises Conflict.
     """
 
     def __init__(self, bucket: str, prefix: str = "", *, patience_s: float = PATIENCE_S) -> None:
@@ -81,7 +81,7 @@ class S3Store:
                 lambda client: client.head_object(Bucket=self._bucket, Key=full)["ContentLength"], key
             )
         except NoBody:
-            infos, _ = self._page(full, None)  # a web page cannot pass as a listing
+            infos, _ = self._page(full, None)  # unlike HEAD, a listing detects a web page
             for info in infos:
                 if info.key == full:
                     return info.size
@@ -99,7 +99,7 @@ class S3Store:
             found, token = self._page(self._prefix + prefix, token)
             for info in found:
                 key = info.key.removeprefix(self._prefix)
-                # rclone lists an object twice while it is being replaced
+                # while an object is being replaced, rclone's server lists it twice
                 if key != last and not is_hidden(key, prefix):
                     yield named_info(key, info.size)
                 last = key
@@ -193,8 +193,8 @@ class S3Store:
     def _download(self, key: str) -> tuple[bytes, str]:
         """Returns the object and its ETag.
 
-        A body that does not match its ETag is fetched again. If the same body and ETag come twice, the body
-        is right: the ETags of this server are no MD5, and are not compared any more.
+        A body that does not match its ETag is fetched again. If the same body and ETag come a second time,
+        the body is right, and this server's ETags are no MD5. From then on they are not compared.
         """
         full, seen = self._full(key), set[tuple[bytes, str]]()
 
@@ -228,7 +228,7 @@ class S3Store:
     def _require_bucket(self) -> None:
         """Raises StoreConfigError if there is no bucket, or no S3 server.
 
-        The answer to a HEAD request is the same for a missing object, a missing bucket and a web page.
+        A HEAD request gets the same answer for a missing object, for a missing bucket and from a web page.
         """
         if not self._connection.has_answered:
             self._page(self._prefix, None)

@@ -26,9 +26,9 @@ class ObjectInfo:
 class ObjectStore(Protocol):
     """Whole objects under string keys. All methods are thread-safe.
 
-    Keys are relative paths (see check_key). In addition to the errors below, every method raises BadInput for
-    an invalid key, StoreConfigError if the user has to change something, and StoreUnavailable if a later call
-    may succeed.
+    Keys are relative paths, see check_key. Besides the errors that its docstring names, every method raises
+    BadInput for an invalid key, StoreConfigError if the user has to change something, and StoreUnavailable if
+    a later call may succeed.
     """
 
     @property
@@ -58,12 +58,12 @@ class ObjectStore(Protocol):
         """Returns the object's size in bytes without reading it; raises ObjectNotFound."""
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Like `list`, and also yields unreachable objects, with a `problem` and a printable key."""
+        """Yields what `list` yields, and unreachable objects: with a `problem` and a printable key."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yields all objects with keys that start with `prefix` (any string), sorted by key.
 
-        Unfinished files, under `.tmp/`, are listed only if the prefix itself starts with `.tmp/`.
+        Unfinished files (under `.tmp/`) are listed only if the prefix starts with `.tmp/`.
         """
 
     def delete(self, key: str) -> None:
@@ -78,7 +78,7 @@ class ObjectStore(Protocol):
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
     ) -> None:
-        """Puts only if the object has this version, or, with None, if there is no object; raises Conflict.
+        """Puts if the stored object has this version (None: if there is no object); else raises Conflict.
 
         After a Conflict, the stored object may be the caller's own: its first try succeeded, but the answer
         was lost. If the store has_conditional_writes, exactly one of several concurrent callers succeeds. A
@@ -94,7 +94,7 @@ class ObjectStore(Protocol):
 
     @property
     def has_conditional_writes(self) -> bool:
-        """Whether put_if is one step; the first access may write and remove a temporary object."""
+        """Whether put_if compares and writes in one step. To find out may need a temporary object."""
 
 
 def check_key(key: str) -> str:
@@ -128,12 +128,12 @@ def named_info(key: str, size: int) -> ObjectInfo:
 
 
 def no_presigned(uri: str) -> StoreConfigError:
-    """Builds the error of stores whose objects nobody can read by a signed URL."""
+    """Builds the error of a store that cannot sign URLs for its objects."""
     return StoreConfigError(f"{uri} has no presigned URLs; give --base-url, or export to s3://BUCKET/PREFIX")
 
 
 def content_version(data: bytes) -> str:
-    """Returns the sha256 of the content, the version in stores without versions of their own."""
+    """Returns the sha256 of the content: the version in stores that have no versions of their own."""
     return hashlib.sha256(data).hexdigest()
 
 

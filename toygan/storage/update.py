@@ -10,7 +10,7 @@ from toygan.storage.store import ObjectStore
 
 _log = logging.getLogger(__name__)
 
-_ATTEMPTS = 100  # each failed attempt means that another process has succeeded
+_ATTEMPTS = 100  # an attempt fails only if another process has changed the object
 _LONGEST_PAUSE_S = 1.0
 
 
@@ -19,9 +19,10 @@ def update(
 ) -> None:
     """Replaces an object by the result of `change(content)`; the content is None if there is no object.
 
-    The result None leaves the object unchanged. No concurrent change is lost: after one, `change` is called
-    again with the new content. That may be its own result, if the answer to a write was lost. An exception of
-    `change` ends the update. Raises StoreUnavailable if other processes were faster each time.
+    If `change` returns None, the object stays unchanged. If another process changes the object at the same
+    time, `change` is called again with the new content, so no change is lost. If the answer to a write is
+    lost, `change` may be called with its own result. An exception of `change` ends the update. Raises
+    StoreUnavailable if other processes were faster in every attempt.
     """
     pause = 0.01
     for _ in range(_ATTEMPTS):

@@ -11,7 +11,7 @@ from toygan.storage.store import ObjectStore
 
 
 def known_categories(store: ObjectStore, more: Iterable[str] = ()) -> tuple[str, ...]:
-    """Returns the categories of the store's champion, else of the bundled model, with `more`; sorted.
+    """Returns the categories of the store's champion, else of the bundled model, and `more`, sorted.
 
     Reads only the champion's config, because this is called every minute. Raises ObjectNotFound if the
     config is missing, ModelError if it describes no model or there is no bundled model.

@@ -1,4 +1,4 @@
-"""Collects what the page of a store shows of uploads and retrainings."""
+"""Collects what the page of a store shows about uploads and retrainings."""
 
 from datetime import datetime
 

@@ -26,7 +26,7 @@ from toygan.uploads.new_categories import UNKNOWN_CATEGORY, photos_to_learn_from
 
 log = logging.getLogger(__name__)
 
-DUPLICATE = "a duplicate of "  # how the reason of a photo with the content of another one begins
+DUPLICATE = "a duplicate of "  # the beginning of the reason; the original's URI follows
 
 FileId = tuple[str, int]  # key and size in bytes, as in a listing
 
@@ -40,7 +40,7 @@ class PhotoTables:
 
 
 class Gone(NamedTuple):
-    """Files whose rows are to be removed from the index, and from the quarantine."""
+    """Files whose rows are to be removed: `photos` from the index, `others` from the quarantine."""
 
     photos: frozenset[FileId] = frozenset()
     others: frozenset[FileId] = frozenset()
@@ -74,10 +74,10 @@ def known_uploads(store: ObjectStore) -> list[str]:
 
 
 def photos_so_far(store: ObjectStore, categories: Sequence[str]) -> list[str]:
-    """Returns a line for each of these categories: how many photos there are for a model to learn it."""
+    """Returns a line for each of `categories`: the number of its photos, and how many a model needs."""
     try:
         uploads = known_uploads(store)
-    except TableError:  # the next listing of the uploads names it
+    except TableError:  # the next listing of the uploads reports the damaged table
         uploads = []
     counts = photos_to_learn_from(uploads, known=())
     return [so_far(name, counts) for name in categories]
@@ -90,10 +90,10 @@ def change_tables(
     photos: Sequence[Mapping[str, Any]],
     others: Sequence[Mapping[str, Any]],
 ) -> Changed:
-    """Removes the rows of the files in `gone` and adds new rows; writes only the tables that change.
+    """Removes the rows of the files in `gone` and adds new rows. Writes only the tables that change.
 
-    `photos` are rows of PHOTO_INDEX without `indexed_at`, which is set here; `others` are rows of QUARANTINE.
-    A photo whose content is in the index already is a duplicate and goes to the quarantine. If the store has
+    `photos` are rows of PHOTO_INDEX without `indexed_at`, which is set here. `others` are rows of QUARANTINE.
+    A photo whose content is in the index already goes to the quarantine as a duplicate. If the store has
     conditional writes, changes by other processes are kept; otherwise the next listing repairs the tables.
     """
     placed: dict[str, _Placed] = {}
@@ -131,7 +131,7 @@ def _place(index: pa.Table, photos: Sequence[Mapping[str, Any]]) -> _Placed:
     first = dict(zip(index["sha256"].to_pylist(), index["photo_uri"].to_pylist(), strict=True))
     now = datetime.now(UTC)
     newest = pc.max(index["indexed_at"]).as_py()
-    # Later than before, whatever the clock says: this time distinguishes new photos from old ones.
+    # Later than all earlier times, even if the clock went back: the time tells new photos from old ones.
     indexed_at = now if newest is None or newest < now else newest + timedelta(microseconds=1)
     added, duplicates = [], []
     for photo in photos:

@@ -1,9 +1,9 @@
 """Lists the uploads and updates the photo index: inspects every new file once.
 
-A file is identified by its key and size, as in a listing; a file in the tables is not read again. If its
-content changes but not its size, the listing does not notice it; `toygan.uploads.index.indexed_photos` skips
-such a file when it reads it. Rows of files that are no longer in the store are removed. Files are never
-changed or deleted.
+A file is identified by its key and size, as in a listing. A file in the tables is not read again. A listing
+does not notice a file whose content has changed but not its size. Who reads the photos skips such a file, see
+`toygan.data.photo_index.indexed_photos`. Rows of files that are no longer in the store are removed. Uploaded
+files are never changed or deleted.
 """
 
 import logging
@@ -37,20 +37,20 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 30.0
 PATIENCE_S = 900.0
-_FILES_A_COMMIT = 1000  # the most that an interruption of a long listing loses
-_UNREAD_LIMIT = 8  # more unreadable files than this mean that the store has a problem
+_FILES_A_COMMIT = 1000  # an interrupted listing loses at most these
+_UNREAD_LIMIT = 8  # with more unreadable files the store counts as unavailable
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexingResult:
-    """Counts of the files that one listing changed."""
+    """The photo index after a listing, and how many files the listing found, added or removed."""
 
     index: pa.Table  # PHOTO_INDEX, as it is now
     listed: int
     added: int
     quarantined: int
-    removed: int  # from either table: the file is missing or has changed
-    unread: int  # could not be read; the next listing tries them again
+    removed: int  # rows removed from the tables, for example of missing or changed files
+    unread: int  # files that could not be read; the next listing tries again
 
 
 class _Inspected(NamedTuple):
@@ -70,10 +70,10 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
     """Lists the uploads and brings both tables up to date; an unchanged listing writes nothing.
 
     A link, or a file whose name cannot be a key, goes to the quarantine under a printable name. With
-    `known_categories`, photos of other categories go there, too, until their category becomes known or has
-    enough photos to be learnt. Of files with the same content the first is indexed; if it is removed, another
-    one replaces it. Raises TableError for a damaged index and StoreUnavailable if the store does not answer;
-    earlier commits stay.
+    `known_categories`, a photo of another category goes to the quarantine, too, until the category becomes
+    known or has enough photos to be learnt. Of files with the same content the first is indexed. If that file
+    is removed, another one takes its place. Raises TableError for a damaged index, and StoreUnavailable if
+    the store does not answer; what was committed before stays.
     """
     found = [
         info
@@ -119,10 +119,10 @@ def index_when_quiet(
     quiet_s: float = QUIET_S,
     patience_s: float = PATIENCE_S,
 ) -> pa.Table:
-    """Waits until nothing has been uploaded for `quiet_s`, at most `patience_s`; returns the photo index.
+    """Waits until nothing has been uploaded for `quiet_s` seconds. Returns the photo index.
 
-    Lists at least twice, `quiet_s` apart, and so sees every file that was uploaded before the wait ended.
-    Raises what `index_uploads` raises.
+    Waits about `patience_s` at most. Lists the uploads at least twice, `quiet_s` apart, and so sees every
+    file that was uploaded before the wait ended. Raises what `index_uploads` raises.
     """
     give_up_at = time.monotonic() + patience_s
     index_uploads(store, known_categories)
@@ -178,7 +178,7 @@ def _inspect_all(
     known_categories: Collection[str] | None,
     unreachable: Mapping[str, str],
 ) -> Iterator[list[_Inspected]]:
-    """Inspects the files in order; yields as many at a time as one commit takes."""
+    """Inspects the files in order. Yields the results in chunks, one for each commit."""
 
     def inspect(file: FileId) -> _Inspected:
         if problem := unreachable.get(file[0]):

@@ -1,8 +1,8 @@
 """Categories of uploaded photos that the champion does not know yet.
 
-Their photos wait in the quarantine. When NEW_CATEGORY_PHOTOS of them can be used for training, they are
-indexed, and the next retraining learns the category: the model gets one more category, and the others keep
-their weights.
+The photos of a new category wait in the quarantine. When NEW_CATEGORY_PHOTOS of them can be used for
+training, they are indexed, and the next retraining learns the category. The model gets one more category; the
+weights of the other categories stay.
 """
 
 from collections import Counter
@@ -15,13 +15,13 @@ from toygan.storage.keys import PHOTOS_PREFIX
 from toygan.uploads.inspection import parse_photo_key
 
 NEW_CATEGORY_PHOTOS: Final = 20
-UNKNOWN_CATEGORY: Final = "unknown category "  # how the reason of a waiting photo begins
+UNKNOWN_CATEGORY: Final = "unknown category "  # the beginning of a waiting photo's reason
 
 
 def photos_to_learn_from(keys: Iterable[str], known: Collection[str]) -> Counter[str]:
     """Counts the training photos among the uploads with these keys, for each category not in `known`.
 
-    A fifth of the products is held out for calibration and measuring; their photos do not count.
+    A fifth of the products is held out for calibration and measuring. Photos of these do not count.
     """
     counts: Counter[str] = Counter()
     for key in keys:
@@ -41,7 +41,7 @@ def learnable(counts: Counter[str]) -> frozenset[str]:
 
 
 def so_far(category: str, counts: Counter[str]) -> str:
-    """Returns one line for a person."""
+    """Returns one line about a category: the number of its photos, and how many a model needs to learn it."""
     return (
         f"category {category!r} unknown to the model, {counts[category]} of {NEW_CATEGORY_PHOTOS} photos so "
         "far; with all of them the next retraining learns it"

@@ -17,8 +17,8 @@ def products_of_uploads(
     """Returns the descriptions of uploaded products, by sku.
 
     If several files have a sku, the products.csv of its category takes precedence, then photos/products.csv,
-    then the catalog at the URI `catalog`. A file that cannot be read is named in the log and left out: the
-    photos are useful without it, too.
+    then the catalog at the URI `catalog`. The log names a file that cannot be read. The photos are used
+    without such a file.
     """
     wanted = frozenset[str]().union(*skus_by_category.values())
     of_catalog = _of_catalog(catalog, wanted) if catalog is not None and wanted else {}

@@ -1,4 +1,4 @@
-"""The record of the photos that the last retraining has seen. No retraining depends on an event.
+"""Records which photos the last retraining has seen, so that no retraining depends on an event.
 
 The protocol between the flows `watch-photos` and `retrain` is in the store:
 
@@ -49,7 +49,7 @@ class Retrained:
     run_id: str
     seen_until: str
     photos: int
-    results: tuple[Result, ...]  # of the last MOST_RESULTS retrainings that trained a model, the oldest first
+    results: tuple[Result, ...]  # of the last MOST_RESULTS retrainings with a trained model, the oldest first
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
@@ -69,7 +69,8 @@ class Retrained:
 def record_retraining(store: ObjectStore, snapshot: pa.Table, run_id: str, result: str | None = None) -> None:
     """Records that all photos of `snapshot`, a photo index with at least one row, have been seen.
 
-    `result` is for people; None: no model was trained. A repetition replaces the result of this run id.
+    `result` is a text for people, None if no model was trained. A second call with the same run id replaces
+    the result.
     """
     newest = pc.max(snapshot["indexed_at"]).as_py()
     before = read_retrained(store)

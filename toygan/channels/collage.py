@@ -23,9 +23,9 @@ from toygan.storage.keys import EXPORTED_PREFIX, slug_of
 from toygan.xmp import xmp_packet
 
 COLLAGES_KEY: Final = "feeds/collages.csv"
-_SHARE: Final = 0.82  # of its cell that the largest product takes
-_FOR_LABEL: Final = 0.14  # of the height that stays free for the label of generated content
-_CANDIDATES: Final = 4  # times as many products are looked at, since some have no sure outline
+_SHARE: Final = 0.82  # share of its cell that the largest product takes
+_FOR_LABEL: Final = 0.14  # share of the height that stays free for the label of generated content
+_CANDIDATES: Final = 4  # products looked at for each one wanted, because some have no sure outline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,10 @@ class Composed:
 def choose_products(
     live: Sequence[Mapping[str, Any]], rows: Sequence[Exported], count: int
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """Returns rows of `current.parquet` by category: the first pictures of its first exported products."""
+    """Chooses rows of `current.parquet` by category: the first exported picture of each product.
+
+    Takes only as many products of a category as a collage of `count` products may need.
+    """
     exported = {row.image_id for row in rows if row.files}
     chosen: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in live:
@@ -59,7 +62,7 @@ def choose_products(
 
 
 def collage_key(making: Making, category: str, chosen: Sequence[Mapping[str, Any]], count: int) -> str:
-    """Returns the key of a category's collage; it names what the collage depends on."""
+    """Returns the key of a category's collage. It holds a digest of all that the collage depends on."""
     frame = making.channel.frames[0]
     signer = making.credentials.digest if making.credentials else None
     content = [MAKING, count, frame.model_dump(mode="json"), making.producer, signer]
@@ -75,9 +78,10 @@ def make_collage(
     described: Mapping[str, Mapping[str, Any]],
     count: int,
 ) -> bool:
-    """Puts the collage of the first `count` chosen products with a sure outline; False if there are too few.
+    """Makes and puts the collage of the first `count` chosen products that have a sure outline.
 
-    `described` are the metadata rows by image id.
+    Returns False if there are too few products or too few pixels. `described` has the metadata rows by image
+    id.
     """
     frame = making.channel.frames[0]
     cutouts: list[Cutout] = []
@@ -108,17 +112,17 @@ def make_collage(
 
 
 def compose_collage(cutouts: Sequence[Cutout], frame: Frame, *, keeps_room: bool) -> Composed | None:
-    """Places products in a grid on the frame's ground, all at one scale of at most 1.
+    """Places products in a grid on the frame's ground. All have the same scale, at most 1.
 
     `keeps_room` leaves the bottom free for a label. Returns None if the frame would be below its least size.
     """
     long = max(frame.aspect)
-    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # of the longest side
+    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # as shares of the longest side
     wide, high = fit(frame.safe_aspect or frame.aspect, across, down)
     room = high * (1 - _FOR_LABEL) if keeps_room else high
     columns = min(len(cutouts), math.ceil(math.sqrt(len(cutouts) * wide / room)))
     lines = math.ceil(len(cutouts) / columns)
-    # The longest side of a frame in which the largest product has its share of a cell at its own size.
+    # The longest side of a frame in which the largest product, at its own size, takes _SHARE of a cell.
     needed = max(max(c.box.width * columns / wide, c.box.height * lines / room) for c in cutouts) / _SHARE
     longest = min(math.ceil(needed), frame.size.advised)
     if longest < frame.size.least:

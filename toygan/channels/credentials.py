@@ -20,9 +20,9 @@ from toygan.xmp import DIGITAL_SOURCE_TYPE
 
 CERT_VARIABLE: Final = "TOYGAN_C2PA_CERT"
 KEY_VARIABLE: Final = "TOYGAN_C2PA_KEY"
-UNTRUSTED: Final = "signingCredential.untrusted"  # the certificate's CA is on no list of the library
+UNTRUSTED: Final = "signingCredential.untrusted"  # the library's code: no trust list has the CA
 INSTALL: Final = "pip install 'toygan[c2pa]'"
-# Without these the library adds a thumbnail of 200 kB, and reads manifests over the network.
+# Without these settings the library adds a thumbnail of 200 kB, and reads manifests over the network.
 _SETTINGS: Final = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"remote_manifest_fetch": False, "verify_after_sign": False},
@@ -31,7 +31,7 @@ _SETTINGS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """The shop's certificate chain and private key, as PEM, and what the key can do."""
+    """The shop's certificate chain and private key in PEM, and the signature algorithm."""
 
     chain: bytes
     key: bytes
@@ -43,10 +43,10 @@ class Credentials:
         return sha256(self.chain).hexdigest()
 
     def sign(self, data: bytes, mime: str, model: str, model_version: str) -> bytes:
-        """Returns the file with a signed manifest. Two signatures of a file differ. Safe to use from threads.
+        """Returns the file with a signed manifest. Safe to use from many threads.
 
-        The manifest names the model and its version, and nothing of the catalog. Raises BadInput if the
-        library refuses the certificate.
+        Two signatures of the same file differ. The manifest names the model and its version, and nothing from
+        the catalog. Raises BadInput if the library refuses the certificate.
         """
         import c2pa
 
@@ -105,7 +105,7 @@ def read_credentials() -> Credentials | None:
 
 
 def read_manifest(data: bytes, mime: str) -> dict[str, Any] | None:
-    """Returns the manifest store of a file as the library reads and checks it; None without one.
+    """Returns a file's manifest store, read and checked by the library; None if the file has none.
 
     Raises ImportError without the library, and ValueError for a manifest that it cannot read.
     """

@@ -1,4 +1,4 @@
-"""Encodes framed pictures as files that keep the mark of generated pictures."""
+"""Encodes framed pictures as files with the mark of generated pictures."""
 
 import io
 from collections.abc import Mapping
@@ -35,6 +35,6 @@ def encode_file(image: Image.Image, file_format: FileFormat, quality: int, xmp: 
             image.save(file, "WEBP", quality=quality, method=2, xmp=xmp)
         case "avif":
             less = max(1, quality - _AVIF_QUALITY_LESS)
-            # One thread: the pictures themselves are made in parallel.
+            # One thread for each file, because many pictures are made in parallel.
             image.save(file, "AVIF", quality=less, speed=_AVIF_SPEED, max_threads=1, xmp=xmp)
     return file.getvalue()

@@ -1,8 +1,8 @@
 """Exports the live pictures of a store to the place that a channel reads.
 
-The order makes it safe to stop at any moment and run again: pictures (their names hold a digest of their
-content), the state, the feeds and the report, and last the removal of files that nothing names any more. So a
-feed never names a missing file, and a second run writes nothing.
+An export first writes the pictures, whose names hold a digest of their content, then the state, then the
+feeds and the report. Last it removes the files that nothing names any more. So it may be stopped at any
+moment and run again, a feed never names a missing file, and a second run writes nothing.
 """
 
 import os
@@ -38,7 +38,7 @@ from toygan.uris import refuse_credentials
 
 LONGEST_PRESIGNED_S: Final = 7 * 86_400  # S3 signs for a week at most
 FEEDS_PREFIX: Final = "feeds/"
-_KEPT_EVERY: Final = 1000  # pictures after which the state is written, so that a killed run keeps them
+_KEPT_EVERY: Final = 1000  # the state is written after this many pictures, so that a killed run keeps them
 _OURS = re.compile(re.escape(EXPORTED_PREFIX) + r"[^/]+/[^/]+/\d+-[a-z0-9-]+-[0-9a-f]{16}\.[a-z]+")
 _NO_METADATA: Final = "metadata_missing"
 
@@ -49,10 +49,10 @@ class ExportRequest:
 
     channel: str
     output: str
-    to: str | None = None  # default: exports/<channel> of the store
-    base_url: str | None = None  # https://..., under which the place can be read
+    to: str | None = None  # where the export goes; default: exports/<channel> of the store
+    base_url: str | None = None  # https://... under which that place can be read
     presigned_days: float | None = None
-    collage: int | None = None  # products in the collage of each category, None: there are none
+    collage: int | None = None  # products in the collage of each category; None: make no collages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class ExportSummary:
     exported: int  # pictures with at least one file
     made: int  # pictures made in this run
     removed: int  # files
-    left_out: Mapping[str, int]  # pictures or frames by reason
+    left_out: Mapping[str, int]  # reason to the number of pictures or frames
     below_advised: int  # files
     broken: int  # pictures that the store has lost or damaged
     notes: tuple[str, ...]
@@ -86,8 +86,8 @@ class ExportSummary:
 def export(request: ExportRequest) -> ExportSummary:
     """Brings the export of a channel up to date.
 
-    Raises BadInput for an unknown channel, a bad URL and a place of another export, and Retryable if another
-    export to the same place ends first.
+    Raises BadInput for an unknown channel, for a bad URL and for a place with another channel's export.
+    Raises Retryable if another export to the same place is running.
     """
     channel = load_channel(request.channel)
     store = open_store(request.output)
@@ -127,7 +127,7 @@ def export(request: ExportRequest) -> ExportSummary:
 
 
 def _make_all(making: Making, live: Sequence[Mapping[str, Any]], state: State) -> tuple[State, int]:
-    """Makes what is missing, and writes the state. Returns it, and how many pictures were made."""
+    """Makes the missing pictures and writes the state. Returns the state, and how many pictures were made."""
     channel, place = making.channel, making.place
     recipes = {row["image_id"]: recipe_of(making, row) for row in live}
     surplus = _surplus(channel, live)
@@ -156,7 +156,7 @@ def _make_all(making: Making, live: Sequence[Mapping[str, Any]], state: State) -
 def _make_collages(
     making: Making, live: Sequence[Mapping[str, Any]], rows: Sequence[Exported], count: int | None
 ) -> tuple[list[Collage], tuple[str, ...]]:
-    """Makes the collages that do not lie there. Returns all, and a note on the categories without one."""
+    """Makes the missing collages. Returns all collages, and a note on the categories without one."""
     if count is None:
         return [], ()
     chosen = choose_products(live, rows, count)
@@ -204,13 +204,13 @@ def _make_one(
 def _is_fresh(found: Exported, recipe: str, sizes: Mapping[str, int], *, is_surplus: bool) -> bool:
     if found.recipe != recipe or (found.left_out.get(WHOLE, "").startswith("too_many")) != is_surplus:
         return False
-    if found.left_out.get(WHOLE) in (*BROKEN, _NO_METADATA):  # it may have been mended
+    if found.left_out.get(WHOLE) in (*BROKEN, _NO_METADATA):  # the store may have been repaired since
         return False
     return all(sizes.get(file.key) == file.bytes for file in found.files)
 
 
 def _surplus(channel: Channel, live: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Returns the image ids beyond the number of pictures that the channel takes of a product."""
+    """Returns the ids of the pictures that exceed the channel's largest number of pictures for a product."""
     count: Counter[str] = Counter()
     beyond = set()
     for row in live:
@@ -260,7 +260,7 @@ def _described(store: ObjectStore, rows: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _urls(request: ExportRequest, place: ObjectStore) -> Urls | None:
-    """Returns how a key becomes a URL; raises BadInput for a URL that feeds cannot hold."""
+    """Returns a function from a key to its URL. Raises BadInput for a URL that feeds cannot hold."""
     if request.base_url is not None and request.presigned_days is not None:
         raise BadInput("give --base-url or --presigned-days, not both")
     if request.presigned_days is not None:

@@ -63,9 +63,10 @@ def products_of(rows: Sequence[Exported]) -> list[Product]:
 
 
 def shown_file(picture: Exported) -> File:
-    """Returns the file that stands for a picture where there is room for one: of the first frame, the widest.
+    """Returns the file that stands for a picture if there is room for only one file.
 
-    Formats are listed from the newest to the one that every program reads, so the last one counts.
+    It is the widest file of the first frame in the last format. Formats are listed from the newest to the one
+    that every program reads.
     """
     first = [file for file in picture.files if file.frame == picture.files[0].frame]
     return max(first, key=lambda file: (file.format == first[-1].format, file.width))
@@ -86,7 +87,7 @@ def _merchant_tsv(channel: Channel, products: Sequence[Product], urls: Urls) -> 
     rows = [("id", "image_link", "additional_image_link")]
     for product in products:
         first, *more = _links(product, urls)
-        # A comma separates links, so one inside a link is escaped.
+        # Commas separate links, so a comma in a link is escaped.
         additional = ",".join(link.replace(",", "%2C") for link in more[:_MOST_ADDITIONAL])
         rows.append((product.sku, first, additional))
     return Feed(
@@ -115,7 +116,7 @@ def _merchant_xml(channel: Channel, products: Sequence[Product], urls: Urls) -> 
 
 
 def _shopify_csv(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
-    """One row a picture. Variants of a product share its handle, and their pictures follow one another."""
+    """Writes a row for each picture. Variants share their product's handle; their pictures are adjacent."""
     rows: list[Sequence[object]] = [("Handle", "Title", "Image Src", "Image Position", "Image Alt Text")]
     by_handle: dict[str, list[Exported]] = {}
     for product in products:
@@ -131,7 +132,7 @@ def _shopify_csv(channel: Channel, products: Sequence[Product], urls: Urls) -> F
 
 
 def _pictures_csv(channel: Channel, products: Sequence[Product], urls: Urls | None) -> Feed:
-    """One row a file: for spreadsheets, and for programs that build `srcset`."""
+    """Writes one row for each file, for spreadsheets and for programs that build `srcset`."""
     rows = []
     for product in products:
         for position, picture in enumerate(product.pictures, 1):
@@ -166,7 +167,7 @@ def _file_columns(picture: Exported, file: File, urls: Urls | None) -> dict[str,
 
 
 def _json_ld(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
-    """One Product each. It can stand in a script element: no `<` is left as it is."""
+    """Writes a Product for each product. Each `<` is escaped, so the JSON may stand in a script element."""
     graph = [
         {
             "@type": "Product",

@@ -12,17 +12,17 @@ from PIL import Image, ImageChops
 from toygan.channels.cutout import Box, Cutout, NotCutOut, softened, without_shadow
 from toygan.channels.rules import Frame
 
-TINT_LIGHTNESS: Final = 0.93  # of HLS
-TINT_SATURATION: Final = 0.45  # at most
-GREY_SATURATION: Final = 0.08  # below it a product counts as grey
+TINT_LIGHTNESS: Final = 0.93  # of a tint, in HLS
+TINT_SATURATION: Final = 0.45  # the largest of a tint
+GREY_SATURATION: Final = 0.08  # a product with less counts as grey
 _Layers = tuple[Image.Image, Image.Image, Image.Image]  # colours, opacity, light
 _FADE: Final = 0.04  # share of the frame's shorter side over which the shadow fades to nothing
-_PURE: Final = 0.025  # of the shorter side, at the border: the pure ground
-_BLOCK_PX: Final = 8  # JPEG codes blocks of this side; what touches one changes all of it
+_PURE: Final = 0.025  # share of the frame's shorter side that is pure ground at each border
+_BLOCK_PX: Final = 8  # side of JPEG's blocks; a change of one pixel changes its whole block
 
 
 class TooSmall(Exception):
-    """The picture has too few pixels for the frame; the message says how many are wanted and there."""
+    """The picture has too few pixels for the frame. The message says how many it has and needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,20 +32,21 @@ class Placement:
     width: int
     height: int
     scale: float  # of the product, at most 1
-    share: float  # of the safe part of the frame, by the side that fills it most
+    share: float  # share of the frame's safe part that the product takes, by the side that fills more of it
     below_advised: bool
 
 
 def place(box: Box, frame: Frame) -> Placement:
-    """Chooses the largest frame up to the advised size in which the product has the wanted share.
+    """Chooses the largest frame, up to the advised size, in which the product has the wanted share.
 
-    A product with few pixels gets a smaller frame. If that were smaller than the channel's least size, the
-    product's share falls as far as the channel allows. Raises TooSmall beyond that.
+    A product with few pixels gets a smaller frame. If that frame would be smaller than the channel's least
+    size, the frame has the least size, and the product takes a smaller share of it. Raises TooSmall if the
+    channel does not allow so small a share.
     """
     long = max(frame.aspect)
-    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # of the longest side
+    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # as shares of the longest side
     safe_across, safe_down = fit(frame.safe_aspect or frame.aspect, across, down)
-    # The product takes this share of a frame whose longest side is 1 pixel, at its own size.
+    # At its own size, the product takes the share whole / longest of a frame whose longest side is `longest`.
     whole = max(box.width / safe_across, box.height / safe_down)
     largest = int(whole / frame.share.least)
     if largest < frame.size.least:
@@ -65,8 +66,9 @@ def place(box: Box, frame: Frame) -> Placement:
 def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
     """Returns the picture in its frame: RGB, or RGBA on a transparent ground.
 
-    The border of the frame is the pure ground: a shadow fades before it. A product whose outline is unsure
-    stands on white instead of a tint, where an outline is not needed. Raises NotCutOut if it is.
+    The border of the frame is pure ground: a shadow fades before it reaches the border. A product with an
+    unsure outline stands on white instead of a tint, because white with a shadow needs no exact outline.
+    Raises NotCutOut for such a product if the frame needs one.
     """
     is_white = frame.ground == "white" or (frame.ground == "tint" and not cutout.is_sure)
     if not cutout.is_sure and not (is_white and frame.shadow):
@@ -120,26 +122,26 @@ def _rgb(hue: float, saturation: float) -> tuple[int, int, int]:
 
 
 def fit(aspect: tuple[int, int], across: float, down: float) -> tuple[float, float]:
-    """Returns width and height of the largest part with this aspect inside (across, down)."""
+    """Returns width and height of the largest rectangle with the aspect `aspect` inside (across, down)."""
     factor = min(across / aspect[0], down / aspect[1])
     return aspect[0] * factor, aspect[1] * factor
 
 
 def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
-    """Cuts the frame's part out of the layers, with the product's box in its middle, and scales it.
+    """Cuts a window of the frame's shape out of the layers and scales it. The product is in its middle.
 
-    Beyond the picture there is lit ground.
+    Where the window reaches beyond the picture, there is lit ground.
     """
     scale = placed.scale
     middle_x, middle_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     wide, high = placed.width / scale, placed.height / scale
     fills: tuple[tuple[int, int, int] | int, ...] = ((255, 255, 255), 0, (255, 255, 255))
-    if scale == 1.0:  # whole pixels are moved, none is made anew
+    if scale == 1.0:  # pixels are moved, not resampled
         left, top = round(middle_x - wide / 2), round(middle_y - high / 2)
         corner = (left, top, left + placed.width, top + placed.height)
         cropped = [_cropped(*each, corner) for each in zip(layers, fills, strict=True)]
         return cropped[0], cropped[1], cropped[2]
-    # A window of whole pixels that holds the frame, and the frame's place in it.
+    # A window of whole pixels that contains the frame, and the place of the frame in the window.
     left, top = int(np.floor(middle_x - wide / 2)) - 4, int(np.floor(middle_y - high / 2)) - 4
     right, bottom = int(np.ceil(middle_x + wide / 2)) + 4, int(np.ceil(middle_y + high / 2)) + 4
     colours, opacity, light = (
@@ -148,7 +150,7 @@ def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
     inner = (middle_x - wide / 2 - left, middle_y - high / 2 - top)
     part = (*inner, inner[0] + wide, inner[1] + high)
     size = (placed.width, placed.height)
-    # Colours are scaled with their opacity, so that the ground's do not mix in.
+    # Colours are scaled with their opacity, so that the ground's colours do not mix in.
     together = Image.merge("RGBA", (*colours.split(), opacity)).convert("RGBa")
     scaled = together.resize(size, Image.Resampling.LANCZOS, box=part).convert("RGBA")
     lit = light.resize(size, Image.Resampling.BILINEAR, box=part)
@@ -181,7 +183,7 @@ def _fading(width: int, height: int) -> Image.Image:
 
 
 def _transparent(colours: Image.Image, opacity: Image.Image, light: Image.Image) -> Image.Image:
-    """Returns RGBA; a shadow is black of some opacity below the product."""
+    """Returns RGBA. A shadow becomes partly opaque black below the product."""
     if light.getextrema() == (255, 255):
         return Image.merge("RGBA", (*colours.split(), opacity))
     dark = ImageChops.invert(light)

@@ -1,4 +1,4 @@
-"""Says what a picture file tells of its origin."""
+"""Describes a picture file, and what it says about its origin."""
 
 import io
 import json
@@ -17,7 +17,7 @@ _C2PA: Final = (b"c2pa", b"jumb")  # the labels of a manifest store; ISO 19566-5
 
 
 def inspect_file(path: Path) -> list[str]:
-    """Returns one fact a line: format, size, marks. Raises BadInput for a file that is no picture."""
+    """Returns lines with one fact each: format, size, marks. Raises BadInput if the file is no picture."""
     try:
         check_size(path.stat().st_size)
         data = path.read_bytes()

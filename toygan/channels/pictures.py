@@ -24,22 +24,22 @@ from toygan.storage.keys import EXPORTED_PREFIX, condition_key, slug_of
 from toygan.storage.store import ObjectStore
 from toygan.xmp import xmp_packet
 
-MAKING: Final = 3  # raise it when other pixels or bytes are made of the same input
+MAKING: Final = 3  # raise it when the same input gives other pixels or bytes than before
 FOREVER: Final = "public, max-age=31536000, immutable"  # for files whose name changes with their content
 WHOLE: Final = ""  # in `left_out`: the reason concerns every frame
-BROKEN: Final = ("picture_missing", "picture_damaged", "layout_missing")  # no rule, but a fault of the store
+BROKEN: Final = ("picture_missing", "picture_damaged", "layout_missing")  # faults of the store
 _NAME_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """Where pictures come from and go to, and the rules for them. Safe to use from many threads."""
+    """Where pictures come from, where files go, and the rules for them. Safe to use from many threads."""
 
     store: ObjectStore
     place: ObjectStore
     channel: Channel
-    sizes: Mapping[str, int]  # of the files that lie at the place, in bytes
-    producer: str | None  # for China's label, None for a channel without it
+    sizes: Mapping[str, int]  # key to bytes of each file that lies at the place
+    producer: str | None  # named in China's label; None for a channel without the label
     credentials: Credentials | None  # for Content Credentials, None: nothing is signed
 
 
@@ -55,9 +55,9 @@ def recipe_of(making: Making, live: Mapping[str, Any]) -> str:
 def make_picture(
     making: Making, live: Mapping[str, Any], described: Mapping[str, Any], recipe: str
 ) -> Exported:
-    """Makes the files of a row of `current.parquet` and puts them, unless they lie there.
+    """Makes the files of a row of `current.parquet`. Puts those that are not at the place yet.
 
-    `described` is the picture's metadata row. What cannot be made is in `left_out` with its reason. Raises
+    `described` is the picture's metadata row. If a frame cannot be made, `left_out` has the reason. Raises
     only what the stores raise.
     """
     files: list[File] = []
@@ -151,9 +151,10 @@ def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: 
 def _put(
     making: Making, live: Mapping[str, Any], name: str, file_format: FileFormat, data: bytes
 ) -> tuple[str, int]:
-    """Puts a file, unless it lies there. Returns its key and its size.
+    """Puts a file, unless it is at the place already. Returns its key and its size in bytes.
 
-    The key holds a digest of the content and the signer: two signatures of a file differ, but either will do.
+    The key holds a digest of the content and the signer, not of the signature: two signatures of a file
+    differ, but either is valid.
     """
     signer = making.credentials.digest if making.credentials else ""
     digest = sha256(data + signer.encode()).hexdigest()[:_NAME_DIGITS]
@@ -165,7 +166,10 @@ def _put(
 
 
 def upload(making: Making, live: Mapping[str, Any], key: str, file_format: FileFormat, data: bytes) -> int:
-    """Signs a file, naming its model, and puts it. Returns its size. Raises NotCutOut if it is too large."""
+    """Signs a file, naming the picture's model, and puts it. Returns its size in bytes.
+
+    Raises NotCutOut if the file is too large for the channel.
+    """
     mime = MIME_TYPES[file_format]
     if making.credentials:
         data = making.credentials.sign(data, mime, live["model_name"], live["model_version"])

@@ -1,6 +1,6 @@
-"""Renders the report of an export: what was left out and why, and the rules with their sources.
+"""Renders the report of an export: what was left out and why, and the channel's rules and their sources.
 
-The page depends on the export's content only, so an export without changes does not write it again.
+The page depends on the export's content only, so an export without changes does not write the page again.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _REASONS: Final = {
 
 
 def render_report(channel: Channel, rows: Sequence[Exported], notes: Sequence[str]) -> str:
-    """Returns the report as one HTML document that shows pictures beside it."""
+    """Returns the report as one HTML document. It shows picture files that lie beside it."""
     left_out = [
         (row.sku, row.image_index, frame if frame != WHOLE else "", _in_words(reason))
         for row in rows

@@ -1,7 +1,7 @@
 """The rules of a channel, read from a TOML file: one file a channel, and no code.
 
-The files beside this module are the bundled channels. `load_channel` also opens a file of the user's, so a
-new channel needs a file only. README.md describes the fields.
+The files beside this module are the bundled channels. `load_channel` also opens a user's file, so a new
+channel needs only a file. README.md describes the fields.
 """
 
 import tomllib
@@ -44,7 +44,7 @@ class Size(_Strict):
 
 
 class Share(_Strict):
-    """How much of the frame the product takes: the side of its bounding box that fills the frame most."""
+    """The share of the frame that the product's bounding box takes, by the side that fills more of it."""
 
     least: _Share
     wanted: _Share
@@ -58,11 +58,11 @@ class Share(_Strict):
 
 
 class Frame(_Strict):
-    """One picture that is made of each live picture."""
+    """A kind of picture that the channel wants of each live picture."""
 
     name: _Name
     aspect: tuple[_Side, _Side]  # width, height
-    safe_aspect: tuple[_Side, _Side] | None = None  # the middle part that holds the whole product
+    safe_aspect: tuple[_Side, _Side] | None = None  # of the middle part that holds the whole product
     size: Size
     share: Share  # of the safe part
     ground: Ground
@@ -81,9 +81,9 @@ class Frame(_Strict):
 class Rule(_Strict):
     """One rule, where it is written, and when it was looked up."""
 
-    of: Annotated[tuple[str, ...], Field(min_length=1)]  # the fields that follow from it
+    of: Annotated[tuple[str, ...], Field(min_length=1)]  # the fields that follow from the rule
     says: str
-    kind: Literal["required", "advised", "chosen"]  # chosen: by toygan, because the channel is silent
+    kind: Literal["required", "advised", "chosen"]  # chosen: toygan's choice, as the channel has no rule
     source: str
     checked: date
 

@@ -1,6 +1,7 @@
 """What lies at an export's place: one row for each live picture, exported or left out.
 
-The table is written after the pictures and before the feeds, so that it never names a missing file.
+The table is written after the pictures and before the feeds, so that neither it nor a feed names a missing
+file.
 """
 
 import json
@@ -29,7 +30,7 @@ STATE = make_schema(
         pa.field("language", pa.string()),
         pa.field("handle", pa.string()),
         pa.field("alt", pa.string(), nullable=False),
-        pa.field("left_out", pa.string(), nullable=False),  # JSON: the reason by frame
+        pa.field("left_out", pa.string(), nullable=False),  # JSON: frame to reason
         pa.field("files", pa.string(), nullable=False),  # JSON: a list of File
     ],
 )
@@ -61,22 +62,22 @@ class Exported:
     language: str | None
     handle: str | None
     alt: str
-    left_out: Mapping[str, str]  # by frame; the empty name stands for the whole picture
+    left_out: Mapping[str, str]  # frame to reason; the empty name means all frames
     files: tuple[File, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The rows by image id, and the version of their object for a conditional write."""
+    """The rows by image id, and the version of the stored table, for a conditional write."""
 
     rows: Mapping[str, Exported]
     version: str | None
 
 
 def read_state(place: ObjectStore, channel: str) -> State:
-    """Reads the state of an export. Raises BadInput if another channel's export lies there.
+    """Reads the state of an export. Raises BadInput if `place` holds another channel's export.
 
-    A damaged table counts as none: the pictures are made again, and have the same names.
+    A damaged table counts as missing: the pictures are made again, under the same names.
     """
     try:
         data, version = place.get_versioned(STATE_KEY)
@@ -96,7 +97,7 @@ def read_state(place: ObjectStore, channel: str) -> State:
 
 
 def write_state(place: ObjectStore, channel: str, rows: Iterable[Exported], before: State) -> State:
-    """Replaces the state, unless it is the same. Raises Retryable if another process has changed it."""
+    """Replaces the state if it has changed. Raises Retryable if another process has replaced it."""
     kept = {row.image_id: row for row in rows}
     if before.version is not None and dict(before.rows) == kept:
         return before

@@ -2,16 +2,16 @@
 
 from typing import Final
 
-# Languages that write the colour before the noun's comma with their own comma.
+# The comma before the colour, for languages with a comma of their own.
 _COMMAS: Final = {"zh": "，", "ja": "、", "ar": "، "}
-_FORMULA: Final = "=+-@"  # how a cell begins that a spreadsheet would compute
+_FORMULA: Final = "=+-@"  # a spreadsheet computes a cell that begins with one of these
 
 
 def alt_text(title: str | None, colour: str | None, language: str | None, letters: int) -> str:
     """Returns title and colour in the row's language, on one line of at most `letters` characters.
 
-    The colour is left out where the title has it. Without a title the text is empty. It never begins with a
-    character that makes a spreadsheet compute the cell.
+    The colour is left out if the title has it. Without a title the text is empty. The text never begins with
+    a character that makes a spreadsheet compute the cell.
     """
     text = one_line(title or "").lstrip(_FORMULA + " ")
     name = one_line(colour or "")

@@ -144,7 +144,7 @@ def make_app(store: ObjectStore, *, by: str = "", hosts: Sequence[str], token: s
 
 
 def _without_token(request: Request, token: str | None) -> Response | None:
-    """Refuses a request without the token. A URL with the token sets a cookie and leads to the bare URL."""
+    """Refuses a request without the token. A URL with the token sets a cookie that holds the token."""
     if token is None:
         return None
     given = request.query_params.get("token", "")

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 NEAR: Final = 25.0  # distance in a* and b* at which a pixel is steered by 1/e
-SAME: Final = 20.0  # distance in a* and b* within which pixels have the product's main colour
-ONE_COLOUR_SHARE: Final = 0.6  # of a product's pixels that must have its main colour
-FARTHEST: Final = 60.0  # distance in a* and b*; the catalog then means another part of the product
+SAME: Final = 20.0  # distance in a* and b* within which pixels have the same colour
+LEAST_SHARE: Final = 0.15  # of a product's pixels that make one of its colours
+FARTHEST: Final = 60.0  # distance in a* and b* by which light may shift the colour of a product of one colour
+FARTHEST_OF_SEVERAL: Final = 30.0  # the same for a product of several colours, which may show another part
+CELL: Final = 4.0  # side of the cells of a* and b* in which pixels are counted
 MOST_GAIN: Final = 2.0
 
 _TO_XYZ: Final = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
 _WHITE: Final = (0.9505, 1.0, 1.0890)
 _KNEE: Final = 6 / 29
+_HALF: Final = 32  # cells on either side of 0; a* and b* of sRGB lie within 108
 
 
 def to_lab(rgb: Tensor) -> Tensor:
@@ -65,8 +68,8 @@ class StudioLight(nn.Module):
         """Changes the product's colours (3, H, W) in [-1, 1] so that its main colour is the catalog's.
 
         `mask` (1, H, W) in [0, 1]; `colour` (4,) as encoded by `toygan.conditions.colour`. Pixels of other
-        colours, such as prints, change less, the less the further they are. Products of several colours, and
-        those of quite another colour than the catalog's, stay as they are.
+        colours, such as prints, change less the further their colour is away. Of a product of several colours
+        the one nearest to the catalog's changes. A product without a colour near that stays as it is.
         """
         inside = (mask[0] > 0.9).flatten()
         if not colour[3] or not inside.any():
@@ -74,13 +77,40 @@ class StudioLight(nn.Module):
         wanted = torch.cat([(colour[:1] + 1) * 50, colour[1:3] * 50, colour.new_ones(1)]) @ self.matrix
         pixels = ((picture + 1) / 2).clamp(0, 1)
         flat = pixels.flatten(1).T
-        main = flat[inside].median(dim=0).values
-        centre = to_lab(main[None])[0, 1:]
-        distance = (to_lab(flat)[:, 1:] - centre).norm(dim=1)
-        is_single = (distance[inside] < SAME).float().mean() >= ONE_COLOUR_SHARE
-        if not is_single or (centre - wanted[1:]).norm() > FARTHEST:
+        lab = to_lab(flat)
+        centres = _colours_of(lab[inside, 1:])
+        if not len(centres):
             return picture
+        away = (centres - wanted[1:]).norm(dim=1)
+        if away.min() > (FARTHEST if len(centres) == 1 else FARTHEST_OF_SEVERAL):
+            return picture
+        distance = (lab[:, 1:] - centres[away.argmin()]).norm(dim=1)
+        main = flat[inside & (distance < SAME)].median(dim=0).values
+        if len(centres) > 1:  # parts of another colour may differ in brightness alone
+            distance = distance.hypot((lab[:, 0] - to_lab(main[None])[0, 0]) / 2)
         gain = ((to_rgb(wanted[None])[0] + 0.02) / (main + 0.02)).clamp(1 / MOST_GAIN, MOST_GAIN)
         weight = torch.exp(-((distance / NEAR) ** 2)).view(1, *mask.shape[1:])
         factor = 1 + weight * (gain.view(3, 1, 1) - 1)
         return (pixels * factor).clamp(0, 1) * 2 - 1
+
+
+def _colours_of(pixels: Tensor) -> Tensor:
+    """Returns the a* and b* (K, 2) of each colour of a product, for the a* and b* (N, 2) of its pixels.
+
+    The first colour has the most pixels within SAME of it, the next has the most of the other pixels, down to
+    LEAST_SHARE of all pixels.
+    """
+    least = LEAST_SHARE * len(pixels)
+    found: list[Tensor] = []
+    while len(pixels) >= least:
+        places = (pixels / CELL).round().long().clamp(-_HALF, _HALF - 1) + _HALF
+        counts = (places @ places.new_tensor([2 * _HALF, 1])).bincount()
+        filled = counts.nonzero()[:, 0]
+        cells = CELL * (torch.stack([filled // (2 * _HALF), filled % (2 * _HALF)], dim=1) - _HALF).float()
+        near = (torch.cdist(cells, cells) < SAME).float() @ counts[filled].float()
+        inside = (pixels - cells[near.argmax()]).norm(dim=1) < SAME
+        if inside.sum() < least:
+            break
+        found.append(pixels[inside].median(dim=0).values)
+        pixels = pixels[~inside]
+    return torch.stack(found) if found else pixels.new_zeros(0, 2)

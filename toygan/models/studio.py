@@ -9,7 +9,9 @@ only gets smooth colours.
 The discriminator scores patches, as in pix2pix; its loss is relativistic, see `toygan.training.losses`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar, Final
 
 import torch
@@ -77,20 +79,19 @@ def own_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
     Pixels at the edge are a mixture with the old ground. They take the mean of the pixels further inside
     near them. snapshot (B, 3, H, W) in [-1, 1], mask (B, 1, H, W) in [0, 1].
     """
-    inside = 1 - F.max_pool2d(1 - mask, 2 * EDGE + 1, stride=1, padding=EDGE)
+    inside = 1 - _box_maximum(1 - mask, EDGE)
     inside = (inside > 0.9).float()
     kept = snapshot * inside
     filled, known = kept, inside
     for reach in (2, 4):
-        size = 2 * reach + 1
-        amount = F.avg_pool2d(known, size, stride=1, padding=reach)
-        spread = F.avg_pool2d(filled * known, size, stride=1, padding=reach) / amount.clamp_min(1e-4)
+        amount = _box_mean(known, reach)
+        spread = _box_mean(filled * known, reach) / amount.clamp_min(1e-4)
         reached = (amount > 1e-3).float()
         filled = known * filled + (1 - known) * reached * spread
         known = torch.maximum(known, reached)
     # Parts thinner than the edge have no pixels further inside.
     own = known * filled + (1 - known) * snapshot
-    near = F.max_pool2d(mask, 2 * EDGE + 1, stride=1, padding=EDGE)
+    near = _box_maximum(mask, EDGE)
     return own * (near > 0.02).float()
 
 
@@ -99,7 +100,7 @@ def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
 
     (B, 4, H / GROUND_CELL, W / GROUND_CELL) float32. Cells without ground take the colours near them.
     """
-    beside = F.max_pool2d(mask, 2 * EDGE + 1, stride=1, padding=EDGE)
+    beside = _box_maximum(mask, EDGE)
     ground = (beside < 0.05).float()
     share = F.avg_pool2d(ground, GROUND_CELL)
     colour = F.avg_pool2d(snapshot * ground, GROUND_CELL)
@@ -108,6 +109,24 @@ def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
         amount = amount + 0.1 * F.avg_pool2d(amount, 3, stride=1, padding=1)
         total = total + 0.1 * F.avg_pool2d(total, 3, stride=1, padding=1)
     return torch.cat([total / amount.clamp_min(1e-5), share], dim=1)
+
+
+def _box_mean(x: Tensor, reach: int) -> Tensor:
+    """The mean of the square of 2 * reach + 1 pixels a side around each pixel; 0 is outside (B, C, H, W)."""
+    return _over_box(torch.add, x, reach) / (2 * reach + 1) ** 2
+
+
+def _box_maximum(x: Tensor, reach: int) -> Tensor:
+    """The maximum of the same pixels. x >= 0."""
+    return _over_box(torch.maximum, x, reach)
+
+
+def _over_box(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
+    """Combines shifted copies, along columns and then rows. On a CPU pooling takes many times as long."""
+    height, width = x.shape[-2:]
+    x = F.pad(x, (reach, reach, reach, reach))
+    x = reduce(combine, [x[..., step : step + height, :] for step in range(2 * reach + 1)])
+    return reduce(combine, [x[..., step : step + width] for step in range(2 * reach + 1)])
 
 
 def _means(picture: Tensor, weight: Tensor) -> Tensor:
@@ -174,7 +193,7 @@ class Generator(ConditionalGenerator):
     def _features(self, snapshot: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
         own = own_colours(snapshot, mask)
         grounds = ground_colours(snapshot, mask)
-        coverage = F.avg_pool2d(mask, 31, stride=1, padding=15)
+        coverage = _box_mean(mask, 15)
         x = F.pixel_unshuffle(torch.cat([own, mask - 0.5, coverage], dim=1), FOLD)
         x = x.contiguous(memory_format=torch.channels_last)
         kept: list[Tensor] = []

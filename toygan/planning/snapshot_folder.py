@@ -71,13 +71,14 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
     known = set[str]() if described is None else set(described.table["sku"].to_pylist())
     tables = [] if described is None else [_with_snapshots(described.table, snapshots)]
     others = [each for each in snapshots.values() if each.sku not in known]
-    if others:
+    if others and described is not None:
         log.warning(
             "snapshots without a row in %s, whose title is the sku: %d, such as %s",
             PRODUCTS_FILE,
             len(others),
             others[0].sku,
         )
+    if others:
         start = max(rows.numbers, default=-1) + 1
         rows.numbers.extend(range(start, start + len(others)))
         tables.append(_table_of(others))

@@ -47,8 +47,30 @@ def test_a_cast_and_a_wrong_exposure_are_put_right(warm: float, exposure: float)
     assert torch.allclose(steered[:, 12, 12], picture[:, 12, 12], atol=0.05)
 
 
-def test_products_of_two_colours_and_unknown_colours_stay() -> None:
+def test_of_two_colours_the_one_of_the_catalog_changes() -> None:
     picture, mask = shown(0.7, 0.3, 0.3)
-    assert torch.equal(StudioLight().steer(picture, mask, encode_colours([None])[0]), picture)
-    picture[:, :, 15:] = torch.tensor([-0.5, 0.5, -0.5]).view(3, 1, 1)
-    assert torch.equal(StudioLight().steer(picture, mask, encode_colours(["#B40000"])[0]), picture)
+    picture[:, :, 15:] = torch.tensor([-0.5, 0.2, -0.5]).view(3, 1, 1)
+    steered = StudioLight().steer(picture, mask, encode_colours(["#C85050"])[0])
+    assert torch.allclose((steered[:, 20, 8] + 1) / 2, torch.tensor([0xC8, 0x50, 0x50]) / 255, atol=0.03)
+    assert torch.allclose(steered[:, 20, 20], picture[:, 20, 20], atol=0.05)
+
+
+def test_a_grey_roof_keeps_its_colour_on_a_green_car() -> None:
+    """Also where the roof has more pixels than the body, whose colour the catalog gives."""
+    picture, mask = shown(0.6, 0.6, 0.6)
+    picture[:, 20:] = torch.tensor([-0.8, 0.0, -0.6]).view(3, 1, 1)
+    steered = StudioLight().steer(picture, mask, encode_colours(["#1A8A40"])[0])
+    assert torch.allclose(steered[:, 8, 20], picture[:, 8, 20], atol=0.05)
+    assert not torch.allclose(steered[:, 24, 20], picture[:, 24, 20], atol=0.05)
+
+
+def test_a_product_stays_without_a_colour_and_with_one_that_it_lacks() -> None:
+    picture, mask = shown(0.7, 0.3, 0.3)
+    for code in (None, "#00C800"):
+        assert torch.equal(StudioLight().steer(picture, mask, encode_colours([code])[0]), picture)
+
+
+def test_a_product_without_pixels_stays() -> None:
+    picture, mask = shown(0.7, 0.3, 0.3)
+    steered = StudioLight().steer(picture, torch.zeros_like(mask), encode_colours(["#B40000"])[0])
+    assert torch.equal(steered, picture)

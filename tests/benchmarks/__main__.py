@@ -17,6 +17,7 @@ from tests.benchmarks import (
     snapshots,
     start,
     training,
+    travel,
     uploads,
 )
 
@@ -38,6 +39,7 @@ def main() -> None:
         "channels": channels.main,
         "colours": colours.main,
         "gpu": gpu.main,
+        "travel": travel.main,
     }
     chosen = sys.argv[1:] or list(known)
     unknown = [name for name in chosen if name not in known]

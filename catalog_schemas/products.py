@@ -95,9 +95,10 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
     """Computes the sha256 (lower-case hex) of everything that a product's pictures depend on.
 
     The hash is that of the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description,
-    language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`, which maps sketch,
-    layout and photo to the sha256 of the file. If the catalog gives no language it is `en`, and missing
-    attributes are empty. Nothing else of `product` counts; in particular images_wanted and updated_at do not.
+    language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`. The last maps
+    sketch, layout and photo to the sha256 of their files. If the catalog gives no language it is `en`, and
+    missing attributes are empty. Nothing else of `product` counts; in particular images_wanted and updated_at
+    do not.
     """
     # A null is None, NaN or NA, depending on the reader.
     fields: dict[str, object] = {

@@ -172,7 +172,7 @@ def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **o
 @click.option(
     "--inception-weights",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file with these weights; default: in the folder where torch keeps downloads.",
+    help="The file with the weights of inception; default: in the folder where torch keeps downloads.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(

@@ -31,7 +31,7 @@ from flows.exits import FAILED
     "--collage",
     type=click.IntRange(2, 12),
     metavar="N",
-    help="Also show N products of each category in one picture; 2 to 12.",
+    help="Also show N (2 to 12) products of each category in one picture.",
 )
 def export(
     channels: tuple[str, ...],

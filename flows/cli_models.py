@@ -169,6 +169,6 @@ def models_rollback(alias: str, store: str) -> None:
     from toygan.storage.open_store import open_store
 
     ref = rollback(open_store(store), alias)
-    click.echo(f"{alias} is {ref or 'no model: the champion generates its products'}")
+    click.echo(f"{alias} is {ref or 'no model: the champion generates these products'}")
     if alias in CHAMPIONS.values():
         click.echo(_LIVE_PICTURES_STAY)

@@ -27,7 +27,9 @@ def decide(decision: str, image_ids: tuple[str, ...], output: str, by: str, reas
 
 @click.command()
 @click.option("--output", required=True, metavar="URI", help="The store that holds the pictures.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="0: a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="0 takes a free port."
+)
 @click.option(
     "--address",
     default="127.0.0.1",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--max-images",
     type=click.IntRange(1),
     metavar="N",
-    help="Images to train on, at most; with --recipe, in each of its trainings.",
+    help="The largest number of training images; with --recipe, of each of its trainings.",
 )
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), metavar="M")
 @click.option("--resume", is_flag=True, help="Resume the training in --output.")
@@ -107,7 +107,7 @@ def _run_recipe(
 
     if given := sorted(name for name, value in options.items() if value):
         names = ", ".join(f"--{name.removesuffix('s').replace('_', '-')}" for name in given)
-        raise BadInput(f"{names} cannot be given with --recipe, which sets it")
+        raise BadInput(f"{names} cannot be given with --recipe, because the recipe sets that")
     folder = run_recipe(RecipeRun(recipe=read_recipe(recipe), max_images=max_images, resume=resume, **common))
     if folder is None:
         sys.exit("stopped; go on by the same command with --resume")

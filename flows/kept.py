@@ -78,7 +78,7 @@ def _remembered(client: SyncPrefectClient, name: str) -> Wanted:
 
 
 def _leave_out_schedules(deployment: RunnerDeployment) -> None:
-    """Removes the field: the server accepts no null for it."""
+    """Removes the field `schedules`: the server would not accept null for it."""
     deployment.schedules = None
     deployment.model_fields_set.discard("schedules")
 

@@ -77,7 +77,9 @@ class GenerateParameters(BaseModel):
         le=1,
         description="In mode refresh: the largest share of the live pictures that is generated again.",
     )
-    limit: int | None = Field(default=None, ge=1, description="Only this many products, the first good ones.")
+    limit: int | None = Field(
+        default=None, ge=1, description="The largest number of products: the first good ones of the catalog."
+    )
     image_format: ImageFormat = Field(default="webp", description="The format of the picture files.")
     device: str = Field(
         default_factory=lambda: service_settings().device, description="auto, cpu, cuda or cuda:N."
@@ -136,7 +138,7 @@ class ExportParameters(BaseModel):
         default_factory=lambda: service_settings().collage,
         ge=2,
         le=12,
-        description="How many products of each category a collage shows; without it there are none.",
+        description="The number of products in the collage of each category; empty: make no collages.",
     )
 
 

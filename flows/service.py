@@ -79,8 +79,8 @@ class ServiceRunner(Runner):
             if group.split((RuntimeError, httpx.HTTPError))[1]:
                 raise
             raise Retryable(
-                "Prefect's server does not answer any more; start it, then the service again: interrupted "
-                "runs resume"
+                "Prefect's server does not answer any more; start the server, then the service again. "
+                "Interrupted runs resume"
             ) from group
 
     async def _serve(self) -> None:

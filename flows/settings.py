@@ -86,7 +86,7 @@ class ServiceSettings(BaseSettings):
     channels: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
     # https://... of the store's folder exports/, for the links in feeds.
     export_url: Location | None = None
-    # How many products of each category a collage of an export shows; unset: there are none.
+    # The number of products in the collage of each category in an export; unset: make no collages.
     collage: int | None = Field(default=None, ge=2, le=12)
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     log_format: Literal["text", "json"] = "text"  # json: one object a line, with run, shard and category

@@ -43,7 +43,7 @@ class Picture:
     pixels: NDArray[np.uint8]  # (R, R, 3)
     seed: int
     p_real: float | None  # the calibrated score, 0..1; None for a picture that is not finite
-    threshold: float  # the least score of an approved picture of its category
+    threshold: float  # the score that its category needs for approval
     reasons: tuple[Reason, ...]  # against approval, see toygan/approval/README.md; empty if approved
 
     @property

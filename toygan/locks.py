@@ -66,8 +66,8 @@ def wait_for_lock(
             mark, last_change = found, now
         if now - last_change > patience_s:
             raise TimeoutError(
-                f"{name} is held by {_holder(descriptor)}, which has not moved for {patience_s:.0f} s; end "
-                "or resume it and run again"
+                f"{name} is held by {_holder(descriptor)}, which made no progress for {patience_s:.0f} s; "
+                "end or resume that process and run again"
             )
         if now - began > SILENT_S and not has_told:
             has_told = True

@@ -1,4 +1,4 @@
-"""Names that users give to files: any bytes but a slash and zero, as a file system holds them."""
+"""Shows the names that users give to files: any bytes except a slash and zero."""
 
 
 def printable(name: str) -> str:

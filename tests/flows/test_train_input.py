@@ -147,7 +147,7 @@ def test_an_unknown_preset_lists_the_presets(tmp_path: Path, toygan_here: Comman
         (("--recipe", "mine"), "there is no recipe 'mine'; known are pix2pix-256, "),
         (
             ("--recipe", "spade-256", "--family", "dcgan", "--first-stage", "x"),
-            "--family, --first-stage cannot be given with --recipe, which sets it",
+            "--family, --first-stage cannot be given with --recipe, because the recipe sets that",
         ),
     ],
 )

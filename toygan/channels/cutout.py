@@ -19,12 +19,12 @@ from toygan.approval.measures import product_pixels
 
 GROUND_LEVEL: Final = 246  # the ground is white if its brightness (0..255) is at least this
 UNSHADED: Final = 248  # pixels darker than this may be a light side of the product
-LIGHT_PART: Final = 0.5  # the upper part of the product, where no shadow falls on the ground
-LIGHT_REACH: Final = 1 / 48  # of the picture's side: how far from the product light pixels may belong to it
+LIGHT_PART: Final = 0.5  # share of the product's height: beside this upper part no shadow falls on the ground
+LIGHT_REACH: Final = 1 / 48  # the longest distance of light sides, as a share of the picture's side
 LEAST_PART: Final = 0.01  # a separate spot smaller than this share of the product is noise
 LEAST_PRODUCT: Final = 0.004  # share of the picture; anything smaller is no product
 EDGE_PX: Final = 1  # an edge is softened by the mean over this radius
-SHADOW_REACH: Final = 0.3  # of the product's longest side; a shadow fades to nothing within it
+SHADOW_REACH: Final = 0.3  # a shadow reaches at most this far, as a share of the product's longest side
 EDGE_FADE: Final = 0.1  # width of the border in which a shadow fades, as a share of the shortest side
 WHITE_PARTS: Final = 0.03  # with this share of white pixels in a product, its outline is unsure
 UNSURE_RING: Final = 0.5  # with more non-white pixels beside the upper part, the outline is unsure

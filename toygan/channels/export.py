@@ -170,7 +170,7 @@ def _make_collages(
     ]
     made = [Collage(key=key, category=category) for category, key in keys.items() if category not in without]
     note = (
-        f"No collage of {', '.join(without)}: it takes {count} products with a sure outline, and their pixels"
+        f"No collage of {', '.join(without)}: it needs {count} products with a sure outline and enough pixels"
     )
     return made, (note,) if without else ()
 

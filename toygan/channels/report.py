@@ -1,4 +1,4 @@
-"""Renders the report of an export: what was left out and why, and the channel's rules and their sources.
+"""Renders the report of an export: pictures that were left out, with reasons, and the channel's rules.
 
 The page depends on the export's content only, so an export without changes does not write the page again.
 """

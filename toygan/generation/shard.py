@@ -1,7 +1,7 @@
 """Computes one shard: each slot gets an approved picture, or a candidate for review, or neither.
 
 Batch n is decided before batch n + IN_FLIGHT is put together. So the schedule and the batch shapes depend
-only on the plan and the decisions, never on speed, and a shard that is computed again gives the same bytes.
+only on the plan and the decisions, never on speed. A shard that is computed again gives the same bytes.
 """
 
 from collections import deque

@@ -1,1 +1,1 @@
-"""Trained models for other systems: ONNX."""
+"""Writes trained models for other systems: ONNX and Keras."""

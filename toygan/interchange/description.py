@@ -1,4 +1,4 @@
-"""Describes an exported model as JSON: its networks, and how their inputs are made."""
+"""Describes an exported model as JSON: its networks, and how the networks' inputs are made."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from toygan.interchange.networks import Port
 
 Format = Literal["onnx", "keras"]
 
-CHANNELS_AXIS: Final[Mapping[Format, int]] = {"onnx": 1, "keras": 3}  # of (B, C, H, W) and (B, H, W, C)
+CHANNELS_AXIS: Final[Mapping[Format, int]] = {"onnx": 1, "keras": 3}  # (B, C, H, W) and (B, H, W, C)
 
 REGION_VOTE: Final = "region_vote.py"
 
@@ -25,7 +25,7 @@ def shape_in(port: Port, format_: Format) -> tuple[int, ...]:
 
 
 def ports_of(ports: tuple[Port, ...], format_: Format) -> list[dict[str, Any]]:
-    """Describes inputs or outputs."""
+    """Describes a network's inputs or outputs: name, type, shape and meaning."""
     return [
         {
             "name": port.name,
@@ -44,7 +44,7 @@ def file_entry(file: Path) -> dict[str, Any]:
 
 
 def describe(model: Model, format_: Format, networks: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the description: which networks there are, and how their inputs are made."""
+    """Returns the description: the networks, and how their inputs are made."""
     described: dict[str, Any] = {
         "model": model.name,
         "version": model.version,
@@ -69,15 +69,17 @@ def describe(model: Model, format_: Format, networks: Mapping[str, Any]) -> dict
         }
     if "layout" in networks:
         described["between_layout_and_generator"] = (
-            f"{REGION_VOTE}: vote_by_region(probabilities, paper, given_labels) for each picture; paper "
-            "is (sketch + 1) / 2 without its channel; it returns predicted_layout"
+            f"{REGION_VOTE}: vote_by_region(probabilities, paper, given_labels) returns predicted_layout of "
+            "each picture; paper is (sketch + 1) / 2 without the channel dimension"
         )
     if "enhancer" in networks:
-        described["between_generator_and_enhancer"] = "round the picture to 8 bits; it is `small`, in [-1, 1]"
+        described["between_generator_and_enhancer"] = (
+            "round the picture to 8 bits, then map it to [-1, 1]: `small`"
+        )
     if "probe" in networks and model.calibration is not None:
         described["calibration"] = {
             name: {key: asdict(each)[key] for key in ("coef", "intercept", "threshold")}
             for name, each in model.calibration.categories.items()
         }
-        described["score"] = "1 / (1 + exp(-(coef * logit + intercept))); good enough from the threshold on"
+        described["score"] = "1 / (1 + exp(-(coef * logit + intercept))); good enough if at least `threshold`"
     return described

@@ -1,4 +1,4 @@
-"""Inputs for an exported model that show how real ones look: a few products of its categories."""
+"""Makes example inputs of an exported model, for a few products of its categories."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,11 +17,11 @@ from toygan.interchange.networks import networks_of
 from toygan.seeds import latent
 
 COLOURS: Final = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B")
-_LABEL: Final = 5  # of the drawn shape where the product brings the layout
+_LABEL: Final = 5  # the label of the disc in a product's layout
 
 
 def example_inputs(model: Model) -> dict[str, NDArray[Any]]:
-    """Returns the inputs of all networks that no other network makes, by name, for a few products."""
+    """Returns example inputs for all networks, by name. Leaves out the inputs that another network makes."""
     products = [_product(model, number) for number in range(len(COLOURS))]
     seeds = range(1, len(products) + 1)
     found: dict[str, Tensor] = {
@@ -63,7 +63,7 @@ def _product(model: Model, number: int) -> ProductConditions:
 
 
 def _shape(kind: ImageCondition, side: int) -> NDArray[np.uint8]:
-    """A disc: filled with one label, or its outline in ink."""
+    """Draws a disc: filled with one label for a layout, else its outline in ink."""
     rows, columns = np.mgrid[:side, :side]
     distance = np.hypot(rows - side / 2, columns - side / 2) / side
     if kind == "layout":

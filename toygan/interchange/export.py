@@ -1,4 +1,4 @@
-"""Writes a model for other systems: a folder with its networks, a description, an example and its inputs."""
+"""Writes a model for other systems: networks, their description, an example script and its inputs."""
 
 import inspect
 import json
@@ -32,14 +32,14 @@ _WRITERS: Final[Mapping[Format, Callable[[Network, ExportedProgram, Path], dict[
 
 
 def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
-    """Writes all networks of `model` in `format_` into `folder`, which is made; returns the written files.
+    """Makes `folder` and writes all networks of `model` into it, in `format_`. Returns the written files.
 
     Raises BadInput if the folder has content, a package is missing, or the model needs snapshots.
     """
     if model.image_condition == "photo":
         raise BadInput(
-            f"{model.name} needs snapshots, which it frames by steps that are no networks; export a "
-            "model that generates from titles, sketches or layouts"
+            f"{model.name} needs snapshots, and the steps that frame them are no networks; export a model "
+            "that generates from titles, sketches or layouts"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is not empty; give a new folder")

@@ -14,9 +14,9 @@ from toygan.interchange.networks import Network
 def write_keras(network: Network, program: ExportedProgram, folder: Path) -> dict[str, Any]:
     """Writes the traced network into `folder` as `NAME.keras` and as a SavedModel, `NAME/`; describes both.
 
-    Raises BadInput where TensorFlow is missing, or Keras is set to use something else.
+    Raises BadInput if TensorFlow is missing, or if Keras is set to use another backend.
     """
-    # TensorFlow after triton, which tracing imports: the other order ends the process.
+    # TensorFlow is imported after triton, which tracing imports. The other order crashes the process.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import keras

@@ -1,6 +1,6 @@
-"""The Keras tensors of a translated network, and the layers that they share.
+"""The Keras tensors of a translated network, and the layers that its operations share.
 
-Pictures keep their channels last, as Keras has them, as long as no operation needs torch's order.
+Pictures keep their channels last, as in Keras, as long as no operation needs torch's order.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +15,12 @@ from torch.fx import Node
 
 _TO_LAST: Final = (0, 2, 3, 1)
 _TO_FIRST: Final = (0, 3, 1, 2)
-_LARGEST_LITERAL: Final = 4096  # numbers; a larger constant is a weight, not a part of the config
+_LARGEST_LITERAL: Final = 4096  # numbers; a larger constant becomes a weight instead of a part of the config
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A Keras tensor. `is_last`: it has the order (B, H, W, C) for torch's (B, C, H, W)."""
+    """A Keras tensor. `is_last`: its dimensions are (B, H, W, C), while torch has (B, C, H, W)."""
 
     tensor: Any
     is_last: bool = False
@@ -31,11 +31,11 @@ class Batch:
 
 
 class Graph:
-    """What the translated operations share: layers with equal weights, and the two orders of each value."""
+    """What the translated operations share: layers with equal weights, and values in both orders."""
 
     def __init__(self, inputs: Mapping[str, Any]) -> None:
-        self.names: dict[int, str] = {}  # of weights, by their id
-        self._kept: list[Tensor] = []  # so that ids stay
+        self.names: dict[int, str] = {}  # id of a weight to its name
+        self._kept: list[Tensor] = []  # keeps the weights alive, so that ids stay valid
         self._layers: dict[Any, Any] = {}
         self._taken: dict[str, int] = {}
         self._orders: dict[int, tuple[Value, Any]] = {}
@@ -49,7 +49,7 @@ class Graph:
         self._kept.append(weight)
 
     def layer(self, make: Callable[..., Any], value: Any, weights: Sequence[Tensor], **options: Any) -> Any:
-        """Calls a layer of class `make` with `weights`; calls with equal weights share the layer."""
+        """Calls a layer of class `make` with `weights`. Calls with equal weights share one layer."""
         arrays = [weight.detach().contiguous().numpy() for weight in weights]
         digest = sha256(b"".join(each.tobytes() for each in arrays)).digest()
         key = (make, digest, *(each.shape for each in arrays), repr(sorted(options.items())))
@@ -62,7 +62,7 @@ class Graph:
         return made(value)
 
     def first(self, value: Any) -> Any:
-        """A Keras tensor or a constant in torch's order of dimensions."""
+        """Returns a Keras tensor or a constant in torch's order of dimensions."""
         if isinstance(value, Tensor):
             return self._literal(value)
         if not isinstance(value, Value):
@@ -70,7 +70,7 @@ class Graph:
         return self._turned(value, _TO_FIRST) if value.is_last else value.tensor
 
     def last(self, value: Any) -> Any:
-        """A Keras tensor or a constant, channels last where it has four dimensions."""
+        """Returns a Keras tensor or a constant. With four dimensions, the channels come last."""
         if isinstance(value, Tensor):
             return self._literal(value.permute(_TO_LAST) if value.ndim == 4 else value)
         if not isinstance(value, Value):
@@ -107,17 +107,17 @@ class Graph:
 
 
 def shape_of(node: Node) -> tuple[int, ...]:
-    """The shape of a node's result, with -1 for the size that depends on the batch."""
+    """Returns the shape of a node's result, with -1 for a size that depends on the batch."""
     return tuple(size if isinstance(size, int) else -1 for size in node.meta["val"].shape)
 
 
 def dtype_of(node: Node) -> str:
-    """The dtype of a node's result, as Keras names it."""
+    """Returns the dtype of a node's result by Keras's name."""
     return str(node.meta["val"].dtype).removeprefix("torch.")
 
 
 def cast(tensor: Any, dtype: str) -> Any:
-    """Casts a Keras tensor or an array; anything else stays."""
+    """Casts a Keras tensor or an array. Returns anything else as it is."""
     if not hasattr(tensor, "dtype"):
         return tensor
     if hasattr(tensor, "astype"):

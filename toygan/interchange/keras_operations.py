@@ -1,7 +1,7 @@
 """The Keras layer or operation for each operation of torch that the traced networks use.
 
-Each function takes the graph, the node and the node's arguments, in which values that depend on inputs are
-`Value`s and all others are torch's own; it returns a `Value`.
+Each function takes the graph, the node and the node's arguments, and returns a `Value`. Arguments that depend
+on the network's inputs are `Value`s. All other arguments are torch's own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 def elementwise(function: Callable[..., Any], dtype: str | None = None) -> Callable[..., Value]:
-    """An operation that treats all numbers alike: in either order, with the usual promotion of types."""
+    """Translates an operation on single numbers, in either order of dimensions. Types follow torch."""
 
     def translated(graph: Graph, node: Node, *operands: Any, **options: Any) -> Value:
         is_last = any(isinstance(each, Value) and each.is_last for each in operands)
@@ -40,7 +40,7 @@ def _rank(operand: Any) -> int:
 
 
 def _promoted(node: Node, operands: Sequence[Any]) -> str:
-    """The type in which torch computes: that of all operands, where plain numbers only change its kind."""
+    """Returns the type in which torch computes. A plain number can only change it from int to float."""
     types = [
         torch.empty((1,) * _rank(each), dtype=getattr(torch, _type_name(each)))
         if isinstance(each, Value | Tensor)
@@ -60,7 +60,10 @@ def _type_name(value: Value | Tensor) -> str:
 
 
 def _add(one: Any, other: Any) -> Any:
-    """Adds. Keras takes a constant that comes second for a bias, along the wrong dimension of a square."""
+    """Adds two operands; puts a constant first. Keras takes a constant in the second place for a bias.
+
+    If the constant is a square, Keras adds this bias along the wrong dimension.
+    """
     return ops.add(one, other) if isinstance(other, KerasTensor) else ops.add(other, one)
 
 
@@ -106,7 +109,7 @@ def to_dtype(graph: Graph, node: Node, value: Value, **_: Any) -> Value:
 
 
 def copied(graph: Graph, node: Node, into: Any, value: Any) -> Value:
-    """The value in the type and shape of another."""
+    """Returns `value` in the type and shape of `into`."""
     zeros = ops.zeros_like(graph.first(into), dtype="int32" if dtype_of(node) == "bool" else dtype_of(node))
     return Value(ops.cast(zeros + ops.cast(graph.first(value), zeros.dtype), dtype_of(node)))
 
@@ -145,7 +148,7 @@ def one_hot(graph: Graph, node: Node, value: Any, classes: int) -> Value:
 
 
 def reduced(function: Callable[..., Any], dtype: str | None = None) -> Callable[..., Value]:
-    """A reduction over some dimensions. Truths are counted."""
+    """Translates a reduction over some dimensions. Booleans count as 0 and 1."""
 
     def translated(graph: Graph, node: Node, value: Any, dim: Any, keepdim: bool = False) -> Value:
         axis = tuple(dim) if isinstance(dim, Sequence) else dim

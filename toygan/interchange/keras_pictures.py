@@ -1,4 +1,4 @@
-"""The Keras layers and operations for what torch does with pictures; here the channels come last."""
+"""The Keras layers and operations for torch's operations on pictures. In Keras the channels come last."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -21,7 +21,7 @@ def convolution(
     bias: Tensor | None = None,
     *geometry: Any,
 ) -> Value:
-    """`geometry` holds stride, padding, dilation and groups, as many of them as the traced call states."""
+    """`geometry` holds stride, padding, dilation and groups. The traced call may leave out the last ones."""
     defaults: tuple[Any, ...] = ((1, 1), (0, 0), (1, 1), 1)
     stride, padding, dilation, groups = (*geometry, *defaults[len(geometry) :])
     if not isinstance(weight, Tensor):
@@ -90,20 +90,20 @@ def pad(
         return Value(layers.ZeroPadding2D(((top, bottom), (left, right)))(tensor), True)
     if mode != "replicate" or len(set(sides)) != 1:
         raise RuntimeError(f"padding by {mode} has no translation to Keras")
-    for _ in range(left):  # a mirrored edge of one pixel is the edge itself
+    for _ in range(left):  # mirroring one pixel repeats the edge
         tensor = ops.pad(tensor, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
     return Value(tensor, True)
 
 
 def enlarged(graph: Graph, node: Node, value: Value, *_: Any) -> Value:
-    """Repeats each pixel."""
+    """Enlarges by repeating each pixel."""
     tensor = graph.last(value)
     factors = tuple(new // old for new, old in zip(shape_of(node)[2:], tensor.shape[1:3], strict=True))
     return Value(layers.UpSampling2D(factors)(tensor), True)
 
 
 def resized(graph: Graph, node: Node, value: Value, size: Any, *options: Any) -> Value:
-    """Resizes rows, then columns, with torch's own weights: Keras has other ones at the edges."""
+    """Resizes each dimension by itself, with torch's weights. Keras would use other weights at the edges."""
     align = options[0] if options else False
     tensor = graph.first(value)
     for length in shape_of(node)[:1:-1]:
@@ -128,7 +128,7 @@ def adaptive_average(graph: Graph, node: Node, value: Value, size: Sequence[int]
     tensor = graph.last(value)
     factors = tuple(old // new for new, old in zip(size, tensor.shape[1:3], strict=True))
     if any(old % new for new, old in zip(size, tensor.shape[1:3], strict=True)):
-        raise RuntimeError("pooling to a size that does not divide has no translation to Keras")
+        raise RuntimeError("pooling to a size that does not divide the old one has no translation to Keras")
     return value if factors == (1, 1) else Value(layers.AveragePooling2D(factors)(tensor), True)
 
 

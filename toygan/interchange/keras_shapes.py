@@ -1,4 +1,4 @@
-"""The Keras operation for each operation of torch that changes a shape, or cuts and joins tensors."""
+"""The Keras operation for each operation of torch that changes a shape, or cuts or joins tensors."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from toygan.interchange.keras_graph import Graph, Value, cast, dtype_of, shape_o
 
 aten = torch.ops.aten
 
-_END: Final = 2**62  # torch writes "to the end" as a larger number
+_END: Final = 2**62  # a larger number is torch's way to write "to the end"
 
 
 def view(graph: Graph, node: Node, value: Any, size: Any) -> Value:
@@ -38,7 +38,7 @@ def expand(graph: Graph, node: Node, value: Any, size: Any) -> Value:
 
 
 def repeat(graph: Graph, node: Node, value: Tensor, repeats: Sequence[Any]) -> Value:
-    """A constant that is repeated for each picture along its first dimension."""
+    """Repeats a constant along its first dimension, once for each picture."""
     if not isinstance(value, Tensor) or list(repeats[1:]) != [1] * (len(repeats) - 1):
         raise RuntimeError("only constants are repeated, once for each picture")
     return Value(ops.reshape(graph.batched(value), (-1, *value.shape[1:])))

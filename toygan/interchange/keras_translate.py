@@ -1,7 +1,7 @@
 """Translates a traced network to a Keras model of built-in layers and operations.
 
-A value that depends on no input is computed once, with torch, and becomes a weight. All others become Keras
-tensors.
+A value that depends on no input is computed once, with torch, and becomes a weight. All other values become
+Keras tensors.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ from toygan.interchange.networks import Network
 def translate(network: Network, program: ExportedProgram) -> Any:
     """Returns the `keras.Model` of a traced network: a dict of inputs by name to a dict of outputs.
 
-    Pictures and drawings with channels have them last. The batch is free.
+    Inputs and outputs with channels have them last. The batch may have any size.
     """
     program = program.run_decompositions({})
     inputs = {
@@ -67,7 +67,7 @@ def _weight(graph: Graph, program: ExportedProgram, spec: InputSpec) -> Tensor |
 
 
 def _folded(graph: Graph, node: Node, args: Any, kwargs: Any, values: Sequence[Any]) -> Any:
-    """Computes what depends on no input; the result has the name of the first weight in it."""
+    """Computes a node that depends on no input. The result gets the name of the first weight in it."""
     assert callable(node.target)
     with torch.no_grad():
         result = node.target(*args, **kwargs)

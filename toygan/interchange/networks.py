@@ -1,8 +1,8 @@
 """The networks of a model as modules that take tensors alone, ready to be traced.
 
-Whatever the host computes is an input: latents, the noise of StyleGAN, texts as embeddings. Code between two
-networks, such as the region vote, makes two networks of one. The truncation of the model and the correction
-of its colours are part of the network.
+Whatever the host computes is an input: latents, the noise of StyleGAN, texts as embeddings. If a generator
+runs code between its layers that is no network, such as the region vote, it is split into two networks. The
+truncation of the model and the correction of its colours are part of a network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,12 +24,12 @@ DType = Literal["float32", "int64"]
 
 _MEANINGS: Final = {
     "latents": "standard normal numbers; each set of numbers is another picture",
-    "noise": "standard normal numbers; they move fine detail",
+    "noise": "standard normal numbers; they change fine detail",
     "category": "the position of the category in `categories`",
     "colour": "the main colour: CIELAB under D65 as L*/50 - 1, a*/50, b*/50, then 1; zeros if it is unknown",
     "accents": "the other colours, four numbers each, encoded as the main colour",
     "text": "the embedding of the title by `text_encoder`, of unit length; zeros without a title",
-    "sketch": "a line drawing, ink at -1 on paper at 1",
+    "sketch": "a line drawing: ink is -1, paper is 1",
     "layout": "one label of `layout_labels` for each pixel, 0 for the background",
     "predicted_layout": "one label of `layout_labels` for each pixel, as the region vote returns it",
     "large_layout": "the layout at the side of the enlarged picture",
@@ -63,14 +63,14 @@ class Network:
     outputs: tuple[Port, ...]
 
     def run(self, inputs: "dict[str, Tensor]") -> tuple[Tensor, ...]:
-        """Runs the network with torch. Inputs have the shapes of the ports after the batch."""
+        """Runs the network with torch. The shape of an input is the batch, then the shape of its port."""
         with torch.inference_mode():
             found = self.module(*(inputs[port.name] for port in self.inputs))
         return found if isinstance(found, tuple) else (found,)
 
 
 class CorrectedColours(nn.Module):
-    """`ColourProfile.correct` as a part of a network."""
+    """Does what `ColourProfile.correct` does, as a part of a network."""
 
     shifts: Tensor  # (categories, 4 * 3)
     ends: Tensor  # (categories, 2 * 3)
@@ -87,7 +87,10 @@ class CorrectedColours(nn.Module):
         self.register_buffer("is_shifted", torch.tensor(shifted))
 
     def forward(self, colours: Tensor, category: Tensor) -> Tensor:
-        """Corrects (B, K, 4) colours of B categories; the same shape comes out."""
+        """Corrects the K encoded colours of each of B pictures: (B, K, 4) to (B, K, 4) float32.
+
+        `category` (B,) int64 selects the correction of each picture.
+        """
         shifts = nn.functional.embedding(category, self.shifts).view(-1, 1, 4, 3)
         ends = nn.functional.embedding(category, self.ends).view(-1, 1, 2, 3)
         is_shifted = nn.functional.embedding(category, self.is_shifted)[:, :, None]
@@ -104,7 +107,7 @@ class CorrectedColours(nn.Module):
 
 
 class _Conditioned(nn.Module):
-    """The base of all modules that take latents and conditions, by position, in the order of `names`."""
+    """The base of the modules that take latents and conditions by position, in the order of `names`."""
 
     def __init__(self, generator: ConditionalGenerator, names: Sequence[str], model: Model) -> None:
         super().__init__()
@@ -180,8 +183,8 @@ class _Scoring(nn.Module):
 def networks_of(model: Model) -> tuple[Network, ...]:
     """Returns the networks of a model in the order in which a picture passes them.
 
-    First what draws: one network, or two with the region vote between them. Then the enhancer, the probe that
-    scores the final picture, and the layout predictor, each where the model has it.
+    The generator comes first: one network, or two with the region vote between them. The enhancer, the probe
+    that scores the final picture, and the layout predictor follow, each if the model has one.
     """
     return (*_drawing(model), *_enhancing(model), *_scoring(model), *_predicting(model))
 
@@ -195,7 +198,7 @@ def _drawing(model: Model) -> Iterator[Network]:
         colours = 1 + model.text_config.accent_colours
         yield Network(
             name="layout",
-            does="predicts the labels that the region vote (region_vote.py) makes a layout of",
+            does="predicts label probabilities, from which the region vote (region_vote.py) makes a layout",
             module=_LayoutPart(generator, names, model).eval(),
             inputs=tuple(inputs),
             outputs=(

@@ -15,9 +15,9 @@ OPSET: Final = 20
 
 
 def write_onnx(network: Network, program: ExportedProgram, folder: Path) -> dict[str, Any]:
-    """Writes the traced network into `folder`, its inputs and outputs named as the ports; describes it.
+    """Writes the traced network into `folder` and describes it. Inputs and outputs are named as the ports.
 
-    Raises BadInput where the package onnxscript is missing.
+    Raises BadInput if the package onnxscript is missing.
     """
     try:
         import onnxscript  # noqa: F401

@@ -7,14 +7,14 @@ from torch.export import Dim, ExportedProgram
 
 from toygan.interchange.networks import Network, Port
 
-_PICTURES: Final = 2  # of the example batch; one would be taken for a fixed size
+_PICTURES: Final = 2  # pictures in the example batch; torch would take 1 for a fixed size
 
 
 def trace(network: Network) -> ExportedProgram:
-    """Traces `network` with `torch.export`. The first dimension of each input is one free size."""
+    """Traces `network` with `torch.export`. The batch, the first dimension of all inputs, has any size."""
     examples = tuple(example(port) for port in network.inputs)
     batch = Dim("batch")
-    # Inputs by position, as modules with `*values` take them, are one argument: a tuple.
+    # For torch, the inputs of a module that takes `*values` are one argument, a tuple.
     is_one = len(network.inputs) == 1 and not _takes_any(network)
     shapes = tuple({0: batch} for _ in examples)
     with torch.no_grad():

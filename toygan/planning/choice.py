@@ -49,9 +49,9 @@ class Slots:
     exhausted: Positions  # the product of each exhausted slot
     deferred: Positions  # the product of each slot that waits for the next run
     refreshed: int  # slots with a live picture of the current row, but by another model
-    live_product: Positions  # for each live picture of these products: the product,
-    live_row: Positions  # the row of the live table,
-    has_sibling: NDArray[np.bool_]  # and whether a slot of another image index is planned
+    live_product: Positions  # the product of each live picture of the batch's products
+    live_row: Positions  # the row of each of these pictures in the live table
+    has_sibling: NDArray[np.bool_]  # for each, whether another slot of its product is planned
 
 
 class Chooser:

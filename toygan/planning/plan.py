@@ -165,9 +165,9 @@ def freeze_plan(
     aside. A shard has at most `shard_size` slots, of one category and model or of several that have few slots
     each. The plan of a finished and swept run has no shards.
 
-    Raises RunConflict if the run id was planned or finished with another catalog or other settings,
-    CatalogError if the catalog or all of its rows are unusable, and BadInput for categories in the settings
-    that no model has. In these cases nothing has been written.
+    Raises RunConflict if the run id was planned or finished with another catalog or other settings. Raises
+    CatalogError if the catalog or all of its rows are unusable. Raises BadInput for categories in the
+    settings that no model has. In these cases nothing has been written.
     """
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")

@@ -40,8 +40,8 @@ def read_condemned(store: ObjectStore, run_id: str) -> frozenset[str]:
     own = (metadata_prefix(run_id), review_prefix(run_id))
     if any(key.startswith(own) for key in keys):
         raise Retryable(
-            f"`toygan verify {store.uri} --prune` is removing what an earlier run {run_id} left; let it end, "
-            "or use another run id"
+            f"`toygan verify {store.uri} --prune` is removing files of an earlier run {run_id}; wait until "
+            "that ends, or use another run id"
         )
     return keys
 

@@ -125,12 +125,12 @@ def _find_snapshots(store: ObjectStore) -> dict[str, Snapshot]:
         more += found.setdefault(snapshot.sku, snapshot) is not snapshot
     if left_out:
         log.warning(
-            "left out, since they are no pictures at <category>/<sku>.jpg: %d files, such as %s",
+            "%d files are left out, because they are no pictures at <category>/<sku>.jpg, such as %s",
             len(left_out),
             ", ".join(left_out[:_MOST_NAMED]),
         )
     if more:
-        log.warning("left out, since a product has one snapshot, the first by name: %d further ones", more)
+        log.warning("%d snapshots are left out, because only the first of each product is used", more)
     return found
 
 

@@ -22,7 +22,7 @@ MIN_RUNS = 3  # with fewer earlier runs, no acceptance counts as usual
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """One condition of one category, or of the whole run; `details` are JSON values."""
+    """Something that a person should know about a category or the whole run. `details` are JSON values."""
 
     kind: Literal["acceptance-halved", "no-picture", "none-approved"]
     category: str | None
@@ -62,8 +62,8 @@ def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
             yield Alert(
                 kind="acceptance-halved",
                 category=category,
-                message=f"{category}: {now:.0%} of the candidates were approved, in the {len(recent)} runs "
-                f"before it was {usual:.0%}",
+                message=f"{category}: {now:.0%} of the candidates were approved; the median of the "
+                f"{len(recent)} runs before is {usual:.0%}",
                 details={"acceptance": now, "usual_acceptance": usual, "runs": len(recent)},
             )
 

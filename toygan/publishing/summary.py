@@ -27,13 +27,13 @@ def warnings_of(manifest: Manifest) -> list[str]:
         )
     if counts["exhausted"]:
         lines.append(
-            f"{counts['exhausted']:,} pictures were left alone: all attempts at them were made; look at "
+            f"{counts['exhausted']:,} pictures were left alone, because their attempts are used up; look at "
             "review/, change their rows, or try again with --mode retry"
         )
     if counts["deferred"]:
         lines.append(
             f"{counts['deferred']:,} pictures wait for the next run: `toygan verify --prune` was removing "
-            "old files of theirs; should it have died, run it again"
+            "old files of theirs; if it died, run it again"
         )
     return lines
 

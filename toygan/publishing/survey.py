@@ -65,7 +65,7 @@ class Survey:
     blind: bool = False  # whether something that names pictures could not be read
     objects: set[str] = field(default_factory=set)  # keys under images/, review/ and conditions/
     named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture key to (sha256, part)
-    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # the same for sketches and layouts
+    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # key to (sha256, part)
     planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs use
     live: dict[str, bytes] = field(
         default_factory=dict
@@ -85,7 +85,7 @@ class Survey:
     stored_decisions: pa.Table = field(default_factory=DECISIONS.empty_table)
     current: pa.Table = field(default_factory=CURRENT.empty_table)
     attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # finished run to a table for each part
-    approved: dict[str, list[pa.Table]] = field(default_factory=dict)  # the same, in the columns of CURRENT
+    approved: dict[str, list[pa.Table]] = field(default_factory=dict)  # the same of approved rows, as CURRENT
     stray_parts: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)  # unfinished files of finished runs
 

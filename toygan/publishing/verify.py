@@ -85,7 +85,9 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
     left_over = survey.left_over()
     problems += [f"{key}: left over, no finished run names it; --prune removes it" for key in left_over]
     if survey.blind:
-        problems.append("left-over objects were not looked for: the problems above hide what runs still need")
+        problems.append(
+            "left-over objects were not looked for: the problems above hide which objects runs need"
+        )
     return Verdict(
         problems=tuple(problems),
         left_over=tuple(left_over),
@@ -101,8 +103,8 @@ def _describe_planning(store: ObjectStore, run_id: str) -> str:
     since = read_mark(store, run_id)
     when = f" since {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if since else ""
     return (
-        f"{TMP_PREFIX}{run_id}/: the run is being planned{when}; until it is, --prune removes no picture. "
-        f"If its process died, run it again with --run-id {run_id}, or remove this folder"
+        f"{TMP_PREFIX}{run_id}/: the run is being planned{when}; until that ends, --prune removes no "
+        f"picture. If its process died, run it again with --run-id {run_id}, or remove this folder"
     )
 
 
@@ -182,7 +184,7 @@ def _of_runs(tables: dict[str, list[pa.Table]], ids: set[str]) -> tuple[list[pa.
 
 
 def _compare_decided(survey: Survey, commits: Commits, approved: list[pa.Table]) -> list[str]:
-    """Compares the table of decisions and the live table with the decisions and with finished runs.
+    """Compares the tables of decisions and live pictures with the decisions and the finished runs.
 
     Slots about which somebody decides in the meantime are left out.
     """

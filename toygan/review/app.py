@@ -166,7 +166,7 @@ def _foreign(request: Request, csrf: str) -> Response | None:
     given = request.headers.get("x-csrf-token", "")
     if hmac.compare_digest(given.encode(), csrf.encode()):
         return None
-    return JSONResponse({"detail": "the page is older than this server"}, status_code=403)
+    return JSONResponse({"detail": "the page is older than this server; reload it"}, status_code=403)
 
 
 def _add_pages(app: FastAPI, review: Review, by: str) -> None:

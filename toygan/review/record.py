@@ -51,7 +51,7 @@ class Wanted:
             raise BadInput("an undo names the decision that it takes back, any other decision names none")
         if not is_person(self.decided_by):
             raise BadInput(
-                f"{self.decided_by!r:.80} cannot be the name of who decides: 1 to 64 printable characters, "
+                f"{self.decided_by!r:.80} cannot be the name of a person: 1 to 64 printable characters, "
                 "and not 'machine'"
             )
         if not is_reason(self.reason):

@@ -117,8 +117,8 @@ def failure_of(failure: Failure, key: str, place: str) -> ToyganError:
 def no_s3(failure: ToyganError) -> StoreConfigError:
     """Returns the error for an address that has answered with web pages only."""
     return StoreConfigError(
-        f"{failure}: it does not speak S3; check AWS_ENDPOINT_URL (a console or a login page has another "
-        "address than the API)"
+        f"{failure}: the server does not speak S3; check AWS_ENDPOINT_URL (a console or a login page has "
+        "another address than the API)"
     )
 
 

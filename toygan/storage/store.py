@@ -1,4 +1,4 @@
-"""The protocol of all stores, and open_store(uri), which opens any of them."""
+"""The protocol of all stores. `toygan.storage.open_store` opens any of them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class ObjectStore(Protocol):
 
     @property
     def uri(self) -> str:
-        """The text that opens this store again with open_store."""
+        """The URI by which open_store opens this store again."""
 
     def put(
         self,
@@ -87,7 +87,7 @@ class ObjectStore(Protocol):
         """
 
     def presigned(self, key: str, expires_s: int) -> str:
-        """Returns a URL by which anybody may read the object until it expires.
+        """Returns a URL by which anybody may read the object until the URL expires.
 
         Raises StoreConfigError if the store has no such URLs.
         """

@@ -31,9 +31,7 @@ def update(
         if after is None or after == before:
             return
         if not store.has_conditional_writes:
-            _log.info(
-                "%s: no conditional writes here; let no two processes change %s at once", store.uri, key
-            )
+            _log.info("%s has no conditional writes; let no two processes change %s at once", store.uri, key)
         try:
             store.put_if(key, after, version, content_type=content_type)
         except Conflict:

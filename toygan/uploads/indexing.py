@@ -78,7 +78,7 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
     found = [
         info
         for info in store.list_all(PHOTOS_PREFIX)
-        # some S3 browsers create such objects for folders
+        # Some S3 browsers create objects for folders, whose keys end in a slash.
         if not info.key.endswith("/") and not is_products_file(info.key)
     ]
     listed = {info.key: info.size for info in found}
@@ -203,8 +203,8 @@ def _inspect(store: ObjectStore, key: str, size: int, known_categories: Collecti
         if known_categories is not None and category not in known_categories:
             known = ", ".join(sorted(known_categories))
             raise BadInput(
-                f"{UNKNOWN_CATEGORY}{category!r}: it is learnt once {NEW_CATEGORY_PHOTOS} photos are there; "
-                f"known are {known}"
+                f"{UNKNOWN_CATEGORY}{category!r}: a model learns it when there are {NEW_CATEGORY_PHOTOS} "
+                f"photos; known are {known}"
             )
         check_size(size)
         data = store.get(key)

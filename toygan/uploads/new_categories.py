@@ -44,5 +44,5 @@ def so_far(category: str, counts: Counter[str]) -> str:
     """Returns one line about a category: the number of its photos, and how many a model needs to learn it."""
     return (
         f"category {category!r} unknown to the model, {counts[category]} of {NEW_CATEGORY_PHOTOS} photos so "
-        "far; with all of them the next retraining learns it"
+        f"far; with {NEW_CATEGORY_PHOTOS} the next retraining learns the category"
     )

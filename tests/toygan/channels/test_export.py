@@ -341,7 +341,7 @@ def test_a_collage_shows_products_of_a_category(channel: str, store: LocalStore,
     put_shop(store, articles)
     request = ExportRequest(channel=channel, output=store.uri, to=str(tmp_path / "out"), collage=3)
     summary = export(request)
-    assert "No collage of tree: it takes 3 products" in summary.text()
+    assert "No collage of tree: it needs 3 products" in summary.text()
     assert violations(channel, tmp_path / "out") == []
     (row,) = table(tmp_path / "out" / "feeds" / "collages.csv")
     with Image.open(tmp_path / "out" / row["path"]) as image:

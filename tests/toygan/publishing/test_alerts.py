@@ -71,7 +71,7 @@ def test_an_acceptance_below_half_of_the_usual_one(approved: int, alerts: int) -
     assert [(alert.kind, alert.category) for alert in found] == [("acceptance-halved", "brick")] * alerts
     if alerts:
         assert found[0].message == (
-            "brick: 29% of the candidates were approved, in the 7 runs before it was 60%"
+            "brick: 29% of the candidates were approved; the median of the 7 runs before is 60%"
         )
         assert found[0].details == {"acceptance": 0.29, "usual_acceptance": 0.6, "runs": 7}
 

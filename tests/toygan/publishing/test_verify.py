@@ -598,7 +598,7 @@ def test_a_planning_that_holds_pruning_back_is_named(store: MemoryStore) -> None
         r"\.tmp/night-2/: the run is being planned since 20\d\d-.* UTC; .*--run-id night-2,", second
     )
     assert third.startswith(
-        ".tmp/night-3/: the run is being planned; until it is, --prune removes no picture"
+        ".tmp/night-3/: the run is being planned; until that ends, --prune removes no picture"
     )
     pictures = [key for key in content(store) if key.startswith("images/")]
     prune(store)
@@ -614,7 +614,7 @@ def test_what_a_prune_that_died_said_is_taken_over(store: MemoryStore) -> None:
     condemned = ["images/cars/sku-9/a.webp", keys.part_key("given-up", 0)]
     write_pruning(store, "dead", condemned)
     assert read_condemned(store, "night-2") == set(condemned)
-    with pytest.raises(Retryable, match="removing what an earlier run given-up left"):
+    with pytest.raises(Retryable, match="removing files of an earlier run given-up"):
         read_condemned(store, "given-up")
     assert len(prune(store)) == 4
     assert read_pruning(store) == (None, [])

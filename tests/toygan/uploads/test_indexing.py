@@ -103,7 +103,7 @@ def test_a_bad_file_stops_no_other_and_stays_where_it_is(store: CountingStore) -
     assert indexed(store) == good
     assert reasons(store).keys() == bad.keys()
     assert reasons(store)["photos/castle/sku-3/c.png"] == (
-        "unknown category 'castle': it is learnt once 20 photos are there; known are brick, plant"
+        "unknown category 'castle': a model learns it when there are 20 photos; known are brick, plant"
     )
     assert all(store.get(key) == data for key, data in bad.items())
     # Only what its name did not condemn was read.

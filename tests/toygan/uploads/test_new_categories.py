@@ -22,7 +22,7 @@ def test_photos_wait_until_there_are_enough_and_are_indexed_then() -> None:
     assert (result.added, result.quarantined) == (0, NEW_CATEGORY_PHOTOS)
     counts = photos_to_learn_from(known_uploads(store), CATEGORIES)
     assert so_far("robot", counts).startswith(
-        "category 'robot' unknown to the model, 19 of 20 photos so far; with all of them"
+        "category 'robot' unknown to the model, 19 of 20 photos so far; with 20 the next"
     )
     assert learnable(counts) == frozenset()
     upload_robots(store, NEW_CATEGORY_PHOTOS - 1, NEW_CATEGORY_PHOTOS)

@@ -40,7 +40,7 @@ class Converted:
 
     path: Path
     format: str
-    reader: str  # the type of its columns
+    reader: str  # describes the original's columns
     meanings: Mapping[str, str]  # column of the contract to column of the file
     others: tuple[str, ...]  # columns of the file that are not read
     rows: SourceRows

@@ -141,21 +141,33 @@ def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
         corner = (left, top, left + placed.width, top + placed.height)
         cropped = [_cropped(*each, corner) for each in zip(layers, fills, strict=True)]
         return cropped[0], cropped[1], cropped[2]
-    # A window of whole pixels that contains the frame, and the place of the frame in the window.
-    left, top = int(np.floor(middle_x - wide / 2)) - 4, int(np.floor(middle_y - high / 2)) - 4
-    right, bottom = int(np.ceil(middle_x + wide / 2)) + 4, int(np.ceil(middle_y + high / 2)) + 4
-    colours, opacity, light = (
-        _cropped(layer, fill, (left, top, right, bottom)) for layer, fill in zip(layers, fills, strict=True)
+    # The part of the frame that shows the picture, in whole pixels; only this is scaled.
+    left, top = placed.width / 2 - middle_x * scale, placed.height / 2 - middle_y * scale
+    image = layers[0]
+    shown = (
+        max(0, math.ceil(left)),
+        max(0, math.ceil(top)),
+        min(placed.width, math.floor(left + image.width * scale)),
+        min(placed.height, math.floor(top + image.height * scale)),
     )
-    inner = (middle_x - wide / 2 - left, middle_y - high / 2 - top)
-    part = (*inner, inner[0] + wide, inner[1] + high)
-    size = (placed.width, placed.height)
+    size = (shown[2] - shown[0], shown[3] - shown[1])
+    part = (
+        max(0.0, (shown[0] - left) / scale),
+        max(0.0, (shown[1] - top) / scale),
+        min(float(image.width), (shown[2] - left) / scale),
+        min(float(image.height), (shown[3] - top) / scale),
+    )
+    colours, opacity, light = layers
     # Colours are scaled with their opacity, so that the ground's colours do not mix in.
     together = Image.merge("RGBA", (*colours.split(), opacity)).convert("RGBa")
-    scaled = together.resize(size, Image.Resampling.LANCZOS, box=part).convert("RGBA")
-    lit = light.resize(size, Image.Resampling.BILINEAR, box=part)
-    *bands, alpha = scaled.split()
-    return Image.merge("RGB", bands), alpha, lit
+    *bands, alpha = together.resize(size, Image.Resampling.LANCZOS, box=part).convert("RGBA").split()
+    scaled = Image.merge("RGB", bands), alpha, light.resize(size, Image.Resampling.BILINEAR, box=part)
+    framed = []
+    for layer, fill in zip(scaled, fills, strict=True):
+        canvas = Image.new(layer.mode, (placed.width, placed.height), fill)
+        canvas.paste(layer, shown[:2])
+        framed.append(canvas)
+    return framed[0], framed[1], framed[2]
 
 
 def _cropped(

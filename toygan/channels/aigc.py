@@ -66,7 +66,7 @@ def draw_label(image: Image.Image, product: Box, safe: Box) -> None:
     ImageDraw.Draw(image).text((round(at_x - left), round(at_y - top)), TEXT, font=font, fill=_COLOUR)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)  # frames of a channel have many sizes
 def _font(height: int) -> ImageFont.FreeTypeFont:
     """Returns the font at a size at which each character of TEXT is at least `height` pixels high."""
     font = ImageFont.truetype(io.BytesIO((files("toygan.channels") / "label_font.otf").read_bytes()), 100)

@@ -147,7 +147,7 @@ def _of_pixels(image: Image.Image, wanted: Wanted, distinct: int) -> list[str]:
         return problems + _of_box(alpha > 127, wanted)
     pixels = np.asarray(image.convert("RGB")).astype(np.int16)
     ground = pixels[0, 0]
-    tolerance = 0 if image.format == "JPEG" else 2  # video codecs do not keep 255
+    tolerance = {"JPEG": 0, "AVIF": 5}.get(str(image.format), 2)  # video codecs do not keep 255
     if np.abs(_border(pixels) - ground).max() > tolerance:
         problems.append("the border is not of one colour")
     if wanted.ground == "white" and (ground < 255 - tolerance).any():

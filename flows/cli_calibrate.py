@@ -81,7 +81,7 @@ def calibrate(
 
 
 def _refuse_without_photos(context: click.Context, decisions: str | None) -> None:
-    """Raises UsageError for an option that needs --photos, and if `decisions` is missing, too."""
+    """Raises UsageError if --decisions is missing, or if an option is given that needs --photos."""
     if decisions is None:
         raise click.UsageError("give --photos URI, --decisions URI or both")
     for name in ("acceptance", "probe", "enhancer"):

@@ -14,7 +14,7 @@ FAILED, BAD_INPUT = 1, 2
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Prints an error that a user can mend as one line. Ends the process with the error's exit code."""
+    """Prints in one line an error that a user can mend. Ends the process with the error's exit code."""
     from catalog_schemas.validation import TableError
 
     try:

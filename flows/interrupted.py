@@ -34,7 +34,7 @@ _log = get_logger("toygan.service")
 
 
 def this_service() -> str:
-    """Returns the label of this service. No other process has ever the same label."""
+    """Returns the label of this service. No other process ever has the same label."""
     return f"{socket.gethostname()} {os.getpid()} {_start_of(os.getpid())}"
 
 

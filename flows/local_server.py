@@ -53,7 +53,7 @@ _TEMPORARY = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREF
 
 @contextmanager
 def local_server() -> Iterator[str]:
-    """Runs `prefect server start` unless a server answers. Yields the API URL; then ends the started server.
+    """Runs `prefect server start` unless a server answers. Yields the API URL. Ends a server that it started.
 
     The server uses the user's database, as every Prefect command does. So `prefect deployment run ...` finds
     the same deployments. The port is PREFECT_SERVER_API_PORT, else 4200. Raises BadInput if another program

@@ -46,7 +46,7 @@ class RunRequest:
     columns: Mapping[str, str] = field(default_factory=dict)  # schema's name to the file's
     mode: Mode = "missing"
     refresh_share: float = 1.0  # the largest share of the live pictures that the mode refresh replaces
-    retire: float | None = None  # the largest share of products that may be retired; None: retire no product
+    retire: float | None = None  # the largest share of products that may be retired; None: retire none
     limit: int | None = None  # only the first `limit` good products of the catalog
     image_format: ImageFormat = "webp"
     device: str = "auto"

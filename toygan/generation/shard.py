@@ -59,8 +59,8 @@ class Pending:
     def may_try_again(self, model: Model) -> bool:
         """Whether the slot has attempts left and another one may be approved.
 
-        If a sketch or layout gives the shape, attempts differ little but in shading. Then the last reasons
-        and the best score decide, see `another_attempt_helps`.
+        If a sketch or layout gives the shape, attempts differ little, mostly in shading. Then the last
+        reasons and the best score decide, see `another_attempt_helps`.
         """
         if self.against or len(self.tried) >= self.slot.attempts or not model.may_vary:
             return False

@@ -13,7 +13,7 @@ from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.condition_files import hash_conditions
 
 MOST_EXAMPLES: Final = 3  # rows named per reason
-MOST_SHOWN: Final = 20  # categories named; the same for columns that are not read
+MOST_SHOWN: Final = 20  # the most categories, and the most unread columns, that are named
 _THREADS: Final = 8
 
 

@@ -31,7 +31,7 @@ def read_part(store: ObjectStore, run_id: str, shard: int) -> pa.Table:
 
 
 class Parts:
-    """The metadata of a run, one table per shard, in order. Up to _MOST_KEPT tables are read only once."""
+    """The metadata of a run, one table per shard, in order. The first _MOST_KEPT are read only once."""
 
     def __init__(self, store: ObjectStore, run_id: str, shards: int) -> None:
         self._store = store

@@ -77,7 +77,7 @@ def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
     """Whether a body differs from its ETag. False if the ETag is no MD5 of the content.
 
     The ETag is no MD5 of an object that was uploaded in parts or encrypted with a key of its own. Some
-    servers compute all ETags in another way; their answers may differ.
+    servers compute all ETags in another way. For them True does not mean that the body is damaged.
     """
     if answer.get("SSECustomerAlgorithm") or answer.get("ServerSideEncryption", "AES256") != "AES256":
         return False

@@ -148,7 +148,7 @@ def generate(catalog: str, output: str, **options: Any) -> None:
 def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **options: Any) -> None:
     from flows.local import run_generate
 
-    click.echo(run_generate(categories=list(categories), columns=columns, **options).text())
+    click.echo(run_generate(categories=categories, columns=columns, **options).text())
 
 
 @cli.command()

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog_schemas.images import APPROVED, IMAGES, write_images
+from catalog_schemas.images import APPROVED, DECISIONS, IMAGES, write_images
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from tests.benchmarks.planning import write_catalog
@@ -61,7 +61,7 @@ def counted(name):
             inside.call = False
     return method
 
-for name in ("get", "get_versioned", "put", "put_if", "exists", "size", "list", "list_all", "delete"):
+for name in ("get", "get_versioned", "put", "put_if", "exists", "size", "list", "delete"):
     setattr(LocalStore, name, counted(name))
 
 from flows.cli import cli
@@ -144,8 +144,10 @@ def _manifest(plan: FrozenPlan, version: str) -> Manifest:
         model_version=version,
         plan_sha256=plan.sha256,
         shards=len(plan.shards),
-        counts=plan.counts,
-        categories={name: {"approved": 20, "review": 5, "rejected": 5} for name in plan.categories},
+        counts={**plan.counts, **dict.fromkeys(DECISIONS, 0), "approved": plan.counts["planned"]},
+        categories={
+            name: {"planned": 30, "approved": 20, "review": 5, "rejected": 5} for name in plan.categories
+        },
         models={},
         commit=1,
         incomplete={},

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ import pytest
 
 from flows import local
 from flows.cli import cli
+from flows.parameters import GenerateParameters
 from tests.conftest import REPOSITORY
 from tests.flows.catalogs import products
 from tests.flows.command import Command
@@ -19,7 +21,7 @@ from tests.models import nan_model, tiny_model
 from tests.shards import eight_rows, photo_row, write_shard
 from tests.toygan.generation.whole_runs import MODEL, generate, request, write_inputs
 from toygan.data.split import is_calibration_sku
-from toygan.generation.request import resolve_run
+from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import start_run
 from toygan.publishing.summary import RunSummary
 from toygan.publishing.verify import verify
@@ -84,7 +86,7 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
         "sketch_model": None,
         "layout_model": None,
         "images_per_product": 3,
-        "categories": ["car", "brick"],
+        "categories": ("car", "brick"),
         "columns": ("title=Name",),
         "mode": "refresh",
         "limit": 7,
@@ -96,6 +98,14 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
     lines = outcome.out.splitlines()
     assert lines[0].startswith("run run-1: 12 products, 1 rows set aside")
     assert lines[2].endswith("reports/run-1/index.html")
+
+
+def test_the_flow_gets_the_request_that_was_planned() -> None:
+    """As equal values, or the run would be planned again."""
+    planned = RunRequest(
+        catalog="catalog.csv", output="out", run_id="r", categories=("car",), columns={"title": "name"}
+    )
+    assert RunRequest(**GenerateParameters(**asdict(planned)).model_dump()) == planned
 
 
 def test_the_demo_needs_nothing_but_itself(tmp_path: Path, toygan: Toygan) -> None:

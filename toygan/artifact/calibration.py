@@ -1,13 +1,13 @@
 """Maps a logit to `p_real`, which can be compared across categories and models.
 
 The logit comes from the discriminator or from a probe. The map is Platt's: a logistic function of the logit,
-one per category. scikit-learn fits it on real photos outside the training and on generated pictures. Both
-classes weigh the same, and the pictures of other categories count a little, too. So `p_real` is the
-probability that a picture is a real photo, if half of all pictures are.
+one per category. scikit-learn fits it on real photos outside the training and on generated pictures. Photos
+and generated pictures have the same total weight. The pictures of other categories count a little, too. If
+half of all pictures were real photos, `p_real` would be the probability that a picture is one of them.
 
 The expected calibration error measures the fit (Naeini et al. 2015, "Obtaining Well Calibrated Probabilities
 Using Bayesian Binning"; Guo et al. 2017, "On Calibration of Modern Neural Networks"). Here it is computed on
-cross-validated predictions, with bins of equal mass and both classes weighing the same.
+cross-validated predictions. The bins have equal mass, and photos and generated pictures weigh the same.
 """
 
 import json
@@ -26,7 +26,7 @@ from toygan.artifact.probe_weights import Floats, ProbeWeights
 from toygan.errors import ModelError
 
 VERSION: Final = 1
-PROBED_VERSION: Final = 2  # with a probe, so that a program for version 1 refuses it
+PROBED_VERSION: Final = 2  # of a calibration with a probe; a program for version 1 refuses it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,11 @@ class CalibrationSettings:
     """How a calibration is fitted."""
 
     acceptance: float = (
-        0.5  # the share that reaches the threshold, among the generated pictures that pass the checks
+        0.5  # of the generated pictures that pass the checks, the share that reaches the threshold
     )
-    folds: int = 5  # of the cross-validation, stratified
-    bins: int = 10  # of the expected calibration error, of equal mass
-    seed: int = 0  # of the shuffling before the folds are cut
+    folds: int = 5  # stratified folds of the cross-validation
+    bins: int = 10  # bins of equal mass for the expected calibration error
+    seed: int = 0  # for the shuffling before the pictures are split into folds
 
     def __post_init__(self) -> None:
         if not 0 < self.acceptance <= 1:
@@ -57,7 +57,7 @@ class CategoryCalibration:
     intercept: float
     threshold: float  # of p_real, 0..1
     pooled: bool  # whether the map is the common map of all categories
-    ece: float | None  # 0..1, None without real or without generated pictures
+    ece: float | None  # 0..1; None if real photos or generated pictures are missing
     n_real: int
     n_generated: int
     limits: CategoryLimits
@@ -88,9 +88,9 @@ class Agreement:
     decisions: int  # of people
     before: float  # without these decisions
     after: float  # cross-validated by product
-    # What the decisions changed, as it was before, so that the next fit can start from there.
-    thresholds: Mapping[str, float]  # of the categories whose threshold moved
-    probe: ProbeWeights | None  # None: the probe stayed
+    # The thresholds and the probe from before the decisions. The next fit starts from these.
+    thresholds: Mapping[str, float]  # of the categories whose threshold was changed
+    probe: ProbeWeights | None  # None: the probe was not changed
 
     def __post_init__(self) -> None:
         for name in ("before", "after"):
@@ -153,7 +153,7 @@ class Calibration:
         if self.probe is not None:
             content |= {"version": PROBED_VERSION, "probe": asdict(self.probe)}
         if self.colour_profile is not None:
-            # No version needed: a program that does not know one of these keys refuses it.
+            # This key needs no new version: a program that does not know the key refuses the file.
             content["colour_profile"] = self.colour_profile.to_json()
         if self.agreement is not None:
             thresholds = dict(self.agreement.thresholds)  # asdict cannot copy a mapping proxy
@@ -162,7 +162,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Calibration":
-        """Reads the JSON. Raises ModelError naming the part that is missing, unknown or out of range."""
+        """Reads the JSON. Raises ModelError that names the part that is missing, unknown or out of range."""
         try:
             top = _parts(json.loads(text))
             return cls(
@@ -210,7 +210,7 @@ def _parts(values: Any) -> dict[str, Any]:
     version = values.get("version") if isinstance(values, Mapping) else VERSION
     if version not in (VERSION, PROBED_VERSION):
         raise ValueError(
-            f"its version is {version!r}, this program reads the versions {VERSION} and {PROBED_VERSION}"
+            f"its version is {version!r}, but this program reads the versions {VERSION} and {PROBED_VERSION}"
         )
     parts = {"version", "ece", "settings", "warnings", "categories"}
     if version == PROBED_VERSION:

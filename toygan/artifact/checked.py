@@ -1,7 +1,7 @@
 """Remembers on this machine which model versions `toygan.artifact.load.read_scope` has checked.
 
-A version is a digest of the model's files, so each needs one check. It takes seconds for a model that needs
-snapshots, because timm is imported for it. The memory saves time and nothing else.
+A version is a digest of the model's files, so one check of each version is enough. The check of a model that
+needs snapshots takes seconds, because it imports timm. The memory saves time and changes nothing else.
 """
 
 from importlib.metadata import version
@@ -17,7 +17,7 @@ def is_checked(model_version: str) -> bool:
 
 
 def remember_checked(model_version: str) -> None:
-    """Makes `is_checked` true, if the user's cache folder can be written."""
+    """Makes `is_checked` return True for the version, if the user's cache folder can be written."""
     path = _path(model_version)
     if path is None:
         return

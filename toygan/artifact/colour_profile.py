@@ -1,10 +1,11 @@
 """Corrects the colours that a model is given, so that its pictures show the wanted colours.
 
-A product looks lighter and bluer in photos than the colour in the catalog (dark ones are lighter by 10 L*).
-Networks learn this from the photos. The remedy is the characterisation of a device (ICC.1:2022): for each
-category, a profile maps a given colour to the shown colour. The networks are then given a colour that is
-shifted by the same amount in the opposite direction, which is the inverse to first order. The shift is
-unknown for colours that the category's products never had, so the correction fades out there.
+A photo shows a product lighter and bluer than its colour in the catalog (a dark product is lighter by 10 L*).
+Networks learn this from the photos. The remedy is the characterisation of a device (ICC.1:2022). For each
+category, a profile says by how much the shown colour differs from the given colour. The networks are then
+given a colour that is shifted by the same amount in the opposite direction, which is the inverse to first
+order. The shift is unknown for colours that the category's products never had, so the correction fades out
+there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-UNIT: Final = 50.0  # of CIELAB, as `toygan.conditions.colour` encodes it
+UNIT: Final = 50.0  # CIELAB units per unit of the encoding in `toygan.conditions.colour`
 FADING: Final = 0.6  # the shift is zero at this distance from the fitted colours, in UNIT
 
 Shift = tuple[tuple[float, ...], ...]
@@ -33,7 +34,7 @@ class ColourProfile:
 
     shifts: Mapping[str, Shift]
     ranges: Mapping[str, Range]  # for each category of `shifts`, the least and the largest given L*, a*, b*
-    # For a person to read: the median CIEDE2000 of pictures without and with the shift.
+    # For people to read: for each category, the median CIEDE2000 of pictures without and with the shift.
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,7 @@ class ColourProfile:
             if any(least > largest for least, largest in zip(*ends, strict=True)):
                 raise ValueError(f"the range of {name!r} ends before it begins")
         if self.errors.keys() - self.shifts.keys():
-            raise ValueError("there are errors of a category without a shift")
+            raise ValueError("a category has errors without a shift")
         for name, pair in self.errors.items():
             if len(pair) != 2:
                 raise ValueError(f"the errors of {name!r} must be 2 numbers")
@@ -65,10 +66,11 @@ class ColourProfile:
         )
 
     def correct(self, colours: NDArray[np.float32], categories: Sequence[str]) -> NDArray[np.float32]:
-        """Corrects B x K wanted colours: (B, K, 4), as `toygan.conditions.colour` encodes them.
+        """Corrects K wanted colours of each of B products: (B, K, 4), encoded by `toygan.conditions.colour`.
 
-        Returns the colours to give to the networks, in the same shape. `categories` are the B categories. L*
-        stays in 0..100. Unknown colours (zeros) and colours of categories without a shift stay as they are.
+        Returns the colours for the networks, in the same shape. `categories` are the categories of the B
+        products. L* stays in 0..100. Unknown colours (zeros) and colours of categories without a shift do not
+        change.
         """
         nothing, nowhere = np.zeros((4, 3)), np.zeros((2, 3))
         shifts = np.array([self.shifts.get(name, nothing) for name in categories], dtype=np.float64)
@@ -94,7 +96,7 @@ class ColourProfile:
     def from_json(cls, values: Mapping[str, Any]) -> "ColourProfile":
         """Reads an object with the keys `shifts`, `ranges` and `errors`.
 
-        Raises TypeError or ValueError naming the part that has a wrong shape or holds no finite numbers.
+        Raises TypeError or ValueError that names the part with a wrong shape or without finite numbers.
         """
         return cls(
             shifts=_rows(values["shifts"]),

@@ -1,7 +1,7 @@
 """What config.json says of a model: what it needs and what it can do.
 
-Nothing else reads or writes that file, or the `enhancer.json` of a model, which is the config.json of its
-enhancer. Its options are those of `_File`.
+`_File` lists the options. The `enhancer.json` of a model is the config.json of its enhancer. No other module
+reads or writes these files.
 """
 
 import json
@@ -53,22 +53,22 @@ class ModelConfig:
     networks: "NetworkConfig"  # with every option, so that a changed default does not change a model
     categories: tuple[str, ...]  # in the order of the networks
     text: TextConfig = _TITLES_ONLY
-    text_encoder: Mapping[str, str] | None = None  # see `TextEncoder.to_json`; None: it takes no text
-    text_smoothing: float | None = None  # the temperature of its text bank; None: it has none
-    layout_bank: float | None = None  # the temperature of its layout bank; None: it has none
+    text_encoder: Mapping[str, str] | None = None  # see `TextEncoder.to_json`; None: the model takes no text
+    text_smoothing: float | None = None  # the temperature of the text bank; None: there is no text bank
+    layout_bank: float | None = None  # the temperature of the layout bank; None: there is no layout bank
     truncation: float = 1.0  # from 0 to 1; below 1 trades variety for typical pictures
-    credit: str | None = None  # the attribution that the licence of its training pictures demands
+    credit: str | None = None  # the attribution that the licence of the training pictures demands
     first_stages: tuple[str, ...] = ()  # NAME@VERSION of the models that an enhancer learnt from
-    training: Mapping[str, Any] = field(default_factory=dict)  # how it was trained, see `toygan.training`
+    training: Mapping[str, Any] = field(default_factory=dict)  # the settings of the last training
 
     def __post_init__(self) -> None:
         names, networks = self.categories, self.networks
         if len(names) != networks.categories:
-            raise ValueError(f"it names {len(names)} categories, its networks know {networks.categories}")
+            raise ValueError(f"it names {len(names)} categories, but its networks know {networks.categories}")
         if bool(networks.text_size) != (self.text_encoder is not None):
             raise ValueError("text_encoder and a text_size above 0 go together")
         if self.text_encoder is not None and not {"name", "identity"} <= self.text_encoder.keys():
-            raise ValueError("text_encoder does not say how texts are read; it has a name and an identity")
+            raise ValueError("text_encoder must have a name and an identity")
         if self.layout_bank is not None and networks.image_condition != "layout":
             raise ValueError(f"the family {self.family} cannot use a layout bank")
         if not 0 <= self.truncation <= 1:
@@ -76,13 +76,13 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, content: bytes, where: str) -> Self:
-        """Reads a config.json, called `where` in messages. Raises ModelError for one of no model."""
+        """Reads a config.json. Raises ModelError, naming it `where`, if it does not describe a model."""
         file = _parse(content, where)
         try:
             networks = network_config(file.family, file.network)
             if file.resolution != networks.resolution:
                 raise ValueError(
-                    f"its resolution is {file.resolution}, that of its networks {networks.resolution}"
+                    f"its resolution is {file.resolution}, but its networks have {networks.resolution}"
                 )
             return cls(
                 family=file.family,
@@ -136,17 +136,23 @@ class ModelConfig:
 
     @property
     def enlarges(self) -> bool:
-        """Whether it is an enhancer, which only enlarges the pictures of another model."""
+        """Whether the model is an enhancer, which only enlarges the pictures of another model."""
         return self.networks.needs_small_picture
 
     @property
     def required_condition(self) -> ImageCondition | None:
-        """The image condition that each catalog row must have; None also for a model with a layout bank."""
+        """The image condition that each catalog row must have.
+
+        It is None if the networks take no image, or if a layout bank gives the layouts.
+        """
         return None if self.layout_bank is not None else self.networks.image_condition
 
 
 def config_of(model: ModelFiles, *, may_enlarge: bool = False) -> ModelConfig:
-    """Returns the config of a model; raises ModelError, also for an enhancer unless it `may_enlarge`."""
+    """Returns the config of a model. Raises ModelError for a damaged config.
+
+    Without `may_enlarge` it also raises ModelError for an enhancer.
+    """
     where = f"{CONFIG} of the model {model.name}"
     config = ModelConfig.from_json(model.files[CONFIG], where)
     if config.enlarges and not may_enlarge:
@@ -155,7 +161,7 @@ def config_of(model: ModelFiles, *, may_enlarge: bool = False) -> ModelConfig:
 
 
 def categories_in(content: bytes, where: str) -> tuple[str, ...]:
-    """Returns the categories in a config.json without the networks, whose import is slow.
+    """Returns the categories in a config.json. It does not import the networks, because that is slow.
 
     Raises ModelError as `ModelConfig.from_json`.
     """

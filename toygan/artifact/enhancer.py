@@ -1,7 +1,7 @@
 """Runs the second stage, which enlarges the pictures of another model; see `toygan.models.enhancer`.
 
-An enhancer is trained as a model of its own. Then `toygan calibrate` copies it into the files of a model, as
-`enhancer.json` and `enhancer.safetensors`, and it becomes part of the version of that model.
+An enhancer is trained as a model of its own. Then `toygan calibrate` adds it to the files of another model,
+as `enhancer.json` and `enhancer.safetensors`. So that model gets a new version.
 """
 
 from collections.abc import Mapping
@@ -34,9 +34,9 @@ class Enhancer:
     def enlarge(self, small: Tensor, *, layout: Tensor | None = None, lines: Tensor | None = None) -> Tensor:
         """Enlarges (B, 3, r, r) uint8 pictures of `small_resolution` to (B, 3, R, R) uint8.
 
-        `layout` is (B, H, H) int64 labels. `lines` is (B, 1, H, H) float32 in [-1, 1], ink at -1. H may have
-        any value, because both are resized. The pictures are enlarged one by one: kernels round differently
-        for another batch size, and a picture's bytes must not depend on its batch-mates.
+        `layout` (B, H, H) int64 has labels. `lines` is (B, 1, H, H) float32 in [-1, 1], ink at -1. H may have
+        any value, because layout and lines are resized. The pictures are enlarged one by one: kernels round
+        differently for another batch size, and a picture's bytes must not depend on its batch-mates.
         """
         enlarged = []
         for row in range(len(small)):
@@ -84,7 +84,7 @@ def _enlarged_labels(layout: Tensor, side: int) -> Tensor:
 def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
     """Returns the files that a model needs in order to use the trained enhancer `source`.
 
-    Raises ModelError for a model that is no enhancer or is damaged.
+    Raises ModelError if `source` is no enhancer or is damaged.
     """
     files = {ENHANCER_CONFIG: source.files[CONFIG], ENHANCER: source.files["generator.safetensors"]}
     load_enhancer(source.name, files, torch.device("cpu"))
@@ -92,9 +92,10 @@ def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
 
 
 def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) -> Enhancer | None:
-    """Loads the enhancer from the `files` of the model named `model`; returns None when there is none.
+    """Loads the enhancer from the `files` of the model named `model`; returns None if there is no enhancer.
 
-    Raises ModelError for a model that is no enhancer, a damaged config, and weights of other shapes.
+    Raises ModelError if a file is missing or damaged, if the weights have other shapes than the config says,
+    or if the config is that of a family that does not enlarge.
     """
     missing = [name for name in (ENHANCER_CONFIG, ENHANCER) if name not in files]
     if len(missing) == 2:

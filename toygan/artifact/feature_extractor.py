@@ -1,4 +1,4 @@
-"""Extracts the features of a picture with a frozen network in torch; they are the evidence of a probe."""
+"""Extracts features of pictures with a frozen network in torch. A probe takes these features as evidence."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ class FeatureExtractor(nn.Module):
     """Maps pictures to evidence with an ImageNet network at four strides; see `toygan.models.backbone`."""
 
     def __init__(self, side: int = SIDE) -> None:
-        """`side`: smaller pictures are enlarged to this number of pixels a side."""
+        """Smaller pictures are enlarged to `side` pixels a side."""
         super().__init__()
         self.side = side
         with torch.random.fork_rng(devices=[]):
@@ -27,9 +27,9 @@ class FeatureExtractor(nn.Module):
     def forward(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
         """Maps (B, 3, R, R) float32 in [-1, 1] to (B, K) float32.
 
-        `deepest` evidence is the mean of each channel of the deepest map over the picture. `all` evidence,
-        which `logits` (B,) of the discriminator select, is the logit, then the means of the channels of all
-        maps, then their standard deviations.
+        Without `logits` it returns `deepest` evidence: the mean of each channel of the deepest map. With
+        `logits` (B,), those of the discriminator, it returns `all` evidence: the logit, then the means of the
+        channels of all maps, then the standard deviations of the channels of all maps.
         """
         maps = self.backbone.look(images, side=self.side)
         if logits is None:

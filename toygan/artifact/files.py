@@ -1,7 +1,7 @@
-"""The files of a model, which its version is a digest of.
+"""The files of a model. The version of a model is a digest of these files.
 
-So a version never changes, and swapped, truncated or mixed files are detected on reading. Nothing here is
-ever unpickled.
+So the content of a version never changes, and swapped, truncated or mixed files are detected on reading.
+Nothing here is ever unpickled.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ CONFIG = "config.json"
 CALIBRATION = "calibration.json"
 TEXT_BANK = "text_bank.safetensors"  # optional: the training texts, to encode new texts with
 LAYOUT_BANK = "layout_bank.parquet"  # optional: the layouts for products without one
-LAYOUT_PREDICTOR = "layout_predictor.safetensors"  # with a layout bank: predicts layouts of photos
-MASK_NETWORK = "mask_network.safetensors"  # of a model that needs snapshots: finds the product in them
+LAYOUT_PREDICTOR = "layout_predictor.safetensors"  # beside a layout bank: predicts the layouts of photos
+MASK_NETWORK = "mask_network.safetensors"  # only if the model needs snapshots: finds the product in them
 ENHANCER_CONFIG = "enhancer.json"  # optional: the config.json of an enhancer
-ENHANCER = "enhancer.safetensors"  # with the enhancer's config: the generator of the enhancer
+ENHANCER = "enhancer.safetensors"  # beside enhancer.json: the generator of the enhancer
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
 REQUIRED = (CONFIG, *WEIGHTS)
 VERSIONED = (
@@ -36,8 +36,8 @@ VERSIONED = (
 )
 EXTRAS = ("model_card.md", "preview.png")
 _VERSION_LETTERS = 12
-_parse_safetensors: Callable[[bytes], object] = deserialize  # the package leaves it without types
-_PICKLES = (b"\x80", b"PK\x03\x04")  # a bare pickle; the zip that torch.save writes
+_parse_safetensors: Callable[[bytes], object] = deserialize  # the package gives it no types
+_PICKLES = (b"\x80", b"PK\x03\x04")  # first bytes of a bare pickle, and of the zip that torch.save writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,11 @@ def model_version(files: Mapping[str, bytes]) -> str:
 
 
 def check_files(files: Mapping[str, bytes], where: str) -> None:
-    """Raises ModelError with the file and the remedy unless `files` can be a model.
+    """Raises ModelError, with the wrong file and the remedy, if `files` cannot be a model.
 
-    Checks presence, the JSON syntax, and the safetensors headers against the sizes. Whether the weights fit
-    the networks is checked when the networks are built.
+    Checks that all REQUIRED files are there, that JSON files hold objects, and that the headers of
+    safetensors files agree with the files' sizes. Whether the weights fit the networks is checked when the
+    networks are built.
     """
     for name in REQUIRED:
         if name not in files:

@@ -7,7 +7,7 @@ from toygan.errors import ModelError
 
 
 def json_object(data: bytes, where: str, remedy: str) -> dict[str, Any]:
-    """Parses a JSON object; raises ModelError that ends with the remedy."""
+    """Parses a JSON object. Raises ModelError for other data; the message ends with `remedy`."""
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:

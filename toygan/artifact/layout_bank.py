@@ -1,12 +1,13 @@
 """The layout bank: layouts of training photos, for products that have no layout.
 
 A network generates well from a layout, but cannot learn the shapes of a thousand parts by heart. So the model
-keeps the layouts of its training photos, as in Qi et al. 2018, "Semi-parametric Image Synthesis". Their
-memory bank holds segments, this one whole layouts and the lines in them. A product gets those of a training
-product of its category, more likely one with a similar text, in its own colours and finish.
+keeps the layouts of its training photos, as in Qi et al. 2018, "Semi-parametric Image Synthesis". The memory
+bank of the paper holds segments, this bank holds whole layouts and their lines. A product gets the layout and
+the lines of a training product of the same category. A training product with a more similar text is more
+likely chosen. The layout is recoloured to the product's own colours and finish.
 
-The bank keeps drawings in the resolution of their files. A first stage needs them smaller; the second stage
-enlarges its pictures, and needs them as large as its own.
+The bank keeps layouts and lines in the resolution of their files. For a first stage they are made smaller. A
+second stage, which enlarges the pictures of the first, needs them in its own, larger resolution.
 """
 
 import io
@@ -34,28 +35,28 @@ from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, ModelError
 from toygan.images import decode_labels
 
-MOST_KNOWN: Final = 8192  # some 20 MB at 256 pixels
-MOST_BYTES: Final = 2**28  # the largest file that is read
-# What is taken off the similarity for each colour that a layout has more or fewer than the product. A third
-# colour that the title does not name would keep the colour of the other product.
+MOST_KNOWN: Final = 8192  # layouts in a bank; about 20 MB at 256 pixels
+MOST_BYTES: Final = 2**28  # of all layouts of a bank together
+# A layout may have more or fewer colours than the product. This is subtracted from the similarity for each
+# such colour. A colour of the layout that the product's title does not name could not be recoloured.
 COUNT_PENALTY: Final = 0.2
-# The same for the share of the product that probably gets a given colour by mistake: a figure's skin that has
-# the label of its yellow hat, a tyre that has the label of its dark rim.
+# A part may get a given colour by mistake: a figure's skin that has the label of its yellow hat, or a tyre
+# that has the label of its dark rim. This, times the likely share of such parts, is subtracted, too.
 MIXED_PENALTY: Final = 2.0
-SIMILARITY_DIGITS: Final = 3  # decimals; further ones depend on the device and on half precision
+SIMILARITY_DIGITS: Final = 3  # decimals; further decimals depend on the device and on half precision
 
 _SCHEMA: Final = pa.schema(
     [
         pa.field("category", pa.string(), nullable=False),
         pa.field("layout", pa.binary(), nullable=False),  # PNG of labels
         pa.field("lines", pa.binary(), nullable=False),  # PNG, black on white
-        pa.field("text", pa.binary()),  # float16, null without a text
-        # Labels of the product's colours, the main colour first; the background's label if there is none.
+        pa.field("text", pa.binary()),  # the text's embedding in float16, null without a text
+        # Labels of the product's colours, the main colour first; BACKGROUND for a colour without a label.
         pa.field("labels", pa.list_(pa.uint8()), nullable=False),
     ]
 )
 _META: Final = b"toygan"
-# The errors of Arrow, JSON and their values for a damaged file.
+# The errors that Arrow, JSON and wrong values raise for a damaged file.
 _DAMAGED: Final = (
     *(pa.ArrowException, BadInput, ArithmeticError, AttributeError, LookupError, MemoryError, OSError),
     *(RecursionError, TypeError, ValueError),
@@ -66,22 +67,28 @@ _DAMAGED: Final = (
 class ColourLabels:
     """The label of each colour in the layouts."""
 
-    exact: Mapping[str, int]  # `#RRGGBB` of the photos' products to its label
+    exact: Mapping[str, int]  # maps each main colour `#RRGGBB` of the photos to its label
 
     @classmethod
     def of(cls, colour_hexes: Sequence[str | None], layouts: Tensor) -> Self:
-        """Finds the labels from N main colours and layouts (N, R, R) uint8. Layouts of one label count."""
+        """Finds the labels from N main colours and layouts (N, R, R) uint8.
+
+        It uses only layouts that are almost all of one label.
+        """
         return cls(exact=labels_of_colours(colour_hexes, layouts))
 
     def joined(self, earlier: "ColourLabels") -> Self:
-        """Adds the labels of an earlier model. They win for colours in both: its networks learnt them."""
+        """Adds the labels of an earlier model. If both have a colour, the earlier label stays.
+
+        The networks start from the earlier model, which has learnt its labels.
+        """
         return type(self)(exact={**self.exact, **earlier.exact})
 
     def __call__(self, colour_hex: str) -> int | None:
-        """Returns the label of a colour: its own if a photo has it, else that of the nearest in CIELAB.
+        """Returns the label of a colour, or None if no label is known.
 
-        Labels that stand for a finish, with products of any colour, count for the photos' own colours only.
-        Returns None if no label is known.
+        A main colour of the photos has its own label. Any other colour has the label of the nearest main
+        colour in CIELAB. That search leaves out colours whose label stands for a finish, such as transparent.
         """
         if (label := self.exact.get(colour_hex.upper())) is not None:
             return label
@@ -99,19 +106,19 @@ class LayoutBank:
     categories: tuple[str, ...]  # N
     files: tuple[DrawingFiles, ...]  # N
     texts: Tensor  # (N, S) float32, rows of unit length, zeros without a text
-    say_finish: bool  # whether the texts name the finish; the shape does not depend on it
+    say_finish: bool  # whether the texts name the finish, on which the shape does not depend
     labels: tuple[tuple[int, ...], ...]  # N, the labels of the given colours in each layout
     colour_labels: ColourLabels
-    classes: int  # labels lie below
-    temperature: float  # above 0; if the cosine similarity is less by this, the weight is less by a factor e
+    classes: int  # all labels are less than this
+    temperature: float  # above 0; a text whose cosine similarity is lower by this weighs less by a factor e
 
     def __post_init__(self) -> None:
         if not self.categories:
-            raise ModelError("there are no known layouts; train the model again")
+            raise ModelError("the layout bank is empty; train the model again")
         if not self.texts.isfinite().all():
-            raise ModelError("the texts of the known layouts are not finite; train the model again")
+            raise ModelError("the texts of the layout bank are not finite; train the model again")
         if not 0 < self.temperature < float("inf"):
-            raise ModelError(f"the temperature of known layouts is {self.temperature}; it must be above 0")
+            raise ModelError(f"the temperature of the layout bank is {self.temperature}; it must be above 0")
 
     @classmethod
     def from_file(cls, content: bytes, temperature: object, *, text_size: int, classes: int) -> Self:
@@ -121,14 +128,14 @@ class LayoutBank:
         and checked when they are chosen.
         """
         if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-            raise ModelError(f"the temperature of known layouts is {temperature!r}; it must be a number")
+            raise ModelError(f"the temperature of the layout bank is {temperature!r}; it must be a number")
         try:
             with pq.ParquetFile(io.BytesIO(content)) as file:
                 _check_size(file)
                 columns = file.read().select(_SCHEMA.names).cast(_SCHEMA).to_pydict()
                 said = json.loads(file.schema_arrow.metadata[_META])
             if (found := said["text_size"]) != text_size:
-                raise ValueError(f"they have texts of {found} numbers, the model of {text_size}")
+                raise ValueError(f"its texts have {found} numbers, but those of the model have {text_size}")
             exact = {str(key): int(label) for key, label in said["colour_labels"].items()}
             encode_colours(list(exact))
             labels = tuple(map(tuple, columns["labels"]))
@@ -149,7 +156,7 @@ class LayoutBank:
                 temperature=float(temperature),
             )
         except _DAMAGED as error:
-            raise ModelError(f"the known layouts cannot be read: {error!r}") from error
+            raise ModelError(f"the layout bank cannot be read: {error!r}") from error
 
     def to_file(self) -> bytes:
         """Returns the bank as a Parquet file, without the temperature."""
@@ -174,7 +181,7 @@ class LayoutBank:
         return file.getvalue()
 
     def text_of(self, product: ProductConditions) -> str | None:
-        """Returns the text of a product that is compared with the bank's texts."""
+        """Returns the product's text that is compared with the texts of the bank."""
         return product.text if self.say_finish else product.shape_text
 
     def choose(
@@ -182,9 +189,9 @@ class LayoutBank:
     ) -> "KnownChoice":
         """Chooses a layout for a product and recolours it. The result depends on the arguments only.
 
-        `text` (S,) float32 is the embedding of `text_of(product)`. `truncation` is from 1 to 0: lower values
-        choose fewer layouts with less similar texts, 0 always the most similar one. Raises ModelError if the
-        bank has no layout of the category, or the chosen one is damaged.
+        `text` (S,) float32 is the embedding of `text_of(product)`. `truncation` lies from 0 to 1. The lower
+        it is, the more likely layouts with the best scores are chosen; 0 always chooses the best one. Raises
+        ModelError if the bank has no layout of the category, or if the chosen layout is damaged.
         """
         group = self._group(product.category)
         similarities = self._similarities(group, text)
@@ -212,7 +219,7 @@ class LayoutBank:
 
     def _group(self, category: str) -> "_Group":
         if (group := self._groups.get(category)) is None:
-            raise ModelError(f"no layout of the category {category!r} is known; train the model on it")
+            raise ModelError(f"the layout bank has no layout of {category!r}; train the model on some")
         return group
 
     def _similarities(self, group: "_Group", text: Tensor) -> NDArray[np.float64]:
@@ -232,7 +239,10 @@ class LayoutBank:
     def _recoloured(
         self, layout: NDArray[np.uint8], labels: Sequence[int], hexes: Sequence[str | None]
     ) -> NDArray[np.uint8]:
-        """Replaces all labels at once, so that two colours can be swapped; a label's first colour wins."""
+        """Replaces all labels at once, so that two colours can be swapped.
+
+        If two colours have the same label, the first one replaces it.
+        """
         others = np.arange(256, dtype=np.uint8)
         for label, colour_hex in reversed(list(zip(labels, hexes, strict=False))):
             wanted = None if colour_hex is None else self.colour_labels(colour_hex)
@@ -252,9 +262,9 @@ class LayoutBank:
         layout = decode_labels(file)
         height, width = layout.shape
         if height != width or height > MOST_SIDE:
-            raise BadInput(f"it has {width} x {height} pixels; they are square, of at most {MOST_SIDE}")
+            raise BadInput(f"it has {width} x {height} pixels; it must be square, {MOST_SIDE} a side at most")
         if layout.max() >= self.classes:
-            raise BadInput(f"it holds a {layout.max()}, labels lie in 0..{self.classes - 1}")
+            raise BadInput(f"it holds the label {layout.max()}; labels lie in 0..{self.classes - 1}")
         return layout
 
     @cached_property
@@ -275,9 +285,10 @@ class LayoutBank:
         }
 
     def _mixed(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns the likely share of wrongly recoloured pixels of M layouts of a category, (M,).
+        """Returns the likely share of wrongly recoloured pixels for M layouts of a category, (M,).
 
-        It is the mean share that a layout's labels have in the layouts whose products do not name them.
+        For each label that a product names, the method takes the mean share of this label in the layouts of
+        products that do not name it. These shares are added up for each layout.
         """
         pixels = np.stack([self._pixels(row) for row in rows]).astype(np.float64)
         pixels[:, BACKGROUND] = 0
@@ -302,8 +313,8 @@ class KnownChoice(NamedTuple):
 
     layout: NDArray[np.uint8]  # (H, H), of any side, in the product's colours
     lines: NDArray[np.uint8]  # (H, H), as toygan.conditions.image reads a sketch
-    # Cosine in -1..1 of the texts of product (see LayoutBank.text_of) and layout; 0 if one has no text; None:
-    # the model uses no text.
+    # Cosine, -1..1, of the product's text (see LayoutBank.text_of) and the layout's text. It is 0 if one of
+    # the two is missing, and None if the model uses no text.
     similarity: float | None
 
 
@@ -311,7 +322,7 @@ class _Group(NamedTuple):
     """The M layouts of a category."""
 
     rows: NDArray[np.int64]  # (M,)
-    keys: Tensor  # (M, S) float32, texts minus their mean, of unit length, zeros without a text
+    keys: Tensor  # (M, S) float32, texts minus their mean, scaled to unit length; zeros without a text
     counts: NDArray[np.int64]  # (M,), number of different colours in each layout
     mixed: NDArray[np.float64]  # (M,), likely share of the product that is recoloured by mistake
 
@@ -321,7 +332,7 @@ def _draw(scores: NDArray[np.float64], seed: int, truncation: float) -> int:
     if truncation <= 0:
         return int(scores.argmax())
     weights = np.exp((scores - scores.max()) / truncation)
-    # The key differs from that of the latents, which use the seed alone.
+    # The key has a second number, so that the choice is independent of the latents, which use only the seed.
     drawn = np.random.Generator(np.random.Philox(key=[seed, 1])).random()
     return min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), drawn)), len(weights) - 1)
 
@@ -335,7 +346,10 @@ def _check_size(file: pq.ParquetFile) -> None:
     found = file.metadata
     size = sum(found.row_group(number).total_byte_size for number in range(found.num_row_groups))
     if found.num_rows > MOST_KNOWN or size > MOST_BYTES:
-        raise ValueError(f"{found.num_rows} layouts of {size} bytes; {MOST_KNOWN} of {MOST_BYTES} at most")
+        raise ValueError(
+            f"it has {found.num_rows} layouts with {size} bytes in all; the limits are {MOST_KNOWN} layouts "
+            f"and {MOST_BYTES} bytes in all"
+        )
 
 
 @contextmanager
@@ -343,4 +357,4 @@ def _damaged() -> Iterator[None]:
     try:
         yield
     except BadInput as error:
-        raise ModelError(f"a known layout: {error}; copy the model's folder again") from None
+        raise ModelError(f"a layout of the layout bank: {error}; copy the model's folder again") from None

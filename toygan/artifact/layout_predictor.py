@@ -1,8 +1,8 @@
 """Predicts the layout and the lines of a photo that has none.
 
-A model that generates from layouts can only learn from photos with a layout, but a shop uploads photos only.
-So such a model comes with a small U-Net. It learnt from the model's photos which label each pixel has, and
-where the lines are.
+A model that generates from layouts can learn only from photos with a layout, but a shop uploads photos
+without layouts. So such a model comes with a small U-Net. The U-Net was trained on the model's photos to
+predict the label of each pixel and the lines.
 """
 
 from dataclasses import dataclass
@@ -39,17 +39,20 @@ class LayoutPredictor:
 
     @classmethod
     def from_file(cls, content: bytes, classes: int) -> Self:
-        """Reads what `to_file` wrote, for labels in [0, classes), to the CPU. Raises ModelError otherwise."""
+        """Reads what `to_file` wrote, for labels in [0, classes), to the CPU.
+
+        Raises ModelError for other content.
+        """
         with torch.random.fork_rng(devices=[]):
             segmenter = Segmenter(classes + 1)
         try:
             load_weights(segmenter, load(content))
         except SafetensorError as error:
-            raise ModelError(f"it cannot be read: {error}") from error
+            raise ModelError(f"the layout predictor cannot be read: {error}") from error
         return cls(segmenter=segmenter.eval().requires_grad_(False))
 
     def to_file(self) -> bytes:
-        """Returns safetensors, with the kernels in half precision."""
+        """Returns the weights as safetensors, with the kernels in half precision."""
         tensors = {
             key: (value.half() if value.ndim > 1 else value).contiguous()
             for key, value in self.segmenter.state_dict().items()

@@ -1,4 +1,4 @@
-"""The limits of a category for the measures of its pictures."""
+"""The limits that the measures of a category's pictures must meet."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class CategoryLimits:
-    """The limits for the measures of a category. The ends are included."""
+    """The limits for the measures of a category's pictures. A measure may be equal to its limit."""
 
     contrast_min: float
     fill_ratio_min: float
     fill_ratio_max: float
     background_white_min: float
-    colour_delta_e_max: float | None  # None: no photo names its colour, so no colour is checked
+    colour_delta_e_max: float | None  # None: no photo has a named main colour, so no colour is checked
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

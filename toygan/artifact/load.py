@@ -48,8 +48,8 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
     enhancer = load_enhancer(source.name, source.files, device)
     if enhancer is not None and enhancer.small_resolution != config.resolution:
         raise ModelError(
-            f"the model {source.name} generates {config.resolution} pixels, its enhancer takes "
-            f"{enhancer.small_resolution}; take another enhancer"
+            f"the model {source.name} generates pictures of {config.resolution} pixels, but its enhancer "
+            f"takes {enhancer.small_resolution}; take another enhancer"
         )
     resolution = config.resolution if enhancer is None else enhancer.resolution
     return Model(
@@ -74,8 +74,8 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
 def read_scope(source: ModelFiles) -> ModelScope:
     """Returns the conditions that a model supports.
 
-    Makes the checks of `load_model` without loading weights, once a version and machine. Raises ModelError,
-    also for a model that is not calibrated.
+    Makes the checks of `load_model` without loading weights. Each machine checks a version only once. Raises
+    ModelError for an unusable model, and for a model that is not calibrated.
     """
     config = config_of(source)
     if not is_checked(source.version):
@@ -106,7 +106,7 @@ def _with_weights(
     discriminator: nn.Module,
     use: Callable[[nn.Module, Mapping[str, Tensor]], None],
 ) -> None:
-    """Calls `use(network, weights)` for both networks; its ModelError gets the name of the file."""
+    """Calls `use(network, weights)` for both networks. A ModelError of `use` gets the name of the file."""
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         where = f"{name}.safetensors of the model {source.name}"
         try:
@@ -144,7 +144,7 @@ def _load_probe(calibration: Calibration | None, resolution: int, device: torch.
 
 
 def _text_encoder(source: ModelFiles, config: ModelConfig, device: torch.device) -> TextEncoder | None:
-    """Returns the encoder that the model was trained with; raises ModelError if that encoder has changed."""
+    """Returns the model's text encoder. Raises ModelError if its files have changed since the training."""
     if config.text_encoder is None:
         return None
     known = load_text_bank(source.name, source.files, config)

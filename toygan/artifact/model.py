@@ -49,20 +49,24 @@ class GeneratedBatch:
     pixels: NDArray[np.uint8]  # (B, R, R, 3)
     logits: NDArray[np.float32]  # (B,)
     finite: NDArray[np.bool_]  # (B,), False where a pixel or the logit is NaN or infinite
-    # The framed snapshots of the B products, of a model that needs snapshots.
+    # The framed snapshots of the B products; None for a model that needs no snapshots.
     snapshots: Sequence[FramedSnapshot | None]
-    # B similarities of the product's text to the text of its layout in the bank; None without a layout bank.
+    # For each of the B products, the similarity of its text to the text of the chosen layout; None without a
+    # layout bank.
     layout_similarities: Sequence[float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Networks in evaluation mode on one device, float32: pictures must agree across batches and devices."""
+    """Networks in evaluation mode on one device.
+
+    They are in float32, because pictures must agree across batches and devices.
+    """
 
     name: str
     version: str
     config: ModelConfig
-    truncation: float  # that of the config, unless a caller tries another
+    truncation: float  # from the config, unless a caller sets another value
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
     text_encoder: TextEncoder | None  # None: the model takes no text
@@ -104,7 +108,7 @@ class Model:
 
     @property
     def learns_from(self) -> ImageCondition | None:
-        """The image that the networks take, from the product or from the layout bank."""
+        """The type of image that the networks take, from the product or from the layout bank."""
         return self.config.networks.image_condition
 
     @property
@@ -123,7 +127,10 @@ class Model:
         colour_hex: str | None,
         finish: str | None,
     ) -> ProductConditions:
-        """Returns a product's conditions without an image, and without text in an unsupported language."""
+        """Returns a product's conditions without an image.
+
+        If the text encoder does not support the language, they have no text either.
+        """
         words = self.text_config.words(
             title, description, colour=colour, colour_hex=colour_hex, finish=finish
         )
@@ -138,7 +145,7 @@ class Model:
 
     @property
     def shape_is_given(self) -> bool:
-        """Whether a layout or sketch, of the product or from the bank, determines the shape."""
+        """Whether an image of the product, or a layout of the bank, determines the shape."""
         return self.image_condition is not None or self.layout_bank is not None
 
     @property
@@ -148,13 +155,13 @@ class Model:
 
     @property
     def engine(self) -> str:
-        """The software for pictures and scores, with versions; the last bits of both depend on it."""
+        """The software that generates and scores, with versions. The last bits of results depend on it."""
         scorer = None if self.probe is None else getattr(self.probe.extractor, "engine", None)
         generator = f"torch {torch.__version__}"
         return f"{generator}; score: {scorer}" if scorer else generator
 
     def require_calibration(self) -> Calibration:
-        """Raises ModelError when the model is not calibrated for every one of its categories."""
+        """Returns the calibration. Raises ModelError if it lacks a category of the model."""
         return require_calibration(self.name, self.calibration, self.categories)
 
     @torch.inference_mode()
@@ -219,7 +226,10 @@ class Model:
         )
 
     def _framed(self, product: ProductConditions) -> FramedSnapshot | None:
-        """Frames the product's snapshot. One with a mask, as a photo of the training has it, stays."""
+        """Frames the product's snapshot. A snapshot that already has a mask stays as it is.
+
+        Such snapshots come from training photos.
+        """
         if self.product_finder is None or product.image is None:
             return None
         if product.image.shape[-1] == FRAMED_CHANNELS:
@@ -230,10 +240,10 @@ class Model:
     def best_similarities(
         self, products: Sequence[ProductConditions], seeds: Sequence[Sequence[int]]
     ) -> list[float | None]:
-        """Returns the text similarity of each product to its nearest layout in the bank, -1..1.
+        """Returns for each product the best text similarity, -1..1, that one of its pictures may have.
 
-        `seeds` are the seeds of all pictures that may be generated for each product. A value is None if the
-        model has no layout bank or the bank has no texts.
+        `seeds` are the seeds of all pictures that may be generated for each product. Each seed chooses a
+        layout of the bank. A value is None if the model has no layout bank or the bank has no texts.
         """
         known = self.layout_bank
         if known is None:
@@ -263,7 +273,7 @@ class Model:
         ]
 
     def drawings_of(self, choice: KnownChoice) -> dict[str, Tensor]:
-        """Returns the layout, and the lines if the networks take them, as large as the final picture.
+        """Returns the layout in the final picture's resolution, with the lines if the networks take lines.
 
         `layout` is (1, R, R) int64, `sketch` is (1, 1, R, R) float32.
         """
@@ -276,8 +286,8 @@ class Model:
     def score(self, images: Tensor, conditions: Conditions) -> Tensor:
         """Scores (B, 3, R, R) float32 pictures in [-1, 1]: logits (B,) that the calibration maps.
 
-        The probe scores if there is one, else the discriminator. For photos, the conditions hold the colours
-        of the catalog; for generated pictures, the colours that the generator took.
+        The probe scores the pictures, or the discriminator if there is no probe. The `conditions` of photos
+        have the colours of the catalog. Those of generated pictures have the colours that the generator got.
         """
         if self.probe is None:
             return self._discriminate(images, conditions)
@@ -297,7 +307,10 @@ class Model:
     def _enlarged(
         enhancer: Enhancer, small: Tensor, conditions: Conditions, batch_size: int
     ) -> NDArray[np.uint8]:
-        """Enlarges (N, 3, r, r) uint8 to (batch_size, R, R, 3); pads with copies, which saves time."""
+        """Enlarges (N, 3, r, r) uint8 to (batch_size, R, R, 3).
+
+        The batch is padded with copies of the first large picture, which saves time.
+        """
         drawings = {name: conditions.get(name) for name in ("layout", "sketch")}
         large = enhancer.enlarge(small, layout=drawings["layout"], lines=drawings["sketch"])
         padding = large[:1].expand(batch_size - len(large), -1, -1, -1)
@@ -311,7 +324,10 @@ def _with_snapshot(product: ProductConditions, snapshot: FramedSnapshot | None) 
 def _corrected(
     conditions: Conditions, profile: ColourProfile, categories: Sequence[str]
 ) -> dict[str, Tensor]:
-    """Returns the conditions that a colour profile changes or adds, on the CPU; one category per row."""
+    """Returns the conditions that a colour profile changes or adds, on the CPU.
+
+    `categories` has one name for each row of the conditions.
+    """
     named = given_colours(conditions)
     given = torch.from_numpy(profile.correct(named.numpy(), categories))
     corrected = {"colour": given[:, 0], "named_colours": named}

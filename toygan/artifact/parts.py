@@ -15,7 +15,7 @@ from toygan.errors import ModelError
 
 
 def load_text_bank(model: str, files: Mapping[str, bytes], config: ModelConfig) -> TextBank | None:
-    """Loads the text bank of a model; None if its config.json names none.
+    """Loads the text bank of a model; returns None if its config.json has no text bank.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """
@@ -27,7 +27,7 @@ def load_text_bank(model: str, files: Mapping[str, bytes], config: ModelConfig) 
 
 
 def load_layout_bank(model: str, files: Mapping[str, bytes], config: ModelConfig) -> LayoutBank | None:
-    """Loads the layout bank of a model; None if its config.json names none.
+    """Loads the layout bank of a model; returns None if its config.json has no layout bank.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """
@@ -42,14 +42,14 @@ def load_layout_bank(model: str, files: Mapping[str, bytes], config: ModelConfig
             classes=config.networks.layout_classes,
         )
         if missing := sorted(set(config.categories) - set(known.categories)):
-            raise ModelError(f"it has no layout of {', '.join(missing)}; train the model on some")
+            raise ModelError(f"the bank has no layout of {', '.join(missing)}; train the model on some")
         return known
 
 
 def load_layout_predictor(
     model: str, files: Mapping[str, bytes], config: ModelConfig
 ) -> LayoutPredictor | None:
-    """Loads the layout predictor of a model with a layout bank; None for another model.
+    """Loads the layout predictor of a model; returns None if the model has no layout bank.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """
@@ -63,7 +63,7 @@ def load_layout_predictor(
 def load_product_finder(
     model: str, files: Mapping[str, bytes], config: ModelConfig, device: torch.device
 ) -> ProductFinder | None:
-    """Loads the mask network of a model that needs snapshots; None for another model.
+    """Loads the mask network of a model; returns None if the model needs no snapshots.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """

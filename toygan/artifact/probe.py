@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def shrink(images: Tensor, side: int) -> Tensor:
-    """Shrinks (B, 3, R, R) float32 pictures that have more than `side` pixels a side.
+    """Shrinks (B, 3, R, R) float32 pictures to `side` pixels a side if they are larger.
 
-    The probe was fitted to pictures of that size, and larger pictures take longer. The network itself
-    enlarges smaller pictures.
+    The probe was fitted to pictures of `side` pixels, and larger pictures take longer. Smaller pictures are
+    returned unchanged: the network itself enlarges them.
     """
     if images.shape[-1] <= side:
         return images
@@ -37,7 +37,7 @@ class Probe(nn.Module):
         if (fitted.backbone, len(fitted.weights)) != (BACKBONE, numbers):
             raise ModelError(
                 f"the probe of the model has {len(fitted.weights)} weights for {fitted.backbone}, "
-                f"this version has {numbers} for {BACKBONE}; calibrate the model again"
+                f"but this version of toygan needs {numbers} for {BACKBONE}; calibrate the model again"
             )
         self.uses_discriminator = fitted.evidence == "all"
         self.extractor, self.side = extractor, fitted.side
@@ -45,6 +45,9 @@ class Probe(nn.Module):
         self.intercept = fitted.intercept
 
     def forward(self, images: Tensor, logits: Tensor | None) -> Tensor:
-        """Maps (B, 3, R, R), and the discriminator's logits (B,) if it uses them, to logits (B,)."""
+        """Maps pictures (B, 3, R, R) to logits (B,).
+
+        `logits` (B,) are those of the discriminator. They are needed only for the evidence `all`.
+        """
         evidence: Tensor = self.extractor(shrink(images, self.side), logits)
         return evidence @ self.weights + self.intercept

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; Lite0 is kept for evaluation
 SIDE: Final = 224  # pixels that smaller pictures are enlarged to; the network was trained on 240
-LARGEST_SIDE: Final = 1024  # pixels; so a damaged file takes no more memory than a large picture
+LARGEST_SIDE: Final = 1024  # pixels; the limit keeps a damaged file from taking too much memory
 Floats = NDArray[np.float64]
 # The inputs of the probe: the deepest features. Older probes take the discriminator's logit and the features
 # of all depths.
@@ -28,7 +28,7 @@ class ProbeWeights:
 
     def __post_init__(self) -> None:
         if self.evidence not in get_args(Evidence):
-            raise ValueError(f"its evidence is {self.evidence!r}, known are {', '.join(get_args(Evidence))}")
+            raise ValueError(f"its evidence is {self.evidence!r}; known are {', '.join(get_args(Evidence))}")
         if isinstance(self.side, bool) or not isinstance(self.side, int) or not 0 < self.side <= LARGEST_SIDE:
             raise ValueError(f"its side is {self.side!r}; it must be a number of pixels up to {LARGEST_SIDE}")
         if not self.weights or not all(map(isfinite, (*self.weights, self.intercept))):

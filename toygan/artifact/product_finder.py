@@ -1,7 +1,8 @@
 """Finds the product in a shop's own snapshot and frames it as the studio photos are framed.
 
-The network looks twice: at the whole picture, then at the part around the product. The second look has the
-edges at the resolution of the framed picture. The framed picture is made from the pixels of the file.
+The network looks twice: first at the whole picture, then at the part around the product. The second look
+gives the mask's edges in the resolution of the framed picture. The framed picture is made from the pixels of
+the file.
 """
 
 from dataclasses import dataclass
@@ -21,14 +22,14 @@ from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
 
 FindingProblem = Literal["product_not_found", "several_products", "product_cut_off", "product_unclear"]
 
-FRAME_SHARE: Final = 0.85  # of the frame's side, for the product's longer side: the median of the photos
-FEWEST_SHARE: Final = 0.004  # of the picture; a smaller find is no product
-SECOND_SHARE: Final = 0.3  # of the largest part; a part as large that lies apart is another product
-CUT_SHARE: Final = 0.03  # of the picture's side that a product may touch
-SHARPNESS: Final = 3.0  # of the edges, by those of the probabilities
-# See `FramedSnapshot.doubt`. Of 95 snapshots of calibration products, real and synthetic, 10 are above. Of
-# the others 7 have a mask with an overlap below 0.9.
-MOST_DOUBT: Final = 0.04  # besides a pixel of each look, by the product's shorter side
+FRAME_SHARE: Final = 0.85  # the product's longer side as a share of the frame's side; the photos' median
+FEWEST_SHARE: Final = 0.004  # of the picture's pixels; a smaller area is no product
+SECOND_SHARE: Final = 0.3  # of the largest part's pixels; a separate part that is larger is another product
+CUT_SHARE: Final = 0.03  # of the picture's side; a product that touches more of it is cut off
+SHARPNESS: Final = 3.0  # the slope of the mask at its edges, relative to the slope of the probabilities
+# The limit for `FramedSnapshot.doubt`. Of 95 snapshots of calibration products, real and synthetic, 10 have a
+# higher doubt. Of the others 7 have a mask with an overlap below 0.9.
+MOST_DOUBT: Final = 0.04  # plus, for each look, one pixel divided by the product's shorter side in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,12 @@ class FramedSnapshot:
 
     pixels: NDArray[np.uint8]  # (R, R, 4): the snapshot, and the mask with 255 in the product
     problems: tuple[FindingProblem, ...]  # reasons for which a person should look at the picture
-    own_pixels: int  # of the product's longer side in the file
+    own_pixels: int  # length of the product's longer side in pixels of the file
     doubt: float  # 0..1: 1 minus the overlap (intersection over union) of the two looks
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> Self:
-        """Takes a snapshot (R, R, 4) that is framed already, with its own mask."""
+        """Wraps a snapshot (R, R, 4) that is already framed and has a mask."""
         shown = torch.from_numpy(pixels[..., 3] > 127)
         longest = 0
         if shown.any():
@@ -52,7 +53,7 @@ class FramedSnapshot:
 
     @property
     def notes(self) -> dict[str, float]:
-        """What a metadata row says of the find."""
+        """What a metadata row says about the search for the product."""
         return {"own_pixels": self.own_pixels, "doubt": self.doubt}
 
 
@@ -65,9 +66,9 @@ class ProductFinder:
 
     @torch.inference_mode()
     def frame(self, picture: NDArray[np.uint8], resolution: int) -> FramedSnapshot:
-        """Finds and frames the product of (H, W, 3) uint8 sRGB at `resolution` pixels a side.
+        """Finds the product in a picture (H, W, 3) uint8 sRGB and frames it at `resolution` pixels a side.
 
-        A picture without a product is framed whole.
+        If no product is found, the frame holds the whole picture.
         """
         whole = torch.from_numpy(picture).permute(2, 0, 1)
         height, width = picture.shape[:2]
@@ -89,7 +90,7 @@ class ProductFinder:
             return _framed(_cut(whole, centre, side, resolution), mask, ("product_not_found",), 0, 1.0)
         if doubt > MOST_DOUBT + 1 / _shorter_side(main) + 1 / _shorter_side(mask > 0.5):
             problems = (*problems, "product_unclear")
-        # The second look knows the edges better, so the frame follows it.
+        # The second look shows the edges more exactly, so the frame is computed from it.
         top, bottom, left, right = _box(mask > 0.5)
         step = side / resolution
         exact = (
@@ -110,19 +111,19 @@ class ProductFinder:
 
     @classmethod
     def from_file(cls, content: bytes, device: torch.device) -> Self:
-        """Reads what `to_file` wrote. Raises ModelError otherwise."""
+        """Reads what `mask_network_file` wrote. Raises ModelError for other content."""
         with torch.random.fork_rng(devices=[]):
             network = MaskNetwork()
         try:
             load_weights(network, load(content))
         except SafetensorError as error:
-            raise ModelError(f"it cannot be read: {error}") from error
+            raise ModelError(f"the mask network cannot be read: {error}") from error
         network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         return cls(network=network, device=device)
 
 
 def mask_network_file(network: MaskNetwork) -> bytes:
-    """Returns safetensors, with the kernels in half precision."""
+    """Returns the weights as safetensors, with the kernels in half precision."""
     tensors = {
         key: (value.half() if value.ndim > 1 and value.is_floating_point() else value).contiguous().cpu()
         for key, value in network.state_dict().items()
@@ -145,7 +146,7 @@ def _framed(
 def _main_part(
     probabilities: Tensor,
 ) -> tuple[Tensor | None, tuple[FindingProblem, ...]]:
-    """Returns the product's pixels (S, S) bool, None without a product, and what is wrong with the find."""
+    """Returns the product's pixels (S, S) bool, or None if there is no product, and the problems found."""
     from skimage.measure import label
 
     found = (probabilities > 0.5).numpy()
@@ -157,7 +158,7 @@ def _main_part(
     problems: list[FindingProblem] = []
     if len(sizes) > 1 and sizes[order[1]] > SECOND_SHARE * sizes[order[0]]:
         problems.append("several_products")
-    # Small parts belong to the product: a hand or a wheel may look apart from it.
+    # A small separate part counts as a part of the product: a hand or a wheel may look separate.
     main = parts == order[0] + 1
     touching = max(int(main[line].sum()) for line in (0, -1, (slice(None), 0), (slice(None), -1)))
     if touching > CUT_SHARE * len(main):
@@ -166,7 +167,7 @@ def _main_part(
 
 
 def _connected(near: Tensor, before: Tensor) -> Tensor:
-    """Keeps of the second look the parts that the first look found, too."""
+    """Keeps those parts of the second look that overlap the first look; returns the mask (R, R) in [0, 1]."""
     from skimage.measure import label
 
     parts: NDArray[np.int64] = label((near > 0.5).numpy(), connectivity=2)  # type: ignore[no-untyped-call]
@@ -174,7 +175,7 @@ def _connected(near: Tensor, before: Tensor) -> Tensor:
     sure = torch.from_numpy(np.isin(parts, kept) & (parts > 0))
     # Soft edges reach a little further than the certain part.
     beside = F.max_pool2d(sure[None, None].float(), 5, stride=1, padding=2)[0, 0]
-    # The product's inside is certain, whatever the network's doubt there.
+    # The steeper slope makes the mask 1 inside the product, even if the network was less sure there.
     return ((near - 0.5) * SHARPNESS + 0.5).clamp(0, 1) * beside
 
 
@@ -184,7 +185,7 @@ def _overlap(first: Tensor, second: Tensor) -> float:
 
 
 def _box(mask: Tensor) -> tuple[int, int, int, int]:
-    """The first and last rows and columns, the ends excluded."""
+    """Returns the first row, the row after the last, the first column and the column after the last."""
     rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
@@ -208,9 +209,10 @@ def _cut(
     *,
     scale: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
-    """Cuts a square of `side` pixels out of (C, H, W) and resizes it: (C, resolution, resolution) float32.
+    """Cuts a square out of (C, H, W) and resizes it to (C, resolution, resolution) float32.
 
-    Outside the picture its border pixels go on. `scale`: pixels of the file for each of the picture's.
+    `centre` and `side` are in pixels of the file. `scale` is the number of these for each pixel of `picture`,
+    down and across. Where the square reaches beyond the picture, the picture's border pixels are repeated.
     """
     height, width = picture.shape[1:]
     tall, wide = max(1, round(side / scale[0])), max(1, round(side / scale[1]))
@@ -228,7 +230,7 @@ def _cut(
 def _moved(
     mask: Tensor, centre: tuple[float, float], side: float, new_centre: tuple[float, float], new_side: float
 ) -> Tensor:
-    """Samples the mask of one square for another square of the same picture."""
+    """Resamples the mask of one square for another square of the same picture."""
     ratio = new_side / side
     down, across = (2 * (new - old) / side for new, old in zip(new_centre, centre, strict=True))
     matrix = torch.tensor([[ratio, 0.0, across], [0.0, ratio, down]])[None]

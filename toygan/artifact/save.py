@@ -25,9 +25,9 @@ def save_model(
     layout_predictor: LayoutPredictor | None = None,
     mask_network: MaskNetwork | None = None,
 ) -> None:
-    """Writes a model into a new folder, which then replaces an older one.
+    """Writes a model into a new folder, which then replaces `folder`.
 
-    So all files are from the same moment, and no calibration of older weights remains.
+    So all files are of the same model, and no calibration of older weights remains.
     """
     with new_folder(folder) as fresh:
         for name, module in (("generator", generator), ("discriminator", discriminator)):

@@ -13,13 +13,16 @@ from toygan.errors import ModelError
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Loads all weights. Raises ModelError as `check_weights`."""
+    """Loads all weights. Raises ModelError as `check_weights` does."""
     check_weights(module, tensors)
     module.load_state_dict(dict(tensors))
 
 
 def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raises ModelError, naming the first tensors that do not fit. The module may be on the device `meta`."""
+    """Raises ModelError if tensors do not fit, and names the first ones.
+
+    The module may be on the device `meta`.
+    """
     wanted = module.state_dict()
     misfits = [
         f"{key}: found {tuple(tensors[key].shape) if key in tensors else 'nothing'}, "
@@ -38,7 +41,7 @@ _OS_ERROR = re.compile(r"os error (\d+)")  # as Rust writes it
 def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes tensors in their logical order, because safetensors stores no strides.
 
-    Raises OSError if the file cannot be written. safetensors gives the error's number in its message only.
+    Raises OSError if the file cannot be written. safetensors gives the error number only in its message.
     """
     try:
         save_file({key: value.contiguous() for key, value in tensors.items()}, file)

@@ -1,1 +1,1 @@
-"""Product rows become tensors that a generator is conditioned on."""
+"""Turns product rows into tensors that a generator is conditioned on."""

@@ -9,7 +9,7 @@ from toygan.errors import BadInput
 
 
 def encode_categories(names: Sequence[str], categories: Sequence[str]) -> Tensor:
-    """Encodes names as (B,) int64 indices into `categories`. Raises BadInput for a name that is not there."""
+    """Encodes names as (B,) int64 indices into `categories`. Raises BadInput for any other name."""
     index = {name: position for position, name in enumerate(categories)}
     unknown = sorted(set(names) - index.keys())
     if unknown:

@@ -1,4 +1,4 @@
-"""Colours as `#RRGGBB`. Imports no torch: planning reads colours without it."""
+"""Colours as `#RRGGBB`. This module imports no torch, because planning reads colours without torch."""
 
 import re
 

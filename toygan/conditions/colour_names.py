@@ -1,7 +1,7 @@
-"""Finds the accent colours in a title: those beside the main colour, such as the colours of legs and a hat.
+"""Finds the accent colours in a title: the colours beside the main colour, such as those of legs and a hat.
 
-A sentence embedding hardly says which part has which colour. So the colours are read from the title word by
-word and become conditions of their own. The rest of the title describes the shape.
+A sentence embedding contains hardly any information about which part has which colour. So the colours are
+read from the title word by word and become separate conditions. The rest of the title describes the shape.
 """
 
 import re
@@ -16,7 +16,7 @@ from toygan.errors import BadInput, ModelError
 
 MOST_NAMES = 1024
 
-# A comma separates two parts, unless it is inside brackets or a number. The time is linear in the length.
+# A comma inside brackets or inside a number separates no parts. The time is linear in the title's length.
 _BRACKETS_OR_COMMA = re.compile(r"\([^()]*\)|(?<!\d),|,(?!\d)")
 
 
@@ -30,15 +30,14 @@ class ColourNames:
     def of(cls, named: Iterable[tuple[str | None, str | None]]) -> Self:
         """Makes the mapping from pairs of name and colour. Either may be missing.
 
-        A name with several colours takes the most frequent one. At most MOST_NAMES names are kept, the most
-        frequent first.
+        A name with several colours takes the most frequent one. The MOST_NAMES most frequent names are kept.
         """
         votes: dict[str, Counter[str]] = {}
         for name, colour_hex in named:
             if colour_hex is not None and (words := normal_name(name or "")):
                 votes.setdefault(words, Counter())[colour_hex.upper()] += 1
         kept = sorted(votes, key=lambda name: (-votes[name].total(), name))[:MOST_NAMES]
-        # Equally frequent colours are decided by their value, so the order of the pairs does not matter.
+        # Of equally frequent colours the least value is taken, so the order of the pairs does not matter.
         return cls(
             hexes={name: min(votes[name].items(), key=lambda each: (-each[1], each[0]))[0] for name in kept}
         )
@@ -50,7 +49,10 @@ class ColourNames:
             raise ModelError(f"colour_names must be an object of at most {MOST_NAMES} names")
         for name, colour_hex in stated.items():
             if not name or name != normal_name(name) or not isinstance(colour_hex, str):
-                raise ModelError(f"colour_names holds {name!r}: {colour_hex!r}; that names no colour")
+                raise ModelError(
+                    f"colour_names holds {name!r}: {colour_hex!r}; a name must be in lower case with single "
+                    "spaces, and its colour a text #RRGGBB"
+                )
             try:
                 hex_to_rgb(colour_hex)
             except BadInput as error:
@@ -66,17 +68,17 @@ class ColourNames:
         return ColourNames(hexes={**self.hexes, **dict(more[: MOST_NAMES - len(self.hexes)])})
 
     def take(self, title: str) -> tuple[str, tuple[str, ...]]:
-        """Removes the colours at the beginnings of a title's parts.
+        """Removes the colours at the beginnings of a title's parts, which commas separate.
 
-        Returns the rest of the title and the names of the colours in their order. Commas separate the parts:
-        "Car, red body, white and blue roof" becomes "Car, body, roof" and red, white, blue. A colour
-        elsewhere ("with red cross pattern") is a detail and stays. A title without such colours is unchanged.
+        Returns the rest of the title, and the names of the removed colours in their order. "Car, red body,
+        white and blue roof" gives "Car, body, roof" and red, white, blue. A colour elsewhere ("with red cross
+        pattern") is a detail and stays in the title. A title without colours at these places is unchanged.
         """
         parts: list[str] = []
         names: list[str] = []
         for part in _parts(title) if self.hexes else ():
             said = " ".join(part.split())
-            # The match is in lower case. Its positions hold only if no letter becomes two letters there.
+            # The match is made in lower case. Its positions are right only if lower case keeps the length.
             lower = said.lower()
             led = self._leading.match(lower) if len(lower) == len(said) else None
             if led is not None:
@@ -88,7 +90,7 @@ class ColourNames:
 
     @cached_property
     def _name(self) -> re.Pattern[str]:
-        """Matches one of the names, but no part of another word and no one of two colours ("red/blue")."""
+        """Matches one of the names as a whole word. It does not match in pairs of colours ("red/blue")."""
         longest_first = sorted(self.hexes, key=lambda name: (-len(name), name))
         return re.compile(rf"(?<![\w/-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w/-])")
 

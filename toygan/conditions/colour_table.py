@@ -93,7 +93,7 @@ COLOURS: Final = (
     NamedColour("#FCFCFC", "transparent", ("clear", "transparent", "translucent"), ("透明", "半透明")),
 )
 
-# Names of colours that also name things. A title with such a word among others may mean the thing.
+# Names of colours that are also names of things. Among other words of a title they may mean the thing.
 THINGS: Final = frozenset(
     {
         "apricot",
@@ -175,7 +175,7 @@ CHINESE_MODIFIERS: Final = {
     "大": "",
     "正": "",
 }
-# After these modifiers a name of one letter needs no final 色: 深灰 is a colour, but 大白 is a robot.
+# After these modifiers a name of one character needs no final 色: 深灰 is a colour, but 大白 is a robot.
 CHINESE_DEPTHS: Final = ("深", "暗", "浅", "淡", "亮")
 TRADITIONAL: Final = str.maketrans(
     "紅黃綠藍銀淺鮮屬鮭魚檸蘋軍鴨鈷嬰羅蘭膚銅棗純啞熒螢寶顏",
@@ -187,9 +187,10 @@ FINISH_WORDS: Final = frozenset({"trans", "metallic", "pearl", "chrome", "neon"}
 
 
 def label_of(name: str) -> int | None:
-    """Returns the label (1..255) of a colour by its English or Chinese name, the label's name, or a number.
+    """Returns the label, 1..255, that `name` stands for; None for an unknown name.
 
-    Numbers are for layouts with labels of their own. Returns None for an unknown name.
+    `name` is the English or Chinese name of a colour, the name of a label, or the number of a label. Numbers
+    are for layouts that do not use LAYOUT_LABELS.
     """
     words = " ".join(name.lower().translate(TRADITIONAL).split())
     if words.isdecimal() and words.isascii():

@@ -4,6 +4,6 @@ from typing import Final, Literal
 
 ImageCondition = Literal["sketch", "layout", "photo"]
 
-# A product is generated from the last of these that it has and that a model takes.
+# A product is generated from the last type in this list that the product has and a model takes.
 BY_PRECEDENCE: Final[tuple[ImageCondition, ...]] = ("sketch", "layout", "photo")
 BACKGROUND: Final = 0  # the layout label of pixels without a product

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from toygan.conditions.image import PAPER, Drawing, read_layout, read_sketch
 from toygan.images import decode, decode_labels, encode_labels
 
-MOST_SIDE: Final = 512  # pixels; larger drawings are made smaller
-INK_LEVELS: Final = 8  # grey levels of blurred lines; a third of the bytes of 256 levels
+MOST_SIDE: Final = 512  # pixels; larger drawings are shrunk to this side
+INK_LEVELS: Final = 8  # grey levels of blurred lines; they take a third of the bytes of 256 levels
 
 
 class DrawingFiles(NamedTuple):
@@ -25,9 +25,9 @@ class DrawingFiles(NamedTuple):
 
     @classmethod
     def own(cls, layout: bytes | None, lines: bytes | None, fitted: Drawing) -> "DrawingFiles":
-        """Encodes files of a photo again, in their own resolution. `fitted` stands for files that are None.
+        """Encodes the drawing files of a photo again, in their own resolution.
 
-        Raises BadInput for a file that cannot be read.
+        `fitted` takes the place of a file that is None. Raises BadInput for a file that cannot be read.
         """
         small = cls.of(*fitted)
         return cls(
@@ -45,7 +45,7 @@ def _encode_lines_file(data: bytes) -> bytes:
 
 
 def _encode_lines(lines: NDArray[np.uint8]) -> bytes:
-    """Encodes lines with 1 bit a pixel, or with `INK_LEVELS` greys if they are blurred."""
+    """Encodes black and white lines with 1 bit a pixel, other lines with `INK_LEVELS` greys."""
     if np.isin(lines, (0, PAPER)).all():
         return encode_labels(lines == PAPER)
     step = PAPER / (INK_LEVELS - 1)

@@ -16,7 +16,7 @@ from toygan.images import MAX_PIXELS, decode, decode_labels, decode_photo, from_
 
 PAPER: Final = 255
 FRAMED_CHANNELS: Final = 4  # red, green, blue, and the mask of the product
-# A longer picture would need a square with more than MAX_PIXELS pixels.
+# The square around a longer picture would have more than MAX_PIXELS pixels.
 _LONGEST_SIDE: Final = math.isqrt(MAX_PIXELS)
 
 
@@ -40,7 +40,7 @@ def read_sketch(data: bytes, resolution: int) -> NDArray[np.uint8]:
 def read_layout(data: bytes, resolution: int) -> NDArray[np.uint8]:
     """Reads a label map, centres it on a square of background and resizes it: (R, R) uint8.
 
-    Each pixel takes the label of the nearest pixel.
+    When resizing, each pixel takes the label of the nearest pixel.
     Raises BadInput as `toygan.images.decode_labels` does.
     """
     labels = torch.from_numpy(decode_labels(data))[None]
@@ -49,9 +49,9 @@ def read_layout(data: bytes, resolution: int) -> NDArray[np.uint8]:
 
 
 def read_snapshot(data: bytes, resolution: int) -> NDArray[np.uint8]:
-    """Reads a shop's snapshot with all its pixels, (H, W, 3) uint8, upright.
+    """Reads a shop's snapshot in its own resolution, (H, W, 3) uint8, upright.
 
-    A model finds and frames the product itself, at any `resolution`.
+    `resolution` has no effect, because the model itself finds and frames the product.
     Raises BadInput as `toygan.images.decode_photo` does.
     """
     return decode_photo(data)
@@ -65,7 +65,7 @@ READERS: Mapping[ImageCondition, Callable[[bytes, int], NDArray[np.uint8]]] = Ma
 def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Tensor) -> Tensor:
     """Encodes (B, R, R) uint8 images for the networks, see `toygan.models.layers.Conditions`.
 
-    Photos are framed snapshots with their masks, (B, R, R, 4).
+    Images of the type `photo` are framed snapshots with their masks, (B, R, R, 4) uint8.
     """
     stacked = images if isinstance(images, Tensor) else torch.from_numpy(np.stack(images))
     if kind == "photo":
@@ -74,7 +74,7 @@ def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Te
 
 
 def fit_square(pixels: Tensor, resolution: int, fill: int, *, by_labels: bool = False) -> Tensor:
-    """Centres (C, H, W) uint8 on a square of `fill` and resizes it to (C, R, R). The aspect ratio stays.
+    """Resizes (C, H, W) uint8 and centres it on a square of `fill`, (C, R, R). The aspect ratio stays.
 
     With `by_labels` each pixel takes the value of the nearest pixel.
     """

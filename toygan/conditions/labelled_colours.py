@@ -1,4 +1,4 @@
-"""The labels that layouts give to colours, found from products of known main colours."""
+"""Finds the labels of colours in layouts, from layouts of products with a known main colour."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,39 +13,46 @@ from torch import Tensor
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.condition_types import BACKGROUND
 
-ONE_LABEL_SHARE = 0.95  # of the pixels of a product that is of one label
-# A label with at least this mean silhouette of its colours stands for a colour. Families of colours have
-# -0.29 or more; transparent and metallic, which are labels of any colour, have -0.70 or less.
+ONE_LABEL_SHARE = 0.95  # a product is of one label if at least this share of its pixels has the label
+# A label stands for a family of colours if the mean silhouette of its colours is at least this. For families
+# of colours it is -0.29 or more. For transparent and metallic, which any colour can be, it is -0.70 or less.
 LEAST_SILHOUETTE = -0.5
 SAME_COLOUR = 1e-4  # distance of encoded colours; two different 8-bit colours are farther apart
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledColours:
-    """The labels that the layouts of a set of photos give to colours, if labels stand for colours."""
+    """The labels of K colours in the layouts of photos, without labels that stand for a finish."""
 
     colours: Tensor  # (K, 4) float32, see toygan.conditions.colour
     labels: tuple[int, ...]  # K of 1..255
 
     @classmethod
     def of(cls, colour_hexes: Sequence[str | None], layouts: Tensor) -> Self | None:
-        """Finds the labels from N main colours and layouts (N, R, R) uint8. Layouts of one label count.
+        """Finds the labels from N main colours and layouts (N, R, R) uint8.
 
-        Returns None if no such photo has a main colour. Labels that stand for a finish instead of a colour
-        are left out; products keep them. The label with the closest colours is always kept.
+        It uses only photos with a main colour and a layout that is almost all of one label. Returns None if
+        there is no such photo. Labels that stand for a finish instead of a colour are left out. The label
+        whose colours are closest together is always kept.
         """
         return cls.named(labels_of_colours(colour_hexes, layouts))
 
     @classmethod
     def named(cls, found: Mapping[str, int]) -> Self | None:
-        """Takes labels by `#RRGGBB`, without those that stand for a finish; None if none is left."""
+        """Takes a mapping from `#RRGGBB` to labels and leaves out labels that stand for a finish.
+
+        Returns None if no label is left.
+        """
         labels = np.array(list(found.values()), dtype=np.int64)
         colours = encode_colours(list(found))
         rows = np.flatnonzero(name_colours(colours, labels))
         return cls(colours=colours[rows], labels=tuple(labels[rows].tolist())) if len(rows) else None
 
     def joined(self, earlier: "LabelledColours") -> Self:
-        """Adds the labels of an earlier model. They win for colours in both: its networks learnt them."""
+        """Adds the labels of an earlier model. If both have a colour, the earlier label stays.
+
+        The networks start from the earlier model, which has learnt its labels.
+        """
         distances = torch.cdist(self.colours, earlier.colours)
         new = (distances.min(dim=1).values > SAME_COLOUR).nonzero().flatten().tolist()
         return type(self)(
@@ -86,7 +93,7 @@ def labels_of_colours(colour_hexes: Sequence[str | None], layouts: Tensor) -> di
 
 
 def name_colours(colours: Tensor, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Returns (K,) whether a label stands for a colour: whether the colours of one label are close."""
+    """Returns for each of K colours whether its label stands for a family of close colours, (K,)."""
     from sklearn.metrics import silhouette_samples
 
     if not 2 <= len(set(labels)) < len(labels):

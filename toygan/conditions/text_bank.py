@@ -1,9 +1,9 @@
-"""Blends the embedding of a new text from the texts that a model learnt from.
+"""Replaces the embedding of a new text by a blend of the embeddings that a model was trained on.
 
 A training set has few texts, and each has a few photos. A network learns these texts by heart. For other
 texts it guesses the shape, the colour and even the product. So the embedding of a new text is replaced by a
-weighted mean of the learnt embeddings; nearer ones weigh more. Source: the kernel regression of Nadaraya 1964
-and Watson 1964, in the form of attention (Vaswani et al. 2017, eq. 1).
+weighted mean of the training embeddings. The nearer an embedding is, the more it weighs. Source: the kernel
+regression of Nadaraya 1964 and Watson 1964, in the form of attention (Vaswani et al. 2017, eq. 1).
 """
 
 from dataclasses import dataclass
@@ -39,9 +39,9 @@ class TextBank:
 
     @classmethod
     def of(cls, texts: Tensor, temperature: float) -> Self | None:
-        """Makes a bank of at most MOST_KNOWN distinct rows of (N, S) float32. None if there is no text.
+        """Makes a bank of at most MOST_KNOWN distinct rows of (N, S) float32; returns None for no texts.
 
-        The embeddings are rounded to half precision, as a stored model has them.
+        The embeddings are rounded to half precision, because a stored model has half precision.
         """
         distinct = torch.unique(texts[texts.any(dim=1)].half(), dim=0)
         if not len(distinct):
@@ -76,8 +76,8 @@ class TextBank:
     def blend(self, texts: Tensor, kept: Tensor | None = None) -> Tensor:
         """Replaces each row of (B, S) float32 by a weighted mean of the bank. Rows of zeros (no text) stay.
 
-        The similarity is the cosine after the bank's mean, which all texts share, is subtracted. `kept`
-        (B, N) bool selects the bank's rows for each text. A text for which it selects none takes all of them.
+        The similarity is the cosine after the bank's mean is subtracted. `kept` (B, N) bool selects the rows
+        of the bank that each text is blended from. If it selects no row for a text, all rows are used.
         """
         scores = F.normalize(texts - self._centre, dim=1) @ self._keys.T / self.temperature
         if kept is not None:

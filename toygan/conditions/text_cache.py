@@ -1,7 +1,7 @@
 """Keeps embeddings of texts on disk, so that no text is embedded twice.
 
-The cache is one SQLite file. It is open only while it is read or written, so threads and processes may share
-it, even across a fork. The cache saves time and nothing else, so its failure is never an error.
+The cache is one SQLite file. It is open only while it is read or written. So threads and processes may share
+the cache, even across a fork. The cache only saves time, so a failure of the cache is never an error.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from toygan.disk import lock_file
 from toygan.locks import wait_for_lock
 
-WAIT_S: Final = 30.0  # for other processes to finish writing
-AT_ONCE: Final = 500  # keys in one query; SQLite takes at least 999
+WAIT_S: Final = 30.0  # longest wait for other processes that write
+AT_ONCE: Final = 500  # keys in one query; every SQLite allows 999 or more
 
-# SQLITE_ERROR is among these codes because here it means a file with other tables or columns.
+# SQLITE_ERROR is one of these codes, because here it means that the file has other tables or columns.
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _TABLE: Final = """
     CREATE TABLE IF NOT EXISTS embeddings (
@@ -36,7 +36,10 @@ Answer = TypeVar("Answer")
 
 
 def default_folder() -> Path | None:
-    """Returns `toygan/texts` below the user's cache folder (XDG specification). None if there is no home."""
+    """Returns `toygan/texts` below the user's cache folder (XDG specification).
+
+    Returns None if the user has no home folder.
+    """
     stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if stated.is_absolute():
         return stated / "toygan" / "texts"
@@ -62,7 +65,7 @@ class TextCache:
         return self._ask(lambda connection: self._select(connection, keys)) or {}
 
     def write(self, embeddings: Mapping[bytes, Embedding]) -> None:
-        """Adds embeddings. A key that is in the cache already keeps its embedding."""
+        """Adds embeddings. A key that is already in the cache keeps its embedding."""
         rows = []
         for key, embedding in embeddings.items():
             data = embedding.tobytes()
@@ -83,7 +86,7 @@ class TextCache:
         return found
 
     def _ask(self, question: Callable[[sqlite3.Connection], Answer]) -> Answer | None:
-        """Runs the query. Returns None if there is no cache."""
+        """Runs the query. Returns None if there is no cache or it cannot be used."""
         for last in (False, True):
             if (path := self._path) is None:
                 return None
@@ -128,7 +131,10 @@ def _file_number(path: Path) -> int | None:
 
 
 def _set_aside(path: Path, asked_file: int | None, error: Exception) -> bool:
-    """Renames the damaged file. Returns whether it is gone; another process may have replaced it already."""
+    """Renames the damaged file, unless another process has already replaced it.
+
+    Returns False if the file cannot be renamed.
+    """
     aside = path.with_name(f"{path.name}.damaged")
     try:
         with _locked(path, shared=False):
@@ -145,7 +151,10 @@ def _set_aside(path: Path, asked_file: int | None, error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path, *, shared: bool) -> Iterator[None]:
-    """Holds the lock of the cache, a file beside it, because SQLite fails if its open file is moved away."""
+    """Holds the lock of the cache, which is a file beside it.
+
+    Without the lock a process could rename the file while another has it open, and then SQLite fails.
+    """
     opened = lock_file(path.with_name(f"{path.name}.lock"))
     try:
         wait_for_lock(opened, f"the text cache {path}", shared=shared)

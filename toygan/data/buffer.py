@@ -23,9 +23,9 @@ class MemoryMappedBuffer:
         self._shape: tuple[int, ...] = ()
 
     def append(self, array: NDArray[np.uint8]) -> None:
-        """Adds an array. Raises ValueError for another shape than the first, DiskFull for a full disk."""
+        """Adds an array. Raises ValueError if its shape differs from the first, DiskFull for a full disk."""
         if self._count and array.shape != self._shape:
-            raise ValueError(f"the array has the shape {array.shape}, those before it {self._shape}")
+            raise ValueError(f"the array has the shape {array.shape}, but the first one had {self._shape}")
         with _told_of_a_full_disk():
             view = np.ascontiguousarray(array).data.cast("B")
             while view:
@@ -33,14 +33,17 @@ class MemoryMappedBuffer:
         self._count, self._shape = self._count + 1, array.shape
 
     def stacked(self) -> Tensor:
-        """Returns all arrays, at least one, as (N, ...) uint8: a view of the file that stays valid later."""
+        """Returns all N arrays (N >= 1) as (N, ...) uint8.
+
+        The result is a view of the file. It stays valid after the buffer is closed.
+        """
         return torch.from_numpy(np.memmap(self._file, np.uint8, "r+", shape=(self._count, *self._shape)))
 
 
 @contextmanager
 def open_buffer() -> Iterator[MemoryMappedBuffer]:
-    """Opens a buffer in a temporary file without a name. The file is gone with the last view of it."""
-    # Unbuffered: otherwise closing a file on a full disk writes the rest again, and fails again.
+    """Opens a buffer in a temporary file without a name. The file disappears with the last view of it."""
+    # Unbuffered, because closing a buffered file on a full disk would write the rest again, and fail again.
     with tempfile.TemporaryFile(prefix="toygan-", buffering=0) as file:
         yield MemoryMappedBuffer(file)
 

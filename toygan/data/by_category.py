@@ -1,10 +1,10 @@
 """Reads pictures in folders of categories: `<category>/<file>`, or `<category>.tar` of files.
 
-Only the category and the product of a picture are known. The folder below the category is the product:
-`<category>/<sku>/<file>`. A picture in the category's own folder is a product by itself. Its sku is
-`<category>-<stem>`, or the stem alone if it begins with the category (as in ImageNet).
+Only the category and the product of a picture are known. A folder inside a category is one product:
+`<category>/<sku>/<file>`. A picture directly in the category's folder is a product by itself. Its sku is
+`<category>-<stem>`. If the stem begins with the category (as in ImageNet), the sku is the stem.
 
-Every file with the content of a picture counts, with any name. The log counts the others.
+Every file with the content of a picture is used, whatever its name. The log gives the number of other files.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from toygan.picture_files import HEAD_BYTES, READABLE, check_size, format_of
 log = logging.getLogger(__name__)
 
 TAR = ".tar"
-# In upper or lower case, as ImageNet has .JPEG. The decoder reports other content under these names.
+# In upper or lower case, since ImageNet has .JPEG. If such a file is no picture, the decoder reports it.
 PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif"}) | {
     *(".tif", ".tiff", ".bmp", ".dib")
 }
@@ -54,18 +54,18 @@ class _File(NamedTuple):
 
 
 def holds_categories(folder: Path) -> bool:
-    """Returns whether `folder` has a folder or tar file that is not hidden."""
+    """Returns whether `folder` contains a folder or a tar file that is not hidden."""
     return bool(_categories(folder))
 
 
 def loose_files(folder: Path) -> Counter[str]:
-    """Counts the files of each kind in `folder` itself, which are in no category."""
+    """Counts the files directly in `folder`, which are in no category, by extension."""
     found = folder.iterdir() if folder.is_dir() else iter(())
     return Counter(_kind(each.name) for each in found if each.is_file() and each.suffix != TAR)
 
 
 def said(kinds: Mapping[str, int]) -> str:
-    """Formats counts by kind for messages: `10 .heic, 2 .txt`, the most frequent first."""
+    """Formats counts by extension for messages: `10 .heic, 2 .txt`, the most frequent first."""
     return ", ".join(
         f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda each: (-each[1], each))
     )
@@ -74,10 +74,11 @@ def said(kinds: Mapping[str, int]) -> str:
 def read_categories(folder: Path, split: str) -> Iterator[Photo]:
     """Yields the pictures of `split`, category by category, in the order of their names.
 
-    `folder` has the categories, or folders `train` and `val` with them (and `test`, which is not read).
-    Without a folder `val`, a stable tenth of the skus is `val`. Tar files are read as streams; no file is
-    extracted. The log counts what is left out, by kind, and names categories with nothing left. Raises
-    BadInput for a category name that no catalog may have, and for a damaged tar file.
+    `folder` contains the categories, or folders `train` and `val` that contain them. A folder `test` is not
+    read. Without a folder `val`, a fixed tenth of the skus is `val`. Tar files are read as streams; no file
+    is extracted. The log gives the number of files that are left out, by extension, and names categories
+    without any picture left. Raises BadInput for a category name that no catalog may have, and for a damaged
+    tar file.
     """
     train, val = _splits(folder)
     place = val if val and split == "val" else train
@@ -95,7 +96,10 @@ def read_categories(folder: Path, split: str) -> Iterator[Photo]:
 
 
 def sku_of(category: str, parts: tuple[str, ...]) -> str:
-    """Returns the sku of a picture. If its name needs changes for a sku, a hash keeps it unique."""
+    """Returns the sku of a picture.
+
+    If the name has characters that a sku may not have, they are replaced. Then a hash keeps the sku unique.
+    """
     *folders, file = parts
     stem = PurePosixPath(file).stem
     name = folders[0] if folders else stem if stem.startswith(category) else f"{category}-{stem}"
@@ -145,7 +149,7 @@ class _Category:
 
     def say_what_is_left_out(self) -> None:
         if kinds := said(+self.left_out):
-            log.warning("left out of %s: %s; wanted are %s pictures", self.path, kinds, READABLE)
+            log.warning("left out of %s: %s; only %s pictures can be read", self.path, kinds, READABLE)
         if self.read:
             return
         if not self.of_other_split:
@@ -154,7 +158,10 @@ class _Category:
             log.warning("%s", nothing_to_train_on(self.name, self.of_other_split))
 
     def _read(self, file: _File, *, is_wanted: bool) -> bytes | None:
-        """Returns the content of a picture, only its beginning if it is not wanted; None if left out."""
+        """Returns the content of a picture, or None if the file is left out.
+
+        If the picture is not wanted, only its beginning is returned, or nothing if its name is enough.
+        """
         suffix = PurePosixPath(file.parts[-1]).suffix.lower()
         if suffix in PICTURES and not is_wanted:
             return b""
@@ -229,7 +236,7 @@ def _categories(folder: Path) -> list[Path]:
 
 
 def _splits(folder: Path) -> tuple[Path, Path | None]:
-    """Returns the folder with the categories of `train`, and that of `val` if there is one."""
+    """Returns the folder with the categories of `train`, and the folder with those of `val` if it exists."""
     names = {each.name for each in _categories(folder)}
     train, val = folder / "train", folder / "val"
     if not {"train"} <= names <= {"train", "val", "test"} or not holds_categories(train):
@@ -238,7 +245,10 @@ def _splits(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _without_category(category: str, parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Removes the category's own folder from the parts of a path. No file is opened by these parts."""
+    """Removes the category's own folder from the parts of a path.
+
+    The result is used for names only, never to open a file.
+    """
     plain = tuple(part for part in parts if part not in ("/", ".", ".."))
     return plain[1:] if len(plain) > 1 and plain[0] == category else plain
 

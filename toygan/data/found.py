@@ -1,4 +1,4 @@
-"""Counts the photos that are found for one purpose, so that the log names what is left out."""
+"""Counts the photos that are found for one purpose, so that the log can say which are left out."""
 
 import logging
 from collections import Counter
@@ -24,7 +24,7 @@ class Found:
         self._keep_sku = keep_sku
         self._unwanted: Counter[str] = Counter()  # by category
         self._taken: Counter[str] = Counter()
-        self._skipped: Counter[str] = Counter()  # of these
+        self._skipped: Counter[str] = Counter()  # of the taken ones, those that cannot be used
         self._first_reason = ""
 
     def __iter__(self) -> Iterator[Photo]:
@@ -42,7 +42,7 @@ class Found:
         self._first_reason = self._first_reason or f"{photo.photo_id}: {reason}"
 
     def say_what_is_left_out(self) -> None:
-        """Logs, at the end, how many photos cannot be used and which categories have nothing left."""
+        """Logs how many photos cannot be used and which categories have nothing left. It is called last."""
         if skipped := self._skipped.total():
             left = self._taken.total() - skipped
             log.warning("skipped %d photos that cannot be used; %d are left", skipped, left)
@@ -62,8 +62,8 @@ class Found:
             return f"all {self._skipped.total()} were skipped, the first one {self._first_reason}"
         if self._unwanted:
             return (
-                f"all {self._unwanted.total()} are of products that another step needs, as a tenth of them "
-                "calibrates and the others train; add products"
+                f"all {self._unwanted.total()} are of products that another step needs, since a tenth of the "
+                "products is for calibration and the others are for training; add products"
             )
         others = [other for other in SPLITS if other != split]
         counts = [sum(1 for _ in islice(read_photos(uri, split=other), _MOST)) for other in others]
@@ -71,9 +71,9 @@ class Found:
             f"{count} of split {other!r}" for other, count in zip(others, counts, strict=True) if count
         )
         if not found:
-            return "there is none of any split; the log says what was left out"
+            return "there is no photo of any split; the log says what was left out"
         return (
-            f"there are {found} only; all photos of a product are of one split, and a tenth of the products "
-            "is of 'val', which is measured on and not learnt from: add products, or sort a folder's photos "
-            "into folders train/ and val/"
+            f"there are only {found}; all photos of a product are in one split, and a tenth of the products "
+            "is in 'val', which is for measuring and not for training. Add products, or sort the photos of a "
+            "folder into folders train/ and val/"
         )

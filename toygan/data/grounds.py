@@ -1,6 +1,6 @@
-"""Makes pictures of grounds and walls, for synthetic snapshots: boards, cloth, stone, carpet, tiles, prints.
+"""Makes pictures of grounds and walls for synthetic snapshots: boards, cloth, stone, carpet, tiles, prints.
 
-All values are in [0, 1]. Textures lie on a floor in perspective, as a telephone sees a table.
+All values are in [0, 1]. Textures lie on a floor in perspective, like a table in the picture of a telephone.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDE: Final = 192  # pixels of a texture, which repeats
-HORIZON_SHARE: Final = 0.35  # share of the snapshots with a wall behind
+HORIZON_SHARE: Final = 0.35  # share of the snapshots that show a wall behind the floor
 
 
 def uniform(low: float, high: float, rng: torch.Generator) -> float:
@@ -26,13 +26,13 @@ def chance(probability: float, rng: torch.Generator) -> bool:
 
 
 def noise(height: int, width: int, cells: tuple[int, int], rng: torch.Generator) -> Tensor:
-    """Smooth noise (1, height, width) in about [0, 1] with so many cells down and across."""
+    """Smooth noise (1, height, width) in about [0, 1]. `cells` are the numbers of cells down and across."""
     coarse = torch.rand((1, 1, *cells), generator=rng)
     return F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)[0]
 
 
 def colour(rng: torch.Generator) -> Tensor:
-    """A colour (3, 1, 1): often a dull one, at times a strong one, near white or near black."""
+    """A random colour (3, 1, 1): a dull one, a strong one, one of wood, or one near white or near black."""
     kind, values = uniform(0, 1, rng), torch.rand(3, generator=rng)
     if kind < 0.2:
         values = 0.86 + 0.14 * values
@@ -110,9 +110,9 @@ _KINDS: Final[tuple[Callable[[torch.Generator], Tensor], ...]] = (
 
 
 def draw_ground(side: int, rng: torch.Generator) -> tuple[Tensor, float]:
-    """Returns a floor with perhaps a wall behind it, (3, side, side) in [0, 1], and the horizon's height.
+    """Returns a floor (3, side, side) in [0, 1], at times with a wall behind it, and the wall's height.
 
-    The horizon is a share of the side from the top, 0 where no wall shows.
+    The height is a share of the side, measured from the top. It is 0 if there is no wall.
     """
     texture = _KINDS[int(torch.randint(len(_KINDS), (), generator=rng))](rng)
     horizon = uniform(0.05, 0.5, rng) if chance(HORIZON_SHARE, rng) else 0.0

@@ -21,25 +21,25 @@ class Photo(NamedTuple):
     title: str | None
     colour_hex: str | None
     photo: bytes
-    condition: bytes | None  # its sketch or layout
+    condition: bytes | None  # its sketch, layout or snapshot
     source: str  # its file or store, for messages
     description: str | None = None
     colour: str | None = None  # the main colour's name
     finish: str | None = None
-    lines: bytes | None = None  # the sketch beside another condition
-    mask: bytes | None = None  # of the product in its snapshot
-    layout: bytes | None = None  # beside a snapshot
+    lines: bytes | None = None  # the sketch, if `condition` is another type of image
+    mask: bytes | None = None  # the product's mask in the snapshot
+    layout: bytes | None = None  # the layout, if `condition` is a snapshot
 
 
 class WantedConditions(NamedTuple):
-    """The drawings that photos should have."""
+    """The condition images that photos should have."""
 
     kind: ImageCondition | None = None
     lines: bool = False  # whether to read the sketch, too, if there is one
-    needs_lines: bool = False  # whether there must be a sketch
-    may_lack: bool = False  # whether photos may come without `kind`
+    needs_lines: bool = False  # whether each photo must have a sketch
+    may_lack: bool = False  # whether photos without `kind` are accepted
     as_files: bool = False  # whether to keep layout and lines as files, too
-    predictor: "Callable[[Tensor], Drawing] | None" = None  # of layouts and lines that photos do not have
+    predictor: "Callable[[Tensor], Drawing] | None" = None  # predicts missing layouts and lines
 
     @property
     def column(self) -> str | None:
@@ -47,7 +47,7 @@ class WantedConditions(NamedTuple):
         return "snapshot" if self.kind == "photo" else self.kind
 
     def check(self, where: str, columns: Collection[str] = ()) -> None:
-        """Raises BadInput if photos with these columns miss a needed one. `where` names them in messages."""
+        """Raises BadInput if a needed column is not among `columns`. The message names the photos `where`."""
         needed = [] if self.column is None or self.may_lack else [self.column]
         for column in (*needed, *(["sketch"] if self.needs_lines else [])):
             if column not in columns:

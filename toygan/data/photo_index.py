@@ -1,4 +1,4 @@
-"""Reads the photo index of a store: the table of the uploads that a model can learn from."""
+"""Reads the photo index of a store: the table of the uploads that a model can be trained on."""
 
 import hashlib
 import logging
@@ -16,21 +16,24 @@ from toygan.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-READERS = 4  # files at a time; each may take 64 MiB, and 200 MB decoded
+READERS = 4  # files that are read at the same time; a file may take 64 MiB, and 200 MB when decoded
 
 
 def read_index(store: ObjectStore) -> pa.Table:
-    """Returns the photo index, an empty table if the store has none; raises TableError if it is damaged."""
+    """Returns the photo index, or an empty table if the store has no index.
+
+    Raises TableError if the index is damaged.
+    """
     return read_or_empty(store, PHOTO_INDEX_KEY, read_photo_index, PHOTO_INDEX)
 
 
 def indexed_photos(
     store: ObjectStore, index: pa.Table | None = None
 ) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-    """Yields the rows of `index` (by default the store's), each with its undecoded file, in order.
+    """Yields the rows of `index` (by default the store's) in their order, each with its undecoded file.
 
-    Reads a few files ahead and never holds all of them. Skips a file that is missing or has changed since it
-    was indexed, and logs its name. Raises BadInput if the store has no indexed photo.
+    It reads only a few files ahead. It skips a file that is missing or has changed since it was indexed, and
+    logs its name. Raises BadInput if the index is empty.
     """
     table = read_index(store) if index is None else index
     if not table.num_rows:

@@ -1,4 +1,4 @@
-"""Product photos in memory, ready to train on."""
+"""Product photos in memory, ready for training."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ WHITE = 255
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoSet:
-    """N photos of one size with what is known of them."""
+    """N photos of one size with their categories, colours, texts and condition images."""
 
     images: Tensor  # (N, 3, R, R) uint8
     category: Tensor  # (N,) int64, index into `categories`
@@ -52,19 +52,19 @@ class PhotoSet:
     condition_images: Tensor | None = (
         None  # (N, R, R) uint8, photos (N, R, R, 4), see toygan.conditions.image
     )
-    lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images, white where unknown
-    files: tuple[DrawingFiles, ...] = ()  # N, layouts and lines in their own resolution; empty if not wanted
-    text_config: TextConfig = READS_ALL  # by which the words were taken from titles and descriptions
-    hold_descriptions: bool = False  # whether any of the texts does
-    earlier_labels: LabelledColours | None = None  # of the photos that a model to go on with learnt from
-    text: Tensor | None = None  # (N, text_size) float32, once `with_text` has been asked for it
+    lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images; white if unknown
+    files: tuple[DrawingFiles, ...] = ()  # N layouts with lines in their own resolution; empty if not wanted
+    text_config: TextConfig = READS_ALL  # how the words were taken from titles and descriptions
+    hold_descriptions: bool = False  # whether any text contains a description
+    earlier_labels: LabelledColours | None = None  # from the model that a training starts from
+    text: Tensor | None = None  # (N, text_size) float32, set by `with_text`
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def text_size(self) -> int:
-        """Numbers of a text's embedding, 0 where texts play no part."""
+        """The length of a text's embedding; 0 if no texts are used."""
         return 0 if self.text is None else self.text.shape[1]
 
     def of_category(self, category: int) -> list[int]:
@@ -73,7 +73,7 @@ class PhotoSet:
         return rows
 
     def with_text(self, encoder: "TextEncoder | None") -> Self:
-        """The same photos with their texts embedded, where there is an encoder."""
+        """Returns the photos with embedded texts, or unchanged if there is no encoder."""
         if encoder is None:
             return self
         return replace(self, text=encoder.encode([each.text for each in self.words]))
@@ -94,7 +94,7 @@ class PhotoSet:
         return conditions
 
     def product(self, row: int) -> ProductConditions:
-        """The conditions of one photo, as those of a product of a catalog."""
+        """Returns the conditions of one photo in the form of a catalog's product."""
         image = None if self.condition_images is None else self.condition_images[row].numpy()
         return ProductConditions(
             category=self.categories[self.category[row]],
@@ -107,13 +107,13 @@ class PhotoSet:
 
     @cached_property
     def accents(self) -> Tensor | None:
-        """(N, 4 * accent_colours) float32, see `toygan.conditions.colour`; None where none are read."""
+        """(N, 4 * accent_colours) float32, see `toygan.conditions.colour`; None without accent colours."""
         count = self.text_config.accent_colours
         return encode_accents([each.accent_hexes for each in self.words], count) if count else None
 
     @cached_property
     def labelled_colours(self) -> LabelledColours | None:
-        """Which labels the layouts give to main colours; None without layouts that say."""
+        """The labels of main colours in the layouts; None if no layout shows such a label."""
         if self.image_condition != "layout" or self.condition_images is None:
             return None
         found = LabelledColours.of(self.colour_hexes, self.condition_images)
@@ -123,7 +123,7 @@ class PhotoSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Of everything that a training sees: pixels and conditions, in their order."""
+        """The hash of all inputs of a training: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
         conditions = (self.category, self.colour, self.condition_images, self.lines, self.accents)
         for tensor in (self.images, *conditions, self.text):
@@ -145,19 +145,20 @@ def load_photos(
 ) -> PhotoSet:
     """Reads the photos of `split` at `uri` for which `keep_sku` is true; see `toygan.data.sources`.
 
-    Photos and the wanted `drawings` are laid on a white square and resized to `resolution` x `resolution`
+    Photos and the wanted `drawings` are centred on a white square and resized to `resolution` x `resolution`
     pixels (torchvision, bilinear with antialiasing), a few at a time. Only the resized ones are kept, in a
-    temporary file that is mapped into memory, so the operating system decides how much of it is in memory.
+    temporary file that is mapped into memory. So the operating system decides how much of the file is in
+    memory.
 
-    - `text_config` says which parts of titles and descriptions become the text. With `learns_colour_names`
-      it also learns the names that the photos give to their main colours.
-    - The predictor of `drawings` predicts the layouts and lines that photos do not have. Without it every
-      photo needs a layout, if layouts are wanted.
+    - `text_config` says which parts of titles and descriptions become the text. With `learns_colour_names`,
+      the names of the photos' main colours are added to the colour names of the config.
+    - The predictor of `drawings` predicts missing layouts and lines. If layouts are wanted and there is no
+      predictor, every photo needs a layout.
     - `categories` defaults to those of the photos, sorted.
 
     A photo is skipped, counted and named in the log if its row is malformed, or if the photo or its drawing
-    is missing or cannot be decoded. Raises BadInput if no photo is usable or one has a category that is not
-    among `categories`, and DiskFull if the disk is full.
+    is missing or cannot be decoded. Raises BadInput if no photo is usable, or if a photo has a category that
+    is not among `categories`. Raises DiskFull if the disk is full.
     """
     predictor = drawings.predictor if drawings.kind == "layout" else None
     drawings = drawings._replace(predictor=predictor, may_lack=predictor is not None)
@@ -205,7 +206,10 @@ def _words(photo: Photo, text_config: TextConfig) -> TextFields:
 
 
 def shrink(photo: bytes, resolution: int) -> Tensor:
-    """A photo's file to (3, R, R) uint8, laid on a white square and resized. Raises as `decode_photo`."""
+    """Decodes a photo's file, centres it on a white square and resizes it: (3, R, R) uint8.
+
+    Raises as `decode_photo`.
+    """
     return fit_square(torch.from_numpy(decode_photo(photo)).permute(2, 0, 1), resolution, WHITE)
 
 
@@ -218,13 +222,13 @@ class _Prepared(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Preparation:
-    """How a photo's files become arrays."""
+    """Turns a photo's files into arrays."""
 
     resolution: int
     drawings: WantedConditions
 
     def __call__(self, photo: Photo) -> _Prepared | BadInput:
-        """The photo and its drawings; or what is wrong with them."""
+        """Returns the photo and its drawings, or the error if one of them cannot be used."""
         kind, with_lines = self.drawings.kind, self.drawings.lines
         predictor = self.drawings.predictor
         condition = lines = None
@@ -265,7 +269,7 @@ class _Gathered(NamedTuple):
 
 
 def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
-    """The usable ones of the photos; the log names the others. None where there is none."""
+    """Returns the usable photos, or None if there are none. The log names the other photos."""
     threads = torch.get_num_threads()
     read: list[Photo] = []
     files: list[DrawingFiles] = []

@@ -35,7 +35,9 @@ def read_stored_shard(
 def read_shard(
     shard: Path, split: str, drawings: WantedConditions, *, name: str | None = None
 ) -> Iterator[Photo]:
-    """Yields the well-formed rows of `split` of a file; the log names malformed ones. `name` is for messages.
+    """Yields the well-formed rows of `split` in a file. The log names malformed rows.
+
+    Messages call the file `name`, by default its own name.
 
     Raises BadInput if the file is no photo shard or a needed column of drawings is missing.
     """
@@ -78,5 +80,5 @@ def read_shard(
 
 
 def _known(value: Any) -> str | None:
-    """Returns a text, or None for all of pandas' missing values."""
+    """Returns a text, or None for any of the missing values of pandas."""
     return value if isinstance(value, str) else None

@@ -13,14 +13,15 @@ from toygan.data.photo import Photo
 from toygan.errors import BadInput
 from toygan.images import decode_labels, decode_photo
 
-LEAST_OVERLAP: Final = 0.9  # of the masks of snapshot and photo, intersection over union
+LEAST_OVERLAP: Final = 0.9  # intersection over union of the masks of snapshot and photo
 
 
 def read_snapshot_pair(photo: Photo, resized: Tensor, *, may_lack: bool) -> NDArray[np.uint8]:
-    """Returns the snapshot with its mask, (R, R, 4) uint8, for a photo that is `resized` to (3, R, R).
+    """Returns the snapshot of a photo with the product's mask, (R, R, 4) uint8.
 
-    A photo without a snapshot gives itself, if it `may_lack` one; its layout is the mask then. Raises
-    BadInput without a snapshot or a mask, and for a snapshot that is not aligned with the photo.
+    `resized` is the photo, resized to (3, R, R). With `may_lack`, a photo without a snapshot takes the place
+    of the snapshot, and its layout gives the mask. Raises BadInput if the snapshot or the mask is missing,
+    and for a snapshot that is not aligned with the photo.
     """
     side = resized.shape[-1]
     of_photo = None if photo.layout is None else _shown(photo.layout, side)
@@ -28,22 +29,22 @@ def read_snapshot_pair(photo: Photo, resized: Tensor, *, may_lack: bool) -> NDAr
         if not may_lack:
             raise BadInput("it has no snapshot")
         if of_photo is None:
-            raise BadInput("it has neither a snapshot nor a layout; add one of the columns")
+            raise BadInput("it has neither a snapshot nor a layout; add the column 'snapshot' or 'layout'")
         return _joined(resized, of_photo)
     if photo.mask is None:
         raise BadInput("its snapshot has no mask; add the column 'mask'")
     mask = _shown(photo.mask, side)
     if of_photo is not None and (overlap := _overlap(mask, of_photo)) < LEAST_OVERLAP:
         raise BadInput(
-            f"its snapshot is not aligned with the photo: their masks overlap by {overlap:.2f}, at least "
-            f"{LEAST_OVERLAP} is needed; move and scale the snapshot first"
+            f"its snapshot is not aligned with the photo: their masks overlap by {overlap:.2f}, but must "
+            f"overlap by {LEAST_OVERLAP}; move and scale the snapshot first"
         )
     picture = torch.from_numpy(decode_photo(photo.condition)).permute(2, 0, 1)
     return _joined(fit_square(picture, side, 0), mask)
 
 
 def _shown(labels: bytes, side: int) -> Tensor:
-    """Reads the pixels that show the product, (side, side) bool."""
+    """Returns which pixels show the product, (side, side) bool."""
     decoded = torch.from_numpy(decode_labels(labels))[None]
     return fit_square(decoded, side, BACKGROUND, by_labels=True)[0] != BACKGROUND
 

@@ -1,8 +1,9 @@
 """Makes synthetic snapshots from studio photos and their exact layouts.
 
-The product is cut out, gets the light of a room, and stands on any ground: with its shadow, the colour that
-the ground reflects on it, other products behind, and the faults of a telephone: exposure, white balance,
-vignetting, blur and noise. Domain randomisation: Tobin et al. 2017; cut and paste: Dwibedi et al. 2017.
+The product is cut out, gets the light of a room, and stands on any ground. It casts a shadow, the ground
+reflects its colour on the product, and other products may stand behind. Then the picture gets the faults of a
+telephone: wrong exposure and white balance, vignetting, blur and noise. Sources: Tobin et al. 2017 (domain
+randomisation) and Dwibedi et al. 2017 (cut and paste).
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from toygan.data.grounds import chance, draw_ground, noise, uniform
 from toygan.models.studio import own_colours
 
 SEVERAL_SHARE: Final = 0.06  # share of the snapshots with two products side by side in front
-LIT: Final = 0.96  # the studio's ground counts as lit from this brightness
+LIT: Final = 0.96  # brightness from which the studio's ground has no shadow
 EMPTY_SHARE: Final = 0.04  # share of the snapshots without any product
 
 
@@ -34,21 +35,21 @@ class Cutout:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A picture of a telephone."""
+    """A picture as taken by a telephone, with the product's mask."""
 
     picture: Tensor  # (3, R, R) float32 in [0, 1]
-    mask: Tensor  # (1, R, R) float32: the product
+    mask: Tensor  # (1, R, R) float32, 0 or 1: where the product is
 
 
 def framed_snapshot(cutout: Cutout, others: Sequence[Cutout], rng: torch.Generator) -> Snapshot:
-    """Returns a snapshot with the product where the studio photo has it, pixel by pixel."""
+    """Returns a snapshot. The product has exactly the same pixels as in the studio photo."""
     ground, horizon = draw_ground(cutout.photo.shape[-1], rng)
     ground = _with_others(ground, horizon, others, cutout.mask, rng)
     return _as_telephone(Snapshot(picture=_stand(cutout, ground, rng), mask=cutout.mask), rng)
 
 
 def free_snapshot(cutout: Cutout, others: Sequence[Cutout], rng: torch.Generator) -> Snapshot:
-    """Returns a snapshot with the product of any size anywhere; at times with two products, or none."""
+    """Returns a snapshot. The product has any size and place; at times there are two products, or none."""
     ground, horizon = draw_ground(cutout.photo.shape[-1], rng)
     empty = torch.zeros_like(cutout.mask)
     if chance(EMPTY_SHARE, rng):
@@ -75,11 +76,11 @@ def retaken(picture: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def moved(cutout: Cutout, scale: float, shift: tuple[float, float]) -> Cutout:
-    """Shrinks a cutout to `scale` of its size and moves it right and down, 1 being half a picture."""
+    """Scales a cutout by `scale` and moves it by `shift`, right and down, in halves of the picture's side."""
     side = cutout.photo.shape[-1]
     matrix = torch.tensor([[1 / scale, 0, -shift[0] / scale], [0, 1 / scale, -shift[1] / scale]])[None]
     grid = F.affine_grid(matrix, [1, 1, side, side], align_corners=False)
-    layers = torch.cat([cutout.photo - 1, cutout.mask])[None]  # outside the photo lies white ground
+    layers = torch.cat([cutout.photo - 1, cutout.mask])[None]  # so the ground outside the photo is white
     if scale < 0.75:
         layers = F.avg_pool2d(layers, 3, stride=1, padding=1)
     found = F.grid_sample(layers, grid, align_corners=False)[0]
@@ -89,14 +90,14 @@ def moved(cutout: Cutout, scale: float, shift: tuple[float, float]) -> Cutout:
 def _with_others(
     ground: Tensor, horizon: float, others: Sequence[Cutout], mask: Tensor, rng: torch.Generator
 ) -> Tensor:
-    """Puts other products behind: their lower edges lie above that of the product."""
+    """Puts other products behind the product: their lower edges are higher in the picture."""
     rows = mask[0].any(dim=1).nonzero()
     if not len(rows):
         return ground
     bottom, side = int(rows[-1]), mask.shape[-1]
     for other in others:
         size = uniform(0.2, 0.75, rng)
-        low = uniform(max(0.1, horizon + 0.02), max(0.15, bottom / side - 0.12), rng)  # its lower edge
+        low = uniform(max(0.1, horizon + 0.02), max(0.15, bottom / side - 0.12), rng)  # the lower edge
         inside = other.mask[0].any(dim=1).nonzero()
         foot = (float(inside[-1]) / side * 2 - 1) * size if len(inside) else 0.0
         placed = moved(other, size, (uniform(-1.2, 1.2, rng), 2 * low - 1 - foot))
@@ -107,7 +108,7 @@ def _with_others(
 def _stand(cutout: Cutout, ground: Tensor, rng: torch.Generator) -> Tensor:
     """Stands the product on the ground, in the light of a room."""
     side = ground.shape[-1]
-    # The studio's soft shadow, stronger, and the hard one of a lamp.
+    # There are two shadows: the studio's soft one, made stronger, and at times the hard one of a lamp.
     soft = (cutout.photo.mean(dim=0, keepdim=True) / LIT * (1 - cutout.mask) + cutout.mask).clamp(0.5, 1)
     shaded = ground * soft.pow(uniform(1, 7, rng))
     if chance(0.8, rng):
@@ -121,7 +122,10 @@ def _stand(cutout: Cutout, ground: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _cast(mask: Tensor, rng: torch.Generator) -> Tensor:
-    """The shadow of the mask on the floor, (1, R, R) in [0, 1]: sheared about its lower edge and blurred."""
+    """Returns the shadow of the mask on the floor, (1, R, R) in [0, 1].
+
+    It is the mask, sheared about its lower edge and blurred.
+    """
     side = mask.shape[-1]
     rows = mask[0].any(dim=1).nonzero()
     if not len(rows):
@@ -139,7 +143,7 @@ def _cast(mask: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _relit(cutout: Cutout, rng: torch.Generator) -> Tensor:
-    """Changes the studio's shading: brighter and darker faces differ more or less, some in another way."""
+    """Changes the studio's shading by a random curve of brightness, and may add gloss."""
     photo = (own_colours(cutout.photo[None] * 2 - 1, cutout.mask[None])[0] + 1) / 2  # no white edge
     own = photo.pow(uniform(0.8, 1.7, rng))
     grey = photo.mean(dim=0, keepdim=True)
@@ -150,7 +154,7 @@ def _relit(cutout: Cutout, rng: torch.Generator) -> Tensor:
 
 
 def _reflecting(product: Tensor, ground: Tensor, mask: Tensor, rng: torch.Generator) -> Tensor:
-    """Tints the product with the ground's colour, more so at its lower edge."""
+    """Tints the product with the ground's colour, most at the product's lower edge."""
     rows = mask[0].any(dim=1).nonzero()
     if not len(rows):
         return product
@@ -165,7 +169,7 @@ def _reflecting(product: Tensor, ground: Tensor, mask: Tensor, rng: torch.Genera
 
 
 def _as_telephone(snapshot: Snapshot, rng: torch.Generator) -> Snapshot:
-    """Adds exposure, white balance, uneven light, vignetting, blur and noise."""
+    """Changes exposure and white balance, and adds uneven light, vignetting, blur and noise."""
     picture = snapshot.picture
     side = picture.shape[-1]
     warmth, green = uniform(-0.25, 0.25, rng), uniform(-0.06, 0.06, rng)

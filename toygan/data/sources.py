@@ -43,7 +43,7 @@ def read_photos(
 ) -> Iterator[Photo]:
     """Yields the photos of `split` at `uri` with their `drawings`; the log names malformed ones.
 
-    Raises BadInput if there are no photos of any kind, if a whole file is damaged, or if needed drawings are
+    Raises BadInput if there are no photos at `uri`, if a whole file is damaged, or if needed drawings are
     missing.
     """
     store = open_store(uri)
@@ -64,12 +64,12 @@ def _read_folder(folder: Path, split: str, drawings: WantedConditions) -> Iterat
         return (photo for file in files for photo in shards.read_shard(file, split, drawings))
     if (folder / METADATA_PREFIX).is_dir() and (folder / RUNS_PREFIX).is_dir():
         raise BadInput(
-            f"{folder} is a store without a photo index, and its pictures are generated ones; upload photos "
-            f"below {PHOTOS_PREFIX} and run the flow watch-photos, or give another folder"
+            f"{folder} is a store without a photo index, and its pictures are generated, not photos; upload "
+            f"photos below {PHOTOS_PREFIX} and run the flow watch-photos, or give another folder"
         )
     if not by_category.holds_categories(folder):
         loose = by_category.said(by_category.loose_files(folder))
-        found = f"; in it lie {loose}, in no category's folder" if loose else ""
+        found = f"; it contains {loose}, but not in a category's folder" if loose else ""
         raise BadInput(f"no photos in {folder}{found}; {_REMEDY}")
     drawings.check(f"{folder} is a folder of pictures and")
     return by_category.read_categories(folder, split)
@@ -80,7 +80,7 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
         index = read_index(store)
     except TableError as error:
         raise BadInput(f"{store.uri}: {error}") from error
-    # An empty index goes to its reader, which says what is missing.
+    # An empty index is passed on to `indexed_photos`, which raises the error for it.
     of_split = index.filter(pc.equal(index["split"], split)) if index.num_rows else index
     if split == "train":
         left = set(of_split["category"].to_pylist())
@@ -95,5 +95,5 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
 
 
 def _is_shard(key: str) -> bool:
-    """Returns whether a key is a shard; the table of a store's live pictures is none."""
+    """Returns whether a key is that of a photo shard. The table of a store's live pictures is no shard."""
     return "/" not in key and key.endswith(shards.SUFFIX) and key != CURRENT_KEY

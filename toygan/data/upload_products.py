@@ -1,8 +1,8 @@
 """The titles and colours of uploaded products.
 
-The key of an upload has its category and sku. The rest comes from files `products.csv` beside the photos, at
-photos/products.csv or photos/<category>/products.csv. A model can relate the shape in a photo to a title only
-if the product's title is known.
+The key of an upload contains its category and sku. Titles and colours come from files `products.csv` beside
+the photos, at photos/products.csv or photos/<category>/products.csv. A model can learn which title belongs to
+the shape in a photo only if the product's title is known.
 """
 
 import csv
@@ -40,7 +40,7 @@ class UploadedProduct:
 
     @classmethod
     def of(cls, row: Mapping[str, object]) -> Self:
-        """Reads a row of a catalog or products.csv; leaves out an invalid colour or finish."""
+        """Reads a row of a catalog or of products.csv. An invalid colour or finish becomes None."""
         found: dict[str, str | None] = {}
         for name in (each.name for each in fields(cls)):
             value = row.get(name)
@@ -64,7 +64,7 @@ def products_beside_photos(
     """Returns the descriptions of uploaded products in the files beside the photos, by sku.
 
     The products.csv of a category takes precedence over photos/products.csv. A file that cannot be read is
-    named in the log and left out: the photos are useful without it, too.
+    left out, and the log names it: the photos are useful even without descriptions.
     """
     wanted = frozenset[str]().union(*skus_by_category.values())
     found = _of_file(store, f"{PHOTOS_PREFIX}{PRODUCTS_FILE}", wanted)

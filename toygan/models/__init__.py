@@ -18,7 +18,7 @@ class Family:
     """What the file of a family provides."""
 
     config: "type[NetworkConfig]"
-    # Takes an instance of `config`.
+    # Takes an instance of `config`, returns generator and discriminator.
     build: "Callable[[Any], tuple[ConditionalGenerator, ConditionalDiscriminator]]"
 
 
@@ -70,7 +70,7 @@ def _studio() -> Family:
     return Family(studio.StudioConfig, studio.build)
 
 
-# Functions, because importing a family imports torch.
+# The values are functions, so that a family is imported only when it is used: the import of torch is slow.
 FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
     {
         "mlp": _mlp,
@@ -88,7 +88,7 @@ FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
 def network_config(family: str, options: Mapping[str, Any]) -> "NetworkConfig":
     """The checked config of both networks of `family`.
 
-    Raises ValueError for an unknown family, option or value, and names the known ones.
+    Raises ValueError for an unknown family, option or value. The message names the known ones.
     """
     from toygan.options import from_options
 

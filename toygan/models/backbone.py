@@ -43,8 +43,8 @@ class Backbone(nn.Module):
     def look(self, images: Tensor, *, side: int) -> list[Tensor]:
         """Returns the maps of pictures (B, 3, R, R), enlarged to `side` pixels if they are smaller.
 
-        Autocast applies only to pictures that need no gradients: through many layers, rounding to eight bits
-        destroys the gradients, and float32 is no slower for them.
+        Pictures that need gradients are computed in float32, without autocast. Rounding to eight bits in many
+        layers would destroy the gradients, and autocast would not be faster here.
         """
         if images.shape[2] < side:
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
@@ -93,7 +93,7 @@ def _maps(name: str) -> tuple[list[int], tuple[int, ...]]:
     except (AttributeError, KeyError, RuntimeError) as error:
         wanted = ", ".join(map(str, STRIDES))
         raise ValueError(
-            f"timm's network {name!r} has no feature maps at the strides {wanted}; a convolutional one has, "
-            "such as tf_efficientnet_lite1"
+            f"timm's network {name!r} has no feature maps at the strides {wanted}; take a convolutional "
+            "network, such as tf_efficientnet_lite1"
         ) from error
     return list(indices), channels

@@ -1,8 +1,8 @@
 """The colour map: a product's exact colours, painted on its layout.
 
-A label of a layout stands for a family of colours, such as reds. The product's colours say which red. Painted
-on the layout, they reach the networks at the right pixels; as one vector for the whole picture, the networks
-would have to learn where they belong.
+A label of a layout stands for a family of colours, such as reds. The product's colours say which red. The
+colour map gives the networks each colour at its own pixels. From one vector for the whole picture, the
+networks would have to learn where each colour belongs.
 """
 
 from collections import Counter
@@ -36,9 +36,9 @@ def encode_layout(layout: Tensor, classes: int) -> Tensor:
 
 
 class ColourMap(ConditionInput):
-    """Paints each colour of a product on the pixels of its layout that have the label of its family.
+    """Paints each colour of a product on the pixels of the layout that have the label of this colour.
 
-    A colour belongs to the label of the nearest colour, in CIELAB, among those given to `fit`.
+    The label of a colour is that of the nearest colour, in CIELAB, among the colours given to `fit`.
     """
 
     colours: Tensor  # (MAX_COLOURS, COLOUR_SIZE) float32
@@ -56,7 +56,8 @@ class ColourMap(ConditionInput):
     def fit(self, colours: Tensor, labels: Tensor) -> None:
         """Stores K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64.
 
-        Of more than MAX_COLOURS colours it keeps an equal number for each label, as far as a label has them.
+        If there are more than MAX_COLOURS colours, it keeps the same number of each label. A label with fewer
+        colours keeps all of them.
         """
         counts: Counter[int] = Counter()
         rounds = []
@@ -70,15 +71,19 @@ class ColourMap(ConditionInput):
     def forward(self, layout: Tensor, colours: Tensor, named: Tensor | None = None) -> Tensor:
         """Paints colours (B, K, COLOUR_SIZE) on layouts (B, H, W) int64.
 
-        Returns (B, COLOUR_SIZE, H, W) float32. Pixels without a known colour are zero. Where two colours have
-        the same label, the first is painted. The main colour, which is the first, is also painted on
-        transparent products: on layouts without its label that consist mostly of labels without a colour. If
-        a colour profile corrected `colours`, then `named` holds them as the catalog names them, and the
-        labels are looked up by `named`.
+        Returns (B, COLOUR_SIZE, H, W) float32. Pixels without a known colour are zero. If two colours have
+        the same label, the first is painted.
+
+        The first colour is the main colour. A transparent product gets the main colour on the labels that
+        have no colour of their own. A product counts as transparent if these labels cover more than half of
+        it, and if the layout lacks the label of the main colour.
+
+        A colour profile may have corrected `colours`. Then `named` holds the colours as the catalog names
+        them, and the labels are looked up by `named`.
         """
         labels = self.labels_of(colours if named is None else named)
         is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
-        # By a table rather than torch.isin, which ONNX does not have.
+        # A table replaces torch.isin, which ONNX does not have.
         has_colour = F.one_hot(self.labels, _LABELS).amax(dim=0) > 0
         of_no_colour = (layout != BACKGROUND) & ~has_colour[layout]
         lacks_main = ~is_there[:, 0].flatten(1).any(dim=1)

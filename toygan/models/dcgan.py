@@ -50,10 +50,10 @@ class DcganConfig(NetworkConfig):
     max_channels: int = 256
     generator_kernel_size: int = 3  # odd, so that a convolution keeps the side
     discriminator_kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
-    mapping_layers: int = 0  # of a network between latents and conditions and what they modulate
+    mapping_layers: int = 0  # layers that map latents and conditions before they modulate; 0: no such layer
     style_encoder: bool = False  # whether there is an encoder from photos to latents
     whiten_text: bool = False  # see toygan.models.embedding.Whitening
-    first_brightness: float = 0.0  # of the pictures of fresh networks; 1 where photos are mostly white
+    first_brightness: float = 0.0  # of a fresh network's pictures, -1 to 1; 1 suits mostly white photos
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,10 @@ class DcganConfig(NetworkConfig):
             )
 
     def grows_from(self, smaller: NetworkConfig) -> bool:
-        """Where all blocks that both have are as wide: half the channels at twice the resolution."""
+        """Whether all blocks that both configs have are equally wide.
+
+        For twice the resolution this means half the `generator_channels`.
+        """
         if not isinstance(smaller, DcganConfig) or smaller.resolution >= self.resolution:
             return False
         there = smaller.widths(smaller.generator_channels)
@@ -131,8 +134,8 @@ class Generator(ConditionalGenerator):
     def refine(self, x: Tensor, coarser: Sequence[Tensor]) -> Tensor:
         """Returns a block's feature map (B, C, S, S) unchanged.
 
-        A family with connections across blocks overrides this; `coarser` has the maps of the earlier blocks,
-        from 4 x 4 up.
+        A family with connections across blocks overrides this method. `coarser` has the maps of the earlier
+        blocks, from 4 x 4 up.
         """
         return x
 
@@ -174,7 +177,7 @@ class EncodingGenerator(Generator, StyleEncodingGenerator):
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Maps pictures and conditions to one logit each; block for block the mirror of the generator."""
+    """Maps pictures and conditions to one logit each. It mirrors the generator block for block."""
 
     def __init__(self, config: DcganConfig) -> None:
         super().__init__()
@@ -188,7 +191,8 @@ class Discriminator(ConditionalDiscriminator):
         self.logit = nn.Linear(config.max_channels, 1)
         self.embedding = condition_embedding(config)
         self.projection = nn.Linear(config.condition_size, config.max_channels)
-        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
+        # With a random projection the discriminator would score the condition before it has learnt features
+        # of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
@@ -212,7 +216,7 @@ def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
 
 
 def initialise(generator: Generator, config: DcganConfig) -> None:
-    """Weights of the convolutions from N(0, 0.02), as in the paper, but for those of a style encoder."""
+    """Draws the weights of the convolutions from N(0, 0.02), as in the paper, except in a style encoder."""
     for name, module in generator.named_modules():
         if isinstance(module, nn.Conv2d) and not name.startswith("style_encoder."):
             nn.init.normal_(module.weight, std=0.02)

@@ -31,7 +31,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, texts: Tensor) -> None:
-        """Fits mean and directions to N text embeddings, (N, size) float32. Without texts nothing changes."""
+        """Fits mean and directions to N text embeddings, (N, size) float32. With N = 0 nothing changes."""
         if not len(texts):
             return
         centred = (texts - texts.mean(0)).double()
@@ -74,7 +74,7 @@ class ConditionEmbedding(ConditionInput):
 
     @classmethod
     def of(cls, config: NetworkConfig, *, size: int, whiten_text: bool = False) -> Self:
-        """The embedding for a config: all of its conditions but the images."""
+        """Returns the embedding of all conditions that the config has, except images."""
         return cls(
             categories=config.categories,
             size=size,

@@ -6,14 +6,14 @@ Shi et al. 2016 (ESPCN), eq. 4. No batch normalisation: Wang et al. 2018 (ESRGAN
 patch discriminator: Jolicoeur-Martineau 2018, in the form of Huang et al. 2024 (R3GAN), see
 `toygan.training.losses`.
 
-Different from the papers: the generator also gets full-resolution inputs, the lines of a sketch and the
-borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of Shi et
-al.), so all convolutions run at the resolution of the small picture. The discriminator folds pictures in the
-same way. It has own weights for each place of the grid that the generator fills, so it detects patterns of
-that grid.
+Different from the papers: the generator also gets inputs at full resolution. These are the lines of a sketch,
+and the borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of
+Shi et al.), so all convolutions run at the resolution of the small picture. The discriminator folds pictures
+in the same way. So it has separate weights for each place of the grid that the generator fills, and detects
+patterns of that grid.
 
-Both networks are fully convolutional: they train on crops and work on whole pictures of any size. White
-is 0 inside, so zero padding continues the white ground.
+Both networks are fully convolutional: they train on crops and work on whole pictures of any size. Inside the
+networks white is 0, so zero padding continues the white ground.
 """
 
 from dataclasses import dataclass
@@ -54,8 +54,8 @@ class EnhancerConfig(NetworkConfig):
         super().__post_init__()
         if self.resolution not in [scale * self.small_resolution for scale in SCALES]:
             raise ValueError(
-                f"small_resolution is {self.small_resolution}; pictures of {self.resolution} pixels can be "
-                f"made of {', '.join(str(self.resolution // scale) for scale in SCALES)} pixels"
+                f"small_resolution is {self.small_resolution}; for a resolution of {self.resolution} it must "
+                f"be one of {', '.join(str(self.resolution // scale) for scale in SCALES)}"
             )
 
     @property
@@ -65,7 +65,7 @@ class EnhancerConfig(NetworkConfig):
 
 
 def outline(layout: Tensor) -> Tensor:
-    """Maps labels (B, H, W) int64 to (B, 1, H, W) float32: 1 on both sides of a border of two labels."""
+    """Maps labels (B, H, W) int64 to (B, 1, H, W) float32: 1 at pixels beside a pixel of another label."""
     borders = torch.zeros_like(layout, dtype=torch.bool)
     across, down = layout[:, :, 1:] != layout[:, :, :-1], layout[:, 1:] != layout[:, :-1]
     borders[:, :, 1:] |= across
@@ -78,7 +78,7 @@ def outline(layout: Tensor) -> Tensor:
 def detail(conditions: Conditions, *, side: tuple[int, int]) -> Tensor:
     """Returns the full-resolution inputs (B, 3, H, W) float32: ink, borders of labels, silhouette.
 
-    Those of a sketch or layout that is not given are 0.
+    Without a sketch the ink is 0. Without a layout the borders and the silhouette are 0.
     """
     small = conditions["small"]
     shown = small.new_zeros(small.shape[0], DETAIL_CHANNELS, *side)
@@ -152,7 +152,7 @@ class Generator(ConditionalGenerator):
 class Discriminator(ConditionalDiscriminator):
     """Maps large pictures and their drawings to a map of logits, one per patch.
 
-    It does not get the small picture, because the errors of a first stage would reveal which are photos.
+    It does not get the small picture: the errors of a first stage would show which large pictures are photos.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:

@@ -19,13 +19,13 @@ Conditions = Mapping[str, Tensor]
 """What a picture is conditioned on, one row for each picture.
 
 Every model takes `category` (B,) int64 in [0, categories) and `colour` (B, 4) float32, encoded by
-`toygan.conditions.colour`. A model takes the others only if its config asks for them:
+`toygan.conditions.colour`. A model takes the following conditions only if its config asks for them:
 
 - `accents` (B, 4 * accent_colours) float32: the colours beside the main one, in the same encoding.
 - `text` (B, text_size) float32: see `toygan.conditions.text`; zeros where a row has no text.
 - `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1.
 - `layout` (B, R, R) int64, one label for each pixel.
-- `photo` (B, 4, R, R) float32 in [-1, 1]: a framed snapshot; the last channel is the mask, 1 in the product.
+- `photo` (B, 4, R, R) float32 in [-1, 1]: a framed snapshot. The last channel is the mask, 1 in the product.
 - `named_colours` (B, K, 4) float32: the colours as the catalog names them, stacked as by `given_colours`.
   Present where a colour profile (`toygan.approval.colour_profile`) has corrected `colour` and `accents`.
 - `small` (B, 3, r, r) float32 in [-1, 1]: the picture of a first stage, for networks that enlarge it.
@@ -48,9 +48,9 @@ class NetworkConfig:
     accent_colours: int = 0  # number of colours beside the main one
 
     image_condition: ClassVar[ImageCondition | None] = None  # the image that the family needs, if any
-    needs_small_picture: ClassVar[bool] = False  # whether it enlarges the pictures of another model
-    has_styles: ClassVar[bool] = False  # whether its generator is a StyledGenerator
-    has_features: ClassVar[bool] = False  # whether its discriminator's output has features
+    needs_small_picture: ClassVar[bool] = False  # whether the networks enlarge pictures of another model
+    has_styles: ClassVar[bool] = False  # whether the generator is a StyledGenerator
+    has_features: ClassVar[bool] = False  # whether the discriminator's output has features
     # The whole-number options that may be 0. All others must be at least 1.
     may_be_0: ClassVar[tuple[str, ...]] = ("text_size", "accent_colours")
 
@@ -66,36 +66,36 @@ class NetworkConfig:
         """Whether networks of this config can start from the weights of `smaller`, of half the resolution."""
         return False
 
-    # What only some families can do; these have options of the same names.
+    # The following properties are for all families. A family with such an ability has an option of the name.
 
     @property
     def small_resolution(self) -> int:
-        """The pixels a side of the picture that it enlarges, if it does."""
+        """The pixels a side of the picture that the networks enlarge; 0: they enlarge none."""
         return 0
 
     @property
     def layout_classes(self) -> int:
-        """The number of labels that it knows in layouts; 0: it knows no layouts."""
+        """The number of labels that a layout may have; 0: the networks use no layouts."""
         return 0
 
     @property
     def lines(self) -> bool:
-        """Whether it takes a sketch beside the layout."""
+        """Whether the networks take a sketch beside the layout."""
         return False
 
     @property
     def colour_map(self) -> bool:
-        """Whether it finds the colours of a product on its layout, see `toygan.models.colour_map`."""
+        """Whether the networks find a product's colours on its layout, see `toygan.models.colour_map`."""
         return False
 
     @property
     def style_encoder(self) -> bool:
-        """Whether its generator is a StyleEncodingGenerator."""
+        """Whether the generator is a StyleEncodingGenerator."""
         return False
 
     @property
     def predicts_layouts(self) -> bool:
-        """Whether its generator is a LayoutDrawingGenerator, which makes a layout of a sketch first."""
+        """Whether the generator is a LayoutDrawingGenerator, which first predicts a layout from a sketch."""
         return self.image_condition == "sketch" and self.layout_classes > 0
 
     @property
@@ -105,7 +105,7 @@ class NetworkConfig:
 
 
 class ConditionalGenerator(nn.Module):
-    """The base of every generator; subclasses add `forward(latents, conditions)`.
+    """The base of every generator. Subclasses add `forward(latents, conditions)`.
 
     Latents are (B, latent_size) float32, standard normal. Pictures are (B, 3, R, R) float32; real photos lie
     in [-1, 1].
@@ -155,7 +155,7 @@ class StyleEncodingGenerator(ConditionalGenerator):
 
 
 class LayoutDrawingGenerator(ConditionalGenerator):
-    """A generator that predicts a layout first and then paints it. It learns from photos with layouts."""
+    """A generator that first predicts a layout and then paints the layout. It needs photos with layouts."""
 
     def forward_with_layouts(
         self, latents: Tensor, conditions: Conditions, known: int
@@ -163,7 +163,7 @@ class LayoutDrawingGenerator(ConditionalGenerator):
         """Generates pictures and measures the predicted layouts.
 
         The first `known` pictures are painted on the photos' `layout`, the others on the predicted layouts.
-        Returns the pictures and the loss of the first `known` predicted layouts, a scalar.
+        Returns the pictures, and the loss of the first `known` predicted layouts, a scalar.
         """
         raise NotImplementedError
 
@@ -204,7 +204,7 @@ class PretrainedDiscriminator(ConditionalDiscriminator):
     """
 
     pretrained_name: str  # the network's name in timm
-    pretrained_file: str  # a safetensors file; "": the weights that `toygan.artifact.backbone_weights` finds
+    pretrained_file: str  # safetensors; "": `toygan.artifact.backbone_weights` finds the weights by the name
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Loads weights of the frozen network before a training; see `toygan.artifact.backbone_weights`."""
@@ -225,8 +225,8 @@ class Sections:
 class ConditionInput(nn.Module):
     """A layer whose weights depend on the categories, the texts, the accent colours or an image condition.
 
-    It says which part of a weight belongs to which condition. So the weights can be loaded into a network for
-    other categories, texts or accents.
+    `sections` says which part of a weight belongs to which condition. So the weights can be loaded into a
+    network for other categories, texts or accents.
     """
 
     def sections(self) -> Mapping[str, Sections]:
@@ -239,9 +239,9 @@ class ConditionInput(nn.Module):
 
 
 class SilentConv2d(nn.Conv2d, ConditionInput):
-    """A convolution of a per-pixel condition, named by `section`. Its weights start at zero.
+    """A convolution of the per-pixel condition `section`. Its weights start at zero.
 
-    A trained network that gets such a layer therefore generates the same pictures as before.
+    So a trained network that gets such a layer still generates the same pictures.
     """
 
     def __init__(

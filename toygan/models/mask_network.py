@@ -1,8 +1,9 @@
 """Finds the product in a snapshot: one probability for each pixel.
 
-The encoder has the layers of EfficientNet-Lite1 (Tan and Le 2019) up to stride 16. Pooled context as in Zhao
-et al. 2017 (PSPNet), section 3.2; the decoder is that of a U-Net (Ronneberger et al. 2015). The trunk works
-on a small copy of the picture. The head gets the picture itself, so the edges follow its own pixels.
+The encoder has the layers of EfficientNet-Lite1 (Tan and Le 2019) up to stride 16. It is followed by pooled
+context (Zhao et al. 2017, PSPNet, section 3.2) and the decoder of a U-Net (Ronneberger et al. 2015). All
+these work on a small copy of the picture. The head gets the picture itself, so the mask's edges follow the
+picture's own pixels.
 """
 
 from typing import Final
@@ -15,12 +16,12 @@ from toygan.models.backbone import Backbone
 
 BACKBONE: Final = "tf_efficientnet_lite1"
 TRUNK_SIDE: Final = 256  # pixels of the small copy
-POOLED: Final = (1, 2, 4)  # cells a side of the pooled context
-FROZEN: Final = 2  # stages of the encoder that keep their weights of ImageNet
+POOLED: Final = (1, 2, 4)  # cells a side of the maps of pooled context
+FROZEN: Final = 2  # number of the encoder's first stages that keep their ImageNet weights
 
 
 class MaskNetwork(nn.Module):
-    """Maps square pictures to the logit of each pixel: above 0 where it shows the product."""
+    """Maps square pictures to a logit for each pixel: above 0 where the pixel shows the product."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ class MaskNetwork(nn.Module):
         self.logit = nn.Conv2d(12, 1, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Maps (B, 3, S, S) float32 in [-1, 1], S from 256, to logits (B, 1, S, S) float32."""
+        """Maps (B, 3, S, S) float32 in [-1, 1] to logits (B, 1, S, S) float32. S is at least 256."""
         small = pictures
         if pictures.shape[-1] != TRUNK_SIDE:
             small = F.interpolate(
@@ -65,7 +66,7 @@ class MaskNetwork(nn.Module):
         """Returns the encoder's maps at the strides 2, 4, 8 and 16."""
         encoder = self.encoder
         maps: dict[int, Tensor] = {}
-        # The first stages find edges and colours, as in ImageNet. They learn nothing new, which saves time.
+        # The first stages find edges and colours, as in ImageNet. To freeze them saves time.
         with torch.no_grad():
             x = encoder.network.bn1(encoder.network.conv_stem(((small + 1) / 2 - encoder.mean) / encoder.std))
             for stage in encoder.network.blocks[:FROZEN]:
@@ -87,7 +88,7 @@ def _enlarged(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _layer(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
-    """A convolution without batch statistics, which small batches make noisy."""
+    """A convolution without batch statistics, which are noisy in small batches."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation),
         nn.GroupNorm(8, outputs),

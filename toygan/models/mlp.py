@@ -51,12 +51,12 @@ class MlpConfig(NetworkConfig):
 
     @property
     def pixels(self) -> int:
-        """The count of numbers in a picture."""
+        """The number of values in a picture."""
         return 3 * self.resolution**2
 
 
 class FirstLayer(nn.Linear, ConditionInput):
-    """Noise or pixels with the conditions behind them to the units of the first hidden layer."""
+    """The first hidden layer. Its inputs are noise or pixels, followed by the conditions."""
 
     def __init__(self, inputs: int, units: int, config: MlpConfig) -> None:
         super().__init__(inputs + config.condition_size, units)
@@ -76,7 +76,7 @@ def _hidden_layers(inputs: int, units: Sequence[int], config: MlpConfig) -> nn.S
 
 
 def _as_vectors(conditions: Conditions, categories: int) -> Tensor:
-    """(B, categories + 4) float32, longer where accent colours or a text are given."""
+    """Returns (B, categories + 4) float32. Accent colours and a text, if given, add columns."""
     category = F.one_hot(conditions["category"], categories)
     others = [conditions[name] for name in (*COLOURS, "text") if name in conditions]
     return torch.cat([category, *others], dim=1)
@@ -115,7 +115,7 @@ class Discriminator(ConditionalDiscriminator):
         self.logit = nn.Linear(config.discriminator_units[-1], 1)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """One logit (B,) float32, of which the sigmoid is the score."""
+        """Returns one logit (B,) float32. Its sigmoid is the probability of a photo."""
         x = torch.cat([images.flatten(1), _as_vectors(conditions, self.categories)], dim=1)
         logits: Tensor = self.logit(self.hidden(x)).squeeze(1)
         return DiscriminatorOutput(logits=(logits.float(),))

@@ -1,9 +1,9 @@
 """The layers of generators with styles: equalised learning rates, and modulated convolutions.
 
 Sources: Karras et al. 2018, "Progressive Growing of GANs", and Karras et al. 2020, "Analyzing and Improving
-the Image Quality of StyleGAN". Nothing here has to be compiled: modulation scales the input and demodulation
-the output of a plain convolution, which is the same as scaling its weights (section 2.2 of the latter) but
-needs no grouped convolution.
+the Image Quality of StyleGAN". Nothing here has to be compiled. Modulation scales the input of a plain
+convolution, demodulation scales its output. The result is the same as with scaled weights (section 2.2 of the
+latter paper), but no grouped convolution is needed.
 """
 
 from math import sqrt
@@ -71,12 +71,12 @@ class ModulatedConv2d(nn.Module):
 
 
 def activate(x: Tensor) -> Tensor:
-    """Leaky ReLU, scaled by sqrt(2) so that about the same variance comes out as goes in."""
+    """Leaky ReLU, scaled by sqrt(2) so that the output has about the same variance as the input."""
     return F.leaky_relu(x, 0.2) * sqrt(2)
 
 
 def normalise(x: Tensor) -> Tensor:
-    """(B, N) to the same with a mean square of 1 in each row."""
+    """Scales each row of (B, N) to a mean square of 1."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 

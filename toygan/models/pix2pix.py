@@ -55,7 +55,10 @@ GROUND_WEIGHT = 0.2  # weight of a ground pixel in the layout loss: such pixels 
 
 @dataclass(frozen=True, kw_only=True)
 class Pix2pixConfig(NetworkConfig):
-    """The shape of both networks. The paper uses 64 for both channels and max_channels 512."""
+    """The shape of both networks.
+
+    The paper uses generator_channels 64, discriminator_channels 64 and max_channels 512.
+    """
 
     image_condition: ClassVar[ImageCondition | None] = "sketch"
     has_features: ClassVar[bool] = True
@@ -77,7 +80,7 @@ class Pix2pixConfig(NetworkConfig):
 
     @property
     def discriminator_widths(self) -> list[int]:
-        """Channels after each convolution but the last, which has one."""
+        """Channels after each convolution, without the last convolution, which has one channel."""
         count = len(STRIDES) - 1
         return [min(self.discriminator_channels * 2**depth, self.max_channels) for depth in range(count)]
 
@@ -160,8 +163,8 @@ class Colouring(_UNet):
     def forward(self, drawing: Tensor, condition: Tensor, labels: Tensor, are_given: Tensor) -> Tensor:
         """Returns the label probabilities of each pixel, (B, classes, R, R) float32.
 
-        Takes drawings (B, 1, R, R), `condition` (B, condition_size), the labels of the product's K colours
-        (B, K) int64, and `are_given` (B, K) bool: whether each colour is given.
+        `drawing` is (B, 1, R, R), `condition` is (B, condition_size). `labels` (B, K) int64 are the labels of
+        the product's K colours. `are_given` (B, K) bool says which of these colours are given.
         """
         x = self.features(self.downs[0](drawing), condition)
         with torch.autocast(x.device.type, enabled=False):
@@ -177,7 +180,7 @@ class Colouring(_UNet):
 
 def layout_loss(probabilities: Tensor, layout: Tensor) -> Tensor:
     """Weighted cross-entropy of probabilities (B, classes, R, R) and labels (B, R, R) int64, a scalar."""
-    # The offset bounds the loss of a pixel whose label was predicted with a probability of about 0.
+    # The offset bounds the loss of a pixel whose label has a predicted probability of about 0.
     loss = F.nll_loss((probabilities + 1e-6).log(), layout, reduction="none")
     weights = torch.where(layout == BACKGROUND, GROUND_WEIGHT, 1.0)
     return (weights * loss).sum() / weights.sum()
@@ -206,16 +209,16 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         return images + 0 * probabilities.sum(dim=(1, 2, 3))[:, None, None, None]
 
     def predict_layout(self, latents: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
-        """Predicts what the region vote takes: label probabilities (B, classes, R, R) float32.
+        """Returns the two inputs of the region vote.
 
-        Also returns the labels of the product's colours, (B, K) int64; BACKGROUND for a colour that is not
-        given.
+        These are the label probabilities (B, classes, R, R) float32, and the labels of the product's colours
+        (B, K) int64. A colour that is not given has the label BACKGROUND.
         """
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         return self._colour(condition, conditions), self._given_labels(conditions)
 
     def paint_layout(self, latents: Tensor, conditions: Conditions, labels: Tensor) -> Tensor:
-        """Paints layouts (B, R, R) int64, the result of the region vote: pictures (B, 3, R, R) float32."""
+        """Paints the layouts that the region vote returned: (B, R, R) int64 to (B, 3, R, R) float32."""
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         return self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
 
@@ -226,8 +229,9 @@ class ColouringGenerator(Generator, LayoutDrawingGenerator):
         probabilities = self._colour(condition, conditions)
         given = encode_layout(conditions["layout"], self.layout_classes)
         predicted = encode_layout(probabilities.argmax(dim=1), self.layout_classes)
-        # Straight-through estimator: forwards the most likely label, backwards its probability. Bengio et al.
-        # 2013, "Estimating or Propagating Gradients Through Stochastic Neurons", section 4.
+        # Straight-through estimator: the forward pass uses the most likely label, the backward pass its
+        # probability. Bengio et al. 2013, "Estimating or Propagating Gradients Through Stochastic Neurons",
+        # section 4.
         predicted = predicted + probabilities - probabilities.detach()
         images = self._paint(condition, conditions, torch.cat([given[:known], predicted[known:]]))
         return images, layout_loss(probabilities[:known], conditions["layout"][:known])
@@ -281,7 +285,8 @@ class Discriminator(ConditionalDiscriminator):
         self.logit = nn.Conv2d(widths[-1], 1, 4, stride=STRIDES[-1], padding=1)
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.projection = nn.Linear(config.condition_size, widths[-1])
-        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
+        # With a random projection the discriminator would score the condition before it has learnt features
+        # of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
@@ -294,7 +299,7 @@ class Discriminator(ConditionalDiscriminator):
             x = F.leaky_relu(layer(x), 0.2)
             features.append(x)
         projection = self.projection(self.embedding(conditions))[:, :, None, None]
-        # The projection is averaged over the same 4 x 4 patches as the last convolution takes.
+        # The projection is averaged over the same 4 x 4 patches that the last convolution covers.
         projected = F.avg_pool2d((projection.to(x.dtype) * x).sum(1, keepdim=True), 4, stride=1, padding=1)
         logits = self.logit(x) + projected
         return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))

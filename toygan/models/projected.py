@@ -1,9 +1,9 @@
 """Projected GAN: Sauer et al. 2021, "Projected GANs Converge Faster", with a light generator.
 
 The discriminator takes the features of a frozen network that was trained on ImageNet. From the paper: feature
-maps of four strides, mixed across channels and scales by fixed random convolutions (section 3.2), and a head
-with its own logits for each of them. The generator is that of DCGAN with skip-layer excitation (Liu et al.
-2021), as in the paper.
+maps of four strides, mixed across channels and scales by fixed random convolutions (section 3.2), and one
+head for each map. The generator is that of DCGAN with skip-layer excitation (Liu et al. 2021), as in the
+paper.
 
 Different from the paper:
 
@@ -30,7 +30,7 @@ from toygan.models.dcgan import DcganConfig
 from toygan.models.layers import Conditions, DiscriminatorOutput, PretrainedDiscriminator
 from toygan.models.spectral import spectral_norm
 
-EXCITATION_BLOCKS = 3  # from a gating map to the one it gates, so sides are as 1 to 8
+EXCITATION_BLOCKS = 3  # blocks from a gating map to the gated map, so the gated map has 8 times the side
 LOGIT_SIDE = 4
 
 
@@ -40,7 +40,7 @@ class ProjectedConfig(DcganConfig):
 
     backbone: str = "tf_efficientnet_lite1"  # any network of timm with maps at the strides 4, 8, 16 and 32
     backbone_weights: str = (
-        ""  # a safetensors file for the backbone, where toygan.artifact.backbone_weights has none
+        ""  # a safetensors file for a backbone whose weights toygan.artifact.backbone_weights cannot find
     )
     backbone_resolution: int = 128  # pixels that smaller pictures are enlarged to for the backbone
     head_channels: int = 64
@@ -70,7 +70,7 @@ class Excitation(nn.Module):
 
 
 class Generator(dcgan.Generator):
-    """DCGAN's, where maps of 4 x 4 pixels up gate those of eight times their side."""
+    """The generator of DCGAN. Each map, from 4 x 4 pixels up, gates the map of eight times its side."""
 
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__(config)
@@ -80,7 +80,7 @@ class Generator(dcgan.Generator):
         )
 
     def refine(self, x: Tensor, coarser: Sequence[Tensor]) -> Tensor:
-        """(B, C, S, S) to the same, gated where a map of an eighth of its side is among `coarser`."""
+        """Returns the map (B, C, S, S), gated by the map of side S / 8 if `coarser` has that."""
         source = len(coarser) - EXCITATION_BLOCKS
         if source < 0:
             return x
@@ -109,9 +109,9 @@ class RandomConv2d(nn.Module):
 
 
 class Head(nn.Module):
-    """One scale: strided convolutions down to `LOGIT_SIDE`, and a logit for every place that is left.
+    """The head of one scale: strided convolutions down to `LOGIT_SIDE`, then one logit for each place.
 
-    Without batch normalisation the heads win within minutes, and the generator learns nothing more.
+    It has batch normalisation. Without that the heads win within minutes, and the generator stops learning.
     """
 
     def __init__(self, inputs: int, side: int, config: ProjectedConfig) -> None:
@@ -128,7 +128,8 @@ class Head(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.logit = spectral_norm(nn.Conv2d(width, 1, 1))
         self.projection = nn.Linear(config.condition_size, width)
-        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
+        # With a random projection the discriminator would score the condition before it has learnt features
+        # of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
@@ -136,7 +137,7 @@ class Head(nn.Module):
         """(B, inputs, side, side) and (B, condition_size) to (B, h, w) float32."""
         x = self.layers(x)
         projection = self.projection(condition)[:, :, None, None].to(x.dtype)
-        # Divided by the root of its terms, not by their number: colours would be learnt late otherwise.
+        # The sum is divided by the root of the number of terms. With the mean, colours are learnt late.
         logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1) / sqrt(x.shape[1])
         return logits.float()
 
@@ -185,10 +186,10 @@ class Discriminator(PretrainedDiscriminator):
         )
 
     def project(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, R, R) to the mixed maps, fine to coarse: Sauer et al. 2021, section 3.2.
+        """Maps (B, 3, R, R) to the mixed maps, fine to coarse: Sauer et al. 2021, section 3.2.
 
-        Each map is scaled to a mean square of 1 a picture first, since those of the frozen network differ by
-        orders of magnitude.
+        Each map is first scaled to a mean square of 1 in each picture, because the maps of the frozen network
+        differ by orders of magnitude.
         """
         mixed = [
             mixer(x * torch.rsqrt(x.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-8))

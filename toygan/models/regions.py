@@ -1,8 +1,9 @@
 """Region vote: one label for each closed region of a line drawing.
 
-A network that predicts a layout pixel by pixel leaves patches where two labels are about equally likely.
-Where a product may have each of three colours anywhere, it predicts the most likely one everywhere. Two facts
-help: a region that lines enclose usually has one colour, and every colour of the product appears somewhere.
+A network that predicts a layout pixel by pixel leaves patches where two labels are about equally likely. If
+any of three colours may be anywhere on a product, the network predicts the most likely colour everywhere. Two
+facts help: a region that lines enclose usually has one colour, and every colour of the product appears
+somewhere.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,13 @@ from skimage.segmentation import expand_labels
 
 from toygan.conditions.condition_types import BACKGROUND
 
-PAPER: Final = 0.9  # brightness (1 is white) below which a pixel is a line; a shrunk thin line is pale
+PAPER: Final = 0.9  # darker pixels (1 is white) are lines; a thin line becomes pale when it is shrunk
 LINE_WIDTH: Final = 3  # pixels around a region that still belong to it
 FEWEST_PIXELS: Final = 4  # a smaller region has no vote
-SURE: Final = 0.9  # probability from which a pixel counts as sure of its label
-MOST_CONTRADICTING: Final = 0.25  # share of a region's pixels that may be sure of another label
-SOMEWHERE: Final = 0.01  # share of the product's pixels from which a colour counts as present
-LEAST_LIKELY: Final = 0.2  # a region takes a missing label if it has this share of the best probability
+SURE: Final = 0.9  # a pixel is sure of a label with more than this probability
+MOST_CONTRADICTING: Final = 0.25  # a region with a larger share of pixels sure of another label has no vote
+SOMEWHERE: Final = 0.01  # a colour is present if more than this share of the product has it
+LEAST_LIKELY: Final = 0.2  # a region may take a missing label with this share of its own label's probability
 
 
 def vote_by_region(
@@ -33,12 +34,14 @@ def vote_by_region(
     the product's colours. Returns labels (R, R).
 
     Each pixel decides by itself whether it is ground. All pixels of a region, and of the lines beside it,
-    take the label with the highest mean probability. A region keeps its own labels where it is too small,
-    where many pixels are sure of another label, or where the ground reaches it through an open line.
+    take the label with the highest mean probability. The pixels of a region keep their own labels if the
+    region is too small, if many of its pixels are sure of another label, or if the ground reaches the region
+    through an open line.
 
-    A wanted label that appears nowhere then takes regions: as many pixels as its probabilities predict, first
-    where it is most likely compared with the present label. Every other label keeps at least one region. A
-    region where the wanted label is very unlikely, such as an opaque colour on glass, is never taken.
+    Then each wanted label that appears nowhere takes regions, about as many pixels as its probabilities
+    predict. It first takes the regions where it is most likely compared with the present label. Every other
+    label keeps at least one region. A region where the wanted label is very unlikely, such as an opaque
+    colour on glass, is never taken.
     """
     own = probabilities.argmax(axis=0)
     regions = _of_product(paper, own)
@@ -63,7 +66,7 @@ def vote_by_region(
 
 
 def _of_product(paper: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers the regions of the product from 1, lines beside them included. All other pixels are 0.
+    """Numbers the regions of the product from 1, together with the lines beside them. Other pixels are 0.
 
     A region that touches the border of the picture, or is mostly ground, does not count.
     """
@@ -81,13 +84,15 @@ def _give(
 ) -> None:
     """Gives the label `wanted` to the regions where it is most likely; changes `chosen` in place.
 
-    `chosen` has one label for each region, `count` its pixels, `means` (C, regions) its mean probabilities.
+    `chosen` (regions,) has the labels, `count` (regions,) the numbers of pixels, and `means` (C, regions) the
+    mean probabilities.
     """
     beside = means[wanted] / np.maximum(means[chosen, np.arange(len(chosen))], 1e-9)
     may_have = (beside >= LEAST_LIKELY) & (count > 0)
     expected = (means[wanted] * count)[may_have].sum()
     for region in np.argsort(-beside, kind="stable"):
-        # A region of more than twice the expected pixels would be further from the expectation than none.
+        # With a region of more than twice the expected pixels, the label would be further from the expected
+        # number than without it.
         fits = may_have[region] and count[region] <= 2 * expected
         if fits and ((chosen == chosen[region]) & (count > 0)).sum() > 1:
             expected -= count[region]

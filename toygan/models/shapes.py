@@ -1,4 +1,4 @@
-"""Networks that are built for the names and shapes of their weights alone."""
+"""Builds networks only for the names and shapes of their weights."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# All return a tensor of the shape of their first argument.
+# Functions that are slow on the device `meta`. All return a tensor of the shape of their first argument.
 _INITIALISERS = frozenset(
     {
         *(nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_, nn.init.orthogonal_),
@@ -22,7 +22,7 @@ _INITIALISERS = frozenset(
 
 
 class _WithoutRandomNumbers(TorchFunctionMode):
-    """Leaves tensors as they are where they would be filled with random numbers."""
+    """Makes the functions `_INITIALISERS` return their first argument unchanged."""
 
     def __torch_function__(
         self,
@@ -38,10 +38,10 @@ class _WithoutRandomNumbers(TorchFunctionMode):
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Modules that are made in the block have tensors without memory.
+    """Gives modules that are made in the context tensors without memory (device `meta`).
 
-    Random numbers are left out, too: torch follows those of such tensors in Python, by modules that take
-    seconds to import.
+    These tensors are not initialised either: on this device torch draws random numbers in Python, with
+    modules that take seconds to import.
     """
     with torch.device("meta"), _WithoutRandomNumbers():
         yield

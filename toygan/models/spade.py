@@ -1,7 +1,7 @@
 """GauGAN: Park et al. 2019, "Semantic Image Synthesis with Spatially-Adaptive Normalization" (SPADE).
 
-From the paper: a generator of residual blocks whose every normalisation is modulated pixel by pixel by the
-layout (eq. 1), and an encoder from photos to latents. From Wang et al. 2018 (pix2pixHD), section 3.2:
+From the paper: a generator of residual blocks, and an encoder from photos to latents. The layout modulates
+every normalisation of the generator pixel by pixel (eq. 1). From Wang et al. 2018 (pix2pixHD), section 3.2:
 discriminators of patches of layout and picture, on several scales, with features for feature matching.
 
 Different from the paper:
@@ -9,14 +9,15 @@ Different from the paper:
 - Each picture is normalised by itself, so that it does not depend on its batch-mates.
 - Latents, category, colour and text modulate together with the layout. A constant that is only added to a
   normalised picture would be lost in the next layer.
-- With `colour_map`, a per-pixel map gives the colours, too. With `lines`, a sketch gives edges in a label.
-- A block upsamples after its first convolution instead of before, and its skip is not normalised. Both halve
-  the work.
-- A downsampled layout holds the share of each class in a pixel.
+- With `colour_map`, a per-pixel map gives the colours, too. With `lines`, a sketch gives the edges inside an
+  area of one label.
+- A block upsamples after its first convolution instead of before it, and the skip connection is not
+  normalised. Together this halves the work.
+- A pixel of a downsampled layout holds the share of each class.
 - The encoder averages over the picture, because a style has no position.
-- The discriminator has spectral normalisation only (Miyato et al. 2018) and a projection of the conditions
-  (Miyato & Koyama 2018, eq. 3).
-- There is no tanh.
+- The discriminator has no other normalisation than spectral normalisation (Miyato et al. 2018). It has a
+  projection of the conditions (Miyato & Koyama 2018, eq. 3).
+- There is no tanh at the output.
 """
 
 from collections.abc import Sequence
@@ -69,9 +70,9 @@ class SpadeConfig(NetworkConfig):
     discriminator_scales: int = 2  # the second scale takes the picture at half the resolution, and so on
     colour_map: bool = False  # whether a per-pixel map gives the colours, see toygan.models.colour_map
     lines: bool = False  # whether the networks take a sketch beside the layout
-    shuffled_share: float = 0.25  # share of the training pictures with colours and text of another product
+    shuffled_share: float = 0.25  # share of training pictures that get another product's colours and text
     style_encoder: bool = True  # whether there is an encoder from photos to latents
-    # Of the generator. "replicate" and "reflect" avoid a visible line along the border.
+    # Padding in the generator. "replicate" and "reflect" avoid a visible line along the picture's border.
     padding_mode: PaddingMode = "zeros"
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class SpadeConfig(NetworkConfig):
         if self.resolution < 2 ** (self.discriminator_layers + self.discriminator_scales - 1):
             raise ValueError(
                 f"discriminator_layers {self.discriminator_layers} and discriminator_scales "
-                f"{self.discriminator_scales} leave nothing of {self.resolution} pixels; make one smaller"
+                f"{self.discriminator_scales} are too many for {self.resolution} pixels; lower one of them"
             )
         if self.padding_mode not in get_args(PaddingMode):
             known = ", ".join(get_args(PaddingMode))
@@ -109,7 +110,7 @@ def _convolution(inputs: int, outputs: int, padding_mode: PaddingMode) -> nn.Con
 
 
 class Spade(nn.Module):
-    """Spatially adaptive normalisation: Park et al. 2019, eq. 1, with statistics of each picture by itself.
+    """Spatially adaptive normalisation: Park et al. 2019, eq. 1, but each picture has its own statistics.
 
     The gains (gamma) and biases (beta) are convolutions of the output of `LayoutEncoding`.
     """
@@ -119,7 +120,7 @@ class Spade(nn.Module):
         self.norm = nn.GroupNorm(channels, channels, affine=False)  # instance normalisation
         self.gain = _convolution(modulation_channels, channels, padding_mode)
         self.bias = _convolution(modulation_channels, channels, padding_mode)
-        # At the start of a training the layout changes the normalised picture only a little.
+        # With gains of 1 the layout changes the normalised features only a little when a training starts.
         nn.init.ones_(self.gain.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, encoding: Tensor) -> Tensor:
@@ -131,8 +132,8 @@ class Spade(nn.Module):
 class LayoutEncoding(nn.Module):
     """The shared input of all modulations at one resolution: layout and conditions of the product.
 
-    The ReLU of their sum lets a condition act on some classes only: a colour on the class of the main colour,
-    but not on the ground.
+    It adds layout and conditions and applies a ReLU. So a condition can act on some classes only. For
+    example, the main colour acts on its own class, but not on the ground.
     """
 
     def __init__(self, config: SpadeConfig) -> None:
@@ -172,7 +173,10 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, 2H, 2W), given the layout encodings at both resolutions."""
+        """Maps (B, inputs, H, W) to (B, outputs, 2H, 2W).
+
+        `before` is the layout encoding at H x W pixels, `after` the one at 2H x 2W.
+        """
         straight = self.skip(x)
         x = enlarge(self.first(activate(self.first_spade(x, before))))
         x = self.second(activate(self.second_spade(x, after)))
@@ -220,8 +224,8 @@ class Generator(ConditionalGenerator):
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """Maps (B, latent_size) float32, standard normal, to (B, 3, R, R) float32.
 
-        Real photos lie in [-1, 1]. `conditions` may lack the sketch; an empty sketch takes its place. Raises
-        ValueError for a layout with a label of layout_classes or above.
+        Real photos lie in [-1, 1]. If `conditions` has no sketch, an empty sketch is used. Raises ValueError
+        for a layout with a label of layout_classes or above.
         """
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         encodings = self._encode(conditions, condition)
@@ -252,10 +256,10 @@ class Generator(ConditionalGenerator):
         ]
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
-        """Generates pictures, a share of them with the colours and the text of another product.
+        """Generates pictures. `shuffled_share` of them get the colours and the text of another product.
 
-        This teaches the generator to follow the layout. Otherwise the product's colour would overrule a
-        recoloured class of the layout.
+        This teaches the generator to follow the layout. Without it, the product's colour would overrule the
+        layout where a class of the layout was recoloured.
         """
         count = len(latents)
         others = torch.randint(count, (count,), generator=rng)
@@ -298,7 +302,8 @@ class PatchDiscriminator(nn.Module):
         self.last = spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
         self.logit = nn.Conv2d(widths[-1], 1, 1)
         self.projection = nn.Linear(config.condition_size, widths[-1])
-        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
+        # With a random projection the discriminator would score the condition before it has learnt features
+        # of the picture.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 

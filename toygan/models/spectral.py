@@ -10,9 +10,10 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class _SpectralNorm(parametrizations._SpectralNorm):
-    """Torch's, but for networks without memory, which are built only for their shapes.
+    """Torch's spectral normalisation, except that it does nothing on the device `meta`.
 
-    Torch takes half a second to follow the power iterations of a discriminator on the meta device.
+    Networks on that device have shapes only. There torch would take half a second for the power iterations of
+    a discriminator.
     """
 
     def _power_method(self, weight_mat: torch.Tensor, n_power_iterations: int) -> None:
@@ -25,6 +26,6 @@ class _SpectralNorm(parametrizations._SpectralNorm):
 
 
 def spectral_norm(layer: Layer) -> Layer:
-    """The layer with its weight divided by an estimate of its largest singular value."""
+    """Returns the layer. Its weight is divided by an estimate of the weight's largest singular value."""
     parametrize.register_parametrization(layer, "weight", _SpectralNorm(layer.weight))
     return layer

@@ -1,7 +1,7 @@
 """Steers the white balance of a picture by the colour that the catalog gives to the product.
 
-The colours are CIELAB under D65, as in `toygan.conditions.colour`. A product's picture is not of the
-catalog's colour: the studio's light makes it brighter and paler. `StudioLight` learns by how much.
+The colours are CIELAB under D65, as in `toygan.conditions.colour`. A photo does not show the exact colour of
+the catalog: the studio's light makes it brighter and paler. `StudioLight` learns by how much.
 """
 
 from typing import Final
@@ -9,9 +9,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-NEAR: Final = 25.0  # distance in a* and b* at which a pixel is steered by 1/e
+NEAR: Final = 25.0  # distance in a* and b* from the steered colour at which a pixel's weight is 1/e
 SAME: Final = 20.0  # distance in a* and b* within which pixels have the same colour
-LEAST_SHARE: Final = 0.15  # of a product's pixels that make one of its colours
+LEAST_SHARE: Final = 0.15  # a colour with a smaller share of the product's pixels is none of its colours
 FARTHEST: Final = 60.0  # distance in a* and b* by which light may shift the colour of a product of one colour
 FARTHEST_OF_SEVERAL: Final = 30.0  # the same for a product of several colours, which may show another part
 CELL: Final = 4.0  # side of the cells of a* and b* in which pixels are counted
@@ -58,18 +58,19 @@ class StudioLight(nn.Module):
     def fit(self, given: Tensor, shown: Tensor) -> None:
         """Takes catalog colours and the median colours of their products in photos, (N, 3) CIELAB each."""
         known = torch.cat([given, torch.ones(len(given), 1)], dim=1).double()
-        # A ridge towards no change keeps few photos from giving a wild map.
+        # With few photos the ridge keeps the map near the identity.
         ridge = torch.eye(4, dtype=torch.float64) * len(given) * torch.tensor([0.3, 0.3, 0.3, 1e-4])
         start = torch.eye(4, 3, dtype=torch.float64)
         left = known.T @ known + ridge
         self.matrix.copy_(torch.linalg.solve(left, known.T @ shown.double() + ridge @ start).float())
 
     def steer(self, picture: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
-        """Changes the product's colours (3, H, W) in [-1, 1] so that its main colour is the catalog's.
+        """Changes the product's colours so that its main colour is as a photo shows the catalog's colour.
 
-        `mask` (1, H, W) in [0, 1]; `colour` (4,) as encoded by `toygan.conditions.colour`. Pixels of other
-        colours, such as prints, change less the further their colour is away. Of a product of several colours
-        the one nearest to the catalog's changes. A product without a colour near that stays as it is.
+        `picture` is (3, H, W) in [-1, 1], `mask` is (1, H, W) in [0, 1], and `colour` (4,) is encoded by
+        `toygan.conditions.colour`. The further a pixel's colour is from the steered colour, the less it
+        changes; so prints change little. If the product has several colours, the one nearest to the catalog's
+        colour is steered. A product without a colour near the catalog's stays as it is.
         """
         inside = (mask[0] > 0.9).flatten()
         if not colour[3] or not inside.any():

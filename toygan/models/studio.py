@@ -1,10 +1,10 @@
 """Makes a studio picture of a shop's own snapshot: the product keeps its pixels, the light and ground change.
 
-A U-Net (Ronneberger et al. 2015; as a generator Isola et al. 2017, pix2pix) puts out a gain and an offset for
-every pixel of the product, as the local affine colour transforms of Gharbi et al. 2017 (HDRnet), section 3.
-So prints, faces and edges stay those of the snapshot. Large pictures are changed as a small copy shows. A
-second output is the ground with its soft shadow. It cannot show the snapshot's ground, of which the network
-only gets smooth colours.
+A U-Net (Ronneberger et al. 2015; as a generator Isola et al. 2017, pix2pix) returns a gain and an offset for
+every pixel of the product, like the local affine colour transforms of Gharbi et al. 2017 (HDRnet), section 3.
+So prints, faces and edges stay those of the snapshot. For a large picture, gains and offsets are computed on
+a small copy. A second output is the new ground with its soft shadow. It cannot show the snapshot's ground,
+because the network gets only smooth colours of that.
 
 The discriminator scores patches, as in pix2pix; its loss is relativistic, see `toygan.training.losses`.
 """
@@ -30,11 +30,11 @@ from toygan.models.layers import (
 from toygan.models.spectral import spectral_norm
 from toygan.models.steering import StudioLight
 
-WORKING_SIDE: Final = 256  # pixels; larger snapshots are changed as a copy of this size shows
+WORKING_SIDE: Final = 256  # pixels; for larger snapshots the network works on a copy of this size
 FOLD: Final = 2  # all convolutions of the generator run at half of the picture's resolution
 GROUND_CELL: Final = 16  # pixels a side of the cells whose mean ground colour the network gets
-GROUND_LEVEL: Final = 3  # the level of the U-Net with that cell: FOLD * 2 ** GROUND_LEVEL pixels
-EDGE: Final = 2  # pixels from the edge of the mask whose colours may be mixed with the ground's
+GROUND_LEVEL: Final = 3  # the level of the U-Net whose pixels are such cells: FOLD * 2 ** GROUND_LEVEL
+EDGE: Final = 2  # pixels from the mask's edge; up to there, colours may be mixed with those of the ground
 _FOLDED: Final = 4  # the discriminator runs at a quarter of the picture's resolution
 
 
@@ -59,7 +59,7 @@ class StudioConfig(NetworkConfig):
             raise ValueError(f"resolution is {self.resolution}, too few for {len(widths)} levels")
 
     def grows_from(self, smaller: NetworkConfig) -> bool:
-        """The generator has the same weights at every resolution."""
+        """Whether `smaller` is a studio with equal channels: its generator has the same weights."""
         return (
             isinstance(smaller, StudioConfig)
             and smaller.resolution < self.resolution
@@ -74,10 +74,10 @@ def snapshot_and_mask(conditions: Conditions) -> tuple[Tensor, Tensor]:
 
 
 def own_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
-    """Returns the snapshot with the product's colours carried outwards over its edge, and 0 further out.
+    """Returns the snapshot with clean colours at the product's edge, and 0 further out.
 
-    Pixels at the edge are a mixture with the old ground. They take the mean of the pixels further inside
-    near them. snapshot (B, 3, H, W) in [-1, 1], mask (B, 1, H, W) in [0, 1].
+    Pixels at the edge mix the product with the old ground. They are replaced by the mean of nearby pixels
+    further inside. `snapshot` is (B, 3, H, W) in [-1, 1], `mask` is (B, 1, H, W) in [0, 1].
     """
     inside = 1 - _box_maximum(1 - mask, EDGE)
     inside = (inside > 0.9).float()
@@ -89,16 +89,17 @@ def own_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
         reached = (amount > 1e-3).float()
         filled = known * filled + (1 - known) * reached * spread
         known = torch.maximum(known, reached)
-    # Parts thinner than the edge have no pixels further inside.
+    # Thin parts have no pixels further inside. They keep their own pixels.
     own = known * filled + (1 - known) * snapshot
     near = _box_maximum(mask, EDGE)
     return own * (near > 0.02).float()
 
 
 def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
-    """Returns the mean colour of the ground in each cell, and the share of the cell that it covers.
+    """Returns the mean colour of the ground in each cell, and the share of the cell that is ground.
 
-    (B, 4, H / GROUND_CELL, W / GROUND_CELL) float32. Cells without ground take the colours near them.
+    The result is (B, 4, H / GROUND_CELL, W / GROUND_CELL) float32. A cell without ground takes the colours of
+    cells near it.
     """
     beside = _box_maximum(mask, EDGE)
     ground = (beside < 0.05).float()
@@ -130,7 +131,7 @@ def _over_box(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor, reach: int
 
 
 def _means(picture: Tensor, weight: Tensor) -> Tensor:
-    """The weighted mean and standard deviation of each channel, (B, 6)."""
+    """The weighted mean and the weighted standard deviation of each channel, (B, 6)."""
     total = weight.sum(dim=(2, 3)).clamp_min(1.0)
     mean = (picture * weight).sum(dim=(2, 3)) / total
     square = (picture.square() * weight).sum(dim=(2, 3)) / total
@@ -159,14 +160,14 @@ class Generator(ConditionalGenerator):
         self.to_own = nn.Conv2d(widths[0], 6 * FOLD**2, 1)
         self.to_ground = nn.Conv2d(widths[0], 3 * FOLD**2, 3, padding=1)
         self.light = StudioLight()
-        for layer in (self.to_own, self.to_ground):  # a new network cuts the product out, on white
+        for layer in (self.to_own, self.to_ground):  # so a new network returns the product on white
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """Maps `photo` (B, 4, R, R), a framed snapshot with its mask, to (B, 3, R, R).
 
-        `colour` (B, 4) is the product's main colour if it is known; `latents` (B, 0) are empty.
+        `colour` (B, 4) is the product's main colour, or zeros if it is unknown. `latents` (B, 0) are empty.
         """
         snapshot, mask = snapshot_and_mask(conditions)
         side = snapshot.shape[-1]

@@ -6,11 +6,13 @@ numbers of weights.
 
 Different from the paper:
 
-- Nothing has to be compiled. Modulation scales the input and demodulation the output of a plain convolution,
-  which is equivalent (section 2.2) and needs no grouped convolution. Resizing uses bilinear interpolation and
-  averaging, at the side where the convolution has the lower resolution.
+- Nothing has to be compiled. Modulation scales the input of a plain convolution, demodulation scales its
+  output. This is equivalent (section 2.2) and needs no grouped convolution. The generator resizes by bilinear
+  interpolation after a convolution, the discriminator by averaging before a convolution. So these
+  convolutions run at the lower resolution.
 - The discriminator has no minibatch statistics: the score of a picture must not depend on its batch-mates.
-- Conditions enter the mapping network, and the discriminator by a projection (Miyato & Koyama 2018, eq. 3).
+- Conditions enter the generator through the mapping network, and the discriminator by a projection (Miyato &
+  Koyama 2018, eq. 3).
 """
 
 from collections.abc import Sequence
@@ -49,8 +51,8 @@ MEAN_STYLE_LATENTS = 128
 class StyleganConfig(NetworkConfig):
     """The shape of both networks.
 
-    The paper's: latent_size, style_size and max_channels 512, mapping_layers 8, channel_base 32768 (16384 in
-    its small configuration).
+    The paper uses latent_size, style_size and max_channels 512, mapping_layers 8, and channel_base 32768
+    (16384 in its small configuration).
     """
 
     has_styles: ClassVar[bool] = True
@@ -58,8 +60,8 @@ class StyleganConfig(NetworkConfig):
     latent_size: int = 128
     style_size: int = 128
     condition_size: int = 64
-    channel_base: int = 4096  # channels x pixels of a side, so they halve while the resolution doubles
-    max_channels: int = 128  # however few pixels
+    channel_base: int = 4096  # channels times pixels a side: channels halve while the resolution doubles
+    max_channels: int = 128  # the most channels, at low resolutions
     mapping_layers: int = 4
     mapping_lr: float = 0.01  # learning rate of the mapping network, relative to the others'
 
@@ -132,11 +134,11 @@ class ToRgb(nn.Module):
 class Generator(StyledGenerator):
     """Maps latents and conditions to pictures.
 
-    Layers come in the order first, then two a block; with the last addition to the picture that makes
-    2 * log2(R) - 2 styles.
+    There is a first layer, then two layers for each block. Each layer takes a style, and so does the last
+    addition to the picture. That makes 2 * log2(R) - 2 styles.
     """
 
-    # Antithetic latents, for the mean style of a condition.
+    # Latents in pairs of opposite sign, from which the mean style of a condition is computed.
     mean_latents: Tensor
 
     def __init__(self, config: StyleganConfig) -> None:
@@ -163,22 +165,23 @@ class Generator(StyledGenerator):
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
 
-        The noise of a picture follows from its latents, so it depends on nothing else.
+        The noise of a picture is computed from its latents and depends on nothing else.
         """
         return self.synthesise(self.styles(latents, conditions), self.noise(latents))
 
     def styles(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, style_count, style_size) float32: one style for all layers of a picture."""
+        """Returns (B, style_count, style_size) float32: the style of a picture, repeated for all layers."""
         styles: Tensor = self.mapping(latents, conditions)
         return styles[:, None].expand(-1, self.style_count, -1)
 
     def noise(self, latents: Tensor) -> list[Tensor]:
-        """Noise of every layer, (B, 1, side, side) float32 each, standard normal, from the latents' bits.
+        """Noise of every layer, (B, 1, side, side) float32 each, standard normal.
 
-        Drawn on the CPU, a picture at a time: the same on every device and with any batch-mates.
+        The seed of a picture's noise is a hash of its latents. The noise is drawn on the CPU, one picture at
+        a time, so it is the same on every device and with any batch-mates.
         """
         rows = latents.detach().cpu().float().numpy()
-        # torch's CPU generator takes 32 bits of a seed.
+        # torch's CPU generator uses only 32 bits of a seed.
         seeds = [int.from_bytes(sha256(row.tobytes()).digest()[:4]) for row in rows]
         count = self.noise_size
         drawn = torch.stack(
@@ -188,7 +191,7 @@ class Generator(StyledGenerator):
 
     @property
     def noise_size(self) -> int:
-        """The count of noise values of a picture."""
+        """The number of noise values of a picture."""
         return sum(side**2 for side in self.sides)
 
     def split_noise(self, values: Tensor) -> list[Tensor]:
@@ -208,9 +211,11 @@ class Generator(StyledGenerator):
         return images
 
     def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
-        """Karras et al. 2019, appendix B: styles move towards their mean; 1 leaves them, 0 leaves the mean.
+        """Moves styles towards their mean (Karras et al. 2019, appendix B).
 
-        The mean is that of the picture's own condition: that of all would change colours and category.
+        With `truncation` 1 the styles stay as they are, with 0 they are the mean. The mean is taken over
+        latents with the picture's own condition. A mean over all conditions would change colours and
+        category.
         """
         return self.synthesise(self.truncated_styles(latents, conditions, truncation), self.noise(latents))
 
@@ -223,7 +228,7 @@ class Generator(StyledGenerator):
         return styles
 
     def _mean_styles(self, conditions: Conditions) -> Tensor:
-        """The mean style of every condition, (B, style_size), over the same latents each."""
+        """The mean style of every condition, (B, style_size). All conditions use the same latents."""
         count = len(self.mean_latents)
         repeated = {name: value.repeat_interleave(count, dim=0) for name, value in conditions.items()}
         latents = self.mean_latents.repeat(conditions["category"].shape[0], 1)
@@ -231,7 +236,7 @@ class Generator(StyledGenerator):
         return styles.view(-1, count, styles.shape[1]).mean(dim=1)
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
-        """Mixes styles: most pictures get the styles after a random layer from other latents."""
+        """Generates pictures with mixed styles: after a random layer, most take styles of other latents."""
         count = len(latents)
         others = torch.randn(latents.shape, generator=rng).to(latents.device)
         last = torch.randint(1, self.style_count, (count, 1), generator=rng)
@@ -246,7 +251,7 @@ class Generator(StyledGenerator):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and half the side: the mirror of a generator's block, with a residual connection."""
+    """Two convolutions with a residual connection, which halve the side. It mirrors a generator's block."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -264,7 +269,7 @@ class ResidualBlock(nn.Module):
 
 
 class Discriminator(ConditionalDiscriminator):
-    """Maps pictures and conditions to one logit each; block for block the mirror of the generator."""
+    """Maps pictures and conditions to one logit each. It mirrors the generator block for block."""
 
     def __init__(self, config: StyleganConfig) -> None:
         super().__init__()
@@ -277,7 +282,8 @@ class Discriminator(ConditionalDiscriminator):
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.projection = EqualisedLinear(config.condition_size, widths[-1])
         self.projection_gain = 1 / sqrt(widths[-1])
-        # Otherwise the discriminator scores the condition before it has learnt features of the picture.
+        # With a random projection the discriminator would score the condition before it has learnt features
+        # of the picture.
         nn.init.zeros_(self.projection.weight)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:

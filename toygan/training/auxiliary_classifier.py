@@ -1,7 +1,7 @@
-"""Semantic consistency: a classifier reads category and colours from pictures (Odena et al. 2017, AC-GAN).
+"""Semantic consistency: a classifier predicts category and colours of pictures (Odena et al. 2017, AC-GAN).
 
-Unlike in the paper the classifier is a network of its own. It trains on photos only, so it cannot adapt to
-the errors of the generator.
+Different from the paper: the classifier is a separate network. It is trained on photos only, so it cannot
+adapt to the errors of the generator.
 """
 
 from itertools import pairwise

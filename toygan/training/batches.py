@@ -1,7 +1,7 @@
 """The inputs of a training step: photos, their conditions, random numbers and augmentations.
 
-A generator seeded with (seed, images seen) makes all random numbers of a step. So a resumed training needs no
-random state, and continues like an uninterrupted one.
+All random numbers of a step come from a random generator that is seeded with (seed, images seen). So a
+resumed training needs no random state, and continues like an uninterrupted one.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from toygan.models.layers import COLOURS, Conditions
 from toygan.training.config import TrainConfig
 
 TEXT_DROPOUT = 0.1  # share of the training images whose text is withheld
-LINES_WITHHELD = 0.1  # share of the training images that are shown with their layout but without its lines
+LINES_WITHHELD = 0.1  # share of the training images with a layout whose lines are withheld
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,14 @@ class Batch:
 
     real: Tensor  # (B, 3, R, R) float32 in [-1, 1]
     conditions: Conditions
-    latents: tuple[Tensor, Tensor]  # for the discriminator's and for the generator's update
-    augmentations: tuple[Augmentation, Augmentation, Augmentation]  # photos, pictures of each update
-    blended_text: Tensor | None = None  # (B, S) float32, the texts as generation blends new ones
+    latents: tuple[Tensor, Tensor]  # for the update of the discriminator, and for that of the generator
+    # For the photos, for the pictures of the discriminator's update, and for those of the generator's update.
+    augmentations: tuple[Augmentation, Augmentation, Augmentation]
+    blended_text: Tensor | None = None  # (B, S) float32, texts blended as generation blends new texts
     free: Tensor | None = None  # (B, 4, S, S) float32, snapshots and masks for a mask network
 
     def to(self, device: torch.device) -> "Batch":
-        """Moves all but the augmentations to `device`; those are applied from the CPU."""
+        """Moves everything to `device` except the augmentations, which stay on the CPU."""
         return Batch(
             real=self.real.to(device),
             conditions={name: value.to(device) for name, value in self.conditions.items()},
@@ -46,7 +47,7 @@ class Batch:
         )
 
     def share(self, index: int, count: int) -> "Batch":
-        """Returns the rows of process `index` of `count` that train together; all get the same number."""
+        """Returns the rows of process `index` of `count`. All processes get the same number of rows."""
         size = len(self.real) // count
         rows = slice(index * size, (index + 1) * size)
         return Batch(
@@ -74,8 +75,9 @@ def draw_batch(
 ) -> Batch:
     """Makes a batch of the photos `rows` (B,) int64. About half are mirrored, and some lose a condition.
 
-    With `colour_mixing` some products get another colour, see `toygan.data.recolour`. With `known`, blended
-    texts are added. `probability` is that of each augmentation; None: all pictures are translated and cut.
+    With `colour_mixing`, some products get another colour, see `toygan.data.recolour`. With a text bank
+    `known`, the batch also has blended texts. Each augmentation is applied with `probability`. If that is
+    None, all pictures are translated and get a box cut out.
     """
     count, resolution = len(rows), photos.images.shape[2]
     images, conditions = photos.images[rows], photos.conditions(rows)
@@ -138,10 +140,10 @@ def _mix_colours(
 
 
 def _blended(texts: Tensor, known: TextBank, rng: torch.Generator) -> Tensor:
-    """Blends each of the texts (B, S) from a random half of the known ones, as if it were new.
+    """Blends each of the texts (B, S) from a random half of the text bank, as if the text were new.
 
-    So half of the texts are blended without themselves, and no blend is the same twice: the network cannot
-    learn one by heart.
+    So half of the texts are blended without their own embedding. A text gets another blend each time, so the
+    network cannot learn a blend by heart.
     """
     kept = torch.rand((len(texts), len(known.embeddings)), generator=rng) < 0.5
     return known.blend(texts, kept)
@@ -150,8 +152,8 @@ def _blended(texts: Tensor, known: TextBank, rng: torch.Generator) -> Tensor:
 def step_rng(seed: int, images_seen: int, process: int = 0) -> torch.Generator:
     """Returns the random generator, on the CPU, of the step that begins after `images_seen` images.
 
-    Processes that train together make the joint batch with the generator of process 0. For the rest of the
-    step each uses its own.
+    Processes that train together all make the whole batch with the generator of process 0. For the rest of
+    the step each process uses its own generator.
     """
     key = f"{seed}\x1f{images_seen}" + (f"\x1f{process}" if process else "")
     digest = sha256(key.encode()).digest()
@@ -172,6 +174,6 @@ def epoch_rows(photos: int, config: TrainConfig, images_seen: int) -> Tensor:
 
 
 def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Mirrors those of the pictures (B, ..., W) left to right that are True in `mirrored` (B,) bool."""
+    """Mirrors the pictures (B, ..., W) with True in `mirrored` (B,) left to right."""
     which = mirrored.view(-1, *[1] * (images.ndim - 1))
     return torch.where(which, images.flip(-1), images)

@@ -1,4 +1,4 @@
-"""The files of a training: its state, to resume it, and the model.
+"""The files of a training: the state, from which it resumes, and the model.
 
     OUTPUT/checkpoints/<images>/   state.safetensors, state.json   everything that `fit` changes
     OUTPUT/model/                  generator.safetensors, discriminator.safetensors, config.json;
@@ -7,8 +7,8 @@
     OUTPUT/grids/<images>.png      generated pictures, with the same latents over time
     OUTPUT/log.jsonl               one line every `log_every_images`
 
-The checkpoint is written last, in one step. So a process that dies at any moment leaves a folder that can be
-resumed; the steps after the newest checkpoint are made again. No file is a pickle.
+The checkpoint is written last, in one step. So a training can be resumed from its folder even if the process
+died at any moment. The steps after the newest checkpoint are made again. No file is a pickle.
 """
 
 import json
@@ -46,8 +46,8 @@ def save_checkpoint(
 ) -> Path:
     """Writes one checkpoint in one step (a rename) and removes all but the newest `KEPT_CHECKPOINTS`.
 
-    `extras` are JSON values that belong to the state. An existing checkpoint stays as it is, because the same
-    training makes the same one again.
+    `extras` are JSON values that belong to the state. If the checkpoint exists already, it stays as it is,
+    because the training would write the same again.
     """
     folder = output / "checkpoints" / f"{images_seen:010d}"
     if folder.exists():
@@ -92,18 +92,18 @@ def load_checkpoint(
             keys = tensors.keys()
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"the checkpoint {folder} cannot be read ({error!r}); remove it to resume from the one before"
+            f"the checkpoint {folder} cannot be read ({error!r}); remove it to resume from the one before it"
         ) from error
     if stored.get("family") != config.get("family"):
         raise ModelError(
             f"the checkpoint {folder} is of the family {stored.get('family')}, but {config.get('family')} "
-            "is to be trained; resume with the same, or train into another folder"
+            "is to be trained; resume with the same family, or train into another folder"
         )
     differing = sorted(key for key in stored.keys() | config.keys() if stored.get(key) != config.get(key))
     if differing:
         raise ModelError(
             f"the checkpoint {folder} was made with other values of {', '.join(differing)}; "
-            "resume with the same, or train into another folder"
+            "resume with the same values, or train into another folder"
         )
     if state.get("photos_sha256", photos_sha256) != photos_sha256:
         raise ModelError(f"the checkpoint {folder} was made with other photos; train into another folder")
@@ -122,10 +122,10 @@ def replace_extras(folder: Path, extras: Mapping[str, Any]) -> None:
 
 
 def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
-    """Returns the tensors with keys that begin with `name`/; the prefix is removed.
+    """Returns the tensors whose keys begin with `name`/, and removes this prefix.
 
-    Each part opens the file again, because safetensors keeps all that it has read in memory until the file is
-    closed. So resuming needs no more memory than training.
+    The file is opened for each call, because safetensors keeps all that it has read in memory until the file
+    is closed. So resuming needs no more memory than training.
     """
     prefix = f"{name}/"
     with safe_open(file, "pt") as tensors:
@@ -133,7 +133,7 @@ def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Loads tensors named <number of the parameter>/<moment>. Raises ModelError if they do not fit."""
+    """Loads tensors with the names <number of the parameter>/<moment>. Raises ModelError if one is unfit."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -141,11 +141,11 @@ def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
         parameter = parameters[int(index)] if index.isdecimal() and int(index) < len(parameters) else None
         if parameter is None or value.shape not in (parameter.shape, torch.Size()):
             raise ModelError(
-                f"the checkpoint's optimizer does not fit the model: {key} is {tuple(value.shape)}"
+                f"the checkpoint's optimizer does not fit the model: {key} has the shape {tuple(value.shape)}"
             )
-        # Fused Adam ignores strides: with contiguous moments it would silently update channels-last weights
-        # with the moments of other weights. The copy also lets the memory of the file go; a reference to one
-        # number would keep all of it.
+        # Fused Adam ignores strides. If the moments were contiguous, it would silently update channels-last
+        # weights with the moments of other weights. The copy also frees the memory of the file; a reference
+        # to a single number would keep all of it.
         like = parameter if value.ndim else value
         moments.setdefault(int(index), {})[moment] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

@@ -13,9 +13,9 @@ from toygan.training.distributed import Distributed
 
 
 def check_config(config: TrainConfig) -> TrainConfig:
-    """Returns the config if its family can use all its settings; it is called wherever a config is made.
+    """Returns the config if its family can use all settings. Every function that makes a config calls it.
 
-    Raises BadInput that names the setting and the remedy otherwise.
+    Otherwise it raises BadInput, which names the setting and the remedy.
     """
     try:
         networks = config.networks()
@@ -30,8 +30,8 @@ def check_config(config: TrainConfig) -> TrainConfig:
         raise BadInput(f"layout_bank is {bank}; {config.family} generates from no layouts, leave it at 0")
     if prior_share and not (config.objective.kl_weight or networks.predicts_layouts):
         raise BadInput(
-            f"prior_share is {prior_share}; it needs a kl_weight above 0, or networks that predict layouts: "
-            "without these all latents are random"
+            f"prior_share is {prior_share}; it needs a kl_weight above 0, or networks that predict layouts. "
+            "With neither, all latents are random anyway"
         )
     possible = {
         "path_length_weight": (networks.has_styles, "styles"),
@@ -48,19 +48,19 @@ def check_config(config: TrainConfig) -> TrainConfig:
 def _check_crop(crop: int, networks: NetworkConfig) -> None:
     scale = networks.resolution // networks.small_resolution
     if crop > networks.resolution or crop % scale:
-        raise BadInput(f"crop is {crop}; it must be a multiple of {scale}, {networks.resolution} at most")
+        raise BadInput(f"crop is {crop}; it must be a multiple of {scale} and at most {networks.resolution}")
 
 
 def check_first_stages(config: TrainConfig, first_stages: Sequence[ModelFiles]) -> None:
     if first_stages and not config.networks().needs_small_picture:
-        raise BadInput(f"first stages are for enhancers; {config.family} generates without one")
+        raise BadInput(f"first stages are for enhancers only; {config.family} takes none")
 
 
 def check_share(config: TrainConfig, distributed: Distributed) -> None:
     if config.data.batch_size % distributed.count:
         raise BadInput(
             f"a batch of {config.data.batch_size} cannot be shared by {distributed.count} processes; give a "
-            f"batch_size that {distributed.count} divides"
+            f"batch_size that is a multiple of {distributed.count}"
         )
 
 
@@ -69,27 +69,27 @@ def check_photos(config: TrainConfig, photos: PhotoSet) -> None:
     accents = config.conditions.accent_colours
     if accents and not photos.text_config.colour_names.hexes:
         raise BadInput(
-            f"accent_colours is {accents}, but no photo says what its main colour is called; "
-            "give shards with colour and colour_hex, or leave it at 0"
+            f"accent_colours is {accents}, but no photo names its main colour; "
+            "give shards with colour and colour_hex, or leave accent_colours at 0"
         )
     networks = config.networks()
     if (networks.colour_map or networks.predicts_layouts) and photos.labelled_colours is None:
         raise BadInput(
-            "colours are to be found on layouts, but no photo with a main colour has a layout of one label; "
-            "give shards with colour_hex, or leave colour_map at false (spade) or layout_classes at 0 "
+            "the networks need the labels of colours, but no photo with a main colour has a layout of one "
+            "label; give shards with colour_hex, or leave colour_map at false (spade) or layout_classes at 0 "
             "(pix2pix)"
         )
     _check_labels(networks, photos)
 
 
 def _check_labels(networks: NetworkConfig, photos: PhotoSet) -> None:
-    """Raises BadInput if a layout has a label that is no class of the networks."""
+    """Raises BadInput if a layout has a label that the networks do not know."""
     is_labelled = photos.image_condition == "layout" and not networks.needs_small_picture
     if not is_labelled or photos.condition_images is None:
         return
     classes, highest = networks.layout_classes, int(photos.condition_images.max())
     if highest >= classes:
         raise BadInput(
-            f"the layouts hold the label {highest}, but layout_classes is {classes}; give at least "
+            f"the layouts hold the label {highest}, but layout_classes is {classes}; set it to at least "
             f"{highest + 1} in the config's network"
         )

@@ -15,8 +15,8 @@ from toygan.training.presets import PRESETS
 def choose_config(preset: str, *, resolution: int | None = None, file: Path | None = None) -> TrainConfig:
     """Returns a preset with the changes of a JSON file, at `resolution` pixels.
 
-    The options in the file replace the preset's one by one, in each group and in `network`. `resolution`
-    overrides both.
+    Each option in the file, also inside a group or inside `network`, replaces that option of the preset.
+    `resolution` overrides both.
 
     Raises BadInput for an unknown preset or option (the message lists the known ones), for values that are
     unusable or do not fit the family, and for a file that is missing or holds no JSON object.
@@ -38,11 +38,12 @@ def changed_preset(
 def config_of_model(
     config: ModelConfig, *, resolution: int | None = None, file: Path | None = None
 ) -> TrainConfig:
-    """Returns the settings to train a model further, given its config: those of its last training.
+    """Returns the settings to train a model further: those of its last training, which are in its config.
 
     Networks and conditions are the model's own. The precision is chosen anew, because it depends on the
-    device. A model without settings takes the preset of its family. `resolution` and the options in the JSON
-    `file` override all this. Raises BadInput for a family that cannot be trained and for unusable values.
+    device. If the config has no settings, the preset of its family is taken. `resolution` and the options in
+    the JSON `file` override all these. Raises BadInput for a family that cannot be trained, and for unusable
+    values.
     """
     from toygan.training.checks import check_config  # imports torch
 

@@ -1,4 +1,4 @@
-"""Networks that learn from the photos of each step, beside generator and discriminator."""
+"""Networks that are trained beside generator and discriminator, on the photos of each step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CompanionLoss = Callable[[nn.Module, Batch], Tensor]
 
 @dataclass(kw_only=True)
 class Companion:
-    """One such network with its loss and optimizer."""
+    """A network with its loss and optimizer."""
 
     network: nn.Module
     loss: CompanionLoss
@@ -34,10 +34,10 @@ class Companion:
 def fresh_companions(
     config: TrainConfig, *, categories: int, with_layout_predictor: bool
 ) -> dict[str, tuple[nn.Module, CompanionLoss]]:
-    """Returns networks, with weights from torch's global generator, and their losses.
+    """Returns the companions of a training, by name, with their losses.
 
-    An auxiliary classifier comes with a `semantic_weight`, a mask network with a family that needs
-    snapshots, a layout predictor if it is asked for.
+    Their weights come from torch's global generator. There is an auxiliary classifier if `semantic_weight` is
+    above 0, a mask network if the family needs snapshots, and a layout predictor `with_layout_predictor`.
     """
     companions: dict[str, tuple[nn.Module, CompanionLoss]] = {}
     if config.objective.semantic_weight:

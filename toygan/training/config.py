@@ -1,8 +1,8 @@
 """The settings of a training, in groups.
 
-Lengths of time are counted in training images, so that they do not depend on the batch size. A "share" lies
-between 0 and 1. Each group checks the range of its own values. What a family can use is checked by
-`toygan.training.checks.check_config`, wherever a config is made.
+Durations are counted in training images, so that they do not depend on the batch size. A "share" lies between
+0 and 1. Each group checks the range of its own values. `toygan.training.checks.check_config` checks whether
+the family can use them; every function that makes a config calls it.
 """
 
 import json
@@ -22,7 +22,7 @@ LossName = Literal["minimax", "non_saturating", "hinge", "relativistic"]
 PerceptualDistance = Literal["directions", "values"]
 PrecisionChoice = Literal["auto", Precision]
 
-PERCEPTUAL_MAPS = 4  # feature maps of the network that the perceptual loss compares in
+PERCEPTUAL_MAPS = 4  # number of feature maps of the network of the perceptual loss
 
 # Options of the networks that the photos and the training determine.
 DETERMINED = ("categories", "resolution", "text_size", "accent_colours")
@@ -30,16 +30,16 @@ DETERMINED = ("categories", "resolution", "text_size", "accent_colours")
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionSettings:
-    """What the networks are given besides category and main colour, and what the model keeps of it."""
+    """The conditions besides category and main colour, and the banks of texts and layouts."""
 
     text_encoder: str | None = None
     """Name of a text encoder in `toygan.conditions.text`; null: the networks take no text."""
     text_smoothing: float = 0.0
-    """Temperature of the text bank (`toygan.conditions.text_bank`), no unit; 0: the model has none."""
+    """Temperature of the text bank (`toygan.conditions.text_bank`), no unit; 0: there is no text bank."""
     accent_colours: int = 0
-    """Number of colours beside the main one that a title can give, at most."""
+    """Largest number of colours beside the main colour that are taken from a title."""
     layout_bank: float = 0.0
-    """Temperature of the layout bank, no unit; 0: the model has none."""
+    """Temperature of the layout bank, no unit; 0: there is no layout bank."""
 
     def __post_init__(self) -> None:
         _check_at_least_0(self, "text_smoothing", "accent_colours", "layout_bank")
@@ -49,7 +49,7 @@ class ConditionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """How photos become batches."""
+    """How batches are made of photos."""
 
     seed: int = 0
     """Seed of all random numbers of the training."""
@@ -58,13 +58,14 @@ class DataSettings:
     crop: int = 128
     """Side in pixels of the squares that an enhancer learns from."""
     prior_share: float = 0.0
-    """Share of a batch with random latents and layouts. It is scored, but not compared with the photos."""
+    """Share of a batch with random latents and predicted layouts. The discriminator scores these pictures,
+    but no loss compares them with photos."""
     colour_dropout: float = 0.1
     """Share of the images whose colours are withheld."""
     colour_mixing: float = 0.0
     """Share of the images that are shown in another colour, see `toygan.data.recolour`."""
     augmentation_ramp_images: int = 0
-    """Images in which the probability of augmentation can rise from 0 to 1; 0: every image is augmented."""
+    """Images in which the probability of augmentation may rise from 0 to 1; 0: every image is augmented."""
 
     def __post_init__(self) -> None:
         _check_above_0(self, "batch_size", "crop")
@@ -87,31 +88,34 @@ class ObjectiveSettings:
     r2_gamma: float = 0.0
     """Discriminator: weight of its squared gradient at generated pictures."""
     penalty_every_steps: int = 1
-    """Steps from one gradient penalty to the next; it multiplies their weights."""
+    """Steps from one gradient penalty to the next. The weights of the penalties are multiplied by it."""
     path_length_weight: float = 0.0
     """Generator: weight of path length regularisation, for families with styles."""
     feature_matching_weight: float = 0.0
     """Generator: weight of the difference to the photo in the features of the discriminator."""
     kl_weight: float = 0.0
-    """Generator: weight of the divergence of encoded latents from a standard normal; 0: none is encoded."""
+    """Generator: weight of the divergence of encoded latents from a standard normal; 0: all are random."""
     layout_weight: float = 1.0
-    """Generator: weight of the error of the layout, for generators that predict one first."""
+    """Generator: weight of the error of predicted layouts, for families that predict layouts."""
     semantic_weight: float = 0.0
-    """Generator: weight of the error of category and colours as an auxiliary classifier finds them."""
+    """Generator: weight of the error of the category and colours that an auxiliary classifier predicts."""
     colour_weight: float = 0.0
-    """Generator: weight of the difference of the product's mean colour to the photo's, in [-1, 1]."""
+    """Generator: weight of the difference between the product's mean colours in picture and photo, in units
+    of [-1, 1]."""
     l1_weight: float = 0.0
     """Generator: weight of the mean absolute difference to the photo, in units of [-1, 1]."""
     gradient_weight: float = 0.0
-    """Generator: weight of the difference of its edges to the photo's, at two scales, in units of [-1, 1]."""
+    """Generator: weight of the difference between the edges of picture and photo, at two scales, in units of
+    [-1, 1]."""
     perceptual_weight: float = 0.0
     """Generator: weight of the difference to the photo in the features of a frozen ImageNet network."""
     perceptual_side: int = 128
-    """Side in pixels to which smaller pictures are enlarged for that network."""
+    """Side in pixels to which smaller pictures are enlarged for the frozen ImageNet network."""
     perceptual_distance: PerceptualDistance = "directions"
-    """Compares the "directions" of features (`perceptual_loss`) or their "values" (`content_loss`)."""
+    """What is compared in the ImageNet network: the "directions" of features (`perceptual_loss`) or their
+    "values" (`content_loss`)."""
     perceptual_maps: int = PERCEPTUAL_MAPS
-    """Number of that network's feature maps, finest first, 1 to 4."""
+    """How many feature maps of the ImageNet network are compared, the finest first, 1 to 4."""
 
     def __post_init__(self) -> None:
         weights = [each.name for each in fields(self) if each.name.endswith(("_weight", "_gamma"))]
@@ -120,24 +124,24 @@ class ObjectiveSettings:
         _check_choice(self, "loss", get_args(LossName))
         _check_choice(self, "perceptual_distance", get_args(PerceptualDistance))
         if self.perceptual_maps > PERCEPTUAL_MAPS:
-            raise BadInput(f"perceptual_maps is {self.perceptual_maps}; the network has {PERCEPTUAL_MAPS}")
+            raise BadInput(f"perceptual_maps is {self.perceptual_maps}; the most is {PERCEPTUAL_MAPS}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """How gradients become weights."""
+    """How weights are updated from gradients."""
 
     generator_lr: float = 2e-4
     """Learning rate of Adam for the generator, no unit."""
     discriminator_lr: float = 4e-4
-    """The same for the discriminator; twice the generator's as in Heusel et al. 2017."""
+    """Learning rate of Adam for the discriminator, no unit; twice the generator's: Heusel et al. 2017."""
     adam_betas: tuple[float, float] = (0.5, 0.999)
     """Decay rates of Adam's first and second moment, per step."""
     ema_half_life_images: float = 10_000
-    """Images after which the averaged weights, which the model keeps, have forgotten half."""
+    """Images in which the share of a weight in the average halves. The model keeps the averaged weights."""
     precision: PrecisionChoice = "auto"
-    """Of convolutions and matrix products: "fp32", "bf16", "fp16", or "auto" for the fastest on the device.
-    Weights are always float32."""
+    """Precision of convolutions and matrix products: "fp32", "bf16", "fp16", or "auto" for the fastest on the
+    device. Weights are always float32."""
 
     def __post_init__(self) -> None:
         _check_above_0(self, "ema_half_life_images")
@@ -154,7 +158,7 @@ class ScheduleSettings:
     """The learning rates over time, see `toygan.training.schedule`."""
 
     lr_warmup_images: int = 0
-    """Images in which both learning rates rise from 0."""
+    """Images at the start of a training in which both learning rates rise from 0."""
     lr_decay_images: int = 0
     """Images after which both have fallen to nearly 0; 0: they stay constant."""
 
@@ -164,7 +168,7 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingSettings:
-    """What a training writes on its way."""
+    """How often a training writes its log and checkpoints."""
 
     log_every_images: int = 6_400
     """Images from one line of the log to the next."""
@@ -207,7 +211,7 @@ class TrainConfig:
         }
 
     def networks(self, *, categories: int = 1, text_size: int = 0) -> "NetworkConfig":
-        """Returns the config of the networks; raises ValueError for options that they do not know."""
+        """Returns the config of the networks. Raises ValueError for options that the family does not have."""
         from toygan.models import network_config  # the families import torch
 
         return network_config(self.family, self.network_options(categories=categories, text_size=text_size))
@@ -218,10 +222,10 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what `to_json` returns; missing options and groups keep their defaults.
+        """Reads what `to_json` returned. Missing options and groups take their defaults.
 
-        Raises BadInput for an unknown option (the message lists the known ones, or names its group) and for
-        an unusable value.
+        Raises BadInput for an unusable value and for an unknown option. The message lists the known options.
+        If the option exists in a group, the message names the group instead.
         """
         for name, group in GROUPS.items():
             of_group = sorted(values.keys() & {each.name for each in fields(group)})
@@ -247,7 +251,7 @@ GROUPS: Mapping[str, Any] = MappingProxyType(
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the JSON `values` of a config with `changes`, option by option within groups and `network`."""
+    """Returns the JSON `values` of a config with `changes`; in groups and `network` option by option."""
     both = dict(values)
     for name, change in changes.items():
         before = both.get(name)

@@ -1,9 +1,9 @@
 """The processes that train one model together, each on its share of every batch.
 
-Hugging Face Accelerate finds out how they were launched (`accelerate launch` or `torchrun`) and joins them.
-Gradients are averaged over all processes after every backward pass. DistributedDataParallel does it, too, but
-for calls of `forward` only, and the networks have more methods. All processes have the same weights, so they
-make the same decisions from them.
+Hugging Face Accelerate finds out how they were launched (`accelerate launch` or `torchrun`) and connects
+them. Gradients are averaged over all processes after every backward pass. DistributedDataParallel also does
+that, but only for calls of `forward`, and the networks have other methods. All processes have the same
+weights, so decisions that depend on weights are the same in all.
 """
 
 import os
@@ -26,7 +26,7 @@ class Distributed:
 
     index: int
     count: int
-    device: torch.device | None = None  # of this process; None: the device of the command
+    device: torch.device | None = None  # the device of this process; None: the device that the user chose
 
     @property
     def is_main(self) -> bool:
@@ -34,7 +34,10 @@ class Distributed:
         return self.index == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """Returns the mean over all processes. The tensor, float32 or float64, has one shape in all."""
+        """Returns the mean over all processes.
+
+        `values` is float32 or float64 and has the same shape in all processes.
+        """
         if self.count == 1:
             return values
         summed = values.clone()
@@ -42,7 +45,7 @@ class Distributed:
         return summed / self.count
 
     def any(self, is_so: bool) -> bool:
-        """Returns whether `is_so` is true in any process, so that all continue or all stop."""
+        """Returns whether `is_so` is true in at least one process. So all processes decide the same."""
         if self.count == 1:
             return is_so
         flag = torch.tensor([float(is_so)], device=self.device)
@@ -64,14 +67,17 @@ class Distributed:
             for parameter in group["params"]
             if parameter.grad is not None
         ]
-        # One message instead of hundreds.
+        # All gradients are sent in one message instead of hundreds.
         sizes = [gradient.numel() for gradient in gradients]
         joined = self.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         for gradient, mean in zip(gradients, torch.split(joined, sizes), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def synchronise_norms(self, network: Network) -> Network:
-        """Makes batch normalisation use the joint batch, on GPUs only: PyTorch has no such layer for CPUs."""
+        """Makes batch normalisation use the whole batch of all processes.
+
+        It does so only on GPUs, because PyTorch has no such layer for CPUs.
+        """
         if self.count == 1 or self.device is None or self.device.type != "cuda":
             return network
         converted: Network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
@@ -83,9 +89,9 @@ ALONE: Final = Distributed(index=0, count=1)
 
 @contextmanager
 def join_distributed(device: torch.device) -> Iterator[Distributed]:
-    """Joins the processes of the launcher; yields `ALONE` if there is only this one.
+    """Connects this process with the others of the launcher. Yields `ALONE` if there are no others.
 
-    On CUDA each process takes the device of its rank. Raises BadInput if `device` is one GPU for all.
+    On CUDA each process takes the device of its rank. Raises BadInput if `device` names a single GPU.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE

@@ -1,4 +1,4 @@
-"""Exponential moving average of the generator, which the model keeps."""
+"""Exponential moving average of the generator's weights. The model keeps this average."""
 
 import torch
 from torch import nn
@@ -6,9 +6,10 @@ from torch import nn
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, network: nn.Module, *, batch_size: int, half_life_images: float) -> None:
-    """Moves `ema` towards `network`: a weight's share halves every `half_life_images` images.
+    """Moves `ema` towards `network`. The share of an old weight halves every `half_life_images` images.
 
-    Buffers (the running statistics of batch normalisation) are averaged, too; integer ones are copied.
+    Buffers, such as the running statistics of batch normalisation, are averaged, too. Integer buffers are
+    copied.
     Source: Karras et al. 2018, "Progressive Growing of GANs", appendix A, with the decay counted in images.
     """
     decay = 0.5 ** (batch_size / half_life_images)

@@ -1,6 +1,6 @@
-"""Makes the pairs that an enhancer learns from: photos, and the pictures of first stages for each.
+"""Makes the training pairs of an enhancer: photos, and for each photo the pictures of the first stages.
 
-The small pictures are kept in `small_pictures.safetensors` in the training's folder, so that a resumed
+These small pictures are kept in `small_pictures.safetensors` in the training's folder, so that a resumed
 training does not have to generate them again.
 """
 
@@ -44,15 +44,16 @@ def load_pairs(
     device: torch.device,
     kept: Path,
 ) -> PhotoPairs:
-    """Loads the photos of the split `train` at `uri` with layouts and lines, and small pictures of each.
+    """Loads the photos of the split `train` at `uri` with layouts, lines, and small pictures of each.
 
     Every first stage generates one picture from each photo's own layout or sketch, in the photo's colours and
-    without a colour profile. One seed is enough: models use latents near the typical ones, so another seed
-    hardly changes the picture. The pictures are read from the file `kept` if it has those of the same photos
-    and models; otherwise they are generated and written to it.
+    without a colour profile. One seed is enough: truncation keeps latents near the mean, so another seed
+    hardly changes the picture. If the file `kept` has the pictures of the same photos and models, they are
+    read from it. Otherwise they are generated and written to it.
 
-    Raises BadInput for photos without layouts or lines, and for a first stage that uses neither, has another
-    resolution or does not know a category of the photos. Raises ModelError for a damaged first stage.
+    Raises BadInput for photos without layouts or lines. Also raises BadInput for a first stage that takes
+    neither layouts nor sketches, that has another resolution, or that lacks a category of the photos. Raises
+    ModelError for a damaged first stage.
     """
     models = [_first_stage(files, networks, device) for files in first_stages]
 
@@ -101,12 +102,12 @@ def _first_stage(files: ModelFiles, networks: NetworkConfig, device: torch.devic
     name = f"{model.name}@{model.version}"
     if model.learns_from is None:
         raise BadInput(
-            f"{name} draws from no layout or sketch, so its pictures do not show what photos show; "
-            "leave it out: without a first stage an enhancer learns from photos made small"
+            f"{name} generates from no layout or sketch, so its pictures do not show the same as photos; "
+            "leave it out: without a first stage an enhancer learns from downscaled photos"
         )
     if model.drawn_resolution != networks.small_resolution:
         raise BadInput(
-            f"{name} draws {model.drawn_resolution} pixels, the enhancer enlarges "
+            f"{name} generates {model.drawn_resolution} pixels, but the enhancer enlarges "
             f"{networks.small_resolution}; set small_resolution in the config's network"
         )
     return model

@@ -1,8 +1,8 @@
 """The training loop.
 
-A generator seeded with (seed, images seen) makes all random numbers of a step. So a resumed training needs no
-random state. It ends with the same weights as an uninterrupted one: bit for bit on a CPU with the same number
-of threads.
+All random numbers of a step come from a random generator that is seeded with (seed, images seen). So a
+resumed training needs no random state. It ends with the same weights as an uninterrupted one, bit for bit on
+a CPU with the same number of threads.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ class Losses:
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """What `fit` calls on its way."""
+    """The functions that `fit` calls during a training."""
 
     should_stop: Callable[[], bool]  # before each step; True ends the training
     on_step: Callable[[], None]  # after each step
@@ -55,8 +55,8 @@ def fit(
 ) -> None:
     """Trains until `callbacks.should_stop()` is true before a step.
 
-    Reports and checkpoints come after the same numbers of images wherever the training began. With a text
-    bank (`known`) the networks also train on texts that are blended by it.
+    Reports and checkpoints come after the same numbers of images, no matter where the training began. With a
+    text bank `known`, the networks are also trained on texts that the bank blends.
     """
     distributed = state.distributed
 
@@ -70,7 +70,8 @@ def fit(
         probability = None if state.augmentation is None else state.augmentation.probability
         return draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
 
-    # A CPU has no free core. With adaptive augmentation a batch depends on the step before it.
+    # On a CPU no core is free to make batches ahead. With adaptive augmentation a batch depends on the step
+    # before it.
     looks_ahead = device.type == "cuda" and state.augmentation is None
     batches = (_ahead if looks_ahead else map)(draw, count(state.images_seen, config.data.batch_size))
     sums = torch.zeros(len(fields(Losses)), device=device)
@@ -103,7 +104,7 @@ _Generated = TypeVar("_Generated")
 
 
 def _ahead(draw: Callable[[int], _Generated], numbers: Iterator[int]) -> Iterator[_Generated]:
-    """Works as `map` over endless numbers, but makes the next batch while the caller uses the one before."""
+    """Like `map` over endless numbers, but makes the next batch while the caller uses the present one."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         following = pool.submit(draw, next(numbers))
         for number in numbers:

@@ -34,7 +34,7 @@ from toygan.training.tracking import Tracker, sample
 log = logging.getLogger(__name__)
 
 DIVERSITY_PICTURES = 32
-DIVERSITY_PIXELS = 2**21  # at most, of all these pictures together; fewer large pictures are compared
+DIVERSITY_PIXELS = 2**21  # at most, in all these pictures together; so fewer pictures are compared if large
 
 
 class Collapse(Exception):
@@ -51,7 +51,7 @@ class TrainingFolder:
     encoder: TextEncoder | None
     known: TextBank | None
     layout_bank: LayoutBank | None
-    layout_predictor: LayoutPredictor | None  # the initial model's
+    layout_predictor: LayoutPredictor | None  # that of the initial model
     device: torch.device
     init: str | None  # NAME@VERSION of the initial model
     first_stages: tuple[str, ...] = ()  # NAME@VERSION of an enhancer's first stages
@@ -85,15 +85,15 @@ class TrainingFolder:
         state.load_extras(extras)
 
     def roll_back(self, state: TrainState, begin: Callable[[], TrainState], reason: str) -> TrainState:
-        """Returns the state of the newest checkpoint, or a new one, with lower learning rates; logs it.
+        """Returns the state of the newest checkpoint with lower learning rates, and logs the rollback.
 
-        Raises RunFailed after `MAX_ROLLBACKS`.
+        Without a checkpoint it returns a new state. Raises RunFailed after `MAX_ROLLBACKS` rollbacks.
         """
         if state.guard.is_spent:
             raise RunFailed(
-                f"the training failed after {state.images_seen:,} images, {reason}, as {MAX_ROLLBACKS} times "
-                "before at higher rates; train anew with a lower generator_lr and discriminator_lr, or "
-                "another loss. The newest checkpoint is from before"
+                f"the training failed after {state.images_seen:,} images: {reason}. It had already gone back "
+                f"{MAX_ROLLBACKS} times to lower learning rates. Train anew with a lower generator_lr and "
+                "discriminator_lr, or with another loss. The newest checkpoint is from before the failure"
             )
         rollbacks, failed_at = state.guard.rollbacks + 1, state.images_seen
         state = begin()
@@ -102,12 +102,13 @@ class TrainingFolder:
             self.load(earlier[-1], state)
         state.guard = state.guard.after_rollback(rollbacks)
         if earlier and state.distributed.is_main:
-            # If this process dies now, the next one also continues at the lower learning rates.
+            # The lower learning rates are stored at once, so that they hold even if this process dies now.
             with disk_errors(self.output, self._kept()):
                 replace_extras(earlier[-1], state.extras)
         state.distributed.wait()
         log.warning(
-            "the training failed after %d images: %s. It goes back to %d images, at %g of the rates",
+            "the training failed after %d images: %s. It goes back to %d images and continues at %g times "
+            "the learning rates of its settings",
             *(failed_at, reason, state.images_seen, LR_FACTOR**rollbacks),
         )
         self.cut_log(state)
@@ -117,7 +118,7 @@ class TrainingFolder:
         return state
 
     def save(self, state: TrainState) -> None:
-        """Writes grid, model and checkpoint, unless a collapse is suspected: then the older ones stay."""
+        """Writes grid, model and checkpoint. If a collapse is suspected, the older files stay instead."""
         self._check_finite(state)
         if state.guard.is_calm:
             self._save(state)
@@ -139,13 +140,13 @@ class TrainingFolder:
         state.distributed.wait()
 
     def _kept(self) -> str:
-        """Returns what is left of a training that cannot write, for its last message."""
+        """Returns the end of the message for a full disk: which checkpoint is kept, and how to continue."""
         earlier = checkpoint_folders(self.output)
         if not earlier:
             return "there is no checkpoint yet. Make room and run the same command again"
         return (
-            f"kept is the checkpoint of {int(earlier[-1].name):,} images, and the model of then. Make room "
-            "and go on by the same command with --resume"
+            f"the checkpoint and the model after {int(earlier[-1].name):,} images are kept. Make room and "
+            "continue with the same command and --resume"
         )
 
     def _save_files(self, state: TrainState) -> None:
@@ -209,7 +210,7 @@ class TrainingFolder:
     def report(self, state: TrainState, losses: Losses, progress: Progress) -> None:
         """Checks the training with the guard, then writes a line of the log and a short progress note.
 
-        Raises Collapse if the guard finds one.
+        Raises Collapse if the guard detects a collapse.
         """
         self._check_finite(state)
         state.guard = state.guard.watch(
@@ -223,7 +224,7 @@ class TrainingFolder:
             "images_seen": state.images_seen,
             "elapsed_s": round(progress.elapsed_s, 1),
             "images_per_s": round(progress.per_s, 1),
-            "cpu_s": round(time.process_time(), 1),  # of this process since it began
+            "cpu_s": round(time.process_time(), 1),  # CPU time of this process since its start
             **{name: round(value, 4) for name, value in asdict(losses).items()},
         }
         if state.augmentation is not None:
@@ -242,7 +243,7 @@ class TrainingFolder:
 
     @torch.no_grad()
     def _diversity(self, state: TrainState) -> float:
-        """Returns how much the pictures of a fixed batch differ, as a share of how much its photos differ."""
+        """Returns the diversity of the pictures of a fixed batch, divided by that of its photos."""
         rng = step_rng(self.config.data.seed, -1)
         count = min(DIVERSITY_PICTURES, max(2, DIVERSITY_PIXELS // self.config.resolution**2))
         rows = torch.randperm(len(self.photos), generator=rng)[:count]
@@ -256,7 +257,7 @@ class TrainingFolder:
         return generated / max(diversity(from_uint8(self.photos.images[rows])), 1e-6)
 
     def cut_log(self, state: TrainState) -> None:
-        """Removes the log lines of steps that will be made again, and an incomplete last line."""
+        """Removes log lines of steps after `state`, which will be made again, and an incomplete last line."""
         if not (state.distributed.is_main and self._log.exists()):
             return
         images_seen = state.images_seen
@@ -273,7 +274,7 @@ class TrainingFolder:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of all groups by dotted names such as `data.seed`, to be named in messages."""
+    """Returns the options of all groups by dotted names such as `data.seed`, as messages name them."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         is_group = isinstance(value, dict) and name != "network"

@@ -1,8 +1,9 @@
-"""Detects trainings that diverge or collapse. They go back to a healthy checkpoint and continue slower.
+"""Detects trainings that diverge or collapse.
 
-Each report of the losses checks three things. All numbers are finite. The discriminator has not won for good:
-its loss does not stay at zero, where the generator gets no gradient. The pictures of a fixed batch still
-differ from each other. `toygan.training.train` does the going back.
+Each report of the losses checks three things. All numbers must be finite. The discriminator's loss must not
+stay at zero, because then the generator gets no gradient. The pictures of a fixed batch must differ from each
+other. If a check fails, `toygan.training.train` goes back to the newest checkpoint and continues at lower
+learning rates.
 """
 
 from collections.abc import Mapping
@@ -12,17 +13,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-LR_FACTOR = 0.5  # for both learning rates, at each rollback
+LR_FACTOR = 0.5  # each rollback multiplies both learning rates by this
 MAX_ROLLBACKS = 6
 WON_LOSS = 1e-3  # a discriminator's loss below this counts as zero
 WON_REPORTS = 3  # reports in a row with such a loss that mean a collapse
-LOST_SHARE = 0.1  # share of the best diversity so far, or of the photos' if that is lower
-LOST_REPORTS = 2  # reports in a row below it that mean a collapse
+LOST_SHARE = 0.1  # the least diversity, as a share of the best so far or of the photos', whichever is lower
+LOST_REPORTS = 2  # reports in a row with a lower diversity that mean a collapse
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """The memory of the guard. It is in the checkpoint, so that a resumed training decides the same."""
+    """The state of the guard. A checkpoint contains it, so that a resumed training decides the same."""
 
     rollbacks: int = 0
     best_diversity: float = 0.0  # as a share of the photos' diversity
@@ -36,7 +37,7 @@ class Guard:
 
     @property
     def is_calm(self) -> bool:
-        """Whether no collapse is suspected. Only then a checkpoint is written."""
+        """Whether no collapse is suspected. Checkpoints are written only if this is true."""
         return self.won_reports == self.lost_reports == 0
 
     @property
@@ -58,7 +59,7 @@ class Guard:
 
     @property
     def collapse(self) -> str | None:
-        """The reason to go back, or None."""
+        """The reason to go back to a checkpoint; None if there is no reason."""
         if self.won_reports >= WON_REPORTS:
             return f"the discriminator's loss was at zero in {self.won_reports} reports in a row"
         if self.lost_reports >= LOST_REPORTS:
@@ -66,7 +67,7 @@ class Guard:
         return None
 
     def after_rollback(self, rollbacks: int) -> "Guard":
-        """Returns the guard of a checkpoint with the number of all rollbacks so far."""
+        """Returns this guard, from a checkpoint, with the number of all rollbacks so far."""
         return replace(self, rollbacks=rollbacks)
 
     def to_json(self) -> dict[str, Any]:
@@ -88,5 +89,5 @@ def non_finite(modules: Mapping[str, nn.Module]) -> str | None:
 
 
 def diversity(images: Tensor) -> float:
-    """Returns the standard deviation over B pictures (B, 3, H, W), averaged over all numbers of a picture."""
+    """Returns the standard deviation over B pictures (B, 3, H, W), averaged over the values of a picture."""
     return float(images.float().std(dim=0).mean())

@@ -46,7 +46,7 @@ _MAY_BEGIN = {
 
 @dataclass(frozen=True, kw_only=True)
 class InitialModel:
-    """Both networks of a stored model, and the meaning of their conditions."""
+    """Both networks of a stored model, and the settings and files that belong to their conditions."""
 
     name: str  # NAME@VERSION
     categories: tuple[str, ...]
@@ -54,11 +54,11 @@ class InitialModel:
     text_config: TextConfig
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
-    known: TextBank | None = None  # the texts that the model learnt from
+    known: TextBank | None = None  # the text bank of the model
     layout_bank: LayoutBank | None = None  # the layouts that the model generates from
     layout_predictor: LayoutPredictor | None = None  # predicts layouts of photos without one
-    product_finder: ProductFinder | None = None  # of a model that needs snapshots
-    grows: bool = False  # whether the training is for a higher resolution
+    product_finder: ProductFinder | None = None  # only if the model needs snapshots
+    grows: bool = False  # whether the training has a higher resolution than the model
 
     @property
     def labelled_colours(self) -> LabelledColours | None:
@@ -73,7 +73,7 @@ class InitialModel:
         return None
 
     def has_same_text_as(self, text_config: TextConfig, encoder: TextEncoder | None) -> bool:
-        """Returns whether `text_config` and `encoder` make the same texts of titles as this model."""
+        """Returns whether `text_config` and `encoder` give a title the same embedding as this model."""
         texts = None if encoder is None else encoder.to_json()
         return self.text_encoder == texts and self.text_config.has_same_text_as(text_config)
 
@@ -84,13 +84,13 @@ class InitialModel:
         categories: Sequence[str],
         text_encoder: Mapping[str, str] | None,
     ) -> None:
-        """Writes the weights into `networks`, which are called generator, discriminator and ema.
+        """Writes the model's weights into `networks`. Their names are generator, discriminator and ema.
 
         - A category takes the weights of the model's category of the same name. A new category starts with
-          the mean of all of the model's.
-        - Weights of texts are kept if the text encoder is the same. Otherwise they start at 0, so that the
-          pictures do not change.
-        - Weights of accent colours are kept, or start anew if the model has none.
+          the mean over the model's categories.
+        - Weights of texts are kept if the text encoder is the same. Otherwise they start at 0, so that texts
+          have no influence at first.
+        - Weights of accent colours are kept. If the model has none, they start anew.
         """
         index = {name: position for position, name in enumerate(self.categories)}
         rows = [index.get(name) for name in categories]
@@ -112,8 +112,8 @@ class InitialModel:
 def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
     """Reads the model that a training with `config` starts from.
 
-    Raises ModelError, naming it, for a damaged model and for one of another family, resolution or network
-    shape.
+    Raises ModelError, which names the model, if the model is damaged or has another family, resolution or
+    network shape. A higher resolution of the training is allowed if the networks can grow.
     """
     name = f"{source.name}@{source.version}"
     stored = ModelConfig.from_json(source.files[CONFIG], f"{CONFIG} of the model {name}")
@@ -146,13 +146,16 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
 
 
 def _check_shape(name: str, old: NetworkConfig, config: TrainConfig) -> bool:
-    """Returns whether the networks grow. Raises ModelError if their shapes differ otherwise."""
+    """Returns whether the networks grow to a higher resolution.
+
+    Raises ModelError if their shapes differ in another way.
+    """
     new = config.networks(categories=old.categories, text_size=old.text_size)
     if new.grows_from(old):
         return True
     there, here = asdict(old), asdict(new)
     differing = [
-        f"{option} is {there[option]} there and {here[option]} here"
+        f"{option} is {there[option]} in the model and {here[option]} in the settings"
         for option in here
         if option not in _MAY_DIFFER
         and there[option] != here[option]
@@ -167,10 +170,10 @@ def _check_shape(name: str, old: NetworkConfig, config: TrainConfig) -> bool:
 
 
 def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: bool) -> dict[str, Tensor]:
-    """Returns the state of a network for more pixels, with the weights of the smaller one that fit.
+    """Returns the state of a network of a higher resolution, with all fitting weights of the smaller network.
 
     Generator blocks are numbered from 4 x 4 pixels up, so blocks of the same side have the same name. Layers
-    that write or read the pictures, and discriminators, start anew.
+    at the pictures, and the whole discriminator, start anew.
     """
     fresh = network.state_dict()
     if not is_generator:
@@ -180,9 +183,10 @@ def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: boo
 
 
 def _with_new_parts(network: nn.Module, old: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Takes the parts that are new in `network`, or have another shape there, from `network`.
+    """Returns the weights `given` with the parts that may be new (`may_be_new`) adapted to `network`.
 
-    Parts that only `old` has are removed.
+    If such a part is missing in `given` or has another shape there, it is taken from `network`. If only `old`
+    has it, it is removed.
     """
     begins = tuple({each for one in (network, old) for each in getattr(one, "may_be_new", ())})
     fresh = network.state_dict()
@@ -225,18 +229,18 @@ def _fitted(
     rows: Sequence[int | None],
     is_same_text: bool,
 ) -> Tensor:
-    """Returns the weight `fresh` with the parts that the old weight's sections `was` can fill."""
+    """Returns the weight `fresh`; sections that the old weight has, too (`was`), are taken from that."""
     parts = _cut(fresh.detach().cpu(), sections)
     for name, part in parts.items():
         if name == "text":
             if is_same_text and "text" in was:
                 parts[name] = was["text"]
-            elif isinstance(fresh, nn.Parameter):  # a buffer keeps what it measured on the new texts
+            elif isinstance(fresh, nn.Parameter):  # a buffer was computed from the new texts and stays
                 parts[name] = torch.zeros_like(part)
         elif name in ("accents", "colour_map", "lines", "layout"):
             # New layers keep their random weights; new columns of an old layer start at 0.
             there = was.get(name, part)
-            if isinstance(fresh, nn.Parameter):  # a buffer keeps what it measured on the new photos
+            if isinstance(fresh, nn.Parameter):  # a buffer was computed from the new photos and stays
                 parts[name] = there if there.shape == part.shape else torch.zeros_like(part)
         elif name == "category":
             old = was["category"].unbind(sections.dim)

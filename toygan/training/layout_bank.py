@@ -23,15 +23,16 @@ def make_layout_bank(
     temperature: float,
     earlier: LayoutBank | None = None,
 ) -> LayoutBank:
-    """Makes a bank of the layouts of `photos`, and of an `earlier` bank with the same kind of texts.
+    """Makes a bank of the layouts of `photos`, and of those of an `earlier` bank if its texts fit.
 
-    It has at most MOST_KNOWN layouts, the same number of each category if there are enough, the photos'
-    own first. `embed` maps M texts to (M, S) float32, as TextEncoder.embed does; None: no text is used.
-    If the earlier texts name the finish, the photos' texts do so, too.
+    The bank has at most MOST_KNOWN layouts. Each category gets the same number, as far as it has enough
+    layouts. Layouts of `photos` are taken before those of the earlier bank. `embed` maps M texts to (M, S)
+    float32, as TextEncoder.embed does; without it the bank has no texts. If the texts of the earlier bank
+    name the finish, those of the photos name it, too.
     """
     layouts = photos.condition_images
     if photos.image_condition != "layout" or layouts is None or not photos.files:
-        raise ValueError("photos without layouts, or without their files")
+        raise ValueError("the photos have no layouts, or their layouts were not kept as files")
     colour_labels = ColourLabels.of(photos.colour_hexes, layouts)
     if earlier is not None:
         colour_labels = colour_labels.joined(earlier.colour_labels)
@@ -45,7 +46,7 @@ def make_layout_bank(
     own = LayoutBank(
         categories=tuple(names[row] for row in rows),
         files=tuple(photos.files[row] for row in rows),
-        texts=texts.half().float(),  # as they are kept
+        texts=texts.half().float(),  # rounded as in the file of the bank
         say_finish=say_finish,
         labels=tuple(
             _labels_in(layouts[row], [photos.colour_hexes[row], *each.accent_hexes], colour_labels)
@@ -81,13 +82,19 @@ def _joined(bank: LayoutBank, earlier: LayoutBank, categories: Sequence[str]) ->
 
 
 def _entries(bank: LayoutBank) -> Iterator[tuple[str, DrawingFiles, bytes]]:
-    """Yields what makes a row different from others: products of one shape may have different titles."""
+    """Yields the values by which two rows are compared: category, files and text.
+
+    The text is needed, because products of one shape may have different titles.
+    """
     texts = (row.tobytes() for row in bank.texts.half().numpy())
     return zip(bank.categories, bank.files, texts, strict=True)
 
 
 def _shared_out(categories: Sequence[str], most: int) -> list[int]:
-    """At most so many rows in their order, as many of each category so far as it has them."""
+    """Returns at most `most` row numbers in ascending order.
+
+    Each category gets the same number of rows, as far as it has enough.
+    """
     seen: Counter[str] = Counter()
     rounds = []
     for category in categories:
@@ -99,7 +106,7 @@ def _shared_out(categories: Sequence[str], most: int) -> list[int]:
 def _labels_in(layout: Tensor, hexes: Sequence[str | None], colour_labels: ColourLabels) -> tuple[int, ...]:
     """Returns the labels of the given colours in a layout.
 
-    If the main colour has no label there, it gets the label of most pixels.
+    If the layout lacks the label of the main colour, the main colour gets the layout's most frequent label.
     """
     counts = layout.flatten().bincount(minlength=256)
     counts[BACKGROUND] = 0

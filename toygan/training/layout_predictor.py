@@ -1,8 +1,6 @@
-"""Predicts the layout and the lines of a photo that has none.
+"""Trains the layout predictor, which predicts the layout and the lines of a photo that has none.
 
-A model that generates from layouts can only learn from photos with a layout, but a shop uploads photos only.
-So such a model comes with a small U-Net. It learnt from the model's photos which label each pixel has, and
-where the lines are.
+`toygan.artifact.layout_predictor` says what it is for.
 """
 
 from typing import Final
@@ -14,8 +12,8 @@ from torch import Tensor, nn
 from toygan.models.layers import Conditions
 from toygan.models.segmenter import Segmenter
 
-INK_WEIGHT: Final = 5.0  # lines are thin, so their loss is small beside that of the labels
-FIRST_INK: Final = -4.0  # logit: without training on lines the network predicts none
+INK_WEIGHT: Final = 5.0  # weight of the lines' loss, which is small because lines are thin
+FIRST_INK: Final = -4.0  # first logit of ink, so low that an untrained network predicts no lines
 
 
 def fresh_segmenter(classes: int) -> Segmenter:
@@ -30,8 +28,9 @@ def fresh_segmenter(classes: int) -> Segmenter:
 def drawing_loss(logits: Tensor, conditions: Conditions) -> Tensor:
     """Returns the loss of a layout predictor's logits (B, classes + 1, R, R), a scalar.
 
-    Labels: cross entropy. Most of a photo is background, so each label has a weight: one over the root of its
-    share in the batch. Lines: binary cross entropy; a sketch without any line counts as unknown.
+    The loss of the labels is cross entropy. Most of a photo is background, so the weight of each label is one
+    over the root of its share in the batch. The loss of the lines is binary cross entropy. A sketch without
+    any line counts as unknown.
     """
     logits, labels = logits.float(), conditions["layout"]
     classes = logits.shape[1] - 1

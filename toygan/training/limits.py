@@ -10,10 +10,13 @@ DEFAULT_MAX_IMAGES = 1_000_000  # without a limit in images or minutes
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """A training ends at the first of its limits, before a step. Raises BadInput for a negative one."""
+    """The limits of a training. It ends before the step at which it has reached one of them.
 
-    max_images: int | None = None  # in all, over all resumed parts
-    max_minutes: float | None = None  # of this process
+    Raises BadInput for a negative limit.
+    """
+
+    max_images: int | None = None  # images of the training, including those before it was resumed
+    max_minutes: float | None = None  # duration in this process
     should_stop: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:

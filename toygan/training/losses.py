@@ -1,7 +1,8 @@
 """Adversarial losses and gradient penalties as pure functions.
 
-Logits are (B,) float32; above 0 means more like a photo. Losses and penalties are scalars to be minimised. D
-is the logit, as in the papers after 2017. If D is a probability in a paper, it is the sigmoid of the logit.
+Logits are (B,) float32; above 0 means more like a photo. Losses and penalties are scalars to be minimised. In
+the formulas D is the logit, as in the papers after 2017. In older papers D is a probability, which is the
+sigmoid of the logit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from toygan.images import COLOURED, DARK
 
-FEWEST_PRODUCT_SHARE = 1 / 256  # share of the pixels that must show the product
+FEWEST_PRODUCT_SHARE = 1 / 256  # least share of the pixels that must show the product
 
 
 def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) ->
 
 
 def minimax_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Goodfellow et al. 2014, eq. 1: E[log(1 - D(G(z)))]; its gradient fades with a sure discriminator."""
+    """Goodfellow et al. 2014, eq. 1: E[log(1 - D(G(z)))]. With a sure discriminator the gradient fades."""
     return -F.softplus(generated_logits).mean()
 
 
@@ -43,15 +44,15 @@ def hinge_generator_loss(generated_logits: Tensor) -> Tensor:
 
 
 def relativistic_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
-    """Huang et al. 2024 (R3GAN), eq. 2, with a logit that is high for real: E[log(1 + e^-(D(x) - D(G(z))))].
+    """Huang et al. 2024 (R3GAN), eq. 2: E[log(1 + e^-(D(x) - D(G(z))))].
 
-    Each real picture is paired with the generated one of the same row.
+    Here D is high for real pictures. Each real picture is paired with the generated picture of the same row.
     """
     return F.softplus(generated_logits - real_logits).mean()
 
 
 def relativistic_generator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
-    """Huang et al. 2024 (R3GAN), eq. 2 with the pair exchanged: E[log(1 + e^-(D(G(z)) - D(x)))]."""
+    """Huang et al. 2024 (R3GAN), eq. 2 with real and generated exchanged: E[log(1 + e^-(D(G(z)) - D(x)))]."""
     return F.softplus(real_logits - generated_logits).mean()
 
 
@@ -77,7 +78,7 @@ LOSSES: Mapping[str, AdversarialLoss] = MappingProxyType(
 
 
 def score_gradients(images: Tensor, logits: Tensor) -> Tensor:
-    """Returns dD/dx of every picture, (B, 3 * H * W) float32, in a graph that can be differentiated again.
+    """Returns dD/dx of every picture, (B, 3 * H * W) float32. The result can be differentiated again.
 
     `images` (B, 3, H, W) float32 must require gradients. Each of the `logits` (B,) must depend on its own
     picture only.
@@ -100,8 +101,8 @@ def path_lengths(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
     """Measures how much each picture changes with its styles: ||J^T y||, (B,) float32.
 
     Each row of `images` (B, 3, H, W) must depend on its own row of `styles` (B, layers, style_size) only.
-    `directions`, the y of the paper, are random pictures from N(0, 1 / (H * W)). Squares are averaged over
-    the layers. Source: Karras et al. 2020, section 3.2.
+    `directions`, the y of the paper, are random pictures from N(0, 1 / (H * W)). The squared norms are
+    averaged over the layers. Source: Karras et al. 2020, section 3.2.
     """
     (gradients,) = torch.autograd.grad((images * directions).sum(), styles, create_graph=True)
     return gradients.square().sum(dim=2).mean(dim=1).sqrt()
@@ -130,9 +131,9 @@ def feature_matching_loss(real_features: Sequence[Tensor], generated_features: S
 def product_colour_loss(generated_images: Tensor, real_images: Tensor, known: Tensor) -> Tensor:
     """Returns the mean absolute difference between the product's mean colour in picture and photo.
 
-    Pictures are (B, 3, H, W) float32 in [-1, 1]. Only rows with True in `known` (B,) bool count: the networks
-    are given their colour. Product pixels are those that are dark or have a colour. A row with too few
-    product pixels does not count. The shape has no influence, so the loss also suits random latents.
+    Pictures are (B, 3, H, W) float32 in [-1, 1]. `known` (B,) bool says for which rows the networks were
+    given the colour. Other rows do not count, nor do rows with too few product pixels. A product pixel is
+    dark or has a colour. The shape has no influence, so the loss also suits random latents.
     """
     (colours, generated_shown), (target, real_shown) = map(_product_colours, (generated_images, real_images))
     counted = (known & generated_shown & real_shown)[:, None].float()
@@ -154,8 +155,8 @@ def _product_colours(images: Tensor) -> tuple[Tensor, Tensor]:
 def layer_distances(first: Tensor, second: Tensor) -> Tensor:
     """Returns the squared distance of the directions of two feature maps (B, C, H, W): (B,) in 0..4.
 
-    Zhang et al. 2018 (LPIPS), eq. 1 for one layer with every weight 1. The features of every point are scaled
-    to length 1; the distance is averaged over the points.
+    Zhang et al. 2018 (LPIPS), eq. 1 for one layer, with all weights 1. The features of every point are scaled
+    to length 1. The distance is averaged over the points.
     """
     first, second = (F.normalize(each.float(), dim=1, eps=1e-10) for each in (first, second))
     return (first - second).square().sum(dim=1).mean(dim=(1, 2))
@@ -176,7 +177,7 @@ def gradient_loss(generated: Tensor, real: Tensor, scales: int = 2) -> Tensor:
 
 
 def perceptual_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) -> Tensor:
-    """Zhang et al. 2018 (LPIPS), eq. 1 with every weight 1: the distance in a frozen network's features.
+    """Zhang et al. 2018 (LPIPS), eq. 1 with all weights 1: the distance in a frozen network's features.
 
     Features are one (B, C, H, W) tensor per layer. The result is summed over layers and averaged over B.
     """
@@ -188,9 +189,9 @@ def content_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) 
     """Wang et al. 2018 (ESRGAN), section 3.3: the mean absolute difference of a frozen network's features.
 
     Features are one (B, C, H, W) tensor per layer. Each layer is divided by the mean absolute value of the
-    real features, so that layers have equal weight; the result is the sum over the layers. On plain white
-    ground the features are almost noise: directions, as in `perceptual_loss`, differ much there, values
-    do not.
+    real features, so that layers have equal weight. The result is the sum over the layers. On plain white
+    ground the features are small and almost noise. There their directions, which `perceptual_loss` compares,
+    differ much, but their values do not.
     """
     pairs = zip(real_maps, generated_maps, strict=True)
     differences = [

@@ -1,4 +1,4 @@
-"""Trains the network that finds products in snapshots; a companion of a studio."""
+"""Trains the network that finds products in snapshots, beside the networks of a studio."""
 
 import torch
 import torch.nn.functional as F
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from toygan.models.mask_network import BACKBONE, MaskNetwork
 from toygan.training.batches import Batch
 
-EDGE_WEIGHT = 3.0  # of a pixel beside the product's edge, besides 1
-EDGE_REACH = 7  # pixels a side of the neighbourhood with both product and ground
-SMOOTHING = 50.0  # pixels that keep the overlap of an empty mask defined
+EDGE_WEIGHT = 3.0  # a pixel near the product's edge has the weight 1 + EDGE_WEIGHT, any other pixel 1
+EDGE_REACH = 7  # a pixel is near the edge if its square of this side contains both product and ground
+SMOOTHING = 50.0  # pixels that are added to both terms of the overlap, which is thus defined for empty masks
 
 
 def fresh_mask_network() -> MaskNetwork:
-    """Returns a network whose encoder has the weights of ImageNet; the rest is from torch's generator."""
+    """Returns a network whose encoder has ImageNet weights. Other weights are from torch's generator."""
     from toygan.artifact.backbone_weights import pretrained_weights
 
     network = MaskNetwork()
@@ -24,7 +24,10 @@ def fresh_mask_network() -> MaskNetwork:
 
 
 def mask_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Cross-entropy, with more weight at edges, plus 1 - the soft overlap (Rahman and Wang 2016, eq. 3)."""
+    """Returns the cross-entropy, which weighs edges more, plus one minus the soft overlap.
+
+    Source of the soft overlap: Rahman and Wang 2016, eq. 3.
+    """
     assert batch.free is not None
     pictures, wanted = batch.free[:, :3], (batch.free[:, 3:] + 1) / 2
     logits = network(pictures)

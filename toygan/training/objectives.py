@@ -1,7 +1,8 @@
-"""What a training step minimises: one list of objectives for each network.
+"""The objectives of a training step: one list for each network.
 
 An objective is a weight and a function of the step's inputs. `discriminator_objectives` and
-`generator_objectives` make the lists from the settings; `weighted_sum` adds them up.
+`generator_objectives` make the lists from the settings. `weighted_sum` adds up the objectives of a list; the
+step minimises this sum.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
 PATH_LENGTH_EVERY_STEPS = 4  # steps from one path length penalty to the next
-PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running one: Karras et al. 2020, appendix B
+PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running mean: Karras et al. 2020, appendix B
 
 Inputs = TypeVar("Inputs")
 
@@ -54,16 +55,17 @@ Inputs = TypeVar("Inputs")
 class Objective(Generic[Inputs]):
     """One term of a loss.
 
-    With `every_steps` above 1 it is left out of most steps and weighs as much more in the others (lazy
-    regularisation, Karras et al. 2020, appendix B). It is added to the loss of a step instead of getting a
-    step of its own, so Adam's learning rate and betas need none of the paper's corrections.
+    A term with `every_steps` N counts only in every N-th step, and has N times its weight there (lazy
+    regularisation, Karras et al. 2020, appendix B). The paper makes a separate step for such a term. Here the
+    term is added to the loss of a normal step, so the paper's corrections of Adam's learning rate and betas
+    are not needed.
     """
 
     name: str
     weight: float
     value: Callable[[Inputs], Tensor]  # a scalar
     every_steps: int = 1
-    in_float32: bool = False  # squared gradients do not fit the range of float16
+    in_float32: bool = False  # for squared gradients, which do not fit into the range of float16
 
 
 def weighted_sum(
@@ -83,7 +85,7 @@ def weighted_sum(
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """Pictures and conditions as a discriminator gets them: augmented."""
+    """The augmented pictures and conditions that a discriminator gets."""
 
     images: Tensor  # (B, 3, R, R) float32 in [-1, 1]
     conditions: Conditions
@@ -145,7 +147,7 @@ class GeneratorInputs:
     batch: Batch
     latents: Latents
     generated: Tensor  # (B, 3, R, R) float32
-    layout_loss: Tensor | None  # a scalar, of generators that predict layouts
+    layout_loss: Tensor | None  # a scalar; None if the generator predicts no layouts
     discriminator: ConditionalDiscriminator
     rng: torch.Generator
 
@@ -156,7 +158,7 @@ class GeneratorInputs:
 
     @cached_property
     def target(self) -> DiscriminatorOutput:
-        """Its output for the photos, with the same augmentation and without gradients."""
+        """The discriminator's output for the photos, with the same augmentation and without gradients."""
         with torch.no_grad():
             return self._output(self.batch.real)
 
@@ -211,7 +213,7 @@ def _generator_loss(loss: AdversarialLoss, inputs: GeneratorInputs) -> Tensor:
 
 
 def _feature_matching(inputs: GeneratorInputs) -> Tensor:
-    """Compares with the photos whose latents or layouts the pictures have."""
+    """Compares only the pictures that have the latents or the layouts of their photos."""
     real, generated = (
         [each[: inputs.latents.compared] for each in output.features]
         for output in (inputs.target, inputs.output)
@@ -230,7 +232,10 @@ def _layout(inputs: GeneratorInputs) -> Tensor:
 
 
 def _semantic(classifier: AuxiliaryClassifier | None, inputs: GeneratorInputs) -> Tensor:
-    """The weights of the classifier get no gradients: it learns from photos only."""
+    """Returns the loss of the generated pictures.
+
+    The weights of the classifier get no gradients here, because it is trained on photos only.
+    """
     assert classifier is not None
     outputs = classifier.requires_grad_(False)(inputs.generated)
     classifier.requires_grad_(True)
@@ -260,9 +265,9 @@ def _perceptual(backbone: "Backbone | None", settings: ObjectiveSettings, inputs
 
 
 def _path_length(generator: nn.Module, inputs: GeneratorInputs) -> Tensor:
-    """The penalty on half of the batch, as in Karras et al. 2020, appendix B.
+    """Returns the penalty on half of the batch, as in Karras et al. 2020, appendix B.
 
-    It updates the running mean of the lengths.
+    It also updates the running mean of the lengths.
     """
     assert isinstance(generator, StyledGenerator)
     count = (len(inputs.latents.values) + 1) // 2

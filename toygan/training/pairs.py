@@ -1,8 +1,9 @@
-"""The training pairs of an enhancer: crops of photos and of small pictures of them.
+"""The training pairs of an enhancer: a crop of a photo, and the same crop of a small picture.
 
-A first stage generates a small picture from a photo's own layout or sketch. The enhancer then learns to
-correct the errors of the first stage. Other small pictures are downscaled and degraded photos. From these it
-learns the details of correct pictures. Wang et al. 2021 (Real-ESRGAN), section 3, have only the latter.
+There are two types of small pictures. Those of a first stage are generated from a photo's own layout or
+sketch. From these the enhancer learns to correct the errors of the first stage. The others are downscaled and
+degraded photos. From these it learns the details of correct pictures. Wang et al. 2021 (Real-ESRGAN), section
+3, use only the second type.
 """
 
 from collections.abc import Sequence
@@ -24,15 +25,15 @@ from toygan.training.batches import Batch, mirror
 from toygan.training.config import TrainConfig
 
 SHRUNK_SHARE: Final = 1 / 3  # share of the crops with a downscaled photo instead of a first stage's picture
-ON_PRODUCT_SHARE: Final = 0.85  # share of the crops around a point of the product; the others are anywhere
-WITHHELD_SHARE: Final = 0.25  # share of the drawings that are left out, unless the picture was made from them
+ON_PRODUCT_SHARE: Final = 0.85  # share of the crops around a point of the product; other crops are anywhere
+WITHHELD_SHARE: Final = 0.25  # share withheld of those drawings from which the small picture was not made
 COARSE_SHARES: Final = (0.3, 0.15)  # share of the drawings at half and at a quarter of the resolution
 MOST_NOISE: Final = 0.06  # standard deviation of the noise on downscaled photos, in units of [-1, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The drawings that a small picture was made from."""
+    """What a small picture was made from."""
 
     layout: bool = False
     lines: bool = False
@@ -71,10 +72,10 @@ class _Crop(NamedTuple):
 
 
 def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch.Generator) -> Batch:
-    """Makes a batch of crops of the photos `rows` (B,) int64 and their small pictures; half are mirrored.
+    """Makes a batch of crops of the photos `rows` (B,) int64 and of their small pictures. Half are mirrored.
 
-    A first stage's picture always comes with the drawings that it was made from. Other drawings are sometimes
-    left out. All may be coarser than the photo, like the drawings of catalogs.
+    The picture of a first stage always comes with the drawings from which it was made. Other drawings are
+    sometimes left out. All drawings may be coarser than the photo, as drawings in catalogs are.
     """
     crops = [_draw_crop(photos, row, config.data.crop, rng) for row in rows.tolist()]
     real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))
@@ -114,7 +115,7 @@ def _draw_crop(photos: PhotoPairs, row: int, crop: int, rng: torch.Generator) ->
 
 
 def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int, Source]:
-    """Chooses a small picture; returns its number and source. The last is the downscaled photo."""
+    """Chooses one of the small pictures; returns its number and source. The last is the downscaled photo."""
     last = len(sources) - 1
     chosen, other = torch.rand((), generator=rng), torch.randint(max(last, 1), (), generator=rng)
     number = int(other) if last and chosen >= SHRUNK_SHARE else last
@@ -122,7 +123,10 @@ def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int,
 
 
 def _corner(layout: Tensor, crop: int, scale: int, rng: torch.Generator) -> tuple[int, int]:
-    """Returns the corner of a crop, at whole pixels of the small picture, mostly around the product."""
+    """Returns the upper left corner of a crop. The crop is mostly around a point of the product.
+
+    The corner is a multiple of `scale`, so it is also a corner of a pixel of the small picture.
+    """
     side = layout.shape[0]
     anywhere, on_product = torch.rand(2, generator=rng), torch.rand((), generator=rng) < ON_PRODUCT_SHARE
     shown, which = (layout[::scale, ::scale] != BACKGROUND).nonzero(), torch.rand((), generator=rng)
@@ -142,14 +146,14 @@ def _coarseness(rng: torch.Generator) -> int:
 
 
 def _coarser_labels(layout: Tensor, factor: int) -> Tensor:
-    """Returns (H, W) uint8 labels as of a layout with a side smaller by `factor`."""
+    """Reduces labels (H, W) uint8 by `factor` and enlarges them again."""
     if factor == 1:
         return layout
     return layout[::factor, ::factor].repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
 def _coarser_lines(lines: Tensor, factor: int) -> Tensor:
-    """Returns (H, W) uint8 lines as `read_sketch` enlarges them from a side smaller by `factor`."""
+    """Reduces lines (H, W) uint8 by `factor` and enlarges them again as `read_sketch` does."""
     if factor == 1:
         return lines
     shrunk = F.avg_pool2d(lines[None, None].float(), factor)

@@ -1,4 +1,4 @@
-"""Chooses the precision of a training with the precision `auto`."""
+"""Chooses the precision of a training if its settings say `auto`."""
 
 import json
 import logging
@@ -20,21 +20,21 @@ _SLOWEST_FIRST: Final[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
 def with_precision(
     config: TrainConfig, device: torch.device, *, checkpoint: Path | None, distributed: Distributed
 ) -> TrainConfig:
-    """Returns the config with a precision instead of `auto`, and logs it.
+    """Returns the config with a precision instead of `auto`, and logs it. Any other precision stays.
 
-    A resumed training keeps its first precision on any machine. Processes on different devices take a
-    precision that is fast on all of them.
+    A resumed training keeps the precision with which it began, on any machine. Processes on different devices
+    take a precision that is fast on all of them.
     """
     if config.optimizer.precision != "auto":
         return config
     begun_with = None if checkpoint is None else _precision_of(checkpoint)
     if begun_with is not None:
-        log.info("training in %s, as before", begun_with)
+        log.info("training in %s, the precision of the checkpoint", begun_with)
         return _with(config, begun_with)
     fastest, reason = fastest_precision(device)
     joint = next(each for each in _SLOWEST_FIRST if distributed.any(fastest == each))
     if joint != fastest:
-        fastest, reason = joint, "another process is faster so"
+        fastest, reason = joint, "it is the fastest on the device of another process"
     log.info("training in %s: %s", fastest, reason)
     return _with(config, fastest)
 
@@ -44,7 +44,10 @@ def _with(config: TrainConfig, precision: Precision) -> TrainConfig:
 
 
 def _precision_of(checkpoint: Path) -> Precision | None:
-    """Returns None if it cannot be read; loading the checkpoint then reports what is wrong."""
+    """Returns the precision of a checkpoint, or None if the checkpoint cannot be read.
+
+    In that case the error is reported later, when the checkpoint is loaded.
+    """
     try:
         stored = json.loads((checkpoint / "state.json").read_bytes())["config"]["optimizer.precision"]
     except (OSError, KeyError, TypeError, ValueError):

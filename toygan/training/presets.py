@@ -1,4 +1,4 @@
-"""The presets of the model families. A preset has the name of its family, unless it is a variant (r3gan)."""
+"""The presets of the model families. A preset has the name of its family, except variants such as r3gan."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,7 +14,7 @@ from toygan.training.config import (
 
 PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
     {
-        # Equal learning rates: with twice the generator's the discriminator soon wins for good.
+        # Equal learning rates: if the discriminator's is twice the generator's, it soon wins for good.
         "mlp": TrainConfig(
             family="mlp",
             resolution=64,
@@ -22,7 +22,8 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             optimizer=OptimizerSettings(discriminator_lr=2e-4),
         ),
         "dcgan": TrainConfig(family="dcgan", resolution=64),
-        # The loss of Huang et al. 2024 (R3GAN), not its networks: paired logits, both penalties at each step.
+        # The loss of Huang et al. 2024 (R3GAN), with paired logits and both penalties at each step. The
+        # networks are not those of the paper.
         "r3gan": TrainConfig(
             family="dcgan",
             resolution=64,
@@ -47,9 +48,9 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             data=DataSettings(batch_size=16),
             optimizer=OptimizerSettings(generator_lr=2e-4, discriminator_lr=2e-4, adam_betas=(0.0, 0.99)),
         ),
-        # The paper's loss. Its learning rates of 2e-4 are for batches of one picture. With them the pictures
-        # are still blurred after 1,000 steps of 16, and its L1 weight of 100 blurs them more than a quarter
-        # of it.
+        # The loss of the paper, with other learning rates and another L1 weight. The paper's learning rates
+        # of 2e-4 are for batches of one picture. With batches of 16, pictures are still blurred after 1,000
+        # steps. The paper's L1 weight of 100 blurs the pictures more than a weight of 25.
         "pix2pix": TrainConfig(
             family="pix2pix",
             resolution=64,
@@ -78,8 +79,9 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             ),
             logging=LoggingSettings(log_every_images=800, checkpoint_every_images=1_600),
         ),
-        # Each image is a crop, which takes as long as many small pictures: logs and checkpoints come sooner.
-        # With ten times the perceptual weight, edges ring and flat faces get a pattern of two pixels.
+        # Each image is a crop, which takes as long as many small pictures. So logs and checkpoints come
+        # after fewer images. With ten times the perceptual weight, edges would ring and flat faces would get
+        # a pattern of two pixels.
         "enhancer": TrainConfig(
             family="enhancer",
             resolution=512,

@@ -16,10 +16,10 @@ GRID_COLUMNS = 8
 
 @torch.inference_mode()
 def preview_grid(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> NDArray[np.uint8]:
-    """Returns two rows per category, eight photos and their pictures below: (H, W, 3) uint8.
+    """Returns a grid (H, W, 3) uint8 with two rows for each category: eight photos, and pictures below them.
 
-    Photos and latents are the same at every call. An enhancer has three rows, with one column for each of the
-    first `GRID_COLUMNS` categories: the small pictures, the enlarged ones, and the photos.
+    Photos and latents are the same at every call. The grid of an enhancer has three rows: small pictures,
+    enlarged pictures, photos. It has one column for each of the first `GRID_COLUMNS` categories.
     """
     rng = step_rng(seed, -1)
     if isinstance(photos, PhotoPairs):

@@ -1,18 +1,19 @@
 """Recipes: the trainings of a model, one after the other, in a TOML file.
 
     family = "spade"               # or the name of a preset
-    start = { recipe = "toybricks-layout128", stage = "coloured" }   # its stages up to this one come first
-    first_stages = []              # models that an enhancer learns to enlarge
+    start = { recipe = "toybricks-layout128", stage = "coloured" }   # optional, see below
+    first_stages = []              # for an enhancer: the models whose pictures it learns to enlarge
     truncation = 0.2               # of the latents, 0 to 1; below 1 trades variety for typical pictures
     acceptance = 0.97              # share of the pictures that the thresholds of the calibration accept
-    probe = true                   # scores by a probe instead of the discriminator
-    [settings]                     # changes of the preset, in all stages, in groups as in `TrainConfig`
-    [[stages]]                     # each starts from the weights of the stage before it
+    probe = true                   # a probe scores the pictures instead of the discriminator
+    [settings]                     # changes of the preset for all stages, in groups as in `TrainConfig`
+    [[stages]]                     # each stage starts from the weights of the stage before it
     name = "lines"
-    images = 62_000                # length
-    settings.data = { batch_size = 32 }   # changes in this stage
+    images = 62_000                # length of the stage
+    settings.data = { batch_size = 32 }   # changes for this stage
 
-`toygan.training.run_recipe` runs them.
+With `start`, the stages of the other recipe, up to and including the named stage, are put before the stages
+of this recipe and are trained, too. `toygan.training.run_recipe` runs recipes.
 """
 
 import json
@@ -43,11 +44,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All trainings of a model, and how it is finished."""
+    """All trainings of a model, and the settings of the steps after them."""
 
     name: str
     stages: tuple[Stage, ...]
-    first_stages: tuple[str, ...]  # names of models, for an enhancer
+    first_stages: tuple[str, ...]  # the names of an enhancer's first stages
     truncation: float
     acceptance: float
     probe: bool
@@ -67,7 +68,7 @@ class _StageOptions:
 
     def __post_init__(self) -> None:
         if not self.name or not all(letter.isalnum() or letter == "-" for letter in self.name):
-            raise ValueError(f"name is {self.name!r}; it must have letters, digits and - only")
+            raise ValueError(f"name is {self.name!r}; it may contain only letters, digits and -")
         if self.images < 1:
             raise ValueError(f"images is {self.images}; it must be at least 1")
 
@@ -89,7 +90,7 @@ class _RecipeOptions:
         if not 0 <= self.truncation <= 1:
             raise ValueError(f"truncation is {self.truncation}; it must lie from 0 to 1")
         if not 0 < self.acceptance <= 1:
-            raise ValueError(f"acceptance is {self.acceptance}; it must lie above 0, up to 1")
+            raise ValueError(f"acceptance is {self.acceptance}; it must lie above 0 and be at most 1")
 
 
 def recipe_names() -> list[str]:
@@ -98,10 +99,10 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe(name: str) -> Recipe:
-    """Reads a recipe of the package by its name, or the TOML file that `name` is the path of.
+    """Reads a recipe. `name` is the name of a recipe in the package, or the path of a TOML file.
 
-    Raises BadInput for an unknown name (the message lists the known ones), and for a file that cannot be read
-    or has unknown options or unusable values; the message names recipe and stage.
+    Raises BadInput for an unknown name; the message lists the known names. Also raises BadInput for a file
+    that cannot be read, or that has unknown options or unusable values; the message names recipe and stage.
     """
     text, name = _read(name)
     try:
@@ -115,7 +116,7 @@ def read_recipe(name: str) -> Recipe:
     stages += tuple(_stage(each, options, name) for each in options.stages)
     names = [each.name for each in stages]
     if twice := sorted({each for each in names if names.count(each) > 1}):
-        raise BadInput(f"the recipe {name} has several stages of the name {', '.join(twice)}")
+        raise BadInput(f"the recipe {name} has several stages with the name {', '.join(twice)}")
     return Recipe(
         name=name,
         stages=stages,
@@ -133,8 +134,8 @@ def _stages_before(start: _Start, name: str) -> tuple[Stage, ...]:
     names = [each.name for each in stages]
     if start.stage not in names:
         raise BadInput(
-            f"the recipe {name} starts from the stage {start.stage!r} of {start.recipe}, which has "
-            f"{', '.join(names)}"
+            f"the recipe {name} starts from the stage {start.stage!r} of {start.recipe}, which has only the "
+            f"stages {', '.join(names)}"
         )
     return stages[: names.index(start.stage) + 1]
 

@@ -1,9 +1,10 @@
-"""Runs a recipe: all its trainings, then half precision, truncation and calibration.
+"""Runs a recipe: first all trainings, then rounding to half precision, truncation and calibration.
 
-OUTPUT/<stage>/   as one training leaves it, see `toygan.training.checkpoint`
+OUTPUT/<stage>/   the files of one training, see `toygan.training.checkpoint`
 OUTPUT/model/     the finished model
 
-A repetition resumes: finished stages stay, and an unfinished training goes on from its newest checkpoint.
+A second run resumes the first: finished stages stay, and an unfinished training continues from its newest
+checkpoint.
 """
 
 import logging
@@ -38,7 +39,7 @@ class RecipeRun:
     output: Path
     device: torch.device
     resume: bool = False
-    max_images: int | None = None  # in each stage, at most; to try a recipe out
+    max_images: int | None = None  # the most images of each stage, to try a recipe out
     should_stop: Callable[[], bool] = lambda: False
 
     @property
@@ -53,7 +54,7 @@ class RecipeRun:
 def run_recipe(run: RecipeRun) -> Path | None:
     """Trains, finishes and calibrates the model; returns its folder, or None if `should_stop()` was true.
 
-    Raises BadInput for an output with trainings, unless it is to be resumed, and what `train` and
+    Without `resume`, it raises BadInput for an output that has trainings. It also raises what `train` and
     `calibrate_model` raise.
     """
     begun = [stage.name for stage in run.recipe.stages if checkpoint_folders(run.output / stage.name)]
@@ -71,7 +72,10 @@ def run_recipe(run: RecipeRun) -> Path | None:
 
 
 def _train(run: RecipeRun, stage: Stage, before: Path | None, first_stages: Sequence[ModelFiles]) -> Path:
-    """Trains one stage from the weights in `before`, unless it is done; returns the folder of its model."""
+    """Trains one stage from the weights in `before`, and returns the folder of its model.
+
+    A stage that is already trained stays as it is.
+    """
     output = run.output.resolve() / stage.name
     if (output / "model").exists() and _images_seen(output / "model") >= run.images_of(stage):
         return output / "model"
@@ -94,7 +98,7 @@ def _images_seen(model: Path) -> int:
 
 
 def _finished(run: RecipeRun, trained: Path) -> Path:
-    """Returns the folder of the finished model, calibrated if it generates by itself."""
+    """Returns the folder of the finished model. It is calibrated, except if it is an enhancer."""
     files = finished_files(read_folder(trained), run.recipe.truncation)
     is_new = not run.model.exists() or not files.items() <= read_folder(run.model).items()
     if is_new:
@@ -117,10 +121,10 @@ def _finished(run: RecipeRun, trained: Path) -> Path:
 
 
 def finished_files(files: Mapping[str, bytes], truncation: float) -> dict[str, bytes]:
-    """Returns the files of a model with the truncation, and its kernels and matrices in half precision.
+    """Returns the files of a model with the truncation, and with kernels and matrices in half precision.
 
-    So a model takes half the space. Vectors stay: the variances of a normalisation may be too small for half
-    precision. Raises RunFailed for weights that half precision cannot hold.
+    So the model takes half the space. Vectors stay in float32, because the variances of a normalisation may
+    be too small for half precision. Raises RunFailed for weights that are too large for half precision.
     """
     config = replace(ModelConfig.from_json(files[CONFIG], CONFIG), truncation=truncation)
     return {**files, CONFIG: config.to_json(), **{name: _halved(name, files[name]) for name in WEIGHTS}}

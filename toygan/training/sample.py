@@ -1,4 +1,4 @@
-"""What the generator makes in a training step: its latents, its pictures and, for some, its layouts."""
+"""The generator's part of a training step: latents, pictures and, for some generators, layouts."""
 
 from dataclasses import dataclass, replace
 
@@ -16,14 +16,17 @@ class Latents:
     """The latents of B pictures."""
 
     values: Tensor  # (B, latent_size) float32
-    compared: int  # number of pictures, from the first, that are compared with their photos
-    divergence: Tensor | None = None  # () float32, of latents that a style encoder made
+    compared: int  # this many pictures, beginning with the first, are compared with their photos
+    divergence: Tensor | None = None  # () float32, divergence of encoded latents; None: none are encoded
 
 
 def generate(
     generator: ConditionalGenerator, latents: Latents, batch: Batch, rng: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns the pictures (B, 3, R, R) and the layout loss, a scalar; None if it predicts no layout."""
+    """Returns the pictures (B, 3, R, R) and the layout loss, a scalar.
+
+    The layout loss is None if the generator predicts no layouts.
+    """
     if isinstance(generator, LayoutDrawingGenerator):
         return generator.forward_with_layouts(latents.values, batch.conditions, latents.compared)
     return generator.forward_in_training(latents.values, batch.conditions, rng), None
@@ -32,9 +35,10 @@ def generate(
 def make_latents(
     generator: ConditionalGenerator, latents: Tensor, batch: Batch, config: TrainConfig
 ) -> Latents:
-    """Returns the latents of a step. With a style encoder, those of all but `prior_share` encode the photos.
+    """Returns the latents of a step.
 
-    The discriminator also scores the pictures from random latents, as in Larsen et al. 2016, algorithm 1.
+    With a style encoder, most latents encode the photos, and `prior_share` of them are random. The
+    discriminator scores both types of pictures, as in Larsen et al. 2016, algorithm 1.
     """
     count = _compared(batch, config)
     if not (config.objective.kl_weight and isinstance(generator, StyleEncodingGenerator)):
@@ -49,10 +53,10 @@ def make_latents(
 
 
 def with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: TrainConfig) -> Batch:
-    """Gives blended texts, as generation uses them, to the `prior_share` of a batch.
+    """Replaces the texts of `prior_share` of a batch by blended texts, which generation uses.
 
-    The photos of these rows get the same texts, so that the discriminator cannot tell photos and pictures
-    apart by the text.
+    In these rows photos and pictures get the same texts, so that the discriminator cannot distinguish them by
+    the text.
     """
     has_prior = config.objective.kl_weight or isinstance(generator, LayoutDrawingGenerator)
     if batch.blended_text is None or not has_prior:
@@ -63,5 +67,5 @@ def with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: Tr
 
 
 def _compared(batch: Batch, config: TrainConfig) -> int:
-    """Returns the number of pictures of a batch with the latents or layouts of their photos, at least 1."""
+    """Returns how many pictures of a batch have the latents or layouts of their photos, at least 1."""
     return max(1, len(batch.real) - round(config.data.prior_share * len(batch.real)))

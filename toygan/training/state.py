@@ -34,12 +34,12 @@ from toygan.training.guard import Guard
 if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
-PERCEPTUAL_BACKBONE: Final = "tf_efficientnet_lite1"  # in timm; evaluation uses another, Lite0
+PERCEPTUAL_BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; evaluation uses another network, Lite0
 
 
 @dataclass(kw_only=True)
 class TrainState:
-    """All that `fit` changes."""
+    """Everything that `fit` changes."""
 
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
@@ -47,10 +47,10 @@ class TrainState:
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
     companions: dict[str, Companion] = field(default_factory=dict)  # by their names in a checkpoint
-    perceptual: "Backbone | None" = None  # frozen; with a perceptual_weight
-    scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # of the losses, for fp16
+    perceptual: "Backbone | None" = None  # frozen; only if perceptual_weight is above 0
+    scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # scale the losses for fp16
     guard: Guard = field(default_factory=Guard)
-    augmentation: AdaptiveAugmentation | None = None  # with augmentation_ramp_images
+    augmentation: AdaptiveAugmentation | None = None  # only if augmentation_ramp_images is above 0
     images_seen: int = 0
     distributed: Distributed = ALONE
 
@@ -61,25 +61,25 @@ class TrainState:
 
     @property
     def auxiliary_classifier(self) -> AuxiliaryClassifier | None:
-        """The companion of that name; it comes with a semantic_weight."""
+        """The companion of this name; None if semantic_weight is 0."""
         found = self.companions.get(AUXILIARY_CLASSIFIER)
         return found.network if found and isinstance(found.network, AuxiliaryClassifier) else None
 
     @property
     def layout_predictor(self) -> Segmenter | None:
-        """The companion of that name, if the training has to train one."""
+        """The companion of this name; None if this training trains no layout predictor."""
         found = self.companions.get(LAYOUT_PREDICTOR)
         return found.network if found and isinstance(found.network, Segmenter) else None
 
     @property
     def mask_network(self) -> MaskNetwork | None:
-        """The companion of that name, of a family that needs snapshots."""
+        """The companion of this name; None if the family needs no snapshots."""
         found = self.companions.get(MASK_NETWORK)
         return found.network if found and isinstance(found.network, MaskNetwork) else None
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """All that a checkpoint keeps the weights of."""
+        """All modules whose weights a checkpoint contains."""
         modules = self.networks | {name: each.network for name, each in self.companions.items()}
         return modules if self.augmentation is None else modules | {"augmentation": self.augmentation}
 
@@ -93,7 +93,7 @@ class TrainState:
 
     @property
     def extras(self) -> dict[str, Any]:
-        """The JSON values that a checkpoint has besides tensors."""
+        """The JSON values that a checkpoint contains besides tensors."""
         scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
         return {
             "guard": self.guard.to_json(),
@@ -121,8 +121,8 @@ def start(
     """Makes new networks and optimizers. They depend on the arguments only.
 
     `texts` (N, text_size) float32 are the embeddings of the photos' texts, for networks that take them.
-    `labelled` has the colours with a label in the layouts.
-    `shown`: see `toygan.training.studio_light`. `with_layout_predictor` adds a layout predictor.
+    `labelled` has the colours with a label in the layouts. `shown` is what
+    `toygan.training.studio_light.shown_colours` returns. `with_layout_predictor` adds a layout predictor.
 
     Raises ValueError for unusable networks, and ModelError if the weights of a pretrained part cannot be
     found.
@@ -169,7 +169,7 @@ def _fit_to_photos(
     texts: Tensor | None,
     labelled: LabelledColours | None,
 ) -> None:
-    """Fills in what networks take from the photos, and the weights of a pretrained discriminator."""
+    """Fits the whitening and the colour map to the photos, and loads the weights of a pretrained part."""
     if texts is not None:
         _fit_whitening((generator, discriminator), texts)
     if labelled is not None:

@@ -1,4 +1,4 @@
-"""One training step: discriminator, then the networks that learn from photos, then generator."""
+"""One training step: it updates the discriminator, then the companions, then the generator."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.Generator) -> Tensor:
-    """Updates the discriminator and the generator once, in the precision of `config`, which must not be auto.
+    """Updates all networks once, in the precision of `config`, which must not be `auto`.
 
     Returns the four `Losses` of the step as (4,) float32 on the batch's device.
     """
@@ -35,7 +35,7 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
             loss = companion.loss(companion.network, batch)
         _update(state, f"{name}_optimizer", loss)
     generator_loss = _update_generator(state, batch, config, rng, autocast)
-    # A shorter half-life in the beginning: the average would long keep the random first weights otherwise.
+    # At first the half-life is shorter, so that the average soon forgets the random first weights.
     half_life = min(config.optimizer.ema_half_life_images, 0.05 * state.images_seen + 1)
     update_ema(state.ema, state.generator, batch_size=config.data.batch_size, half_life_images=half_life)
     return torch.stack([loss.detach().float() for loss in (generator_loss, *discriminator_losses)])
@@ -101,7 +101,7 @@ def _score_both(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Returns the logits of photos and of generated pictures, for each head.
 
-    One pass for both is faster, but batch statistics need a pass for each.
+    A common pass for both is faster. With batch statistics, each needs a separate pass.
     """
     if discriminator.has_batch_statistics:
         first, second = (

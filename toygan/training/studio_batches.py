@@ -1,6 +1,7 @@
 """The training batches of a studio: photos, and snapshots of the same products.
 
-A photo with a snapshot of its own gives that; every photo gives synthetic ones (`toygan.data.snapshots`).
+Every photo gets synthetic snapshots (`toygan.data.snapshots`). If a photo comes with a real snapshot, that is
+used, too.
 """
 
 from typing import Final
@@ -19,16 +20,16 @@ from toygan.models.mask_network import TRUNK_SIDE
 from toygan.training.batches import Batch, mirror
 from toygan.training.config import TrainConfig
 
-OWN_SHARE: Final = 0.5  # share of the images with the photo's own snapshot, where it has one
-ROUGH_SHARE: Final = 0.6  # share of the images whose mask is as uncertain as that of a network
-MOST_OTHERS: Final = 3  # other products behind the product, in the snapshots that train the mask network
-SHIFT: Final = 6 / 256  # of the side: the framing of a catalog's snapshots is less exact
+OWN_SHARE: Final = 0.5  # for photos with a real snapshot, the share of the images that use it
+ROUGH_SHARE: Final = 0.6  # share of the images whose mask is made as inexact as that of a network
+MOST_OTHERS: Final = 3  # the most products behind the product in snapshots for the mask network
+SHIFT: Final = 6 / 256  # largest shift, as a share of the side: catalog snapshots are framed less exactly
 
 
 def draw_snapshots(photos: PhotoSet, rows: Tensor, config: TrainConfig, rng: torch.Generator) -> Batch:
     """Makes a batch of the photos `rows` (B,) int64 with their snapshots; about half are mirrored.
 
-    `free` of the batch is for the mask network: products of any size anywhere.
+    The batch's `free` snapshots are for the mask network. There products have any size and any place.
     """
     pairs = [_pair(photos, row, config, rng) for row in rows.tolist()]
     real, pictures, hexes = zip(*pairs, strict=True)
@@ -81,7 +82,7 @@ def _layers(photos: PhotoSet, row: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _has_own(photo: Tensor, snapshot: Tensor) -> bool:
-    """Whether the photo came with a snapshot; `toygan.data.photos` repeats the photo where it did not."""
+    """Whether the photo came with a snapshot. If not, `toygan.data.photos` uses the photo in its place."""
     return not torch.equal(photo, snapshot)
 
 
@@ -108,7 +109,7 @@ def _small(layer: Tensor) -> Tensor:
 
 
 def _rough(mask: Tensor, rng: torch.Generator) -> Tensor:
-    """Softens the mask's edge, and moves it in or out a little."""
+    """Softens the mask's edge, and moves the edge in or out a little."""
     reach = max(1, mask.shape[-1] // 256)
     size = 2 * reach + 1
     soft = F.avg_pool2d(F.pad(mask[None], (reach,) * 4, mode="replicate"), size, stride=1)[0]

@@ -1,4 +1,4 @@
-"""Reads from a training's photos how the studio shows the colours of the catalog."""
+"""Measures how the photos of a studio show the colours of the catalog."""
 
 from typing import Final
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from toygan.data.photos import PhotoSet
 from toygan.models.steering import NEAR, to_lab
 
-LEAST_SHARE: Final = 0.25  # of the product, that must show its main colour
-FEWEST_PRODUCTS: Final = 8  # with fewer, colours stay as the catalog names them
+LEAST_SHARE: Final = 0.25  # least share of a product's pixels that must show its main colour
+FEWEST_PRODUCTS: Final = 8  # with fewer products nothing is measured, and the catalog's colours are used
 
 
 def shown_colours(photos: PhotoSet) -> tuple[Tensor, Tensor] | None:
     """Returns catalog colours and the median colours that photos show for them, (N, 3) CIELAB each.
 
-    None without masks, and for too few products that show their main colour.
+    Returns None if there are no masks, or if too few products show their main colour.
     """
     if photos.image_condition != "photo" or photos.condition_images is None:
         return None

@@ -1,7 +1,7 @@
-"""Gives figures and pictures of a training to a program that shows them, beside `log.jsonl` and `grids/`.
+"""Passes figures and pictures of a training to a program that shows them (a tracker).
 
-Nothing is tracked unless the training runs within `tracked_by`. The programs are in
-`toygan.evaluation.trackers`.
+The training still writes `log.jsonl` and `grids/`. It is tracked only if it runs within `tracked_by`. The
+trackers are in `toygan.evaluation.trackers`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,34 +20,34 @@ from toygan.images import to_uint8
 from toygan.training.batches import step_rng
 from toygan.training.state import TrainState
 
-SAMPLE: Final = 128  # pictures
+SAMPLE: Final = 128  # number of pictures that are compared with photos
 _AT_ONCE: Final = 16
 
 
 class Tracker(Protocol):
-    """What a training tells while it runs. `images_seen` counts the images of its steps."""
+    """Receives the progress of a training. `images_seen` counts the images of all steps so far."""
 
     def report(self, values: Mapping[str, float], images_seen: int) -> None:
-        """Takes losses and logits by name."""
+        """Receives losses and logits by name."""
 
     def show(self, grid: NDArray[np.uint8], file: Path, images_seen: int) -> None:
-        """Takes a grid (H, W, 3) of photos and pictures, which is also in `file`."""
+        """Receives a grid (H, W, 3) of photos and pictures, which is also in `file`."""
 
     def compare(self, photos: Tensor, generated: Tensor, images_seen: int) -> None:
-        """Takes (N, 3, R, R) uint8 photos, and as many pictures in their conditions."""
+        """Receives N photos, and N pictures with the photos' conditions, (N, 3, R, R) uint8 each."""
 
     def finish(self) -> None:
-        """The training has ended."""
+        """Is called when the training has ended."""
 
 
-StartTracker = Callable[[Path, Mapping[str, object]], Tracker]  # of a training's folder and its options
+StartTracker = Callable[[Path, Mapping[str, object]], Tracker]  # takes a training's folder and options
 
 _start: ContextVar[StartTracker | None] = ContextVar("start", default=None)
 
 
 @contextmanager
 def tracked_by(start: StartTracker) -> Iterator[None]:
-    """Trainings in this context start a tracker each."""
+    """Each training within this context starts a tracker by `start`."""
     token = _start.set(start)
     try:
         yield
@@ -59,7 +59,7 @@ def tracked_by(start: StartTracker) -> Iterator[None]:
 def started_tracker(
     output: Path, options: Mapping[str, object], *, is_main: bool
 ) -> Iterator[Tracker | None]:
-    """Yields the tracker of a training and finishes it; None if this process tracks nothing."""
+    """Yields the tracker of a training and finishes it. Yields None if this process tracks nothing."""
     start = _start.get()
     if start is None or not is_main:
         yield None
@@ -73,7 +73,7 @@ def started_tracker(
 
 @torch.inference_mode()
 def sample(state: TrainState, photos: PhotoSet, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns `SAMPLE` photos, or all if there are fewer, and pictures in their conditions.
+    """Returns `SAMPLE` photos, or all if there are fewer, and pictures with the photos' conditions.
 
     Both are (N, 3, R, R) uint8. Photos and latents are the same at every call.
     """

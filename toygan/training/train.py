@@ -58,17 +58,17 @@ def train(
     - `config`: one that `toygan.training.checks.check_config` accepts.
     - `resume`: continues from the newest checkpoint in `output`, if there is one. Without `resume` an
       `output` with a checkpoint is refused, so that nobody overwrites hours of work by accident.
-    - `init`: starts from the weights of that model, see `toygan.training.initial`. A resumed training needs
-      the same `init`.
-    - `first_stages`: an enhancer learns from the pictures that they generate for the photos, see
-      `toygan.training.pairs`. Without any it learns from downscaled photos only.
+    - `init`: the model from whose weights the training starts, see `toygan.training.initial`. A resumed
+      training needs the same `init`.
+    - `first_stages`: for an enhancer, the models whose small pictures it learns to enlarge, see
+      `toygan.training.pairs`. Without first stages it learns from downscaled photos only.
 
     A training that diverges or collapses (`toygan.training.guard`) goes back to its newest checkpoint, or to
     the start, and continues at lower learning rates; the log says so. Under `accelerate launch` or
     `torchrun` all processes train together, each on its share of a batch (`toygan.training.distributed`).
 
-    Raises BadInput for unusable photos or options, ModelError for a checkpoint that cannot be resumed and for
-    an `init` that does not fit, and RunFailed when going back has not helped.
+    Raises BadInput for unusable photos or options. Raises ModelError for a checkpoint that cannot be resumed,
+    and for an `init` that does not fit. Raises RunFailed if the training fails again after all rollbacks.
     """
     check_first_stages(config, first_stages)
     with join_distributed(device) as distributed:
@@ -86,7 +86,7 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Training:
-    """The inputs of a training. A training that goes back begins from them again."""
+    """The inputs of a training. They are kept, so that a training without a checkpoint can begin again."""
 
     config: TrainConfig
     photos: PhotoSet
@@ -118,7 +118,7 @@ class _Training:
 
     @property
     def layout_predictor(self) -> LayoutPredictor | None:
-        """The layout predictor of the initial model. It makes layouts for photos that have none."""
+        """The layout predictor of the initial model. It predicts the layouts of photos that have none."""
         return None if self.initial is None else self.initial.layout_predictor
 
     def folder(self, output: Path) -> TrainingFolder:
@@ -146,7 +146,7 @@ def _prepare(
     device: torch.device,
     distributed: Distributed,
 ) -> _Training:
-    """Reads the inputs of a training: first the initial model, then the photos."""
+    """Reads the inputs of a training: the initial model, then the photos."""
     initial = None if init is None else read_initial(init, config)
     name = config.conditions.text_encoder
     encoder = None if name is None else TextEncoder(name, device)
@@ -247,7 +247,10 @@ def _read_pairs(
 def _text_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
 ) -> TextBank | None:
-    """Makes the text bank from the texts of the photos and of the initial model, if the training has one."""
+    """Makes the text bank from the texts of the photos and of the initial model.
+
+    Returns None if the settings ask for no text bank.
+    """
     if photos.text is None or encoder is None or not config.conditions.text_smoothing:
         return None
     texts = [photos.text]
@@ -263,7 +266,10 @@ def _text_bank(
 def _layout_bank(
     photos: PhotoSet, config: TrainConfig, initial: InitialModel | None, encoder: TextEncoder | None
 ) -> LayoutBank | None:
-    """Makes the layout bank from the layouts of the photos and of the initial model; None if it has none."""
+    """Makes the layout bank from the layouts of the photos and of the initial model.
+
+    Returns None if the settings ask for no layout bank.
+    """
     if not config.conditions.layout_bank:
         return None
     earlier = (

@@ -109,7 +109,7 @@ def brick(values: dict[str, Any]) -> dict[str, Any]:
     [
         (lambda v: v.pop("ece"), r"lacks \['ece'\]"),
         (lambda v: v.update(ece="0.1"), "ece is '0.1'"),
-        (lambda v: v.update(version=3), "version is 3, this program reads the versions 1 and 2"),
+        (lambda v: v.update(version=3), "version is 3, but this program reads the versions 1 and 2"),
         (lambda v: v.update(version=2), r"lacks \['probe'\]"),
         (lambda v: v.update(extra=1), r"unknown \['extra'\]"),
         (lambda v: v.update(categories={}), "no category"),
@@ -143,7 +143,7 @@ def test_damage_is_named(damage: Callable[[dict[str, Any]], object], message: st
         (lambda v: v["probe"].update(weights=["x"]), "probe: could not convert"),
         (lambda v: v["probe"].update(weights=[]), "probe: a probe has one or more weights"),
         (lambda v: v["probe"].update(intercept=None), "probe: float"),
-        (lambda v: v["probe"].update(evidence="any"), "probe: its evidence is 'any', known are deepest, all"),
+        (lambda v: v["probe"].update(evidence="any"), "probe: its evidence is 'any'; known are deepest, all"),
         (lambda v: v["probe"].update(side=0), "probe: its side is 0; it must be a number of pixels"),
         (lambda v: v["probe"].update(side=10**6), "probe: its side is 1000000; it must be .* up to 1024"),
         (lambda v: v["probe"].update(side=True), "probe: its side is True"),

@@ -109,7 +109,7 @@ def test_an_enhancer_for_other_pixels_is_refused() -> None:
     tiny = tiny_model()
     half = NETWORK | {"resolution": 32, "small_resolution": 16}
     config = config_json("enhancer", half, ["any"])
-    with pytest.raises(ModelError, match="generates 32 pixels, its enhancer takes 16"):
+    with pytest.raises(ModelError, match="generates pictures of 32 pixels, but its enhancer takes 16"):
         TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(files(config_json=config))}).load()
 
 

@@ -1,4 +1,4 @@
-"""Which known layout a product without one is drawn from, and how it gets the product's colours."""
+"""Which layout of the bank a product without a layout gets, and how it gets the product's colours."""
 
 import contextlib
 import io
@@ -134,7 +134,7 @@ def test_the_nearest_text_gives_the_layout_the_product_its_colour() -> None:
 
 def test_a_category_is_generated_from_its_own_layouts() -> None:
     assert strips(brick(RED, GREEN, category="car"), AT) == [5, 8, 1]
-    with pytest.raises(ModelError, match="no layout of the category 'tower' is known"):
+    with pytest.raises(ModelError, match="no layout of 'tower'"):
         strips(brick(category="tower"), AT)
 
 
@@ -299,7 +299,7 @@ def test_they_are_the_same_when_they_are_read_again(say_finish: bool) -> None:
 
 
 def test_those_of_another_model_do_not_fit() -> None:
-    with pytest.raises(ModelError, match="texts of 3 numbers, the model of 4"):
+    with pytest.raises(ModelError, match="its texts have 3 numbers, but those of the model have 4"):
         read(known().to_file(), text_size=4)
 
 
@@ -324,12 +324,12 @@ def rewritten(**changes: Any) -> bytes:
     ("content", "said"),
     [
         (b"no parquet", "cannot be read"),
-        (rewritten(rows=0), "no known layouts"),
+        (rewritten(rows=0), "the layout bank is empty"),
         (rewritten(colour_labels={"red": 5}), "colour 'red' is malformed"),
         (rewritten(colour_labels={RED: 14}), "labels lie in 0..13"),
         (rewritten(colour_labels=[RED]), "cannot be read"),
         (rewritten(colour_labels={RED: float("inf")}), "cannot be read"),
-        (rewritten(rows=8193), "8193 layouts of .* 8192 of .* at most"),
+        (rewritten(rows=8193), "8193 layouts with .* limits are 8192 layouts and"),
         (rewritten(labels=[200]), "labels lie in 0..13"),
         (rewritten(text=b"\0"), "cannot be read"),
         (rewritten(text=b"\x00\x7c" * 3), "not finite"),
@@ -364,8 +364,8 @@ def test_an_unusable_temperature_is_refused(temperature: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ({"layout": b"PNG"}, "a known layout: "),
-        ({"lines": b"PNG"}, "a known layout: "),
+        ({"layout": b"PNG"}, "a layout of the layout bank: "),
+        ({"lines": b"PNG"}, "a layout of the layout bank: "),
         ({"layout": encode_labels(np.zeros((4, 8), np.uint8))}, "8 x 4 pixels; they are square"),
         ({"layout": encode_labels(np.zeros((513, 513), np.uint8))}, "513 x 513 pixels"),
         ({"layout": encode_labels(np.full((SIDE, SIDE), 14, np.uint8))}, r"holds a 14, .* in 0\.\.13"),

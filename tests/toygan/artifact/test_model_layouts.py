@@ -72,7 +72,7 @@ def test_layout_bank_are_part_of_what_a_model_can_draw() -> None:
         ({"layout_bank": b"?"}, "layout_bank.parquet of the model tiny-layouts: .*cannot be read"),
         (
             {"layout_predictor": b"?" * 9},
-            "layout_predictor.safetensors of the model tiny-layouts: it cannot be read",
+            "layout_predictor.safetensors of the model tiny-layouts: the layout predictor cannot be read",
         ),
     )
     for changes, said in wrong:

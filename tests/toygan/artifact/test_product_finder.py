@@ -110,5 +110,5 @@ def test_a_mask_network_survives_its_file() -> None:
     shown = torch.zeros(1, 3, 256, 256)
     with torch.inference_mode():
         assert torch.allclose(network(shown), again(shown), atol=0.05)
-    with pytest.raises(ModelError, match="it cannot be read"):
+    with pytest.raises(ModelError, match="the mask network cannot be read"):
         ProductFinder.from_file(b"\x80 pickle", CPU)

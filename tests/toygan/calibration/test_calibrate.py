@@ -283,8 +283,8 @@ def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet18"}, "320 weights for resnet18, this version has 320 for tf_eff"),
-        ({"evidence": "all"}, "320 weights for tf_efficientnet_lite1, this version has 993 for"),
+        ({"backbone": "resnet18"}, "320 weights for resnet18, but this version of toygan needs 320"),
+        ({"evidence": "all"}, "320 weights for tf_efficientnet_lite1, but this version of toygan needs 993"),
         ({"weights": (1.0, 2.0)}, "2 weights for tf_efficientnet_lite1, .*; calibrate the model"),
     ],
 )

@@ -438,7 +438,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "kind": (lambda folder: _change_json(folder / "config.json", model_type="unheard"), "cannot be read"),
     "not finite": (_infinite_weights, "gives no finite numbers"),
-    "more words": (_more_words, "knows more tokens than its network"),
+    "more words": (_more_words, "knows more tokens than the network"),
 }
 
 

@@ -117,7 +117,7 @@ def test_what_is_no_picture_is_left_out_and_counted(tmp_path: Path, caplog: pyte
     (tmp_path / "labels.csv").write_text("n01,dog")
     assert len(read(tmp_path)) == 4
     assert f"left out of {tmp_path}: 1 .csv; they lie in no category's folder" in caplog.text
-    kinds = "2 .txt, 1 .heic, 1 hidden, 1 without an extension; wanted are JPEG, PNG, "
+    kinds = "2 .txt, 1 .heic, 1 hidden, 1 without an extension; only JPEG, PNG, "
     for place in ("n01", "n01.tar"):
         assert f"left out of {tmp_path / place}: {kinds}" in caplog.text
 
@@ -155,7 +155,7 @@ def test_a_category_with_nothing_left_is_named(tmp_path: Path, caplog: pytest.Lo
     assert load_photos(tmp_path, resolution=32, split="train").categories == ("good",)
     assert f"the category 'none' has nothing left: {tmp_path / 'none'} holds no picture" in caplog.text
     assert "left out of" in caplog.text
-    assert "2 .heic; wanted are" in caplog.text
+    assert "2 .heic; only" in caplog.text
     assert "skipped the photo small/a.png of small-a" in caplog.text
     assert "2 x 4000 pixels, less than 32 a side" in caplog.text
     assert "the category 'small' has nothing left: of its photos 1 cannot be used" in caplog.text

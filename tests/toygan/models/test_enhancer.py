@@ -82,7 +82,7 @@ def test_every_scale_makes_pictures_of_its_resolution(scale: int) -> None:
 
 
 def test_other_scales_are_refused() -> None:
-    with pytest.raises(ValueError, match="pictures of 64 pixels can be made of 32, 16, 8 pixels"):
+    with pytest.raises(ValueError, match="for a resolution of 64 it must be one of 32, 16, 8"):
         replace(TINY, small_resolution=64)
 
 

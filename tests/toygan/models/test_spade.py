@@ -407,7 +407,7 @@ def test_zeros_along_the_border_show_in_what_is_the_same_everywhere(mode: Paddin
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"discriminator_layers": 5, "discriminator_scales": 2}, "leave nothing of 32 pixels"),
+        ({"discriminator_layers": 5, "discriminator_scales": 2}, "are too many for 32 pixels"),
         ({"layout_classes": 0}, "layout_classes is 0; it must be at least 1"),
         ({"shuffled_share": 1.5}, "shuffled_share is 1.5; it must lie from 0 to 1"),
         ({"resolution": 96}, "resolution is 96; it must be a power of two from 32"),

@@ -57,7 +57,7 @@ def test_a_training_without_room_says_what_is_kept_and_goes_on_later(
     largest = max(file.stat().st_size for file in (output / "model").iterdir())
     with monkeypatch.context() as now:
         cramp(now, largest + 500)  # room for the weights, not for all their moments
-        with pytest.raises(DiskFull, match=r"kept is the checkpoint of 16 images"):
+        with pytest.raises(DiskFull, match=r"the checkpoint and the model after 16 images are kept"):
             run(shards, output, 32, config, resume=True)
     assert leftovers(output) == []
     assert [int(folder.name) for folder in checkpoint_folders(output)] == [16]

@@ -121,7 +121,7 @@ def test_ten_collapses_ten_recoveries(
     assert is_ruined == [True]
     told = [record.getMessage() for record in caplog.records if "It goes back to" in record.getMessage()]
     assert len(told) == 1
-    assert f"at {LR_FACTOR:g} of the rates" in told[0]
+    assert f"at {LR_FACTOR:g} times the learning rates" in told[0]
     last = checkpoint_folders(tmp_path)[-1]
     assert int(last.name) == 96
     tensors = load_file(last / "state.safetensors")

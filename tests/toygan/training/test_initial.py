@@ -167,7 +167,7 @@ def test_everything_but_new_accent_colours_keeps_its_meaning(family: str, before
 
 def test_other_numbers_of_accent_colours_do_not_fit() -> None:
     config = changed(config_of("dcgan"), accent_colours=3)
-    with pytest.raises(ModelError, match="accent_colours is 2 there and 3 here"):
+    with pytest.raises(ModelError, match="accent_colours is 2 in the model and 3 in the settings"):
         read_initial(files_of(stored("dcgan", accent_colours=2)), config)
 
 
@@ -278,9 +278,11 @@ def test_a_model_that_does_not_fit_is_named_beside_what_is_wanted() -> None:
         read_initial(source, config_of("mlp"))
     config = config_of("dcgan")
     wider = changed(config, network=config.network | {"max_channels": 32, "latent_size": 9})
-    with pytest.raises(ModelError, match="latent_size is 8 there and 9 here, max_channels is 16 there"):
+    with pytest.raises(
+        ModelError, match="latent_size is 8 in the model and 9 in the settings, max_channels is 16 in the"
+    ):
         read_initial(source, wider)
-    with pytest.raises(ModelError, match="resolution is 32 there and 64 here"):
+    with pytest.raises(ModelError, match="resolution is 32 in the model and 64 in the settings"):
         read_initial(source, changed(config, resolution=64))
 
 

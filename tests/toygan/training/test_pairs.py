@@ -175,13 +175,13 @@ def test_pictures_of_other_models_are_drawn_anew(shards: Path, tmp_path: Path) -
 def test_a_model_that_draws_from_no_image_is_refused(shards: Path, tmp_path: Path) -> None:
     tiny = tiny_model()
     model = ModelFiles(name=tiny.name, version=tiny.version, files=tiny.files)
-    with pytest.raises(BadInput, match="draws from no layout or sketch"):
+    with pytest.raises(BadInput, match="generates from no layout or sketch"):
         pairs(shards, tmp_path / "small", [model])
 
 
 def test_a_model_of_other_pixels_is_refused(shards: Path, tmp_path: Path) -> None:
     networks = EnhancerConfig(categories=1, resolution=64, **NETWORK | {"small_resolution": 16})
-    with pytest.raises(BadInput, match="draws 32 pixels, the enhancer enlarges 16"):
+    with pytest.raises(BadInput, match="generates 32 pixels, but the enhancer enlarges 16"):
         load_pairs(
             shards,
             networks,
@@ -218,7 +218,7 @@ def test_a_resumed_enhancer_ends_as_an_undisturbed_one(shards: Path, tmp_path: P
 
 
 def test_first_stages_are_for_enhancers_alone(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="first stages are for enhancers; dcgan generates without one"):
+    with pytest.raises(BadInput, match="first stages are for enhancers only; dcgan takes none"):
         train(
             photos_uri=shards,
             output=tmp_path,
@@ -231,7 +231,7 @@ def test_first_stages_are_for_enhancers_alone(shards: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("crop", [31, 128])
 def test_crops_that_do_not_fit_are_refused(crop: int) -> None:
-    with pytest.raises(BadInput, match=f"crop is {crop}; it must be a multiple of 2, 64 at most"):
+    with pytest.raises(BadInput, match=f"crop is {crop}; it must be a multiple of 2 and at most 64"):
         check_config(changed(CONFIG, crop=crop))
 
 

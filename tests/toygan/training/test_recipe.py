@@ -107,11 +107,15 @@ def test_a_stage_changes_the_settings_that_all_stages_share(tmp_path: Path) -> N
         ("\nimages = 16\n", "\nimages = 0\n", "the recipe own, stage 'second': images is 0"),
         ("\nimages = 16\n", "\n", "the recipe own, stage 'second': images: Field required"),
         ("seed = 1", "sed = 1", "the recipe own, stage 'second': data: no option sed; known are seed"),
-        ('name = "second"', 'name = "first"', "the recipe own has several stages of the name first"),
-        ('name = "second"', 'name = "../x"', "it must have letters, digits and - only"),
+        ('name = "second"', 'name = "first"', "the recipe own has several stages with the name first"),
+        ('name = "second"', 'name = "../x"', "it may contain only letters, digits and -"),
         ('family = "dcgan"', 'family = "vae"', "unknown model family or preset 'vae'"),
         ('family = "dcgan"', "family = ", "the recipe own cannot be read"),
-        ("truncation", 'start = { recipe = "spade-256", stage = "x" }\ntruncation', "which has training"),
+        (
+            "truncation",
+            'start = { recipe = "spade-256", stage = "x" }\ntruncation',
+            "which has only the stages training",
+        ),
     ],
 )
 def test_recipes_that_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -308,7 +308,7 @@ def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_pat
 @pytest.mark.parametrize(
     ("options", "missing", "message"),
     [
-        ({"accent_colours": 1}, {"colour": None}, "no photo says what its main colour is called"),
+        ({"accent_colours": 1}, {"colour": None}, "no photo names its main colour"),
         ({"network": {"colour_map": True}}, {"colour_hex": None}, "no photo with a main colour has a layout"),
         (
             {"family": "pix2pix", "network": {"layout_classes": 14}},
@@ -318,7 +318,7 @@ def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_pat
         (
             {"network": {"layout_classes": 9}},
             {},
-            "hold the label 9, but layout_classes is 9; give at least 10",
+            "hold the label 9, but layout_classes is 9; set it to at least 10",
         ),
     ],
 )
@@ -476,7 +476,7 @@ def test_weights_that_blow_up_do_not_replace_good_ones(
 
     monkeypatch.setattr(fit_module, "train_step", step)
     with pytest.raises(
-        RunFailed, match=r"the training failed after 24 images, generator/.* no longer finite"
+        RunFailed, match=r"the training failed after 24 images: generator/.* no longer finite"
     ):
         run(shards, tmp_path)
     assert [int(folder.name) for folder in checkpoint_folders(tmp_path)] == [16]

@@ -1,1 +1,1 @@
-"""Is a picture good enough to show: checks, calibrated score, decision."""
+"""Decides whether a picture is good enough to show: checks, calibrated score, decision."""

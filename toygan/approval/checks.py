@@ -30,35 +30,40 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 LOW_PERCENTILE: Final = 1
 HIGH_PERCENTILE: Final = 99
-FEWEST_PHOTOS: Final = 50  # a category with fewer takes the limits of all photos together
+FEWEST_PHOTOS: Final = 50  # a category with fewer photos takes the limits of all photos together
 
-# Two pictures of one product are near-copies if at most this many of 64 bits differ. Of 1,093 pairs of real
-# photos of one product from different camera angles 4.8 % are as near, because round parts look alike from
-# every angle. Of the pairs of different products of a category 0.05 % are. A copy that was compressed again
-# or has faint noise (standard deviation 2) lies within 4 bits in 99 of 100 cases.
+# Two pictures of one product are near-copies if at most this many of 64 bits differ. This is measured: of
+# 1,093 pairs of real photos that show one product from different camera angles, 4.8 % are that near, because
+# round parts look alike from every angle. Of pairs of different products of a category, 0.05 % are that near.
+# A copy that was compressed again, or that has faint noise (standard deviation 2), is within 4 bits in 99 of
+# 100 cases.
 NEAR_COPY_DISTANCE: Final = 4
 
-# A picture has its product's shape if the product's text and the text of the chosen layout in the layout bank
-# are at least this similar. The limit is the same in every category. Equal texts have similarity 1; colours
-# and finishes do not count. In the bundled models' banks (1,014 texts) no two texts of a category have more
-# than 0.995. A lower limit lets wrong shapes through. For 57 calibration products of single parts the
-# likeliest layout has another text (up to 0.995), and none of these layouts has the right part number. Of 32
-# figures none had the right hat and print. Silhouettes give no limit per category either: from 0.85 on, those
-# of the next text agree with a photo 0.9 times as well as those of the product's own text. For wheels this
-# holds at any similarity.
+# A picture shows its product's shape if the product's text and the text of the chosen layout are at least
+# this similar. The limit is the same in every category. Equal texts have the similarity 1; colours and
+# finishes do not count. In the banks of the bundled models (1,014 texts), two different texts of a category
+# have at most 0.995.
+#
+# A lower limit lets wrong shapes through. For 57 calibration products that are single parts, the likeliest
+# layout has another text (similarity up to 0.995), and no such layout has the right part number. For 32
+# figures, no such layout has the right hat and print.
+#
+# Silhouettes give no limit for each category either. From a similarity of 0.85 on, the silhouettes of the
+# most similar other text agree with a photo 0.9 times as well as those of the product's own text. For wheels
+# this holds at any similarity.
 KNOWN_SHAPE_SIMILARITY: Final = 0.999
 
-# Above this CIEDE2000 everybody sees another colour. Photos can exceed it: less than a quarter of a product
-# with many colours may have the main colour of the catalog.
+# Above this CIEDE2000 everybody sees another colour. Even a photo may exceed the limit, if less than a
+# quarter of a product with many colours has the main colour of the catalog.
 ANOTHER_COLOUR: Final = 20.0
 
 
 def fit_limits(photos: Mapping[str, Sequence[Measures]]) -> dict[str, CategoryLimits]:
     """Fits the limits of every category: the 1st and 99th percentiles of the measures of its real photos.
 
-    Takes all photos of the split `train`, including those for calibration, and none of the split `val`. A
-    category with fewer than `FEWEST_PHOTOS` photos takes the limits of all photos. Raises ValueError if there
-    is no photo.
+    `photos` are all photos of the split `train`, including those for calibration, and none of the split
+    `val`. A category with fewer than `FEWEST_PHOTOS` photos takes the limits of all photos. Raises ValueError
+    if there is no photo.
     """
     everything = [measures for of_category in photos.values() for measures in of_category]
     if not everything:
@@ -71,12 +76,12 @@ def fit_limits(photos: Mapping[str, Sequence[Measures]]) -> dict[str, CategoryLi
 
 
 def check(measures: Measures, limits: CategoryLimits, layout_similarity: float | None = None) -> list[Reason]:
-    """Returns the reasons against a finite picture, in the order of `REASONS`. A picture without any passes.
+    """Returns the reasons against a finite picture, in the order of `REASONS`.
 
-    If the limits include colours, a picture without a wanted colour does not pass. `layout_similarity`,
-    -1..1, is the text similarity of the layout that the picture was generated from, None if it is not from
-    a layout bank. Below `KNOWN_SHAPE_SIMILARITY` the picture sharply shows another product's shape, and no
-    other check detects that.
+    A picture without reasons passes. If there is a limit for colours, a picture without a wanted colour does
+    not pass. `layout_similarity`, -1..1, is the text similarity of the layout that the picture was generated
+    from; None if the layout is not from a layout bank. Below `KNOWN_SHAPE_SIMILARITY` the picture may show
+    another product's shape sharply, which no other check detects.
     """
     distance, farthest = measures.colour_delta_e, limits.colour_delta_e_max
     failed: dict[Reason, bool] = {
@@ -94,7 +99,7 @@ def check(measures: Measures, limits: CategoryLimits, layout_similarity: float |
 
 
 def is_near_copy(phash: str, others: Iterable[str]) -> bool:
-    """Says whether a perceptual hash (16 hex digits) is within `NEAR_COPY_DISTANCE` bits of any other."""
+    """Says whether a perceptual hash (16 hex digits) is within `NEAR_COPY_DISTANCE` bits of another one."""
     value = int(phash, 16)
     return any((value ^ int(other, 16)).bit_count() <= NEAR_COPY_DISTANCE for other in others)
 

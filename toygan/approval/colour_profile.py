@@ -8,16 +8,17 @@ import numpy as np
 from toygan.approval.measures import hex_to_lab
 from toygan.artifact.colour_profile import UNIT, ColourProfile, Range, Shift
 
-# For the constant and for L*, a*, b*. If a category has few colours, the last three would be guesses.
+# The ridge penalties of the constant and of the coefficients of L*, a*, b*. With few colours in a category,
+# unpenalised coefficients would be guesses.
 PENALTIES: Final = (1e-6, 3.0, 3.0, 3.0)
-DECIMALS: Final = 6  # of a stored number
+DECIMALS: Final = 6  # decimals of a stored number
 
 
 def colour_profile_of(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> ColourProfile:
     """Fits a profile to pairs of a given and a shown colour (`#RRGGBB`) by category.
 
-    A category without pairs gets no shift. The fit is a ridge regression: the fewer colours a category has,
-    the closer its shift is to a constant.
+    A category without pairs gets no shift. The fit is a ridge regression. So the fewer colours a category
+    has, the closer its shift is to a constant.
     """
     fitted = {name: _fit(each) for name, each in pairs.items() if each}
     return ColourProfile(

@@ -1,8 +1,8 @@
-"""Checks that a studio picture shows what the snapshot shows: the same structure, no new parts, none lost.
+"""Checks that a studio picture shows what the snapshot shows: the same structure, no new and no lost parts.
 
-Structure is compared by the local correlation of brightness, at two scales. Each neighbourhood is compared
-after its own mean and contrast are taken out, so another light changes little: the contrast and structure
-terms of SSIM (Wang et al. 2004, eqs. 9 and 10), without its term of brightness.
+Structure is compared by the local correlation of brightness, at two scales. The measure consists of the
+contrast and structure terms of SSIM (Wang et al. 2004, eqs. 9 and 10), without the term of brightness. The
+mean of each neighbourhood is removed before, so another light changes the measure little.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from toygan.images import COLOURED, DARK
 
 SIDES: Final = (256, 128)  # pixels a side of the two scales
 SPREAD: Final = 2.5  # standard deviation of a neighbourhood in pixels
-NOISE: Final = 3.0  # of 255: weaker structure counts less
+NOISE: Final = 3.0  # of 255; structure of less contrast counts less
 EDGE: Final = 3  # pixels at the mask's edge that are left out, since the ground shows there
-AROUND: Final = 6  # pixels around the mask that may be dark, at the larger scale
+AROUND: Final = 6  # up to this distance from the mask, in pixels of the larger scale, pixels may be dark
 
 STRUCTURE_MIN: Final = 0.5
 NEW_PARTS_MAX: Final = 0.02
@@ -30,8 +30,8 @@ NEW_PARTS_MAX: Final = 0.02
 class Fidelity:
     """How well a picture agrees with its snapshot."""
 
-    structure: float  # -1..1, the smaller one of the two scales; 1 for a product without any structure
-    new_parts: float  # of the product's pixels: the dark or coloured pixels away from it
+    structure: float  # -1..1, the smaller value of the two scales; 1 for a product without any structure
+    new_parts: float  # dark or coloured pixels away from the product, divided by the product's pixels
 
     @property
     def agrees(self) -> bool:
@@ -55,9 +55,10 @@ def compare(picture: NDArray[np.uint8], framed: NDArray[np.uint8]) -> Fidelity:
 def check_snapshot(
     failed: Sequence[Reason], picture: NDArray[np.uint8], framed: NDArray[np.uint8]
 ) -> tuple[Reason, ...]:
-    """Returns the reasons against a picture of a framed snapshot, given those that `check` found.
+    """Returns the reasons against a picture that was made from a framed snapshot.
 
-    A snapshot shows the product's colour, so the catalog need not name it.
+    `failed` are the reasons that `check` found. An unknown colour is no reason, because the snapshot shows
+    the product's colour.
     """
     kept = [reason for reason in failed if reason != "colour_unknown"]
     return (*kept,) if compare(picture, framed).agrees else (*kept, "differs_from_snapshot")
@@ -69,7 +70,7 @@ def _structure(picture: NDArray[np.float32], framed: NDArray[np.float32]) -> flo
         return 0.0
     weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     made, seen = picture[..., :3] @ weights, framed[..., :3] @ weights
-    # The ground beyond the edge must not count in a neighbourhood.
+    # The averages of a neighbourhood include only pixels inside the product, not the ground.
     amount = _smooth(inside.astype(np.float32)).clip(1e-3)
 
     def mean(values: NDArray[np.float32]) -> NDArray[np.float32]:

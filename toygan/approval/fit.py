@@ -14,11 +14,11 @@ from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.probe_weights import Floats
 from toygan.errors import ModelError
 
-FEWEST_OF_A_CLASS: Final = 10  # with fewer real or generated pictures a category has no map of its own
-# In a category's map, the photos of all other categories together weigh at most as much as this many of its
-# own. A category has about 30 photos, and a map of these alone overfits. Maps were fitted to half of the
-# calibration products. Their log loss on the other half was 0.26 (titles) and 0.20 (layouts) with 40 borrowed
-# photos, and 0.29 and 0.22 without.
+FEWEST_OF_A_CLASS: Final = 10  # with fewer photos or fewer generated pictures a category has no own map
+# In the map of a category, the photos of all other categories together weigh at most as much as this number
+# of the category's own photos. A category has about 30 photos, and a map fitted to these alone overfits. Maps
+# were fitted to half of the calibration products and tested on the other half. With 40 borrowed photos the
+# log loss was 0.26 (titles) and 0.20 (layouts), without them 0.29 and 0.22.
 BORROWED_PHOTOS: Final = 40
 
 
@@ -33,19 +33,20 @@ def fit_calibration(
 ) -> Calibration:
     """Fits the map and the threshold of every category of `generated_logits`.
 
-    `real_logits` belong to photos outside the training. `generated_logits` belong to pictures that are
-    compared with them. `typical_logits` belong to pictures as the model generates them for a catalog, and
-    `typical_passed` says which of these pass all other checks. The threshold is the largest `p_real` that at
-    least the share `settings.acceptance` of the passing pictures reaches. If no picture passes, all count.
+    `real_logits` belong to photos outside the training. `generated_logits` belong to generated pictures that
+    are compared with these photos. `typical_logits` belong to pictures as the model generates them for a
+    catalog, and `typical_passed` says which of these pass all checks. The threshold is the largest `p_real`
+    that at least the share `settings.acceptance` of the passing pictures reaches. If no picture passes, all
+    of them are used.
 
-    A category's map is fitted to its own pictures. These are few, so the pictures of the other categories
-    count, too, but weigh less (`BORROWED_PHOTOS`). A category takes the common map of all categories if it
-    has too few pictures, or if its discriminator is worse than chance, which means that it rates generated
-    pictures above real ones. (A map with the opposite sign would reward pictures that the discriminator takes
-    for fakes.) If even the common map is worse than chance, `p_real` is 0.5 for every picture and only the
-    checks decide. `warnings` names both cases.
+    The map of a category is fitted to its own pictures. These are few, so the pictures of the other
+    categories are used, too, with less weight (`BORROWED_PHOTOS`). A category takes the common map of all
+    categories in two cases: if it has too few pictures, or if the discriminator is worse than chance there,
+    which means that it rates generated pictures above real ones. (A map with the opposite sign would reward
+    pictures that the discriminator takes for fakes.) If even the common map is worse than chance, `p_real` is
+    0.5 for every picture, and only the checks decide. `warnings` reports these cases.
 
-    Raises ModelError for logits that are not finite, ValueError for missing or mismatched input.
+    Raises ModelError for logits that are not finite, and ValueError for missing or inconsistent input.
     """
     settings = settings or CalibrationSettings()
     samples = _samples(real_logits, generated_logits)
@@ -64,7 +65,7 @@ def fit_calibration(
         passed = np.asarray(typical_passed[name], dtype=bool)
         if not passed.any():
             warnings.append(
-                f"{name}: no generated picture passes the checks; the threshold is that of all of them"
+                f"{name}: no generated picture passes the checks; the threshold was fitted to all pictures"
             )
         categories[name] = CategoryCalibration(
             coef=chosen.coef,
@@ -87,7 +88,7 @@ def fit_calibration(
 def acceptance_threshold(scores: ArrayLike, acceptance: float) -> float:
     """Returns the largest of the scores (N,) that at least the share `acceptance` of them reaches."""
     descending = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
-    # Products such as 0.7 * 10 are a little above the whole number in floating point.
+    # A product such as 0.7 * 10 may be a little above 7 in floating point, so a little is subtracted.
     return float(descending[max(1, ceil(acceptance * len(descending) - 1e-9)) - 1])
 
 
@@ -96,8 +97,8 @@ def expected_calibration_error(
 ) -> float:
     """Computes the mean over bins of |mean prediction - share of real pictures|, weighted by mass: 0..1.
 
-    Takes (N,) probabilities, (N,) bool and (N,) weights, by default all 1. The bins have equal mass. Equal
-    predictions share a bin, so their order does not matter.
+    `predicted` (N,) are probabilities, `is_real` (N,) is bool, and `weights` (N,) are all 1 by default. The
+    bins have equal mass. Equal predictions are in the same bin, so their order does not matter.
     """
     p, real = np.asarray(predicted, dtype=np.float64), np.asarray(is_real, dtype=np.float64)
     mass = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -152,8 +153,8 @@ def _check_category(name: str, limits: Mapping[str, CategoryLimits], logits: int
         raise ValueError(f"no limits for the category {name!r}")
     if not logits or logits != results:
         raise ValueError(
-            f"{name!r}: wanted as many logits of typical pictures as results of checks, found {logits} "
-            f"logits and {results} results"
+            f"{name!r}: there are {logits} logits of typical pictures, but {results} results of checks; the "
+            "numbers must be equal"
         )
 
 
@@ -177,7 +178,7 @@ def _common_map(together: _Sample, settings: CalibrationSettings, warnings: list
     if common.coef > 0:
         return common
     warnings.append(
-        "the discriminator cannot tell real from generated pictures at all; only the checks decide"
+        "the discriminator cannot distinguish real from generated pictures at all; only the checks decide"
     )
     return _Map(coef=0.0, intercept=0.0, predicted=np.full(len(together.logits), 0.5))
 
@@ -185,7 +186,7 @@ def _common_map(together: _Sample, settings: CalibrationSettings, warnings: list
 def _own_map(
     name: str, sample: _Sample, others: _Sample, settings: CalibrationSettings, warnings: list[str]
 ) -> _Map | None:
-    """Fits a category's map. Returns None and adds a warning if the category has to take the common map."""
+    """Fits the map of a category. If the category must take the common map, adds a warning, returns None."""
     if min(sample.n_real, sample.n_generated) < FEWEST_OF_A_CLASS:
         why_not = f"only {sample.n_real} real and {sample.n_generated} generated pictures"
     else:
@@ -225,8 +226,8 @@ def _logistic(sample: _Sample, others: _Sample | None) -> tuple[float, float]:
     weights = np.concatenate(
         [np.where(part.is_real, photos / part.n_real, photos / part.n_generated) for part, photos in parts]
     )
-    # The penalty keeps the fit to separable data finite. Standardised logits make it independent of their
-    # scale.
+    # The penalty keeps coefficients finite if the data are separable. The logits are standardised, so that
+    # the penalty does not depend on their scale.
     centre, scale = float(together.logits.mean()), float(together.logits.std()) or 1.0
     inputs = ((together.logits - centre) / scale)[:, None]
     model = LogisticRegression().fit(inputs, together.is_real, sample_weight=weights / weights.mean())

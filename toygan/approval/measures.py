@@ -1,8 +1,8 @@
 """Measures a picture of one product on a white background.
 
-The picture is first reduced to about 64 pixels a side. So the measures cost the same and mean the same at
-every resolution. Only the perceptual hash is computed on all pixels. The docstrings say why each measure was
-chosen; their figures are from 3,240 photos of ten categories at 64 pixels.
+The picture is first reduced to about 64 pixels a side. So the measures take the same time and mean the same
+at every resolution. Only the perceptual hash is computed from all pixels. The docstrings say why each measure
+was chosen. The figures in them are from 3,240 photos of ten categories at 64 pixels.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ AT_ONCE: Final = 256  # pictures
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """The measures of one picture, rounded so that the last bits of batched arithmetic do not show."""
+    """The measures of one picture. They are rounded, so that they do not depend on the batch."""
 
     fill_ratio: float  # 0..1, the product's share of the frame
-    background_white: float  # 0..1, where 1 is a white border
+    background_white: float  # 0..1; 1 means that the border is white
     contrast: float  # 0..255, standard deviation of the channel that varies most
     main_colour: str  # #RRGGBB
     colour_delta_e: float | None  # CIEDE2000 from the main colour to the wanted one, None if none is wanted
@@ -38,7 +38,7 @@ class Measures:
 def measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> list[Measures]:
     """Measures (B, H, W, 3) uint8 sRGB pictures; `colour_hexes` are the B wanted colours, `#RRGGBB` or None.
 
-    Costs about 0.4 ms a picture of 64 pixels on one core, a quarter of it the perceptual hash.
+    A picture of 64 pixels takes about 0.4 ms on one core. A quarter of this is for the perceptual hash.
     """
     if len(pictures) != len(colour_hexes):
         raise ValueError(f"{len(pictures)} pictures, but {len(colour_hexes)} wanted colours")
@@ -58,7 +58,7 @@ def _measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) ->
     contrast = small[:, ::2, ::2].std(axis=(1, 2), dtype=np.float32).max(axis=1)
     wanted = hex_to_lab(colour_hexes)
     colours = main_colours(small, shown, wanted)
-    # In single precision the fifth digit depends on the number of rows, and rounding sometimes shows it.
+    # In single precision the fifth digit depends on the number of rows, and rounding may not hide that.
     main = rgb2lab(colours.astype(np.float64) / 255)
     distances = deltaE_ciede2000(main, wanted.astype(np.float64))  # type: ignore[no-untyped-call]
     return [
@@ -78,9 +78,9 @@ def product_pixels(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Finds the pixels of (B, H, W, 3) uint8 pictures that show the product: (B, H, W) bool.
 
     These are the dark or coloured pixels, and all pixels that lie between such pixels both in their row and
-    in their column. So the inside of a white wheel counts although it looks like the background. The share of
-    the frame correlates by 0.88 with that of exact masks. White products on white cause most of the
-    difference.
+    in their column. So the inside of a white wheel is found although it looks like the background. The
+    product's share of the frame has a correlation of 0.88 with that of exact masks. White products on white
+    cause most of the difference.
     """
     red, green, blue = pictures[..., 0], pictures[..., 1], pictures[..., 2]
     brightest = np.maximum(np.maximum(red, green), blue)
@@ -93,9 +93,10 @@ def background_white(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Measures how white the border of (B, H, W, 3) uint8 pictures is: (B,) from 0 to 1.
 
     The measure is the mean of (darkest channel - chroma) / 255 over a frame of 1/16 of the side. Chroma is
-    the brightest minus the darkest channel. A negative mean counts as 0. White is 1. Grey, as in a soft
-    shadow, lowers the measure by its depth, a tint by twice its depth. Among several such measures this one
-    best separated real photos from photos with a tint, noise, blotches or a product that is cut off.
+    the brightest minus the darkest channel. A negative mean counts as 0. A white border has the measure 1.
+    Grey, as in a soft shadow, lowers the measure by its depth. A tint lowers it by twice its depth. Several
+    such measures were tried. This one best distinguished real photos from photos with a tint, noise, blotches
+    or a product that is cut off.
     """
     height, width = pictures.shape[1:3]
     rows, columns = max(1, height // 16), max(1, width // 16)
@@ -111,16 +112,20 @@ def main_colours(
 ) -> NDArray[np.float32]:
     """Estimates the main colour of every product: (B, 3) float32 sRGB in 0..255.
 
-    Takes (B, H, W, 3) uint8 pictures, the (B, H, W) mask of the product and the (B, 3) wanted colours in
-    CIELAB. NaN means that no colour is wanted.
+    `pictures` are (B, H, W, 3) uint8, `shown` (B, H, W) is the mask of the product, and `wanted` (B, 3) are
+    the wanted colours in CIELAB. NaN means that no colour is wanted.
 
-    The estimator is the nearest quarter: the mean of the quarter of the product's pixels that are nearest to
-    the wanted colour in CIELAB. So it asks whether at least a quarter of the product has the catalog's
-    colour. A catalog means just this by the main colour of a product with several colours (a figure, a car
-    with windows). With limits at the 99th percentile of real photos, 21 % of pictures in another colour of
-    the category pass. With the median of the product's pixels 42 % pass, with the chroma-weighted median 50
-    %, with the mode 50 %. If no colour is wanted, the estimate is the median. If a product cannot be
-    distinguished from the background, the middle of the frame counts as the product.
+    The estimate is the mean of the nearest quarter: the quarter of the product's pixels that are nearest to
+    the wanted colour in CIELAB. So it shows whether at least a quarter of the product has the catalog's
+    colour. This is what a catalog means by the main colour of a product with several colours (a figure, a car
+    with windows).
+
+    The estimate was chosen by how many pictures in another colour of the category pass, if limits are at the
+    99th percentile of real photos. Of these pictures 21 % pass. With the median of the product's pixels 42 %
+    would pass, with the chroma-weighted median 50 %, with the mode 50 %.
+
+    If no colour is wanted, the estimate is the median. If a product cannot be distinguished from the
+    background, the middle of the frame counts as the product.
     """
     height, width = shown.shape[1:]
     shown = shown.copy()

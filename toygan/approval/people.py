@@ -1,12 +1,13 @@
-"""Fits thresholds to people's decisions, and the probe where that helps.
+"""Fits the thresholds to people's decisions, and also the probe if that helps.
 
-Only decisions count that the score could have made: about pictures that pass all checks. Three rules are
-compared by the share of decisions that they agree with: the present one, new thresholds on the present
-score, and new thresholds on the score of a refitted probe. The last two are cross-validated by product.
+Only decisions about pictures that pass all checks are used, because only for these does the score decide.
+Three rules are compared by the share of decisions with which they agree: the present rule, new thresholds for
+the present score, and new thresholds for the score of a refitted probe. The last two are cross-validated by
+product.
 
-The refitted probe is a logistic regression on the present logit and the evidence. The penalty weighs on the
-evidence alone, so few decisions change the score little. The new logit gets the mean and the spread of the
-present one, so that the calibration's map still holds for it.
+The refitted probe is a logistic regression on the present logit and the evidence. Only the coefficients of
+the evidence are penalised, so few decisions change the score little. The new logit is scaled to the mean and
+the spread of the present logit, so that the calibration's map stays valid.
 """
 
 from collections.abc import Sequence
@@ -24,12 +25,12 @@ from toygan.errors import BadInput
 
 FEWEST_DECISIONS: Final = 20
 BORROWED_DECISIONS: Final = (
-    10  # the decisions of all other categories weigh as much for a category's threshold
+    10  # for a category's threshold, all decisions about other categories together weigh as much as this many
 )
 INVERSE_PENALTY: Final = 3e-3  # scikit-learn's C
-CONFIDENCE: Final = 1.645  # standard errors
+CONFIDENCE: Final = 1.645  # standard errors; a one-sided level of 95 %
 _LOGIT_SCALE: Final = 10.0  # makes the penalty on the present logit small
-_BEYOND: Final = 0.1  # log-odds between the last decided picture and a threshold beyond all of them
+_BEYOND: Final = 0.1  # log-odds from the outermost decided picture to a threshold beyond all pictures
 Flags = NDArray[np.bool_]
 
 
@@ -40,8 +41,8 @@ class DecidedPictures:
     categories: NDArray[np.str_]  # (N,)
     skus: NDArray[np.str_]  # (N,)
     is_approved: Flags  # (N,)
-    logits: Floats  # (N,), by the present score
-    evidence: Floats | None  # (N, K) of the probe; None: the score stays as it is
+    logits: Floats  # (N,), logits of the present score
+    evidence: Floats | None  # (N, K), evidence of the probe; None: no probe is refitted
 
     def __len__(self) -> int:
         return len(self.skus)
@@ -59,9 +60,9 @@ class DecidedPictures:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rule:
-    """Which pictures are approved; `shifts` are added to a category's threshold, in log-odds."""
+    """A rule that approves pictures. `shifts` are added to the thresholds of categories, in log-odds."""
 
-    probe: ProbeWeights | None  # None: the score stays as it is
+    probe: ProbeWeights | None  # a refitted probe; None: the present score is used
     shifts: dict[str, float]
 
     def approves(self, calibration: Calibration, pictures: DecidedPictures) -> Flags:
@@ -78,21 +79,22 @@ class _Rule:
 def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibration:
     """Returns the calibration that agrees best with people, with the field `agreement`.
 
-    `calibration` knows no decisions yet, see `Calibration.without_people`; the logits are by its score.
-    It keeps its thresholds and its probe unless another rule agrees with more decisions that it was not
-    fitted to, by more than chance explains in 95 of 100 cases. Raises BadInput for fewer than
-    FEWEST_DECISIONS decisions, or if all are the same.
+    `calibration` must not be fitted to decisions yet, see `Calibration.without_people`. The logits of
+    `pictures` must be of its score. Another rule replaces its thresholds, or thresholds and probe, only if
+    this rule agrees with more of the decisions that the rule was not fitted to. The gain must be larger than
+    chance explains in 95 of 100 cases. Raises BadInput for fewer than FEWEST_DECISIONS decisions, or if all
+    decisions are the same.
     """
     approved = int(pictures.is_approved.sum())
     if len(pictures) < FEWEST_DECISIONS or approved in (0, len(pictures)):
         raise BadInput(
             f"people approved {approved} and rejected {len(pictures) - approved} pictures of this model that "
-            f"pass all checks; {FEWEST_DECISIONS} decisions of both kinds are needed"
+            f"pass all checks; at least {FEWEST_DECISIONS} decisions are needed, and some of each kind"
         )
     present = _Rule(probe=None, shifts={})
     before = present.approves(calibration, pictures) == pictures.is_approved
     after = _of_unseen(calibration, pictures)
-    # Only pictures about which the two differ say anything: McNemar's test, 1947, one-sided.
+    # One-sided McNemar's test (1947): only pictures about which the two rules differ are compared.
     gain, differing = int(after.sum() - before.sum()), int((after != before).sum())
     rule = _best_rule(calibration, pictures) if gain > CONFIDENCE * differing**0.5 else present
     if rule == present:
@@ -130,7 +132,10 @@ def _with_rule(calibration: Calibration, rule: _Rule, agreement: Agreement) -> C
 
 
 def _of_unseen(calibration: Calibration, pictures: DecidedPictures) -> Flags:
-    """Says for each picture whether the best rule agrees that was fitted to the other products (N,)."""
+    """Says for each picture whether a rule agrees with its decision, (N,) bool.
+
+    The rule is the best one of those that were fitted to other products.
+    """
     agrees = np.zeros(len(pictures), dtype=bool)
     for seen, unseen in _folds(pictures, calibration):
         of_fold = pictures.select(unseen)
@@ -140,7 +145,10 @@ def _of_unseen(calibration: Calibration, pictures: DecidedPictures) -> Flags:
 
 
 def _best_rule(calibration: Calibration, pictures: DecidedPictures) -> _Rule:
-    """Returns the rule that agrees with most decisions it was not fitted to; the simplest one of equals."""
+    """Returns the rule that agrees with most decisions to which it was not fitted.
+
+    Of rules that agree equally often, it returns the simplest.
+    """
     best = _Rule(probe=None, shifts={})
     most = int((best.approves(calibration, pictures) == pictures.is_approved).sum())
     scores: list[tuple[ProbeWeights | None, Floats]] = [(None, pictures.logits)]
@@ -162,7 +170,10 @@ def _best_rule(calibration: Calibration, pictures: DecidedPictures) -> _Rule:
 def _refitted(
     calibration: Calibration, probe: ProbeWeights, pictures: DecidedPictures
 ) -> tuple[ProbeWeights, Floats]:
-    """Returns a probe that knows the decisions, and logits (N,) of probes that do not know the product."""
+    """Returns a probe fitted to all decisions, and logits (N,) for comparison.
+
+    Each of these logits is from a probe that was not fitted to the picture's product.
+    """
     logits = np.empty(len(pictures))
     for seen, unseen in _folds(pictures, calibration):
         known = pictures.select(seen)
@@ -197,9 +208,9 @@ def _fit_probe(probe: ProbeWeights, pictures: DecidedPictures) -> ProbeWeights:
 def _shifts(
     calibration: Calibration, pictures: DecidedPictures, margins: Floats, *, is_refitted: bool
 ) -> dict[str, float]:
-    """Returns for each category the shift of its threshold that agrees with most decisions.
+    """Returns for each category the shift of its threshold with which most decisions agree.
 
-    A category without decisions keeps its threshold, unless a refitted probe moves all scores.
+    A category without decisions gets a shift only if a refitted probe changes the scores.
     """
     shifts = {}
     for name in calibration.categories:
@@ -213,14 +224,17 @@ def _shifts(
 
 
 def _best_shift(margins: Floats, is_approved: Flags, weights: Floats) -> float:
-    """Returns the limit of margins that agrees with most decisions by weight; of equals that nearest to 0."""
+    """Returns the limit of margins with which most decisions agree, by weight.
+
+    If several limits are equally good, it returns the one nearest to 0.
+    """
     order = np.argsort(margins, kind="stable")
     ordered, signs = margins[order], np.where(is_approved, -1.0, 1.0)[order] * weights[order]
-    # gain[i]: how much agreement grows if the i smallest margins are rejected
+    # gain[i]: by how much the agreement grows if the pictures with the i smallest margins are rejected
     gain = np.concatenate([[0.0], np.cumsum(signs)])
     ends = min(0.0, ordered[0] - _BEYOND), max(0.0, ordered[-1] + _BEYOND)
     cuts = np.concatenate([ends[:1], (ordered[1:] + ordered[:-1]) / 2, ends[1:]])
-    # Equal margins are on one side of a cut.
+    # Equal margins must be on the same side of a cut.
     possible = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
     best = gain[possible].max()
     chosen = cuts[possible & (gain >= best - 1e-9)]
@@ -244,7 +258,7 @@ def _log_odds(p: float) -> float:
 def _folds(
     pictures: DecidedPictures, calibration: Calibration
 ) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Cuts the pictures by product; with a single product, all pictures are in both parts."""
+    """Splits the pictures into folds by product. With a single product, all pictures are in both parts."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     products = np.unique(pictures.skus, return_inverse=True)[1]

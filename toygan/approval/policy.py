@@ -1,4 +1,4 @@
-"""Decides about candidates: approval, rejection, another attempt, review. All functions are pure."""
+"""Decides about candidates: approval, rejection, another attempt, or review. All functions are pure."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -6,23 +6,25 @@ from typing import Final
 
 from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY, Reason
 
-# The attempts for one image of a product over all runs, as long as the row, the model and its calibration
-# stay the same. Runs in which a person asks for another picture do not count.
+# The most attempts for one image of a product over all runs. The count begins anew if the row, the model or
+# its calibration changes. Runs in which a person asks for another picture do not count.
 MAX_ATTEMPTS: Final = 4
 
-# A second, third or fourth attempt is made only if the best score so far is at least NEEDED_SHARES of the
-# threshold, and if the last picture has none of the reasons FIXED_BY_SHAPE. Both were measured on the bundled
-# catalog without these rules: 187 of 387 candidates were later attempts, and 7 of these were approved. None
-# of the 7 followed a picture with one of the reasons. With the shares, 36 later attempts give the same 7.
+# A product with a given layout or sketch gets a second, third or fourth attempt under two conditions. The
+# best score so far must be at least the share NEEDED_SHARES of the threshold, and the last picture must have
+# none of the reasons FIXED_BY_SHAPE. This was measured on the bundled catalog. Without them, 187 of
+# 387 candidates were later attempts, and 7 of the 187 were approved. None of the 7 followed a picture with
+# one of these reasons. With the shares, there are 36 later attempts, and the same 7 are approved.
 FIXED_BY_SHAPE: Final[frozenset[Reason]] = frozenset({"blank", "fill_ratio_low", "fill_ratio_high"})
 NEEDED_SHARES: Final = (0.25, 0.45, 0.9)
 
 
 def reasons_before_drawing(*, best_similarity: float | None, lacks_colour: bool = False) -> list[Reason]:
-    """Returns the reasons against every possible picture of a product. Such a product is generated only once.
+    """Returns the reasons against every possible picture of a product.
 
-    `best_similarity`, -1..1, is the text similarity of the nearest layout in the model's layout bank, None
-    without a bank. `lacks_colour` says that the main colour is unknown although the model's limits need one.
+    A product with such a reason gets only one picture. `best_similarity`, -1..1, is the best text similarity
+    of the layouts in the model's layout bank that may be chosen; None without a bank. `lacks_colour` says
+    that the main colour is unknown, although the model's limits need it.
     """
     reasons: list[Reason] = ["colour_unknown"] if lacks_colour else []
     if best_similarity is not None and best_similarity < KNOWN_SHAPE_SIMILARITY:
@@ -39,11 +41,11 @@ def reasons_against(
     p_real: float = float("nan"),
     threshold: float,
 ) -> list[Reason]:
-    """Returns every reason against a candidate. Without a reason it is approved, otherwise it is rejected.
+    """Returns every reason against a candidate. A candidate without reasons is approved, others are rejected.
 
-    `finite` says whether all numbers of the generator's picture are finite; other pictures are not measured.
-    `before_drawing` is the result of `reasons_before_drawing` for the product. `p_real` is calibrated, 0..1.
-    A discriminator that failed gives NaN, which is below every threshold.
+    `finite` says whether all numbers of the generator's picture are finite. If not, the picture was not
+    measured. `before_drawing` is the result of `reasons_before_drawing` for the product. `p_real` is the
+    calibrated score, 0..1. It is NaN if the discriminator failed; NaN counts as below every threshold.
     """
     if not finite:
         return ["not_finite"]
@@ -58,12 +60,12 @@ def reasons_against(
 def another_attempt_helps(
     reasons: Sequence[Reason], p_reals: Sequence[float | None], threshold: float
 ) -> bool:
-    """Says whether one more picture may be approved. It is for products with a given layout or sketch.
+    """Says whether another attempt may be approved, for a product with a given layout or sketch.
 
-    The pictures of such a product differ little, mostly in shading. `reasons` are the reasons against the
-    last picture. `p_reals` are the scores of all pictures so far, None for a picture that is not finite. A
-    shape that does not fit the frame will not fit next time either. The best score has to be near the
-    threshold, and nearer after each attempt.
+    The pictures of such a product differ little, mostly in shading. So if the shape does not fit into the
+    frame, it will not fit in another attempt either. And the best score so far has to be near the threshold,
+    nearer after each attempt. `reasons` are the reasons against the last picture. `p_reals` are the scores of
+    all pictures so far, None for a picture that is not finite.
     """
     if not FIXED_BY_SHAPE.isdisjoint(reasons):
         return False
@@ -75,9 +77,10 @@ def another_attempt_helps(
 def pick_for_review(p_reals: Sequence[float | None], *, better_than: float | None = None) -> int | None:
     """Picks the rejected candidate that a person should review after the last attempt.
 
-    Takes the score of each candidate in the order of the attempts, None for a picture that is not finite.
-    Returns the position of the best score, the earliest of equals. Returns None if no candidate is finite, or
-    if none has a score above `better_than`, the score of the candidate that is in review already.
+    `p_reals` are the scores of the candidates in the order of the attempts, None for a picture that is not
+    finite. Returns the position of the best score; of equal scores, the earliest. `better_than` is the score
+    of the candidate that is already in review. Returns None if no candidate is finite, or if no score is
+    above `better_than`.
     """
     scored = [
         (score, -position) for position, score in enumerate(p_reals) if score is not None and isfinite(score)

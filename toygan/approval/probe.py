@@ -1,19 +1,19 @@
 """Fits a linear probe, which scores pictures in place of the discriminator.
 
-A discriminator rates its training photos far above everything else, even above held-out photos and good
-pictures. So its logit hardly separates good pictures from bad ones. A linear probe (Alain and Bengio 2016,
-"Understanding intermediate layers using linear classifier probes") can take its place. The probe is a
-logistic regression that separates photos from generated pictures by the features of a frozen network. This
-network was not trained on the photos.
+A discriminator rates its training photos far above all other pictures, even above held-out photos and good
+generated pictures. So its logit hardly distinguishes good pictures from bad ones. A linear probe (Alain and
+Bengio 2016, "Understanding intermediate layers using linear classifier probes") can take its place. The probe
+is a logistic regression that distinguishes photos from generated pictures by the features of a frozen
+network. This network was not trained on the photos.
 
 The probe is fitted on the products of the training, because they are many. Its logit is calibrated on the
 calibration products. The probe uses the deepest features only. Shallow features show how all pictures of a
 generator differ from photos, not which pictures are good. Pictures are enlarged to about the size that the
 network was trained on.
 
-Measured on pictures of unseen products: the better half, by this probe, had a KID to the photos that was a
-quarter lower than that of all pictures. With pictures of 128 pixels it was a sixth lower. With the features
-of all depths, or with a fit on the few calibration products, it was not lower.
+This was measured on pictures of unseen products. The KID of the half that the probe rated higher was a
+quarter lower than the KID of all pictures. With pictures of 128 pixels it was a sixth lower. With the
+features of all depths, or with a fit on the few calibration products, it was not lower.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ DIGITS: Final = 7  # significant digits of a stored weight, as many as a float32
 
 @dataclass(frozen=True, kw_only=True)
 class FittedProbe:
-    """A probe and, by category, the cross-validated logits of the generated pictures it was fitted to."""
+    """A probe, and the cross-validated logits of the generated pictures that it was fitted to."""
 
     weights: ProbeWeights
-    generated_logits: Mapping[str, Floats]  # (M,) each
+    generated_logits: Mapping[str, Floats]  # for each category (M,)
 
 
 def fit_probe(
@@ -47,10 +47,10 @@ def fit_probe(
 ) -> FittedProbe:
     """Fits a probe to the evidence of photos (N, K) and of generated pictures (M, K) of each category.
 
-    Both classes weigh the same. `real_products` and `generated_products` name the products of the N photos
-    and of the M pictures. All pictures of a product are in the same fold, because they look alike. With fewer
-    than two products the logits are those of the probe itself. Raises ValueError if there are no photos or no
-    pictures.
+    Photos and generated pictures have the same total weight. `real_products` and `generated_products` name
+    the products of the N photos and of the M pictures. All pictures of a product are in the same fold of the
+    cross-validation, because they look alike. With fewer than two products there is no cross-validation, and
+    the logits are those of the probe itself. Raises ValueError if there are no photos or no pictures.
     """
     # scikit-learn takes a second to import, and scoring does not need it.
     from sklearn.linear_model import LogisticRegression

@@ -1,10 +1,10 @@
-"""`toygan calibrate`: fits the meaning of a model's score, and the limits that a picture must meet besides.
+"""`toygan calibrate`: fits the map from a model's score to `p_real`, and the limits of the checks.
 
-The real side consists of the photos of the calibration products (`toygan.data.split`), which training left
-out. The generated side consists of pictures with the conditions of those photos. Both sides show the same
-products, so only the quality of the pictures distinguishes them. The calibration products are few. Therefore
-thresholds and a probe are fitted with the conditions of the photos that training used. All pictures are
-generated with the colour profile, which is fitted first. Photos of the split `val` are not used.
+The map is fitted to two sets. One consists of the photos of the calibration products (`toygan.data.split`),
+which training left out. The other consists of generated pictures with the conditions of those photos. Both
+sets show the same products, so only the quality of the pictures distinguishes them. The calibration products
+are few. Therefore thresholds and a probe are fitted with the conditions of the photos that training used. All
+pictures are generated with the colour profile, which is fitted first. Photos of the split `val` are not used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,8 +52,9 @@ if TYPE_CHECKING:
 class CalibrationSamples:
     """The numbers of pictures for each category.
 
-    A calibration generates twice `generated` and three times `profiled` pictures. A share of n pictures, such
-    as the share that a threshold approves, has a standard error of at most 0.5 / sqrt(n): 2.2 points for 512.
+    A calibration generates two times `generated` plus three times `profiled` pictures. A share of n pictures,
+    such as the share that a threshold approves, has a standard error of at most 0.5 / sqrt(n). For 512
+    pictures this is 2.2 percentage points.
     """
 
     generated: int = 512  # pictures for the calibration, and the same number for the thresholds
@@ -83,8 +84,9 @@ def calibrate(
 
     Ignores an earlier calibration of the model. `photos` are all photos of the split `train` at the model's
     resolution, with the model's categories. With `with_probe`, a probe scores the pictures instead of the
-    discriminator alone (`toygan.approval.probe`). Raises BadInput when no photo shows a calibration product,
-    or when a probe has only such photos. Raises ModelError when the model returns NaN or infinity.
+    discriminator (`toygan.approval.probe`). Raises BadInput if no photo shows a calibration product. With
+    `with_probe`, also raises BadInput if all photos show calibration products. Raises ModelError if the model
+    returns NaN or infinity.
     """
     settings, samples = settings or CalibrationSettings(), samples or CalibrationSamples()
     model = replace(model, calibration=None, probe=None, colour_profile=None)
@@ -92,14 +94,14 @@ def calibrate(
     limits = _limits(model, photos)
     if model.may_vary:
         profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
-    else:  # a snapshot has one picture, in the snapshot's own colours
+    else:  # a snapshot gives only one picture, in the snapshot's own colours
         most = max(len(photos.of_category(index)) for index in range(len(model.categories)))
         samples, profile = replace(samples, generated=min(samples.generated, most)), None
     model = replace(model, colour_profile=profile)
     extractor = load_feature_extractor(model.device) if with_probe else None
     real = _of_photos(extractor, model, photos, held_out, batch_size)
     numbers = range(samples.generated)
-    following = range(samples.generated, 2 * samples.generated)  # these have other seeds
+    following = range(samples.generated, 2 * samples.generated)  # other numbers give other seeds
     generated = _generate(model, photos, held_out, limits, extractor, numbers, batch_size)
     seen = sorted({*range(len(photos))} - {*held_out}) or held_out
     typical = _generate(model, photos, seen, limits, extractor, following, batch_size)
@@ -132,19 +134,19 @@ def _rows_for_calibration(photos: PhotoSet, *, with_probe: bool) -> list[int]:
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     if not held_out:
         raise BadInput(
-            f"none of the {len(set(photos.skus))} products is one for calibration (a tenth of them, chosen "
+            f"none of the {len(set(photos.skus))} products is for calibration (a tenth of all products is, "
             "by the sha256 of the sku); give photos of more products"
         )
     if with_probe and len(held_out) == len(photos):
         raise BadInput(
-            "all photos are of products for calibration, so a probe has none to be fitted to; give photos of "
-            "more products, or calibrate without a probe"
+            "all photos are of products for calibration, so no photo is left to fit a probe to; give photos "
+            "of more products, or calibrate without a probe"
         )
     return held_out
 
 
 def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
-    """Fits the limits of every category; a category without photos gets the limits of all photos."""
+    """Fits the limits of every category. A category without photos gets the limits of all photos."""
     measures = measure(photos.images.permute(0, 2, 3, 1).numpy(), photos.colour_hexes)
     of = {
         name: [measures[row] for row in photos.of_category(index)]
@@ -169,7 +171,7 @@ class _Generated(_Side):
 
 
 def _logits(side: _Side, probe: ProbeWeights | None) -> dict[str, list[float]]:
-    """Returns the logits of the probe, or without one those of the discriminator, by category."""
+    """Returns the logits by category: those of the probe, or without a probe those of the discriminator."""
     return {
         name: (each[:, 0] if probe is None else probe.logits(each)).tolist()
         for name, each in side.evidence.items()
@@ -202,9 +204,9 @@ def _generate(
     numbers: range,
     batch_size: int,
 ) -> _Generated:
-    """Generates a picture per number and category, with the conditions of the photos `wanted_rows`.
+    """Generates one picture for each number and category, with the conditions of the photos `wanted_rows`.
 
-    Where another seed gives no other picture, there is one picture of each photo at most.
+    If another seed does not give another picture, there is at most one picture for each photo.
     """
     generated, among = _Generated(evidence={}, skus={}, passed={}), frozenset(wanted_rows)
     with Progress(
@@ -212,7 +214,7 @@ def _generate(
     ) as progress:
         for index, name in enumerate(model.categories):
             of_category = photos.of_category(index)
-            # A category without wanted photos uses its other photos, or else those of all categories.
+            # A category without wanted photos uses its other photos. If it has none, it uses all photos.
             rows = [row for row in of_category if row in among] or of_category or range(len(photos))
             products = [replace(photos.product(row), category=name) for row in rows]
             seen, passed = [], []
@@ -266,12 +268,14 @@ def calibrate_model(
 ) -> Iterator[str]:
     """Calibrates the model that `reference` names and yields the results as lines of text.
 
-    `photos`: see `toygan.data.sources`. Without photos, the model keeps its calibration except for what the
-    decisions change. `with_probe`: see `calibrate`. An `enhancer` is stored with the model, and the
-    calibration is fitted to the enlarged pictures. `decisions_uri` is a store with people's decisions, see
-    `toygan.approval.people`. A model folder gets the file `calibration.json`. A model of a store becomes a
-    new version, since versions never change. Raises ModelError for a bundled model without a store, because
-    it is read-only.
+    - `photos`: see `toygan.data.sources`. Without photos, the calibration is only fitted to the decisions.
+    - `with_probe`: see `calibrate`.
+    - `enhancer`: is stored with the model, and the calibration is fitted to the enlarged pictures.
+    - `decisions_uri`: a store with people's decisions, see `toygan.approval.people`.
+
+    If the model is a folder, the file `calibration.json` is written into it. If the model is in a store, a
+    new version is added, since versions never change. Raises ModelError for a bundled model without a store,
+    because bundled models are read-only.
     """
     store = open_store(store_uri) if store_uri else None
     source = resolve(reference, store)
@@ -279,8 +283,8 @@ def calibrate_model(
     if folder is None and store is None:
         place = "on the Hub" if hub_reference(reference) else "bundled"
         raise ModelError(
-            f"{reference} is {place} and cannot be changed; copy its folder and give that, or give --store "
-            "URI, to which it is added"
+            f"{reference} is {place} and cannot be changed; copy its folder and give the copy, or give "
+            "--store URI, to which the calibrated model is added"
         )
     added = {} if enhancer is None else enhancer_files(enhancer)
     source = replace(source, files={**source.files, **added})

@@ -24,10 +24,10 @@ def fit_profile(
 ) -> ColourProfile | None:
     """Fits a colour shift for each category and keeps the shifts that reduce the median colour error.
 
-    Each shift is fitted to `pictures` pictures and tested on the same number of other pictures, which are
-    generated from the same seeds with and without the shift. The conditions come from the photos that have a
-    colour. The model's own profile plays no part. Returns None if no shift helps, for example when the
-    networks ignore colours. Raises ModelError when the model returns NaN or infinity.
+    Each shift is fitted to `pictures` pictures. It is tested on the same number of other pictures: they are
+    generated with the shift and, from the same seeds, without the shift. The conditions come from the photos
+    that have a colour. An earlier colour profile of the model is not used. Returns None if no shift helps,
+    for example if the networks ignore colours. Raises ModelError if the model returns NaN or infinity.
     """
     numbers = range(2 * pictures)
     fitted_to, tried_on = numbers[::2], numbers[1::2]
@@ -46,9 +46,9 @@ def fit_profile(
 
 
 def _products(photos: PhotoSet, count: int) -> dict[str, list[ProductConditions]]:
-    """Returns `count` products per category, spread evenly over its photos that have a colour.
+    """Returns `count` products for each category, spread evenly over its photos with a colour.
 
-    Leaves out categories without such photos.
+    Categories without such photos are left out.
     """
     products = {}
     for index, name in enumerate(photos.categories):
@@ -66,7 +66,7 @@ def _measure(
     batch_size: int,
     on_batch: Callable[[int], None],
 ) -> dict[str, list[Measures]]:
-    """Generates and measures one picture per number and category."""
+    """Generates and measures one picture for each number and category."""
     measured: dict[str, list[Measures]] = {name: [] for name in products}
     for name, of_category in products.items():
         for first in range(0, len(numbers), batch_size):

@@ -36,11 +36,12 @@ log = logging.getLogger(__name__)
 def calibrate_with_people(
     calibration: Calibration, model: ModelFiles, store: ObjectStore, device: torch.device
 ) -> Calibration:
-    """Fits a model's calibration to the decisions in a store about pictures by all versions of the model.
+    """Fits a model's calibration to people's decisions in a store.
 
-    The fit starts from the calibration without earlier decisions, so it can be repeated as they grow. A probe
-    scores the pictures again. Without one, only pictures by this very version count, with the scores that
-    they got. Raises BadInput if there are too few decisions.
+    The fit starts from the calibration as it was before any decisions, so it can be repeated when there are
+    more decisions. If the model has a probe, the decisions about pictures of all versions of the model are
+    used, and the probe scores these pictures again. Without a probe, only pictures of this version are used,
+    with their stored scores. Raises BadInput if there are too few decisions.
     """
     base = calibration.without_people()
     return fit_to_people(base, decided_pictures(base, model, store, device))
@@ -51,8 +52,8 @@ def decided_pictures(
 ) -> DecidedPictures:
     """Returns the pictures that people approved or rejected and that pass all checks.
 
-    Leaves out a picture whose file is gone or damaged, with a warning. Raises BadInput if people decided
-    about no picture of the model.
+    A picture whose file is missing or damaged is left out, with a warning. Raises BadInput if there is no
+    decision about a picture of the model.
     """
     probe = calibration.probe if calibration.probe and calibration.probe.evidence == "deepest" else None
     last = _last_decisions(store)
@@ -79,7 +80,7 @@ def decided_pictures(
 
 
 def _last_decisions(store: ObjectStore) -> dict[str, bool]:
-    """Returns for each picture that people approved or rejected whether they approved it last."""
+    """Returns for each picture with an approval or a rejection whether the last of these was an approval."""
     made = without_undone(stored_decisions(store))
     made = made.filter(pc.is_in(made["decision"], value_set=pa.array([APPROVE, REJECT]))).sort_by("commit")
     return {
@@ -110,7 +111,7 @@ def _evidence(
     found, kept = [], []
     with Progress(total=len(rows), unit="pictures", description="scoring") as progress:
         for row, pixels in _pictures(store, rows):
-            # One by one, because pictures of a store may differ in size.
+            # The pictures are processed one by one, because they may differ in size.
             found.append(features(extractor, torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)))
             kept.append(row)
             progress.advance(1)

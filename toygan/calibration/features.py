@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load_feature_extractor(device: torch.device, side: int = SIDE) -> "FeatureExtractor":
-    """Returns the network of probes on a device; it enlarges smaller pictures to `side` pixels."""
+    """Returns the network of probes on a device. The network enlarges smaller pictures to `side` pixels."""
     from toygan.artifact.feature_extractor import FeatureExtractor
 
     return FeatureExtractor(side).to(device).to(memory_format=torch.channels_last)
@@ -24,7 +24,7 @@ def load_feature_extractor(device: torch.device, side: int = SIDE) -> "FeatureEx
 
 @torch.inference_mode()
 def features(extractor: "FeatureExtractor", images: Tensor) -> Floats:
-    """Returns features (B, K) of (B, 3, R, R) uint8 pictures. Raises ModelError if one is not finite."""
+    """Returns features (B, K) of (B, 3, R, R) uint8 pictures. Raises ModelError if any is not finite."""
     shown = from_uint8(images.to(extractor.backbone.mean.device))
     seen: Tensor = extractor(shrink(shown, extractor.side))
     evidence: Floats = seen.cpu().numpy().astype(np.float64)

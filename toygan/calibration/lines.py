@@ -28,11 +28,11 @@ def agreement_line(agreement: Agreement) -> str:
     """Says how often the calibration decides as people did."""
     if agreement.after == agreement.before:
         return (
-            f"{agreement.decisions:,} decisions of people: it agrees with {agreement.before:.1%} of them; no "
-            "other thresholds or probe agree with more of those that they were not fitted to"
+            f"{agreement.decisions:,} decisions of people: it agrees with {agreement.before:.1%} of them and "
+            "stays as it is, because no other thresholds or probe agree with significantly more"
         )
     return (
         f"{agreement.decisions:,} decisions of people: it agrees with {agreement.after:.1%} of those that it "
-        f"was not fitted to, without them with {agreement.before:.1%}"
+        f"was not fitted to; before it was fitted to decisions, it agreed with {agreement.before:.1%}"
         + ("; the probe was fitted to them, too" if agreement.probe else "")
     )

@@ -1,4 +1,4 @@
-"""Loads photos in the way that a model was trained on them: resolution, categories, conditions, texts."""
+"""Loads photos as in a model's training: with the same resolution, categories, conditions and texts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +16,9 @@ def photos_of(
     keep_sku: Callable[[str], bool] = lambda sku: True,
     as_files: bool = False,
 ) -> PhotoSet:
-    """Loads the photos of `split` at `uri` to compare pictures of the model with; raises as `load_photos`.
+    """Loads the photos of `split` at `uri` for a comparison with pictures of the model.
 
-    With `as_files`, it keeps layouts and lines as files, too, for a layout bank.
+    With `as_files`, layouts and lines are kept as files, too, for a layout bank. Raises as `load_photos`.
     """
     return load_photos(
         uri,

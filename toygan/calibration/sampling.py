@@ -1,4 +1,4 @@
-"""Generates pictures of no product, to measure a model."""
+"""Generates pictures to measure a model, with seeds that no product of a catalog has."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,9 @@ def generate_of_category(
     numbers: range,
     batch_size: int,
 ) -> GeneratedBatch:
-    """Generates one picture per product and number, at most `batch_size`. Each purpose has its own seeds.
+    """Generates one picture for each product with its number, at most `batch_size` pictures.
+
+    Each `purpose` has its own seeds.
 
     Raises ModelError when a picture is not finite.
     """

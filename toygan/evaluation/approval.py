@@ -1,4 +1,4 @@
-"""Measures the benefit of approval and the calibration of `p_real`, on photos that were held out."""
+"""Measures the benefit of approval and the calibration of `p_real` with photos that were held out."""
 
 from dataclasses import fields
 from math import ceil
@@ -11,7 +11,7 @@ from toygan.approval.fit import expected_calibration_error
 from toygan.evaluation.metrics import Estimate
 from toygan.evaluation.result import Interval, Scores
 
-ACCEPTANCE: Final = 0.5  # share of the pictures that is approved
+ACCEPTANCE: Final = 0.5  # share of the pictures that are approved
 RESAMPLES: Final = 1000
 CONFIDENCE: Final = 0.95
 
@@ -22,8 +22,9 @@ Flags = NDArray[np.bool_]
 def approve(p_real: Floats, passed: Flags, category: NDArray[np.int64], acceptance: float) -> Flags:
     """Approves the best share `acceptance` of each category, (N,).
 
-    Pictures that pass the checks come first, then the score decides. Equal pictures keep their order. Takes
-    scores, results of the checks and categories, (N,) each.
+    Pictures that pass the checks come before all others. Among these and among the others, higher scores come
+    first. Equal pictures keep their order. The scores `p_real`, the results of the checks `passed`, and the
+    categories are (N,) each.
     """
     approved = np.zeros(len(p_real), dtype=bool)
     for each in np.unique(category):
@@ -34,12 +35,15 @@ def approve(p_real: Floats, passed: Flags, category: NDArray[np.int64], acceptan
 
 
 def approve_randomly(category: NDArray[np.int64], acceptance: float, random: np.random.Generator) -> Flags:
-    """Approves the same number of pictures of each category as `approve`, at random."""
+    """Approves random pictures: in each category the same number as `approve` does."""
     return approve(random.random(len(category)), np.ones(len(category), dtype=bool), category, acceptance)
 
 
 def mean_scores(draws: list[Scores]) -> Scores:
-    """Returns the means of the figures that every draw has; a KID's error is its deviation over draws."""
+    """Returns the mean over draws of each figure that every draw has.
+
+    The error of KID is the standard deviation over the draws.
+    """
     means: dict[str, float | Estimate] = {}
     for field in fields(Scores):
         values = [getattr(each, field.name) for each in draws]
@@ -54,11 +58,12 @@ def mean_scores(draws: list[Scores]) -> Scores:
 
 
 def calibration_error(real: Floats, generated: Floats, *, bins: int, seed: int = 0) -> Interval | None:
-    """Returns the expected calibration error of `p_real` of (N,) photos and (M,) pictures, weighted equally.
+    """Returns the expected calibration error of `p_real` for N photos (N,) and M pictures (M,).
 
-    The interval is from the bootstrap over photos and pictures. Its quantiles are taken relative to its mean
-    and placed around the value, since the error is biased upwards and resampling adds that bias a second
-    time. Returns None without photos or without pictures.
+    Photos and pictures have the same total weight. The interval comes from a bootstrap over photos and
+    pictures. The error is biased upwards, and resampling adds this bias a second time. So the interval uses
+    the differences of the bootstrap's quantiles from the bootstrap's mean, added to the error itself. Returns
+    None without photos or without pictures.
     """
     if not len(real) or not len(generated):
         return None
@@ -81,5 +86,5 @@ def _balanced_error(real: Floats, generated: Floats, bins: int) -> float:
 
 
 def _share(count: int, acceptance: float) -> int:
-    # 0.7 * 10 is a little above 7 in floating point.
+    # A product such as 0.7 * 10 may be a little above 7 in floating point, so a little is subtracted.
     return max(1, ceil(acceptance * count - 1e-9))

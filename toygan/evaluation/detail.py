@@ -1,4 +1,4 @@
-"""Measures the detail of a picture beyond that of an enlargement: the figures of a second stage."""
+"""Measures the detail of pictures that a mere enlargement cannot have: the figures of a second stage."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -6,8 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-CROP: Final = 224  # pixels
-BORDER: Final = 8  # pixels
+CROP: Final = 224  # side of the crops in pixels
+BORDER: Final = 8  # width of the measured border in pixels
 LUMINANCE: Final = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709, for linear light; sRGB values suffice for detail
 _WHITE: Final = 255
 
@@ -15,11 +15,11 @@ _WHITE: Final = 255
 def crops(images: Tensor) -> Tensor:
     """Cuts four squares of `CROP` pixels from each of (N, 3, R, R) uint8: (4 N, 3, CROP, CROP).
 
-    The squares lie around the middle and hardly overlap. Raises ValueError for smaller pictures.
+    The squares lie around the middle and hardly overlap. Raises ValueError if R is less than `CROP`.
     """
     side = images.shape[-1]
     if side < CROP:
-        raise ValueError(f"pictures of {side} pixels; crops have {CROP}")
+        raise ValueError(f"the pictures have {side} pixels a side; crops need at least {CROP}")
     first = max(0, side // 2 - CROP)
     second = min(side - CROP, first + CROP)
     corners = [(top, left) for top in (first, second) for left in (first, second)]
@@ -27,12 +27,12 @@ def crops(images: Tensor) -> Tensor:
 
 
 def fine_energy(images: Tensor, products: Tensor, *, small_resolution: int) -> float:
-    """Returns the mean energy of the detail in products that pictures of `small_resolution` cannot hold.
+    """Returns the mean energy of detail in products that is too fine for pictures of `small_resolution`.
 
-    Takes (N, 3, R, R) uint8 pictures and (N, R, R) bool `products`. From the luminance, it removes all
-    frequencies of at most half of `small_resolution` a side in both directions (Nyquist's limit), and
-    averages the square of the rest over the pixels of the products. The unit is the square of 1 step of 255.
-    Raises ValueError if no pixel shows a product.
+    `images` are (N, 3, R, R) uint8. `products` (N, R, R) bool says which pixels show the product. The
+    function removes from the luminance all frequencies that are, in both directions, at most half of
+    `small_resolution` per side (Nyquist's limit). It averages the square of the rest over the pixels of the
+    products. The unit is the square of one of 255 steps. Raises ValueError if no pixel shows a product.
     """
     if not products.any():
         raise ValueError("no pixel shows a product")
@@ -46,7 +46,7 @@ def fine_energy(images: Tensor, products: Tensor, *, small_resolution: int) -> f
 def effective_resolution(
     generated: Tensor, real: Tensor, products: Tensor, *, small_resolution: int
 ) -> float:
-    """Returns the `fine_energy` of N generated pictures divided by that of N photos; 1 is right."""
+    """Returns the `fine_energy` of N generated pictures, divided by that of N photos; 1 is best."""
     energies = [
         fine_energy(images, products, small_resolution=small_resolution) for images in (generated, real)
     ]
@@ -62,14 +62,17 @@ def white_border(images: Tensor) -> float:
 
 
 def _pairs(images: Tensor, products: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields luminances (R, R) float32 with their products one by one, to avoid a second copy in memory."""
+    """Yields each luminance (R, R) float32 with the pixels of its product.
+
+    It yields them one by one, to avoid a second copy of all pictures in memory.
+    """
     weights = torch.tensor(LUMINANCE)[:, None, None]
     for image, product in zip(images, products, strict=True):
         yield (image.float() * weights).sum(dim=0), product
 
 
 def _above(luminance: Tensor, limit: int) -> Tensor:
-    """Removes the frequencies of at most `limit` cycles a side in both directions from (R, R)."""
+    """Removes from (R, R) all frequencies that are at most `limit` cycles a side in both directions."""
     side = luminance.shape[0]
     spectrum = torch.fft.rfft2(luminance)
     down = torch.fft.fftfreq(side, d=1 / side).abs()[:, None] <= limit

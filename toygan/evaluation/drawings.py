@@ -1,4 +1,4 @@
-"""Generates the pictures of an evaluation from photos' conditions; pairs pictures of equal conditions."""
+"""Generates the pictures of an evaluation with photos' conditions, and pairs pictures of equal conditions."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from toygan.generation.engine import default_batch_size
 from toygan.progress import Progress
 from toygan.seeds import image_seed
 
-PAIRS_OF_A_CATEGORY: Final = 24  # at most
+PAIRS_OF_A_CATEGORY: Final = 24  # the most pairs of a category
 
 Pairs = NDArray[np.int64]  # (P, 2), numbers of pictures
 
@@ -30,15 +30,16 @@ class Drawings:
     images: Tensor  # (N, 3, R, R) uint8
     rows: NDArray[np.int64]  # (N,), the photo that each picture's conditions come from
     seeds: tuple[int, ...]
-    logits: NDArray[np.float32]  # (N,), the discriminator's
+    logits: NDArray[np.float32]  # (N,), see `toygan.artifact.model.Model.score`
     layout_similarities: tuple[float | None, ...]  # N, see `toygan.artifact.model.GeneratedBatch`
 
 
 def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
-    """Generates pictures with the conditions of `photos`; each photo is used equally often, within one.
+    """Generates pictures with the conditions of `photos`.
 
-    The latents depend on `seed` and the model's name, so two versions of a model use the same latents. Raises
-    ModelError if a picture is not finite.
+    The numbers of pictures of any two photos differ by at most one. The latents depend only on `seed` and the
+    model's name, so two versions of a model use the same latents. Raises ModelError if a picture is not
+    finite.
     """
     random = np.random.default_rng(seed)
     rounds = -(-pictures // len(photos))
@@ -73,14 +74,18 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
 
 
 def generated_pairs(drawings: Drawings, category: NDArray[np.int64]) -> Pairs:
-    """Pairs pictures with the conditions of one photo, each picture at most once. `category` is (N,)."""
+    """Pairs pictures that have the conditions of the same photo. A picture is in at most one pair.
+
+    `category` (N,) has the categories of the pictures.
+    """
     return _pairs(drawings.rows.tolist(), category)
 
 
 def photo_pairs(photos: PhotoSet, image_condition: ImageCondition | None) -> Pairs:
-    """Pairs photos of one category and colour, each photo at most once.
+    """Pairs photos of the same category and colour. A photo is in at most one pair.
 
-    Returns no pairs for a model that requires an `image_condition`, because no two photos share one.
+    Returns no pairs for a model that requires an `image_condition`, because no two photos have the same
+    image.
     """
     if image_condition is not None:
         return np.empty((0, 2), dtype=np.int64)
@@ -93,7 +98,7 @@ def photo_pairs(photos: PhotoSet, image_condition: ImageCondition | None) -> Pai
 
 
 def _pairs(keys: Sequence[object], category: NDArray[np.int64]) -> Pairs:
-    """Pairs neighbours of equal keys, in their order; ignores numbers without a key."""
+    """Pairs consecutive items with the same key. Items without a key are left out."""
     waiting: dict[object, int] = {}
     pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for number, key in enumerate(keys):

@@ -1,9 +1,9 @@
 """`toygan evaluate`: measures the pictures of a model against the photos of the split `val`.
 
-`val` serves measurement only: no model is trained on it, calibrated with it or chosen by it. The pictures are
-generated with the conditions of its photos, each photo's equally often. The photos of `train` serve three
-purposes: a model may have copied from them, the category classifier and the segmenter are trained on them,
-and they stand for the pictures of a perfect model.
+`val` is for measuring only: no model is trained on it, calibrated with it or chosen by it. The pictures are
+generated with the conditions of the photos in `val`, equally often with those of each photo. The photos of
+`train` are used in three ways. Pictures are compared with them, to find copies. The category classifier and
+the segmenter are trained on them. And their figures show what a perfect model would reach.
 """
 
 from collections.abc import Callable
@@ -100,9 +100,9 @@ def evaluate(
     """Generates `pictures` pictures and measures them on the model's device; equal seeds give equal figures.
 
     Both photo sets have the model's resolution, categories and condition images. `network` is
-    EfficientNet-Lite0 by default. Takes about 50 ms per picture and photo on a core, and five minutes more
-    for a model that takes layouts. Raises BadInput for fewer than ten of pictures, of `val` or of `train`,
-    ModelError if a picture is not finite.
+    EfficientNet-Lite0 by default. On one core it takes about 50 ms for each picture and each photo, and five
+    minutes more for a model that takes layouts. Raises BadInput for fewer than ten pictures, fewer than ten
+    photos of `val`, or fewer than ten photos of `train`. Raises ModelError if a picture is not finite.
     """
     for count, what in ((pictures, "pictures"), (len(val), "photos of val"), (len(train), "training photos")):
         if count < FEWEST:
@@ -150,7 +150,7 @@ def evaluate(
 
 
 def _near_copies(generated: SampleSet, val: SampleSet) -> float:
-    """Returns the share of pictures that are nearer to the training photos than nearly all photos of val."""
+    """Returns the share of pictures that are nearer to a training photo than nearly all photos of val are."""
     return float((generated.to_training < np.quantile(val.to_training, NEAR_COPY_QUANTILE)).mean())
 
 
@@ -171,7 +171,7 @@ def _fit_segmenter(
 
 
 class _Measurement:
-    """Measures pictures with the conditions of val photos: generated pictures and the photos themselves."""
+    """Measures generated pictures with the conditions of val photos, and the val photos themselves."""
 
     def __init__(
         self,
@@ -190,9 +190,9 @@ class _Measurement:
     def __call__(
         self, images: Tensor, rows: NDArray[np.int64], found: Features, pairs: Pairs
     ) -> tuple[SampleSet, NDArray[np.int64], list[Measures]]:
-        """Returns the sample set, the row of the nearest training photo per picture, and the measures.
+        """Returns the sample set, the row of each picture's nearest training photo, and the measures.
 
-        `images` are (N, 3, R, R) uint8. `rows` are the photos that their conditions come from.
+        `images` are (N, 3, R, R) uint8. `rows` (N,) are the val photos that gave the conditions.
         """
         category = self.val.category.numpy()[rows]
         hexes = [self.val.colour_hexes[row] for row in rows]
@@ -258,7 +258,7 @@ def _approval(
     return Approval(
         acceptance=ACCEPTANCE,
         own_acceptance=float((passed & reached).mean()),
-        # Without the Frechet distance, which depends on the number of pictures: these are half of them.
+        # No Frechet distance, because it depends on the number of pictures, and only half of them are here.
         approved=compare(generated.features[approved], real.features, whole=False),
         by_score=compare(generated.features[by_score], real.features, whole=False),
         random=mean_scores([compare(generated.features[each], real.features, whole=False) for each in draws]),
@@ -275,7 +275,7 @@ def _approval(
 def _closest(
     drawings: Drawings, generated: SampleSet, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
 ) -> tuple[Pair, ...]:
-    """Returns the closest pairs of a picture and its nearest training photo, each photo once."""
+    """Returns the closest pairs of a picture and its nearest training photo. Each photo is in one pair."""
     pairs: dict[int, Pair] = {}
     for number in np.argsort(generated.to_training, kind="stable").tolist():
         photo, row = int(nearest[number]), int(drawings.rows[number])

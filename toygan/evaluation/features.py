@@ -1,8 +1,8 @@
-"""Extracts features of pictures with a frozen network; the figures of an evaluation are computed from them.
+"""Extracts features of pictures with a frozen network. An evaluation computes its figures from the features.
 
 By default the network is EfficientNet-Lite0, trained on ImageNet; see `toygan.artifact.backbone_weights`.
-Distances of its features cannot be compared with the figures of other papers, which use Inception. Use
-`Inception` for that; its weights must be downloaded.
+Figures from this network cannot be compared with those in papers, which use Inception. For such a comparison
+use `Inception`; its weights must be downloaded.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ from toygan.errors import BadInput, needs_extra
 NETWORK: Final = "tf_efficientnet_lite0"
 INPUT_SIDE: Final = 224  # pixels
 FEATURES: Final = 1280
-# The inputs of the network's training: (x - 127) / 128 on 0..255.
+# The network was trained on inputs (x - 127) / 128, where x is in 0..255.
 INPUT_MEAN: Final = 127.0
 INPUT_SCALE: Final = 128.0
 AT_ONCE: Final = 32  # pictures
@@ -50,7 +50,7 @@ class FeatureNetwork(ABC):
 
     @torch.inference_mode()
     def extract(self, images: Tensor, on_batch: Callable[[int], None] = lambda pictures: None) -> Features:
-        """Returns the features of (N, 3, H, W) uint8 pictures, (N, size) float32 on the host.
+        """Returns the features of (N, 3, H, W) uint8 pictures, (N, size) float32 on the CPU.
 
         `on_batch` is called with the size of every finished batch.
         """
@@ -86,15 +86,16 @@ class Inception(FeatureNetwork):
     size = 2048
 
     def __init__(self, device: torch.device, weights: Path | None = None) -> None:
-        """`weights` is the file of torch-fidelity, by default in the download folder of torch.
+        """Loads the weights from the file `weights`, by default a file in the download folder of torch.
 
-        Raises BadInput with the download address if the file is missing or is another one.
+        It is the file of torch-fidelity. Raises BadInput, with the download address, if the file is missing
+        or holds other weights.
         """
         with needs_extra("train", "Inception"):
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         file = weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
-        remedy = f"download {INCEPTION_URL} (95 MB) to {file}, or leave out `--features inception`"
+        remedy = f"download {INCEPTION_URL} (95 MB) to that path, or leave out `--features inception`"
         if not file.is_file():
             raise BadInput(f"the weights of Inception are not at {file}; {remedy}")
         try:
@@ -117,9 +118,12 @@ class Inception(FeatureNetwork):
 def load_feature_network(
     name: FeatureNetworkName, device: torch.device, *, inception_weights: Path | None = None
 ) -> FeatureNetwork:
-    """Loads a network. Raises as the networks do, and BadInput for weights that the network does not use."""
+    """Loads a network. Raises what the network's class raises.
+
+    Also raises BadInput if there are `inception_weights` for another network.
+    """
     if inception_weights is not None and name != "inception":
-        raise BadInput(f"{inception_weights} is of no use without `--features inception`; give both")
+        raise BadInput(f"{inception_weights} is used only with `--features inception`; give both")
     return Efficientnet(device) if name == "efficientnet" else Inception(device, inception_weights)
 
 

@@ -1,7 +1,7 @@
 """Computes figures about sets of pictures as pure functions of their features.
 
-All functions take (N, D) features of real and (M, D) features of generated pictures and compute in float64.
-Memory is about 8 * (N + M)**2 bytes where pairs are compared.
+All functions take features of N real pictures (N, D) and of M generated pictures (M, D). They compute in
+float64. Functions that compare pairs need about 8 * (N + M)**2 bytes of memory.
 """
 
 import warnings
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 NEIGHBOURS: Final = 5
 HALF_SAMPLES: Final = 200
 SUBSETS: Final = 100
-LARGEST_SUBSET: Final = 1000  # pictures
+LARGEST_SUBSET: Final = 1000  # the most pictures of each set in a subset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifolds:
-    """The overlap of two sets of pictures. Density may exceed 1; the others lie in 0..1."""
+    """The overlap of two sets of pictures. Density may exceed 1. The other figures lie in 0..1."""
 
     precision: float
     recall: float
@@ -44,7 +44,7 @@ class Manifolds:
 
 
 class _Identity(nn.Module):
-    """Takes the place of the network of torchmetrics, because the features already exist."""
+    """Takes the place of a network in torchmetrics. It returns its inputs, which already are features."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -60,10 +60,12 @@ def kernel_distance(
     """Computes KID (Binkowski et al. 2018, eq. 4): the squared MMD with the kernel (x . y / D + 1)**3.
 
     The value is that of torchmetrics: the mean of unbiased estimates from `SUBSETS` subsets. A subset is as
-    large as the smaller set, at most `LARGEST_SUBSET`. The value may be negative. The deviation over the
-    subsets is no error, as they share pictures. The error is the deviation over random halves of both sets.
-    That is the delete-half jackknife (Shao and Wu 1989), so it is the error of the whole estimate without a
-    further factor. Raises ValueError if a set has fewer than four pictures.
+    large as the smaller set, but has at most `LARGEST_SUBSET` pictures. The value may be negative.
+
+    The standard deviation over the subsets is not the error of the value, because the subsets share pictures.
+    Instead, the error is the standard deviation over random halves of both sets. This is the delete-half
+    jackknife (Shao and Wu 1989), which gives the error of the whole estimate without a further factor. Raises
+    ValueError if a set has fewer than four pictures.
     """
     with needs_extra("train", "KID"):
         from torchmetrics.image.kid import KernelInceptionDistance
@@ -89,8 +91,9 @@ def kernel_distance(
 def frechet_distance(real: Features, generated: Features) -> float:
     """Computes FID, the squared Frechet distance of fitted normal distributions (Heusel et al. 2017).
 
-    The code is that of torchmetrics. The value is biased upwards, more so for fewer pictures: compare only
-    figures from the same numbers of pictures. Raises ValueError if a set has fewer than two pictures.
+    The code is that of torchmetrics. The value is biased upwards. The fewer pictures there are, the larger
+    the bias is. So compare only figures from the same numbers of pictures. Raises ValueError if a set has
+    fewer than two pictures.
     """
     with needs_extra("train", "FID"):
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -105,11 +108,16 @@ def frechet_distance(real: Features, generated: Features) -> float:
 def manifolds(real: Features, generated: Features, *, neighbours: int = NEIGHBOURS) -> Manifolds:
     """Computes precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    Each picture is the centre of a ball with its `neighbours`-th nearest neighbour of the same set on the
-    surface. Precision is the share of generated pictures in the ball of a real one. Recall is the share of
-    real pictures in the ball of a generated one. Coverage is the share of real balls that hold a generated
-    picture. Density is the number of real balls around a generated picture, divided by `neighbours`. Raises
-    ValueError if a set has at most `neighbours` pictures.
+    Each picture is the centre of a ball. On the ball's surface lies the `neighbours`-th nearest neighbour
+    from the same set.
+
+    - Precision is the share of generated pictures that lie in the ball of a real picture.
+    - Recall is the share of real pictures that lie in the ball of a generated picture.
+    - Density is the mean number of balls of real pictures in which a generated picture lies, divided by
+      `neighbours`.
+    - Coverage is the share of balls of real pictures in which a generated picture lies.
+
+    Raises ValueError if a set has at most `neighbours` pictures.
     """
     if min(len(real), len(generated)) <= neighbours:
         raise ValueError(
@@ -128,14 +136,17 @@ def manifolds(real: Features, generated: Features, *, neighbours: int = NEIGHBOU
 
 
 def diversity(features: Features) -> float:
-    """Returns the mean distance of two different pictures. Raises ValueError for fewer than two pictures."""
+    """Returns the mean distance over all pairs of pictures. Raises ValueError for fewer than two pictures."""
     if len(features) < 2:
         raise ValueError(f"{len(features)} pictures; two are needed")
     return float(_distances(features).sum() / (len(features) * (len(features) - 1)))
 
 
 def nearest(queries: Features, keys: Features) -> tuple[NDArray[np.int64], Floats]:
-    """Finds the nearest of (M, D) keys for each of (N, D) queries: its row (N,) and its distance (N,)."""
+    """Finds the nearest of M keys (M, D) for each of N queries (N, D).
+
+    Returns the keys' rows (N,) and the distances (N,).
+    """
     rows, distances = pairwise_distances_argmin_min(
         np.asarray(queries, dtype=np.float64), np.asarray(keys, dtype=np.float64)
     )
@@ -143,7 +154,10 @@ def nearest(queries: Features, keys: Features) -> tuple[NDArray[np.int64], Float
 
 
 def _squared_mmds(x: Floats, y: Floats, in_x: Floats, in_y: Floats) -> Floats:
-    """Returns the unbiased estimates (S,) from S subsets, given as masks (S, N) and (S, M) of 0 and 1."""
+    """Returns the unbiased estimates (S,) from S subsets.
+
+    `in_x` (S, N) and `in_y` (S, M) are 1 for pictures in a subset, else 0.
+    """
     within_x, within_y, across = ((a @ b.T / x.shape[1] + 1.0) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     for within in (within_x, within_y):
         np.fill_diagonal(within, 0.0)
@@ -166,5 +180,5 @@ def _distances(x: Features, y: Features | None = None) -> Floats:
 
 
 def _radii(features: Features, neighbours: int) -> Floats:
-    # The nearest picture of a set is the picture itself.
+    # Index 0 is the picture itself, so `neighbours` is the index of the wanted neighbour.
     return np.asarray(np.partition(_distances(features), neighbours, axis=1)[:, neighbours])

@@ -1,8 +1,8 @@
 """Computes learned perceptual distances of pictures (Zhang et al. 2018, LPIPS).
 
-Different from the paper: the feature maps are those of EfficientNet-Lite0, not AlexNet's. The weights that
-the paper fitted to people's ratings are not used, because they would have to be downloaded. The distance is
-eq. 1 with every weight 1, as for the paper's untuned networks.
+Different from the paper: the feature maps are those of EfficientNet-Lite0, not of AlexNet. The weights that
+the paper fitted to people's ratings would have to be downloaded. They are not used: the distance is eq. 1
+with all weights 1, as for the paper's untuned networks.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,10 @@ def perceptual_distances(
     second: Tensor,
     on_batch: Callable[[int], None] = lambda pictures: None,
 ) -> NDArray[np.float64]:
-    """Returns the distances (N,) of N pairs of pictures, both (N, 3, H, W) uint8; 0 for equal pictures.
+    """Returns the distances (N,) between `first` and `second`, N pictures (N, 3, H, W) uint8 each.
 
-    `on_batch` is called with the number of pictures after each batch, two pictures per pair.
+    Equal pictures have the distance 0. After each batch, `on_batch` is called with its number of pictures,
+    two for each pair.
     """
     device = next(network.parameters()).device
     found = np.empty(len(first))

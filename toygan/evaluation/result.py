@@ -15,17 +15,17 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Figures of one set of pictures. A figure is None if it does not apply or there are too few pictures."""
+    """Figures of a set of pictures. A figure is None if it does not apply, or for too few pictures."""
 
     pictures: int
-    fid: float | None = None  # this and the next five compare with the photos of val
+    fid: float | None = None  # this figure and the next five compare the pictures with the photos of val
     kid: Estimate | None = None
     precision: float | None = None
     recall: float | None = None
     density: float | None = None
     coverage: float | None = None
     diversity: float | None = None  # mean feature distance of two pictures of one category
-    perceptual_diversity: float | None = None  # mean perceptual distance of two with the same conditions
+    perceptual_diversity: float | None = None  # mean perceptual distance of pictures with equal conditions
     colour_delta_e: float | None = None  # median CIEDE2000 to the wanted colour
     category_accuracy: float | None = None  # by a classifier that was trained on the training photos
     layout_agreement: float | None = None  # mean IoU of the segmenter's output with the given layout
@@ -51,14 +51,14 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """Compares the best share of each category with an equal number of random ones, on the same photos."""
+    """Compares the best pictures of each category with the same number of random pictures."""
 
-    acceptance: float  # share of the pictures that `approved`, `by_score` and `random` hold
-    own_acceptance: float  # share that pass the checks and reach the thresholds of the model
-    approved: Scores  # pictures that pass the checks come first
-    by_score: Scores  # without the checks, because their refusals make the set less like the photos
-    random: Scores  # means over some draws
-    calibration_error: Interval | None  # of p_real, 0..1, photos of val against the pictures
+    acceptance: float  # share of the pictures in each of `approved`, `by_score` and `random`
+    own_acceptance: float  # share of the pictures that pass the checks and reach the model's thresholds
+    approved: Scores  # the best pictures by checks, then score
+    by_score: Scores  # the best by score alone; the checks make the set less similar to the photos
+    random: Scores  # means over several random draws
+    calibration_error: Interval | None  # error of p_real, 0..1, on the photos of val and the pictures
     category_calibration_error: Mapping[str, Interval | None]
 
 
@@ -74,7 +74,7 @@ class Pair:
     pixels: NDArray[np.uint8]  # (2, R, R, 3): the picture, the photo; not part of the JSON
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels."""
+        """Returns all fields except the pixels."""
         names = ("category", "colour_hex", "seed", "sku", "distance")
         return {name: getattr(self, name) for name in names}
 
@@ -89,16 +89,16 @@ class Evaluation:
     resolution: int  # pixels
     feature_network: str
     seed: int
-    neighbours: int  # of precision, recall, density and coverage
+    neighbours: int  # number of neighbours for precision, recall, density and coverage
     overall: Group
-    training_photos: Scores  # an equal number of photos against val: the result of a perfect model
+    training_photos: Scores  # the same number of training photos, as the pictures of a perfect model
     categories: Mapping[str, Group]
     near_copies: float  # share of pictures nearer to a training photo than 99 % of the photos of val are
     closest: tuple[Pair, ...]
     approval: Approval | None = None  # None for a model without a calibration
 
     def to_json(self) -> str:
-        """Returns all figures as JSON; contains finite numbers and null only."""
+        """Returns all figures as JSON. All numbers are finite; a missing figure is null."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "model": self.model,
@@ -132,7 +132,7 @@ class Evaluation:
                 "",
                 *_aligned(overall),
                 "",
-                "By category; two figures are generated / val photos:",
+                "By category (two figures: generated pictures / photos of val):",
                 *_aligned(by_category),
                 "",
                 *self._approval_text(),
@@ -154,8 +154,9 @@ class Evaluation:
         errors += [["all categories", _interval(found.calibration_error)]]
         errors += [[name, _interval(each)] for name, each in found.category_calibration_error.items()]
         return [
-            f"The best {found.acceptance:.0%} of each category by the model's checks and score, by its score "
-            f"alone, and as many at random; its checks and thresholds approve {found.own_acceptance:.0%}:",
+            f"The best {found.acceptance:.0%} of each category by the model's checks and score, the best by "
+            "its score alone, and as many at random (its checks and thresholds approve "
+            f"{found.own_acceptance:.0%}):",
             *_aligned(table),
             "",
             *_aligned(errors),
@@ -191,7 +192,7 @@ _FIGURES: tuple[tuple[str, Callable[[Scores], str]], ...] = (
     ("distance to nearest training photo", lambda scores: _number(scores.nearest_training, 2)),
 )
 
-# The figures that compare with the photos and do not depend on the number of pictures.
+# The figures that compare pictures with photos and do not depend on the number of pictures.
 _COMPARED = tuple(each for each in _FIGURES[:7] if each[0] != "FID")
 
 _HEADINGS = (
@@ -231,7 +232,7 @@ def _row(name: str, group: Group) -> list[str]:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Aligns the first column to the left, the others to the right; returns the lines."""
+    """Returns the lines of a table: the first column is aligned to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

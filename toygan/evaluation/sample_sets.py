@@ -1,4 +1,4 @@
-"""Sets of N pictures, generated or real, with their measurements, and the figures of such a set."""
+"""Sets of N generated or real pictures with their measurements, and the figures of such a set."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,7 +16,7 @@ from toygan.evaluation.features import Features
 from toygan.evaluation.result import Group, Scores
 from toygan.evaluation.segmentation import mean_iou
 
-FEWEST: Final = 10  # pictures and photos that figures which compare the two need
+FEWEST: Final = 10  # the least number of pictures, and of photos, to compare them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +37,15 @@ class Segmented:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSet:
-    """One of the two sets that are compared."""
+    """A set of N pictures, generated or real."""
 
     features: Features  # (N, D)
     category: NDArray[np.int64]  # (N,)
     delta_e: NDArray[np.float64]  # (N,), NaN without a wanted colour
-    right: NDArray[np.bool_] | None  # (N,), whether the classifier finds the right category
+    right: NDArray[np.bool_] | None  # (N,), whether the classifier finds the right category; None without one
     to_training: NDArray[np.float64]  # (N,), distance to the nearest training photo
-    pair_category: NDArray[np.int64]  # (P,), of pairs with the same conditions
-    pair_distance: NDArray[np.float64]  # (P,), perceptual
+    pair_category: NDArray[np.int64]  # (P,), category of each pair of pictures with the same conditions
+    pair_distance: NDArray[np.float64]  # (P,), perceptual distance of each pair
     segmented: Segmented | None  # None for a model that takes no layouts
 
     def of(self, category: int) -> "SampleSet":
@@ -64,7 +64,7 @@ class SampleSet:
 
 
 def fit_classifier(train_features: Features, category: NDArray[np.int64]) -> Pipeline | None:
-    """Fits a classifier from features to category; returns None if there is only one category."""
+    """Fits a classifier that predicts categories from features; returns None for a single category."""
     if len(np.unique(category)) < 2:
         return None
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train_features, category)
@@ -83,7 +83,10 @@ def group(generated: SampleSet, real: SampleSet, *, whole: bool) -> Group:
 
 
 def compare(generated: Features, real: Features, *, whole: bool) -> Scores:
-    """Computes the figures that compare two sets, FID only with `whole`: for few pictures it is all bias."""
+    """Computes the figures that compare two sets.
+
+    FID is computed only with `whole`, because for few pictures FID is mostly bias.
+    """
     if min(len(generated), len(real)) < FEWEST:
         return Scores(pictures=len(generated))
     overlap = metrics.manifolds(real, generated)
@@ -99,7 +102,7 @@ def compare(generated: Features, real: Features, *, whole: bool) -> Scores:
 
 
 def _describe(samples: SampleSet, compared: Scores) -> Scores:
-    """Adds the figures that one set has by itself to `compared`."""
+    """Adds to `compared` the figures that need only one set."""
     known = samples.delta_e[~np.isnan(samples.delta_e)]
     members = [samples.features[samples.category == category] for category in np.unique(samples.category)]
     spreads = [metrics.diversity(each) for each in members if len(each) >= 2]

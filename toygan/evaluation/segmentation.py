@@ -1,7 +1,8 @@
 """Measures whether pictures follow the layouts that they were generated from (Park et al. 2019, section 4).
 
 A small U-Net is trained on real photos to predict the layout. Its output for a generated picture is compared
-with the given layout. The U-Net makes mistakes on photos, too, so compare the figure with that of photos.
+with the given layout. The U-Net makes mistakes on photos, too. So compare the figure of generated pictures
+with the figure of photos.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from toygan.models.segmenter import Segmenter
 from toygan.training.batches import mirror
 
 LARGEST_SIDE: Final = 64  # pixels; larger pictures and layouts are shrunk
-EPOCHS: Final = 10  # 3,200 photos of 64 pixels take about five minutes of one core
+EPOCHS: Final = 10  # for 3,200 photos of 64 pixels these take about five minutes on one core
 BATCH: Final = 16  # images
 LEARNING_RATE: Final = 2e-3  # initial learning rate of Adam; it falls to 0
 
@@ -65,7 +66,10 @@ def fit_segmenter(
 
 @torch.inference_mode()
 def segment(segmenter: Segmenter, images: Tensor) -> Tensor:
-    """Predicts labels of (N, 3, R, R) uint8 pictures, (N, r, r) int64 on the CPU; r is as `shrink` gives."""
+    """Predicts labels of pictures (N, 3, R, R) uint8: (N, r, r) int64 on the CPU.
+
+    r is the side to which `shrink` shrinks the pictures.
+    """
     device = next(segmenter.parameters()).device
     found = [
         segmenter(from_uint8(batch.to(device))).argmax(1).cpu()
@@ -75,10 +79,10 @@ def segment(segmenter: Segmenter, images: Tensor) -> Tensor:
 
 
 def mean_iou(predicted: Tensor, wanted: Tensor, classes: int) -> float:
-    """Returns the intersection over union (Jaccard index) of all pixels together, averaged over the classes.
+    """Returns the mean over classes of the intersection over union (Jaccard index) of all pixels together.
 
-    `predicted` and `wanted` are labels of one shape. Classes that occur in neither are left out. Raises
-    ValueError for a label outside [0, classes), unequal shapes, and empty tensors.
+    `predicted` and `wanted` are labels of the same shape. Classes that occur in neither of them are left out.
+    Raises ValueError for a label outside [0, classes), different shapes, and empty tensors.
     """
     if predicted.shape != wanted.shape or not wanted.numel():
         raise ValueError(f"labels of {tuple(predicted.shape)} cannot be compared with {tuple(wanted.shape)}")
@@ -93,7 +97,10 @@ def mean_iou(predicted: Tensor, wanted: Tensor, classes: int) -> float:
 
 
 def shrink(pictures: Tensor) -> Tensor:
-    """Shrinks pictures (N, 3, R, R) by averages, labels (N, R, R) by samples, to `LARGEST_SIDE` pixels."""
+    """Shrinks pictures (N, 3, R, R) or labels (N, R, R) to at most `LARGEST_SIDE` pixels a side.
+
+    Pictures are averaged, labels are sampled.
+    """
     factor = pictures.shape[-1] // LARGEST_SIDE
     if factor < 2:
         return pictures
@@ -104,7 +111,10 @@ def shrink(pictures: Tensor) -> Tensor:
 
 
 def _draws(photos: int, steps: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields rows (B,) int64, each equally often within one, and whether to mirror them, (B,) bool."""
+    """Yields for each step the rows of its photos (B,) int64, and which of them to mirror (B,) bool.
+
+    The numbers of uses of any two photos differ by at most one.
+    """
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         while len(order) < BATCH:

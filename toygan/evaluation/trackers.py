@@ -1,6 +1,6 @@
-"""TensorBoard, MLflow, Weights & Biases and trackio, by the adapters of Hugging Face Accelerate.
+"""Trackers: TensorBoard, MLflow, Weights & Biases and trackio, through adapters of Hugging Face Accelerate.
 
-None of them is imported before a training asks for it.
+Each program is imported only when a training uses it.
 """
 
 import importlib.util
@@ -23,8 +23,8 @@ from toygan.training.tracking import StartTracker
 
 TRACKERS: Final = ("tensorboard", "mlflow", "wandb", "trackio")
 PROJECT: Final = "toygan"
-FEWEST: Final = 4  # pictures of which KID can be computed
-_HALF_SAMPLES: Final = 2  # they give the error of KID, which is not shown
+FEWEST: Final = 4  # the least number of pictures to compute KID
+_HALF_SAMPLES: Final = 2  # the fewest, because they serve for the error of KID, which is not shown
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def tracker(name: str) -> StartTracker:
 
 
 class AccelerateTracker:
-    """A tracker of Accelerate. A failure of it is logged once and ends the tracking, not the training."""
+    """A tracker of Accelerate. If it fails, this is logged once, and the training continues without it."""
 
     def __init__(self, name: str, output: Path, options: Mapping[str, object]) -> None:
         """Starts the program `name` for the training in the folder `output`."""
@@ -54,7 +54,7 @@ class AccelerateTracker:
     def _begin(self, output: Path, options: Mapping[str, object]) -> None:
         from accelerate import PartialState
 
-        PartialState()  # the adapters ask it whether this is the main process
+        PartialState()  # the adapters need it to find out whether this is the main process
         self._tracker = _STARTS[self._name](output)
         self._tracker.start()
         plain = (bool, int, float, str)
@@ -71,7 +71,7 @@ class AccelerateTracker:
         self._try(lambda: _SHOWS[self._name](self._tracker, grid, file, images_seen))
 
     def compare(self, photos: Tensor, generated: Tensor, images_seen: int) -> None:
-        """Logs KID x 1000. The sample is small: compare only with other values of the same training."""
+        """Logs KID x 1000. The sample is small, so compare values only within the same training."""
         if len(photos) >= FEWEST:
             self._try(lambda: self.report({"kid_x_1000": 1000 * self._kid(photos, generated)}, images_seen))
 
@@ -99,8 +99,9 @@ class AccelerateTracker:
 def _tensorboard(output: Path) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
-    # TensorBoard would import TensorFlow where it is installed. That takes seconds and ends the process if
-    # triton comes after it. With a module of this name TensorBoard takes its own small substitute.
+    # TensorBoard imports TensorFlow if that is installed. This takes seconds, and it crashes the process if
+    # triton is imported later. If a module of the following name exists, TensorBoard uses its own small
+    # substitute instead.
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     return TensorBoardTracker("tensorboard", output)
 

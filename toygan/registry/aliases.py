@@ -41,7 +41,7 @@ def read_aliases(store: ObjectStore) -> dict[str, Alias]:
 def change_alias(store: ObjectStore, alias: str, change: Callable[[Alias | None], Alias | None]) -> None:
     """Replaces the state of `alias` by the result of `change(state)`; None stands for a missing alias.
 
-    `change` may be called several times if other processes change the aliases, too.
+    `change` may be called several times if other processes change the aliases at the same time.
     """
 
     def rewrite(before: bytes | None) -> bytes | None:

@@ -25,7 +25,7 @@ _LINK: Final = re.compile(r"!?\[([^\]]*)\]\((?!https?:)[^)]*\)")
 
 @dataclass(frozen=True, kw_only=True)
 class HubReference:
-    """A model on the Hub; without a revision its newest state."""
+    """A model on the Hub. Without a revision it stands for the newest state."""
 
     repo: str  # OWNER/NAME
     revision: str | None = None
@@ -35,7 +35,10 @@ class HubReference:
 
 
 def hub_reference(reference: str) -> HubReference | None:
-    """Reads a reference; None if it does not begin with `hf:`. Raises ModelError for a malformed one."""
+    """Parses a reference; returns None if it does not begin with `hf:`.
+
+    Raises ModelError for a malformed reference.
+    """
     if not reference.startswith(_PREFIX):
         return None
     found = _REFERENCE.fullmatch(reference)
@@ -45,7 +48,10 @@ def hub_reference(reference: str) -> HubReference | None:
 
 
 def read_hub(reference: HubReference) -> ModelFiles:
-    """Downloads what the cache of the Hub does not have, then reads and checks it; raises ModelError."""
+    """Reads and checks a model on the Hub. Only files that the Hub's cache lacks are downloaded.
+
+    Raises ModelError.
+    """
     files = read_folder(_pull(reference))
     return ModelFiles(name=reference.repo.partition("/")[2], version=model_version(files), files=files)
 
@@ -56,7 +62,7 @@ def hub_extras(reference: HubReference) -> Path:
 
 
 def pinned(reference: HubReference) -> str:
-    """Returns the reference with the commit that it stands for now. Raises ModelError."""
+    """Returns the reference with its present commit as the revision. Raises ModelError."""
     return str(HubReference(repo=reference.repo, revision=_pull(reference).name))
 
 
@@ -65,11 +71,11 @@ def push(
 ) -> None:
     """Puts a model on the Hub in one commit, with its card, and tags it with its version.
 
-    A new repository is made where there is none. Files of an earlier model that this one does not have are
-    removed, else both together would be another version. Raises ModelError.
+    The repository is made if it does not exist. Model files in the repository that this model does not have
+    are removed, because the files together would be another version. Raises ModelError.
     """
     if to.revision:
-        raise ModelError(f"{to}: a model is pushed to hf:{to.repo}; its version becomes a revision")
+        raise ModelError(f"{to}: push to hf:{to.repo}, without a revision; the version becomes a revision")
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     content = {**extras, **model.files, CARD: card(model, extras, licence).encode()}
@@ -90,7 +96,10 @@ def push(
 def write_repository(
     model: ModelFiles, extras: Mapping[str, bytes], folder: Path, *, licence: str | None
 ) -> None:
-    """Writes what `push` would put on the Hub into `folder`, which is made. Raises BadInput."""
+    """Writes the files that `push` would put on the Hub into the new folder `folder`.
+
+    Raises BadInput if the folder exists and is not empty.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is not empty; give a new folder")
     content = {**extras, **model.files, CARD: card(model, extras, licence).encode()}
@@ -112,7 +121,7 @@ def card(model: ModelFiles, extras: Mapping[str, bytes], licence: str | None) ->
         tags=["gan", "product-pictures", "toygan"],
     )
     text = extras.get("model_card.md", f"# {model.name}\n".encode()).decode(errors="replace")
-    # Links to files that are not pushed with the model lead nowhere.
+    # Links to files that are not pushed would be broken, so only their text is kept.
     text = _LINK.sub(lambda link: link[0] if _is_pushed(link[0], extras) else link[1], text)
     use = (
         "## Use\n\n    pip install toygan\n    toygan generate --catalog products.csv --output store/ "

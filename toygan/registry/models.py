@@ -1,7 +1,7 @@
 """Model versions and their aliases in a store, and the models bundled with the package.
 
-A model is a handful of files. Its version is a digest of their content. So a version never changes, and
-swapped, truncated or mixed files are detected on reading. Nothing here is ever unpickled.
+A model is a few files. Its version is a digest of their content. So a version never changes, and swapped,
+truncated or mixed files are detected on reading. Nothing here is ever unpickled.
 """
 
 import os
@@ -36,7 +36,7 @@ from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
 CHAMPION = "champion"
-# The aliases of the models that take no image, a sketch, a layout, and a photo.
+# For each image condition, the alias of the model that is used for it. None: the model takes no image.
 CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
     {
         None: CHAMPION,
@@ -49,7 +49,7 @@ CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class StoredModel:
-    """A line of the list of models; `total_bytes` counts all its files."""
+    """A line in the list of models. `total_bytes` is the size of all files of the model."""
 
     name: str
     version: str
@@ -64,9 +64,10 @@ def add_model(store: ObjectStore, folder: Path, name: str) -> str:
 
 
 def add_files(store: ObjectStore, files: Mapping[str, bytes], name: str) -> str:
-    """Puts a model into the store and returns its version; a repetition changes nothing.
+    """Puts a model into the store and returns its version. A repetition changes nothing.
 
-    The config is put last, and a version without a config is not listed, so no partial model is ever listed.
+    The config is written last, and a version without a config is not listed. So an incomplete model is never
+    listed.
     """
     check_files(files, name)
     version = model_version(files)
@@ -101,10 +102,12 @@ def list_models(store: ObjectStore) -> list[StoredModel]:
 def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     """Returns the model that `reference` names; raises ModelError.
 
-    None is the store's champion, else the bundled model. `hf:OWNER/NAME` is on the Hugging Face Hub. A text
-    with a path separator, or that starts with a dot, is a folder. Any other text is NAME, NAME@VERSION,
-    NAME@ALIAS or an alias alone. It is looked up in the store, then among the bundled models. A NAME alone is
-    its champion, else its only version.
+    - None stands for the store's champion or, without one, for the bundled model.
+    - `hf:OWNER/NAME` is a model on the Hugging Face Hub.
+    - A text that contains a path separator or starts with a dot is a folder.
+    - Any other text is NAME, NAME@VERSION, NAME@ALIAS or an alias. It is looked up in the store, then among
+      the bundled models. If NAME alone is given, it stands for the version that is a champion, else for the
+      only version.
     """
     if reference is None:
         default = find_default(store)
@@ -127,7 +130,7 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
 
 
 def read_extras(reference: str, model: ModelFiles, store: ObjectStore | None) -> dict[str, bytes]:
-    """Returns the EXTRAS that lie beside the model which `reference` names. Raises ModelError."""
+    """Returns the EXTRAS of the model that `reference` names. Raises ModelError."""
     if on_hub := hub_reference(reference):
         return _read_named(hub_extras(on_hub), EXTRAS)
     if folder := folder_of(reference):
@@ -150,10 +153,11 @@ def find_default(
     may_be_bundled: bool = True,
     aliases: Mapping[str, Alias] | None = None,
 ) -> ModelFiles | None:
-    """Returns the store's champion for the image condition `kind`, else the bundled model, else None.
+    """Returns the model that is used for the image condition `kind`.
 
-    `kind` None stands for models without an image condition. Without `may_be_bundled`, the bundled models are
-    ignored. `aliases` are those of the store, if they have been read before. Raises ModelError.
+    This is the store's champion for `kind`, else the bundled model for it, else None. `kind` None stands for
+    models without an image condition. Without `may_be_bundled`, bundled models are ignored. `aliases` are
+    those of the store; if None, they are read. Raises ModelError.
     """
     if aliases is None:
         aliases = read_aliases(store) if store else {}
@@ -165,7 +169,7 @@ def find_default(
     bundled = [name for name in bundled_models() if _bundled_config(name).required_condition == kind]
     if len(bundled) > 1:
         raise ModelError(
-            f"which model? This installation bundles {', '.join(bundled)}; "
+            f"this installation bundles several models: {', '.join(bundled)}; "
             f"name one, or promote one in the store to {CHAMPIONS[kind]}"
         )
     return read_bundled(bundled[0]) if bundled else None
@@ -219,7 +223,7 @@ def _from_folder(folder: Path) -> ModelFiles:
 
 
 def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
-    """Reads a version of the store and checks its bytes against the version; raises ModelError."""
+    """Reads a version from the store. Raises ModelError if its files do not have this version's digest."""
     where = f"{store.uri}/{MODELS_PREFIX}{name}/{version}"
     files = {}
     for filename in VERSIONED:
@@ -234,7 +238,7 @@ def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
     check_files(files, where)
     if (found := model_version(files)) != version:
         raise ModelError(
-            f"{where}: the files are not those of this version, together they are {found}; "
+            f"{where}: the files are not those of this version, but of the version {found}; "
             "add the model again, or roll back"
         )
     return ModelFiles(name=name, version=version, files=files)
@@ -257,8 +261,8 @@ def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
             return aliases[alias].now
     if len(versions) > 1:
         raise ModelError(
-            f"{store.uri} has {len(versions)} versions of {name} and none is the champion; "
-            f"name one: {', '.join(f'{name}@{version}' for version in versions)}"
+            f"{store.uri} has {len(versions)} versions of {name}, and none of them is a champion; "
+            f"give one of {', '.join(f'{name}@{version}' for version in versions)}"
         )
     return ModelRef(name=name, version=versions[0])
 

@@ -26,11 +26,12 @@ _KEPT_HISTORY = 20
 def promote(
     store: ObjectStore, name: str, version: str | None = None, alias: str | None = None
 ) -> tuple[str, ModelRef]:
-    """Points `alias` to a version of the store or a bundled model; returns both.
+    """Points `alias` to a version in the store, or to a bundled model; returns the alias and the version.
 
-    Without `version`, the model must have only one. The model is read and checked first, and a bundled model
-    is copied into the store. The default alias is that of CHAMPIONS for the model's image condition; another
-    alias of CHAMPIONS is refused. The previous model goes to the history of the alias. Raises ModelError.
+    Without `version`, the model must have only one version. The model is read and checked first. A bundled
+    model is copied into the store. The default alias is that of CHAMPIONS for the model's image condition;
+    another alias of CHAMPIONS is refused. The previous model is added to the history of the alias. Raises
+    ModelError.
     """
     if alias is not None and (not NAME.fullmatch(alias) or looks_like_version(alias)):
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
@@ -55,8 +56,8 @@ def _to_promote(store: ObjectStore, name: str, version: str | None) -> tuple[Mod
         versions = sorted({*stored, *([bundled.version] if bundled else [])})
         if len(versions) > 1:
             raise ModelError(
-                f"{store.uri} has {len(versions)} versions of {name}; name one: "
-                f"{', '.join(f'{name}@{each}' for each in versions)}"
+                f"there are {len(versions)} versions of {name} in {store.uri} and in this installation; "
+                f"give one of {', '.join(f'{name}@{each}' for each in versions)}"
             )
         if not versions:
             raise ModelError(f"there is no model {name!r}{what_there_is(store)}")
@@ -67,11 +68,11 @@ def _to_promote(store: ObjectStore, name: str, version: str | None) -> tuple[Mod
 
 
 def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
-    """Makes `new` the champion if `after` still is; both are versions in the store.
+    """Makes `new` the champion if `after` is still the champion. Both are versions in the store.
 
-    In a store without a champion, the bundled model counts as the champion. Also returns True if `new` is the
-    champion already. Returns False and changes nothing if another model is. Raises ModelError for a missing
-    version.
+    In a store without a champion, the bundled model counts as the champion. Returns True if `new` is the
+    champion now, also if it was before. If another model than `new` and `after` is the champion, it returns
+    False and changes nothing. Raises ModelError for a missing version.
     """
     for ref in (new, after):
         read_version(store, ref.name, ref.version)
@@ -92,10 +93,11 @@ def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
 def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef | None:
     """Points `alias` to its previous model again, and returns that model.
 
-    An alias of CHAMPIONS goes back from its first model to nothing, so that the bundled model is used again.
-    Then the bundled model is returned, or None if there is none. Raises ModelError, also if another process
-    has changed the alias in the meantime, because the caller did not mean to roll back that change. Two
-    concurrent calls for the same model get the same result.
+    If an alias of CHAMPIONS has no previous model, the alias is removed, so that the bundled model is used
+    again. Then the bundled model is returned, or None if there is no bundled model.
+
+    Raises ModelError, also if another process has changed the alias in the meantime: the caller does not want
+    to roll back that change. Two concurrent calls from the same state have the same result.
     """
     found = read_aliases(store).get(alias)
     if found is None or not (found.history or alias in CHAMPIONS.values()):
@@ -108,7 +110,7 @@ def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef | None:
     def change(now: Alias | None) -> Alias | None:
         if now not in (found, wanted):
             raise ModelError(
-                f"{store.uri}: the alias {alias!r} was changed meanwhile; look at it and go back again"
+                f"{store.uri}: another process has changed the alias {alias!r}; check it and roll back again"
             )
         return wanted
 
@@ -117,7 +119,10 @@ def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef | None:
 
 
 def _serving(store: ObjectStore, alias: str) -> ModelRef | None:
-    """Returns the model used for an alias of CHAMPIONS; bundled models serve together or not at all."""
+    """Returns the model that is used for an alias of CHAMPIONS.
+
+    Bundled models for images are used only if the model for no image is bundled, too.
+    """
     kind = next(kind for kind, name in CHAMPIONS.items() if name == alias)
     champion = find_default(store)
     found = find_default(store, kind, may_be_bundled=champion is None or is_bundled(champion))

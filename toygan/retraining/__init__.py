@@ -1,1 +1,1 @@
-"""From new photos to a new champion: trains a challenger, measures both, and decides on a promotion."""
+"""Retrains the champion on new photos: trains a challenger, measures both, and decides on a promotion."""

@@ -8,13 +8,13 @@ from toygan.calibration.calibrate import CalibrationSamples
 from toygan.errors import BadInput
 from toygan.retraining.snapshot import ROLES, Contents
 
-MEASURING_MINUTES: Final = 20.0  # for calibration and evaluation, at most a third of the whole
-# The largest standard error, in every category, of the share of pictures that a threshold accepts. A share
-# of n pictures has at most 0.5 / sqrt(n).
+MEASURING_MINUTES: Final = 20.0  # for calibration and evaluation, but at most a third of the time limit
+# The share of pictures that a threshold accepts shall have at most this standard error in every category. The
+# standard error of a share of n pictures is at most 0.5 / sqrt(n).
 SHARE_ERROR: Final = 0.05
 PROFILED: Final = 64
-# The KID of n pictures and m photos has a variance of about 1/n + 1/m: with three times as many pictures as
-# photos its error is 15 % above that of infinitely many pictures.
+# The variance of KID for n pictures and m photos is about proportional to 1/n + 1/m. With three times as many
+# pictures as photos the error is 15 % larger than with infinitely many pictures.
 PICTURES_A_PHOTO: Final = 3
 FEWEST_PICTURES: Final = 100
 
@@ -23,21 +23,21 @@ FEWEST_PICTURES: Final = 100
 class Speeds:
     """Seconds that this machine takes for one picture."""
 
-    train_s: float  # to train with it
-    generate_s: float  # to generate, score and measure it
-    look_s: float  # to extract its features
+    train_s: float  # for a training image
+    generate_s: float  # to generate, score and measure a picture
+    look_s: float  # to extract the features of a picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """The sizes of the parts of a retraining, and estimates of their durations."""
 
-    images: int  # of training
-    generated: int  # pictures of each category, see CalibrationSamples
+    images: int  # length of the training
+    generated: int  # pictures of each category to calibrate with, see CalibrationSamples
     profiled: int
-    pictures: int  # of each model, to evaluate with
+    pictures: int  # pictures of each model to evaluate with
     training_s: float
-    measuring_s: float  # calibration and evaluation
+    measuring_s: float  # of calibration and evaluation together
     training_limit_s: float  # the training ends after this time, even with fewer images
 
     @property
@@ -66,22 +66,22 @@ def make_budget(
 ) -> Budget:
     """Returns a budget that fits into `max_minutes`.
 
-    It has at most `max_images` of training and at most `pictures` of each model to evaluate with. `contents`
-    describes the snapshot and has every category of the model. Raises BadInput if there is no time for one
-    batch of training.
+    The training has at most `max_images` images. The evaluation has at most `pictures` pictures of each
+    model. `contents` describes the snapshot and has every category of the model. Raises BadInput if the time
+    is too short to train one batch.
     """
     categories, val = len(contents.by_category), contents.of_role("val")
     photos = sum(contents.of_role(role) for role in ROLES)
     measuring_s = 60 * min(MEASURING_MINUTES, max_minutes / 3)
-    # The evaluation of each model, photos and pictures, gets at most a third of the time.
+    # The evaluation of each model, with photos and pictures, gets at most a third of the measuring time.
     fits = int((measuring_s / 3 - photos * speeds.look_s) / (speeds.generate_s + speeds.look_s))
     pictures = min(pictures, max(FEWEST_PICTURES, min(fits, PICTURES_A_PHOTO * val)))
     evaluating_s = 2 * (pictures * (speeds.generate_s + speeds.look_s) + photos * speeds.look_s)
     wanted = math.ceil(0.25 / SHARE_ERROR**2)
     samples = CalibrationSamples(generated=wanted, profiled=PROFILED)
     calibrating_s = categories * samples.per_category * speeds.generate_s
-    # If there are too many categories for the time, each gets fewer pictures, and text() says how exact the
-    # thresholds are.
+    # If there are too many categories for the time, each category gets fewer pictures. text() says how exact
+    # the thresholds are.
     share = min(1.0, max(measuring_s - evaluating_s, measuring_s / 3) / calibrating_s)
     samples = CalibrationSamples(
         generated=max(1, int(share * samples.generated)), profiled=max(1, int(share * samples.profiled))
@@ -92,7 +92,7 @@ def make_budget(
     if images < min(batch_size, max_images):
         raise BadInput(
             f"max_minutes is {max_minutes:g}; calibration and evaluation take {_duration(measuring_s)} here, "
-            "which leaves no time to train; give more minutes"
+            "so no time is left to train; give more minutes"
         )
     return Budget(
         images=images,

@@ -31,14 +31,14 @@ def model_card(
     decision: Decision,
     training_log: Path,
 ) -> str:
-    """Returns the card; `training_log` is the training's log.jsonl. The card links to the grid `PREVIEW`."""
+    """Returns the card. `training_log` is the training's log.jsonl. The card links to the grid `PREVIEW`."""
     paragraphs = (
         [f"# {challenger.model}@{challenger.version}"],
         _decision(challenger, champion, decision),
         [
             "## Pictures",
             "",
-            "Above: photos of each category. Below: the challenger's pictures in the same conditions.",
+            "For each category, above: photos; below: the challenger's pictures with the photos' conditions.",
         ],
         [f"![Photos and generated pictures]({PREVIEW})"],
         _data(plan),
@@ -133,7 +133,7 @@ def _figures(challenger: Evaluation, champion: Evaluation) -> list[str]:
         f"{challenger.overall.pictures.pictures:,} pictures of each model compared with the "
         f"{challenger.overall.photos.pictures:,} photos of val; features of {challenger.feature_network}, "
         f"{challenger.neighbours} neighbours, seed {challenger.seed}. {challenger.near_copies:.1%} of the "
-        "challenger's pictures are nearer to a training photo than 99 % of the photos of val are.",
+        "challenger's pictures are nearer to a training photo than 99 % of the val photos are.",
         "",
         *_table(heading, [[name, *cells] for name, cells in shown.items()]),
     ]

@@ -1,4 +1,4 @@
-"""Compares challenger and champion on the photos of val, on which neither was trained."""
+"""Compares challenger and champion on the photos of val. Neither was trained on these."""
 
 import json
 import shutil
@@ -30,12 +30,13 @@ CHAMPIONS_LAYOUTS = "champions_layouts.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The results of a retraining that are to be published."""
+    """The results of a retraining, to be published."""
 
     challenger: ModelRef
     decision: Decision
-    files: Mapping[str, bytes]  # of the challenger, with its card and its preview
-    champions_layouts: bytes | None = None  # if the champion stays: its layout bank with those of the uploads
+    files: Mapping[str, bytes]  # files of the challenger, with card and preview
+    # If the champion stays: the champion's layout bank with the layouts of the uploads added.
+    champions_layouts: bytes | None = None
 
     def card_with_preview(self) -> str:
         """Returns the model card with its preview embedded."""
@@ -45,7 +46,7 @@ class Outcome:
 def compare(
     attempt: Attempt, challenger: ModelFiles, *, pictures: int, limits: Limits, device: torch.device
 ) -> Outcome:
-    """Evaluates both models, decides, writes the model card, and commits all of it to `attempt.outcome`.
+    """Evaluates both models, decides, writes the model card, and commits all results to `attempt.outcome`.
 
     Raises RunFailed for a challenger that cannot be measured, for example if its pictures are not finite.
     """
@@ -92,7 +93,10 @@ def _bank_of_uploads(attempt: Attempt, model: Model) -> bytes | None:
 
 
 def read_outcome(attempt: Attempt) -> Outcome | None:
-    """Returns the committed outcome, or None if there is none yet; raises RunFailed for a damaged folder."""
+    """Returns the committed outcome, or None if there is no outcome yet.
+
+    Raises RunFailed for a damaged folder.
+    """
     if not attempt.outcome.is_dir():
         return None
     try:

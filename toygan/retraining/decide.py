@@ -19,7 +19,7 @@ class Rule(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The challenger is promoted when every rule holds."""
+    """The results of all rules. The challenger is promoted if every rule holds."""
 
     rules: tuple[Rule, ...]
 
@@ -33,11 +33,13 @@ def decide(
 ) -> Decision:
     """Applies the rules to two evaluations on the same photos of val, at the same resolution and features.
 
-    KID over all categories must fall by more than the standard error of the difference. That error assumes
-    that the two are independent; they share the photos, so it is somewhat too large. Recall may fall by
-    `limits.recall_loss`. In none of `categories`, the champion's, may KID rise by more than
-    `limits.category_loss` of the champion's figure plus that standard error. Each category must have enough
-    photos to measure this.
+    - KID over all categories must fall by more than the standard error of the difference. This error is
+      computed as if the two figures were independent. It is somewhat too large, because both use the same
+      photos.
+    - Recall may fall by at most `limits.recall_loss`.
+    - In each of `categories`, which are those of the champion, KID may rise by at most the share
+      `limits.category_loss` of the champion's KID, plus the standard error of the difference. Each category
+      must have enough photos to measure KID.
     """
     for figure in ("resolution", "feature_network", "neighbours"):
         if getattr(challenger, figure) != getattr(champion, figure):
@@ -57,7 +59,8 @@ def _kid_rule(challenger: Scores, champion: Scores) -> Rule:
     error = hypot(new.error, old.error)
     return Rule(
         old.value - new.value > error,
-        f"KID x 1000: {_thousand(new)} after {_thousand(old)}; it must fall by more than {1000 * error:.1f}",
+        f"KID x 1000: {_thousand(new)}, champion {_thousand(old)}; "
+        f"it must fall by more than {1000 * error:.1f}",
     )
 
 
@@ -67,7 +70,7 @@ def _recall_rule(challenger: Scores, champion: Scores, limits: Limits) -> Rule:
         return Rule(False, "recall: too few photos of val to measure it")
     return Rule(
         old - new <= limits.recall_loss,
-        f"recall: {new:.3f} after {old:.3f}; it may fall by {limits.recall_loss:g}",
+        f"recall: {new:.3f}, champion {old:.3f}; it may fall by at most {limits.recall_loss:g}",
     )
 
 
@@ -80,7 +83,8 @@ def _category_rule(name: str, challenger: Evaluation, champion: Evaluation, limi
     allowed = limits.category_loss * max(old.value, 0.0) + hypot(new.error, old.error)
     return Rule(
         new.value - old.value <= allowed,
-        f"{name}: KID x 1000 {_thousand(new)} after {_thousand(old)}; it may rise by {1000 * allowed:.1f}",
+        f"{name}: KID x 1000 {_thousand(new)}, champion {_thousand(old)}; "
+        f"it may rise by at most {1000 * allowed:.1f}",
     )
 
 

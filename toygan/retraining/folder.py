@@ -1,14 +1,14 @@
 """The working folder of a retraining, from which an interrupted one resumes.
 
-WORK/<store id>/lock                      held by the active process
+WORK/<store id>/lock                      locked by the active process
 WORK/<store id>/<snapshot id>/            one retraining
     champion/<name>/                      the model that it starts from
     photos/                               the snapshot, see toygan.retraining.snapshot
     index.parquet                         the rows of the photo index in the snapshot
-    plan.json                             commits all of the above: the plan
+    plan.json                             the plan; written last, so the files above are complete if it exists
     budget.json                           durations and sizes of its parts
     training/                             see toygan.training.checkpoint
-    outcome/                              commits the results that are to be published
+    outcome/                              the results to be published; if it exists, it is complete
 """
 
 import os
@@ -34,8 +34,8 @@ def store_id(store: ObjectStore) -> str:
 def working_folder(work: Path, store: ObjectStore) -> Iterator[Path]:
     """Locks the folder of the store's retrainings for this process and yields it.
 
-    Raises Retryable while another process works there, RunFailed if the folder cannot be used, and for file
-    errors within the context what `disk_errors` raises.
+    Raises Retryable while another process uses the folder, and RunFailed if the folder cannot be used. For
+    file errors within the context, it raises what `disk_errors` raises.
     """
     folder = work.absolute() / store_id(store)
     try:

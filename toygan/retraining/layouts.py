@@ -1,9 +1,9 @@
 """Adds the layouts of uploaded products to the layout bank of the next champion.
 
-A model with a layout bank generates a product from the layout of the product with the nearest title in the
-bank. So the photos of a product help at once, even if the challenger is not promoted: the bank of the next
-champion gets their layouts, also those of products that are held out from training. This happens after both
-models were measured, so that no held-out photo is measured with its own layout.
+A model with a layout bank generates a product from the layout of a product in the bank with a similar title.
+So the photos of a product help at once, even if the challenger is not promoted: their layouts are added to
+the bank of the next champion. Products that are held out from training are added, too. All this happens after
+both models were measured, so that no held-out photo is measured with its own layout.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from toygan.training.layout_bank import make_layout_bank
 def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None:
     """Returns the file of the model's layout bank with the layouts of the products `skus` added.
 
-    `photos`: see `toygan.data.sources`. Returns None if the model has no bank, or if nothing was added.
+    `photos`: see `toygan.data.sources`. Returns None if the model has no bank, or if no layout was added.
     """
     bank, encoder = model.layout_bank, model.text_encoder
     if bank is None or encoder is None:

@@ -28,18 +28,20 @@ from toygan.training.train import train
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = 10  # in a retraining, at least
+CHECKPOINTS = 10  # least number of checkpoints in a retraining
 
 
 def learn(
     attempt: Attempt, budget: Budget, device: torch.device, decisions: ObjectStore | None = None
 ) -> ModelFiles:
-    """Trains and calibrates the challenger and returns it; finished steps are not repeated.
+    """Trains and calibrates the challenger and returns it. Finished steps are not repeated.
 
-    If the store `decisions` has enough decisions of people about the champion's pictures, the calibration
-    follows them, see `toygan.approval.people`.
+    If the store `decisions` has enough decisions of people about the champion's pictures, the calibration is
+    fitted to them, see `toygan.approval.people`.
+
     The training resumes from its newest checkpoint. If that is impossible, the checkpoints are removed and
-    the training starts again. Raises RunFailed if it diverges, BadInput if no photo can calibrate it.
+    the training starts again. Raises RunFailed if the training diverges, and BadInput if there is no photo
+    for the calibration.
     """
     model = attempt.training / "model"
     if not (model / CALIBRATION).exists():
@@ -58,9 +60,9 @@ def learn(
 
 
 def fine_tuning(config: ModelConfig, max_images: int) -> TrainConfig:
-    """Returns the settings to train a model further, given its config: those of its last training.
+    """Returns the settings to train a model further: those of its last training, which are in its config.
 
-    Log and checkpoints come more often in a short retraining. Raises as `config_of_model`.
+    In a short retraining, log lines and checkpoints are more frequent. Raises as `config_of_model`.
     """
     found = config_of_model(config)
     batch_size = found.data.batch_size
@@ -84,7 +86,7 @@ def _train(attempt: Attempt, config: TrainConfig, budget: Budget, device: torch.
 
 
 def _inherit(attempt: Attempt) -> None:
-    """Copies from the champion what a training does not write: truncation, credit and the enhancer."""
+    """Copies truncation, credit and enhancer from the champion, because a training does not write these."""
     file = attempt.training / "model" / CONFIG
     champion, own = (
         ModelConfig.from_json(each.read_bytes(), str(each)) for each in (attempt.champion / CONFIG, file)
@@ -122,12 +124,16 @@ def _calibrate(
 def _with_people(
     calibration: Calibration, source: ModelFiles, store: ObjectStore, device: torch.device
 ) -> Calibration:
-    """Fits the calibration to people's decisions. Without a probe, the champion's scores say nothing here."""
+    """Fits the calibration to people's decisions about the champion's pictures.
+
+    Without a probe the calibration is returned unchanged: the pictures have only scores of the champion's
+    discriminator, and the challenger has another discriminator.
+    """
     if calibration.probe is None:
         return calibration
     try:
         fitted = calibrate_with_people(calibration, source, store, device)
-    except BadInput as error:  # mostly too few decisions, which is no reason to stop
+    except BadInput as error:  # usually there are too few decisions; the retraining continues
         log.info("the calibration does not use people's decisions: %s", error)
         return calibration
     if fitted.agreement is not None:

@@ -1,4 +1,4 @@
-"""The plan of a retraining, written once: a process that resumes it does the same."""
+"""The plan of a retraining. It is written once, so that a process that resumes the retraining follows it."""
 
 import json
 import logging
@@ -38,11 +38,11 @@ _ID_LETTERS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The content of plan.json. Only a request with the same plan resumes a retraining."""
+    """The content of plan.json. A request resumes a retraining only if its plan would be the same."""
 
-    name: str  # of the champion, and of the challenger
-    version: str  # of the champion
-    is_bundled: bool  # the store has no champion yet
+    name: str  # name of the champion and of the challenger
+    version: str  # version of the champion
+    is_bundled: bool  # whether the champion is the bundled model, because the store has no champion yet
     photos: str | None
     max_images: int
     contents: Contents
@@ -52,7 +52,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Reads plan.json; raises RunFailed for anything that `begin` did not write."""
+        """Reads plan.json. Raises RunFailed for anything that `begin` did not write."""
         try:
             values = json.loads(text)
             return cls(**{**values, "contents": Contents(**values["contents"])})
@@ -74,7 +74,7 @@ class Attempt:
 
     @property
     def champion(self) -> Path:
-        """The folder of the model that it starts from."""
+        """The folder of the model that the retraining starts from."""
         return self.folder / "champion" / self.plan.name
 
     @property
@@ -91,18 +91,18 @@ class Attempt:
         return self.folder / "outcome"
 
     def index(self) -> pa.Table:
-        """Returns the rows of the photo index in its snapshot, PHOTO_INDEX."""
+        """Returns the rows of the photo index in the snapshot, with the schema PHOTO_INDEX."""
         return pq.read_table(self.folder / INDEX, schema=PHOTO_INDEX)
 
     def finish(self) -> None:
-        """Removes the working files, once everything is in the store."""
+        """Removes the working files. It is called when everything is in the store."""
         (self.folder / PLAN).unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NothingToDo:
-    """Why there is nothing to retrain."""
+    """The reason why there is nothing to retrain."""
 
     reason: str
 
@@ -110,10 +110,13 @@ class NothingToDo:
 def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | NothingToDo:
     """Resumes an interrupted retraining, or takes a snapshot of the uploads for a new one.
 
-    An interrupted retraining is discarded if the champion, the request or the other training photos have
-    changed since, unless it has an outcome: that is published first. If the photos are too few to measure
-    with, they are marked as seen: the next retraining starts when enough new ones are there, and uses all.
-    Raises ModelError for a damaged champion, and what `take_snapshot` and `index_when_quiet` raise.
+    An interrupted retraining that has an outcome is always resumed, so that the outcome is published. Any
+    other interrupted retraining is discarded if the champion, the request or the training photos besides the
+    uploads have changed since.
+
+    If the photos are too few, they are marked as seen. The next retraining then starts when there are enough
+    new photos, and uses all photos. Raises ModelError for a damaged champion, and what `take_snapshot` and
+    `index_when_quiet` raise.
     """
     champion = resolve(None, store)
     ref = ModelRef(name=champion.name, version=champion.version)
@@ -122,8 +125,8 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         return attempt
     config = config_of(champion)
     known = known_categories(store)
-    # Waits before the unseen photos are counted: events during the wait start no other run, so this run has
-    # to see their photos.
+    # This waits before the unseen photos are counted. Events during the wait start no other run, so this run
+    # has to include their photos.
     index = index_when_quiet(store, known, quiet_s=request.quiet_s)
     if not unseen_photos(index, read_retrained(store)).num_rows:
         return NothingToDo(reason="every photo in the index has been seen by a retraining")
@@ -182,7 +185,7 @@ def _find_attempt(work: Path, request: RetrainRequest, champion: ModelRef) -> At
 def _read_attempt(folder: Path) -> Attempt | None:
     try:
         return Attempt(folder=folder, plan=Plan.from_json((folder / PLAN).read_bytes()))
-    except (FileNotFoundError, RunFailed):  # it died before its commit
+    except (FileNotFoundError, RunFailed):  # the process died before it wrote the plan
         return None
 
 
@@ -198,7 +201,7 @@ def _snapshot_id(index: pa.Table) -> str:
 
 
 def _why_too_few(contents: Contents) -> str | None:
-    """Returns why these photos are too few to train or to measure a challenger, or None if they suffice."""
+    """Returns why these photos are too few to train or to measure a challenger; None if they suffice."""
     fewest: Mapping[str, tuple[int, str]] = {
         "train": (FEWEST, "to learn from"),
         "calibration": (1, "to calibrate with"),
@@ -210,13 +213,13 @@ def _why_too_few(contents: Contents) -> str | None:
         if contents.of_role(role) < least
     ]
     if forgotten := [name for name, roles in contents.by_category.items() if not roles["train"]]:
-        missing.append(f"none to learn from of {', '.join(forgotten)}, which would be forgotten")
+        missing.append(f"none to learn from of {', '.join(forgotten)}, which the model would forget")
     if not missing:
         return None
     return (
         f"the photos are too few: {'; '.join(missing)}. Upload photos of more products (a tenth of the "
-        "products is held out), or let it learn from other photos, too, such as those that the champion was "
-        "trained on (TOYGAN_PHOTOS)"
+        "products is held out), or set TOYGAN_PHOTOS to further training photos, such as those that the "
+        "champion was trained on"
     )
 
 

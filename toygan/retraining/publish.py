@@ -1,4 +1,4 @@
-"""Publishes the outcome of a retraining in the store. Repeating it changes nothing: a crash does no harm."""
+"""Publishes the outcome of a retraining in the store. After a crash it can be repeated without harm."""
 
 import logging
 
@@ -19,20 +19,20 @@ CHALLENGER = "challenger"
 def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str) -> bool:
     """Adds the challenger, promotes it if that was decided, and marks the photos as seen.
 
-    The working files are removed after that, so a process that resumes after a crash does the rest. Returns
+    The working files are removed last, so a process that resumes after a crash completes the rest. Returns
     whether the challenger is the champion now. If another model has become the champion since the retraining
-    began, it stays: the challenger was never compared with it.
+    began, that model stays champion, because the challenger was not compared with it.
     """
     challenger, plan = outcome.challenger, attempt.plan
-    if plan.is_bundled:  # so that a rollback finds it
+    if plan.is_bundled:  # the bundled model is added, so that a rollback finds it
         add_files(store, read_folder(attempt.champion), plan.name)
     version = add_files(store, outcome.files, challenger.name)
     if version != challenger.version:
-        raise AssertionError(f"{challenger} was measured, but {version} is to be published")
+        raise AssertionError(f"{challenger} was measured, but the published version is {version}")
     promote(store, challenger.name, version, CHALLENGER)
     if outcome.decision.promoted and not succeed(store, challenger, after=plan.champion):
         log.warning(
-            "%s is not promoted: the champion is another model than the one it was measured against; "
+            "%s is not promoted, because the champion is no longer the model that it was compared with; "
             "promote it by hand if you want it",
             challenger,
         )
@@ -47,7 +47,7 @@ def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str)
 
 
 def _publish_layouts(store: ObjectStore, attempt: Attempt, layouts: bytes) -> None:
-    """Makes the champion with the larger layout bank the new champion."""
+    """Adds the champion with the larger layout bank as a new version, and makes that the champion."""
     files = {**read_folder(attempt.champion), LAYOUT_BANK: layouts}
     ref = ModelRef(name=attempt.plan.name, version=add_files(store, files, attempt.plan.name))
     if succeed(store, ref, after=attempt.plan.champion):

@@ -10,10 +10,10 @@ from toygan.uploads.indexing import QUIET_S
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much worse than the champion a promoted challenger may be in single figures; see `decide`."""
+    """How much worse than the champion a challenger may be in single figures to be promoted; see `decide`."""
 
-    recall_loss: float = 0.02  # of recall, which lies in 0..1
-    category_loss: float = 0.1  # of a category's KID, as a share of the champion's
+    recall_loss: float = 0.02  # the most by which recall, 0..1, may fall
+    category_loss: float = 0.1  # the most by which a category's KID may rise, as a share of the champion's
 
     def __post_init__(self) -> None:
         for name in ("recall_loss", "category_loss"):
@@ -23,7 +23,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainRequest:
-    """One retraining of a store's champion."""
+    """A request to retrain a store's champion."""
 
     store: str  # URI
     work: Path  # the folder from which an interrupted retraining resumes
@@ -31,8 +31,8 @@ class RetrainRequest:
     photos: str | None = None  # training photos besides the uploads, see toygan.data.sources
     catalog: str | None = None  # with titles of the uploads, see toygan.uploads.products
     max_images: int = 64_000
-    max_minutes: float = 360.0  # of training, calibration and evaluation, see `toygan.retraining.budget`
-    pictures: int = 1000  # of each model, to measure with at most
+    max_minutes: float = 360.0  # for training, calibration and evaluation, see `toygan.retraining.budget`
+    pictures: int = 1000  # the most pictures of each model to measure with
     limits: Limits = Limits()
     quiet_s: float = QUIET_S
     device: str = "auto"
@@ -43,4 +43,4 @@ class RetrainRequest:
         if not self.max_minutes > 0:
             raise BadInput(f"max_minutes is {self.max_minutes}; it must be above 0")
         if self.pictures < FEWEST:
-            raise BadInput(f"pictures is {self.pictures}; {FEWEST} is the least to measure with")
+            raise BadInput(f"pictures is {self.pictures}; it must be at least {FEWEST}")

@@ -48,9 +48,9 @@ class Contents:
 
     uploads: int
     others: int  # from the training photos besides the uploads
-    left_out: Mapping[str, int]  # of categories that are not learnt, by category
+    left_out: Mapping[str, int]  # photos of categories that the challenger does not learn, by category
     titled: int  # uploads with a title
-    broken: int  # undecodable, or changed since they were indexed
+    broken: int  # photos that cannot be decoded, are missing, or have changed since they were indexed
     by_category: Mapping[str, Mapping[str, int]]  # category, then the role: train, calibration or val
 
     def of_role(self, role: str) -> int:
@@ -77,9 +77,9 @@ def take_snapshot(
 ) -> Contents:
     """Writes the photos of `index` and those at `photos` into `folder` as one shard; returns their counts.
 
-    `products` has the titles and colours of uploaded products, by sku. `with_layouts` keeps the layouts and
-    sketches of photos that have them. A product in both sources stays in the split that it has in `photos`:
-    no training uses a product that is held out there. Raises BadInput for `photos` that cannot be used,
+    `products` has the titles and colours of uploaded products, by sku. With `with_layouts`, layouts and
+    sketches of photos are kept. A product in both sources takes the split that it has in `photos`, so that
+    no training uses a product that is held out there. Raises BadInput for `photos` that cannot be used, and
     StoreUnavailable as a store does.
     """
     folder.mkdir(parents=True)
@@ -109,7 +109,7 @@ def take_snapshot(
     )
 
 
-_Found = tuple[str, Photo, str]  # uploads or others, the photo, its split
+_Found = tuple[str, Photo, str]  # the source ("uploads" or "others"), the photo, its split
 
 
 def _others(photos: str | None, splits: dict[str, str], with_layouts: bool) -> Iterator[_Found]:
@@ -139,14 +139,14 @@ def _uploads(
 
 
 def known_products(folder: Path, categories: Collection[str]) -> Callable[[str], bool]:
-    """Returns a test whether a sku of a snapshot has photos of these categories only."""
+    """Returns a function that says whether all photos of a sku in the snapshot are of these categories."""
     table = pq.read_table(folder / SHARD, columns=["sku", "category"])
     others = {row["sku"] for row in table.to_pylist() if row["category"] not in categories}
     return lambda sku: sku not in others
 
 
 def titled_uploads(folder: Path, uploads: Collection[str], categories: Collection[str]) -> frozenset[str]:
-    """Returns the skus of `uploads` with a title in the snapshot, in one of the categories."""
+    """Returns those skus of `uploads` that have a title and one of the categories in the snapshot."""
     table = pq.read_table(folder / SHARD, columns=["sku", "category", "title"])
     return frozenset(
         row["sku"]

@@ -28,11 +28,11 @@ from toygan.training.limits import Limits
 from toygan.training.train import train
 
 BUDGET: Final = "budget.json"
-_TRIED_STEPS: Final = 4  # of training; the first one prepares kernels and is not counted
+_TRIED_STEPS: Final = 4  # training steps; the first step prepares kernels and is not timed
 
 
 def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: torch.device) -> Budget:
-    """Measures this machine once and returns the budget; a resumed retraining keeps its budget.
+    """Measures the speed of this machine and returns the budget. A resumed retraining keeps its budget.
 
     Raises what `make_budget` and `learn` raise.
     """
@@ -66,7 +66,7 @@ def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Spe
     times_s: list[float] = []
 
     def stop() -> bool:
-        """Notes the time before each step; ends after `_TRIED_STEPS` steps."""
+        """Notes the time before each step; returns True after `_TRIED_STEPS` steps."""
         times_s.append(_now_s(device))
         return len(times_s) > _TRIED_STEPS
 
@@ -85,7 +85,7 @@ def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Spe
 
 
 def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]:
-    """Returns the seconds for one picture: to generate it, and to extract its features."""
+    """Returns two durations in seconds for one picture: to generate it, and to extract its features."""
     model = load_model(resolve(str(attempt.champion), None), device)
     is_known = known_products(attempt.photos, model.categories)
     found = photos_of(model, attempt.photos, split="val", keep_sku=is_known)
@@ -95,7 +95,7 @@ def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]
     category = model.categories[int(photos.category[0])]
     products = [replace(photos.product(number % len(photos)), category=category) for number in numbers]
     times_s = []
-    for _ in range(2):  # the first one prepares kernels
+    for _ in range(2):  # the first round prepares kernels and is not timed
         times_s.append(_now_s(device))
         generated = generate_of_category(model, "timing", category, products, numbers, size)
         measure(generated.pixels, [product.colour_hex for product in products])

@@ -160,7 +160,7 @@ def test_equal_logits_everywhere_leave_the_checks_to_decide() -> None:
     calibration = fitted({"brick": [3.0] * 20}, {"brick": [3.0] * 20})
     brick = calibration.of("brick")
     assert (brick.coef, brick.threshold, brick.p_real(3.0)) == (0, 0.5, 0.5)
-    assert "cannot tell real from generated" in calibration.warnings[0]
+    assert "cannot distinguish real from generated" in calibration.warnings[0]
 
 
 def test_a_category_with_few_photos_takes_the_common_map() -> None:

@@ -213,7 +213,7 @@ def test_the_same_photos_give_the_same_calibration(photos: PhotoSet) -> None:
 def test_photos_of_training_products_only_are_refused(tmp_path: Path) -> None:
     rows = [photo_row(sku, CATEGORIES[number % 2]) for number, sku in enumerate(training_skus(8))]
     photos = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
-    with pytest.raises(BadInput, match="none of the 8 products is one for calibration"):
+    with pytest.raises(BadInput, match="none of the 8 products is for calibration"):
         calibrate(model_files().load(), photos, batch_size=BATCH)
 
 

@@ -141,5 +141,5 @@ def test_other_files_are_no_weights_of_inception(tmp_path: Path) -> None:
     assert not baited.exists()
     with pytest.raises(BadInput, match=r"are not at .*nowhere\.pth; download https://"):
         load_feature_network("inception", CPU, inception_weights=tmp_path / "nowhere.pth")
-    with pytest.raises(BadInput, match="of no use without `--features inception`"):
+    with pytest.raises(BadInput, match="is used only with `--features inception`"):
         load_feature_network("efficientnet", CPU, inception_weights=tmp_path / "other.pth")

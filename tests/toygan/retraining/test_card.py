@@ -56,7 +56,7 @@ def test_the_card_of_a_challenger_that_is_promoted(training_log: Path) -> None:
     lines = text.splitlines()
     assert lines[0] == "# tiny@bbbbbbbbbbbb"
     assert "**Promoted**: it replaces tiny@aaaaaaaaaaaa, because every rule holds." in text
-    assert "- holds: KID x 1000: 20.0 ± 3.0 after 50.0 ± 4.0; it must fall by more than 5.0" in lines
+    assert "- holds: KID x 1000: 20.0 ± 3.0, champion 50.0 ± 4.0; it must fall by more than 5.0" in lines
     assert (
         "1,200 uploaded photos, 900 of them with a title; 2 could not be read; categories left out "
         "because they have too few photos: castle (4)."
@@ -74,7 +74,8 @@ def test_the_card_of_any_other_says_why_not(training_log: Path) -> None:
         "**Not promoted**: tiny@aaaaaaaaaaaa stays the champion, because 1 of 4 rules does not hold." in text
     )
     assert (
-        "- **does not hold**: KID x 1000: 49.0 ± 3.0 after 50.0 ± 4.0; it must fall by more than 5.0" in text
+        "- **does not hold**: KID x 1000: 49.0 ± 3.0, champion 50.0 ± 4.0; it must fall by more than 5.0"
+        in text
     )
 
 

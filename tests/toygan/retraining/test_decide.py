@@ -37,10 +37,10 @@ def test_kid_has_to_be_better_beyond_the_standard_error(challenger: Kid, promote
 def test_the_reasons_tell_the_figures() -> None:
     decision = decided(evaluation((0.044, 0.003), 0.49), evaluation((0.050, 0.004), 0.5))
     assert [rule.reason for rule in decision.rules] == [
-        "KID x 1000: 44.0 ± 3.0 after 50.0 ± 4.0; it must fall by more than 5.0",
-        "recall: 0.490 after 0.500; it may fall by 0.02",
-        "brick: KID x 1000 50.0 ± 1.0 after 50.0 ± 1.0; it may rise by 6.4",
-        "car: KID x 1000 50.0 ± 1.0 after 50.0 ± 1.0; it may rise by 6.4",
+        "KID x 1000: 44.0 ± 3.0, champion 50.0 ± 4.0; it must fall by more than 5.0",
+        "recall: 0.490, champion 0.500; it may fall by at most 0.02",
+        "brick: KID x 1000 50.0 ± 1.0, champion 50.0 ± 1.0; it may rise by at most 6.4",
+        "car: KID x 1000 50.0 ± 1.0, champion 50.0 ± 1.0; it may rise by at most 6.4",
     ]
 
 

@@ -133,7 +133,7 @@ def test_too_few_photos_count_as_seen(tmp_path: Path) -> None:
     reason = why_not(store, tmp_path / "work")
     assert reason.startswith(
         "the photos are too few: 1 to learn from, 10 are needed; 0 to calibrate with, 1 are needed; 0 to "
-        "measure with, 10 are needed; none to learn from of brick, wheel, which would be forgotten. Upload"
+        "measure with, 10 are needed; none to learn from of brick, wheel, which the model would forget."
     )
     record = read_retrained(store)
     assert record is not None

@@ -243,7 +243,7 @@ def test_missing_and_mismatched_input_is_named() -> None:
         fitted({}, {"brick": drawn(-1, 20)})
     with pytest.raises(ValueError, match="no generated picture of brick"):
         fitted({"brick": drawn(-1, 20)}, {"brick": []})
-    with pytest.raises(ValueError, match="20 logits and 1 results"):
+    with pytest.raises(ValueError, match="20 logits of typical pictures, but 1 results"):
         fitted({"brick": drawn(1, 20)}, {"brick": drawn(-1, 20)}, {"brick": [True]})
     with pytest.raises(ValueError, match="no limits for the category 'brick'"):
         fit_calibration(

@@ -196,7 +196,10 @@ RANGES = {"car": [[0.0] * 3, [1.0] * 3]}
             {"shifts": {"car": LIGHTER}, "ranges": RANGES, "errors": {"car": [1.0, None]}},
             "errors of 'car' holds None",
         ),
-        ({"shifts": {}, "ranges": {}, "errors": {"car": [1.0, 0.5]}}, "errors of a category without a shift"),
+        (
+            {"shifts": {}, "ranges": {}, "errors": {"car": [1.0, 0.5]}},
+            "a category has errors without a shift",
+        ),
         ({"shifts": {"car": LIGHTER}, "ranges": {"car": [[0.0]]}, "errors": {}}, "'car' must be 2 rows of 3"),
         ({"shifts": {}, "ranges": RANGES, "errors": {}}, "a range without a shift"),
     ],

@@ -366,9 +366,12 @@ def test_an_unusable_temperature_is_refused(temperature: object) -> None:
     [
         ({"layout": b"PNG"}, "a layout of the layout bank: "),
         ({"lines": b"PNG"}, "a layout of the layout bank: "),
-        ({"layout": encode_labels(np.zeros((4, 8), np.uint8))}, "8 x 4 pixels; they are square"),
+        ({"layout": encode_labels(np.zeros((4, 8), np.uint8))}, "8 x 4 pixels; it must be square"),
         ({"layout": encode_labels(np.zeros((513, 513), np.uint8))}, "513 x 513 pixels"),
-        ({"layout": encode_labels(np.full((SIDE, SIDE), 14, np.uint8))}, r"holds a 14, .* in 0\.\.13"),
+        (
+            {"layout": encode_labels(np.full((SIDE, SIDE), 14, np.uint8))},
+            r"holds the label 14; labels lie in 0\.\.13",
+        ),
     ],
 )
 def test_a_damaged_drawing_is_named_when_it_is_chosen(damage: dict[str, bytes], said: str) -> None:

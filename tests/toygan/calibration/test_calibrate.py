@@ -250,7 +250,7 @@ def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
 def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
     rows = [photo_row(sku, "brick", COLOURS[0]) for sku in CALIBRATION_SKUS[:12]]
     shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
-    with pytest.raises(BadInput, match="a probe has none to be fitted to"):
+    with pytest.raises(BadInput, match="no photo is left to fit a probe to"):
         calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW, with_probe=True)
     assert calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW).probe is None
 

@@ -165,7 +165,7 @@ def test_a_category_with_nothing_left_is_named(tmp_path: Path, caplog: pytest.Lo
 def test_a_split_that_leaves_nothing_is_explained(tmp_path: Path) -> None:
     write_folder(tmp_path / "n01", pictures(1, of_split="val"))
     with pytest.raises(
-        BadInput, match=r"photo of split 'train' in .*: there are 1 of split 'val' only; .*add pro"
+        BadInput, match=r"photo of split 'train' in .*: there are only 1 of split 'val'; .*Add pro"
     ):
         load_photos(tmp_path, resolution=32, split="train")
     with pytest.raises(BadInput, match=r"all 1 are of products that another step needs, .*; add products"):

@@ -46,7 +46,7 @@ def test_crops_are_cut_and_not_resized() -> None:
     assert found.shape == (8, 3, 224, 224)
     assert torch.equal(found[0], images[0, :, 32:256, 32:256])
     assert torch.equal(found[6], images[0, :, 256:480, 256:480])
-    with pytest.raises(ValueError, match="pictures of 128 pixels"):
+    with pytest.raises(ValueError, match="pictures have 128 pixels a side"):
         crops(images[..., :128, :128])
 
 

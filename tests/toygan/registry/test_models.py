@@ -267,7 +267,7 @@ def test_going_back_from_a_model_that_is_the_champion_no_more_is_refused(tmp_pat
     for version in versions[:2]:
         promote(store, "toys", version)
     store.work = lambda: promote(store, "toys", versions[2])
-    with pytest.raises(ModelError, match="changed meanwhile"):
+    with pytest.raises(ModelError, match="has changed the alias"):
         rollback(store)
     assert read_aliases(store)["champion"].now.version == versions[2]
 

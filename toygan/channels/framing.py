@@ -142,20 +142,20 @@ def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
         cropped = [_cropped(*each, corner) for each in zip(layers, fills, strict=True)]
         return cropped[0], cropped[1], cropped[2]
     # The part of the frame that shows the picture, in whole pixels; only this is scaled.
-    left, top = placed.width / 2 - middle_x * scale, placed.height / 2 - middle_y * scale
+    start_x, start_y = placed.width / 2 - middle_x * scale, placed.height / 2 - middle_y * scale
     image = layers[0]
     shown = (
-        max(0, math.ceil(left)),
-        max(0, math.ceil(top)),
-        min(placed.width, math.floor(left + image.width * scale)),
-        min(placed.height, math.floor(top + image.height * scale)),
+        max(0, math.ceil(start_x)),
+        max(0, math.ceil(start_y)),
+        min(placed.width, math.floor(start_x + image.width * scale)),
+        min(placed.height, math.floor(start_y + image.height * scale)),
     )
     size = (shown[2] - shown[0], shown[3] - shown[1])
     part = (
-        max(0.0, (shown[0] - left) / scale),
-        max(0.0, (shown[1] - top) / scale),
-        min(float(image.width), (shown[2] - left) / scale),
-        min(float(image.height), (shown[3] - top) / scale),
+        max(0.0, (shown[0] - start_x) / scale),
+        max(0.0, (shown[1] - start_y) / scale),
+        min(float(image.width), (shown[2] - start_x) / scale),
+        min(float(image.height), (shown[3] - start_y) / scale),
     )
     colours, opacity, light = layers
     # Colours are scaled with their opacity, so that the ground's colours do not mix in.

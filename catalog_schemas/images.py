@@ -1,30 +1,18 @@
 """Output tables: the metadata of decided candidates (one row each), the live pictures and the attempts."""
 
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from catalog_schemas.products import COLOUR_HEX_PATTERN
 from catalog_schemas.validation import (
-    NAME_PATTERN,
-    CheckedTable,
     TableError,
     conform,
-    is_category,
-    is_sku,
     make_schema,
-    matches,
-    not_null,
     parquet_bytes,
     read_json_object,
     read_parquet_bytes,
-    rejected_frame,
-    row_check,
-    row_problems,
-    row_schema,
 )
 
 APPROVED, REVIEW, REJECTED = DECISIONS = ("approved", "review", "rejected")
@@ -118,10 +106,6 @@ ATTEMPTS = make_schema(
     ],
 )
 
-_NAME = re.compile(NAME_PATTERN)
-_IMAGE_ID = re.compile(r"[0-9a-f]{20}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
 
 def write_current(table: pa.Table) -> bytes:
     """Writes the live pictures as Parquet, sorted by sku and image_index. The same rows give the same bytes.
@@ -151,27 +135,6 @@ def write_images(table: pa.Table) -> bytes:
     return parquet_bytes(conform(table, IMAGES, "the image metadata"))
 
 
-def check_images(table: pa.Table) -> CheckedTable:
-    """Separates rows of IMAGES that keep the contract from rows that break it.
-
-    A rejected candidate must have none of FILE_COLUMNS. Any other candidate must have all of them.
-    """
-    import pandas as pd
-
-    frame = table.to_pandas()
-    problems = [row_problems(_row_checks(), frame)]
-    rejected = frame["decision"] == REJECTED
-    for column in FILE_COLUMNS:
-        wrong = frame.index[frame[column].isna() != rejected]
-        reasons = rejected[wrong].map({True: "must_be_null", False: "null"})
-        problems.append(pd.DataFrame({"row": wrong, "column": column, "reason": reasons.to_numpy()}))
-    found = pd.concat(problems).drop_duplicates(["row", "column"]).sort_values("row", kind="stable")
-    return CheckedTable(
-        good=frame.drop(index=found["row"].unique()),
-        rejected=rejected_frame(found, frame["sku"].loc[found["row"]]),
-    )
-
-
 def check_stored(row: Mapping[str, Any], where: str) -> None:
     """Checks a row that is not rejected. Raises TableError if the stored file or the score is missing."""
     needed = ("image_uri", "format", "p_real", "threshold")
@@ -186,34 +149,3 @@ def check_stored(row: Mapping[str, Any], where: str) -> None:
         isinstance(colour_hex, str) and COLOUR_HEX_PATTERN.fullmatch(colour_hex)
     ):
         raise TableError(f"{where}: the picture of {row['sku']} has a colour_hex that is no #RRGGBB")
-
-
-@lru_cache(maxsize=1)
-def _row_checks() -> Any:
-    def matching(pattern: re.Pattern[str]) -> tuple[Any, Any]:
-        return not_null(), row_check("malformed", lambda values: matches(values, pattern))
-
-    not_negative = row_check("out_of_range", lambda values: values >= 0)
-    share = row_check("out_of_range", lambda values: values.between(0, 1))
-    return row_schema(
-        {
-            "image_id": matching(_IMAGE_ID),
-            "sku": (not_null(), row_check("malformed", lambda values: values.map(is_sku).astype(bool))),
-            "category": (
-                not_null(),
-                row_check("malformed", lambda values: values.map(is_category).astype(bool)),
-            ),
-            "run_id": matching(_NAME),
-            "decision": (not_null(), row_check("unknown", lambda values: values.isin(DECISIONS))),
-            "sha256": matching(_SHA256)[1:],
-            "format": (row_check("unknown", lambda values: values.isin(FORMATS)),),
-            "row_fingerprint": matching(_SHA256),
-            "image_index": (not_negative,),
-            "seed": (not_negative,),
-            "attempt": (not_negative,),
-            "p_real": (share,),
-            "threshold": (share,),
-            "fill_ratio": (share,),
-            "background_white": (share,),
-        }
-    )

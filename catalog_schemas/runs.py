@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from catalog_schemas.images import DECISIONS
-from catalog_schemas.products import CONDITION_COLUMNS, FINGERPRINTED, PRODUCTS
+from catalog_schemas.products import FINGERPRINTED, PRODUCTS
 from catalog_schemas.validation import (
     NAME_PATTERN,
     SCHEMA_VERSION,
@@ -43,7 +43,6 @@ PLAN = make_schema(
         # colour and colour_hex hold the main colour, which may come from another column
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
         pa.field("colour_source", pa.string()),
-        *(PRODUCTS.field(name) for name in CONDITION_COLUMNS.values()),
         pa.field("condition_sha256", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field("image_condition", pa.string()),
         pa.field("row_fingerprint", pa.string(), nullable=False),

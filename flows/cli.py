@@ -17,7 +17,16 @@ from flows.cli_review import decide, review
 from flows.cli_train import train
 from flows.cli_uploads import uploads
 from flows.exits import FAILED, one_line
-from flows.options import batch_size_option, device_option, map_option, photos_option, store_option
+from flows.options import (
+    MODE_HELP,
+    batch_size_option,
+    device_option,
+    map_option,
+    model_option,
+    photos_option,
+    special_model_option,
+    store_option,
+)
 
 if TYPE_CHECKING:
     from toygan.evaluation.features import FeatureNetworkName
@@ -54,26 +63,12 @@ def main() -> None:
 def generate_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that `demo` and `generate` share."""
     for option in (
-        click.option(
-            "--model",
-            metavar="NAME",
-            help="NAME[@VERSION|alias], ./FOLDER or hf:OWNER/NAME; default: the champion.",
+        model_option(
+            "main", "--model", "NAME[@VERSION|alias], ./FOLDER or hf:OWNER/NAME; default: the champion."
         ),
-        click.option(
-            "--sketch-model",
-            metavar="NAME",
-            help="The model for products with a sketch_uri; default: champion-sketch, else --model.",
-        ),
-        click.option(
-            "--layout-model",
-            metavar="NAME",
-            help="The model for products with a layout_uri; default: champion-layout, else --model.",
-        ),
-        click.option(
-            "--photo-model",
-            metavar="NAME",
-            help="The model for products with a photo_uri; default: champion-photo, else --model.",
-        ),
+        special_model_option("sketch"),
+        special_model_option("layout"),
+        special_model_option("photo"),
         click.option("--images-per-product", type=click.IntRange(1, 64), default=1, show_default=True),
         click.option(
             "--category", "categories", multiple=True, help="Only products of this category; may be repeated."
@@ -83,9 +78,7 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["missing", "refresh", "retry", "all"]),
             default="missing",
             show_default=True,
-            help="missing: products without a picture of their present row; refresh: these, and products "
-            "with a picture by another model; retry: those of missing, and products whose attempts are used "
-            "up, which missing and refresh skip; all: every product.",
+            help=MODE_HELP,
         ),
         click.option(
             "--retire",
@@ -126,8 +119,10 @@ def demo(output: str, **options: Any) -> None:
     """Generate pictures for the bundled catalog with the bundled models."""
     from importlib.resources import as_file, files
 
+    from flows.local import run_generate
+
     with as_file(files("toygan") / "pretrained" / "demo_catalog.parquet") as catalog:
-        _generate(catalog=str(catalog), output=output, **options)
+        click.echo(run_generate(catalog=str(catalog), output=output, **options).text())
 
 
 @cli.command()
@@ -142,13 +137,9 @@ def demo(output: str, **options: Any) -> None:
 @generate_options
 def generate(catalog: str, output: str, **options: Any) -> None:
     """Generate, score and store pictures of a catalog's products that have none, or as --mode says."""
-    _generate(catalog=catalog, output=output, **options)
-
-
-def _generate(*, categories: tuple[str, ...], columns: tuple[str, ...] = (), **options: Any) -> None:
     from flows.local import run_generate
 
-    click.echo(run_generate(categories=categories, columns=columns, **options).text())
+    click.echo(run_generate(catalog=catalog, output=output, **options).text())
 
 
 @cli.command()

@@ -74,7 +74,7 @@ def export(
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def inspect(files: tuple[Path, ...]) -> None:
-    """Say what pictures tell of their origin.
+    """Say what pictures state about their origin.
 
     A bad file does not stop the others; the exit code is then 2.
     """

@@ -113,7 +113,7 @@ def models_export(model: str, format_: Literal["onnx", "keras"], folder: Path, s
     """Write the networks of MODEL for systems without torch and toygan.
 
     FOLDER gets a file for each network. interchange.json says how the networks' inputs are made. example.py
-    draws pictures from the inputs in example_inputs.npz.
+    generates pictures from the inputs in example_inputs.npz.
     """
     import torch
 

@@ -10,11 +10,11 @@ import click
 @click.option("--by", required=True, metavar="NAME", help="Who decides.")
 @click.option("--reason", metavar="TEXT", help="Why, at most 500 characters.")
 def decide(decision: str, image_ids: tuple[str, ...], output: str, by: str, reason: str | None) -> None:
-    """Approve or reject pictures, or have them drawn again.
+    """Approve or reject pictures, or have them generated again.
 
     approve: the picture is live at once, until its catalog row or the model changes. reject: the picture is
-    withdrawn and never comes back; the next run draws another one. redraw: the picture stays; the next run
-    draws another one, which replaces the picture if it is approved.
+    withdrawn and never comes back; the next run makes another one. redraw: the picture stays; the next run
+    makes another one, which replaces the picture if it is approved.
     """
     from toygan.review.record import decide as record_decisions
     from toygan.storage.open_store import open_store

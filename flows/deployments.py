@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from flows.exits import BAD_INPUT, FAILED
 from flows.reach import check_server, reach_loopback_directly
 from flows.stopping import ends_at_sigterm
 from toygan.errors import BadInput, ToyganError
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from flows.service import Served
     from flows.settings import ServiceSettings
 
-FAILED, BAD_INPUT = 1, 2
 WATCHER = "watch-photos"
 
 

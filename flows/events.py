@@ -28,7 +28,7 @@ CATEGORY_RESOURCE = "toygan.category."
 STORE_RESOURCE = "toygan.store."
 
 
-def tell_of_uploads(store: ObjectStore, count: int) -> None:
+def emit_uploads(store: ObjectStore, count: int) -> None:
     """Emits `toygan.photos.uploaded` with the number of good photos that no retraining has seen."""
     emit_event(
         UPLOADED,
@@ -40,7 +40,7 @@ def tell_of_uploads(store: ObjectStore, count: int) -> None:
     )
 
 
-def tell_of_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> None:
+def emit_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> None:
     """Emits an event for each alert; a resumed run emits the same events with the same ids."""
     for alert in alerts:
         if alert.category is None:

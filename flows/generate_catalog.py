@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
-from flows.events import tell_of_alerts
+from flows.events import emit_alerts
 from flows.lifeline import end_with_the_service
 from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
@@ -97,7 +97,7 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
         log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)
         if run.pending:
             compute_shards(run)
-        summary = end_run(begun, log, tell_of_alerts)
+        summary = end_run(begun, log, emit_alerts)
         show_run(summary)
     return summary
 

@@ -28,7 +28,7 @@ DEFAULTS = {
 
 
 def run_generate(
-    *, catalog: str, columns: Sequence[str], run_id: str | None, **parameters: Any
+    *, catalog: str, run_id: str | None, columns: Sequence[str] = (), **parameters: Any
 ) -> "RunSummary":
     """Runs the flow `generate-catalog` in this process and raises what it raises.
 
@@ -57,15 +57,20 @@ def run_generate(
     if settings.metrics_port:
         serve_metrics(settings.metrics_port, settings.metrics_address)
     print(f"run {request.run_id}", file=sys.stderr, flush=True)
-    with _stops_when_told(request.run_id, is_temporary=server is None):
-        if server is None:
-            return _plan_and_run(request)
-        check_server(server)
-        return _run_flow(request)
+    with _stops_at_signals(request.run_id, is_temporary=server is None):
+        if server is not None:
+            check_server(server)
+        elif (ended := _plan_first(request)) is not None:
+            return ended
+        from flows.generate_catalog import generate_catalog
+        from flows.parameters import GenerateParameters
+
+        summary: RunSummary = generate_catalog(GenerateParameters(**asdict(request)))
+    return summary
 
 
-def _plan_and_run(request: "RunRequest") -> "RunSummary":
-    """Plans a run; runs the flow with a temporary server if there is something to generate."""
+def _plan_first(request: "RunRequest") -> "RunSummary | None":
+    """Plans a run and ends it if there is nothing to generate; else starts a temporary server."""
     from flows.logs import log_fields, use_the_log_format
     from flows.steps import begin_early, end_run
 
@@ -88,19 +93,11 @@ def _plan_and_run(request: "RunRequest") -> "RunSummary":
 
             abandon(begun.store, request.run_id)
         raise
-    return _run_flow(request)
-
-
-def _run_flow(request: "RunRequest") -> "RunSummary":
-    from flows.generate_catalog import generate_catalog
-    from flows.parameters import GenerateParameters
-
-    summary: RunSummary = generate_catalog(GenerateParameters(**asdict(request)))
-    return summary
+    return None
 
 
 @contextmanager
-def _stops_when_told(run_id: str, *, is_temporary: bool) -> Iterator[None]:
+def _stops_at_signals(run_id: str, *, is_temporary: bool) -> Iterator[None]:
     """Ends this process at Ctrl-C or SIGTERM. This is safe at any moment, because the run can be resumed.
 
     With the user's server, the active shards are finished first, and Prefect shows the flow as crashed. A

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.exits import BAD_INPUT
 from toygan.errors import BadInput
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ def main() -> None:
 
     settings = service_settings()
     if not settings.metrics_port or FOLDER not in os.environ:
-        sys.exit(f"toygan: set TOYGAN_METRICS_PORT to a port and {FOLDER} to the folder of the counts")
+        print(
+            f"toygan: set TOYGAN_METRICS_PORT to a port and {FOLDER} to the folder of the counts",
+            file=sys.stderr,
+        )
+        sys.exit(BAD_INPUT)
     serve_metrics(settings.metrics_port, settings.metrics_address)
     threading.Event().wait()
 

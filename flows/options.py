@@ -1,15 +1,24 @@
 """Options that several commands of `toygan` share."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import click
 
-store_option = click.option("--store", metavar="URI", help="A store with models, besides the bundled ones.")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-batch_size_option = click.option(
-    "--batch-size",
-    type=int,
-    help="Pictures in a batch, 1 to 4096; default: chosen for model and device. Another size may change the "
-    "last bit.",
+if TYPE_CHECKING:
+    from toygan.conditions.condition_types import ModelRole
+
+DEVICE_HELP = "auto, cpu, cuda or cuda:N."
+BATCH_SIZE_HELP = "Pictures in a batch, 1 to 4096; the default fits model and device. It affects rounding."
+MODE_HELP = (
+    "missing: products without a picture of their present row; refresh: these, and products with a picture "
+    "by another model; retry: those of missing, and products whose attempts are used up, which missing and "
+    "refresh skip; all: every product."
 )
+
+store_option = click.option("--store", metavar="URI", help="A store with models, besides the bundled ones.")
+device_option = click.option("--device", default="auto", show_default=True, help=DEVICE_HELP)
+batch_size_option = click.option("--batch-size", type=int, help=BATCH_SIZE_HELP)
 map_option = click.option(
     "--map",
     "columns",
@@ -24,3 +33,20 @@ photos_option = click.option(
     help="Photo shards (a folder or s3:// prefix of *.parquet), a store with indexed uploads, or a folder "
     "with a subfolder or .tar of pictures for each category.",
 )
+
+
+def model_option(role: "ModelRole", option: str, text: str) -> Callable[..., Any]:
+    """Returns an option whose value becomes the entry `role` of the command's argument `models`."""
+
+    def keep(context: click.Context, parameter: click.Parameter, name: str | None) -> None:
+        models = context.params.setdefault("models", {})
+        if name is not None:
+            models[role] = name
+
+    return click.option(option, metavar="NAME", help=text, callback=keep, expose_value=False)
+
+
+def special_model_option(role: "ModelRole") -> Callable[..., Any]:
+    """Returns the option for the products that have a file of the condition `role`."""
+    text = f"The model for products with a {role}_uri; default: champion-{role}, else --model."
+    return model_option(role, f"--{role}-model", text)

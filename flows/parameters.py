@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.options import BATCH_SIZE_HELP, DEVICE_HELP, MODE_HELP
 from flows.settings import Location, service_settings
+from toygan.conditions.condition_types import ModelRole
 from toygan.images import ImageFormat
 from toygan.planning.settings import Mode
 
@@ -27,25 +29,12 @@ class GenerateParameters(BaseModel):
         default_factory=lambda: service_settings().store,
         description="The store for the pictures: a folder or s3://BUCKET/PREFIX.",
     )
-    model: Location | None = Field(
-        default=None,
-        description="NAME, NAME@VERSION, an alias, ./FOLDER or hf:OWNER/NAME; by default the store's "
-        "champion, else the bundled model.",
-    )
-    sketch_model: Location | None = Field(
-        default=None,
-        description="The model for products with a sketch_uri; by default the store's champion-sketch, else "
-        "a bundled one, else the model above.",
-    )
-    layout_model: Location | None = Field(
-        default=None,
-        description="The model for products with a layout_uri, which takes precedence over a sketch; by "
-        "default the store's champion-layout, else a bundled one, else the model above.",
-    )
-    photo_model: Location | None = Field(
-        default=None,
-        description="The model for products with a photo_uri, which takes precedence over a layout; by "
-        "default the store's champion-photo, else a bundled one, else the model above.",
+    models: Mapping[ModelRole, Location] = Field(
+        default={},
+        description='{"main": "NAME"} and more: NAME, NAME@VERSION, an alias, ./FOLDER or hf:OWNER/NAME for '
+        "each of main, sketch, layout and photo. A product that has a photo_uri gets the photo model, else "
+        "one with a layout_uri the layout model, else one with a sketch_uri the sketch model, else the main "
+        "one. By default these are the store's champions, else the bundled models.",
     )
     images_per_product: int = Field(
         default=1, ge=1, le=64, description="Pictures of each product whose row has no images_wanted."
@@ -60,9 +49,7 @@ class GenerateParameters(BaseModel):
     )
     mode: Mode = Field(
         default_factory=lambda: service_settings().mode,
-        description="missing: products without a picture of their present row; refresh: these, and products "
-        "with a picture by another model; retry: those of missing, and products whose attempts are used up, "
-        "which missing and refresh skip; all: every product.",
+        description=MODE_HELP,
     )
     retire: float | None = Field(
         default_factory=lambda: service_settings().retire,
@@ -81,14 +68,8 @@ class GenerateParameters(BaseModel):
         default=None, ge=1, description="The largest number of products: the first good ones of the catalog."
     )
     image_format: ImageFormat = Field(default="webp", description="The format of the picture files.")
-    device: str = Field(
-        default_factory=lambda: service_settings().device, description="auto, cpu, cuda or cuda:N."
-    )
-    batch_size: int | None = Field(
-        default=None,
-        description="Pictures in a batch, 1 to 4096; by default chosen for model and device. Another size "
-        "may change the last bit.",
-    )
+    device: str = Field(default_factory=lambda: service_settings().device, description=DEVICE_HELP)
+    batch_size: int | None = Field(default=None, description=BATCH_SIZE_HELP)
     run_id: str | None = Field(
         default=None,
         description="Name of the run; the name of an interrupted run resumes it. Default: the flow run's id.",
@@ -199,6 +180,4 @@ class RetrainParameters(BaseModel):
         default_factory=lambda: service_settings().work,
         description="The folder for checkpoints, from which the next run resumes an interrupted one.",
     )
-    device: str = Field(
-        default_factory=lambda: service_settings().device, description="auto, cpu, cuda or cuda:N."
-    )
+    device: str = Field(default_factory=lambda: service_settings().device, description=DEVICE_HELP)

@@ -16,7 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 from prefect.states import Completed, Crashed
 
-from flows.events import tell_of_uploads
+from flows.events import emit_uploads
 from flows.lifeline import end_with_the_service
 from flows.parameters import WatchParameters
 from flows.turns import BULK_DELETE
@@ -62,7 +62,7 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
     newest: datetime = pc.max(unseen["indexed_at"]).as_py()
     if reason := why_not_now(_retrainings_of(store), datetime.now(UTC), newest):
         return Completed(message=f"{summary}; {reason}")
-    tell_of_uploads(store, unseen.num_rows)
+    emit_uploads(store, unseen.num_rows)
     return Completed(message=f"{summary}; asked for a retraining")
 
 

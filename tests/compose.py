@@ -108,12 +108,12 @@ class _Here:
     def environment(self) -> dict[str, str]:
         """Nothing of this process's own but what every process needs."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS") if name in os.environ}
-        told = {name: self._here(str(value)) for name, value in self.service.get("environment", {}).items()}
+        stated = {name: self._here(str(value)) for name, value in self.service.get("environment", {}).items()}
         home = self.running.folder / "home" / self.name
         home.mkdir(parents=True, exist_ok=True)
         common = {"HOME": str(home), "PYTHONPATH": str(REPOSITORY), "NO_PROXY": "127.0.0.1,localhost"}
         own = self.settings if self.service["image"].startswith("toygan") else {}
-        return kept | common | {"PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}"} | told | own
+        return kept | common | {"PATH": f"{_SCRIPTS}{os.pathsep}{os.environ['PATH']}"} | stated | own
 
     def command(self) -> list[str]:
         if self.is_s3:

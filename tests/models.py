@@ -170,7 +170,7 @@ def tiny_with_layouts(
     titles: tuple[str, str] | None = None,
     say_finish: bool = False,
 ) -> TinyFiles:
-    """A tiny SPADE that draws from layouts of its own, a red and a blue one of each category.
+    """A tiny SPADE with a layout bank, a red and a blue one of each category.
 
     With `titles`, those of its red and its blue layouts, it reads texts.
     """

@@ -57,13 +57,13 @@ class RayCluster:
 def ray_cluster(
     nodes: int, environment: Mapping[str, str], *, cpus: int = 1, gpus: int = 0, pinned: bool = False
 ) -> Iterator[RayCluster]:
-    """So many nodes, that have `cpus` and `gpus` by Ray's books; the processes end with the block.
+    """Starts `sizes` nodes, which have `cpus` and `gpus` by Ray's books; the processes end with the block.
 
     With `pinned` the processes of each node run on one core of their own.
     """
     # Ray's sockets lie here, whose paths may have 107 letters.
     folder = tempfile.mkdtemp(prefix="ray-")
-    told = {
+    variables = {
         **environment,
         _MARK: folder,
         "RAY_AUTH_MODE": "token",
@@ -84,9 +84,9 @@ def ray_cluster(
                     where += [f"--ray-client-server-port={free_port()}"]
                 core = {cores[number]} if pinned else None
                 log = Path(folder) / f"node-{number}.log"
-                started.append(stack.enter_context(_node([*where, *size], told, log, core)))
-                _wait_for_nodes(number + 1, address, told, started[-1], log)
-            yield RayCluster(address=address, nodes=tuple(started), environment=told)
+                started.append(stack.enter_context(_node([*where, *size], variables, log, core)))
+                _wait_for_nodes(number + 1, address, variables, started[-1], log)
+            yield RayCluster(address=address, nodes=tuple(started), environment=variables)
     finally:
         _end_all(folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,14 +116,14 @@ def _node(
 def _wait_for_nodes(
     count: int, address: str, environment: Mapping[str, str], node: RayNode, log: Path
 ) -> None:
-    """Until `ray status` counts so many."""
+    """Waits until `ray status` counts `count` nodes."""
     ray = str(Path(sysconfig.get_path("scripts")) / "ray")
     limit_s = time.monotonic() + _START_LIMIT_S
     while time.monotonic() < limit_s and node.process.poll() is None:
-        told = subprocess.run(
+        answer = subprocess.run(
             [ray, "status", f"--address={address}"], env=environment, capture_output=True, text=True
         )
-        if told.returncode == 0 and told.stdout.count("node_") >= count:
+        if answer.returncode == 0 and answer.stdout.count("node_") >= count:
             return
         time.sleep(0.5)
     raise RuntimeError(f"a Ray node did not start:\n{log.read_text()[-2000:]}")

@@ -1,11 +1,13 @@
 """What holds for the repository as a whole."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ TOP_LEVEL = {
     "LICENSE",
     "NOTICE",
 }
+LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 350, 60, 8
 # In two halves, or this file would be the first to break the rule.
 REGISTRY_HOSTS = [
     ".".join(halves)
@@ -119,6 +122,33 @@ def test_the_top_level_holds_what_it_should_and_nothing_else(tracked: list[str])
     top = {path.split("/")[0] for path in tracked}
     assert {entry for entry in top if not entry.startswith(".")} == TOP_LEVEL
     assert ".ci" in top
+
+
+def test_files_functions_and_parameter_lists_are_short() -> None:
+    """The options of a command of `toygan` count as its command line, not as parameters."""
+    found = []
+    for package in ("catalog_schemas", "toygan", "flows"):
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            text = path.read_text()
+            name = path.relative_to(REPOSITORY).as_posix()
+            if (lines := len(text.splitlines())) > LONGEST_FILE:
+                found.append(f"{name} has {lines} lines")
+            found += [
+                f"{name}: {problem}" for node in ast.walk(ast.parse(text)) for problem in too_long(node)
+            ]
+    assert found == []
+
+
+def too_long(node: ast.AST) -> Iterator[str]:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    if node.end_lineno is not None and (lines := node.end_lineno - node.lineno + 1) > LONGEST_FUNCTION:
+        yield f"{node.name} has {lines} lines"
+    given = node.args
+    names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs) if each.arg != "self"]
+    is_command = any("option" in ast.unparse(each) for each in node.decorator_list)
+    if len(names) > MOST_PARAMETERS and not is_command:
+        yield f"{node.name} has {len(names)} parameters"
 
 
 def test_no_file_names_a_package_registry(tracked: list[str]) -> None:

@@ -16,7 +16,7 @@ from catalog_schemas.products import DEFAULT_LANGUAGE
 from toygan.approval.checks import Reason, check
 from toygan.approval.fidelity import check_snapshot
 from toygan.approval.measures import measure
-from toygan.approval.policy import reasons_against, reasons_before_drawing
+from toygan.approval.policy import reasons_against, reasons_before_generation
 from toygan.artifact.load import load_model as load_files
 from toygan.artifact.model import GeneratedBatch, Model
 from toygan.conditions.image import READERS
@@ -206,7 +206,7 @@ def _reasons(
             failed = [*snapshot.problems, *checked]
         reasons = reasons_against(
             finite=bool(generated.finite[position]),
-            before_drawing=reasons_before_drawing(
+            before_generation=reasons_before_generation(
                 best_similarity=similarities[position],
                 lacks_colour=needs_colour and colours[position] is None,
             ),

@@ -56,7 +56,7 @@ def wait_for_lock(
     `try_lock` does.
     """
     began = last_change = time.monotonic()
-    mark, pause, has_told = _mark(descriptor), 0.001, False
+    mark, pause, has_logged = _mark(descriptor), 0.001, False
     while True:
         if try_lock(descriptor, shared=shared):
             _leave_mark(descriptor)
@@ -69,8 +69,8 @@ def wait_for_lock(
                 f"{name} is held by {_holder(descriptor)}, which made no progress for {patience_s:.0f} s; "
                 "end or resume that process and run again"
             )
-        if now - began > SILENT_S and not has_told:
-            has_told = True
+        if now - began > SILENT_S and not has_logged:
+            has_logged = True
             _log.warning(
                 "waiting for %s, which %s holds; giving up after %.0f s without a change",
                 *(name, _holder(descriptor), patience_s),

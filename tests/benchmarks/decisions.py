@@ -75,7 +75,7 @@ def generate(photos: dict[str, dict[str, Any]], folder: Path) -> Path:
         columns=(),
         run_id=RUN,
         output=str(store),
-        layout_model=MODEL,
+        models={"layout": MODEL},
     )
     return store
 

@@ -46,7 +46,7 @@ from toygan.evaluation.metrics import kernel_distance
 from toygan.progress import Progress
 from toygan.registry.models import bundled_models, resolve
 from toygan.training.batches import step_rng
-from toygan.training.first_stage import WITH_DRAWINGS, draw_small, source_of
+from toygan.training.first_stage import WITH_DRAWINGS, generate_small, source_of
 from toygan.training.pairs import Source
 
 NETWORK: Final = "tf_efficientnet_lite2"
@@ -135,7 +135,7 @@ def small_pictures(uri: str, enhancer: Enhancer, names: Sequence[str]) -> Iterat
             categories=model.categories,
         ).with_text(model.text_encoder)
         with Progress(total=len(photos), unit="pictures", description=f"drawing by {model.name}") as progress:
-            pixels = draw_small(model, photos, step_rng(SEED, 0), progress)
+            pixels = generate_small(model, photos, step_rng(SEED, 0), progress)
         yield Smalls(name=model.name, pixels=pixels, source=source_of(model))
 
 

@@ -87,7 +87,7 @@ def _child(stage: str, family: str, settings: Settings) -> bool:
     try:
         code = child.wait()
     except BaseException:
-        # Ctrl-C, or this process was told to end: the child saves what it has.
+        # Ctrl-C, or this process got SIGTERM: the child saves what it has.
         child.terminate()
         child.wait()
         raise

@@ -81,8 +81,8 @@ def grow(folder: Path, *, products: int = PRODUCTS, nights: int = NIGHTS) -> Non
     model = tiny_model(categories=names, acceptance=1.0)
     model.write(folder / "tiny")
     store = open_store(folder / "store")
-    settings = RunSettings(model_name="tiny", model_version=model.version)
-    scopes = {None: ModelScope(categories=frozenset(names))}
+    settings = RunSettings(models={"main": f"tiny@{model.version}"})
+    scopes = {"main": ModelScope(categories=frozenset(names))}
     plan = freeze_plan(store, "night-1", str(catalog), settings, scopes)
     for shard in range(len(plan.shards)):
         key = plan_key("night-1", shard)

@@ -227,7 +227,7 @@ def measure(kills: int = KILLS, total_products: int = PRODUCTS) -> Figures:
         folder = Path(name)
         parameters = {
             "catalog": str(products(folder / "catalog.parquet", total_products)),
-            "model": str(tiny_model().write(folder / "tiny")),
+            "models": {"main": str(tiny_model().write(folder / "tiny"))},
         }
         undisturbed = Night(store=folder / "undisturbed", parameters=parameters)
         nights = [Night(store=folder / "night-0", parameters=parameters)]
@@ -252,7 +252,7 @@ def measure(kills: int = KILLS, total_products: int = PRODUCTS) -> Figures:
 
 
 def _wait_for_the_moment(running: Service, nights: list[Night], pictures: int) -> None:
-    """Until so many more pictures of the present night are there; when it is over, the next one begins."""
+    """Waits for more pictures of the present night; when it is over, the next one begins."""
     wanted = nights[-1].pictures() + pictures
 
     def is_time() -> bool:

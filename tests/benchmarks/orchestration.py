@@ -77,21 +77,22 @@ def _planned(shards: int) -> "StartedRun":
     from toygan.planning.plan import FrozenPlan, RunSettings
     from toygan.planning.writer import Shard
 
-    settings = RunSettings(model_name="none", model_version="none")
+    settings = RunSettings(models={"main": "none@none"})
     shard = Shard(categories=("brick",), slots=1, sha256="")
     plan = FrozenPlan(
         run_id="orchestration",
         catalog_uri="none",
         catalog_sha256="",
         settings=settings,
-        max_attempts=1,
         shards=(shard,) * shards,
         counts={},
         categories={},
     )
     return StartedRun(
         plan=plan,
-        worker_spec=WorkerSpec(store="memory://none", model=ModelPlace(reference="none", version="none")),
+        worker_spec=WorkerSpec(
+            store="memory://none", models={"main": ModelPlace(reference="none", version="none")}
+        ),
         pending=tuple(range(shards)),
         started_at=datetime.now(UTC),
         credit=None,

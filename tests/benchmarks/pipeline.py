@@ -55,7 +55,7 @@ class PipelineFigures:
 
     @property
     def slowest(self) -> str:
-        return min(("draw", "finish", "store"), key=lambda stage: getattr(self, f"{stage}_per_s"))
+        return min(("generate", "postprocess", "store"), key=lambda stage: getattr(self, f"{stage}_per_s"))
 
     @property
     def efficiency(self) -> float:

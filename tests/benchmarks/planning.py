@@ -28,12 +28,12 @@ from toygan.planning.plan import ModelScope, RunSettings, freeze_plan
 from toygan.storage.open_store import open_store
 
 catalog, store, categories = sys.argv[1:]
-settings = RunSettings(model_name="benchmark", model_version="0" * 12)
+settings = RunSettings(models={"main": "benchmark@" + "0" * 12})
 names = frozenset(f"category-{number}" for number in range(int(categories)))
-scopes = {None: ModelScope(categories=names)}
+scopes = {"main": ModelScope(categories=names)}
 plan = freeze_plan(open_store(store), "benchmark", catalog, settings, scopes)
 assert "torch" not in sys.modules
-# The usage that the parent is told of begins with the parent's own memory, which the fork shared.
+# The usage that the parent reads begins with the parent's own memory, which the fork shared.
 with open("/proc/self/status") as status:
     peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 print(plan.counts["planned"], len(plan.shards), peak_kib)

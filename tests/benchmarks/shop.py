@@ -34,7 +34,7 @@ from toygan.publishing.finish import finish_run
 from toygan.registry.models import resolve
 
 BATCH = 4
-EARLIER_BATCH = 32  # every batch was padded to so many
+EARLIER_BATCH = 32  # every batch was padded to this
 PRODUCTS_A_NIGHT = 20
 REPEATS = 5
 
@@ -165,7 +165,7 @@ def model_in_use(folder: str) -> Model:
     """The bundled model that generates from titles, as the command loads it on two cores."""
     source = resolve(None, None)
     place = ModelPlace(reference=f"{source.name}@{source.version}", version=source.version)
-    return engine_for(WorkerSpec(store=folder, model=place, device="cpu", cores=2)).model
+    return engine_for(WorkerSpec(store=folder, models={"main": place}, device="cpu", cores=2)).model
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from tests.toygan.training.tiny import changed
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
-from toygan.training.batches import draw_batch, epoch_rows, step_rng
+from toygan.training.batches import epoch_rows, sample_batch, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.limits import Limits
 from toygan.training.objectives import PATH_LENGTH_EVERY_STEPS
@@ -84,7 +84,7 @@ def step(state: TrainState, photos: PhotoSet, config: TrainConfig) -> None:
     rng = step_rng(config.data.seed, state.images_seen)
     rows = epoch_rows(len(photos), config, state.images_seen)
     probability = None if state.augmentation is None else state.augmentation.probability
-    batch = draw_batch(photos, rows, config, state.generator.latent_size, rng, probability)
+    batch = sample_batch(photos, rows, config, state.generator.latent_size, rng, probability)
     train_step(state, batch, config, rng)
     state.images_seen += config.data.batch_size
 
@@ -179,7 +179,7 @@ def measure_training(config: TrainConfig, output: Path, images: int, *, resume: 
 
 
 def peak_mib() -> float:
-    """Of this process; what the kernel tells its parent begins with the parent's own memory."""
+    """Of this process; what the kernel gives its parent begins with the parent's own memory."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 

@@ -12,14 +12,14 @@ from tests.toygan.uploads.uploads import picture
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 
-TRIALS = 3
+REPEATS = 3
 PHOTOS = 20  # as many as make a retraining worthwhile
 # Of one product: nothing can be held out, so that each retraining is over once it has looked at them.
 SKU = "sku-1"
 
 
 def measure() -> list[float]:
-    """Seconds of each trial. The photos come just after a listing: they wait for the whole interval."""
+    """Seconds of each wait. The photos come just after a listing: they wait for the whole interval."""
     with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as name:
         folder = Path(name)
         store = open_store(folder / "store")
@@ -28,10 +28,10 @@ def measure() -> list[float]:
             serving(environment, folder, TOYGAN_STORE=store.uri, TOYGAN_DEVICE="cpu") as service,
         ):
             service.wait_for("the first listing", lambda: service.runs("watch-photos", "COMPLETED"))
-            return [_trial(service, store, number) for number in range(TRIALS)]
+            return [_wait_once(service, store, number) for number in range(REPEATS)]
 
 
-def _trial(service: Service, store: ObjectStore, number: int) -> float:
+def _wait_once(service: Service, store: ObjectStore, number: int) -> float:
     listings = len(service.runs("watch-photos", "COMPLETED"))
     service.wait_for("a listing", lambda: len(service.runs("watch-photos", "COMPLETED")) > listings)
     before = {run["id"] for run in service.runs("retrain")}
@@ -53,7 +53,7 @@ def main() -> None:
     waits_s = measure()
     print(
         f"from the last upload to the start of `retrain` (under 90 s): {max(waits_s):.0f} s at most, "
-        f"{statistics.median(waits_s):.0f} s in the middle of {TRIALS}"
+        f"{statistics.median(waits_s):.0f} s in the middle of {REPEATS}"
     )
 
 

@@ -27,5 +27,5 @@ def write_catalog(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def products(path: Path, count: int) -> Path:
-    """A catalog of so many good rows."""
+    """A catalog of `rows` good rows."""
     return write_catalog(path, [product(number) for number in range(count)])

@@ -117,6 +117,6 @@ def running(
             process.wait(STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             # Prefect ends the process by an exception, which is lost where a destructor is running.
-            warnings.warn(f"{command} has not heard SIGTERM, see {log}; it is asked again", stacklevel=2)
+            warnings.warn(f"{command} has not ended at SIGTERM, see {log}; it is asked again", stacklevel=2)
             process.terminate()
             process.wait(STOP_LIMIT_S)

@@ -59,7 +59,7 @@ def test_services_have_health_checks_and_ports_for_this_machine_only() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
-def test_no_service_fills_the_memory_or_the_disk_and_each_has_time_to_stop() -> None:
+def test_each_service_has_limits_of_memory_and_logs_and_time_to_stop() -> None:
     for name, service in read_compose(SECRETS).items():
         assert re.fullmatch(r"\d+g", service["mem_limit"]), name
         assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name

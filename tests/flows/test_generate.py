@@ -57,7 +57,7 @@ def shop(tmp_path: Path, toygan: Toygan) -> Shop:
     return Shop(tmp_path, toygan)
 
 
-def test_only_what_is_missing_or_changed_is_drawn(
+def test_only_missing_or_changed_pictures_are_generated(
     shop: Shop, toygan: Toygan, prefect_environment: dict[str, str]
 ) -> None:
     assert shop.night("first")["planned"] == PRODUCTS

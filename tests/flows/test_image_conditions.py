@@ -153,7 +153,7 @@ def test_a_model_of_another_kind_is_refused(shop: Path, toygan_here: Command) ->
 
 
 @pytest.mark.slow
-def test_the_bundled_models_draw_from_images_only_beside_the_bundled_model(
+def test_bundled_models_for_images_serve_only_beside_the_bundled_main_one(
     tmp_path: Path, toygan_here: Command
 ) -> None:
     """Who gives a model of their own does not want sketches drawn as what the bundled one has learnt."""

@@ -19,11 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from catalog_schemas.images import DECISIONS
 from catalog_schemas.runs import Manifest
 from tests.conftest import REPOSITORY
+from tests.faulty_proxy import Fault, faulty_proxy
 from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.conftest import COMMAND_LIMIT_S, Toygan
 from tests.flows.serving import running
 from tests.models import CATEGORIES, nan_model, tiny_model
-from tests.servers import Fault, S3Server, faulty_proxy, free_port
+from tests.servers import S3Server, free_port
 from toygan.planning.finished import read_manifest
 from toygan.storage.keys import COMMITS_KEY, manifest_key
 from toygan.storage.open_store import open_store
@@ -63,7 +64,7 @@ def samples(address: str) -> Samples:
     }
 
 
-def test_a_run_tells_prometheus_and_a_log_collector_how_it_goes(
+def test_a_run_reports_to_prometheus_and_to_a_log_collector(
     tmp_path: Path,
     toygan: Toygan,
     prefect_environment: dict[str, str],
@@ -133,7 +134,7 @@ def test_a_run_tells_prometheus_and_a_log_collector_how_it_goes(
     assert any(line.get("shard") in done for line in failures)
 
 
-def test_the_queue_is_told_while_a_run_lasts(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
+def test_the_metrics_show_the_queue_of_a_run(tmp_path: Path, prefect_environment: dict[str, str]) -> None:
     """From the process of the run itself, which TOYGAN_METRICS_PORT is enough for."""
     model = tiny_model().write(tmp_path / "tiny")
     catalog = products(tmp_path / "catalog.parquet", 300)

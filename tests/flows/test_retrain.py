@@ -154,7 +154,7 @@ def test_the_way_back_is_one_step(calm_and_killed: tuple[Shop, Shop]) -> None:
 def test_one_work_folder_has_one_retraining_at_a_time(
     calm_and_killed: tuple[Shop, Shop],
 ) -> None:
-    """A second process is told so; what deployments are for is that it does not come to this."""
+    """A second process fails with that message. Deployments prevent it by their limit of one run."""
     shop = calm_and_killed[1]
     with working_folder(shop.work, shop.store), pytest.raises(Retryable, match="is at work"):
         working_folder(shop.work, shop.store).__enter__()

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faulty_proxy import Fault, faulty_proxy
 from tests.flows.catalogs import products
 from tests.flows.conftest import Toygan
 from tests.models import tiny_model
-from tests.servers import Fault, S3Server, faulty_proxy
+from tests.servers import S3Server
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore

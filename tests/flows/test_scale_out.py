@@ -119,7 +119,7 @@ def test_threads_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores_of_a_shard() is None
 
 
-def test_one_shard_at_a_time_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_shard_at_a_time_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a process that is killed has one shard to begin again."""
     monkeypatch.delenv("TOYGAN_SHARDS_AT_A_TIME", raising=False)
     assert make_runner(ServiceSettings()) == ThreadPoolTaskRunner(max_workers=1)

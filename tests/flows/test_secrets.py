@@ -56,7 +56,7 @@ def test_a_run_into_a_bucket_tells_its_secret_key_nowhere(
         printed += result.stdout + result.stderr
         outcome = toygan("verify", f"{bucket}/shop", **known)
         printed += outcome.stdout + outcome.stderr
-    (tmp_path / "told").write_text(printed)
+    (tmp_path / "printed").write_text(printed)
     # The values are found where they belong, so the search works.
     assert where_it_is(f"{bucket}/shop", home)
     assert where_it_is("nightly", tmp_path / "s3")
@@ -74,7 +74,7 @@ def test_a_uri_with_a_password_is_refused_before_anything_keeps_it(
     result = toygan("generate", *[part for pair in usual.items() for part in pair])
     assert result.returncode == 2
     assert "s3://***@bucket" in result.stderr
-    (tmp_path / "told").write_text(result.stdout + result.stderr)
+    (tmp_path / "printed").write_text(result.stdout + result.stderr)
     assert where_it_is(PASSWORD, tmp_path, home) == []
 
 
@@ -84,10 +84,11 @@ def test_a_deployment_refuses_a_uri_with_a_password(
     """As parameters, by the server itself; as a setting, before there is a deployment."""
     with serving(prefect_environment, tmp_path, TOYGAN_STORE=str(tmp_path / "store")) as service:
         identifier = service.deployment("generate-catalog")["id"]
-        for parameter in ("output", "catalog", "model"):
+        secrets = {"output": WITH_PASSWORD, "catalog": WITH_PASSWORD, "models": {"main": WITH_PASSWORD}}
+        for parameter, value in secrets.items():
             answer = httpx.post(
                 f"{service.url}/deployments/{identifier}/create_flow_run",
-                json={"parameters": {"parameters": {parameter: WITH_PASSWORD}}},
+                json={"parameters": {"parameters": {parameter: value}}},
                 timeout=60,
             )
             assert answer.is_client_error, answer.text

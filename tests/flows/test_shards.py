@@ -47,7 +47,7 @@ def parameters(tmp_path: Path) -> dict[str, Any]:
     """Three shards of ten products."""
     return {
         "catalog": str(products(tmp_path / "catalog.parquet", 30)),
-        "model": str(tiny_model().write(tmp_path / "tiny")),
+        "models": {"main": str(tiny_model().write(tmp_path / "tiny"))},
         "output": str(tmp_path / "out"),
         "run_id": "nightly",
     }
@@ -130,7 +130,14 @@ def test_what_only_the_plan_can_know_ends_the_command_with_two(
     parameters: dict[str, Any], tmp_path: Path, toygan_here: Command
 ) -> None:
     write_catalog(Path(parameters["catalog"]), [product(number, category="boat") for number in range(3)])
-    where = ("--catalog", parameters["catalog"], "--model", parameters["model"], "--output", tmp_path / "out")
+    where = (
+        "--catalog",
+        parameters["catalog"],
+        "--model",
+        parameters["models"]["main"],
+        "--output",
+        tmp_path / "out",
+    )
     outcome = toygan_here("generate", *where)
     assert outcome.code == 2
     assert "none of the 3 rows can be used" in outcome.err

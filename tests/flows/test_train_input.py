@@ -124,9 +124,7 @@ def test_a_column_that_the_family_needs_is_named(
 ) -> None:
     outcome = train(write_shard(tmp_path / "photos", eight_rows()), family=family)
     assert outcome.code == BAD_INPUT
-    said = (
-        f"photos-000.parquet has no column '{column}', which this family draws from; give photo shards with"
-    )
+    said = f"photos-000.parquet has no column '{column}', which this family needs; give photo shards with"
     assert said in outcome.err
     assert not train.output.exists()
 

@@ -62,7 +62,7 @@ def known(service: Service) -> set[str]:
 
 
 def wait_until_seen(service: Service, store: ObjectStore, photos: int) -> str:
-    """Waits until a retraining has seen so many photos and returns the id of its run."""
+    """Waits until a retraining has used `count` photos and returns the id of its run."""
 
     def look() -> str | None:
         record = read_retrained(store)
@@ -96,7 +96,7 @@ def test_an_event_that_was_lost_is_made_up_for(service: Service, store: ObjectSt
     before = known(service)
     service.ask("PATCH", f"/automations/{trigger['id']}", {"enabled": False})
     upload(store, range(there, there + ENOUGH))
-    service.wait_for("an event that nobody hears", lambda: told(service, ENOUGH))
+    service.wait_for("an event that nobody hears", lambda: has_event(service, ENOUGH))
     assert not retrainings(service, before)
     service.ask("PATCH", f"/automations/{trigger['id']}", {"enabled": True})
     run_id = wait_until_seen(service, store, there + ENOUGH)
@@ -144,8 +144,8 @@ def test_a_retraining_that_died_with_its_machine_is_not_waited_for(
     assert service.ask("GET", f"/flow_runs/{dead['id']}")["state_type"] == "CRASHED"
 
 
-def told(service: Service, count: int) -> bool:
-    """Whether the newest event of the store says that so many photos are unseen."""
+def has_event(service: Service, count: int) -> bool:
+    """Whether the newest event of the store names `count` new photos."""
     store = open_store(service.environment["TOYGAN_STORE"])
     found = service.ask(
         "POST",

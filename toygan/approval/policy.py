@@ -19,7 +19,7 @@ FIXED_BY_SHAPE: Final[frozenset[Reason]] = frozenset({"blank", "fill_ratio_low",
 NEEDED_SHARES: Final = (0.25, 0.45, 0.9)
 
 
-def reasons_before_drawing(*, best_similarity: float | None, lacks_colour: bool = False) -> list[Reason]:
+def reasons_before_generation(*, best_similarity: float | None, lacks_colour: bool = False) -> list[Reason]:
     """Returns the reasons against every possible picture of a product.
 
     A product with such a reason gets only one picture. `best_similarity`, -1..1, is the best text similarity
@@ -35,7 +35,7 @@ def reasons_before_drawing(*, best_similarity: float | None, lacks_colour: bool 
 def reasons_against(
     *,
     finite: bool,
-    before_drawing: Sequence[Reason] = (),
+    before_generation: Sequence[Reason] = (),
     failed_checks: Sequence[Reason] = (),
     near_copy: bool = False,
     p_real: float = float("nan"),
@@ -43,13 +43,13 @@ def reasons_against(
 ) -> list[Reason]:
     """Returns every reason against a candidate. A candidate without reasons is approved, others are rejected.
 
-    `finite` says whether all numbers of the generator's picture are finite. If not, the picture was not
-    measured. `before_drawing` is the result of `reasons_before_drawing` for the product. `p_real` is the
-    calibrated score, 0..1. It is NaN if the discriminator failed; NaN counts as below every threshold.
+    `finite` says whether all numbers of the generator's picture are finite; other pictures are not measured.
+    `before_generation` is the result of `reasons_before_generation` for the product. `p_real` is calibrated,
+    0..1. A discriminator that failed gives NaN, which is below every threshold.
     """
     if not finite:
         return ["not_finite"]
-    reasons = list(dict.fromkeys([*before_drawing, *failed_checks]))
+    reasons = list(dict.fromkeys([*before_generation, *failed_checks]))
     if near_copy:
         reasons.append("near_copy")
     if not p_real >= threshold:

@@ -90,10 +90,10 @@ class Model:
     @property
     def resolution(self) -> int:
         """The pixels a side of the final pictures."""
-        return self.drawn_resolution if self.enhancer is None else self.enhancer.resolution
+        return self.generated_resolution if self.enhancer is None else self.enhancer.resolution
 
     @property
-    def drawn_resolution(self) -> int:
+    def generated_resolution(self) -> int:
         """The pixels a side of the generator's output; fewer than `resolution` if there is an enhancer."""
         return self.config.resolution
 
@@ -207,7 +207,7 @@ class Model:
         conditions = {name: value.to(self.device) for name, value in conditions.items()}
         images = self.generator.forward_truncated(
             torch.from_numpy(latents).to(self.device),
-            resize_drawings(conditions, self.drawn_resolution),
+            resize_drawings(conditions, self.generated_resolution),
             self.truncation,
         )
         pixels = to_uint8(images)
@@ -297,7 +297,7 @@ class Model:
 
     def _discriminate(self, images: Tensor, conditions: Conditions) -> Tensor:
         """Resizes the pictures to the discriminator's training resolution and returns its logits."""
-        side = self.drawn_resolution
+        side = self.generated_resolution
         if images.shape[-1] != side:
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False, antialias=True)
         logits: Tensor = self.discriminator(images, resize_drawings(conditions, side))

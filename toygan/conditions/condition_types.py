@@ -3,6 +3,9 @@
 from typing import Final, Literal
 
 ImageCondition = Literal["sketch", "layout", "photo"]
+# The models of a run: one for each image condition, and the main one for all other products.
+ModelRole = Literal["main", "sketch", "layout", "photo"]
+MAIN: Final[ModelRole] = "main"
 
 # A product is generated from the last type in this list that the product has and a model takes.
 BY_PRECEDENCE: Final[tuple[ImageCondition, ...]] = ("sketch", "layout", "photo")

@@ -26,7 +26,7 @@ class MemoryMappedBuffer:
         """Adds an array. Raises ValueError if its shape differs from the first, DiskFull for a full disk."""
         if self._count and array.shape != self._shape:
             raise ValueError(f"the array has the shape {array.shape}, but the first one had {self._shape}")
-        with _told_of_a_full_disk():
+        with _names_a_full_disk():
             view = np.ascontiguousarray(array).data.cast("B")
             while view:
                 view = view[self._file.write(view) :]
@@ -49,7 +49,7 @@ def open_buffer() -> Iterator[MemoryMappedBuffer]:
 
 
 @contextmanager
-def _told_of_a_full_disk() -> Iterator[None]:
+def _names_a_full_disk() -> Iterator[None]:
     folder = Path(tempfile.gettempdir())
     with disk_errors(folder, "the photos need room there, or TMPDIR set to a folder that has it"):
         yield

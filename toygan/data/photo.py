@@ -52,7 +52,7 @@ class WantedConditions(NamedTuple):
         for column in (*needed, *(["sketch"] if self.needs_lines else [])):
             if column not in columns:
                 raise BadInput(
-                    f"{where} has no column {column!r}, which this family draws from; give photo shards with "
+                    f"{where} has no column {column!r}, which this family needs; give photo shards with "
                     "this column, or take a family or a model that needs none"
                 )
 

@@ -32,7 +32,6 @@ from toygan.evaluation.approval import (
     calibration_error,
     mean_scores,
 )
-from toygan.evaluation.drawings import Drawings, Pairs, draw, generated_pairs, photo_pairs
 from toygan.evaluation.features import (
     Efficientnet,
     FeatureNetwork,
@@ -40,6 +39,13 @@ from toygan.evaluation.features import (
     Features,
     load_feature_network,
     load_network,
+)
+from toygan.evaluation.generated import (
+    GeneratedPictures,
+    Pairs,
+    generate_pictures,
+    generated_pairs,
+    photo_pairs,
 )
 from toygan.evaluation.perceptual import perceptual_distances
 from toygan.evaluation.result import Approval, Evaluation, Pair
@@ -111,19 +117,20 @@ def evaluate(
     takes_layouts = model.image_condition == "layout"
     work = 2 * pictures + len(val) + len(train) + (EPOCHS * len(train) if takes_layouts else 0)
     with Progress(total=work, unit="pictures", description="evaluating") as progress:
-        drawings = draw(model, val, pictures=pictures, seed=seed, progress=progress)
+        generated = generate_pictures(model, val, pictures=pictures, seed=seed, progress=progress)
         train_features, val_features, generated_features = (
             network.extract(images, progress.advance)
-            for images in (train.images, val.images, drawings.images)
+            for images in (train.images, val.images, generated.images)
         )
         segmenter = _fit_segmenter(model, val, train, seed, progress.advance) if takes_layouts else None
     perceptual_network = network.network if isinstance(network, Efficientnet) else load_network(model.device)
     measure_set = _Measurement(val, train, train_features, perceptual_network, segmenter)
     val_rows = np.arange(len(val))
     val_set, _, _ = measure_set(val.images, val_rows, val_features, photo_pairs(val, model.image_condition))
-    generated_category = val.category.numpy()[drawings.rows]
-    pairs = generated_pairs(drawings, generated_category)
-    generated_set, nearest, measured = measure_set(drawings.images, drawings.rows, generated_features, pairs)
+    pairs = generated_pairs(generated, val.category.numpy()[generated.rows])
+    generated_set, nearest, measured = measure_set(
+        generated.images, generated.rows, generated_features, pairs
+    )
     sample = np.random.default_rng(seed).permutation(len(train))[:pictures]
     groups = {
         name: (generated_set.of(index), val_set.of(index)) for index, name in enumerate(model.categories)
@@ -144,8 +151,8 @@ def evaluate(
             if len(generated.category) and len(real.category)
         },
         near_copies=_near_copies(generated_set, val_set),
-        closest=_closest(drawings, generated_set, nearest, val, train),
-        approval=_approval(model, val, drawings, measured, generated_set, val_set, seed),
+        closest=_closest(generated, generated_set, nearest, val, train),
+        approval=_approval(model, val, generated, measured, generated_set, val_set, seed),
     )
 
 
@@ -226,7 +233,7 @@ class _Measurement:
 def _approval(
     model: Model,
     val: PhotoSet,
-    drawings: Drawings,
+    pictures: GeneratedPictures,
     measured: list[Measures],
     generated: SampleSet,
     real: SampleSet,
@@ -241,12 +248,12 @@ def _approval(
     val_logits = score_photos(model, val.with_text(model.text_encoder), rows, default_batch_size(model))
     generated_p, val_p = (
         np.array([calibrations[c].p_real(logit) for c, logit in zip(side.category, logits, strict=True)])
-        for side, logits in ((generated, drawings.logits), (real, val_logits))
+        for side, logits in ((generated, pictures.logits), (real, val_logits))
     )
     passed = np.array(
         [
             not check(each, calibrations[c].limits, similarity)
-            for c, each, similarity in zip(category, measured, drawings.layout_similarities, strict=True)
+            for c, each, similarity in zip(category, measured, pictures.layout_similarities, strict=True)
         ]
     )
     reached = np.array([p >= calibrations[c].threshold for c, p in zip(category, generated_p, strict=True)])
@@ -273,19 +280,23 @@ def _approval(
 
 
 def _closest(
-    drawings: Drawings, generated: SampleSet, nearest: NDArray[np.int64], val: PhotoSet, train: PhotoSet
+    pictures: GeneratedPictures,
+    generated: SampleSet,
+    nearest: NDArray[np.int64],
+    val: PhotoSet,
+    train: PhotoSet,
 ) -> tuple[Pair, ...]:
     """Returns the closest pairs of a picture and its nearest training photo. Each photo is in one pair."""
     pairs: dict[int, Pair] = {}
     for number in np.argsort(generated.to_training, kind="stable").tolist():
-        photo, row = int(nearest[number]), int(drawings.rows[number])
+        photo, row = int(nearest[number]), int(pictures.rows[number])
         if photo in pairs:
             continue
-        both = torch.stack([drawings.images[number], train.images[photo]])
+        both = torch.stack([pictures.images[number], train.images[photo]])
         pairs[photo] = Pair(
             category=val.categories[val.category[row]],
             colour_hex=val.colour_hexes[row],
-            seed=drawings.seeds[number],
+            seed=pictures.seeds[number],
             sku=train.skus[photo],
             distance=float(generated.to_training[number]),
             pixels=both.permute(0, 2, 3, 1).numpy(),

@@ -32,7 +32,7 @@ from toygan.images import ImageFormat
 from toygan.planning.condition_files import read_kept
 from toygan.storage.store import ObjectStore
 
-Stage = Literal["draw", "finish", "store"]
+Stage = Literal["generate", "postprocess", "store"]
 Result = TypeVar("Result")
 
 STORING_THREADS = 16
@@ -82,7 +82,7 @@ class Timeline:
 def default_batch_size(model: Model) -> int:
     """The number of pictures in the largest batch. It depends on model, resolution and device only."""
     on_cpu = model.device.type == "cpu"
-    pictures = (CPU_BATCH_PIXELS if on_cpu else CUDA_BATCH_PIXELS) // model.drawn_resolution**2
+    pictures = (CPU_BATCH_PIXELS if on_cpu else CUDA_BATCH_PIXELS) // model.generated_resolution**2
     return max(1, min(pictures, MOST_CPU_PICTURES) if on_cpu else pictures)
 
 
@@ -197,7 +197,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
     def _note_postprocessed(self, future: Future[PostprocessedBatch]) -> None:
         if not future.cancelled() and future.exception() is None:
             batch = future.result()
-            self.timeline.add("finish", batch.began_s, batch.ended_s, len(batch.candidates))
+            self.timeline.add("postprocess", batch.began_s, batch.ended_s, len(batch.candidates))
 
     def close(self) -> None:
         self._device.shutdown(cancel_futures=True)
@@ -254,7 +254,7 @@ class Engine(AbstractContextManager["Engine"]):
         def work() -> Result:
             began_s = time.monotonic()
             generated = self.model.generate(seeds, products, self.shape_of(len(seeds)))
-            self.worker_pool.timeline.add("draw", began_s, time.monotonic(), len(seeds))
+            self.worker_pool.timeline.add("generate", began_s, time.monotonic(), len(seeds))
             return then(generated)
 
         return self.worker_pool.on_device(work)

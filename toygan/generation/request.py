@@ -4,10 +4,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import get_args
 
 from toygan.artifact.config import config_of
 from toygan.artifact.files import ModelFiles
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import MAIN, ModelRole
 from toygan.device import pick_device
 from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.generation.worker_spec import ModelPlace, WorkerSpec, scope_of
@@ -22,7 +23,7 @@ from toygan.planning.plan import (
 )
 from toygan.registry.aliases import Alias, read_aliases
 from toygan.registry.hub import hub_reference, pinned
-from toygan.registry.models import find_default, folder_of, is_bundled, resolve
+from toygan.registry.models import find_default, folder_of, is_bundled, resolve, role_of
 from toygan.storage.keys import plan_manifest_key
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
@@ -37,10 +38,8 @@ class RunRequest:
     catalog: str  # URI of a file, see toygan.planning.catalog.open_catalog
     output: str  # URI of a store
     run_id: str
-    model: str | None = None  # see toygan.registry.models.resolve
-    sketch_model: str | None = None  # None: see toygan.registry.models.find_default
-    layout_model: str | None = None
-    photo_model: str | None = None
+    # See toygan.registry.models.resolve; of a missing role, see find_default there.
+    models: Mapping[ModelRole, str] = field(default_factory=dict)
     images_per_product: int = 1
     categories: tuple[str, ...] = ()  # empty: all categories of the model
     columns: Mapping[str, str] = field(default_factory=dict)  # schema's name to the file's
@@ -79,7 +78,7 @@ class ResolvedRun:
     is_new: bool  # whether the store has nothing of this run id
     catalog: str  # its URI
     store: ObjectStore
-    models: Mapping[ImageCondition | None, ModelFiles]
+    models: Mapping[ModelRole, ModelFiles]
     scopes: Scopes
     settings: RunSettings
     worker_spec: WorkerSpec
@@ -103,28 +102,17 @@ def _resolve(request: RunRequest) -> ResolvedRun:
     store = open_store(request.output)
     aliases = read_aliases(store)
     earlier = _settings_of_earlier_start(store, request.run_id)
-    wanted: dict[ImageCondition | None, str | None] = {
-        None: request.model,
-        "sketch": request.sketch_model,
-        "layout": request.layout_model,
-        "photo": request.photo_model,
-    }
-    models: dict[ImageCondition | None, ModelFiles] = {}
-    may_be_bundled = True
-    for kind, reference in wanted.items():
-        found = _choose_model(store, aliases, kind, reference, earlier, may_be_bundled=may_be_bundled)
+    models: dict[ModelRole, ModelFiles] = {}
+    for role in get_args(ModelRole):
+        # The bundled models belong together. They do not fit the categories of another shop's model.
+        may_be_bundled = not models or is_bundled(models[MAIN])
+        reference = request.models.get(role)
+        found = _choose_model(store, aliases, role, reference, earlier, may_be_bundled=may_be_bundled)
         if found is not None:
-            models[kind] = found
-        if kind is None:
-            # The bundled models belong together. They do not fit the categories of another shop's model.
-            may_be_bundled = is_bundled(models[None])
-    names = {kind: f"{model.name}@{model.version}" for kind, model in models.items()}
+            models[role] = found
+    names = {role: f"{model.name}@{model.version}" for role, model in models.items()}
     settings = RunSettings(
-        model_name=models[None].name,
-        model_version=models[None].version,
-        sketch_model=names.get("sketch"),
-        layout_model=names.get("layout"),
-        photo_model=names.get("photo"),
+        models=names,
         images_per_product=request.images_per_product,
         categories=request.categories,
         columns=request.columns,
@@ -135,19 +123,12 @@ def _resolve(request: RunRequest) -> ResolvedRun:
         batch_size=request.batch_size,
     )
     places = {
-        kind: ModelPlace(reference=_lasting(wanted[kind]) or names[kind], version=model.version)
-        for kind, model in models.items()
+        role: ModelPlace(reference=_lasting(request.models.get(role)) or names[role], version=model.version)
+        for role, model in models.items()
     }
     worker_spec = WorkerSpec(
-        store=store.uri,
-        model=places[None],
-        sketch_model=places.get("sketch"),
-        layout_model=places.get("layout"),
-        photo_model=places.get("photo"),
-        device=request.device,
-        batch_size=request.batch_size,
+        store=store.uri, models=places, device=request.device, batch_size=request.batch_size
     )
-    scopes = {kind: scope_of(model) for kind, model in models.items()}
     pick_device(request.device)
     return ResolvedRun(
         run_id=request.run_id,
@@ -155,7 +136,7 @@ def _resolve(request: RunRequest) -> ResolvedRun:
         catalog=request.catalog,
         store=store,
         models=models,
-        scopes=scopes,
+        scopes={role: scope_of(model) for role, model in models.items()},
         settings=settings,
         worker_spec=worker_spec,
     )
@@ -164,30 +145,30 @@ def _resolve(request: RunRequest) -> ResolvedRun:
 def _choose_model(
     store: ObjectStore,
     aliases: Mapping[str, Alias],
-    kind: ImageCondition | None,
+    role: ModelRole,
     reference: str | None,
     earlier: RunSettings | None,
     *,
     may_be_bundled: bool,
 ) -> ModelFiles | None:
-    """Returns the model for an image condition. Returns None if there is no such model: it is optional.
+    """Returns the model for a role. Returns None if there is no such model: only the main one is required.
 
     A continued run keeps its models, even if others have been promoted since.
     """
     if reference is None and earlier is not None:
-        reference = earlier.models.get(kind)
+        reference = earlier.models.get(role)
         if reference is None:
             return None
     default = None
     if reference is None:
-        default = find_default(store, kind, may_be_bundled=may_be_bundled, aliases=aliases)
-        if kind is not None:
+        default = find_default(store, role, may_be_bundled=may_be_bundled, aliases=aliases)
+        if role != MAIN:
             return default
     model = default or resolve(reference, store)
-    needs = config_of(model).required_condition
-    if needs != kind:
-        takes = f"takes a {needs}, give it as --{needs}-model" if needs else "takes no image"
-        option = f"--{kind}-model" if kind else "--model"
+    needs = role_of(config_of(model))
+    if needs != role:
+        takes = "takes no image" if needs == MAIN else f"takes a {needs}, give it as --{needs}-model"
+        option = "--model" if role == MAIN else f"--{role}-model"
         raise ModelError(f"{model.name}@{model.version} cannot be the {option}: it {takes}")
     return model
 

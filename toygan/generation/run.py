@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
+from catalog_schemas.images import IMAGES, write_images
 from toygan.artifact.load import credit_of
 from toygan.conditions.condition_types import ImageCondition
-from toygan.generation.parts import pending_shards, publish_part
 from toygan.generation.request import ResolvedRun
 from toygan.generation.shard import compute_shard
 from toygan.generation.worker_spec import WorkerSpec, engine_for
@@ -18,7 +20,9 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
+from toygan.storage.keys import metadata_prefix, part_key
 from toygan.storage.open_store import open_store
+from toygan.storage.store import PARQUET, ObjectStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,14 @@ def start_run(resolved: ResolvedRun) -> StartedRun:
     )
 
 
+def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
+    """Returns the shards without a part. An interrupted shard is computed again, with the same result."""
+    if not shards:
+        return []
+    done = {info.key for info in store.list(metadata_prefix(run_id))}
+    return [shard for shard in range(shards) if part_key(run_id, shard) not in done]
+
+
 def run_shard(
     worker_spec: WorkerSpec, run_id: str, shard: int, image_format: ImageFormat
 ) -> Mapping[str, Mapping[str, int]]:
@@ -68,7 +80,9 @@ def run_shard(
             run_id=run_id,
             image_format=image_format,
         )
-    publish_part(store, run_id, shard, rows)
+    table = pa.Table.from_pylist(rows, schema=IMAGES)
+    # The metadata comes after all pictures. It marks the shard as done.
+    store.put(part_key(run_id, shard), write_images(table), content_type=PARQUET)
     counts: dict[str, Counter[str]] = {}
     for row in rows:
         counts.setdefault(row["category"], Counter())[row["decision"]] += 1

@@ -5,10 +5,11 @@ only on the plan and the decisions, never on speed. A shard that is computed aga
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -21,7 +22,7 @@ from toygan.approval.policy import (
     another_attempt_helps,
     pick_for_review,
     reasons_against,
-    reasons_before_drawing,
+    reasons_before_generation,
 )
 from toygan.artifact.calibration import Calibration
 from toygan.artifact.model import (
@@ -88,7 +89,7 @@ class Scored:
     finished: Future[PostprocessedBatch]
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Batch:
     """A batch that waits for the device or for its checks."""
 
@@ -132,13 +133,31 @@ def compute_shard(
     )
     for slot in slots:
         run.phashes.setdefault(slot.sku, list(slot.sibling_phashes))
-    waiting = deque(_pending(engine.model, slots))
+    given = [
+        engine.model.conditions_of(
+            category=slot.category,
+            title=slot.title,
+            description=slot.description,
+            language=slot.language,
+            colour=slot.colour,
+            colour_hex=slot.colour_hex,
+            finish=slot.finish,
+        )
+        for slot in slots
+    ]
+    against = _reasons_before_generation(engine.model, slots, given)
+    waiting = deque(
+        Pending(slot=slot, given=product, against=reasons)
+        for slot, product, reasons in zip(slots, given, against, strict=True)
+    )
     in_flight: deque[Batch] = deque()
     while waiting or in_flight:
         full = len(waiting) >= engine.batch_size
         if waiting and len(in_flight) < IN_FLIGHT and (full or not in_flight):
             taken = [waiting.popleft() for _ in range(engine.next_batch(len(waiting)))]
-            in_flight.append(_generate(run, taken))
+            seeds = [_seed(engine.model, each.slot, each.attempt) for each in taken]
+            then = partial(_scored, run, taken, seeds)
+            in_flight.append(Batch(taken, engine.submit(seeds, _with_images(run, taken), then)))
         else:
             waiting.extend(_decide(run, in_flight.popleft()))
     for upload in run.uploads:
@@ -146,31 +165,22 @@ def compute_shard(
     return run.rows
 
 
-def _pending(model: Model, slots: Sequence[Slot]) -> list[Pending]:
-    given = [_given(model, slot) for slot in slots]
+def _reasons_before_generation(
+    model: Model, slots: Sequence[Slot], given: Sequence[ProductConditions]
+) -> Iterator[Sequence[Reason]]:
+    """Yields the reasons against each slot's pictures that are known before one is generated."""
     seeds = [[_seed(model, slot, slot.first_attempt + n) for n in range(slot.attempts)] for slot in slots]
     similarities = model.best_similarities(given, seeds)
     calibration = model.require_calibration()
     shows_colour = model.image_condition == "photo"  # even if the catalog names no colour
-    pending = []
-    for slot, product, similarity in zip(slots, given, similarities, strict=True):
+    for slot, similarity in zip(slots, similarities, strict=True):
         asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
         lacks_colour = asks_colour and not shows_colour and slot.colour_hex is None
-        against = reasons_before_drawing(best_similarity=similarity, lacks_colour=lacks_colour)
-        pending.append(Pending(slot=slot, given=product, against=against))
-    return pending
+        yield reasons_before_generation(best_similarity=similarity, lacks_colour=lacks_colour)
 
 
 def _seed(model: Model, slot: Slot, attempt: int) -> int:
     return image_seed(slot.sku, slot.image_index, attempt, model.name, model.version)
-
-
-def _generate(run: ShardRun, pending: list[Pending]) -> Batch:
-    """Starts to generate and score one batch, which may hold several categories."""
-    seeds = [_seed(run.engine.model, each.slot, each.attempt) for each in pending]
-    given = _with_images(run, [each.slot for each in pending], [each.given for each in pending])
-    scored = run.engine.submit(seeds, given, lambda generated: _scored(run, pending, seeds, generated))
-    return Batch(pending=pending, scored=scored)
 
 
 def _scored(
@@ -210,29 +220,14 @@ def _scored(
     return Scored(candidates=candidates, finished=finished)
 
 
-def _with_images(
-    run: ShardRun, slots: Sequence[Slot], given: Sequence[ProductConditions]
-) -> Sequence[ProductConditions]:
+def _with_images(run: ShardRun, pending: Sequence[Pending]) -> Sequence[ProductConditions]:
     """Adds the images. Each attempt reads them again, because the images of a shard would fill the memory."""
-    kind = run.engine.model.image_condition
+    given, kind = [each.given for each in pending], run.engine.model.image_condition
     if kind is None:
         return given
-    digests = [slot.condition_sha256[kind] for slot in slots]
+    digests = [each.slot.condition_sha256[kind] for each in pending]
     images = run.engine.worker_pool.read_conditions(run.store, kind, digests, run.engine.model.resolution)
     return [replace(each, image=image) for each, image in zip(given, images, strict=True)]
-
-
-def _given(model: Model, slot: Slot) -> ProductConditions:
-    """Returns the conditions for the model, without an image."""
-    return model.conditions_of(
-        category=slot.category,
-        title=slot.title,
-        description=slot.description,
-        language=slot.language,
-        colour=slot.colour,
-        colour_hex=slot.colour_hex,
-        finish=slot.finish,
-    )
 
 
 def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
@@ -270,7 +265,7 @@ def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Pos
         }
     row["reasons"] = reasons_against(
         finite=finite,
-        before_drawing=[*pending.against, *candidate.problems],
+        before_generation=[*pending.against, *candidate.problems],
         failed_checks=checked.failed_checks,
         near_copy=row["phash"] is not None and is_near_copy(row["phash"], siblings),
         p_real=row["p_real"] if finite else float("nan"),

@@ -1,6 +1,7 @@
 """Tells a process where to find the models of a run, and keeps the engines that the process has loaded."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
@@ -8,7 +9,7 @@ from typing import get_args
 from toygan.artifact.files import ModelFiles
 from toygan.artifact.load import load_model, read_scope
 from toygan.artifact.scope import ModelScope
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import MAIN, ImageCondition, ModelRole
 from toygan.device import pick_device
 from toygan.errors import ModelError
 from toygan.generation.engine import Engine, WorkerPool
@@ -16,7 +17,7 @@ from toygan.registry.models import resolve
 from toygan.storage.open_store import open_store
 
 # A process keeps as many models as a run may have.
-_MOST_ENGINES = 1 + len(get_args(ImageCondition))
+_MOST_ENGINES = len(get_args(ModelRole))
 _lock = threading.Lock()
 _scopes: dict[str, ModelScope] = {}  # by NAME@VERSION, whose files never change
 
@@ -34,18 +35,14 @@ class WorkerSpec:
     """The models and the hardware of a run's processes, as texts and numbers that can be serialised."""
 
     store: str
-    model: ModelPlace
-    sketch_model: ModelPlace | None = None
-    layout_model: ModelPlace | None = None
-    photo_model: ModelPlace | None = None
+    models: Mapping[ModelRole, ModelPlace]
     device: str = "auto"
     batch_size: int | None = None  # None: chosen for model and device
     cores: int | None = None  # None: all that the process may use
 
     def model_for(self, image_condition: ImageCondition | None) -> ModelPlace:
         """Returns the model for products with this image condition."""
-        special = {"sketch": self.sketch_model, "layout": self.layout_model, "photo": self.photo_model}
-        return (special[image_condition] if image_condition else None) or self.model
+        return self.models[image_condition or MAIN]
 
 
 def engine_for(worker_spec: WorkerSpec, image_condition: ImageCondition | None = None) -> Engine:

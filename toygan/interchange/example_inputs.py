@@ -37,7 +37,7 @@ def example_inputs(model: Model) -> dict[str, NDArray[Any]]:
     if model.layout_bank is not None:
         found |= _of_bank(model, products)
     large = {f"large_{name}": value for name, value in resize_drawings(found, model.resolution).items()}
-    found = large | resize_drawings(found, model.drawn_resolution)
+    found = large | resize_drawings(found, model.generated_resolution)
     ports = [port for network in networks_of(model) for port in network.inputs]
     if any(port.name == "noise" for port in ports):
         size = next(port.shape[0] for port in ports if port.name == "noise")

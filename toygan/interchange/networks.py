@@ -190,7 +190,7 @@ def networks_of(model: Model) -> tuple[Network, ...]:
 
 
 def _drawing(model: Model) -> Iterator[Network]:
-    generator, side = model.generator, model.drawn_resolution
+    generator, side = model.generator, model.generated_resolution
     inputs = [Port(name="latents", shape=(generator.latent_size,)), *_condition_ports(model)]
     images = Port(name="images", shape=(3, side, side))
     if isinstance(generator, ColouringGenerator):
@@ -215,7 +215,7 @@ def _drawing(model: Model) -> Iterator[Network]:
         module = _Plain(generator, [port.name for port in inputs], model)
     yield Network(
         name="generator",
-        does="draws the picture",
+        does="generates the picture",
         module=module.eval(),
         inputs=tuple(inputs),
         outputs=(images,),
@@ -229,7 +229,7 @@ def _condition_ports(model: Model) -> Iterator[Port]:
         yield Port(name="accents", shape=(COLOUR_SIZE * model.text_config.accent_colours,))
     if model.text_encoder is not None:
         yield Port(name="text", shape=(model.text_encoder.size,))
-    yield from _drawn_ports(model, model.drawn_resolution)
+    yield from _drawn_ports(model, model.generated_resolution)
 
 
 def _drawn_ports(model: Model, side: int) -> Iterator[Port]:
@@ -279,7 +279,7 @@ def _scoring(model: Model) -> Iterator[Network]:
 def _predicting(model: Model) -> Iterator[Network]:
     if model.layout_predictor is None:
         return
-    segmenter, side = model.layout_predictor.segmenter, model.drawn_resolution
+    segmenter, side = model.layout_predictor.segmenter, model.generated_resolution
     yield Network(
         name="layout_predictor",
         does="predicts the layout of a photo: the labels' logits, then the logit of ink",

@@ -33,6 +33,8 @@ from toygan.models.layers import (
     DiscriminatorOutput,
     NetworkConfig,
     StyleEncodingGenerator,
+    condition_projection,
+    project,
 )
 from toygan.models.spectral import spectral_norm
 
@@ -48,21 +50,10 @@ class DcganConfig(NetworkConfig):
     generator_channels: int = 24  # channels at full resolution; each block towards 4 x 4 doubles them
     discriminator_channels: int = 32
     max_channels: int = 256
-    generator_kernel_size: int = 3  # odd, so that a convolution keeps the side
-    discriminator_kernel_size: int = 4  # even, so that stride 2 covers every pixel equally often
     mapping_layers: int = 0  # layers that map latents and conditions before they modulate; 0: no such layer
     style_encoder: bool = False  # whether there is an encoder from photos to latents
     whiten_text: bool = False  # see toygan.models.embedding.Whitening
     first_brightness: float = 0.0  # of a fresh network's pictures, -1 to 1; 1 suits mostly white photos
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.generator_kernel_size % 2 == 0:
-            raise ValueError(f"generator_kernel_size is {self.generator_kernel_size}; it must be odd")
-        if self.discriminator_kernel_size % 2:
-            raise ValueError(
-                f"discriminator_kernel_size is {self.discriminator_kernel_size}; it must be even"
-            )
 
     def grows_from(self, smaller: NetworkConfig) -> bool:
         """Whether all blocks that both configs have are equally wide.
@@ -103,10 +94,8 @@ class Generator(ConditionalGenerator):
         self.base = nn.Linear(condition_size, widths[0] * 16)
         self.base_shape = (widths[0], 4, 4)
         self.norms = nn.ModuleList([ConditionalBatchNorm2d(width, condition_size) for width in widths])
-        kernel_size = config.generator_kernel_size
         self.ups = nn.ModuleList(
-            nn.Conv2d(wide, narrow, kernel_size, padding=kernel_size // 2, bias=False)
-            for wide, narrow in pairwise(widths)
+            nn.Conv2d(wide, narrow, 3, padding=1, bias=False) for wide, narrow in pairwise(widths)
         )
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
@@ -182,19 +171,15 @@ class Discriminator(ConditionalDiscriminator):
     def __init__(self, config: DcganConfig) -> None:
         super().__init__()
         widths = [3, *config.widths(config.discriminator_channels)[1:]]
-        kernel_size = config.discriminator_kernel_size
+        # The kernel has an even side, so that stride 2 covers every pixel equally often.
         self.downs = nn.ModuleList(
-            spectral_norm(nn.Conv2d(narrow, wide, kernel_size, stride=2, padding=kernel_size // 2 - 1))
+            spectral_norm(nn.Conv2d(narrow, wide, 4, stride=2, padding=1))
             for narrow, wide in pairwise(widths)
         )
         self.features = spectral_norm(nn.Linear(widths[-1] * 16, config.max_channels))
         self.logit = nn.Linear(config.max_channels, 1)
         self.embedding = condition_embedding(config)
-        self.projection = nn.Linear(config.condition_size, config.max_channels)
-        # With a random projection the discriminator would score the condition before it has learnt features
-        # of the picture.
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = condition_projection(config.condition_size, config.max_channels)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """One logit (B,) float32; above 0 means more like a photo (hinge loss)."""
@@ -203,7 +188,7 @@ class Discriminator(ConditionalDiscriminator):
             x = F.leaky_relu(down(x), 0.2)
         features = F.leaky_relu(self.features(x.flatten(1)), 0.2)
         projection = self.projection(self.embedding(conditions))
-        logits: Tensor = self.logit(features).squeeze(1) + (projection * features).sum(1)
+        logits: Tensor = self.logit(features).squeeze(1) + project(features, projection)
         return DiscriminatorOutput(logits=(logits.float(),))
 
 

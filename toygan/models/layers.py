@@ -95,7 +95,7 @@ class NetworkConfig:
 
     @property
     def predicts_layouts(self) -> bool:
-        """Whether the generator is a LayoutDrawingGenerator, which first predicts a layout from a sketch."""
+        """Whether the generator is a LayoutPredictingGenerator, which makes a layout of a sketch."""
         return self.image_condition == "sketch" and self.layout_classes > 0
 
     @property
@@ -154,7 +154,7 @@ class StyleEncodingGenerator(ConditionalGenerator):
         raise NotImplementedError
 
 
-class LayoutDrawingGenerator(ConditionalGenerator):
+class LayoutPredictingGenerator(ConditionalGenerator):
     """A generator that first predicts a layout and then paints the layout. It needs photos with layouts."""
 
     def forward_with_layouts(
@@ -282,3 +282,24 @@ class ConditionalBatchNorm2d(nn.Module):
         bias = self.bias(condition)[:, :, None, None]
         normalised: Tensor = self.norm(x)
         return torch.addcmul(bias.to(x.dtype), normalised, gain.to(x.dtype))
+
+
+def condition_projection(condition_size: int, width: int) -> nn.Linear:
+    """Makes the layer that maps embedded conditions to `width` channels, for `project`. It begins as zero.
+
+    Otherwise the discriminator would score the condition before it has learnt features of the picture.
+    """
+    layer = nn.Linear(condition_size, width)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def project(features: Tensor, projection: Tensor) -> Tensor:
+    """Multiplies features (B, C, ...) by a projection (B, C) and sums over the channels: (B, ...).
+
+    Source: Miyato and Koyama 2018, cGANs with projection discriminator, arXiv 1802.05637, eq. 3.
+    """
+    for _ in features.shape[2:]:
+        projection = projection[..., None]
+    return (projection * features).sum(1)

@@ -41,10 +41,12 @@ from toygan.models.layers import (
     ConditionalGenerator,
     Conditions,
     DiscriminatorOutput,
-    LayoutDrawingGenerator,
+    LayoutPredictingGenerator,
     NetworkConfig,
     SilentConv2d,
+    condition_projection,
     given_colours,
+    project,
 )
 from toygan.models.regions import vote_by_region
 from toygan.models.spectral import spectral_norm
@@ -186,7 +188,7 @@ def layout_loss(probabilities: Tensor, layout: Tensor) -> Tensor:
     return (weights * loss).sum() / weights.sum()
 
 
-class ColouringGenerator(Generator, LayoutDrawingGenerator):
+class ColouringGenerator(Generator, LayoutPredictingGenerator):
     """Predicts a layout with a first U-Net and paints it with a second; see `toygan.models.regions`."""
 
     may_be_new = ("colouring.",)
@@ -284,11 +286,7 @@ class Discriminator(ConditionalDiscriminator):
         )
         self.logit = nn.Conv2d(widths[-1], 1, 4, stride=STRIDES[-1], padding=1)
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
-        self.projection = nn.Linear(config.condition_size, widths[-1])
-        # With a random projection the discriminator would score the condition before it has learnt features
-        # of the picture.
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = condition_projection(config.condition_size, widths[-1])
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
         """Returns a map of logits (B, 1, R / 8 - 2, R / 8 - 2) float32; above 0 means more like a photo."""
@@ -298,10 +296,9 @@ class Discriminator(ConditionalDiscriminator):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)
             features.append(x)
-        projection = self.projection(self.embedding(conditions))[:, :, None, None]
+        projected = project(x, self.projection(self.embedding(conditions)).to(x.dtype))
         # The projection is averaged over the same 4 x 4 patches that the last convolution covers.
-        projected = F.avg_pool2d((projection.to(x.dtype) * x).sum(1, keepdim=True), 4, stride=1, padding=1)
-        logits = self.logit(x) + projected
+        logits = self.logit(x) + F.avg_pool2d(projected[:, None], 4, stride=1, padding=1)
         return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))
 
 

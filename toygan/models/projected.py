@@ -27,7 +27,13 @@ from torch import Tensor, nn
 from toygan.models import dcgan
 from toygan.models.backbone import STRIDES, create_backbone, feature_channels
 from toygan.models.dcgan import DcganConfig
-from toygan.models.layers import Conditions, DiscriminatorOutput, PretrainedDiscriminator
+from toygan.models.layers import (
+    Conditions,
+    DiscriminatorOutput,
+    PretrainedDiscriminator,
+    condition_projection,
+    project,
+)
 from toygan.models.spectral import spectral_norm
 
 EXCITATION_BLOCKS = 3  # blocks from a gating map to the gated map, so the gated map has 8 times the side
@@ -127,18 +133,14 @@ class Head(nn.Module):
         layers += [nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.logit = spectral_norm(nn.Conv2d(width, 1, 1))
-        self.projection = nn.Linear(config.condition_size, width)
-        # With a random projection the discriminator would score the condition before it has learnt features
-        # of the picture.
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = condition_projection(config.condition_size, width)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, inputs, side, side) and (B, condition_size) to (B, h, w) float32."""
         x = self.layers(x)
-        projection = self.projection(condition)[:, :, None, None].to(x.dtype)
+        projected = project(x, self.projection(condition).to(x.dtype))
         # The sum is divided by the root of the number of terms. With the mean, colours are learnt late.
-        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1) / sqrt(x.shape[1])
+        logits: Tensor = self.logit(x).squeeze(1) + projected / sqrt(x.shape[1])
         return logits.float()
 
 

@@ -43,7 +43,9 @@ from toygan.models.layers import (
     PaddingMode,
     SilentConv2d,
     StyleEncodingGenerator,
+    condition_projection,
     given_colours,
+    project,
 )
 from toygan.models.spectral import spectral_norm
 
@@ -301,11 +303,7 @@ class PatchDiscriminator(nn.Module):
         )
         self.last = spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
         self.logit = nn.Conv2d(widths[-1], 1, 1)
-        self.projection = nn.Linear(config.condition_size, widths[-1])
-        # With a random projection the discriminator would score the condition before it has learnt features
-        # of the picture.
-        nn.init.zeros_(self.projection.weight)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = condition_projection(config.condition_size, widths[-1])
 
     def forward(self, x: Tensor, embedded: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Maps (B, classes + 3, H, W) and (B, condition_size) to logits (B, h, w) and all features."""
@@ -313,8 +311,7 @@ class PatchDiscriminator(nn.Module):
         for layer in (*self.downs, self.last):
             x = activate(layer(x))
             features.append(x)
-        projection = self.projection(embedded)[:, :, None, None]
-        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1)
+        logits: Tensor = self.logit(x).squeeze(1) + project(x, self.projection(embedded))
         return logits.float(), features
 
 

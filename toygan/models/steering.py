@@ -23,7 +23,7 @@ _KNEE: Final = 6 / 29
 _HALF: Final = 32  # cells on either side of 0; a* and b* of sRGB lie within 108
 
 
-def to_lab(rgb: Tensor) -> Tensor:
+def rgb_to_lab(rgb: Tensor) -> Tensor:
     """Maps sRGB (N, 3) in [0, 1] to CIELAB (N, 3)."""
     rgb = rgb.clamp(0, 1)
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055).pow(2.4))
@@ -33,8 +33,8 @@ def to_lab(rgb: Tensor) -> Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
 
-def to_rgb(lab: Tensor) -> Tensor:
-    """The inverse of `to_lab`, clamped to what a screen shows."""
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """The inverse of `rgb_to_lab`, clamped to what a screen shows."""
     light, a, b = lab.unbind(dim=1)
     y = (light + 16) / 116
     root = torch.stack([y + a / 500, y, y - b / 200], dim=1)
@@ -78,7 +78,7 @@ class StudioLight(nn.Module):
         wanted = torch.cat([(colour[:1] + 1) * 50, colour[1:3] * 50, colour.new_ones(1)]) @ self.matrix
         pixels = ((picture + 1) / 2).clamp(0, 1)
         flat = pixels.flatten(1).T
-        lab = to_lab(flat)
+        lab = rgb_to_lab(flat)
         centres = _colours_of(lab[inside, 1:])
         if not len(centres):
             return picture
@@ -88,8 +88,8 @@ class StudioLight(nn.Module):
         distance = (lab[:, 1:] - centres[away.argmin()]).norm(dim=1)
         main = flat[inside & (distance < SAME)].median(dim=0).values
         if len(centres) > 1:  # parts of another colour may differ in brightness alone
-            distance = distance.hypot((lab[:, 0] - to_lab(main[None])[0, 0]) / 2)
-        gain = ((to_rgb(wanted[None])[0] + 0.02) / (main + 0.02)).clamp(1 / MOST_GAIN, MOST_GAIN)
+            distance = distance.hypot((lab[:, 0] - rgb_to_lab(main[None])[0, 0]) / 2)
+        gain = ((lab_to_rgb(wanted[None])[0] + 0.02) / (main + 0.02)).clamp(1 / MOST_GAIN, MOST_GAIN)
         weight = torch.exp(-((distance / NEAR) ** 2)).view(1, *mask.shape[1:])
         factor = 1 + weight * (gain.view(3, 1, 1) - 1)
         return (pixels * factor).clamp(0, 1) * 2 - 1

@@ -33,6 +33,7 @@ from toygan.models.layers import (
     DiscriminatorOutput,
     NetworkConfig,
     StyledGenerator,
+    project,
 )
 from toygan.models.modulation import (
     EqualisedConv2d,
@@ -43,6 +44,7 @@ from toygan.models.modulation import (
     normalise,
 )
 
+MAPPING_LR = 0.01  # learning rate of the mapping network, relative to the others'
 STYLE_MIXING = 0.9  # share of the training pictures that get their styles from two latents
 MEAN_STYLE_LATENTS = 128
 
@@ -63,14 +65,11 @@ class StyleganConfig(NetworkConfig):
     channel_base: int = 4096  # channels times pixels a side: channels halve while the resolution doubles
     max_channels: int = 128  # the most channels, at low resolutions
     mapping_layers: int = 4
-    mapping_lr: float = 0.01  # learning rate of the mapping network, relative to the others'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.channel_base < self.resolution:
             raise ValueError(f"channel_base is {self.channel_base}; it must be at least the resolution")
-        if not 0 < self.mapping_lr <= 1:
-            raise ValueError(f"mapping_lr is {self.mapping_lr}; it must lie above 0 and up to 1")
 
     @property
     def widths(self) -> list[int]:
@@ -86,7 +85,7 @@ class MappingNetwork(nn.Module):
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         sizes = [config.latent_size + config.condition_size, *[config.style_size] * config.mapping_layers]
         self.layers = nn.ModuleList(
-            EqualisedLinear(before, after, rate=config.mapping_lr) for before, after in pairwise(sizes)
+            EqualisedLinear(before, after, rate=MAPPING_LR) for before, after in pairwise(sizes)
         )
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
@@ -293,7 +292,7 @@ class Discriminator(ConditionalDiscriminator):
             x = block(x)
         x = activate(self.features(activate(self.last(x)).flatten(1)))
         projection = self.projection(self.embedding(conditions)) * self.projection_gain
-        logits: Tensor = self.logit(x).squeeze(1) + (projection * x).sum(1)
+        logits: Tensor = self.logit(x).squeeze(1) + project(x, projection)
         return DiscriminatorOutput(logits=(logits.float(),))
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
@@ -50,32 +51,29 @@ class Catalog:
     read_condition: Callable[[str], bytes]
     converted: Converted | None = None  # the original, if it was not Parquet
 
-    def stream(self) -> Iterator[CheckedTable]:
-        """Yields the checked rows in batches; raises CatalogError for an unusable table.
+    @property
+    def stream(self) -> Callable[[], Iterator[CheckedTable]]:
+        """Returns the function that yields the checked rows in batches.
 
         A row that describes its layout by those of other rows has the name of the edited layout in
         `layout_uri`. If the catalog has a column that refers to other rows, it is read twice, and the paths
         of its layouts are kept in memory.
         """
-        refers = {"variant_of", "dress_from"} & set(self.column_names())
-        layouts = own_layouts(self._batches()) if refers else {}
-        for batch in self._batches():
-            yield with_edited_layouts(batch, layouts)
-
-    def _batches(self) -> Iterator[CheckedTable]:
         source = None if self.converted is None else self.converted.rows
-        batches = stream_products(self.path, source=source)
-        while True:
-            with _named(self.path, self.uri):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+        batches = partial(stream_products, self.path, source=source)
+        refers = {"variant_of", "dress_from"} & set(self.column_names())
+        return partial(_with_edited_layouts, batches) if refers else batches
 
     def column_names(self) -> list[str]:
         """Returns the columns of the Parquet file; raises CatalogError."""
-        with _named(self.path, self.uri), open_parquet(self.path) as file:
+        with open_parquet(self.path) as file:
             return list(file.schema_arrow.names)
+
+
+def _with_edited_layouts(batches: Callable[[], Iterator[CheckedTable]]) -> Iterator[CheckedTable]:
+    layouts = own_layouts(batches())
+    for batch in batches():
+        yield with_edited_layouts(batch, layouts)
 
 
 @contextmanager
@@ -85,15 +83,20 @@ def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Cat
     A local folder, or a URI that ends in `/`, is read as a folder of snapshots, see
     `toygan.planning.snapshot_folder`. Formats other than Parquet are converted to a temporary Parquet file,
     see `toygan.planning.catalog_files`. `columns` maps columns of the contract to columns of the file with
-    other names. Raises CatalogError for a missing catalog and when a local file changes before the block
-    ends, StoreConfigError for a URI with a user or password, and BadInput for `columns` that do not fit.
+    other names. Raises CatalogError for a missing catalog, for a TableError of the block that names the file,
+    and when a local file changes before the block ends. Raises StoreConfigError for a URI with a user or
+    password, and BadInput for `columns` that do not fit.
     """
     refuse_credentials(uri)
     if (folder := _snapshot_folder(uri)) is not None:
-        with _open_folder(uri, folder, columns) as catalog:
+        with _open_folder(uri, folder, columns) as catalog, _named(catalog.path, catalog.uri):
             yield catalog
         return
-    with _open(uri) as found, _as_parquet(found, columns) as catalog:
+    with (
+        _open(uri) as found,
+        _as_parquet(found, columns) as catalog,
+        _named(catalog.path, catalog.uri),
+    ):
         yield replace(catalog, condition_sha256=_hash_of(found), read_condition=_reader_of(found))
 
 
@@ -118,10 +121,12 @@ def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalo
 
 @contextmanager
 def _named(path: Path, uri: str) -> Iterator[None]:
-    """Turns a TableError into a CatalogError whose message has the URI in place of the path."""
+    """Turns a TableError that names the path into a CatalogError that names the URI."""
     try:
         yield
     except TableError as error:
+        if str(path) not in str(error):
+            raise
         raise CatalogError(str(error).replace(str(path), uri)) from error
 
 

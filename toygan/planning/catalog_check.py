@@ -54,7 +54,7 @@ class CatalogCheck:
 def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
     """Reads a whole catalog and the files that its rows name, as a run does. Row numbers start at 0.
 
-    Raises the errors of `open_catalog` and `Catalog.stream`.
+    Raises the errors of `open_catalog` and `stream_products`.
     """
     with open_catalog(uri, columns) as catalog, ThreadPoolExecutor(_THREADS, "check") as pool:
         found = _begin(catalog)

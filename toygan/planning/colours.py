@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import MAIN, ImageCondition, ModelRole
 from toygan.conditions.main_colour import MainColours
 from toygan.planning.live import Positions
 
@@ -15,7 +15,7 @@ def with_main_colours(
     products: pd.DataFrame,
     image_conditions: Sequence[ImageCondition | None],
     chosen: Positions,
-    colours: Mapping[ImageCondition | None, MainColours],
+    colours: Mapping[ModelRole, MainColours],
 ) -> pd.DataFrame:
     """Adds name, value and source of the main colour to the products at the `chosen` positions.
 
@@ -26,7 +26,7 @@ def with_main_colours(
     # null may be None, NaN or NA
     texts = rows.astype(object).where(rows.notna(), None)
     found = [
-        colours[image_conditions[position]].find(
+        colours[image_conditions[position] or MAIN].find(
             title=title, colour=colour, colour_hex=colour_hex, finish=finish
         )
         for position, (title, colour, colour_hex, finish) in zip(

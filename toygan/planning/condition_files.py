@@ -16,14 +16,14 @@ import pandas as pd
 from catalog_schemas.products import CONDITION_COLUMNS
 from catalog_schemas.validation import rejected_frame
 from toygan.artifact.scope import ModelScope
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import ImageCondition, ModelRole
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode, decode_labels, decode_photo
 from toygan.planning.catalog import Catalog, ConditionFileError
 from toygan.storage.keys import condition_key, planning_key
 from toygan.storage.store import ObjectStore
 
-Scopes = Mapping[ImageCondition | None, ModelScope]
+Scopes = Mapping[ModelRole, ModelScope]
 Hashed = list[Mapping[str, str]]  # for each product: condition type to the sha256 of its file
 NO_MODEL: Final = "no_model_for_category: "  # the reason's beginning; the category follows
 Problem = tuple[str, str]  # the column, and the reason for which the row is set aside

@@ -138,7 +138,7 @@ def withdrawn_ids(decisions: pa.Table) -> pa.Array:
 
 
 class Wishes:
-    """The slots that people want drawn again, searchable by slot and row fingerprint."""
+    """The slots in which people want another picture, searchable by slot and row fingerprint."""
 
     def __init__(self, store: ObjectStore) -> None:
         asked = without_undone(stored_decisions(store))

@@ -7,14 +7,13 @@ is written last, and from then on the plan of this run id does not change.
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
-from typing import Self
+from typing import Any, Self
 
 from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.runs import PLAN_COUNTS, Manifest, check_counts, read_plan
 from catalog_schemas.validation import TableError, read_json_object
-from toygan.approval.policy import MAX_ATTEMPTS
 from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import ColourSource
@@ -42,13 +41,13 @@ __all__ = [
     "load_shard",
 ]
 
-_SCHEMA = "plan/4"
+_SCHEMA = "plan/5"
 _THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """One picture to make. URIs are those of the catalog; siblings are the product's live pictures.
+    """One picture to make. Siblings are the product's live pictures.
 
     `colour` and `colour_hex` are name and value of the main colour, see `toygan.conditions.main_colour`.
     """
@@ -56,8 +55,6 @@ class Slot:
     row: int
     sku: str
     image_index: int
-    images_wanted: int  # of the product
-    images_kept: int  # the number of wanted pictures that are live and stay
     first_attempt: int
     attempts: int  # the number of attempts that the run may make, at least 1
     review_p_real: float | None  # of the best candidate in review/
@@ -70,9 +67,6 @@ class Slot:
     colour_source: ColourSource | None  # the column with the main colour; None if that is unknown
     finish: str | None
     attributes: Mapping[str, str | None]
-    sketch_uri: str | None
-    layout_uri: str | None
-    photo_uri: str | None
     condition_sha256: Mapping[str, str]
     image_condition: ImageCondition | None  # the kind of image that the model takes
     row_fingerprint: str
@@ -93,7 +87,6 @@ class FrozenPlan:
     catalog_uri: str
     catalog_sha256: str
     settings: RunSettings
-    max_attempts: int
     shards: tuple[Shard, ...]
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
@@ -111,7 +104,6 @@ class FrozenPlan:
             "catalog_uri": self.catalog_uri,
             "catalog_sha256": self.catalog_sha256,
             "settings": self.settings.to_json(),
-            "max_attempts": self.max_attempts,
             "shards": [asdict(shard) for shard in self.shards],
             "counts": dict(self.counts),
             "categories": {name: dict(counts) for name, counts in self.categories.items()},
@@ -146,7 +138,6 @@ def freeze_plan(
     settings: RunSettings,
     scopes: Scopes,
     *,
-    max_attempts: int = MAX_ATTEMPTS,
     shard_size: int = 512,
 ) -> FrozenPlan:
     """Plans a run, or loads the plan if this run id has been planned before.
@@ -173,13 +164,16 @@ def freeze_plan(
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
     _check_categories(settings, scopes)
     with open_catalog(catalog_uri, settings.columns) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
-        earlier = _find_earlier(store, run_id, catalog, settings, max_attempts)
+        earlier = _find_earlier(store, run_id, catalog, settings)
         if earlier is not None:
             return earlier
-        planner = Planner(store, run_id, settings, scopes, shard_size, pool, max_attempts=max_attempts)
+        planner = Planner(store, run_id, settings, scopes, shard_size, pool)
         try:
-            result = planner.plan(catalog)
-        except BadInput:
+            for checked in catalog.stream():
+                if planner.add(checked, catalog):
+                    break
+            result = planner.finish(catalog)
+        except (BadInput, TableError):
             store.delete(planning_key(run_id))  # the run will not continue; prune would spare objects for it
             raise
     plan = FrozenPlan(
@@ -187,7 +181,6 @@ def freeze_plan(
         catalog_uri=catalog_uri,
         catalog_sha256=catalog.sha256,
         settings=settings,
-        max_attempts=max_attempts,
         shards=result.shards,
         counts=result.counts,
         categories=result.categories,
@@ -213,14 +206,15 @@ def check_plan(
     _check_categories(settings, scopes)
     with open_catalog(catalog_uri, settings.columns) as catalog:
         if not is_new:
-            _find_earlier(store, run_id, catalog, settings, 0)
+            _find_earlier(store, run_id, catalog, settings)
 
 
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
     """Returns a shard's slots in the catalog's order. Raises ObjectNotFound, or TableError if damaged."""
     key = plan_key(run_id, shard)
     try:
-        rows = read_plan(store.get(key), key).to_pylist(maps_as_pydicts="strict")
+        table = read_plan(store.get(key), key).select([each.name for each in fields(Slot)])
+        rows = table.to_pylist(maps_as_pydicts="strict")
     except KeyError as error:  # a map cell holds a key twice
         raise TableError(f"{key} is damaged: {error}; begin the run anew with another id") from None
     for row in rows:
@@ -240,7 +234,7 @@ def _check_categories(settings: RunSettings, scopes: Scopes) -> None:
 
 
 def _find_earlier(
-    store: ObjectStore, run_id: str, catalog: Catalog, settings: RunSettings, max_attempts: int
+    store: ObjectStore, run_id: str, catalog: Catalog, settings: RunSettings
 ) -> FrozenPlan | None:
     """Returns the plan of a used run id; raises RunConflict if catalog or settings differ."""
     manifest = read_manifest(store, run_id)
@@ -250,7 +244,7 @@ def _find_earlier(
     try:
         plan = FrozenPlan.from_json(store.get(key), key)
     except ObjectNotFound:
-        return _plan_of(manifest, settings, max_attempts) if manifest is not None else None
+        return _plan_of(manifest, settings) if manifest is not None else None
     _refuse_another(run_id, (plan.catalog_sha256, plan.settings.to_json()), catalog, settings)
     return plan
 
@@ -260,7 +254,7 @@ def _refuse_another(
 ) -> None:
     """Raises RunConflict that names each difference from the catalog and settings of the first start."""
     old_sha256, old = began_with
-    new = settings.to_json()
+    old, new = _flat(old), _flat(settings.to_json())
     differences = [
         f"{name} is {new.get(name)!r}, was {old.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
@@ -275,14 +269,19 @@ def _refuse_another(
         )
 
 
-def _plan_of(manifest: Manifest, settings: RunSettings, max_attempts: int) -> FrozenPlan:
+def _flat(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Gives each model an entry of its own."""
+    models = {f"the {role} model": name for role, name in settings["models"].items()}
+    return {**{name: value for name, value in settings.items() if name != "models"}, **models}
+
+
+def _plan_of(manifest: Manifest, settings: RunSettings) -> FrozenPlan:
     """Returns the plan of a finished run without its shards, which were deleted."""
     return FrozenPlan(
         run_id=manifest.run_id,
         catalog_uri=manifest.catalog_uri,
         catalog_sha256=manifest.catalog_sha256,
         settings=settings,
-        max_attempts=max_attempts,
         shards=(),
         counts=manifest.counts,
         categories=manifest.categories,

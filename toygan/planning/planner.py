@@ -20,7 +20,8 @@ from catalog_schemas.validation import (
     hash_strings,
     parquet_bytes,
 )
-from toygan.conditions.condition_types import BY_PRECEDENCE, ImageCondition
+from toygan.approval.policy import MAX_ATTEMPTS
+from toygan.conditions.condition_types import BY_PRECEDENCE, MAIN, ImageCondition
 from toygan.conditions.main_colour import MainColours
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row
 from toygan.planning.choice import Chooser, Products, Slots
@@ -72,10 +73,7 @@ class Planner:
         scopes: Scopes,
         shard_size: int,
         pool: Executor,
-        *,
-        max_attempts: int,
     ) -> None:
-        self._max_attempts = max_attempts
         self._store = store
         self._run_id = run_id
         self._settings = settings
@@ -84,8 +82,8 @@ class Planner:
         self._writer = PlanWriter(store, run_id, shard_size, pool)
         self._chooser = Chooser(store, run_id, settings)
         self._kept = KeptConditions(store, run_id, scopes)
-        self._model_of = settings.models
-        self._colours = {kind: MainColours(scope.colour_names) for kind, scope in scopes.items()}
+        self._models = settings.models
+        self._colours = {role: MainColours(scope.colour_names) for role, scope in scopes.items()}
         self._rejected: list[pa.Table] = []
         self._reasons: list[pd.Series[int]] = []
         self._rejected_rows = 0
@@ -96,40 +94,10 @@ class Planner:
         self._deferred: Counter[str] = Counter()
         self._planned: Counter[str] = Counter()
 
-    def plan(self, catalog: Catalog) -> Planned:
-        """Writes shards and rejected rows. Raises CatalogError, and writes nothing, if no row is good."""
-        for checked in catalog.stream():
-            if self._walk(checked, catalog):
-                break
-        if not self._usable:
-            raise no_good_row(catalog.uri, self._rejected_rows, self._reasons)
-        shards = self._writer.finish()
-        rejected = pa.concat_tables([_COMPACT_REJECTED.empty_table(), *self._rejected])
-        data = parquet_bytes(conform(rejected, REJECTED_ROWS, "the rejected rows"))
-        self._store.put(rejected_rows_key(self._run_id), data, content_type=PARQUET)
-        by_category = {
-            "products": self._products,
-            "unchanged": self._unchanged,
-            "exhausted": self._exhausted,
-            "deferred": self._deferred,
-            "planned": self._planned,
-        }
-        return Planned(
-            shards=shards,
-            counts={
-                "rejected_rows": self._rejected_rows,
-                **{name: counter.total() for name, counter in by_category.items()},
-            },
-            categories={
-                category: {name: counter[category] for name, counter in by_category.items()}
-                for category in sorted(self._products)
-            },
-        )
-
-    def _walk(self, checked: CheckedTable, catalog: Catalog) -> bool:
+    def add(self, checked: CheckedTable, catalog: Catalog) -> bool:
         """Plans one batch. Returns True if the limit is reached; the rows after that are ignored."""
         good = checked.good.assign(image_condition=self._choose_models(checked.good))
-        known = good["image_condition"].notna() | good["category"].isin(self._scopes[None].categories)
+        known = good["image_condition"].notna() | good["category"].isin(self._scopes[MAIN].categories)
         unknown = good[~known]
         rejected = [
             checked.rejected,
@@ -157,6 +125,33 @@ class Planner:
                 rejected = [frame[frame["row"] <= head.index[-1]] for frame in rejected]
         self._note_rejected(pd.concat(rejected).sort_values("row", kind="stable"))
         return is_full
+
+    def finish(self, catalog: Catalog) -> Planned:
+        """Writes shards and rejected rows. Raises CatalogError, and writes nothing, if no row is good."""
+        if not self._usable:
+            raise no_good_row(catalog.uri, self._rejected_rows, self._reasons)
+        shards = self._writer.finish()
+        rejected = pa.concat_tables([_COMPACT_REJECTED.empty_table(), *self._rejected])
+        data = parquet_bytes(conform(rejected, REJECTED_ROWS, "the rejected rows"))
+        self._store.put(rejected_rows_key(self._run_id), data, content_type=PARQUET)
+        by_category = {
+            "products": self._products,
+            "unchanged": self._unchanged,
+            "exhausted": self._exhausted,
+            "deferred": self._deferred,
+            "planned": self._planned,
+        }
+        return Planned(
+            shards=shards,
+            counts={
+                "rejected_rows": self._rejected_rows,
+                **{name: counter.total() for name, counter in by_category.items()},
+            },
+            categories={
+                category: {name: counter[category] for name, counter in by_category.items()}
+                for category in sorted(self._products)
+            },
+        )
 
     def _choose_models(self, products: pd.DataFrame) -> "pd.Series[Any]":
         """Says from which image each product is generated: photo, else layout, else sketch, else none."""
@@ -188,7 +183,7 @@ class Planner:
             frame=frame,
             conditions=conditions,
             image_conditions=image_conditions,
-            models=pa.array([self._model_of[kind] for kind in image_conditions], pa.large_string()),
+            models=pa.array([self._models[kind or MAIN] for kind in image_conditions], pa.large_string()),
             wanted=frame["images_wanted"].to_numpy("int64"),
             skus=skus,
             hashes=hash_strings(skus),
@@ -247,11 +242,11 @@ class Planner:
         columns["row_fingerprint"] = products.fingerprints
         table = pa.table(columns).take(pa.array(slots.product))
         first = slots.earlier.attempts
-        left = np.full(len(first), self._max_attempts, dtype=np.int32)
+        left = np.full(len(first), MAX_ATTEMPTS, dtype=np.int32)
         if self._settings.mode in ("missing", "refresh"):
-            # If a person asks for another picture, all attempts are allowed again.
-            may_continue = (first < self._max_attempts) & ~slots.asked
-            left = np.where(may_continue, self._max_attempts - first, left)
+            # Where a person asks for another picture, all attempts are allowed again.
+            may_continue = (first < MAX_ATTEMPTS) & ~slots.asked
+            left = np.where(may_continue, MAX_ATTEMPTS - first, left)
         table = (
             table.append_column("image_index", pa.array(slots.image_index))
             .append_column("images_kept", pa.array(slots.kept[slots.product]))

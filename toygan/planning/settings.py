@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.validation import is_category
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import ModelRole
 from toygan.errors import BadInput
 from toygan.images import ImageFormat
 
@@ -19,11 +19,7 @@ Mode = Literal["missing", "refresh", "retry", "all"]
 class RunSettings:
     """The settings that the user gives a run. Raises BadInput for a value out of range."""
 
-    model_name: str
-    model_version: str
-    sketch_model: str | None = None  # NAME@VERSION for products with a sketch; None: the model above
-    layout_model: str | None = None  # the same for a layout, which takes precedence over a sketch
-    photo_model: str | None = None  # the same for products with a photo; a photo takes precedence over both
+    models: Mapping[ModelRole, str]  # NAME@VERSION of each
     images_per_product: int = 1  # the default for the catalog's images_wanted, 1..64
     categories: tuple[str, ...] = ()  # empty: all categories of the model; kept sorted
     columns: Mapping[str, str] = field(default_factory=dict)  # contract's name to the file's
@@ -34,6 +30,9 @@ class RunSettings:
     batch_size: int | None = None  # pictures; affects rounding; None: chosen for model and device
 
     def __post_init__(self) -> None:
+        for role, name in self.models.items():
+            if role not in get_args(ModelRole) or not isinstance(name, str):
+                raise BadInput(f"a run has no {role!r} model {name!r}, but {', '.join(get_args(ModelRole))}")
         object.__setattr__(self, "categories", tuple(sorted(set(self.categories))))
         if not 1 <= self.images_per_product <= MAX_IMAGES_WANTED:
             raise BadInput(
@@ -52,36 +51,19 @@ class RunSettings:
             if not is_category(name):
                 raise BadInput(f"{name!r} cannot be a category's name")
 
-    @property
-    def models(self) -> Mapping[ImageCondition | None, str]:
-        """NAME@VERSION of the run's models by image condition; None stands for no image condition."""
-        models: dict[ImageCondition | None, str] = {None: f"{self.model_name}@{self.model_version}"}
-        if self.sketch_model is not None:
-            models["sketch"] = self.sketch_model
-        if self.layout_model is not None:
-            models["layout"] = self.layout_model
-        if self.photo_model is not None:
-            models["photo"] = self.photo_model
-        return models
-
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as JSON values."""
-        return {**asdict(self), "categories": list(self.categories), "columns": dict(self.columns)}
+        return {
+            **asdict(self),
+            "models": dict(self.models),
+            "categories": list(self.categories),
+            "columns": dict(self.columns),
+        }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Parses the output of to_json; raises BadInput for anything else."""
         try:
-            settings = cls(**{**content, "categories": tuple(content["categories"])})
-            names = (
-                settings.model_name,
-                settings.model_version,
-                settings.sketch_model,
-                settings.layout_model,
-                settings.photo_model,
-            )
-            if not all(isinstance(name, str | None) for name in names):
-                raise TypeError("a model's name is no text")
-        except (KeyError, TypeError) as error:
+            return cls(**{**content, "categories": tuple(content["categories"])})
+        except (AttributeError, KeyError, TypeError) as error:
             raise BadInput(f"the settings of the run are damaged ({error!r}); use another run id") from None
-        return settings

@@ -44,7 +44,7 @@ def contact_sheet(
     parts: Iterable[pa.Table],
     *,
     is_new: bool,
-    tell_rate: bool,
+    with_rate: bool,
     credit: str | None,
     photos_so_far: PhotosSoFar | None = None,
 ) -> str:
@@ -86,7 +86,7 @@ def contact_sheet(
             catalog_uri=manifest.catalog_uri,
             started_at=manifest.started_at,
             elapsed_s=elapsed_s,
-            images_per_s=candidates / elapsed_s if tell_rate and elapsed_s and candidates else None,
+            images_per_s=candidates / elapsed_s if with_rate and elapsed_s and candidates else None,
             products=manifest.counts["products"],
             unchanged=manifest.counts["unchanged"],
             settings=manifest.settings,

@@ -14,6 +14,7 @@ from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from toygan.artifact.files import ModelFiles
 from toygan.artifact.load import credit_of
+from toygan.conditions.condition_types import MAIN
 from toygan.errors import BadInput
 from toygan.generation.run import StartedRun
 from toygan.planning.finished import Parts, read_manifest
@@ -48,7 +49,7 @@ def finish_run(
             manifest,
             parts,
             is_new=True,
-            tell_rate=whole,
+            with_rate=whole,
             credit=run.credit,
             photos_so_far=photos_so_far,
         )
@@ -74,7 +75,7 @@ def rewrite_report(store: ObjectStore, run_id: str, *, photos_so_far: PhotosSoFa
     credit = credit_of(_models_at_hand(store, manifest))
     parts = Parts(store, run_id, manifest.shards)
     html = contact_sheet(
-        store, manifest, parts, is_new=False, tell_rate=False, credit=credit, photos_so_far=photos_so_far
+        store, manifest, parts, is_new=False, with_rate=False, credit=credit, photos_so_far=photos_so_far
     )
     publish_report(store, run_id, html)
     return f"{store.uri}/{report_key(run_id)}"
@@ -90,6 +91,7 @@ def _manifest(
     store: ObjectStore, run: StartedRun, parts: Parts, commit: int, prefect_version: str
 ) -> Manifest:
     plan = run.plan
+    model_name, _, model_version = plan.settings.models[MAIN].rpartition("@")
     outcome = tally(parts)
     wanted = sum(plan.counts[name] for name in ("unchanged", "exhausted", "deferred", "planned"))
     # If every product wants one picture, no product can have some but not all of its pictures.
@@ -104,8 +106,8 @@ def _manifest(
         catalog_uri=plan.catalog_uri,
         catalog_sha256=plan.catalog_sha256,
         settings=plan.settings.to_json(),
-        model_name=plan.settings.model_name,
-        model_version=plan.settings.model_version,
+        model_name=model_name,
+        model_version=model_version,
         plan_sha256=plan.sha256,
         shards=len(plan.shards),
         counts={**plan.counts, **outcome.counts, "incomplete": len(incomplete)},

@@ -27,7 +27,7 @@ from toygan.artifact.files import (
     model_version,
     read_folder,
 )
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import MAIN, ModelRole
 from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.registry.aliases import Alias, ModelRef, read_aliases
 from toygan.registry.hub import hub_extras, hub_reference, read_hub
@@ -36,10 +36,10 @@ from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
 CHAMPION = "champion"
-# For each image condition, the alias of the model that is used for it. None: the model takes no image.
-CHAMPIONS: Mapping[ImageCondition | None, str] = MappingProxyType(
+# The aliases of the models for each role in a run.
+CHAMPIONS: Mapping[ModelRole, str] = MappingProxyType(
     {
-        None: CHAMPION,
+        MAIN: CHAMPION,
         "sketch": "champion-sketch",
         "layout": "champion-layout",
         "photo": "champion-photo",
@@ -148,31 +148,35 @@ def read_extras(reference: str, model: ModelFiles, store: ObjectStore | None) ->
 
 def find_default(
     store: ObjectStore | None,
-    kind: ImageCondition | None = None,
+    role: ModelRole = MAIN,
     *,
     may_be_bundled: bool = True,
     aliases: Mapping[str, Alias] | None = None,
 ) -> ModelFiles | None:
-    """Returns the model that is used for the image condition `kind`.
+    """Returns the store's champion for a role, else the bundled model, else None.
 
-    This is the store's champion for `kind`, else the bundled model for it, else None. `kind` None stands for
-    models without an image condition. Without `may_be_bundled`, bundled models are ignored. `aliases` are
-    those of the store; if None, they are read. Raises ModelError.
+    Without `may_be_bundled`, the bundled models are ignored. `aliases` are those of the store, if they have
+    been read before. Raises ModelError.
     """
     if aliases is None:
         aliases = read_aliases(store) if store else {}
-    champion = aliases.get(CHAMPIONS[kind])
+    champion = aliases.get(CHAMPIONS[role])
     if store and champion:
         return read_version(store, champion.now.name, champion.now.version)
     if not may_be_bundled:
         return None
-    bundled = [name for name in bundled_models() if _bundled_config(name).required_condition == kind]
+    bundled = [name for name in bundled_models() if role_of(_bundled_config(name)) == role]
     if len(bundled) > 1:
         raise ModelError(
             f"this installation bundles several models: {', '.join(bundled)}; "
-            f"name one, or promote one in the store to {CHAMPIONS[kind]}"
+            f"name one, or promote one in the store to {CHAMPIONS[role]}"
         )
     return read_bundled(bundled[0]) if bundled else None
+
+
+def role_of(config: ModelConfig) -> ModelRole:
+    """Returns the role of a model in a run."""
+    return config.required_condition or MAIN
 
 
 def is_bundled(model: ModelFiles) -> bool:

@@ -15,6 +15,7 @@ from toygan.registry.models import (
     list_models,
     read_bundled,
     read_version,
+    role_of,
     what_there_is,
 )
 from toygan.storage.keys import NAME
@@ -37,7 +38,7 @@ def promote(
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
     model, is_stored = _to_promote(store, name, version)
     new = ModelRef(name=model.name, version=model.version)
-    usual = CHAMPIONS[config_of(model).required_condition]
+    usual = CHAMPIONS[role_of(config_of(model))]
     alias = alias or usual
     if alias in CHAMPIONS.values() and alias != usual:
         raise ModelError(f"{new} cannot be the {alias}: for its image condition, use {usual}")
@@ -123,9 +124,9 @@ def _serving(store: ObjectStore, alias: str) -> ModelRef | None:
 
     Bundled models for images are used only if the model for no image is bundled, too.
     """
-    kind = next(kind for kind, name in CHAMPIONS.items() if name == alias)
+    role = next(role for role, name in CHAMPIONS.items() if name == alias)
     champion = find_default(store)
-    found = find_default(store, kind, may_be_bundled=champion is None or is_bundled(champion))
+    found = find_default(store, role, may_be_bundled=champion is None or is_bundled(champion))
     return ModelRef(name=found.name, version=found.version) if found else None
 
 

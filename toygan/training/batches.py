@@ -64,7 +64,7 @@ class Batch:
         )
 
 
-def draw_batch(
+def sample_batch(
     photos: PhotoSet,
     rows: Tensor,
     config: TrainConfig,

@@ -77,7 +77,7 @@ def load_pairs(
         ) as progress:
             for number, model in reversed(list(enumerate(models))):
                 known = load(networks.small_resolution, model).with_text(model.text_encoder)
-                drawn = draw_small(model, known, step_rng(seed, -1 - number), progress)
+                drawn = generate_small(model, known, step_rng(seed, -1 - number), progress)
                 small = torch.cat([drawn[:, None], small], dim=1)
         kept.parent.mkdir(parents=True, exist_ok=True)
         unfinished = kept.with_suffix(".tmp")
@@ -105,9 +105,9 @@ def _first_stage(files: ModelFiles, networks: NetworkConfig, device: torch.devic
             f"{name} generates from no layout or sketch, so its pictures do not show the same as photos; "
             "leave it out: without a first stage an enhancer learns from downscaled photos"
         )
-    if model.drawn_resolution != networks.small_resolution:
+    if model.generated_resolution != networks.small_resolution:
         raise BadInput(
-            f"{name} generates {model.drawn_resolution} pixels, but the enhancer enlarges "
+            f"{name} generates {model.generated_resolution} pixels, but the enhancer enlarges "
             f"{networks.small_resolution}; set small_resolution in the config's network"
         )
     return model
@@ -120,7 +120,7 @@ def source_of(model: Model) -> Source:
 
 
 @torch.inference_mode()
-def draw_small(model: Model, photos: PhotoSet, rng: torch.Generator, progress: Progress) -> Tensor:
+def generate_small(model: Model, photos: PhotoSet, rng: torch.Generator, progress: Progress) -> Tensor:
     """Generates one picture for each photo from its own layout or lines, (N, 3, r, r) uint8."""
     source, drawn = source_of(model), []
     for rows in torch.split(torch.arange(len(photos)), AT_ONCE):

@@ -15,7 +15,7 @@ import torch
 
 from toygan.conditions.text_bank import TextBank
 from toygan.data.photos import PhotoSet
-from toygan.training.batches import Batch, draw_batch, epoch_rows, step_rng
+from toygan.training.batches import Batch, epoch_rows, sample_batch, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.pairs import PhotoPairs, draw_pairs
 from toygan.training.schedule import lr_factor
@@ -68,7 +68,7 @@ def fit(
         if photos.image_condition == "photo":
             return draw_snapshots(photos, rows, config, rng), rng
         probability = None if state.augmentation is None else state.augmentation.probability
-        return draw_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
+        return sample_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
 
     # On a CPU no core is free to make batches ahead. With adaptive augmentation a batch depends on the step
     # before it.

@@ -91,10 +91,7 @@ def _entries(bank: LayoutBank) -> Iterator[tuple[str, DrawingFiles, bytes]]:
 
 
 def _shared_out(categories: Sequence[str], most: int) -> list[int]:
-    """Returns at most `most` row numbers in ascending order.
-
-    Each category gets the same number of rows, as far as it has enough.
-    """
+    """Chooses at most `most` rows, as evenly over the categories as possible, in their order."""
     seen: Counter[str] = Counter()
     rounds = []
     for category in categories:

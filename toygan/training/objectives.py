@@ -19,7 +19,7 @@ from toygan.models.layers import (
     ConditionalDiscriminator,
     Conditions,
     DiscriminatorOutput,
-    LayoutDrawingGenerator,
+    LayoutPredictingGenerator,
     StyledGenerator,
 )
 from toygan.training.auxiliary_classifier import AuxiliaryClassifier, semantic_loss
@@ -175,7 +175,7 @@ class GeneratorInputs:
 def generator_objectives(settings: ObjectiveSettings, state: TrainState) -> list[Objective[GeneratorInputs]]:
     """Returns the terms of the generator's loss that the settings and the networks ask for."""
     term = Objective[GeneratorInputs]
-    predicts_layouts = isinstance(state.generator, LayoutDrawingGenerator)
+    predicts_layouts = isinstance(state.generator, LayoutPredictingGenerator)
     objectives = [
         term(name="adversarial", weight=1.0, value=partial(_generator_loss, LOSSES[settings.loss])),
         term(name="feature matching", weight=settings.feature_matching_weight, value=_feature_matching),

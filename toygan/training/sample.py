@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from toygan.models.layers import ConditionalGenerator, LayoutDrawingGenerator, StyleEncodingGenerator
+from toygan.models.layers import ConditionalGenerator, LayoutPredictingGenerator, StyleEncodingGenerator
 from toygan.training.batches import Batch
 from toygan.training.config import TrainConfig
 from toygan.training.losses import kl_divergence
@@ -27,7 +27,7 @@ def generate(
 
     The layout loss is None if the generator predicts no layouts.
     """
-    if isinstance(generator, LayoutDrawingGenerator):
+    if isinstance(generator, LayoutPredictingGenerator):
         return generator.forward_with_layouts(latents.values, batch.conditions, latents.compared)
     return generator.forward_in_training(latents.values, batch.conditions, rng), None
 
@@ -58,7 +58,7 @@ def with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: Tr
     In these rows photos and pictures get the same texts, so that the discriminator cannot distinguish them by
     the text.
     """
-    has_prior = config.objective.kl_weight or isinstance(generator, LayoutDrawingGenerator)
+    has_prior = config.objective.kl_weight or isinstance(generator, LayoutPredictingGenerator)
     if batch.blended_text is None or not has_prior:
         return batch
     count = _compared(batch, config)

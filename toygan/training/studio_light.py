@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from toygan.data.photos import PhotoSet
-from toygan.models.steering import NEAR, to_lab
+from toygan.models.steering import NEAR, rgb_to_lab
 
 LEAST_SHARE: Final = 0.25  # least share of a product's pixels that must show its main colour
 FEWEST_PRODUCTS: Final = 8  # with fewer products nothing is measured, and the catalog's colours are used
@@ -22,7 +22,7 @@ def shown_colours(photos: PhotoSet) -> tuple[Tensor, Tensor] | None:
     given, shown = [], []
     for row in photos.colour[:, 3].nonzero()[:, 0].tolist():
         inside = photos.condition_images[row][..., 3] > 127
-        lab = to_lab(photos.images[row][:, inside].T.float() / 255)
+        lab = rgb_to_lab(photos.images[row][:, inside].T.float() / 255)
         wanted = photos.colour[row, :3] * 50 + torch.tensor([50.0, 0.0, 0.0])
         near = (lab[:, 1:] - wanted[1:]).norm(dim=1) < NEAR
         if len(near) and near.float().mean() >= LEAST_SHARE:

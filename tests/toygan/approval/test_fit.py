@@ -182,8 +182,8 @@ def test_a_category_with_few_photos_borrows_from_the_others() -> None:
     others = {name: (drawn(1, 100, seed=2), drawn(-1, 100, seed=3)) for name in ("brick", "car")}
 
     def coef(count: int, *, alone: bool = False) -> float:
-        sides = {"tower": (drawn(0.2, count), drawn(-0.2, count, seed=1)), **({} if alone else others)}
-        real, generated = ({name: pair[side] for name, pair in sides.items()} for side in (0, 1))
+        sample_sets = {"tower": (drawn(0.2, count), drawn(-0.2, count, seed=1)), **({} if alone else others)}
+        real, generated = ({name: pair[side] for name, pair in sample_sets.items()} for side in (0, 1))
         tower = fitted(real, generated).of("tower")
         assert not tower.pooled
         return tower.coef

@@ -5,7 +5,7 @@ from toygan.approval.policy import (
     another_attempt_helps,
     pick_for_review,
     reasons_against,
-    reasons_before_drawing,
+    reasons_before_generation,
 )
 
 
@@ -61,12 +61,12 @@ def test_one_that_is_no_better_than_the_last_one_does_not() -> None:
 def test_the_shape_of_another_product_is_known_before_drawing(
     similarity: float | None, against: list[str]
 ) -> None:
-    assert reasons_before_drawing(best_similarity=similarity) == against
+    assert reasons_before_generation(best_similarity=similarity) == against
 
 
 def test_a_colour_that_nobody_knows_is_known_before_drawing() -> None:
-    assert reasons_before_drawing(best_similarity=None, lacks_colour=True) == ["colour_unknown"]
-    assert reasons_before_drawing(best_similarity=0.5, lacks_colour=True) == [
+    assert reasons_before_generation(best_similarity=None, lacks_colour=True) == ["colour_unknown"]
+    assert reasons_before_generation(best_similarity=0.5, lacks_colour=True) == [
         "colour_unknown",
         "shape_guessed",
     ]
@@ -74,7 +74,11 @@ def test_a_colour_that_nobody_knows_is_known_before_drawing() -> None:
 
 def test_what_was_known_before_drawing_is_a_reason_once() -> None:
     reasons = reasons_against(
-        finite=True, before_drawing=["shape_guessed"], failed_checks=["shape_guessed"], p_real=1, threshold=0
+        finite=True,
+        before_generation=["shape_guessed"],
+        failed_checks=["shape_guessed"],
+        p_real=1,
+        threshold=0,
     )
     assert reasons == ["shape_guessed"]
 

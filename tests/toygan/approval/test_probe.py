@@ -12,7 +12,9 @@ from toygan.artifact.probe_weights import BACKBONE, Floats, ProbeWeights
 NAMES = ("brick", "wheel")
 
 
-def sides(shift: float, *, count: int = 40, width: int = 6) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def sample_sets(
+    shift: float, *, count: int = 40, width: int = 6
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Evidence of photos and generated pictures: normal numbers, the photos' third one moved by `shift`."""
     random = np.random.default_rng(0)
     real = {name: random.normal(size=(count, width)) for name in NAMES}
@@ -39,7 +41,7 @@ def fit(
 
 
 def test_the_number_that_separates_photos_weighs_most() -> None:
-    real, generated = sides(4.0)
+    real, generated = sample_sets(4.0)
     fitted = fit(real, generated)
     weights = np.abs(fitted.weights.weights)
     assert weights.argmax() == 2
@@ -52,7 +54,7 @@ def test_the_number_that_separates_photos_weighs_most() -> None:
 
 
 def test_the_unit_of_a_number_does_not_matter() -> None:
-    real, generated = sides(2.0)
+    real, generated = sample_sets(2.0)
     factor = np.array([1.0, 1.0, 1000.0, 1.0, 0.001, 1.0])
     moved = fit(*({name: each * factor + 7 for name, each in side.items()} for side in (real, generated)))
     for name in NAMES:
@@ -67,7 +69,7 @@ def test_the_unit_of_a_number_does_not_matter() -> None:
 
 def test_no_picture_is_scored_by_a_probe_that_was_fitted_to_it() -> None:
     """With more numbers than pictures a probe fits even noise. Held-out pictures must not show this."""
-    real, generated = sides(0.0, count=20, width=400)
+    real, generated = sample_sets(0.0, count=20, width=400)
     fitted = fit(real, generated)
     unseen = fitted.weights.logits(np.random.default_rng(1).normal(size=(1000, 400))).mean()
     overfit = unseen - fitted.weights.logits(generated["brick"]).mean()
@@ -77,7 +79,7 @@ def test_no_picture_is_scored_by_a_probe_that_was_fitted_to_it() -> None:
 
 def test_pictures_of_a_product_stay_together() -> None:
     """Every picture has a twin. A probe that was fitted to the twin would score noise as generated."""
-    real, generated = sides(0.0, count=20, width=400)
+    real, generated = sample_sets(0.0, count=20, width=400)
     twins = {name: np.repeat(each[:30], 2, axis=0) for name, each in generated.items()}
     together = fit(real, twins, pictures_a_product=(1, 2)).generated_logits
     apart = fit(real, twins).generated_logits
@@ -89,7 +91,7 @@ def test_generated_pictures_stay_with_the_photos_of_their_product() -> None:
 
     A probe that was fitted to the photos of its product would score the picture as real.
     """
-    real, _ = sides(0.0, count=20, width=400)
+    real, _ = sample_sets(0.0, count=20, width=400)
     copies = {name: np.repeat(each, 6, axis=0) for name, each in real.items()}
     together = fit(copies, real, pictures_a_product=(6, 1)).generated_logits
     for_itself = fit(copies, real).generated_logits
@@ -98,7 +100,7 @@ def test_generated_pictures_stay_with_the_photos_of_their_product() -> None:
 
 
 def test_too_few_for_folds() -> None:
-    real, generated = sides(4.0)
+    real, generated = sample_sets(4.0)
     one = {name: each[:1] for name, each in real.items()}
     fitted = fit_probe(
         one,
@@ -113,7 +115,7 @@ def test_too_few_for_folds() -> None:
 
 
 def test_a_category_without_photos() -> None:
-    real, generated = sides(4.0)
+    real, generated = sample_sets(4.0)
     fitted = fit({"brick": real["brick"], "wheel": real["wheel"][:0]}, generated)
     assert len(fitted.generated_logits["wheel"]) == 120
 
@@ -127,6 +129,6 @@ def test_the_logit_by_hand_and_what_is_no_probe() -> None:
 
 
 def test_weights_are_as_long_as_they_have_to_be() -> None:
-    weights = fit(*sides(1.0)).weights
+    weights = fit(*sample_sets(1.0)).weights
     assert len(json.dumps(weights.weights)) < 16 * len(weights.weights)
-    assert weights == fit(*sides(1.0)).weights
+    assert weights == fit(*sample_sets(1.0)).weights

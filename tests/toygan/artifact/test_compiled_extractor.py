@@ -26,11 +26,11 @@ def compiled(folder: Path) -> CompiledExtractor:
 
 @torch.inference_mode()
 def test_it_finds_the_evidence_that_torch_finds(compiled: CompiledExtractor) -> None:
-    eye = FeatureExtractor(SIDE)
+    extractor = FeatureExtractor(SIDE)
     for pictures in (1, 3):
         images = torch.rand(pictures, 3, RESOLUTION, RESOLUTION) * 2 - 1
-        torch.testing.assert_close(compiled(images), eye(images), atol=1e-4, rtol=1e-4)
-    assert compiled.numbers("deepest") == eye.numbers("deepest")
+        torch.testing.assert_close(compiled(images), extractor(images), atol=1e-4, rtol=1e-4)
+    assert compiled.numbers("deepest") == extractor.numbers("deepest")
 
 
 def test_a_batch_of_one_shape_has_the_same_evidence_again(compiled: CompiledExtractor) -> None:

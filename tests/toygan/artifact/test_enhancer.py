@@ -89,7 +89,7 @@ def enhanced(family: str) -> Model:
 def test_a_model_with_an_enhancer_draws_what_that_makes(family: str) -> None:
     """What its networks draw is what they draw without one, from the drawing made small."""
     model, plain = enhanced(family), tiny_model(family).load()
-    assert (model.resolution, model.drawn_resolution) == (64, 32)
+    assert (model.resolution, model.generated_resolution) == (64, 32)
     kind = model.image_condition
     image = None if kind is None else READERS[kind](condition_file(kind, 0), 64)
     product = ProductConditions(category="brick", colour_hex="#B40000", image=image)

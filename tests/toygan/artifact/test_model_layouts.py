@@ -19,8 +19,8 @@ def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
     plain = products("car", ["#B40000", "#1E5AA8"])
     other = np.full((32, 32), 3, dtype=np.uint8)
     drawn, again = (
-        model.generate([5, 5], told, BATCH).pixels
-        for told in (plain, [replace(each, image=other) for each in plain])
+        model.generate([5, 5], group, BATCH).pixels
+        for group in (plain, [replace(each, image=other) for each in plain])
     )
     assert (drawn == again).all()
     known = model.layout_bank

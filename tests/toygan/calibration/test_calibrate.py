@@ -10,55 +10,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.models import BATCH, CPU, TinyFiles, nan_model, tiny_model
+from tests.models import BATCH, nan_model, tiny_model
 from tests.shards import COLOURS, photo_row, training_skus, write_shard
+from tests.toygan.calibration.calibrations import CALIBRATION_SKUS, CATEGORIES, FEW, SOME, model_files
+from tests.toygan.calibration.calibrations import photos as photos
+from tests.toygan.calibration.calibrations import shards as shards
 from toygan.artifact.calibration import Calibration, CalibrationSettings
 from toygan.artifact.feature_extractor import FeatureExtractor
-from toygan.artifact.files import CALIBRATION
 from toygan.artifact.model import GeneratedBatch, Model
 from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
 from toygan.calibration import calibrate as calibrate_module
-from toygan.calibration.calibrate import CalibrationSamples, calibrate, calibrate_model, score_photos
+from toygan.calibration.calibrate import calibrate, score_photos
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.errors import BadInput, ModelError
 from toygan.images import from_uint8
-from toygan.registry.models import add_model, list_models, resolve
-from toygan.storage.memory import named_memory_store
-
-CATEGORIES = ("brick", "plant")
-CALIBRATION_SKUS = [sku for sku in (f"sku-{number}" for number in range(400)) if is_calibration_sku(sku)]
-
-FEW, SOME = (CalibrationSamples(generated=count, profiled=8) for count in (20, 40))
-
-
-def model_files() -> TinyFiles:
-    return tiny_model(categories=CATEGORIES)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 products that calibrate, 12 of each category, among 30 that train, and some of `val`."""
-    rows = [
-        photo_row(sku, CATEGORIES[number % 2], COLOURS[number % 4])
-        for number, sku in enumerate([*CALIBRATION_SKUS[:24], *training_skus(30)])
-    ]
-    rows += [photo_row(f"val-{number}", split="val") for number in range(9)]
-    return write_shard(tmp_path_factory.mktemp("photos"), rows)
-
-
-@pytest.fixture(scope="module")
-def photos(shards: Path) -> PhotoSet:
-    return load_photos(shards, resolution=32, split="train", categories=CATEGORIES)
 
 
 class Witness:
-    """Sees which pictures that were not drawn the discriminator judged, and what was drawn from then on: what
+    """Sees which pictures that were not drawn the discriminator scored, and what was drawn from then on: what
     was drawn before is for the colour profile."""
 
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.judged: list[torch.Tensor] = []
+        self.scored: list[torch.Tensor] = []
         self.drawn: dict[str, list[float]] = {}
         self.wanted: dict[str, list[str | None]] = {}
         self._is_drawing = False
@@ -72,7 +47,7 @@ class Witness:
             witness._is_drawing = True
             drawn = witness._draw(model, seeds, products, size)
             witness._is_drawing = False
-            if not witness.judged:
+            if not witness.scored:
                 return drawn
             witness.drawn.setdefault(products[0].category, []).extend(drawn.logits.tolist())
             witness.wanted.setdefault(products[0].category, []).extend(each.colour_hex for each in products)
@@ -82,10 +57,10 @@ class Witness:
 
     def _see(self, discriminator: Any, inputs: tuple[torch.Tensor, Any]) -> None:
         if not self._is_drawing:
-            self.judged.append(inputs[0])
+            self.scored.append(inputs[0])
 
 
-def test_only_photos_of_calibration_products_are_judged(
+def test_only_photos_of_calibration_products_are_scored(
     photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_files().load()
@@ -93,7 +68,7 @@ def test_only_photos_of_calibration_products_are_judged(
     calibration = calibrate(model, photos, batch_size=BATCH, samples=FEW)
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     assert len(held_out) == 24
-    assert torch.equal(torch.cat(witness.judged), from_uint8(photos.images[held_out]))
+    assert torch.equal(torch.cat(witness.scored), from_uint8(photos.images[held_out]))
     assert {name: each.n_real for name, each in calibration.categories.items()} == {"brick": 12, "plant": 12}
     assert {name: each.n_generated for name, each in calibration.categories.items()} == {
         "brick": 20,
@@ -224,12 +199,12 @@ def test_a_generator_that_returns_nan_cannot_be_calibrated(photos: PhotoSet) -> 
 
 
 @pytest.mark.slow
-def test_a_probe_judges_where_it_is_asked_for(photos: PhotoSet) -> None:
+def test_a_probe_scores_if_it_is_asked_for(photos: PhotoSet) -> None:
     files = model_files()
     calibration = calibrate(files.load(), photos, batch_size=BATCH, samples=FEW, with_probe=True)
     assert calibration.probe is not None
     probed = files.with_files(calibration=calibration.to_json().encode()).load()
-    # a disc is no noise: held-out photos are told from the pictures of a random network
+    # a disc is no noise: held-out photos differ from the pictures of a random network
     assert calibration.ece < 0.2
     logits = score_photos(probed, photos, range(len(photos)), BATCH)
     product = ProductConditions(category="brick")
@@ -258,21 +233,21 @@ def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [224, 160])
 def test_evidence_is_the_deepest_map_that_the_network_sees(side: int) -> None:
     """Of the picture enlarged to what the probe says."""
-    eye = FeatureExtractor(side)
+    extractor = FeatureExtractor(side)
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    evidence = eye(images)
+    evidence = extractor(images)
     enlarged = F.interpolate(images, size=side, mode="bilinear", align_corners=False)
-    deepest = eye.backbone(enlarged)[-1].double()
+    deepest = extractor.backbone(enlarged)[-1].double()
     assert evidence.shape == (2, 320)
     np.testing.assert_allclose(evidence, deepest.mean((2, 3)), rtol=1e-3, atol=1e-4)
 
 
 def test_evidence_of_earlier_probes_is_the_logit_and_all_maps() -> None:
-    eye = FeatureExtractor(128)
+    extractor = FeatureExtractor(128)
     images = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(0)) * 2 - 1
     logits = torch.tensor([3.0, -1.0])
-    evidence = eye(images, logits)
-    maps = eye.backbone(images)
+    evidence = extractor(images, logits)
+    maps = extractor.backbone(images)
     assert evidence.shape == (2, 1 + 2 * sum(each.shape[1] for each in maps))
     assert torch.equal(evidence[:, 0], logits)
     first = maps[0][1, 0].double().numpy()
@@ -294,66 +269,3 @@ def test_a_probe_that_does_not_fit_is_refused(changes: dict[str, Any], message: 
     calibration = replace(Calibration.from_json(files.files["calibration.json"]), probe=probe)
     with pytest.raises(ModelError, match=message):
         files.with_files(calibration=calibration.to_json().encode()).load()
-
-
-# the command's part
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer generated pictures than the command takes."""
-    original = calibrate_module.calibrate
-
-    def quick(*args: Any, **options: Any) -> Calibration:
-        return original(*args, **options, samples=FEW)
-
-    monkeypatch.setattr(calibrate_module, "calibrate", quick)
-
-
-@pytest.mark.usefixtures("few")
-@pytest.mark.slow
-def test_a_folder_gets_its_calibration(shards: Path, tmp_path: Path) -> None:
-    folder = model_files().with_files(calibration=None).write(tmp_path / "toys")
-    lines = list(calibrate_model(str(folder), photos=shards, store_uri=None, device=CPU))
-    resolved = resolve(str(folder), None)
-    calibration = Calibration.from_json(resolved.files[CALIBRATION])
-    assert lines[0].startswith(f"toys@{resolved.version} is calibrated; expected calibration error ")
-    assert lines[0].endswith(f"{calibration.ece:.3f}")
-    assert lines[1].startswith(f"  brick: threshold {calibration.categories['brick'].threshold:.3f}, ")
-    assert "12 real and 20 generated pictures" in lines[1]
-    assert lines[3:] == [f"warning: {warning}" for warning in calibration.warnings]
-    # once more: the old calibration gives way
-    again = list(calibrate_model(str(folder), photos=shards, store_uri=None, device=CPU))
-    assert again == lines
-
-
-@pytest.mark.usefixtures("few")
-def test_a_model_of_a_store_becomes_a_new_version(shards: Path, tmp_path: Path) -> None:
-    store = named_memory_store(tmp_path.name)
-    folder = model_files().with_files(calibration=None).write(tmp_path / "toys")
-    before = add_model(store, folder, "toys")
-    lines = list(
-        calibrate_model(f"toys@{before}", photos=shards, store_uri=f"memory://{tmp_path.name}", device=CPU)
-    )
-    made = {model.version: model.calibrated for model in list_models(store)}
-    assert made.pop(before) is False
-    ((after, calibrated),) = made.items()
-    assert calibrated
-    assert lines[0].startswith(f"toys@{after} is calibrated")
-    assert resolve(f"toys@{before}", store).files == model_files().with_files(calibration=None).files
-
-
-def test_a_bundled_model_stays_as_it_is(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = model_files().write(tmp_path / "toys")
-    bundled = resolve(str(folder), None)
-    monkeypatch.setattr(calibrate_module, "resolve", lambda reference, store: bundled)
-    with pytest.raises(ModelError, match="toys is bundled and cannot be changed; copy its folder"):
-        list(calibrate_model("toys", photos=shards, store_uri=None, device=CPU))
-
-
-def test_a_model_that_is_not_there_is_named(shards: Path) -> None:
-    for store_uri in (None, "memory://nothing"):
-        with pytest.raises(ModelError, match="there is no model 'nobody'"):
-            list(calibrate_model("nobody", photos=shards, store_uri=store_uri, device=CPU))

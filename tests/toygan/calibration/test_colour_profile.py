@@ -1,4 +1,4 @@
-"""A model that is told other colours, so that it shows those of the catalog."""
+"""A model is given other colours, so that it shows those of the catalog."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ from toygan.data.photos import PhotoSet, load_photos
 from toygan.data.split import is_calibration_sku
 from toygan.models.layers import ConditionalGenerator, Conditions
 
-# Cars are shown 10 L* lighter and 5 b* bluer than told.
+# Cars are shown 10 L* lighter and 5 b* bluer than given.
 PROFILE = ColourProfile(
     shifts={"car": ((0.2, 0.0, -0.1), *((0.0,) * 3,) * 3)}, ranges={"car": ((-4.0,) * 3, (4.0,) * 3)}
 )
@@ -34,7 +34,7 @@ GREYS = ("#606060", "#808080", "#405060")
 
 
 class Shows(ConditionalGenerator):
-    """A square of the told colour on white, lighter by so many L* a category; NaN: it is always black."""
+    """A square of the given colour on white, lighter by `lighter` L* in each category; NaN: always black."""
 
     latent_size = 4
 
@@ -83,7 +83,7 @@ def told_to(network: nn.Module) -> list[Conditions]:
 # drawing
 
 
-def test_both_networks_are_told_the_corrected_colours() -> None:
+def test_both_networks_are_given_the_corrected_colours() -> None:
     plain = tiny_model(accent_colour="teal").load()
     model = replace(plain, colour_profile=PROFILE)
     wanted = [
@@ -120,7 +120,7 @@ def test_without_a_profile_nothing_is_corrected() -> None:
     assert torch.equal(seen[0]["colour"][:1], encode_colours([COLOURS[0]]))
 
 
-def test_photos_are_judged_with_the_colours_that_they_show(photos: PhotoSet) -> None:
+def test_photos_are_scored_with_the_colours_that_they_show(photos: PhotoSet) -> None:
     model = replace(tiny_model().load(), colour_profile=PROFILE)
     seen = told_to(model.discriminator)
     score_photos(model, photos, range(BATCH), BATCH)
@@ -173,7 +173,9 @@ def test_a_generator_that_does_not_heed_colours_gets_none(photos: PhotoSet) -> N
     )
 
 
-def test_what_comes_after_is_drawn_with_it(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_pictures_are_generated_with_the_profile(
+    photos: PhotoSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever profile the model had before."""
     model, used = showing(15, 0, 0), []
     draw = Model.generate

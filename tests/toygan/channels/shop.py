@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
+from tests.toygan.generation.runs import MODELS, candidate, put_current, put_manifest, put_part
 from tests.toygan.generation.slots import slot
 from toygan.images import encode, encode_labels
 from toygan.planning.settings import RunSettings
@@ -94,6 +94,6 @@ def put_shop(store: ObjectStore, articles: Sequence[Article], run_id: str = "run
         store.put(image_key(article.category, article.sku, row["image_id"], "webp"), file)
         rows.append(row)
     put_part(store, run_id, rows)
-    put_manifest(store, run_id, RunSettings(**MODEL))
+    put_manifest(store, run_id, RunSettings(models=MODELS))
     put_current(store, rows)
     return [row["image_id"] for row in rows]

@@ -142,9 +142,9 @@ def test_probability_0_leaves_pictures_untouched() -> None:
     layout = torch.randint(0, 14, (200, 16, 16))
     never = some_drawn(200, 0.0, side=16)
     assert torch.equal(never.of_pictures(images), images)
-    told = never.of_conditions({"sketch": images[:, :1], "layout": layout})
-    assert torch.equal(told["sketch"], images[:, :1])
-    assert torch.equal(told["layout"], layout)
+    changed = never.of_conditions({"sketch": images[:, :1], "layout": layout})
+    assert torch.equal(changed["sketch"], images[:, :1])
+    assert torch.equal(changed["layout"], layout)
 
 
 def test_probability_1_moves_every_picture() -> None:
@@ -178,14 +178,14 @@ def test_condition_images_are_scaled_and_turned_with_their_pictures() -> None:
     images[:, :, 8:20, 10:26] = -1.0
     layout = (images[:, 0] < 0).long() * 5
     some = some_drawn(50, 0.7)
-    told = some.of_conditions({"sketch": images[:, :1], "layout": layout})
+    changed = some.of_conditions({"sketch": images[:, :1], "layout": layout})
     uncut = Augmentation(**{**vars(some), "cuts": torch.zeros(50, dtype=torch.bool)})
     pictures = uncut.of_pictures(images)
-    assert torch.equal(told["sketch"], pictures[:, :1])
-    assert told["layout"].dtype == torch.int64
-    assert set(told["layout"].unique().tolist()) == {0, 5}
-    assert ((told["layout"] == 5) != (pictures[:, 0] < 0)).float().mean() < 0.005  # pixels half covered
-    assert not torch.equal(told["layout"], layout)
+    assert torch.equal(changed["sketch"], pictures[:, :1])
+    assert changed["layout"].dtype == torch.int64
+    assert set(changed["layout"].unique().tolist()) == {0, 5}
+    assert ((changed["layout"] == 5) != (pictures[:, 0] < 0)).float().mean() < 0.005  # pixels half covered
+    assert not torch.equal(changed["layout"], layout)
 
 
 def test_the_probability_rises_only_while_photos_are_known_by_heart() -> None:

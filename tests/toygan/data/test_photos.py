@@ -183,11 +183,11 @@ def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
     assert photos.lines is not None
     assert (photos.lines[0] < 128).any()
     assert (photos.lines[1] == 255).all()
-    told = photos.conditions(torch.tensor([1, 0]))
-    assert told["layout"].shape == (2, 32, 32)
-    assert told["sketch"].shape == (2, 1, 32, 32)
-    assert (told["sketch"][0] == 1).all()
-    assert (told["sketch"][1] < 0).any()
+    conditions = photos.conditions(torch.tensor([1, 0]))
+    assert conditions["layout"].shape == (2, 32, 32)
+    assert conditions["sketch"].shape == (2, 1, 32, 32)
+    assert (conditions["sketch"][0] == 1).all()
+    assert (conditions["sketch"][1] < 0).any()
     drawings = WantedConditions(kind="layout", lines=True, needs_lines=True)
     needed = load_photos(shard, resolution=32, split="train", drawings=drawings)
     assert needed.skus == ("a",)
@@ -196,7 +196,7 @@ def test_lines_belong_to_a_layout_and_may_be_unknown(tmp_path: Path) -> None:
     assert without.sha256 != photos.sha256
 
 
-def test_what_photos_lack_is_drawn_where_somebody_can(tmp_path: Path) -> None:
+def test_missing_drawings_are_predicted_if_a_model_can(tmp_path: Path) -> None:
     """And nothing else is: what a shard says of its photos stands."""
     seen: list[torch.Size] = []
 

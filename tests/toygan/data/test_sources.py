@@ -100,7 +100,7 @@ def test_nothing_at_all_says_what_there_might_be(tmp_path: Path, s3_uri: str) ->
 
 
 def test_a_condition_that_is_not_there_is_named(tmp_path: Path) -> None:
-    message = "'sketch', which this family draws from"
+    message = "'sketch', which this family needs"
     write_shard(tmp_path / "shards", [photo_row("a")])
     fill_store(str(tmp_path / "store"))
     (tmp_path / "folder" / "brick").mkdir(parents=True)
@@ -116,7 +116,7 @@ def test_a_condition_comes_with_its_photo(tmp_path: Path) -> None:
     assert [each.condition for each in found] == [b"lines", None]
 
 
-def test_a_condition_may_be_lacking_where_it_can_be_drawn(tmp_path: Path) -> None:
+def test_a_condition_may_be_missing_if_it_can_be_predicted(tmp_path: Path) -> None:
     write_shard(tmp_path / "shards", [photo_row("a")])
     fill_store(str(tmp_path / "store"))
     write_pictures = tmp_path / "folder" / "brick"

@@ -66,7 +66,7 @@ class TestCalibrationError:
         assert low is not None
         assert (low.value, low.low, low.high) == pytest.approx((0.3, 0.3, 0.3))
 
-    def test_a_perfect_judge(self) -> None:
+    def test_a_perfect_score(self) -> None:
         found = calibration_error(np.ones(20), np.zeros(30), bins=10)
         assert found is not None
         assert (found.value, found.low, found.high) == (0, 0, 0)

@@ -24,13 +24,13 @@ ESPRESSO, TRIPOD = 967, 872  # rows of ImageNet's classifier
 
 
 @pytest.fixture(scope="module")
-def eye() -> Efficientnet:
+def feature_network() -> Efficientnet:
     return Efficientnet(CPU)
 
 
 @pytest.fixture(scope="module")
-def network(eye: Efficientnet) -> EfficientNet:
-    return eye.network
+def network(feature_network: Efficientnet) -> EfficientNet:
+    return feature_network.network
 
 
 def square(pixels: np.ndarray) -> Tensor:
@@ -49,9 +49,9 @@ def test_the_weights_are_in_their_places(network: EfficientNet) -> None:
         assert probabilities[wanted] > 0.8
 
 
-def test_features_are_what_the_classifier_reads(eye: Efficientnet, network: EfficientNet) -> None:
+def test_features_are_what_the_classifier_reads(feature_network: Efficientnet, network: EfficientNet) -> None:
     images = torch.cat([square(data.coffee())[..., :320, :320], square(data.camera())[..., :320, :320]])
-    found = eye.extract(images)
+    found = feature_network.extract(images)
     assert found.shape == (2, FEATURES)
     assert found.dtype == np.float32
     with torch.inference_mode():
@@ -59,17 +59,17 @@ def test_features_are_what_the_classifier_reads(eye: Efficientnet, network: Effi
         torch.testing.assert_close(logits, network(prepare(images)), rtol=1e-3, atol=1e-3)
 
 
-def test_every_batch_is_told_and_batch_mates_do_not_matter(
-    eye: Efficientnet, monkeypatch: pytest.MonkeyPatch
+def test_every_batch_is_reported_and_batch_mates_do_not_matter(
+    feature_network: Efficientnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toygan.evaluation.features.AT_ONCE", 2)
     images = torch.randint(
         0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    told: list[int] = []
-    found = eye.extract(images, told.append)
-    assert told == [2, 2, 1]
-    np.testing.assert_allclose(eye.extract(images[3:4])[0], found[3], rtol=1e-3, atol=1e-4)
+    reported: list[int] = []
+    found = feature_network.extract(images, reported.append)
+    assert reported == [2, 2, 1]
+    np.testing.assert_allclose(feature_network.extract(images[3:4])[0], found[3], rtol=1e-3, atol=1e-4)
 
 
 def test_the_range_is_that_of_training() -> None:

@@ -37,10 +37,10 @@ def test_pictures(network: EfficientNet, monkeypatch: pytest.MonkeyPatch) -> Non
     cat = torch.tensor(data.chelsea()[:288, 100:388][::4, ::4][:64, :64].copy()).permute(2, 0, 1)
     noise = torch.randint(-6, 7, cup.shape, generator=torch.Generator().manual_seed(0))
     noisy = (cup + noise).clamp(0, 255).byte()
-    told: list[int] = []
+    reported: list[int] = []
     first, second = torch.stack([cup, cup, cup]), torch.stack([cup, noisy, cat])
-    found = perceptual_distances(network, first, second, told.append)
-    assert told == [4, 2]
+    found = perceptual_distances(network, first, second, reported.append)
+    assert reported == [4, 2]
     assert found[0] == 0
     assert 0 < found[1] < found[2] / 2
     assert perceptual_distances(network, second[2:], first[2:]) == pytest.approx(found[2:], rel=1e-4)

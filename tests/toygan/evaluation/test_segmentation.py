@@ -70,12 +70,12 @@ def test_pictures_of_other_layouts_do_not_agree(segmenter: Segmenter) -> None:
 @pytest.mark.slow
 def test_it_is_a_function_of_its_arguments() -> None:
     known = layouts(8, seed=0)
-    told: list[int] = []
+    reported: list[int] = []
     torch.manual_seed(5)
-    first = fit_segmenter(painted(known), known, 3, 7, CPU, epochs=4, on_batch=told.append)
+    first = fit_segmenter(painted(known), known, 3, 7, CPU, epochs=4, on_batch=reported.append)
     torch.manual_seed(6)
     second, other = (fit_segmenter(painted(known), known, 3, seed, CPU, epochs=4) for seed in (7, 8))
-    assert sum(told) == 32
+    assert sum(reported) == 32
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name])
     assert not torch.equal(first.label.weight, other.label.weight)

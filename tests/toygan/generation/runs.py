@@ -18,11 +18,13 @@ from catalog_schemas.images import (
     write_images,
 )
 from catalog_schemas.runs import Manifest
+from toygan.conditions.condition_types import ModelRole
 from toygan.planning.plan import RunSettings, Slot
 from toygan.storage.keys import CURRENT_KEY, image_key, manifest_key, part_key
 from toygan.storage.store import ObjectStore
 
 MODEL = {"model_name": "toybricks", "model_version": "0123456789ab"}
+MODELS: dict[ModelRole, str] = {"main": "toybricks@0123456789ab"}
 
 
 def candidate(slot: Slot, run_id: str, **changes: Any) -> dict[str, Any]:
@@ -103,8 +105,8 @@ def put_manifest(
         catalog_uri="catalog.parquet",
         catalog_sha256=catalog_sha256,
         settings=settings.to_json(),
-        model_name=settings.model_name,
-        model_version=settings.model_version,
+        model_name=settings.models["main"].split("@")[0],
+        model_version=settings.models["main"].split("@")[1],
         plan_sha256="c" * 64,
         shards=shards,
         counts={"products": 7},

@@ -38,7 +38,7 @@ from toygan.generation.shard import compute_shard
 from toygan.storage.memory import MemoryStore
 
 LIMIT_S = 60.0
-STAGES = ("draw", "finish", "store")
+STAGES = ("generate", "postprocess", "store")
 
 
 @pytest.fixture(scope="module")
@@ -83,25 +83,25 @@ def finish_one(engine: Engine) -> PostprocessedBatch:
 
 def test_busy_seconds_are_a_union() -> None:
     timeline = Timeline()
-    timeline.add("draw", 0.0, 2.0, 8)
-    timeline.add("finish", 1.0, 3.0, 8)  # overlaps
+    timeline.add("generate", 0.0, 2.0, 8)
+    timeline.add("postprocess", 1.0, 3.0, 8)  # overlaps
     timeline.add("store", 1.5, 1.6, 1)  # within
-    timeline.add("draw", 5.0, 6.0, 8)  # apart
+    timeline.add("generate", 5.0, 6.0, 8)  # apart
     timeline.add("store", 6.0, 6.5, 1)  # adjoins
     assert timeline.busy_s() == pytest.approx(4.5)
-    assert timeline.busy_s("draw") == pytest.approx(3.0)
-    assert timeline.busy_s("finish") == pytest.approx(2.0)
+    assert timeline.busy_s("generate") == pytest.approx(3.0)
+    assert timeline.busy_s("postprocess") == pytest.approx(2.0)
     assert timeline.busy_s("store") == pytest.approx(0.6)
-    assert timeline.busy_s("draw", "store") == pytest.approx(3.5)
+    assert timeline.busy_s("generate", "store") == pytest.approx(3.5)
     assert timeline.since(1.5).busy_s() == pytest.approx(1.6)
     assert Timeline().busy_s() == 0.0
 
 
 def test_busy_seconds_do_not_depend_on_the_order_in_which_work_ended() -> None:
     timeline = Timeline()
-    timeline.add("draw", 3.0, 4.0, 1)
-    timeline.add("draw", 0.0, 10.0, 1)
-    timeline.add("draw", 2.0, 5.0, 1)
+    timeline.add("generate", 3.0, 4.0, 1)
+    timeline.add("generate", 0.0, 10.0, 1)
+    timeline.add("generate", 2.0, 5.0, 1)
     assert timeline.busy_s() == pytest.approx(10.0)
 
 
@@ -114,7 +114,7 @@ def test_every_stage_leaves_its_time(engine: Engine) -> None:
         lambda: {span.stage for span in engine.worker_pool.timeline.since(began_s).spans} == set(STAGES)
     )
     pictures = {span.stage: span.pictures for span in engine.worker_pool.timeline.since(began_s).spans}
-    assert pictures == {"draw": 2, "finish": 2, "store": 1}
+    assert pictures == {"generate": 2, "postprocess": 2, "store": 1}
     for span in engine.worker_pool.timeline.since(began_s).spans:
         assert began_s <= span.began_s < span.ended_s <= time.monotonic()
 
@@ -265,7 +265,7 @@ def test_closing_ends_the_workers() -> None:
     wait_until(lambda: not any(map(is_alive, mine)))
 
 
-def test_what_is_drawn_while_nobody_finishes_waits(engine: Engine) -> None:
+def test_batches_wait_while_no_worker_process_is_free(engine: Engine) -> None:
     """Drawing runs ahead of the checks by a bounded number of batches."""
     finish_one(engine)
     stopped = workers()

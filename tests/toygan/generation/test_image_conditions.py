@@ -11,7 +11,8 @@ import pytest
 from catalog_schemas.images import read_current
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
-from tests.models import BATCH, CPU, LAYOUT_CLASSES, TinyFiles, condition_file, tiny_model
+from tests.models import CPU, LAYOUT_CLASSES, TinyFiles, condition_file, tiny_model
+from tests.toygan.generation import whole_runs
 from tests.toygan.generation.mortal_store import Died, MortalStore
 from tests.toygan.generation.whole_runs import generate, rows_of
 from toygan.conditions.condition_types import ImageCondition
@@ -32,7 +33,7 @@ from toygan.storage.keys import CONDITIONS_PREFIX, CURRENT_KEY, planning_key, re
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
 
-KINDS: tuple[ImageCondition, ...] = ("sketch", "layout")
+CONDITION_TYPES: tuple[ImageCondition, ...] = ("sketch", "layout")
 
 
 @pytest.fixture(scope="module")
@@ -97,23 +98,15 @@ def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request(folder: Path, **changes: Any) -> RunRequest:
-    usual = RunRequest(
-        catalog=str(folder / "catalog.parquet"),
-        output="memory://run",
-        run_id="run-1",
-        model=str(folder / "tiny"),
-        sketch_model=str(folder / "tiny-pix2pix"),
-        layout_model=str(folder / "tiny-spade"),
-        batch_size=BATCH,
-    )
-    return replace(usual, **changes)
+    special = {"sketch": str(folder / "tiny-pix2pix"), "layout": str(folder / "tiny-spade")}
+    return whole_runs.request(folder, **special | changes)
 
 
 def contents(store: ObjectStore, *prefixes: str) -> dict[str, bytes]:
     return {info.key: store.get(info.key) for prefix in prefixes for info in store.list(prefix)}
 
 
-def test_each_product_is_drawn_by_the_model_that_makes_the_most_of_it(
+def test_each_product_goes_to_the_model_for_its_condition_file(
     folder: Path, store: MemoryStore, general: TinyFiles
 ) -> None:
     manifest = generate(request(folder)).manifest
@@ -129,9 +122,9 @@ def test_each_product_is_drawn_by_the_model_that_makes_the_most_of_it(
         assert ('"text":' in row["conditions"]) == (kind is None)
         assert "layout_similarity" not in row["conditions"]
         assert "shape_guessed" not in row["reasons"]
-    told = {row["sku"]: json.loads(row["conditions"]).get("text") for row in rows}
-    assert told["plain-0"] == "Brick 2 x 4"  # red is another condition, and it was trained on titles alone
-    assert told["plain-1"] is None  # in Chinese
+    texts = {row["sku"]: json.loads(row["conditions"]).get("text") for row in rows}
+    assert texts["plain-0"] == "Brick 2 x 4"  # red is another condition, and it was trained on titles alone
+    assert texts["plain-1"] is None  # in Chinese
     assert manifest.models.keys() == {f"{model.name}@{model.version}" for model in models.values()}
     for name in ("approved", "review", "rejected"):
         assert sum(counts[name] for counts in manifest.models.values()) == manifest.counts[name]
@@ -177,7 +170,7 @@ def test_a_second_run_has_nothing_to_do_until_a_file_changes(
 @pytest.mark.slow
 def test_every_picture_is_made_again_from_its_row(folder: Path, store: MemoryStore) -> None:
     versions = {}
-    for option, name in (("model", "tiny"), ("sketch_model", "tiny-pix2pix"), ("layout_model", "tiny-spade")):
+    for option, name in (("main", "tiny"), ("sketch", "tiny-pix2pix"), ("layout", "tiny-spade")):
         versions[option] = f"{name}@{add_model(store, folder / name, name)}"
     generate(request(folder, **versions))
     kept = [row for row in rows_of(store) if row["image_uri"]]
@@ -243,7 +236,7 @@ def test_a_process_keeps_a_few_models_only_and_one_worker_pool(folder: Path, sto
     for number in range(2):
         run = start_run(resolve_run(request(folder, run_id=f"run-{number}", batch_size=number + 1)))
         worker_pools |= {
-            id(worker_spec.engine_for(run.worker_spec, kind).worker_pool) for kind in (None, *KINDS)
+            id(worker_spec.engine_for(run.worker_spec, kind).worker_pool) for kind in (None, *CONDITION_TYPES)
         }
     assert worker_spec._engine.cache_info().currsize == 4
     assert len(worker_pools) == 1
@@ -251,7 +244,7 @@ def test_a_process_keeps_a_few_models_only_and_one_worker_pool(folder: Path, sto
 
 @pytest.mark.slow
 def test_condition_files_without_a_model_count_in_fingerprints_only(folder: Path, store: MemoryStore) -> None:
-    manifest = generate(request(folder, sketch_model=None, layout_model=None)).manifest
+    manifest = generate(request(folder, sketch=None, layout=None)).manifest
     rows = rows_of(store)
     assert {row["model_family"] for row in rows} == {"dcgan"}
     assert {row["sku"] for row in rows} == {*DRAWN, "broken", "alien", "photo"}
@@ -265,7 +258,7 @@ def test_condition_files_without_a_model_count_in_fingerprints_only(folder: Path
 
 @pytest.mark.slow
 def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: MemoryStore) -> None:
-    wanted = request(folder, model=None, sketch_model=None, layout_model=None)
+    wanted = request(folder, main=None, sketch=None, layout=None)
     for name in ("tiny", "tiny-spade"):
         promotion.promote(store, name, add_model(store, folder / name, name))
     assert {name: alias.now.name for name, alias in read_aliases(store).items()} == {
@@ -278,7 +271,7 @@ def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: 
     assert start_run(resolve_run(wanted)).plan == before
     families = {row["model_family"] for row in (generate(wanted), rows_of(store))[1]}
     assert families == {"dcgan", "spade"}
-    assert generate(wanted).manifest.settings["sketch_model"] is None  # it is finished by now
+    assert generate(wanted).manifest.settings["models"].get("sketch") is None  # it is finished by now
     generate(replace(wanted, run_id="run-2", mode="all"))
     assert {row["model_family"] for row in rows_of(store, "run-2")} == {"dcgan", "spade", "pix2pix"}
 
@@ -287,15 +280,15 @@ def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: 
     ("change", "said"),
     [
         (
-            {"model": "tiny-spade"},
+            {"main": "tiny-spade"},
             "cannot be the --model: it takes a layout, give it as --layout-model",
         ),
-        ({"model": "tiny-pix2pix"}, "takes a sketch, give it as --sketch-model"),
-        ({"sketch_model": "tiny-spade"}, "cannot be the --sketch-model: it takes a layout"),
-        ({"layout_model": "tiny"}, "tiny@.* cannot be the --layout-model: it takes no image"),
+        ({"main": "tiny-pix2pix"}, "takes a sketch, give it as --sketch-model"),
+        ({"sketch": "tiny-spade"}, "cannot be the --sketch-model: it takes a layout"),
+        ({"layout": "tiny"}, "tiny@.* cannot be the --layout-model: it takes no image"),
     ],
 )
-def test_a_model_that_draws_from_something_else_is_refused(
+def test_a_model_for_another_condition_is_refused(
     folder: Path, store: MemoryStore, change: dict[str, str], said: str
 ) -> None:
     changed = {option: str(folder / name) for option, name in change.items()}

@@ -1,9 +1,7 @@
 """One shard: what is drawn, decided, stored and said of it."""
 
 import json
-import math
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,79 +12,29 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from catalog_schemas.images import IMAGES, check_images
+from catalog_schemas.images import FILE_COLUMNS, IMAGES
+from catalog_schemas.validation import conform
 from tests.models import (
     ANYTHING,
     BATCH,
     CATEGORIES,
     COLOURS,
-    change_weights,
-    nan_model,
     products,
     tiny_model,
     tiny_with_layouts,
 )
+from tests.toygan.generation.shard_runs import Rows, by_slot, compute, with_limits
+from tests.toygan.generation.shard_runs import engine as engine
+from tests.toygan.generation.shard_runs import with_model as with_model
 from tests.toygan.generation.slots import slot, slots
-from toygan.approval.checks import REASONS, is_near_copy
+from toygan.approval.checks import REASONS
 from toygan.artifact.layout_bank import KnownChoice, LayoutBank
-from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.model import Model
-from toygan.errors import ModelError
 from toygan.generation.engine import Engine
-from toygan.generation.shard import compute_shard
 from toygan.images import ImageFormat, encode, read_digital_source_type
 from toygan.seeds import image_id, image_seed
 from toygan.storage.keys import image_key, review_key
-from toygan.storage.memory import MemoryStore
 from toygan.xmp import DIGITAL_SOURCE_TYPE
-
-Rows = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with Engine(tiny_model().load(), batch_size=BATCH) as engine:
-        yield engine
-
-
-@pytest.fixture
-def with_model(engine: Engine) -> Iterator[Any]:
-    """A function that gives the engine another model for the time of the test."""
-    usual = engine.model
-
-    def change(model: Model) -> Engine:
-        engine.model = model
-        return engine
-
-    yield change
-    engine.model = usual
-
-
-def compute(
-    engine: Engine, wanted: Any, store: MemoryStore | None = None, image_format: ImageFormat = "webp"
-) -> tuple[Rows, dict[str, bytes]]:
-    """The rows without their clock, and all objects of the store."""
-    store = MemoryStore() if store is None else store
-    rows = compute_shard(wanted, engine=engine, store=store, run_id="run-1", image_format=image_format)
-    for row in rows:
-        del row["generated_at"]
-    return rows, {info.key: store.get(info.key) for info in store.list()}
-
-
-def judged(model: Model, *, limits: CategoryLimits = ANYTHING, threshold: float | None = None) -> Model:
-    """The model with other limits, or another threshold, in every category."""
-    known = model.require_calibration()
-    changes: dict[str, Any] = {"limits": limits} | ({} if threshold is None else {"threshold": threshold})
-    categories = {name: replace(each, **changes) for name, each in known.categories.items()}
-    return replace(model, calibration=replace(known, categories=MappingProxyType(categories)))
-
-
-def by_slot(rows: Rows) -> dict[tuple[str, int], Rows]:
-    """The candidates of each slot, in the order of their decisions."""
-    found: dict[tuple[str, int], Rows] = defaultdict(list)
-    for row in rows:
-        found[row["sku"], row["image_index"]].append(row)
-    return dict(found)
 
 
 def draw_one(engine: Engine, row: dict[str, Any]) -> Any:
@@ -116,7 +64,7 @@ def test_batches_have_one_of_the_shapes_and_are_full_on_a_cpu(engine: Engine) ->
     began_s = time.monotonic()
     rows, _ = compute(engine, [slot(number, category=CATEGORIES[number % 3]) for number in range(50)])
     drawn = [
-        span.pictures for span in engine.worker_pool.timeline.since(began_s).spans if span.stage == "draw"
+        span.pictures for span in engine.worker_pool.timeline.since(began_s).spans if span.stage == "generate"
     ]
     assert sum(drawn) == len(rows)
     assert {row["batch_size"] for row in rows} == set(drawn) <= set(engine.shapes)
@@ -124,7 +72,7 @@ def test_batches_have_one_of_the_shapes_and_are_full_on_a_cpu(engine: Engine) ->
 
 
 def test_a_shard_of_several_categories_decides_by_each_ones_scale(with_model: Any) -> None:
-    model = judged(tiny_model().load(), threshold=0.0)
+    model = with_limits(tiny_model().load(), threshold=0.0)
     known = model.require_calibration()
     categories = {**known.categories, "car": replace(known.of("car"), threshold=1.0)}
     calibration = replace(known, categories=MappingProxyType(categories))
@@ -139,10 +87,9 @@ def test_a_shard_of_several_categories_decides_by_each_ones_scale(with_model: An
 def test_every_row_keeps_the_contract_and_says_why(engine: Engine) -> None:
     rows, objects = compute(engine, slots(60))
     table = pa.Table.from_pylist([{**row, "generated_at": 0} for row in rows], schema=IMAGES)
-    checked = check_images(table)
-    assert checked.rejected.empty
-    assert len(checked.good) == len(rows)
+    assert conform(table, IMAGES, "the rows").num_rows == len(rows)
     for row in rows:
+        assert all((row[name] is None) == (row["decision"] == "rejected") for name in FILE_COLUMNS)
         assert bool(row["reasons"]) == (row["decision"] != "approved")
         assert set(row["reasons"]) <= set(REASONS)
         assert ("score_below_threshold" in row["reasons"]) == (row["p_real"] < row["threshold"])
@@ -209,7 +156,7 @@ def test_attempts_go_on_from_those_of_earlier_runs(engine: Engine) -> None:
 
 
 def test_the_best_candidate_is_for_review(engine: Engine, with_model: Any) -> None:
-    rows, objects = compute(with_model(judged(engine.model, threshold=1.0)), slots(20))
+    rows, objects = compute(with_model(with_limits(engine.model, threshold=1.0)), slots(20))
     assert len(rows) == 80
     for tried in by_slot(rows).values():
         assert all(row["reasons"] == ["score_below_threshold"] for row in tried)
@@ -221,15 +168,16 @@ def test_the_best_candidate_is_for_review(engine: Engine, with_model: Any) -> No
 
 def test_a_check_that_fails_is_named(engine: Engine, with_model: Any) -> None:
     strict = replace(ANYTHING, contrast_min=1000.0, fill_ratio_min=2.0, fill_ratio_max=3.0)
-    rows, _ = compute(with_model(judged(engine.model, limits=strict, threshold=0.0)), slots(9))
+    rows, _ = compute(with_model(with_limits(engine.model, limits=strict, threshold=0.0)), slots(9))
     assert {tuple(row["reasons"]) for row in rows} == {("blank", "fill_ratio_low")}
     rows, _ = compute(
-        with_model(judged(engine.model, limits=replace(ANYTHING, background_white_min=2.0))), slots(9)
+        with_model(with_limits(engine.model, limits=replace(ANYTHING, background_white_min=2.0))), slots(9)
     )
     assert all("background_not_white" in row["reasons"] for row in rows)
     far_off = replace(ANYTHING, colour_delta_e_max=-1.0)
     rows, _ = compute(
-        with_model(judged(engine.model, limits=far_off, threshold=0.0)), [slot(0), slot(1, colour_hex=None)]
+        with_model(with_limits(engine.model, limits=far_off, threshold=0.0)),
+        [slot(0), slot(1, colour_hex=None)],
     )
     of = by_slot(rows)
     assert all(row["reasons"] == ["colour_off"] for row in of["sku-0000", 0])
@@ -242,16 +190,14 @@ def with_titles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     """Has the layouts of a horse and a wolf; whatever passes the checks is approved."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield judged(tiny_with_layouts(titles=("Horse", "Wolf")).load(), threshold=0.0)
+        yield with_limits(tiny_with_layouts(titles=("Horse", "Wolf")).load(), threshold=0.0)
 
 
 def similarities(rows: Rows) -> set[float]:
     return {json.loads(row["conditions"])["layout_similarity"] for row in rows}
 
 
-def test_what_is_generated_from_another_product_is_for_a_person_to_look_at(
-    with_titles: Model, with_model: Any
-) -> None:
+def test_a_picture_with_another_products_layout_goes_to_review(with_titles: Model, with_model: Any) -> None:
     """As is a text in a language that the model does not read; in which colour does not matter."""
     wanted = [slot(0, title="Horse"), slot(1, title="Wolf, Blue", colour="Blue"), slot(2, title="Rabbit")]
     wanted += [slot(3, title="马", language="zh")]
@@ -271,7 +217,7 @@ def test_what_is_generated_from_another_product_is_for_a_person_to_look_at(
 
 def test_a_picture_of_no_known_colour_is_for_a_person_to_look_at(with_model: Any) -> None:
     limits = replace(ANYTHING, colour_delta_e_max=200.0)
-    checked = judged(tiny_model().load(), limits=limits, threshold=0.0)
+    checked = with_limits(tiny_model().load(), limits=limits, threshold=0.0)
     unknown = slot(0, colour=None, colour_hex=None, colour_source=None)
     named = slot(1, colour="Red", colour_hex="#B40000", colour_source="title")
     tried = by_slot(compute(with_model(checked), [unknown, named])[0])
@@ -319,96 +265,3 @@ def test_a_product_that_may_get_its_own_layout_is_tried_again(with_titles: Model
         else:
             assert (len(rows), is_own) == (1, [False])
         assert all(("shape_guessed" in row["reasons"]) != own for row, own in zip(rows, is_own, strict=True))
-
-
-def test_a_shard_makes_as_many_attempts_as_its_plan_allows(engine: Engine, with_model: Any) -> None:
-    wanted = [slot(number, first_attempt=4 - number, attempts=number) for number in (1, 2, 3)]
-    rows, _ = compute(with_model(judged(engine.model, threshold=1.0)), wanted)
-    assert [len(tried) for tried in by_slot(rows).values()] == [1, 2, 3]
-    assert {tried[-1]["attempt"] for tried in by_slot(rows).values()} == {3}
-
-
-def test_only_a_better_candidate_than_the_last_one_goes_to_review(engine: Engine, with_model: Any) -> None:
-    engine = with_model(judged(engine.model, threshold=1.0))
-    first, _ = compute(engine, slots(12))
-    best = {sku: max(row["p_real"] for row in tried) for (sku, _), tried in by_slot(first).items()}
-    wanted = [slot(number, first_attempt=4, review_p_real=best[f"sku-{number:04d}"]) for number in range(12)]
-    again, objects = compute(engine, wanted)
-    found = {
-        sku: [row["p_real"] for row in tried if row["decision"] == "review"]
-        for (sku, _), tried in by_slot(again).items()
-    }
-    assert 0 < len(objects) < 12
-    for sku, tried in by_slot(again).items():
-        top = max(row["p_real"] for row in tried)
-        assert found[sku[0]] == ([top] if top > best[sku[0]] else [])
-
-
-def test_who_reads_no_titles_guesses_no_shape(with_model: Any) -> None:
-    """It was asked for one of the category, as a model without layouts of its own is."""
-    rows, _ = compute(with_model(judged(tiny_with_layouts().load(), threshold=0.0)), slots(3))
-    assert [(row["decision"], row["reasons"]) for row in rows] == [("approved", [])] * 3
-    assert all("layout_similarity" not in row["conditions"] for row in rows)
-
-
-def test_a_near_copy_of_a_live_picture_is_refused(engine: Engine) -> None:
-    rows, _ = compute(engine, slots(30))
-    approved = [row for row in rows if row["decision"] == "approved" and row["attempt"] == 0]
-    assert len(approved) > 5
-    live = {row["sku"]: row["phash"] for row in approved}
-    again = [slot(number, sibling_phashes=(live[sku],)) for number, sku in numbered(live)]
-    for tried in by_slot(compute(engine, again)[0]).values():
-        assert tried[0]["reasons"] == ["near_copy"]
-        assert tried[0]["decision"] in ("rejected", "review")
-        assert len(tried) > 1
-        for row in tried[1:]:
-            assert ("near_copy" in row["reasons"]) == is_near_copy(row["phash"], [live[row["sku"]]])
-
-
-def numbered(skus: Any) -> list[tuple[int, str]]:
-    return [(int(sku.removeprefix("sku-")), sku) for sku in skus]
-
-
-def test_pictures_of_one_product_in_one_run_are_no_copies_of_each_other(with_model: Any) -> None:
-    """Without latents every picture of a product is the same: one is approved, the others are copies."""
-    same = judged(tiny_model(truncation=0.0).load(), threshold=0.0)
-    wanted = [slot(number, image_index=index) for number in range(5) for index in range(3)]
-    rows, objects = compute(with_model(same), wanted)
-    for (_, index), tried in by_slot(rows).items():
-        if index == 0:
-            assert [row["decision"] for row in tried] == ["approved"]
-        else:
-            assert [row["reasons"] for row in tried] == [["near_copy"]] * 4
-            assert [row["decision"] for row in tried] == ["review"] + ["rejected"] * 3
-    assert len(objects) == 15
-
-
-def test_another_product_may_look_the_same(with_model: Any) -> None:
-    same = judged(tiny_model(truncation=0.0).load(), threshold=0.0)
-    rows, _ = compute(with_model(same), [slot(0), slot(6)])
-    assert rows[0]["phash"] == rows[1]["phash"]
-    assert [row["decision"] for row in rows] == ["approved", "approved"]
-
-
-@pytest.mark.parametrize("network", ["generator", "discriminator"])
-def test_numbers_that_are_none_are_rejected_and_nothing_is_stored(with_model: Any, network: str) -> None:
-    broken = nan_model()
-    if network == "discriminator":
-        broken = change_weights(tiny_model(), network, lambda tensors: tensors["logit.bias"].fill_(math.nan))
-    rows, objects = compute(with_model(broken.load()), slots(20))
-    assert objects == {}
-    assert len(rows) == 80
-    for row in rows:
-        assert (row["decision"], row["reasons"]) == ("rejected", ["not_finite"])
-        for name in ("logit", "p_real", "phash", "fill_ratio", "background_white", "colour_delta_e"):
-            assert row[name] is None
-        assert row["image_uri"] is row["sha256"] is None
-
-
-def test_without_a_calibration_nothing_is_drawn(engine: Engine, with_model: Any) -> None:
-    with pytest.raises(ModelError, match="not calibrated"):
-        compute(with_model(replace(engine.model, calibration=None)), slots(1))
-
-
-def test_a_shard_without_slots_is_done(engine: Engine) -> None:
-    assert compute(engine, []) == ([], {})

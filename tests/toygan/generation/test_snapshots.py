@@ -18,6 +18,7 @@ from tests.models import CPU, condition_file, tiny_model, tiny_studio
 from tests.toygan.artifact.test_product_finder import Red, picture
 from tests.toygan.generation.test_image_conditions import generate, lead_to, request, rows_of
 from toygan import api
+from toygan.conditions.condition_types import ModelRole
 from toygan.images import decode
 from toygan.models.mask_network import MaskNetwork
 from toygan.planning.finished import read_manifest
@@ -81,8 +82,8 @@ def store(folder: Path) -> Iterator[MemoryStore]:
         lead_to(store, patch)
         for name in ("tiny", "tiny-spade", "tiny-studio"):
             add_model(store, folder / name, name)
-        wanted = replace(request(folder), model="tiny", layout_model="tiny-spade", sketch_model=None)
-        generate(replace(wanted, photo_model="tiny-studio", batch_size=None))
+        models: dict[ModelRole, str] = {"main": "tiny", "layout": "tiny-spade", "photo": "tiny-studio"}
+        generate(replace(request(folder), models=models, batch_size=None))
         yield store
 
 

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, COLOURS, tiny_model
+from toygan.conditions.condition_types import ModelRole
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
 from toygan.planning.finished import read_manifest, read_part
@@ -37,12 +38,14 @@ def write_inputs(folder: Path, **changes: Any) -> Path:
 
 
 def request(folder: Path, **changes: Any) -> RunRequest:
-    """A run of what write_inputs wrote."""
+    """A run of what write_inputs wrote. `changes` of the names of roles are models; None leaves one out."""
+    models = {"main": str(folder / "tiny")}
+    models |= {role: changes.pop(role) for role in get_args(ModelRole) if role in changes}
     usual = RunRequest(
         catalog=str(folder / "catalog.parquet"),
         output="memory://run",
         run_id="run-1",
-        model=str(folder / "tiny"),
+        models={role: name for role, name in models.items() if name is not None},
         batch_size=BATCH,
     )
     return replace(usual, **changes)

@@ -32,5 +32,5 @@ def check_that_the_generator_follows(
     """Other conditions or latents change some number of the picture by more than `least`; the same none."""
     original = generator(latents, conditions)
     assert torch.equal(original, generator(latents, conditions))
-    for other in (*(generator(latents, told) for told in others), generator(latents + 1, conditions)):
+    for other in (*(generator(latents, other) for other in others), generator(latents + 1, conditions)):
         assert (other - original).abs().max() > least

@@ -74,11 +74,11 @@ def test_every_scale_makes_pictures_of_its_resolution(scale: int) -> None:
     given = conditions(2, scale=scale)
     with torch.inference_mode():
         images = generator(nothing(2), given)
-        judged = discriminator.forward_with_features(images, given)
+        output = discriminator.forward_with_features(images, given)
     assert images.shape == (2, 3, 32 * scale, 32 * scale)
-    assert images.dtype == judged.logits[0].dtype == torch.float32
-    assert judged.logits[0].shape == (2, 1, 32, 32)
-    assert [each.shape for each in judged.features] == [(2, 4, 32, 32)] * 3
+    assert images.dtype == output.logits[0].dtype == torch.float32
+    assert output.logits[0].shape == (2, 1, 32, 32)
+    assert [each.shape for each in output.features] == [(2, 4, 32, 32)] * 3
 
 
 def test_other_scales_are_refused() -> None:

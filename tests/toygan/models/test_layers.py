@@ -72,7 +72,7 @@ def test_without_any_text_nothing_is_whitened() -> None:
 
 
 def test_an_embedding_whitens_its_texts_where_it_is_made_to() -> None:
-    """Two texts that nearly agree are told apart."""
+    """Whitening separates two texts that nearly agree."""
     texts = torch.nn.functional.normalize(
         torch.tensor([[1.0, 0.01], [1.0, -0.01], [0.9, 0.01], [0.9, -0.01]])
     )

@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
-from math import log, prod
+from math import prod
 
 import pytest
 import torch
@@ -11,51 +11,15 @@ from tests.toygan.models.alike import (
     check_that_bf16_keeps_more_than_eight_bits,
     check_that_the_generator_follows,
 )
-from toygan.conditions.colour import encode_accents, encode_colours
-from toygan.models.colour_map import encode_layout
-from toygan.models.layers import given_colours
+from tests.toygan.models.pix2pix_networks import TINY, conditions, networks
 from toygan.models.pix2pix import (
     STRIDES,
-    ColouringGenerator,
-    Discriminator,
-    Generator,
     Pix2pixConfig,
-    build,
-    layout_loss,
 )
-from toygan.models.regions import vote_by_region
 
-TINY = Pix2pixConfig(
-    categories=3,
-    resolution=32,
-    latent_size=8,
-    condition_size=4,
-    generator_channels=4,
-    discriminator_channels=4,
-    max_channels=16,
-)
 PAPER = Pix2pixConfig(
     categories=1, resolution=256, generator_channels=64, discriminator_channels=64, max_channels=512
 )
-
-
-def networks(config: Pix2pixConfig = TINY) -> tuple[Generator, Discriminator]:
-    torch.manual_seed(0)
-    return build(config)
-
-
-def conditions(
-    batch: int, resolution: int = 32, *, category: int = 0, lightness: float = 0.0, left: int = 8
-) -> dict[str, Tensor]:
-    """Drawings of a square whose left side lies at `left`."""
-    sketch = torch.ones(batch, 1, resolution, resolution)
-    for frame in (8, 9):
-        sketch[:, :, frame : 32 - frame, left + frame - 8 : 32 - frame] = -1 if frame == 8 else 1
-    return {
-        "category": torch.full((batch,), category),
-        "colour": torch.tensor([[lightness, 0.3, -0.3, 1.0]]).repeat(batch, 1),
-        "sketch": sketch,
-    }
 
 
 def parameters(*modules: nn.Module) -> int:
@@ -211,7 +175,7 @@ def test_a_picture_does_not_depend_on_its_batch_mates() -> None:
     ]
     assert torch.equal(*images)
     pictures = [torch.cat([images[0][None], 2 * torch.rand(5, 3, 32, 32) - 1]) for _ in range(2)]
-    scores = [discriminator(each, told)[0] for each, told in zip(pictures, given, strict=True)]
+    scores = [discriminator(each, condition)[0] for each, condition in zip(pictures, given, strict=True)]
     assert torch.equal(*scores)
 
 
@@ -241,7 +205,7 @@ def test_every_weight_of_the_generator_gets_a_gradient() -> None:
 
 
 def eight() -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Eight squares at eight places in two colours, which the colour condition tells, and their drawings."""
+    """Eight squares at eight places in two colours, which the colour condition names, and their drawings."""
     given = conditions(8)
     for row in range(8):
         given["sketch"][row] = conditions(1, left=6 + 2 * row)["sketch"]
@@ -274,115 +238,3 @@ def test_the_reconstruction_loss_overfits_eight_pictures() -> None:
     # Each is the picture of its own drawing and colour, and of no other's.
     distances = (drawn[:, None] - pictures[None]).abs().mean((2, 3, 4))
     assert distances.argmin(1).tolist() == list(range(8))
-
-
-COLOURING = replace(TINY, layout_classes=6, accent_colours=1)
-
-
-def colouring(config: Pix2pixConfig = COLOURING) -> ColouringGenerator:
-    """Red is of the label 2, blue of 3; what is painted is heard."""
-    generator, _ = networks(config)
-    assert isinstance(generator, ColouringGenerator)
-    generator.colour_map.fit(encode_colours(["#B40000", "#1E5AA8"]), torch.tensor([2, 3]))
-    for layer in (generator.colours_down, generator.colours_to_rgb):
-        nn.init.normal_(layer.weight, std=0.1)
-    return generator.eval()
-
-
-def coloured(batch: int, main: str | None = "#B40000", accent: str | None = "#1E5AA8") -> dict[str, Tensor]:
-    accents = encode_accents([[accent] if accent else []], 1)
-    told = {"colour": encode_colours([main]).repeat(batch, 1), "accents": accents.repeat(batch, 1)}
-    return conditions(batch) | told | {"layout": torch.full((batch, 32, 32), 5)}
-
-
-@pytest.mark.parametrize(
-    ("main", "accent", "expected"),
-    [
-        # Pointing at the main colour weighs 3, at the accent 2; of labels by heart the 0 weighs 4, the 3 1.
-        ("#B40000", "#1E5AA8", [0.4, 0.0, 0.3, 0.3, 0.0, 0.0]),
-        ("#1E5AA8", "#B40000", [0.4, 0.0, 0.2, 0.4, 0.0, 0.0]),
-        ("#B40000", None, [0.5, 0.0, 0.375, 0.125, 0.0, 0.0]),
-        (None, None, [0.8, 0.0, 0.0, 0.2, 0.0, 0.0]),
-    ],
-)
-def test_a_layout_points_at_the_colours_that_are_told(
-    main: str | None, accent: str | None, expected: list[float]
-) -> None:
-    generator = colouring()
-    last = generator.colouring.to_labels
-    nn.init.zeros_(last.weight)
-    weights = torch.tensor([3.0, 2.0, 4.0, 1e-9, 1e-9, 1.0, 1e-9, 1e-9])
-    assert last.bias is not None
-    last.bias.data.copy_(weights.log())
-    told = coloured(1, main, accent)
-    condition = torch.cat([torch.zeros(1, 8), generator.embedding(told)], dim=1)
-    found = generator._colour(condition, told)
-    assert found.shape == (1, 6, 32, 32)
-    torch.testing.assert_close(found[0, :, 7, 9], torch.tensor(expected), atol=1e-6, rtol=0)
-
-
-def test_the_loss_of_a_layout() -> None:
-    """A pixel of ground with probability 1/2 and two of the product with 1/4 and 1: the mean of 0.2 ln 2 and
-    of ln 4 and 0, weighing 0.2, 1 and 1."""
-    probabilities = torch.tensor([[0.5, 0.75, 0.0], [0.5, 0.25, 1.0]]).view(1, 2, 1, 3)
-    loss = layout_loss(probabilities, torch.tensor([[[0, 1, 1]]]))
-    assert loss.item() == pytest.approx((0.2 * log(2) + log(4)) / 2.2, rel=1e-4)
-
-
-def test_pictures_are_painted_on_the_photos_layouts_or_on_their_own() -> None:
-    """The first of two on its photo's. Generation has none, and settles what each region is."""
-    generator = colouring()
-    given, latents = coloured(2), torch.randn(2, 8)
-    images, loss = generator.forward_with_layouts(latents, given, 1)
-    other = given | {"layout": torch.full((2, 32, 32), 4)}
-    moved, other_loss = generator.forward_with_layouts(latents, other, 1)
-    assert not torch.equal(moved[0], images[0])
-    torch.testing.assert_close(moved[1], images[1])
-    assert loss > 0
-    assert other_loss != loss
-    told = {name: value for name, value in given.items() if name != "layout"}
-    condition = torch.cat([latents, generator.embedding(told)], dim=1)
-    drawn = generator._colour(condition, told)
-    unsettled = generator._paint(condition, told, encode_layout(drawn.argmax(1), 6))
-    torch.testing.assert_close(unsettled[1], images[1])
-    paper = (told["sketch"][0, 0].numpy() + 1) / 2
-    settled = torch.from_numpy(vote_by_region(drawn.detach().numpy()[0], paper, [2, 3]))
-    painted = generator._paint(condition, told, encode_layout(settled.expand(2, -1, -1), 6))
-    torch.testing.assert_close(generator(latents, told)[0], painted[0])
-
-
-def test_what_is_made_of_its_own_layouts_teaches_who_draws_them() -> None:
-    """And of the photos' layouts it does not; their loss does."""
-    for known, heard in ((2, False), (1, True)):
-        generator = colouring()
-        images, _ = generator.forward_with_layouts(torch.randn(2, 8), coloured(2), known)
-        images.square().mean().backward()
-        gradient = generator.colouring.to_labels.weight.grad
-        assert (gradient is not None and bool(gradient.any())) == heard
-    generator = colouring()
-    _, loss = generator.forward_with_layouts(torch.randn(2, 8), coloured(2), 2)
-    loss.backward()
-    idle = [name for name, each in generator.colouring.named_parameters() if each.grad is None]
-    assert not idle
-
-
-def test_a_corrected_colour_keeps_the_label_of_the_one_that_is_named() -> None:
-    """Red and blue change places in what is told; pointed at is what is named."""
-    generator, latents = colouring(), torch.zeros(1, 8)
-    given, other = coloured(1), coloured(1, "#1E5AA8", "#B40000")
-    named = given_colours(given)
-    condition = torch.cat([latents, generator.embedding(given)], dim=1)
-    expected = generator._colour(condition, given)
-    torch.testing.assert_close(generator._colour(condition, other | {"named_colours": named}), expected)
-    assert not torch.equal(generator._colour(condition, other), expected)
-    layout = encode_layout(torch.full((1, 32, 32), 2), 6)
-    painted = generator._paint(condition, other | {"named_colours": named}, layout)
-    assert not torch.equal(painted, generator._paint(condition, given, layout))
-
-
-def test_a_new_generator_does_not_hear_its_layouts_yet() -> None:
-    generator, _ = networks(COLOURING)
-    assert isinstance(generator, ColouringGenerator)
-    assert not generator.colours_down.weight.any()
-    assert not generator.colours_to_rgb.weight.any()
-    assert generator.colouring.to_labels.weight.any()

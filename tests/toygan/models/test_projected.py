@@ -20,7 +20,7 @@ from toygan.models import dcgan
 from toygan.models.backbone import create_backbone
 from toygan.models.dcgan import DcganConfig
 from toygan.models.projected import Discriminator, Excitation, Generator, Head, ProjectedConfig, build
-from toygan.training.batches import draw_batch, step_rng
+from toygan.training.batches import sample_batch, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
@@ -219,7 +219,7 @@ def test_every_weight_gets_a_gradient_and_the_frozen_part_none() -> None:
             if name.startswith("backbone."):
                 assert parameter.grad is None
                 assert not parameter.requires_grad
-            elif "embedding.category" not in name:  # of which one row is told
+            elif "embedding.category" not in name:  # of which one row is used
                 assert parameter.grad is not None, name
                 assert parameter.grad.isfinite().all()
 
@@ -246,7 +246,7 @@ def train(state: TrainState, photos: Any, config: TrainConfig, steps: int) -> li
     for step in range(steps):
         rng = step_rng(0, step)
         rows = torch.arange(config.data.batch_size) % len(photos)
-        batch = draw_batch(photos, rows, config, state.generator.latent_size, rng)
+        batch = sample_batch(photos, rows, config, state.generator.latent_size, rng)
         losses.append(float(train_step(state, batch, config, rng)[1]))
         state.images_seen += config.data.batch_size
     return losses
@@ -326,7 +326,6 @@ def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"generator_kernel_size": 2}, "generator_kernel_size is 2; it must be odd"),
         ({"backbone_resolution": 100}, "backbone_resolution is 100; it must be a multiple of 32"),
         ({"backbone": "no_such_network"}, "timm has no network 'no_such_network'"),
         ({"backbone": "test_vit"}, "'test_vit' has no feature maps at the strides 4, 8, 16, 32"),

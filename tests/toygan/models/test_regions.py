@@ -55,8 +55,8 @@ def test_a_region_has_the_label_that_is_likeliest_on_its_mean() -> None:
     assert (probabilities.argmax(0)[7, 10:20] == BLUE).all()
 
 
-def test_a_colour_that_is_told_is_somewhere() -> None:
-    """Blue takes a third of the tower, where it is likeliest; what is not told takes nothing."""
+def test_a_given_colour_is_somewhere() -> None:
+    """Blue takes a third of the tower, where it is likeliest; a colour that is not given takes nothing."""
     probabilities = likely({RED: 0.7, BLUE: 0.3}, {RED: 0.6, BLUE: 0.4}, {RED: 0.7, GREEN: 0.3})
     assert bricks(vote_by_region(probabilities, drawing(), [RED, BLUE])) == [[RED], [BLUE], [RED]]
     assert bricks(vote_by_region(probabilities, drawing(), [RED, BLUE, BLUE])) == [[RED], [BLUE], [RED]]
@@ -64,13 +64,13 @@ def test_a_colour_that_is_told_is_somewhere() -> None:
     assert bricks(vote_by_region(probabilities, drawing(), [BLUE, GREEN])) == [[RED], [BLUE], [RED]]
 
 
-def test_a_told_colour_is_not_forced_on_what_it_hardly_is() -> None:
+def test_a_given_colour_is_not_forced_on_an_unlikely_region() -> None:
     """A tenth of a brick's worth of blue is expected, all in all."""
     hardly = {RED: 0.97, BLUE: 0.03}
     assert bricks(vote_by_region(likely(hardly, hardly, hardly), drawing(), [RED, BLUE])) == [[RED]] * 3
 
 
-def test_no_told_colour_drives_out_another() -> None:
+def test_no_given_colour_drives_out_another() -> None:
     """Green and blue are likeliest on one brick, which green has; blue takes another."""
     probabilities = likely({GREEN: 0.6, BLUE: 0.4}, {RED: 0.7, BLUE: 0.3}, {RED: 0.8, BLUE: 0.2})
     assert bricks(vote_by_region(probabilities, drawing(), [RED, GREEN, BLUE])) == [[GREEN], [BLUE], [RED]]
@@ -117,12 +117,12 @@ def test_pale_lines_enclose_as_well() -> None:
 
 
 def test_glass_stays_glass_whatever_its_colour() -> None:
-    """No label is its colour's; the reds that it is told are hardly likely on it."""
+    """No label is its colour's; the given reds are hardly likely on it."""
     glass = {GREEN: 0.95, RED: 0.05}
     assert bricks(vote_by_region(likely(glass, glass, glass), drawing(), [RED])) == [[GREEN]] * 3
 
 
-def test_an_outline_is_not_where_a_told_colour_is() -> None:
+def test_an_outline_does_not_count_as_a_given_colour() -> None:
     """Likelier there than on any brick, blue still goes to the brick where it is likeliest."""
     probabilities = likely({RED: 0.7, BLUE: 0.3}, {RED: 0.65, BLUE: 0.35}, {RED: 0.7, BLUE: 0.3})
     outline = np.zeros((SIDE, SIDE), dtype=bool)
@@ -135,10 +135,10 @@ def test_an_outline_is_not_where_a_told_colour_is() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, CLASSES - 1), max_size=4))
-def test_the_ground_stays_and_nothing_else_becomes_ground(seed: int, told: list[int]) -> None:
+def test_the_ground_stays_and_nothing_else_becomes_ground(seed: int, wanted: list[int]) -> None:
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(CLASSES), (SIDE, SIDE)).transpose(2, 0, 1).astype(np.float32)
     paper = random.choice([0.0, 1.0], (SIDE, SIDE), p=[0.3, 0.7]).astype(np.float32)
-    labels = vote_by_region(probabilities, paper, told)
+    labels = vote_by_region(probabilities, paper, wanted)
     assert ((labels == GROUND) == (probabilities.argmax(0) == GROUND)).all()
     assert set(np.unique(labels)) <= set(range(CLASSES))

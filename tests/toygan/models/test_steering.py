@@ -8,15 +8,15 @@ from skimage.color import rgb2lab
 from torch import Tensor
 
 from toygan.conditions.colour import encode_colours
-from toygan.models.steering import StudioLight, to_lab, to_rgb
+from toygan.models.steering import StudioLight, lab_to_rgb, rgb_to_lab
 
 SIDE = 32
 
 
 def test_lab_agrees_with_scikit_image_and_has_an_inverse() -> None:
     colours = torch.rand((200, 3), generator=torch.Generator().manual_seed(0))
-    assert np.allclose(to_lab(colours).numpy(), rgb2lab(colours.numpy()), atol=0.05)
-    assert torch.allclose(to_rgb(to_lab(colours)), colours, atol=1e-4)
+    assert np.allclose(rgb_to_lab(colours).numpy(), rgb2lab(colours.numpy()), atol=0.05)
+    assert torch.allclose(lab_to_rgb(rgb_to_lab(colours)), colours, atol=1e-4)
 
 
 def test_the_light_is_learnt_from_photos() -> None:

@@ -255,7 +255,6 @@ def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:
     ("options", "message"),
     [
         ({"channel_base": 16}, "channel_base is 16; it must be at least the resolution"),
-        ({"mapping_lr": 0.0}, "mapping_lr is 0.0; it must lie above 0 and up to 1"),
         ({"mapping_layers": 0}, "mapping_layers is 0; it must be at least 1"),
         ({"resolution": 96}, "resolution is 96; it must be a power of two from 32"),
     ],

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.catalog_schemas.tables import product, write_catalog
+from tests.toygan.planning.files import write
 from toygan.errors import BadInput, CatalogError
 from toygan.planning.catalog import open_catalog
 from toygan.planning.catalog_check import look_at_catalog
@@ -31,6 +32,8 @@ TEXTS = {
     "cp1250": ("Łodzie", "Żółta łódź świąteczna"),
     "cp1251": ("Машины", "Красный автомобиль"),
 }
+
+
 SHOPIFY = """\
 Handle,Title,Body (HTML),Vendor,Product Category,Type,Tags,Published,Option1 Name,Option1 Value,\
 Option2 Name,Option2 Value,Variant SKU,Variant Grams,Variant Price,Image Src,Image Position,Status
@@ -41,18 +44,24 @@ fire-engine,,,,,,,,,Blue,,S,FE-B,200,19.99,https://cdn.example.com/2.jpg,2,
 fire-engine,,,,,,,,,,,,,,,https://cdn.example.com/3.jpg,3,
 brick,Brick 2 x 4,,Toyworks,Toys & Games > Toys,,,TRUE,Title,Default Title,,,,10,0.50,,,active
 """
+
+
 SHOPIFY_OF_TODAY = """\
 Title,URL handle,Description,Vendor,Product category,Type,Tags,Published on online store,Status,SKU,Barcode,\
 Option1 name,Option1 value,Price,Product image URL,Image position
 Teddy,teddy,A teddy.,Toyworks,Toys & Games,Plush,,TRUE,Active,,,Color,Brown,12.00,https://cdn.example.com/t.jpg,1
 ,teddy,,,,,,,,,,,White,12.00,,
 """
+
+
 MERCHANT = (
     "id\ttitle\tdescription\tavailability\tlink\timage link\tprice\tbrand\tgoogle product category\t"
     "product type\tcolor\tcondition\n"
     "A1\tToy Car\tA <i>small</i> car\tin_stock\thttps://shop.example.com/a1\thttps://shop.example.com/a1.jpg\t"
     "9.99 EUR\tToyworks\tToys & Games > Toys\tToys > Cars\tRed/Black\tnew\n"
 )
+
+
 FEED = """\
 <?xml version="1.0"?>
 <rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel><title>Shop</title>
@@ -61,6 +70,8 @@ FEED = """\
 <item><title>小熊</title><g:id>货号2</g:id><g:google_product_category>1253</g:google_product_category></item>
 </channel></rss>
 """
+
+
 ATOM = """\
 <feed xmlns="http://www.w3.org/2005/Atom" xmlns:g="http://base.google.com/ns/1.0">
 <entry><g:id>A1</g:id><title>Toy Car</title><g:product_type>Cars</g:product_type></entry></feed>
@@ -80,11 +91,6 @@ def read(path: Path, **columns: str) -> tuple[dict[int, dict[str, Any]], list[tu
     return rows, list(rejected.itertuples(index=False, name=None))
 
 
-def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", TEXTS)
 def test_encoding_and_delimiter_are_found_out(tmp_path: Path, encoding: str, delimiter: str) -> None:
@@ -98,6 +104,8 @@ def test_encoding_and_delimiter_are_found_out(tmp_path: Path, encoding: str, del
 
 
 letters = st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters="\ufffd")
+
+
 cells = st.text(letters | st.sampled_from('\n\t",;|'), min_size=1, max_size=20)
 
 
@@ -303,44 +311,6 @@ def test_what_is_no_catalog_is_refused_in_one_line(tmp_path: Path, content: byte
         read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_check_says_what_is_understood_and_what_is_not(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "c.csv",
-        "sku,category,title,color,price\n1,积木,Brick,Red,1\n,积木,Brick,Red,1\n3,积木,,,\n",
-    )
-    said = look_at_catalog(str(path), {}).text().splitlines()
-    assert said[0].endswith("text of cells between commas, UTF-8; its columns are the catalog's own")
-    assert said[1:] == [
-        "read: sku, category, title, colour from color",
-        "not read: price",
-        "1 products, 2 rows set aside",
-        "1 categories: 积木 (1)",
-        "set aside: 1 x sku: null, such as row 1",
-        "set aside: 1 x title: null, such as row 2 (3)",
-    ]
-
-
-def test_a_check_of_parquet_names_its_columns_too(tmp_path: Path) -> None:
-    said = look_at_catalog(str(write_catalog(tmp_path / "c.parquet", [product()])), {}).text()
-    assert "Parquet\nread: sku, category, title, description" in said
-
-
-def test_a_check_looks_at_the_files_that_rows_name(tmp_path: Path) -> None:
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "good.png").write_bytes(b"of any content")
-    (tmp_path / "secret.png").write_bytes(b"")
-    (tmp_path / "shop" / "link.png").symlink_to(tmp_path / "secret.png")
-    with (tmp_path / "shop" / "large.png").open("wb") as file:
-        file.truncate(2**32)
-    names = ("good.png", "none.png", "large.png", "link.png", "../secret.png")
-    rows = [product(sku=name.strip("./"), sketch_uri=name) for name in names]
-    said = look_at_catalog(str(write_catalog(tmp_path / "shop" / "c.parquet", rows)), {}).text()
-    assert "1 products, 4 rows set aside" in said
-    for reason, count in (("not_found", 1), ("too_large", 1)):
-        assert f"set aside: {count} x sketch_uri: condition_file_{reason}" in said
-    assert "set aside: 2 x sketch_uri: leaves_folder" in said
 
 
 def test_a_chinese_catalog_loses_no_row_to_its_language(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What products are drawn from, as it is planned: chosen by model, checked, and kept in the store."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import condition_file
-from tests.toygan.generation.runs import MODEL, candidate, put_current, put_manifest, put_part
+from tests.toygan.generation.runs import MODELS, candidate, put_current, put_manifest, put_part
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, CatalogError
 from toygan.planning import catalog as catalog_module
@@ -34,10 +35,9 @@ from toygan.storage.store import ObjectStore
 
 NONE_LEFT_ALONE = {"deferred": 0, "exhausted": 0}
 
-SPECIAL = {"sketch_model": "lines@111111111111", "layout_model": "masks@222222222222"}
-SETTINGS = RunSettings(**MODEL, **SPECIAL)
+SETTINGS = RunSettings(models={**MODELS, "sketch": "lines@111111111111", "layout": "masks@222222222222"})
 SCOPES: Scopes = {
-    None: ModelScope(categories=frozenset({"brick", "car"})),
+    "main": ModelScope(categories=frozenset({"brick", "car"})),
     "sketch": ModelScope(categories=frozenset({"brick", "wheel"})),
     "layout": ModelScope(categories=frozenset({"brick", "plant"}), layout_classes=3),
 }
@@ -56,7 +56,7 @@ def freeze(
     store: ObjectStore, folder: Path, rows: list[dict[str, Any]], run_id: str = "run-1", **changes: Any
 ) -> tuple[FrozenPlan, list[Slot]]:
     path = write_catalog(folder / f"{run_id}.parquet", rows)
-    wanted = RunSettings(**{**MODEL, **SPECIAL, **changes})
+    wanted = replace(SETTINGS, **changes)
     plan = freeze_plan(store, run_id, str(path), wanted, SCOPES)
     return plan, [slot for shard in range(len(plan.shards)) for slot in load_shard(store, run_id, shard)]
 
@@ -124,7 +124,7 @@ def test_what_is_kept_is_the_file(folder: Path) -> None:
         read_kept(store, slot.condition_sha256["layout"])
 
 
-def test_rows_whose_files_cannot_be_generated_from_are_set_aside_and_no_other(
+def test_rows_with_unusable_condition_files_are_set_aside(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "torn.png").write_bytes((folder / "layout.png").read_bytes()[:50])
@@ -220,14 +220,14 @@ def test_a_pipe_in_the_place_of_a_file_sets_its_row_aside(folder: Path) -> None:
     assert rejected(store) == [(1, "pipe", "sketch_uri", "condition_file_unreadable: pipe.png")]
 
 
-def test_nothing_is_written_where_no_row_can_be_drawn(folder: Path) -> None:
+def test_nothing_is_written_if_no_row_can_be_generated(folder: Path) -> None:
     store = MemoryStore()
     with pytest.raises(CatalogError, match=r"layout_uri: condition_file_unusable \(2\)"):
         freeze(store, folder, [product(sku=sku, layout_uri="alien.png") for sku in "ab"])
     assert [info.key for prefix in ("", ".tmp/") for info in store.list(prefix)] == []
 
 
-def test_a_limit_counts_what_can_be_drawn(folder: Path) -> None:
+def test_a_limit_counts_products_that_can_be_generated(folder: Path) -> None:
     store = MemoryStore()
     rows = [
         product(sku=sku, layout_uri=f"{name}.png")
@@ -303,8 +303,8 @@ def test_attempts_are_counted_by_model(folder: Path) -> None:
     masks = {"model_name": "masks", "model_version": "2" * 12}
     tries = [candidate(a, "run-1", attempt=number, decision="rejected", **masks) for number in range(4)]
     put_part(store, "run-1", [*tries, candidate(b, "run-1", attempt=7, decision="rejected")])
-    another = RunSettings(model_name="another", model_version="3" * 12)
-    manifest = put_manifest(store, "run-1", another, models={SPECIAL["layout_model"]: {"rejected": 4}})
+    another = RunSettings(models={"main": "another@" + "3" * 12})
+    manifest = put_manifest(store, "run-1", another, models={SETTINGS.models["layout"]: {"rejected": 4}})
     make_live(store, manifest, Parts(store, "run-1", 1))
     _, slots = freeze(store, folder, rows, "run-2", mode="all")
     assert {slot.sku: slot.first_attempt for slot in slots} == {"a": 4, "b": 0}
@@ -323,14 +323,7 @@ def test_a_catalog_in_a_bucket_brings_its_files_along(folder: Path, s3_uri: str)
     assert [far.get(key) for key in kept(far)] == [(folder / "layout.png").read_bytes()]
 
 
-def test_settings_name_the_model_of_each_kind() -> None:
-    general = f"{MODEL['model_name']}@{MODEL['model_version']}"
-    assert SETTINGS.models == {
-        None: general,
-        "sketch": SPECIAL["sketch_model"],
-        "layout": SPECIAL["layout_model"],
-    }
-    assert RunSettings(**MODEL).models == {None: general}
+def test_settings_are_read_as_they_were_written() -> None:
     assert RunSettings.from_json(SETTINGS.to_json()) == SETTINGS
-    older = {name: value for name, value in SETTINGS.to_json().items() if name not in SPECIAL}
-    assert RunSettings.from_json(older).models == {None: general}
+    with pytest.raises(BadInput, match="a run has no 'line' model"):
+        RunSettings(models={"line": "lines@1"})  # type: ignore[dict-item]

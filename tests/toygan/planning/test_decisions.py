@@ -8,7 +8,7 @@ import pytest
 from catalog_schemas.images import APPROVED, REVIEW
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.generation.runs import candidate
-from tests.toygan.planning.test_plan import freeze, keys
+from tests.toygan.planning.plans import freeze, keys
 from tests.toygan.review.shop import commit
 from toygan.planning.plan import Slot
 from toygan.review.record import decide
@@ -59,7 +59,7 @@ def test_without_decisions_only_the_new_product_is_planned(shop: Shop) -> None:
     assert keys(shop.plan()) == [("c", 0)]
 
 
-def test_a_rejected_slot_is_drawn_again_with_the_next_attempt(shop: Shop) -> None:
+def test_a_rejected_slot_gets_its_next_attempt(shop: Shop) -> None:
     shop.say("reject", shop.a)
     again = {slot.sku: slot for slot in shop.plan()}
     assert (again["a"].first_attempt, again["a"].attempts) == (2, 4)
@@ -85,7 +85,7 @@ def test_a_redraw_is_planned_once_and_keeps_the_picture(shop: Shop, name: str) -
     assert keys(shop.plan()) == [("c", 0)]
 
 
-def test_an_approval_after_a_redraw_settles_the_slot(shop: Shop) -> None:
+def test_an_approval_after_a_redraw_ends_the_wish(shop: Shop) -> None:
     shop.say("redraw", shop.b)
     shop.say("approve", shop.b)
     assert keys(shop.plan()) == [("c", 0)]
@@ -96,7 +96,11 @@ def test_an_approved_candidate_stays_until_row_or_model_changes(shop: Shop, tmp_
     assert keys(shop.plan()) == [("c", 0)]
     assert keys(shop.plan(mode="retry")) == [("c", 0)]
     assert keys(shop.plan(mode="all")) == [("a", 0), ("c", 0)]
-    assert keys(shop.plan(mode="refresh", model_version="f" * 12)) == [("a", 0), ("b", 0), ("c", 0)]
+    assert keys(shop.plan(mode="refresh", models={"main": "toybricks@ffffffffffff"})) == [
+        ("a", 0),
+        ("b", 0),
+        ("c", 0),
+    ]
     changed = [product(sku=sku, title=f"New {sku}") for sku in "abc"]
     shop.catalog = write_catalog(tmp_path / "changed.parquet", changed)
     assert keys(shop.plan()) == [("a", 0), ("b", 0), ("c", 0)]

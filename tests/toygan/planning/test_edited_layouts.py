@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
-from tests.toygan.generation.runs import MODEL
+from tests.toygan.generation.runs import MODELS
 from toygan.conditions.colour_table import COLOURS, LAYOUT_LABELS, label_of
 from toygan.images import decode_labels, encode_labels
 from toygan.planning.catalog_check import look_at_catalog
@@ -23,9 +23,9 @@ from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
 
 RED, BLUE, GREEN = 5, 9, 8
-SETTINGS = RunSettings(**MODEL, layout_model="masks@222222222222")
+SETTINGS = RunSettings(models={**MODELS, "layout": "masks@222222222222"})
 SCOPES = {
-    None: ModelScope(categories=frozenset({"brick"})),
+    "main": ModelScope(categories=frozenset({"brick"})),
     "layout": ModelScope(categories=frozenset({"brick"}), layout_classes=14),
 }
 

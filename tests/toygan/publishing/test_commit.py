@@ -1,44 +1,28 @@
 """The commit of a run, and the live table after several of them."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog_schemas.images import IMAGES, OF_CANDIDATE, read_current
-from catalog_schemas.runs import Manifest
+from catalog_schemas.images import OF_CANDIDATE, read_current
 from catalog_schemas.validation import TableError
 from tests.toygan.generation.runs import candidate
 from tests.toygan.generation.slots import slot
+from tests.toygan.publishing.commits import Key, Run, decisions
 from toygan.errors import BadInput, ObjectNotFound
-from toygan.generation.parts import pending_shards, publish_part
-from toygan.planning.finished import Parts, read_manifest, read_part
 from toygan.publishing.commit import (
     complete_open_runs,
-    make_live,
-    publish_manifest,
-    publish_report,
-    sweep,
-    tally,
 )
 from toygan.publishing.commit_log import reserve
 from toygan.storage.keys import (
     ATTEMPTS_KEY,
     COMMITS_KEY,
     CURRENT_KEY,
-    manifest_key,
     part_key,
-    plan_key,
-    report_key,
 )
 from toygan.storage.memory import MemoryStore
-
-Key = tuple[str, int]  # sku, image index
-DECISIONS = ("approved", "review", "rejected")
 
 
 class CountingStore(MemoryStore):
@@ -55,50 +39,6 @@ class CountingStore(MemoryStore):
     def put_if(self, key: str, data: bytes, version: str | None, **options: str) -> None:
         self.puts.append(key)
         super().put_if(key, data, version, **options)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished run: the decision of each of its slots, laid into two shards."""
-
-    run_id: str
-    commit: int
-    decisions: Mapping[Key, str]
-
-    def manifest(self) -> Manifest:
-        return Manifest(
-            run_id=self.run_id,
-            pipeline_version="0.1.0",
-            prefect_version="3.8.8",
-            started_at="2026-11-01T00:00:00+00:00",
-            finished_at="2026-11-01T00:00:00+00:00",
-            catalog_uri="catalog.parquet",
-            catalog_sha256="b" * 64,
-            settings={},
-            model_name="toybricks",
-            model_version="0123456789ab",
-            plan_sha256="c" * 64,
-            shards=2,
-            counts={},
-            categories={},
-            models={},
-            commit=self.commit,
-            incomplete={},
-        )
-
-    def make_live(self, store: MemoryStore) -> None:
-        make_live(store, self.manifest(), Parts(store, self.run_id, 2))
-
-    def put(self, store: MemoryStore) -> None:
-        """All but the live table."""
-        for shard in range(2):
-            rows = [
-                candidate(slot(0, sku=sku, image_index=index), self.run_id, decision=decision)
-                for (sku, index), decision in self.decisions.items()
-                if len(sku) % 2 == shard
-            ]
-            publish_part(store, self.run_id, shard, rows)
-        publish_manifest(store, self.manifest())
 
 
 def live(store: MemoryStore) -> dict[Key, str]:
@@ -120,9 +60,8 @@ def winners(runs: list[Run]) -> dict[Key, str]:
 
 # Two of the same, too: as a store without conditional writes may give.
 commits = st.integers(1, 4)
-decisions = st.dictionaries(
-    st.tuples(st.sampled_from(["a", "bb", "c", "dd"]), st.integers(0, 2)), st.sampled_from(DECISIONS)
-)
+
+
 some_runs = st.lists(st.tuples(commits, decisions), min_size=1, max_size=4).map(
     lambda drawn: [
         Run(run_id=f"run-{number}", commit=commit, decisions=of) for number, (commit, of) in enumerate(drawn)
@@ -235,7 +174,7 @@ def test_a_run_that_approved_nothing_changes_no_live_picture(decision: str) -> N
     assert store.get(CURRENT_KEY) == before
 
 
-def test_what_was_committed_and_not_made_live_is_made_live_by_the_next_run() -> None:
+def test_the_next_run_makes_a_commit_live_that_was_not() -> None:
     store = MemoryStore()
     first, died = (
         Run(run_id=name, commit=reserve(store, name), decisions={("a", 0): "approved", (name, 0): "review"})
@@ -287,79 +226,3 @@ def test_a_missing_or_damaged_part_leaves_the_live_table_as_it_was() -> None:
     with pytest.raises(ObjectNotFound, match=r"part-00000\.parquet"):
         run.make_live(store)
     assert not store.exists(CURRENT_KEY)
-
-
-# parts, counts, manifest, sweep
-
-
-def test_a_shard_is_done_when_its_part_is_there() -> None:
-    store = MemoryStore()
-    assert pending_shards(store, "run-1", 3) == [0, 1, 2]
-    publish_part(store, "run-1", 1, [candidate(slot(1), "run-1")])
-    publish_part(store, "run-2", 0, [])
-    assert pending_shards(store, "run-1", 3) == [0, 2]
-    assert pending_shards(store, "run-1", 0) == []
-
-
-def test_a_part_gives_its_rows_back() -> None:
-    store = MemoryStore()
-    rows = [candidate(slot(1), "run-1"), candidate(slot(2), "run-1", decision="rejected", reasons=["blank"])]
-    publish_part(store, "run-1", 0, rows)
-    part = read_part(store, "run-1", 0)
-    assert part.schema.names == IMAGES.names
-    found: list[dict[str, Any]] = part.to_pylist(maps_as_pydicts="strict")
-    assert found == rows
-
-
-def test_a_row_that_breaks_the_contract_is_not_written() -> None:
-    store = MemoryStore()
-    with pytest.raises(TableError, match="sku"):
-        publish_part(store, "run-1", 0, [candidate(slot(1), "run-1", sku=None)])
-    assert list(store.list()) == []
-
-
-def test_candidates_are_counted_by_category_and_decision() -> None:
-    store = MemoryStore()
-    publish_part(store, "run-1", 0, [candidate(slot(1), "run-1"), candidate(slot(2), "run-1")])
-    others = [("car", "approved"), ("car", "review"), ("car", "rejected"), ("car", "rejected")]
-    rows = [
-        candidate(slot(number, category=category), "run-1", decision=decision)
-        for number, (category, decision) in enumerate(others)
-    ]
-    rows[-1]["p_real"] = None
-    publish_part(store, "run-1", 1, rows)
-    publish_part(store, "run-1", 2, [])
-    outcome = tally(read_part(store, "run-1", shard) for shard in range(3))
-    assert outcome.counts == {"approved": 3, "review": 1, "rejected": 2, "not_finite": 1}
-    assert outcome.categories == {
-        "brick": {"approved": 2, "review": 0, "rejected": 0},
-        "car": {"approved": 1, "review": 1, "rejected": 2},
-    }
-    assert tally([]).counts == {"approved": 0, "review": 0, "rejected": 0, "not_finite": 0}
-
-
-def test_a_manifest_gives_itself_back() -> None:
-    store = MemoryStore()
-    manifest = replace(Run(run_id="run-1", commit=1, decisions={}).manifest(), counts={"planned": 3})
-    assert read_manifest(store, "run-1") is None
-    publish_manifest(store, manifest)
-    assert read_manifest(store, "run-1") == manifest
-    store.put(manifest_key("run-1"), b"{}")
-    with pytest.raises(TableError, match=r"runs/run-1\.json"):
-        read_manifest(store, "run-1")
-
-
-def test_a_report_is_stored_as_text() -> None:
-    store = MemoryStore()
-    publish_report(store, "run-1", "<p>Größe</p>")
-    assert store.get(report_key("run-1")).decode() == "<p>Größe</p>"
-
-
-def test_the_sweep_takes_what_is_unfinished_of_this_run_only() -> None:
-    store = MemoryStore()
-    kept = [plan_key("run-10", 0), ".tmp/run/plan.json", part_key("run-1", 0), CURRENT_KEY]
-    for key in [*kept, plan_key("run-1", 0), plan_key("run-1", 1), ".tmp/run-1/plan.json"]:
-        store.put(key, b"")
-    sweep(store, "run-1")
-    sweep(store, "run-1")
-    assert {info.key for prefix in ("", ".tmp/") for info in store.list(prefix)} == set(kept)

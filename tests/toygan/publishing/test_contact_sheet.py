@@ -93,7 +93,7 @@ def test_titles_are_text_and_stay_when_the_page_is_made_again(
     assert HOSTILE in html.unescape(page)
     manifest = read_manifest(store, "run-1")
     assert manifest is not None
-    again = sheet(store, manifest, tell_rate=True, credit=None)
+    again = sheet(store, manifest, with_rate=True, credit=None)
     assert "<script>alert" not in again
     assert HOSTILE in html.unescape(again)
 
@@ -108,28 +108,28 @@ def test_nothing_is_loaded_from_elsewhere(run: tuple[MemoryStore, FrozenPlan, st
     assert links == {"../index.html", *pictures}
 
 
-def test_the_rate_and_the_credit_are_told_when_asked(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
+def test_the_rate_and_the_credit_are_optional(run: tuple[MemoryStore, FrozenPlan, str]) -> None:
     store, _, _ = run
     manifest = read_manifest(store, "run-1")
     assert manifest is not None
     ten_s = replace(manifest, started_at="2026-11-01T00:00:00+00:00", finished_at="2026-11-01T00:00:10+00:00")
-    told = sheet(store, ten_s, tell_rate=True, credit="Photos: Jane Doe, CC BY 4.0")
+    html = sheet(store, ten_s, with_rate=True, credit="Photos: Jane Doe, CC BY 4.0")
     rate = f"{len(rows_of(store)) / 10:.1f} pictures a second"
-    assert rate in told
-    assert "Photos: Jane Doe, CC BY 4.0" in told
-    untold = sheet(store, ten_s, tell_rate=False, credit=None)
+    assert rate in html
+    assert "Photos: Jane Doe, CC BY 4.0" in html
+    untold = sheet(store, ten_s, with_rate=False, credit=None)
     assert "pictures a second" not in untold
     assert "Photos: Jane Doe" not in untold
 
 
-def test_so_many_pictures_of_a_category_and_no_more(
+def test_a_sheet_shows_a_limited_number_of_each_category(
     run: tuple[MemoryStore, FrozenPlan, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, _, _ = run
     manifest = read_manifest(store, "run-1")
     assert manifest is not None
     monkeypatch.setattr(module, "sheet_sizes", lambda categories: (2, 1))
-    page = sheet(store, manifest, tell_rate=True, credit=None)
+    page = sheet(store, manifest, with_rate=True, credit=None)
     kept = rows_of(store)
     first = [row for row in kept if row["decision"] == "approved"][:2]
     first += [row for row in kept if row["decision"] == "review"][:1]
@@ -142,7 +142,7 @@ def test_a_picture_that_is_gone_is_named(folder: Path) -> None:
     gone = next(info.key for info in store.list("images/"))
     store.delete(gone)
     with pytest.raises(ObjectNotFound, match=gone):
-        sheet(store, summary.manifest, tell_rate=True, credit=None)
+        sheet(store, summary.manifest, with_rate=True, credit=None)
 
 
 def test_the_page_shows_decisions_and_leaves_out_what_was_retired(folder: Path) -> None:
@@ -153,8 +153,8 @@ def test_the_page_shows_decisions_and_leaves_out_what_was_retired(folder: Path) 
     decide(store, "reject", [first], by="Ann", reason="<b>wrong</b>")
     is_second = pc.equal(live["image_id"], second)
     retire(store, "run-2", Gone(pictures=live.filter(is_second), products=1, live_products=live.num_rows))
-    before = embedded(sheet(store, summary.manifest, tell_rate=True, credit=None))
+    before = embedded(sheet(store, summary.manifest, with_rate=True, credit=None))
     store.delete(live.filter(is_second)["image_uri"][0].as_py())
-    page = sheet(store, summary.manifest, tell_rate=True, credit=None)
+    page = sheet(store, summary.manifest, with_rate=True, credit=None)
     assert "rejected by Ann: &lt;b&gt;wrong&lt;/b&gt;" in page
     assert len(embedded(page)) == len(before) - 1

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import TableError, parquet_bytes
-from tests.toygan.publishing.test_verify import killed_run, put_run
+from tests.toygan.publishing.stores import put_run
+from tests.toygan.publishing.test_verify_runs import killed_run
 from toygan.errors import ToyganError
 from toygan.planning.plan import FrozenPlan, load_shard
 from toygan.planning.settings import RunSettings
@@ -55,8 +56,7 @@ def objects() -> dict[str, bytes]:
         run_id="night-2",
         catalog_uri="catalog.parquet",
         catalog_sha256="a" * 64,
-        settings=RunSettings(model_name="toys", model_version="0123456789ab"),
-        max_attempts=4,
+        settings=RunSettings(models={"main": "toys@0123456789ab"}),
         shards=(),
         counts=counts,
         categories={"cars": counts},

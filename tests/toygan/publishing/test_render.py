@@ -241,7 +241,7 @@ def test_rows_that_were_set_aside_are_shown_up_to_a_limit() -> None:
     assert f"sku{MOST_ROWS}" not in page.text
 
 
-def test_thumbnails_are_capped_and_the_total_is_told() -> None:
+def test_thumbnails_are_capped_and_the_total_is_shown() -> None:
     many = replace(
         BRICK, approved=5000, review=400, approved_pictures=[picture()] * 70, review_pictures=[picture()] * 70
     )

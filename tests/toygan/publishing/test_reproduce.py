@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.models import CPU, tiny_model, tiny_with_layouts
+from tests.toygan.generation.runs import put_part
 from tests.toygan.generation.whole_runs import generate, request, rows_of, write_inputs
 from toygan.errors import BadInput, ModelError, RunFailed
-from toygan.generation.parts import publish_part
 from toygan.planning.finished import read_part
 from toygan.publishing.reproduce import reproduce
 from toygan.registry.models import add_model
@@ -30,8 +30,8 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
     second = add_model(
         store, tiny_model(seed=1, acceptance=0.3, accent_colour="teal").write(tmp_path / "other"), "toys"
     )
-    generate(request(folder, output=uri, model=f"toys@{first}", image_format="png"))
-    generate(request(folder, output=uri, model=f"toys@{second}", mode="refresh", run_id="run-2"))
+    generate(request(folder, output=uri, main=f"toys@{first}", image_format="png"))
+    generate(request(folder, output=uri, main=f"toys@{second}", mode="refresh", run_id="run-2"))
     yield store
     for prefix in ("", ".tmp/"):
         for info in store.list(prefix):
@@ -44,8 +44,8 @@ def rows(store: MemoryStore) -> list[dict[str, Any]]:
 
 def test_the_bytes_are_the_same(store: MemoryStore) -> None:
     kept = [row for row in rows(store) if row["image_uri"]]
-    told = {row["run_id"]: json.loads(row["conditions"]).get("accent_hexes") for row in kept}
-    assert told == {"run-1": None, "run-2": ["#008080"]}
+    conditions = {row["run_id"]: json.loads(row["conditions"]).get("accent_hexes") for row in kept}
+    assert conditions == {"run-1": None, "run-2": ["#008080"]}
     assert {row["decision"] for row in kept} == {"approved", "review"}
     assert {row["format"] for row in kept} == {"png", "webp"}
     for row in kept:
@@ -55,11 +55,11 @@ def test_the_bytes_are_the_same(store: MemoryStore) -> None:
     assert reproduce(store, kept[0]["image_id"], CPU).endswith("; rejected by Ann: too dark")
 
 
-def test_other_bytes_are_told(store: MemoryStore) -> None:
+def test_other_bytes_are_an_error(store: MemoryStore) -> None:
     part = read_part(store, "run-1", 0).to_pylist(maps_as_pydicts="strict")
     row = next(row for row in part if row["image_uri"])
     row["seed"] += 1
-    publish_part(store, "run-1", 0, part)
+    put_part(store, "run-1", part)
     with pytest.raises(RunFailed, match=f"the bytes differ from those of {row['image_uri']}"):
         reproduce(store, row["image_id"], CPU)
 
@@ -99,12 +99,12 @@ def test_the_layout_that_a_product_got_is_found_again(tmp_path: Path, say_finish
     titles = (finished if say_finish else title, "Wolf")
     model = tiny_with_layouts(acceptance=0.9, titles=titles, say_finish=say_finish)
     version = add_model(store, model.write(tmp_path / "other"), "toys")
-    generate(request(folder, output=store.uri, model=f"toys@{version}"))
+    generate(request(folder, output=store.uri, main=f"toys@{version}"))
     found = rows_of(store)
-    told = [json.loads(row["conditions"]) for row in found]
-    assert {each["text"] for each in told} == {finished}
-    assert {each.get("shape_text") for each in told} == {None if say_finish else title}
-    assert {each["layout_similarity"] for each in told} == {1.0}
+    conditions = [json.loads(row["conditions"]) for row in found]
+    assert {each["text"] for each in conditions} == {finished}
+    assert {each.get("shape_text") for each in conditions} == {None if say_finish else title}
+    assert {each["layout_similarity"] for each in conditions} == {1.0}
     kept = [row["image_id"] for row in found if row["image_uri"]]
     assert len(kept) > 6
     assert all("the same" in reproduce(store, each, CPU) for each in kept)

@@ -66,7 +66,7 @@ def read_whole(store: ObjectStore) -> Manifest:
 
 def test_the_page_plots_every_run_and_marks_a_new_champion() -> None:
     store = MemoryStore()
-    other = RunSettings(model_name="toybricks", model_version="f" * 12)
+    other = RunSettings(models={"main": "toybricks@" + "f" * 12})
     for number, settings in enumerate((SETTINGS, SETTINGS, other), 1):
         totals = counts(planned=4, approved=number, review=4 - number, exhausted=0)
         put_run(store, number, settings, NAUGHTY, totals)

@@ -110,7 +110,7 @@ def test_the_challenger_is_calibrated_and_inherits_the_other_settings(attempt: A
     assert challenger.version != attempt.plan.version
 
 
-def test_a_probe_judges_the_challenger_where_one_judges_the_champion(
+def test_the_challenger_is_scored_by_a_probe_as_the_champion(
     attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learn(attempt, SMALL_BUDGET, CPU)

@@ -46,7 +46,7 @@ class Dying(MemoryStore):
             raise KeyboardInterrupt
 
 
-def judged(
+def measured(
     store: MemoryStore, folder: Path, *, holds: bool = True, categories: tuple[str, ...] = CATEGORIES
 ) -> Attempt:
     """A retraining whose outcome is there, and not yet published."""
@@ -72,7 +72,7 @@ def published(store: MemoryStore, attempt: Attempt) -> bool:
 def test_a_better_challenger_is_promoted(tmp_path: Path) -> None:
     store = MemoryStore()
     first = champion_of(store, tmp_path)
-    attempt = judged(store, tmp_path)
+    attempt = measured(store, tmp_path)
     assert published(store, attempt)
     aliases = read_aliases(store)
     assert (aliases[CHAMPION].now, aliases[CHAMPION].history) == (NEW_REF, (first,))
@@ -89,7 +89,7 @@ def test_a_better_challenger_is_promoted(tmp_path: Path) -> None:
 def test_any_other_is_kept_as_the_challenger(tmp_path: Path) -> None:
     store = MemoryStore()
     first = champion_of(store, tmp_path)
-    assert not published(store, judged(store, tmp_path, holds=False))
+    assert not published(store, measured(store, tmp_path, holds=False))
     assert read_aliases(store)[CHAMPION].now == first
     assert read_aliases(store)[CHALLENGER].now == NEW_REF
     assert read_retrained(store) is not None
@@ -98,7 +98,7 @@ def test_any_other_is_kept_as_the_challenger(tmp_path: Path) -> None:
 def test_a_champion_that_stays_gets_the_layouts_of_the_uploads(tmp_path: Path) -> None:
     store = MemoryStore()
     first = champion_of(store, tmp_path)
-    attempt = judged(store, tmp_path, holds=False)
+    attempt = measured(store, tmp_path, holds=False)
     (attempt.outcome / CHAMPIONS_LAYOUTS).write_bytes(b"layouts")
     assert not published(store, attempt)
     now = read_aliases(store)[CHAMPION]
@@ -117,7 +117,7 @@ def test_a_crash_at_any_write_leaves_a_champion_and_is_made_up_for(tmp_path: Pat
         folder = tmp_path / str(writes)
         store = Dying()
         first = champion_of(store, folder)
-        attempt = judged(store, folder, holds=holds)
+        attempt = measured(store, folder, holds=holds)
         store.writes_left = writes
         try:
             published(store, attempt)
@@ -144,7 +144,7 @@ def test_a_champion_that_was_made_meanwhile_stays(tmp_path: Path) -> None:
     """The challenger was never measured against it."""
     store = MemoryStore()
     champion_of(store, tmp_path)
-    attempt = judged(store, tmp_path)
+    attempt = measured(store, tmp_path)
     another = champion_of(store, tmp_path, seed=3)
     assert not published(store, attempt)
     assert read_aliases(store)[CHAMPION].now == another
@@ -154,7 +154,7 @@ def test_a_champion_that_was_made_meanwhile_stays(tmp_path: Path) -> None:
 def test_the_bundled_model_is_what_a_rollback_goes_back_to(tmp_path: Path) -> None:
     store = MemoryStore()
     bundled = resolve(None, store)
-    attempt = judged(store, tmp_path, categories=config_of(bundled).categories)
+    attempt = measured(store, tmp_path, categories=config_of(bundled).categories)
     assert published(store, attempt)
     assert read_aliases(store)[CHAMPION].now == ModelRef(name=bundled.name, version=NEW.version)
     assert rollback(store) == ModelRef(name=bundled.name, version=bundled.version)

@@ -15,7 +15,7 @@ from toygan.publishing.commit_log import reserve
 from toygan.storage.keys import CURRENT_KEY, review_key
 from toygan.storage.store import ObjectStore
 
-SETTINGS = RunSettings(model_name="toybricks", model_version="0123456789ab")
+SETTINGS = RunSettings(models={"main": "toybricks@0123456789ab"})
 
 
 def picture(number: int, run_id: str, decision: str = APPROVED, **changes: Any) -> dict[str, Any]:

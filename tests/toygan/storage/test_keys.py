@@ -151,7 +151,7 @@ def test_the_parts_of_a_run_are_listed_in_the_order_of_their_shards() -> None:
 
 
 def test_only_pictures_and_plan_shards_are_referenced() -> None:
-    vouched = [
+    referenced = [
         keys.image_key("cars", "sku", IMAGE_ID, "webp"),
         keys.review_key("night-1", IMAGE_ID, "webp"),
         keys.plan_key("night-1", 0),
@@ -161,5 +161,5 @@ def test_only_pictures_and_plan_shards_are_referenced() -> None:
         *(keys.plan_manifest_key("plan"), keys.CURRENT_KEY, keys.ALIASES_KEY, keys.condition_key(SHA256)),
         *(keys.photo_key("cars", "plan", "a.jpg"), keys.model_key("toys", VERSION, "config.json")),
     ]
-    assert all(keys.is_referenced(key) for key in vouched)
+    assert all(keys.is_referenced(key) for key in referenced)
     assert not any(keys.is_referenced(key) for key in relied_on)

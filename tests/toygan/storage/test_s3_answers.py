@@ -17,7 +17,7 @@ XML = {"content-type": "application/xml"}
 
 
 def failure(code: str, status: int, headers: dict[str, str] = XML) -> ToyganError:
-    return failure_of(Failure(code, status, headers, "told"), "a/b", "s3://shop at http://here")
+    return failure_of(Failure(code, status, headers, "reason"), "a/b", "s3://shop at http://here")
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def failure(code: str, status: int, headers: dict[str, str] = XML) -> ToyganErro
         ("404", 404, HTML, StoreUnavailable, "answered 404 with a web page"),
         ("NoSuchKey", 404, XML, ObjectNotFound, "a/b"),
         ("PreconditionFailed", 412, HTML, Conflict, "a/b"),
-        ("SlowDown", 503, XML, StoreUnavailable, "told"),
-        ("RequestTimeout", 400, XML, StoreUnavailable, "told"),
+        ("SlowDown", 503, XML, StoreUnavailable, "reason"),
+        ("RequestTimeout", 400, XML, StoreUnavailable, "reason"),
     ],
 )
 def test_each_failure_has_its_remedy(

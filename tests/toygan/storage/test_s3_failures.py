@@ -1,4 +1,4 @@
-"""Bad days of a server: what is waited for, what is told to the user, and that nothing is lost or doubled."""
+"""Failures of a server: waits, messages to the user, and that nothing is lost or stored twice."""
 
 import hashlib
 import random
@@ -13,7 +13,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.servers import Fault, S3Server, faulty_proxy, fresh_bucket, rclone_server
+from tests.faulty_proxy import Fault, faulty_proxy
+from tests.servers import S3Server, fresh_bucket, rclone_server
 from toygan.errors import StoreConfigError, StoreUnavailable
 from toygan.storage.open_store import open_store
 from toygan.storage.s3_store import S3Store
@@ -262,7 +263,7 @@ def token_server(good_key: str) -> Iterator[str]:
     [("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_ACCESS_KEY_ID", "unknown")],
     ids=["wrong secret", "unknown key id"],
 )
-def test_wrong_credentials_are_told_at_once(
+def test_wrong_credentials_are_an_error_at_once(
     operation: Callable[[ObjectStore], object],
     name: str,
     value: str,
@@ -275,7 +276,7 @@ def test_wrong_credentials_are_told_at_once(
 
 
 @every_operation
-def test_no_credentials_are_told_at_once(
+def test_missing_credentials_are_an_error_at_once(
     operation: Callable[[ObjectStore], object], s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -298,7 +299,7 @@ def test_a_missing_bucket_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "AWS_ENDPOINT_URL"),
         ("AWS_PROFILE", "nobody", "nobody.*AWS_PROFILE"),
@@ -307,10 +308,10 @@ def test_a_missing_bucket_is_named(
     ],
 )
 def test_settings_that_cannot_be_are_named(
-    name: str, value: str, told: str, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, message: str, s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(StoreConfigError, match=told):
+    with pytest.raises(StoreConfigError, match=message):
         open_store(s3_uri).get("a")
 
 

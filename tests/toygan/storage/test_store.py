@@ -31,7 +31,7 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "message"),
     [
         ("", "empty"),
         ("s3://", "bucket"),
@@ -45,8 +45,8 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
         ("memory://", "name"),
     ],
 )
-def test_other_uris_are_refused_with_a_remedy(uri: str, told: str) -> None:
-    with pytest.raises(StoreConfigError, match=told):
+def test_other_uris_are_refused_with_a_remedy(uri: str, message: str) -> None:
+    with pytest.raises(StoreConfigError, match=message):
         open_store(uri)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.servers import Fault, S3Server, faulty_proxy, fresh_bucket
+from tests.faulty_proxy import Fault, faulty_proxy
+from tests.servers import S3Server, fresh_bucket
 from toygan.errors import StoreUnavailable
 from toygan.storage import update as update_module
 from toygan.storage.local import LocalStore
@@ -195,7 +196,7 @@ def test_a_server_that_says_it_has_no_conditions_is_believed(
         assert store.get(KEY) == b"mine\n"
 
 
-def test_a_file_system_without_locks_is_told_apart(
+def test_a_file_system_without_locks_is_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:

@@ -5,12 +5,12 @@ from math import log
 import pytest
 import torch
 
-from tests.toygan.training.test_objective import train
+from tests.toygan.training.steps import train
 from tests.toygan.training.tiny import tiny
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.training.auxiliary_classifier import AuxiliaryClassifier, semantic_loss
-from toygan.training.batches import draw_batch, step_rng
+from toygan.training.batches import sample_batch, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.state import start
 from toygan.training.step import train_step
@@ -72,7 +72,7 @@ def generator_loss(photos: PhotoSet, weight: float) -> float:
     config = tiny(precision="fp32", semantic_weight=weight)
     state = start(config, categories=2, device=CPU)
     rng = step_rng(0, 0)
-    batch = draw_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
+    batch = sample_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
     return train_step(state, batch, config, rng)[0].item()
 
 

@@ -19,7 +19,7 @@ from toygan.training.checkpoint import checkpoint_folders
 
 @contextmanager
 def room_for(total_bytes: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: the system answers as it does where a quota is used up."""
+    """No file may grow beyond `total_bytes`: the system answers as it does where a quota is used up."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (total_bytes, hard))
     try:

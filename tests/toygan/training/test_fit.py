@@ -13,7 +13,7 @@ from toygan.conditions.text_config import TextConfig, TextFields
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.training import batches
-from toygan.training.batches import draw_batch, epoch_rows, mirror, step_rng
+from toygan.training.batches import epoch_rows, mirror, sample_batch, step_rng
 from toygan.training.config import TrainConfig
 from toygan.training.fit import Callbacks, Losses, _ahead, fit
 from toygan.training.state import TrainState, start
@@ -37,7 +37,7 @@ def step(
 
 def first_step(state: TrainState, photos: PhotoSet, config: TrainConfig, rows: int = 4) -> Tensor:
     rng = step_rng(0, 0)
-    batch = draw_batch(photos, torch.arange(rows), config, state.generator.latent_size, rng)
+    batch = sample_batch(photos, torch.arange(rows), config, state.generator.latent_size, rng)
     return train_step(state, batch, config, rng)
 
 
@@ -79,7 +79,7 @@ def test_fewer_photos_than_a_batch() -> None:
 
 
 def test_about_half_of_the_pictures_are_mirrored(photos: PhotoSet) -> None:
-    batch = draw_batch(photos, torch.zeros(400, dtype=torch.int64), tiny(), 8, step_rng(0, 0))
+    batch = sample_batch(photos, torch.zeros(400, dtype=torch.int64), tiny(), 8, step_rng(0, 0))
     image = from_uint8(photos.images[:1])
     kept = (batch.real == image).all(dim=(1, 2, 3))
     mirrored = (batch.real == image.flip(3)).all(dim=(1, 2, 3))
@@ -97,7 +97,7 @@ def test_blended_texts_are_means_of_a_random_half_of_the_known(
     monkeypatch.setattr(batches, "TEXT_DROPOUT", 0.25)
     config = tiny(text_encoder="any", text_smoothing=1e-3)
     rows = torch.zeros(400, dtype=torch.int64)
-    batch = draw_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0), known=known)
+    batch = sample_batch(replace(photos, text=texts), rows, config, 8, step_rng(0, 0), known=known)
     assert batch.blended_text is not None
     own, other, withheld = (
         (batch.blended_text == torch.tensor(each)).all(1) for each in ([1, 0], [0, 1], [0, 0])
@@ -106,7 +106,7 @@ def test_blended_texts_are_means_of_a_random_half_of_the_known(
     assert torch.equal(withheld, ~batch.conditions["text"].any(1))
     assert abs(own.sum() - 225) < 40  # four standard deviations
     assert abs(other.sum() - 75) < 31
-    assert draw_batch(photos, rows, config, 8, step_rng(0, 0)).blended_text is None
+    assert sample_batch(photos, rows, config, 8, step_rng(0, 0)).blended_text is None
 
 
 def test_products_of_one_colour_are_shown_and_named_in_another(photos: PhotoSet) -> None:
@@ -117,7 +117,7 @@ def test_products_of_one_colour_are_shown_and_named_in_another(photos: PhotoSet)
     hexes = ("#C86400", "#5A5A5A", *photos.colour_hexes[2:])
     painted = replace(photos, images=images, colour_hexes=hexes, colour=encode_colours(hexes))
     config = tiny(colour_mixing=0.5, colour_dropout=0.0)
-    batch = draw_batch(painted, rows, config, 8, step_rng(0, 0))
+    batch = sample_batch(painted, rows, config, 8, step_rng(0, 0))
     shown = batch.real.amin(dim=(2, 3)).add(1).mul(127.5).round().int().tolist()
     named = ["#" + bytes(rgb).hex().upper() for rgb in shown]
     torch.testing.assert_close(batch.conditions["colour"], encode_colours(named))
@@ -125,7 +125,7 @@ def test_products_of_one_colour_are_shown_and_named_in_another(photos: PhotoSet)
     assert counts["#5A5A5A"] == 100
     assert abs(counts["#C86400"] - 52) < 20  # half stay, and of the others one of 27
     assert len(counts) > 15
-    plain = draw_batch(painted, rows, changed(config, colour_mixing=0.0), 8, step_rng(0, 0))
+    plain = sample_batch(painted, rows, changed(config, colour_mixing=0.0), 8, step_rng(0, 0))
     torch.testing.assert_close(plain.conditions["colour"], painted.colour[rows])
 
 
@@ -147,15 +147,15 @@ def test_accent_colours_change_and_are_withheld_with_the_main_one(photos: PhotoS
         text_config=TextConfig(accent_colours=2),
     )
     config = tiny(colour_mixing=1.0, colour_dropout=0.5)
-    batch = draw_batch(painted, rows, config, 8, step_rng(0, 0))
+    batch = sample_batch(painted, rows, config, 8, step_rng(0, 0))
     pixels = batch.real.add(1).mul(127.5).round().int().amin(dim=3)  # of each row of pixels
     shown = [["#" + bytes(rgb).hex().upper() for rgb in pixels[:, :, row].tolist()] for row in (12, 20)]
-    told, accents = batch.conditions["colour"], batch.conditions["accents"]
-    is_told = told[:, 3] > 0
-    assert 60 < int(is_told.sum()) < 140
-    assert not accents[~is_told].any()
-    torch.testing.assert_close(told[is_told], encode_colours(shown[0])[is_told])
-    torch.testing.assert_close(accents[is_told, :4], encode_colours(shown[1])[is_told])
+    named, accents = batch.conditions["colour"], batch.conditions["accents"]
+    is_named = named[:, 3] > 0
+    assert 60 < int(is_named.sum()) < 140
+    assert not accents[~is_named].any()
+    torch.testing.assert_close(named[is_named], encode_colours(shown[0])[is_named])
+    torch.testing.assert_close(accents[is_named, :4], encode_colours(shown[1])[is_named])
     assert not accents[:, 4:].any()
     assert len(set(shown[1][::2])) > 10
     assert set(shown[0][1::2]) == {"#C86400"}  # a product of two colours stays
@@ -172,7 +172,7 @@ def test_layouts_name_the_colours_that_are_shown(photos: PhotoSet) -> None:
         photos, images=images, colour_hexes=hexes, image_condition="layout", condition_images=layouts
     )
     rows = torch.zeros(100, dtype=torch.int64)
-    batch = draw_batch(painted, rows, tiny(colour_mixing=1.0), 8, step_rng(0, 0))
+    batch = sample_batch(painted, rows, tiny(colour_mixing=1.0), 8, step_rng(0, 0))
     shown = batch.real.amin(dim=(2, 3))
     pure = (shown > 0).sum(dim=1) == 1
     labels = batch.conditions["layout"].amax(dim=(1, 2))[pure]
@@ -251,11 +251,11 @@ def test_reports_and_checkpoints_come_at_fixed_counts(photos: PhotoSet) -> None:
     assert checkpoints == [8, 16, 24]
 
 
-def test_batches_that_are_drawn_ahead_are_the_same_in_the_same_order() -> None:
+def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
     assert list(islice(_ahead(str, count(4, 3)), 4)) == ["4", "7", "10", "13"]
 
 
-def test_a_batch_that_cannot_be_drawn_ahead_fails_the_step_it_is_for() -> None:
+def test_a_batch_that_cannot_be_made_ahead_fails_its_step() -> None:
     batches = _ahead(lambda number: 1 // (2 - number), count())
     assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(ZeroDivisionError):

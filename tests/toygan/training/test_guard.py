@@ -119,9 +119,9 @@ def test_ten_collapses_ten_recoveries(
     monkeypatch.setattr(fit_module, "train_step", step)
     train(photos_uri=shards, output=tmp_path, config=config, device=CPU, limits=Limits(max_images=96))
     assert is_ruined == [True]
-    told = [record.getMessage() for record in caplog.records if "It goes back to" in record.getMessage()]
-    assert len(told) == 1
-    assert f"at {LR_FACTOR:g} times the learning rates" in told[0]
+    messages = [record.getMessage() for record in caplog.records if "It goes back to" in record.getMessage()]
+    assert len(messages) == 1
+    assert f"at {LR_FACTOR:g} times the learning rates" in messages[0]
     last = checkpoint_folders(tmp_path)[-1]
     assert int(last.name) == 96
     tensors = load_file(last / "state.safetensors")

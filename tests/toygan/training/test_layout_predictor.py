@@ -80,13 +80,13 @@ def test_the_loss_by_hand() -> None:
     wanted = (3 * ground * log(2) + product * log(4 / 3)) / (3 * ground + product)
     assert drawing_loss(logits, {"layout": layout}).item() == pytest.approx(wanted, rel=1e-5)
     sketch = torch.ones(1, 1, 2, 2)
-    told: Conditions = {"layout": layout, "sketch": sketch}
-    assert drawing_loss(logits, told).item() == pytest.approx(wanted, rel=1e-5)  # blank: unknown
+    given: Conditions = {"layout": layout, "sketch": sketch}
+    assert drawing_loss(logits, given).item() == pytest.approx(wanted, rel=1e-5)  # blank: unknown
     sketch[0, 0, 1, 1] = -1
     logits[:, 2] = -1.0
     ink = (3 * log(1 + exp(-1)) + log(1 + exp(1))) / 4
-    assert drawing_loss(logits, told).item() == pytest.approx(wanted + INK_WEIGHT * ink, rel=1e-5)
-    two = {name: torch.cat([value, value]) for name, value in told.items()}
+    assert drawing_loss(logits, given).item() == pytest.approx(wanted + INK_WEIGHT * ink, rel=1e-5)
+    two = {name: torch.cat([value, value]) for name, value in given.items()}
     two["sketch"] = F.pad(sketch, (0, 0, 0, 0, 0, 0, 0, 1), value=1.0)
     both = drawing_loss(torch.cat([logits, logits]), two)
     assert both.item() == pytest.approx(wanted + INK_WEIGHT * ink, rel=1e-5)  # of the known one

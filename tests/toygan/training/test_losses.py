@@ -222,7 +222,7 @@ def test_the_gradients_of_the_perceptual_loss() -> None:
 
 
 def product(colour: tuple[float, float, float], pixels: int) -> Tensor:
-    """(1, 3, 16, 16): a product of so many pixels of one colour, on white, beside a soft shadow."""
+    """(1, 3, 16, 16): a product of `pixels` pixels of one colour, on white, beside a soft shadow."""
     image = torch.ones(3, 256)
     image[:, :40] = 0.6
     image[:, 40 : 40 + pixels] = torch.tensor(colour)[:, None]

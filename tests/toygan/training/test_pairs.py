@@ -28,7 +28,7 @@ from toygan.training.step import train_step
 from toygan.training.train import train
 
 CPU = torch.device("cpu")
-KINDS: Final[tuple[ImageCondition, ...]] = ("layout", "sketch")
+CONDITION_TYPES: Final[tuple[ImageCondition, ...]] = ("layout", "sketch")
 NETWORK = {
     "small_resolution": 32,
     "generator_channels": 4,
@@ -43,7 +43,7 @@ CONFIG = tiny(family="enhancer", resolution=64, network=NETWORK, loss="relativis
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight bricks with layouts and sketches."""
     rows = [
-        photo_row(sku) | {kind: condition_file(kind, number) for kind in KINDS}
+        photo_row(sku) | {kind: condition_file(kind, number) for kind in CONDITION_TYPES}
         for number, sku in enumerate(training_skus(8))
     ]
     schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("layout")).append(PHOTO_SHARD.field("sketch"))
@@ -155,17 +155,17 @@ def test_first_stages_draw_every_photo_from_its_own_drawings(shards: Path, tmp_p
     assert "sketch" not in given
 
 
-def test_pictures_once_drawn_are_kept(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generated_pictures_are_kept(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = pairs(shards, tmp_path / "small", first_stages())
     drawn: list[PhotoSet] = []
-    monkeypatch.setattr(first_stage, "draw_small", lambda model, photos, *rest: drawn.append(photos))
+    monkeypatch.setattr(first_stage, "generate_small", lambda model, photos, *rest: drawn.append(photos))
     after = pairs(shards, tmp_path / "small", first_stages())
     assert torch.equal(before.small, after.small)
     assert before.sha256 == after.sha256
     assert not drawn
 
 
-def test_pictures_of_other_models_are_drawn_anew(shards: Path, tmp_path: Path) -> None:
+def test_pictures_of_other_models_are_generated_anew(shards: Path, tmp_path: Path) -> None:
     both = pairs(shards, tmp_path / "small", first_stages())
     alone = pairs(shards, tmp_path / "small", first_stages()[1:])
     assert torch.equal(alone.small[:, 1], both.small[:, 2])

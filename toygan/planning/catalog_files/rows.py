@@ -1,7 +1,6 @@
 """The raw rows of a file, before its columns are interpreted."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 # the column and the reason, as in the table of rows that were set aside
@@ -24,6 +23,3 @@ class RawTable:
     format: str  # for a person
     header: Sequence[str]
     rows: Iterator[RawRow]
-
-
-OpenTable = AbstractContextManager[RawTable]

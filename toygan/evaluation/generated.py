@@ -24,7 +24,7 @@ Pairs = NDArray[np.int64]  # (P, 2), numbers of pictures
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawings:
+class GeneratedPictures:
     """The N generated pictures of an evaluation."""
 
     images: Tensor  # (N, 3, R, R) uint8
@@ -34,7 +34,9 @@ class Drawings:
     layout_similarities: tuple[float | None, ...]  # N, see `toygan.artifact.model.GeneratedBatch`
 
 
-def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress) -> Drawings:
+def generate_pictures(
+    model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: Progress
+) -> GeneratedPictures:
     """Generates pictures with the conditions of `photos`.
 
     The numbers of pictures of any two photos differ by at most one. The latents depend only on `seed` and the
@@ -64,7 +66,7 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
             f"{broken} of {pictures} pictures of {model.name} are not finite; the model is broken"
         )
     images = torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2)
-    return Drawings(
+    return GeneratedPictures(
         images=images,
         rows=rows,
         seeds=tuple(seeds),
@@ -73,12 +75,12 @@ def draw(model: Model, photos: PhotoSet, *, pictures: int, seed: int, progress: 
     )
 
 
-def generated_pairs(drawings: Drawings, category: NDArray[np.int64]) -> Pairs:
+def generated_pairs(generated: GeneratedPictures, category: NDArray[np.int64]) -> Pairs:
     """Pairs pictures that have the conditions of the same photo. A picture is in at most one pair.
 
     `category` (N,) has the categories of the pictures.
     """
-    return _pairs(drawings.rows.tolist(), category)
+    return _pairs(generated.rows.tolist(), category)
 
 
 def photo_pairs(photos: PhotoSet, image_condition: ImageCondition | None) -> Pairs:

@@ -5,12 +5,12 @@ import torch
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.text_config import TextFields
 from toygan.data.photos import PhotoSet
-from toygan.evaluation import drawings
-from toygan.evaluation.drawings import Drawings, generated_pairs, photo_pairs
+from toygan.evaluation import generated
+from toygan.evaluation.generated import GeneratedPictures, generated_pairs, photo_pairs
 
 
-def drawn(*rows: int) -> Drawings:
-    return Drawings(
+def drawn(*rows: int) -> GeneratedPictures:
+    return GeneratedPictures(
         images=torch.zeros((len(rows), 3, 1, 1), dtype=torch.uint8),
         rows=np.array(rows),
         seeds=tuple(range(len(rows))),
@@ -50,7 +50,7 @@ def test_no_two_photos_share_a_condition_image() -> None:
 
 
 def test_a_category_gets_no_more_pairs_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawings, "PAIRS_OF_A_CATEGORY", 1)
+    monkeypatch.setattr(generated, "PAIRS_OF_A_CATEGORY", 1)
     pictures = drawn(0, 0, 1, 1, 2, 2)
     assert generated_pairs(pictures, np.array([0, 0, 0, 0, 1, 1])).tolist() == [[0, 1], [4, 5]]
 

@@ -1,0 +1,45 @@
+"""What `toygan catalog check` says."""
+
+from pathlib import Path
+
+from tests.catalog_schemas.tables import product, write_catalog
+from tests.toygan.planning.files import write
+from toygan.planning.catalog_check import look_at_catalog
+
+
+def test_a_check_says_what_is_understood_and_what_is_not(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.csv",
+        "sku,category,title,color,price\n1,积木,Brick,Red,1\n,积木,Brick,Red,1\n3,积木,,,\n",
+    )
+    said = look_at_catalog(str(path), {}).text().splitlines()
+    assert said[0].endswith("text of cells between commas, UTF-8; its columns are the catalog's own")
+    assert said[1:] == [
+        "read: sku, category, title, colour from color",
+        "not read: price",
+        "1 products, 2 rows set aside",
+        "1 categories: 积木 (1)",
+        "set aside: 1 x sku: null, such as row 1",
+        "set aside: 1 x title: null, such as row 2 (3)",
+    ]
+
+
+def test_a_check_of_parquet_names_its_columns_too(tmp_path: Path) -> None:
+    said = look_at_catalog(str(write_catalog(tmp_path / "c.parquet", [product()])), {}).text()
+    assert "Parquet\nread: sku, category, title, description" in said
+
+
+def test_a_check_looks_at_the_files_that_rows_name(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "good.png").write_bytes(b"of any content")
+    (tmp_path / "secret.png").write_bytes(b"")
+    (tmp_path / "shop" / "link.png").symlink_to(tmp_path / "secret.png")
+    with (tmp_path / "shop" / "large.png").open("wb") as file:
+        file.truncate(2**32)
+    names = ("good.png", "none.png", "large.png", "link.png", "../secret.png")
+    rows = [product(sku=name.strip("./"), sketch_uri=name) for name in names]
+    said = look_at_catalog(str(write_catalog(tmp_path / "shop" / "c.parquet", rows)), {}).text()
+    assert "1 products, 4 rows set aside" in said
+    for reason, count in (("not_found", 1), ("too_large", 1)):
+        assert f"set aside: {count} x sketch_uri: condition_file_{reason}" in said
+    assert "set aside: 2 x sketch_uri: leaves_folder" in said

@@ -1,0 +1,34 @@
+"""Small trainings for tests."""
+
+from pathlib import Path
+
+import torch
+
+from tests.toygan.training.tiny import tiny
+from toygan.artifact.files import ModelFiles
+from toygan.training.config import TrainConfig
+from toygan.training.limits import Limits
+from toygan.training.train import train
+
+CPU = torch.device("cpu")
+
+
+def run(
+    shards: Path,
+    output: Path,
+    *,
+    config: TrainConfig | None = None,
+    max_images: int | None = 40,
+    max_minutes: float | None = None,
+    resume: bool = False,
+    init: ModelFiles | None = None,
+) -> Path:
+    return train(
+        photos_uri=shards,
+        output=output,
+        config=tiny() if config is None else config,
+        device=CPU,
+        limits=Limits(max_images=max_images, max_minutes=max_minutes),
+        resume=resume,
+        init=init,
+    )

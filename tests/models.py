@@ -16,9 +16,10 @@ from torch import nn
 
 from toygan.approval.fit import fit_calibration
 from toygan.artifact.calibration import CalibrationSettings
+from toygan.artifact.colour_labels import ColourLabels
 from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import CONFIG, MASK_NETWORK, model_version
-from toygan.artifact.layout_bank import ColourLabels, LayoutBank
+from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.load import load_model

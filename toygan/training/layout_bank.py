@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toygan.artifact.layout_bank import MOST_KNOWN, ColourLabels, LayoutBank
+from toygan.artifact.colour_labels import ColourLabels
+from toygan.artifact.layout_bank import MOST_KNOWN, LayoutBank
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.drawing_files import DrawingFiles
 from toygan.data.photos import PhotoSet

@@ -32,7 +32,8 @@ from tests.toygan.artifact.layout_banks import (
     toys,
 )
 from tests.toygan.artifact.layout_banks import finishes as finishes
-from toygan.artifact.layout_bank import ColourLabels, LayoutBank
+from toygan.artifact.colour_labels import ColourLabels
+from toygan.artifact.layout_bank import LayoutBank
 from toygan.errors import ModelError
 from toygan.images import encode_labels
 from toygan.training import layout_bank as making

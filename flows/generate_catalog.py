@@ -59,7 +59,7 @@ def generate_shard(
     began_s = time.monotonic()
     category = categories[0] if len(categories) == 1 else f"{len(categories)} categories"
     with log_fields(run=run_id, shard=shard, category=category):
-        log.debug("shard %d of %s begins", shard, category)
+        log.debug("shard %d begins: %s", shard, category)
         try:
             found = run_shard(worker_spec, run_id, shard, image_format)
         except Retryable as error:

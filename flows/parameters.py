@@ -145,7 +145,7 @@ class RetrainParameters(BaseModel):
     max_images: int = Field(
         default_factory=lambda: service_settings().retrain_images,
         ge=1,
-        description="The largest number of training images.",
+        description="The longest training, in images shown to the networks. A photo counts each time.",
     )
     max_minutes: float = Field(
         default_factory=lambda: service_settings().retrain_minutes,

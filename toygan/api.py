@@ -65,13 +65,14 @@ def load_model(reference: str | None = None, *, store: str | None = None, device
 
 
 def generate(
-    model: Model, rows: Iterable[Mapping[str, Any]], *, image_index: int = 0, attempt: int = 1
+    model: Model, rows: Iterable[Mapping[str, Any]], *, image_index: int = 0, attempt: int = 0
 ) -> list[Picture]:
     """Generates and scores one picture for each row, in their order.
 
     A row has columns of a catalog, see catalog_schemas/README.md: sku, category and title at least. A model
     that takes sketches, layouts or snapshots needs the path of a file in `sketch_uri`, `layout_uri` or
-    `photo_uri`. Another `image_index` or `attempt` gives another picture. The pictures are not checked for
+    `photo_uri`. Another `image_index` or `attempt` gives another picture;
+    both count from 0, as in a run. The pictures are not checked for
     near copies of each other. Raises BadInput that names the row.
     """
     taken = list(rows)

@@ -70,7 +70,7 @@ def test_pictures_and_decisions_are_those_of_a_run(folder: Path, model: Model) -
     assert [picture.sku for picture in pictures] == [row["sku"] for row in rows()]
     compared = 0
     for picture in pictures:
-        row = by_key[picture.sku, 1]
+        row = by_key[picture.sku, 0]
         assert (picture.seed, picture.p_real, picture.threshold) == (
             row["seed"],
             row["p_real"],

@@ -216,7 +216,7 @@ class LayoutBank:
         return recoloured
 
     def _read(self, row: int) -> Drawing:
-        """Reads the files of a row in their own resolution."""
+        """Decodes the layout and the lines of a row of the bank, both in the resolution of the layout."""
         files = self.files[row]
         with _damaged():
             layout = self._labels(files.layout)

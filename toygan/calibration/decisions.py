@@ -125,7 +125,7 @@ def _pictures(
         try:
             return decode(store.get(row["image_uri"]))
         except (BadInput, ObjectNotFound) as error:
-            log.warning("%s is left out: %s", row["image_uri"], error)
+            log.warning("the decided picture %s is left out: %s", row["image_uri"], error)
             return None
 
     with ThreadPoolExecutor(_THREADS, "decided-pictures") as pool:

@@ -28,7 +28,9 @@ SHADOW_REACH: Final = 0.3  # a shadow reaches at most this far, as a share of th
 EDGE_FADE: Final = 0.1  # width of the border in which a shadow fades, as a share of the shortest side
 WHITE_PARTS: Final = 0.03  # with this share of white pixels in a product, its outline is unsure
 UNSURE_RING: Final = 0.5  # with more non-white pixels beside the upper part, the outline is unsure
-_SPREAD_PX: Final = 5  # colours and shadows spread this far
+_SPREAD_PX: Final = (
+    5  # `_spread` carries colours and light over the edge of a mask in blocks of so many pixels
+)
 _MIXED_PX: Final = 2  # pixels this near to the edge may hold colours of product and ground
 # Tables for Image.point, one entry for each level of 0..255. _FULL is 255 at level 255, _NOT_ZERO above 0.
 _FULL: Final = [255 * (level == 255) for level in range(256)]

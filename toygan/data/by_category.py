@@ -153,7 +153,9 @@ class _Category:
         if self.read:
             return
         if not self.of_other_split:
-            log.warning("the category %r has nothing left: %s holds no picture", self.name, self.path)
+            log.warning(
+                "the category %r has no pictures: %s holds none that can be used", self.name, self.path
+            )
         elif self.split == "train":
             log.warning("%s", nothing_to_train_on(self.name, self.of_other_split))
 

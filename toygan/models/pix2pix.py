@@ -258,7 +258,7 @@ class ColouringGenerator(Generator, LayoutPredictingGenerator):
         )
 
     def _paint(self, condition: Tensor, conditions: Conditions, layout: Tensor) -> Tensor:
-        """Paints layouts, (B, classes, R, R) float32 in the encoding of `encode_layout`."""
+        """Generates pictures from layouts, (B, classes, R, R) float32 in the encoding of `encode_layout`."""
         named = conditions.get("named_colours")
         painted = self.colour_map(layout.argmax(dim=1), given_colours(conditions), named)
         shown = torch.cat([layout, painted], dim=1).contiguous(memory_format=torch.channels_last)

@@ -272,7 +272,7 @@ def _hash_file(path: Path) -> str:
 
 
 class _LocalFiles:
-    """The condition files below a folder; refuses links and names that lead out of it."""
+    """The condition files below a folder; refuses a link or a name that leads out of it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -167,7 +167,9 @@ def _shrink(found: _Found, *, resolution: int) -> bytes | None:
     try:
         pixels = shrink(found[1].photo, resolution)
     except BadInput as error:
-        log.warning("left out the photo %s of %s: %s", found[1].photo_id, found[1].source, error)
+        log.warning(
+            "left out the photo %s, which comes from %s: %s", found[1].photo_id, found[1].source, error
+        )
         return None
     return encode_photo(pixels.permute(1, 2, 0).numpy())
 

@@ -123,7 +123,7 @@ def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int,
 
 
 def _corner(layout: Tensor, crop: int, scale: int, rng: torch.Generator) -> tuple[int, int]:
-    """Returns the upper left corner of a crop. The crop is mostly around a point of the product.
+    """Returns the upper left corner of a crop. Most crops are around a point of the product.
 
     The corner is a multiple of `scale`, so it is also a corner of a pixel of the small picture.
     """

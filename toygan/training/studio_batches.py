@@ -54,7 +54,10 @@ def draw_snapshots(photos: PhotoSet, rows: Tensor, config: TrainConfig, rng: tor
 def _pair(
     photos: PhotoSet, row: int, config: TrainConfig, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, str | None]:
-    """Returns a photo (3, R, R) in [0, 1], its snapshot with the mask (4, R, R), and the main colour."""
+    """Returns a photo (3, R, R) in [0, 1], a snapshot of it with the mask (4, R, R), and the main colour.
+
+    The snapshot is the photo's own, changed, or is made from the photo. The colour may be None.
+    """
     photo, snapshot, mask = _layers(photos, row)
     if _has_own(photo, snapshot) and chance(OWN_SHARE, rng):
         picture = retaken(snapshot, rng)

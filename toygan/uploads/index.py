@@ -40,7 +40,7 @@ class PhotoTables:
 
 
 class Gone(NamedTuple):
-    """Files whose rows are to be removed: `photos` from the index, `others` from the quarantine."""
+    """Files with outdated rows, to be removed: `photos` from the index, `others` from the quarantine."""
 
     photos: frozenset[FileId] = frozenset()
     others: frozenset[FileId] = frozenset()

@@ -90,7 +90,7 @@ def test_an_encoder_of_the_hub(saved: Path, offline_hub: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["makers/unheard-of", "unheard-of", "/no/such/folder", "../x", "a/b/c", "\0"]
+    "name", ["makers/unheard-of", "unheard-of", "/no/such/folder", "../no-such-folder", "a/b/c", "\0"]
 )
 def test_an_encoder_that_is_nowhere(name: str, offline_hub: Path) -> None:
     with pytest.raises(

@@ -153,7 +153,9 @@ def test_a_category_with_nothing_left_is_named(tmp_path: Path, caplog: pytest.Lo
     measured = next(sku for sku in map(str, range(100)) if split_of_upload(sku) == "val")
     write_folder(tmp_path / "one" / measured, {"1.jpg": PICTURE, "2.jpg": PICTURE})
     assert load_photos(tmp_path, resolution=32, split="train").categories == ("good",)
-    assert f"the category 'none' has nothing left: {tmp_path / 'none'} holds no picture" in caplog.text
+    assert (
+        f"the category 'none' has no pictures: {tmp_path / 'none'} holds none that can be used" in caplog.text
+    )
     assert "left out of" in caplog.text
     assert "2 .heic; only" in caplog.text
     assert "skipped the photo small/a.png of small-a" in caplog.text

@@ -103,8 +103,8 @@ def _show(store: ObjectStore, summary: RunSummary, log: Log) -> None:
     except (ToyganError, TableError) as error:
         log.warning("the page of the store is not up to date: %s", error)
         return
-    is_of_run = pc.and_(pc.equal(nights["run_id"], summary.manifest.run_id), pc.is_null(nights["category"]))
-    for night in nights.filter(is_of_run).to_pylist():
+    whole = nights.filter(pc.is_null(nights["category"])).sort_by("commit")
+    for night in whole.slice(max(0, len(whole) - 1)).to_pylist():  # an older run may be repeated
         PICTURES_MISSING.labels(store.uri).set(night["wanted"] - night["covered"])
         REVIEW_BACKLOG.labels(store.uri).set(night["backlog"])
     PHOTOS_QUARANTINED.labels(store.uri).set(len(uploads.quarantined_at))

@@ -78,6 +78,14 @@ def replace_file(file: Path, data: bytes) -> None:
         raise
 
 
+def check_new_folder(folder: Path) -> None:
+    """Raises BadInput unless `folder` can be made by `new_folder` without a loss."""
+    if not folder.name or folder.name == "..":
+        raise BadInput(f"{folder} has no name of its own; give a new folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{folder} is not empty; give a new folder")
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yields an empty folder with another name, which becomes `folder` when the context is left.

@@ -54,7 +54,7 @@ class Product:
 
 
 class PictureMaker:
-    """Generates, scores, checks and stores the pictures of some rows, by the functions and rules of toygan."""
+    """Generates, scores, checks and stores the pictures of some rows, with the functions of toygan."""
 
     def __init__(self, output: str, threads: int) -> None:
         import torch

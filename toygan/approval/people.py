@@ -262,7 +262,8 @@ def _folds(
     from sklearn.model_selection import StratifiedGroupKFold
 
     products = np.unique(pictures.skus, return_inverse=True)[1]
-    folds = min(calibration.settings.folds, len(set(products.tolist())))
+    largest = max(pictures.is_approved.sum(), (~pictures.is_approved).sum())  # the split needs one a fold
+    folds = min(calibration.settings.folds, len(set(products.tolist())), int(largest))
     if folds < 2:
         everything = np.arange(len(pictures))
         return [(everything, everything)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from catalog_schemas.decisions import APPROVE, REJECT
 from toygan.approval.people import DecidedPictures, fit_to_people
 from toygan.artifact.calibration import Calibration
-from toygan.artifact.files import ModelFiles
+from toygan.artifact.files import CALIBRATION, ModelFiles
 from toygan.calibration.features import features, load_feature_extractor
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode
@@ -72,11 +72,24 @@ def decided_pictures(
             f"{'' if probe else '@' + model.version} that passes all checks"
         )
     if probe is None:
+        _check_scorer(calibration, model)
         return _table(rows, last, np.array([row["logit"] for row in rows]), None)
     rows, evidence = _evidence(store, rows, load_feature_extractor(device, probe.side))
     if not rows:
         raise BadInput(f"{store.uri}: no file of the decided pictures can be read; see `toygan verify`")
     return _table(rows, last, probe.logits(evidence), evidence)
+
+
+def _check_scorer(calibration: Calibration, model: ModelFiles) -> None:
+    """Raises BadInput unless the stored scores are by the discriminator or probe of the calibration."""
+    if CALIBRATION not in model.files:
+        return
+    before = Calibration.from_json(model.files[CALIBRATION].decode())
+    if before.probe != calibration.probe:
+        raise BadInput(
+            "the stored scores of the decided pictures are not by the probe of the new calibration; give "
+            "--probe, or calibrate without --decisions first"
+        )
 
 
 def _last_decisions(store: ObjectStore) -> dict[str, bool]:

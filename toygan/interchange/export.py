@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from toygan.artifact.model import Model
 from toygan.conditions.condition_types import BACKGROUND
-from toygan.disk import disk_errors, new_folder
+from toygan.disk import check_new_folder, disk_errors, new_folder
 from toygan.errors import BadInput
 from toygan.interchange.description import CHANNELS_AXIS, REGION_VOTE, Format, describe
 from toygan.interchange.example_inputs import example_inputs
@@ -41,8 +41,7 @@ def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
             f"{model.name} needs snapshots, and the steps that frame them are no networks; export a model "
             "that generates from titles, sketches or layouts"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"{folder} is not empty; give a new folder")
+    check_new_folder(folder)
     write = _WRITERS[format_]
     with disk_errors(folder, "nothing is kept"), new_folder(folder) as fresh:
         networks = networks_of(model)

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from catalog_schemas.products import stream_products
+from catalog_schemas.products import EDIT_COLUMNS, stream_products
 from catalog_schemas.validation import CheckedTable, TableError, open_parquet
 from toygan.disk import open_plain
 from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
@@ -56,13 +56,13 @@ class Catalog:
         """Returns the function that yields the checked rows in batches.
 
         A row that describes its layout by those of other rows has the name of the edited layout in
-        `layout_uri`. If the catalog has a column that refers to other rows, it is read twice, and the paths
-        of its layouts are kept in memory.
+        `layout_uri`. If the catalog has a column that edits layouts, it is read twice, and the paths of its
+        layouts are kept in memory.
         """
         source = None if self.converted is None else self.converted.rows
         batches = partial(stream_products, self.path, source=source)
-        refers = {"variant_of", "dress_from"} & set(self.column_names())
-        return partial(_with_edited_layouts, batches) if refers else batches
+        has_edits = not set(EDIT_COLUMNS).isdisjoint(self.column_names())
+        return partial(_with_edited_layouts, batches) if has_edits else batches
 
     def column_names(self) -> list[str]:
         """Returns the columns of the Parquet file; raises CatalogError."""
@@ -90,7 +90,7 @@ def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Cat
     refuse_credentials(uri)
     if (folder := _snapshot_folder(uri)) is not None:
         with _open_folder(uri, folder, columns) as catalog, _named(catalog.path, catalog.uri):
-            yield catalog
+            yield replace(catalog, condition_sha256=_hash_of(catalog), read_condition=_reader_of(catalog))
         return
     with (
         _open(uri) as found,
@@ -136,7 +136,10 @@ def _snapshot_folder(uri: str) -> ObjectStore | None:
     if is_uri and scheme.lower() != "file":
         return open_store(uri.rstrip("/")) if uri.endswith("/") else None
     path = Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)
-    return open_store(str(path)) if path.is_dir() else None
+    try:
+        return open_store(str(path)) if path.is_dir() else None
+    except OSError:  # such as a name that is too long; opening the file says what is wrong
+        return None
 
 
 @contextmanager

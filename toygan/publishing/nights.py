@@ -43,7 +43,9 @@ def record_night(store: ObjectStore, manifest: Manifest, decisions: pa.Table) ->
         if known is None:
             known = _from_manifests(store, {})
         others = known.filter(pc.not_equal(known["run_id"], manifest.run_id))
-        return pa.concat_tables([others, _rows([manifest], {manifest.run_id: backlog})])
+        # A run that is repeated keeps the backlog of its own night.
+        counted = {manifest.run_id: backlog} | _backlogs(known)
+        return pa.concat_tables([others, _rows([manifest], counted)])
 
     return _update(store, merge)
 

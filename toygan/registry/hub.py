@@ -13,8 +13,8 @@ from typing import Final
 
 from toygan.artifact.config import config_of
 from toygan.artifact.files import EXTRAS, VERSIONED, ModelFiles, model_version, read_folder
-from toygan.disk import disk_errors, new_folder
-from toygan.errors import BadInput, ModelError
+from toygan.disk import check_new_folder, disk_errors, new_folder
+from toygan.errors import ModelError
 
 CARD: Final = "README.md"  # where the Hub reads the card
 _PREFIX: Final = "hf:"
@@ -100,8 +100,7 @@ def write_repository(
 
     Raises BadInput if the folder exists and is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"{folder} is not empty; give a new folder")
+    check_new_folder(folder)
     content = {**extras, **model.files, CARD: card(model, extras, licence).encode()}
     with disk_errors(folder, "nothing is kept"), new_folder(folder) as fresh:
         for name, data in content.items():
@@ -146,6 +145,7 @@ def _pull(reference: HubReference, names: Sequence[str] = VERSIONED) -> Path:
 def _hub_errors(reference: HubReference, done: str) -> Iterator[None]:
     from huggingface_hub.errors import (
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -154,6 +154,8 @@ def _hub_errors(reference: HubReference, done: str) -> Iterator[None]:
     remedy = "check the name; for a private model log in with `hf auth login` or set HF_TOKEN"
     try:
         yield
+    except HFValidationError as error:
+        raise ModelError(f"{reference}: {error}; check the name") from None
     except RevisionNotFoundError:
         raise ModelError(f"{reference}: there is no such revision; leave it out for the newest") from None
     except RepositoryNotFoundError:
@@ -167,6 +169,10 @@ def _hub_errors(reference: HubReference, done: str) -> Iterator[None]:
         if status in (401, 403):
             raise ModelError(f"{reference} was not {done}: the Hub refuses it ({status}); {remedy}") from None
         raise ModelError(f"{reference} was not {done}: the Hub answers {status}; try again later") from None
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
+        # The HTTP client, and with it the class of its errors, depends on the version of huggingface_hub.
+        is_of_client = type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
+        if not isinstance(error, (OSError, RuntimeError)) and not is_of_client:
+            raise
         reason = str(error).partition("\n")[0]
         raise ModelError(f"{reference} was not {done}: {reason}; try again later") from None

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from catalog_schemas.validation import TableError
 from toygan.artifact.calibration import Calibration
 from toygan.artifact.config import ModelConfig, config_of
 from toygan.artifact.files import CALIBRATION, CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
@@ -15,7 +16,7 @@ from toygan.calibration.decisions import calibrate_with_people
 from toygan.calibration.lines import agreement_line
 from toygan.calibration.photos import photos_of
 from toygan.disk import replace_file
-from toygan.errors import BadInput, ModelError
+from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.generation.engine import default_batch_size
 from toygan.registry.models import resolve
 from toygan.retraining.budget import Budget
@@ -135,6 +136,9 @@ def _with_people(
         fitted = calibrate_with_people(calibration, source, store, device)
     except BadInput as error:  # usually there are too few decisions; the retraining continues
         log.info("the calibration does not use people's decisions: %s", error)
+        return calibration
+    except (TableError, ObjectNotFound) as error:  # a damaged or missing table must not stop a retraining
+        log.warning("the calibration does not use people's decisions: %s; see `toygan verify`", error)
         return calibration
     if fitted.agreement is not None:
         log.info("%s", agreement_line(fitted.agreement))

@@ -92,6 +92,15 @@ def test_a_probe_learns_what_the_score_does_not_know() -> None:
     assert agreement_with(fitted, unseen) > 0.8
 
 
+def test_one_product_with_most_decisions_is_no_obstacle() -> None:
+    """Without it, each answer has fewer decisions than there are folds."""
+    evidence = evidence_of(20)
+    skus = np.array(["a"] * 16 + ["b", "c", "d", "e"])
+    is_approved = np.array([True, False] * 8 + [True, True, False, False])
+    pictures = replace(decided(evidence, is_approved), skus=skus)
+    assert set(fit_to_people(calibration(), pictures).categories) == set(NAMES)
+
+
 def test_decisions_by_chance_change_nothing_or_help() -> None:
     evidence = evidence_of(200)
     by_chance = np.random.default_rng(5).random(200) < 0.5

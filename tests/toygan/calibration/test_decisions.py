@@ -76,6 +76,16 @@ def test_pictures_of_other_models_or_with_other_faults_do_not_count(tmp_path: Pa
         decided_pictures(calibration, source, shop, CPU)
 
 
+def test_stored_scores_of_a_probe_are_not_taken_for_the_discriminators(tmp_path: Path) -> None:
+    model, store = probed(tiny_model()), LocalStore(tmp_path / "shop")
+    source = resolve(str(model.write(tmp_path / "tiny")), None)
+    before = Calibration.from_json(source.files[CALIBRATION])
+    ids = put_night(store, TinyFiles(name=source.name, files=source.files), [0.0, 1.0])
+    decide(store, "approve", ids, by="Ann", reason=None)
+    with pytest.raises(BadInput, match="not by the probe of the new calibration; give --probe"):
+        decided_pictures(replace(before, probe=None), source, store, CPU)
+
+
 @pytest.mark.slow
 def test_a_probe_is_fitted_to_what_people_like(tmp_path: Path) -> None:
     """They like the red ones. A damaged file is left out."""

@@ -14,6 +14,7 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.generation.runs import MODELS
 from toygan.conditions.colour_table import COLOURS, LAYOUT_LABELS, label_of
 from toygan.images import decode_labels, encode_labels
+from toygan.planning.catalog import open_catalog
 from toygan.planning.catalog_check import look_at_catalog
 from toygan.planning.condition_files import read_kept
 from toygan.planning.edited_layouts import Edit
@@ -84,6 +85,31 @@ def test_a_variant_has_the_layout_of_its_product_in_other_colours(folder: Path) 
     wanted = np.where(base == RED, BLUE, np.where(base == 1, RED, base))
     assert np.array_equal(layout(store, slots, "blue"), wanted)
     assert np.array_equal(layout(store, slots, "own"), np.where(base == RED, BLUE, base))
+
+
+def test_a_row_recolours_its_own_layout_without_a_column_variant_of(folder: Path) -> None:
+    (folder / "own.csv").write_text(
+        "sku,category,title,layout_uri,recolour\nown,brick,A red car,car.png,red=blue\n"
+    )
+    with open_catalog(str(folder / "own.csv")) as catalog:
+        (row,) = next(catalog.stream()).good.to_dict("records")
+        made = decode_labels(catalog.read_condition(row["layout_uri"]))
+    assert np.array_equal(made, np.where(car() == RED, BLUE, car()))
+
+
+def test_a_folder_of_snapshots_has_edited_layouts_too(folder: Path) -> None:
+    shelf = folder / "shelf"
+    (shelf / "brick").mkdir(parents=True)
+    (shelf / "brick" / "A-1.jpg").write_bytes(b"a snapshot")
+    (shelf / "car.png").write_bytes((folder / "car.png").read_bytes())
+    (shelf / "products.csv").write_text(
+        "sku,category,title,layout_uri,variant_of,recolour\n"
+        "car,brick,A red car,car.png,,\nblue,brick,A blue car,,car,red=blue\n"
+    )
+    with open_catalog(str(shelf)) as catalog:
+        rows = next(catalog.stream()).good.set_index("sku")
+        made = decode_labels(catalog.read_condition(rows.loc["blue", "layout_uri"]))
+    assert np.array_equal(made, np.where(car() == RED, BLUE, car()))
 
 
 @pytest.mark.parametrize("other", ["hat", "small"])

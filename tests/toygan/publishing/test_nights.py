@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from catalog_schemas.decisions import DECISIONS
@@ -51,6 +52,15 @@ def test_a_run_twice_counts_once_and_old_runs_leave(monkeypatch: pytest.MonkeyPa
     for number in (1, 2, 3, 3):
         record_night(store, run(store, number), NONE)
     assert stored(store)["commit"].unique().to_pylist() == [2, 3]
+
+
+def test_a_run_that_is_repeated_keeps_the_backlog_of_its_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    for number, backlog in ((1, 7), (2, 5), (1, 3)):
+        monkeypatch.setattr(nights, "review_backlog", lambda store, decisions, found=backlog: found)
+        record_night(store, run(store, number), NONE)
+    whole = stored(store).filter(pc.is_null(stored(store)["category"]))
+    assert dict(zip(whole["commit"].to_pylist(), whole["backlog"].to_pylist(), strict=True)) == {1: 7, 2: 5}
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet"])

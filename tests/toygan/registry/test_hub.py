@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 
 from tests.hub_server import Hub
 from tests.models import TinyFiles, tiny_model
+from tests.servers import free_port
 from toygan.artifact.files import CALIBRATION, ModelFiles, model_version
 from toygan.errors import BadInput, ModelError
 from toygan.registry.hub import HubReference, card, hub_reference, pinned, push, write_repository
@@ -97,6 +98,25 @@ def test_a_model_is_read_from_the_cache_of_the_hub(monkeypatch: pytest.MonkeyPat
 def test_a_malformed_reference_is_refused(text: str) -> None:
     with pytest.raises(ModelError, match=r"write hf:OWNER/NAME or hf:OWNER/NAME@REVISION"):
         hub_reference(text)
+
+
+@pytest.mark.parametrize("text", ["hf:owner/x.git", "hf:owner/name-", "hf:owner/a--b"])
+def test_a_name_that_the_hub_refuses_is_one_line(text: str) -> None:
+    with pytest.raises(ModelError, match=f"^{text}: .*check the name"):
+        resolve(text, None)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ModelError, match=r"^hf:shop/toys was not pushed: .*try again later"):
+        push(as_files(tiny_model()), {}, TO, private=True, licence=None)
+
+
+@pytest.mark.parametrize("folder", [".", ".."])
+def test_a_folder_without_a_name_of_its_own_is_refused(folder: str) -> None:
+    with pytest.raises(BadInput, match="give a new folder"):
+        write_repository(as_files(tiny_model()), {}, Path(folder), licence=None)
 
 
 def test_a_repository_is_written_to_a_folder(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def _listen(address: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((address, port))
+        listening.listen()  # so a browser that comes at once waits for the page instead of being refused
     except OSError as error:
         listening.close()
         raise BadInput(

@@ -57,8 +57,13 @@ def _approval(evaluation: Found) -> Iterator[str]:
     yield ""
     yield _row("all", "best half by score alone", "by checks and score", "a random half")
     yield _rule(4, first="---:")
-    sides = (evaluation["overall"]["pictures"], found["by_score"], found["approved"], found["random"])
-    yield _row(*(f"{_kid(scores)}; {scores['recall']:.2f}" for scores in sides))
+    scores_of_sets = (
+        evaluation["overall"]["pictures"],
+        found["by_score"],
+        found["approved"],
+        found["random"],
+    )
+    yield _row(*(f"{_kid(scores)}; {scores['recall']:.2f}" for scores in scores_of_sets))
 
 
 def _row(*cells: str) -> str:

@@ -208,7 +208,7 @@ def save_grid(
 ) -> None:
     """A row a category: some of its val photos, and to the right pictures in the conditions of the same ones.
 
-    With `drawings` the sketches or layouts that these are drawn from stand between them. Photos and latents
+    With `drawings` the sketches or layouts of the pictures stand between them. Photos and latents
     follow from `SEED` alone.
     """
     random = np.random.default_rng(SEED)

@@ -62,7 +62,7 @@ def test_models_that_are_not_there(
 
 
 def test_the_bundled_models_are_listed_and_shown(toygan_here: Command) -> None:
-    """One for every kind of image that a product may be drawn from, and one for products without any."""
+    """One for every kind of image that a product may be generated from, and one for products without any."""
     listed = toygan_here("models", "list")
     assert listed.code == 0
     found = {}

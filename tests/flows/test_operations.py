@@ -215,9 +215,9 @@ def test_alerts_become_events_that_start_a_flow(
             return [event for event in found if event["payload"]["store"] == store.uri]
 
         events = alerts.wait_for("the events", lambda: found if len(found := look()) == 3 else None)
-        told = alerts.wait_for(
+        runs = alerts.wait_for(
             "a run for each event",
-            lambda: runs if len(runs := alerts.runs("alerts", "COMPLETED")) == len(events) else None,
+            lambda: found if len(found := alerts.runs("alerts", "COMPLETED")) == len(events) else None,
         )
     assert all(event["payload"]["run_id"] == "broken" for event in events)
     kinds = {event["event"].removeprefix("toygan.alert."): event for event in events}
@@ -226,7 +226,7 @@ def test_alerts_become_events_that_start_a_flow(
     assert kinds["acceptance-halved"]["payload"]["acceptance"] == 0
     assert kinds["no-picture"]["payload"]["skus"] == [rows[20]["sku"]]
     messages = sorted(event["payload"]["message"] for event in events)
-    assert sorted(run["name"] for run in told) == messages
+    assert sorted(run["name"] for run in runs) == messages
 
 
 def manifest_of(store: ObjectStore, run_id: str) -> Manifest:

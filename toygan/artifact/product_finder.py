@@ -81,7 +81,8 @@ class ProductFinder:
         top, bottom, left, right = _box(main)
         scale_y, scale_x = height / TRUNK_SIDE, width / TRUNK_SIDE
         centre = ((top + bottom) / 2 * scale_y, (left + right) / 2 * scale_x)
-        side = max((bottom - top) * scale_y, (right - left) * scale_x) / FRAME_SHARE
+        longest = max((bottom - top) * scale_y, (right - left) * scale_x)
+        centre, side = _whole_pixels(centre, longest / FRAME_SHARE)
         near = self._look(_cut(whole, centre, side, resolution))
         before = _cut(main[None].float() * 255, centre, side, resolution, scale=(scale_y, scale_x))[0] > 127
         mask = _connected(near, before)
@@ -98,7 +99,7 @@ class ProductFinder:
             centre[1] + ((left + right) / 2 - resolution / 2) * step,
         )
         longest = max(bottom - top, right - left) * step
-        new_side = longest / FRAME_SHARE
+        exact, new_side = _whole_pixels(exact, longest / FRAME_SHARE)
         mask = _moved(mask, centre, side, exact, new_side)
         framed = _cut(whole, exact, new_side, resolution)
         return _framed(framed, mask, problems, round(longest), doubt)
@@ -199,6 +200,16 @@ def _resized(picture: Tensor, side: int) -> Tensor:
     return F.interpolate(
         picture[None].float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False
     )[0]
+
+
+def _whole_pixels(centre: tuple[float, float], side: float) -> tuple[tuple[float, float], int]:
+    """Returns the centre and the side of the square whose borders are the nearest borders of pixels.
+
+    `_cut` cuts out whole pixels. With other numbers the mask would not lie exactly on the picture.
+    """
+    whole = max(1, round(side))
+    down, across = (round(each - whole / 2) + whole / 2 for each in centre)
+    return (down, across), whole
 
 
 def _cut(

@@ -54,6 +54,21 @@ def test_the_product_is_framed_as_in_studio_photos(top: int, left: int, tall: in
     assert abs(first_column + last_column - SIDE) <= 6
 
 
+@settings(max_examples=12, deadline=None)
+@given(
+    top=st.integers(20, 280), left=st.integers(20, 400), tall=st.integers(80, 180), wide=st.integers(80, 200)
+)
+def test_the_mask_lies_on_the_pixels_of_the_product(top: int, left: int, tall: int, wide: int) -> None:
+    """One pixel of the file has up to five pixels in the frame, so halves of pixels would show."""
+    framed = FINDER.frame(picture((top, left, tall, wide)), 512)
+    red = framed.pixels[..., 0] > 178  # as `Red` finds it
+    edges = [
+        [line.nonzero()[0][end] for line in (shown.any(axis=1), shown.any(axis=0)) for end in (0, -1)]
+        for shown in (red, framed.pixels[..., 3] > 127)
+    ]
+    assert np.abs(np.subtract(*edges)).max() <= 1
+
+
 def test_the_pixels_of_a_large_file_are_kept() -> None:
     """Stripes of three pixels, which no small copy of the picture could show."""
     pixels = picture((500, 700, 150, 150), height=1500, width=2000)

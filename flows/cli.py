@@ -64,7 +64,9 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that `demo` and `generate` share."""
     for option in (
         model_option(
-            "main", "--model", "NAME[@VERSION|alias], ./FOLDER or hf:OWNER/NAME; default: the champion."
+            "main",
+            "--model",
+            "NAME[@VERSION|alias], ./FOLDER or hf:OWNER/NAME; default: the champion, else the bundled one.",
         ),
         special_model_option("sketch"),
         special_model_option("layout"),
@@ -130,7 +132,8 @@ def demo(output: str, **options: Any) -> None:
     "--catalog",
     required=True,
     metavar="URI",
-    help="A path or s3://BUCKET/KEY; Parquet, CSV, TSV, .xlsx, Shopify or Merchant Center.",
+    help="A path or s3://BUCKET/KEY: Parquet, CSV, TSV, .xlsx, Shopify or Merchant Center; or a folder of "
+    "snapshots, CATEGORY/SKU.jpg.",
 )
 @map_option
 @click.option("--output", required=True, metavar="URI", help="Folder or s3://BUCKET/PREFIX.")
@@ -234,7 +237,7 @@ def verify(uri: str, prune: bool) -> None:
 @click.option("--store", "is_store", is_flag=True, help="Write the page of all runs of the store.")
 def report(output: str, run_id: str | None, is_store: bool) -> None:
     """Write the contact sheet of a finished run again, or the page of all runs."""
-    from toygan.planning.decisions import stored_decisions
+    from toygan.planning.summaries import read_summaries
     from toygan.publishing.finish import rewrite_report
     from toygan.publishing.nights import rebuild_nights
     from toygan.publishing.store_report import write_store_report
@@ -246,8 +249,9 @@ def report(output: str, run_id: str | None, is_store: bool) -> None:
         raise click.UsageError("give either --run-id ID or --store")
     store = open_store(output)
     if run_id is None:
-        decisions = stored_decisions(store)
-        nights = rebuild_nights(store, decisions)
+        summaries = read_summaries(store)
+        nights = rebuild_nights(store, summaries)
+        decisions = summaries.decisions_table()
         click.echo(write_store_report(store, nights, decisions, read_history(store)))
     else:
         click.echo(rewrite_report(store, run_id, photos_so_far=photos_so_far))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def catalog() -> None:
-    """Check product catalogs."""
+    """Check product catalogs, and list the products that left them."""
 
 
 @catalog.command("check")
@@ -23,8 +23,8 @@ def catalog() -> None:
 def catalog_check(uri: str, columns: tuple[str, ...]) -> None:
     """Show how toygan reads a catalog, and which rows it rejects and why.
 
-    FILE is Parquet, CSV, TSV, .xlsx, a Shopify product export or a Merchant Center feed (TSV or XML): a path
-    or s3://BUCKET/KEY. The exit code is 2 if no row can be used.
+    FILE is Parquet, CSV, TSV, .xlsx, a Shopify product export or a Merchant Center feed (TSV or XML), or a
+    folder of snapshots: a path or s3://BUCKET/KEY. The exit code is 2 if no row can be used.
     """
     from toygan.planning.catalog_check import look_at_catalog
     from toygan.planning.catalog_files.convert import parse_mapping

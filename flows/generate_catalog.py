@@ -17,14 +17,13 @@ from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
 from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
 from flows.showing import RunProgress, show_run
-from flows.steps import begin_run, end_run
+from flows.steps import begin_run, end_run, generating
 from toygan.errors import BadInput, Retryable, RunFailed
 from toygan.generation.request import RunRequest
 from toygan.generation.run import StartedRun, run_shard
 from toygan.generation.worker_spec import WorkerSpec
 from toygan.images import ImageFormat
 from toygan.metrics import SHARDS_WAITING, count_shard
-from toygan.progress import Progress
 from toygan.publishing.summary import RunSummary
 
 
@@ -121,7 +120,7 @@ def compute_shards(run: StartedRun) -> None:
     waiting.set(len(futures))
     total = sum(shards[shard].slots for shard in run.pending)
     artifact = RunProgress(run.plan.run_id, total)
-    with Progress(total=total, unit="products", description="generating") as progress:
+    with generating(run) as progress:
         for future in as_completed(list(futures)):
             shard = futures[future]
             waiting.dec()

@@ -53,14 +53,14 @@ def run_generate(
     request = RunRequest(catalog=catalog, columns=mapping, run_id=run_id or new_run_id(), **parameters)
     settings = service_settings()
     if server:
-        check_request(request)
+        check_request(request, is_new=run_id is None)
     if settings.metrics_port:
         serve_metrics(settings.metrics_port, settings.metrics_address)
     print(f"run {request.run_id}", file=sys.stderr, flush=True)
     with _stops_at_signals(request.run_id, is_temporary=server is None):
         if server is not None:
             check_server(server)
-        elif (ended := _plan_first(request)) is not None:
+        elif (ended := _plan_first(request, is_new=run_id is None)) is not None:
             return ended
         from flows.generate_catalog import generate_catalog
         from flows.parameters import GenerateParameters
@@ -69,29 +69,35 @@ def run_generate(
     return summary
 
 
-def _plan_first(request: "RunRequest") -> "RunSummary | None":
-    """Plans a run and ends it if there is nothing to generate; else starts a temporary server."""
+def _plan_first(request: "RunRequest", *, is_new: bool) -> "RunSummary | None":
+    """Plans a run, and ends it if there is nothing to generate.
+
+    Otherwise starts a temporary server. That takes many seconds, so shards are computed until it answers.
+    """
     from flows.logs import log_fields, use_the_log_format
-    from flows.steps import begin_early, end_run
+    from flows.steps import begin_early, compute_early, end_run
 
     use_the_log_format()
     with log_fields(run=request.run_id):
-        begun = begin_early(request)
+        begun = begin_early(request, is_new=is_new)
         if not begun.run.pending:
             return end_run(begun, logging.getLogger(__name__), lambda store, run_id, alerts: None)
-    print("starting Prefect's temporary server, a few seconds", file=sys.stderr, flush=True)
-    from flows.local_server import start_temporary_server, temporary_server
+    print("starting Prefect's temporary server, and generating meanwhile", file=sys.stderr, flush=True)
+    from flows.local_server import has_settled, start_temporary_server, temporary_server
+    from flows.settings import service_settings
 
+    computed = 0
     try:
         start_temporary_server()
-        import flows.generate_catalog  # noqa: F401 (takes seconds, in which the server starts)
-
+        if service_settings().runner == "threads":
+            with log_fields(run=request.run_id):
+                computed = compute_early(request, has_settled)
         temporary_server()
     except ToyganError:
-        if begun.is_new:
+        if begun.is_new and not computed:
             from toygan.publishing.commit import abandon
 
-            abandon(begun.store, request.run_id)
+            abandon(begun.run.store, request.run_id)
         raise
     return None
 

@@ -48,7 +48,13 @@ SERVER_DEFAULTS = {
     + ", ".join(f'"prefect.flow-run.{name}": {_DAY_S}' for name in _SHORT_LIVED)
     + "}",
 }
-_TEMPORARY = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+_TEMPORARY = {
+    "PREFECT_UI_ENABLED": "0",
+    # A lasting server on the same database registers Prefect's blocks. A temporary one would lose a second.
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+}
 
 
 @contextmanager
@@ -94,6 +100,11 @@ def temporary_server() -> str:
     return url
 
 
+def has_settled() -> bool:
+    """Says whether the temporary server answers or has ended; starts one if there is none. Does not wait."""
+    return _start_temporary_server()[0].has_settled.is_set()
+
+
 def start_temporary_server() -> None:
     """Starts a server for this process only, on a free port and without pages, and does not wait for it.
 
@@ -119,9 +130,11 @@ def _start_temporary_server() -> "tuple[_Server, str]":
             command += ["--fd", str(number)]
         server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=inherits))
         atexit.register(stack.pop_all().close)
+    url = f"http://{HOST}:{port}/api"
+    threading.Thread(target=server.watch, args=(url,), daemon=True).start()
     # This process closes its copy of the listener. Otherwise requests to an ended server would wait in its
     # queue.
-    return server, f"http://{HOST}:{port}/api"
+    return server, url
 
 
 @dataclass
@@ -129,6 +142,7 @@ class _Server:
     process: "subprocess.Popen[str]"
     passes_on: bool = False  # forwards the server's output to stderr
     lines: "deque[str]" = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
+    has_settled: threading.Event = field(default_factory=threading.Event)  # set by `watch`
 
     def read(self) -> None:
         assert self.process.stderr is not None
@@ -136,6 +150,12 @@ class _Server:
             self.lines.append(line)
             if self.passes_on:
                 sys.stderr.write(line)
+
+    def watch(self, url: str) -> None:
+        """Waits until the server answers or its process ends."""
+        while self.process.poll() is None and not _is_healthy(url):
+            time.sleep(0.2)
+        self.has_settled.set()
 
     def wait_until_healthy(self, url: str) -> None:
         give_up_at = time.monotonic() + _START_LIMIT_S

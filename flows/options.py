@@ -48,5 +48,8 @@ def model_option(role: "ModelRole", option: str, text: str) -> Callable[..., Any
 
 def special_model_option(role: "ModelRole") -> Callable[..., Any]:
     """Returns the option for the products that have a file of the condition `role`."""
-    text = f"The model for products with a {role}_uri; default: champion-{role}, else --model."
+    text = (
+        f"The model for products with a {role}_uri; default: champion-{role}, else the bundled one if the "
+        "main model is bundled, too. Without one, these products use another model."
+    )
     return model_option(role, f"--{role}-model", text)

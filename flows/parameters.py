@@ -23,7 +23,7 @@ class GenerateParameters(BaseModel):
     catalog: Location = Field(
         default_factory=lambda: service_settings().catalog,
         description="The product catalog: Parquet, CSV, TSV, .xlsx, a Shopify export or a Merchant Center "
-        "feed; a path or s3://BUCKET/KEY.",
+        "feed, or a folder of snapshots; a path or s3://BUCKET/KEY.",
     )
     output: Location = Field(
         default_factory=lambda: service_settings().store,

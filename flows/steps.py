@@ -5,6 +5,7 @@ time of a run without work.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -14,9 +15,9 @@ import pyarrow.compute as pc
 from catalog_schemas.validation import TableError
 from toygan.errors import ToyganError
 from toygan.generation.request import RunRequest, resolve_run
-from toygan.generation.run import StartedRun, start_run
-from toygan.metrics import LAST_SUCCESS, PHOTOS_QUARANTINED, PICTURES_MISSING, REVIEW_BACKLOG
-from toygan.planning.decisions import stored_decisions
+from toygan.generation.run import StartedRun, run_shard, start_run
+from toygan.metrics import LAST_SUCCESS, PHOTOS_QUARANTINED, PICTURES_MISSING, REVIEW_BACKLOG, count_shard
+from toygan.progress import Progress
 from toygan.publishing.alerts import Alert, find_alerts
 from toygan.publishing.commit import complete_open_runs
 from toygan.publishing.finish import finish_run
@@ -29,6 +30,7 @@ from toygan.uploads.history import read_history
 from toygan.uploads.index import photos_so_far
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+_log = logging.getLogger(__name__)
 _begun: "list[tuple[RunRequest, BegunRun]]" = []  # what begin_early returned, until begin_run takes it
 
 
@@ -37,35 +39,63 @@ class BegunRun:
     """A run before its shards."""
 
     run: StartedRun
-    store: ObjectStore
     is_new: bool  # nothing of this run was in the store before
     gone: Gone | None  # the pictures to retire; None: the request retires none
 
 
-def begin_run(request: RunRequest) -> BegunRun:
+def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
     """Checks a request, completes what earlier runs left open, and freezes the plan.
 
-    Raises a subclass of BadInput for a request that cannot be fulfilled. In that case nothing of the run is
-    in the store.
+    With `is_new` the caller knows that the store has nothing of this run id. Raises a subclass of BadInput
+    for a request that cannot be fulfilled. In that case nothing of the run is in the store.
     """
     while _begun:
         early, begun = _begun.pop()
         if early == request:
             return begun
-    resolved = resolve_run(request)
-    complete_open_runs(resolved.store)
+    resolved = resolve_run(request, is_new=is_new)
+    summaries = complete_open_runs(resolved.store)
     gone = None
     if request.retire is not None:
         gone = find_gone(resolved.store, request.catalog, request.columns)
         check_share(gone, request.retire)
-    return BegunRun(run=start_run(resolved), store=resolved.store, is_new=resolved.is_new, gone=gone)
+    return BegunRun(run=start_run(resolved, summaries), is_new=resolved.is_new, gone=gone)
 
 
-def begin_early(request: RunRequest) -> BegunRun:
+def begin_early(request: RunRequest, *, is_new: bool) -> BegunRun:
     """Does what begin_run does. The next call of begin_run in this process returns the same BegunRun."""
-    begun = begin_run(request)
+    begun = begin_run(request, is_new=is_new)
     _begun[:] = [(request, begun)]
     return begun
+
+
+def compute_early(request: RunRequest, is_ready: Callable[[], bool]) -> int:
+    """Computes shards of the run that begin_early began, without Prefect, until `is_ready()`.
+
+    Returns the number of computed shards. The next call of begin_run returns the run with the shards that are
+    left. A shard that fails is left, too: the flow tries it again.
+    """
+    (_, begun), run = _begun[0], _begun[0][1].run
+    left = list(run.pending)
+    with generating(run) as progress:
+        while left and not is_ready():
+            shard, began_s = left[0], time.monotonic()
+            try:
+                found = run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
+            except Exception as error:
+                _log.info("shard %d: %s; trying it again later", shard, error)
+                break
+            count_shard(found, time.monotonic() - began_s)
+            progress.advance(run.plan.shards[left.pop(0)].slots)
+    _begun[:] = [(request, replace(begun, run=replace(run, pending=tuple(left))))]
+    return len(run.pending) - len(left)
+
+
+def generating(run: StartedRun) -> Progress:
+    """Returns the progress of a run in products. The shards that are not pending are done."""
+    slots = [shard.slots for shard in run.plan.shards]
+    pending = sum(slots[shard] for shard in run.pending)
+    return Progress(total=sum(slots), done=sum(slots) - pending, unit="products", description="generating")
 
 
 def end_run(
@@ -76,11 +106,11 @@ def end_run(
     Also shows the run, logs its alerts, and passes the alerts to `tell`. Raises RunFailed if no picture is
     finite.
     """
-    store = begun.store
+    store = begun.run.store
     summary = finish_run(begun.run, version("prefect"), photos_so_far=photos_so_far)
     _show(store, summary, log)
     try:
-        alerts = find_alerts(store, summary.manifest, summary.parts)
+        alerts = find_alerts(summary.manifest, summary.parts, summary.summaries)
     except (ToyganError, TableError) as error:
         log.warning("the alerts of the run could not be determined: %s", error)
         alerts = []
@@ -97,9 +127,9 @@ def end_run(
 def _show(store: ObjectStore, summary: RunSummary, log: Log) -> None:
     """Writes the page of the store and sets its metrics. An error in this does not fail the run."""
     try:
-        uploads, decisions = read_history(store), stored_decisions(store)
-        nights = record_night(store, summary.manifest, decisions)
-        write_store_report(store, nights, decisions, uploads)
+        uploads = read_history(store)
+        nights = record_night(store, summary.manifest, summary.summaries)
+        write_store_report(store, nights, summary.summaries.decisions_table(), uploads)
     except (ToyganError, TableError) as error:
         log.warning("the page of the store is not up to date: %s", error)
         return

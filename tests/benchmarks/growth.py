@@ -28,6 +28,7 @@ from tests.benchmarks.planning import write_catalog
 from tests.models import tiny_model
 from toygan.planning.plan import FrozenPlan, ModelScope, RunSettings, freeze_plan
 from toygan.publishing.commit import complete_open_runs, publish_manifest
+from toygan.publishing.nights import rebuild_nights
 from toygan.storage.keys import part_key, plan_key
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
@@ -174,8 +175,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         grow(folder)
+        store = open_store(folder / "store")
         began_s = time.perf_counter()
-        complete_open_runs(open_store(folder / "store"))
+        rebuild_nights(store, complete_open_runs(store))
         print(f"summaries made anew: {time.perf_counter() - began_s:.1f} s", flush=True)
         for catalog in ("catalog.parquet", "changed.parquet"):
             figures = night(folder, catalog)

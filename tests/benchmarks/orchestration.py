@@ -76,6 +76,7 @@ def _planned(shards: int) -> "StartedRun":
     from toygan.generation.worker_spec import ModelPlace, WorkerSpec
     from toygan.planning.plan import FrozenPlan, RunSettings
     from toygan.planning.writer import Shard
+    from toygan.storage.open_store import open_store
 
     settings = RunSettings(models={"main": "none@none"})
     shard = Shard(categories=("brick",), slots=1, sha256="")
@@ -89,12 +90,15 @@ def _planned(shards: int) -> "StartedRun":
         categories={},
     )
     return StartedRun(
+        store=open_store("memory://none"),
         plan=plan,
         worker_spec=WorkerSpec(
             store="memory://none", models={"main": ModelPlace(reference="none", version="none")}
         ),
         pending=tuple(range(shards)),
         started_at=datetime.now(UTC),
+        is_whole=True,
+        commits=None,
         credit=None,
     )
 

@@ -38,6 +38,7 @@ def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(local, "_configured_server", lambda: None)
     monkeypatch.setattr(local_server, "start_temporary_server", lambda: None)
+    monkeypatch.setattr(local_server, "has_settled", lambda: True)
     monkeypatch.setattr(local_server, "temporary_server", reach)
 
 

@@ -57,13 +57,14 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def check_request(request: RunRequest) -> None:
+def check_request(request: RunRequest, *, is_new: bool = False) -> None:
     """Raises BadInput if store, model, settings, device or run id cannot be used; writes nothing.
 
     The caller learns quickly, before a flow or a server starts, whether the request is usable. The next call
-    of resolve_run in this process returns the same ResolvedRun, so that nothing is looked up twice.
+    of resolve_run in this process returns the same ResolvedRun, so that nothing is looked up twice. `is_new`
+    is as for resolve_run.
     """
-    ready = _resolve(request)
+    ready = _resolve(request, is_new=is_new)
     check_plan(
         ready.store, request.run_id, request.catalog, ready.settings, ready.scopes, is_new=ready.is_new
     )
@@ -84,24 +85,25 @@ class ResolvedRun:
     worker_spec: WorkerSpec
 
 
-def resolve_run(request: RunRequest) -> ResolvedRun:
+def resolve_run(request: RunRequest, *, is_new: bool = False) -> ResolvedRun:
     """Finds store and models of a request and checks its settings; writes nothing.
 
-    Raises a subclass of BadInput if store, model, settings or device cannot be used.
+    With `is_new` the caller knows that the store has nothing of this run id. Raises a subclass of BadInput if
+    store, model, settings or device cannot be used.
     """
     while _checked:
         checked, ready = _checked.pop()
         if checked == request:
             return ready
-    return _resolve(request)
+    return _resolve(request, is_new=is_new)
 
 
-def _resolve(request: RunRequest) -> ResolvedRun:
+def _resolve(request: RunRequest, *, is_new: bool) -> ResolvedRun:
     if request.retire is not None and not 0 <= request.retire <= 1:
         raise BadInput(f"--retire is {request.retire:g}; it must be a share of the products, from 0 to 1")
     store = open_store(request.output)
     aliases = read_aliases(store)
-    earlier = _settings_of_earlier_start(store, request.run_id)
+    earlier = None if is_new else _settings_of_earlier_start(store, request.run_id)
     models: dict[ModelRole, ModelFiles] = {}
     for role in get_args(ModelRole):
         # The bundled models belong together. They do not fit the categories of another shop's model.

@@ -20,9 +20,11 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
+from toygan.planning.summaries import Summaries
 from toygan.storage.keys import metadata_prefix, part_key
 from toygan.storage.open_store import open_store
 from toygan.storage.store import PARQUET, ObjectStore
+from toygan.storage.update import Stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,27 +32,42 @@ class StartedRun:
     """A run whose plan is frozen."""
 
     plan: FrozenPlan
+    store: ObjectStore
     worker_spec: WorkerSpec
     pending: tuple[int, ...]  # shards that are not done yet
+    is_whole: bool  # no shard was done before
     started_at: datetime
+    commits: Stored | None  # state/commits.json as it was before the plan, if it was read
     credit: str | None  # the attribution that the licences of the training pictures demand
 
 
-def start_run(resolved: ResolvedRun) -> StartedRun:
+def start_run(resolved: ResolvedRun, summaries: Summaries | None = None) -> StartedRun:
     """Checks the catalog and freezes the plan, or continues with the plan of an earlier start.
 
-    Raises a subclass of BadInput for a request that cannot be fulfilled; then nothing has been written.
+    `summaries` are those of the store, if they have been read before. Raises a subclass of BadInput for a
+    request that cannot be fulfilled; then nothing has been written.
     """
     started_at = datetime.now(UTC)
     store = resolved.store
-    plan = freeze_plan(store, resolved.run_id, resolved.catalog, resolved.settings, resolved.scopes)
+    plan = freeze_plan(
+        store,
+        resolved.run_id,
+        resolved.catalog,
+        resolved.settings,
+        resolved.scopes,
+        is_new=resolved.is_new,
+        summaries=summaries,
+    )
     shards = len(plan.shards)
     pending = range(shards) if resolved.is_new else pending_shards(store, resolved.run_id, shards)
     return StartedRun(
         plan=plan,
+        store=store,
         worker_spec=resolved.worker_spec,
         pending=tuple(pending),
+        is_whole=len(pending) == shards,
         started_at=started_at,
+        commits=summaries.commits if summaries else None,
         credit=credit_of(resolved.models.values()),
     )
 

@@ -4,7 +4,7 @@ There is one table for all finished runs, `state/attempts.parquet`, with a row f
 fingerprint and model. A merge takes the largest values, so runs may be merged in any order and repeatedly.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,10 +38,10 @@ class Earlier:
 
 
 class History:
-    """The table `state/attempts.parquet`, read on the first query."""
+    """The table ATTEMPTS, searchable by slot and row. `read` returns it; the first query calls that."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+    def __init__(self, read: Callable[[], pa.Table]) -> None:
+        self._read = read
 
     def of(
         self, skus: Hashes, image_index: NDArray[np.int32], rows: Hashes, where: NDArray[np.bool_]
@@ -72,7 +72,7 @@ class History:
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], Hashes, Hashes, Earlier]:
-        table = read_attempts(self._store)
+        table = self._read()
         slots = slot_hashes(hash_strings(joined(table["sku"])), table["image_index"].to_numpy())
         rows = row_hashes(joined(table["row_fingerprint"]), joined(table["model"]))
         order = np.argsort(slots, kind="stable")

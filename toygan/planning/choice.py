@@ -16,9 +16,10 @@ from toygan.conditions.condition_types import ImageCondition
 from toygan.planning.attempts import Earlier, History
 from toygan.planning.condition_files import Hashed
 from toygan.planning.decisions import Wishes
-from toygan.planning.live import Hashes, LivePictures, Positions, row_hashes
+from toygan.planning.live import LIVE_COLUMNS, Hashes, LivePictures, Positions, row_hashes
 from toygan.planning.pruning import put_mark, read_condemned
 from toygan.planning.settings import RunSettings
+from toygan.planning.summaries import Summaries
 from toygan.storage.keys import IMAGES_PREFIX, condition_key
 from toygan.storage.store import ObjectStore
 
@@ -57,13 +58,13 @@ class Slots:
 class Chooser:
     """Compares products with the live pictures and with the attempts of earlier runs."""
 
-    def __init__(self, store: ObjectStore, run_id: str, settings: RunSettings) -> None:
+    def __init__(self, store: ObjectStore, run_id: str, settings: RunSettings, summaries: Summaries) -> None:
         self._store = store
         self._run_id = run_id
         self._settings = settings
-        self._live = LivePictures(store)
-        self._history = History(store)
-        self._wishes = Wishes(store)
+        self._live = LivePictures(summaries.live_table(LIVE_COLUMNS))
+        self._history = History(summaries.attempts_table)
+        self._wishes = Wishes(summaries.decisions_table())
         self._refresh_left = ceil(settings.refresh_share * len(self._live))
 
     def note(self, slots: Slots) -> None:

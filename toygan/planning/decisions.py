@@ -138,10 +138,13 @@ def withdrawn_ids(decisions: pa.Table) -> pa.Array:
 
 
 class Wishes:
-    """The slots in which people want another picture, searchable by slot and row fingerprint."""
+    """The slots in which people want another picture, searchable by slot and row fingerprint.
 
-    def __init__(self, store: ObjectStore) -> None:
-        asked = without_undone(stored_decisions(store))
+    `decisions` is the table of all decisions.
+    """
+
+    def __init__(self, decisions: pa.Table) -> None:
+        asked = without_undone(decisions)
         self._redraws = _sorted_by_hash(asked.filter(pc.equal(asked["decision"], REDRAW)))
         self._rejections = _sorted_by_hash(asked.filter(pc.equal(asked["decision"], REJECT)))
 

@@ -8,17 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog_schemas.images import CURRENT, MACHINE
-from catalog_schemas.validation import hash_strings, read_parquet_bytes
-from toygan.errors import ObjectNotFound
-from toygan.storage.keys import CURRENT_KEY
-from toygan.storage.store import ObjectStore
+from catalog_schemas.images import MACHINE
+from catalog_schemas.validation import hash_strings
 
 Positions = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
 _MODEL = ("model_name", "model_version")
-_LIVE_COLUMNS = (
+LIVE_COLUMNS = (
     *("sku", "image_index", "model_name", "model_version", "row_fingerprint", "phash"),
     *("commit", "decided_by"),
 )
@@ -35,13 +32,9 @@ def equal_hashes(ordered: Hashes, wanted: Hashes) -> tuple[Positions, Positions]
 
 
 class LivePictures:
-    """`current.parquet`, searchable by sku."""
+    """`current.parquet`, searchable by sku. `table` has the columns LIVE_COLUMNS of CURRENT."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        try:
-            table = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY, _LIVE_COLUMNS)
-        except ObjectNotFound:
-            table = CURRENT.empty_table().select(_LIVE_COLUMNS)
+    def __init__(self, table: pa.Table) -> None:
         hashes = hash_strings(joined(table["sku"]))
         order = np.argsort(hashes, kind="stable")
         table = table.take(pa.array(order))

@@ -23,6 +23,7 @@ from toygan.planning.condition_files import Scopes
 from toygan.planning.finished import read_manifest
 from toygan.planning.planner import Planner
 from toygan.planning.settings import Mode, RunSettings
+from toygan.planning.summaries import Summaries, read_summaries
 from toygan.planning.writer import Shard
 from toygan.storage.keys import plan_key, plan_manifest_key, planning_key
 from toygan.storage.store import ObjectStore
@@ -139,6 +140,8 @@ def freeze_plan(
     scopes: Scopes,
     *,
     shard_size: int = 512,
+    is_new: bool = False,
+    summaries: Summaries | None = None,
 ) -> FrozenPlan:
     """Plans a run, or loads the plan if this run id has been planned before.
 
@@ -150,11 +153,12 @@ def freeze_plan(
     - `retry`: as `missing`, and also the exhausted slots, which the two modes above leave alone.
     - `all`: every slot.
 
-    `scopes` gives the products that each of the run's models supports. A product with a photo, else one with
-    a layout, else one with a sketch, goes to the model for that condition if there is one, and the file is
-    kept in the store. Rows with a category that no model has, or with an unusable condition file, are set
-    aside. A shard has at most `shard_size` slots, of one category and model or of several that have few slots
-    each. The plan of a finished and swept run has no shards.
+    With `is_new` the caller knows that the store has nothing of this run id. `summaries` are those of the
+    store, if they have been read before. `scopes` gives the products that each of the run's models supports.
+    A product with a photo, else one with a layout, else one with a sketch, goes to the model for that
+    condition if there is one, and the file is kept in the store. Rows with a category that no model has, or
+    with an unusable condition file, are set aside. A shard has at most `shard_size` slots, of one category
+    and model or of several that have few slots each. The plan of a finished and swept run has no shards.
 
     Raises RunConflict if the run id was planned or finished with another catalog or other settings. Raises
     CatalogError if the catalog or all of its rows are unusable. Raises BadInput for categories in the
@@ -164,10 +168,10 @@ def freeze_plan(
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
     _check_categories(settings, scopes)
     with open_catalog(catalog_uri, settings.columns) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
-        earlier = _find_earlier(store, run_id, catalog, settings)
-        if earlier is not None:
+        if not is_new and (earlier := _find_earlier(store, run_id, catalog, settings)) is not None:
             return earlier
-        planner = Planner(store, run_id, settings, scopes, shard_size, pool)
+        summaries = summaries or read_summaries(store)
+        planner = Planner(store, run_id, settings, scopes, shard_size, pool, summaries)
         try:
             for checked in catalog.stream():
                 if planner.add(checked, catalog):

@@ -37,6 +37,7 @@ from toygan.planning.condition_files import (
     take_out,
 )
 from toygan.planning.settings import RunSettings
+from toygan.planning.summaries import Summaries
 from toygan.planning.writer import Kind, PlanWriter, Shard
 from toygan.storage.keys import rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
@@ -73,6 +74,7 @@ class Planner:
         scopes: Scopes,
         shard_size: int,
         pool: Executor,
+        summaries: Summaries,
     ) -> None:
         self._store = store
         self._run_id = run_id
@@ -80,7 +82,7 @@ class Planner:
         self._scopes = scopes
         self._pool = pool
         self._writer = PlanWriter(store, run_id, shard_size, pool)
-        self._chooser = Chooser(store, run_id, settings)
+        self._chooser = Chooser(store, run_id, settings, summaries)
         self._kept = KeptConditions(store, run_id, scopes)
         self._models = settings.models
         self._colours = {role: MainColours(scope.colour_names) for role, scope in scopes.items()}

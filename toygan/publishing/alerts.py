@@ -8,14 +8,11 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog_schemas.images import APPROVED, CURRENT
+from catalog_schemas.images import APPROVED
 from catalog_schemas.runs import Manifest
-from catalog_schemas.validation import read_parquet_bytes
-from toygan.errors import ObjectNotFound
-from toygan.publishing.commit_log import RECENT_RUNS, Commits, acceptance_of, read_commits
+from toygan.planning.summaries import Summaries
+from toygan.publishing.commit_log import RECENT_RUNS, Commits, acceptance_of
 from toygan.publishing.summary import MOST_NAMED
-from toygan.storage.keys import CURRENT_KEY
-from toygan.storage.store import ObjectStore
 
 MIN_RUNS = 3  # with fewer earlier runs, no acceptance counts as usual
 
@@ -30,11 +27,15 @@ class Alert:
     details: Mapping[str, Any]
 
 
-def find_alerts(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table]) -> list[Alert]:
-    """Returns the alerts of a finished run with the metadata `parts`; categories in alphabetical order."""
-    commits = read_commits(store) or Commits()
+def find_alerts(manifest: Manifest, parts: Iterable[pa.Table], summaries: Summaries) -> list[Alert]:
+    """Returns the alerts of a finished run with the metadata `parts`; categories in alphabetical order.
+
+    `summaries` are those of the store after the run.
+    """
+    stored = summaries.commits.content
+    commits = Commits() if stored is None else Commits.from_json(stored)
     found = [*_none_approved(manifest), *_halved(manifest, commits)]
-    return found + list(_without_picture(store, parts)) if manifest.counts["planned"] else found
+    return found + list(_without_picture(parts, summaries)) if manifest.counts["planned"] else found
 
 
 def _none_approved(manifest: Manifest) -> Iterator[Alert]:
@@ -68,10 +69,10 @@ def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
             )
 
 
-def _without_picture(store: ObjectStore, parts: Iterable[pa.Table]) -> Iterator[Alert]:
+def _without_picture(parts: Iterable[pa.Table], summaries: Summaries) -> Iterator[Alert]:
     """Yields the products for which this run approved no picture and which have no live one."""
     failed = _failed(parts)
-    live = _live_skus(store) if failed else set()
+    live = set(summaries.live_table(("sku",))["sku"].unique().to_pylist()) if failed else set()
     by_category: dict[str, list[str]] = {}
     for sku, category in sorted(failed.items()):
         if sku not in live:
@@ -98,11 +99,3 @@ def _failed(parts: Iterable[pa.Table]) -> dict[str, str]:
         tried.update(zip(part["sku"].to_pylist(), part["category"].to_pylist(), strict=True))
         approved.update(part.filter(pc.equal(part["decision"], APPROVED))["sku"].to_pylist())
     return {sku: category for sku, category in tried.items() if sku not in approved}
-
-
-def _live_skus(store: ObjectStore) -> set[str]:
-    try:
-        table = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY, ("sku",))
-    except ObjectNotFound:
-        return set()
-    return set(table["sku"].unique().to_pylist())

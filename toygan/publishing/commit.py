@@ -21,19 +21,21 @@ from catalog_schemas.images import (
 from catalog_schemas.runs import Manifest
 from toygan.planning.attempts import attempts_of, merge_attempts, parse_attempts
 from toygan.planning.finished import Parts, read_manifest, read_manifests, read_part
-from toygan.publishing.commit_log import close, read_commits
+from toygan.planning.summaries import Summaries, read_if_there, read_summaries
+from toygan.publishing.commit_log import Commits, close
 from toygan.publishing.decided import complete_decisions, is_decision
 from toygan.publishing.live_table import approved_of, update_current
 from toygan.storage.keys import (
     ATTEMPTS_KEY,
     CURRENT_KEY,
+    DECIDED_KEY,
     manifest_key,
     rejected_rows_key,
     report_key,
     tmp_prefix,
 )
 from toygan.storage.store import PARQUET, ObjectStore
-from toygan.storage.update import update
+from toygan.storage.update import Stored, update
 
 _log = logging.getLogger(__name__)
 
@@ -80,23 +82,35 @@ def publish_manifest(store: ObjectStore, manifest: Manifest) -> None:
     store.put(manifest_key(manifest.run_id), manifest.to_json().encode(), content_type="application/json")
 
 
-def make_live(store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table]) -> None:
+def make_live(
+    store: ObjectStore, manifest: Manifest, parts: Iterable[pa.Table], commits: Stored | None = None
+) -> Summaries:
     """Merges a finished run with the metadata `parts` into the summaries. Makes its pictures live.
 
-    The call can be repeated, and several runs can be made live at the same time. The highest commit wins.
+    Returns the summaries. The call can be repeated, and several runs can be made live at the same time. The
+    highest commit wins. `commits` is `state/commits.json` as it was read or written before.
     """
-    summaries = [(attempts_of(part, manifest.commit), approved_of(part, manifest.commit)) for part in parts]
-    _update_attempts(store, [tried for tried, _ in summaries])
-    _make_current(store, [fresh for _, fresh in summaries])
-    close(store, manifest)
+    rows = [(attempts_of(part, manifest.commit), approved_of(part, manifest.commit)) for part in parts]
+    attempts = _update_attempts(store, [tried for tried, _ in rows])
+    live, decisions = _make_current(store, [fresh for _, fresh in rows])
+    commits = close(store, manifest, known=commits)
+    return Summaries(attempts=attempts, live=live, decisions=decisions, commits=commits)
 
 
-def complete_open_runs(store: ObjectStore) -> None:
+def complete_open_runs(store: ObjectStore) -> Summaries:
     """Makes runs and decisions live whose process died before it did so. Rebuilds missing summaries.
 
-    Raises TableError if a table that this needs is damaged.
+    Returns the summaries. Raises TableError if a table that this needs is damaged.
     """
-    commits = read_commits(store)
+    found = read_summaries(store)
+    commits = None if found.commits.content is None else Commits.from_json(found.commits.content)
+    if commits is not None and found.are_complete and not commits.open and store.has_conditional_writes:
+        return found
+    _complete(store, commits)
+    return read_summaries(store)
+
+
+def _complete(store: ObjectStore, commits: Commits | None) -> None:
     if commits is not None:
         complete_decisions(store, commits)
         for run_id in commits.open:
@@ -135,18 +149,24 @@ def _summaries(store: ObjectStore, manifest: Manifest, shard: int) -> tuple[pa.T
     return attempts_of(part, manifest.commit), approved_of(part, manifest.commit)
 
 
-def _update_attempts(store: ObjectStore, more: Sequence[pa.Table]) -> None:
+def _update_attempts(store: ObjectStore, more: Sequence[pa.Table]) -> bytes | None:
     def merge(before: bytes | None) -> bytes:
         known = ATTEMPTS.empty_table() if before is None else parse_attempts(before)
         return write_attempts(merge_attempts([known, *more]))
 
-    if any(table.num_rows for table in more) or not store.exists(ATTEMPTS_KEY):
-        update(store, ATTEMPTS_KEY, merge, content_type=PARQUET)
+    if (
+        not any(table.num_rows for table in more)
+        and (known := read_if_there(store, ATTEMPTS_KEY)) is not None
+    ):
+        return known
+    return update(store, ATTEMPTS_KEY, merge, content_type=PARQUET).content
 
 
-def _make_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
-    if any(table.num_rows for table in fresh) or not store.exists(CURRENT_KEY):
-        update_current(store, fresh)
+def _make_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> tuple[bytes | None, bytes | None]:
+    """Returns the live table and the table of decisions, in their stored form."""
+    if not any(table.num_rows for table in fresh) and (live := read_if_there(store, CURRENT_KEY)) is not None:
+        return live, read_if_there(store, DECIDED_KEY)
+    return update_current(store, fresh)
 
 
 def sweep(store: ObjectStore, run_id: str) -> None:

@@ -16,7 +16,7 @@ from catalog_schemas.runs import Manifest
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.storage.keys import COMMITS_KEY
 from toygan.storage.store import ObjectStore
-from toygan.storage.update import update
+from toygan.storage.update import Stored, update
 
 RECENT_RUNS = 7
 MIN_CANDIDATES = 20  # the acceptance of a category with fewer candidates in a run means nothing
@@ -99,11 +99,21 @@ def read_commits(store: ObjectStore) -> Commits | None:
 
 def reserve(store: ObjectStore, run_id: str) -> int:
     """Reserves a run's commit number: the next one, or the one that an earlier try of the run reserved."""
-    return reserve_all(store, [run_id])[0]
+    return reserve_run(store, run_id, None)[0]
+
+
+def reserve_run(store: ObjectStore, run_id: str, known: Stored | None) -> tuple[int, Stored]:
+    """Does what reserve does, and also returns the stored commits. `known` is as for `update`."""
+    numbers, stored = _reserve(store, [run_id], known)
+    return numbers[0], stored
 
 
 def reserve_all(store: ObjectStore, names: Sequence[str]) -> list[int]:
     """Reserves a number for each of several runs or decisions, in one step."""
+    return _reserve(store, names, None)[0]
+
+
+def _reserve(store: ObjectStore, names: Sequence[str], known: Stored | None) -> tuple[list[int], Stored]:
     taken: dict[str, int] = {}
 
     def take(before: bytes | None) -> bytes:
@@ -114,12 +124,15 @@ def reserve_all(store: ObjectStore, names: Sequence[str]) -> list[int]:
             last = max(last, taken[name])
         return Commits(last=last, open={**commits.open, **taken}, acceptance=commits.acceptance).to_json()
 
-    update(store, COMMITS_KEY, take, content_type=_JSON)
-    return [taken[name] for name in names]
+    stored = update(store, COMMITS_KEY, take, content_type=_JSON, known=known)
+    return [taken[name] for name in names], stored
 
 
-def close(store: ObjectStore, *manifests: Manifest) -> None:
-    """Records that everything in these runs' manifests is live."""
+def close(store: ObjectStore, *manifests: Manifest, known: Stored | None = None) -> Stored:
+    """Records that everything in these runs' manifests is live.
+
+    Returns the stored commits. `known` is as for `update`.
+    """
 
     def note(before: bytes | None) -> bytes:
         commits = Commits() if before is None else Commits.from_json(before)
@@ -127,7 +140,7 @@ def close(store: ObjectStore, *manifests: Manifest) -> None:
             commits = commits.with_run(manifest)
         return commits.to_json()
 
-    update(store, COMMITS_KEY, note, content_type=_JSON)
+    return update(store, COMMITS_KEY, note, content_type=_JSON, known=known)
 
 
 def close_decisions(store: ObjectStore, keys: Iterable[str], *, last: int) -> None:

@@ -79,6 +79,7 @@ def contact_sheet(
     began, ended = (datetime.fromisoformat(text) for text in (manifest.started_at, manifest.finished_at))
     elapsed_s = (ended - began).total_seconds()
     candidates = sum(manifest.counts[decision] for decision in (APPROVED, REVIEW, REJECTED))
+    rejected = _read_rejected(store, manifest)
     return render_report(
         ReportRun(
             run_id=manifest.run_id,
@@ -91,9 +92,9 @@ def contact_sheet(
             unchanged=manifest.counts["unchanged"],
             settings=manifest.settings,
             categories=categories,
-            rejected_rows=_rejected_rows(store, manifest.run_id) if manifest.counts["rejected_rows"] else [],
+            rejected_rows=[ReportRow(**row) for row in rejected.slice(0, MOST_ROWS).to_pylist()],
             total_rejected_rows=manifest.counts["rejected_rows"],
-            warnings=[*warnings_of(manifest), *_unknown_categories(store, manifest, photos_so_far)],
+            warnings=[*warnings_of(manifest), *_unknown_categories(store, rejected, photos_so_far)],
             credit=credit,
         )
     )
@@ -156,23 +157,21 @@ def _snapshot(store: ObjectStore, row: Mapping[str, Any]) -> bytes | None:
         return None
 
 
-def _rejected_rows(store: ObjectStore, run_id: str) -> list[ReportRow]:
-    return [ReportRow(**row) for row in _read_rejected(store, run_id).slice(0, MOST_ROWS).to_pylist()]
-
-
 def _unknown_categories(
-    store: ObjectStore, manifest: Manifest, photos_so_far: PhotosSoFar | None
+    store: ObjectStore, rejected: pa.Table, photos_so_far: PhotosSoFar | None
 ) -> list[str]:
     """Returns for each category without a model a line with the number of its training photos."""
-    if not manifest.counts["rejected_rows"] or photos_so_far is None:
+    if photos_so_far is None:
         return []
-    reasons = _read_rejected(store, manifest.run_id)["reason"].unique().to_pylist()
+    reasons = rejected["reason"].unique().to_pylist()
     names = sorted(each.removeprefix(NO_MODEL) for each in reasons if each.startswith(NO_MODEL))
     return photos_so_far(store, names[:_MOST_UNKNOWN]) if names else []
 
 
-def _read_rejected(store: ObjectStore, run_id: str) -> pa.Table:
-    key = rejected_rows_key(run_id)
+def _read_rejected(store: ObjectStore, manifest: Manifest) -> pa.Table:
+    if not manifest.counts["rejected_rows"]:
+        return REJECTED_ROWS.empty_table()
+    key = rejected_rows_key(manifest.run_id)
     try:
         return read_parquet_bytes(store.get(key), REJECTED_ROWS, key)
     except ObjectNotFound:

@@ -18,13 +18,13 @@ from toygan.conditions.condition_types import MAIN
 from toygan.errors import BadInput
 from toygan.generation.run import StartedRun
 from toygan.planning.finished import Parts, read_manifest
+from toygan.planning.summaries import read_summaries
 from toygan.publishing.commit import make_live, publish_manifest, publish_report, sweep, tally
-from toygan.publishing.commit_log import Commits, read_commits, reserve
+from toygan.publishing.commit_log import Commits, read_commits, reserve_run
 from toygan.publishing.contact_sheet import PhotosSoFar, contact_sheet
 from toygan.publishing.summary import MOST_NAMED, RunSummary
 from toygan.registry.models import resolve
 from toygan.storage.keys import plan_key, report_key
-from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 
 
@@ -36,34 +36,36 @@ def finish_run(
     If the run has a manifest already, only the live table is completed. A run without approved pictures is no
     failure. A run without finite pictures is one, see RunSummary.check_finite.
     """
-    store = open_store(run.worker_spec.store)
+    store = run.store
     manifest = read_manifest(store, run.plan.run_id)
     parts = Parts(store, run.plan.run_id, manifest.shards if manifest else len(run.plan.shards))
     if manifest is None:
-        commit = reserve(store, run.plan.run_id)
+        commit, commits = reserve_run(store, run.plan.run_id, run.commits)
         manifest = _manifest(store, run, parts, commit, prefect_version)
-        # If the run was continued, this process did a part of it. Then the report shows no rate.
-        whole = len(run.pending) == len(run.plan.shards)
         html = contact_sheet(
             store,
             manifest,
             parts,
             is_new=True,
-            with_rate=whole,
+            # If the run was continued, its time is not that of all its pictures.
+            with_rate=run.is_whole,
             credit=run.credit,
             photos_so_far=photos_so_far,
         )
         publish_report(store, run.plan.run_id, html)
         publish_manifest(store, manifest)
-        make_live(store, manifest, parts)
+        summaries = make_live(store, manifest, parts, commits)
     elif manifest.run_id in (read_commits(store) or Commits()).open:
-        make_live(store, manifest, parts)
+        summaries = make_live(store, manifest, parts)
+    else:
+        summaries = read_summaries(store)
     sweep(store, run.plan.run_id)
     return RunSummary(
         manifest=manifest,
         store=store.uri,
         elapsed_s=(datetime.now(UTC) - run.started_at).total_seconds(),
         parts=parts,
+        summaries=summaries,
     )
 
 

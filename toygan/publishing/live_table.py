@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog_schemas.decisions import DECISIONS
 from catalog_schemas.images import (
     APPROVED,
     CURRENT,
@@ -19,22 +20,30 @@ from catalog_schemas.images import (
     read_current,
     write_current,
 )
-from toygan.planning.decisions import live_rows, stored_decisions, withdrawn_ids
-from toygan.storage.keys import CURRENT_KEY
+from toygan.planning.decisions import live_rows, parse_decisions, withdrawn_ids
+from toygan.planning.summaries import read_if_there
+from toygan.storage.keys import CURRENT_KEY, DECIDED_KEY
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
 
 
-def update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> None:
-    """Merges rows of CURRENT and all stored decisions into the live table."""
+def update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> tuple[bytes | None, bytes | None]:
+    """Merges rows of CURRENT and all stored decisions into the live table.
+
+    Returns the live table and the table of decisions, in their stored form.
+    """
+    decisions: bytes | None = None
 
     def merge(before: bytes | None) -> bytes:
+        nonlocal decisions
         live = CURRENT.empty_table() if before is None else read_current(before)
         # Decisions are read after the live table. A decision that is stored later is merged by its own
         # process.
-        return write_current(merge_current([live, *fresh], stored_decisions(store)))
+        decisions = read_if_there(store, DECIDED_KEY)
+        decided = DECISIONS.empty_table() if decisions is None else parse_decisions(decisions)
+        return write_current(merge_current([live, *fresh], decided))
 
-    update(store, CURRENT_KEY, merge, content_type=PARQUET)
+    return update(store, CURRENT_KEY, merge, content_type=PARQUET).content, decisions
 
 
 def approved_of(part: pa.Table, commit: int) -> pa.Table:

@@ -14,14 +14,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog_schemas.images import APPROVED, CURRENT, DECISIONS, REVIEW, SLOT
+from catalog_schemas.images import APPROVED, DECISIONS, REVIEW, SLOT
 from catalog_schemas.runs import NIGHTS, Manifest, check_report_fields
 from catalog_schemas.validation import TableError, parquet_bytes, read_parquet_bytes
-from toygan.errors import ObjectNotFound
-from toygan.planning.attempts import parse_attempts
 from toygan.planning.decisions import without_undone
 from toygan.planning.finished import read_manifests
-from toygan.storage.keys import ATTEMPTS_KEY, CURRENT_KEY, NIGHTS_KEY, manifest_key
+from toygan.planning.summaries import Summaries
+from toygan.storage.keys import NIGHTS_KEY, manifest_key
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
 
@@ -32,12 +31,9 @@ _ORDER = [("commit", "ascending"), ("run_id", "ascending"), ("category", "ascend
 log = logging.getLogger(__name__)
 
 
-def record_night(store: ObjectStore, manifest: Manifest, decisions: pa.Table) -> pa.Table:
-    """Adds a finished run with the present backlog to the table. Returns the table (NIGHTS).
-
-    `decisions` is the table of all decisions in the store (DECISIONS).
-    """
-    backlog = review_backlog(store, decisions)
+def record_night(store: ObjectStore, manifest: Manifest, summaries: Summaries) -> pa.Table:
+    """Adds a finished run with the present backlog to the table. Returns the table (NIGHTS)."""
+    backlog = review_backlog(summaries)
 
     def merge(known: pa.Table | None) -> pa.Table:
         if known is None:
@@ -50,9 +46,9 @@ def record_night(store: ObjectStore, manifest: Manifest, decisions: pa.Table) ->
     return _update(store, merge)
 
 
-def rebuild_nights(store: ObjectStore, decisions: pa.Table) -> pa.Table:
+def rebuild_nights(store: ObjectStore, summaries: Summaries) -> pa.Table:
     """Makes the table anew from the manifests, and returns it. The last run gets the present backlog."""
-    backlog = review_backlog(store, decisions)
+    backlog = review_backlog(summaries)
 
     def merge(known: pa.Table | None) -> pa.Table:
         counted = {} if known is None else _backlogs(known)
@@ -64,17 +60,13 @@ def rebuild_nights(store: ObjectStore, decisions: pa.Table) -> pa.Table:
     return _update(store, merge)
 
 
-def review_backlog(store: ObjectStore, decisions: pa.Table) -> int:
+def review_backlog(summaries: Summaries) -> int:
     """Counts the candidates that wait: nobody decided about them, and their slot has no live picture."""
-    try:
-        tried = parse_attempts(store.get(ATTEMPTS_KEY))
-        live = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY, SLOT)
-    except ObjectNotFound:
-        return 0
+    tried, live = summaries.attempts_table(), summaries.live_table(SLOT)
     waiting = tried.filter(pc.is_valid(tried["review_uri"])).sort_by("commit").select([*SLOT, "review_uri"])
     newest = waiting.to_pandas().drop_duplicates(list(SLOT), keep="last")
     image_ids = newest["review_uri"].str.extract(r"/([0-9a-f]{20})\.[a-z]+$")[0]
-    decided = without_undone(decisions)["image_id"].to_pandas()
+    decided = without_undone(summaries.decisions_table())["image_id"].to_pandas()
     has_live = pd.MultiIndex.from_frame(newest[list(SLOT)]).isin(pd.MultiIndex.from_frame(live.to_pandas()))
     return int((~has_live & ~image_ids.isin(decided).to_numpy()).sum())
 

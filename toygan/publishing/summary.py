@@ -6,6 +6,7 @@ from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
 from toygan.errors import RunFailed
 from toygan.planning.finished import Parts
+from toygan.planning.summaries import Summaries
 from toygan.publishing.commit import NOT_FINITE
 from toygan.storage.keys import report_key
 
@@ -46,6 +47,7 @@ class RunSummary:
     store: str
     elapsed_s: float
     parts: Parts = field(repr=False)
+    summaries: Summaries = field(repr=False)  # of the store, after the run
     retired: int = 0  # pictures of products that left the catalog
 
     @property

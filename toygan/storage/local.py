@@ -162,7 +162,7 @@ class LocalStore:
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
+    ) -> str:
         """Puts under the lock of the store, if the file has not changed; raises Conflict."""
         check_key(key)
         with self._named_errors(key), self._locked():
@@ -173,6 +173,7 @@ class LocalStore:
             if found != version:
                 raise Conflict(key)
             self.put(key, data, content_type=content_type)
+        return content_version(data)
 
     def presigned(self, key: str, expires_s: int) -> str:
         """Always raises StoreConfigError."""

@@ -78,13 +78,14 @@ class MemoryStore:
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
+    ) -> str:
         """Keeps a copy of `data` if the object has not changed; raises Conflict."""
         with self._lock:
             found = self._objects.get(check_key(key))
             if (None if found is None else content_version(found)) != version:
                 raise Conflict(key)
             self._objects[key] = bytes(data)
+        return content_version(data)
 
     def presigned(self, key: str, expires_s: int) -> str:
         """Always raises StoreConfigError."""

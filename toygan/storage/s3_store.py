@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _PLAIN = "application/octet-stream"
+_OF_NO_OBJECT = f'"{"0" * 32}"'  # an ETag
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
@@ -120,7 +121,7 @@ class S3Store:
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
+    ) -> str:
         """Uploads under the condition If-Match or If-None-Match; raises Conflict."""
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         if not self.has_conditional_writes:
@@ -128,7 +129,7 @@ class S3Store:
             if self._etag(key) != version:
                 raise Conflict(key)
         try:
-            self._upload(key, data, content_type, condition)
+            return self._upload(key, data, content_type, condition)
         except ObjectNotFound:  # the condition was If-Match, and another process removed the object
             raise Conflict(key) from None
 
@@ -146,12 +147,12 @@ class S3Store:
         Tests it with a temporary object, because servers without the conditions often accept every upload.
         """
         key = f"{TMP_PREFIX}.conditions/{secrets.token_hex(16)}"
-        self._upload(key, b"1", _PLAIN, {})
+        etag = self._upload(key, b"1", _PLAIN, {})
         try:
             works = (
                 self._is_refused(key, {"IfNoneMatch": "*"})
-                and self._is_refused(key, {"IfMatch": f'"{"0" * 32}"'})
-                and not self._is_refused(key, {"IfMatch": self._etag(key)})
+                and self._is_refused(key, {"IfMatch": _OF_NO_OBJECT})
+                and not self._is_refused(key, {"IfMatch": etag})
             )
         except NotImplementedThere:
             works = False
@@ -174,12 +175,13 @@ class S3Store:
         except ObjectNotFound:
             return None
 
-    def _upload(self, key: str, data: bytes, content_type: str, more: Mapping[str, Any]) -> None:
+    def _upload(self, key: str, data: bytes, content_type: str, more: Mapping[str, Any]) -> str:
+        """Returns the ETag of the object, or, if the server does not say it, one that no object has."""
         full = self._full(key)
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
-        def call(client: "S3Client") -> None:
-            client.put_object(
+        def call(client: "S3Client") -> str:
+            answer = client.put_object(
                 Bucket=self._bucket,
                 Key=full,
                 Body=data,
@@ -187,8 +189,9 @@ class S3Store:
                 ContentMD5=digest,
                 **more,
             )
+            return answer.get("ETag", _OF_NO_OBJECT)
 
-        self._connection.call(call, key)
+        return self._connection.call(call, key)
 
     def _download(self, key: str) -> tuple[bytes, str]:
         """Returns the object and its ETag.

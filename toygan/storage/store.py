@@ -77,13 +77,13 @@ class ObjectStore(Protocol):
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
+    ) -> str:
         """Puts if the stored object has this version (None: if there is no object); else raises Conflict.
 
-        After a Conflict, the stored object may be the caller's own: its first try succeeded, but the answer
-        was lost. If the store has_conditional_writes, exactly one of several concurrent callers succeeds. A
-        store without them compares just before it puts, so that one of two concurrent callers may overwrite
-        the other. put_if does not protect against a plain put.
+        Returns the version of the new object. After a Conflict, the stored object may be the caller's own:
+        its first try succeeded, but the answer was lost. If the store has_conditional_writes, exactly one of
+        several concurrent callers succeeds. A store without them compares just before it puts, so that one of
+        two concurrent callers may overwrite the other. put_if does not protect against a plain put.
         """
 
     def presigned(self, key: str, expires_s: int) -> str:

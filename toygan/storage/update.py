@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from toygan.errors import Conflict, ObjectNotFound, StoreUnavailable
 from toygan.storage.store import ObjectStore
@@ -14,36 +15,54 @@ _ATTEMPTS = 100  # an attempt fails only if another process has changed the obje
 _LONGEST_PAUSE_S = 1.0
 
 
+class Stored(NamedTuple):
+    """An object as it was read or written. Both fields are None if there was no object."""
+
+    content: bytes | None
+    version: str | None
+
+
 def update(
-    store: ObjectStore, key: str, change: Callable[[bytes | None], bytes | None], *, content_type: str
-) -> None:
+    store: ObjectStore,
+    key: str,
+    change: Callable[[bytes | None], bytes | None],
+    *,
+    content_type: str,
+    known: Stored | None = None,
+) -> Stored:
     """Replaces an object by the result of `change(content)`; the content is None if there is no object.
 
-    If `change` returns None, the object stays unchanged. If another process changes the object at the same
-    time, `change` is called again with the new content, so no change is lost. If the answer to a write is
-    lost, `change` may be called with its own result. An exception of `change` ends the update. Raises
-    StoreUnavailable if other processes were faster in every attempt.
+    Returns the object afterwards. `known` is the object as it was read or written before, which spares a
+    request if it is still so. If `change` returns None, the object stays unchanged. If another process
+    changes the object at the same time, `change` is called again with the new content, so no change is lost.
+    If the answer to a write is lost, `change` may be called with its own result. An exception of `change`
+    ends the update. Raises StoreUnavailable if other processes were faster in every attempt.
     """
     pause = 0.01
     for _ in range(_ATTEMPTS):
-        before, version = _read(store, key)
+        before, version = known or read_stored(store, key)
         after = change(before)
         if after is None or after == before:
-            return
+            if known is None:
+                return Stored(before, version)
+            known = None  # the object may have changed since
+            continue
+        known = None
         if not store.has_conditional_writes:
             _log.info("%s has no conditional writes; let no two processes change %s at once", store.uri, key)
         try:
-            store.put_if(key, after, version, content_type=content_type)
+            written = store.put_if(key, after, version, content_type=content_type)
         except Conflict:
             time.sleep(pause * random.random())
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
-            return
+            return Stored(after, written)
     raise StoreUnavailable(f"{store.uri}: other processes change {key} all the time; run again")
 
 
-def _read(store: ObjectStore, key: str) -> tuple[bytes | None, str | None]:
+def read_stored(store: ObjectStore, key: str) -> Stored:
+    """Reads an object that need not exist."""
     try:
-        return store.get_versioned(key)
+        return Stored(*store.get_versioned(key))
     except ObjectNotFound:
-        return None, None
+        return Stored(None, None)

@@ -8,7 +8,6 @@ from tests.toygan.generation.whole_runs import write_inputs
 from toygan.generation import request as request_module
 from toygan.generation import run as run_module
 from toygan.generation import worker_spec
-from toygan.publishing import finish
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
 
@@ -28,7 +27,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_module, request_module, finish, worker_spec):
+    for module in (run_module, request_module, worker_spec):
         monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from toygan.storage.store import ObjectInfo, ObjectStore
+from toygan.storage.store import ObjectInfo, ObjectStore, content_version
 
 
 class Died(BaseException):
@@ -39,8 +39,9 @@ class MortalStore:
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
+    ) -> str:
         self._change(self.inner.put_if, key, data, version)
+        return content_version(data)
 
     def delete(self, key: str) -> None:
         self._change(self.inner.delete, key)

@@ -23,7 +23,6 @@ from toygan.generation import run as run_module
 from toygan.generation import worker_spec
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
-from toygan.publishing import finish
 from toygan.publishing.reproduce import reproduce
 from toygan.publishing.verify import prune, verify
 from toygan.registry import promotion
@@ -93,7 +92,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
 
 
 def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_module, request_module, finish, worker_spec):
+    for module in (run_module, request_module, worker_spec):
         monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 

@@ -170,9 +170,9 @@ def test_planning_reads_summaries_and_no_history(three: Path) -> None:
     finish(store, slots)
     store.read.clear()
     freeze(store, three, "run-2")
-    assert store.read["state"] == 2  # the decisions, and what is being pruned
+    assert store.read["state"] == 4  # commits, attempts, decisions, and what is being pruned
     freeze(store, write_catalog(three.with_name("new.parquet"), [product(sku="c", title="New")]), "run-3")
-    assert (store.read["metadata"], store.read["state"]) == (0, 5)
+    assert (store.read["metadata"], store.read["state"]) == (0, 8)
 
 
 # siblings

@@ -9,6 +9,7 @@ from catalog_schemas.runs import Manifest
 from tests.toygan.generation.runs import MODEL, candidate, put_part
 from tests.toygan.generation.slots import slot
 from toygan.planning.finished import Parts, read_manifest
+from toygan.planning.summaries import read_summaries
 from toygan.publishing.alerts import Alert, find_alerts
 from toygan.publishing.commit import make_live, publish_manifest
 from toygan.publishing.commit_log import acceptance_of
@@ -45,7 +46,7 @@ def put_run(store: MemoryStore, run_id: str, *, commit: int, shards: int = 0, **
 def alerts_of(store: MemoryStore, run_id: str) -> list[Alert]:
     manifest = read_manifest(store, run_id)
     assert manifest is not None
-    return find_alerts(store, manifest, Parts(store, run_id, manifest.shards))
+    return find_alerts(manifest, Parts(store, run_id, manifest.shards), read_summaries(store))
 
 
 def counts(approved: int, rejected: int, review: int = 0) -> Counts:

@@ -36,9 +36,9 @@ class CountingStore(MemoryStore):
         self.puts.append(key)
         super().put(key, data, content_type=content_type)
 
-    def put_if(self, key: str, data: bytes, version: str | None, **options: str) -> None:
+    def put_if(self, key: str, data: bytes, version: str | None, **options: str) -> str:
         self.puts.append(key)
-        super().put_if(key, data, version, **options)
+        return super().put_if(key, data, version, **options)
 
 
 def live(store: MemoryStore) -> dict[Key, str]:

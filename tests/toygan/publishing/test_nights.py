@@ -6,21 +6,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from catalog_schemas.decisions import DECISIONS
 from catalog_schemas.images import REVIEW
 from catalog_schemas.runs import NIGHTS, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from tests.toygan.generation.runs import put_manifest
 from tests.toygan.publishing.test_store_report import counts
 from tests.toygan.review.shop import SETTINGS, commit, picture
-from toygan.planning.decisions import stored_decisions
+from toygan.planning.summaries import read_summaries
 from toygan.publishing import nights
 from toygan.publishing.nights import rebuild_nights, record_night, review_backlog
 from toygan.review.record import decide
 from toygan.storage.keys import NIGHTS_KEY, manifest_key
 from toygan.storage.memory import MemoryStore
 
-NONE = DECISIONS.empty_table()
+NONE = read_summaries(MemoryStore())
 
 
 def run(store: MemoryStore, number: int) -> Manifest:
@@ -57,7 +56,7 @@ def test_a_run_twice_counts_once_and_old_runs_leave(monkeypatch: pytest.MonkeyPa
 def test_a_run_that_is_repeated_keeps_the_backlog_of_its_night(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
     for number, backlog in ((1, 7), (2, 5), (1, 3)):
-        monkeypatch.setattr(nights, "review_backlog", lambda store, decisions, found=backlog: found)
+        monkeypatch.setattr(nights, "review_backlog", lambda summaries, found=backlog: found)
         record_night(store, run(store, number), NONE)
     whole = stored(store).filter(pc.is_null(stored(store)["category"]))
     assert dict(zip(whole["commit"].to_pylist(), whole["backlog"].to_pylist(), strict=True)) == {1: 7, 2: 5}
@@ -75,10 +74,10 @@ def test_a_damaged_table_is_made_anew(content: bytes) -> None:
 
 def test_the_backlog_is_what_nobody_has_decided_about() -> None:
     store = MemoryStore()
-    assert review_backlog(store, stored_decisions(store)) == 0
+    assert review_backlog(read_summaries(store)) == 0
     rows = [picture(0, "run-1"), *(picture(number, "run-1", REVIEW) for number in (1, 2, 3))]
     commit(store, "run-1", *rows)
-    assert review_backlog(store, stored_decisions(store)) == 3
+    assert review_backlog(read_summaries(store)) == 3
     decide(store, "approve", [rows[1]["image_id"]], by="Ann", reason=None)
     decide(store, "reject", [rows[2]["image_id"]], by="Ann", reason=None)
-    assert review_backlog(store, stored_decisions(store)) == 1
+    assert review_backlog(read_summaries(store)) == 1

@@ -14,9 +14,9 @@ from flows.cli import cli
 from tests.toygan.generation.runs import put_manifest
 from tests.toygan.review.shop import SETTINGS, commit, picture
 from toygan.errors import BadInput
-from toygan.planning.decisions import stored_decisions
 from toygan.planning.finished import read_manifest
 from toygan.planning.plan import RunSettings
+from toygan.planning.summaries import read_summaries
 from toygan.publishing.nights import rebuild_nights
 from toygan.publishing.store_report import Uploads, write_store_report
 from toygan.review.record import decide
@@ -53,8 +53,9 @@ def put_run(
 
 def page_of(store: MemoryStore, *retrainings: tuple[datetime, str]) -> str:
     uploads = Uploads(quarantined_at=QUARANTINE.empty_table()["seen_at"], retrainings=retrainings)
-    decisions = stored_decisions(store)
-    write_store_report(store, rebuild_nights(store, decisions), decisions, uploads)
+    summaries = read_summaries(store)
+    nights = rebuild_nights(store, summaries)
+    write_store_report(store, nights, summaries.decisions_table(), uploads)
     return store.get(STORE_REPORT_KEY).decode()
 
 

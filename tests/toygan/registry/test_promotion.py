@@ -145,11 +145,11 @@ class ChangedMeanwhile(MemoryStore):
         super().__init__()
         self.work: Callable[[], object] | None = None
 
-    def put_if(self, key: str, data: bytes, version: str | None, **options: str) -> None:
+    def put_if(self, key: str, data: bytes, version: str | None, **options: str) -> str:
         if self.work is not None:
             work, self.work = self.work, None
             work()
-        super().put_if(key, data, version, **options)
+        return super().put_if(key, data, version, **options)
 
 
 def test_going_back_at_the_same_time_goes_back_once(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ class Dying(MemoryStore):
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
+    ) -> str:
         self._count()
-        super().put_if(key, data, version, content_type=content_type)
+        return super().put_if(key, data, version, content_type=content_type)
 
     def _count(self) -> None:
         self.writes_left -= 1

@@ -208,5 +208,5 @@ def test_wishes_are_of_a_slot_and_a_row(store: MemoryStore) -> None:
     rows = hash_strings(
         pa.array([GOOD["row_fingerprint"], CANDIDATE["row_fingerprint"], "0" * 64], pa.large_string())
     )
-    found = Wishes(store).of(skus, np.zeros(3, np.int32), rows)
+    found = Wishes(stored_decisions(store)).of(skus, np.zeros(3, np.int32), rows)
     assert [each.tolist() for each in found] == [[0, redrawn.commit, 0], [rejected.commit, 0, 0]]

@@ -76,8 +76,8 @@ class StoreOf:
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
-    ) -> None:
-        self._take("put_if", key, data, version)
+    ) -> str:
+        return str(self._take("put_if", key, data, version))
 
     def get(self, key: str) -> bytes:
         return bytes(self._take("get", key))

@@ -221,7 +221,7 @@ def test_a_conditional_put_replaces_only_the_version_it_names(store: ObjectStore
     assert data == b"one"
     with pytest.raises(Conflict):
         store.put_if("models/aliases.json", b"another first one", None)
-    store.put_if("models/aliases.json", b"two", first)
+    assert store.put_if("models/aliases.json", b"two", first) == store.get_versioned("models/aliases.json")[1]
     with pytest.raises(Conflict) as caught:
         store.put_if("models/aliases.json", b"another second one", first)
     assert caught.value.key == "models/aliases.json"

@@ -139,7 +139,7 @@ def test_a_change_is_made_again_on_what_somebody_else_made_meanwhile() -> None:
 
 def test_nothing_is_written_where_nothing_changes() -> None:
     class ReadOnly(MemoryStore):
-        def put_if(self, *args: object, **options: object) -> None:
+        def put_if(self, *args: object, **options: object) -> str:
             raise AssertionError("written")
 
     store = ReadOnly()
@@ -149,6 +149,36 @@ def test_nothing_is_written_where_nothing_changes() -> None:
     update(store, KEY, lambda before: b"there", content_type=TEXT)
     update(store, KEY, lambda before: None, content_type=TEXT)
     assert store.get(KEY) == b"there"
+
+
+class CountsReads(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def get_versioned(self, key: str) -> tuple[bytes, str]:
+        self.reads += 1
+        return super().get_versioned(key)
+
+
+def test_a_known_object_spares_the_reading_of_it() -> None:
+    store = CountsReads()
+    first = update(store, KEY, note(b"one\n"), content_type=TEXT)
+    second = update(store, KEY, note(b"two\n"), content_type=TEXT, known=first)
+    assert (first.content, second.content, store.get(KEY)) == (b"one\n", b"one\ntwo\n", b"one\ntwo\n")
+    assert store.reads == 1  # which found no object
+
+
+def test_a_known_object_that_has_changed_is_read_again() -> None:
+    store = CountsReads()
+    known = update(store, KEY, note(b"one\n"), content_type=TEXT)
+    update(store, KEY, note(b"two\n"), content_type=TEXT)
+    assert update(store, KEY, note(b"three\n"), content_type=TEXT, known=known).content == store.get(KEY)
+    assert store.get(KEY) == b"one\ntwo\nthree\n"
+    # A change that seems to be there already is compared with what is there now.
+    store.put(KEY, b"another\n")
+    update(store, KEY, lambda before: known.content, content_type=TEXT, known=known)
+    assert store.get(KEY) == known.content
 
 
 def test_what_a_change_raises_ends_it() -> None:

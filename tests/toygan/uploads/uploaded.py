@@ -25,9 +25,9 @@ class CountingStore(MemoryStore):
             raise StoreUnavailable(f"no answer for {key}")
         return super().get(key)
 
-    def put_if(self, key: str, data: bytes, version: str | None, **kwargs: Any) -> None:
+    def put_if(self, key: str, data: bytes, version: str | None, **kwargs: Any) -> str:
         self.puts[key] += 1
-        super().put_if(key, data, version, **kwargs)
+        return super().put_if(key, data, version, **kwargs)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._started_s = self._shown_s = clock()
+        self._shown_done: int | None = None
         self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Self:
@@ -57,7 +58,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif self._shown_done != self.done:
             self._show()
 
     @property
@@ -92,7 +93,7 @@ class Progress:
             self._bar.set_postfix_str(detail, refresh=False)
 
     def _show(self) -> None:
-        self._shown_s = self._clock()
+        self._shown_s, self._shown_done = self._clock(), self.done
         counts = f"{self.done:,}"
         if self.total is not None:
             share = self.done / self.total if self.total else 1.0

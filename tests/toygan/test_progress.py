@@ -31,6 +31,14 @@ def test_plain_lines_come_every_five_seconds_and_at_the_end() -> None:
     assert stream.getvalue().splitlines()[2:] == ["generating: 120 of 200 images (60%), 10.0 images/s, 12 s"]
 
 
+def test_the_last_line_comes_once() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with Progress(total=10, unit="images", description="generating", stream=stream, clock=clock) as progress:
+        clock.now_s += 8
+        progress.advance(10)
+    assert stream.getvalue().splitlines() == ["generating: 10 of 10 images (100%), 1.2 images/s, 8 s"]
+
+
 def test_the_rate_leaves_out_what_was_done_before() -> None:
     clock, stream = Clock(), io.StringIO()
     with Progress(

@@ -23,7 +23,7 @@ import yaml
 from tests.servers import REPOSITORY, free_port, postgresql_server
 
 COMPOSE = REPOSITORY / "docker" / "compose.yaml"
-_LIMIT_S = 240.0
+_LIMIT_S = 360.0
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)(?::([-?])([^}]*))?\}")
 _SCRIPTS = Path(sysconfig.get_path("scripts"))
 

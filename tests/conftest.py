@@ -1,9 +1,14 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+
+from hypothesis import settings
 
 # Before anything imports torch. Small networks are faster on one thread, trainings come out the same bit for
 # bit, and several test processes share the cores. Processes that tests start inherit it.
@@ -11,8 +16,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from flows.reach import reach_loopback_directly
 from tests.hub_server import TOKEN, Hub, running_hub
 from tests.servers import S3Server, fresh_bucket, moto_server, rclone_server
+
+# As with the variable CI: examples are the same in every run, and may take as long as they like.
+settings.load_profile("ci")
+
+_SEED = 67280421310721  # of a torch that nobody has seeded
 
 REPOSITORY = Path(__file__).parent.parent
 SERVERS = {
@@ -33,6 +44,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if SERVERS & {*item.fixturenames, *(each for each in parameters if isinstance(each, str))}:
             item.add_marker(pytest.mark.service)
+
+
+def pytest_configure() -> None:
+    """Keeps the user's settings of Prefect and toygan, and a proxy, from the tests and their processes."""
+    for name in {name for name in os.environ if name.startswith(("PREFECT_", "TOYGAN_"))} - {
+        "TOYGAN_TOYBRICKS"
+    }:
+        del os.environ[name]
+    os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="toygan-prefect-")
+    reach_loopback_directly()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Each test gets the random numbers that it gets alone, whichever tests ran before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(_SEED)
 
 
 @pytest.fixture(scope="session")

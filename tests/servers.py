@@ -1,6 +1,7 @@
 """Real servers for the tests: S3, Prefect, PostgreSQL."""
 
 import os
+import random
 import re
 import secrets
 import shutil
@@ -30,7 +31,7 @@ from werkzeug.serving import make_server
 
 _ACCESS_KEY = "toygan-access"
 SECRET_KEY = "planted-secret-key-77f0"  # looked for by tests/flows/test_secrets.py
-_START_LIMIT_S = 30.0
+_START_LIMIT_S = 120.0
 REPOSITORY = Path(__file__).parent.parent
 _PREFECT_START_LIMIT_S = 180.0
 _PREFECT_ANSWER_LIMIT_S = 360.0
@@ -167,11 +168,26 @@ def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on, another one at each call.
+
+    The system does not give it to a client or a server that asks for any port, so it stays free until it is
+    used. Nor do the workers of Ray take it.
+    """
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _taken:
+            _taken.add(port)
+            return port
+
+
+# Below those that Linux gives to clients, from 32768 on, and above those of Ray's workers, up to 19999.
+_PORTS = range(20_000, 32_000)
+_taken: set[int] = set()
 
 
 def _wait_for_prefect(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -195,7 +211,8 @@ def ask_prefect(url: str, method: str, path: str, content: object = None) -> Any
     limit_s = time.monotonic() + _PREFECT_ANSWER_LIMIT_S
     while True:
         try:
-            answer = httpx.request(method, f"{url}{path}", json=content, timeout=60)
+            timeout_s = 60 if harmless else _PREFECT_ANSWER_LIMIT_S
+            answer = httpx.request(method, f"{url}{path}", json=content, timeout=timeout_s)
         except httpx.TimeoutException:
             if harmless and time.monotonic() < limit_s:
                 continue

@@ -3,9 +3,8 @@
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import httpx
 from tests.servers import ask_prefect
 
 LIMIT_S = 360.0
-STOP_LIMIT_S = 60.0
+STOP_LIMIT_S = 180.0
+_ASK_AGAIN_S = 15.0
 
 Json = dict[str, Any]
 
@@ -112,11 +112,15 @@ def running(
     try:
         yield Service(environment=own, log=log, process=process)
     finally:
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Asks it to end until it does: Prefect ends a worker by an exception, which a destructor may swallow."""
+    give_up_at = time.monotonic() + STOP_LIMIT_S
+    while process.poll() is None and time.monotonic() < give_up_at:
         process.terminate()
-        try:
-            process.wait(STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            # Prefect ends the process by an exception, which is lost where a destructor is running.
-            warnings.warn(f"{command} has not ended at SIGTERM, see {log}; it is asked again", stacklevel=2)
-            process.terminate()
-            process.wait(STOP_LIMIT_S)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_ASK_AGAIN_S)
+    process.kill()
+    process.wait()

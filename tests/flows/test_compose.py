@@ -13,7 +13,7 @@ import pytest
 
 from flows.settings import ServiceSettings
 from tests.compose import COMPOSE, Running, compose_up, read_compose
-from tests.servers import REPOSITORY
+from tests.servers import REPOSITORY, ask_prefect
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 
@@ -123,15 +123,17 @@ def test_what_compose_describes_runs(tmp_path: Path) -> None:
 
         asked = {"parameters": {"parameters": {"limit": 3}}}
         identifier = deployments["generate-catalog"]["id"]
-        run = post(f"{api}/deployments/{identifier}/create_flow_run", asked)
+        run = ask_prefect(api, "POST", f"/deployments/{identifier}/create_flow_run", asked)
         ended = running.wait_for("the run", lambda: run_if_over(api, run["id"]))
         assert ended["state_type"] == "COMPLETED", running.log("worker")
 
         watched = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
         watched |= {"deployments": {"name": {"any_": ["watch-photos"]}}}
-        running.wait_for("a look at the uploads", lambda: post(f"{api}/flow_runs/filter", watched))
+        running.wait_for(
+            "a look at the uploads", lambda: ask_prefect(api, "POST", "/flow_runs/filter", watched)
+        )
 
-        metrics = httpx.get(running.address("worker", 9464) + "/metrics").text
+        metrics = httpx.get(running.address("worker", 9464) + "/metrics", timeout=60).text
         assert sum(map(float, re.findall(r"^toygan_candidates_total\{.*\} (\S+)$", metrics, re.M))) >= 3
         assert_store_is_whole(running)
         assert '"shard": 0' in running.log("worker")
@@ -141,17 +143,13 @@ def test_what_compose_describes_runs(tmp_path: Path) -> None:
 
 def deployments_at(api: str) -> dict[str, Any] | None:
     """By name, once all are there."""
-    found = {each["name"]: each for each in post(f"{api}/deployments/filter", {})}
+    found = {each["name"]: each for each in ask_prefect(api, "POST", "/deployments/filter", {})}
     return found if len(found) == len(DEPLOYMENTS) else None
 
 
 def run_if_over(api: str, run_id: str) -> dict[str, Any] | None:
-    run: dict[str, Any] = httpx.get(f"{api}/flow_runs/{run_id}", timeout=60).raise_for_status().json()
+    run: dict[str, Any] = ask_prefect(api, "GET", f"/flow_runs/{run_id}")
     return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
-
-
-def post(url: str, content: object) -> Any:
-    return httpx.post(url, json=content, timeout=60).raise_for_status().json()
 
 
 def assert_store_is_whole(running: Running) -> None:

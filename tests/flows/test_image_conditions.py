@@ -85,7 +85,7 @@ def test_a_killed_run_of_three_models_goes_on_to_the_same_bytes(
         workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
-        psutil.wait_procs(workers, timeout=60)
+        psutil.wait_procs(workers, timeout=COMMAND_LIMIT_S)
     for store in ("killed", "store"):
         result = toygan(*arguments, "--output", shop / store)
         assert result.returncode == 0, result.stderr

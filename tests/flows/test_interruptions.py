@@ -129,7 +129,7 @@ def test_a_temporary_server_ends_with_the_command(
     assert "starting Prefect's temporary server" in err
     assert f"stopped; the same command with --run-id {RUN_ID} resumes it" in err
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(others, timeout=60)
+    _, alive = psutil.wait_procs(others, timeout=COMMAND_LIMIT_S)
     assert not alive
     assert verify(open_store(tmp_path / "out")).open_runs == (RUN_ID,)
 
@@ -148,7 +148,7 @@ def test_a_worker_that_is_killed_costs_a_retry_and_nothing_else(
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     with started([*arguments, "--output", str(disturbed)], prefect_environment) as process:
         wait_until(lambda: images(disturbed) > 10, process)
-        [worker] = [
+        worker, *_ = [  # a machine with eight cores has two of them
             child
             for child in psutil.Process(process.pid).children(recursive=True)
             if any("spawn_main" in part for part in child.cmdline())

@@ -19,6 +19,7 @@ from toygan.storage.open_store import open_store
 KILLS = 10
 PRODUCTS = 450  # three shards of 150
 RUN_ID = "nightly"
+SEED = 20261213  # its moments need 259 of the run's files, so a kill may come late on a busy machine
 
 
 def files_in(store: Path) -> dict[str, bytes]:
@@ -44,7 +45,7 @@ def test_ten_kills_leave_no_trace(
     result = toygan(*arguments, "--output", undisturbed)
     assert result.returncode == 0, result.stderr
 
-    chance = random.Random(20261123)
+    chance = random.Random(SEED)
     command = [sys.executable, "-m", "flows.cli", *arguments, "--output", str(killed)]
     with (tmp_path / "log").open("wb") as log:
         for _ in range(KILLS):
@@ -58,7 +59,7 @@ def test_ten_kills_leave_no_trace(
             workers = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            _, alive = psutil.wait_procs(workers, timeout=60)
+            _, alive = psutil.wait_procs(workers, timeout=COMMAND_LIMIT_S)
             assert not alive, "workers outlived the run"
 
     result = toygan(*arguments, "--output", killed)

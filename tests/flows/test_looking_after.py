@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -25,9 +27,7 @@ from flows.watch_photos import forget_listings
 
 pytestmark = pytest.mark.service
 
-NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
-HOURLY = f"{(NOW - timedelta(minutes=5)).minute} * * * *"
 Done = TypeVar("Done")
 Ask = Callable[[Callable[[PrefectClient], Awaitable[Done]]], Done]
 
@@ -54,6 +54,12 @@ def ask(call: Callable[[PrefectClient], Awaitable[Done]]) -> Done:
 
 
 @pytest.fixture
+def now() -> datetime:
+    """When the test began; other tests may have taken hours before it."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture
 def deployment() -> UUID:
     """A deployment that nobody serves."""
 
@@ -64,34 +70,40 @@ def deployment() -> UUID:
     return ask(make)
 
 
-def hourly(*, known_for: timedelta) -> DeploymentSchedule:
-    known_since = NOW - known_for
+def every_hour(now: datetime) -> str:
+    """The cron of a schedule that was last due five minutes before."""
+    return f"{(now - timedelta(minutes=5)).minute} * * * *"
+
+
+def hourly(now: datetime, *, known_for: timedelta) -> DeploymentSchedule:
+    known_since = now - known_for
     return DeploymentSchedule(
-        schedule=CronSchedule(cron=HOURLY),
+        schedule=CronSchedule(cron=every_hour(now)),
         created=known_since,
         updated=known_since,
     )
 
 
 async def runs_of(client: PrefectClient, deployment: UUID) -> list[FlowRun]:
-    found = await client.read_flow_runs(limit=200)
-    ours = [run for run in found if run.deployment_id == deployment]
-    return sorted(ours, key=lambda run: run.expected_start_time or NOW)
+    ours = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+    return await client.read_flow_runs(
+        flow_run_filter=ours, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=200
+    )
 
 
-async def late_runs(client: PrefectClient, deployment: UUID, hours: int) -> None:
+async def late_runs(client: PrefectClient, deployment: UUID, now: datetime, hours: int) -> None:
     """Runs that the schedule made for each of the last hours, none of which has started."""
-    schedule = {"schedule": {"cron": HOURLY}, "active": True}
+    schedule = {"schedule": {"cron": every_hour(now)}, "active": True}
     await client.request("POST", f"/deployments/{deployment}/schedules", json=[schedule])
     await client.request("PATCH", f"/deployments/{deployment}", json={"paused": False})
-    times = {"start_time": (NOW - hours * HOUR).isoformat(), "end_time": NOW.isoformat(), "min_runs": hours}
+    times = {"start_time": (now - hours * HOUR).isoformat(), "end_time": now.isoformat(), "min_runs": hours}
     await client.request("POST", f"/deployments/{deployment}/schedule", json=times)
 
 
-def test_a_missed_night_is_made_up_for_once(deployment: UUID) -> None:
+def test_a_missed_night_is_made_up_for_once(deployment: UUID, now: datetime) -> None:
     async def call(client: PrefectClient) -> list[FlowRun]:
         for _ in range(2):
-            await make_up_for_missed(client, deployment, [hourly(known_for=4 * HOUR)], 6 * HOUR)
+            await make_up_for_missed(client, deployment, [hourly(now, known_for=4 * HOUR)], 6 * HOUR)
         return await runs_of(client, deployment)
 
     (run,) = ask(call)
@@ -104,10 +116,10 @@ def test_a_missed_night_is_made_up_for_once(deployment: UUID) -> None:
     [(timedelta(0), 6 * HOUR, True), (4 * HOUR, timedelta(0), True), (4 * HOUR, 6 * HOUR, False)],
 )
 def test_a_night_that_was_not_missed_is_not_made_up_for(
-    deployment: UUID, known_for: timedelta, grace: timedelta, active: bool
+    deployment: UUID, now: datetime, known_for: timedelta, grace: timedelta, active: bool
 ) -> None:
     """The schedule is new, the time of grace is over, or a person switched the schedule off."""
-    schedule = hourly(known_for=known_for).model_copy(update={"active": active})
+    schedule = hourly(now, known_for=known_for).model_copy(update={"active": active})
 
     async def call(client: PrefectClient) -> list[FlowRun]:
         await make_up_for_missed(client, deployment, [schedule], grace)
@@ -116,14 +128,14 @@ def test_a_night_that_was_not_missed_is_not_made_up_for(
     assert ask(call) == []
 
 
-def test_of_seven_late_nights_the_last_one_is_left(deployment: UUID) -> None:
+def test_of_seven_late_nights_the_last_one_is_left(deployment: UUID, now: datetime) -> None:
     async def call(client: PrefectClient) -> list[FlowRun]:
-        await late_runs(client, deployment, 7)
+        await late_runs(client, deployment, now, 7)
         await drop_late_nights(client, deployment, 6 * HOUR)
-        await make_up_for_missed(client, deployment, [hourly(known_for=9 * HOUR)], 6 * HOUR)
+        await make_up_for_missed(client, deployment, [hourly(now, known_for=9 * HOUR)], 6 * HOUR)
         return await runs_of(client, deployment)
 
-    late = [run for run in ask(call) if run.expected_start_time and run.expected_start_time < NOW]
+    late = [run for run in ask(call) if run.expected_start_time and run.expected_start_time < now]
     *others, last = late
     assert len(others) >= 5
     assert all(run.state and run.state.is_cancelled() for run in others)
@@ -132,15 +144,15 @@ def test_of_seven_late_nights_the_last_one_is_left(deployment: UUID) -> None:
     assert last.state.is_scheduled()
 
 
-def test_late_listings_are_removed(deployment: UUID) -> None:
+def test_late_listings_are_removed(deployment: UUID, now: datetime) -> None:
     async def call(client: PrefectClient) -> list[FlowRun]:
-        await late_runs(client, deployment, 5)
+        await late_runs(client, deployment, now, 5)
         before = await runs_of(client, deployment)
-        assert [run for run in before if run.expected_start_time and run.expected_start_time < NOW]
+        assert [run for run in before if run.expected_start_time and run.expected_start_time < now]
         await drop_late_listings(client, deployment)
         return await runs_of(client, deployment)
 
-    assert not [run for run in ask(call) if run.expected_start_time and run.expected_start_time < NOW]
+    assert not [run for run in ask(call) if run.expected_start_time and run.expected_start_time < now]
 
 
 @pytest.mark.parametrize(
@@ -172,16 +184,18 @@ def test_a_run_whose_service_is_gone_is_taken_up(
     assert found.name == state
 
 
-def test_waiting_runs_start_in_the_order_in_which_they_were_asked_for(deployment: UUID) -> None:
+def test_waiting_runs_start_in_the_order_in_which_they_were_asked_for(
+    deployment: UUID, now: datetime
+) -> None:
     """The first one waited for a slot: Prefect has put it off, behind the others."""
 
     async def call(client: PrefectClient) -> tuple[list[list[UUID]], list[UUID]]:
         asked = []
         for minutes in (9, 8, 7):
-            at = Scheduled(scheduled_time=NOW - timedelta(minutes=minutes))
+            at = Scheduled(scheduled_time=now - timedelta(minutes=minutes))
             asked.append(await client.create_flow_run_from_deployment(deployment, state=at))
         first, second, third = asked
-        waits = Scheduled(name="AwaitingConcurrencySlot", scheduled_time=NOW + HOUR)
+        waits = Scheduled(name="AwaitingConcurrencySlot", scheduled_time=now + HOUR)
         await client.set_flow_run_state(first.id, waits, force=True)
         turns = Turns(client, [])
         taken = [
@@ -239,7 +253,7 @@ def test_what_a_person_changed_stays_and_the_rest_follows_the_settings() -> None
         assert found()[:2] == ({"first": 3, "second": 5}, "0 5 * * *")
 
 
-def test_the_listings_of_the_last_hour_are_kept(deployment: UUID) -> None:
+def test_the_listings_of_the_last_hour_are_kept(deployment: UUID, now: datetime) -> None:
     async def call(client: PrefectClient) -> None:
         for state in (Completed(), Failed(), Running()):
             run = await client.create_flow_run_from_deployment(deployment)
@@ -249,11 +263,11 @@ def test_the_listings_of_the_last_hour_are_kept(deployment: UUID) -> None:
         return {run.state_name for run in await runs_of(client, deployment)}
 
     ask(call)
-    forget_listings(NOW, deployment)
+    forget_listings(now, deployment)
     assert ask(left) == {"Completed", "Failed", "Running"}
-    forget_listings(NOW + 2 * HOUR, deployment)
+    forget_listings(now + 2 * HOUR, deployment)
     assert ask(left) == {"Failed", "Running"}
-    forget_listings(NOW + 25 * HOUR, deployment)
+    forget_listings(now + 25 * HOUR, deployment)
     assert ask(left) == {"Running"}
 
 

@@ -45,7 +45,7 @@ def exporter(environment: Mapping[str, str], port: int) -> Iterator[str]:
         while time.monotonic() < end:
             assert process.poll() is None
             try:
-                httpx.get(address)
+                httpx.get(address, timeout=60)
                 break
             except httpx.HTTPError:
                 time.sleep(0.1)
@@ -59,7 +59,7 @@ def samples(address: str) -> Samples:
     """The values that Prometheus would read, by name and labels."""
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(httpx.get(address).text)
+        for family in text_string_to_metric_families(httpx.get(address, timeout=60).text)
         for sample in family.samples
     }
 

@@ -108,7 +108,7 @@ def lose_a_node(cluster: RayCluster, out: Path, flow: "subprocess.Popen[bytes]")
         worker.suspend()  # so that its work is surely unfinished when the node dies
     assert len(list(out.glob("metadata/*/part-*"))) < 2
     cluster.nodes[1].kill()
-    _, alive = psutil.wait_procs(workers, timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=COMMAND_LIMIT_S)
     assert not alive
 
 
@@ -129,7 +129,7 @@ def test_one_shard_at_a_time_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
-def test_shards_on_thhas_same_text_ask_ray_for_nothing(
+def test_shards_on_threads_ask_ray_for_nothing(
     monkeypatch: pytest.MonkeyPatch, prefect_ray: ModuleType
 ) -> None:
     monkeypatch.delenv("TOYGAN_RUNNER", raising=False)

@@ -7,9 +7,9 @@ import pytest
 
 from tests.flows.catalogs import product, write_catalog
 from tests.flows.conftest import Toygan
-from tests.flows.serving import serving
+from tests.flows.serving import LIMIT_S, serving
 from tests.models import tiny_model
-from tests.servers import SECRET_KEY, fresh_bucket, rclone_server
+from tests.servers import SECRET_KEY, ask_prefect, fresh_bucket, rclone_server
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 
@@ -86,14 +86,12 @@ def test_a_deployment_refuses_a_uri_with_a_password(
         identifier = service.deployment("generate-catalog")["id"]
         secrets = {"output": WITH_PASSWORD, "catalog": WITH_PASSWORD, "models": {"main": WITH_PASSWORD}}
         for parameter, value in secrets.items():
-            answer = httpx.post(
-                f"{service.url}/deployments/{identifier}/create_flow_run",
-                json={"parameters": {"parameters": {parameter: value}}},
-                timeout=60,
-            )
-            assert answer.is_client_error, answer.text
+            given = {"parameters": {"parameters": {parameter: value}}}
+            with pytest.raises(httpx.HTTPStatusError) as caught:
+                ask_prefect(service.url, "POST", f"/deployments/{identifier}/create_flow_run", given)
+            assert caught.value.response.is_client_error, caught.value.response.text
     with serving(prefect_environment, tmp_path, TOYGAN_STORE=WITH_PASSWORD) as service:
         assert service.process is not None
-        assert service.process.wait(120) == 2
+        assert service.process.wait(LIMIT_S) == 2
     assert "TOYGAN_STORE: s3://***@bucket" in service.log.read_text()
     assert where_it_is(PASSWORD, tmp_path, home) == []

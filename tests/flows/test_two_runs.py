@@ -45,8 +45,12 @@ def test_two_runs_at_the_same_time_end_in_a_whole_store(
         command += ["--catalog", str(catalog), "--model", str(model)]
         with (tmp_path / f"{run_id}.log").open("wb") as log:
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-    for run_id, process in zip(CATALOGS, processes, strict=True):
-        assert process.wait(COMMAND_LIMIT_S) == 0, (tmp_path / f"{run_id}.log").read_text()
+    try:
+        for run_id, process in zip(CATALOGS, processes, strict=True):
+            assert process.wait(COMMAND_LIMIT_S) == 0, (tmp_path / f"{run_id}.log").read_text()
+    finally:
+        for process in processes:
+            process.kill()
 
     store = open_store(output)
     assert store.has_conditional_writes

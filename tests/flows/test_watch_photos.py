@@ -36,7 +36,7 @@ def service(
         "TOYGAN_STORE": store.uri,
         "TOYGAN_WATCH_INTERVAL_S": str(INTERVAL_S),
         "TOYGAN_MIN_NEW_PHOTOS": str(ENOUGH),
-        "TOYGAN_QUIET_S": "6",
+        "TOYGAN_QUIET_S": "10",
         "TOYGAN_DEVICE": "cpu",
     }
     with serving(prefect_environment, folder, **settings) as served:
@@ -81,7 +81,7 @@ def test_five_hundred_uploads_start_one_retraining_that_sees_them_all(
     before, pause = known(service), threading.Event()
     for first in range(0, 500, 25):
         upload(store, range(first, first + 25))
-        pause.wait(1.0)
+        pause.wait(0.8)  # all in all longer than a listing waits for the next, each much shorter than QUIET_S
     run_id = wait_until_seen(service, store, 500)
     listings = len(service.runs("watch-photos", "COMPLETED"))
     service.wait_for("another listing", lambda: len(service.runs("watch-photos", "COMPLETED")) > listings + 1)

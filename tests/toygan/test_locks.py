@@ -48,7 +48,7 @@ def test_a_holder_that_does_not_move_is_named(
         caplog.at_level(logging.WARNING),
         pytest.raises(TimeoutError, match=r"lock is held by .*run again"),
     ):
-        wait_for_lock(other, "the lock", shared=True, patience_s=0.4)
+        wait_for_lock(other, "the lock", shared=True, patience_s=2)
     assert [record.getMessage()[:20] for record in caplog.records] == ["waiting for the lock"]
     for each in (descriptor, other):
         os.close(each)
@@ -61,14 +61,14 @@ def test_a_lock_that_goes_from_hand_to_hand_is_waited_for(lock: Path) -> None:
 
     def hand_on() -> None:
         """As many other holders do, one after the other."""
-        for _ in range(12):
+        for _ in range(20):
             os.utime(holder)
-            stop.wait(0.1)
+            stop.wait(0.2)
         os.close(holder)
 
     thread = threading.Thread(target=hand_on)
     thread.start()
-    wait_for_lock(waiter, "it", patience_s=0.6)
+    wait_for_lock(waiter, "it", patience_s=2.5)
     thread.join()
     os.close(waiter)
 

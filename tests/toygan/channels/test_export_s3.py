@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faulty_proxy import Fault, faulty_proxy
+from tests.servers import S3Server
 from tests.toygan.channels.shop import Article, put_shop, toy
 from toygan.channels.export import ExportRequest, export
 from toygan.storage import s3
@@ -19,7 +21,7 @@ from toygan.storage.open_store import open_store
 pytestmark = pytest.mark.service
 
 PICTURES = 40
-LONGEST_S = 120
+LONGEST_S = 300
 
 
 @pytest.fixture
@@ -63,18 +65,32 @@ def test_a_second_export_to_a_bucket_uploads_nothing(
     assert uploaded == []
 
 
-def test_an_export_to_a_bucket_that_is_killed_and_runs_again_ends_the_same(shop: str, s3_uri: str) -> None:
+def test_an_export_to_a_bucket_that_is_killed_and_runs_again_ends_the_same(
+    shop: str, s3_uri: str, rclone: S3Server
+) -> None:
+    """The bucket answers no more once some pictures are there, so the export is killed before its end."""
     request = ExportRequest(channel="google", output=shop, to=f"{s3_uri}/whole")
     export(request)
     command = ["export", "--channel", "google", "--output", shop, "--to", f"{s3_uri}/killed"]
-    process = subprocess.Popen([sys.executable, "-m", "flows.cli", *command], env=os.environ.copy())
-    try:
-        place, until = open_store(f"{s3_uri}/killed"), time.monotonic() + LONGEST_S
-        while len(list(place.list("pictures/"))) < 3 and time.monotonic() < until:
-            time.sleep(0.02)
-    finally:
-        process.kill()
-        process.wait()
+    place, is_killed, has_some = open_store(f"{s3_uri}/killed"), threading.Event(), threading.Event()
+
+    def fault() -> Fault:
+        if len(list(place.list("pictures/"))) >= 3:
+            has_some.set()
+            is_killed.wait(LONGEST_S)
+            return "drop request"
+        return "none"
+
+    with faulty_proxy(rclone, fault) as network:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", *command], env=os.environ | network.environment()
+        )
+        try:
+            assert has_some.wait(LONGEST_S)
+        finally:
+            process.kill()
+            process.wait()
+            is_killed.set()
     killed_at = len(list(place.list("pictures/")))
     assert 3 <= killed_at < PICTURES
     export(ExportRequest(channel="google", output=shop, to=f"{s3_uri}/killed"))

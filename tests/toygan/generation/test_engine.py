@@ -37,7 +37,7 @@ from toygan.generation.postprocessing import PostprocessedBatch
 from toygan.generation.shard import compute_shard
 from toygan.storage.memory import MemoryStore
 
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 STAGES = ("generate", "postprocess", "store")
 
 

@@ -134,7 +134,7 @@ def test_processes_that_promote_at_the_same_time_lose_no_alias(
     for other in others:
         other.stdin.write("\n")
         other.stdin.flush()
-    assert [other.wait(60) for other in others] == [0, 0, 0]
+    assert [other.wait(300) for other in others] == [0, 0, 0]
     assert sorted(read_aliases(store)) == sorted(f"{name}-{number}" for name in "abc" for number in range(12))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.toygan.review.browsers import ReviewProcess, a_browser
+from tests.toygan.review.browsers import LIMIT_MS, ReviewProcess, a_browser
 from tests.toygan.review.gallery_store import fill
 from tests.toygan.review.shop import live
 from toygan.planning.decisions import stored_decisions
@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("store")
-    fill(LocalStore(made), 70)
+    fill(LocalStore(made), 120)  # more than a list loads at once, whatever the tests decide
     return made
 
 
@@ -43,6 +43,7 @@ def page(browser: Browser, server: ReviewProcess) -> Iterator[Page]:
     page.errors = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.errors.append(error))  # type: ignore[attr-defined]
     page.on("request", lambda asked: page.errors.append(asked.url) if server.url not in asked.url else None)  # type: ignore[attr-defined]
+    page.set_default_timeout(LIMIT_MS)
     page.goto(server.url)
     page.locator("#by").fill("Ann")
     page.locator("#by").blur()
@@ -58,7 +59,7 @@ def decided(folder: Path) -> list[tuple[str, str]]:
 
 
 def test_keys_decide_and_take_back(page: Page, folder: Path) -> None:
-    before = len(decided(folder))
+    before, there = len(decided(folder)), live(LocalStore(folder))
     first = page.locator("#title").inner_text()
     for key in ("a", "r", "d"):
         page.keyboard.press(key)
@@ -68,7 +69,7 @@ def test_keys_decide_and_take_back(page: Page, folder: Path) -> None:
         page.keyboard.press("u")
     expect(page.locator("#title")).to_have_text(first)
     expect(page.locator("#status")).to_have_text("6 saved")
-    assert len(live(LocalStore(folder))) == 2
+    assert live(LocalStore(folder)) == there
     page.keyboard.press("u")
     expect(page.locator("#status")).to_have_text("There is nothing to take back on this page.")
 
@@ -85,9 +86,9 @@ def test_a_selection_is_decided_at_once(page: Page, folder: Path) -> None:
     assert stored_decisions(LocalStore(folder))["reason"].to_pylist()[-3:] == ["too dark"] * 3
 
 
-def test_filters_stand_in_the_address(page: Page, server: ReviewProcess) -> None:
+def test_filters_stand_in_the_address(page: Page, server: ReviewProcess, folder: Path) -> None:
     page.get_by_role("button", name="Live").click()
-    expect(page.locator("#count")).to_have_text("2 pictures")
+    expect(page.locator("#count")).to_have_text(f"{len(live(LocalStore(folder)))} pictures")
     page.goto(f"{server.url}?show=review&text=Toy+5")
     expect(page.locator("#count")).to_contain_text("pictures")
     titles = page.locator(".label").all_inner_texts()
@@ -116,7 +117,7 @@ def test_decisions_outlive_the_server_and_the_page(
     expect(page.locator("#status")).to_contain_text("2 not saved yet")
     assert len(decided(folder)) == before
     server.start()  # with another token against foreign pages
-    expect(page.locator("#status")).to_have_text("2 saved", timeout=30_000)
+    expect(page.locator("#status")).to_have_text("2 saved")
     server.stop()
     page.keyboard.press("r")
     expect(page.locator("#status")).to_contain_text("1 not saved yet")
@@ -124,7 +125,7 @@ def test_decisions_outlive_the_server_and_the_page(
     server.start()
     again = page.context.new_page()
     again.goto(server.url)
-    expect(again.locator("#status")).to_have_text("1 saved", timeout=30_000)
+    expect(again.locator("#status")).to_have_text("1 saved")
     assert len(decided(folder)) == before + 3
     assert verify(LocalStore(folder)).problems == ()
 

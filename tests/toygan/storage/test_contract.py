@@ -195,10 +195,10 @@ def test_a_reader_never_sees_a_part_of_an_object(store: ObjectStore) -> None:
     def write(share: Sequence[bytes]) -> int:
         puts = 0
         for data in cycle(share):
-            if stop.is_set():
-                break
             store.put("current.parquet", data)
             puts += 1
+            if stop.is_set():
+                break
         return puts
 
     with ThreadPoolExecutor(len(shares)) as pool:

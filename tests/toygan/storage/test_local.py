@@ -29,7 +29,7 @@ def names_in(folder: Path) -> list[str]:
 
 def run_python(code: str, *arguments: str, wrapper: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [*wrapper, sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 leaf_keys = st.lists(st.sampled_from(["a", "b", "a-b", "a.b", "ä"]), min_size=0, max_size=3).map(

@@ -80,7 +80,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 def test_processes_that_change_one_object_lose_nothing(uri: str) -> None:
     hammers = [start_hammer(uri, name, 20) for name in ("a", "b", "c")]
     let_go(hammers)
-    assert [hammer.wait(60) for hammer in hammers] == [0, 0, 0]
+    assert [hammer.wait(300) for hammer in hammers] == [0, 0, 0]
     lines = open_store(uri).get(KEY).decode().splitlines()
     assert sorted(lines) == sorted(f"{name} {number}" for name in "abc" for number in range(20))
     assert len({line[0] for line in lines[:30]}) > 1, "they did not run at the same time"

@@ -20,7 +20,7 @@ from toygan.planning.live import LIVE_COLUMNS, Hashes, LivePictures, Positions, 
 from toygan.planning.pruning import put_mark, read_condemned
 from toygan.planning.settings import RunSettings
 from toygan.planning.summaries import Summaries
-from toygan.storage.keys import IMAGES_PREFIX, condition_key
+from toygan.storage.keys import condition_key, image_prefix
 from toygan.storage.store import ObjectStore
 
 
@@ -153,11 +153,11 @@ class Chooser:
         """Whether each product waits for the next run, because `verify --prune` is removing its files."""
         if not self._condemned:
             return np.zeros(len(products.wanted), dtype=bool)
-        folders = {key.rpartition("/")[0] for key in self._condemned}
+        folders = {key.rpartition("/")[0] + "/" for key in self._condemned}
         places = zip(products.frame["category"], products.frame["sku"], strict=True)
         return np.array(
             [
-                f"{IMAGES_PREFIX}{category}/{sku}" in folders
+                image_prefix(category, sku) in folders
                 or any(condition_key(digest) in self._condemned for digest in files.values())
                 for (category, sku), files in zip(places, products.conditions, strict=True)
             ],

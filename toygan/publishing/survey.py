@@ -23,7 +23,7 @@ from catalog_schemas.images import (
     read_current,
 )
 from catalog_schemas.runs import Manifest, read_plan
-from catalog_schemas.validation import TableError, read_parquet_bytes
+from catalog_schemas.validation import NAME_PATTERN, TableError, read_parquet_bytes
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
 from toygan.parallel import in_order
 from toygan.planning.attempts import FROM_PARTS, attempts_of, read_attempts
@@ -40,6 +40,7 @@ from toygan.storage.keys import (
     RUNS_PREFIX,
     condition_key,
     image_key,
+    image_prefix,
     part_key,
     plan_manifest_key,
     review_key,
@@ -52,7 +53,7 @@ _PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parqu
 _PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
 _PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
 _PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan/[0-9]+\.parquet")
-_MANIFEST = re.compile(re.escape(RUNS_PREFIX) + r"([^/]+)\.json")
+_MANIFEST = re.compile(re.escape(RUNS_PREFIX) + rf"({NAME_PATTERN})\.json")
 _IMAGE_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{20}(?![0-9a-f])")
 _ROW_COLUMNS = tuple(dict.fromkeys((*OF_CANDIDATE, *FROM_PARTS, "format", "condition_sha256")))
 
@@ -237,7 +238,7 @@ def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: 
             survey.complain(table or f"{key}: missing, although its plan is complete", blind=True)
             continue
         for row in table.to_pylist():
-            survey.open_folders.add(f"{IMAGES_PREFIX}{row['category']}/{row['sku']}/")
+            survey.open_folders.add(image_prefix(row["category"], row["sku"]))
             if row["image_condition"]:
                 survey.planned.add(condition_key(dict(row["condition_sha256"])[row["image_condition"]]))
 

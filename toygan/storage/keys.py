@@ -54,7 +54,12 @@ _SLUG_LETTERS = 64
 
 def image_key(category: str, sku: str, image_id: str, extension: str) -> str:
     """Returns the key of an approved picture."""
-    return f"{IMAGES_PREFIX}{slug_of(category)}/{slug_of(sku)}/{_file(image_id, extension)}"
+    return image_prefix(category, sku) + _file(image_id, extension)
+
+
+def image_prefix(category: str, sku: str) -> str:
+    """Returns the prefix of the keys of a product's approved pictures."""
+    return f"{IMAGES_PREFIX}{slug_of(category)}/{slug_of(sku)}/"
 
 
 def slug_of(text: str) -> str:

@@ -16,7 +16,9 @@ from tests.toygan.generation.runs import candidate, put_current, put_part
 from tests.toygan.planning.plans import LEFT, OTHER_MODELS, finish, freeze, keys
 from tests.toygan.planning.plans import three as three
 from toygan.planning.attempts import attempts_of
-from toygan.storage.keys import ATTEMPTS_KEY
+from toygan.planning.plan import ModelScope
+from toygan.planning.pruning import write_pruning
+from toygan.storage.keys import ATTEMPTS_KEY, image_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
 
@@ -36,6 +38,15 @@ def test_missing_skips_what_is_live_and_unchanged(three: Path) -> None:
     plan, again = freeze(store, write_catalog(three.with_name("changed.parquet"), changed), "run-3")
     assert keys(again) == [("a", 2), ("b", 0), ("d", 0)]
     assert plan.counts["unchanged"] == 2
+
+
+@pytest.mark.parametrize("category", ["car", "Toys > Cars", "积木"])
+def test_a_product_whose_files_are_being_pruned_waits(tmp_path: Path, category: str) -> None:
+    store, scopes = MemoryStore(), {"main": ModelScope(categories=frozenset([category]))}
+    rows = [product(sku="红 1", category=category), product(sku="b", category=category)]
+    write_pruning(store, "prune", [image_key(category, "红 1", "0" * 20, "webp")])
+    plan, slots = freeze(store, write_catalog(tmp_path / "c.parquet", rows), scopes=scopes)
+    assert (keys(slots), plan.counts["deferred"]) == ([("b", 0)], 1)
 
 
 def test_refresh_alone_makes_pictures_of_another_model_anew(three: Path) -> None:

@@ -91,7 +91,7 @@ def put_shard(store: ObjectStore, run_id: str, shard: int) -> list[dict[str, Any
     return rows
 
 
-def put_plan(store: ObjectStore, run_id: str, shards: int) -> None:
+def put_plan(store: ObjectStore, run_id: str, shards: int, *, category: str = "cars") -> None:
     for shard in range(shards):
         slots = [
             {
@@ -102,7 +102,7 @@ def put_plan(store: ObjectStore, run_id: str, shards: int) -> None:
                 "images_kept": 0,
                 "first_attempt": 0,
                 "attempts": 4,
-                "category": "cars",
+                "category": category,
                 "title": "Car",
                 "condition_sha256": [],
                 "row_fingerprint": SHA256,

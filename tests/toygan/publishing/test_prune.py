@@ -48,6 +48,17 @@ def test_a_run_that_is_being_planned_may_need_anything(store: MemoryStore) -> No
     assert prune(store) == of_it
 
 
+@pytest.mark.parametrize("category", ["cars", "Toys > Cars", "积木"])
+def test_pictures_that_an_open_run_has_just_put_stay(store: MemoryStore, category: str) -> None:
+    """Its shard is not finished, so no table names them yet."""
+    put_plan(store, "night-2", 1, category=category)
+    picture = keys.image_key(category, "sku-0-1", "0" * 20, "webp")
+    store.put(picture, b"picture")
+    assert verify(store).left_over == ()
+    assert prune(store) == []
+    assert store.exists(picture)
+
+
 def test_a_planning_that_holds_pruning_back_is_named(store: MemoryStore) -> None:
     give_up(store, "given-up")
     put_mark(store, "night-2")

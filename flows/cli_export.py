@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from flows.exits import FAILED
+from flows.exits import BAD_INPUT, FAILED
 
 
 @click.command()
@@ -43,17 +43,19 @@ def export(
 ) -> None:
     """Export the live pictures to a marketplace or social network, by its rules, with its feeds.
 
-    Only what changed is made and written. The report names every picture that was left out, and why.
+    Only what changed is made and written. The report names every picture that was left out, and why. A
+    channel that fails does not stop the others.
     """
     from toygan.channels.export import ExportRequest, export
     from toygan.channels.rules import load_channel
-    from toygan.errors import BadInput
+    from toygan.errors import BadInput, ToyganError
 
     if len(channels) > 1 and (to or base_url):
         raise BadInput("--to and --base-url are for one channel; give them with one --channel at a time")
     for channel in channels:
         load_channel(channel)
     broken = 0
+    errors: list[ToyganError] = []
     for channel in channels:
         request = ExportRequest(
             channel=channel,
@@ -63,9 +65,16 @@ def export(
             presigned_days=presigned_days,
             collage=collage,
         )
-        summary = export(request)
+        try:
+            summary = export(request)
+        except ToyganError as error:  # it does not stop the other channels
+            errors.append(error)
+            click.echo(f"toygan: {channel}: {error}", err=True)
+            continue
         broken += summary.broken
         click.echo(summary.text())
+    if errors:
+        sys.exit(BAD_INPUT if all(isinstance(each, BadInput) for each in errors) else FAILED)
     if broken:
         click.echo(f"{broken} pictures are missing or damaged: toygan verify {output}", err=True)
         sys.exit(FAILED)
@@ -78,7 +87,6 @@ def inspect(files: tuple[Path, ...]) -> None:
 
     A bad file does not stop the others; the exit code is then 2.
     """
-    from flows.exits import BAD_INPUT
     from toygan.channels.inspection import inspect_file
     from toygan.errors import BadInput
 

@@ -164,7 +164,7 @@ def read_digital_source_type(data: bytes) -> str | None:
     Raises BadInput as `decode` does.
     """
     with _reasons():
-        packet = _load(data).info.get("xmp")
+        packet = load_image(data).info.get("xmp")
     return digital_source_type(packet) if isinstance(packet, bytes) else None
 
 
@@ -182,7 +182,7 @@ def _reasons() -> Iterator[None]:
 
 def _load_shown(data: bytes) -> Shown:
     parts = taken_apart(data)
-    image = _load(parts.file)
+    image = load_image(parts.file)
     exif, profile = parts.exif or image.info.get("exif"), parts.profile or image.info.get("icc_profile")
     bits = data[_PNG_BITS] if image.format == "PNG" else 8
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -190,8 +190,12 @@ def _load_shown(data: bytes) -> Shown:
     return Shown(image, exif, profile if isinstance(profile, bytes) else None, bits)
 
 
-def _load(data: bytes) -> Image.Image:
-    """Loads the whole file, not only its header, because a PNG may have its XMP packet behind the pixels."""
+def load_image(data: bytes) -> Image.Image:
+    """Loads the first frame of a file as it is stored, with Pillow's information about the file.
+
+    Loads the whole file, not only its header, because a PNG may have its XMP packet behind the pixels. Raises
+    BadInput for another format and for too many pixels, and any error of Pillow for a damaged file.
+    """
     image_format = format_of(data[:HEAD_BYTES])
     if image_format is None:
         raise BadInput(f"this is not a {READABLE} picture; convert it to one of these")

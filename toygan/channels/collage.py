@@ -14,7 +14,7 @@ from PIL import Image
 from toygan.channels.aigc import draw_label, label_json
 from toygan.channels.cutout import Box, Cutout, NotCutOut
 from toygan.channels.encoding import encode_file
-from toygan.channels.feeds import Feed, Urls
+from toygan.channels.feeds import COLLAGES_KEY, Feed, Urls
 from toygan.channels.framing import Placement, compose, fit, tint_of
 from toygan.channels.pictures import MAKING, Making, cutout_of, upload
 from toygan.channels.rules import Frame
@@ -22,7 +22,6 @@ from toygan.channels.state import Exported
 from toygan.storage.keys import EXPORTED_PREFIX, slug_of
 from toygan.xmp import xmp_packet
 
-COLLAGES_KEY: Final = "feeds/collages.csv"
 _SHARE: Final = 0.82  # share of its cell that the largest product takes
 _FOR_LABEL: Final = 0.14  # share of the height that stays free for the label of generated content
 _CANDIDATES: Final = 4  # products looked at for each one wanted, because some have no sure outline

@@ -15,21 +15,18 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from catalog_schemas.images import read_current
 from toygan.channels.aigc import read_producer
 from toygan.channels.collage import Collage, choose_products, collage_key, collages_csv, make_collage
 from toygan.channels.credentials import read_credentials
-from toygan.channels.feeds import MAX_URL_LETTERS, Feed, Urls, products_of, write_feeds
+from toygan.channels.describe import describe
+from toygan.channels.feeds import FEED_KEYS, MAX_URL_LETTERS, Feed, Urls, products_of, write_feeds
 from toygan.channels.pictures import BROKEN, WHOLE, Making, make_picture, recipe_of
 from toygan.channels.report import REPORT_KEY, render_report
 from toygan.channels.rules import Channel, load_channel
 from toygan.channels.state import Exported, State, read_state, write_state
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.parallel import in_order
-from toygan.planning.finished import read_manifest, read_part
 from toygan.progress import Progress
 from toygan.storage.keys import CURRENT_KEY, EXPORTED_PREFIX
 from toygan.storage.open_store import open_store
@@ -37,7 +34,6 @@ from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
 LONGEST_PRESIGNED_S: Final = 7 * 86_400  # S3 signs for a week at most
-FEEDS_PREFIX: Final = "feeds/"
 _KEPT_EVERY: Final = 1000  # the state is written after this many pictures, so that a killed run keeps them
 _OURS = re.compile(re.escape(EXPORTED_PREFIX) + r"[^/]+/[^/]+/\d+-[a-z0-9-]+-[0-9a-f]{16}\.[a-z]+")
 _NO_METADATA: Final = "metadata_missing"
@@ -143,7 +139,7 @@ def _make_all(making: Making, live: Sequence[Mapping[str, Any]], state: State) -
         ThreadPoolExecutor(threads, "export") as pool,
         Progress(total=len(wanted), unit="pictures", description=f"exporting to {channel.name}") as progress,
     ):
-        described = _described(making.store, wanted) if wanted else {}
+        described = describe(making.store, wanted) if wanted else {}
         make = partial(_make_one, making, described, recipes, surplus)
         for number, (row, exported) in enumerate(in_order(pool, make, wanted, ahead=4 * threads), 1):
             kept[row["image_id"]] = exported
@@ -162,7 +158,7 @@ def _make_collages(
     chosen = choose_products(live, rows, count)
     keys = {category: collage_key(making, category, of_it, count) for category, of_it in chosen.items()}
     missing = {category: chosen[category] for category, key in keys.items() if key not in making.sizes}
-    described = _described(making.store, [row for of_it in missing.values() for row in of_it])
+    described = describe(making.store, [row for of_it in missing.values() for row in of_it])
     without = [
         category
         for category, of_it in missing.items()
@@ -240,25 +236,6 @@ def _read_live(store: ObjectStore) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["sku"], row["image_index"]))
 
 
-def _described(store: ObjectStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns the metadata of pictures by image id, from the parts of the runs that made them."""
-    by_run: dict[str, list[str]] = {}
-    for row in rows:
-        by_run.setdefault(row["run_id"], []).append(row["image_id"])
-    found: dict[str, dict[str, Any]] = {}
-    for run_id, image_ids in by_run.items():
-        manifest = read_manifest(store, run_id)
-        for shard in range(manifest.shards if manifest else 0):
-            try:
-                part = read_part(store, run_id, shard)
-            except ObjectNotFound:
-                continue
-            mine = part.filter(pc.is_in(part["image_id"], pa.array(image_ids, pa.string())))
-            columns = ["image_id", "title", "language", "colour", "handle", "condition_sha256"]
-            found |= {each["image_id"]: each for each in mine.select(columns).to_pylist()}
-    return found
-
-
 def _urls(request: ExportRequest, place: ObjectStore) -> Urls | None:
     """Returns a function from a key to its URL. Raises BadInput for a URL that feeds cannot hold."""
     if request.base_url is not None and request.presigned_days is not None:
@@ -304,7 +281,8 @@ def _put_changed(place: ObjectStore, feed: Feed) -> None:
 
 
 def _is_ours(key: str) -> bool:
-    return bool(_OURS.fullmatch(key)) or key.startswith(FEEDS_PREFIX)
+    """Whether an export has written this file. Only such files are ever removed from the place."""
+    return bool(_OURS.fullmatch(key)) or key in FEED_KEYS
 
 
 def _summary(

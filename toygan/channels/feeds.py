@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
 
@@ -23,6 +24,18 @@ MAX_URL_LETTERS: Final = 2000
 _G: Final = "http://base.google.com/ns/1.0"
 _MOST_ADDITIONAL: Final = 10  # additional_image_link of a product
 _SYNTHETIC: Final = "https://schema.org/TrainedAlgorithmicMediaDigitalSource"
+
+_KEYS: Final[Mapping[FeedName, str]] = MappingProxyType(
+    {
+        "merchant-tsv": "feeds/merchant.tsv",
+        "merchant-xml": "feeds/merchant.xml",
+        "shopify-csv": "feeds/shopify.csv",
+        "pictures-csv": "feeds/pictures.csv",
+        "json-ld": "feeds/products.jsonld",
+    }
+)
+COLLAGES_KEY: Final = "feeds/collages.csv"
+FEED_KEYS: Final = frozenset({*_KEYS.values(), COLLAGES_KEY})
 
 _PICTURE_COLUMNS: Final = (
     *("sku", "category", "position", "slot", "role", "frame", "format", "width", "height", "bytes"),
@@ -91,7 +104,7 @@ def _merchant_tsv(channel: Channel, products: Sequence[Product], urls: Urls) -> 
         additional = ",".join(link.replace(",", "%2C") for link in more[:_MOST_ADDITIONAL])
         rows.append((product.sku, first, additional))
     return Feed(
-        key="feeds/merchant.tsv",
+        key=_KEYS["merchant-tsv"],
         content_type="text/tab-separated-values; charset=utf-8",
         data=_table(rows, delimiter="\t"),
     )
@@ -112,7 +125,7 @@ def _merchant_xml(channel: Channel, products: Sequence[Product], urls: Urls) -> 
             ElementTree.SubElement(item, f"{{{_G}}}additional_image_link").text = link
     ElementTree.indent(root)
     data = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return Feed(key="feeds/merchant.xml", content_type="application/xml", data=data)
+    return Feed(key=_KEYS["merchant-xml"], content_type="application/xml", data=data)
 
 
 def _shopify_csv(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
@@ -128,7 +141,7 @@ def _shopify_csv(channel: Channel, products: Sequence[Product], urls: Urls) -> F
             title = one_line(picture.title or picture.sku) if position == 1 else ""
             link = urls(shown_file(picture).key)
             rows.append((handle, title, link, position, picture.alt))
-    return Feed(key="feeds/shopify.csv", content_type="text/csv; charset=utf-8", data=_table(rows))
+    return Feed(key=_KEYS["shopify-csv"], content_type="text/csv; charset=utf-8", data=_table(rows))
 
 
 def _pictures_csv(channel: Channel, products: Sequence[Product], urls: Urls | None) -> Feed:
@@ -146,7 +159,7 @@ def _pictures_csv(channel: Channel, products: Sequence[Product], urls: Urls | No
     writer.writeheader()
     writer.writerows(rows)
     return Feed(
-        key="feeds/pictures.csv", content_type="text/csv; charset=utf-8", data=text.getvalue().encode()
+        key=_KEYS["pictures-csv"], content_type="text/csv; charset=utf-8", data=text.getvalue().encode()
     )
 
 
@@ -180,7 +193,7 @@ def _json_ld(channel: Channel, products: Sequence[Product], urls: Urls) -> Feed:
     text = json.dumps({"@context": "https://schema.org", "@graph": graph}, ensure_ascii=False, indent=1)
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return Feed(key="feeds/products.jsonld", content_type="application/ld+json", data=text.encode())
+    return Feed(key=_KEYS["json-ld"], content_type="application/ld+json", data=text.encode())
 
 
 def _image_object(picture: Exported, urls: Urls) -> dict[str, object]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from catalog_schemas.images import CURRENT, read_current, write_current
 from tests.toygan.channels.checker import WANTED, has_exiftool, violations
 from tests.toygan.channels.shop import Article, layout_of, put_shop, toy
 from tests.toygan.generation.mortal_store import Died, MortalStore
@@ -19,7 +21,7 @@ from toygan.channels.export import ExportRequest, ExportSummary, export
 from toygan.channels.rules import channel_names
 from toygan.errors import BadInput, Retryable
 from toygan.review.record import decide
-from toygan.storage.keys import image_key
+from toygan.storage.keys import CURRENT_KEY, image_key, part_key
 from toygan.storage.local import LocalStore
 
 BLUE, GREEN = "#1450C8", "#148C3C"
@@ -153,13 +155,16 @@ def test_a_file_that_somebody_removed_is_made_again(store: LocalStore) -> None:
 
 def test_strange_files_at_the_place_stay(store: LocalStore, tmp_path: Path) -> None:
     put_shop(store, shop())
-    mine = tmp_path / "out" / "pictures" / "mine.jpg"
-    mine.parent.mkdir(parents=True)
-    mine.write_bytes(b"mine")
+    mine = [
+        tmp_path / "out" / name for name in ("pictures/mine.jpg", "feeds/mine.csv", "feeds/a/merchant.tsv")
+    ]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine")
     run(store, "google", to=str(tmp_path / "out"))
     put_shop(store, shop()[:1])
     assert run(store, "google", to=str(tmp_path / "out")).removed == 3
-    assert mine.read_bytes() == b"mine"
+    assert {path.read_bytes() for path in mine} == {b"mine"}
 
 
 def test_broken_pictures_are_reported_and_stop_nothing(store: LocalStore) -> None:
@@ -172,6 +177,17 @@ def test_broken_pictures_are_reported_and_stop_nothing(store: LocalStore) -> Non
     assert "the store has lost the picture" in (place_of(store, "google") / "report.html").read_text("utf-8")
     put_shop(store, shop())
     assert run(store, "google", base_url=BASE).broken == 0
+
+
+def test_damaged_metadata_of_a_run_stops_no_other_run(store: LocalStore) -> None:
+    put_shop(store, shop()[:2], "run-2")
+    lost = read_current(store.get(CURRENT_KEY)).to_pylist()
+    put_shop(store, shop()[2:])
+    rows = read_current(store.get(CURRENT_KEY)).to_pylist()
+    store.put(CURRENT_KEY, write_current(pa.Table.from_pylist([*lost, *rows], CURRENT)))
+    store.put(part_key("run-2", 0), b"PAR1")
+    summary = run(store, "google")
+    assert (summary.exported, summary.broken, summary.left_out) == (2, 2, {"metadata_missing": 2})
 
 
 def test_a_small_picture_is_left_out_and_not_enlarged(store: LocalStore) -> None:

@@ -256,8 +256,8 @@ def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array]
             and column.type != field.type
             and not pa.types.is_null(column.type)
         ):
-            in_range = pc.and_(pc.greater(column, 0), pc.less_equal(column, MAX_IMAGES_WANTED))
-            column = pc.if_else(in_range, column, pa.scalar(0, column.type))
+            none, most = (pa.scalar(number, column.type) for number in (0, MAX_IMAGES_WANTED))
+            column = pc.if_else(pc.and_(pc.greater(column, none), pc.less_equal(column, most)), column, none)
         with parquet_errors(path):
             column = cast(column, field.type)
         rows = _broken_text(column)

@@ -19,6 +19,7 @@ from toygan.errors import BadInput, CatalogError
 from toygan.planning.catalog import open_catalog
 from toygan.planning.catalog_check import look_at_catalog
 from toygan.planning.catalog_files.convert import parse_mapping
+from toygan.planning.catalog_files.excel import open_workbook
 
 TEXTS = {
     "utf-8": ("积木", "红色积木 2 x 4（适合三岁以上儿童）"),
@@ -287,6 +288,8 @@ def a_broken_workbook() -> bytes:
         (b"<html><body>Log in</body></html>", "no <item> or <entry>"),
         (FEED.encode()[:300], "the XML is damaged"),
         (b'<!DOCTYPE x [<!ENTITY a "b">]><rss><item>&a;</item></rss>', "declares entities"),
+        (b'<?xml version="1.0" encoding="klingon"?><rss><item/></rss>', "is 'klingon', which is unknown"),
+        (b'<?xml version="1.0" encoding="zlib"?><rss><item/></rss>', "is 'zlib', which is unknown"),
         (b'sku,category,title\n1,brick,"open\n' + b"2,brick,x\n" * 20_000, "line 2 is never closed"),
         (b"sku,category,title\n" + b'1,brick,"' + b"x" * 5_000_000, "line 2"),
     ],
@@ -301,7 +304,8 @@ def a_broken_workbook() -> bytes:
             "half an archive",
             "half a workbook",
         ),
-        *("old Excel", "any bytes", "a web page", "half a feed", "entities", "an open quote", "a huge line"),
+        *("old Excel", "any bytes", "a web page", "half a feed", "entities"),
+        *("an unknown encoding", "no encoding", "an open quote", "a huge line"),
     ],
 )
 def test_what_is_no_catalog_is_refused_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:
@@ -311,6 +315,45 @@ def test_what_is_no_catalog_is_refused_in_one_line(tmp_path: Path, content: byte
         read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    ['{"x": "\\ud800"}', '{"\\udfff": 1}', '{"x": ' + "[" * 100_000, "[1]"],
+    ids=["half a pair", "half a pair for a name", "deep", "a list"],
+)
+def test_attributes_that_cannot_be_read_set_their_row_aside_alone(tmp_path: Path, attributes: str) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(
+        [("sku", "category", "title", "attributes"), ("1", "car", "Car", attributes), ("2", "car", "Car", "")]
+    )
+    good, rejected = read(write(tmp_path / "c.csv", file.getvalue()))
+    assert [row["sku"] for row in good.values()] == ["2"]
+    assert rejected == [(0, "1", "attributes", "malformed")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030", "GBK", "Shift_JIS", "big5", "cp1251"])
+def test_a_feed_is_read_in_the_encoding_that_it_names(tmp_path: Path, encoding: str) -> None:
+    title = "Машина" if encoding == "cp1251" else "小熊"
+    text = f'<?xml version="1.0" encoding="{encoding}"?>\n' + FEED.partition("\n")[2]
+    text = text.replace("小熊", title).replace("货号2", "2")
+    good, rejected = read(write(tmp_path / "feed.xml", text, encoding))
+    assert ([row["title"] for row in good.values()], rejected) == (["Toy Car", title], [])
+
+
+def test_a_sheet_that_is_formatted_as_a_whole_is_read_by_its_cells(tmp_path: Path) -> None:
+    """Its 16,384 columns would make each row a thousand times as long."""
+    plain, wide = tmp_path / "plain.xlsx", tmp_path / "wide.xlsx"
+    book = openpyxl.Workbook()
+    for row in (("sku", "category", "title"), ("1", "car", "Car"), ("2", "car", "Car")):
+        book.active.append(row)
+    book.save(plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(wide, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(b'ref="A1:C3"', b'ref="A1:XFD1048576"'))
+    with open_workbook(wide) as table:
+        assert [len(row.cells) for row in table.rows] == [3, 3]
+        assert table.header == ["sku", "category", "title"]
 
 
 def test_a_chinese_catalog_loses_no_row_to_its_language(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ class _Batch:
             value = product.get(name)
             try:
                 values.append(None if value is None else _PARSERS.get(name, _text)(value))
-            except ValueError:
+            except (ValueError, RecursionError):
                 values.append(None)
                 problem = problem or (name, "malformed")
         return problem
@@ -178,11 +178,17 @@ def _moment(value: Any) -> datetime:
 
 
 def _attributes(value: Any) -> list[tuple[str, str]]:
-    """Parses attributes from columns of their own, or from one column with a JSON object."""
+    """Parses attributes from columns of their own, or from one column with a JSON object.
+
+    Raises ValueError or RecursionError for any other text.
+    """
     found = value if isinstance(value, dict) else json.loads(value)
     if not isinstance(found, dict):
         raise ValueError("no object")
-    return [(str(name), text if isinstance(text, str) else json.dumps(text)) for name, text in found.items()]
+    pairs = [(str(name), text if isinstance(text, str) else json.dumps(text)) for name, text in found.items()]
+    for part in (part for pair in pairs for part in pair):
+        part.encode()  # raises for half a surrogate pair, which JSON can hold and Parquet cannot
+    return pairs
 
 
 _PARSERS: Final = {"images_wanted": _number, "updated_at": _moment, ATTRIBUTES: _attributes}

@@ -50,6 +50,8 @@ def _damaged(path: Path, error: Exception) -> TableError:
 
 
 def _rows(path: Path, sheet: Any) -> Iterator[list[str]]:
+    # A sheet that is formatted as a whole states 16,384 columns, with which openpyxl would fill each row.
+    sheet.reset_dimensions()
     rows = sheet.iter_rows(values_only=True)
     while True:
         try:

@@ -1,14 +1,18 @@
 """Reads a Merchant Center feed in XML: RSS 2.0 or Atom, with attributes in Google's namespace."""
 
+import codecs
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-from xml.etree.ElementTree import Element, ParseError
+from typing import Any, BinaryIO, Final
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from catalog_schemas.validation import TableError
 from toygan.planning.catalog_files.rows import RawRow, RawTable
 
+_DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+_LONGEST_DECLARATION: Final = 256  # bytes
 _ITEMS: Final = frozenset({"item", "entry"})
 # The elements of an item that are read.
 FEED_COLUMNS: Final = (
@@ -58,19 +62,43 @@ def open_feed(path: Path) -> Iterator[RawTable]:
 
 
 def _items(path: Path) -> Iterator[dict[str, str]]:
-    from defusedxml.ElementTree import iterparse
+    from defusedxml.ElementTree import DefusedXMLParser, iterparse
 
     inside: list[Element] = []
-    for event, element in iterparse(path, events=("start", "end"), forbid_dtd=True):
-        if event == "start":
-            inside.append(element)
-            continue
-        inside.pop()
-        if _name(element) in _ITEMS:
-            yield _texts(element)
-            element.clear()
-            if inside:
-                inside[-1].remove(element)  # otherwise all items would stay in memory
+    with path.open("rb") as file:
+        text, encoding = _in_utf8(path, file)
+        parser = DefusedXMLParser(target=TreeBuilder(), encoding=encoding, forbid_dtd=True)
+        for event, element in iterparse(text, events=("start", "end"), parser=parser):
+            if event == "start":
+                inside.append(element)
+                continue
+            inside.pop()
+            if _name(element) in _ITEMS:
+                yield _texts(element)
+                element.clear()
+                if inside:
+                    inside[-1].remove(element)  # otherwise all items would stay in memory
+
+
+def _in_utf8(path: Path, file: BinaryIO) -> tuple[Any, str | None]:
+    """Returns the XML to read, and its encoding if that is not the one that the XML declares.
+
+    The parser knows none of the encodings of Chinese, Japanese and Korean other than Unicode. Text in another
+    encoding than it declares is decoded as far as possible.
+    """
+    declared = _DECLARATION.match(file.read(_LONGEST_DECLARATION))
+    file.seek(0)
+    if declared is None:
+        return file, None
+    name = declared[1].decode()
+    try:
+        has_single_bytes = len(bytes(range(256)).decode(name, "replace")) == 256
+    except LookupError:
+        said = f"the XML says that its encoding is {name!r}, which is unknown"
+        raise TableError(f"{path}: {said}; save it as UTF-8") from None
+    if has_single_bytes or codecs.lookup(name).name.startswith("utf-16"):
+        return file, None
+    return codecs.EncodedFile(file, "utf-8", name, errors="replace"), "utf-8"
 
 
 def _texts(item: Element) -> dict[str, str]:

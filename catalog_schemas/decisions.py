@@ -1,8 +1,8 @@
-"""People's decisions about pictures: one JSON object each, and a table of all of them.
+"""People's decisions about pictures. Each decision is one JSON object; a table holds all decisions.
 
 A decision is written once and never changed. Decisions and commits of runs are numbered in one sequence. The
-number says which of two decisions is the later one. The table also holds the pictures that a run retired
-because their products had left the catalog. A run writes these pictures as one table.
+number says which of two decisions is the later one. The table also holds pictures that a run retired, because
+their products had left the catalog. Each run writes its retired pictures as one table.
 """
 
 import json
@@ -28,7 +28,7 @@ from catalog_schemas.validation import (
 )
 
 APPROVE, REJECT, REDRAW, UNDO = KINDS = ("approve", "reject", "redraw", "undo")
-RETIRE = "retire"  # what the machine decides about a picture of a product that left the catalog
+RETIRE = "retire"  # the machine's decision about a picture whose product left the catalog
 MOST_REASON_LETTERS: Final = 500
 MOST_NAME_LETTERS: Final = 64
 
@@ -49,7 +49,8 @@ DECISIONS = make_schema(
         pa.field("decided_by", pa.string(), nullable=False),
         pa.field("decided_at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("reason", pa.string()),
-        # The picture: its row of the metadata, what the machine decided, and the commit of its run.
+        # These columns describe the picture: its row of the metadata, the machine's decision, and its run's
+        # commit.
         *_PICTURE,
         pa.field("machine_decision", pa.string(), nullable=False),
         pa.field("run_commit", pa.int64(), nullable=False),
@@ -60,7 +61,7 @@ _ORDER = [("commit", "ascending"), ("decision_id", "ascending")]
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One decision about one picture: the row of DECISIONS. `decided_at` is ISO 8601 in UTC."""
+    """One decision about one picture: a row of DECISIONS. `decided_at` is ISO 8601 in UTC."""
 
     decision_id: str
     commit: int

@@ -27,10 +27,10 @@ IMAGES = make_schema(
         pa.field("sku", pa.string(), nullable=False),
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("category", pa.string(), nullable=False),
-        pa.field("title", pa.string()),  # of the catalog row
+        pa.field("title", pa.string()),  # the title in the catalog row
         pa.field("language", pa.string()),
         pa.field("colour", pa.string()),
-        pa.field("handle", pa.string()),  # of the product in a Shopify export
+        pa.field("handle", pa.string()),  # the product's handle in a Shopify export
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("decision", pa.string(), nullable=False),
         pa.field("reasons", pa.list_(pa.string()), nullable=False),
@@ -49,7 +49,7 @@ IMAGES = make_schema(
         pa.field("batch_size", pa.int32(), nullable=False),
         pa.field("engine", pa.string(), nullable=False),  # the library that ran the network, and its version
         pa.field("truncation", pa.float64()),
-        # the next columns are null if they could not be measured, because the picture is not finite
+        # the next seven columns are null for a picture that is not finite, because it cannot be measured
         pa.field("logit", pa.float64()),
         pa.field("p_real", pa.float64()),
         pa.field("threshold", pa.float64()),
@@ -80,13 +80,13 @@ CURRENT = make_schema(
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("phash", pa.string(), nullable=False),
-        # the commit number of the run or of a person's approval; of each slot, the picture with the highest
-        # is live
+        # the commit number of the run, or of a person's approval; if a slot has several approved pictures,
+        # the one with the highest number is live
         pa.field("commit", pa.int64(), nullable=False),
         pa.field("decided_by", pa.string(), nullable=False),  # MACHINE, or the name of a person
     ],
 )
-OF_CANDIDATE = CURRENT.names[:-2]  # the columns shared with IMAGES
+OF_CANDIDATE = CURRENT.names[:-2]  # the columns that IMAGES has, too
 
 SLOT = ("sku", "image_index")
 ATTEMPT_KEYS = (*SLOT, "row_fingerprint", "model")
@@ -98,10 +98,12 @@ ATTEMPTS = make_schema(
         pa.field("image_index", pa.int32(), nullable=False),
         pa.field("row_fingerprint", pa.string(), nullable=False),
         pa.field("model", pa.string(), nullable=False),  # NAME@VERSION
-        pa.field("attempts", pa.int32(), nullable=False),  # by finished runs: the highest attempt number + 1
-        pa.field("exhausted", pa.bool_(), nullable=False),  # the last attempt was not approved
-        pa.field("commit", pa.int64(), nullable=False),  # of the last run that made an attempt
-        pa.field("review_uri", pa.string()),  # the best candidate in review/
+        # the highest attempt number of finished runs, plus 1
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("exhausted", pa.bool_(), nullable=False),  # true: no further attempt is made
+        # the commit number the commit number of the last run that made an attempt
+        pa.field("commit", pa.int64(), nullable=False),
+        pa.field("review_uri", pa.string()),  # the file of the file of the best candidate in review/
         pa.field("review_p_real", pa.float64()),
     ],
 )
@@ -115,7 +117,7 @@ def write_current(table: pa.Table) -> bytes:
     ordered = conform(table, CURRENT, "current.parquet").sort_by([(name, "ascending") for name in SLOT])
     keys = ordered.select(SLOT)
     if keys.group_by(SLOT).aggregate([]).num_rows != keys.num_rows:
-        raise TableError("current.parquet: two rows have the same sku and image_index, wanted is one")
+        raise TableError("current.parquet: two rows have the same sku and image_index; remove one of them")
     return parquet_bytes(ordered.combine_chunks())
 
 
@@ -148,4 +150,6 @@ def check_stored(row: Mapping[str, Any], where: str) -> None:
     if colour_hex is not None and not (
         isinstance(colour_hex, str) and COLOUR_HEX_PATTERN.fullmatch(colour_hex)
     ):
-        raise TableError(f"{where}: the picture of {row['sku']} has a colour_hex that is no #RRGGBB")
+        raise TableError(
+            f"{where}: the picture of {row['sku']} has a colour_hex that is not of the form #RRGGBB"
+        )

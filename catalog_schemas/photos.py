@@ -104,7 +104,7 @@ def read_quarantine(data: bytes) -> pa.Table:
 
 
 def check_photo_shard(path: Path) -> None:
-    """Raises TableError if the file is no photo shard. Reads only the footer, no rows."""
+    """Raises TableError if the file is not a photo shard. Reads only the file's footer."""
     with open_parquet(path) as file:
         check_schema(file.schema_arrow, PHOTO_SHARD, PHOTO_SHARD_REQUIRED, str(path))
 

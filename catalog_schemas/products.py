@@ -77,7 +77,7 @@ PRODUCTS = make_schema(
 REQUIRED = ("sku", "category", "title")
 
 _TEXTS = ("category", "title", "description", "language", "colour", "finish")
-# The columns that a picture depends on. It also depends on the condition files.
+# The columns that a picture depends on, beside its condition files.
 FINGERPRINTED = (
     "category",
     "title",
@@ -95,10 +95,10 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
     """Computes the sha256 (lower-case hex) of everything that a product's pictures depend on.
 
     The hash is that of the canonical JSON (sorted keys, no spaces, UTF-8) of category, title, description,
-    language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`. The last maps
-    sketch, layout and photo to the sha256 of their files. If the catalog gives no language it is `en`, and
-    missing attributes are empty. Nothing else of `product` counts; in particular images_wanted and updated_at
-    do not.
+    language, colour, colour_hex in upper case, finish, attributes and `condition_sha256`. `condition_sha256`
+    maps sketch, layout and photo to the sha256 of their files. A missing language counts as `en`, and missing
+    attributes count as empty. The hash ignores all other values of `product`, for example images_wanted and
+    updated_at.
     """
     # A null is None, NaN or NA, depending on the reader.
     fields: dict[str, object] = {
@@ -117,7 +117,8 @@ def row_fingerprint(product: Mapping[str, object], condition_sha256: Mapping[str
 class SourceRows:
     """The original rows of a table that was converted from another format."""
 
-    numbers: "array[int]" = dataclasses.field(default_factory=lambda: array("q"))  # 0-based, in the original
+    # the 0-based number of each row in the original file
+    numbers: "array[int]" = dataclasses.field(default_factory=lambda: array("q"))
     # Maps the number of an unreadable row in the table to its column and reason.
     problems: dict[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
@@ -125,14 +126,14 @@ class SourceRows:
 def stream_products(
     path: Path, *, source: SourceRows | None = None, batch_rows: int = BATCH_ROWS
 ) -> Iterator[CheckedTable]:
-    """Yields the catalog's rows, checked, `batch_rows` at a time.
+    """Checks the catalog's rows and yields them, `batch_rows` at a time.
 
     `good` has exactly the columns of PRODUCTS. An absent optional column is null, a missing language is `en`,
     colour_hex is in upper case, attributes are dict[str, str | None] or None. The file is read twice. The
     first pass reads only the skus and keeps their hashes (8 bytes a row) to find possible duplicates. The
     second pass reads everything. Of several rows with the same sku, the first row without another problem is
-    kept. With a `source`, rows have the numbers of the original file, and rows that could not be read there
-    are set aside. Raises TableError, at once or between batches, if the table cannot be used.
+    kept. With a `source`, rows are numbered as in the original file, and rows that could not be converted are
+    set aside. Raises TableError, before the first batch or between batches, if the table cannot be used.
     """
     with open_parquet(path) as file:
         columns = _present_columns(file.schema_arrow, path)
@@ -154,9 +155,9 @@ def _present_columns(found: pa.Schema, path: Path) -> list[str]:
 
 
 class _Twins:
-    """Remembers which of the repeated skus a row has taken already.
+    """Remembers which of the repeated skus an earlier row has.
 
-    It keeps each hash that more than one row has, with 16 bytes of BLAKE2b of the sku that was taken. This
+    For each hash that several rows have, it keeps 16 bytes of BLAKE2b of the first sku with this hash. This
     needs at most 13 bytes for each row of the table, however long the skus are.
     """
 
@@ -166,10 +167,13 @@ class _Twins:
         self._repeated = repeated
         self._taken = np.zeros(len(repeated), dtype="V16")
         self._is_taken = np.zeros(len(repeated), dtype=bool)
-        self._colliding: set[bytes] = set()  # further taken skus with the hash of another sku
+        self._colliding: set[bytes] = set()  # further skus whose hash another sku has, too
 
     def later_ones(self, skus: pa.Array) -> "NDArray[np.bool_]":
-        """Finds the rows with a sku that an earlier row has taken. The first row with a sku takes the sku."""
+        """Finds the rows with a sku that an earlier row has.
+
+        Remembers the other rows' skus for the next calls.
+        """
         import numpy as np
 
         later = np.zeros(len(skus), dtype=bool)
@@ -243,7 +247,10 @@ def _check_batch(
 
 
 def _as_contract(batch: pa.RecordBatch, path: Path) -> tuple[dict[str, pa.Array], list[tuple[int, str, str]]]:
-    """Casts the columns to the contract's types. Also returns (row, column, reason) for each broken text."""
+    """Casts the columns to the contract's types.
+
+    Also returns (row, column, reason) for each text that is not UTF-8.
+    """
     columns: dict[str, pa.Array] = {}
     broken: list[tuple[int, str, str]] = []
     for field in PRODUCTS:

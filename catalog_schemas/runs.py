@@ -21,7 +21,7 @@ from catalog_schemas.validation import (
     read_parquet_bytes,
 )
 
-MOST_SHARDS: Final = 100_000  # most shards of a run, because shard numbers have five digits
+MOST_SHARDS: Final = 100_000  # the largest number of shards in a run, because shard numbers have five digits
 PLAN_COUNTS: Final = (*("products", "rejected_rows"), *("unchanged", "exhausted", "deferred", "planned"))
 
 _MANIFEST_SCHEMA = f"run/{SCHEMA_VERSION}"
@@ -35,11 +35,14 @@ PLAN = make_schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("sku", pa.string(), nullable=False),
         pa.field("image_index", pa.int32(), nullable=False),
-        pa.field("images_wanted", pa.int32(), nullable=False),  # of the product
-        pa.field("images_kept", pa.int32(), nullable=False),  # wanted pictures that are live and stay
+        # the number of pictures that the product wants
+        pa.field("images_wanted", pa.int32(), nullable=False),
+        # the number of wanted pictures that are live already and stay
+        pa.field("images_kept", pa.int32(), nullable=False),
         pa.field("first_attempt", pa.int32(), nullable=False),
-        pa.field("attempts", pa.int32(), nullable=False),  # the largest number that the run may make
-        pa.field("review_p_real", pa.float64()),  # of the best candidate that is in review/ already
+        # the largest number of attempts that the run may make
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("review_p_real", pa.float64()),  # the score of the best candidate that is already in review/
         # colour and colour_hex hold the main colour, which may come from another column
         *(PRODUCTS.field(name) for name in FINGERPRINTED),
         pa.field("colour_source", pa.string()),
@@ -56,15 +59,21 @@ NIGHTS = make_schema(
         pa.field("commit", pa.int64(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("started_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("model", pa.string(), nullable=False),  # NAME@VERSION of the model that needs no image
-        pa.field("category", pa.string()),  # null: all categories together
+        # NAME@VERSION of the model that needs no condition image
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("category", pa.string()),  # null in the row of all categories together
         pa.field("wanted", pa.int64(), nullable=False),  # pictures
-        pa.field("covered", pa.int64(), nullable=False),  # wanted pictures that are live after the run
+        # the number of the number of wanted pictures that are live after the run
+        pa.field("covered", pa.int64(), nullable=False),
         pa.field("candidates", pa.int64(), nullable=False),
-        pa.field("approved", pa.int64(), nullable=False),  # candidates that the machine approved
-        pa.field("review", pa.int64(), nullable=False),  # candidates that the run left to people
-        pa.field("exhausted", pa.int64(), nullable=False),  # wanted pictures whose attempts are used up
-        # candidates that waited for people after the run; null for a single category, or if not counted
+        # the number of the number of candidates that the machine approved
+        pa.field("approved", pa.int64(), nullable=False),
+        # the number of the number of candidates that the run left to people
+        pa.field("review", pa.int64(), nullable=False),
+        # the number of the number of wanted pictures whose attempts are used up
+        pa.field("exhausted", pa.int64(), nullable=False),
+        # the number of candidates that wait for people after the run; null for a single category, and if not
+        # counted
         pa.field("backlog", pa.int64()),
     ],
 )
@@ -78,9 +87,9 @@ class Manifest:
     rejected, ... `categories` holds such counts by category. `models` holds the number of candidates by
     decision, for each model (NAME@VERSION) that generated candidates. `model_name` and `model_version` name
     the model that needs no condition image. Times are ISO 8601 in UTC. `settings` are the settings of the
-    frozen plan. `commit` is the manifest's number in the order of commits, which decides which pictures are
-    live. `incomplete` maps the skus of products with some but not all of their pictures to the number of
-    pictures that they have and the number that they want. A long list is cut.
+    frozen plan. `commit` is the manifest's number in the order of commits. This order decides which pictures
+    are live. `incomplete` maps the skus of products with some but not all of their pictures to the number of
+    pictures that they have and the number that they want. `incomplete` is cut if it is long.
     """
 
     run_id: str
@@ -103,7 +112,7 @@ class Manifest:
 
     @property
     def all_models(self) -> list[str]:
-        """NAME@VERSION of each model of the run. The model that needs no condition image comes first."""
+        """NAME@VERSION of each model of the run, first of the model that needs no condition image."""
         return list(dict.fromkeys([f"{self.model_name}@{self.model_version}", *self.models]))
 
     def to_json(self) -> str:
@@ -126,7 +135,8 @@ class Manifest:
             wanted = kind if isinstance(kind, type) else dict
             if not isinstance(content[name], wanted) or isinstance(content[name], bool):
                 raise TableError(
-                    f"{where}: the field {name!r} is {_shown(content[name])}, wanted is {wanted.__name__}"
+                    f"{where}: the field {name!r} is {_shown(content[name])}; "
+                    f"it must be of the type {wanted.__name__}"
                 )
         manifest = cls(**content)
         _check_values(manifest, where)
@@ -137,12 +147,16 @@ def _check_values(manifest: Manifest, where: str) -> None:
     """Raises TableError for a field that has the right type but an impossible value."""
     for name in ("run_id", "model_name"):
         if not _NAME.fullmatch(getattr(manifest, name)):
-            raise TableError(f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}, no name")
+            raise TableError(
+                f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}, which is not a valid name"
+            )
     if not 0 <= manifest.shards <= MOST_SHARDS:
-        raise TableError(f"{where}: the field 'shards' is {manifest.shards}, wanted is 0 to {MOST_SHARDS}")
+        raise TableError(f"{where}: the field 'shards' is {manifest.shards}; it must be 0 to {MOST_SHARDS}")
     for model in manifest.models:
         if not all(_NAME.fullmatch(part) for part in model.split("@")) or model.count("@") != 1:
-            raise TableError(f"{where}: the field 'models' names {_shown(model)}, no model version")
+            raise TableError(
+                f"{where}: the field 'models' names {_shown(model)}, which is not a model version"
+            )
     check_counts(manifest.counts, (), where, "counts")
     for field_name in ("categories", "models"):
         for name, counts in getattr(manifest, field_name).items():
@@ -158,7 +172,7 @@ def check_report_fields(manifest: Manifest, where: str) -> None:
             aware = False
         if not aware:
             raise TableError(
-                f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}, wanted is a time in UTC"
+                f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}; it must be a time in UTC"
             )
     check_counts(manifest.counts, (*PLAN_COUNTS, *DECISIONS), where, "counts")
     for name, counts in manifest.categories.items():
@@ -168,13 +182,16 @@ def check_report_fields(manifest: Manifest, where: str) -> None:
 def check_counts(counts: object, needed: Iterable[str], where: str, name: str) -> None:
     """Raises TableError unless `counts` maps names to whole numbers and has all `needed` names."""
     if not isinstance(counts, dict):
-        raise TableError(f"{where}: the field {name!r} is {_shown(counts)}, wanted are numbers by name")
+        raise TableError(
+            f"{where}: the field {name!r} is {_shown(counts)}; it must map names to whole numbers"
+        )
     if missing := sorted(set(needed) - counts.keys()):
-        raise TableError(f"{where}: the field {name!r} does not say {', '.join(missing)}")
+        raise TableError(f"{where}: the field {name!r} lacks {', '.join(missing)}")
     for key, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise TableError(
-                f"{where}: the field {f'{name}.{key}'!r} is {_shown(count)}, wanted is a whole number from 0"
+                f"{where}: the field {f'{name}.{key}'!r} is {_shown(count)}; "
+                "it must be a whole number of 0 or more"
             )
 
 
@@ -185,12 +202,15 @@ def _shown(value: object) -> str:
 
 
 def read_plan(data: bytes, where: str) -> pa.Table:
-    """Reads a shard of a frozen plan, PLAN. Raises TableError if a condition file is missing or ambiguous."""
+    """Reads a shard of a frozen plan, a table of PLAN.
+
+    Raises TableError if a condition file is missing or ambiguous.
+    """
     table = read_parquet_bytes(data, PLAN, where)
     for row in table.select(["sku", "image_condition", "condition_sha256"]).to_pylist():
         digests = dict(row["condition_sha256"])
         if len(digests) != len(row["condition_sha256"]):
-            raise TableError(f"{where}: {row['sku']} has two files of one condition")
+            raise TableError(f"{where}: {row['sku']} has two files for one condition")
         if row["image_condition"] is not None and digests.get(row["image_condition"]) is None:
             raise TableError(
                 f"{where}: {row['sku']} is to be generated from a {_shown(row['image_condition'])}, but no "
@@ -199,6 +219,6 @@ def read_plan(data: bytes, where: str) -> pa.Table:
         for digest in digests.values():
             if digest is None or not _SHA256.fullmatch(digest):
                 raise TableError(
-                    f"{where}: {row['sku']} names a condition by {_shown(digest)}, wanted is a sha256"
+                    f"{where}: {row['sku']} names a condition file by {_shown(digest)}, which is not a sha256"
                 )
     return table

@@ -100,14 +100,14 @@ def _check_columns(found: pa.Schema, contract: pa.Schema, required: Collection[s
             )
         if len(indices) > 1:
             raise TableError(
-                f"{where}: the column {field.name!r} is there {len(indices)} times; keep one of them"
+                f"{where}: the column {field.name!r} is there {len(indices)} times; keep only one of them"
             )
         kind = found.field(indices[0]).type
         if pa.types.is_null(kind) and field.name not in required:
             continue
         if not fits(kind, field.type):
             raise TableError(
-                f"{where}: the {need} column {field.name!r} has the type {describe_type(kind)}, wanted is "
+                f"{where}: the {need} column {field.name!r} has the type {describe_type(kind)}; it must be "
                 f"{describe_type(field.type)}; cast the column and write the file again"
             )
 
@@ -153,7 +153,7 @@ def conform(table: pa.Table, contract: pa.Schema, where: str) -> pa.Table:
             raise TableError(f"{where}: the column {field.name!r} does not fit its type: {error}") from None
         if column.null_count and not field.nullable:
             raise TableError(
-                f"{where}: the column {field.name!r} has {column.null_count} null values, wanted is none"
+                f"{where}: the column {field.name!r} has {column.null_count} null values; it may have none"
             )
         columns.append(column)
     return pa.table(columns, schema=contract)
@@ -167,7 +167,7 @@ def cast(column: pa.ChunkedArray | pa.Array, wanted: pa.DataType) -> pa.ChunkedA
 
 
 def describe_type(kind: pa.DataType) -> str:
-    """Writes the type as the contracts do, for example `map<string,string>`."""
+    """Returns the type's name in the contracts, for example `map<string,string>`."""
     if pa.types.is_map(kind):
         return f"map<{describe_type(kind.key_type)},{describe_type(kind.item_type)}>"
     return str(kind)
@@ -181,16 +181,19 @@ def parquet_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise TableError(f"{path}: there is no such file; check the path") from None
     except IsADirectoryError:
-        raise TableError(f"{path}: is a folder, wanted is one Parquet file") from None
+        raise TableError(f"{path}: this is a folder; give one Parquet file") from None
     except PermissionError:
-        raise TableError(f"{path}: may not be read by this user; change its permissions") from None
+        raise TableError(f"{path}: this user may not read the file; change its permissions") from None
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{path}: the Parquet file is damaged ({error}); write it again") from error
 
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """Opens a Parquet file. Raises TableError; its message says if the file is truncated or no Parquet."""
+    """Opens a Parquet file.
+
+    Raises TableError. Its message says whether the file is missing, empty, truncated or not Parquet.
+    """
     with parquet_errors(path):
         with path.open("rb") as file:
             head = file.read(4)
@@ -209,7 +212,10 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """Writes a table as Parquet in row groups of 65,536. Equal tables give equal bytes (same pyarrow)."""
+    """Writes a table as Parquet in groups of 65,536 rows.
+
+    With the same pyarrow, equal tables give equal bytes.
+    """
     sink = pa.BufferOutputStream()
     pq.write_table(
         table, sink, row_group_size=_ROW_GROUP_ROWS, compression="zstd", compression_level=3, version="2.6"
@@ -230,7 +236,7 @@ def read_parquet_bytes(
         file = pq.ParquetFile(pa.BufferReader(data))
         check_schema(file.schema_arrow, wanted, wanted.names, where)
         table = file.read(columns=wanted.names)
-        table.validate(full=True)  # Arrow does not check on reading that texts are UTF-8
+        table.validate(full=True)  # Arrow reads texts that are not UTF-8 without an error
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise TableError(f"{where}: the Parquet object is damaged ({error})") from error
     return conform(table, wanted, where)
@@ -243,14 +249,14 @@ def read_json_object(text: str | bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise TableError(f"{where}: not JSON ({error})") from error
     if not isinstance(content, dict):
-        raise TableError(f"{where}: a JSON {type(content).__name__}, wanted is an object")
+        raise TableError(f"{where}: this is a JSON {type(content).__name__}; it must be an object")
     return content
 
 
 def rejected_frame(problems: "pd.DataFrame", skus: Iterable[object]) -> "pd.DataFrame":
     """Joins problems (row, column, reason) with their skus in the columns of REJECTED_ROWS.
 
-    A sku is cut at 128 characters. A sku that is no text becomes null.
+    A sku is cut at 128 characters. A sku that is not a text becomes null.
     """
     import pandas as pd
 
@@ -275,12 +281,15 @@ def row_check(
 
 
 def not_null() -> Any:
-    """Makes the check that a row has a value. Its reason is `null`."""
+    """Makes the check that a row has a value. Rows without a value get the reason `null`."""
     return row_check("null", lambda values: values.notna(), nulls=True)
 
 
 def row_schema(checks: Mapping[str, Sequence[Any]], *, required: bool = True) -> Any:
-    """Makes a pandera schema of row checks. It does not check types, because the Arrow table was checked."""
+    """Makes a pandera schema of row checks.
+
+    It does not check types, because those of the Arrow table were checked.
+    """
     import pandera.pandas as pandera
 
     return pandera.DataFrameSchema(
@@ -303,7 +312,8 @@ def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
         schema.validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as errors:
         cases = errors.failure_cases
-        if cases["index"].isna().any():  # an error within a check is a bug, not a bad row
+        # a failure without a row is an error within the check itself: a bug, not a bad row
+        if cases["index"].isna().any():
             raise
         problems = {
             "row": cases["index"].astype("int64"),
@@ -315,7 +325,10 @@ def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bool]":
-    r"""Says which strings match as a whole. RE2's `\z`, unlike Python's `$`, allows no newline at the end."""
+    r"""Returns for each string whether it matches as a whole.
+
+    RE2's `\z`, unlike Python's `$`, allows no newline at the end.
+    """
     import pandas as pd
 
     hits = pc.match_substring_regex(pa.array(values, pa.large_string()), rf"\A(?:{pattern.pattern})\z")
@@ -323,7 +336,7 @@ def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bo
 
 
 def hash_strings(strings: pa.Array) -> "NDArray[np.uint64]":
-    """Hashes the bytes of each string by SipHash-2-4 with a fixed key: (N,) uint64. Any bytes are allowed."""
+    """Hashes the bytes of each string by SipHash-2-4 with a fixed key: (N,) uint64. Any bytes will do."""
     import pandas as pd
 
     as_bytes = strings.cast(pa.binary()).to_numpy(zero_copy_only=False)
@@ -341,6 +354,7 @@ def _check_version(found: pa.Schema, contract: pa.Schema, where: str) -> None:
     wanted = contract.metadata[SCHEMA_KEY]
     if said is not None and said != wanted:
         raise TableError(
-            f"{where}: the table says it is {said.decode(errors='replace')}, wanted is {wanted.decode()}; "
+            f"{where}: the table has the schema {said.decode(errors='replace')}; "
+            f"it must be {wanted.decode()}; "
             "use the toygan that wrote it or write it again"
         )

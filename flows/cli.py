@@ -1,4 +1,7 @@
-"""The command `toygan`. The commands import heavy packages when they run: `--help` must be quick."""
+"""The command `toygan`.
+
+The commands import heavy packages only when they run, because `--help` must be quick.
+"""
 
 import copy
 import logging
@@ -40,13 +43,14 @@ def cli(verbose: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter((logging.Formatter if verbose else _OneLine)("%(levelname)s %(name)s: %(message)s"))
     if not verbose:
-        # A flow's error is raised here; main() prints it, once.
+        # The error of a flow is raised in this process, and main() prints it. Prefect must not print it
+        # again.
         handler.addFilter(lambda record: record.name != "prefect.flow_runs")
     logging.basicConfig(handlers=[handler], level="INFO" if verbose else "WARNING")
 
 
 class _OneLine(logging.Formatter):
-    """Leaves tracebacks out: the message of an error says what a user can do."""
+    """Formats log lines without tracebacks, because the message of an error says what a user can do."""
 
     def format(self, record: logging.LogRecord) -> str:
         bare = copy.copy(record)
@@ -55,7 +59,10 @@ class _OneLine(logging.Formatter):
 
 
 def main() -> None:
-    """Runs a command; ends with 0 (done), 1 (failed, a retry may help) or 2 (bad input, a retry will not)."""
+    """Runs a command.
+
+    Exits with 0 (done), 1 (failed, a retry may help) or 2 (bad input, a retry will not help).
+    """
     with one_line():
         cli(prog_name="toygan", standalone_mode=False)
 
@@ -92,7 +99,12 @@ def generate_options(command: Callable[..., None]) -> Callable[..., None]:
             "The run stops at its start if these are more than SHARE (default: 0.1) of the products with "
             "pictures.",
         ),
-        click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N good products."),
+        click.option(
+            "--limit",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Only the first N good products of the catalog.",
+        ),
         click.option(
             "--format",
             "image_format",
@@ -139,7 +151,9 @@ def demo(output: str, **options: Any) -> None:
 @click.option("--output", required=True, metavar="URI", help="Folder or s3://BUCKET/PREFIX.")
 @generate_options
 def generate(catalog: str, output: str, **options: Any) -> None:
-    """Generate, score and store pictures of a catalog's products that have none, or as --mode says."""
+    """Generate, score and store pictures of those products of a catalog that have none. --mode chooses other
+    products.
+    """
     from flows.local import run_generate
 
     click.echo(run_generate(catalog=catalog, output=output, **options).text())
@@ -161,18 +175,18 @@ def generate(catalog: str, output: str, **options: Any) -> None:
     type=click.Choice(["efficientnet", "inception"]),
     default="efficientnet",
     show_default=True,
-    help="The feature network; you have to download the weights of inception.",
+    help="The feature network. The weights of inception must be downloaded before.",
 )
 @click.option(
     "--inception-weights",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file with the weights of inception; default: in the folder where torch keeps downloads.",
+    help="The file with the weights of inception. By default it is in torch's download folder.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--pairs",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a PNG of the pictures nearest to a training photo, each above that photo.",
+    help="Write a PNG with the pictures that are nearest to a training photo, each above this photo.",
 )
 @device_option
 def evaluate(
@@ -208,7 +222,9 @@ def evaluate(
 
 @cli.command()
 @click.argument("uri")
-@click.option("--prune", is_flag=True, help="First remove the files that no run and no decision needs.")
+@click.option(
+    "--prune", is_flag=True, help="Remove files that no run and no decision needs before the check."
+)
 def verify(uri: str, prune: bool) -> None:
     """Check that a store is complete: exit 0, or 1 with one line for each problem."""
     from toygan.progress import Progress

@@ -21,15 +21,15 @@ from flows.options import device_option, store_option
 @click.option(
     "--decisions",
     metavar="URI",
-    help="A store with people's decisions. They set the thresholds, and train the probe where that helps. "
-    "Without --photos, the model keeps the rest of its calibration.",
+    help="A store with people's decisions. The thresholds are fitted to them, and the probe if that "
+    "helps. Without --photos, the model keeps the rest of its calibration.",
 )
 @click.option(
     "--acceptance",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
-    help="Share of the pictures that reach the threshold, of those that pass the checks.",
+    help="Share of the pictures passing the checks that reaches the threshold.",
 )
 @click.option(
     "--probe",

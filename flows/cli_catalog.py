@@ -40,7 +40,8 @@ def catalog_check(uri: str, columns: tuple[str, ...]) -> None:
 @map_option
 @click.option("--output", required=True, metavar="URI", help="The store that holds the pictures.")
 def catalog_gone(uri: str, columns: tuple[str, ...], output: str) -> None:
-    """List the products with live pictures that left a catalog: those that `generate --retire` withdraws.
+    """List the products that left a catalog but still have live pictures. `generate --retire` withdraws these
+    pictures.
 
     Nothing is changed.
     """

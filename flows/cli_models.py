@@ -53,7 +53,7 @@ def models_show(model: str | None, store: str | None) -> None:
 @click.option("--name", required=True)
 @click.option("--store", required=True, metavar="URI")
 def models_add(model: str, name: str, store: str) -> None:
-    """Copy the model in FOLDER, or one of the Hugging Face Hub, into a store."""
+    """Copy a model into a store, from a folder or from the Hugging Face Hub."""
     from toygan.registry.hub import hub_reference
     from toygan.registry.models import add_files, add_model, read_extras, resolve
     from toygan.storage.open_store import open_store
@@ -70,7 +70,7 @@ def models_add(model: str, name: str, store: str) -> None:
 @models.command("push")
 @click.argument("model")
 @click.argument("to")
-@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option("--private", is_flag=True, help="If the repository is new, make it private.")
 @click.option(
     "--license",
     "licence",
@@ -81,7 +81,7 @@ def models_add(model: str, name: str, store: str) -> None:
 def models_push(model: str, to: str, private: bool, licence: str | None, store: str | None) -> None:
     """Put MODEL, with its card, on the Hugging Face Hub (hf:OWNER/NAME) or into a folder for it (./FOLDER).
 
-    Log in before with `hf auth login`, or set HF_TOKEN. The model's version becomes a tag.
+    Before that, log in with `hf auth login`, or set HF_TOKEN. The model's version becomes a tag.
     """
     from toygan.errors import BadInput
     from toygan.registry.hub import hub_reference, push, write_repository
@@ -138,12 +138,13 @@ def models_export(model: str, format_: Literal["onnx", "keras"], folder: Path, s
 )
 @click.option("--store", required=True, metavar="URI")
 def models_promote(model: str, alias: str | None, store: str) -> None:
-    """Make MODEL a champion of a store: for texts, sketches, layouts or photos, whichever the model takes.
+    """Make MODEL a champion of a store: for texts, sketches, layouts or photos, depending on what the model
+    takes.
 
-    MODEL is NAME@VERSION, or NAME if there is one version of it. A bundled model is copied into the store.
-    Live pictures stay as they are. The next `toygan generate` uses the new champion for products without a
-    picture. With --mode refresh it also replaces the pictures of other models; each old picture stays until
-    the new one is approved. TOYGAN_MODE sets the mode of the service.
+    MODEL is NAME@VERSION, or NAME if the model has only one version. A bundled model is copied into the
+    store. Live pictures stay as they are. The next `toygan generate` uses the new champion for products
+    without a picture. With --mode refresh it also replaces the pictures of other models; each old picture
+    stays until the new one is approved. TOYGAN_MODE sets the mode of the service.
     """
     from toygan.registry.models import CHAMPIONS
     from toygan.registry.promotion import promote
@@ -160,9 +161,10 @@ def models_promote(model: str, alias: str | None, store: str) -> None:
 @click.option("--alias", default="champion", show_default=True)
 @click.option("--store", required=True, metavar="URI")
 def models_rollback(alias: str, store: str) -> None:
-    """Go back to the previous champion; the first champion goes back to the bundled model.
+    """Go back to the previous champion.
 
-    Live pictures stay as they are; see `toygan models promote`.
+    If there is no previous champion, go back to the bundled model. Live pictures stay as they
+    are; see `toygan models promote`.
     """
     from toygan.registry.models import CHAMPIONS
     from toygan.registry.promotion import rollback

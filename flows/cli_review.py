@@ -8,7 +8,7 @@ import click
 @click.argument("image_ids", metavar="IMAGE_ID...", nargs=-1, required=True)
 @click.option("--output", required=True, metavar="URI", help="The store that holds the pictures.")
 @click.option("--by", required=True, metavar="NAME", help="Who decides.")
-@click.option("--reason", metavar="TEXT", help="Why, at most 500 characters.")
+@click.option("--reason", metavar="TEXT", help="The reason, at most 500 characters.")
 def decide(decision: str, image_ids: tuple[str, ...], output: str, by: str, reason: str | None) -> None:
     """Approve or reject pictures, or have them generated again.
 
@@ -34,9 +34,15 @@ def decide(decision: str, image_ids: tuple[str, ...], output: str, by: str, reas
     "--address",
     default="127.0.0.1",
     show_default=True,
-    help="Where to listen. Beyond this machine the page needs a token, which the printed URL carries.",
+    help="The address to listen on. If other machines can reach it, the page needs a token, "
+    "which is in the printed URL.",
 )
-@click.option("--by", default="", metavar="NAME", help="Who decides; else the page asks for the name.")
+@click.option(
+    "--by",
+    default="",
+    metavar="NAME",
+    help="The name of the person who decides; by default the page asks for it.",
+)
 def review(output: str, port: int, address: str, by: str) -> None:
     """Serve a page on which people look at pictures and approve, reject or redraw them.
 
@@ -53,5 +59,5 @@ def review(output: str, port: int, address: str, by: str) -> None:
         port=port,
         by=by,
         token=os.environ.get("TOYGAN_REVIEW_TOKEN") or None,
-        ready=lambda url: click.echo(f"review the pictures of {output} at {url} (Ctrl-C ends the page)"),
+        ready=lambda url: click.echo(f"review the pictures of {output} at {url} (Ctrl-C stops the server)"),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--recipe",
     metavar="NAME",
-    help="Make a model by a recipe: all its trainings and its calibration. The name of a bundled model or "
+    help="Make a model by a recipe, with all trainings and the calibration. The name of a bundled model or "
     "of another recipe, or a .toml file; see toygan/training/README.md.",
 )
 @click.option(
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--track",
     metavar="PROGRAM",
-    help="Show losses, grids and the KID of a small sample in tensorboard, mlflow, wandb or trackio, too.",
+    help="Also show losses, grids and the KID of a small sample in tensorboard, mlflow, wandb or trackio.",
 )
 @click.option(
     "--init",
@@ -107,10 +107,10 @@ def _run_recipe(
 
     if given := sorted(name for name, value in options.items() if value):
         names = ", ".join(f"--{name.removesuffix('s').replace('_', '-')}" for name in given)
-        raise BadInput(f"{names} cannot be given with --recipe, because the recipe sets that")
+        raise BadInput(f"{names} cannot be given with --recipe, because the recipe sets these options")
     folder = run_recipe(RecipeRun(recipe=read_recipe(recipe), max_images=max_images, resume=resume, **common))
     if folder is None:
-        sys.exit("stopped; go on by the same command with --resume")
+        sys.exit("stopped; continue by the same command with --resume")
     return f"the model is in {folder}"
 
 
@@ -138,7 +138,7 @@ def _train_one(
         first_stages=[resolve(each, models) for each in options["first_stages"]],
     )
     if should_stop():
-        sys.exit(f"stopped; the weights so far are in {folder}; go on by the same command with --resume")
+        sys.exit(f"stopped; the weights so far are in {folder}; continue by the same command with --resume")
     if chosen.networks().needs_small_picture:
         return f"the enhancer is in {folder}"
     command = f"toygan calibrate --model {folder} --photos {photos_uri}"
@@ -146,7 +146,7 @@ def _train_one(
 
 
 def _choose(init: "ModelFiles | None", family: str | None, **changes: Any) -> "TrainConfig":
-    """Takes the options of a preset, or those of the initial model where no family is named."""
+    """Takes the options of a preset. Without a given family, takes those of the initial model."""
     from toygan.artifact.config import config_of
     from toygan.training.choose import choose_config, config_of_model
 

@@ -53,7 +53,7 @@ def make_deployments(settings: "ServiceSettings") -> "list[RunnerDeployment]":
     waits = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     is_cancelled = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
-    # Absolute paths mean the same wherever a run is started.
+    # Absolute paths mean the same file, wherever a run is started.
     catalog, store, work = map(_absolute, (settings.catalog, settings.store, settings.work))
     photos = None if settings.photos is None else _absolute(settings.photos)
     generate = GenerateParameters(
@@ -138,7 +138,11 @@ def serve_all(names: Sequence[str] = ()) -> None:
         if settings.metrics_port:
             share_metrics()
             serve_metrics(settings.metrics_port, settings.metrics_address)
-        print(f"serving the store {settings.store} with {redacted(url)}", file=sys.stderr, flush=True)
+        print(
+            f"serving the store {settings.store} with the Prefect server {redacted(url)}",
+            file=sys.stderr,
+            flush=True,
+        )
         ServiceRunner(grace=timedelta(hours=settings.grace_h)).serve(_apply(deployments))
 
 
@@ -174,9 +178,9 @@ def _chosen(deployments: "list[RunnerDeployment]", names: Sequence[str]) -> "lis
 
 
 def main() -> None:
-    """Runs the command; ends with 0 if a signal stopped it, 1 (failed) or 2 (bad input)."""
+    """Runs the command. Exits with 0 if a signal stopped it, 1 (failed) or 2 (bad input)."""
     try:
-        # Until Prefect handles signals, SIGTERM ends this process, and with it the server that it started.
+        # Until Prefect handles signals, SIGTERM ends this process and the server that it started.
         with ends_at_sigterm():
             serve_all(sys.argv[1:])
     except KeyboardInterrupt:

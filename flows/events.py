@@ -58,8 +58,8 @@ def emit_alerts(store: ObjectStore, run_id: str, alerts: Iterable[Alert]) -> Non
 def on_uploads(*, quiet_s: float) -> DeploymentEventTrigger:
     """Returns the trigger that starts a deployment at `toygan.photos.uploaded`, from any sender.
 
-    Further events within `quiet_s` start nothing: the started run lists the uploads for at least that long,
-    and so sees their photos.
+    Further events within `quiet_s` seconds start no other run. The started run lists the uploads for at least
+    that long, so it includes their photos.
     """
     return DeploymentEventTrigger(
         name="retrain-on-uploads",

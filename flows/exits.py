@@ -14,7 +14,9 @@ FAILED, BAD_INPUT = 1, 2
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Prints in one line an error that a user can mend. Ends the process with the error's exit code."""
+    """Prints an error that a user can correct in one line, and ends the process with the exit code of the
+    error.
+    """
     from catalog_schemas.validation import TableError
 
     try:

@@ -25,8 +25,9 @@ def _name() -> str:
 def export_channel(parameters: ExportParameters) -> list[ExportSummary] | State[Any]:
     """Exports the live pictures to each channel.
 
-    A channel that fails does not stop the others. Then the flow raises RunFailed, or BadInput if a retry
-    cannot help; the text names the channels. Raises BadInput for an unknown channel before it exports.
+    A channel that fails does not stop the others. In the end the flow raises RunFailed, or BadInput if a
+    retry cannot help. The message names the failed channels. Raises BadInput for an unknown channel before it
+    exports.
     """
     end_with_the_service()
     use_the_log_format()

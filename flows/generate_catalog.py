@@ -29,7 +29,7 @@ from toygan.publishing.summary import RunSummary
 
 def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
     try:
-        state.result()  # raises what the task raised
+        state.result()  # raises the exception of the task
     except BadInput:
         return False
     except Exception:
@@ -62,13 +62,13 @@ def generate_shard(
         try:
             found = run_shard(worker_spec, run_id, shard, image_format)
         except Retryable as error:
-            # Prefect logs the reason of a retry only at a lower level.
+            # Logged here, because Prefect logs the reason of a retry only at a lower level.
             log.warning("shard %d: %s", shard, error)
             raise
         decisions = {category: dict(counts) for category, counts in found.items()}
         count_shard(decisions, time.monotonic() - began_s)
         total = sum(map(Counter, decisions.values()), Counter())
-        log.info("shard %d of %s is done: %s", shard, category, dict(total))
+        log.info("shard %d (%s) is done: %s", shard, category, dict(total))
     return decisions
 
 
@@ -93,7 +93,7 @@ def generate_catalog(parameters: GenerateParameters) -> RunSummary:
         run = begun.run
         log = get_run_logger()
         planned, to_do = run.plan.counts["planned"], len(run.pending)
-        log.info("run %s: %s planned, %d shards to do", request.run_id, planned, to_do)
+        log.info("run %s: %s pictures planned, %d shards to do", request.run_id, planned, to_do)
         if run.pending:
             compute_shards(run)
         summary = end_run(begun, log, emit_alerts)
@@ -137,12 +137,15 @@ def compute_shards(run: StartedRun) -> None:
         reasons = [f"shard {shard}: {error}" for shard, error in sorted(errors.items())[:3]]
         raise RunFailed(
             f"{len(errors)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
-            f"finished work is kept. {'; '.join(reasons)}"
+            f"which keeps the finished work. {'; '.join(reasons)}"
         )
 
 
 def _error_of(future: PrefectFuture[Any]) -> object | None:
-    """Returns the error of a shard, or of Dask or Ray; None for a finished shard."""
+    """Returns the error of a shard, which may be an error of Dask or Ray.
+
+    Returns None for a finished shard.
+    """
     try:
         result = future.result(raise_on_failure=False)
     except Exception as error:  # for example, workers were lost repeatedly

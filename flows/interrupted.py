@@ -1,8 +1,8 @@
 """Resumes or closes runs that were interrupted with their service.
 
 The service labels every run that it starts with its host, its process id and the start of its process. Its
-runs end with it (see `flows.lifeline`). So if the service of a run is gone, the run has ended, even if
-Prefect still shows it as active.
+runs end with it (see `flows.lifeline`). So if the service process of a run is gone, the run has ended, even
+if Prefect still shows it as active.
 """
 
 import os
@@ -26,7 +26,7 @@ from prefect.logging import get_logger
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 LABEL = "toygan.service"
-# A run that was interrupted this often may be the cause of the interruptions.
+# A run is not started more often than this, because it may be the cause of the interruptions.
 MOST_STARTS = 5
 _UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 _ELSEWHERE_AFTER = timedelta(minutes=1)
@@ -34,12 +34,15 @@ _log = get_logger("toygan.service")
 
 
 def this_service() -> str:
-    """Returns the label of this service. No other process ever has the same label."""
+    """Returns the label of this service process, which no other process ever has."""
     return f"{socket.gethostname()} {os.getpid()} {_start_of(os.getpid())}"
 
 
 def _start_of(pid: int) -> str | None:
-    """Returns the start of a process in ticks since boot, or None. Source: proc(5), stat, field 22."""
+    """Returns the start time of a process in clock ticks since boot.
+
+    Returns None if the process is gone. Source: proc(5), stat, field 22.
+    """
     try:
         stat = Path("/proc", str(pid), "stat").read_text()
     except OSError:
@@ -59,7 +62,10 @@ async def mark_as_ours(client: PrefectClient, run_id: UUID) -> bool:
 
 
 async def take_up(client: PrefectClient, deployments: Collection[UUID], resumable: Collection[UUID]) -> None:
-    """Closes the runs of `deployments` whose service is gone. Runs of `resumable` deployments start again."""
+    """Closes those runs of `deployments` whose service process is gone.
+
+    Runs of `resumable` deployments are started again.
+    """
     if not deployments:
         return
     found = await client.read_flow_runs(
@@ -74,7 +80,7 @@ async def take_up(client: PrefectClient, deployments: Collection[UUID], resumabl
 
 
 async def close_run(client: PrefectClient, run: FlowRun, *, goes_on: bool) -> None:
-    """Sets the state of a run whose process is gone. With `goes_on` the run starts again."""
+    """Sets the state of a run whose process is gone. With `goes_on` the run is scheduled to start again."""
     if run.state is None:
         return
     state: State[None]
@@ -94,7 +100,8 @@ async def _is_orphan(client: PrefectClient, run: FlowRun) -> bool:
     """Returns whether the service that started a run is gone.
 
     If that service ran on another machine, it counts as gone when no process holds the run's slot any more. A
-    run without a label was not started by a service, but for example by a worker. It is no orphan.
+    run without a label was not started by a service, but for example by a worker. Such a run is not an
+    orphan.
     """
     label = str(run.labels.get(LABEL, ""))
     if label.count(" ") != 2:

@@ -1,8 +1,8 @@
 """Keeps a person's changes to a deployment on Prefect's pages when the service starts again.
 
-For each deployment, the service stores the values that its settings gave last time in a Prefect variable. A
-value that differs from the stored one was changed by a person and is kept. Any other value is set by the
-present settings.
+At each start, the service stores the values that its settings give a deployment in a Prefect variable. A
+value on the server that differs from the stored value was changed by a person and is kept. Any other value is
+set by the present settings.
 """
 
 import json
@@ -21,7 +21,7 @@ Wanted = dict[str, Any]
 
 
 def read_deployment(client: SyncPrefectClient, deployment: RunnerDeployment) -> DeploymentResponse | None:
-    """Returns the server's deployment of this name, None before the first start."""
+    """Returns the server's deployment of this name; None if the service has never made it."""
     try:
         return client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
@@ -41,8 +41,8 @@ def keep_changes(
 ) -> tuple[str, ...]:
     """Copies a person's changes from the server's deployment `there` into `deployment` before it is applied.
 
-    Returns a description of each change. If the server's schedules stay as they are, `deployment` gets none,
-    because applying schedules removes the runs that the old ones created.
+    Returns a description of each change. If the server's schedules stay unchanged, the field `schedules` is
+    removed from `deployment`. Applying the same schedules again would remove the runs that they created.
     """
     wanted, before = wanted_by_settings(deployment), _remembered(client, deployment.name)
     ours, theirs = _parameters(deployment), _parameters(there)
@@ -78,7 +78,7 @@ def _remembered(client: SyncPrefectClient, name: str) -> Wanted:
 
 
 def _leave_out_schedules(deployment: RunnerDeployment) -> None:
-    """Removes the field `schedules`: the server would not accept null for it."""
+    """Removes the field `schedules`, because the server would not accept null for it."""
     deployment.schedules = None
     deployment.model_fields_set.discard("schedules")
 

@@ -16,16 +16,17 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int, number: signal.Signals) -> None:
-    """Makes the kernel send this process a signal when its parent process ends, or at once if it has ended.
+    """Makes the kernel send this process the signal `number` when its parent process ends. If the parent has
+    ended already, sends the signal at once.
 
-    The setting survives exec. Source: prctl(2), PR_SET_PDEATHSIG.
+    The setting stays in force after exec. Source: prctl(2), PR_SET_PDEATHSIG.
     """
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(number)) != 0:
         raise OSError(ctypes.get_errno(), "prctl failed")
-    if os.getppid() != parent:  # the parent ended before the call
+    if os.getppid() != parent:  # the parent has ended before the call
         os.kill(os.getpid(), number)
 
 

@@ -22,10 +22,10 @@ from toygan.errors import BadInput, Retryable
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
-_START_LIMIT_S = 600.0  # enough for a busy machine; a server that cannot start ends much earlier
+_START_LIMIT_S = 600.0  # long enough for a busy machine; a server that cannot start ends much earlier
 _STOP_LIMIT_S = 10.0
 _LINES_KEPT = 200
-_STILL_THERE_AFTER_S = 1.0  # longer than a server listens after its service ended
+_STILL_THERE_AFTER_S = 1.0  # longer than a server still listens after its service has ended
 _DAY_S = 24 * 60 * 60
 # Prefect keeps five of these events for each run, for seven days by default. The runs of `watch-photos` would
 # fill a disk.
@@ -39,10 +39,11 @@ _SHORT_LIVED = (
     "Late",
     "heartbeat",
 )
-# The user's own values take precedence.
+# These are the defaults for servers that toygan starts. The user's own values take precedence.
 SERVER_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # By default leases are in memory. When the server ends they are lost, and their slots are never released.
+    # Prefect's default keeps leases in memory. When the server ends, such leases are lost, and their slots
+    # are never released.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": "{"
     + ", ".join(f'"prefect.flow-run.{name}": {_DAY_S}' for name in _SHORT_LIVED)
@@ -68,15 +69,15 @@ def local_server() -> Iterator[str]:
     port = _port_of_the_settings()
     url = f"http://{HOST}:{port}/api"
     if _is_healthy(url):
-        # A server that answers now may be about to end, because its service was killed.
+        # A server that answers now may end in a moment, because its service was killed.
         time.sleep(_STILL_THERE_AFTER_S)
         if _is_healthy(url):
             yield url
             return
     if _is_taken(port):
         raise BadInput(
-            f"port {port} is in use, and not by a Prefect server; set PREFECT_SERVER_API_PORT to a free one, "
-            "or PREFECT_API_URL to your server"
+            f"port {port} is in use, and not by a Prefect server; set PREFECT_SERVER_API_PORT to a free "
+            "port, or PREFECT_API_URL to your server"
         )
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     with _running(command, SERVER_DEFAULTS) as server:
@@ -106,7 +107,8 @@ def has_settled() -> bool:
 
 
 def start_temporary_server() -> None:
-    """Starts a server for this process only, on a free port and without pages, and does not wait for it.
+    """Starts a server only for this process, on a free port and without pages. Does not wait until it
+    answers.
 
     The server ends with the process, after Prefect's own exit handlers.
     """
@@ -122,7 +124,7 @@ def _start_temporary_server() -> "tuple[_Server, str]":
         command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
         command += ["--log-level", "error", "--lifespan", "on"]
         inherits: int | None = number
-        if sys.platform == "win32":  # on Windows no process inherits a socket by its number
+        if sys.platform == "win32":  # on Windows a process cannot inherit a socket by its number
             listener.close()
             command += ["--host", HOST, "--port", str(port)]
             inherits = None
@@ -140,7 +142,7 @@ def _start_temporary_server() -> "tuple[_Server, str]":
 @dataclass
 class _Server:
     process: "subprocess.Popen[str]"
-    passes_on: bool = False  # forwards the server's output to stderr
+    passes_on: bool = False  # true: the server's output is forwarded to stderr
     lines: "deque[str]" = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
     has_settled: threading.Event = field(default_factory=threading.Event)  # set by `watch`
 
@@ -185,7 +187,8 @@ def _running(
         text=True,
         errors="replace",
         pass_fds=() if inherits is None else (inherits,),
-        start_new_session=True,  # Ctrl-C must end the runs first: they report to the server
+        # Ctrl-C must not reach the server, because the runs must end first and report to it
+        start_new_session=True,
     )
     server = _Server(process)
     reader = threading.Thread(target=server.read, daemon=True)
@@ -204,7 +207,7 @@ def _running(
 def _port_of_the_settings() -> int:
     given = os.environ.get("PREFECT_SERVER_API_PORT", str(DEFAULT_PORT))
     if not given.isdecimal() or not 0 < int(given) < 2**16:
-        raise BadInput(f"PREFECT_SERVER_API_PORT is {given!r}; wanted is a number from 1 to 65535")
+        raise BadInput(f"PREFECT_SERVER_API_PORT is {given!r}; it must be a number from 1 to 65535")
     return int(given)
 
 

@@ -13,7 +13,7 @@ _fields: ContextVar[dict[str, str | int]] = ContextVar("log_fields", default={})
 
 @contextmanager
 def log_fields(**fields: str | int) -> Iterator[None]:
-    """Adds these fields to every log line of this context, and of threads that inherit the context."""
+    """Adds the fields to every log line within this context, and of threads that inherit the context."""
     token = _fields.set({**_fields.get(), **fields})
     try:
         yield
@@ -22,7 +22,9 @@ def log_fields(**fields: str | int) -> Iterator[None]:
 
 
 class JsonLines(logging.Formatter):
-    """Formats time, level, logger, message, log_fields, Prefect's ids, and tracebacks as `exception`."""
+    """Formats a log line as JSON: time, level, logger, message, log_fields, Prefect's ids, and a traceback as
+    `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -41,7 +43,7 @@ class JsonLines(logging.Formatter):
 
 
 def use_the_log_format() -> None:
-    """Makes the log output of this process JSON, if the settings say so."""
+    """Makes this process write its log as JSON, if TOYGAN_LOG_FORMAT is json."""
     from flows.settings import service_settings
 
     if service_settings().log_format != "json":

@@ -46,12 +46,12 @@ def serve_metrics(port: int, address: str) -> None:
     except OSError as error:
         raise BadInput(
             f"TOYGAN_METRICS_PORT={port} on TOYGAN_METRICS_ADDRESS={address}: {error.strerror}; set them "
-            "to a free port of an address of this machine"
+            "to a free port and an address of this machine"
         ) from None
 
 
 class _AllProcesses:
-    """Collects the sums of the counts that processes left in a folder."""
+    """Sums the counts that processes have left in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

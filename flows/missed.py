@@ -1,7 +1,9 @@
-"""Makes up for the last night that was missed while the service was down; drops the earlier missed nights.
+"""Makes up for the last nightly run that was missed while the service was down, and drops earlier missed
+runs.
 
-Prefect's server creates the runs of the next nights in advance, and creates them anew when a deployment
-changes. So a missed night has a late run. It has no run if the server was down, or has just removed the run.
+Prefect's server creates the runs of the next nights in advance, and creates them again when a deployment
+changes. So a missed night usually has a late run. It has none if the server was down, or has just removed the
+run.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,8 @@ from pydantic import TypeAdapter
 from flows.turns import delete_runs
 
 _AT_ONCE = timedelta(seconds=1)
-_SERVER_NEEDS = timedelta(seconds=30)  # the time to create the runs of a changed deployment
+# the time that the server needs to create the runs of a changed deployment
+_SERVER_NEEDS = timedelta(seconds=30)
 _SCHEDULES: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
 _log = get_logger("toygan.service")
 
@@ -35,7 +38,8 @@ _log = get_logger("toygan.service")
 async def drop_late_nights(client: PrefectClient, deployment: UUID, grace: timedelta) -> None:
     """Cancels the scheduled runs that should have started while nobody served the deployment.
 
-    Keeps the last one if it is late by at most `grace`. The message of a cancelled run gives the reason.
+    Keeps the last of these runs if it is late by at most `grace`. The message of a cancelled run gives the
+    reason.
     """
     late = await _late(client, deployment)
     for number, run in enumerate(late):
@@ -56,7 +60,7 @@ async def drop_late_listings(client: PrefectClient, deployment: UUID) -> None:
 async def make_up_for_missed(
     client: PrefectClient, deployment: UUID, schedules: Sequence[DeploymentSchedule], grace: timedelta
 ) -> None:
-    """Creates a run for the last scheduled time if that is at most `grace` ago and has no run."""
+    """Creates a run for the last scheduled time, if this time is at most `grace` ago and has no run."""
     now = datetime.now(UTC)
     due = None
     for each in schedules:
@@ -77,13 +81,17 @@ async def make_up_for_missed(
         limit=1,
     )
     if not runs:
-        # The key makes sure that the run is created only once.
+        # The idempotency key makes sure that the run is created only once.
         run = await client.create_flow_run_from_deployment(
             deployment,
             state=Scheduled(scheduled_time=due),
             idempotency_key=f"missed {deployment} {due.isoformat()}",
         )
-        _log.info("the run of %s was missed; %s makes up for it", due.isoformat(timespec="minutes"), run.name)
+        _log.info(
+            "the nightly run of %s was missed; the run %s makes up for it",
+            due.isoformat(timespec="minutes"),
+            run.name,
+        )
 
 
 async def _late(client: PrefectClient, deployment: UUID) -> list[FlowRun]:

@@ -12,8 +12,8 @@ DEVICE_HELP = "auto, cpu, cuda or cuda:N."
 BATCH_SIZE_HELP = "Pictures in a batch, 1 to 4096; the default fits model and device. It affects rounding."
 MODE_HELP = (
     "missing: products without a picture of their present row; refresh: these, and products with a picture "
-    "by another model; retry: those of missing, and products whose attempts are used up, which missing and "
-    "refresh skip; all: every product."
+    "by another model; retry: the products of missing, and products whose attempts are used up, which "
+    "missing and refresh leave out; all: every product."
 )
 
 store_option = click.option("--store", metavar="URI", help="A store with models, besides the bundled ones.")
@@ -24,7 +24,7 @@ map_option = click.option(
     "columns",
     multiple=True,
     metavar="COLUMN=THEIRS",
-    help="Read the catalog's COLUMN from the file's column THEIRS; may be repeated.",
+    help="Read the contract's COLUMN from the file's column THEIRS; may be repeated.",
 )
 photos_option = click.option(
     "--photos",
@@ -36,7 +36,7 @@ photos_option = click.option(
 
 
 def model_option(role: "ModelRole", option: str, text: str) -> Callable[..., Any]:
-    """Returns an option whose value becomes the entry `role` of the command's argument `models`."""
+    """Returns an option. Its value becomes the entry `role` of the command's argument `models`."""
 
     def keep(context: click.Context, parameter: click.Parameter, name: str | None) -> None:
         models = context.params.setdefault("models", {})

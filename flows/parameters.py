@@ -16,7 +16,7 @@ from toygan.planning.settings import Mode
 
 
 class GenerateParameters(BaseModel):
-    """What one run of `generate-catalog` generates."""
+    """The parameters of a run of `generate-catalog`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -40,11 +40,12 @@ class GenerateParameters(BaseModel):
         default=1, ge=1, le=64, description="Pictures of each product whose row has no images_wanted."
     )
     categories: tuple[str, ...] = Field(
-        default=(), description="Only products of these categories; by default of all that the models know."
+        default=(),
+        description="Only products of these categories; by default of all categories of the models.",
     )
     columns: Mapping[str, str] = Field(
         default={},
-        description="Columns that the file names otherwise: the catalog's name, then the file's: "
+        description="Columns with other names in the file: the contract's name, then the file's, such as "
         '{"title": "Name"}.',
     )
     mode: Mode = Field(
@@ -62,10 +63,12 @@ class GenerateParameters(BaseModel):
         default_factory=lambda: service_settings().refresh_share,
         gt=0,
         le=1,
-        description="In mode refresh: the largest share of the live pictures that is generated again.",
+        description="With the mode refresh: the largest share of the live pictures that is generated again.",
     )
     limit: int | None = Field(
-        default=None, ge=1, description="The largest number of products: the first good ones of the catalog."
+        default=None,
+        ge=1,
+        description="The largest number of products. The first good products of the catalog are taken.",
     )
     image_format: ImageFormat = Field(default="webp", description="The format of the picture files.")
     device: str = Field(default_factory=lambda: service_settings().device, description=DEVICE_HELP)
@@ -77,7 +80,7 @@ class GenerateParameters(BaseModel):
 
 
 class WatchParameters(BaseModel):
-    """The store that one run of `watch-photos` lists, and when it asks for a retraining."""
+    """The parameters of a run of `watch-photos`: its store, and when it asks for a retraining."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -88,7 +91,8 @@ class WatchParameters(BaseModel):
     min_new_photos: int = Field(
         default_factory=lambda: service_settings().min_new_photos,
         ge=1,
-        description="A retraining is asked for when no retraining has used this many good photos yet.",
+        description="The flow asks for a retraining when there are this many good photos that no retraining "
+        "has used.",
     )
     categories: tuple[str, ...] = Field(
         default=(),
@@ -98,7 +102,7 @@ class WatchParameters(BaseModel):
 
 
 class ExportParameters(BaseModel):
-    """The channels to which one run of `export-channel` exports, and where feeds link to."""
+    """The parameters of a run of `export-channel`: the channels, and the addresses for links in feeds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -112,8 +116,8 @@ class ExportParameters(BaseModel):
     )
     base_url: Location | None = Field(
         default_factory=lambda: service_settings().export_url,
-        description="https://... under which the store's folder exports/ can be read; without it there are "
-        "no feeds with links.",
+        description="The address (https://...) at which the store's folder exports/ can be read. Without it, "
+        "feeds with links are not written.",
     )
     collage: int | None = Field(
         default_factory=lambda: service_settings().collage,
@@ -124,7 +128,7 @@ class ExportParameters(BaseModel):
 
 
 class RetrainParameters(BaseModel):
-    """The photos of one run of `retrain`, its limits, and the rules for a promotion."""
+    """The parameters of a run of `retrain`: its photos, its limits, and the rules for a promotion."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -145,7 +149,8 @@ class RetrainParameters(BaseModel):
     max_images: int = Field(
         default_factory=lambda: service_settings().retrain_images,
         ge=1,
-        description="The longest training, in images shown to the networks. A photo counts each time.",
+        description="The largest number of training images. A photo counts each time that the networks are "
+        "trained on it.",
     )
     max_minutes: float = Field(
         default_factory=lambda: service_settings().retrain_minutes,
@@ -169,12 +174,12 @@ class RetrainParameters(BaseModel):
     pictures: int = Field(
         default=1000,
         ge=10,
-        description="The largest number of pictures of each model to measure; more take longer.",
+        description="The largest number of pictures of each model for the comparison. More take longer.",
     )
     quiet_s: float = Field(
         default_factory=lambda: service_settings().quiet_s,
         ge=0,
-        description="The run waits until no photo has come for this many seconds.",
+        description="The run waits until no photo has been uploaded for this many seconds.",
     )
     work: str = Field(
         default_factory=lambda: service_settings().work,

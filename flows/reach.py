@@ -1,4 +1,4 @@
-"""Checks before a flow starts that a Prefect server can be used."""
+"""Checks that a Prefect server can be used, before a flow starts."""
 
 import os
 import tempfile
@@ -23,7 +23,10 @@ def reach_loopback_directly() -> None:
 
 
 def prefect_settings() -> "Settings":
-    """Imports Prefect and returns its settings. Silences its warning of a home that check_home refuses."""
+    """Imports Prefect and returns its settings.
+
+    Hides Prefect's warning about a home folder that check_home reports.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from prefect.settings import get_current_settings
@@ -48,8 +51,8 @@ def check_home() -> None:
 def check_server(url: str) -> None:
     """Asks the server for its version, with the login that Prefect's settings hold.
 
-    Raises BadInput for a server that refuses the login or is no Prefect server. Raises Retryable if no server
-    answers.
+    Raises BadInput for a server that refuses the login, and for one that is not a Prefect server. Raises
+    Retryable if no server answers.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -78,13 +81,13 @@ def check_server(url: str) -> None:
 def _refusal(place: str, status: int) -> ToyganError:
     if status in (401, 403):
         return BadInput(
-            f"{place} wants a login (status {status}): set PREFECT_API_AUTH_STRING to USER:PASSWORD as the "
-            "server has it "
-            "(PREFECT_API_KEY for Prefect Cloud), and unset PREFECT_API_KEY for a server of your own"
+            f"{place} requires a login (status {status}): set PREFECT_API_AUTH_STRING to USER:PASSWORD as "
+            "the server has it (PREFECT_API_KEY for Prefect Cloud), "
+            "and unset PREFECT_API_KEY for a server of your own"
         )
     if status == 407:
         return BadInput(
-            f"the proxy before {place} wants a login (status 407): correct HTTP_PROXY or HTTPS_PROXY, or "
+            f"the proxy before {place} requires a login (status 407): correct HTTP_PROXY or HTTPS_PROXY, or "
             "name the host "
             "in NO_PROXY"
         )

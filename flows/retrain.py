@@ -49,7 +49,9 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
                 challenger = train_challenger(attempt, budget, request)
                 outcome = evaluate_both(attempt, challenger, budget, request)
         except RunFailed:
-            log.warning("the files of this retraining are removed: the next one starts from the beginning")
+            log.warning(
+                "the files of this retraining are removed, so the next retraining starts from the beginning"
+            )
             give_up(folder)
             raise
         became_champion = publish_challenger(store, attempt, outcome, request)
@@ -62,7 +64,7 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
 
 @task(name="take-snapshot", persist_result=False, cache_policy=NO_CACHE)
 def take_snapshot(request: RetrainRequest, store: ObjectStore, folder: Path) -> Attempt | NothingToDo:
-    """Waits until no more photos come, then plans the retraining with the photos that have come."""
+    """Waits until no more photos are uploaded, then plans the retraining with all photos."""
     return begin(request, store, folder)
 
 
@@ -101,7 +103,7 @@ def evaluate_both(
 def publish_challenger(
     store: ObjectStore, attempt: Attempt, outcome: Outcome, request: RetrainRequest
 ) -> bool:
-    """Adds the challenger and its card to the store, and promotes it if that was decided."""
+    """Adds the challenger and its card to the store, and promotes the challenger if this was decided."""
     return publish(store, attempt, outcome, request.run_id)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Runner = TaskRunner[PrefectFuture[Any]]
 
-# Tasks carry only numbers, and pictures go to the store, so Ray's object store can be small.
+# Tasks receive and return only numbers, and pictures go to the store. So Ray's object store can be small.
 _OBJECT_STORE_BYTES = 100_000_000
 
 
@@ -48,12 +48,15 @@ def make_runner(settings: "ServiceSettings") -> Runner:
         case "ray":
             return _ray(settings)
     if settings.runner_address:
-        raise BadInput("TOYGAN_RUNNER_ADDRESS is for a cluster: set TOYGAN_RUNNER to dask or ray, too")
+        raise BadInput("TOYGAN_RUNNER_ADDRESS needs a cluster; set TOYGAN_RUNNER to dask or ray, too")
     return cast("Runner", ThreadPoolTaskRunner(max_workers=settings.shards_at_a_time))
 
 
 def cores_of_a_shard() -> int | None:
-    """Returns the cores of each worker process, None if shards share the flow's process."""
+    """Returns the number of cores of each worker process.
+
+    Returns None if shards run in the flow's process.
+    """
     settings = service_settings()
     return None if settings.runner == "threads" else settings.shard_cpus
 
@@ -66,14 +69,15 @@ def shard_resources() -> AbstractContextManager[object]:
     context: AbstractContextManager[object] = _extra("prefect_ray.context", "ray").remote_options(
         num_cpus=settings.shard_cpus,
         num_gpus=settings.shard_gpus,
-        max_calls=0,  # by default Ray ends a process with a GPU, and drops its model, after each task
+        # By default Ray ends a process with a GPU after each task, so the process would load its model again.
+        max_calls=0,
     )
     return context
 
 
 def _dask(settings: "ServiceSettings") -> Runner:
     runner = _extra("prefect_dask", "dask").DaskTaskRunner
-    # The workers start processes of their own for the checks, which daemon processes may not do.
+    # The workers start further processes for the checks, which daemon processes may not do.
     importlib.import_module("dask").config.set({"distributed.worker.daemon": False})
     if settings.runner_address:
         return cast("Runner", runner(address=settings.runner_address))

@@ -9,7 +9,7 @@ from sqlalchemy.exc import ArgumentError
 from toygan.errors import BadInput, Retryable, ToyganError
 from toygan.uris import redacted
 
-# The first matching pattern gives the message; `{version}` is that of Prefect.
+# The first pattern that matches gives the message. `{version}` is Prefect's version.
 _BAD_INPUT = {
     r"Can't locate revision identified by": "Prefect's database {database} was made by another version of "
     "Prefect than "
@@ -30,9 +30,8 @@ _RETRYABLE = {
     r"database or disk is full|No space left on device": "the disk with Prefect's database {database} is "
     "full; make "
     "room, then run the same command again",
-    r"database is locked": "another process holds Prefect's database {database}; run the same command "
-    "again when it "
-    "has ended",
+    r"database is locked": "another process has locked Prefect's database {database}; run the same "
+    "command again when it has ended",
     r"Connection refused|Connect call failed|could not translate host name|Name or service not known": ""
     "Prefect's "
     "database {database} does not answer; start it, or correct PREFECT_SERVER_DATABASE_CONNECTION_URL",

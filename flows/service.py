@@ -26,9 +26,9 @@ from toygan.errors import Retryable
 # Prefect's default of 10 s is too long, because a retraining has to start within 90 s.
 POLL_EVERY_S = 5
 LOOK_AFTER_EVERY_S = 30
-# `docker stop` waits for ten seconds.
+# Together they must be less than the ten seconds for which `docker stop` waits.
 TERMINATE_S, KILL_S = 5.0, 2.0
-# A longer shutdown waits in vain, for example for a server that hangs.
+# A shutdown that takes longer hangs, for example because the server hangs.
 GIVE_UP_S = 30.0
 _ENDED_BADLY = (StateType.CRASHED, StateType.FAILED)
 _log = get_logger("toygan.service")
@@ -36,21 +36,22 @@ _log = get_logger("toygan.service")
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A deployment as it was on the server before this service started."""
+    """What the service needs to know about a deployment that it serves."""
 
     name: str
     is_dropped: bool  # whether a late run is dropped when the next one is due
-    schedules: Sequence[DeploymentSchedule]  # empty on the first start
+    # the schedules on the server before this start; empty on the first start
+    schedules: Sequence[DeploymentSchedule]
 
 
 class ServiceRunner(Runner):
     """Starts the runs of its deployments, as processes that end with this one.
 
-    It uses private attributes of Runner, because Prefect 3.8.8 has no public ones for the purpose.
+    It uses private attributes of Runner, because Prefect 3.8.8 has no public attributes for these purposes.
     """
 
     def __init__(self, *, grace: timedelta) -> None:
-        # By default Prefect pauses the deployments when the runner stops, and so forgets their next runs.
+        # By default Prefect pauses the deployments when the runner stops, which removes their next runs.
         super().__init__(pause_on_shutdown=False, query_seconds=POLL_EVERY_S)
         self._grace = grace
         self._served: dict[UUID, Served] = {}
@@ -71,7 +72,7 @@ class ServiceRunner(Runner):
         try:
             asyncio.run(self._serve())
         except asyncio.CancelledError:
-            # Prefect's runner passes on the CancelledError that ended its start or its loops.
+            # Prefect's runner raises the CancelledError that ended its start or its loops.
             if not self._is_asked_to_stop:
                 raise
         except ExceptionGroup as group:
@@ -88,7 +89,7 @@ class ServiceRunner(Runner):
         await self.start()
 
     async def __aenter__(self) -> Self:
-        """Replaces the poller's query for due runs by one that respects the order of the runs."""
+        """Replaces the poller's query for due runs by a query that respects the order of the runs."""
         await super().__aenter__()
         signal.signal(signal.SIGINT, self.handle_sigterm)
         poller = self._scheduled_run_poller
@@ -115,7 +116,7 @@ class ServiceRunner(Runner):
         if self.started:
             self._stopping = asyncio.ensure_future(self._stop_in_good_order())
         elif self._main is not None:
-            self._main.cancel()  # there is no run to stop yet, and the runner is not ready for a shutdown
+            self._main.cancel()  # No run has been started yet, and the runner is not ready for a shutdown.
 
     async def _stop_in_good_order(self) -> None:
         """Ends the runs, by SIGTERM and then by SIGKILL, and marks them to resume at the next start."""
@@ -129,7 +130,8 @@ class ServiceRunner(Runner):
             for run_id in runs:
                 await self._write_down(run_id)
         finally:
-            self._runs_task_group.cancel_scope.cancel()  # cancels what Prefect still does for ended processes
+            # cancels Prefect's tasks that still wait for processes that have ended
+            self._runs_task_group.cancel_scope.cancel()
             self._loops_task_group.cancel_scope.cancel()
 
     def _send(self, number: signal.Signals) -> None:
@@ -154,7 +156,7 @@ class ServiceRunner(Runner):
         return [identifier for identifier, served in self._served.items() if served.is_dropped is is_dropped]
 
     async def _look_after(self) -> None:
-        """Resumes orphaned runs and makes up for missed nights, at the start and then every half minute."""
+        """At the start and then every half minute, resumes orphaned runs and makes up for missed nights."""
         is_first = self._looked_after_at_s is None
         if self._looked_after_at_s and time.monotonic() < self._looked_after_at_s + LOOK_AFTER_EVERY_S:
             return

@@ -27,7 +27,7 @@ def _check_cron(text: str) -> str:
 
 def _check_timezone(name: str) -> str:
     if name not in available_timezones():
-        raise ValueError("no such time zone; wanted is a name such as Europe/Berlin")
+        raise ValueError("there is no such time zone; give a name such as Europe/Berlin")
     return ZoneInfo(name).key
 
 
@@ -54,57 +54,66 @@ def cache_folder() -> Path:
 
 
 class ServiceSettings(BaseSettings):
-    """Each field is a variable: TOYGAN_STORE, TOYGAN_CATALOG, ... An empty variable counts as not set."""
+    """The settings.
+
+    Each field is an environment variable: TOYGAN_STORE, TOYGAN_CATALOG, ... An empty variable counts as not
+    set.
+    """
 
     # The defaults are not validated, because the validator of a cron imports Prefect's client.
     model_config = SettingsConfigDict(
         env_prefix="TOYGAN_", env_ignore_empty=True, frozen=True, validate_default=False
     )
 
-    store: Location = "toygan-store"  # folder or s3://BUCKET/PREFIX
-    catalog: Location = Field(default_factory=_bundled_catalog)  # path or s3://BUCKET/KEY
-    mode: Mode = "missing"  # of the nightly runs, see --mode of `toygan generate`
-    # In mode refresh: the largest share of the live pictures that one night generates again.
+    store: Location = "toygan-store"  # a folder or s3://BUCKET/PREFIX
+    catalog: Location = Field(default_factory=_bundled_catalog)  # a path or s3://BUCKET/KEY
+    mode: Mode = "missing"  # the mode of the nightly runs, see --mode of `toygan generate`
+    # With the mode refresh: the largest share of the live pictures that a nightly run generates again.
     refresh_share: float = Field(default=0.1, gt=0, le=1)
     # Nightly runs withdraw the pictures of products that left the catalog. A run stops if these are more than
     # this share of the products with pictures. Unset: no picture is withdrawn.
     retire: float | None = Field(default=None, ge=0, le=1)
     cron: Annotated[str, AfterValidator(_check_cron)] = "0 2 * * *"  # of generate-catalog
-    timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # of that cron
-    # If the service was down at the time of a nightly run, it starts the run at most this much later; 0:
-    # never.
+    timezone: Annotated[str, AfterValidator(_check_timezone)] = "UTC"  # the time zone of the cron
+    # If the service was down at the time of a nightly run, it starts the run later, but at most this many
+    # hours late. With 0 it never does.
     grace_h: float = Field(default=6.0, ge=0, le=24)
     watch_interval_s: float = Field(default=30.0, ge=5.0)
-    min_new_photos: int = Field(default=20, ge=1)  # this many new photos start a retraining
-    quiet_s: float = Field(default=QUIET_S, ge=0)  # a retraining waits this long without an upload
-    photos: Location | None = None  # training photos besides the uploads, e.g. photo shards
-    retrain_images: int = Field(default=64_000, ge=1)  # most training images of a retraining
-    retrain_minutes: float = Field(default=360.0, gt=0)  # longest time of a whole retraining
+    min_new_photos: int = Field(default=20, ge=1)  # a retraining starts when there are this many new photos
+    # a retraining begins when nothing has been uploaded for this many seconds
+    quiet_s: float = Field(default=QUIET_S, ge=0)
+    photos: Location | None = None  # further training photos besides the uploads, such as photo shards
+    retrain_images: int = Field(default=64_000, ge=1)  # the largest number of training images of a retraining
+    retrain_minutes: float = Field(default=360.0, gt=0)  # the longest time of a whole retraining
     # The folder of the checkpoints, from which an interrupted retraining resumes.
     work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
     # After each generate-catalog the live pictures are exported to these: google,web,/etc/toygan/mine.toml
     channels: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
-    # https://... of the store's folder exports/, for the links in feeds.
+    # The address (https://...) of the store's folder exports/, for the links in feeds.
     export_url: Location | None = None
-    # The number of products in the collage of each category in an export; unset: make no collages.
+    # The number of products in the collage of each category in an export. If unset, no collages are made.
     collage: int | None = Field(default=None, ge=2, le=12)
     device: str = "auto"  # auto, cpu, cuda or cuda:N
-    log_format: Literal["text", "json"] = "text"  # json: one object a line, with run, shard and category
+    # json: one JSON object per line, with run, shard and category
+    log_format: Literal["text", "json"] = "text"
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535
-    )  # of the metrics for Prometheus; by default no port is open
-    metrics_address: str = "127.0.0.1"  # of the metrics; 0.0.0.0: other machines can read them, too
+    )  # the port of the metrics for Prometheus; by default no port is open
+    # the address of the metrics; with 0.0.0.0 other machines can read them, too
+    metrics_address: str = "127.0.0.1"
     runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
-    runner_address: Location | None = None  # of a Dask or Ray cluster; by default a local one for the run
-    # Shards at a time with the runner `threads`. A killed process loses its active shards. Two keep a fast
-    # GPU busy.
+    # the address of a Dask or Ray cluster; by default each run starts a local cluster
+    runner_address: Location | None = None
+    # The number of shards at a time with the runner `threads`. A killed process loses its active shards. Two
+    # shards keep a fast GPU busy.
     shards_at_a_time: int = Field(default=1, ge=1)
-    shard_cpus: int = Field(default=2, ge=1)  # cores that a shard gets on Dask or Ray
-    shard_gpus: float = Field(default=0, ge=0)  # GPUs that a shard gets on Ray; 0.5 lets two share one
+    shard_cpus: int = Field(default=2, ge=1)  # the number of cores of a shard on Dask or Ray
+    # the number of GPUs of a shard on Ray; with 0.5 two shards share a GPU
+    shard_gpus: float = Field(default=0, ge=0)
 
 
 def service_settings() -> ServiceSettings:
-    """Returns the settings of this process. Raises BadInput that names a wrong variable."""
+    """Returns the settings of this process. Raises BadInput, whose message names the wrong variable."""
     try:
         return ServiceSettings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a run shows on Prefect's pages: its artifacts."""
+"""Makes the artifacts of a run, which Prefect's pages show."""
 
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +14,7 @@ from prefect.artifacts import (
 from toygan.publishing.summary import RunSummary
 
 KEY = "generate-catalog"
-_STEP = 5  # per cent; each update is a request to Prefect's server
+_STEP = 5  # in per cent; each update is a request to Prefect's server
 
 
 class RunProgress:
@@ -38,7 +38,7 @@ class RunProgress:
 
 
 def show_run(summary: RunSummary) -> None:
-    """Makes the artifacts of a run without an error."""
+    """Makes the artifacts of a run that has ended without an error."""
     run = f"Run {summary.manifest.run_id}"
     create_markdown_artifact(key=KEY, markdown=summary.markdown(), description=run)
     create_table_artifact(key=f"{KEY}-categories", table=summary.table(), description=run)

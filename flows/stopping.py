@@ -1,4 +1,4 @@
-"""Handles Ctrl-C and SIGTERM: lets long work end cleanly, and lets a start be interrupted."""
+"""Handles Ctrl-C and SIGTERM. Long work can end cleanly, and a start can be interrupted."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-AGAIN_AFTER_S = 5.0  # longer than the shutdown after the first signal takes
-AGAIN_AFTER_LOSS_S = 0.5  # a pause, because the code that swallowed the exception is still running
+AGAIN_AFTER_S = 5.0  # longer than the shutdown takes after the first signal
+AGAIN_AFTER_LOSS_S = 0.5  # not at once, because the code that lost the exception is still running
 
 _STDERR = 2
 
@@ -27,7 +27,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
         put_back()
-        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        # sys.stderr is not used, because the signal may have come while sys.stderr was being written to.
         os.write(_STDERR, b"\nstopping cleanly; a second signal stops at once\n")
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
@@ -62,7 +62,7 @@ def ends_at_sigterm() -> Iterator[None]:
 
     def lost(unraisable: "sys.UnraisableHookArgs") -> None:
         report(unraisable)
-        # Handlers run in the main thread only.
+        # Signal handlers can be set only in the main thread.
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and isinstance(unraisable.exc_value, SystemExit):
             signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER_LOSS_S)

@@ -1,6 +1,6 @@
-"""Chooses the due runs that may start: one of each deployment at a time, in the order of the requests.
+"""Chooses the due runs that may start: one run of each deployment at a time, in the order of the requests.
 
-With Prefect alone, every waiting run tries again after half a minute, and the first to try gets the slot.
+Prefect alone would let every waiting run try again after half a minute, and start the first that tries.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -23,8 +23,9 @@ from flows.interrupted import mark_as_ours
 
 _log = get_logger("toygan.service")
 _AWAITING_SLOT = "AwaitingConcurrencySlot"
-BULK_DELETE: Any = "/flow_runs/bulk_delete"  # Any: Prefect's type of the routes does not have it
-_AT_A_TIME = 50  # Prefect's server takes no more
+# typed Any, because Prefect's type of the routes lacks this route
+BULK_DELETE: Any = "/flow_runs/bulk_delete"
+_AT_A_TIME = 50  # Prefect's server accepts at most this number of runs in a request
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -32,13 +33,16 @@ class Turns:
     """Remembers the runs that this process has started and that have not ended, with their deployments."""
 
     def __init__(self, client: PrefectClient, drops: Collection[UUID]) -> None:
-        """`drops`: deployments whose older runs are dropped if a newer one is due."""
+        """`drops` are the deployments whose older due runs are dropped if a newer run is due."""
         self._client, self._drops = client, drops
         self._let_go: dict[UUID, UUID | None] = {}
         self._said: set[UUID] = set()
 
     async def take(self, due: Iterable[FlowRun], under_way: Collection[UUID]) -> list[FlowRun]:
-        """Returns those `due` runs that start now. `under_way`: runs whose processes have not ended."""
+        """Returns those of the `due` runs that start now.
+
+        `under_way` are the runs whose processes have not ended.
+        """
         self._let_go = {
             run_id: deployment for run_id, deployment in self._let_go.items() if run_id in under_way
         }
@@ -68,7 +72,7 @@ class Turns:
         for run in queue:
             if run.deployment_id not in self._drops and run.id not in self._said and _is_due(run):
                 self._said.add(run.id)
-                _log.info("the run %s waits until the one before it is over", run.name)
+                _log.info("the run %s waits until the run before it is over", run.name)
 
     async def _is_overtaking(self, run: FlowRun) -> bool:
         """Returns whether a run that was requested earlier still waits for the slot of the deployment.
@@ -86,7 +90,10 @@ class Turns:
         return any(_asked(other) < _asked(run) for other in waiting if other.id != run.id)
 
     async def _drop(self, runs: list[FlowRun]) -> None:
-        """Removes those of the runs that a schedule created. The next run is due and finds the same files."""
+        """Removes those of the runs that a schedule created.
+
+        Nothing is lost, because the next run is due and finds the same files.
+        """
         if superfluous := [run.id for run in runs if run.auto_scheduled]:
             await delete_runs(self._client, superfluous)
 

@@ -33,7 +33,7 @@ _FIRST_PAUSE = timedelta(minutes=5)
 _LONGEST_PAUSE = timedelta(days=1)
 # Two listings a minute would fill Prefect's database within weeks.
 _KEPT = {("COMPLETED", "CANCELLED"): timedelta(hours=1), ("FAILED", "CRASHED"): timedelta(days=1)}
-_NOT_BY_A_PERSON = "Deployment concurrency"  # how the message begins if Prefect cancels a run by itself
+_NOT_BY_A_PERSON = "Deployment concurrency"  # the beginning of the message if Prefect itself cancels a run
 
 
 @flow(name="watch-photos", flow_run_name="list photos of {parameters.store}", persist_result=False)
@@ -41,9 +41,9 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
     """Lists the uploads, indexes those that can be used, and emits `toygan.photos.uploaded`.
 
     The event follows every listing with at least `min_new_photos` photos that no finished retraining has
-    seen. There is no event while a retraining is active, nor during the pause after two or more failed ones.
-    After a person cancelled a retraining, there is none until a new photo is indexed. See `why_not_now` and
-    `toygan.uploads.retrained`.
+    seen. There is no event while a retraining is active, and none during the pause after two or more failed
+    retrainings. After a person has cancelled a retraining, there is no event until a new photo is indexed.
+    See `why_not_now` and `toygan.uploads.retrained`.
     """
     end_with_the_service()
     log = get_run_logger()
@@ -51,7 +51,7 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
     result = index_uploads(store, known_categories(store, parameters.categories))
     if result.added or result.quarantined or result.unread:
         log.info(
-            "%s: %d files, %d more in the photo index, %d more in the quarantine, %d could not be read",
+            "%s: %d files; %d were added to the photo index and %d to the quarantine; %d could not be read",
             *(store.uri, result.listed, result.added, result.quarantined, result.unread),
         )
     forget_listings(datetime.now(UTC))
@@ -67,7 +67,8 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
 
 
 def why_not_now(runs: Sequence[FlowRun], now: datetime, newest_photo: datetime) -> str | None:
-    """Returns why no retraining should be asked for, or None if one should. `runs`: the latest, newest first.
+    """Returns the reason why no retraining should be asked for now, or None. `runs` are the latest
+    retrainings, the newest first.
 
     A waiting or active retraining will see the new photos, or leave them to the next listing. After a person
     cancelled a retraining, the next one is asked for when a new photo is indexed. After one failure, the next
@@ -91,7 +92,10 @@ def why_not_now(runs: Sequence[FlowRun], now: datetime, newest_photo: datetime) 
 
 
 def forget_listings(now: datetime, deployment_id: UUID | str | None = None) -> None:
-    """Removes old runs of a deployment, by default of this one: at most 50 finished and 50 failed."""
+    """Removes old runs of a deployment, at most 50 finished and 50 failed runs.
+
+    The default is this run's deployment.
+    """
     identifier = deployment_id or deployment.id
     if identifier is None:
         return
@@ -129,10 +133,10 @@ def _retrainings_of(store: ObjectStore) -> list[FlowRun]:
 
 
 def _buried(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
-    """Returns the run. Marks it as crashed if its process died with its machine.
+    """Returns the run, marked as crashed if its process died with its machine.
 
-    A live process keeps renewing its hold on the slot of its deployment. After the process died, the hold
-    expires.
+    A live process keeps renewing its hold on the slot of its deployment. After the death of the process, the
+    hold expires.
     """
     if run.state is None or not run.state.is_running() or run.deployment_id is None:
         return run
@@ -146,7 +150,7 @@ def _buried(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
         message="its process is gone: it no longer holds the slot of its deployment"
     )
     client.set_flow_run_state(run.id, crashed, force=True)
-    get_run_logger().warning("the retraining %s is gone", run.name)
+    get_run_logger().warning("the process of the retraining %s is gone", run.name)
     return client.read_flow_run(run.id)
 
 

@@ -43,8 +43,9 @@ class Picture:
     pixels: NDArray[np.uint8]  # (R, R, 3)
     seed: int
     p_real: float | None  # the calibrated score, 0..1; None for a picture that is not finite
-    threshold: float  # the score that its category needs for approval
-    reasons: tuple[Reason, ...]  # against approval, see toygan/approval/README.md; empty if approved
+    threshold: float  # the score that a picture of its category needs for approval
+    # the reasons the reasons against approval, see toygan/approval/README.md; empty if approved
+    reasons: tuple[Reason, ...]
 
     @property
     def approved(self) -> bool:
@@ -54,9 +55,9 @@ class Picture:
 def load_model(reference: str | None = None, *, store: str | None = None, device: str = "auto") -> Model:
     """Loads a calibrated model.
 
-    `reference` is ./FOLDER, or NAME, NAME@VERSION or an alias of a bundled model or of one in the store with
-    the URI `store`. By default it is the store's champion, else the bundled text model. `device` is auto,
-    cpu, cuda or cuda:N. Raises BadInput.
+    `reference` is a folder (./FOLDER), or the NAME, NAME@VERSION or alias of a bundled model or of a model in
+    the store with the URI `store`. The default is the store's champion, or the bundled text model if there is
+    no champion. `device` is auto, cpu, cuda or cuda:N. Raises BadInput.
     """
     found = resolve(reference, open_store(store) if store else None)
     model = load_files(found, pick_device(device))
@@ -67,13 +68,12 @@ def load_model(reference: str | None = None, *, store: str | None = None, device
 def generate(
     model: Model, rows: Iterable[Mapping[str, Any]], *, image_index: int = 0, attempt: int = 0
 ) -> list[Picture]:
-    """Generates and scores one picture for each row, in their order.
+    """Generates and scores one picture for each row, in the order of the rows.
 
-    A row has columns of a catalog, see catalog_schemas/README.md: sku, category and title at least. A model
-    that takes sketches, layouts or snapshots needs the path of a file in `sketch_uri`, `layout_uri` or
-    `photo_uri`. Another `image_index` or `attempt` gives another picture;
-    both count from 0, as in a run. The pictures are not checked for
-    near copies of each other. Raises BadInput that names the row.
+    A row has the columns of a catalog, see catalog_schemas/README.md; sku, category and title are required. A
+    model that takes sketches, layouts or snapshots needs a file's path in `sketch_uri`, `layout_uri` or
+    `photo_uri`. Another `image_index` or `attempt` gives another picture; both count from 0, as in a run. The
+    pictures are not checked for near copies of each other. Raises BadInput, whose message names the row.
     """
     taken = list(rows)
     products = [_conditions(model, row) for row in taken]
@@ -101,7 +101,7 @@ def generate(
 
 
 def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Returns the calibrated score of each picture, 0..1: how likely it is a photo.
+    """Returns the calibrated score of each picture, 0..1: the probability that it is a photo.
 
     `images` are (N, R, R, 3) uint8 of the model's resolution, one for each row of a catalog. Raises BadInput
     for a wrong row as `generate` does, and for a model whose score depends on a layout that the rows do not
@@ -110,7 +110,8 @@ def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, A
     needs_more = model.image_condition != model.learns_from or model.image_condition == "photo"
     if model.probe is None and needs_more:
         raise BadInput(
-            f"{model.name} scores by its discriminator, which needs layouts; run `toygan calibrate --probe`"
+            f"{model.name} scores pictures with its discriminator, which needs layouts; "
+            "run `toygan calibrate --probe`"
         )
     products = [_conditions(model, row) for row in rows]
     conditions = encode_conditions(
@@ -182,7 +183,7 @@ def _conditions(model: Model, row: Mapping[str, Any]) -> ProductConditions:
     if kind is None:
         return product
     if (file := row.get(f"{kind}_uri")) is None:
-        raise BadInput(f"the row {row['sku']!r} has no {kind}_uri, which {model.name} generates from")
+        raise BadInput(f"the row {row['sku']!r} has no {kind}_uri, and {model.name} generates from this file")
     try:
         content = Path(file).read_bytes()
     except OSError as error:

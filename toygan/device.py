@@ -14,7 +14,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 def pick_device(name: str) -> "torch.device":
-    """Returns the device of a name: `auto` (CUDA if there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+    """Returns the device that a name means: `auto` (CUDA if there is one, else the CPU), `cpu`, `cuda` or
+    `cuda:N`.
 
     Raises BadInput for another name and for a CUDA device that does not exist.
     """
@@ -28,10 +29,10 @@ def pick_device(name: str) -> "torch.device":
     if kind != "cuda" or (colon and not (number.isascii() and number.isdecimal())):
         raise BadInput(f"unknown device {name!r}; known are auto, cpu, cuda and cuda:N")
     if not torch.cuda.is_available():
-        raise BadInput(f"the device {name} was asked for, but torch finds no CUDA here; take auto or cpu")
+        raise BadInput(f"the device {name} was given, but torch finds no CUDA device here; take auto or cpu")
     count = torch.cuda.device_count()
     if colon and int(number) >= count:
-        raise BadInput(f"the device {name} was asked for, but the last one here is cuda:{count - 1}")
+        raise BadInput(f"the device {name} was given, but the last device here is cuda:{count - 1}")
     return torch.device(name)
 
 
@@ -48,7 +49,8 @@ def fastest_precision(device: "torch.device") -> tuple[Precision, str]:
     - CUDA: bf16 from compute capability 8.0 on, fp16 from 7.0 on, else fp32, because older GPUs have no
     tensor
       cores.
-    - x86 CPUs: bf16 if they have units for it, else fp32, because torch emulates bf16 at many times the cost.
+    - x86 CPUs: bf16 if the CPU has units for it, else fp32, because torch would emulate bf16, which takes
+      many times as long.
     - Other CPUs: bf16 if one step of a small network is faster with it, else fp32.
     """
     import torch
@@ -67,7 +69,10 @@ def fastest_precision(device: "torch.device") -> tuple[Precision, str]:
 
 
 def _step_s(dtype: "torch.dtype") -> float:
-    """Times a forward and backward pass through two convolutions on the CPU. Returns the least of 3, in s."""
+    """Measures the time of a forward and backward pass through two convolutions on the CPU.
+
+    Returns the shortest of 3 times, in s.
+    """
     import torch
     from torch import nn
 
@@ -76,7 +81,7 @@ def _step_s(dtype: "torch.dtype") -> float:
         network.to(memory_format=torch.channels_last)
         images = torch.randn(8, 32, 32, 32).to(memory_format=torch.channels_last)
     times_s = []
-    for _ in range(4):  # the first pass prepares kernels, so it is slower and does not count
+    for _ in range(4):  # The first pass is slower, because it prepares kernels. Its time is left out.
         began_s = time.perf_counter()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
             loss = network(images).float().square().mean()

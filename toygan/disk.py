@@ -17,13 +17,14 @@ _NOT_ALLOWED: Final = frozenset(
 
 # Flags that only some systems have.
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
-_HERE_ONLY: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)  # not in child processes
+# child processes do not inherit the descriptor
+_HERE_ONLY: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
 _PLAIN: Final = _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | _HERE_ONLY
 
 
 @contextmanager
 def disk_errors(place: Path, kept: str) -> Iterator[None]:
-    """Turns an OSError at `place` into an error whose message says with `kept` what is kept.
+    """Turns an OSError at `place` into an error whose message ends with `kept`: what is not lost.
 
     Raises DiskFull for a full disk, BadInput if the user may not write, and Retryable for any other OSError.
     """
@@ -40,7 +41,8 @@ def disk_errors(place: Path, kept: str) -> Iterator[None]:
 def open_plain(path: Path) -> int:
     """Opens a file for reading in binary mode. Returns the descriptor.
 
-    If the system can do so, a link is refused, and the call does not wait for a pipe. Raises OSError.
+    Where the system supports it, the call refuses a link and does not wait for a pipe's writer. Raises
+    OSError.
     """
     return os.open(path, os.O_RDONLY | _PLAIN)
 
@@ -51,7 +53,10 @@ def lock_file(path: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, if the system can do so. Raises OSError."""
+    """Waits until changes of a folder's names are on the disk.
+
+    Does nothing where the system cannot do this. Raises OSError.
+    """
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -79,7 +84,7 @@ def replace_file(file: Path, data: bytes) -> None:
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raises BadInput unless `folder` can be made by `new_folder` without a loss."""
+    """Raises BadInput unless `new_folder` can make `folder` without the loss of a file."""
     if not folder.name or folder.name == "..":
         raise BadInput(f"{folder} has no name of its own; give a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -88,9 +93,10 @@ def check_new_folder(folder: Path) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder with another name, which becomes `folder` when the context is left.
+    """Yields an empty temporary folder.
 
-    It replaces what lies at `folder` as a whole. If the context raises, the new folder is removed.
+    When the context ends, this folder is renamed to `folder` and replaces a folder of this name as a whole.
+    If the context raises, the temporary folder is removed.
     """
     fresh, old = folder.with_name(f"{folder.name}.tmp"), folder.with_name(f"{folder.name}.old")
     for leftover in (fresh, old):

@@ -11,7 +11,7 @@ ToyganError
 │   └── DiskFull          the disk has no room for a file; earlier files are kept
 ├── RunFailed           the run ended without a usable result (exit code 1)
 ├── ObjectNotFound      no object under this key
-└── Conflict            somebody else changed the object first
+└── Conflict            another process changed the object first
 
 Anything else that escapes is a bug.
 """
@@ -49,11 +49,11 @@ class Retryable(ToyganError):
 
 
 class StoreUnavailable(Retryable):
-    """The store gave no good answer, even after retries."""
+    """The store gave no usable answer, even after retries."""
 
 
 class DiskFull(Retryable):
-    """The disk is full. The message says what is kept."""
+    """The disk is full. The message says what is not lost."""
 
 
 class RunFailed(ToyganError):
@@ -69,16 +69,19 @@ class ObjectNotFound(ToyganError):
 
 
 class Conflict(ToyganError):
-    """Somebody else changed the object under the key before it was replaced."""
+    """Another process changed the object under the key before this process could replace it."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"somebody else changed the object under the key {key!r} first")
+        super().__init__(f"another process has changed the object under the key {key!r} in the meantime")
         self.key = key
 
 
 @contextmanager
 def needs_extra(extra: str, use: str) -> Iterator[None]:
-    """Wraps imports that `use` needs. For a missing package raises BadInput that says how to install it."""
+    """Wraps imports that a feature (`use`) needs.
+
+    If a package is missing, raises BadInput, whose message says how to install it.
+    """
     try:
         yield
     except ImportError as error:

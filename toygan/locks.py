@@ -1,6 +1,7 @@
-"""Takes the lock of an open file. Logs a long wait, and gives up in the end.
+"""Takes the lock of an open file, logs a long wait, and gives up after a time limit. The locks are those of
+flock(2).
 
-Locks are those of flock(2), on Windows those of its C library, which has no shared locks.
+On Windows they are those of its C library, which has no shared locks.
 """
 
 import errno
@@ -50,10 +51,10 @@ def wait_for_lock(
 ) -> None:
     """Takes the lock of an open file.
 
-    After SILENT_S the log says which process holds the lock. Messages call the lock `name`. A process that
-    takes the lock marks the file. Raises TimeoutError if the mark does not change for `patience_s`; a busy
-    lock, which goes from one process to the next, is waited for as long as it takes. Raises OSError as
-    `try_lock` does.
+    After SILENT_S the log says which process holds the lock. Messages call the lock `name`. Each process that
+    takes the lock changes a mark in the file. Raises TimeoutError if the mark does not change for
+    `patience_s` seconds. So there is no limit for a busy lock that passes from process to process. Raises
+    OSError as `try_lock` does.
     """
     began = last_change = time.monotonic()
     mark, pause, has_logged = _mark(descriptor), 0.001, False
@@ -88,12 +89,13 @@ def _leave_mark(descriptor: int) -> None:
         return
     try:
         os.utime(descriptor)
-    except OSError:  # the file is another user's: without the mark others may give up too early
+    # The file belongs to another user. Without the mark, other processes may give up too early.
+    except OSError:
         return
 
 
 def _holder(descriptor: int) -> str:
-    """Returns which process holds the lock, as far as the system says."""
+    """Returns a text that says which process holds the lock, if the system tells it."""
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:

@@ -4,7 +4,7 @@
 |---|---|---|
 | `toygan_candidates_total` | category, decision | pictures; gives their rate and the share that is approved |
 | `toygan_shard_seconds_total` | category | seconds spent on shards |
-| `toygan_shards_waiting` | run | the queue: shards of a run that are not done |
+| `toygan_shards_waiting` | run | shards of a run that are not done yet |
 | `toygan_store_failures_total` | error | requests to S3 that failed, including those that were repeated |
 | `toygan_gpu_memory_bytes` | device | the largest GPU memory that torch has allocated |
 | `toygan_last_success_timestamp_seconds` | store | the end of the last run without an error, in Unix time |
@@ -43,7 +43,7 @@ LAST_SUCCESS, PICTURES_MISSING, REVIEW_BACKLOG, PHOTOS_QUARANTINED = (
 def count_shard(decisions: Mapping[str, Mapping[str, int]], elapsed_s: float) -> None:
     """Counts a finished shard: candidates by category and decision, its time, and the memory of the devices.
 
-    Each category gets a part of the time, by its number of candidates.
+    The time is divided among the categories in proportion to their numbers of candidates.
     """
     import torch
 

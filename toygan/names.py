@@ -1,4 +1,4 @@
-"""Shows the names that users give to files: any bytes except a slash and zero."""
+"""Makes the names of users' files printable. Such a name may hold any bytes except a slash and zero."""
 
 
 def printable(name: str) -> str:

@@ -14,8 +14,8 @@ def in_order(
 ) -> Iterator[tuple[_In, _Out]]:
     """Yields each item with the result of its call, in order.
 
-    At most `ahead` calls are running or have a result that has not been yielded; this limits the memory. An
-    error of a call is raised when its result would be yielded.
+    To limit the memory, at most `ahead` calls are running or have results that are not yielded yet. If a call
+    raises, the exception is raised in the place of its result.
     """
     waiting: deque[tuple[_In, Future[_Out]]] = deque()
     for item in items:

@@ -1,7 +1,7 @@
 """Reads the parts of a picture's file around its pixels: the format, the orientation and the colour profile.
 
-Only the parts that change how a picture looks are read. So damaged texts, dates, thumbnails and camera data
-never make a picture unusable.
+Only parts that change the look of a picture are read. So damaged texts, dates, thumbnails and camera data do
+not make a picture unusable.
 """
 
 import struct
@@ -28,7 +28,8 @@ EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType(
 )
 HEAD_BYTES: Final = 64  # the first bytes of a file, enough for `format_of`
 MAX_FILE_BYTES: Final = 64 * 2**20
-MAX_PROFILE_BYTES: Final = 32 * 2**20  # of an inflated colour profile; those of printers have up to 4 MB
+# limit of a decompressed colour profile; printers' profiles have up to 4 MB
+MAX_PROFILE_BYTES: Final = 32 * 2**20
 
 _SIGNATURES: Final = {
     b"\xff\xd8\xff": "JPEG",
@@ -40,15 +41,13 @@ _SIGNATURES: Final = {
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
 }
-# The brands of ISO/IEC 23008-12 that telephones write, and the brands of AVIF. AVIF files may also name HEIF
-# brands.
+# The brands of HEIF (ISO/IEC 23008-12) that phones write, and the brands of AVIF. AVIF files may name HEIF
+# brands, too.
 _BRANDS: Final = {
     "AVIF": frozenset({b"avif", b"avis"}),
     "HEIF": frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}),
 }
-_BMP_HEADERS: Final = frozenset(
-    {12, 40, 52, 56, 64, 108, 124}
-)  # the header sizes in bytes, one for each version
+_BMP_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})  # the header size in bytes of each version
 _PNG_SHOWN: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 _EXIF: Final = b"Exif\0\0"
@@ -56,18 +55,21 @@ _APP1: Final = 0xE1
 _NOT_SHOWN: Final = frozenset(
     {*range(0xE1, 0xEE), 0xEF, 0xFE}
 )  # JFIF (0) and Adobe (14) are kept: they define colours
-# Markers that end the segments at a file's beginning: pixels, end of file, markers without a length.
+# The reading of segments stops at these markers: start of the pixels, end of the file, markers without a
+# length.
 _NO_SEGMENT: Final = frozenset(
     {b"\xda", b"", b"\0", b"\1", b"\xff", *(bytes([n]) for n in range(0xD0, 0xDA))}
 )
 
 _ORIENTATION: Final = 0x0112
-_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}  # the types of an EXIF entry that hold a whole number
+_INTEGERS: Final = {1: "B", 3: "H", 4: "I"}  # the types of EXIF entries that hold whole numbers
 _MAX_ENTRIES: Final = 1000
 
 
 class Parts(NamedTuple):
-    """A file reduced to the parts that its look depends on, and the EXIF block and profile taken from it."""
+    """A picture file without unneeded parts, and the EXIF block and the colour profile that were removed from
+    it.
+    """
 
     file: bytes
     exif: bytes | None = None
@@ -99,7 +101,7 @@ def format_of(head: bytes) -> str | None:
 def taken_apart(data: bytes) -> Parts:
     """Removes texts, dates, thumbnails and further frames from a JPEG or PNG file.
 
-    The pixels do not depend on these parts. They may have any size, and Pillow cannot read some of them.
+    The pixels do not depend on these parts, which may have any size, and some of which Pillow cannot read.
     Files of other formats stay as they are. Raises BadInput for a PNG file with a damaged chunk or with a
     profile of more than `MAX_PROFILE_BYTES`.
     """
@@ -112,7 +114,7 @@ def taken_apart(data: bytes) -> Parts:
 
 
 def _png_parts(data: bytes) -> Parts:
-    """Takes a PNG file apart. Source: PNG specification, third edition, section 5."""
+    """Splits a PNG file into the parts of `Parts`. Source: PNG specification, third edition, section 5."""
     kept, exif, profile, position = [data[:8]], None, None, 8
     while position + 12 <= len(data):
         kind, body = data[position + 4 : position + 8], position + 8
@@ -120,7 +122,7 @@ def _png_parts(data: bytes) -> Parts:
         if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4]):
             # Pillow does not verify the checksums of pixels.
             name = kind.decode("ascii", "backslashreplace")
-            raise BadInput(f"the picture is damaged in its chunk {name!r}; save or upload it again")
+            raise BadInput(f"the chunk {name!r}; save or upload it again")
         if kind in _PNG_SHOWN:
             kept.append(data[position : end + 4])
         elif kind == b"eXIf":
@@ -134,7 +136,8 @@ def _png_parts(data: bytes) -> Parts:
 
 
 def _jpeg_parts(data: bytes) -> Parts:
-    """Takes a JPEG file apart. The profile stays in the file, and the decoder joins its segments.
+    """Splits a JPEG file into the parts of `Parts`. The profile stays in the file, and the decoder joins its
+    segments.
 
     Source: ITU-T T.81, B.1; Exif 2.32, 4.7.
     """
@@ -151,10 +154,10 @@ def _jpeg_parts(data: bytes) -> Parts:
 
 
 def orientation(exif: bytes) -> int:
-    """Reads the entry Orientation of an EXIF block: 1 to 8. Returns 1 if there is no readable one.
+    """Reads the entry Orientation of an EXIF block: 1 to 8. Returns 1 if this entry is missing or unreadable.
 
-    Other entries are not read, because cameras and editors leave malformed ones, and Orientation may be valid
-    all the same. Source: Exif 2.32 (CIPA DC-008), 4.6.2 and 4.6.4.
+    Other entries are not read, because those of cameras and editors are sometimes malformed while Orientation
+    is valid. Source: Exif 2.32 (CIPA DC-008), 4.6.2 and 4.6.4.
     """
     while exif.startswith(_EXIF):
         exif = exif.removeprefix(_EXIF)
@@ -175,7 +178,10 @@ def orientation(exif: bytes) -> int:
 
 
 def _inflated_profile(body: bytes) -> bytes | None:
-    """Inflates the profile of an iCCP chunk. Returns None if it is damaged; image viewers ignore it, too."""
+    """Decompresses the profile of an iCCP chunk.
+
+    Returns None for a damaged profile, which image viewers ignore, too.
+    """
     _, _, rest = body.partition(b"\0")
     inflate = zlib.decompressobj()
     try:

@@ -19,12 +19,12 @@ class Shown(NamedTuple):
     image: Image.Image
     exif: bytes | None
     profile: bytes | None  # ICC
-    bits: int  # bits of a channel in the file
+    bits: int  # the number of bits per channel in the file
 
 
 class _Layers(NamedTuple):
-    colours: Image.Image  # L, RGB or CMYK
-    opacity: Image.Image | None = None  # L; None where every pixel is opaque
+    colours: Image.Image  # in the mode in the mode L, RGB or CMYK
+    opacity: Image.Image | None = None  # in the mode L; None if every pixel is opaque
 
 
 def to_rgb(shown: Shown) -> Image.Image:
@@ -39,7 +39,7 @@ def to_rgb(shown: Shown) -> Image.Image:
 
 
 def grey_step(bits: int) -> int:
-    """The difference of two neighbouring greys of 1 to 8 bits after Pillow has stretched them to 0..255."""
+    """The difference between neighbouring greys of 1 to 8 bits, after Pillow has scaled them to 0..255."""
     return 255 // ((1 << bits) - 1)
 
 
@@ -61,7 +61,8 @@ def _layers(shown: Shown) -> _Layers:
             scaled = (key & (2**shown.bits - 1)) * grey_step(shown.bits) if isinstance(key, int) else None
             return _Layers(image, _all_but(np.asarray(image), scaled))
         case "RGB":
-            if isinstance(key, tuple) and shown.bits == 16:  # Pillow keeps the upper half of the pixels' bits
+            # Pillow keeps only the upper 8 of the pixels' 16 bits
+            if isinstance(key, tuple) and shown.bits == 16:
                 key = tuple(each >> 8 for each in key)
             return _Layers(image, _all_but(np.asarray(image), key))
         case "CMYK":
@@ -81,7 +82,7 @@ def _upper_bits(shown: Shown) -> _Layers:
     numbers = np.asarray(shown.image)
     grey = (numbers >> (shown.bits - 8)).astype(np.uint8)
     tags = shown.image.tag_v2 if isinstance(shown.image, TiffImagePlugin.TiffImageFile) else {}
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts greys of fewer bits only
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts only greys of fewer bits
         grey = 255 - grey
     return _Layers(Image.fromarray(grey), _all_but(numbers, shown.image.info.get("transparency")))
 
@@ -96,8 +97,11 @@ def _all_but(pixels: NDArray[Any], key: Any) -> Image.Image | None:
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Converts to sRGB. Ignores a damaged profile and one for another mode, as image viewers do."""
-    match profile[16:20]:  # the colour space of the data; ICC.1:2022, 7.2.8
+    """Converts to sRGB by the profile.
+
+    Ignores a damaged profile, and a profile of another mode, as image viewers do.
+    """
+    match profile[16:20]:  # these bytes name the colour space of the pixels; ICC.1:2022, 7.2.8
         case b"RGB " if image.mode != "CMYK":
             image = image.convert("RGB")
         case b"GRAY" if _is_grey(image):

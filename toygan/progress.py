@@ -14,8 +14,8 @@ PLAIN_EVERY_S = 5.0
 class Progress:
     """A context that counts finished units of work and shows their rate.
 
-    `total` is None if the number of units is unknown. `done` counts the units that an earlier process
-    finished; they do not count in the rate. Not thread-safe: only one thread may call `advance`.
+    `total` is None if the number of units is unknown. `done` is the number of units that an earlier process
+    finished; the rate leaves them out. Not thread-safe: only one thread may call `advance`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Progress:
 
     @property
     def per_s(self) -> float:
-        """Units a second since the context was entered."""
+        """Finished units per second since the context was entered."""
         return (self.done - self._done_before) / max(self.elapsed_s, 1e-9)
 
     def advance(self, count: int = 1) -> None:
@@ -80,14 +80,17 @@ class Progress:
             self._show()
 
     def restart(self, done: int) -> None:
-        """Resets the count to `done`, because the work on later units was lost. The rate starts anew."""
+        """Sets the count back to `done`, because the work on later units was lost.
+
+        The measuring of the rate starts again.
+        """
         self.done = self._done_before = done
         if self._bar is not None:
             self._bar.reset(self.total)
             self._bar.update(done)
 
     def note(self, detail: str) -> None:
-        """Sets a short text that follows the figures from now on."""
+        """Sets a short text, which is shown after the figures from now on."""
         self._detail = detail
         if self._bar is not None:
             self._bar.set_postfix_str(detail, refresh=False)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SEPARATOR = "\x1f"  # no sku, model name, version or fingerprint contains it
+SEPARATOR = "\x1f"  # no sku, model name, version or fingerprint contains this character
 
 
 def image_id(
@@ -32,8 +32,8 @@ def image_seed(sku: str, image_index: int, attempt: int, model_name: str, model_
 def latent(seed: int, size: int) -> "NDArray[np.float32]":
     """Samples standard normal latents, (size,) float32.
 
-    numpy's Philox uses the whole seed. torch's CPU generator would use the lower 32 bits only, and some
-    hundred pairs among a million products would share their latents.
+    numpy's Philox uses the whole seed. torch's CPU generator would use only the lower 32 bits. Then some
+    hundred pairs among a million products would have the same latents.
     """
     import numpy as np
 

@@ -4,7 +4,7 @@ import re
 
 from toygan.errors import StoreConfigError
 
-# A pattern for JSON Schema and Python. It matches a path, and a URI without a user and password.
+# A pattern for JSON Schema and Python. It matches paths, and URIs without a user or password.
 WITHOUT_CREDENTIALS = r"^(?![A-Za-z][A-Za-z0-9+.-]*://[^/]*@)"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 

@@ -1,4 +1,4 @@
-"""Writes and reads the XMP packet by which a picture says that it is synthetic.
+"""Writes and reads the XMP packet that marks a picture as synthetic.
 
 Sources: IPTC Photo Metadata Standard 2023.1 (DigitalSourceType); GB 45438-2025 and TC260-PG-20258A (the
 property AIGC); XMP Specification Part 1 for the packet.

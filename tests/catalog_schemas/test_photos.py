@@ -56,7 +56,7 @@ def test_photos_as_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "photos.parquet"
     table = photos({}).drop_columns(["photo"]).append_column("photo", pa.array(["base64"]))
     pq.write_table(table, path)
-    with pytest.raises(TableError, match="'photo' has the type string, wanted is binary"):
+    with pytest.raises(TableError, match="'photo' has the type string; it must be binary"):
         check_photo_shard(path)
 
 

@@ -90,7 +90,7 @@ def test_a_wrong_type_names_column_found_and_wanted(
         table = table.drop_columns([column])
     path = tmp_path / "catalog.parquet"
     pq.write_table(table.append_column(column, values), path)
-    said = rf"column '{column}' has the type {re.escape(found)}.*wanted is {re.escape(wanted)}; cast"
+    said = rf"column '{column}' has the type {re.escape(found)}.*it must be {re.escape(wanted)}; cast"
     with pytest.raises(TableError, match=said):
         check(path)
 
@@ -106,7 +106,7 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 def test_a_catalog_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "catalog.parquet"
     pq.write_table(catalog_table([product()]).replace_schema_metadata({"toygan_schema": "products/2"}), path)
-    with pytest.raises(TableError, match="products/2, wanted is products/1"):
+    with pytest.raises(TableError, match="products/2; it must be products/1"):
         check(path)
 
 

@@ -38,11 +38,11 @@ def test_a_manifest_survives_json() -> None:
     ("changes", "said"),
     [
         ({"schema": "run/2"}, "not a manifest of the schema run/1"),
-        ({"shards": "3"}, "'shards' is '3', wanted is int"),
+        ({"shards": "3"}, "'shards' is '3'; it must be of the type int"),
         ({"shards": True}, "'shards' is True"),
-        ({"counts": []}, "'counts' is .*wanted is dict"),
+        ({"counts": []}, "'counts' is .*of the type dict"),
         ({"new": 1}, "missing or unknown fields: new"),
-        ({"run_id": None}, "'run_id' is None, wanted is str"),
+        ({"run_id": None}, "'run_id' is None; it must be of the type str"),
     ],
 )
 def test_a_manifest_with_a_wrong_field_is_refused(changes: dict[str, Any], said: str) -> None:

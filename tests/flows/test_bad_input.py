@@ -116,7 +116,7 @@ def no_good_rows(path: Path) -> None:
         (not_parquet, "not a catalog"),
         (truncated, "truncated"),
         (without_title, "the required column 'title' is missing"),
-        (numbers_for_skus, "column 'sku' has the type int64, wanted is string"),
+        (numbers_for_skus, "column 'sku' has the type int64; it must be string"),
         (no_rows, "the catalog has no rows"),
         (no_good_rows, "none of the 4 rows can be used"),
     ],

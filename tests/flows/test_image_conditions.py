@@ -138,7 +138,11 @@ def test_a_model_of_another_kind_is_refused(shop: Path, toygan_here: Command) ->
     catalog = write_catalog(shop / "catalog.parquet", [product(0)])
     where = ("--catalog", catalog, "--output", shop / "store")
     for option, name, said in (
-        ("--model", "masks", "cannot be the --model: it takes a layout, give it as --layout-model"),
+        (
+            "--model",
+            "masks",
+            "cannot be the --model, because it takes a layout; give the model by --layout-model",
+        ),
         ("--sketch-model", "toys", "cannot be the --sketch-model: it takes no image"),
         ("--layout-model", "nobody", "there is no model 'nobody'"),
     ):

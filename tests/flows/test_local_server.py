@@ -155,7 +155,7 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path, bare: dict[str, str]) 
     )
     assert (done.returncode, done.stderr) == (
         2,
-        "toygan: TOYGAN_TIMEZONE: no such time zone; wanted is a name such as Europe/Berlin\n",
+        "toygan: TOYGAN_TIMEZONE: there is no such time zone; give a name such as Europe/Berlin\n",
     )
 
 

@@ -54,7 +54,7 @@ PAGE = b"<!doctype html><title>Log in</title>"
     ("status", "body", "kind", "said"),
     [
         (401, b'{"exception_message": "Unauthorized"}', BadInput, "PREFECT_API_AUTH_STRING"),
-        (403, b"", BadInput, "wants a login"),
+        (403, b"", BadInput, "requires a login"),
         (407, b"", BadInput, "NO_PROXY"),
         (200, PAGE, BadInput, "correct PREFECT_API_URL"),
         (200, json.dumps({"version": 3}).encode(), BadInput, "its answer is not a version"),

@@ -156,5 +156,5 @@ def test_one_work_folder_has_one_retraining_at_a_time(
 ) -> None:
     """A second process fails with that message. Deployments prevent it by their limit of one run."""
     shop = calm_and_killed[1]
-    with working_folder(shop.work, shop.store), pytest.raises(Retryable, match="is at work"):
+    with working_folder(shop.work, shop.store), pytest.raises(Retryable, match="is running"):
         working_folder(shop.work, shop.store).__enter__()

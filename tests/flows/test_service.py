@@ -55,7 +55,7 @@ def test_a_service_that_was_stopped_and_killed_loses_no_run(
         runs = [first.start(NAME, number=number, **given) for number in (1, 2, 3)]
         first.wait_for("the first run", lambda: lines() == ["start 1"])
         # Only here does a run wait for certain: the first one does not end before `go` is there.
-        waits = "waits until the one before it is over"
+        waits = "waits until the run before it is over"
         first.wait_for("a word on the next run", lambda: waits in first.log.read_text())
         stopped = end(first, signal.SIGTERM)
     assert state_of(stopped, runs[0]) == ("SCHEDULED", "AwaitingRetry")

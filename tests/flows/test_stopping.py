@@ -105,7 +105,7 @@ def test_a_training_stops_in_good_order_and_goes_on(
     assert out == ""
     assert "Traceback" not in err
     assert err.endswith(
-        f"stopped; the weights so far are in {output / 'model'}; go on by the same command with --resume\n"
+        f"stopped; the weights so far are in {output / 'model'}; continue by the same command with --resume\n"
     )
     (checkpoint,) = checkpoint_folders(output)
     images_seen = int(checkpoint.name)

@@ -145,7 +145,7 @@ def test_an_unknown_preset_lists_the_presets(tmp_path: Path, toygan_here: Comman
         (("--recipe", "mine"), "there is no recipe 'mine'; known are pix2pix-256, "),
         (
             ("--recipe", "spade-256", "--family", "dcgan", "--first-stage", "x"),
-            "--family, --first-stage cannot be given with --recipe, because the recipe sets that",
+            "--family, --first-stage cannot be given with --recipe, because the recipe sets these options",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_options_that_do_not_fit_are_refused_before_the_photos_are_read(
     given = ("--config", tmp_path / "config.json", "--output", tmp_path / "training")
     outcome = toygan_here("train", "--photos", tmp_path / "no photos here", *given)
     assert outcome.code == BAD_INPUT
-    assert outcome.err == "toygan: kl_weight is 0.1; dcgan has no style encoder, leave it at 0\n"
+    assert outcome.err == "toygan: kl_weight is 0.1; dcgan has no style encoder, so leave it at 0\n"
 
 
 def test_a_checkpoint_of_another_family_is_refused_by_both_names(tmp_path: Path, train: Training) -> None:

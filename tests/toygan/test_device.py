@@ -37,13 +37,13 @@ def test_without_cuda(name: str) -> None:
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
 def test_cuda_that_is_not_there(name: str) -> None:
-    with pytest.raises(BadInput, match=f"{name} was asked for, but torch finds no CUDA"):
+    with pytest.raises(BadInput, match=f"{name} was given, but torch finds no CUDA device"):
         pick_device(name)
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_gpu_beyond_the_last() -> None:
-    with pytest.raises(BadInput, match="the last one here is cuda:1"):
+    with pytest.raises(BadInput, match="the last device here is cuda:1"):
         pick_device("cuda:2")
 
 

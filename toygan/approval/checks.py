@@ -30,13 +30,14 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 LOW_PERCENTILE: Final = 1
 HIGH_PERCENTILE: Final = 99
-FEWEST_PHOTOS: Final = 50  # a category with fewer photos takes the limits of all photos together
+# A category with fewer photos takes the limits that are fitted to the photos of all categories.
+FEWEST_PHOTOS: Final = 50
 
-# Two pictures of one product are near-copies if at most this many of 64 bits differ. This is measured: of
-# 1,093 pairs of real photos that show one product from different camera angles, 4.8 % are that near, because
-# round parts look alike from every angle. Of pairs of different products of a category, 0.05 % are that near.
-# A copy that was compressed again, or that has faint noise (standard deviation 2), is within 4 bits in 99 of
-# 100 cases.
+# Two pictures of one product are near-copies if their 64-bit hashes differ in at most this number of bits.
+# The number was measured. Of 1,093 pairs of real photos that show one product from different camera angles,
+# 4.8 % are near-copies, because round parts look alike from every angle. Of pairs of photos of different
+# products of a category, 0.05 % are. A copy that was compressed again, or that has faint noise (standard
+# deviation 2), is within 4 bits in 99 of 100 cases.
 NEAR_COPY_DISTANCE: Final = 4
 
 # A picture shows its product's shape if the product's text and the text of the chosen layout are at least
@@ -53,8 +54,8 @@ NEAR_COPY_DISTANCE: Final = 4
 # this holds at any similarity.
 KNOWN_SHAPE_SIMILARITY: Final = 0.999
 
-# Above this CIEDE2000 everybody sees another colour. Even a photo may exceed the limit, if less than a
-# quarter of a product with many colours has the main colour of the catalog.
+# At a larger CIEDE2000, everybody sees another colour. Even a photo may have a larger one, if less than a
+# quarter of a product with many colours has the catalog's main colour.
 ANOTHER_COLOUR: Final = 20.0
 
 
@@ -99,7 +100,9 @@ def check(measures: Measures, limits: CategoryLimits, layout_similarity: float |
 
 
 def is_near_copy(phash: str, others: Iterable[str]) -> bool:
-    """Says whether a perceptual hash (16 hex digits) is within `NEAR_COPY_DISTANCE` bits of another one."""
+    """Says whether the hash `phash` (16 hex digits) differs by at most `NEAR_COPY_DISTANCE` bits from one of
+    `others`.
+    """
     value = int(phash, 16)
     return any((value ^ int(other, 16)).bit_count() <= NEAR_COPY_DISTANCE for other in others)
 

@@ -11,7 +11,7 @@ from toygan.artifact.colour_profile import UNIT, ColourProfile, Range, Shift
 # The ridge penalties of the constant and of the coefficients of L*, a*, b*. With few colours in a category,
 # unpenalised coefficients would be guesses.
 PENALTIES: Final = (1e-6, 3.0, 3.0, 3.0)
-DECIMALS: Final = 6  # decimals of a stored number
+DECIMALS: Final = 6  # the number of decimals of a stored number
 
 
 def colour_profile_of(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> ColourProfile:

@@ -16,11 +16,12 @@ from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 from toygan.approval.checks import Reason
 from toygan.images import COLOURED, DARK
 
-SIDES: Final = (256, 128)  # pixels a side of the two scales
+SIDES: Final = (256, 128)  # the two scales, in pixels a side
 SPREAD: Final = 2.5  # standard deviation of a neighbourhood in pixels
-NOISE: Final = 3.0  # of 255; structure of less contrast counts less
-EDGE: Final = 3  # pixels at the mask's edge that are left out, since the ground shows there
-AROUND: Final = 6  # up to this distance from the mask, in pixels of the larger scale, pixels may be dark
+NOISE: Final = 3.0  # in steps of 255 brightness levels; structure with less contrast than this counts less
+# width in pixels of the strip along the mask's edge that is left out, because the ground shows there
+EDGE: Final = 3
+AROUND: Final = 6  # Nearer to the mask than this, in pixels of the larger scale, pixels may be dark.
 
 STRUCTURE_MIN: Final = 0.5
 NEW_PARTS_MAX: Final = 0.02
@@ -28,14 +29,15 @@ NEW_PARTS_MAX: Final = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How well a picture agrees with its snapshot."""
+    """Measures how well a picture agrees with its snapshot."""
 
-    structure: float  # -1..1, the smaller value of the two scales; 1 for a product without any structure
+    # -1..1, the agreement at the scale where it is smaller; 1 for a product without any structure
+    structure: float
     new_parts: float  # dark or coloured pixels away from the product, divided by the product's pixels
 
     @property
     def agrees(self) -> bool:
-        """Whether the picture shows the snapshot's product."""
+        """Whether the picture shows the product of the snapshot."""
         return self.structure >= STRUCTURE_MIN and self.new_parts <= NEW_PARTS_MAX
 
 
@@ -57,8 +59,8 @@ def check_snapshot(
 ) -> tuple[Reason, ...]:
     """Returns the reasons against a picture that was made from a framed snapshot.
 
-    `failed` are the reasons that `check` found. An unknown colour is no reason, because the snapshot shows
-    the product's colour.
+    `failed` are the reasons that `check` found. The reason of an unknown colour is dropped, because the
+    snapshot shows the product's colour.
     """
     kept = [reason for reason in failed if reason != "colour_unknown"]
     return (*kept,) if compare(picture, framed).agrees else (*kept, "differs_from_snapshot")

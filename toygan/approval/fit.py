@@ -14,7 +14,8 @@ from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.probe_weights import Floats
 from toygan.errors import ModelError
 
-FEWEST_OF_A_CLASS: Final = 10  # with fewer photos or fewer generated pictures a category has no own map
+# A category with fewer photos or fewer generated pictures takes the common map of all categories.
+FEWEST_OF_A_CLASS: Final = 10
 # In the map of a category, the photos of all other categories together weigh at most as much as this number
 # of the category's own photos. A category has about 30 photos, and a map fitted to these alone overfits. Maps
 # were fitted to half of the calibration products and tested on the other half. With 40 borrowed photos the
@@ -35,8 +36,9 @@ def fit_calibration(
 
     `real_logits` belong to photos outside the training. `generated_logits` belong to generated pictures that
     are compared with these photos. `typical_logits` belong to pictures as the model generates them for a
-    catalog, and `typical_passed` says which of these pass all checks. The threshold is the largest `p_real`
-    that at least the share `settings.acceptance` of the passing pictures reaches, or of all if none passes.
+    catalog, and `typical_passed` says which of these pass all checks. The threshold is the largest value that
+    the `p_real` of at least the share `settings.acceptance` of the passing pictures reaches. If no picture
+    passes, all pictures are used.
 
     The map of a category is fitted to its own pictures. These are few, so the pictures of the other
     categories are used, too, with less weight (`BORROWED_PHOTOS`). A category takes the common map of all
@@ -85,9 +87,11 @@ def fit_calibration(
 
 
 def acceptance_threshold(scores: ArrayLike, acceptance: float) -> float:
-    """Returns the largest of the scores (N,) that at least the share `acceptance` of them reaches."""
+    """Returns the largest of the scores (N,) for which at least the share `acceptance` of the scores are as
+    large.
+    """
     descending = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
-    # A product such as 0.7 * 10 may be a little above 7 in floating point, so a little is subtracted.
+    # In floating point, a product such as 0.7 * 10 may be slightly above 7, so a small number is subtracted.
     return float(descending[max(1, ceil(acceptance * len(descending) - 1e-9)) - 1])
 
 
@@ -113,7 +117,7 @@ def expected_calibration_error(
 class _Map:
     coef: float
     intercept: float
-    predicted: Floats  # cross-validated predictions for the map's own sample
+    predicted: Floats  # cross-validated predictions for the sample that the map is fitted to
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,10 @@ def _common_map(together: _Sample, settings: CalibrationSettings, warnings: list
 def _own_map(
     name: str, sample: _Sample, others: _Sample, settings: CalibrationSettings, warnings: list[str]
 ) -> _Map | None:
-    """Fits the map of a category. If the category must take the common map, adds a warning, returns None."""
+    """Fits the map of a category.
+
+    If the category must take the common map, adds a warning and returns None.
+    """
     if min(sample.n_real, sample.n_generated) < FEWEST_OF_A_CLASS:
         why_not = f"only {sample.n_real} real and {sample.n_generated} generated pictures"
     else:
@@ -215,7 +222,7 @@ def _fit(sample: _Sample, settings: CalibrationSettings, others: _Sample | None 
 
 
 def _logistic(sample: _Sample, others: _Sample | None) -> tuple[float, float]:
-    """Fits the coefficient and the intercept. Real and generated pictures weigh the same."""
+    """Fits the coefficient and the intercept. Real and generated pictures have the same total weight."""
     from sklearn.linear_model import LogisticRegression
 
     parts = [(sample, sample.n_real)]

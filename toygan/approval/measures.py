@@ -25,13 +25,14 @@ AT_ONCE: Final = 256  # pictures
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """The measures of one picture. They are rounded, so that they do not depend on the batch."""
+    """The measures of one picture, rounded so that they do not depend on the rest of the batch."""
 
     fill_ratio: float  # 0..1, the product's share of the frame
     background_white: float  # 0..1; 1 means that the border is white
     contrast: float  # 0..255, standard deviation of the channel that varies most
     main_colour: str  # #RRGGBB
-    colour_delta_e: float | None  # CIEDE2000 from the main colour to the wanted one, None if none is wanted
+    # CIEDE2000 between the main colour and the wanted colour; None if no colour is wanted
+    colour_delta_e: float | None
     phash: str  # 16 hex digits
 
 
@@ -42,7 +43,8 @@ def measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> 
     """
     if len(pictures) != len(colour_hexes):
         raise ValueError(f"{len(pictures)} pictures, but {len(colour_hexes)} wanted colours")
-    # In batches, so that one call can measure all photos of a training set in little memory.
+    # The pictures are measured in batches, so that a call for all photos of a training set needs little
+    # memory.
     return [
         measures
         for start in range(0, len(pictures), AT_ONCE)
@@ -58,7 +60,7 @@ def _measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) ->
     contrast = small[:, ::2, ::2].std(axis=(1, 2), dtype=np.float32).max(axis=1)
     wanted = hex_to_lab(colour_hexes)
     colours = main_colours(small, shown, wanted)
-    # In single precision the fifth digit depends on the number of rows, and rounding may not hide that.
+    # In single precision the fifth digit depends on the number of rows, which rounding cannot always hide.
     main = rgb2lab(colours.astype(np.float64) / 255)
     distances = deltaE_ciede2000(main, wanted.astype(np.float64))  # type: ignore[no-untyped-call]
     return [
@@ -163,7 +165,7 @@ def _reduce(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _between(mask: NDArray[np.bool_], *, axis: int) -> NDArray[np.bool_]:
-    """Finds the pixels of the mask and those between two pixels of the mask along the axis."""
+    """Returns the mask, with all pixels added that lie between two of its pixels along the axis."""
     before = np.logical_or.accumulate(mask, axis=axis)
     behind = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis=axis), axis)
     return before & behind

@@ -25,12 +25,16 @@ from toygan.errors import BadInput
 
 FEWEST_DECISIONS: Final = 20
 BORROWED_DECISIONS: Final = (
-    10  # for a category's threshold, all decisions about other categories together weigh as much as this many
+    # For a category's threshold, all decisions about other categories together weigh as much as this number
+    # of decisions about the category.
+    10
 )
 INVERSE_PENALTY: Final = 3e-3  # scikit-learn's C
 CONFIDENCE: Final = 1.645  # standard errors; a one-sided level of 95 %
-_LOGIT_SCALE: Final = 10.0  # makes the penalty on the present logit small
-_BEYOND: Final = 0.1  # log-odds from the outermost decided picture to a threshold beyond all pictures
+# the present logit is multiplied by this, which makes the penalty on its coefficient small
+_LOGIT_SCALE: Final = 10.0
+# distance, in log-odds, from the outermost decided picture to a threshold beyond all pictures
+_BEYOND: Final = 0.1
 Flags = NDArray[np.bool_]
 
 
@@ -41,14 +45,14 @@ class DecidedPictures:
     categories: NDArray[np.str_]  # (N,)
     skus: NDArray[np.str_]  # (N,)
     is_approved: Flags  # (N,)
-    logits: Floats  # (N,), logits of the present score
-    evidence: Floats | None  # (N, K), evidence of the probe; None: no probe is refitted
+    logits: Floats  # (N,) the logits by the present discriminator or probe
+    evidence: Floats | None  # (N, K) the evidence of the probe; None if no probe is to be refitted
 
     def __len__(self) -> int:
         return len(self.skus)
 
     def select(self, chosen: Flags | NDArray[np.int64]) -> "DecidedPictures":
-        """Returns some of the pictures."""
+        """Returns the pictures that `chosen` selects."""
         return DecidedPictures(
             categories=self.categories[chosen],
             skus=self.skus[chosen],
@@ -62,7 +66,7 @@ class DecidedPictures:
 class _Rule:
     """A rule that approves pictures. `shifts` are added to the thresholds of categories, in log-odds."""
 
-    probe: ProbeWeights | None  # a refitted probe; None: the present score is used
+    probe: ProbeWeights | None  # a refitted probe; None if the present score is used
     shifts: dict[str, float]
 
     def approves(self, calibration: Calibration, pictures: DecidedPictures) -> Flags:
@@ -80,10 +84,10 @@ def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibr
     """Returns the calibration that agrees best with people, with the field `agreement`.
 
     `calibration` must not be fitted to decisions yet, see `Calibration.without_people`. The logits of
-    `pictures` must be of its score. Another rule replaces its thresholds, or thresholds and probe, only if
-    this rule agrees with more of the decisions that the rule was not fitted to. The gain must be larger than
-    chance explains in 95 of 100 cases. Raises BadInput for fewer than FEWEST_DECISIONS decisions, or if all
-    decisions are the same.
+    `pictures` must be of its score. Its thresholds, or its thresholds and probe, are replaced only by a rule
+    that agrees with more decisions, counted over decisions that the rule was not fitted to. The gain must be
+    larger than chance explains in 95 of 100 cases. Raises BadInput for fewer than FEWEST_DECISIONS decisions,
+    or if all decisions are the same.
     """
     approved = int(pictures.is_approved.sum())
     if len(pictures) < FEWEST_DECISIONS or approved in (0, len(pictures)):
@@ -132,9 +136,9 @@ def _with_rule(calibration: Calibration, rule: _Rule, agreement: Agreement) -> C
 
 
 def _of_unseen(calibration: Calibration, pictures: DecidedPictures) -> Flags:
-    """Says for each picture whether a rule agrees with its decision, (N,) bool.
+    """Says for each picture whether the best rule agrees with its decision, (N,) bool.
 
-    The rule is the best one of those that were fitted to other products.
+    For each picture, the rules were fitted to other products.
     """
     agrees = np.zeros(len(pictures), dtype=bool)
     for seen, unseen in _folds(pictures, calibration):
@@ -145,9 +149,9 @@ def _of_unseen(calibration: Calibration, pictures: DecidedPictures) -> Flags:
 
 
 def _best_rule(calibration: Calibration, pictures: DecidedPictures) -> _Rule:
-    """Returns the rule that agrees with most decisions to which it was not fitted.
+    """Returns the rule that agrees with most decisions, counted over decisions that it was not fitted to.
 
-    Of rules that agree equally often, it returns the simplest.
+    Of several such rules, it returns the simplest.
     """
     best = _Rule(probe=None, shifts={})
     most = int((best.approves(calibration, pictures) == pictures.is_approved).sum())
@@ -230,7 +234,7 @@ def _best_shift(margins: Floats, is_approved: Flags, weights: Floats) -> float:
     """
     order = np.argsort(margins, kind="stable")
     ordered, signs = margins[order], np.where(is_approved, -1.0, 1.0)[order] * weights[order]
-    # gain[i]: by how much the agreement grows if the pictures with the i smallest margins are rejected
+    # gain[i] is the increase of the agreement if the pictures with the i smallest margins are rejected
     gain = np.concatenate([[0.0], np.cumsum(signs)])
     ends = min(0.0, ordered[0] - _BEYOND), max(0.0, ordered[-1] + _BEYOND)
     cuts = np.concatenate([ends[:1], (ordered[1:] + ordered[:-1]) / 2, ends[1:]])
@@ -242,7 +246,7 @@ def _best_shift(margins: Floats, is_approved: Flags, weights: Floats) -> float:
 
 
 def _margins(calibration: Calibration, pictures: DecidedPictures, logits: Floats) -> Floats:
-    """Returns how far logits (N,) lie above the thresholds of their categories, in log-odds of `p_real`."""
+    """Returns how far, in log-odds of `p_real`, each logit (N,) is above the threshold of its category."""
     margins = np.empty(len(pictures))
     for name in np.unique(pictures.categories):
         own, of = pictures.categories == name, calibration.of(str(name))
@@ -262,7 +266,8 @@ def _folds(
     from sklearn.model_selection import StratifiedGroupKFold
 
     products = np.unique(pictures.skus, return_inverse=True)[1]
-    largest = max(pictures.is_approved.sum(), (~pictures.is_approved).sum())  # the split needs one a fold
+    # each fold needs at least one product of each kind of decision
+    largest = max(pictures.is_approved.sum(), (~pictures.is_approved).sum())
     folds = min(calibration.settings.folds, len(set(products.tolist())), int(largest))
     if folds < 2:
         everything = np.arange(len(pictures))

@@ -1,4 +1,4 @@
-"""Decides about candidates: approval, rejection, another attempt, or review. All functions are pure."""
+"""Decides about candidates: approval, rejection, another attempt, or review. All functions here are pure."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -12,9 +12,10 @@ MAX_ATTEMPTS: Final = 4
 
 # A product with a given layout or sketch gets a second, third or fourth attempt under two conditions. The
 # best score so far must be at least the share NEEDED_SHARES of the threshold, and the last picture must have
-# none of the reasons FIXED_BY_SHAPE. This was measured on the bundled catalog. Without them, 187 of
-# 387 candidates were later attempts, and 7 of the 187 were approved. None of the 7 followed a picture with
-# one of these reasons. With the shares, there are 36 later attempts, and the same 7 are approved.
+# none of the reasons FIXED_BY_SHAPE. This was measured on the bundled catalog. Without these conditions, 187
+# of 387 candidates were later attempts, and 7 of the 187 were approved. None of the 7 followed a picture with
+# one of these reasons. With the condition about the score, there are 36 later attempts, and the same 7 are
+# approved.
 FIXED_BY_SHAPE: Final[frozenset[Reason]] = frozenset({"blank", "fill_ratio_low", "fill_ratio_high"})
 NEEDED_SHARES: Final = (0.25, 0.45, 0.9)
 

@@ -25,7 +25,7 @@ import numpy as np
 from toygan.artifact.probe_weights import BACKBONE, Floats, ProbeWeights
 
 INVERSE_PENALTY: Final = 3e-4  # scikit-learn's C
-DIGITS: Final = 7  # significant digits of a stored weight, as many as a float32 has
+DIGITS: Final = 7  # the number of significant digits of a stored weight, as in a float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class FittedProbe:
     """A probe, and the cross-validated logits of the generated pictures that it was fitted to."""
 
     weights: ProbeWeights
-    generated_logits: Mapping[str, Floats]  # for each category (M,)
+    generated_logits: Mapping[str, Floats]  # (M,) for each category
 
 
 def fit_probe(

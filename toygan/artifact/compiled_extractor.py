@@ -1,7 +1,7 @@
 """Runs the network of a probe with onnxruntime. On a CPU this takes half as long as with torch.
 
 The network is exported once and kept in the user's cache folder. A later start loads it in a tenth of a
-second and imports neither timm nor torchvision. The cache saves time and changes nothing else.
+second and imports neither timm nor torchvision. The cache only saves time.
 """
 
 import logging
@@ -33,7 +33,8 @@ class CompiledExtractor(nn.Module):
         """Loads the exported network, or exports it.
 
         `resolution` is the side of the pictures in pixels. Pictures smaller than `side` pixels are enlarged
-        to that. The exported network is kept in `folder`, by default a folder below the user's cache folder.
+        to `side`. The exported network is kept in `folder`, by default a folder below the user's cache
+        folder.
         """
         super().__init__()
         texts = default_folder()

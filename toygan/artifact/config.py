@@ -1,4 +1,4 @@
-"""What config.json says of a model: what it needs and what it can do.
+"""Reads and writes config.json, which says what a model needs and what it can do.
 
 `_File` lists the options. The `enhancer.json` of a model is the config.json of its enhancer. No other module
 reads or writes these files.
@@ -50,12 +50,13 @@ class ModelConfig:
     """All that a model needs besides its weights. Raises ValueError for values that do not fit together."""
 
     family: str  # see `toygan.models.FAMILIES`
-    networks: "NetworkConfig"  # with every option, so that a changed default does not change a model
-    categories: tuple[str, ...]  # in the order of the networks
+    networks: "NetworkConfig"  # holds every option, so that a changed default does not change the model
+    categories: tuple[str, ...]  # in the order of the networks' category indices
     text: TextConfig = _TITLES_ONLY
-    text_encoder: Mapping[str, str] | None = None  # see `TextEncoder.to_json`; None: the model takes no text
-    text_smoothing: float | None = None  # the temperature of the text bank; None: there is no text bank
-    layout_bank: float | None = None  # the temperature of the layout bank; None: there is no layout bank
+    # see `TextEncoder.to_json`; None if the model takes no text
+    text_encoder: Mapping[str, str] | None = None
+    text_smoothing: float | None = None  # the temperature of the text bank; None if there is no text bank
+    layout_bank: float | None = None  # the temperature of the layout bank; None if there is no layout bank
     truncation: float = 1.0  # from 0 to 1; below 1 trades variety for typical pictures
     credit: str | None = None  # the attribution that the licence of the training pictures demands
     first_stages: tuple[str, ...] = ()  # NAME@VERSION of the models that an enhancer learnt from
@@ -64,7 +65,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         names, networks = self.categories, self.networks
         if len(names) != networks.categories:
-            raise ValueError(f"it names {len(names)} categories, but its networks know {networks.categories}")
+            raise ValueError(f"it names {len(names)} categories, but its networks have {networks.categories}")
         if bool(networks.text_size) != (self.text_encoder is not None):
             raise ValueError("text_encoder and a text_size above 0 go together")
         if self.text_encoder is not None and not {"name", "identity"} <= self.text_encoder.keys():
@@ -126,12 +127,15 @@ class ModelConfig:
         return (json.dumps(options, indent=1, sort_keys=True) + "\n").encode()
 
     def build(self) -> "tuple[ConditionalGenerator, ConditionalDiscriminator]":
-        """Builds generator and discriminator with fresh weights from torch's global random generator."""
+        """Builds a generator and a discriminator.
+
+        Their weights are random numbers of torch's global generator.
+        """
         return build_networks(self.family, self.networks)
 
     @property
     def resolution(self) -> int:
-        """The pixels a side of the generator's pictures."""
+        """The side of the generator's pictures in pixels."""
         return self.networks.resolution
 
     @property

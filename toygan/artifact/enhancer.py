@@ -23,10 +23,10 @@ from toygan.models.layers import ConditionalGenerator, Conditions
 
 @dataclass(frozen=True, kw_only=True)
 class Enhancer:
-    """A trained generator in evaluation mode, float32, on one device."""
+    """The trained generator of an enhancer: in evaluation mode, in float32, on one device."""
 
-    small_resolution: int  # pixels a side of its input pictures
-    resolution: int  # pixels a side of its output pictures
+    small_resolution: int  # the side of its input pictures in pixels
+    resolution: int  # the side of its output pictures in pixels
     generator: ConditionalGenerator
     device: torch.device
 
@@ -35,8 +35,9 @@ class Enhancer:
         """Enlarges (B, 3, r, r) uint8 pictures of `small_resolution` to (B, 3, R, R) uint8.
 
         `layout` (B, H, H) int64 has labels. `lines` is (B, 1, H, H) float32 in [-1, 1], ink at -1. H may have
-        any value, because layout and lines are resized. The pictures are enlarged one by one: kernels round
-        differently for another batch size, and a picture's bytes must not depend on its batch-mates.
+        any value, because layout and lines are resized. The pictures are enlarged one by one. For another
+        batch size kernels round differently, but the bytes of a picture must not depend on the rest of its
+        batch.
         """
         enlarged = []
         for row in range(len(small)):
@@ -84,7 +85,7 @@ def _enlarged_labels(layout: Tensor, side: int) -> Tensor:
 def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
     """Returns the files that a model needs in order to use the trained enhancer `source`.
 
-    Raises ModelError if `source` is no enhancer or is damaged.
+    Raises ModelError if `source` is not an enhancer, or if it is damaged.
     """
     files = {ENHANCER_CONFIG: source.files[CONFIG], ENHANCER: source.files["generator.safetensors"]}
     load_enhancer(source.name, files, torch.device("cpu"))
@@ -94,8 +95,8 @@ def enhancer_files(source: ModelFiles) -> dict[str, bytes]:
 def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) -> Enhancer | None:
     """Loads the enhancer from the `files` of the model named `model`; returns None if there is no enhancer.
 
-    Raises ModelError if a file is missing or damaged, if the weights have other shapes than the config says,
-    or if the config is that of a family that does not enlarge.
+    Raises ModelError if a file is missing or damaged, if the weights do not have the shapes that the config
+    gives, or if the config's family does not enlarge pictures.
     """
     missing = [name for name in (ENHANCER_CONFIG, ENHANCER) if name not in files]
     if len(missing) == 2:
@@ -105,8 +106,8 @@ def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) 
     config = ModelConfig.from_json(files[ENHANCER_CONFIG], f"{ENHANCER_CONFIG} of the model {model}")
     if not config.enlarges:
         raise ModelError(
-            f"the model {model} is of the family {config.family}, which enlarges nothing; train an enhancer "
-            "by `toygan train --family enhancer`"
+            f"the model {model} is of the family {config.family}, which does not enlarge pictures; "
+            "train an enhancer by `toygan train --family enhancer`"
         )
     with torch.random.fork_rng(devices=[]):
         generator, _ = config.build()

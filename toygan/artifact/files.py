@@ -1,7 +1,7 @@
 """The files of a model. The version of a model is a digest of these files.
 
-So the content of a version never changes, and swapped, truncated or mixed files are detected on reading.
-Nothing here is ever unpickled.
+So the content of a version never changes, and swapped, truncated or mixed files are detected on reading. No
+file is ever unpickled.
 """
 
 import hashlib
@@ -16,10 +16,11 @@ from toygan.errors import ModelError
 
 CONFIG = "config.json"
 CALIBRATION = "calibration.json"
-TEXT_BANK = "text_bank.safetensors"  # optional: the training texts, to encode new texts with
+# optional: the embeddings of the training texts; new texts are encoded with these
+TEXT_BANK = "text_bank.safetensors"
 LAYOUT_BANK = "layout_bank.parquet"  # optional: the layouts for products without one
 LAYOUT_PREDICTOR = "layout_predictor.safetensors"  # beside a layout bank: predicts the layouts of photos
-MASK_NETWORK = "mask_network.safetensors"  # only if the model needs snapshots: finds the product in them
+MASK_NETWORK = "mask_network.safetensors"  # of models that need snapshots: finds the product in a snapshot
 ENHANCER_CONFIG = "enhancer.json"  # optional: the config.json of an enhancer
 ENHANCER = "enhancer.safetensors"  # beside enhancer.json: the generator of the enhancer
 WEIGHTS = ("generator.safetensors", "discriminator.safetensors")
@@ -36,13 +37,17 @@ VERSIONED = (
 )
 EXTRAS = ("model_card.md", "preview.png")
 _VERSION_LETTERS = 12
-_parse_safetensors: Callable[[bytes], object] = deserialize  # the package gives it no types
-_PICKLES = (b"\x80", b"PK\x03\x04")  # first bytes of a bare pickle, and of the zip that torch.save writes
+# the safetensors package has no types for this function
+_parse_safetensors: Callable[[bytes], object] = deserialize
+# the first bytes of a plain pickle file, and of the zip file that torch.save writes
+_PICKLES = (b"\x80", b"PK\x03\x04")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """The content of one model version: the REQUIRED files and any others of VERSIONED."""
+    """The content of one model version: the REQUIRED files, and those other files of VERSIONED that the model
+    has.
+    """
 
     name: str
     version: str
@@ -50,7 +55,9 @@ class ModelFiles:
 
 
 def model_version(files: Mapping[str, bytes]) -> str:
-    """Returns 12 hex digits of a sha256 over names and sha256 of the VERSIONED files, sorted by name."""
+    """Returns the first 12 hex digits of a sha256 over the names and sha256s of the VERSIONED files, sorted
+    by name.
+    """
     digest = hashlib.sha256()
     for name in sorted(set(files) & set(VERSIONED)):
         digest.update(f"{name}\x1f{hashlib.sha256(files[name]).hexdigest()}\n".encode())
@@ -58,7 +65,7 @@ def model_version(files: Mapping[str, bytes]) -> str:
 
 
 def check_files(files: Mapping[str, bytes], where: str) -> None:
-    """Raises ModelError, with the wrong file and the remedy, if `files` cannot be a model.
+    """Raises ModelError if `files` cannot be a model. The message names the wrong file and the remedy.
 
     Checks that all REQUIRED files are there, that JSON files hold objects, and that the headers of
     safetensors files agree with the files' sizes. Whether the weights fit the networks is checked when the

@@ -1,13 +1,14 @@
 """The layout bank: layouts of training photos, for products that have no layout.
 
-A network generates well from a layout, but cannot learn the shapes of a thousand parts by heart. So the model
+A network generates well from a layout, but it cannot memorise the shapes of a thousand parts. So the model
 keeps the layouts of its training photos, as in Qi et al. 2018, "Semi-parametric Image Synthesis". The memory
-bank of the paper holds segments, this bank holds whole layouts and their lines. A product gets the layout and
-the lines of a training product of the same category. A training product with a more similar text is more
-likely chosen. The layout is recoloured to the product's own colours and finish.
+bank of the paper holds segments. This bank holds whole layouts and their lines. A product gets the layout and
+the lines of a training product of the same category. The more similar its text, the more likely a training
+product is chosen. The layout is recoloured to the product's own colours and finish.
 
-The bank keeps layouts and lines in the resolution of their files. For a first stage they are made smaller. A
-second stage, which enlarges the pictures of the first, needs them in its own, larger resolution.
+The bank keeps layouts and lines in the resolution of their files. A model's generator gets them in its own,
+smaller resolution. An enhancer, which enlarges the generator's pictures, gets them in the larger resolution
+of its output.
 """
 
 import io
@@ -35,21 +36,24 @@ from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, ModelError
 from toygan.images import decode_labels
 
-MOST_KNOWN: Final = 8192  # layouts in a bank; about 20 MB at 256 pixels
-MOST_BYTES: Final = 2**28  # of all layouts of a bank together
-# A layout may have more or fewer colours than the product. This is subtracted from the similarity for each
-# such colour. A colour of the layout that the product's title does not name could not be recoloured.
+MOST_KNOWN: Final = 8192  # the largest number of layouts in a bank; about 20 MB at 256 pixels
+MOST_BYTES: Final = 2**28  # the largest size in bytes of all layouts of a bank together
+# If a layout has more or fewer colours than the product, this is subtracted from the similarity for each
+# colour of the difference. A colour of the layout that the product's title does not name could not be
+# recoloured.
 COUNT_PENALTY: Final = 0.2
-# A part may get a given colour by mistake: a figure's skin that has the label of its yellow hat, or a tyre
-# that has the label of its dark rim. This, times the likely share of such parts, is subtracted, too.
+# Recolouring may change a wrong part, because it has the same label as the right part: a figure's skin and
+# its yellow hat, or a tyre and its dark rim. This number times the likely share of such pixels is subtracted
+# from the similarity, too.
 MIXED_PENALTY: Final = 2.0
-SIMILARITY_DIGITS: Final = 3  # decimals; further decimals depend on the device and on half precision
+# the number of decimals; further decimals depend on the device and on half precision
+SIMILARITY_DIGITS: Final = 3
 
 _SCHEMA: Final = pa.schema(
     [
         pa.field("category", pa.string(), nullable=False),
         pa.field("layout", pa.binary(), nullable=False),  # PNG of labels
-        pa.field("lines", pa.binary(), nullable=False),  # PNG, black on white
+        pa.field("lines", pa.binary(), nullable=False),  # PNG of black lines on white
         pa.field("text", pa.binary()),  # the text's embedding in float16, null without a text
         # Labels of the product's colours, the main colour first; BACKGROUND for a colour without a label.
         pa.field("labels", pa.list_(pa.uint8()), nullable=False),
@@ -71,10 +75,11 @@ class LayoutBank:
     files: tuple[DrawingFiles, ...]  # N
     texts: Tensor  # (N, S) float32, rows of unit length, zeros without a text
     say_finish: bool  # whether the texts name the finish, on which the shape does not depend
-    labels: tuple[tuple[int, ...], ...]  # N, the labels of the given colours in each layout
+    labels: tuple[tuple[int, ...], ...]  # for each of the N layouts, the labels of the given colours
     colour_labels: ColourLabels
     classes: int  # all labels are less than this
-    temperature: float  # above 0; a text whose cosine similarity is lower by this weighs less by a factor e
+    # above 0; if a text's cosine similarity is lower by this, its weight is smaller by the factor e
+    temperature: float
 
     def __post_init__(self) -> None:
         if not self.categories:
@@ -183,7 +188,10 @@ class LayoutBank:
 
     def _group(self, category: str) -> "_Group":
         if (group := self._groups.get(category)) is None:
-            raise ModelError(f"the layout bank has no layout of {category!r}; train the model on some")
+            raise ModelError(
+                f"the layout bank has no layout of {category!r}; "
+                "train the model on photos of this category with layouts"
+            )
         return group
 
     def _similarities(self, group: "_Group", text: Tensor) -> NDArray[np.float64]:
@@ -205,7 +213,7 @@ class LayoutBank:
     ) -> NDArray[np.uint8]:
         """Replaces all labels at once, so that two colours can be swapped.
 
-        If two colours have the same label, the first one replaces it.
+        If two colours have the same old label, it becomes the label of the first colour.
         """
         others = np.arange(256, dtype=np.uint8)
         for label, colour_hex in reversed(list(zip(labels, hexes, strict=False))):
@@ -216,7 +224,9 @@ class LayoutBank:
         return recoloured
 
     def _read(self, row: int) -> Drawing:
-        """Decodes the layout and the lines of a row of the bank, both in the resolution of the layout."""
+        """Decodes the layout and the lines (a sketch) in a row of the bank, both in the resolution of the
+        layout.
+        """
         files = self.files[row]
         with _damaged():
             layout = self._labels(files.layout)
@@ -226,7 +236,9 @@ class LayoutBank:
         layout = decode_labels(file)
         height, width = layout.shape
         if height != width or height > MOST_SIDE:
-            raise BadInput(f"it has {width} x {height} pixels; it must be square, {MOST_SIDE} a side at most")
+            raise BadInput(
+                f"it has {width} x {height} pixels; it must be square, with at most {MOST_SIDE} pixels a side"
+            )
         if layout.max() >= self.classes:
             raise BadInput(f"it holds the label {layout.max()}; labels lie in 0..{self.classes - 1}")
         return layout
@@ -238,7 +250,7 @@ class LayoutBank:
 
     @cached_property
     def _groups(self) -> Mapping[str, "_Group"]:
-        """By category."""
+        """The layouts of each category."""
         names = np.array(self.categories)
         keys = F.normalize(self.texts - self._centre, dim=1) * self.texts.any(dim=1, keepdim=True)
         counts = np.array([len(set(each) - {BACKGROUND}) for each in self.labels])
@@ -249,7 +261,8 @@ class LayoutBank:
         }
 
     def _mixed(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns the likely share of wrongly recoloured pixels for M layouts of a category, (M,).
+        """Returns the likely share of pixels that are recoloured by mistake, (M,), for M layouts of a
+        category.
 
         For each label that a product names, the method takes the mean share of this label in the layouts of
         products that do not name it. These shares are added up for each layout.
@@ -275,10 +288,10 @@ class LayoutBank:
 class KnownChoice(NamedTuple):
     """The layout and lines that a picture is generated from."""
 
-    layout: NDArray[np.uint8]  # (H, H), of any side, in the product's colours
+    layout: NDArray[np.uint8]  # (H, H) labels of the product's colours; H may be any side
     lines: NDArray[np.uint8]  # (H, H), as toygan.conditions.image reads a sketch
-    # Cosine, -1..1, of the product's text (see LayoutBank.text_of) and the layout's text. It is 0 if one of
-    # the two is missing, and None if the model uses no text.
+    # The cosine similarity, -1..1, of the product's text (see LayoutBank.text_of) and the layout's text. It
+    # is 0 if one of these texts is missing, and None if the model uses no text.
     similarity: float | None
 
 
@@ -292,7 +305,7 @@ class _Group(NamedTuple):
 
 
 def _draw(scores: NDArray[np.float64], seed: int, truncation: float) -> int:
-    """Draws the index of a score, with probabilities proportional to e^(score / truncation)."""
+    """Chooses the index of a score at random, with probabilities proportional to e^(score / truncation)."""
     if truncation <= 0:
         return int(scores.argmax())
     weights = np.exp((scores - scores.max()) / truncation)

@@ -23,7 +23,7 @@ from toygan.models.segmenter import Segmenter
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayoutPredictor:
-    """A segmenter with one more channel, the last, for the ink of the lines."""
+    """A segmenter whose last, additional channel is the ink of the lines."""
 
     segmenter: Segmenter
 

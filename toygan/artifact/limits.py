@@ -14,7 +14,7 @@ class CategoryLimits:
     fill_ratio_min: float
     fill_ratio_max: float
     background_white_min: float
-    colour_delta_e_max: float | None  # None: no photo has a named main colour, so no colour is checked
+    colour_delta_e_max: float | None  # None if no photo has a named main colour; then no colour is checked
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

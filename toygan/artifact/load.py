@@ -49,7 +49,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
     if enhancer is not None and enhancer.small_resolution != config.resolution:
         raise ModelError(
             f"the model {source.name} generates pictures of {config.resolution} pixels, but its enhancer "
-            f"takes {enhancer.small_resolution}; take another enhancer"
+            f"takes pictures of {enhancer.small_resolution}; take another enhancer"
         )
     resolution = config.resolution if enhancer is None else enhancer.resolution
     return Model(
@@ -74,8 +74,8 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
 def read_scope(source: ModelFiles) -> ModelScope:
     """Returns the conditions that a model supports.
 
-    Makes the checks of `load_model` without loading weights. Each machine checks a version only once. Raises
-    ModelError for an unusable model, and for a model that is not calibrated.
+    Makes the same checks as `load_model`, without loading weights. Each machine checks a version only once.
+    Raises ModelError for an unusable model, and for a model that is not calibrated.
     """
     config = config_of(source)
     if not is_checked(source.version):
@@ -106,7 +106,10 @@ def _with_weights(
     discriminator: nn.Module,
     use: Callable[[nn.Module, Mapping[str, Tensor]], None],
 ) -> None:
-    """Calls `use(network, weights)` for both networks. A ModelError of `use` gets the name of the file."""
+    """Calls `use(network, weights)` for both networks.
+
+    The name of the file is added to a ModelError of `use`.
+    """
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         where = f"{name}.safetensors of the model {source.name}"
         try:
@@ -127,7 +130,7 @@ def _read_calibration(source: ModelFiles) -> Calibration | None:
 def _load_probe(calibration: Calibration | None, resolution: int, device: torch.device) -> "Probe | None":
     if calibration is None or calibration.probe is None:
         return None
-    # The imports are slow and not always needed.
+    # These imports are slow, and only a model with a probe needs them.
     from toygan.artifact.probe import Probe
 
     if device.type == "cpu" and calibration.probe.evidence == "deepest":
@@ -152,7 +155,9 @@ def _text_encoder(source: ModelFiles, config: ModelConfig, device: torch.device)
 
 
 def _fold_parametrizations(network: nn.Module) -> None:
-    """Writes spectral normalisation into the weights; otherwise every batch would compute it again."""
+    """Replaces the weights by their spectrally normalised values, which every batch would otherwise compute
+    again.
+    """
     network.eval()  # in training mode, reading a weight would advance the power iteration
     for module in network.modules():
         if parametrize.is_parametrized(module):

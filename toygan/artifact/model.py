@@ -44,7 +44,7 @@ SHAPE_TEXT: Final = "shape_text"  # the text that chose the layout of the bank, 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedBatch:
-    """One batch of pictures and scores from the device."""
+    """One batch of generated pictures and their scores."""
 
     pixels: NDArray[np.uint8]  # (B, R, R, 3)
     logits: NDArray[np.float32]  # (B,)
@@ -58,25 +58,26 @@ class GeneratedBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Networks in evaluation mode on one device.
+    """The networks of a model and what belongs to them, ready to generate.
 
-    They are in float32, because pictures must agree across batches and devices.
+    The networks are in evaluation mode, on one device, and in float32, because pictures must agree across
+    batches and devices.
     """
 
     name: str
     version: str
     config: ModelConfig
-    truncation: float  # from the config, unless a caller sets another value
+    truncation: float  # the value in the config, unless a caller sets another one
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
-    text_encoder: TextEncoder | None  # None: the model takes no text
-    layout_bank: LayoutBank | None  # the source of layouts for products without one
+    text_encoder: TextEncoder | None  # None if the model takes no text
+    layout_bank: LayoutBank | None  # gives layouts to products without a layout
     layout_predictor: LayoutPredictor | None  # predicts layouts of photos, for training and scoring
-    product_finder: ProductFinder | None  # frames snapshots, for a model that needs them
-    enhancer: Enhancer | None  # enlarges the output of the generator
+    product_finder: ProductFinder | None  # frames snapshots; None if the model needs none
+    enhancer: Enhancer | None  # enlarges the pictures of the generator
     calibration: Calibration | None
     probe: "Probe | None"  # None if the calibration has no probe
-    colour_profile: ColourProfile | None  # from the calibration; None: colours are given unchanged
+    colour_profile: ColourProfile | None  # corrects the given colours; None if they are not corrected
     device: torch.device
 
     @property
@@ -89,12 +90,15 @@ class Model:
 
     @property
     def resolution(self) -> int:
-        """The pixels a side of the final pictures."""
+        """The side of the final pictures in pixels."""
         return self.generated_resolution if self.enhancer is None else self.enhancer.resolution
 
     @property
     def generated_resolution(self) -> int:
-        """The pixels a side of the generator's output; fewer than `resolution` if there is an enhancer."""
+        """The side in pixels of the generator's pictures.
+
+        It is less than `resolution` if there is an enhancer.
+        """
         return self.config.resolution
 
     @property
@@ -103,7 +107,7 @@ class Model:
 
     @property
     def image_condition(self) -> ImageCondition | None:
-        """The image that each product must come with."""
+        """The type of image that each product must have."""
         return self.config.required_condition
 
     @property
@@ -145,7 +149,7 @@ class Model:
 
     @property
     def shape_is_given(self) -> bool:
-        """Whether an image of the product, or a layout of the bank, determines the shape."""
+        """Whether the shape is given by an image of the product or by a layout of the bank."""
         return self.image_condition is not None or self.layout_bank is not None
 
     @property
@@ -155,7 +159,10 @@ class Model:
 
     @property
     def engine(self) -> str:
-        """The software that generates and scores, with versions. The last bits of results depend on it."""
+        """The libraries that generate and score, with their versions.
+
+        The last bits of results depend on these.
+        """
         scorer = None if self.probe is None else getattr(self.probe.extractor, "engine", None)
         generator = f"torch {torch.__version__}"
         return f"{generator}; score: {scorer}" if scorer else generator
@@ -171,18 +178,19 @@ class Model:
         products: Sequence[ProductConditions],
         batch_size: int,
     ) -> GeneratedBatch:
-        """Generates and scores one picture per seed and product, at most `batch_size` of them.
+        """Generates and scores one picture for each pair of seed and product, at most `batch_size` pictures.
 
         If there is a colour profile, both networks take its corrected colours. The layout bank always takes
         the product's own colours.
 
-        The batch is always padded to `batch_size`: kernels round differently for another shape, and the
-        bytes of a picture must not depend on its batch-mates. The scored picture is the final one, in 8 bits.
+        The batch is always padded to `batch_size`. For another shape kernels round differently, but the bytes
+        of a picture must not depend on the rest of its batch. The score is that of the final picture in 8
+        bits.
         """
         wanted = len(seeds)
         padding = batch_size - wanted
         if padding < 0 or not wanted:
-            raise ValueError(f"{wanted} pictures asked for; a batch holds 1 to {batch_size}")
+            raise ValueError(f"{wanted} pictures are wanted; a batch holds 1 to {batch_size}")
         size = self.generator.latent_size
         rows = [*range(wanted), *[0] * padding]
         snapshots = [self._framed(product) for product in products]
@@ -226,9 +234,9 @@ class Model:
         )
 
     def _framed(self, product: ProductConditions) -> FramedSnapshot | None:
-        """Frames the product's snapshot. A snapshot that already has a mask stays as it is.
+        """Frames the product's snapshot.
 
-        Such snapshots come from training photos.
+        The snapshot of a training photo has a mask, because it is framed already; it stays as it is.
         """
         if self.product_finder is None or product.image is None:
             return None
@@ -240,7 +248,7 @@ class Model:
     def best_similarities(
         self, products: Sequence[ProductConditions], seeds: Sequence[Sequence[int]]
     ) -> list[float | None]:
-        """Returns for each product the best text similarity, -1..1, that one of its pictures may have.
+        """Returns, for each product, the largest text similarity, -1..1, among its possible pictures.
 
         `seeds` are the seeds of all pictures that may be generated for each product. Each seed chooses a
         layout of the bank. A value is None if the model has no layout bank or the bank has no texts.
@@ -284,7 +292,8 @@ class Model:
 
     @torch.inference_mode()
     def score(self, images: Tensor, conditions: Conditions) -> Tensor:
-        """Scores (B, 3, R, R) float32 pictures in [-1, 1]: logits (B,) that the calibration maps.
+        """Scores (B, 3, R, R) float32 pictures in [-1, 1]. Returns logits (B,), which the calibration maps to
+        `p_real`.
 
         The probe scores the pictures, or the discriminator if there is no probe. The `conditions` of photos
         have the colours of the catalog. Those of generated pictures have the colours that the generator got.

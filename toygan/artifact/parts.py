@@ -42,7 +42,9 @@ def load_layout_bank(model: str, files: Mapping[str, bytes], config: ModelConfig
             classes=config.networks.layout_classes,
         )
         if missing := sorted(set(config.categories) - set(known.categories)):
-            raise ModelError(f"the bank has no layout of {', '.join(missing)}; train the model on some")
+            raise ModelError(
+                f"the bank has no layout of {', '.join(missing)}; train it on photos of these with layouts"
+            )
         return known
 
 
@@ -85,7 +87,7 @@ def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:
 
 @contextmanager
 def _naming(file: str, model: str) -> Iterator[None]:
-    """Turns any error about a model's file into a ModelError that names file and model."""
+    """Turns any error about a model's file into a ModelError that names the file and the model."""
     try:
         yield
     except (KeyError, TypeError, ValueError, ModelError) as error:

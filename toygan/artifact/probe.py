@@ -47,7 +47,7 @@ class Probe(nn.Module):
     def forward(self, images: Tensor, logits: Tensor | None) -> Tensor:
         """Maps pictures (B, 3, R, R) to logits (B,).
 
-        `logits` (B,) are those of the discriminator. They are needed only for the evidence `all`.
+        `logits` (B,) are the discriminator's. Only a probe with the evidence `all` needs them.
         """
         evidence: Tensor = self.extractor(shrink(images, self.side), logits)
         return evidence @ self.weights + self.intercept

@@ -7,9 +7,12 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; Lite0 is kept for evaluation
-SIDE: Final = 224  # pixels that smaller pictures are enlarged to; the network was trained on 240
-LARGEST_SIDE: Final = 1024  # pixels; the limit keeps a damaged file from taking too much memory
+# timm's name of the network; Lite0 is not used, because evaluation uses it
+BACKBONE: Final = "tf_efficientnet_lite1"
+# side in pixels to which smaller pictures are enlarged; the network was trained on pictures of 240
+SIDE: Final = 224
+# the largest side in pixels; without a limit, a damaged file could take too much memory
+LARGEST_SIDE: Final = 1024
 Floats = NDArray[np.float64]
 # The inputs of the probe: the deepest features. Older probes take the discriminator's logit and the features
 # of all depths.
@@ -24,7 +27,7 @@ class ProbeWeights:
     weights: tuple[float, ...]
     intercept: float
     evidence: Evidence = "deepest"
-    side: int = SIDE  # pixels that smaller pictures are enlarged to
+    side: int = SIDE  # the side in pixels to which smaller pictures are enlarged
 
     def __post_init__(self) -> None:
         if self.evidence not in get_args(Evidence):

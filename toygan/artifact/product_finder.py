@@ -22,23 +22,26 @@ from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
 
 FindingProblem = Literal["product_not_found", "several_products", "product_cut_off", "product_unclear"]
 
-FRAME_SHARE: Final = 0.85  # the product's longer side as a share of the frame's side; the photos' median
-FEWEST_SHARE: Final = 0.004  # of the picture's pixels; a smaller area is no product
-SECOND_SHARE: Final = 0.3  # of the largest part's pixels; a separate part that is larger is another product
-CUT_SHARE: Final = 0.03  # of the picture's side; a product that touches more of it is cut off
+# the product's longer side as a share of the frame's side; this is the median of the studio photos
+FRAME_SHARE: Final = 0.85
+FEWEST_SHARE: Final = 0.004  # share of the picture's pixels; a smaller area does not count as a product
+# share of the largest part's pixels; a separate part with more pixels counts as another product
+SECOND_SHARE: Final = 0.3
+CUT_SHARE: Final = 0.03  # share of a side of the picture; a product that touches more of the side is cut off
 SHARPNESS: Final = 3.0  # the slope of the mask at its edges, relative to the slope of the probabilities
 # The limit for `FramedSnapshot.doubt`. Of 95 snapshots of calibration products, real and synthetic, 10 have a
-# higher doubt. Of the others 7 have a mask with an overlap below 0.9.
-MOST_DOUBT: Final = 0.04  # plus, for each look, one pixel divided by the product's shorter side in pixels
+# higher doubt. Of the other 85, 7 have a mask whose overlap with the right mask is below 0.9.
+# the code adds, for each of the two looks, 1 divided by the product's shorter side in pixels
+MOST_DOUBT: Final = 0.04
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramedSnapshot:
-    """A product in the framing of the studio photos."""
+    """A snapshot's product, framed as the studio photos are."""
 
     pixels: NDArray[np.uint8]  # (R, R, 4): the snapshot, and the mask with 255 in the product
     problems: tuple[FindingProblem, ...]  # reasons for which a person should look at the picture
-    own_pixels: int  # length of the product's longer side in pixels of the file
+    own_pixels: int  # the product's longer side in pixels of the snapshot's file
     doubt: float  # 0..1: 1 minus the overlap (intersection over union) of the two looks
 
     @classmethod
@@ -53,7 +56,7 @@ class FramedSnapshot:
 
     @property
     def notes(self) -> dict[str, float]:
-        """What a metadata row says about the search for the product."""
+        """Returns what a metadata row says about the search for the product."""
         return {"own_pixels": self.own_pixels, "doubt": self.doubt}
 
 
@@ -105,7 +108,9 @@ class ProductFinder:
         return _framed(framed, mask, problems, round(longest), doubt)
 
     def _look(self, square: Tensor) -> Tensor:
-        """Returns the probabilities (S, S) of a square (3, S, S) in 0..255."""
+        """Returns the probability of each pixel of a square (3, S, S), in 0..255, to show the product: (S,
+        S).
+        """
         logits = self.network((square[None].float() / 127.5 - 1).to(self.device))
         probabilities: Tensor = torch.sigmoid(logits)[0, 0].cpu()
         return probabilities
@@ -147,7 +152,10 @@ def _framed(
 def _main_part(
     probabilities: Tensor,
 ) -> tuple[Tensor | None, tuple[FindingProblem, ...]]:
-    """Returns the product's pixels (S, S) bool, or None if there is no product, and the problems found."""
+    """Returns the product's pixels, (S, S) bool, and the problems found.
+
+    The pixels are None if there is no product.
+    """
     from skimage.measure import label
 
     found = (probabilities > 0.5).numpy()
@@ -159,7 +167,7 @@ def _main_part(
     problems: list[FindingProblem] = []
     if len(sizes) > 1 and sizes[order[1]] > SECOND_SHARE * sizes[order[0]]:
         problems.append("several_products")
-    # A small separate part counts as a part of the product: a hand or a wheel may look separate.
+    # A small separate part belongs to the product, because a hand or a wheel may look separate.
     main = parts == order[0] + 1
     touching = max(int(main[line].sum()) for line in (0, -1, (slice(None), 0), (slice(None), -1)))
     if touching > CUT_SHARE * len(main):
@@ -174,7 +182,7 @@ def _connected(near: Tensor, before: Tensor) -> Tensor:
     parts: NDArray[np.int64] = label((near > 0.5).numpy(), connectivity=2)  # type: ignore[no-untyped-call]
     kept = np.unique(parts[before.numpy() & (parts > 0)])
     sure = torch.from_numpy(np.isin(parts, kept) & (parts > 0))
-    # Soft edges reach a little further than the certain part.
+    # Soft edges may reach two pixels beyond the pixels that are certain.
     beside = F.max_pool2d(sure[None, None].float(), 5, stride=1, padding=2)[0, 0]
     # The steeper slope makes the mask 1 inside the product, even if the network was less sure there.
     return ((near - 0.5) * SHARPNESS + 0.5).clamp(0, 1) * beside
@@ -222,8 +230,9 @@ def _cut(
 ) -> Tensor:
     """Cuts a square out of (C, H, W) and resizes it to (C, resolution, resolution) float32.
 
-    `centre` and `side` are in pixels of the file. `scale` is the number of these for each pixel of `picture`,
-    down and across. Where the square reaches beyond the picture, the picture's border pixels are repeated.
+    `centre` and `side` are in pixels of the file. `scale` is the number of pixels of the file per pixel of
+    `picture`, down and across. Where the square reaches beyond the picture, the picture's border pixels are
+    repeated.
     """
     height, width = picture.shape[1:]
     tall, wide = max(1, round(side / scale[0])), max(1, round(side / scale[1]))

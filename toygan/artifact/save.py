@@ -27,7 +27,7 @@ def save_model(
 ) -> None:
     """Writes a model into a new folder, which then replaces `folder`.
 
-    So all files are of the same model, and no calibration of older weights remains.
+    So all files belong to the same model, and no calibration of older weights remains.
     """
     with new_folder(folder) as fresh:
         for name, module in (("generator", generator), ("discriminator", discriminator)):

@@ -19,7 +19,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raises ModelError if tensors do not fit, and names the first ones.
+    """Raises ModelError if tensors do not fit the module; the message names the first three.
 
     The module may be on the device `meta`.
     """
@@ -35,7 +35,7 @@ def check_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ModelError(f"the weights do not fit the model: {'; '.join(misfits[:3])}{more}")
 
 
-_OS_ERROR = re.compile(r"os error (\d+)")  # as Rust writes it
+_OS_ERROR = re.compile(r"os error (\d+)")  # the error number in messages of the safetensors library
 
 
 def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -50,15 +50,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSamples:
-    """The numbers of pictures for each category.
+    """The numbers of pictures that a calibration generates for each category.
 
     A calibration generates two times `generated` plus three times `profiled` pictures. A share of n pictures,
     such as the share that a threshold approves, has a standard error of at most 0.5 / sqrt(n). For 512
     pictures this is 2.2 percentage points.
     """
 
-    generated: int = 512  # pictures for the calibration, and the same number for the thresholds
-    profiled: int = PROFILED_PER_CATEGORY  # pictures to fit a colour profile, and the same number to test it
+    generated: int = 512  # the number of pictures for the calibration, and also for the thresholds
+    # the number of pictures to fit a colour profile, and also to test it
+    profiled: int = PROFILED_PER_CATEGORY
 
     def __post_init__(self) -> None:
         for name in ("generated", "profiled"):
@@ -83,8 +84,8 @@ def calibrate(
     """Fits limits, colour profile, calibration and thresholds of every category of the model.
 
     Ignores an earlier calibration of the model. `photos` are all photos of the split `train` at the model's
-    resolution, with the model's categories. With `with_probe`, a probe scores the pictures instead of the
-    discriminator (`toygan.approval.probe`). Raises BadInput if no photo shows a calibration product. With
+    resolution, with the model's categories. With `with_probe`, a probe (`toygan.approval.probe`) scores the
+    pictures in place of the discriminator. Raises BadInput if no photo shows a calibration product. With
     `with_probe`, also raises BadInput if all photos show calibration products. Raises ModelError if the model
     returns NaN or infinity.
     """
@@ -94,14 +95,15 @@ def calibrate(
     limits = _limits(model, photos)
     if model.may_vary:
         profile = fit_profile(model, photos, batch_size, pictures=samples.profiled)
-    else:  # a snapshot gives only one picture, in the snapshot's own colours
+    else:  # a snapshot gives only one picture, which keeps the snapshot's colours
         most = max(len(photos.of_category(index)) for index in range(len(model.categories)))
         samples, profile = replace(samples, generated=min(samples.generated, most)), None
     model = replace(model, colour_profile=profile)
     extractor = load_feature_extractor(model.device) if with_probe else None
     real = _of_photos(extractor, model, photos, held_out, batch_size)
     numbers = range(samples.generated)
-    following = range(samples.generated, 2 * samples.generated)  # other numbers give other seeds
+    # these numbers give other seeds than those above
+    following = range(samples.generated, 2 * samples.generated)
     generated = _generate(model, photos, held_out, limits, extractor, numbers, batch_size)
     seen = sorted({*range(len(photos))} - {*held_out}) or held_out
     typical = _generate(model, photos, seen, limits, extractor, following, batch_size)
@@ -134,13 +136,13 @@ def _rows_for_calibration(photos: PhotoSet, *, with_probe: bool) -> list[int]:
     held_out = [row for row, sku in enumerate(photos.skus) if is_calibration_sku(sku)]
     if not held_out:
         raise BadInput(
-            f"none of the {len(set(photos.skus))} products is for calibration (a tenth of all products is, "
-            "by the sha256 of the sku); give photos of more products"
+            f"none of the {len(set(photos.skus))} products is a calibration product; "
+            "a tenth of all products is, chosen by the sha256 of the sku; give photos of more products"
         )
     if with_probe and len(held_out) == len(photos):
         raise BadInput(
-            "all photos are of products for calibration, so no photo is left to fit a probe to; give photos "
-            "of more products, or calibrate without a probe"
+            "all photos are of calibration products, so no photo is left for the fit of a probe; "
+            "give photos of more products, or calibrate without a probe"
         )
     return held_out
 
@@ -159,7 +161,7 @@ def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """The N photos or pictures of each category."""
+    """Photos or generated pictures, N for each category."""
 
     evidence: dict[str, Floats]  # (N, K)
     skus: dict[str, list[str]]  # the product of each photo, or the product that gave a picture's conditions
@@ -206,7 +208,7 @@ def _generate(
 ) -> _Generated:
     """Generates one picture for each number and category, with the conditions of the photos `wanted_rows`.
 
-    If another seed does not give another picture, there is at most one picture for each photo.
+    A model whose pictures do not depend on the seed gets at most one picture for each photo.
     """
     generated, among = _Generated(evidence={}, skus={}, passed={}), frozenset(wanted_rows)
     with Progress(

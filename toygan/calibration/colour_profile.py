@@ -24,8 +24,8 @@ def fit_profile(
 ) -> ColourProfile | None:
     """Fits a colour shift for each category and keeps the shifts that reduce the median colour error.
 
-    Each shift is fitted to `pictures` pictures. It is tested on the same number of other pictures: they are
-    generated with the shift and, from the same seeds, without the shift. The conditions come from the photos
+    Each shift is fitted to `pictures` pictures. It is tested on the same number of other pictures. These are
+    generated twice from the same seeds, with the shift and without it. The conditions come from the photos
     that have a colour. An earlier colour profile of the model is not used. Returns None if no shift helps,
     for example if the networks ignore colours. Raises ModelError if the model returns NaN or infinity.
     """

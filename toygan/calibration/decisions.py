@@ -38,10 +38,10 @@ def calibrate_with_people(
 ) -> Calibration:
     """Fits a model's calibration to people's decisions in a store.
 
-    The fit starts from the calibration as it was before any decisions, so it can be repeated when there are
-    more decisions. If the model has a probe, the decisions about pictures of all versions of the model are
-    used, and the probe scores these pictures again. Without a probe, only pictures of this version are used,
-    with their stored scores. Raises BadInput if there are too few decisions.
+    The fit starts from the calibration as it was before any decisions, so the fit can be repeated when there
+    are more decisions. If the model has a probe, the decisions about pictures of all versions of the model
+    are used, and the probe scores these pictures again. Without a probe, only pictures of this version are
+    used, with their stored scores. Raises BadInput if there are too few decisions.
     """
     base = calibration.without_people()
     return fit_to_people(base, decided_pictures(base, model, store, device))
@@ -68,7 +68,7 @@ def decided_pictures(
     ]
     if not rows:
         raise BadInput(
-            f"{store.uri}: of the {len(last):,} decisions of people none is about a picture by {model.name}"
+            f"{store.uri}: none of the {len(last):,} decisions of people is about a picture by {model.name}"
             f"{'' if probe else '@' + model.version} that passes all checks"
         )
     if probe is None:
@@ -81,19 +81,21 @@ def decided_pictures(
 
 
 def _check_scorer(calibration: Calibration, model: ModelFiles) -> None:
-    """Raises BadInput unless the stored scores are by the discriminator or probe of the calibration."""
+    """Raises BadInput unless the calibration's discriminator or probe computed the stored scores."""
     if CALIBRATION not in model.files:
         return
     before = Calibration.from_json(model.files[CALIBRATION].decode())
     if before.probe != calibration.probe:
         raise BadInput(
-            "the stored scores of the decided pictures are not by the probe of the new calibration; give "
-            "--probe, or calibrate without --decisions first"
+            "the probe of the new calibration did not compute the stored scores of the decided pictures; "
+            "give --probe, or calibrate without --decisions first"
         )
 
 
 def _last_decisions(store: ObjectStore) -> dict[str, bool]:
-    """Returns for each picture with an approval or a rejection whether the last of these was an approval."""
+    """Returns, for each picture with an approval or a rejection, whether its last such decision was an
+    approval.
+    """
     made = without_undone(stored_decisions(store))
     made = made.filter(pc.is_in(made["decision"], value_set=pa.array([APPROVE, REJECT]))).sort_by("commit")
     return {
@@ -120,7 +122,7 @@ def _table(
 def _evidence(
     store: ObjectStore, rows: list[dict[str, Any]], extractor: "FeatureExtractor"
 ) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
-    """Returns the rows whose pictures can be read, and the evidence (N, K) of these."""
+    """Returns the rows whose pictures can be read, and the evidence (N, K) of these pictures."""
     found, kept = [], []
     with Progress(total=len(rows), unit="pictures", description="scoring") as progress:
         for row, pixels in _pictures(store, rows):
@@ -138,7 +140,9 @@ def _pictures(
         try:
             return decode(store.get(row["image_uri"]))
         except (BadInput, ObjectNotFound) as error:
-            log.warning("the decided picture %s is left out: %s", row["image_uri"], error)
+            log.warning(
+                "the picture %s, about which a person decided, is left out: %s", row["image_uri"], error
+            )
             return None
 
     with ThreadPoolExecutor(_THREADS, "decided-pictures") as pool:

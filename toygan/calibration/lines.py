@@ -25,7 +25,7 @@ def calibration_lines(calibration: Calibration) -> Iterator[str]:
 
 
 def agreement_line(agreement: Agreement) -> str:
-    """Says how often the calibration decides as people did."""
+    """Returns a sentence that says how often the calibration decides as people did."""
     if agreement.after == agreement.before:
         return (
             f"{agreement.decisions:,} decisions of people: it agrees with {agreement.before:.1%} of them and "

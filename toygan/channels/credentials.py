@@ -20,7 +20,7 @@ from toygan.xmp import DIGITAL_SOURCE_TYPE
 
 CERT_VARIABLE: Final = "TOYGAN_C2PA_CERT"
 KEY_VARIABLE: Final = "TOYGAN_C2PA_KEY"
-UNTRUSTED: Final = "signingCredential.untrusted"  # the library's code: no trust list has the CA
+UNTRUSTED: Final = "signingCredential.untrusted"  # the library's code for: no trust list contains the CA
 INSTALL: Final = "pip install 'toygan[c2pa]'"
 # Without these settings the library adds a thumbnail of 200 kB, and reads manifests over the network.
 _SETTINGS: Final = {
@@ -77,8 +77,8 @@ class Credentials:
 def read_credentials() -> Credentials | None:
     """Returns the credentials of the two variables, or None if neither is set.
 
-    Signs a small picture, so that a certificate that cannot sign is found before the export starts. Raises
-    BadInput.
+    Signs a small picture as a test, so that an unsuitable certificate is found before the export starts.
+    Raises BadInput.
     """
     paths = {name: os.environ.get(name, "").strip() for name in (CERT_VARIABLE, KEY_VARIABLE)}
     if not any(paths.values()):
@@ -125,7 +125,7 @@ def read_manifest(data: bytes, mime: str) -> dict[str, Any] | None:
 
 def _cannot_sign(reason: str) -> BadInput:
     return BadInput(
-        f"{CERT_VARIABLE} and {KEY_VARIABLE} cannot sign ({reason}); wanted is a certificate under a CA, "
+        f"{CERT_VARIABLE} and {KEY_VARIABLE} cannot sign ({reason}); give a certificate under a CA, "
         "with an organisation in its subject, for digitalSignature and emailProtection, and its key"
     )
 
@@ -148,7 +148,7 @@ def _algorithm(key: bytes) -> str:
     try:
         private = load_pem_private_key(key, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise BadInput(f"{KEY_VARIABLE} names no private key in PEM without a password") from None
+        raise BadInput(f"{KEY_VARIABLE} does not name a private key in PEM without a password") from None
     if isinstance(private, ec.EllipticCurvePrivateKey):
         by_bits = {256: "es256", 384: "es384", 521: "es512"}
         if (bits := private.curve.key_size) in by_bits:
@@ -158,5 +158,5 @@ def _algorithm(key: bytes) -> str:
     if isinstance(private, ed25519.Ed25519PrivateKey):
         return "ed25519"
     raise BadInput(
-        f"{KEY_VARIABLE} names a key that C2PA does not know; wanted is ECDSA P-256, RSA or Ed25519"
+        f"{KEY_VARIABLE} names a key that C2PA does not know; give a key of ECDSA P-256, RSA or Ed25519"
     )

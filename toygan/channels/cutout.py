@@ -1,8 +1,9 @@
-"""Cuts the product out of a generated picture: a mask with soft edges, the product's colours, its shadow.
+"""Cuts the product out of a generated picture. The result is a mask with soft edges, the product's colours
+and its shadow.
 
 A generated picture shows one product on a ground that is white or nearly so, with a soft shadow. A pixel at
-the product's edge mixes the product's colour with the ground's. For another ground such a pixel gets the
-colour of the product beside it, so that the product has no white rim. Source of opacities: Porter and Duff,
+the product's edge mixes the colours of product and ground. For another ground, such a pixel gets the colour
+of the product beside it, so that the product has no white rim. Source of opacities: Porter and Duff,
 Compositing Digital Images, SIGGRAPH 1984, section 3.
 """
 
@@ -17,25 +18,29 @@ from skimage.measure import label
 
 from toygan.approval.measures import product_pixels
 
-GROUND_LEVEL: Final = 246  # the ground is white if its brightness (0..255) is at least this
-UNSHADED: Final = 248  # pixels darker than this may be a light side of the product
-LIGHT_PART: Final = 0.5  # share of the product's height: beside this upper part no shadow falls on the ground
-LIGHT_REACH: Final = 1 / 48  # the longest distance of light sides, as a share of the picture's side
-LEAST_PART: Final = 0.01  # a separate spot smaller than this share of the product is noise
-LEAST_PRODUCT: Final = 0.004  # share of the picture; anything smaller is no product
-EDGE_PX: Final = 1  # an edge is softened by the mean over this radius
+GROUND_LEVEL: Final = 246  # the ground counts as white if its brightness (0..255) is at least this
+UNSHADED: Final = 248  # light pixels that are darker than this may be a light side of the product
+# the upper part of the product, as a share of its height; beside it no shadow falls on the ground
+LIGHT_PART: Final = 0.5
+# light sides are at most this far from darker pixels, as a share of the picture's side
+LIGHT_REACH: Final = 1 / 48
+LEAST_PART: Final = 0.01  # a separate spot of less than this share of the product's pixels is noise
+LEAST_PRODUCT: Final = 0.004  # an area of less than this share of the picture is not a product
+EDGE_PX: Final = 1  # an edge is softened by a mean over this radius in pixels
 SHADOW_REACH: Final = 0.3  # a shadow reaches at most this far, as a share of the product's longest side
 EDGE_FADE: Final = 0.1  # width of the border in which a shadow fades, as a share of the shortest side
-WHITE_PARTS: Final = 0.03  # with this share of white pixels in a product, its outline is unsure
-UNSURE_RING: Final = 0.5  # with more non-white pixels beside the upper part, the outline is unsure
+WHITE_PARTS: Final = 0.03  # with this share of white pixels in a product, its outline is uncertain
+# with a larger share of pixels that are not white beside the upper part, the outline is uncertain
+UNSURE_RING: Final = 0.5
 _SPREAD_PX: Final = (
-    5  # `_spread` carries colours and light over the edge of a mask in blocks of so many pixels
+    5  # `_spread` extends colours and light beyond the edge of a mask in blocks with this side in pixels
 )
-_MIXED_PX: Final = 2  # pixels this near to the edge may hold colours of product and ground
+_MIXED_PX: Final = 2  # pixels within this distance of the edge may mix colours of product and ground
 # Tables for Image.point, one entry for each level of 0..255. _FULL is 255 at level 255, _NOT_ZERO above 0.
 _FULL: Final = [255 * (level == 255) for level in range(256)]
 _NOT_ZERO: Final = [255 * (level > 0) for level in range(256)]
-_DISTINCT: Final = [255 * (level < 195) for level in range(256)]  # darker than a shadow usually is
+# 255 at levels that are darker than a shadow usually is
+_DISTINCT: Final = [255 * (level < 195) for level in range(256)]
 _TO_LIGHT: Final = [min(255, round(level * 255 / GROUND_LEVEL)) for level in range(256)]
 
 
@@ -61,47 +66,50 @@ class Cutout:
     """The layers of a picture, all in its size. Layers that not all channels need are made on first use."""
 
     image: Image.Image  # RGB, as generated
-    whole: Image.Image  # L, 0 or 255: the product and its light sides
-    core: Image.Image  # L, 0 or 255: without the light sides, which would be a white rim on another ground
-    box: Box  # of the product
-    is_exact: bool  # whether the mask is a layout's
+    whole: Image.Image  # a mask of 0 and 255: the product with its light sides
+    # a mask of 0 and 255: the product without its light sides, which would be a white rim on another ground
+    core: Image.Image
+    box: Box  # the bounding box of the product
+    is_exact: bool  # whether the mask comes from a layout
     is_sure: bool  # whether the outline is good enough for a ground that is not white
 
     @cached_property
     def opacity(self) -> Image.Image:
-        """L, 255 in the product and its light sides, 0 on the ground."""
+        """The opacity (mode L): 255 in the product and its light sides, 0 on the ground."""
         return softened(self.whole)
 
     @cached_property
     def own_colours(self) -> Image.Image:
-        """RGB, without the ground's colours at the product's edge."""
+        """The product's colours (RGB), without the ground's colours at the product's edge."""
         return _spread(self.image, self.core)
 
     @cached_property
     def lit(self) -> Image.Image:
-        """The picture on lit ground, RGB: white beyond the product's shadow and at the picture's edges."""
+        """The picture on lit ground (RGB). The ground is white beyond the product's shadow and at the
+        picture's edges.
+        """
         unshaded = _unshaded(self.box, self.image.size)
         around = Image.merge("RGB", (unshaded, unshaded, unshaded))
         return ImageChops.screen(self.image.point(_TO_LIGHT * 3), around)
 
     @cached_property
     def light(self) -> Image.Image:
-        """The light on the ground, RGB. At the product's edge it is taken from the ground around."""
+        """The light on the ground, RGB. At the product's edge it is taken from the ground nearby."""
         return _spread(self.lit, ImageChops.invert(self.whole))
 
 
 class NotCutOut(Exception):
-    """The product cannot be cut out; the message is the reason for leaving the picture out."""
+    """The product cannot be cut out. The message is the reason why the picture is left out."""
 
 
 def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) -> Cutout:
     """Cuts the product out of (H, W, 3) uint8 sRGB.
 
-    `layout` holds a label for each pixel, of any size; 0 is the ground. Without a layout the product is what
-    the measures of `toygan.approval` find, with the light pixels beside it. Against the exact masks of 212
-    photos of 512 pixels the measures have an intersection over union of 0.86 (cars) to 0.98 (bricks). Raises
-    NotCutOut if there is no product, or if it touches the edge of the picture, because then a part of it is
-    missing.
+    `layout` holds a label for each pixel, of any size; 0 is the ground. Without a layout, the product
+    consists of the pixels that `toygan.approval.measures` finds, and of the light pixels beside them.
+    Compared with the exact masks of 212 photos of 512 pixels, these pixels have an intersection over union of
+    0.86 (cars) to 0.98 (bricks). Raises NotCutOut if there is no product, or if it touches the edge of the
+    picture, because then a part of it is missing.
     """
     if layout is not None:
         core, _ = _without_spots(_mask_of_layout(layout, pixels.shape[:2]))
@@ -110,8 +118,9 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
         core, pieces = _without_spots(product_pixels(pixels[None])[0])
         darkest, near = _darkest(pixels), _near(core)
         whole = core | _light_sides(darkest, core, near)
-        # White pixels in the product may be a white part, or ground in a hole. Between several pieces there
-        # may be a white part. Beside a transparent product there may be more of its pixels.
+        # The outline is uncertain in three cases. White pixels in the product may be a white part, or ground
+        # in a hole. Between several pieces there may be a white part. Beside a transparent product there may
+        # be more of its pixels.
         is_sure = (
             pieces == 1
             and ((darkest >= GROUND_LEVEL) & core).sum() < WHITE_PARTS * core.sum()
@@ -140,9 +149,9 @@ def softened(mask: Image.Image) -> Image.Image:
 
 
 def without_shadow(cutout: Cutout) -> Image.Image:
-    """Returns the opacity without light pixels that are far from all darker ones of the product.
+    """Returns the opacity without light pixels that are far from all darker pixels of the product.
 
-    Such pixels are a shadow, or ground in a hole. A layout's mask has neither, so it stays as it is.
+    Such pixels are a shadow, or ground in a hole. A mask from a layout has neither, so it stays unchanged.
     """
     if cutout.is_exact:
         return cutout.opacity
@@ -171,7 +180,7 @@ def _spread(image: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def _near(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Finds the pixels that may be light sides of the core, in its upper part only: (H, W) bool.
+    """Finds the pixels that may be light sides of the core, (H, W) bool. They are beside its upper part.
 
     Further down light pixels may also be a shadow. A piece of shadow in the product looks worse than a
     missing highlight.
@@ -187,7 +196,10 @@ def _near(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _light_sides(
     darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Finds the lit sides of the product's core: light pixels in `near` that touch it. (H, W) bool."""
+    """Finds the light sides of the product's core, (H, W) bool.
+
+    They are light pixels in `near` that touch the core.
+    """
     rows = np.flatnonzero(near.any(axis=1))
     if not len(rows):
         return np.zeros_like(core)
@@ -203,7 +215,10 @@ def _light_sides(
 
 
 def _has_more_beside(darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]) -> bool:
-    """Says whether most pixels beside the product's upper part are not white. No shadow falls there."""
+    """Says whether most pixels beside the product's upper part are not white.
+
+    There, they cannot be a shadow.
+    """
     ring = near & (np.asarray(_as_image(core).filter(ImageFilter.BoxBlur(_MIXED_PX))) == 0)
     return bool((ring & (darkest < GROUND_LEVEL)).sum() > UNSURE_RING * ring.sum())
 
@@ -220,7 +235,7 @@ def _mask_of_layout(layout: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray
     height, width = size
     product = _as_image(layout > 0)
     if product.size != (width, height):
-        # The mask is resized, not the labels, because labels have no mean. So its outline becomes smooth.
+        # Labels have no mean, so the mask is resized instead of the labels. Its outline becomes smooth.
         product = product.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(product) > 127
 
@@ -236,7 +251,9 @@ def _without_spots(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
 
 
 def _unshaded(box: Box, size: tuple[int, int]) -> Image.Image:
-    """Returns a fade for the shadow: L, 0 at the product's box, rising to 255 where no shadow reaches."""
+    """Returns a mask that fades out the shadow: 0 at the product's box, rising to 255 beyond the reach of
+    shadows.
+    """
     width, height = size
     reach = SHADOW_REACH * max(box.width, box.height)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)

@@ -12,9 +12,9 @@ from toygan.channels.rules import FileFormat
 MIME_TYPES: Final[Mapping[FileFormat, str]] = MappingProxyType(
     {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
 )
-# AVIF and JPEG count quality differently: AVIF 65 looks like JPEG 90.
+# AVIF and JPEG measure quality differently, so this is subtracted: AVIF of 65 looks like JPEG of about 90.
 _AVIF_QUALITY_LESS: Final = 22
-_AVIF_SPEED: Final = 7  # of 0 (slow) to 10
+_AVIF_SPEED: Final = 7  # from 0 (slow) to 10
 
 
 def encode_file(image: Image.Image, file_format: FileFormat, quality: int, xmp: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Exports the live pictures of a store to the place that a channel reads.
 
 An export first writes the pictures, whose names hold a digest of their content, then the state, then the
-feeds and the report. Last it removes the files that nothing names any more. So it may be stopped at any
-moment and run again, a feed never names a missing file, and a second run writes nothing.
+feeds and the report. Last, it removes files that are named no more. So it may be stopped at any moment and
+run again, a feed never names a missing file, and a second run writes nothing.
 """
 
 import os
@@ -41,14 +41,15 @@ _NO_METADATA: Final = "metadata_missing"
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What `toygan export` was asked for."""
+    """A request for an export."""
 
     channel: str
     output: str
-    to: str | None = None  # where the export goes; default: exports/<channel> of the store
-    base_url: str | None = None  # https://... under which that place can be read
+    to: str | None = None  # the place of the export; the default is exports/<channel> in the store
+    base_url: str | None = None  # the address (https://...) at which this place can be read
     presigned_days: float | None = None
-    collage: int | None = None  # products in the collage of each category; None: make no collages
+    # the number of products in the collage of each category; None to make no collages
+    collage: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +59,16 @@ class ExportSummary:
     channel: str
     place: str
     live: int  # pictures
-    exported: int  # pictures with at least one file
-    made: int  # pictures made in this run
+    exported: int  # the number of pictures with at least one file
+    made: int  # the number of pictures that this run made
     removed: int  # files
-    left_out: Mapping[str, int]  # reason to the number of pictures or frames
+    left_out: Mapping[str, int]  # maps reasons to numbers of pictures or frames
     below_advised: int  # files
-    broken: int  # pictures that the store has lost or damaged
+    broken: int  # the number of pictures that the store has lost or damaged
     notes: tuple[str, ...]
 
     def text(self) -> str:
-        """Returns the summary for a person, a fact a line."""
+        """Returns the summary for a person, with one fact per line."""
         lines = [
             f"{self.channel}: {self.exported:,} of {self.live:,} live pictures are in {self.place} "
             f"({self.made:,} made now, {self.removed:,} old files removed)"
@@ -165,9 +166,8 @@ def _make_collages(
         if not make_collage(making, keys[category], of_it, described, count)
     ]
     made = [Collage(key=key, category=category) for category, key in keys.items() if category not in without]
-    note = (
-        f"No collage of {', '.join(without)}: it needs {count} products with a sure outline and enough pixels"
-    )
+    needed = f"{count} products with a certain outline and enough pixels"
+    note = f"No collage of {', '.join(without)}: it needs {needed}"
     return made, (note,) if without else ()
 
 
@@ -200,7 +200,8 @@ def _make_one(
 def _is_fresh(found: Exported, recipe: str, sizes: Mapping[str, int], *, is_surplus: bool) -> bool:
     if found.recipe != recipe or (found.left_out.get(WHOLE, "").startswith("too_many")) != is_surplus:
         return False
-    if found.left_out.get(WHOLE) in (*BROKEN, _NO_METADATA):  # the store may have been repaired since
+    # made again, because the store may have been repaired in the meantime
+    if found.left_out.get(WHOLE) in (*BROKEN, _NO_METADATA):
         return False
     return all(sizes.get(file.key) == file.bytes for file in found.files)
 
@@ -217,7 +218,7 @@ def _surplus(channel: Channel, live: Sequence[Mapping[str, Any]]) -> frozenset[s
 
 
 def _surplus_reason(channel: Channel) -> str:
-    return f"too_many: {channel.most_pictures} pictures of a product at most"
+    return f"too_many: {channel.most_pictures} pictures of a product are the most"
 
 
 def _in_order(live: Iterable[Mapping[str, Any]], kept: Mapping[str, Exported]) -> list[Exported]:
@@ -237,7 +238,7 @@ def _read_live(store: ObjectStore) -> list[dict[str, Any]]:
 
 
 def _urls(request: ExportRequest, place: ObjectStore) -> Urls | None:
-    """Returns a function from a key to its URL. Raises BadInput for a URL that feeds cannot hold."""
+    """Returns a function that maps a key to its URL. Raises BadInput for a URL that feeds cannot hold."""
     if request.base_url is not None and request.presigned_days is not None:
         raise BadInput("give --base-url or --presigned-days, not both")
     if request.presigned_days is not None:

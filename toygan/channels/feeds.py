@@ -22,7 +22,7 @@ from toygan.channels.texts import one_line
 
 MAX_URL_LETTERS: Final = 2000
 _G: Final = "http://base.google.com/ns/1.0"
-_MOST_ADDITIONAL: Final = 10  # additional_image_link of a product
+_MOST_ADDITIONAL: Final = 10  # the largest number of additional_image_link of a product
 _SYNTHETIC: Final = "https://schema.org/TrainedAlgorithmicMediaDigitalSource"
 
 _KEYS: Final[Mapping[FeedName, str]] = MappingProxyType(
@@ -42,7 +42,7 @@ _PICTURE_COLUMNS: Final = (
     *("path", "url", "alt", "language"),
 )
 
-Urls = Callable[[str], str]  # from a key to its URL
+Urls = Callable[[str], str]  # maps a key to its URL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,8 @@ def products_of(rows: Sequence[Exported]) -> list[Product]:
 def shown_file(picture: Exported) -> File:
     """Returns the file that stands for a picture if there is room for only one file.
 
-    It is the widest file of the first frame in the last format. Formats are listed from the newest to the one
-    that every program reads.
+    It is the widest file of the first frame in the last format. A channel lists its formats from the newest
+    to the oldest, which every program reads.
     """
     first = [file for file in picture.files if file.frame == picture.files[0].frame]
     return max(first, key=lambda file: (file.format == first[-1].format, file.width))

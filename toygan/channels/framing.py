@@ -12,12 +12,12 @@ from PIL import Image, ImageChops
 from toygan.channels.cutout import Box, Cutout, NotCutOut, softened, without_shadow
 from toygan.channels.rules import Frame
 
-TINT_LIGHTNESS: Final = 0.93  # of a tint, in HLS
-TINT_SATURATION: Final = 0.45  # the largest of a tint
-GREY_SATURATION: Final = 0.08  # a product with less counts as grey
-_Layers = tuple[Image.Image, Image.Image, Image.Image]  # colours, opacity, light
+TINT_LIGHTNESS: Final = 0.93  # the lightness of a tint, in HLS
+TINT_SATURATION: Final = 0.45  # the largest saturation of a tint
+GREY_SATURATION: Final = 0.08  # a product with less saturation counts as grey
+_Layers = tuple[Image.Image, Image.Image, Image.Image]  # the colours, the opacity and the light of a picture
 _FADE: Final = 0.04  # share of the frame's shorter side over which the shadow fades to nothing
-_PURE: Final = 0.025  # share of the frame's shorter side that is pure ground at each border
+_PURE: Final = 0.025  # the width of pure ground at each border, as a share of the frame's shorter side
 _BLOCK_PX: Final = 8  # side of JPEG's blocks; a change of one pixel changes its whole block
 
 
@@ -31,8 +31,10 @@ class Placement:
 
     width: int
     height: int
-    scale: float  # of the product, at most 1
-    share: float  # share of the frame's safe part that the product takes, by the side that fills more of it
+    scale: float  # the factor by which the product is scaled, at most 1
+    # the share of the frame's safe part that the product takes, measured along the side of which it takes
+    # more
+    share: float
     below_advised: bool
 
 
@@ -44,13 +46,13 @@ def place(box: Box, frame: Frame) -> Placement:
     channel does not allow so small a share.
     """
     long = max(frame.aspect)
-    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # as shares of the longest side
+    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # both as shares of the longest side
     safe_across, safe_down = fit(frame.safe_aspect or frame.aspect, across, down)
     # At its own size, the product takes the share whole / longest of a frame whose longest side is `longest`.
     whole = max(box.width / safe_across, box.height / safe_down)
     largest = int(whole / frame.share.least)
     if largest < frame.size.least:
-        raise TooSmall(f"{largest} pixels at most, {frame.size.least} wanted")
+        raise TooSmall(f"{largest} pixels at most, at least {frame.size.least} are needed")
     # Rounded up, so that a product that fits is not reduced by a part of a pixel.
     longest = min(max(math.ceil(whole / frame.share.wanted), frame.size.least), frame.size.advised)
     scale = min(1.0, frame.share.wanted * longest / whole)
@@ -67,7 +69,7 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
     """Returns the picture in its frame: RGB, or RGBA on a transparent ground.
 
     The border of the frame is pure ground: a shadow fades before it reaches the border. A product with an
-    unsure outline stands on white instead of a tint, because white with a shadow needs no exact outline.
+    uncertain outline stands on white instead of a tint, because white with a shadow needs no exact outline.
     Raises NotCutOut for such a product if the frame needs one.
     """
     is_white = frame.ground == "white" or (frame.ground == "tint" and not cutout.is_sure)
@@ -91,7 +93,7 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
 
 
 def boxes_in(box: Box, frame: Frame, placed: Placement) -> tuple[Box, Box]:
-    """Returns where the product and the safe part lie in the frame, in pixels."""
+    """Returns the boxes of the product and of the safe part in the frame, in pixels."""
     wide, high = box.width * placed.scale, box.height * placed.scale
     safe = fit(frame.safe_aspect or frame.aspect, placed.width, placed.height)
     return _middle(wide, high, placed), _middle(*safe, placed)
@@ -136,7 +138,7 @@ def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
     middle_x, middle_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     wide, high = placed.width / scale, placed.height / scale
     fills: tuple[tuple[int, int, int] | int, ...] = ((255, 255, 255), 0, (255, 255, 255))
-    if scale == 1.0:  # pixels are moved, not resampled
+    if scale == 1.0:  # at this scale pixels are moved without resampling
         left, top = round(middle_x - wide / 2), round(middle_y - high / 2)
         corner = (left, top, left + placed.width, top + placed.height)
         cropped = [_cropped(*each, corner) for each in zip(layers, fills, strict=True)]

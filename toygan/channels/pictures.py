@@ -24,23 +24,28 @@ from toygan.storage.keys import EXPORTED_PREFIX, condition_key, slug_of
 from toygan.storage.store import ObjectStore
 from toygan.xmp import xmp_packet
 
-MAKING: Final = 3  # raise it when the same input gives other pixels or bytes than before
-FOREVER: Final = "public, max-age=31536000, immutable"  # for files whose name changes with their content
-WHOLE: Final = ""  # in `left_out`: the reason concerns every frame
-BROKEN: Final = ("picture_missing", "picture_damaged", "layout_missing")  # faults of the store
+MAKING: Final = 3  # increase this number when the same input gives other pixels or bytes than before
+# the cache control of files whose name changes with their content
+FOREVER: Final = "public, max-age=31536000, immutable"
+WHOLE: Final = ""  # in `left_out`, this name means that the reason concerns every frame
+# reasons that are faults of the store
+BROKEN: Final = ("picture_missing", "picture_damaged", "layout_missing")
 _NAME_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """Where pictures come from, where files go, and the rules for them. Safe to use from many threads."""
+    """The source of pictures, the place of the files, and the rules for them.
+
+    Safe to use from many threads.
+    """
 
     store: ObjectStore
     place: ObjectStore
     channel: Channel
-    sizes: Mapping[str, int]  # key to bytes of each file that lies at the place
+    sizes: Mapping[str, int]  # maps the key of each file in the place to its size in bytes
     producer: str | None  # named in China's label; None for a channel without the label
-    credentials: Credentials | None  # for Content Credentials, None: nothing is signed
+    credentials: Credentials | None  # signs the files; None if they are not signed
 
 
 def recipe_of(making: Making, live: Mapping[str, Any]) -> str:
@@ -55,7 +60,7 @@ def recipe_of(making: Making, live: Mapping[str, Any]) -> str:
 def make_picture(
     making: Making, live: Mapping[str, Any], described: Mapping[str, Any], recipe: str
 ) -> Exported:
-    """Makes the files of a row of `current.parquet`. Puts those that are not at the place yet.
+    """Makes the files of a row of `current.parquet`, and puts those that are not in the place yet.
 
     `described` is the picture's metadata row. If a frame cannot be made, `left_out` has the reason. Raises
     only what the stores raise.
@@ -151,10 +156,10 @@ def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: 
 def _put(
     making: Making, live: Mapping[str, Any], name: str, file_format: FileFormat, data: bytes
 ) -> tuple[str, int]:
-    """Puts a file, unless it is at the place already. Returns its key and its size in bytes.
+    """Puts a file, unless it is in the place already. Returns its key and its size in bytes.
 
-    The key holds a digest of the content and the signer, not of the signature: two signatures of a file
-    differ, but either is valid.
+    The key holds a digest of the content and of the signer, but not of the signature, because every signature
+    of the same file is different.
     """
     signer = making.credentials.digest if making.credentials else ""
     digest = sha256(data + signer.encode()).hexdigest()[:_NAME_DIGITS]

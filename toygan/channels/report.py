@@ -15,7 +15,7 @@ from toygan.channels.state import Exported
 from toygan.publishing.page import page_templates
 
 REPORT_KEY: Final = "report.html"
-MOST_LEFT_OUT: Final = 1000  # rows of the table
+MOST_LEFT_OUT: Final = 1000  # the largest number of rows in the table
 MOST_SHOWN: Final = 24  # pictures
 
 _REASONS: Final = {
@@ -34,7 +34,10 @@ _REASONS: Final = {
 
 
 def render_report(channel: Channel, rows: Sequence[Exported], notes: Sequence[str]) -> str:
-    """Returns the report as one HTML document. It shows picture files that lie beside it."""
+    """Returns the report as one HTML document.
+
+    It shows picture files that are beside it in the same place.
+    """
     left_out = [
         (row.sku, row.image_index, frame if frame != WHOLE else "", _in_words(reason))
         for row in rows

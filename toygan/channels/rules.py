@@ -34,7 +34,7 @@ class Size(_Strict):
     """The longest side of a file in pixels."""
 
     least: _Pixels  # a smaller picture is left out
-    advised: _Pixels  # larger pictures are reduced to this; smaller ones are reported
+    advised: _Pixels  # larger pictures are reduced to this; smaller pictures are reported
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -44,7 +44,9 @@ class Size(_Strict):
 
 
 class Share(_Strict):
-    """The share of the frame that the product's bounding box takes, by the side that fills more of it."""
+    """The share of the frame that the product's bounding box takes, measured along the side of which it takes
+    more.
+    """
 
     least: _Share
     wanted: _Share
@@ -53,23 +55,24 @@ class Share(_Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.least <= self.wanted <= self.most:
-            raise ValueError(f"wanted is least <= wanted <= most, found {self}")
+            raise ValueError(f"least <= wanted <= most must be true; found {self}")
         return self
 
 
 class Frame(_Strict):
-    """A kind of picture that the channel wants of each live picture."""
+    """One of the framed pictures that the channel gets of each live picture."""
 
     name: _Name
     aspect: tuple[_Side, _Side]  # width, height
-    safe_aspect: tuple[_Side, _Side] | None = None  # of the middle part that holds the whole product
+    # the aspect of the middle part that must hold the whole product
+    safe_aspect: tuple[_Side, _Side] | None = None
     size: Size
-    share: Share  # of the safe part
+    share: Share  # the share of the safe part that the product takes
     ground: Ground
     shadow: bool
     formats: Annotated[tuple[FileFormat, ...], Field(min_length=1)]
     quality: Annotated[int, Field(ge=1, le=100)]
-    widths: tuple[_Pixels, ...] = ()  # reduced copies for `srcset`, in pixels
+    widths: tuple[_Pixels, ...] = ()  # the widths in pixels of reduced copies for `srcset`
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -79,17 +82,18 @@ class Frame(_Strict):
 
 
 class Rule(_Strict):
-    """One rule, where it is written, and when it was looked up."""
+    """A rule, the address where it is written, and the day when it was looked up."""
 
     of: Annotated[tuple[str, ...], Field(min_length=1)]  # the fields that follow from the rule
     says: str
-    kind: Literal["required", "advised", "chosen"]  # chosen: toygan's choice, as the channel has no rule
+    # chosen: toygan's own choice, because the channel has no rule
+    kind: Literal["required", "advised", "chosen"]
     source: str
     checked: date
 
 
 class Channel(_Strict):
-    """Everything that a channel says about pictures."""
+    """The rules of a channel about pictures."""
 
     name: _Name
     title: str
@@ -97,10 +101,10 @@ class Channel(_Strict):
     role: Literal["main", "secondary"]  # whether a generated picture may be a product's main picture
     role_reason: str
     forbids: tuple[str, ...] = ()
-    most_bytes: Annotated[int, Field(ge=1000)]  # of a file
-    most_pictures: Annotated[int, Field(ge=1)]  # of a product
+    most_bytes: Annotated[int, Field(ge=1000)]  # the largest size of a file
+    most_pictures: Annotated[int, Field(ge=1)]  # the largest number of pictures of a product
     slots: tuple[str, ...] = ()  # the channel's names for a product's pictures, in order
-    alt_letters: Annotated[int, Field(ge=40)]  # of an alt text
+    alt_letters: Annotated[int, Field(ge=40)]  # the largest number of characters of an alt text
     feeds: Annotated[tuple[FeedName, ...], Field(min_length=1)]
     aigc_label: bool = False  # China's label: a property in the file and a text in the picture
     frames: Annotated[tuple[Frame, ...], Field(min_length=1)]
@@ -127,7 +131,8 @@ def channel_names() -> tuple[str, ...]:
 def load_channel(name: str) -> Channel:
     """Returns a bundled channel by its name, or the channel of a file by its path (`./mine.toml`).
 
-    Raises BadInput for an unknown name and for a file that is no channel; the message names the field.
+    Raises BadInput for an unknown name, and for a file that does not describe a channel. The message names
+    the wrong field.
     """
     if name.endswith(".toml"):
         try:

@@ -1,4 +1,4 @@
-"""What lies at an export's place: one row for each live picture, exported or left out.
+"""The state of an export: a table with one row for each live picture, exported or left out.
 
 The table is written after the pictures and before the feeds, so that neither it nor a feed names a missing
 file.
@@ -30,7 +30,7 @@ STATE = make_schema(
         pa.field("language", pa.string()),
         pa.field("handle", pa.string()),
         pa.field("alt", pa.string(), nullable=False),
-        pa.field("left_out", pa.string(), nullable=False),  # JSON: frame to reason
+        pa.field("left_out", pa.string(), nullable=False),  # JSON: maps frames to reasons
         pa.field("files", pa.string(), nullable=False),  # JSON: a list of File
     ],
 )
@@ -51,7 +51,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What became of one live picture."""
+    """The result of the export of one live picture."""
 
     image_id: str
     recipe: str  # a digest of everything that the files depend on
@@ -62,13 +62,13 @@ class Exported:
     language: str | None
     handle: str | None
     alt: str
-    left_out: Mapping[str, str]  # frame to reason; the empty name means all frames
+    left_out: Mapping[str, str]  # maps frames to reasons; the empty name means all frames
     files: tuple[File, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The rows by image id, and the version of the stored table, for a conditional write."""
+    """The rows by image id, and the version of the stored table, which a conditional write needs."""
 
     rows: Mapping[str, Exported]
     version: str | None
@@ -91,7 +91,8 @@ def read_state(place: ObjectStore, channel: str) -> State:
     others = {row["channel"] for row in found} - {channel}
     if others:
         raise BadInput(
-            f"{place.uri} holds the export of {', '.join(sorted(others))}; give another place with --to"
+            f"{place.uri} holds the export of the channel {', '.join(sorted(others))}; "
+            "give another place with --to"
         )
     return State(rows={row.image_id: row for row in rows}, version=version)
 

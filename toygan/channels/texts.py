@@ -2,16 +2,16 @@
 
 from typing import Final
 
-# The comma before the colour, for languages with a comma of their own.
+# The comma before the colour, for languages with their own comma.
 _COMMAS: Final = {"zh": "，", "ja": "、", "ar": "، "}
-_FORMULA: Final = "=+-@"  # a spreadsheet computes a cell that begins with one of these
+_FORMULA: Final = "=+-@"  # a spreadsheet takes a cell that begins with one of these for a formula
 
 
 def alt_text(title: str | None, colour: str | None, language: str | None, letters: int) -> str:
     """Returns title and colour in the row's language, on one line of at most `letters` characters.
 
     The colour is left out if the title has it. Without a title the text is empty. The text never begins with
-    a character that makes a spreadsheet compute the cell.
+    a character that makes a spreadsheet take it for a formula.
     """
     text = one_line(title or "").lstrip(_FORMULA + " ")
     name = one_line(colour or "")

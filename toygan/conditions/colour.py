@@ -15,7 +15,7 @@ def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
     """Encodes colours `#RRGGBB` as (B, 4) float32: L*/50 - 1, a*/50, b*/50, and 1.
 
     None stands for an unknown colour and gives four zeros. CIELAB is computed from sRGB under D65. Raises
-    BadInput for anything else than None and `#RRGGBB`.
+    BadInput for any other value.
     """
     from skimage.color import rgb2lab
 
@@ -32,7 +32,7 @@ def encode_colours(colour_hexes: Sequence[str | None]) -> Tensor:
 def encode_accents(accent_hexes: Sequence[Sequence[str]], count: int) -> Tensor:
     """Encodes the first `count` accent colours of each product: (B, COLOUR_SIZE * count) float32.
 
-    Each colour is encoded as by `encode_colours`. If a product has fewer colours, zeros fill the row.
+    `encode_colours` describes the encoding. The row of a product with fewer colours is filled up with zeros.
     """
     padded = [[*each[:count], *[None] * (count - len(each))] for each in accent_hexes]
     flat = encode_colours([colour_hex for each in padded for colour_hex in each])

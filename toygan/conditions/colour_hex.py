@@ -1,4 +1,7 @@
-"""Colours as `#RRGGBB`. This module imports no torch, because planning reads colours without torch."""
+"""Converts colours written as `#RRGGBB`.
+
+This module does not import torch, because planning runs without torch.
+"""
 
 import re
 

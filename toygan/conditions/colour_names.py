@@ -1,4 +1,5 @@
-"""Finds the accent colours in a title: the colours beside the main colour, such as those of legs and a hat.
+"""Finds the accent colours in a title. These are the colours beside the main colour, such as those of legs
+and hat.
 
 A sentence embedding contains hardly any information about which part has which colour. So the colours are
 read from the title word by word and become separate conditions. The rest of the title describes the shape.
@@ -16,28 +17,31 @@ from toygan.errors import BadInput, ModelError
 
 MOST_NAMES = 1024
 
-# A comma inside brackets or inside a number separates no parts. The time is linear in the title's length.
+# A comma inside brackets or inside a number does not separate parts. The match takes time linear in the
+# title's length.
 _BRACKETS_OR_COMMA = re.compile(r"\([^()]*\)|(?<!\d),|,(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColourNames:
-    """The names of colours: each name, in lower case and with single spaces, maps to `#RRGGBB`."""
+    """Maps names of colours, in lower case and with single spaces, to `#RRGGBB`."""
 
     hexes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, named: Iterable[tuple[str | None, str | None]]) -> Self:
-        """Makes the mapping from pairs of name and colour. Either may be missing.
+        """Makes the mapping from pairs of name and colour. A pair without a name or a colour is left out.
 
-        A name with several colours takes the most frequent one. The MOST_NAMES most frequent names are kept.
+        If a name has several colours, it is mapped to the most frequent one. Only the MOST_NAMES most
+        frequent names are kept.
         """
         votes: dict[str, Counter[str]] = {}
         for name, colour_hex in named:
             if colour_hex is not None and (words := normal_name(name or "")):
                 votes.setdefault(words, Counter())[colour_hex.upper()] += 1
         kept = sorted(votes, key=lambda name: (-votes[name].total(), name))[:MOST_NAMES]
-        # Of equally frequent colours the least value is taken, so the order of the pairs does not matter.
+        # Among equally frequent colours the smallest value is taken, so that the order of the pairs does not
+        # matter.
         return cls(
             hexes={name: min(votes[name].items(), key=lambda each: (-each[1], each[0]))[0] for name in kept}
         )
@@ -68,7 +72,7 @@ class ColourNames:
         return ColourNames(hexes={**self.hexes, **dict(more[: MOST_NAMES - len(self.hexes)])})
 
     def take(self, title: str) -> tuple[str, tuple[str, ...]]:
-        """Removes the colours at the beginnings of a title's parts, which commas separate.
+        """Splits a title into parts at its commas, and removes the colours at the beginning of each part.
 
         Returns the rest of the title, and the names of the removed colours in their order. "Car, red body,
         white and blue roof" gives "Car, body, roof" and red, white, blue. A colour elsewhere ("with red cross
@@ -78,7 +82,8 @@ class ColourNames:
         names: list[str] = []
         for part in _parts(title) if self.hexes else ():
             said = " ".join(part.split())
-            # The match is made in lower case. Its positions are right only if lower case keeps the length.
+            # Positions found in the lower-case title are valid in the title only if both have the same
+            # length.
             lower = said.lower()
             led = self._leading.match(lower) if len(lower) == len(said) else None
             if led is not None:
@@ -90,14 +95,16 @@ class ColourNames:
 
     @cached_property
     def _name(self) -> re.Pattern[str]:
-        """Matches one of the names as a whole word. It does not match in pairs of colours ("red/blue")."""
+        """Returns a pattern that matches one of the names as a whole word, but not in pairs of colours
+        ("red/blue").
+        """
         longest_first = sorted(self.hexes, key=lambda name: (-len(name), name))
         return re.compile(rf"(?<![\w/-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w/-])")
 
     @cached_property
     def _leading(self) -> re.Pattern[str]:
         name = self._name.pattern
-        # A title may begin with "and" after its main colour was removed.
+        # A title may begin with "and", because its main colour has been removed before.
         return re.compile(rf"(?:(?:and|&) )?{name}(?: (?:and|&) {name})*")
 
 

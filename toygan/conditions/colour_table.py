@@ -1,8 +1,8 @@
 """The table of colours: their English and Chinese names, and their labels in layouts.
 
 The values are close to the medians of the XKCD colour survey (CC0), in which people named colours. Bright
-screen colours are toned down to colours that plastic can have. A model's own names take precedence, see
-`toygan.conditions.main_colour`.
+screen colours are toned down to colours that plastic can have. The colour names of a model take precedence,
+see `toygan.conditions.main_colour`.
 """
 
 from dataclasses import dataclass
@@ -93,7 +93,8 @@ COLOURS: Final = (
     NamedColour("#FCFCFC", "transparent", ("clear", "transparent", "translucent"), ("透明", "半透明")),
 )
 
-# Names of colours that are also names of things. Among other words of a title they may mean the thing.
+# Names of colours that are also names of things, such as orange. Between other words of a title such a name
+# may mean the thing.
 THINGS: Final = frozenset(
     {
         "apricot",
@@ -119,7 +120,7 @@ THINGS: Final = frozenset(
     }
 )
 
-# Words before a name that change its colour, mapped to the kind of change. "" means no change.
+# Words that change the colour named after them, mapped to the kind of change. "" means no change.
 ENGLISH_MODIFIERS: Final = {
     "dark": "dark",
     "deep": "dark",
@@ -175,14 +176,15 @@ CHINESE_MODIFIERS: Final = {
     "大": "",
     "正": "",
 }
-# After these modifiers a name of one character needs no final 色: 深灰 is a colour, but 大白 is a robot.
+# After these modifiers, a name of one character needs no final 色. So 深灰 is a colour, but 大白 (a robot)
+# is not.
 CHINESE_DEPTHS: Final = ("深", "暗", "浅", "淡", "亮")
 TRADITIONAL: Final = str.maketrans(
     "紅黃綠藍銀淺鮮屬鮭魚檸蘋軍鴨鈷嬰羅蘭膚銅棗純啞熒螢寶顏",
     "红黄绿蓝银浅鲜属鲑鱼柠苹军鸭钴婴罗兰肤铜枣纯哑荧荧宝颜",
 )
 
-# Finishes that a name can include. A colour with another finish is another colour.
+# Finishes that can be part of a colour's name. Two names with different finishes mean different colours.
 FINISH_WORDS: Final = frozenset({"trans", "metallic", "pearl", "chrome", "neon"})
 
 

@@ -3,7 +3,8 @@
 from typing import Final, Literal
 
 ImageCondition = Literal["sketch", "layout", "photo"]
-# The models of a run: one for each image condition, and the main one for all other products.
+# The roles of a run's models: "main" generates the products that no other model takes, the others those with
+# the image condition.
 ModelRole = Literal["main", "sketch", "layout", "photo"]
 MAIN: Final[ModelRole] = "main"
 

@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from toygan.conditions.image import PAPER, Drawing, read_layout, read_sketch
 from toygan.images import decode, decode_labels, encode_labels
 
-MOST_SIDE: Final = 512  # pixels; larger drawings are shrunk to this side
-INK_LEVELS: Final = 8  # grey levels of blurred lines; they take a third of the bytes of 256 levels
+MOST_SIDE: Final = 512  # the largest side in pixels; larger drawings are reduced to it
+# the number of grey levels of blurred lines; files with 256 levels are three times as large
+INK_LEVELS: Final = 8
 
 
 class DrawingFiles(NamedTuple):
-    """A layout and the lines in it. Both are square, of any size."""
+    """The files of a layout and of its lines (a sketch of its edges). Both are square, of any size."""
 
     layout: bytes  # PNG of labels
-    lines: bytes  # PNG, black on white
+    lines: bytes  # PNG of black lines on white
 
     @classmethod
     def of(cls, layout: NDArray[np.uint8], lines: NDArray[np.uint8]) -> "DrawingFiles":
@@ -25,9 +26,9 @@ class DrawingFiles(NamedTuple):
 
     @classmethod
     def own(cls, layout: bytes | None, lines: bytes | None, fitted: Drawing) -> "DrawingFiles":
-        """Encodes the drawing files of a photo again, in their own resolution.
+        """Encodes the layout file and the line file of a photo again, in their own resolution.
 
-        `fitted` takes the place of a file that is None. Raises BadInput for a file that cannot be read.
+        A file that is None is taken from `fitted`. Raises BadInput for a file that cannot be read.
         """
         small = cls.of(*fitted)
         return cls(
@@ -45,7 +46,7 @@ def _encode_lines_file(data: bytes) -> bytes:
 
 
 def _encode_lines(lines: NDArray[np.uint8]) -> bytes:
-    """Encodes black and white lines with 1 bit a pixel, other lines with `INK_LEVELS` greys."""
+    """Encodes purely black and white lines with 1 bit per pixel, other lines with `INK_LEVELS` greys."""
     if np.isin(lines, (0, PAPER)).all():
         return encode_labels(lines == PAPER)
     step = PAPER / (INK_LEVELS - 1)

@@ -16,12 +16,12 @@ from toygan.images import MAX_PIXELS, decode, decode_labels, decode_photo, from_
 
 PAPER: Final = 255
 FRAMED_CHANNELS: Final = 4  # red, green, blue, and the mask of the product
-# The square around a longer picture would have more than MAX_PIXELS pixels.
+# With a longer side, the square around a picture would have more than MAX_PIXELS pixels.
 _LONGEST_SIDE: Final = math.isqrt(MAX_PIXELS)
 
 
 class Drawing(NamedTuple):
-    """A layout and the lines in it."""
+    """A layout and its lines (a sketch of its edges)."""
 
     layout: NDArray[np.uint8]  # (R, R)
     lines: NDArray[np.uint8]  # (R, R), as returned by `read_sketch`
@@ -74,9 +74,9 @@ def encode_images(kind: ImageCondition, images: Sequence[NDArray[np.uint8]] | Te
 
 
 def fit_square(pixels: Tensor, resolution: int, fill: int, *, by_labels: bool = False) -> Tensor:
-    """Resizes (C, H, W) uint8 and centres it on a square of `fill`, (C, R, R). The aspect ratio stays.
+    """Resizes (C, H, W) uint8 and centres it on a square (C, R, R) of the value `fill`.
 
-    With `by_labels` each pixel takes the value of the nearest pixel.
+    The aspect ratio does not change. With `by_labels` each pixel takes the value of the nearest pixel.
     """
     if max(pixels.shape[1:]) > _LONGEST_SIDE:
         pixels = _resized(pixels, _LONGEST_SIDE, by_labels=by_labels)
@@ -89,7 +89,10 @@ def fit_square(pixels: Tensor, resolution: int, fill: int, *, by_labels: bool = 
 
 
 def _resized(pixels: Tensor, longest: int, *, by_labels: bool) -> Tensor:
-    """Resizes so that the longer side has `longest` pixels, with antialiasing unless `by_labels`."""
+    """Resizes so that the longer side has `longest` pixels.
+
+    Uses antialiasing, or with `by_labels` the nearest pixel.
+    """
     side = max(pixels.shape[1:])
     size = [max(1, round(length * longest / side)) for length in pixels.shape[1:]]
     if size == list(pixels.shape[1:]):

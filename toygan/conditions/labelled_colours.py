@@ -13,19 +13,24 @@ from torch import Tensor
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.condition_types import BACKGROUND
 
-ONE_LABEL_SHARE = 0.95  # a product is of one label if at least this share of its pixels has the label
-# A label stands for a family of colours if the mean silhouette of its colours is at least this. For families
-# of colours it is -0.29 or more. For transparent and metallic, which any colour can be, it is -0.70 or less.
+ONE_LABEL_SHARE = 0.95  # a product has a single label if at least this share of its pixels has this label
+# A label stands for a family of colours if the mean silhouette of its colours is at least this. Families of
+# colours have -0.29 or more. The labels transparent and metallic, which occur with any colour, have -0.70 or
+# less.
 LEAST_SILHOUETTE = -0.5
-SAME_COLOUR = 1e-4  # distance of encoded colours; two different 8-bit colours are farther apart
+# encoded colours within this distance are the same; two different 8-bit colours are farther apart
+SAME_COLOUR = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledColours:
-    """The labels of K colours in the layouts of photos, without labels that stand for a finish."""
+    """Maps K colours to their labels in the layouts of photos.
+
+    Labels that stand for a finish are left out.
+    """
 
     colours: Tensor  # (K, 4) float32, see toygan.conditions.colour
-    labels: tuple[int, ...]  # K of 1..255
+    labels: tuple[int, ...]  # K labels, each 1..255
 
     @classmethod
     def of(cls, colour_hexes: Sequence[str | None], layouts: Tensor) -> Self | None:
@@ -49,9 +54,9 @@ class LabelledColours:
         return cls(colours=colours[rows], labels=tuple(labels[rows].tolist())) if len(rows) else None
 
     def joined(self, earlier: "LabelledColours") -> Self:
-        """Adds the labels of an earlier model. If both have a colour, the earlier label stays.
+        """Adds the labels of an earlier model, from which training starts.
 
-        The networks start from the earlier model, which has learnt its labels.
+        For a colour that both have, the earlier label is kept, because the earlier model has learnt it.
         """
         distances = torch.cdist(self.colours, earlier.colours)
         new = (distances.min(dim=1).values > SAME_COLOUR).nonzero().flatten().tolist()
@@ -63,7 +68,7 @@ class LabelledColours:
     def relabel(self, layouts: Tensor, before: Sequence[str | None], after: Sequence[str | None]) -> Tensor:
         """Replaces the labels of the main colours `before` by those of the colours `after`.
 
-        Layouts are (B, R, R) uint8. A colour has the label of the nearest known one in CIELAB.
+        Layouts are (B, R, R) uint8. `label` gives the label of a colour.
         """
         layouts = layouts.clone()
         for layout, one, other in zip(layouts, before, after, strict=True):

@@ -30,14 +30,15 @@ from toygan.conditions.colour_table import (
 
 ColourSource = Literal["colour_hex", "colour", "title"]
 
-# The largest CIEDE2000 at which a colour of the model with a longer name replaces a colour of the table.
+# A colour of the table is replaced by a colour of the model with a longer name if their CIEDE2000 is at most
+# this.
 NEARLY_THE_SAME: Final = 15.0
 
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}(?![0-9A-Za-z])")
 _PARTS = re.compile(r"(?<!\d),|,(?!\d)|[，、；;:：|()\[\]（）【】{}]|\s[-–—]+\s")
 _LIST = r"\s*(?:\band\b|&|/|\+|和|与|及)\s*"
 _SAYS_COLOUR = re.compile(r"^(?:main )?(?:colou?r|颜色)\s*[:：=]?\s*| colou?r$")
-# After one of these words, a title no longer describes the product's main colour.
+# From one of these words on, a title describes details, not the product's main colour.
 _DETAIL = re.compile(
     r"(?<!\w)(?:with|without|w/|for|on|from|of|featuring|including|incl|plus)(?!\w)|带|配|含|附|送|适用|用于"
 )
@@ -50,8 +51,8 @@ _TINTS: Final = {"bluish": _BLUE, "reddish": _RED, "yellowish": _YELLOW, "greeni
 class MainColour:
     """The main colour of a product. All fields are None if the colour is unknown."""
 
-    hex: str | None = None  # #RRGGBB, upper case
-    name: str | None = None  # as written in the row
+    hex: str | None = None  # ##RRGGBB in upper case
+    name: str | None = None  # the colour's name the colour's name as written in the row
     source: ColourSource | None = None  # the column that the colour comes from
 
 
@@ -98,18 +99,18 @@ class MainColours:
         return _css(first)
 
     def _in_title(self, title: str) -> str | None:
-        """Finds the main colour's name in a title, as it is written there.
+        """Returns the main colour's name in a title, as it is written there.
 
-        It looks at three places in turn: a part that consists of colours only, the first part that begins
-        with a colour, and the first colour outside details.
+        Takes the first of three that it finds: a part that consists of colours only, the colour at the
+        beginning of a part, or any colour outside details.
         """
         text = _readable(title)
         parts = list(_parts_of(text))
         found = self._whole_part(text, parts) or self._beginning(text, parts) or self._mention(text, parts)
         if found is None:
             return None
-        # If lower case changes the title's length, the positions are wrong in the title itself. Then the name
-        # is returned in lower case.
+        # If lower case changes the title's length, positions in the lower-case title are wrong in the title.
+        # Then the name is returned in lower case.
         one_to_one = " ".join(title.split())
         return one_to_one[found[0] : found[1]] if len(one_to_one) == len(text) else text[found[0] : found[1]]
 
@@ -157,7 +158,10 @@ class MainColours:
         return self._near(phrase, value) or value
 
     def _near(self, phrase: _Phrase, value: str) -> str | None:
-        """Returns the nearest colour of the model that the phrase may mean; None if no such one is near."""
+        """Returns the nearest of the model's colours that the phrase may mean.
+
+        Returns None if all are too far.
+        """
         finish = phrase.modifiers & FINISH_WORDS
         meant = [
             hex_
@@ -186,7 +190,9 @@ class MainColours:
 
     @cached_property
     def _english(self) -> str:
-        """A pattern of names as whole words: the model's, and the table's with or without modifiers."""
+        """A pattern that matches names as whole words: names of the model, and names of the table with or
+        without modifiers.
+        """
         bases = _alternatives(name for each in COLOURS for name in each.english)
         own = _alternatives(self._names.hexes) if self._names.hexes else "(?!)"
         modifiers = _alternatives(ENGLISH_MODIFIERS)
@@ -194,7 +200,7 @@ class MainColours:
 
 
 def _chinese(*, needs_ending: bool) -> str:
-    """A pattern of Chinese names.
+    """A pattern that matches Chinese names.
 
     With `needs_ending`, a name of one character must end in 色: 红色 is a colour, but 红旗 is a red flag.
     """
@@ -294,7 +300,7 @@ def _changed(value: str, modifiers: frozenset[str]) -> str:
 
 
 def _distance(one: str, other: str) -> float:
-    """The CIEDE2000 distance of two colours."""
+    """The CIEDE2000 distance between two colours."""
     from skimage.color import deltaE_ciede2000
 
     return float(deltaE_ciede2000(_lab(one), _lab(other)))  # type: ignore[no-untyped-call]

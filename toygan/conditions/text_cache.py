@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from toygan.disk import lock_file
 from toygan.locks import wait_for_lock
 
-WAIT_S: Final = 30.0  # longest wait for other processes that write
-AT_ONCE: Final = 500  # keys in one query; every SQLite allows 999 or more
+WAIT_S: Final = 30.0  # the longest wait, in seconds, for other processes that write
+# the largest number of the largest number of keys in one query; every SQLite allows 999 or more
+AT_ONCE: Final = 500
 
-# SQLITE_ERROR is one of these codes, because here it means that the file has other tables or columns.
+# SQLITE_ERROR is included: the queries are valid, so it means that the file has other tables or columns.
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _TABLE: Final = """
     CREATE TABLE IF NOT EXISTS embeddings (
@@ -86,7 +87,7 @@ class TextCache:
         return found
 
     def _ask(self, question: Callable[[sqlite3.Connection], Answer]) -> Answer | None:
-        """Runs the query. Returns None if there is no cache or it cannot be used."""
+        """Runs the query. Returns None if there is no cache, or if the cache cannot be used."""
         for last in (False, True):
             if (path := self._path) is None:
                 return None
@@ -119,7 +120,7 @@ def _answer(path: Path, question: Callable[[sqlite3.Connection], Answer]) -> Ans
 
 
 def _is_damage(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code, without its extension
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary error code, without the extended part
     return isinstance(error, _DamagedRow) or code in _DAMAGED
 
 

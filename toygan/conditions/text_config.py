@@ -20,8 +20,8 @@ def product_text(
     """Joins title, finish (unless `solid`) and description on one line. None if there is no text.
 
     `colour` is the main colour's name. It is removed from the title, because the main colour is a separate
-    condition. If the title ends with the name, it is removed there, else at its first place. So a product has
-    the same text in every colour, and a network can generate it in colours that no photo shows.
+    condition. If the title ends with the name, the name is removed at the end, else where it occurs first. So
+    a product has the same text in every colour, and a network can generate it in colours that no photo shows.
     """
     said = " ".join((title or "").split())
     if words := (colour or "").split():
@@ -50,15 +50,19 @@ class TextFields:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Says which parts of titles and descriptions a model is given. Training and generation use the same."""
+    """Says which parts of titles and descriptions a model is given.
 
-    whole_titles: bool = False  # titles keep the main colour's name, and the finish is not added
+    Training and generation use the same config.
+    """
+
+    whole_titles: bool = False  # true: true: titles keep the main colour's name, and the finish is not added
     descriptions: bool = True
-    accent_colours: int = 0  # how many colours beside the main one are taken from a title, at most
-    colour_names: ColourNames = NO_COLOUR_NAMES  # the names of these colours
+    # the largest number of colours, beside the main colour, that are taken from a title
+    accent_colours: int = 0
+    colour_names: ColourNames = NO_COLOUR_NAMES  # the known names of accent colours
 
     def has_same_text_as(self, other: "TextConfig") -> bool:
-        """Says whether both configs take the same text from a title if their colour names are the same."""
+        """Says whether both configs take the same text from a title. Their colour names are not compared."""
         return (self.whole_titles, self.accent_colours > 0) == (other.whole_titles, other.accent_colours > 0)
 
     def words(
@@ -73,9 +77,9 @@ class TextConfig:
         """Takes the text fields of a product.
 
         The text is that of `product_text`. The main colour's name is removed only if there is a `colour_hex`,
-        because then the name is not needed. All accent colours are removed, too, also those above the limit
-        `accent_colours` (see `ColourNames.take`). The first colour in the title with the name or the value of
-        the main colour is the main colour, not an accent.
+        because then the name is not needed. All accent colours are removed, too, even those beyond the limit
+        `accent_colours` (see `ColourNames.take`). The first colour in the title with the main colour's name
+        or value counts as the main colour, not as an accent.
         """
         if not self.descriptions:
             description = None
@@ -91,7 +95,7 @@ class TextConfig:
             main = self._index_of_main(named, colour, colour_hex)
             if main is not None:
                 accents = accents[:main] + accents[main + 1 :]
-                colour = None  # `take` has already removed the name
+                colour = None  # `take` has already removed the main colour's name
         return TextFields(
             text=product_text(title, description, colour=colour, finish=finish),
             shape_text=product_text(title, description, colour=colour),

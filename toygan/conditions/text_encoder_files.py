@@ -19,7 +19,8 @@ _FILES = (
     *("model*.safetensors.index.json", "merges.txt", "added_tokens.json"),
     *("special_tokens_map.json", "tokenizer_config.json"),
 )
-_SIZE_NAMES = ("hidden_size", "d_model", "dim", "n_embd")  # each family of encoders uses another name
+# the config key of the embedding's length; each family of encoders uses another one
+_SIZE_NAMES = ("hidden_size", "d_model", "dim", "n_embd")
 
 Pooling = Literal["mean", "cls"]
 
@@ -69,7 +70,7 @@ def read_pooling(folder: Path, name: str) -> Pooling:
     config = read_json(folder / _POOLING, name)
     stated = config.get("pooling_mode", [])
     modes = [stated] if isinstance(stated, str) else [str(mode) for mode in stated]
-    # The keys that sentence-transformers wrote until version 5.
+    # sentence-transformers wrote these keys until version 5.
     old_names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     modes += [old_names.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on]
     match modes:
@@ -78,7 +79,8 @@ def read_pooling(folder: Path, name: str) -> Pooling:
         case ["cls"]:
             return "cls"
     raise ModelError(
-        f"the text encoder {name} pools by {', '.join(map(str, modes))}; take one with mean or cls"
+        f"the text encoder {name} pools by {', '.join(map(str, modes))}; "
+        "take an encoder that pools by mean or cls"
     )
 
 
@@ -88,7 +90,9 @@ def read_size(folder: Path, name: str) -> int:
     config = read_json(folder / _CONFIG, name)
     sizes = [config[key] for key in _SIZE_NAMES if isinstance(config.get(key), int)]
     if not sizes or config.get("is_encoder_decoder"):
-        raise ModelError(f"{name} is no text encoder of the Transformers library; take one such as BERT")
+        raise ModelError(
+            f"{name} is not a text encoder of the Transformers library; take an encoder such as BERT"
+        )
     size: int = sizes[0]
     return size
 
@@ -100,9 +104,9 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ModelError(f"the text encoder {name}: {path.name} is no JSON; get its files again") from error
+        raise ModelError(f"the text encoder {name}: {path.name} is not JSON; get its files again") from error
     if not isinstance(content, dict):
-        raise ModelError(f"the text encoder {name}: {path.name} holds no JSON object; get its files again")
+        raise ModelError(f"the text encoder {name}: {path.name} is not a JSON object; get its files again")
     return content
 
 

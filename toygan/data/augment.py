@@ -4,9 +4,9 @@ Sources: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN T
 augmentation: Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data".
 
 Photos and generated pictures get the same types of random transformation, so that the discriminator cannot
-learn the few photos by heart. No transformation changes colours, because the discriminator has to score the
-colour. There are no quarter turns, because a product has an upper side. The parameters are drawn first, on
-the CPU. They are applied later, to the picture and to its condition image.
+memorise the few photos. No transformation changes colours, because the discriminator has to score the colour.
+There are no quarter turns, because a product has an upper side. The random parameters are chosen first, on
+the CPU. They are applied later to the picture and to its condition image.
 """
 
 from dataclasses import dataclass, fields
@@ -22,10 +22,10 @@ WHITE = 1.0
 SHIFT_SHARE = 0.125  # largest shift in each direction, as a share of the picture's side
 CUTOUT_SHARE = 0.5  # side of the box that is cut out, as a share of the picture's side
 BACKGROUND = 0
-SCALE_DEVIATION = 0.2  # of the scale's binary logarithm: Karras et al., appendix B
-TURN_DEG = 15.0  # largest turn in each direction
+SCALE_DEVIATION = 0.2  # standard deviation of the scale's binary logarithm: Karras et al., appendix B
+TURN_DEG = 15.0  # largest rotation in each direction
 TARGET_SIGN = 0.6  # the mean sign that adaptation aims at, -1 to 1: Karras et al., section 3
-ADJUSTED_EVERY_STEPS = 4  # Karras et al., section 3
+ADJUSTED_EVERY_STEPS = 4  # the probability changes after this number of steps: Karras et al., section 3
 HIGHEST_PROBABILITY = 0.8  # Karras et al., section 2.2: above this, augmentations leak into the pictures
 
 
@@ -33,21 +33,24 @@ HIGHEST_PROBABILITY = 0.8  # Karras et al., section 2.2: above this, augmentatio
 class Augmentation:
     """The transformations of B pictures, one row for each picture, in the order in which they are applied."""
 
-    scales: Tensor  # (B,) float32, 1 keeps the size
+    scales: Tensor  # (B,) float32; 1 keeps the size
     turns_deg: Tensor  # (B,) float32, anticlockwise
-    shifts: Tensor  # (B, 2) int64, pixels down and to the right from -reach to reach
+    shifts: Tensor  # (B, 2) int64, shifts down and to the right in pixels
     cuts: Tensor  # (B,) bool, whether a box is cut out
-    centres: Tensor  # (B, 2) float32 in [0, 1], middles of the boxes
+    centres: Tensor  # (B, 2) float32 in [0, 1], centres of the boxes
 
     def __getitem__(self, rows: slice) -> Self:
         return type(self)(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
 
     def of_pictures(self, images: Tensor) -> Tensor:
-        """Moves pictures (B, 3, H, W) float32 in [-1, 1], then sets a box to grey."""
+        """Scales, rotates and shifts pictures (B, 3, H, W) float32 in [-1, 1], then sets a box to grey."""
         return cutout(self._moved(images, WHITE), self.centres, self.cuts)
 
     def of_conditions(self, conditions: Conditions) -> Conditions:
-        """Moves condition images in the same way as their pictures. No boxes are cut out of them."""
+        """Scales, rotates and shifts condition images in the same way as their pictures.
+
+        No boxes are cut out of them.
+        """
         moved = dict(conditions)
         if "sketch" in moved:
             moved["sketch"] = self._moved(moved["sketch"], WHITE)
@@ -61,7 +64,7 @@ class Augmentation:
 
 
 def draw_augmentation(count: int, resolution: int, generator: torch.Generator) -> Augmentation:
-    """Draws translation and cutout of `count` pictures, as in Zhao et al.'s policy for few images."""
+    """Chooses random shifts and boxes for `count` pictures, as in Zhao et al.'s policy for few images."""
     reach = _reach(resolution)
     return Augmentation(
         scales=torch.ones(count),
@@ -75,7 +78,8 @@ def draw_augmentation(count: int, resolution: int, generator: torch.Generator) -
 def draw_some_augmentation(
     count: int, resolution: int, generator: torch.Generator, *, probability: float
 ) -> Augmentation:
-    """Draws scale, turn, translation and cutout of `count` pictures, each with `probability`.
+    """Chooses random scales, rotations, shifts and boxes for `count` pictures, each transformation with
+    `probability`.
 
     The number of random numbers does not depend on the probability.
     """
@@ -100,10 +104,10 @@ def _reach(resolution: int) -> int:
 class AdaptiveAugmentation(nn.Module):
     """Adapts the probability of each transformation: Karras et al., section 3.
 
-    r_t, the mean sign of the scores of photos, shows how well the discriminator knows the photos by heart
-    (eq. 1). The probability rises while r_t is above `target`, and falls while r_t is below. A change by 1
-    takes at least `ramp_images` images. The class is a module, so that checkpoints contain its state. The
-    state stays on the CPU.
+    r_t, the mean sign of the scores of photos, shows how far the discriminator has memorised the photos (eq.
+    1). The probability rises while r_t is above `target`, and falls while it is below. A change by 1 takes at
+    least `ramp_images` images. The class is a module, so that checkpoints contain its state. The state stays
+    on the CPU.
     """
 
     state: Tensor  # (3,) float64: the probability, the sum of the signs, the number of signs
@@ -132,10 +136,10 @@ class AdaptiveAugmentation(nn.Module):
 
 
 def resample(images: Tensor, scales: Tensor, turns_deg: Tensor, fill: float) -> Tensor:
-    """Scales and turns every picture (B, C, H, W) around its middle; new pixels are `fill`.
+    """Scales and rotates every picture (B, C, H, W) around its centre; new pixels are `fill`.
 
     Floats are interpolated bilinearly. For integers, such as labels, each pixel takes the nearest pixel. A
-    picture with scale 1 and turn 0 stays bit for bit the same.
+    picture with scale 1 and rotation 0 stays bit for bit the same.
     """
     rows = ((scales != 1) | (turns_deg != 0)).nonzero()[:, 0]
     if not len(rows):
@@ -149,13 +153,13 @@ def resample(images: Tensor, scales: Tensor, turns_deg: Tensor, fill: float) -> 
     chosen = images[rows]
     grid = F.affine_grid(back.to(images.device), list(chosen.shape), align_corners=False)
     mode = "bilinear" if images.is_floating_point() else "nearest"
-    # grid_sample fills with zeros.
+    # grid_sample fills new pixels with zeros, so `fill` is subtracted before and added after.
     moved = F.grid_sample(chosen.float() - fill, grid, mode=mode, align_corners=False) + fill
     return images.index_copy(0, rows, moved.to(images.dtype))
 
 
 def translate(images: Tensor, shifts: Tensor, fill: float) -> Tensor:
-    """Moves every picture (B, C, H, W) by its own (B, 2) int64 pixels; new pixels are `fill`."""
+    """Shifts each picture (B, C, H, W) by its row of `shifts` (B, 2) int64 pixels; new pixels are `fill`."""
     height, width = images.shape[2:]
     reach = int(shifts.abs().max())
     if not reach:

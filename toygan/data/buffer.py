@@ -15,7 +15,7 @@ from toygan.disk import disk_errors
 
 
 class MemoryMappedBuffer:
-    """Stacks uint8 arrays of one shape in a file."""
+    """Stacks uint8 arrays of equal shape in a file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -25,7 +25,7 @@ class MemoryMappedBuffer:
     def append(self, array: NDArray[np.uint8]) -> None:
         """Adds an array. Raises ValueError if its shape differs from the first, DiskFull for a full disk."""
         if self._count and array.shape != self._shape:
-            raise ValueError(f"the array has the shape {array.shape}, but the first one had {self._shape}")
+            raise ValueError(f"the array has the shape {array.shape}, but the first array had {self._shape}")
         with _names_a_full_disk():
             view = np.ascontiguousarray(array).data.cast("B")
             while view:
@@ -42,8 +42,9 @@ class MemoryMappedBuffer:
 
 @contextmanager
 def open_buffer() -> Iterator[MemoryMappedBuffer]:
-    """Opens a buffer in a temporary file without a name. The file disappears with the last view of it."""
-    # Unbuffered, because closing a buffered file on a full disk would write the rest again, and fail again.
+    """Opens a buffer in a temporary file without a name. The file disappears when its last view is gone."""
+    # Unbuffered, because on a full disk, closing a buffered file would try the failed write again, and fail
+    # again.
     with tempfile.TemporaryFile(prefix="toygan-", buffering=0) as file:
         yield MemoryMappedBuffer(file)
 
@@ -51,5 +52,5 @@ def open_buffer() -> Iterator[MemoryMappedBuffer]:
 @contextmanager
 def _names_a_full_disk() -> Iterator[None]:
     folder = Path(tempfile.gettempdir())
-    with disk_errors(folder, "the photos need room there, or TMPDIR set to a folder that has it"):
+    with disk_errors(folder, "make room there for the photos, or set TMPDIR to a folder that has room"):
         yield

@@ -4,7 +4,7 @@ Only the category and the product of a picture are known. A folder inside a cate
 `<category>/<sku>/<file>`. A picture directly in the category's folder is a product by itself. Its sku is
 `<category>-<stem>`. If the stem begins with the category (as in ImageNet), the sku is the stem.
 
-Every file with the content of a picture is used, whatever its name. The log gives the number of other files.
+Every file whose content is a picture is used, whatever its name. The log gives the number of other files.
 """
 
 import hashlib
@@ -29,7 +29,8 @@ from toygan.picture_files import HEAD_BYTES, READABLE, check_size, format_of
 log = logging.getLogger(__name__)
 
 TAR = ".tar"
-# In upper or lower case, since ImageNet has .JPEG. If such a file is no picture, the decoder reports it.
+# In lower case; the case of a file's extension does not matter, since ImageNet has .JPEG. If such a file is
+# not a picture, the decoder reports it.
 PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif"}) | {
     *(".tif", ".tiff", ".bmp", ".dib")
 }
@@ -49,7 +50,7 @@ class _File(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The file's name in messages."""
         return printable("/".join(self.parts))
 
 
@@ -59,7 +60,7 @@ def holds_categories(folder: Path) -> bool:
 
 
 def loose_files(folder: Path) -> Counter[str]:
-    """Counts the files directly in `folder`, which are in no category, by extension."""
+    """Counts the files directly in `folder`, by extension. These belong to no category."""
     found = folder.iterdir() if folder.is_dir() else iter(())
     return Counter(_kind(each.name) for each in found if each.is_file() and each.suffix != TAR)
 
@@ -76,19 +77,22 @@ def read_categories(folder: Path, split: str) -> Iterator[Photo]:
 
     `folder` contains the categories, or folders `train` and `val` that contain them. A folder `test` is not
     read. Without a folder `val`, a fixed tenth of the skus is `val`. Tar files are read as streams; no file
-    is extracted. The log gives the number of files that are left out, by extension, and names categories
-    without any picture left. Raises BadInput for a category name that no catalog may have, and for a damaged
-    tar file.
+    is extracted. The log gives the number of files that are left out, by extension, and names categories of
+    which no picture is left. Raises BadInput for a name that a category of a catalog cannot have, and for a
+    damaged tar file.
     """
     train, val = _splits(folder)
     place = val if val and split == "val" else train
     if loose := loose_files(place):
-        log.warning("left out of %s: %s; they lie in no category's folder", place, said(loose))
+        log.warning(
+            "left out of %s: %s, because they are not in the folder of a category", place, said(loose)
+        )
     for path in _categories(place):
         name = path.stem if path.suffix == TAR else path.name
         if not _NAME.fullmatch(name):
             raise BadInput(
-                f"{path} gives a category the name {name!r}; rename it to letters of A-Z a-z 0-9 . _ -"
+                f"{path} gives a category the name {name!r}, which is not valid; "
+                "rename it to letters of A-Z a-z 0-9 . _ -"
             )
         category = _Category(path=path, name=name, split=split, is_split=val is not None)
         yield from category.photos()
@@ -98,7 +102,8 @@ def read_categories(folder: Path, split: str) -> Iterator[Photo]:
 def sku_of(category: str, parts: tuple[str, ...]) -> str:
     """Returns the sku of a picture.
 
-    If the name has characters that a sku may not have, they are replaced. Then a hash keeps the sku unique.
+    If the name has characters that a sku may not have, they are replaced. Then a hash is added, which keeps
+    the sku unique.
     """
     *folders, file = parts
     stem = PurePosixPath(file).stem
@@ -154,7 +159,7 @@ class _Category:
             return
         if not self.of_other_split:
             log.warning(
-                "the category %r has no pictures: %s holds none that can be used", self.name, self.path
+                "the category %r has no pictures, because %s holds no usable picture", self.name, self.path
             )
         elif self.split == "train":
             log.warning("%s", nothing_to_train_on(self.name, self.of_other_split))
@@ -162,7 +167,8 @@ class _Category:
     def _read(self, file: _File, *, is_wanted: bool) -> bytes | None:
         """Returns the content of a picture, or None if the file is left out.
 
-        If the picture is not wanted, only its beginning is returned, or nothing if its name is enough.
+        For a picture that is not wanted, returns only the first bytes, or no bytes if the file's name shows
+        that it is a picture.
         """
         suffix = PurePosixPath(file.parts[-1]).suffix.lower()
         if suffix in PICTURES and not is_wanted:
@@ -225,7 +231,7 @@ def _named_tar_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except tarfile.TarError as error:
-        raise BadInput(f"{path} is damaged or no tar file ({error}); copy or make it again") from error
+        raise BadInput(f"{path} is damaged or is not a tar file ({error}); copy or make it again") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); check its permissions") from error
 

@@ -1,4 +1,4 @@
-"""Counts the photos that are found for one purpose, so that the log can say which are left out."""
+"""Counts the photos that are found for a purpose, so that the log can say which photos are left out."""
 
 import logging
 from collections import Counter
@@ -13,7 +13,7 @@ from toygan.errors import BadInput
 
 log = logging.getLogger(__name__)
 
-_MOST = 1000  # the most photos of another split that are counted
+_MOST = 1000  # the largest number of photos of another split that are counted
 
 
 class Found:
@@ -24,7 +24,7 @@ class Found:
         self._keep_sku = keep_sku
         self._unwanted: Counter[str] = Counter()  # by category
         self._taken: Counter[str] = Counter()
-        self._skipped: Counter[str] = Counter()  # of the taken ones, those that cannot be used
+        self._skipped: Counter[str] = Counter()  # those of the wanted photos that cannot be used
         self._first_reason = ""
 
     def __iter__(self) -> Iterator[Photo]:
@@ -37,12 +37,21 @@ class Found:
 
     def skip(self, photo: Photo, reason: BadInput) -> None:
         """Counts and logs a photo that cannot be used."""
-        log.warning("skipped the photo %s of %s in %s: %s", photo.photo_id, photo.sku, photo.source, reason)
+        log.warning(
+            "skipped the photo %s of the category %s in %s: %s",
+            photo.photo_id,
+            photo.sku,
+            photo.source,
+            reason,
+        )
         self._skipped[photo.category] += 1
         self._first_reason = self._first_reason or f"{photo.photo_id}: {reason}"
 
     def say_what_is_left_out(self) -> None:
-        """Logs how many photos cannot be used and which categories have nothing left. It is called last."""
+        """Logs how many photos cannot be used and which categories have no photos left.
+
+        It must be called last.
+        """
         if skipped := self._skipped.total():
             left = self._taken.total() - skipped
             log.warning("skipped %d photos that cannot be used; %d are left", skipped, left)
@@ -51,10 +60,10 @@ class Found:
                 continue
             whats = (
                 (self._skipped, "cannot be used"),
-                (self._unwanted, "are of products that another step needs"),
+                (self._unwanted, "are of products that another step uses"),
             )
             parts = [f"{counts[category]} {what}" for counts, what in whats if counts[category]]
-            log.warning("the category %r has nothing left: of its photos %s", category, " and ".join(parts))
+            log.warning("the category %r has no photos left: of its photos %s", category, " and ".join(parts))
 
     def why_none(self, uri: str | Path, split: str) -> str:
         """Returns why no photo of `split` at `uri` is left, and what to do."""
@@ -62,7 +71,7 @@ class Found:
             return f"all {self._skipped.total()} were skipped, the first one {self._first_reason}"
         if self._unwanted:
             return (
-                f"all {self._unwanted.total()} are of products that another step needs, since a tenth of the "
+                f"all {self._unwanted.total()} are of products that another step uses, since a tenth of the "
                 "products is for calibration and the others are for training; add products"
             )
         others = [other for other in SPLITS if other != split]

@@ -1,6 +1,6 @@
 """Makes pictures of grounds and walls for synthetic snapshots: boards, cloth, stone, carpet, tiles, prints.
 
-All values are in [0, 1]. Textures lie on a floor in perspective, like a table in the picture of a telephone.
+All values are in [0, 1]. Textures lie on a floor in perspective, like a table in a phone's picture.
 """
 
 import math
@@ -11,28 +11,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE: Final = 192  # pixels of a texture, which repeats
+SIDE: Final = 192  # the side of a texture in pixels; the texture repeats
 HORIZON_SHARE: Final = 0.35  # share of the snapshots that show a wall behind the floor
 
 
 def uniform(low: float, high: float, rng: torch.Generator) -> float:
-    """One number from [low, high)."""
+    """Returns a random number from [low, high)."""
     return low + (high - low) * float(torch.rand((), generator=rng))
 
 
 def chance(probability: float, rng: torch.Generator) -> bool:
-    """True with this probability."""
+    """Returns True with this probability."""
     return bool(torch.rand((), generator=rng) < probability)
 
 
 def noise(height: int, width: int, cells: tuple[int, int], rng: torch.Generator) -> Tensor:
-    """Smooth noise (1, height, width) in about [0, 1]. `cells` are the numbers of cells down and across."""
+    """Returns smooth noise (1, height, width), about in [0, 1].
+
+    `cells` are the numbers of cells down and across.
+    """
     coarse = torch.rand((1, 1, *cells), generator=rng)
     return F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)[0]
 
 
 def colour(rng: torch.Generator) -> Tensor:
-    """A random colour (3, 1, 1): a dull one, a strong one, one of wood, or one near white or near black."""
+    """Returns a random colour (3, 1, 1): dull, strong, like wood, near white or near black."""
     kind, values = uniform(0, 1, rng), torch.rand(3, generator=rng)
     if kind < 0.2:
         values = 0.86 + 0.14 * values
@@ -110,7 +113,7 @@ _KINDS: Final[tuple[Callable[[torch.Generator], Tensor], ...]] = (
 
 
 def draw_ground(side: int, rng: torch.Generator) -> tuple[Tensor, float]:
-    """Returns a floor (3, side, side) in [0, 1], at times with a wall behind it, and the wall's height.
+    """Returns a floor (3, side, side) in [0, 1], sometimes with a wall behind it, and the wall's height.
 
     The height is a share of the side, measured from the top. It is 0 if there is no wall.
     """

@@ -1,4 +1,4 @@
-"""One photo between its source and a training."""
+"""A photo and its condition images, on the way from a source to a training."""
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,14 +21,14 @@ class Photo(NamedTuple):
     title: str | None
     colour_hex: str | None
     photo: bytes
-    condition: bytes | None  # its sketch, layout or snapshot
-    source: str  # its file or store, for messages
+    condition: bytes | None  # the file of its sketch, layout or snapshot
+    source: str  # the name of its file or store, for messages
     description: str | None = None
-    colour: str | None = None  # the main colour's name
+    colour: str | None = None  # the name of the main colour
     finish: str | None = None
-    lines: bytes | None = None  # the sketch, if `condition` is another type of image
-    mask: bytes | None = None  # the product's mask in the snapshot
-    layout: bytes | None = None  # the layout, if `condition` is a snapshot
+    lines: bytes | None = None  # the file of its sketch, if `condition` is another type of image
+    mask: bytes | None = None  # the file of the product's mask in the snapshot
+    layout: bytes | None = None  # the file of its layout, if `condition` is a snapshot
 
 
 class WantedConditions(NamedTuple):
@@ -47,13 +47,13 @@ class WantedConditions(NamedTuple):
         return "snapshot" if self.kind == "photo" else self.kind
 
     def check(self, where: str, columns: Collection[str] = ()) -> None:
-        """Raises BadInput if a needed column is not among `columns`. The message names the photos `where`."""
+        """Raises BadInput if a needed column is not among `columns`. The message calls the photos `where`."""
         needed = [] if self.column is None or self.may_lack else [self.column]
         for column in (*needed, *(["sketch"] if self.needs_lines else [])):
             if column not in columns:
                 raise BadInput(
                     f"{where} has no column {column!r}, which this family needs; give photo shards with "
-                    "this column, or take a family or a model that needs none"
+                    "this column, or take a family or a model that does not need it"
                 )
 
 

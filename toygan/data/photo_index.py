@@ -16,7 +16,8 @@ from toygan.storage.store import ObjectStore
 
 log = logging.getLogger(__name__)
 
-READERS = 4  # files that are read at the same time; a file may take 64 MiB, and 200 MB when decoded
+# the number of files that are read at the same time; a file may take 64 MiB, and 200 MB when decoded
+READERS = 4
 
 
 def read_index(store: ObjectStore) -> pa.Table:
@@ -30,7 +31,8 @@ def read_index(store: ObjectStore) -> pa.Table:
 def indexed_photos(
     store: ObjectStore, index: pa.Table | None = None
 ) -> Iterator[tuple[Mapping[str, Any], bytes]]:
-    """Yields the rows of `index` (by default the store's) in their order, each with its undecoded file.
+    """Yields the rows of `index` in their order, each with its undecoded file. The default index is that of
+    the store.
 
     It reads only a few files ahead. It skips a file that is missing or has changed since it was indexed, and
     logs its name. Raises BadInput if the index is empty.
@@ -65,7 +67,7 @@ def indexed_photos(
 def read_or_empty(
     store: ObjectStore, key: str, parse: Callable[[bytes], pa.Table], contract: pa.Schema
 ) -> pa.Table:
-    """Returns the table at `key`, or an empty one of the `contract` if there is none."""
+    """Returns the table at `key`, or an empty table of the `contract` if there is no object."""
     try:
         return parse(store.get(key))
     except ObjectNotFound:

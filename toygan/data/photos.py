@@ -52,11 +52,12 @@ class PhotoSet:
     condition_images: Tensor | None = (
         None  # (N, R, R) uint8, photos (N, R, R, 4), see toygan.conditions.image
     )
-    lines: Tensor | None = None  # (N, R, R) uint8, sketches beside the condition images; white if unknown
-    files: tuple[DrawingFiles, ...] = ()  # N layouts with lines in their own resolution; empty if not wanted
-    text_config: TextConfig = READS_ALL  # how the words were taken from titles and descriptions
+    lines: Tensor | None = None  # (N, R, R) uint8, the sketches beside the condition images; white if unknown
+    # N layouts with their lines, in the resolution of their files; empty if they are not wanted
+    files: tuple[DrawingFiles, ...] = ()
+    text_config: TextConfig = READS_ALL  # how the texts were taken from titles and descriptions
     hold_descriptions: bool = False  # whether any text contains a description
-    earlier_labels: LabelledColours | None = None  # from the model that a training starts from
+    earlier_labels: LabelledColours | None = None  # the labels of the model from which a training starts
     text: Tensor | None = None  # (N, text_size) float32, set by `with_text`
 
     def __len__(self) -> int:
@@ -68,7 +69,7 @@ class PhotoSet:
         return 0 if self.text is None else self.text.shape[1]
 
     def of_category(self, category: int) -> list[int]:
-        """Row numbers of the photos of one category."""
+        """Returns the row numbers of the photos of a category."""
         rows: list[int] = torch.nonzero(self.category == category).flatten().tolist()
         return rows
 
@@ -107,13 +108,16 @@ class PhotoSet:
 
     @cached_property
     def accents(self) -> Tensor | None:
-        """(N, 4 * accent_colours) float32, see `toygan.conditions.colour`; None without accent colours."""
+        """The accent colours, (N, 4 * accent_colours) float32, see `toygan.conditions.colour`.
+
+        None if there are none.
+        """
         count = self.text_config.accent_colours
         return encode_accents([each.accent_hexes for each in self.words], count) if count else None
 
     @cached_property
     def labelled_colours(self) -> LabelledColours | None:
-        """The labels of main colours in the layouts; None if no layout shows such a label."""
+        """Maps main colours to their labels in the layouts; None if no layout shows such a label."""
         if self.image_condition != "layout" or self.condition_images is None:
             return None
         found = LabelledColours.of(self.colour_hexes, self.condition_images)
@@ -123,7 +127,7 @@ class PhotoSet:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of all inputs of a training: pixels and conditions, in their order."""
+        """The sha256 of all inputs of a training: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
         conditions = (self.category, self.colour, self.condition_images, self.lines, self.accents)
         for tensor in (self.images, *conditions, self.text):
@@ -146,8 +150,8 @@ def load_photos(
     """Reads the photos of `split` at `uri` for which `keep_sku` is true; see `toygan.data.sources`.
 
     Photos and the wanted `drawings` are centred on a white square and resized to `resolution` x `resolution`
-    pixels (torchvision, bilinear with antialiasing), a few at a time. Only the resized ones are kept, in a
-    temporary file that is mapped into memory. So the operating system decides how much of the file is in
+    pixels (torchvision, bilinear with antialiasing), a few at a time. Only the resized pictures are kept, in
+    a temporary file that is mapped into memory. So the operating system decides how much of the file is in
     memory.
 
     - `text_config` says which parts of titles and descriptions become the text. With `learns_colour_names`,
@@ -261,11 +265,11 @@ class _Preparation:
 
 
 class _Gathered(NamedTuple):
-    photos: list[Photo]  # without their files
+    photos: list[Photo]  # the photos without the content of their files
     images: Tensor  # (N, 3, R, R) uint8
     condition_images: Tensor | None  # (N, R, R) uint8
     lines: Tensor | None  # (N, R, R) uint8
-    files: tuple[DrawingFiles, ...]  # N, or empty
+    files: tuple[DrawingFiles, ...]  # N pairs of files, or none
 
 
 def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:

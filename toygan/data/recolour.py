@@ -1,10 +1,10 @@
-"""Recolours photos of products of one colour. The result is what a camera would record.
+"""Recolours photos of products of one colour. The result is correct, as if a camera had recorded it.
 
 A surface does not change the wavelength of light. So under white light each channel of a photo depends only
-on the same channel of the product's colour. If the channels of a photo are exchanged, the result is the photo
-of a product whose colour has the same channels exchanged. Highlights, soft shadow and white ground are
-correct. So a few photos in few colours show every shape in many colours, and a network cannot guess the
-colour from the title.
+on the same channel of the product's colour. So if the channels of a photo are exchanged, the result is the
+photo of a product whose colour has its channels exchanged in the same way. Highlights, soft shadow and white
+ground are correct. So a few photos in few colours show every shape in many colours, and a network cannot
+guess the colour from the title.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from torch import Tensor
 from toygan.conditions.colour_hex import hex_to_rgb
 from toygan.images import COLOURED
 
-# Both were chosen on 2,889 photos of ten categories. Only photos whose main colour is not grey can pass. Of
-# these, 0.87 or more pass in each of the seven categories whose products mostly have one colour. Of towers
-# 0.21 pass, of figures 0.08, of cars 0.03.
-SAME_HUE = 0.85  # least cosine between the hues of a pixel and of the main colour
+# Both limits were chosen on 2,889 photos of ten categories. Photos pass if they show one colour that is not
+# grey. In each of the seven categories whose products mostly have one colour, 0.87 or more of the photos with
+# a colour that is not grey pass. Of towers 0.21 pass, of figures 0.08, of cars 0.03.
+SAME_HUE = 0.85  # the smallest cosine between the hues of a pixel and of the main colour
 ONE_COLOUR_SHARE = 0.95
 
 
 def draw_mixtures(count: int, share: float, rng: torch.Generator) -> Tensor:
-    """Draws the source channel of each channel of `count` photos, (B, 3) int64.
+    """Chooses the random source channel of each channel of `count` photos, (B, 3) int64.
 
-    About `share` of the photos get random channels. The channels are drawn independently, so greys occur,
-    too. The other photos keep their channels.
+    About `share` of the photos get random channels. The three channels are chosen independently, so the
+    results may be grey. The other photos keep their channels.
     """
     drawn = torch.randint(3, (count, 3), generator=rng)
     mixed = torch.rand((count, 1), generator=rng) < share
@@ -38,9 +38,9 @@ def mix_channels(
 ) -> tuple[Tensor, Tensor]:
     """Exchanges channels of photos (B, 3, H, W) uint8.
 
-    Returns the photos, and for each channel of them the channel it comes from (B, 3). A photo without a main
-    colour, or with other colours beside it, does not change. Otherwise a figure's face would turn green
-    together with its hat.
+    Returns the photos, and for each of their channels the source channel, (B, 3). A photo without a main
+    colour, or with other colours beside it, does not change. Otherwise, for example, a figure's face would
+    turn green together with its hat.
     """
     kept = torch.arange(3).expand_as(channels)
     channels = torch.where(shows_one_colour(images, colour_hexes)[:, None], channels, kept)

@@ -25,7 +25,10 @@ _COLUMNS = [
 def read_stored_shard(
     store: ObjectStore, key: str, split: str, drawings: WantedConditions
 ) -> Iterator[Photo]:
-    """Reads an object as `read_shard` does. A temporary copy keeps the shard out of memory."""
+    """Reads an object as `read_shard` does.
+
+    The shard is copied to a temporary file, because it may not fit into memory.
+    """
     with tempfile.TemporaryDirectory(prefix="toygan-") as folder:
         copy = Path(folder) / "shard.parquet"
         copy.write_bytes(store.get(key))
@@ -39,7 +42,7 @@ def read_shard(
 
     Messages call the file `name`, by default its own name.
 
-    Raises BadInput if the file is no photo shard or a needed column of drawings is missing.
+    Raises BadInput if the file is not a photo shard, or if a needed column of drawings is missing.
     """
     name = str(shard) if name is None else name
     source = name.rpartition("/")[2]
@@ -56,7 +59,7 @@ def read_shard(
                 checked = check_photo_rows(batch, first_row)
                 first_row += batch.num_rows
                 for row, sku, column, reason in checked.rejected.itertuples(index=False):
-                    log.warning("skipped row %d (%s) of %s: %s is %s", row, sku, source, column, reason)
+                    log.warning("skipped row %d (sku %s) of %s: %s is %s", row, sku, source, column, reason)
                 good = checked.good[checked.good["split"] == split]
                 for row in good.to_dict("records"):
                     yield Photo(
@@ -80,5 +83,5 @@ def read_shard(
 
 
 def _known(value: Any) -> str | None:
-    """Returns a text, or None for any of the missing values of pandas."""
+    """Returns a text, or None if the value is one of pandas' missing values."""
     return value if isinstance(value, str) else None

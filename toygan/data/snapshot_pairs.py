@@ -1,4 +1,4 @@
-"""Reads the snapshot of a training photo: the same product in the same view, on any ground."""
+"""Reads the snapshot of a training photo. It shows the same product in the same view, on any ground."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ from toygan.data.photo import Photo
 from toygan.errors import BadInput
 from toygan.images import decode_labels, decode_photo
 
-LEAST_OVERLAP: Final = 0.9  # intersection over union of the masks of snapshot and photo
+LEAST_OVERLAP: Final = 0.9  # the smallest intersection over union of the masks of snapshot and photo
 
 
 def read_snapshot_pair(photo: Photo, resized: Tensor, *, may_lack: bool) -> NDArray[np.uint8]:
@@ -29,7 +29,7 @@ def read_snapshot_pair(photo: Photo, resized: Tensor, *, may_lack: bool) -> NDAr
         if not may_lack:
             raise BadInput("it has no snapshot")
         if of_photo is None:
-            raise BadInput("it has neither a snapshot nor a layout; add the column 'snapshot' or 'layout'")
+            raise BadInput("it has neither a snapshot nor a layout; add a column 'snapshot' or 'layout'")
         return _joined(resized, of_photo)
     if photo.mask is None:
         raise BadInput("its snapshot has no mask; add the column 'mask'")

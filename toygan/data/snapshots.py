@@ -1,9 +1,9 @@
 """Makes synthetic snapshots from studio photos and their exact layouts.
 
-The product is cut out, gets the light of a room, and stands on any ground. It casts a shadow, the ground
-reflects its colour on the product, and other products may stand behind. Then the picture gets the faults of a
-telephone: wrong exposure and white balance, vignetting, blur and noise. Sources: Tobin et al. 2017 (domain
-randomisation) and Dwibedi et al. 2017 (cut and paste).
+The product is cut out, gets the light of a room, and stands on any ground. It casts a shadow, the ground's
+colour is reflected on the product, and other products may stand behind. Then the picture gets the faults of a
+phone's picture: wrong exposure and white balance, vignetting, blur and noise. Sources: Tobin et al. 2017
+(domain randomisation) and Dwibedi et al. 2017 (cut and paste).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from toygan.data.grounds import chance, draw_ground, noise, uniform
 from toygan.models.studio import own_colours
 
 SEVERAL_SHARE: Final = 0.06  # share of the snapshots with two products side by side in front
-LIT: Final = 0.96  # brightness from which the studio's ground has no shadow
+LIT: Final = 0.96  # from this brightness on, the studio's ground counts as free of shadow
 EMPTY_SHARE: Final = 0.04  # share of the snapshots without any product
 
 
@@ -35,21 +35,24 @@ class Cutout:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A picture as taken by a telephone, with the product's mask."""
+    """A picture as a phone would take it, with the product's mask."""
 
     picture: Tensor  # (3, R, R) float32 in [0, 1]
     mask: Tensor  # (1, R, R) float32, 0 or 1: where the product is
 
 
 def framed_snapshot(cutout: Cutout, others: Sequence[Cutout], rng: torch.Generator) -> Snapshot:
-    """Returns a snapshot. The product has exactly the same pixels as in the studio photo."""
+    """Returns a snapshot in which the product covers exactly the same pixels as in the studio photo."""
     ground, horizon = draw_ground(cutout.photo.shape[-1], rng)
     ground = _with_others(ground, horizon, others, cutout.mask, rng)
     return _as_telephone(Snapshot(picture=_stand(cutout, ground, rng), mask=cutout.mask), rng)
 
 
 def free_snapshot(cutout: Cutout, others: Sequence[Cutout], rng: torch.Generator) -> Snapshot:
-    """Returns a snapshot. The product has any size and place; at times there are two products, or none."""
+    """Returns a snapshot in which the product has any size and place.
+
+    Sometimes there are two products, or none.
+    """
     ground, horizon = draw_ground(cutout.photo.shape[-1], rng)
     empty = torch.zeros_like(cutout.mask)
     if chance(EMPTY_SHARE, rng):
@@ -76,11 +79,15 @@ def retaken(picture: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def moved(cutout: Cutout, scale: float, shift: tuple[float, float]) -> Cutout:
-    """Scales a cutout by `scale` and moves it by `shift`, right and down, in halves of the picture's side."""
+    """Scales a cutout by `scale`, and moves it by `shift` to the right and down.
+
+    The unit is half of the picture's side.
+    """
     side = cutout.photo.shape[-1]
     matrix = torch.tensor([[1 / scale, 0, -shift[0] / scale], [0, 1 / scale, -shift[1] / scale]])[None]
     grid = F.affine_grid(matrix, [1, 1, side, side], align_corners=False)
-    layers = torch.cat([cutout.photo - 1, cutout.mask])[None]  # so the ground outside the photo is white
+    # 1 is subtracted because grid_sample fills with zeros; so the ground outside the photo becomes white
+    layers = torch.cat([cutout.photo - 1, cutout.mask])[None]
     if scale < 0.75:
         layers = F.avg_pool2d(layers, 3, stride=1, padding=1)
     found = F.grid_sample(layers, grid, align_corners=False)[0]
@@ -97,7 +104,8 @@ def _with_others(
     bottom, side = int(rows[-1]), mask.shape[-1]
     for other in others:
         size = uniform(0.2, 0.75, rng)
-        low = uniform(max(0.1, horizon + 0.02), max(0.15, bottom / side - 0.12), rng)  # the lower edge
+        # the height of the lower edge
+        low = uniform(max(0.1, horizon + 0.02), max(0.15, bottom / side - 0.12), rng)
         inside = other.mask[0].any(dim=1).nonzero()
         foot = (float(inside[-1]) / side * 2 - 1) * size if len(inside) else 0.0
         placed = moved(other, size, (uniform(-1.2, 1.2, rng), 2 * low - 1 - foot))
@@ -108,7 +116,8 @@ def _with_others(
 def _stand(cutout: Cutout, ground: Tensor, rng: torch.Generator) -> Tensor:
     """Stands the product on the ground, in the light of a room."""
     side = ground.shape[-1]
-    # There are two shadows: the studio's soft one, made stronger, and at times the hard one of a lamp.
+    # There are up to two shadows: the studio's soft shadow, made stronger, and sometimes the hard shadow of a
+    # lamp.
     soft = (cutout.photo.mean(dim=0, keepdim=True) / LIT * (1 - cutout.mask) + cutout.mask).clamp(0.5, 1)
     shaded = ground * soft.pow(uniform(1, 7, rng))
     if chance(0.8, rng):
@@ -124,7 +133,7 @@ def _stand(cutout: Cutout, ground: Tensor, rng: torch.Generator) -> Tensor:
 def _cast(mask: Tensor, rng: torch.Generator) -> Tensor:
     """Returns the shadow of the mask on the floor, (1, R, R) in [0, 1].
 
-    It is the mask, sheared about its lower edge and blurred.
+    It is the mask of the product, sheared about its lower edge and blurred.
     """
     side = mask.shape[-1]
     rows = mask[0].any(dim=1).nonzero()
@@ -143,8 +152,9 @@ def _cast(mask: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _relit(cutout: Cutout, rng: torch.Generator) -> Tensor:
-    """Changes the studio's shading by a random curve of brightness, and may add gloss."""
-    photo = (own_colours(cutout.photo[None] * 2 - 1, cutout.mask[None])[0] + 1) / 2  # no white edge
+    """Changes the brightness of the product by a random curve, and sometimes adds gloss."""
+    # removes the white ground that is mixed into the product's edge
+    photo = (own_colours(cutout.photo[None] * 2 - 1, cutout.mask[None])[0] + 1) / 2
     own = photo.pow(uniform(0.8, 1.7, rng))
     grey = photo.mean(dim=0, keepdim=True)
     bands = noise(1, 64, (1, int(uniform(3, 8, rng))), rng)[0, 0]  # a random curve of brightness

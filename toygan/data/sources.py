@@ -1,4 +1,4 @@
-"""Reads the photos of all kinds of `--photos`, one after the other.
+"""Reads the photos of every kind of source that `--photos` may name, one after the other.
 
 a folder or s3:// prefix of *.parquet              photo shards, see `toygan.data.shards`
 a store, in a folder or at s3://                   its uploads, in the photo index
@@ -80,7 +80,7 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
         index = read_index(store)
     except TableError as error:
         raise BadInput(f"{store.uri}: {error}") from error
-    # An empty index is passed on to `indexed_photos`, which raises the error for it.
+    # An empty index is passed on to `indexed_photos`, which raises the error.
     of_split = index.filter(pc.equal(index["split"], split)) if index.num_rows else index
     if split == "train":
         left = set(of_split["category"].to_pylist())
@@ -95,5 +95,5 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
 
 
 def _is_shard(key: str) -> bool:
-    """Returns whether a key is that of a photo shard. The table of a store's live pictures is no shard."""
+    """Returns whether a key is that of a photo shard. The table of a store's live pictures is not a shard."""
     return "/" not in key and key.endswith(shards.SUFFIX) and key != CURRENT_KEY

@@ -15,7 +15,8 @@ def split_of_upload(sku: str) -> str:
     """Returns the split of a product, for uploads and other photos without a split.
 
     It is `val` for a tenth of the products, `train` for the others. The product is in `val` if the second
-    last decimal digit of sha256(sku) is 0. A tenth of the products in `val` would also be for calibration.
+    last decimal digit of sha256(sku) is 0. A product may be both in `val` and for calibration; then `val`
+    decides.
     """
     return "val" if _digest(sku) // 10 % 10 == 0 else "train"
 

@@ -24,7 +24,7 @@ from toygan.storage.store import ObjectStore
 log = logging.getLogger(__name__)
 
 PRODUCTS_FILE: Final = "products.csv"
-_LONGEST: Final = 2**20  # characters in a cell
+_LONGEST: Final = 2**20  # the largest number of characters in a cell
 _NEEDED: Final = ("sku", "title")
 
 

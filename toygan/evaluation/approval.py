@@ -20,11 +20,11 @@ Flags = NDArray[np.bool_]
 
 
 def approve(p_real: Floats, passed: Flags, category: NDArray[np.int64], acceptance: float) -> Flags:
-    """Approves the best share `acceptance` of each category, (N,).
+    """Approves the best pictures of each category, the share `acceptance` of them. Returns (N,) bool.
 
     Pictures that pass the checks come before all others. Among these and among the others, higher scores come
-    first. Equal pictures keep their order. The scores `p_real`, the results of the checks `passed`, and the
-    categories are (N,) each.
+    first. Pictures with equal scores keep their order. The scores `p_real`, the results of the checks
+    `passed`, and the categories are (N,) each.
     """
     approved = np.zeros(len(p_real), dtype=bool)
     for each in np.unique(category):
@@ -40,9 +40,10 @@ def approve_randomly(category: NDArray[np.int64], acceptance: float, random: np.
 
 
 def mean_scores(draws: list[Scores]) -> Scores:
-    """Returns the mean over draws of each figure that every draw has.
+    """Returns the mean of each figure over several random selections of pictures.
 
-    The error of KID is the standard deviation over the draws.
+    A figure that a selection lacks is left out. The error of KID is the standard deviation over the
+    selections.
     """
     means: dict[str, float | Estimate] = {}
     for field in fields(Scores):
@@ -61,8 +62,8 @@ def calibration_error(real: Floats, generated: Floats, *, bins: int, seed: int =
     """Returns the expected calibration error of `p_real` for N photos (N,) and M pictures (M,).
 
     Photos and pictures have the same total weight. The interval comes from a bootstrap over photos and
-    pictures. The error is biased upwards, and resampling adds this bias a second time. So the interval uses
-    the differences of the bootstrap's quantiles from the bootstrap's mean, added to the error itself. Returns
+    pictures. The error is biased upwards, and the bootstrap adds this bias a second time. So the ends of the
+    interval are the error itself plus the differences between the bootstrap's quantiles and its mean. Returns
     None without photos or without pictures.
     """
     if not len(real) or not len(generated):
@@ -86,5 +87,5 @@ def _balanced_error(real: Floats, generated: Floats, bins: int) -> float:
 
 
 def _share(count: int, acceptance: float) -> int:
-    # A product such as 0.7 * 10 may be a little above 7 in floating point, so a little is subtracted.
+    # In floating point, a product such as 0.7 * 10 may be slightly above 7, so a small number is subtracted.
     return max(1, ceil(acceptance * count - 1e-9))

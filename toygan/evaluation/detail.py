@@ -1,4 +1,4 @@
-"""Measures the detail of pictures that a mere enlargement cannot have: the figures of a second stage."""
+"""Measures detail that a mere enlargement of a picture cannot have. These are the figures for enhancers."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,7 +8,8 @@ from torch import Tensor
 
 CROP: Final = 224  # side of the crops in pixels
 BORDER: Final = 8  # width of the measured border in pixels
-LUMINANCE: Final = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709, for linear light; sRGB values suffice for detail
+# ITU-R BT.709; its weights are for linear light, but for detail they may be applied to sRGB values
+LUMINANCE: Final = (0.2126, 0.7152, 0.0722)
 _WHITE: Final = 255
 
 
@@ -32,7 +33,8 @@ def fine_energy(images: Tensor, products: Tensor, *, small_resolution: int) -> f
     `images` are (N, 3, R, R) uint8. `products` (N, R, R) bool says which pixels show the product. The
     function removes from the luminance all frequencies that are, in both directions, at most half of
     `small_resolution` per side (Nyquist's limit). It averages the square of the rest over the pixels of the
-    products. The unit is the square of one of 255 steps. Raises ValueError if no pixel shows a product.
+    products. The unit is the square of a brightness step, where white is 255 steps. Raises ValueError if no
+    pixel shows a product.
     """
     if not products.any():
         raise ValueError("no pixel shows a product")

@@ -1,9 +1,10 @@
 """`toygan evaluate`: measures the pictures of a model against the photos of the split `val`.
 
-`val` is for measuring only: no model is trained on it, calibrated with it or chosen by it. The pictures are
-generated with the conditions of the photos in `val`, equally often with those of each photo. The photos of
-`train` are used in three ways. Pictures are compared with them, to find copies. The category classifier and
-the segmenter are trained on them. And their figures show what a perfect model would reach.
+The photos of `val` are used only for measuring: no model is trained on them, calibrated with them or chosen
+by them. The pictures are generated with the conditions of the photos in `val`, the same number with those of
+each photo. The photos of `train` are used in three ways. Pictures are compared with them, to find copies. The
+category classifier and the segmenter are trained on them. Their figures show what a perfect model would
+reach.
 """
 
 from collections.abc import Callable
@@ -112,7 +113,7 @@ def evaluate(
     """
     for count, what in ((pictures, "pictures"), (len(val), "photos of val"), (len(train), "training photos")):
         if count < FEWEST:
-            raise BadInput(f"{count} {what} are too few to measure with; the least is {FEWEST}")
+            raise BadInput(f"{count} {what} are too few; at least {FEWEST} are needed")
     network = network or Efficientnet(model.device)
     takes_layouts = model.image_condition == "layout"
     work = 2 * pictures + len(val) + len(train) + (EPOCHS * len(train) if takes_layouts else 0)
@@ -157,7 +158,7 @@ def evaluate(
 
 
 def _near_copies(generated: SampleSet, val: SampleSet) -> float:
-    """Returns the share of pictures that are nearer to a training photo than nearly all photos of val are."""
+    """Returns the share of pictures that are nearer to a training photo than 99 % of the val photos."""
     return float((generated.to_training < np.quantile(val.to_training, NEAR_COPY_QUANTILE)).mean())
 
 
@@ -178,7 +179,7 @@ def _fit_segmenter(
 
 
 class _Measurement:
-    """Measures generated pictures with the conditions of val photos, and the val photos themselves."""
+    """Measures the photos of val, and generated pictures with the conditions of these photos."""
 
     def __init__(
         self,
@@ -239,7 +240,7 @@ def _approval(
     real: SampleSet,
     seed: int,
 ) -> Approval | None:
-    """Measures the benefit of the model's calibration; returns None for a model without one."""
+    """Measures the benefit of the model's calibration; returns None for a model without a calibration."""
     if model.calibration is None:
         return None
     calibration, category, names = model.require_calibration(), generated.category, model.categories
@@ -265,7 +266,7 @@ def _approval(
     return Approval(
         acceptance=ACCEPTANCE,
         own_acceptance=float((passed & reached).mean()),
-        # No Frechet distance, because it depends on the number of pictures, and only half of them are here.
+        # FID is left out, because it depends on the number of pictures, and these are only half of them.
         approved=compare(generated.features[approved], real.features, whole=False),
         by_score=compare(generated.features[by_score], real.features, whole=False),
         random=mean_scores([compare(generated.features[each], real.features, whole=False) for each in draws]),
@@ -286,7 +287,10 @@ def _closest(
     val: PhotoSet,
     train: PhotoSet,
 ) -> tuple[Pair, ...]:
-    """Returns the closest pairs of a picture and its nearest training photo. Each photo is in one pair."""
+    """Returns the closest pairs of a generated picture and its nearest training photo.
+
+    Each photo is in at most one pair.
+    """
     pairs: dict[int, Pair] = {}
     for number in np.argsort(generated.to_training, kind="stable").tolist():
         photo, row = int(nearest[number]), int(pictures.rows[number])

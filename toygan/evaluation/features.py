@@ -41,7 +41,7 @@ class FeatureNetwork(ABC):
     """A frozen network on one device."""
 
     name: str
-    size: int  # features per picture
+    size: int  # the number of features of a picture
     device: torch.device
 
     @abstractmethod
@@ -63,7 +63,9 @@ class FeatureNetwork(ABC):
 
 
 class Efficientnet(FeatureNetwork):
-    """EfficientNet-Lite0: the means of its last feature maps. About 30 ms per picture on one core."""
+    """Returns the means of the last feature maps of EfficientNet-Lite0. A picture takes about 30 ms on one
+    core.
+    """
 
     name = NETWORK
     size = FEATURES
@@ -80,7 +82,7 @@ class Efficientnet(FeatureNetwork):
 
 
 class Inception(FeatureNetwork):
-    """The Inception v3 of the original FID (Heusel et al. 2017): its 2048 pooled features, without logits."""
+    """Returns the 2048 pooled features of the Inception v3 of the original FID (Heusel et al. 2017)."""
 
     name = "inception-v3-compat"
     size = 2048
@@ -88,7 +90,7 @@ class Inception(FeatureNetwork):
     def __init__(self, device: torch.device, weights: Path | None = None) -> None:
         """Loads the weights from the file `weights`, by default a file in the download folder of torch.
 
-        It is the file of torch-fidelity. Raises BadInput, with the download address, if the file is missing
+        The file is that of torch-fidelity. Raises BadInput, with the download address, if the file is missing
         or holds other weights.
         """
         with needs_extra("train", "Inception"):
@@ -118,9 +120,9 @@ class Inception(FeatureNetwork):
 def load_feature_network(
     name: FeatureNetworkName, device: torch.device, *, inception_weights: Path | None = None
 ) -> FeatureNetwork:
-    """Loads a network. Raises what the network's class raises.
+    """Loads a network. Raises the errors of the network's class.
 
-    Also raises BadInput if there are `inception_weights` for another network.
+    Also raises BadInput if `inception_weights` are given for another network.
     """
     if inception_weights is not None and name != "inception":
         raise BadInput(f"{inception_weights} is used only with `--features inception`; give both")

@@ -18,9 +18,9 @@ from toygan.generation.engine import default_batch_size
 from toygan.progress import Progress
 from toygan.seeds import image_seed
 
-PAIRS_OF_A_CATEGORY: Final = 24  # the most pairs of a category
+PAIRS_OF_A_CATEGORY: Final = 24  # the largest number of pairs of a category
 
-Pairs = NDArray[np.int64]  # (P, 2), numbers of pictures
+Pairs = NDArray[np.int64]  # (P, 2), the positions of two pictures each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,10 @@ class GeneratedPictures:
     """The N generated pictures of an evaluation."""
 
     images: Tensor  # (N, 3, R, R) uint8
-    rows: NDArray[np.int64]  # (N,), the photo that each picture's conditions come from
+    rows: NDArray[np.int64]  # (N,), the row of the photo from which each picture's conditions come
     seeds: tuple[int, ...]
     logits: NDArray[np.float32]  # (N,), see `toygan.artifact.model.Model.score`
-    layout_similarities: tuple[float | None, ...]  # N, see `toygan.artifact.model.GeneratedBatch`
+    layout_similarities: tuple[float | None, ...]  # N values, see `toygan.artifact.model.GeneratedBatch`
 
 
 def generate_pictures(

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 NEIGHBOURS: Final = 5
 HALF_SAMPLES: Final = 200
 SUBSETS: Final = 100
-LARGEST_SUBSET: Final = 1000  # the most pictures of each set in a subset
+LARGEST_SUBSET: Final = 1000  # the largest number of pictures of each set in a subset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,10 @@ class Manifolds:
 
 
 class _Identity(nn.Module):
-    """Takes the place of a network in torchmetrics. It returns its inputs, which already are features."""
+    """Takes the place of a network in torchmetrics.
+
+    Returns its inputs, because these already are features.
+    """
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ def kernel_distance(
     halves = _halves(random, half_samples, len(x)), _halves(random, half_samples, len(y))
     error = float(_squared_mmds(x, y, *halves).std(ddof=1))
     size = min(len(x), len(y), LARGEST_SUBSET)
-    # A subset of all pictures would give the same value each time.
+    # If a subset has all pictures, every subset gives the same value.
     subsets = 1 if size == len(x) == len(y) else SUBSETS
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all")
@@ -91,9 +94,9 @@ def kernel_distance(
 def frechet_distance(real: Features, generated: Features) -> float:
     """Computes FID, the squared Frechet distance of fitted normal distributions (Heusel et al. 2017).
 
-    The code is that of torchmetrics. The value is biased upwards. The fewer pictures there are, the larger
-    the bias is. So compare only figures from the same numbers of pictures. Raises ValueError if a set has
-    fewer than two pictures.
+    The value is computed by torchmetrics. It is biased upwards, and with fewer pictures the bias is larger.
+    So compare only figures from the same numbers of pictures. Raises ValueError if a set has fewer than two
+    pictures.
     """
     with needs_extra("train", "FID"):
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -180,5 +183,5 @@ def _distances(x: Features, y: Features | None = None) -> Floats:
 
 
 def _radii(features: Features, neighbours: int) -> Floats:
-    # Index 0 is the picture itself, so `neighbours` is the index of the wanted neighbour.
+    # Index 0 is the picture itself, so the wanted neighbour has the index `neighbours`.
     return np.asarray(np.partition(_distances(features), neighbours, axis=1)[:, neighbours])

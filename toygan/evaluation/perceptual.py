@@ -1,8 +1,8 @@
 """Computes learned perceptual distances of pictures (Zhang et al. 2018, LPIPS).
 
 Different from the paper: the feature maps are those of EfficientNet-Lite0, not of AlexNet. The weights that
-the paper fitted to people's ratings would have to be downloaded. They are not used: the distance is eq. 1
-with all weights 1, as for the paper's untuned networks.
+the paper fitted to people's ratings would have to be downloaded. They are not used. The distance is eq. 1 of
+the paper with all weights 1, as for its networks without fitted weights.
 """
 
 from collections.abc import Callable

@@ -15,21 +15,27 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Figures of a set of pictures. A figure is None if it does not apply, or for too few pictures."""
+    """Figures of a set of pictures.
+
+    A figure is None if it does not apply or if there are too few pictures.
+    """
 
     pictures: int
-    fid: float | None = None  # this figure and the next five compare the pictures with the photos of val
+    # this figure and the next five figures compare the pictures with the photos of val
+    fid: float | None = None
     kid: Estimate | None = None
     precision: float | None = None
     recall: float | None = None
     density: float | None = None
     coverage: float | None = None
-    diversity: float | None = None  # mean feature distance of two pictures of one category
-    perceptual_diversity: float | None = None  # mean perceptual distance of pictures with equal conditions
-    colour_delta_e: float | None = None  # median CIEDE2000 to the wanted colour
-    category_accuracy: float | None = None  # by a classifier that was trained on the training photos
+    diversity: float | None = None  # mean distance in features between two pictures of the same category
+    # mean perceptual distance between two pictures with equal conditions
+    perceptual_diversity: float | None = None
+    colour_delta_e: float | None = None  # median CIEDE2000 between main colour and wanted colour
+    # share of pictures whose category a classifier finds; it was trained on the training photos
+    category_accuracy: float | None = None
     layout_agreement: float | None = None  # mean IoU of the segmenter's output with the given layout
-    nearest_training: float | None = None  # median feature distance to the nearest training photo
+    nearest_training: float | None = None  # median distance in features to the nearest training photo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +61,11 @@ class Approval:
 
     acceptance: float  # share of the pictures in each of `approved`, `by_score` and `random`
     own_acceptance: float  # share of the pictures that pass the checks and reach the model's thresholds
-    approved: Scores  # the best pictures by checks, then score
-    by_score: Scores  # the best by score alone; the checks make the set less similar to the photos
-    random: Scores  # means over several random draws
-    calibration_error: Interval | None  # error of p_real, 0..1, on the photos of val and the pictures
+    approved: Scores  # figures of the best pictures by the checks, then by the score
+    by_score: Scores  # figures of the best pictures by the score alone, for comparison
+    random: Scores  # means of the figures of several random selections
+    # expected calibration error of p_real, 0..1, on the photos of val and the pictures
+    calibration_error: Interval | None
     category_calibration_error: Mapping[str, Interval | None]
 
 
@@ -71,7 +78,7 @@ class Pair:
     seed: int
     sku: str
     distance: float
-    pixels: NDArray[np.uint8]  # (2, R, R, 3): the picture, the photo; not part of the JSON
+    pixels: NDArray[np.uint8]  # (2, R, R, 3): the picture and the photo; the JSON does not contain them
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields except the pixels."""
@@ -91,11 +98,13 @@ class Evaluation:
     seed: int
     neighbours: int  # number of neighbours for precision, recall, density and coverage
     overall: Group
-    training_photos: Scores  # the same number of training photos, as the pictures of a perfect model
+    # figures of the same number of training photos, which stand for the pictures of a perfect model
+    training_photos: Scores
     categories: Mapping[str, Group]
-    near_copies: float  # share of pictures nearer to a training photo than 99 % of the photos of val are
+    # share of the pictures that are nearer to a training photo than 99 % of the photos of val are
+    near_copies: float
     closest: tuple[Pair, ...]
-    approval: Approval | None = None  # None for a model without a calibration
+    approval: Approval | None = None  # None if the model has no calibration
 
     def to_json(self) -> str:
         """Returns all figures as JSON. All numbers are finite; a missing figure is null."""
@@ -192,7 +201,7 @@ _FIGURES: tuple[tuple[str, Callable[[Scores], str]], ...] = (
     ("distance to nearest training photo", lambda scores: _number(scores.nearest_training, 2)),
 )
 
-# The figures that compare pictures with photos and do not depend on the number of pictures.
+# The figures that compare pictures with photos and that do not depend on the number of pictures.
 _COMPARED = tuple(each for each in _FIGURES[:7] if each[0] != "FID")
 
 _HEADINGS = (

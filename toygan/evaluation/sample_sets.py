@@ -16,7 +16,7 @@ from toygan.evaluation.features import Features
 from toygan.evaluation.result import Group, Scores
 from toygan.evaluation.segmentation import mean_iou
 
-FEWEST: Final = 10  # the least number of pictures, and of photos, to compare them
+FEWEST: Final = 10  # a comparison needs at least this number of pictures, and of photos
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,13 @@ class SampleSet:
 
     features: Features  # (N, D)
     category: NDArray[np.int64]  # (N,)
-    delta_e: NDArray[np.float64]  # (N,), NaN without a wanted colour
-    right: NDArray[np.bool_] | None  # (N,), whether the classifier finds the right category; None without one
-    to_training: NDArray[np.float64]  # (N,), distance to the nearest training photo
+    delta_e: NDArray[np.float64]  # (N,), CIEDE2000 to the wanted colour; NaN without such a colour
+    # (N,), whether the classifier finds the right category; None without a classifier
+    right: NDArray[np.bool_] | None
+    to_training: NDArray[np.float64]  # (N,), distance in features to the nearest training photo
     pair_category: NDArray[np.int64]  # (P,), category of each pair of pictures with the same conditions
     pair_distance: NDArray[np.float64]  # (P,), perceptual distance of each pair
-    segmented: Segmented | None  # None for a model that takes no layouts
+    segmented: Segmented | None  # None if the model takes no layouts
 
     def of(self, category: int) -> "SampleSet":
         chosen = self.category == category
@@ -71,7 +72,7 @@ def fit_classifier(train_features: Features, category: NDArray[np.int64]) -> Pip
 
 
 def colour_errors(measured: list[Measures]) -> NDArray[np.float64]:
-    """Returns the CIEDE2000 distances to the wanted colours, (N,), NaN without a wanted colour."""
+    """Returns the CIEDE2000 distances to the wanted colours, (N,); NaN if no colour is wanted."""
     return np.array([np.nan if each.colour_delta_e is None else each.colour_delta_e for each in measured])
 
 

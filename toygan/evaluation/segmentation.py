@@ -17,8 +17,8 @@ from toygan.images import from_uint8
 from toygan.models.segmenter import Segmenter
 from toygan.training.batches import mirror
 
-LARGEST_SIDE: Final = 64  # pixels; larger pictures and layouts are shrunk
-EPOCHS: Final = 10  # for 3,200 photos of 64 pixels these take about five minutes on one core
+LARGEST_SIDE: Final = 64  # side in pixels; larger pictures and layouts are reduced to it
+EPOCHS: Final = 10  # for 3,200 photos of 64 pixels this number of epochs takes about five minutes on one core
 BATCH: Final = 16  # images
 LEARNING_RATE: Final = 2e-3  # initial learning rate of Adam; it falls to 0
 
@@ -68,7 +68,7 @@ def fit_segmenter(
 def segment(segmenter: Segmenter, images: Tensor) -> Tensor:
     """Predicts labels of pictures (N, 3, R, R) uint8: (N, r, r) int64 on the CPU.
 
-    r is the side to which `shrink` shrinks the pictures.
+    r is the side to which `shrink` reduces the pictures.
     """
     device = next(segmenter.parameters()).device
     found = [
@@ -111,7 +111,7 @@ def shrink(pictures: Tensor) -> Tensor:
 
 
 def _draws(photos: int, steps: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields for each step the rows of its photos (B,) int64, and which of them to mirror (B,) bool.
+    """Yields for each step the rows of its photos (B,) int64, and whether each photo is mirrored, (B,) bool.
 
     The numbers of uses of any two photos differ by at most one.
     """

@@ -23,8 +23,8 @@ from toygan.training.tracking import StartTracker
 
 TRACKERS: Final = ("tensorboard", "mlflow", "wandb", "trackio")
 PROJECT: Final = "toygan"
-FEWEST: Final = 4  # the least number of pictures to compute KID
-_HALF_SAMPLES: Final = 2  # the fewest, because they serve for the error of KID, which is not shown
+FEWEST: Final = 4  # KID needs at least this number of pictures
+_HALF_SAMPLES: Final = 2  # as few as possible, because they only give the error of KID, which is not shown
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,10 @@ def tracker(name: str) -> StartTracker:
 
 
 class AccelerateTracker:
-    """A tracker of Accelerate. If it fails, this is logged once, and the training continues without it."""
+    """A tracker of Accelerate.
+
+    If the tracker fails, the failure is logged once, and the training continues without it.
+    """
 
     def __init__(self, name: str, output: Path, options: Mapping[str, object]) -> None:
         """Starts the program `name` for the training in the folder `output`."""
@@ -54,7 +57,7 @@ class AccelerateTracker:
     def _begin(self, output: Path, options: Mapping[str, object]) -> None:
         from accelerate import PartialState
 
-        PartialState()  # the adapters need it to find out whether this is the main process
+        PartialState()  # the adapters ask it whether this is the main process
         self._tracker = _STARTS[self._name](output)
         self._tracker.start()
         plain = (bool, int, float, str)
@@ -92,16 +95,16 @@ class AccelerateTracker:
         try:
             call()
         except Exception as error:
-            log.warning("%s failed (%r); the training goes on without it", self._name, error)
+            log.warning("%s failed (%r); the training continues without it", self._name, error)
             self._works = False
 
 
 def _tensorboard(output: Path) -> Any:
     from accelerate.tracking import TensorBoardTracker
 
-    # TensorBoard imports TensorFlow if that is installed. This takes seconds, and it crashes the process if
-    # triton is imported later. If a module of the following name exists, TensorBoard uses its own small
-    # substitute instead.
+    # TensorBoard imports TensorFlow if that is installed. This takes seconds, and the process crashes if
+    # triton is imported later. If a module named `tensorboard.compat.notf` exists, TensorBoard uses its own
+    # small substitute for TensorFlow.
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     return TensorBoardTracker("tensorboard", output)
 

@@ -33,7 +33,9 @@ def undecided_row(
     layout_similarity: float | None,
     snapshot: FramedSnapshot | None,
 ) -> dict[str, Any]:
-    """Returns the metadata of a candidate before it is decided: all but run, scores, threshold and file."""
+    """Returns the metadata of an undecided candidate: all columns except those of run, scores, threshold and
+    file.
+    """
     identity = image_id(slot.sku, slot.image_index, attempt, model.name, model.version, slot.row_fingerprint)
     kind = model.image_condition
     return dict.fromkeys(IMAGES.names) | {

@@ -1,9 +1,9 @@
-"""The resources of a process: models on a device, workers that check and encode, threads that store.
+"""The resources of a process: models on a device, worker processes, threads that store.
 
-The stages overlap. While the device generates a batch, workers check and encode earlier batches, and threads
-upload the approved pictures. On a CPU several lanes generate side by side, each on one core. Two lanes are
-faster than two threads in one batch, above all if the machine has other work. Every stage records its times
-in the `Timeline`.
+The stages of the work overlap. While the device generates a batch, worker processes check and encode earlier
+batches, and threads upload the approved pictures. On a CPU several lanes, that is threads, generate at the
+same time, each on one core. Two lanes are faster than two threads for one batch, especially if the machine
+has other work. Every stage records its times in the `Timeline`.
 """
 
 import ctypes
@@ -36,9 +36,9 @@ Stage = Literal["generate", "postprocess", "store"]
 Result = TypeVar("Result")
 
 STORING_THREADS = 16
-# The largest batch in pictures x height x width. On a CPU, a picture in a batch of 4 pictures of 128 pixels
-# takes no longer than in a larger batch, whose buffers do not fit the caches. A GPU takes 512 pictures of 64
-# pixels.
+# The size of the largest batch on a CPU, as pictures x height x width. Larger batches than 4 pictures of 128
+# x 128 pixels are not faster per picture, because their buffers do not fit the caches. On a GPU, the largest
+# batch has 512 pictures of 64 x 64 pixels.
 CPU_BATCH_PIXELS = 2**16
 CUDA_BATCH_PIXELS = 2**21
 MOST_CPU_PICTURES = 32
@@ -58,7 +58,10 @@ class Span:
 
 @dataclass
 class Timeline:
-    """All pieces of work of a process, in the order in which they ended. Safe to use from many threads."""
+    """The pieces of work that a process has done, in the order in which they ended.
+
+    Safe to use from many threads.
+    """
 
     spans: list[Span] = field(default_factory=list)
 
@@ -70,7 +73,10 @@ class Timeline:
         return Timeline([span for span in self.spans if span.began_s >= began_s])
 
     def busy_s(self, *stages: Stage) -> float:
-        """Seconds in which at least one of `stages` (default: all) was at work. Overlaps count once."""
+        """The time in seconds during which at least one of `stages` (default: all) was at work.
+
+        Overlaps count once.
+        """
         chosen = sorted((s.began_s, s.ended_s) for s in self.spans if not stages or s.stage in stages)
         total, covered_to = 0.0, float("-inf")
         for began_s, ended_s in chosen:
@@ -80,7 +86,10 @@ class Timeline:
 
 
 def default_batch_size(model: Model) -> int:
-    """The number of pictures in the largest batch. It depends on model, resolution and device only."""
+    """Returns the number of pictures in the largest batch.
+
+    It depends only on model, resolution and device.
+    """
     on_cpu = model.device.type == "cpu"
     pictures = (CPU_BATCH_PIXELS if on_cpu else CUDA_BATCH_PIXELS) // model.generated_resolution**2
     return max(1, min(pictures, MOST_CPU_PICTURES) if on_cpu else pictures)
@@ -90,7 +99,7 @@ def batch_shapes(largest: int, device: torch.device) -> tuple[int, ...]:
     """Returns the numbers of pictures that a batch may have, ascending.
 
     The bytes of a picture depend on the shape of its batch. The shapes are `largest` and the powers of two on
-    a CPU. On a GPU, which pads batches, there are fewer shapes: each is about a quarter of the next.
+    a CPU. On a GPU, where batches are padded, there are fewer shapes: each is about a quarter of the next.
     """
     step = 2 if device.type == "cpu" else 4
     shapes = {largest}
@@ -103,8 +112,9 @@ def batch_shapes(largest: int, device: torch.device) -> tuple[int, ...]:
 def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, int]:
     """Returns the number of lanes that generate and the number of worker processes that postprocess.
 
-    `cores`: by default all that the process may use. On a CPU each core gets a lane, because to generate a
-    batch costs much more than to postprocess it. A GPU has one lane, which needs one core of its host.
+    `cores` is the number of cores to use, by default all that the process may use. On a CPU each core gets a
+    lane, because generating a batch takes much longer than postprocessing it. A GPU has one lane, which needs
+    one core of the machine.
     """
     cores = cores or usable_cores()
     if device.type == "cpu":
@@ -115,8 +125,8 @@ def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, in
 def keep_memory() -> None:
     """Makes glibc keep freed memory for the next batch; does nothing with another C library.
 
-    By default glibc returns large buffers to the kernel at once. To get the buffers of a batch again takes up
-    to half as long as to generate the batch.
+    By default glibc returns large buffers to the kernel at once. Getting the buffers for the next batch takes
+    up to half as long as generating a batch.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -138,12 +148,12 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         self._device = ThreadPoolExecutor(lanes, "device", initializer=torch.set_num_threads, initargs=(1,))
         self._postprocessing_lock = threading.Lock()
         self._postprocessing = postprocessing_pool(self._workers)
-        for _ in range(self._workers):  # the workers start while models are still being loaded
+        for _ in range(self._workers):  # started now, so that the workers start while models are being loaded
             self._postprocessing.submit(int)
         self._storing = ThreadPoolExecutor(STORING_THREADS, thread_name_prefix="store")
 
     def on_device(self, work: Callable[[], Result]) -> Future[Result]:
-        """Runs the work of any model in the next free lane of the device. Calls are served in order."""
+        """Runs a function in the next free lane of the device. Calls of all models are served in order."""
         return self._device.submit(work)
 
     def postprocess(
@@ -173,7 +183,10 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         return future
 
     def store(self, store: ObjectStore, key: str, data: bytes, content_type: str) -> Future[None]:
-        """Uploads in a thread, in the caller's context. The caller must check the result before a commit."""
+        """Uploads an object in a thread, with the caller's context variables.
+
+        The caller must check the result before a commit.
+        """
         return self._storing.submit(copy_context().run, self._put, store, key, data, content_type)
 
     def read_conditions(
@@ -211,8 +224,8 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
 class Engine(AbstractContextManager["Engine"]):
     """A model with its batch shapes and its worker pool. Several shards may use it at the same time.
 
-    Engines may share a worker pool. An engine that is given no pool creates one, and closes that pool when
-    the engine is closed.
+    Engines may share a worker pool. An engine without a given pool creates one, and closes this pool when it
+    is closed itself.
     """
 
     def __init__(
@@ -227,8 +240,8 @@ class Engine(AbstractContextManager["Engine"]):
     def next_batch(self, waiting: int) -> int:
         """Returns how many of the waiting pictures to generate next.
 
-        A CPU takes as long for padding as for pictures, so it gets a number that fills a batch shape. A GPU
-        takes about as long for a small batch as for a large one, so it gets all waiting pictures, up to the
+        On a CPU, padding takes as long as pictures, so the number fills a batch shape exactly. A GPU takes
+        about as long for a small batch as for a large batch, so it gets all waiting pictures, up to the
         largest batch.
         """
         if self.model.device.type == "cpu":

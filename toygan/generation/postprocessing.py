@@ -1,6 +1,6 @@
 """Checks and encodes generated pictures in worker processes.
 
-This module and what it imports stay free of torch, so that a worker starts fast and small.
+Neither this module nor its imports import torch, so that a worker starts fast and needs little memory.
 """
 
 import logging
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Postprocessed:
     """One candidate after the checks."""
 
-    measures: Measures | None  # None where the picture could not be measured
+    measures: Measures | None  # None if the picture could not be measured
     failed_checks: tuple[Reason, ...]  # empty if the picture passed
     file: bytes | None  # the encoded picture; None unless the picture can be approved
 
@@ -37,7 +37,7 @@ class Postprocessed:
 @dataclass(frozen=True, kw_only=True)
 class PostprocessedBatch:
     candidates: list[Postprocessed]
-    began_s: float  # time.monotonic(), the same clock in all processes of a machine
+    began_s: float  # the start by time.monotonic(), the same clock in all processes of a machine
     ended_s: float
 
 
@@ -79,7 +79,7 @@ def _measure_all(pixels: NDArray[np.uint8], colour_hexes: Sequence[str | None]) 
     try:
         return measure(pixels, colour_hexes)
     except Exception:
-        # A fault of one picture must not stop its batch-mates.
+        # A fault of one picture must not stop the others of the batch.
         log.exception("a batch could not be measured; its pictures are measured one by one")
     return [_measure_one(picture, wanted) for picture, wanted in zip(pixels, colour_hexes, strict=True)]
 

@@ -73,7 +73,7 @@ def start_run(resolved: ResolvedRun, summaries: Summaries | None = None) -> Star
 
 
 def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
-    """Returns the shards without a part. An interrupted shard is computed again, with the same result."""
+    """Returns the numbers of the shards without a metadata part, which are still to be computed."""
     if not shards:
         return []
     done = {info.key for info in store.list(metadata_prefix(run_id))}

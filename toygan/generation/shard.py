@@ -1,7 +1,8 @@
 """Computes one shard: each slot gets an approved picture, or a candidate for review, or neither.
 
-Batch n is decided before batch n + IN_FLIGHT is put together. So the schedule and the batch shapes depend
-only on the plan and the decisions, never on speed. A shard that is computed again gives the same bytes.
+Batch n is decided before the slots of batch n + IN_FLIGHT are chosen. So the schedule and the batch shapes
+depend only on the plan and the decisions, never on speed. A shard that is computed again gives the same
+bytes.
 """
 
 from collections import deque
@@ -48,7 +49,7 @@ class Pending:
     """A slot without a result yet."""
 
     slot: Slot
-    given: ProductConditions  # without an image
+    given: ProductConditions  # the conditions without an image
     against: Sequence[Reason]  # reasons against any picture of the slot; only one attempt is made, for review
     tried: "list[Candidate]" = field(default_factory=list)
 
@@ -74,11 +75,11 @@ class Pending:
 
 @dataclass(kw_only=True)
 class Candidate:
-    """A row of the metadata table, with the pixels as long as they may be needed."""
+    """A row of the metadata table, with the picture's pixels while they may still be needed."""
 
     row: dict[str, Any]
     pixels: NDArray[np.uint8]
-    problems: Sequence[Reason] = ()  # of the product's snapshot
+    problems: Sequence[Reason] = ()  # the problems of the product's snapshot
 
 
 @dataclass(kw_only=True)
@@ -108,7 +109,8 @@ class ShardRun:
     calibration: Calibration
     rows: list[dict[str, Any]] = field(default_factory=list)
     uploads: list[Future[None]] = field(default_factory=list)
-    phashes: dict[str, list[str]] = field(default_factory=dict)  # of the approved pictures of each sku
+    # the perceptual hashes of each sku's approved pictures
+    phashes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def compute_shard(
@@ -122,7 +124,7 @@ def compute_shard(
     """Generates, scores and stores the pictures of a shard; returns its rows in the order of the decisions.
 
     On return, every picture that a row names is in the store. Raises Retryable if a worker process died,
-    StoreUnavailable if an upload failed for good, ModelError if the model is not calibrated.
+    StoreUnavailable if an upload failed after all retries, ModelError if the model is not calibrated.
     """
     run = ShardRun(
         engine=engine,
@@ -168,11 +170,12 @@ def compute_shard(
 def _reasons_before_generation(
     model: Model, slots: Sequence[Slot], given: Sequence[ProductConditions]
 ) -> Iterator[Sequence[Reason]]:
-    """Yields the reasons against each slot's pictures that are known before one is generated."""
+    """Yields, for each slot, the reasons against its pictures that are known before generation."""
     seeds = [[_seed(model, slot, slot.first_attempt + n) for n in range(slot.attempts)] for slot in slots]
     similarities = model.best_similarities(given, seeds)
     calibration = model.require_calibration()
-    shows_colour = model.image_condition == "photo"  # even if the catalog names no colour
+    # the picture has the snapshot's colour, even if the catalog names no colour
+    shows_colour = model.image_condition == "photo"
     for slot, similarity in zip(slots, similarities, strict=True):
         asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
         lacks_colour = asks_colour and not shows_colour and slot.colour_hex is None
@@ -221,7 +224,10 @@ def _scored(
 
 
 def _with_images(run: ShardRun, pending: Sequence[Pending]) -> Sequence[ProductConditions]:
-    """Adds the images. Each attempt reads them again, because the images of a shard would fill the memory."""
+    """Returns the conditions with their images.
+
+    Each attempt reads the images again, because all images of a shard would fill the memory.
+    """
     given, kind = [each.given for each in pending], run.engine.model.image_condition
     if kind is None:
         return given

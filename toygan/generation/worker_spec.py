@@ -19,7 +19,7 @@ from toygan.storage.open_store import open_store
 # A process keeps as many models as a run may have.
 _MOST_ENGINES = len(get_args(ModelRole))
 _lock = threading.Lock()
-_scopes: dict[str, ModelScope] = {}  # by NAME@VERSION, whose files never change
+_scopes: dict[str, ModelScope] = {}  # keyed by NAME@VERSION, because the files of a version never change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class WorkerSpec:
     store: str
     models: Mapping[ModelRole, ModelPlace]
     device: str = "auto"
-    batch_size: int | None = None  # None: chosen for model and device
-    cores: int | None = None  # None: all that the process may use
+    batch_size: int | None = None  # None if it is chosen for model and device
+    cores: int | None = None  # None for all that the process may use
 
     def model_for(self, image_condition: ImageCondition | None) -> ModelPlace:
-        """Returns the model for products with this image condition."""
+        """Returns the place of the model for products with this image condition."""
         return self.models[image_condition or MAIN]
 
 
@@ -70,9 +70,9 @@ def _engine(store: str, place: ModelPlace, device: str, batch_size: int | None, 
     source = resolve(place.reference, open_store(store))
     if source.version != place.version:
         raise ModelError(
-            f"the model {place.reference} is now {source.version}, the run began with {place.version}"
+            f"the model {place.reference} is now {source.version}, but the run began with {place.version}"
         )
-    worker_pool = _worker_pool(device, cores)  # first, because it sets the number of threads
+    worker_pool = _worker_pool(device, cores)  # created first, because it sets torch's number of threads
     model = load_model(source, pick_device(device))
     return Engine(model, batch_size=batch_size, worker_pool=worker_pool)
 

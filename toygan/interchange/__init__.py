@@ -1,1 +1,1 @@
-"""Writes trained models for other systems: ONNX and Keras."""
+"""Exports trained models to the formats of other systems: ONNX and Keras."""

@@ -13,13 +13,14 @@ from toygan.interchange.networks import Port
 
 Format = Literal["onnx", "keras"]
 
-CHANNELS_AXIS: Final[Mapping[Format, int]] = {"onnx": 1, "keras": 3}  # (B, C, H, W) and (B, H, W, C)
+# torch's order (B, C, H, W) in ONNX files, (B, H, W, C) in Keras files
+CHANNELS_AXIS: Final[Mapping[Format, int]] = {"onnx": 1, "keras": 3}
 
 REGION_VOTE: Final = "region_vote.py"
 
 
 def shape_in(port: Port, format_: Format) -> tuple[int, ...]:
-    """Returns the shape of a port in a format, without the batch."""
+    """Returns the shape that a port has in a format, without the batch dimension."""
     is_last = len(port.shape) == 3 and CHANNELS_AXIS[format_] == 3
     return (*port.shape[1:], port.shape[0]) if is_last else port.shape
 

@@ -38,7 +38,7 @@ def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
     """
     if model.image_condition == "photo":
         raise BadInput(
-            f"{model.name} needs snapshots, and the steps that frame them are no networks; export a model "
+            f"{model.name} needs snapshots, but the steps that frame them are not networks; export a model "
             "that generates from titles, sketches or layouts"
         )
     check_new_folder(folder)
@@ -72,5 +72,5 @@ def region_vote() -> str:
 
     source = inspect.getsource(regions)
     if _IMPORT not in source:
-        raise RuntimeError("the region vote imports something else than the background")
+        raise RuntimeError("the region vote must import only BACKGROUND from toygan")
     return source.replace(_IMPORT, f"BACKGROUND: Final = {BACKGROUND}\n")

@@ -1,6 +1,6 @@
 """The Keras tensors of a translated network, and the layers that its operations share.
 
-Pictures keep their channels last, as in Keras, as long as no operation needs torch's order.
+Pictures have their channels last, as in Keras, unless an operation needs torch's order.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +15,13 @@ from torch.fx import Node
 
 _TO_LAST: Final = (0, 2, 3, 1)
 _TO_FIRST: Final = (0, 3, 1, 2)
-_LARGEST_LITERAL: Final = 4096  # numbers; a larger constant becomes a weight instead of a part of the config
+# a constant with more numbers becomes a weight instead of a part of the config
+_LARGEST_LITERAL: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A Keras tensor. `is_last`: its dimensions are (B, H, W, C), while torch has (B, C, H, W)."""
+    """A Keras tensor. With `is_last`, its dimensions are (B, H, W, C), where torch has (B, C, H, W)."""
 
     tensor: Any
     is_last: bool = False
@@ -31,10 +32,12 @@ class Batch:
 
 
 class Graph:
-    """What the translated operations share: layers with equal weights, and values in both orders."""
+    """The things that translated operations share: layers with equal weights, and values in both orders of
+    dimensions.
+    """
 
     def __init__(self, inputs: Mapping[str, Any]) -> None:
-        self.names: dict[int, str] = {}  # id of a weight to its name
+        self.names: dict[int, str] = {}  # maps the id of a weight to its name
         self._kept: list[Tensor] = []  # keeps the weights alive, so that ids stay valid
         self._layers: dict[Any, Any] = {}
         self._taken: dict[str, int] = {}
@@ -117,7 +120,7 @@ def dtype_of(node: Node) -> str:
 
 
 def cast(tensor: Any, dtype: str) -> Any:
-    """Casts a Keras tensor or an array. Returns anything else as it is."""
+    """Casts a Keras tensor or an array. Returns any other value unchanged."""
     if not hasattr(tensor, "dtype"):
         return tensor
     if hasattr(tensor, "astype"):

@@ -60,9 +60,9 @@ def _type_name(value: Value | Tensor) -> str:
 
 
 def _add(one: Any, other: Any) -> Any:
-    """Adds two operands; puts a constant first. Keras takes a constant in the second place for a bias.
+    """Adds two operands, with a constant as the first operand.
 
-    If the constant is a square, Keras adds this bias along the wrong dimension.
+    As the second operand, Keras would take it for a bias, and add a square one along the wrong dimension.
     """
     return ops.add(one, other) if isinstance(other, KerasTensor) else ops.add(other, one)
 

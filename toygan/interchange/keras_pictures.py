@@ -21,7 +21,10 @@ def convolution(
     bias: Tensor | None = None,
     *geometry: Any,
 ) -> Value:
-    """`geometry` holds stride, padding, dilation and groups. The traced call may leave out the last ones."""
+    """`geometry` holds stride, padding, dilation and groups.
+
+    The traced call may leave out the last of these.
+    """
     defaults: tuple[Any, ...] = ((1, 1), (0, 0), (1, 1), 1)
     stride, padding, dilation, groups = (*geometry, *defaults[len(geometry) :])
     if not isinstance(weight, Tensor):
@@ -90,20 +93,23 @@ def pad(
         return Value(layers.ZeroPadding2D(((top, bottom), (left, right)))(tensor), True)
     if mode != "replicate" or len(set(sides)) != 1:
         raise RuntimeError(f"padding by {mode} has no translation to Keras")
-    for _ in range(left):  # mirroring one pixel repeats the edge
+    for _ in range(left):  # mirroring a single pixel repeats the edge, so pixels are added one at a time
         tensor = ops.pad(tensor, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
     return Value(tensor, True)
 
 
 def enlarged(graph: Graph, node: Node, value: Value, *_: Any) -> Value:
-    """Enlarges by repeating each pixel."""
+    """Enlarges a picture by repeating each pixel."""
     tensor = graph.last(value)
     factors = tuple(new // old for new, old in zip(shape_of(node)[2:], tensor.shape[1:3], strict=True))
     return Value(layers.UpSampling2D(factors)(tensor), True)
 
 
 def resized(graph: Graph, node: Node, value: Value, size: Any, *options: Any) -> Value:
-    """Resizes each dimension by itself, with torch's weights. Keras would use other weights at the edges."""
+    """Resizes each dimension separately, with torch's interpolation weights.
+
+    Keras would use other weights at the edges.
+    """
     align = options[0] if options else False
     tensor = graph.first(value)
     for length in shape_of(node)[:1:-1]:

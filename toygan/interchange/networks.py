@@ -1,8 +1,8 @@
 """The networks of a model as modules that take tensors alone, ready to be traced.
 
-Whatever the host computes is an input: latents, the noise of StyleGAN, texts as embeddings. If a generator
-runs code between its layers that is no network, such as the region vote, it is split into two networks. The
-truncation of the model and the correction of its colours are part of a network.
+Whatever the host computes is an input: latents, the noise of StyleGAN, texts as embeddings. A generator that
+runs other code between its layers, such as the region vote, is split into two networks. The truncation of the
+model and the correction of its colours are part of a network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from toygan.models.stylegan import Generator as StyleganGenerator
 DType = Literal["float32", "int64"]
 
 _MEANINGS: Final = {
-    "latents": "standard normal numbers; each set of numbers is another picture",
+    "latents": "standard normal numbers; other numbers give another picture",
     "noise": "standard normal numbers; they change fine detail",
     "category": "the position of the category in `categories`",
     "colour": "the main colour: CIELAB under D65 as L*/50 - 1, a*/50, b*/50, then 1; zeros if it is unknown",

@@ -33,7 +33,7 @@ def write_onnx(network: Network, program: ExportedProgram, folder: Path) -> dict
         verbose=False,
     )
     if made is None:
-        raise RuntimeError(f"torch made no ONNX of {network.name}")
+        raise RuntimeError(f"torch could not export {network.name} to ONNX")
     for value in (*made.model.graph.inputs, *made.model.graph.outputs):
         if value.shape is not None:
             value.shape[0] = "batch"

@@ -7,7 +7,7 @@ from torch.export import Dim, ExportedProgram
 
 from toygan.interchange.networks import Network, Port
 
-_PICTURES: Final = 2  # pictures in the example batch; torch would take 1 for a fixed size
+_PICTURES: Final = 2  # number of pictures in the example batch; torch would take 1 for a fixed size
 
 
 def trace(network: Network) -> ExportedProgram:
@@ -24,7 +24,7 @@ def trace(network: Network) -> ExportedProgram:
 
 
 def example(port: Port, pictures: int = _PICTURES) -> torch.Tensor:
-    """Zeros of the shape of a port."""
+    """Returns zeros in the shape of a port."""
     return torch.zeros((pictures, *port.shape), dtype=getattr(torch, port.dtype))
 
 

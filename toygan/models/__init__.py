@@ -1,4 +1,4 @@
-"""The model families, one file each. `build` is the way in."""
+"""The model families, one file each. `build` makes the networks of any family."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """What the file of a family provides."""
+    """The config class and the build function of a family."""
 
     config: "type[NetworkConfig]"
     # Takes an instance of `config`, returns generator and discriminator.
@@ -86,7 +86,7 @@ FAMILIES: Mapping[str, Callable[[], Family]] = MappingProxyType(
 
 
 def network_config(family: str, options: Mapping[str, Any]) -> "NetworkConfig":
-    """The checked config of both networks of `family`.
+    """Returns the checked config of both networks of `family`.
 
     Raises ValueError for an unknown family, option or value. The message names the known ones.
     """
@@ -96,7 +96,8 @@ def network_config(family: str, options: Mapping[str, Any]) -> "NetworkConfig":
 
 
 def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerator, ConditionalDiscriminator]":
-    """Generator and discriminator of `family` with fresh weights from torch's global random generator.
+    """Builds the generator and the discriminator of `family`. Their weights are random numbers of torch's
+    global generator.
 
     The generator maps (B, latent_size) float32 latents and conditions to (B, 3, R, R) float32 pictures; the
     discriminator maps pictures and the same conditions to (B,) float32 logits. Raises as `network_config`
@@ -108,7 +109,7 @@ def build(family: str, options: Mapping[str, Any]) -> "tuple[ConditionalGenerato
 def build_networks(
     family: str, networks: "NetworkConfig"
 ) -> "tuple[ConditionalGenerator, ConditionalDiscriminator]":
-    """As `build`, with the checked config of the networks."""
+    """Does the same as `build`, but takes the checked config of the networks."""
     return _family(family).build(networks)
 
 

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDES: Final = (4, 8, 16, 32)  # pixels of the picture per pixel of each map
+STRIDES: Final = (4, 8, 16, 32)  # the number of pixels of the picture per pixel of each map, along a side
 
 
 class Backbone(nn.Module):
     """The part of a timm network that makes feature maps, always in evaluation mode."""
 
-    mean: Tensor  # (3, 1, 1) float32, of pictures in [0, 1], as in the network's training
+    mean: Tensor  # (3, 1, 1) float32, the mean colour of the network's training pictures in [0, 1]
     std: Tensor
-    network: Any  # timm gives no more exact type
+    network: Any  # timm's networks have no more exact type
 
     def __init__(self, name: str, maps: int = len(STRIDES)) -> None:
         import timm
@@ -33,7 +33,9 @@ class Backbone(nn.Module):
         self.train(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) in [-1, 1] to maps (B, `feature_channels`, S / stride, S / stride), fine to coarse."""
+        """Maps (B, 3, S, S) in [-1, 1] to feature maps (B, `feature_channels`, S / stride, S / stride), fine
+        to coarse.
+        """
         x = ((images + 1) / 2 - self.mean) / self.std
         maps: list[Tensor] = self.network.forward_intermediates(
             x, indices=self.indices, intermediates_only=True
@@ -56,7 +58,7 @@ class Backbone(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> Self:
-        """Ignores `mode`, so that batch normalisation keeps its statistics of ImageNet."""
+        """Ignores `mode`, so that batch normalisation keeps the statistics of ImageNet."""
         return super().train(False)
 
 
@@ -69,7 +71,7 @@ def create_backbone(name: str, maps: int = len(STRIDES)) -> Backbone:
 
 
 def feature_channels(name: str) -> tuple[int, ...]:
-    """Channels of the maps of timm's network `name` at `STRIDES`.
+    """Returns the numbers of channels of the maps of timm's network `name` at `STRIDES`.
 
     Raises ValueError for a name that timm does not know, and for a network without such maps.
     """
@@ -82,12 +84,12 @@ def _maps(name: str) -> tuple[list[int], tuple[int, ...]]:
     import timm
 
     if not timm.is_model(name):
-        raise ValueError(f"timm has no network {name!r}; it names some 1,300 in timm.list_models()")
+        raise ValueError(f"timm has no network {name!r}; timm.list_models() names its networks")
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(name)
         found = network.feature_info
-        # The last of several maps with the same stride is the deepest.
+        # Of several maps with the same stride, the last is the deepest.
         last = {each["reduction"]: (index, each["num_chs"]) for index, each in enumerate(found)}
         indices, channels = zip(*(last[stride] for stride in STRIDES), strict=True)
     except (AttributeError, KeyError, RuntimeError) as error:

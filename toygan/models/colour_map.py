@@ -1,7 +1,7 @@
 """The colour map: a product's exact colours, painted on its layout.
 
 A label of a layout stands for a family of colours, such as reds. The product's colours say which red. The
-colour map gives the networks each colour at its own pixels. From one vector for the whole picture, the
+colour map gives the networks each colour at its own pixels. From a single vector for the whole picture, the
 networks would have to learn where each colour belongs.
 """
 
@@ -17,8 +17,8 @@ from toygan.conditions.condition_types import BACKGROUND
 from toygan.models.layers import ConditionInput, Sections
 
 MAX_COLOURS = 256
-_LABELS = 256  # a label is a byte
-_FAR = 1e4  # further away than any colour; fills the rows that are not in use
+_LABELS = 256  # labels are bytes
+_FAR = 1e4  # fills unused rows, because it is farther away than any colour
 
 
 def encode_layout(layout: Tensor, classes: int) -> Tensor:
@@ -26,7 +26,7 @@ def encode_layout(layout: Tensor, classes: int) -> Tensor:
 
     Raises ValueError for a label outside [0, classes).
     """
-    if not torch.compiler.is_compiling():  # a traced network cannot read values
+    if not torch.compiler.is_compiling():  # torch cannot trace a network that reads a tensor's values
         lowest, highest = (int(each) for each in layout.aminmax())
         if lowest < 0 or highest >= classes:
             label = lowest if lowest < 0 else highest
@@ -56,8 +56,8 @@ class ColourMap(ConditionInput):
     def fit(self, colours: Tensor, labels: Tensor) -> None:
         """Stores K colours, (K, COLOUR_SIZE) float32, and their labels, (K,) int64.
 
-        If there are more than MAX_COLOURS colours, it keeps the same number of each label. A label with fewer
-        colours keeps all of them.
+        If there are more than MAX_COLOURS colours, it keeps equally many for each label, or all colours of a
+        label that has fewer.
         """
         counts: Counter[int] = Counter()
         rounds = []
@@ -71,19 +71,19 @@ class ColourMap(ConditionInput):
     def forward(self, layout: Tensor, colours: Tensor, named: Tensor | None = None) -> Tensor:
         """Paints colours (B, K, COLOUR_SIZE) on layouts (B, H, W) int64.
 
-        Returns (B, COLOUR_SIZE, H, W) float32. Pixels without a known colour are zero. If two colours have
-        the same label, the first is painted.
+        Returns (B, COLOUR_SIZE, H, W) float32. Pixels without a known colour are zero. If two
+        colours have the same label, the earlier one is painted.
 
         The first colour is the main colour. A transparent product gets the main colour on the labels that
         have no colour of their own. A product counts as transparent if these labels cover more than half of
         it, and if the layout lacks the label of the main colour.
 
-        A colour profile may have corrected `colours`. Then `named` holds the colours as the catalog names
-        them, and the labels are looked up by `named`.
+        A colour profile may have corrected `colours`. Then `named` holds the uncorrected colours of the
+        catalog, by which the labels are looked up.
         """
         labels = self.labels_of(colours if named is None else named)
         is_there = (labels[:, :, None, None] == layout[:, None]) & (layout != BACKGROUND)[:, None]
-        # A table replaces torch.isin, which ONNX does not have.
+        # A table takes the place of torch.isin, which ONNX lacks.
         has_colour = F.one_hot(self.labels, _LABELS).amax(dim=0) > 0
         of_no_colour = (layout != BACKGROUND) & ~has_colour[layout]
         lacks_main = ~is_there[:, 0].flatten(1).any(dim=1)

@@ -1,4 +1,4 @@
-"""Conditional DCGAN: Radford et al. 2016, with what later work found to keep it stable.
+"""Conditional DCGAN: Radford et al. 2016, with later changes that keep its training stable.
 
 From the paper: convolutions without pooling, batch normalisation and ReLU in the generator, strides and leaky
 ReLU in the discriminator, channels that halve while the resolution doubles.
@@ -10,7 +10,7 @@ Different from the paper:
 - The condition enters the generator by conditional batch normalisation (de Vries et al. 2017) and the
   discriminator by a projection (Miyato & Koyama 2018, eq. 3).
 - The discriminator has spectral normalisation (Miyato et al. 2018) instead of batch normalisation, so that
-  the score of a picture does not depend on its batch-mates.
+  the score of a picture does not depend on the rest of its batch.
 - There is no tanh at the output: it saturates on photos that are mostly white.
 """
 
@@ -41,24 +41,26 @@ from toygan.models.spectral import spectral_norm
 
 @dataclass(frozen=True, kw_only=True)
 class DcganConfig(NetworkConfig):
-    """The shape of both networks. Both have log2(resolution) - 2 blocks, from 4 x 4 pixels up."""
+    """The options of both networks. Both have log2(resolution) - 2 blocks, from 4 x 4 pixels up."""
 
     may_be_0: ClassVar[tuple[str, ...]] = (*NetworkConfig.may_be_0, "mapping_layers")
 
     latent_size: int = 128
     condition_size: int = 64
-    generator_channels: int = 24  # channels at full resolution; each block towards 4 x 4 doubles them
+    generator_channels: int = 24  # number of channels at full resolution; each block towards 4 x 4 doubles it
     discriminator_channels: int = 32
     max_channels: int = 256
-    mapping_layers: int = 0  # layers that map latents and conditions before they modulate; 0: no such layer
+    # number of layers that map latents and conditions before these modulate the generator
+    mapping_layers: int = 0
     style_encoder: bool = False  # whether there is an encoder from photos to latents
     whiten_text: bool = False  # see toygan.models.embedding.Whitening
-    first_brightness: float = 0.0  # of a fresh network's pictures, -1 to 1; 1 suits mostly white photos
+    # brightness of a fresh network's pictures, -1 to 1; 1 suits photos that are mostly white
+    first_brightness: float = 0.0
 
     def grows_from(self, smaller: NetworkConfig) -> bool:
-        """Whether all blocks that both configs have are equally wide.
+        """Whether the blocks that both configs have are equally wide.
 
-        For twice the resolution this means half the `generator_channels`.
+        So for twice the resolution, `generator_channels` must be half.
         """
         if not isinstance(smaller, DcganConfig) or smaller.resolution >= self.resolution:
             return False
@@ -75,7 +77,7 @@ class DcganConfig(NetworkConfig):
         return int(log2(self.resolution)) - 2
 
     def widths(self, channels: int) -> list[int]:
-        """Channels at resolution, resolution / 2, ..., 4 x 4: `blocks + 1` numbers."""
+        """Returns the numbers of channels at resolution, resolution / 2, ..., 4: `blocks + 1` numbers."""
         return [min(channels * 2**depth, self.max_channels) for depth in range(self.blocks + 1)]
 
 
@@ -100,7 +102,7 @@ class Generator(ConditionalGenerator):
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1]."""
+        """Maps (B, latent_size) float32, standard normal, to (B, 3, R, R) float32; photos lie in [-1, 1]."""
         condition = self.describe(latents, conditions)
         base = self.base(condition).view(-1, *self.base_shape)
         maps = [base.contiguous(memory_format=torch.channels_last)]
@@ -182,7 +184,7 @@ class Discriminator(ConditionalDiscriminator):
         self.projection = condition_projection(config.condition_size, config.max_channels)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """One logit (B,) float32; above 0 means more like a photo (hinge loss)."""
+        """Returns one logit per picture, (B,) float32; above 0 means more like a photo (hinge loss)."""
         x = images.contiguous(memory_format=torch.channels_last)
         for down in self.downs:
             x = F.leaky_relu(down(x), 0.2)
@@ -193,7 +195,7 @@ class Discriminator(ConditionalDiscriminator):
 
 
 def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights."""
+    """Builds both networks with fresh weights."""
     generator = (EncodingGenerator if config.style_encoder else Generator)(config)
     discriminator = Discriminator(config)
     initialise(generator, config)
@@ -201,7 +203,9 @@ def build(config: DcganConfig) -> tuple[Generator, Discriminator]:
 
 
 def initialise(generator: Generator, config: DcganConfig) -> None:
-    """Draws the weights of the convolutions from N(0, 0.02), as in the paper, except in a style encoder."""
+    """Initialises the weights of the convolutions from N(0, 0.02), as in the paper, except in a style
+    encoder.
+    """
     for name, module in generator.named_modules():
         if isinstance(module, nn.Conv2d) and not name.startswith("style_encoder."):
             nn.init.normal_(module.weight, std=0.02)
@@ -210,5 +214,5 @@ def initialise(generator: Generator, config: DcganConfig) -> None:
 
 
 def condition_embedding(config: DcganConfig) -> ConditionEmbedding:
-    """The embedding of category, colours and text that both networks use."""
+    """Returns a module that embeds category, colours and text, as each of the two networks has one."""
     return ConditionEmbedding.of(config, size=config.condition_size, whiten_text=config.whiten_text)

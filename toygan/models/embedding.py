@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.models.layers import ConditionInput, Conditions, NetworkConfig, Sections
 
-WHITENING_SHARE = 0.1  # share of the mean variance that is added to the variance of every direction
+WHITENING_SHARE = 0.1  # this share of the mean variance is added to the variance of every direction
 
 
 class Whitening(nn.Module):
@@ -22,7 +22,7 @@ class Whitening(nn.Module):
     """
 
     mean: Tensor  # (size,) float32
-    directions: Tensor  # (size, size) float32, columns
+    directions: Tensor  # (size, size) float32, one direction per column
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -50,7 +50,8 @@ class Whitening(nn.Module):
 class ConditionEmbedding(ConditionInput):
     """Embeds category, main colour and, if configured, accent colours and text as one vector.
 
-    The colour goes through a small MLP: a linear map of CIELAB cannot single out one colour, such as a grey.
+    The colour goes through a small MLP: a linear map of CIELAB could not distinguish one colour, such as a
+    grey, from all others.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class ConditionEmbedding(ConditionInput):
 
     @classmethod
     def of(cls, config: NetworkConfig, *, size: int, whiten_text: bool = False) -> Self:
-        """Returns the embedding of all conditions that the config has, except images."""
+        """Returns a module that embeds all conditions of the config except images."""
         return cls(
             categories=config.categories,
             size=size,
@@ -116,5 +117,5 @@ class ConditionEmbedding(ConditionInput):
 
 
 def _scaled(texts: Tensor) -> Tensor:
-    """Scales rows of unit length so that their numbers are about as large as the other conditions'."""
+    """Scales rows of unit length, so that their values are about as large as other conditions' values."""
     return texts * sqrt(texts.shape[1])

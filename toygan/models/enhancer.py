@@ -9,11 +9,11 @@ patch discriminator: Jolicoeur-Martineau 2018, in the form of Huang et al. 2024 
 Different from the papers: the generator also gets inputs at full resolution. These are the lines of a sketch,
 and the borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of
 Shi et al.), so all convolutions run at the resolution of the small picture. The discriminator folds pictures
-in the same way. So it has separate weights for each place of the grid that the generator fills, and detects
-patterns of that grid.
+in the same way. So it has separate weights for each position in the grid of the generator's sub-pixel
+convolution, and detects patterns of this grid.
 
 Both networks are fully convolutional: they train on crops and work on whole pictures of any size. Inside the
-networks white is 0, so zero padding continues the white ground.
+networks white is 0, so zero padding looks like more of the white ground.
 """
 
 from dataclasses import dataclass
@@ -34,14 +34,17 @@ from toygan.models.layers import (
 from toygan.models.spectral import spectral_norm
 
 SCALES: Final = (2, 4, 8)
-DETAIL_CHANNELS: Final = 3  # lines, borders, silhouette
+DETAIL_CHANNELS: Final = 3  # of lines, borders and silhouette
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnhancerConfig(NetworkConfig):
-    """The shape of both networks. They get no category, colour or text: the small picture shows these."""
+    """The options of both networks.
 
-    small_resolution: int = 128  # pixels of the picture that is enlarged
+    The networks get no category, colour or text, because the small picture shows these.
+    """
+
+    small_resolution: int = 128  # the side in pixels of the pictures that are enlarged
     generator_channels: int = 32
     generator_blocks: int = 5
     discriminator_channels: int = 32
@@ -60,7 +63,7 @@ class EnhancerConfig(NetworkConfig):
 
     @property
     def scale(self) -> int:
-        """The factor by which a side is enlarged."""
+        """The factor by which the side of a picture grows."""
         return self.resolution // self.small_resolution
 
 
@@ -91,7 +94,7 @@ def detail(conditions: Conditions, *, side: tuple[int, int]) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with a skip connection: Wang et al. 2018 (ESRGAN), without their dense connections."""
+    """Two convolutions with a skip connection: Wang et al. 2018 (ESRGAN), but no dense connections."""
 
     def __init__(self, channels: int, *, normalised: bool = False) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class ResidualBlock(nn.Module):
         self.second = _convolution(channels, channels, normalised=normalised)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, h, w) to the same."""
+        """Maps (B, channels, h, w) to the same shape."""
         added: Tensor = x + self.second(_activate(self.first(x)))
         return added
 
@@ -126,7 +129,7 @@ class Generator(ConditionalGenerator):
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(config.generator_blocks)))
         self.last = _convolution(channels, channels)
         self.to_rgb = nn.Conv2d(channels, 3 * self.scale**2, 3, padding=1)
-        # The output of a new network is the enlarged picture.
+        # So the output of a new network is the plainly enlarged picture.
         nn.init.zeros_(self.to_rgb.weight)
         nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
@@ -152,7 +155,8 @@ class Generator(ConditionalGenerator):
 class Discriminator(ConditionalDiscriminator):
     """Maps large pictures and their drawings to a map of logits, one per patch.
 
-    It does not get the small picture: the errors of a first stage would show which large pictures are photos.
+    It does not get the small picture, because errors in small generated pictures would show which large
+    pictures are generated.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:
@@ -180,5 +184,5 @@ class Discriminator(ConditionalDiscriminator):
 
 
 def build(config: EnhancerConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights."""
+    """Builds both networks with fresh weights."""
     return Generator(config), Discriminator(config)

@@ -1,4 +1,4 @@
-"""Building blocks shared by the model families. No I/O here."""
+"""Building blocks shared by the model families."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ Conditions = Mapping[str, Tensor]
 Every model takes `category` (B,) int64 in [0, categories) and `colour` (B, 4) float32, encoded by
 `toygan.conditions.colour`. A model takes the following conditions only if its config asks for them:
 
-- `accents` (B, 4 * accent_colours) float32: the colours beside the main one, in the same encoding.
+- `accents` (B, 4 * accent_colours) float32: the colours beside the main colour, in the same encoding.
 - `text` (B, text_size) float32: see `toygan.conditions.text`; zeros where a row has no text.
 - `sketch` (B, 1, R, R) float32 in [-1, 1], ink at -1.
 - `layout` (B, R, R) int64, one label for each pixel.
 - `photo` (B, 4, R, R) float32 in [-1, 1]: a framed snapshot. The last channel is the mask, 1 in the product.
 - `named_colours` (B, K, 4) float32: the colours as the catalog names them, stacked as by `given_colours`.
-  Present where a colour profile (`toygan.approval.colour_profile`) has corrected `colour` and `accents`.
+  Present only if a colour profile (`toygan.artifact.colour_profile`) has corrected `colour` and `accents`.
 - `small` (B, 3, r, r) float32 in [-1, 1]: the picture of a first stage, for networks that enlarge it.
 """
 
 
 def given_colours(conditions: Conditions) -> Tensor:
-    """The main colour and any accent colours, stacked: (B, K, 4) float32."""
+    """Returns the main colour and the accent colours, if any, stacked: (B, K, 4) float32."""
     colours = torch.cat([conditions[name] for name in COLOURS if name in conditions], dim=1)
     return colours.view(colours.shape[0], -1, COLOUR_SIZE)
 
@@ -44,10 +44,11 @@ class NetworkConfig:
 
     categories: int
     resolution: int = 64  # pixels, a power of two from 32
-    text_size: int = 0  # length of a text embedding; 0: the networks take no text
-    accent_colours: int = 0  # number of colours beside the main one
+    text_size: int = 0  # the length of a text embedding; 0 if the networks take no text
+    accent_colours: int = 0  # the number of colours beside the main colour
 
-    image_condition: ClassVar[ImageCondition | None] = None  # the image that the family needs, if any
+    # the type of image that the family needs; None if it needs no image
+    image_condition: ClassVar[ImageCondition | None] = None
     needs_small_picture: ClassVar[bool] = False  # whether the networks enlarge pictures of another model
     has_styles: ClassVar[bool] = False  # whether the generator is a StyledGenerator
     has_features: ClassVar[bool] = False  # whether the discriminator's output has features
@@ -66,16 +67,16 @@ class NetworkConfig:
         """Whether networks of this config can start from the weights of `smaller`, of half the resolution."""
         return False
 
-    # The following properties are for all families. A family with such an ability has an option of the name.
+    # Every family has the following properties. A family overrides them by options of the same names.
 
     @property
     def small_resolution(self) -> int:
-        """The pixels a side of the picture that the networks enlarge; 0: they enlarge none."""
+        """The side in pixels of the pictures that the networks enlarge; 0 if they do not enlarge pictures."""
         return 0
 
     @property
     def layout_classes(self) -> int:
-        """The number of labels that a layout may have; 0: the networks use no layouts."""
+        """The number of labels that a layout may have; 0 if the networks use no layouts."""
         return 0
 
     @property
@@ -85,7 +86,7 @@ class NetworkConfig:
 
     @property
     def colour_map(self) -> bool:
-        """Whether the networks find a product's colours on its layout, see `toygan.models.colour_map`."""
+        """Whether the networks paint a product's colours on its layout, see `toygan.models.colour_map`."""
         return False
 
     @property
@@ -95,12 +96,12 @@ class NetworkConfig:
 
     @property
     def predicts_layouts(self) -> bool:
-        """Whether the generator is a LayoutPredictingGenerator, which makes a layout of a sketch."""
+        """Whether the generator is a LayoutPredictingGenerator, which predicts a layout from a sketch."""
         return self.image_condition == "sketch" and self.layout_classes > 0
 
     @property
     def resolutions(self) -> list[int]:
-        """4, 8, ..., `resolution`."""
+        """The sides in pixels 4, 8, ..., `resolution`."""
         return [2**power for power in range(2, int(log2(self.resolution)) + 1)]
 
 
@@ -112,11 +113,13 @@ class ConditionalGenerator(nn.Module):
     """
 
     latent_size: int
-    # Prefixes of weight names that an earlier model may lack. Such weights start fresh.
+    # Prefixes of weight names. Weights with these names may be missing in the model that training starts
+    # from; then they start fresh.
     may_be_new: ClassVar[tuple[str, ...]] = ()
 
     def forward_truncated(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
-        """Generates pictures with less variety: `truncation` 1 changes nothing, 0 leaves no variety.
+        """Generates pictures with less variety. With `truncation` 1 the variety is unchanged, with 0 there is
+        none.
 
         By default the latents are scaled by `truncation`.
         """
@@ -155,15 +158,18 @@ class StyleEncodingGenerator(ConditionalGenerator):
 
 
 class LayoutPredictingGenerator(ConditionalGenerator):
-    """A generator that first predicts a layout and then paints the layout. It needs photos with layouts."""
+    """A generator that first predicts a layout and then generates the picture from it.
+
+    Its training needs photos with layouts.
+    """
 
     def forward_with_layouts(
         self, latents: Tensor, conditions: Conditions, known: int
     ) -> tuple[Tensor, Tensor]:
         """Generates pictures and measures the predicted layouts.
 
-        The first `known` pictures are painted on the photos' `layout`, the others on the predicted layouts.
-        Returns the pictures, and the loss of the first `known` predicted layouts, a scalar.
+        The first `known` pictures are generated from the photos' `layout`, the others from the predicted
+        layouts. Returns the pictures, and the loss of the first `known` predicted layouts, a scalar.
         """
         raise NotImplementedError
 
@@ -172,12 +178,13 @@ class LayoutPredictingGenerator(ConditionalGenerator):
 class DiscriminatorOutput:
     """The outputs of a discriminator for B pictures."""
 
-    logits: tuple[Tensor, ...]  # one for each head or scale: (B, ...) float32, a number or a map per picture
-    features: tuple[Tensor, ...] = ()  # one for each layer: (B, C, H, W), for feature matching
+    # one tensor for each head or scale, (B, ...) float32: a number or a map for each picture
+    logits: tuple[Tensor, ...]
+    features: tuple[Tensor, ...] = ()  # one tensor for each layer, (B, C, H, W), for feature matching
 
     @property
     def score(self) -> Tensor:
-        """(B,) float32: the mean of each head's map, averaged over the heads."""
+        """Returns (B,) float32: the mean of each head's map, averaged over the heads."""
         return torch.stack([each.float().reshape(len(each), -1).mean(1) for each in self.logits]).mean(0)
 
 
@@ -185,7 +192,7 @@ class ConditionalDiscriminator(nn.Module):
     """The base of every discriminator."""
 
     # Whether a logit depends on the other pictures of its batch in training. If so, photos and generated
-    # pictures go through in separate batches.
+    # pictures are scored in separate batches.
     has_batch_statistics = False
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
@@ -200,11 +207,12 @@ class ConditionalDiscriminator(nn.Module):
 class PretrainedDiscriminator(ConditionalDiscriminator):
     """A discriminator on the features of a pretrained timm network, which stays frozen.
 
-    The network is saved with the weights of the model, so that a stored model needs no download.
+    The frozen network's weights are saved with the model, so that a stored model needs no download.
     """
 
     pretrained_name: str  # the network's name in timm
-    pretrained_file: str  # safetensors; "": `toygan.artifact.backbone_weights` finds the weights by the name
+    # a safetensors file; if empty, `toygan.artifact.backbone_weights` finds the weights by the name
+    pretrained_file: str
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Loads weights of the frozen network before a training; see `toygan.artifact.backbone_weights`."""
@@ -213,9 +221,9 @@ class PretrainedDiscriminator(ConditionalDiscriminator):
 
 @dataclass(frozen=True, kw_only=True)
 class Sections:
-    """Which condition each row (`dim` 0) or column (`dim` 1) of a weight belongs to.
+    """Says which condition each row (`dim` 0) or column (`dim` 1) of a weight belongs to.
 
-    `counts` maps names to numbers of rows or columns, in the order of the weight.
+    `counts` maps conditions to their numbers of rows or columns, in the order of the weight.
     """
 
     dim: int
@@ -223,14 +231,14 @@ class Sections:
 
 
 class ConditionInput(nn.Module):
-    """A layer whose weights depend on the categories, the texts, the accent colours or an image condition.
+    """A layer with weights for single categories, texts, accent colours or image conditions.
 
     `sections` says which part of a weight belongs to which condition. So the weights can be loaded into a
     network for other categories, texts or accents.
     """
 
     def sections(self) -> Mapping[str, Sections]:
-        """The sections of each weight, by the weight's name.
+        """Returns the sections of each weight by the weight's name.
 
         Sections are called `category`, `text`, `accents`, `colour_map` (`toygan.models.colour_map`), `lines`
         (a sketch) and `layout` (a predicted layout).
@@ -239,9 +247,9 @@ class ConditionInput(nn.Module):
 
 
 class SilentConv2d(nn.Conv2d, ConditionInput):
-    """A convolution of the per-pixel condition `section`. Its weights start at zero.
+    """A convolution of a per-pixel condition, the `section`. Its weights start at zero.
 
-    So a trained network that gets such a layer still generates the same pictures.
+    So adding the layer to a trained network does not change the network's pictures at first.
     """
 
     def __init__(
@@ -277,7 +285,7 @@ class ConditionalBatchNorm2d(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, channels, H, W) and (B, condition_size) to (B, channels, H, W)."""
+        """Maps (B, channels, H, W) and (B, condition_size) to (B, channels, H, W)."""
         gain = (1 + self.gain(condition))[:, :, None, None]
         bias = self.bias(condition)[:, :, None, None]
         normalised: Tensor = self.norm(x)
@@ -285,7 +293,8 @@ class ConditionalBatchNorm2d(nn.Module):
 
 
 def condition_projection(condition_size: int, width: int) -> nn.Linear:
-    """Makes the layer that maps embedded conditions to `width` channels, for `project`. It begins as zero.
+    """Makes the layer that maps embedded conditions to `width` channels, for `project`. Its weights start at
+    zero.
 
     Otherwise the discriminator would score the condition before it has learnt features of the picture.
     """

@@ -2,8 +2,8 @@
 
 The encoder has the layers of EfficientNet-Lite1 (Tan and Le 2019) up to stride 16. It is followed by pooled
 context (Zhao et al. 2017, PSPNet, section 3.2) and the decoder of a U-Net (Ronneberger et al. 2015). All
-these work on a small copy of the picture. The head gets the picture itself, so the mask's edges follow the
-picture's own pixels.
+these work on a small copy of the picture. The head gets the picture in full resolution, so the mask's edges
+are as exact as the picture's pixels.
 """
 
 from typing import Final
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from toygan.models.backbone import Backbone
 
 BACKBONE: Final = "tf_efficientnet_lite1"
-TRUNK_SIDE: Final = 256  # pixels of the small copy
-POOLED: Final = (1, 2, 4)  # cells a side of the maps of pooled context
-FROZEN: Final = 2  # number of the encoder's first stages that keep their ImageNet weights
+TRUNK_SIDE: Final = 256  # the side of the small copy in pixels
+POOLED: Final = (1, 2, 4)  # the maps of pooled context have this number of cells a side
+FROZEN: Final = 2  # the number of first stages of the encoder that keep their ImageNet weights
 
 
 class MaskNetwork(nn.Module):
@@ -66,7 +66,7 @@ class MaskNetwork(nn.Module):
         """Returns the encoder's maps at the strides 2, 4, 8 and 16."""
         encoder = self.encoder
         maps: dict[int, Tensor] = {}
-        # The first stages find edges and colours, as in ImageNet. To freeze them saves time.
+        # The first stages find edges and colours, as in ImageNet. Freezing them saves time.
         with torch.no_grad():
             x = encoder.network.bn1(encoder.network.conv_stem(((small + 1) / 2 - encoder.mean) / encoder.std))
             for stage in encoder.network.blocks[:FROZEN]:
@@ -74,7 +74,8 @@ class MaskNetwork(nn.Module):
                 maps[small.shape[-1] // x.shape[-1]] = x
         for stage in encoder.network.blocks[FROZEN:]:
             x = stage(x)
-            maps[small.shape[-1] // x.shape[-1]] = x  # the last map of a stride is the deepest
+            # a later map of the same stride is deeper and replaces the earlier one
+            maps[small.shape[-1] // x.shape[-1]] = x
         return [maps[stride] for stride in (2, 4, 8, 16)]
 
 

@@ -2,8 +2,8 @@
 
 The generator widens 100 noise inputs to 1024 units and narrows them again before the output, as an
 encoder-decoder does. Its output is a tanh, all other activations are leaky ReLU. The tanh is scaled to pass
-through 1 at 1 (LeCun et al. 1998, "Efficient BackProp", section 4.4): the plain one reaches white only at
-infinity, and saturates on photos that are mostly white. Conditions are concatenated with noise and pixels
+through 1 at 1 (LeCun et al. 1998, "Efficient BackProp", section 4.4): the plain tanh reaches white (1) only
+at infinity, and saturates on photos that are mostly white. Conditions are concatenated with noise and pixels
 (Mirza & Osindero 2014): the category as a one-hot vector, the colour as four numbers, a text as an embedding.
 """
 
@@ -32,7 +32,7 @@ TANH_HEIGHT, TANH_SLOPE = 1.7159, 2 / 3
 
 @dataclass(frozen=True, kw_only=True)
 class MlpConfig(NetworkConfig):
-    """The shape of both networks: the units of the hidden layers, in order."""
+    """The options of both networks: the numbers of units of the hidden layers, in order."""
 
     latent_size: int = 100
     generator_units: tuple[int, ...] = (256, 512, 1024, 512, 256)
@@ -43,7 +43,7 @@ class MlpConfig(NetworkConfig):
         for name in ("generator_units", "discriminator_units"):
             units = getattr(self, name)
             if not units or min(units) < 1:
-                raise ValueError(f"{name} is {units}; it must be one or more numbers from 1")
+                raise ValueError(f"{name} is {units}; it must be one or more numbers, each at least 1")
 
     @property
     def condition_size(self) -> int:
@@ -76,7 +76,7 @@ def _hidden_layers(inputs: int, units: Sequence[int], config: MlpConfig) -> nn.S
 
 
 def _as_vectors(conditions: Conditions, categories: int) -> Tensor:
-    """Returns (B, categories + 4) float32. Accent colours and a text, if given, add columns."""
+    """Returns (B, categories + 4) float32, with more columns if there are accent colours or texts."""
     category = F.one_hot(conditions["category"], categories)
     others = [conditions[name] for name in (*COLOURS, "text") if name in conditions]
     return torch.cat([category, *others], dim=1)
@@ -94,9 +94,9 @@ class Generator(ConditionalGenerator):
         self.to_pixels = nn.Linear(config.generator_units[-1], config.pixels)
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
+        """Maps (B, latent_size) float32, standard normal, to (B, 3, R, R) float32; photos lie in [-1, 1].
 
-        The tanh bounds a picture at 1.7159.
+        The scaled tanh limits values to -1.7159..1.7159.
         """
         x = self.hidden(torch.cat([latents, _as_vectors(conditions, self.categories)], dim=1))
         # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
@@ -115,12 +115,14 @@ class Discriminator(ConditionalDiscriminator):
         self.logit = nn.Linear(config.discriminator_units[-1], 1)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """Returns one logit (B,) float32. Its sigmoid is the probability of a photo."""
+        """Returns one logit per picture, (B,) float32. Its sigmoid is the probability that the picture is a
+        photo.
+        """
         x = torch.cat([images.flatten(1), _as_vectors(conditions, self.categories)], dim=1)
         logits: Tensor = self.logit(self.hidden(x)).squeeze(1)
         return DiscriminatorOutput(logits=(logits.float(),))
 
 
 def build(config: MlpConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights."""
+    """Builds both networks with fresh weights."""
     return Generator(config), Discriminator(config)

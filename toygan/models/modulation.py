@@ -1,9 +1,9 @@
 """The layers of generators with styles: equalised learning rates, and modulated convolutions.
 
 Sources: Karras et al. 2018, "Progressive Growing of GANs", and Karras et al. 2020, "Analyzing and Improving
-the Image Quality of StyleGAN". Nothing here has to be compiled. Modulation scales the input of a plain
-convolution, demodulation scales its output. The result is the same as with scaled weights (section 2.2 of the
-latter paper), but no grouped convolution is needed.
+the Image Quality of StyleGAN". These layers need no compiled extension. Modulation scales the input of a
+plain convolution, demodulation scales its output. The result is the same as with scaled weights (section 2.2
+of the latter paper), but no grouped convolution is needed.
 """
 
 from math import sqrt
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 
 class EqualisedLinear(nn.Module):
-    """Linear layer with weights from N(0, 1) that are scaled when used (Karras et al. 2018, section 4.1).
+    """A linear layer whose weights start from N(0, 1) and are scaled when they are used.
 
-    Adam's steps have the same length for all weights, so every layer changes by the same share.
+    Adam's steps have about the same size for all weights, so all layers change at the same relative speed.
+    Source: Karras et al. 2018, section 4.1.
     """
 
     def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, bias: float = 0.0) -> None:
@@ -27,12 +28,12 @@ class EqualisedLinear(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) to (B, outputs)."""
+        """Maps (B, inputs) to (B, outputs)."""
         return F.linear(x, self.weight * self.gain, self.bias * self.rate)
 
 
 class EqualisedConv2d(nn.Module):
-    """Convolution that keeps the side, its weights scaled like those of `EqualisedLinear`."""
+    """A convolution that keeps the side in pixels. Its weights are scaled like those of `EqualisedLinear`."""
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, *, bias: bool = True) -> None:
         super().__init__()
@@ -42,12 +43,14 @@ class EqualisedConv2d(nn.Module):
         self.padding = kernel_size // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        """Maps (B, inputs, H, W) to (B, outputs, H, W)."""
         return F.conv2d(x, self.weight * self.gain, self.bias, padding=self.padding)
 
 
 class ModulatedConv2d(nn.Module):
-    """Karras et al. 2020, eq. 1 and 3, applied to input and output instead of to the weights."""
+    """A modulated convolution: Karras et al. 2020, eq. 1 and 3, applied to input and output instead of to the
+    weights.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, kernel_size: int, style_size: int, *, demodulate: bool = True
@@ -58,13 +61,13 @@ class ModulatedConv2d(nn.Module):
         self.demodulate = demodulate
 
     def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, style_size) to (B, outputs, H, W)."""
+        """Maps (B, inputs, H, W) and (B, style_size) to (B, outputs, H, W)."""
         scales = self.style(styles)
         x = self.convolution(x * scales[:, :, None, None].to(x.dtype))
         if not self.demodulate:
             return x
         with torch.autocast(x.device.type, enabled=False):
-            # The sums over inputs and kernel of (scale * weight)^2, without making those weights.
+            # The sums of (scale * weight)^2 over inputs and kernel, computed without the scaled weights.
             squares = (self.convolution.weight * self.convolution.gain).square().sum(dim=(2, 3))
             factors = torch.rsqrt(scales.float().square() @ squares.T + 1e-8)
         return x * factors[:, :, None, None].to(x.dtype)
@@ -81,5 +84,5 @@ def normalise(x: Tensor) -> Tensor:
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """Doubles the side, with the paper's filter [1, 3, 3, 1]: bilinear interpolation."""
+    """Doubles the side by bilinear interpolation, which is the paper's filter [1, 3, 3, 1]."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -12,13 +12,14 @@ Different from the paper:
   2017). So a picture varies with its seed and not with dropout.
 - Generation uses running statistics, not those of the batch.
 - The discriminator has spectral normalisation (Miyato et al. 2018) instead of batch normalisation, and a
-  projection of the condition on each patch (Miyato & Koyama 2018, eq. 3). So no score depends on batch-mates.
+  projection of the condition on each patch (Miyato & Koyama 2018, eq. 3). So no score depends on the rest of
+  the batch.
 - There is no tanh at the output: it saturates on photos that are mostly white.
 
 With `layout_classes` there are two U-Nets in a row. A drawing does not say which part has which of the
-product's colours, and a single network blends them. Here the first U-Net decides: it predicts a layout by
-pointing at the given colours (See et al. 2017, "Get To The Point", eq. 9: a mixture of a pointer distribution
-and a fixed vocabulary). The second U-Net paints the layout.
+product's colours, and a single network blends them. Here the first U-Net predicts a layout. For each pixel it
+mixes two distributions, one over the given colours and one over all labels (See et al. 2017, "Get To The
+Point", eq. 9). The second U-Net turns the layout into the picture.
 """
 
 from dataclasses import dataclass
@@ -52,12 +53,12 @@ from toygan.models.regions import vote_by_region
 from toygan.models.spectral import spectral_norm
 
 STRIDES = (2, 2, 2, 1, 1)  # strides of the discriminator's 4 x 4 convolutions: patches of 70 x 70
-GROUND_WEIGHT = 0.2  # weight of a ground pixel in the layout loss: such pixels are many and easy
+GROUND_WEIGHT = 0.2  # weight of a ground pixel in the layout loss, because ground pixels are many and easy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pix2pixConfig(NetworkConfig):
-    """The shape of both networks.
+    """The options of both networks.
 
     The paper uses generator_channels 64, discriminator_channels 64 and max_channels 512.
     """
@@ -67,22 +68,25 @@ class Pix2pixConfig(NetworkConfig):
 
     latent_size: int = 32
     condition_size: int = 64
-    generator_channels: int = 32  # channels after the first convolution; they double towards 1 x 1
+    # number of channels after the first convolution; it doubles with each layer towards 1 x 1
+    generator_channels: int = 32
     discriminator_channels: int = 48
     max_channels: int = 128
-    layout_classes: int = 0  # number of labels of the predicted layouts; 0: no layout is predicted
+    layout_classes: int = 0  # number of labels of the predicted layouts; 0 if no layout is predicted
 
     may_be_0: ClassVar[tuple[str, ...]] = (*NetworkConfig.may_be_0, "layout_classes")
 
     @property
     def generator_widths(self) -> list[int]:
-        """Channels at resolution / 2, resolution / 4, ..., 1: log2(resolution) numbers."""
+        """Returns the numbers of channels at resolution / 2, resolution / 4, ..., 1: log2(resolution)
+        numbers.
+        """
         count = int(log2(self.resolution))
         return [min(self.generator_channels * 2**depth, self.max_channels) for depth in range(count)]
 
     @property
     def discriminator_widths(self) -> list[int]:
-        """Channels after each convolution, without the last convolution, which has one channel."""
+        """Returns the numbers of channels after each convolution except the last, which has one channel."""
         count = len(STRIDES) - 1
         return [min(self.discriminator_channels * 2**depth, self.max_channels) for depth in range(count)]
 
@@ -101,7 +105,8 @@ class _UNet(nn.Module):
             nn.BatchNorm2d(width) if norm else nn.Identity()
             for width, norm in zip(widths, normalised, strict=True)
         )
-        # From the single pixel up. All layers but the first also take the features of the encoder.
+        # From the single pixel to full resolution. All layers except the first also take features of the
+        # encoder.
         upwards = list(pairwise(widths[::-1]))
         self.ups = nn.ModuleList(
             nn.Conv2d(before * (1 if first else 2), after, 3, padding=1, bias=False)
@@ -189,7 +194,9 @@ def layout_loss(probabilities: Tensor, layout: Tensor) -> Tensor:
 
 
 class ColouringGenerator(Generator, LayoutPredictingGenerator):
-    """Predicts a layout with a first U-Net and paints it with a second; see `toygan.models.regions`."""
+    """Predicts a layout with a first U-Net, and turns it into a picture with a second; see
+    `toygan.models.regions`.
+    """
 
     may_be_new = ("colouring.",)
 
@@ -207,7 +214,7 @@ class ColouringGenerator(Generator, LayoutPredictingGenerator):
         probabilities, _ = self.predict_layout(latents, conditions)
         labels = self._vote(probabilities, conditions)
         images = self.paint_layout(latents, conditions, labels)
-        # argmax hides NaN. Adding the probabilities times 0 keeps a NaN visible in the picture.
+        # argmax hides NaN. The probabilities times 0 are added, so that a NaN stays visible in the picture.
         return images + 0 * probabilities.sum(dim=(1, 2, 3))[:, None, None, None]
 
     def predict_layout(self, latents: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
@@ -220,7 +227,9 @@ class ColouringGenerator(Generator, LayoutPredictingGenerator):
         return self._colour(condition, conditions), self._given_labels(conditions)
 
     def paint_layout(self, latents: Tensor, conditions: Conditions, labels: Tensor) -> Tensor:
-        """Paints the layouts that the region vote returned: (B, R, R) int64 to (B, 3, R, R) float32."""
+        """Generates pictures from the layouts of the region vote: maps (B, R, R) int64 to (B, 3, R, R)
+        float32.
+        """
         condition = torch.cat([latents, self.embedding(conditions)], dim=1)
         return self._paint(condition, conditions, encode_layout(labels, self.layout_classes))
 
@@ -239,7 +248,9 @@ class ColouringGenerator(Generator, LayoutPredictingGenerator):
         return images, layout_loss(probabilities[:known], conditions["layout"][:known])
 
     def _given_labels(self, conditions: Conditions) -> Tensor:
-        """The labels of the product's colours, (B, K) int64; BACKGROUND for a colour that is not given."""
+        """Returns the labels of the product's colours, (B, K) int64; BACKGROUND for a colour that is not
+        given.
+        """
         named = conditions.get("named_colours", given_colours(conditions))
         return torch.where(named[:, :, -1] > 0, self.colour_map.labels_of(named), BACKGROUND)
 
@@ -270,7 +281,7 @@ class ColouringGenerator(Generator, LayoutPredictingGenerator):
 
 
 def _repeat(x: Tensor) -> Tensor:
-    """Upsamples by 2, nearest neighbour."""
+    """Doubles the side by repeating pixels."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
@@ -297,13 +308,13 @@ class Discriminator(ConditionalDiscriminator):
             x = F.leaky_relu(layer(x), 0.2)
             features.append(x)
         projected = project(x, self.projection(self.embedding(conditions)).to(x.dtype))
-        # The projection is averaged over the same 4 x 4 patches that the last convolution covers.
+        # The projection is averaged over 4 x 4 patches, the same patches that the last convolution covers.
         logits = self.logit(x) + F.avg_pool2d(projected[:, None], 4, stride=1, padding=1)
         return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))
 
 
 def build(config: Pix2pixConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
+    """Builds both networks with fresh weights (N(0, 0.02) in the convolutions, as in the paper)."""
     generator = (ColouringGenerator if config.layout_classes else Generator)(config)
     discriminator = Discriminator(config)
     for module in generator.modules():

@@ -36,19 +36,23 @@ from toygan.models.layers import (
 )
 from toygan.models.spectral import spectral_norm
 
-EXCITATION_BLOCKS = 3  # blocks from a gating map to the gated map, so the gated map has 8 times the side
+# the number of blocks between a gating map and the gated map, which has 8 times its side
+EXCITATION_BLOCKS = 3
 LOGIT_SIDE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectedConfig(DcganConfig):
-    """The shape of all networks. The options of DCGAN apply to the generator and the pixel discriminator."""
+    """The options of all networks.
+
+    Those of DCGAN apply to the generator and to the discriminator of pixels.
+    """
 
     backbone: str = "tf_efficientnet_lite1"  # any network of timm with maps at the strides 4, 8, 16 and 32
     backbone_weights: str = (
         ""  # a safetensors file for a backbone whose weights toygan.artifact.backbone_weights cannot find
     )
-    backbone_resolution: int = 128  # pixels that smaller pictures are enlarged to for the backbone
+    backbone_resolution: int = 128  # side in pixels to which smaller pictures are enlarged for the backbone
     head_channels: int = 64
 
     def __post_init__(self) -> None:
@@ -69,14 +73,18 @@ class Excitation(nn.Module):
         self.excite = nn.Linear(fine, fine)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """(B, fine, H, W) and (B, coarse, h, w) to (B, fine, H, W): every channel times a gate in (0, 1)."""
+        """Maps (B, fine, H, W) and (B, coarse, h, w) to (B, fine, H, W): every channel is multiplied by a
+        gate in (0, 1).
+        """
         squeezed = self.squeeze(F.adaptive_avg_pool2d(coarse, 4).flatten(1))
         gates = self.excite(F.leaky_relu(squeezed, 0.1))
         return fine * torch.sigmoid(gates)[:, :, None, None].to(fine.dtype)
 
 
 class Generator(dcgan.Generator):
-    """The generator of DCGAN. Each map, from 4 x 4 pixels up, gates the map of eight times its side."""
+    """The generator of DCGAN, extended by gates: each feature map, from 4 x 4 pixels up, gates the map with
+    eight times its side.
+    """
 
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__(config)
@@ -86,7 +94,7 @@ class Generator(dcgan.Generator):
         )
 
     def refine(self, x: Tensor, coarser: Sequence[Tensor]) -> Tensor:
-        """Returns the map (B, C, S, S), gated by the map of side S / 8 if `coarser` has that."""
+        """Returns the map (B, C, S, S), gated by the map of side S / 8 if `coarser` has such a map."""
         source = len(coarser) - EXCITATION_BLOCKS
         if source < 0:
             return x
@@ -110,14 +118,15 @@ class RandomConv2d(nn.Module):
         self.padding = kernel_size // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        """Maps (B, inputs, H, W) to (B, outputs, H, W)."""
         return F.conv2d(x, self.weight, padding=self.padding)
 
 
 class Head(nn.Module):
     """The head of one scale: strided convolutions down to `LOGIT_SIDE`, then one logit for each place.
 
-    It has batch normalisation. Without that the heads win within minutes, and the generator stops learning.
+    It has batch normalisation. Without it, the heads become too good within minutes, and the generator stops
+    learning.
     """
 
     def __init__(self, inputs: int, side: int, config: ProjectedConfig) -> None:
@@ -136,10 +145,11 @@ class Head(nn.Module):
         self.projection = condition_projection(config.condition_size, width)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, inputs, side, side) and (B, condition_size) to (B, h, w) float32."""
+        """Maps (B, inputs, side, side) and (B, condition_size) to logits (B, h, w) float32."""
         x = self.layers(x)
         projected = project(x, self.projection(condition).to(x.dtype))
-        # The sum is divided by the root of the number of terms. With the mean, colours are learnt late.
+        # The sum is divided by the root of the number of terms, not by the number itself: with the mean,
+        # colours were learnt late.
         logits: Tensor = self.logit(x).squeeze(1) + projected / sqrt(x.shape[1])
         return logits.float()
 
@@ -173,13 +183,13 @@ class Discriminator(PretrainedDiscriminator):
         self.backbone.network.load_state_dict(weights)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Applies to all weights but those of the frozen network."""
+        """Sets `requires_grad` of all weights except those of the frozen network."""
         super().requires_grad_(requires_grad)
         self.backbone.requires_grad_(False)
         return self
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """One logit (B,) from the pixels, then a map (B, h, w) of logits for each of `STRIDES`."""
+        """Returns one logit (B,) from the pixels, then a map (B, h, w) of logits for each of `STRIDES`."""
         condition = self.embedding(conditions)
         maps = self.project(images)
         projected = [head(each, condition) for head, each in zip(self.heads, maps, strict=True)]
@@ -204,7 +214,7 @@ class Discriminator(PretrainedDiscriminator):
 
 
 def build(config: ProjectedConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights."""
+    """Builds both networks with fresh weights."""
     generator = (EncodingGenerator if config.style_encoder else Generator)(config)
     discriminator = Discriminator(config)
     dcgan.initialise(generator, config)

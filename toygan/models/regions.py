@@ -16,9 +16,11 @@ from skimage.segmentation import expand_labels
 
 from toygan.conditions.condition_types import BACKGROUND
 
-PAPER: Final = 0.9  # darker pixels (1 is white) are lines; a thin line becomes pale when it is shrunk
-LINE_WIDTH: Final = 3  # pixels around a region that still belong to it
-FEWEST_PIXELS: Final = 4  # a smaller region has no vote
+# pixels darker than this (1 is white) are lines; the value is high because a thin line becomes pale when it
+# is shrunk
+PAPER: Final = 0.9
+LINE_WIDTH: Final = 3  # pixels within this distance of a region belong to it
+FEWEST_PIXELS: Final = 4  # number of pixels; a smaller region has no vote
 SURE: Final = 0.9  # a pixel is sure of a label with more than this probability
 MOST_CONTRADICTING: Final = 0.25  # a region with a larger share of pixels sure of another label has no vote
 SOMEWHERE: Final = 0.01  # a colour is present if more than this share of the product has it
@@ -38,10 +40,10 @@ def vote_by_region(
     region is too small, if many of its pixels are sure of another label, or if the ground reaches the region
     through an open line.
 
-    Then each wanted label that appears nowhere takes regions, about as many pixels as its probabilities
-    predict. It first takes the regions where it is most likely compared with the present label. Every other
-    label keeps at least one region. A region where the wanted label is very unlikely, such as an opaque
-    colour on glass, is never taken.
+    Then each wanted label that appears nowhere takes over regions, with about as many pixels as its
+    probabilities predict. It first takes those regions where it is most likely compared with the region's
+    present label. Every other label keeps at least one region. A region where the wanted label is very
+    unlikely, such as an opaque colour on glass, is never taken.
     """
     own = probabilities.argmax(axis=0)
     regions = _of_product(paper, own)
@@ -91,8 +93,8 @@ def _give(
     may_have = (beside >= LEAST_LIKELY) & (count > 0)
     expected = (means[wanted] * count)[may_have].sum()
     for region in np.argsort(-beside, kind="stable"):
-        # With a region of more than twice the expected pixels, the label would be further from the expected
-        # number than without it.
+        # If a region has more than twice the expected pixels, the label's number of pixels would be farther
+        # from the expected one with the region than without it.
         fits = may_have[region] and count[region] <= 2 * expected
         if fits and ((chosen == chosen[region]) & (count > 0)).sum() > 1:
             expected -= count[region]

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS: Final = (16, 32, 64, 96)  # channels at full, half, a quarter and an eighth of the resolution
+# numbers of channels at full, half, a quarter and an eighth of the resolution
+WIDTHS: Final = (16, 32, 64, 96)
 
 
 class Segmenter(nn.Module):

@@ -1,4 +1,4 @@
-"""Builds networks only for the names and shapes of their weights."""
+"""Builds networks without weights, for code that needs only the names and shapes of the weights."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ _INITIALISERS = frozenset(
         *(nn.init.kaiming_normal_, nn.init.kaiming_uniform_),
         *(nn.init.xavier_normal_, nn.init.xavier_uniform_),
         *(Tensor.normal_, Tensor.uniform_),
-        F.normalize,  # of spectral norms
+        F.normalize,  # used by spectral normalisation
     }
 )
 
@@ -38,9 +38,9 @@ class _WithoutRandomNumbers(TorchFunctionMode):
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Gives modules that are made in the context tensors without memory (device `meta`).
+    """Within this context, new modules get tensors without memory (device `meta`).
 
-    These tensors are not initialised either: on this device torch draws random numbers in Python, with
+    These are not initialised either, because on this device torch makes random numbers in Python, with
     modules that take seconds to import.
     """
     with torch.device("meta"), _WithoutRandomNumbers():

@@ -6,7 +6,7 @@ discriminators of patches of layout and picture, on several scales, with feature
 
 Different from the paper:
 
-- Each picture is normalised by itself, so that it does not depend on its batch-mates.
+- Each picture is normalised by itself, so that it does not depend on the rest of its batch.
 - Latents, category, colour and text modulate together with the layout. A constant that is only added to a
   normalised picture would be lost in the next layer.
 - With `colour_map`, a per-pixel map gives the colours, too. With `lines`, a sketch gives the edges inside an
@@ -52,7 +52,7 @@ from toygan.models.spectral import spectral_norm
 
 @dataclass(frozen=True, kw_only=True)
 class SpadeConfig(NetworkConfig):
-    """The shape of both networks. The generator has log2(resolution) - 2 blocks, from 4 x 4 pixels up.
+    """The options of both networks. The generator has log2(resolution) - 2 blocks, from 4 x 4 pixels up.
 
     The paper uses latent_size 256, generator_channels 64, modulation_channels 128, discriminator_channels 64
     and max_channels 1024 (512 in the discriminator).
@@ -61,15 +61,17 @@ class SpadeConfig(NetworkConfig):
     image_condition: ClassVar[ImageCondition | None] = "layout"
     has_features: ClassVar[bool] = True
 
-    layout_classes: int = 14  # labels from 0
+    layout_classes: int = 14  # the number of labels; the labels are 0..layout_classes - 1
     latent_size: int = 64
     condition_size: int = 64
-    generator_channels: int = 32  # channels at full resolution; they double with each block towards 4 x 4
-    modulation_channels: int = 32  # hidden channels between the layout and the gains and biases
-    discriminator_channels: int = 32  # channels after the first layer; they double with each layer
+    # number of channels at full resolution; it doubles with each block towards 4 x 4
+    generator_channels: int = 32
+    modulation_channels: int = 32  # number of hidden channels between the layout and the gains and biases
+    discriminator_channels: int = 32  # number of channels after the first layer; it doubles with each layer
     max_channels: int = 128
-    discriminator_layers: int = 3  # layers of each scale; each halves the side
-    discriminator_scales: int = 2  # the second scale takes the picture at half the resolution, and so on
+    discriminator_layers: int = 3  # number of layers of each scale; each layer halves the side
+    # number of scales; the second takes the picture at half the resolution, and so on
+    discriminator_scales: int = 2
     colour_map: bool = False  # whether a per-pixel map gives the colours, see toygan.models.colour_map
     lines: bool = False  # whether the networks take a sketch beside the layout
     shuffled_share: float = 0.25  # share of training pictures that get another product's colours and text
@@ -92,7 +94,7 @@ class SpadeConfig(NetworkConfig):
 
     @property
     def widths(self) -> list[int]:
-        """Channels of the generator at each resolution."""
+        """Returns the numbers of channels of the generator at each resolution."""
         return [
             min(self.generator_channels * self.resolution // side, self.max_channels)
             for side in self.resolutions
@@ -100,7 +102,7 @@ class SpadeConfig(NetworkConfig):
 
     @property
     def discriminator_widths(self) -> list[int]:
-        """Channels after each layer of one scale of the discriminator."""
+        """Returns the numbers of channels after each layer of one scale of the discriminator."""
         return [
             min(self.discriminator_channels * 2**layer, self.max_channels)
             for layer in range(self.discriminator_layers)
@@ -126,7 +128,7 @@ class Spade(nn.Module):
         nn.init.ones_(self.gain.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, encoding: Tensor) -> Tensor:
-        """(B, channels, H, W) and (B, modulation_channels, H, W) to (B, channels, H, W)."""
+        """Maps (B, channels, H, W) and (B, modulation_channels, H, W) to (B, channels, H, W)."""
         gain, bias = self.gain(encoding), self.bias(encoding)
         return torch.addcmul(bias, self.norm(x).to(bias.dtype), gain)
 
@@ -191,12 +193,12 @@ def activate(x: Tensor) -> Tensor:
 
 
 def enlarge(x: Tensor) -> Tensor:
-    """Upsamples by 2, nearest neighbour."""
+    """Doubles the side by repeating pixels."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def _pyramid(x: Tensor, halvings: int) -> list[Tensor]:
-    """Returns (B, C, R, R) and its averages at R / 2, R / 4, ..., the smallest first."""
+    """Returns (B, C, R, R) and its reduced copies with the sides R / 2, R / 4, ..., the smallest first."""
     levels = [x]
     for _ in range(halvings):
         levels.append(F.avg_pool2d(levels[-1], 2))
@@ -339,5 +341,5 @@ class Discriminator(ConditionalDiscriminator):
 
 
 def build(config: SpadeConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights."""
+    """Builds both networks with fresh weights."""
     return (EncodingGenerator if config.style_encoder else Generator)(config), Discriminator(config)

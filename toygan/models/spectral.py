@@ -12,8 +12,8 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 class _SpectralNorm(parametrizations._SpectralNorm):
     """Torch's spectral normalisation, except that it does nothing on the device `meta`.
 
-    Networks on that device have shapes only. There torch would take half a second for the power iterations of
-    a discriminator.
+    On that device networks have only shapes, but torch would still compute power iterations, for half a
+    second per discriminator.
     """
 
     def _power_method(self, weight_mat: torch.Tensor, n_power_iterations: int) -> None:

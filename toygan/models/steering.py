@@ -11,16 +11,19 @@ from torch import Tensor, nn
 
 NEAR: Final = 25.0  # distance in a* and b* from the steered colour at which a pixel's weight is 1/e
 SAME: Final = 20.0  # distance in a* and b* within which pixels have the same colour
-LEAST_SHARE: Final = 0.15  # a colour with a smaller share of the product's pixels is none of its colours
-FARTHEST: Final = 60.0  # distance in a* and b* by which light may shift the colour of a product of one colour
-FARTHEST_OF_SEVERAL: Final = 30.0  # the same for a product of several colours, which may show another part
-CELL: Final = 4.0  # side of the cells of a* and b* in which pixels are counted
+# a colour with a smaller share of the product's pixels does not count as one of its colours
+LEAST_SHARE: Final = 0.15
+# largest distance in a* and b* by which light may shift the colour of a product of one colour
+FARTHEST: Final = 60.0
+# the same for a product of several colours, where a nearby colour may belong to another part
+FARTHEST_OF_SEVERAL: Final = 30.0
+CELL: Final = 4.0  # pixels are counted in square cells of a* and b* with this side
 MOST_GAIN: Final = 2.0
 
 _TO_XYZ: Final = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
 _WHITE: Final = (0.9505, 1.0, 1.0890)
 _KNEE: Final = 6 / 29
-_HALF: Final = 32  # cells on either side of 0; a* and b* of sRGB lie within 108
+_HALF: Final = 32  # number of cells on either side of 0; in sRGB, a* and b* lie within -108..108
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
@@ -34,7 +37,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """The inverse of `rgb_to_lab`, clamped to what a screen shows."""
+    """The inverse of `rgb_to_lab`, clamped to [0, 1]."""
     light, a, b = lab.unbind(dim=1)
     y = (light + 16) / 116
     root = torch.stack([y + a / 500, y, y - b / 200], dim=1)
@@ -46,7 +49,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 class StudioLight(nn.Module):
-    """How the studio's photos show the colours of the catalog, as a linear map of CIELAB."""
+    """Maps colours of the catalog to colours in the studio's photos, linearly in CIELAB."""
 
     # (4, 3) float32: maps (L*, a*, b*, 1) of a catalog colour to the L*, a*, b* that a photo of it shows.
     matrix: Tensor
@@ -56,7 +59,9 @@ class StudioLight(nn.Module):
         self.register_buffer("matrix", torch.eye(4, 3))
 
     def fit(self, given: Tensor, shown: Tensor) -> None:
-        """Takes catalog colours and the median colours of their products in photos, (N, 3) CIELAB each."""
+        """Fits the map to catalog colours and to the median colours of their products in photos, (N, 3)
+        CIELAB each.
+        """
         known = torch.cat([given, torch.ones(len(given), 1)], dim=1).double()
         # With few photos the ridge keeps the map near the identity.
         ridge = torch.eye(4, dtype=torch.float64) * len(given) * torch.tensor([0.3, 0.3, 0.3, 1e-4])
@@ -65,12 +70,13 @@ class StudioLight(nn.Module):
         self.matrix.copy_(torch.linalg.solve(left, known.T @ shown.double() + ridge @ start).float())
 
     def steer(self, picture: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
-        """Changes the product's colours so that its main colour is as a photo shows the catalog's colour.
+        """Changes the product's colours so that its main colour is the one that a studio photo of it would
+        show.
 
         `picture` is (3, H, W) in [-1, 1], `mask` is (1, H, W) in [0, 1], and `colour` (4,) is encoded by
-        `toygan.conditions.colour`. The further a pixel's colour is from the steered colour, the less it
-        changes; so prints change little. If the product has several colours, the one nearest to the catalog's
-        colour is steered. A product without a colour near the catalog's stays as it is.
+        `toygan.conditions.colour`. A pixel changes less if its colour is farther from the steered colour, so
+        prints change little. If the product has several colours, the one nearest to the catalog's colour is
+        steered. A product without a colour near the catalog's colour stays unchanged.
         """
         inside = (mask[0] > 0.9).flatten()
         if not colour[3] or not inside.any():
@@ -87,7 +93,7 @@ class StudioLight(nn.Module):
             return picture
         distance = (lab[:, 1:] - centres[away.argmin()]).norm(dim=1)
         main = flat[inside & (distance < SAME)].median(dim=0).values
-        if len(centres) > 1:  # parts of another colour may differ in brightness alone
+        if len(centres) > 1:  # other parts may have the same hue and differ only in brightness
             distance = distance.hypot((lab[:, 0] - rgb_to_lab(main[None])[0, 0]) / 2)
         gain = ((lab_to_rgb(wanted[None])[0] + 0.02) / (main + 0.02)).clamp(1 / MOST_GAIN, MOST_GAIN)
         weight = torch.exp(-((distance / NEAR) ** 2)).view(1, *mask.shape[1:])

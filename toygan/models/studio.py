@@ -1,10 +1,11 @@
-"""Makes a studio picture of a shop's own snapshot: the product keeps its pixels, the light and ground change.
+"""Makes a studio picture from a shop's own snapshot: the product stays the same, the light and the ground
+change.
 
 A U-Net (Ronneberger et al. 2015; as a generator Isola et al. 2017, pix2pix) returns a gain and an offset for
 every pixel of the product, like the local affine colour transforms of Gharbi et al. 2017 (HDRnet), section 3.
 So prints, faces and edges stay those of the snapshot. For a large picture, gains and offsets are computed on
 a small copy. A second output is the new ground with its soft shadow. It cannot show the snapshot's ground,
-because the network gets only smooth colours of that.
+because the network gets only smoothed colours of that ground.
 
 The discriminator scores patches, as in pix2pix; its loss is relativistic, see `toygan.training.losses`.
 """
@@ -30,19 +31,25 @@ from toygan.models.layers import (
 from toygan.models.spectral import spectral_norm
 from toygan.models.steering import StudioLight
 
-WORKING_SIDE: Final = 256  # pixels; for larger snapshots the network works on a copy of this size
+WORKING_SIDE: Final = 256  # the network works on a copy of this side, in pixels, if the snapshot is larger
 FOLD: Final = 2  # all convolutions of the generator run at half of the picture's resolution
-GROUND_CELL: Final = 16  # pixels a side of the cells whose mean ground colour the network gets
-GROUND_LEVEL: Final = 3  # the level of the U-Net whose pixels are such cells: FOLD * 2 ** GROUND_LEVEL
-EDGE: Final = 2  # pixels from the mask's edge; up to there, colours may be mixed with those of the ground
+GROUND_CELL: Final = 16  # the network gets the mean ground colour of square cells with this side in pixels
+# at this level of the U-Net, a pixel is such a cell: GROUND_CELL = FOLD * 2 ** GROUND_LEVEL
+GROUND_LEVEL: Final = 3
+# within this distance from the mask's edge, in pixels, colours may be mixed with those of the ground
+EDGE: Final = 2
 _FOLDED: Final = 4  # the discriminator runs at a quarter of the picture's resolution
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudioConfig(NetworkConfig):
-    """The shape of both networks. They get no category and no text: the snapshot shows the product."""
+    """The options of both networks.
 
-    generator_channels: tuple[int, ...] = (12, 24, 40, 64, 80, 80)  # of each level, fine to coarse
+    The networks get no category and no text, because the snapshot shows the product.
+    """
+
+    # the number of channels of each level, fine to coarse
+    generator_channels: tuple[int, ...] = (12, 24, 40, 64, 80, 80)
     discriminator_channels: int = 24
 
     image_condition: ClassVar[ImageCondition | None] = "photo"
@@ -59,7 +66,9 @@ class StudioConfig(NetworkConfig):
             raise ValueError(f"resolution is {self.resolution}, too few for {len(widths)} levels")
 
     def grows_from(self, smaller: NetworkConfig) -> bool:
-        """Whether `smaller` is a studio with equal channels: its generator has the same weights."""
+        """Whether `smaller` is a studio config with equal channels; then its generator has weights of the
+        same shapes.
+        """
         return (
             isinstance(smaller, StudioConfig)
             and smaller.resolution < self.resolution
@@ -113,17 +122,23 @@ def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
 
 
 def _box_mean(x: Tensor, reach: int) -> Tensor:
-    """The mean of the square of 2 * reach + 1 pixels a side around each pixel; 0 is outside (B, C, H, W)."""
+    """Returns the mean of the square around each pixel, with 2 * reach + 1 pixels a side.
+
+    Values outside (B, C, H, W) count as 0.
+    """
     return _over_box(torch.add, x, reach) / (2 * reach + 1) ** 2
 
 
 def _box_maximum(x: Tensor, reach: int) -> Tensor:
-    """The maximum of the same pixels. x >= 0."""
+    """Returns the maximum of the same square. `x` must not be negative."""
     return _over_box(torch.maximum, x, reach)
 
 
 def _over_box(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
-    """Combines shifted copies, along columns and then rows. On a CPU pooling takes many times as long."""
+    """Combines shifted copies, along columns and then along rows.
+
+    On a CPU, torch's pooling takes many times as long.
+    """
     height, width = x.shape[-2:]
     x = F.pad(x, (reach, reach, reach, reach))
     x = reduce(combine, [x[..., step : step + height, :] for step in range(2 * reach + 1)])
@@ -131,7 +146,7 @@ def _over_box(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor, reach: int
 
 
 def _means(picture: Tensor, weight: Tensor) -> Tensor:
-    """The weighted mean and the weighted standard deviation of each channel, (B, 6)."""
+    """Returns the weighted mean and the weighted standard deviation of each channel, (B, 6)."""
     total = weight.sum(dim=(2, 3)).clamp_min(1.0)
     mean = (picture * weight).sum(dim=(2, 3)) / total
     square = (picture.square() * weight).sum(dim=(2, 3)) / total
@@ -160,7 +175,8 @@ class Generator(ConditionalGenerator):
         self.to_own = nn.Conv2d(widths[0], 6 * FOLD**2, 1)
         self.to_ground = nn.Conv2d(widths[0], 3 * FOLD**2, 3, padding=1)
         self.light = StudioLight()
-        for layer in (self.to_own, self.to_ground):  # so a new network returns the product on white
+        # Zeros make a new network return the product unchanged on white.
+        for layer in (self.to_own, self.to_ground):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
@@ -265,5 +281,5 @@ def _layers(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def build(config: StudioConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights."""
+    """Builds both networks with fresh weights."""
     return Generator(config), Discriminator(config)

@@ -6,11 +6,12 @@ numbers of weights.
 
 Different from the paper:
 
-- Nothing has to be compiled. Modulation scales the input of a plain convolution, demodulation scales its
+- No extension has to be compiled. Modulation scales the input of a plain convolution, demodulation scales its
   output. This is equivalent (section 2.2) and needs no grouped convolution. The generator resizes by bilinear
   interpolation after a convolution, the discriminator by averaging before a convolution. So these
   convolutions run at the lower resolution.
-- The discriminator has no minibatch statistics: the score of a picture must not depend on its batch-mates.
+- The discriminator has no minibatch statistics: the score of a picture must not depend on the rest of its
+  batch.
 - Conditions enter the generator through the mapping network, and the discriminator by a projection (Miyato &
   Koyama 2018, eq. 3).
 """
@@ -44,14 +45,14 @@ from toygan.models.modulation import (
     normalise,
 )
 
-MAPPING_LR = 0.01  # learning rate of the mapping network, relative to the others'
+MAPPING_LR = 0.01  # learning rate of the mapping network as a share of the other layers' learning rate
 STYLE_MIXING = 0.9  # share of the training pictures that get their styles from two latents
 MEAN_STYLE_LATENTS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleganConfig(NetworkConfig):
-    """The shape of both networks.
+    """The options of both networks.
 
     The paper uses latent_size, style_size and max_channels 512, mapping_layers 8, and channel_base 32768
     (16384 in its small configuration).
@@ -62,8 +63,9 @@ class StyleganConfig(NetworkConfig):
     latent_size: int = 128
     style_size: int = 128
     condition_size: int = 64
-    channel_base: int = 4096  # channels times pixels a side: channels halve while the resolution doubles
-    max_channels: int = 128  # the most channels, at low resolutions
+    # number of channels times side in pixels; when the side doubles, the number of channels halves
+    channel_base: int = 4096
+    max_channels: int = 128  # the largest number of channels, used at low resolutions
     mapping_layers: int = 4
 
     def __post_init__(self) -> None:
@@ -73,7 +75,7 @@ class StyleganConfig(NetworkConfig):
 
     @property
     def widths(self) -> list[int]:
-        """Channels at each of the resolutions."""
+        """Returns the numbers of channels at the resolutions."""
         return [min(self.channel_base // side, self.max_channels) for side in self.resolutions]
 
 
@@ -89,7 +91,7 @@ class MappingNetwork(nn.Module):
         )
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) to (B, style_size) float32."""
+        """Maps (B, latent_size) to (B, style_size) float32."""
         x = torch.cat([normalise(latents), normalise(self.embedding(conditions).float())], dim=1)
         for layer in self.layers:
             x = activate(layer(x))
@@ -107,7 +109,7 @@ class StyledLayer(nn.Module):
         self.upsample = upsample
 
     def forward(self, x: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
-        """`noise` is (B, 1, H, W) at the resolution of the result."""
+        """Returns the layer's output. `noise` is (B, 1, H, W) at the resolution of the output."""
         x = self.convolution(x, styles)
         if self.upsample:
             x = enlarge(x)
@@ -133,11 +135,11 @@ class ToRgb(nn.Module):
 class Generator(StyledGenerator):
     """Maps latents and conditions to pictures.
 
-    There is a first layer, then two layers for each block. Each layer takes a style, and so does the last
-    addition to the picture. That makes 2 * log2(R) - 2 styles.
+    There is a first layer, then two layers for each block. Each layer and the last ToRgb take a style. That
+    makes 2 * log2(R) - 2 styles.
     """
 
-    # Latents in pairs of opposite sign, from which the mean style of a condition is computed.
+    # Latents in pairs of opposite sign. The mean style of a condition is computed from them.
     mean_latents: Tensor
 
     def __init__(self, config: StyleganConfig) -> None:
@@ -162,7 +164,7 @@ class Generator(StyledGenerator):
         return len(self.layers) + 1
 
     def forward(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """(B, latent_size) float32, standard normal, to (B, 3, R, R) float32; real photos lie in [-1, 1].
+        """Maps (B, latent_size) float32, standard normal, to (B, 3, R, R) float32; photos lie in [-1, 1].
 
         The noise of a picture is computed from its latents and depends on nothing else.
         """
@@ -174,10 +176,10 @@ class Generator(StyledGenerator):
         return styles[:, None].expand(-1, self.style_count, -1)
 
     def noise(self, latents: Tensor) -> list[Tensor]:
-        """Noise of every layer, (B, 1, side, side) float32 each, standard normal.
+        """Returns the noise of every layer, (B, 1, side, side) float32 each, standard normal.
 
-        The seed of a picture's noise is a hash of its latents. The noise is drawn on the CPU, one picture at
-        a time, so it is the same on every device and with any batch-mates.
+        The seed of a picture's noise is a hash of its latents. The noise is generated on the CPU, one picture
+        at a time. So it is the same on every device and in every batch.
         """
         rows = latents.detach().cpu().float().numpy()
         # torch's CPU generator uses only 32 bits of a seed.
@@ -199,7 +201,9 @@ class Generator(StyledGenerator):
         return [part.view(-1, 1, side, side) for part, side in zip(parts, self.sides, strict=True)]
 
     def synthesise(self, styles: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """(B, style_count, style_size) and the noise of every layer to (B, 3, R, R) float32 pictures."""
+        """Maps styles (B, style_count, style_size) and the noise of every layer to pictures (B, 3, R, R)
+        float32.
+        """
         x = self.base.expand(styles.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = self.layers[0](x, styles[:, 0], noise[0])
         images: Tensor = self.to_rgb[0](x, styles[:, 1])
@@ -219,7 +223,7 @@ class Generator(StyledGenerator):
         return self.synthesise(self.truncated_styles(latents, conditions, truncation), self.noise(latents))
 
     def truncated_styles(self, latents: Tensor, conditions: Conditions, truncation: float) -> Tensor:
-        """The styles of `forward_truncated`, (B, style_count, style_size) float32."""
+        """Returns the styles of `forward_truncated`, (B, style_count, style_size) float32."""
         styles = self.styles(latents, conditions)
         if truncation != 1:
             means = self._mean_styles(conditions)
@@ -227,7 +231,7 @@ class Generator(StyledGenerator):
         return styles
 
     def _mean_styles(self, conditions: Conditions) -> Tensor:
-        """The mean style of every condition, (B, style_size). All conditions use the same latents."""
+        """Returns the mean style of each row's condition, (B, style_size). All rows use the same latents."""
         count = len(self.mean_latents)
         repeated = {name: value.repeat_interleave(count, dim=0) for name, value in conditions.items()}
         latents = self.mean_latents.repeat(conditions["category"].shape[0], 1)
@@ -235,7 +239,7 @@ class Generator(StyledGenerator):
         return styles.view(-1, count, styles.shape[1]).mean(dim=1)
 
     def forward_in_training(self, latents: Tensor, conditions: Conditions, rng: torch.Generator) -> Tensor:
-        """Generates pictures with mixed styles: after a random layer, most take styles of other latents."""
+        """Generates pictures with mixed styles: from a random layer on, most use styles of other latents."""
         count = len(latents)
         others = torch.randn(latents.shape, generator=rng).to(latents.device)
         last = torch.randint(1, self.style_count, (count, 1), generator=rng)
@@ -250,7 +254,10 @@ class Generator(StyledGenerator):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with a residual connection, which halve the side. It mirrors a generator's block."""
+    """Two convolutions with a residual connection, which halve the side.
+
+    It mirrors a block of the generator.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -259,7 +266,7 @@ class ResidualBlock(nn.Module):
         self.skip = EqualisedConv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H / 2, W / 2)."""
+        """Maps (B, inputs, H, W) to (B, outputs, H / 2, W / 2)."""
         straight = self.skip(F.avg_pool2d(x, 2))
         x = activate(self.first(x))
         x = activate(self.second(F.avg_pool2d(x, 2)))
@@ -281,12 +288,12 @@ class Discriminator(ConditionalDiscriminator):
         self.embedding = ConditionEmbedding.of(config, size=config.condition_size)
         self.projection = EqualisedLinear(config.condition_size, widths[-1])
         self.projection_gain = 1 / sqrt(widths[-1])
-        # With a random projection the discriminator would score the condition before it has learnt features
-        # of the picture.
+        # The projection starts at zero. Otherwise the discriminator would score the condition before it has
+        # learnt features of the picture.
         nn.init.zeros_(self.projection.weight)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """One logit (B,) float32; above 0 means more like a photo."""
+        """Returns one logit per picture, (B,) float32; above 0 means more like a photo."""
         x = activate(self.from_rgb(images.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x)
@@ -297,5 +304,5 @@ class Discriminator(ConditionalDiscriminator):
 
 
 def build(config: StyleganConfig) -> tuple[Generator, Discriminator]:
-    """Both networks with fresh weights."""
+    """Builds both networks with fresh weights."""
     return Generator(config), Discriminator(config)

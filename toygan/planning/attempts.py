@@ -1,4 +1,5 @@
-"""Records the attempts at each picture, whether they are exhausted, and the best candidate for review.
+"""Records the number of attempts at each picture, whether they are used up, and the best candidate for
+review.
 
 There is one table for all finished runs, `state/attempts.parquet`, with a row for each sku, image index, row
 fingerprint and model. A merge takes the largest values, so runs may be merged in any order and repeatedly.
@@ -34,7 +35,8 @@ class Earlier:
     attempts: NDArray[np.int32]
     exhausted: NDArray[np.bool_]
     review_p_real: NDArray[np.float64]  # NaN if no candidate is in review/
-    commit: NDArray[np.int64]  # of the last run that made an attempt, 0 for none
+    # the commit number of the last run that made an attempt; 0 if there is no such run
+    commit: NDArray[np.int64]
 
 
 class History:
@@ -98,7 +100,7 @@ def parse_attempts(data: bytes) -> pa.Table:
     try:
         return read_parquet_bytes(data, ATTEMPTS, ATTEMPTS_KEY)
     except ValueError as error:
-        raise BadInput(f"{error}; remove it, the next run makes it anew from the metadata") from error
+        raise BadInput(f"{error}; remove it; the next run makes it again from the metadata") from error
 
 
 def attempts_of(part: pa.Table, commit: int) -> pa.Table:
@@ -125,9 +127,13 @@ def attempts_of(part: pa.Table, commit: int) -> pa.Table:
 
 
 def merge_attempts(tables: Iterable[pa.Table]) -> pa.Table:
-    """Merges to one row for each value of ATTEMPT_KEYS. The last attempt decides whether it is exhausted."""
+    """Merges the tables to one row for each value of ATTEMPT_KEYS.
+
+    The last attempt decides whether the attempts are used up.
+    """
     rows = pa.concat_tables([ATTEMPTS.empty_table(), *tables], promote_options="permissive")
-    # Two runs may have made the same attempt at the same time. Then an approved attempt wins.
+    # Two runs may have made the same attempt at the same time. Then the result of an approved attempt is
+    # kept.
     two = pa.scalar(2, pa.int32())
     is_approved = pc.cast(pc.invert(rows["exhausted"]), pa.int32())
     ranked = rows.append_column("rank", pc.add(pc.multiply(rows["attempts"], two), is_approved))

@@ -1,4 +1,7 @@
-"""Opens a catalog: its file, the hash of its content, and the condition files beside it."""
+"""Opens a catalog.
+
+Provides its table, the hash of its content, and the condition files that its rows name.
+"""
 
 import hashlib
 import json
@@ -38,10 +41,10 @@ class ConditionFileError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """A catalog in a file, with functions that hash and read the files that its rows name.
+    """A catalog in a local file, with functions that hash and read the condition files that its rows name.
 
     Both functions raise ConditionFileError for a file that is unavailable or has more than
-    MAX_CONDITION_BYTES bytes. They do not read such a file.
+    MAX_CONDITION_BYTES bytes. They do not read a file of that size.
     """
 
     uri: str
@@ -49,14 +52,14 @@ class Catalog:
     sha256: str
     condition_sha256: Callable[[str], str]
     read_condition: Callable[[str], bytes]
-    converted: Converted | None = None  # the original, if it was not Parquet
+    converted: Converted | None = None  # the conversion; None if the catalog was Parquet already
 
     @property
     def stream(self) -> Callable[[], Iterator[CheckedTable]]:
         """Returns the function that yields the checked rows in batches.
 
-        A row that describes its layout by those of other rows has the name of the edited layout in
-        `layout_uri`. If the catalog has a column that edits layouts, it is read twice, and the paths of its
+        A row may describe its layout by the layouts of other rows. Then its `layout_uri` is the name of the
+        edited layout. If the catalog has a column that edits layouts, it is read twice, and the paths of its
         layouts are kept in memory.
         """
         source = None if self.converted is None else self.converted.rows
@@ -83,9 +86,9 @@ def open_catalog(uri: str, columns: Mapping[str, str] = BY_NAME) -> Iterator[Cat
     A local folder, or a URI that ends in `/`, is read as a folder of snapshots, see
     `toygan.planning.snapshot_folder`. Formats other than Parquet are converted to a temporary Parquet file,
     see `toygan.planning.catalog_files`. `columns` maps columns of the contract to columns of the file with
-    other names. Raises CatalogError for a missing catalog, for a TableError of the block that names the file,
-    and when a local file changes before the block ends. Raises StoreConfigError for a URI with a user or
-    password, and BadInput for `columns` that do not fit.
+    other names. Raises CatalogError for a missing catalog, for a TableError in the `with` block that names
+    the file, and if a local file changes before the block ends. Raises StoreConfigError for a URI with a user
+    or password, and BadInput for `columns` that do not fit.
     """
     refuse_credentials(uri)
     if (folder := _snapshot_folder(uri)) is not None:
@@ -107,7 +110,10 @@ def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalo
         is_ready = is_parquet(catalog.path)
     if is_ready:
         if columns:
-            raise BadInput(f"{catalog.uri}: Parquet is read by its own column names; leave out --map")
+            raise BadInput(
+                f"{catalog.uri}: the columns of a Parquet catalog must have the contract's names; "
+                "rename them and leave out --map"
+            )
         yield catalog
         return
     with tempfile.TemporaryDirectory(prefix="toygan-") as temporary:
@@ -138,7 +144,7 @@ def _snapshot_folder(uri: str) -> ObjectStore | None:
     path = Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)
     try:
         return open_store(str(path)) if path.is_dir() else None
-    except OSError:  # such as a name that is too long; opening the file says what is wrong
+    except OSError:  # for example, the name is too long; opening the file will report this
         return None
 
 
@@ -166,7 +172,7 @@ def _open(uri: str) -> Iterator[Catalog]:
         return
     folder, _, name = rest.rpartition("/")
     if not folder or not name:
-        raise CatalogError(f"{uri}: names no object; write the catalog as s3://BUCKET/PATH")
+        raise CatalogError(f"{uri}: this does not name an object; write the catalog as s3://BUCKET/PATH")
     store = open_store(f"{scheme}://{folder}")
     try:
         data = store.get(name)
@@ -207,7 +213,9 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
 
 
 def _reader_of(catalog: Catalog) -> Callable[[str], bytes]:
-    """Returns a function that returns the content of a condition file, or makes an edited layout."""
+    """Returns a function that maps a name in a row to a content: that of a condition file, or of an edited
+    layout.
+    """
 
     def read(name: str) -> bytes:
         if not name.startswith(PREFIX):
@@ -261,7 +269,7 @@ def no_good_row(uri: str, rows: int, problems: "list[pd.Series[int]]") -> Catalo
     head = counts.head(8).reset_index().itertuples(index=False, name=None)
     causes = "; ".join(f"{column}: {reason} ({count})" for column, reason, count in head)
     return CatalogError(
-        f"{uri}: none of the {rows} rows can be used. By column and reason: {causes}. Correct them"
+        f"{uri}: none of the {rows} rows can be used. The reasons, by column: {causes}. Correct these rows"
     )
 
 
@@ -275,7 +283,7 @@ def _hash_file(path: Path) -> str:
 
 
 class _LocalFiles:
-    """The condition files below a folder; refuses a link or a name that leads out of it."""
+    """The condition files below a folder. Refuses links and names that lead out of the folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -287,7 +295,8 @@ class _LocalFiles:
     def read(self, name: str) -> bytes:
         with self._opened(name) as file:
             data = file.read(MAX_CONDITION_BYTES + 1)
-            _check_size(name, len(data))  # the file may have grown since its size was read
+            # checked again, because the file may have grown since its size was read
+            _check_size(name, len(data))
             return data
 
     @contextmanager
@@ -328,7 +337,7 @@ class _StoredFiles:
             raise ConditionFileError(f"condition_file_not_found: {name}") from None
         except StoreConfigError:
             raise
-        except BadInput:  # the name is no valid key
+        except BadInput:  # the name is not a valid key
             raise ConditionFileError(f"condition_file_unreadable: {name}") from None
 
 

@@ -12,8 +12,8 @@ from catalog_schemas.products import PRODUCTS
 from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.condition_files import hash_conditions
 
-MOST_EXAMPLES: Final = 3  # rows named per reason
-MOST_SHOWN: Final = 20  # the most categories, and the most unread columns, that are named
+MOST_EXAMPLES: Final = 3  # the largest number of rows that are named for a reason
+MOST_SHOWN: Final = 20  # the largest number of categories, and of unread columns, that are named
 _THREADS: Final = 8
 
 
@@ -23,7 +23,7 @@ class CatalogCheck:
 
     uri: str
     format: str
-    columns: Mapping[str, str]  # columns of the contract to columns of the file
+    columns: Mapping[str, str]  # maps columns of the contract to columns of the file
     others: tuple[str, ...]  # columns of the file that are not used
     good: int = 0
     set_aside: int = 0

@@ -1,4 +1,4 @@
-"""Chooses the slots of a batch of products that a run makes: those without the picture that they want."""
+"""Chooses the slots of a batch of products for which a run makes pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,29 +30,30 @@ class Products:
 
     frame: pd.DataFrame  # columns of PRODUCTS
     conditions: Hashed
-    image_conditions: Sequence[ImageCondition | None]  # of each product
+    image_conditions: Sequence[ImageCondition | None]  # of each product's model
     models: pa.Array  # NAME@VERSION of each product's model
-    wanted: NDArray[np.int64]  # number of pictures of each product
+    wanted: NDArray[np.int64]  # the number of pictures that each product wants
     skus: pa.Array
-    hashes: Hashes  # of the skus
+    hashes: Hashes  # the hashes of the skus
     fingerprints: pa.Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """S planned slots of a batch of products, in the order of products and image indices."""
+    """The S planned slots of a batch of products, in the order of products and image indices."""
 
     product: Positions
     image_index: NDArray[np.int32]
     earlier: Earlier  # the earlier attempts at each slot
     kept: NDArray[np.int64]  # for each product, the number of its live pictures that stay
-    asked: NDArray[np.bool_]  # whether a person wants another picture in the slot
-    exhausted: Positions  # the product of each exhausted slot
-    deferred: Positions  # the product of each slot that waits for the next run
-    refreshed: int  # slots with a live picture of the current row, but by another model
-    live_product: Positions  # the product of each live picture of the batch's products
-    live_row: Positions  # the row of each of these pictures in the live table
-    has_sibling: NDArray[np.bool_]  # for each, whether another slot of its product is planned
+    asked: NDArray[np.bool_]  # whether a person asked for another picture in the slot
+    exhausted: Positions  # for each exhausted slot, the position of its product
+    deferred: Positions  # for each slot that waits for the next run, the position of its product
+    refreshed: int  # the number of slots with a live picture of the current row by another model
+    live_product: Positions  # for each live picture of the batch's products, the position of its product
+    live_row: Positions  # for each of these pictures, its row in the live table
+    # for each of these pictures, whether another slot of its product is planned
+    has_sibling: NDArray[np.bool_]
 
 
 class Chooser:
@@ -68,7 +69,7 @@ class Chooser:
         self._refresh_left = ceil(settings.refresh_share * len(self._live))
 
     def note(self, slots: Slots) -> None:
-        """Notes that `slots` are planned. They use up a part of what a refresh may generate again."""
+        """Records that `slots` are planned. Their number counts towards the limit of a refresh."""
         self._refresh_left -= slots.refreshed
 
     def choose(self, products: Products) -> Slots:
@@ -90,7 +91,7 @@ class Chooser:
         models = row_hashes(products.fingerprints, products.models)[product]
         wanted = is_planned | (redraw > live_commit)
         earlier = self._history.of(products.hashes[product], image_index, models, where=wanted)
-        # A redraw or rejection is answered by a later attempt, or by a picture that a person approved later.
+        # A redraw or a rejection is settled by a later attempt, or by a person's later approval of a picture.
         is_asked = np.maximum(redraw, rejection) > np.maximum(earlier.commit, live_commit * is_kept)
         is_planned |= wanted & is_asked & (redraw > live_commit)
         is_deferred = is_planned & self._is_pruned(products)[product]
@@ -136,7 +137,7 @@ class Chooser:
         keep = _equal(live.fingerprints, rows, products.fingerprints, mine)
         by_model = _equal(live.models, rows, products.models, mine)
         if self._settings.mode == "all":
-            # A person's approval holds until the row or the model changes.
+            # A person's approval is valid until the row or the model changes.
             keep &= by_model & live.is_by_person[rows]
         is_kept[slots[keep]] = True
         if self._settings.mode == "refresh":
@@ -145,7 +146,7 @@ class Chooser:
 
     @cached_property
     def _condemned(self) -> frozenset[str]:
-        """Keys that `verify --prune` is removing; read when the first product is planned."""
+        """The keys that `verify --prune` is removing. They are read when the first product is planned."""
         put_mark(self._store, self._run_id)
         return read_condemned(self._store, self._run_id)
 

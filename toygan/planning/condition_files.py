@@ -24,9 +24,9 @@ from toygan.storage.keys import condition_key, planning_key
 from toygan.storage.store import ObjectStore
 
 Scopes = Mapping[ModelRole, ModelScope]
-Hashed = list[Mapping[str, str]]  # for each product: condition type to the sha256 of its file
-NO_MODEL: Final = "no_model_for_category: "  # the reason's beginning; the category follows
-Problem = tuple[str, str]  # the column, and the reason for which the row is set aside
+Hashed = list[Mapping[str, str]]  # for each product, maps condition types to the sha256 of the file
+NO_MODEL: Final = "no_model_for_category: "  # the beginning of a reason, which the category follows
+Problem = tuple[str, str]  # the column, and the reason why the row is set aside
 
 
 def hash_conditions(
@@ -73,7 +73,10 @@ def take_out(
 
 
 def set_aside(rows: pd.DataFrame, column: Any, reason: Any) -> pd.DataFrame:
-    """Returns `rows` as rejected rows. `column` and `reason`: one value for all rows, or one for each row."""
+    """Returns `rows` as rejected rows.
+
+    `column` and `reason` are a value for all rows, or one value for each row.
+    """
     problems = pd.DataFrame({"row": rows.index, "column": column, "reason": reason})
     return rejected_frame(problems, rows["sku"])
 
@@ -91,7 +94,9 @@ class KeptConditions:
     def keep_all(
         self, wanted: Mapping[int, tuple[ImageCondition, str, str]], catalog: Catalog, pool: Executor
     ) -> dict[int, Problem]:
-        """Keeps the file (condition type, name, hash) of each position; returns the problems by position."""
+        """Keeps the files in `wanted`, which maps positions to (condition type, name, hash). Returns the
+        problems by position.
+        """
 
         def attempt(condition: tuple[ImageCondition, str, str]) -> str | None:
             try:
@@ -111,8 +116,8 @@ class KeptConditions:
     def keep(self, kind: ImageCondition, name: str, digest: str, catalog: Catalog) -> None:
         """Puts the file that the row calls `name` into the store, unless the store has it.
 
-        Raises ConditionFileError for a file that is no valid condition, and for a file that has changed since
-        it was hashed.
+        Raises ConditionFileError for a file that is not a valid condition, and for a file that has changed
+        since it was hashed.
         """
         data = catalog.read_condition(name)
         if sha256(data).hexdigest() != digest:
@@ -134,10 +139,12 @@ class KeptConditions:
     def _check_labels(self, largest: int) -> None:
         classes = self._scopes["layout"].layout_classes
         if largest >= classes:
-            raise BadInput(f"it holds the label {largest}, the model knows 0 to {classes - 1}")
+            raise BadInput(f"it holds the label {largest}, but the model has the labels 0 to {classes - 1}")
 
     def _announce(self) -> None:
-        """Puts a marker for `verify --prune`: no table references the files before the plan is frozen."""
+        """Puts a marker that stops `verify --prune` from removing the files, since no table names them before
+        the plan is frozen.
+        """
         with self._lock:
             if not self._is_announced:
                 self._store.put(planning_key(self._run_id), b"")

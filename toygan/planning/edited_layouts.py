@@ -27,7 +27,7 @@ _BETWEEN = re.compile("[,;，；]")
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """How a layout is made. Paths are relative to the catalog; labels are 1..255."""
+    """Says how an edited layout is made. Paths are relative to the catalog; labels are 1..255."""
 
     base: str
     recolour: tuple[tuple[int, int], ...] = ()  # pairs of an old and a new label, replaced all at once
@@ -96,8 +96,8 @@ def with_edited_layouts(checked: CheckedTable, layouts: Mapping[str, str]) -> Ch
 def make_layout(name: str, read: Callable[[str], bytes]) -> bytes:
     """Makes the edited layout `name` from files, whose content `read` returns. Returns a PNG of labels.
 
-    Raises BadInput if a file is no layout, or if a layout does not have a label that the edit names. The
-    message is the reason for which the row is set aside.
+    Raises BadInput if a file is not a layout, or if a layout does not have a label that the edit names. The
+    message is the reason why the row is set aside.
     """
     edit = Edit.named(name)
     labels = _labels(edit.base, read)

@@ -12,7 +12,7 @@ from toygan.errors import ObjectNotFound
 from toygan.storage.keys import RUNS_PREFIX, manifest_key, part_key
 from toygan.storage.store import ObjectStore
 
-_MOST_KEPT = 32  # tables that stay in memory
+_MOST_KEPT = 32  # the number of tables that stay in memory
 
 
 def read_manifest(store: ObjectStore, run_id: str) -> Manifest | None:
@@ -40,7 +40,7 @@ class Parts:
         self._kept: dict[int, pa.Table] = {}
 
     def __iter__(self) -> Iterator[pa.Table]:
-        """Raises what read_part raises."""
+        """Yields the tables. Raises the same errors as read_part."""
         for shard in range(self._shards):
             if (part := self._kept.get(shard)) is None:
                 part = read_part(self._store, self._run_id, shard)

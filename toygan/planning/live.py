@@ -19,7 +19,8 @@ LIVE_COLUMNS = (
     *("sku", "image_index", "model_name", "model_version", "row_fingerprint", "phash"),
     *("commit", "decided_by"),
 )
-_INDEX_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that different indices give different products
+# an odd number, so that its products with different indices differ
+_INDEX_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def equal_hashes(ordered: Hashes, wanted: Hashes) -> tuple[Positions, Positions]:
@@ -60,12 +61,12 @@ class LivePictures:
 
 
 def slot_hashes(skus: Hashes, image_index: NDArray[np.int32]) -> Hashes:
-    """Returns one hash per slot from the hash of its sku and its image index."""
+    """Returns a hash for each slot, computed from its sku's hash and its image index."""
     return skus + image_index.astype(np.uint64) * _INDEX_FACTOR
 
 
 def row_hashes(fingerprints: pa.Array, models: pa.Array) -> Hashes:
-    """Returns one hash for a row's fingerprint and its model."""
+    """Returns a hash for each pair of row fingerprint and model."""
     return hash_strings(fingerprints) + hash_strings(models) * _INDEX_FACTOR
 
 

@@ -48,7 +48,7 @@ _THREADS = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """One picture to make. Siblings are the product's live pictures.
+    """One picture to make. Its siblings are the live pictures of its product.
 
     `colour` and `colour_hex` are name and value of the main colour, see `toygan.conditions.main_colour`.
     """
@@ -58,18 +58,18 @@ class Slot:
     image_index: int
     first_attempt: int
     attempts: int  # the number of attempts that the run may make, at least 1
-    review_p_real: float | None  # of the best candidate in review/
+    review_p_real: float | None  # the score of the best candidate in review/; None if there is no candidate
     category: str
     title: str
     description: str | None
     language: str
     colour: str | None
     colour_hex: str | None
-    colour_source: ColourSource | None  # the column with the main colour; None if that is unknown
+    colour_source: ColourSource | None  # the column that gives the main colour; None if the colour is unknown
     finish: str | None
     attributes: Mapping[str, str | None]
     condition_sha256: Mapping[str, str]
-    image_condition: ImageCondition | None  # the kind of image that the model takes
+    image_condition: ImageCondition | None  # the type of image that the model takes
     row_fingerprint: str
     sibling_phashes: tuple[str, ...]
 
@@ -79,9 +79,9 @@ class FrozenPlan:
     """The plan of a run without its slots, which load_shard reads.
 
     `counts` has products (good rows of the run) and rejected_rows (distinct rows of the catalog that were set
-    aside). Every slot counts as one of: unchanged (its picture is live already), exhausted (left alone),
-    deferred (to the next run, because `verify --prune` is removing its files) or planned. `categories` has
-    all counts except rejected_rows by category.
+    aside). Every slot counts as one of: unchanged (its picture is live already), exhausted (its attempts are
+    used up), deferred (to the next run, because `verify --prune` is removing its files) or planned.
+    `categories` has all counts except rejected_rows by category.
     """
 
     run_id: str
@@ -149,8 +149,8 @@ def freeze_plan(
 
     - `missing`: slots without a live picture of the row's fingerprint.
     - `refresh`: also slots with a live picture by another model than the product's current one; at most the
-      refresh share of all live pictures.
-    - `retry`: as `missing`, and also the exhausted slots, which the two modes above leave alone.
+      share `refresh_share` of all live pictures.
+    - `retry`: the slots of `missing`, and also exhausted slots, which the two modes above leave out.
     - `all`: every slot.
 
     With `is_new` the caller knows that the store has nothing of this run id. `summaries` are those of the
@@ -178,7 +178,8 @@ def freeze_plan(
                     break
             result = planner.finish(catalog)
         except (BadInput, TableError):
-            store.delete(planning_key(run_id))  # the run will not continue; prune would spare objects for it
+            # The run will not continue. With its mark, prune would keep objects for it.
+            store.delete(planning_key(run_id))
             raise
     plan = FrozenPlan(
         run_id=run_id,
@@ -202,10 +203,10 @@ def check_plan(
     *,
     is_new: bool = False,
 ) -> None:
-    """Raises RunConflict and BadInput as freeze_plan does, but quickly, before a run starts.
+    """Raises RunConflict, and BadInput for categories in the settings that no model has, as freeze_plan does.
 
-    BadInput is for categories in the settings that no model has. With `is_new` the caller knows that the
-    store has nothing of this run id.
+    Unlike freeze_plan it is quick, and can be called before a run starts. `is_new` says that the store has
+    nothing of this run id.
     """
     _check_categories(settings, scopes)
     with open_catalog(catalog_uri, settings.columns) as catalog:
@@ -260,21 +261,23 @@ def _refuse_another(
     old_sha256, old = began_with
     old, new = _flat(old), _flat(settings.to_json())
     differences = [
-        f"{name} is {new.get(name)!r}, was {old.get(name)!r}"
+        f"{name} is {new.get(name)!r}, but was {old.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
     if catalog.sha256 != old_sha256:
-        differences.insert(0, f"the catalog's sha256 is {catalog.sha256[:12]}..., was {old_sha256[:12]}...")
+        differences.insert(
+            0, f"the catalog's sha256 is {catalog.sha256[:12]}..., but was {old_sha256[:12]}..."
+        )
     if differences:
         raise RunConflict(
             f"the run id {run_id} belongs to a run with another catalog or other settings: "
-            f"{'; '.join(differences)}. Use what it began with, or another run id"
+            f"{'; '.join(differences)}. Use the same catalog and settings as before, or another run id"
         )
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, object]:
-    """Gives each model an entry of its own."""
+    """Returns the settings with an entry for each model in place of one for all models."""
     models = {f"the {role} model": name for role, name in settings["models"].items()}
     return {**{name: value for name, value in settings.items() if name != "models"}, **models}
 

@@ -1,4 +1,6 @@
-"""Walks once through a catalog: rejects rows, compares products with live pictures, fills the shards."""
+"""Reads a catalog once from beginning to end: rejects rows, compares products with live pictures, fills the
+shards.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +44,7 @@ from toygan.planning.writer import Kind, PlanWriter, Shard
 from toygan.storage.keys import rejected_rows_key
 from toygan.storage.store import PARQUET, ObjectStore
 
-_MOST_SLOTS = 65_536  # the most slots that are planned at a time; limits the memory
+_MOST_SLOTS = 65_536  # the largest number of slots that are planned at a time, which limits the memory
 _MAP = pa.map_(pa.string(), pa.string())
 _COMPACT_REJECTED = pa.schema(
     [
@@ -56,7 +58,7 @@ _COMPACT_REJECTED = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """The result of the walk; see FrozenPlan for the counts."""
+    """The result of planning; see FrozenPlan for the counts."""
 
     shards: tuple[Shard, ...]
     counts: dict[str, int]
@@ -64,7 +66,7 @@ class Planned:
 
 
 class Planner:
-    """The state of a walk."""
+    """The state of planning."""
 
     def __init__(
         self,
@@ -177,7 +179,7 @@ class Planner:
     ) -> pd.DataFrame:
         """Writes the slots of products. Returns the rejected rows of products that cannot be generated.
 
-        `are_kept`: whether the store has the condition files already.
+        `are_kept` says whether the store already has the condition files.
         """
         skus = pa.array(frame["sku"], pa.large_string())
         image_conditions = frame["image_condition"].to_list()
@@ -194,7 +196,7 @@ class Planner:
         slots = self._chooser.choose(products)
         bad = {} if are_kept else self._keep_conditions(products, slots, catalog)
         usable, hashed, rejected = take_out(bad, frame, conditions)
-        if bad:  # repeat the choice with the remaining products
+        if bad:  # the slots are chosen again for the remaining products
             if len(usable):
                 self._plan_products(usable, hashed, catalog, are_kept=True)
             return rejected
@@ -246,7 +248,7 @@ class Planner:
         first = slots.earlier.attempts
         left = np.full(len(first), MAX_ATTEMPTS, dtype=np.int32)
         if self._settings.mode in ("missing", "refresh"):
-            # Where a person asks for another picture, all attempts are allowed again.
+            # If a person asks for another picture, all attempts are allowed again.
             may_continue = (first < MAX_ATTEMPTS) & ~slots.asked
             left = np.where(may_continue, MAX_ATTEMPTS - first, left)
         table = (

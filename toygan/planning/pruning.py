@@ -1,11 +1,11 @@
-"""Lists the objects that `verify --prune` is removing, so that no run relies on one of them.
+"""Lists the objects that `verify --prune` is removing, so that no run relies on any of them.
 
 An abandoned run leaves pictures with keys that a later run would use again. No store can delete an object on
 the condition that nobody uses its key. So the prune and the run each announce their intent before they check
 the other. A prune writes the list of keys to remove, checks again what is needed, and removes only the keys
-that are still not needed. A run puts its mark at the place of its plan, and only then reads the list. The
-later of the two always sees the earlier one: either the prune sees the mark and spares the objects that the
-run may use, or the run sees the list and leaves such products to the next run.
+that are still not needed. A run writes its mark, and only then reads the list. Whichever of the two announces
+itself later sees the other. Either the prune sees the mark and keeps the objects that the run may use, or the
+run sees the list and leaves products with such objects to the next run.
 """
 
 import json
@@ -18,12 +18,15 @@ from toygan.storage.store import ObjectStore
 
 
 def put_mark(store: ObjectStore, run_id: str) -> None:
-    """Puts the mark of a run that is being planned, with the time. No prune removes what the run may need."""
+    """Puts the mark of a run that is being planned, with the time.
+
+    From then on, no prune removes objects that the run may need.
+    """
     store.put(planning_key(run_id), datetime.now(UTC).isoformat(timespec="seconds").encode())
 
 
 def read_mark(store: ObjectStore, run_id: str) -> datetime | None:
-    """Returns since when a run is being planned; None if its mark is gone or holds no time."""
+    """Returns the time when the planning of a run began; None if the run's mark is gone or holds no time."""
     try:
         since = datetime.fromisoformat(store.get(planning_key(run_id)).decode())
     except (ObjectNotFound, ValueError):
@@ -58,11 +61,11 @@ def read_pruning(store: ObjectStore) -> tuple[str | None, list[str]]:
         return None, []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInput(
-            f"{PRUNING_KEY} is damaged ({error!r}); remove it while no `toygan verify --prune` is at work"
+            f"{PRUNING_KEY} is damaged ({error!r}); remove it while no `toygan verify --prune` is running"
         ) from None
 
 
 def write_pruning(store: ObjectStore, prune_id: str, keys: Iterable[str]) -> None:
-    """Announces the keys that are going to be removed."""
+    """Writes the list of the keys that are going to be removed."""
     content = json.dumps({"prune_id": prune_id, "keys": sorted(keys)})
     store.put(PRUNING_KEY, content.encode(), content_type="application/json")

@@ -19,15 +19,17 @@ Mode = Literal["missing", "refresh", "retry", "all"]
 class RunSettings:
     """The settings that the user gives a run. Raises BadInput for a value out of range."""
 
-    models: Mapping[ModelRole, str]  # NAME@VERSION of each
+    models: Mapping[ModelRole, str]  # NAME@VERSION of each model
     images_per_product: int = 1  # the default for the catalog's images_wanted, 1..64
-    categories: tuple[str, ...] = ()  # empty: all categories of the model; kept sorted
-    columns: Mapping[str, str] = field(default_factory=dict)  # contract's name to the file's
+    categories: tuple[str, ...] = ()  # sorted; if empty, all categories of the models
+    # maps column names of the contract to those of the file
+    columns: Mapping[str, str] = field(default_factory=dict)
     mode: Mode = "missing"
-    refresh_share: float = 1.0  # in (0, 1], the largest share of the live pictures that a refresh replaces
+    refresh_share: float = 1.0  # the largest share of the live pictures that a refresh replaces, in (0, 1]
     limit: int | None = None  # products
     format: ImageFormat = "webp"
-    batch_size: int | None = None  # pictures; affects rounding; None: chosen for model and device
+    # number of pictures, which affects rounding; None if it is chosen for model and device
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for role, name in self.models.items():

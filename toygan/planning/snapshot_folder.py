@@ -58,14 +58,15 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
 
     A row of products.csv without a photo gets the snapshot of its sku. Other rows of products.csv stay as
     they are. A snapshot whose sku is in no row gets a row with the sku as its title. `columns` maps columns
-    of the contract to those of products.csv. Raises CatalogError for a folder without snapshots and for a
-    products.csv that is no table.
+    of the contract to those of products.csv. Raises CatalogError for a folder without snapshots, and for a
+    products.csv that is not a table.
     """
     snapshots = _find_snapshots(store)
     described = _read_products(store, columns)
     if not snapshots:
         raise CatalogError(
-            f"{store.uri}: no snapshot in this folder; put it at <category>/<sku>.jpg, or name a catalog file"
+            f"{store.uri}: there is no snapshot in this folder; put snapshots at "
+            "<category>/<sku>.jpg, or name a catalog file"
         )
     rows = SourceRows() if described is None else described.converted.rows
     known = set[str]() if described is None else set(described.table["sku"].to_pylist())
@@ -73,7 +74,7 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
     others = [each for each in snapshots.values() if each.sku not in known]
     if others and described is not None:
         log.warning(
-            "snapshots without a row in %s, whose title is the sku: %d, such as %s",
+            "no row in %s for %d snapshots, such as %s; their skus are used as titles",
             PRODUCTS_FILE,
             len(others),
             others[0].sku,
@@ -125,7 +126,7 @@ def _find_snapshots(store: ObjectStore) -> dict[str, Snapshot]:
         more += found.setdefault(snapshot.sku, snapshot) is not snapshot
     if left_out:
         log.warning(
-            "%d files are left out, because they are no pictures at <category>/<sku>.jpg, such as %s",
+            "%d files are left out, because they are not pictures at <category>/<sku>.jpg, such as %s",
             len(left_out),
             ", ".join(left_out[:_MOST_NAMED]),
         )

@@ -16,19 +16,20 @@ from toygan.errors import BadInput
 from toygan.storage.keys import plan_key
 from toygan.storage.store import PARQUET, ObjectStore
 
-Kind = tuple[str, ImageCondition | None]  # category, and image condition of the model
+Kind = tuple[str, ImageCondition | None]  # a category, and the image condition of its model
 
-# A kind with more slots gets shards of its own. For a smaller kind, a shard of its own would take about as
-# many requests as its pictures.
+# A kind with more slots gets its own shards. For a kind with few slots, the requests for a separate shard
+# would be about as many as those for its pictures.
 FEW_SLOTS = 8
-_MOST_WAITING = 32  # shards that are being encoded or uploaded; limits the memory
+# the largest number of shards that are being encoded or uploaded at a time, which limits the memory
+_MOST_WAITING = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
     """One task of the run: pictures of one category by one model, or of several kinds that have few slots.
 
-    `categories` are sorted; `sha256` is of the shard's file in the plan.
+    `categories` are sorted. `sha256` is that of the shard's file in the plan.
     """
 
     categories: tuple[str, ...]
@@ -39,8 +40,8 @@ class Shard:
 class PlanWriter:
     """Collects slots by kind and writes a shard whenever one is full.
 
-    A shard holds at most `shard_size` slots. It never holds only some of a product's slots. Kinds that have
-    at most FEW_SLOTS slots in the whole plan share shards.
+    A shard holds at most `shard_size` slots. All slots of a product are in the same shard. Kinds that have at
+    most FEW_SLOTS slots in the whole plan share shards.
     """
 
     def __init__(self, store: ObjectStore, run_id: str, shard_size: int, pool: Executor) -> None:
@@ -65,7 +66,7 @@ class PlanWriter:
         start = 0
         while len(rows) - start >= self._shard_size:
             end = start + self._shard_size
-            if end < len(rows):  # a product that does not fit whole goes to the next shard
+            if end < len(rows):  # a product whose slots do not all fit goes to the next shard
                 end = int(np.searchsorted(rows, rows[end], "left"))
             self._write([kind], rest.slice(start, end - start))
             start = end

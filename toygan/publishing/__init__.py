@@ -1,1 +1,1 @@
-"""Everything after the pictures are generated: commits, the live table, the report, checks of a store."""
+"""The steps after the pictures are generated: commits, the live table, reports, checks of a store."""

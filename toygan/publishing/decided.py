@@ -1,6 +1,6 @@
 """Merges people's decisions, and the pictures that runs retired, into the summaries.
 
-A decision counts from the moment its object exists. Until it is merged, its number is open in
+A decision is valid as soon as its object exists. Until it is merged, its number is open in
 `state/commits.json`. If the process dies before the merge, the next run or the next decision merges it.
 """
 
@@ -29,7 +29,7 @@ from toygan.storage.keys import DECIDED_KEY, DECISIONS_PREFIX, RETIRED_PREFIX, p
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
 
-_AHEAD = 32  # objects read at once
+_AHEAD = 32  # the number of objects that are read at the same time
 
 
 def parse_decided(data: bytes, key: str) -> pa.Table:
@@ -40,7 +40,10 @@ def parse_decided(data: bytes, key: str) -> pa.Table:
 
 
 def is_decision(name: str) -> bool:
-    """Whether the name of an open number is that of a decision or retirement, not of a run."""
+    """Whether an open number belongs to a decision or a retirement, not to a run.
+
+    `name` is the number's name.
+    """
     return name.startswith((DECISIONS_PREFIX, RETIRED_PREFIX))
 
 
@@ -52,9 +55,9 @@ def decision_keys(store: ObjectStore) -> list[str]:
 def complete_decisions(store: ObjectStore, commits: Commits | None) -> None:
     """Merges the decisions of processes that died before they merged them.
 
-    All decisions are read if a summary is missing: `commits` (None) or the table of decisions. A store
-    without conditional writes may have lost rows of the table, so there each decision that the table lacks is
-    read. Raises TableError for a damaged decision.
+    All decisions are read if `commits` is None or the table of decisions is missing. A store without
+    conditional writes may have lost rows of the table, so there each decision that the table lacks is read.
+    Raises TableError for a damaged decision.
     """
     waiting = [name for name in (commits or Commits()).open if is_decision(name)]
     is_missing = commits is None or not store.exists(DECIDED_KEY)
@@ -72,7 +75,10 @@ def _id_in(key: str) -> str:
 
 
 def read_objects(store: ObjectStore, keys: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, pa.Table]:
-    """Returns the decisions by key. A key without an object is left out: its decision was never made."""
+    """Returns the decisions by key.
+
+    A key without an object is left out, because its decision was never stored.
+    """
 
     def read(key: str) -> pa.Table | None:
         try:
@@ -99,7 +105,7 @@ def merge_into_summaries(store: ObjectStore, objects: dict[str, pa.Table], pool:
 
 
 def _brought_back(store: ObjectStore, fresh: pa.Table, pool: ThreadPoolExecutor) -> list[pa.Table]:
-    """Returns the pictures that runs approved, of the products for which a decision was taken back.
+    """Returns pictures that runs approved, of products for which a decision was undone.
 
     The live table no longer has these pictures, so they are looked up in the metadata of the runs.
     """

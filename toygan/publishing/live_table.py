@@ -1,7 +1,7 @@
 """Makes the live table: pictures that runs or people approved, without those that people rejected.
 
-The highest commit of each slot wins. A merge looks at all decisions, so runs and decisions may be merged in
-any order and repeatedly.
+For each slot, the picture with the highest commit number is live. A merge looks at all decisions, so runs and
+decisions may be merged in any order and repeatedly.
 """
 
 from collections.abc import Iterable, Sequence
@@ -61,7 +61,8 @@ def merge_current(tables: Iterable[pa.Table], decisions: pa.Table) -> pa.Table:
     """
     rows = pa.concat_tables([CURRENT.empty_table(), *tables], promote_options="permissive")
     approved, gone = live_rows(decisions)
-    # People's approvals come from the decisions only: a table may have one that was taken back.
+    # People's approvals are taken only from the decisions, because a table may have an approval that was
+    # undone.
     by_machine = rows.filter(pc.equal(rows["decided_by"], MACHINE)).cast(CURRENT)
     rows = pa.concat_tables([by_machine, approved, gone])
     order = [

@@ -21,13 +21,13 @@ from toygan.approval.reason_words import in_words
 from toygan.images import MIME_TYPES, ImageFormat, decode, encode, encode_photo
 from toygan.publishing.page import page_templates
 
-THUMBNAIL_SIDE: Final = 128  # pixels; larger pictures are scaled down to it
-LARGEST_FILE: Final = 3000  # bytes; larger files are encoded again as WebP
+THUMBNAIL_SIDE: Final = 128  # side in pixels; larger pictures are scaled down to it
+LARGEST_FILE: Final = 3000  # number of bytes; larger files are encoded again as WebP
 MOST_THUMBNAILS: Final = 2000
-MOST_APPROVED: Final = 48  # approved pictures of a category
+MOST_APPROVED: Final = 48  # the largest number of approved pictures of a category
 MOST_FOR_REVIEW: Final = 12
 MOST_CATEGORIES: Final = 1000
-MOST_ROWS: Final = 100  # the most rejected rows that the report lists
+MOST_ROWS: Final = 100  # the largest number of rejected rows that the report lists
 
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}")
 
@@ -39,13 +39,13 @@ class ReportPicture:
     sku: str
     image_index: int
     title: str | None
-    language: str | None  # of the title, BCP 47
+    language: str | None  # the language of the title, as a BCP 47 tag
     colour_hex: str | None  # the wanted colour, #RRGGBB
     colour_delta_e: float | None
     p_real: float
     threshold: float
     reasons: Sequence[str]  # why a person should look at the picture; empty if it is approved
-    image_uri: str  # key in the store
+    image_uri: str  # the picture's key in the store
     image_format: ImageFormat
     file: bytes
     snapshot: bytes | None = None  # the file that the picture was made from
@@ -59,8 +59,8 @@ class ReportCategory:
     name: str
     wanted: int  # images
     approved: int  # images
-    review: int  # candidates that wait for a person
-    rejected: int  # candidates that were tried and replaced
+    review: int  # the number of candidates that wait for a person
+    rejected: int  # the number of candidates that were rejected
     approved_pictures: Sequence[ReportPicture]
     review_pictures: Sequence[ReportPicture]
 
@@ -80,16 +80,17 @@ class ReportRun:
     """The facts about a run."""
 
     run_id: str
-    models: Sequence[str]  # name@version; the first one takes no image
+    models: Sequence[str]  # NAME@VERSION of each model; the first model needs no condition image
     catalog_uri: str
     started_at: str  # ISO 8601
     elapsed_s: float
-    images_per_s: float | None  # candidates generated, scored and stored per second, in the steady state
-    products: int  # good rows of the catalog
-    unchanged: int  # images that were live before and stay live
+    # the rate at which candidates were generated, scored and stored, without start and end of the run
+    images_per_s: float | None
+    products: int  # the number of good rows in the catalog
+    unchanged: int  # the number of pictures that were live before and stay live
     settings: Mapping[str, object]
     categories: Sequence[ReportCategory]
-    rejected_rows: Sequence[ReportRow]  # at least the first MOST_ROWS
+    rejected_rows: Sequence[ReportRow]  # at least the first MOST_ROWS of them
     total_rejected_rows: int
     warnings: Sequence[str] = ()
     credit: str | None = None  # the attribution that the licences of the training pictures demand

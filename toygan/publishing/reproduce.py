@@ -32,7 +32,7 @@ from toygan.storage.store import ObjectStore
 
 
 def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
-    """Generates the picture again and returns a line that says that its bytes are the same.
+    """Generates the picture again. Returns a line that says that the bytes are the same as before.
 
     Raises BadInput for an id without a stored picture, and for a sketch or layout that the store has lost.
     Raises ModelError if the model version is missing. Raises RunFailed if the bytes differ, as they may on
@@ -42,11 +42,12 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
     given = json.loads(row["conditions"])
-    for name in (LAYOUT_SIMILARITY, SNAPSHOT):  # computed from the other conditions
+    for name in (LAYOUT_SIMILARITY, SNAPSHOT):  # these are computed from the other conditions
         given.pop(name, None)
-    for name in (COLOUR_NAME, COLOUR_SOURCE):  # the origin of colour_hex
+    for name in (COLOUR_NAME, COLOUR_SOURCE):  # these only say where colour_hex comes from
         given.pop(name, None)
-    given.setdefault(SHAPE_TEXT, given.get("text"))  # stored only if it differs
+    # the shape text is stored only if it differs from the text
+    given.setdefault(SHAPE_TEXT, given.get("text"))
     product = ProductConditions(**given, image=_read_image(store, model, dict(row["condition_sha256"])))
     generated = model.generate([row["seed"]], [product], row["batch_size"])
     file = encode(generated.pixels[0], row["format"])

@@ -32,11 +32,11 @@ _THREADS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Gone:
-    """The live pictures of products that are in no row of the catalog."""
+    """The live pictures of products that have no row in the catalog."""
 
     pictures: pa.Table  # rows of CURRENT
     products: int
-    live_products: int  # all products with live pictures, in the catalog or not
+    live_products: int  # the number of products with live pictures, in the catalog or not
 
     @property
     def share(self) -> float:
@@ -52,7 +52,7 @@ class Gone:
 
 
 def find_gone(store: ObjectStore, catalog: str, columns: Mapping[str, str]) -> Gone:
-    """Compares the live pictures with the skus of all rows of a catalog, also of rows that are set aside.
+    """Compares the live pictures with the skus of all rows of a catalog, including rows that are set aside.
 
     Raises CatalogError for an unusable catalog.
     """
@@ -83,7 +83,7 @@ def check_share(gone: Gone, most: float) -> None:
         # Rounded up, so that a run with this share succeeds.
         enough = -(-gone.products * 100 // gone.live_products) / 100
         raise BadInput(
-            f"{gone.text()}, more than --retire {most:g} allows. Is the catalog complete? If so, "
+            f"{gone.text()}; --retire {most:g} allows fewer. Is the catalog complete? If so, "
             f"run again with --retire {enough:g}"
         )
 

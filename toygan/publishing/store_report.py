@@ -19,20 +19,20 @@ from toygan.storage.keys import STORE_REPORT_KEY
 from toygan.storage.store import ObjectStore
 
 MOST_CATEGORIES = 200
-_WIDTH, _HEIGHT = 560, 120  # of a plot without its margin, in SVG units
+_WIDTH, _HEIGHT = 560, 120  # the size of a plot without its margin, in SVG units
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uploads:
-    """What became of uploaded photos."""
+    """Numbers about uploaded photos and retrainings."""
 
     quarantined_at: pa.ChunkedArray  # the time of each photo that cannot be used
-    retrainings: Sequence[tuple[datetime, str]]  # (end, result) of each one, the oldest first
+    retrainings: Sequence[tuple[datetime, str]]  # (end, result) of each retraining, the oldest first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """One plot: a value for each run, or None."""
+    """One plot. It has a value or None for each run."""
 
     title: str
     meaning: str

@@ -47,8 +47,8 @@ from toygan.storage.keys import (
 )
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
-RETIRED_DAYS = 30  # the file of a retired picture is kept for this long
-_AHEAD = 64  # concurrent requests; limits the memory
+RETIRED_DAYS = 30  # the file of a retired picture is kept for this number of days
+_AHEAD = 64  # the number of concurrent requests, which limits the memory
 _PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
 _PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
 _PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
@@ -63,10 +63,12 @@ class Survey:
     """The content of a store according to its tables and listings."""
 
     problems: list[str] = field(default_factory=list)
-    blind: bool = False  # whether something that names pictures could not be read
+    blind: bool = False  # whether an object that names pictures could not be read
     objects: set[str] = field(default_factory=set)  # keys under images/, review/ and conditions/
-    named: dict[str, tuple[str, str]] = field(default_factory=dict)  # picture key to (sha256, part)
-    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)  # key to (sha256, part)
+    # maps the keys of pictures to (sha256, part)
+    named: dict[str, tuple[str, str]] = field(default_factory=dict)
+    # maps the keys of condition files to (sha256, part)
+    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
     planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs use
     live: dict[str, bytes] = field(
         default_factory=dict
@@ -74,19 +76,25 @@ class Survey:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     open_runs: set[str] = field(default_factory=set)
     open_folders: set[str] = field(default_factory=set)  # folders to which open runs may add pictures
-    planning: set[str] = field(default_factory=set)  # ids of runs that may still come to need any object
+    # ids of runs that are being planned and may need any object
+    planning: set[str] = field(default_factory=set)
     decided: set[str] = field(default_factory=set)  # ids of pictures that people decided about
-    decisions: pa.Table = field(default_factory=DECISIONS.empty_table)  # read from all their objects
-    decision_keys: dict[str, str] = field(default_factory=dict)  # decision id to the object's key
-    approvals: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # image id to people's approvals
+    # the decisions, read from all their objects
+    decisions: pa.Table = field(default_factory=DECISIONS.empty_table)
+    # maps ids of decisions to the keys of their objects
+    decision_keys: dict[str, str] = field(default_factory=dict)
+    # maps image ids to people's approvals
+    approvals: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)  # ids of pictures retired RETIRED_DAYS ago or earlier
-    # The summaries. They are read in this order, before everything else.
+    # The summaries. They are read in the order below, before everything else.
     commits: Commits | None = None
     stored_attempts: pa.Table = field(default_factory=ATTEMPTS.empty_table)
     stored_decisions: pa.Table = field(default_factory=DECISIONS.empty_table)
     current: pa.Table = field(default_factory=CURRENT.empty_table)
-    attempts: dict[str, list[pa.Table]] = field(default_factory=dict)  # finished run to a table for each part
-    approved: dict[str, list[pa.Table]] = field(default_factory=dict)  # the same of approved rows, as CURRENT
+    # maps ids of finished runs to their attempts, a table for each part
+    attempts: dict[str, list[pa.Table]] = field(default_factory=dict)
+    # maps the same ids to their approved rows, as tables of CURRENT
+    approved: dict[str, list[pa.Table]] = field(default_factory=dict)
     stray_parts: list[str] = field(default_factory=list)
     swept: list[str] = field(default_factory=list)  # unfinished files of finished runs
 
@@ -105,7 +113,10 @@ class Survey:
         return folder + "/" not in self.open_folders and name.partition(".")[0] not in self.decided
 
     def complain(self, problem: str, *, blind: bool = False) -> None:
-        """Adds a problem. `blind`: because of it, left-over objects cannot be determined."""
+        """Adds a problem.
+
+        `blind` says that because of this problem, left-over objects cannot be determined.
+        """
         self.problems.append(problem)
         self.blind = self.blind or blind
 
@@ -170,7 +181,7 @@ def _read_current(store: ObjectStore, survey: Survey) -> pa.Table:
         return CURRENT.empty_table()
     for row in table.to_pylist():
         if row["image_id"] in survey.live:
-            survey.complain(f"{CURRENT_KEY}: the image {row['image_id']} is there twice")
+            survey.complain(f"{CURRENT_KEY}: the picture {row['image_id']} is there twice")
         survey.live[row["image_id"]] = _digest(row)
     return table
 

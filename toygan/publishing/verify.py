@@ -3,22 +3,22 @@
 A store is whole if all of this holds:
 
 - Every part that a finished run counts exists.
-- The picture of every metadata row exists and has the stated sha256, unless it was retired at least 30
-  days ago. Every sketch and layout of a row exists and has the stated sha256.
+- The picture of every metadata row exists and has the stated sha256, unless it was retired at least 30 days
+  ago. Every condition file of a row exists and has the stated sha256.
 - No run names a picture twice.
 - `current.parquet` names only pictures that a finished run or a person approved.
 - The summaries below state/ and `current.parquet` agree with all finished runs together.
 - Every object under images/, review/ and conditions/ is named by a finished run.
 - Every decision of a person can be read. `state/decisions.parquet` agrees with all decisions together.
 
-A run that was started and not finished has a frozen plan under .tmp/<run_id>/ and no manifest. It is no
-problem: it can be continued under its run id, so its objects are neither missing nor left over. To give up
-such a run, remove .tmp/<run_id>/; from then on its pictures and parts are left over.
+A run that was started and not finished has a frozen plan under .tmp/<run_id>/ and no manifest. It is not a
+problem, because it can be continued under its run id. So its objects count neither as missing nor as left
+over. To give up such a run, remove .tmp/<run_id>/; from then on its pictures and parts are left over.
 
-A run that is still being planned is no problem, either. It has a mark under .tmp/<run_id>/ and no plan. It
-may come to need any picture, so no picture counts as left over until the plan is frozen. If the process dies
-while it plans, the mark stays. The store cannot tell whether the process lives, so verify names every run
-with a mark and no plan, and when its planning began.
+A run that is still being planned is not a problem, either. It has a mark under .tmp/<run_id>/ and no plan. It
+may need any picture, so no picture counts as left over until the plan is frozen. If the process dies while it
+plans, the mark stays. The store cannot tell whether the process lives, so verify names every run with a mark
+and no plan, and when its planning began.
 """
 
 import hashlib
@@ -52,15 +52,15 @@ from toygan.storage.store import TMP_PREFIX, ObjectStore
 
 _THREADS = 16
 _AHEAD = 4 * _THREADS  # concurrent requests; limits the memory
-_ANEW = "remove it, the next run makes it anew"
+_ANEW = "remove it; the next run makes it again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The result of verify; the store is whole if there are no problems."""
 
-    problems: tuple[str, ...]  # a line each, left-over objects included
-    left_over: tuple[str, ...]  # keys that prune would remove
+    problems: tuple[str, ...]  # one line for each problem, including left-over objects
+    left_over: tuple[str, ...]  # the keys that prune would remove
     open_runs: tuple[str, ...]  # ids of runs that were started and can be finished
     planning: tuple[str, ...]  # one line for each run whose planning has begun and not ended
     finished_runs: int
@@ -69,7 +69,7 @@ class Verdict:
 
 
 def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda count: None) -> Verdict:
-    """Reads and compares the whole store. Calls `advance(1)` in this thread after each picture.
+    """Reads and compares the whole store. Calls `advance(1)` in the caller's thread after each picture.
 
     Raises StoreConfigError for an empty store, because a mistyped URI must not pass as a whole store.
     """
@@ -83,10 +83,12 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
                 advance(1)
             problems += [problem] if problem else []
     left_over = survey.left_over()
-    problems += [f"{key}: left over, no finished run names it; --prune removes it" for key in left_over]
+    problems += [
+        f"{key}: left over, because no finished run names it; --prune removes it" for key in left_over
+    ]
     if survey.blind:
         problems.append(
-            "left-over objects were not looked for: the problems above hide which objects runs need"
+            "left-over objects were not looked for, because the problems above hide which objects runs need"
         )
     return Verdict(
         problems=tuple(problems),
@@ -111,10 +113,10 @@ def _describe_planning(store: ObjectStore, run_id: str) -> str:
 def prune(store: ObjectStore) -> list[str]:
     """Removes left-over objects and the unfinished files of finished runs; returns the removed keys.
 
-    A prune may run beside anything but another prune, see `toygan.planning.pruning`. If a manifest, a part or
-    a plan cannot be read, nothing is removed, because the objects that it names are unknown. Parts are
-    removed before pictures, so an interrupted prune leaves no row without its picture. Raises Retryable if
-    another prune has begun.
+    A prune may run at the same time as any other command except another prune, see `toygan.planning.pruning`.
+    If a manifest, a part or a plan cannot be read, nothing is removed, because the objects that it names are
+    unknown. Parts are removed before pictures, so an interrupted prune leaves no row without its picture.
+    Raises Retryable if another prune has begun.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         survey = look_around(store, pool)
@@ -151,11 +153,11 @@ def _check_still_mine(store: ObjectStore, prune_id: str) -> None:
 def _compare_summaries(survey: Survey) -> list[str]:
     """Returns a line for each difference between the summaries and the finished runs.
 
-    A run that ends in the meantime may be in the summaries or not; neither is a difference.
+    A run that ends in the meantime may be missing in the summaries; this is not a difference.
     """
     commits = survey.commits
     if commits is None:
-        return [f"{COMMITS_KEY}: missing; the next run makes it anew"] if survey.manifests else []
+        return [f"{COMMITS_KEY}: missing; the next run makes it again"] if survey.manifests else []
     settled = [
         manifest
         for manifest in survey.manifests.values()
@@ -223,4 +225,4 @@ def _compare(store: ObjectStore, uri: str, sha256: str, part: str) -> str | None
         return f"{uri}: missing, although {part} names it"
     except BadInput as error:
         return f"{part}: {error}"
-    return None if found == sha256 else f"{uri}: has the sha256 {found}, but {sha256} in {part}"
+    return None if found == sha256 else f"{uri}: has the sha256 {found}, but {part} states {sha256}"

@@ -1,1 +1,1 @@
-"""Model versions in a store, their aliases, and the bundled models."""
+"""Finds model versions: those in a store, their aliases, and the bundled models."""

@@ -1,4 +1,7 @@
-"""The aliases of a store's models: names for versions, in one file that is changed in one step."""
+"""Reads and changes the aliases of a store's models.
+
+An alias is a name for a version. All aliases are in one file, which is replaced in one step.
+"""
 
 import json
 from collections.abc import Callable, Mapping

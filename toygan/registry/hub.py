@@ -16,7 +16,7 @@ from toygan.artifact.files import EXTRAS, VERSIONED, ModelFiles, model_version, 
 from toygan.disk import check_new_folder, disk_errors, new_folder
 from toygan.errors import ModelError
 
-CARD: Final = "README.md"  # where the Hub reads the card
+CARD: Final = "README.md"  # the Hub reads the model card from this file
 _PREFIX: Final = "hf:"
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _REFERENCE: Final = re.compile(rf"hf:({_NAME}/{_NAME})(?:@([A-Za-z0-9._/-]+))?")
@@ -25,7 +25,7 @@ _LINK: Final = re.compile(r"!?\[([^\]]*)\]\((?!https?:)[^)]*\)")
 
 @dataclass(frozen=True, kw_only=True)
 class HubReference:
-    """A model on the Hub. Without a revision it stands for the newest state."""
+    """A model on the Hub. Without a revision, the reference means the newest commit."""
 
     repo: str  # OWNER/NAME
     revision: str | None = None
@@ -62,7 +62,7 @@ def hub_extras(reference: HubReference) -> Path:
 
 
 def pinned(reference: HubReference) -> str:
-    """Returns the reference with its present commit as the revision. Raises ModelError."""
+    """Returns the reference with the commit that it names now as its revision. Raises ModelError."""
     return str(HubReference(repo=reference.repo, revision=_pull(reference).name))
 
 
@@ -157,7 +157,9 @@ def _hub_errors(reference: HubReference, done: str) -> Iterator[None]:
     except HFValidationError as error:
         raise ModelError(f"{reference}: {error}; check the name") from None
     except RevisionNotFoundError:
-        raise ModelError(f"{reference}: there is no such revision; leave it out for the newest") from None
+        raise ModelError(
+            f"{reference}: there is no such revision; leave the revision out for the newest commit"
+        ) from None
     except RepositoryNotFoundError:
         raise ModelError(f"{reference}: the Hub shows no such model; {remedy}") from None
     except LocalEntryNotFoundError:
@@ -170,7 +172,7 @@ def _hub_errors(reference: HubReference, done: str) -> Iterator[None]:
             raise ModelError(f"{reference} was not {done}: the Hub refuses it ({status}); {remedy}") from None
         raise ModelError(f"{reference} was not {done}: the Hub answers {status}; try again later") from None
     except Exception as error:
-        # The HTTP client, and with it the class of its errors, depends on the version of huggingface_hub.
+        # Which HTTP client raises the error depends on the version of huggingface_hub.
         is_of_client = type(error).__module__.partition(".")[0] in ("httpx", "httpx2")
         if not isinstance(error, (OSError, RuntimeError)) and not is_of_client:
             raise

@@ -1,7 +1,7 @@
 """Model versions and their aliases in a store, and the models bundled with the package.
 
 A model is a few files. Its version is a digest of their content. So a version never changes, and swapped,
-truncated or mixed files are detected on reading. Nothing here is ever unpickled.
+truncated or mixed files are detected on reading. No file is ever unpickled.
 """
 
 import os
@@ -59,7 +59,10 @@ class StoredModel:
 
 
 def add_model(store: ObjectStore, folder: Path, name: str) -> str:
-    """Copies a model's folder into the store, with EXTRAS, and returns its version. Raises ModelError."""
+    """Copies a model's folder, including its EXTRAS, into the store.
+
+    Returns the model's version. Raises ModelError.
+    """
     return add_files(store, {**_read_named(folder, EXTRAS), **read_folder(folder)}, name)
 
 
@@ -102,17 +105,18 @@ def list_models(store: ObjectStore) -> list[StoredModel]:
 def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     """Returns the model that `reference` names; raises ModelError.
 
-    - None stands for the store's champion or, without one, for the bundled model.
+    - None stands for the store's champion, or without a champion for the bundled model.
     - `hf:OWNER/NAME` is a model on the Hugging Face Hub.
     - A text that contains a path separator or starts with a dot is a folder.
     - Any other text is NAME, NAME@VERSION, NAME@ALIAS or an alias. It is looked up in the store, then among
-      the bundled models. If NAME alone is given, it stands for the version that is a champion, else for the
-      only version.
+      the bundled models. NAME alone stands for its version that is a champion, else for its only version.
     """
     if reference is None:
         default = find_default(store)
         if default is None:
-            raise ModelError("this installation bundles no model; name one, or promote one in the store")
+            raise ModelError(
+                "this installation bundles no model; name a model, or promote a model in the store"
+            )
         return default
     if on_hub := hub_reference(refuse_credentials(reference)):
         return read_hub(on_hub)
@@ -153,10 +157,11 @@ def find_default(
     may_be_bundled: bool = True,
     aliases: Mapping[str, Alias] | None = None,
 ) -> ModelFiles | None:
-    """Returns the store's champion for a role, else the bundled model, else None.
+    """Returns the store's champion for a role. Without a champion, returns the bundled model for the role,
+    else None.
 
-    Without `may_be_bundled`, the bundled models are ignored. `aliases` are those of the store, if they have
-    been read before. Raises ModelError.
+    Without `may_be_bundled`, the bundled models are ignored. `aliases` are the store's aliases, if the caller
+    has read them already. Raises ModelError.
     """
     if aliases is None:
         aliases = read_aliases(store) if store else {}
@@ -169,7 +174,7 @@ def find_default(
     if len(bundled) > 1:
         raise ModelError(
             f"this installation bundles several models: {', '.join(bundled)}; "
-            f"name one, or promote one in the store to {CHAMPIONS[role]}"
+            f"name one of them, or promote a model in the store to {CHAMPIONS[role]}"
         )
     return read_bundled(bundled[0]) if bundled else None
 
@@ -242,7 +247,7 @@ def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
     check_files(files, where)
     if (found := model_version(files)) != version:
         raise ModelError(
-            f"{where}: the files are not those of this version, but of the version {found}; "
+            f"{where}: the digest of the files is not this version, but {found}; "
             "add the model again, or roll back"
         )
     return ModelFiles(name=name, version=version, files=files)
@@ -256,7 +261,9 @@ def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
     if tag:
         found = aliases.get(tag)
         if found and found.now.name != name:
-            raise ModelError(f"{store.uri}: the alias {tag!r} stands for {found.now}, not for {name}")
+            raise ModelError(
+                f"{store.uri}: the alias {tag!r} stands for {found.now}, which is not a version of {name}"
+            )
         return found.now if found else None
     if not versions:
         return aliases[name].now if name in aliases else None
@@ -272,7 +279,7 @@ def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
 
 
 def what_there_is(store: ObjectStore | None) -> str:
-    """Lists the models of the store and the bundled models, for the end of an error message."""
+    """Lists the models of the store and the bundled models. This text is the end of error messages."""
     known = [f"{model.name}@{model.version}" for model in list_models(store)] if store else []
     bundled = [f"{name} (bundled)" for name in bundled_models()]
     ways = "A folder is given as ./FOLDER, a model of the Hugging Face Hub as hf:OWNER/NAME"

@@ -72,8 +72,8 @@ def succeed(store: ObjectStore, new: ModelRef, *, after: ModelRef) -> bool:
     """Makes `new` the champion if `after` is still the champion. Both are versions in the store.
 
     In a store without a champion, the bundled model counts as the champion. Returns True if `new` is the
-    champion now, also if it was before. If another model than `new` and `after` is the champion, it returns
-    False and changes nothing. Raises ModelError for a missing version.
+    champion now, even if it was the champion before. If another model than `new` and `after` is the champion,
+    it returns False and changes nothing. Raises ModelError for a missing version.
     """
     for ref in (new, after):
         read_version(store, ref.name, ref.version)
@@ -97,8 +97,8 @@ def rollback(store: ObjectStore, alias: str = CHAMPION) -> ModelRef | None:
     If an alias of CHAMPIONS has no previous model, the alias is removed, so that the bundled model is used
     again. Then the bundled model is returned, or None if there is no bundled model.
 
-    Raises ModelError, also if another process has changed the alias in the meantime: the caller does not want
-    to roll back that change. Two concurrent calls from the same state have the same result.
+    Raises ModelError. It also does so if another process has changed the alias in the meantime, because the
+    caller does not want to undo that change. Two concurrent calls from the same state have the same result.
     """
     found = read_aliases(store).get(alias)
     if found is None or not (found.history or alias in CHAMPIONS.values()):

@@ -8,9 +8,10 @@ from toygan.calibration.calibrate import CalibrationSamples
 from toygan.errors import BadInput
 from toygan.retraining.snapshot import ROLES, Contents
 
-MEASURING_MINUTES: Final = 20.0  # for calibration and evaluation, but at most a third of the time limit
-# The share of pictures that a threshold accepts shall have at most this standard error in every category. The
-# standard error of a share of n pictures is at most 0.5 / sqrt(n).
+# the time for calibration and evaluation; at most a third of the time limit is used for them
+MEASURING_MINUTES: Final = 20.0
+# In every category, the share of pictures that a threshold accepts should have at most this standard error.
+# The standard error of a share of n pictures is at most 0.5 / sqrt(n).
 SHARE_ERROR: Final = 0.05
 PROFILED: Final = 64
 # The variance of KID for n pictures and m photos is about proportional to 1/n + 1/m. With three times as many
@@ -21,23 +22,23 @@ FEWEST_PICTURES: Final = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Speeds:
-    """Seconds that this machine takes for one picture."""
+    """The seconds that this machine takes for one picture or image."""
 
     train_s: float  # for a training image
     generate_s: float  # to generate, score and measure a picture
-    look_s: float  # to extract the features of a picture
+    look_s: float  # to extract the features of a picture or photo
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """The sizes of the parts of a retraining, and estimates of their durations."""
 
-    images: int  # length of the training
-    generated: int  # pictures of each category to calibrate with, see CalibrationSamples
+    images: int  # length of the training in images
+    generated: int  # the number of pictures of each category for the calibration, see CalibrationSamples
     profiled: int
-    pictures: int  # pictures of each model to evaluate with
+    pictures: int  # the number of pictures of each model for the evaluation
     training_s: float
-    measuring_s: float  # of calibration and evaluation together
+    measuring_s: float  # the time of calibration and evaluation together
     training_limit_s: float  # the training ends after this time, even with fewer images
 
     @property
@@ -91,8 +92,8 @@ def make_budget(
     images = min(max_images, left)
     if images < min(batch_size, max_images):
         raise BadInput(
-            f"max_minutes is {max_minutes:g}; calibration and evaluation take {_duration(measuring_s)} here, "
-            "so no time is left to train; give more minutes"
+            f"max_minutes is {max_minutes:g}; calibration and evaluation take {_duration(measuring_s)} on "
+            "this machine, so no time is left for the training; give more minutes"
         )
     return Budget(
         images=images,

@@ -173,7 +173,7 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _read_log(file: Path) -> list[dict[str, Any]]:
-    """Returns at most `_CURVE_POINTS` lines of the log, evenly spread; the last line is one of them."""
+    """Returns at most `_CURVE_POINTS` lines of the log, evenly spread, including the last line."""
     if not file.exists():
         return []
     lines = [json.loads(line) for line in file.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Compares challenger and champion on the photos of val. Neither was trained on these."""
+"""Compares challenger and champion on the photos of val. Neither model was trained on these photos."""
 
 import json
 import shutil
@@ -34,8 +34,9 @@ class Outcome:
 
     challenger: ModelRef
     decision: Decision
-    files: Mapping[str, bytes]  # files of the challenger, with card and preview
-    # If the champion stays: the champion's layout bank with the layouts of the uploads added.
+    files: Mapping[str, bytes]  # the files of the challenger, including card and preview
+    # The champion's layout bank with the layouts of the uploads added; None if the challenger is promoted or
+    # no layout is new.
     champions_layouts: bytes | None = None
 
     def card_with_preview(self) -> str:

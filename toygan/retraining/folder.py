@@ -45,7 +45,7 @@ def working_folder(work: Path, store: ObjectStore) -> Iterator[Path]:
         raise RunFailed(f"the work folder {folder} cannot be used: {error.strerror}") from error
     try:
         if not try_lock(descriptor):
-            raise Retryable(f"another retraining of {store.uri} is at work in {folder}")
+            raise Retryable(f"another retraining of {store.uri} is running in {folder}")
         with disk_errors(folder, "finished work is kept. Make room, and the next retraining resumes"):
             yield folder
     finally:

@@ -28,7 +28,7 @@ def bank_with(model: Model, photos: Path, skus: Collection[str]) -> bytes | None
             found = photos_of(
                 model, photos, split=split, keep_sku=frozenset(skus).__contains__, as_files=True
             )
-        except BadInput:  # none of these products is in this split
+        except BadInput:  # this split has none of these products
             continue
         bank = make_layout_bank(
             found,

@@ -29,7 +29,7 @@ from toygan.training.train import train
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = 10  # least number of checkpoints in a retraining
+CHECKPOINTS = 10  # a retraining has at least this number of checkpoints
 
 
 def learn(
@@ -51,7 +51,7 @@ def learn(
         try:
             _train(attempt, config, budget, device)
         except ModelError as error:
-            log.warning("the training cannot be resumed and begins anew: %s", error)
+            log.warning("the training cannot be resumed, so it starts from the beginning: %s", error)
             shutil.rmtree(attempt.training)
             _train(attempt, config, budget, device)
         _inherit(attempt)

@@ -40,8 +40,8 @@ _ID_LETTERS = 12
 class Plan:
     """The content of plan.json. A request resumes a retraining only if its plan would be the same."""
 
-    name: str  # name of the champion and of the challenger
-    version: str  # version of the champion
+    name: str  # the name of the champion, which is also the challenger's
+    version: str  # the version of the champion
     is_bundled: bool  # whether the champion is the bundled model, because the store has no champion yet
     photos: str | None
     max_images: int
@@ -52,7 +52,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Reads plan.json. Raises RunFailed for anything that `begin` did not write."""
+        """Reads plan.json. Raises RunFailed for any content that `begin` did not write."""
         try:
             values = json.loads(text)
             return cls(**{**values, "contents": Contents(**values["contents"])})
@@ -102,7 +102,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class NothingToDo:
-    """The reason why there is nothing to retrain."""
+    """Says that there is nothing to retrain, and the reason."""
 
     reason: str
 
@@ -125,8 +125,8 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         return attempt
     config = config_of(champion)
     known = known_categories(store)
-    # This waits before the unseen photos are counted. Events during the wait start no other run, so this run
-    # has to include their photos.
+    # Photos are counted only after this wait. Events during the wait do not start another run, so this run
+    # must include their photos.
     index = index_when_quiet(store, known, quiet_s=request.quiet_s)
     if not unseen_photos(index, read_retrained(store)).num_rows:
         return NothingToDo(reason="every photo in the index has been seen by a retraining")
@@ -177,7 +177,7 @@ def _find_attempt(work: Path, request: RetrainRequest, champion: ModelRef) -> At
             asked = (champion, request.photos, request.max_images)
             if attempt.outcome.is_dir() or asked == (plan.champion, plan.photos, plan.max_images):
                 return attempt
-        log.info("the retraining in %s is discarded: it has another champion or request", folder)
+        log.info("the retraining in %s is discarded, because it has another champion or request", folder)
         shutil.rmtree(folder)
     return None
 
@@ -208,12 +208,12 @@ def _why_too_few(contents: Contents) -> str | None:
         "val": (FEWEST, "to measure with"),
     }
     missing = [
-        f"{contents.of_role(role)} {purpose}, {least} are needed"
+        f"{contents.of_role(role)} {purpose}, but {least} are needed"
         for role, (least, purpose) in fewest.items()
         if contents.of_role(role) < least
     ]
     if forgotten := [name for name, roles in contents.by_category.items() if not roles["train"]]:
-        missing.append(f"none to learn from of {', '.join(forgotten)}, which the model would forget")
+        missing.append(f"none for training of {', '.join(forgotten)}, which the model would forget")
     if not missing:
         return None
     return (

@@ -17,7 +17,7 @@ CHALLENGER = "challenger"
 
 
 def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str) -> bool:
-    """Adds the challenger, promotes it if that was decided, and marks the photos as seen.
+    """Adds the challenger to the store, promotes it if this was decided, and marks the photos as seen.
 
     The working files are removed last, so a process that resumes after a crash completes the rest. Returns
     whether the challenger is the champion now. If another model has become the champion since the retraining
@@ -47,8 +47,10 @@ def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str)
 
 
 def _publish_layouts(store: ObjectStore, attempt: Attempt, layouts: bytes) -> None:
-    """Adds the champion with the larger layout bank as a new version, and makes that the champion."""
+    """Adds the champion with the larger layout bank as a new version, which becomes the champion."""
     files = {**read_folder(attempt.champion), LAYOUT_BANK: layouts}
     ref = ModelRef(name=attempt.plan.name, version=add_files(store, files, attempt.plan.name))
     if succeed(store, ref, after=attempt.plan.champion):
-        log.info("%s has the layouts of the uploads and replaces %s", ref, attempt.plan.champion)
+        log.info(
+            "%s also has the layouts of the uploads and replaces %s as champion", ref, attempt.plan.champion
+        )

@@ -10,10 +10,12 @@ from toygan.uploads.indexing import QUIET_S
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much worse than the champion a challenger may be in single figures to be promoted; see `decide`."""
+    """The limits of a promotion: how much worse than the champion a challenger may be in single figures; see
+    `decide`.
+    """
 
-    recall_loss: float = 0.02  # the most by which recall, 0..1, may fall
-    category_loss: float = 0.1  # the most by which a category's KID may rise, as a share of the champion's
+    recall_loss: float = 0.02  # recall, 0..1, may fall by at most this
+    category_loss: float = 0.1  # a category's KID may rise by at most this share of the champion's KID
 
     def __post_init__(self) -> None:
         for name in ("recall_loss", "category_loss"):
@@ -29,10 +31,11 @@ class RetrainRequest:
     work: Path  # the folder from which an interrupted retraining resumes
     run_id: str
     photos: str | None = None  # training photos besides the uploads, see toygan.data.sources
-    catalog: str | None = None  # with titles of the uploads, see toygan.uploads.products
+    catalog: str | None = None  # a catalog with the titles of the uploads, see toygan.uploads.products
     max_images: int = 64_000
-    max_minutes: float = 360.0  # for training, calibration and evaluation, see `toygan.retraining.budget`
-    pictures: int = 1000  # the most pictures of each model to measure with
+    # the time limit of training, calibration and evaluation, see `toygan.retraining.budget`
+    max_minutes: float = 360.0
+    pictures: int = 1000  # the largest number of pictures of each model for the comparison
     limits: Limits = Limits()
     quiet_s: float = QUIET_S
     device: str = "auto"

@@ -1,4 +1,4 @@
-"""The snapshot of a retraining: its photos as they were when it began.
+"""The snapshot of a retraining: the photos as they were at its beginning.
 
 They are stored as photo shards at the model's resolution. So training, calibration and evaluation use the
 same photos, even if photos are uploaded, changed or deleted during the retraining or while it is interrupted.
@@ -47,11 +47,14 @@ class Contents:
     """Counts of the photos in a snapshot."""
 
     uploads: int
-    others: int  # from the training photos besides the uploads
-    left_out: Mapping[str, int]  # photos of categories that the challenger does not learn, by category
-    titled: int  # uploads with a title
-    broken: int  # photos that cannot be decoded, are missing, or have changed since they were indexed
-    by_category: Mapping[str, Mapping[str, int]]  # category, then the role: train, calibration or val
+    others: int  # the number of further training photos besides the uploads
+    # by category, the numbers of photos that are left out because the challenger does not learn the category
+    left_out: Mapping[str, int]
+    titled: int  # the number of uploads with a title
+    # the number of photos that cannot be decoded, are missing, or have changed since they were indexed
+    broken: int
+    # the numbers of photos by category and role: train, calibration or val
+    by_category: Mapping[str, Mapping[str, int]]
 
     def of_role(self, role: str) -> int:
         """Returns the number of photos of all categories with this role, one of `ROLES`."""
@@ -109,7 +112,7 @@ def take_snapshot(
     )
 
 
-_Found = tuple[str, Photo, str]  # the source ("uploads" or "others"), the photo, its split
+_Found = tuple[str, Photo, str]  # the source ("uploads" or "others"), the photo and its split
 
 
 def _others(photos: str | None, splits: dict[str, str], with_layouts: bool) -> Iterator[_Found]:
@@ -139,7 +142,7 @@ def _uploads(
 
 
 def known_products(folder: Path, categories: Collection[str]) -> Callable[[str], bool]:
-    """Returns a function that says whether all photos of a sku in the snapshot are of these categories."""
+    """Returns a function that says whether all photos of a sku in the snapshot are of `categories`."""
     table = pq.read_table(folder / SHARD, columns=["sku", "category"])
     others = {row["sku"] for row in table.to_pylist() if row["category"] not in categories}
     return lambda sku: sku not in others
@@ -167,9 +170,7 @@ def _shrink(found: _Found, *, resolution: int) -> bytes | None:
     try:
         pixels = shrink(found[1].photo, resolution)
     except BadInput as error:
-        log.warning(
-            "left out the photo %s, which comes from %s: %s", found[1].photo_id, found[1].source, error
-        )
+        log.warning("left out the photo %s from %s: %s", found[1].photo_id, found[1].source, error)
         return None
     return encode_photo(pixels.permute(1, 2, 0).numpy())
 

@@ -28,13 +28,13 @@ from toygan.training.limits import Limits
 from toygan.training.train import train
 
 BUDGET: Final = "budget.json"
-_TRIED_STEPS: Final = 4  # training steps; the first step prepares kernels and is not timed
+_TRIED_STEPS: Final = 4  # number of training steps; the first step prepares kernels and is not timed
 
 
 def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: torch.device) -> Budget:
-    """Measures the speed of this machine and returns the budget. A resumed retraining keeps its budget.
+    """Measures the speed of this machine and returns the budget. A resumed retraining keeps its first budget.
 
-    Raises what `make_budget` and `learn` raise.
+    Raises the errors of `make_budget` and `learn`.
     """
     file = attempt.folder / BUDGET
     if file.exists():
@@ -61,12 +61,12 @@ def _read(file: Path) -> Budget:
 
 
 def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Speeds:
-    """Times a few training steps and a batch of the champion's pictures."""
+    """Measures the time of a few training steps and of a batch of the champion's pictures."""
     champion = resolve(str(attempt.champion), None)
     times_s: list[float] = []
 
     def stop() -> bool:
-        """Notes the time before each step; returns True after `_TRIED_STEPS` steps."""
+        """Records the time before each step; returns True after `_TRIED_STEPS` steps."""
         times_s.append(_now_s(device))
         return len(times_s) > _TRIED_STEPS
 

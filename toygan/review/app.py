@@ -1,8 +1,8 @@
 """The web application behind `toygan review`.
 
-It answers only requests for its own host names, so that no other site's name can lead to it. A change needs a
-token that only its own page knows. If it listens beyond this machine, every request needs a second token,
-which is in the URL that is printed at the start.
+It answers only requests for its own host names, so that another site cannot make its own name point to this
+server. A change needs a token that only its own page knows. If it listens beyond this machine, every request
+needs a second token, which is in the URL that is printed at the start.
 """
 
 import hmac
@@ -34,9 +34,10 @@ from toygan.review.record import Wanted, record
 from toygan.storage.keys import condition_key
 from toygan.storage.store import ObjectStore
 
-MOST_AT_ONCE = 500  # the most decisions in a request
+MOST_AT_ONCE = 500  # the largest number of decisions in a request
 _COOKIE = "toygan-review"
-_KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}  # the picture of an id never changes
+# cached, because the picture of an id never changes
+_KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
 _STATIC = {"review.js": "text/javascript", "queue.js": "text/javascript", "review.css": "text/css"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADERS = {
@@ -67,7 +68,9 @@ class _Batch(BaseModel):
 
 
 class Review:
-    """What the routes share: the store, the gallery, and a lock so that decisions are saved one by one."""
+    """The things that the routes share: the store, the gallery, and a lock, which makes requests save
+    decisions one after the other.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
@@ -103,7 +106,7 @@ class Review:
             complete_open_runs(self.store)
             try:
                 record(self.store, wanted, pictures)
-            except BadInput:  # one cannot be recorded; the others still are
+            except BadInput:  # one of them cannot be recorded, so they are recorded one by one
                 for one in wanted:
                     try:
                         record(self.store, [one], pictures)
@@ -122,7 +125,10 @@ class Review:
 
 
 def make_app(store: ObjectStore, *, by: str = "", hosts: Sequence[str], token: str | None) -> FastAPI:
-    """Makes the application. It answers to the names `hosts`. Without `token` requests need no token."""
+    """Makes the application.
+
+    It answers requests for the host names `hosts`. Without a `token`, requests need no token.
+    """
     app = FastAPI(title="toygan review", docs_url=None, redoc_url=None, openapi_url=None)
     review = Review(store)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -160,7 +166,7 @@ def _without_token(request: Request, token: str | None) -> Response | None:
 
 
 def _foreign(request: Request, csrf: str) -> Response | None:
-    """Refuses a change that the page of this server did not send."""
+    """Refuses a request for a change that does not come from this server's page."""
     if request.method in ("GET", "HEAD"):
         return None
     given = request.headers.get("x-csrf-token", "")
@@ -241,7 +247,7 @@ def _get(store: ObjectStore, key: str) -> bytes:
     try:
         return store.get(key)
     except ObjectNotFound:
-        raise HTTPException(404, f"{key} is gone from the store") from None
+        raise HTTPException(404, f"{key} is missing in the store") from None
 
 
 @lru_cache(maxsize=1)

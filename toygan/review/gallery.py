@@ -1,4 +1,7 @@
-"""The pictures of a store that people may look at: an index in memory, read from the metadata of its runs."""
+"""An index in memory of the pictures that people may look at.
+
+It is read from the metadata of a store's runs.
+"""
 
 import json
 import threading
@@ -24,7 +27,7 @@ from toygan.storage.store import ObjectStore
 
 Show = Literal["review", "live", "decided"]
 
-FRESH_S = 2.0  # after this time the store is read again
+FRESH_S = 2.0  # the store is read again after this time
 _THREADS = 16
 _COLUMNS = (
     *OF_CANDIDATE,
@@ -35,12 +38,12 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which pictures are wanted. A field that is None excludes none."""
+    """Says which pictures are wanted. A field that is None excludes no pictures."""
 
     show: Show = "review"
     category: str | None = None
     reason: str | None = None
-    text: str | None = None  # part of the sku or the title
+    text: str | None = None  # text that must be part of the sku or the title
 
 
 class Gallery:
@@ -56,7 +59,7 @@ class Gallery:
         self._by_sku: dict[str, list[int]] = {}
 
     def refresh(self, *, at_once: bool = False) -> None:
-        """Reads new runs, the live table and the decisions, unless it did so less than FRESH_S ago."""
+        """Reads new runs, the live table and the decisions, unless they were read less than FRESH_S ago."""
         with self._lock:
             if not at_once and time.monotonic() - self._read_at < FRESH_S:
                 return
@@ -89,7 +92,10 @@ class Gallery:
         )
 
     def _make_frame(self) -> None:
-        """Sorts pictures by category and score, the worst first. Of equal ids the last run's row counts."""
+        """Sorts pictures by category and score, the worst first.
+
+        If several runs have the same id, the row of the last run is kept.
+        """
         frame = pa.concat_tables(self._runs.values()).to_pandas() if self._runs else pd.DataFrame()
         if frame.empty:
             return
@@ -106,7 +112,7 @@ class Gallery:
         }
 
     def _mark(self) -> None:
-        """Notes which pictures are live, and the last decision about each."""
+        """Sets, for each picture, whether it is live and the last decision about it."""
         frame = self._frame
         if frame.empty:
             return
@@ -173,7 +179,10 @@ class Gallery:
             return picture | whole
 
     def detail(self, image_id: str) -> dict[str, Any] | None:
-        """Returns a picture, its conditions and its product's other candidates; None for an unknown id."""
+        """Returns a picture, its conditions and the other candidates of its product.
+
+        Returns None for an unknown id.
+        """
         self.refresh()
         with self._lock:
             row = self._by_id.get(image_id)

@@ -34,7 +34,7 @@ _COLUMNS = (*OF_CANDIDATE, "decision")
 class Wanted:
     """What a person decides. Raises BadInput for anything that cannot be stored.
 
-    `decision_id` makes a repetition harmless: a decision whose id is stored already is not stored again.
+    `decision_id` makes repetitions harmless, because a decision with a stored id is not stored again.
     """
 
     decision: str
@@ -48,7 +48,9 @@ class Wanted:
         if self.decision not in KINDS:
             raise BadInput(f"the decision {self.decision!r} is none of {', '.join(KINDS)}")
         if (self.undoes is not None) != (self.decision == UNDO):
-            raise BadInput("an undo names the decision that it takes back, any other decision names none")
+            raise BadInput(
+                "an undo must name the decision that it takes back; any other decision must not name one"
+            )
         if not is_person(self.decided_by):
             raise BadInput(
                 f"{self.decided_by!r:.80} cannot be the name of a person: 1 to 64 printable characters, "
@@ -61,7 +63,7 @@ class Wanted:
 def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Returns the metadata of pictures by id, with their run's commit number as `run_commit`.
 
-    Raises BadInput that names the ids for which no finished run stored a picture.
+    Raises BadInput, which names the ids without a picture of a finished run.
     """
     found = read_pictures(store, image_ids)
     if missing := [each for each in image_ids if each not in found]:
@@ -74,7 +76,7 @@ def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, d
 def read_pictures(
     store: ObjectStore, image_ids: Iterable[str], columns: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Returns what find_pictures returns, with further `columns`. Leaves unknown ids out."""
+    """Returns the same as find_pictures, with further `columns`. Leaves out unknown ids."""
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     found: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(_THREADS, "find-pictures") as pool:
@@ -104,7 +106,7 @@ def record(
 ) -> list[Decision]:
     """Stores decisions in the order of `wanted`. Returns those that were not stored before.
 
-    `pictures` holds the rows of `find_pictures`. On return each decision is an object of its own and merged
+    `pictures` holds the rows of `find_pictures`. On return, each decision is stored as an object and merged
     into the live table. Raises BadInput if the file of an approved picture is gone.
     """
     known = set(stored_decisions(store)["decision_id"].to_pylist())
@@ -138,7 +140,8 @@ def _phash(store: ObjectStore, wanted: Wanted, picture: Mapping[str, Any]) -> st
         file = store.get(picture["image_uri"])
     except ObjectNotFound:
         raise BadInput(
-            f"{picture['image_id']}: the file {picture['image_uri']} is gone, so it cannot be approved"
+            f"{picture['image_id']}: the file {picture['image_uri']} is missing, "
+            "so the picture cannot be approved"
         ) from None
     return measure(decode(file)[None], [None])[0].phash
 
@@ -161,7 +164,7 @@ def _decision(
 
 
 def _put(store: ObjectStore, key: str, decision: Decision) -> Decision:
-    """Stores a decision. Returns the stored decision, which may be that of an interrupted earlier try."""
+    """Stores a decision. Returns the stored decision, which may come from an earlier, interrupted try."""
     try:
         store.put_if(key, decision.to_json().encode(), None, content_type="application/json")
     except Conflict:
@@ -172,7 +175,10 @@ def _put(store: ObjectStore, key: str, decision: Decision) -> Decision:
 def decide(
     store: ObjectStore, decision: str, image_ids: Iterable[str], *, by: str, reason: str | None
 ) -> list[Decision]:
-    """Records the same decision about each of several pictures. If an id is bad, raises BadInput first."""
+    """Records the same decision about each of several pictures.
+
+    Raises BadInput for an unknown id, before it records any decision.
+    """
     ids = list(dict.fromkeys(image_ids))
     wanted = [Wanted(decision=decision, image_id=each, decided_by=by, reason=reason) for each in ids]
     pictures = find_pictures(store, ids)

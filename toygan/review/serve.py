@@ -28,8 +28,9 @@ def serve(
 ) -> None:
     """Answers requests until SIGINT or SIGTERM; calls `ready(url)` once the port is open.
 
-    `port` 0 takes a free one. If `address` can be reached from other machines, every request needs `token`,
-    by default a random one. The URL contains the token. Raises BadInput if the address cannot be used.
+    With `port` 0 it takes a free port. If `address` can be reached from other machines, every request needs
+    `token`, by default a random one. The URL contains the token. Raises BadInput if the address cannot be
+    used.
     """
     if by and not is_person(by):
         raise BadInput(f"--by {by!r:.80}: a name has 1 to 64 printable characters and is not 'machine'")
@@ -52,7 +53,7 @@ def _listen(address: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((address, port))
-        listening.listen()  # so a browser that comes at once waits for the page instead of being refused
+        listening.listen()  # from now on a browser waits for the page instead of being refused
     except OSError as error:
         listening.close()
         raise BadInput(

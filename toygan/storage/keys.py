@@ -1,7 +1,7 @@
-"""Builds every key of the store's layout from checked parts.
+"""Builds the keys of the store's layout.
 
-Each function checks the parts that come from a catalog or a command line. It raises BadInput that names a bad
-part.
+Each function checks the parts that come from a catalog or a command line. It raises BadInput for a bad part;
+the message names the part.
 """
 
 import re
@@ -23,19 +23,19 @@ RUNS_PREFIX = "runs/"
 MODELS_PREFIX = "models/"
 PHOTOS_PREFIX = "photos/"
 CONDITIONS_PREFIX = "conditions/"
-# These files are not below photos/, so that a watcher of that prefix is not notified about them.
+# These files are not below photos/, because a watcher of this prefix must not be notified about them.
 PHOTO_INDEX_KEY = "photo_index/photos.parquet"
 QUARANTINE_KEY = "photo_index/quarantine.parquet"
 RETRAINED_KEY = "photo_index/retrained.json"
 ALIASES_KEY = MODELS_PREFIX + "aliases.json"
 CURRENT_KEY = "current.parquet"
-# This prefix is at the place of an export, not in the store.
+# This prefix is in the place of an export, not in the store.
 EXPORTED_PREFIX = "pictures/"
 STORE_REPORT_KEY = "reports/index.html"
 DECISIONS_PREFIX = "decisions/"
 RETIRED_PREFIX = "retired/"
-# The summaries. Every commit brings them up to date, so that a run need not read all earlier runs, see
-# toygan/planning/README.md.
+# The summaries of earlier runs. Every commit updates them, so that a run does not have to read all earlier
+# runs; see toygan/planning/README.md.
 COMMITS_KEY = "state/commits.json"
 ATTEMPTS_KEY = "state/attempts.parquet"
 DECIDED_KEY = "state/decisions.parquet"
@@ -65,7 +65,8 @@ def image_prefix(category: str, sku: str) -> str:
 def slug_of(text: str) -> str:
     """Returns a folder name: the text itself if it is plain, else a slug and 8 hex digits of its sha256.
 
-    `Toys > Cars` becomes toys-cars-1c6c2a3f or the like. Two different texts never share a name by accident.
+    For example, the name of `Toys > Cars` begins with `toys-cars-`. Two different texts never share a name by
+    accident.
     """
     if NAME.fullmatch(text):
         return text
@@ -137,7 +138,10 @@ def plan_manifest_key(run_id: str) -> str:
 
 
 def planning_key(run_id: str) -> str:
-    """Returns the key of a marker that exists from the start of a run's planning until the run is swept."""
+    """Returns the key of a run's marker.
+
+    It is written when planning starts, and removed when the run's leftovers are removed.
+    """
     return tmp_prefix(run_id) + "planning"
 
 
@@ -147,7 +151,9 @@ def condition_key(sha256: str) -> str:
 
 
 def photo_key(category: str, sku: str, file: str) -> str:
-    """Returns the key of an uploaded photo; `file` is the user's, so any name that fits a key is valid."""
+    """Returns the key of an uploaded photo; `file` is the user's file name, and may be any name that fits a
+    key.
+    """
     if "/" in file or file.startswith("."):
         raise BadInput(f"the photo's file name {file!r} may not hold a slash or start with a dot")
     return check_key(f"{PHOTOS_PREFIX}{_name('category', category)}/{_name('sku', sku)}/{file}")
@@ -165,9 +171,10 @@ def model_key(name: str, version: str, filename: str) -> str:
 
 
 def is_referenced(key: str) -> bool:
-    """Whether an object put later references this one, as with a picture, an export or a plan's shard.
+    """Whether the object is written before the object that references it, as are pictures, exports and plan
+    shards.
 
-    Until the later object exists, nothing relies on this one.
+    Nothing relies on such an object until the other one exists.
     """
     return key.startswith((IMAGES_PREFIX, REVIEW_PREFIX, EXPORTED_PREFIX)) or bool(_PLAN_SHARD.match(key))
 

@@ -8,7 +8,8 @@ from toygan.disk import sync_folder
 
 _MOVE_ATTEMPTS = 20  # a concurrent delete may remove the folder between its creation and the move
 
-_SYNCS_ALL = hasattr(os, "sync")  # whether one call syncs all files; else each file is synced by itself
+# whether the system can sync all files with one call; else each file is synced by itself
+_SYNCS_ALL = hasattr(os, "sync")
 _unsynced = threading.Event()
 _sync_lock = threading.Lock()
 
@@ -24,7 +25,7 @@ def write(path: Path, data: bytes, *, durable: bool) -> None:
 
 
 def move(temporary: Path, target: Path, *, durable: bool) -> None:
-    """Moves a file to its place, and makes the folders on the way.
+    """Moves a file to its place, and makes missing folders above it.
 
     With `durable`, everything that this process has put earlier is on the disk before the move, and the move
     is on the disk when the call returns.
@@ -40,7 +41,8 @@ def move(temporary: Path, target: Path, *, durable: bool) -> None:
             else:
                 _unsynced.set()
             return
-        except (FileNotFoundError, FileExistsError):  # mkdir raises either when it loses the race
+        # mkdir raises either of these when a concurrent process makes or removes the folder
+        except (FileNotFoundError, FileExistsError):
             if attempt == _MOVE_ATTEMPTS - 1:
                 raise
 
@@ -54,7 +56,7 @@ def make_folders(folder: Path) -> None:
 
 def _sync_earlier_puts() -> None:
     """Waits until everything that this process has put, into any folder, is on the disk."""
-    with _sync_lock:  # a second caller waits for the sync of the first, which covers the second's puts, too
+    with _sync_lock:  # A second caller waits here until the first caller's sync is done.
         if _unsynced.is_set():
             _unsynced.clear()
             if _SYNCS_ALL:

@@ -17,7 +17,7 @@ class MemoryStore:
 
     @property
     def uri(self) -> str:
-        """`memory://name`. By this URI open_store finds only stores made by named_memory_store."""
+        """`memory://name`. With this URI, open_store finds only stores that named_memory_store made."""
         return f"memory://{self._name}"
 
     def put(
@@ -54,7 +54,7 @@ class MemoryStore:
                 raise ObjectNotFound(key) from None
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yields what `list` yields, because this store has only valid keys."""
+        """Yields the same as `list`, because all keys of this store are valid."""
         return self.list(prefix)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

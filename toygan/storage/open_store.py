@@ -11,8 +11,9 @@ from toygan.uris import refuse_credentials
 def open_store(uri: str | Path) -> ObjectStore:
     """Opens a plain path, `file:///path`, `s3://bucket/prefix` or `memory://name`.
 
-    Reads and writes nothing yet. A memory store lives as long as the process and is shared by its name.
-    Raises StoreConfigError for any other URI, and for a URI with a user or password.
+    The call itself reads and writes nothing. Calls with the same memory:// name return the same store, which
+    lives as long as the process. Raises StoreConfigError for any other URI, and for a URI with a user or
+    password.
     """
     text = refuse_credentials(str(uri))
     scheme, separator, rest = text.partition("://")

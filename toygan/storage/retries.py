@@ -18,7 +18,8 @@ class Retries:
         self._pause_s = 0.25
 
     def pause(self, failure: ToyganError, patience_s: float, *, is_silent: bool = False) -> bool:
-        """Sleeps before the next try and returns True. Returns False if `failure` is final or time is up.
+        """Sleeps before the next try and returns True. Returns False if `failure` is final or `patience_s` is
+        used up.
 
         Logs the failure, unless `is_silent`.
         """

@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PATIENCE_S = 60.0
-_STRANGER_PATIENCE_S = 5.0  # patience with an address that has never given an S3 answer
+_STRANGER_PATIENCE_S = 5.0  # the patience in seconds with an address that has never given an S3 answer
 _CLIENT_CONFIG = Config(
     max_pool_connections=32,
     connect_timeout=10,
@@ -66,7 +66,10 @@ _CLIENT_CONFIG = Config(
 
 
 class NoBody(ObjectNotFound):
-    """A HEAD request got 404 and text/html: from a web server, or from an S3 server that labels 404 so."""
+    """A HEAD request got the status 404 and text/html.
+
+    A web server answers so, but some S3 servers do, too.
+    """
 
 
 class S3Connection:
@@ -79,8 +82,8 @@ class S3Connection:
     """
 
     def __init__(self, bucket: str, uri: str, *, patience_s: float) -> None:
-        self.has_answered = False  # whether the server has given an S3 answer
-        self._is_strange = False  # whether it sent only web pages for _STRANGER_PATIENCE_S
+        self.has_answered = False  # whether the server has given any S3 answer yet
+        self._is_strange = False  # whether the server sent only web pages for _STRANGER_PATIENCE_S
         self._bucket = bucket
         self._uri = uri
         self._patience_s = patience_s
@@ -108,7 +111,7 @@ class S3Connection:
                 if not isinstance(failure, (ObjectNotFound, Conflict)):  # these are answers, not failures
                     STORE_FAILURES.labels(type(failure).__name__).inc()
                 if isinstance(failure, CredentialsExpired) and not has_renewed:
-                    has_renewed = True  # the user's files may hold new credentials by now
+                    has_renewed = True  # the user's AWS files may hold new credentials in the meantime
                     self._made = None
                     continue
                 if isinstance(failure, WebPage) and not self.has_answered:
@@ -167,7 +170,7 @@ def _refuse_web_pages(http_response: Any, parsed: Mapping[str, Any], model: Any,
 
 
 def _make_client() -> "S3Client":
-    """Creates a client with the user's AWS settings, and with defaults that suit servers of any make."""
+    """Creates a client with the user's AWS settings, and with defaults that suit all S3 servers."""
     session = boto3.Session()
     # Of the two variables, boto3 reads AWS_DEFAULT_REGION only. Other AWS tools and containers on AWS use
     # AWS_REGION.

@@ -22,7 +22,7 @@ _TRY_AGAIN = {
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestInTheFuture"}
-# The key that each successful S3 answer has. A web page with the status 200 does not have it.
+# For each operation, a key that every successful S3 answer has, and that no web page with the status 200 has.
 _NEEDED = {
     "GetObject": "ETag",
     "HeadObject": "ETag",
@@ -37,7 +37,10 @@ class NotImplementedThere(StoreConfigError):
 
 
 class CredentialsExpired(StoreConfigError):
-    """The credentials have expired. A repetition succeeds if new ones are in the same place by then."""
+    """The credentials have expired.
+
+    A repetition succeeds if the user has put new credentials in the same place.
+    """
 
 
 class WebPage(StoreUnavailable):
@@ -47,9 +50,9 @@ class WebPage(StoreUnavailable):
 class Failure(NamedTuple):
     """An answer that reports a failure."""
 
-    code: str  # the error code of S3, or empty
-    status: int  # the status of HTTP
-    headers: Mapping[str, str]  # by lower-case name
+    code: str  # S3's error code; empty if the answer has none
+    status: int  # the HTTP status
+    headers: Mapping[str, str]  # the values by lower-case header name
     message: str
 
     @classmethod
@@ -70,14 +73,15 @@ def is_web_page(operation: str, answer: Mapping[str, Any]) -> bool:
     if needed:
         return needed not in answer
     metadata = answer.get("ResponseMetadata", {})
-    return _is_html(metadata) and metadata.get("HTTPStatusCode") != 204  # 204 has no content, so no page
+    # an answer with the status 204 has no content, so it is not a web page
+    return _is_html(metadata) and metadata.get("HTTPStatusCode") != 204
 
 
 def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
-    """Whether a body differs from its ETag. False if the ETag is no MD5 of the content.
+    """Whether the MD5 of a body differs from its ETag. False if the ETag cannot be the content's MD5: the
+    object was uploaded in parts, or encrypted with a key of the user.
 
-    The ETag is no MD5 of an object that was uploaded in parts or encrypted with a key of its own. Some
-    servers compute all ETags in another way. For them True does not mean that the body is damaged.
+    Some servers compute all ETags in another way. There, True does not mean that the body is damaged.
     """
     if answer.get("SSECustomerAlgorithm") or answer.get("ServerSideEncryption", "AES256") != "AES256":
         return False
@@ -86,7 +90,7 @@ def differs(body: bytes, answer: Mapping[str, Any]) -> bool:
 
 
 def failure_of(failure: Failure, key: str, place: str) -> ToyganError:
-    """Returns the error for a failed call for the object `key`. Messages name the server by `place`."""
+    """Returns the error for a failed call about the object `key`. `place` names the server in the message."""
     code, status, message = failure.code, failure.status, failure.message
     if status == 412 or code == "ConditionalRequestConflict":
         return Conflict(key)
@@ -133,6 +137,6 @@ def _skew(headers: Mapping[str, str]) -> str:
         ahead_s = (datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds()
     except (KeyError, TypeError, ValueError):
         return "too far from"
-    if abs(ahead_s) < 60:  # the answer's date may be that of a proxy
+    if abs(ahead_s) < 60:  # A small difference is not the reason: the date may come from a proxy's clock.
         return "too far from"
     return f"{abs(ahead_s) / 60:,.0f} minutes {'ahead of' if ahead_s > 0 else 'behind'}"

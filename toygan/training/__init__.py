@@ -1,1 +1,1 @@
-"""Adversarial training: losses, the loop, checkpoints."""
+"""Trains models adversarially: losses, the loop, checkpoints, recipes."""

@@ -40,7 +40,9 @@ class AuxiliaryClassifier(nn.Module):
 
 
 def semantic_loss(outputs: tuple[Tensor, Tensor], conditions: Conditions) -> Tensor:
-    """Odena et al. 2017, eq. 3, as cross entropy, plus the squared error of the known colours."""
+    """Returns the loss of the classifier: the cross entropy of the category (Odena et al. 2017, eq. 3), plus
+    the squared error of the known colours.
+    """
     category, colours = outputs
     given = given_colours(conditions)
     target, known = given[:, :, :-1], given[:, :, -1:]

@@ -19,8 +19,8 @@ from toygan.images import from_uint8
 from toygan.models.layers import COLOURS, Conditions
 from toygan.training.config import TrainConfig
 
-TEXT_DROPOUT = 0.1  # share of the training images whose text is withheld
-LINES_WITHHELD = 0.1  # share of the training images with a layout whose lines are withheld
+TEXT_DROPOUT = 0.1  # for this share of the training images, the networks get no text
+LINES_WITHHELD = 0.1  # for this share of the training images with a layout, the networks get no lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,15 @@ class Batch:
 
     real: Tensor  # (B, 3, R, R) float32 in [-1, 1]
     conditions: Conditions
-    latents: tuple[Tensor, Tensor]  # for the update of the discriminator, and for that of the generator
-    # For the photos, for the pictures of the discriminator's update, and for those of the generator's update.
+    # one for the discriminator's update, one for the generator's; each (B, latent_size) float32
+    latents: tuple[Tensor, Tensor]
+    # One for the photos, one for the generated pictures of the discriminator's update, one for those of the
+    # generator's update.
     augmentations: tuple[Augmentation, Augmentation, Augmentation]
-    blended_text: Tensor | None = None  # (B, S) float32, texts blended as generation blends new texts
-    free: Tensor | None = None  # (B, 4, S, S) float32, snapshots and masks for a mask network
+    # (B, S) float32, the texts blended in the same way as generation blends new texts
+    blended_text: Tensor | None = None
+    # (B, 4, S, S) float32, snapshots with masks for the training of a mask network
+    free: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Moves everything to `device` except the augmentations, which stay on the CPU."""
@@ -47,7 +51,10 @@ class Batch:
         )
 
     def share(self, index: int, count: int) -> "Batch":
-        """Returns the rows of process `index` of `count`. All processes get the same number of rows."""
+        """Returns the share of the batch for the process `index` of `count` processes.
+
+        All shares have the same number of rows.
+        """
         size = len(self.real) // count
         rows = slice(index * size, (index + 1) * size)
         return Batch(
@@ -76,8 +83,8 @@ def sample_batch(
     """Makes a batch of the photos `rows` (B,) int64. About half are mirrored, and some lose a condition.
 
     With `colour_mixing`, some products get another colour, see `toygan.data.recolour`. With a text bank
-    `known`, the batch also has blended texts. Each augmentation is applied with `probability`. If that is
-    None, all pictures are translated and get a box cut out.
+    `known`, the batch also has blended texts. Each augmentation is applied with `probability`. If
+    `probability` is None, a box is cut out of every picture, and every picture is translated.
     """
     count, resolution = len(rows), photos.images.shape[2]
     images, conditions = photos.images[rows], photos.conditions(rows)
@@ -142,8 +149,8 @@ def _mix_colours(
 def _blended(texts: Tensor, known: TextBank, rng: torch.Generator) -> Tensor:
     """Blends each of the texts (B, S) from a random half of the text bank, as if the text were new.
 
-    So half of the texts are blended without their own embedding. A text gets another blend each time, so the
-    network cannot learn a blend by heart.
+    So half of the texts are blended without their own embedding. The blend of a text is different each time,
+    so the network cannot memorise it.
     """
     kept = torch.rand((len(texts), len(known.embeddings)), generator=rng) < 0.5
     return known.blend(texts, kept)

@@ -92,7 +92,8 @@ def load_checkpoint(
             keys = tensors.keys()
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"the checkpoint {folder} cannot be read ({error!r}); remove it to resume from the one before it"
+            f"the checkpoint {folder} cannot be read ({error!r}); "
+            "remove it to resume from the checkpoint before it"
         ) from error
     if stored.get("family") != config.get("family"):
         raise ModelError(
@@ -122,7 +123,7 @@ def replace_extras(folder: Path, extras: Mapping[str, Any]) -> None:
 
 
 def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
-    """Returns the tensors whose keys begin with `name`/, and removes this prefix.
+    """Returns the tensors whose keys begin with `name`/, under keys without this prefix.
 
     The file is opened for each call, because safetensors keeps all that it has read in memory until the file
     is closed. So resuming needs no more memory than training.
@@ -133,7 +134,10 @@ def _below(name: str, file: Path, keys: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Loads tensors with the names <number of the parameter>/<moment>. Raises ModelError if one is unfit."""
+    """Loads tensors with the names <number of the parameter>/<moment>.
+
+    Raises ModelError if a tensor does not fit.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -143,9 +147,9 @@ def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
             raise ModelError(
                 f"the checkpoint's optimizer does not fit the model: {key} has the shape {tuple(value.shape)}"
             )
-        # Fused Adam ignores strides. If the moments were contiguous, it would silently update channels-last
-        # weights with the moments of other weights. The copy also frees the memory of the file; a reference
-        # to a single number would keep all of it.
+        # Fused Adam ignores strides. With contiguous moments, it would silently update channels-last weights
+        # with the moments of other weights. The copy also lets the memory of the file be freed, all of which
+        # a view of a single number would keep.
         like = parameter if value.ndim else value
         moments.setdefault(int(index), {})[moment] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

@@ -27,11 +27,13 @@ def check_config(config: TrainConfig) -> TrainConfig:
         _check_crop(config.data.crop, networks)
     bank, prior_share = config.conditions.layout_bank, config.data.prior_share
     if bank and networks.image_condition != "layout":
-        raise BadInput(f"layout_bank is {bank}; {config.family} generates from no layouts, leave it at 0")
+        raise BadInput(
+            f"layout_bank is {bank}; {config.family} does not generate from layouts, so leave it at 0"
+        )
     if prior_share and not (config.objective.kl_weight or networks.predicts_layouts):
         raise BadInput(
             f"prior_share is {prior_share}; it needs a kl_weight above 0, or networks that predict layouts. "
-            "With neither, all latents are random anyway"
+            "Without either, all latents are random in any case"
         )
     possible = {
         "path_length_weight": (networks.has_styles, "styles"),
@@ -41,7 +43,7 @@ def check_config(config: TrainConfig) -> TrainConfig:
     for name, (is_possible, missing) in possible.items():
         weight = getattr(config.objective, name)
         if weight and not is_possible:
-            raise BadInput(f"{name} is {weight}; {config.family} has no {missing}, leave it at 0")
+            raise BadInput(f"{name} is {weight}; {config.family} has no {missing}, so leave it at 0")
     return config
 
 
@@ -53,7 +55,7 @@ def _check_crop(crop: int, networks: NetworkConfig) -> None:
 
 def check_first_stages(config: TrainConfig, first_stages: Sequence[ModelFiles]) -> None:
     if first_stages and not config.networks().needs_small_picture:
-        raise BadInput(f"first stages are for enhancers only; {config.family} takes none")
+        raise BadInput(f"only enhancers have first stages; the family {config.family} has none")
 
 
 def check_share(config: TrainConfig, distributed: Distributed) -> None:

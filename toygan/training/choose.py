@@ -27,7 +27,10 @@ def choose_config(preset: str, *, resolution: int | None = None, file: Path | No
 def changed_preset(
     preset: str, changes: Mapping[str, Any], source: str, resolution: int | None = None
 ) -> TrainConfig:
-    """Returns a preset with `changes`, JSON values that come from `source`. Raises as `choose_config`."""
+    """Returns a preset with `changes`, which are JSON values.
+
+    Messages call the origin of the changes `source`. Raises as `choose_config`.
+    """
     from toygan.training.checks import check_config  # imports torch
 
     if preset not in PRESETS:
@@ -40,7 +43,7 @@ def config_of_model(
 ) -> TrainConfig:
     """Returns the settings to train a model further: those of its last training, which are in its config.
 
-    Networks and conditions are the model's own. The precision is chosen anew, because it depends on the
+    Networks and conditions are those of the model. The precision is chosen again, because it depends on the
     device. If the config has no settings, the preset of its family is taken. `resolution` and the options in
     the JSON `file` override all these. Raises BadInput for a family that cannot be trained, and for unusable
     values.

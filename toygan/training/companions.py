@@ -37,7 +37,8 @@ def fresh_companions(
     """Returns the companions of a training, by name, with their losses.
 
     Their weights come from torch's global generator. There is an auxiliary classifier if `semantic_weight` is
-    above 0, a mask network if the family needs snapshots, and a layout predictor `with_layout_predictor`.
+    above 0, a mask network if the family needs snapshots, and a layout predictor if `with_layout_predictor`
+    is true.
     """
     companions: dict[str, tuple[nn.Module, CompanionLoss]] = {}
     if config.objective.semantic_weight:
@@ -54,5 +55,5 @@ def fresh_companions(
 
 
 def _of_photos(loss: Callable[[Any, Conditions], Tensor]) -> CompanionLoss:
-    """The loss of a network that learns from the photos and their conditions."""
+    """Makes the loss function of a network that learns from the photos and their conditions."""
     return lambda network, batch: loss(network(batch.real), batch.conditions)

@@ -22,18 +22,18 @@ LossName = Literal["minimax", "non_saturating", "hinge", "relativistic"]
 PerceptualDistance = Literal["directions", "values"]
 PrecisionChoice = Literal["auto", Precision]
 
-PERCEPTUAL_MAPS = 4  # number of feature maps of the network of the perceptual loss
+PERCEPTUAL_MAPS = 4  # the number of feature maps of the perceptual loss's network
 
-# Options of the networks that the photos and the training determine.
+# These options of the networks are determined by the photos and the training.
 DETERMINED = ("categories", "resolution", "text_size", "accent_colours")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionSettings:
-    """The conditions besides category and main colour, and the banks of texts and layouts."""
+    """The settings of the conditions besides category and colour, and of the banks of texts and layouts."""
 
     text_encoder: str | None = None
-    """Name of a text encoder in `toygan.conditions.text`; null: the networks take no text."""
+    """Name of a text encoder, see `toygan.conditions.text`; null if the networks take no text."""
     text_smoothing: float = 0.0
     """Temperature of the text bank (`toygan.conditions.text_bank`), no unit; 0: there is no text bank."""
     accent_colours: int = 0
@@ -49,7 +49,7 @@ class ConditionSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """How batches are made of photos."""
+    """The settings for making batches of photos."""
 
     seed: int = 0
     """Seed of all random numbers of the training."""
@@ -61,11 +61,11 @@ class DataSettings:
     """Share of a batch with random latents and predicted layouts. The discriminator scores these pictures,
     but no loss compares them with photos."""
     colour_dropout: float = 0.1
-    """Share of the images whose colours are withheld."""
+    """Share of the images for which the networks get no colours."""
     colour_mixing: float = 0.0
     """Share of the images that are shown in another colour, see `toygan.data.recolour`."""
     augmentation_ramp_images: int = 0
-    """Images in which the probability of augmentation may rise from 0 to 1; 0: every image is augmented."""
+    """Images in which the probability of augmentation may rise from 0 to 1. With 0 all are augmented."""
 
     def __post_init__(self) -> None:
         _check_above_0(self, "batch_size", "crop")
@@ -79,7 +79,9 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
-    """The terms of both losses (`toygan.training.objectives`). A weight has no unit; 0 removes its term."""
+    """The settings of the terms of both losses (`toygan.training.objectives`). A weight has no unit, and 0
+    removes its term.
+    """
 
     loss: LossName = "hinge"
     """The adversarial loss of both networks, see `toygan.training.losses`. Its weight is 1."""
@@ -88,13 +90,13 @@ class ObjectiveSettings:
     r2_gamma: float = 0.0
     """Discriminator: weight of its squared gradient at generated pictures."""
     penalty_every_steps: int = 1
-    """Steps from one gradient penalty to the next. The weights of the penalties are multiplied by it."""
+    """Number of steps from one gradient penalty to the next. The penalties' weights are multiplied by it."""
     path_length_weight: float = 0.0
     """Generator: weight of path length regularisation, for families with styles."""
     feature_matching_weight: float = 0.0
     """Generator: weight of the difference to the photo in the features of the discriminator."""
     kl_weight: float = 0.0
-    """Generator: weight of the divergence of encoded latents from a standard normal; 0: all are random."""
+    """Generator: weight of the divergence of encoded latents from N(0, 1); with 0 all latents are random."""
     layout_weight: float = 1.0
     """Generator: weight of the error of predicted layouts, for families that predict layouts."""
     semantic_weight: float = 0.0
@@ -124,12 +126,12 @@ class ObjectiveSettings:
         _check_choice(self, "loss", get_args(LossName))
         _check_choice(self, "perceptual_distance", get_args(PerceptualDistance))
         if self.perceptual_maps > PERCEPTUAL_MAPS:
-            raise BadInput(f"perceptual_maps is {self.perceptual_maps}; the most is {PERCEPTUAL_MAPS}")
+            raise BadInput(f"perceptual_maps is {self.perceptual_maps}; it must be at most {PERCEPTUAL_MAPS}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """How weights are updated from gradients."""
+    """The settings for updating weights."""
 
     generator_lr: float = 2e-4
     """Learning rate of Adam for the generator, no unit."""
@@ -138,7 +140,7 @@ class OptimizerSettings:
     adam_betas: tuple[float, float] = (0.5, 0.999)
     """Decay rates of Adam's first and second moment, per step."""
     ema_half_life_images: float = 10_000
-    """Images in which the share of a weight in the average halves. The model keeps the averaged weights."""
+    """Images in which an old weight's share in the moving average halves. The model keeps the average."""
     precision: PrecisionChoice = "auto"
     """Precision of convolutions and matrix products: "fp32", "bf16", "fp16", or "auto" for the fastest on the
     device. Weights are always float32."""
@@ -155,12 +157,12 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """The learning rates over time, see `toygan.training.schedule`."""
+    """The settings of the learning rates over time, see `toygan.training.schedule`."""
 
     lr_warmup_images: int = 0
-    """Images at the start of a training in which both learning rates rise from 0."""
+    """Number of images at the start of a training in which both learning rates rise from 0."""
     lr_decay_images: int = 0
-    """Images after which both have fallen to nearly 0; 0: they stay constant."""
+    """Number of images after which both learning rates have fallen to nearly 0; with 0 they stay constant."""
 
     def __post_init__(self) -> None:
         _check_at_least_0(self, "lr_warmup_images", "lr_decay_images")
@@ -168,12 +170,12 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LoggingSettings:
-    """How often a training writes its log and checkpoints."""
+    """The settings for the frequency of log lines and checkpoints."""
 
     log_every_images: int = 6_400
-    """Images from one line of the log to the next."""
+    """Number of images from one line of the log to the next."""
     checkpoint_every_images: int = 64_000
-    """Images from one checkpoint to the next."""
+    """Number of images from one checkpoint to the next."""
 
     def __post_init__(self) -> None:
         _check_above_0(self, "log_every_images", "checkpoint_every_images")
@@ -184,7 +186,7 @@ class TrainConfig:
     """The settings of one training."""
 
     family: str
-    """A name in `toygan.models`, such as "dcgan"."""
+    """Name of a model family in `toygan.models`, such as "dcgan"."""
     resolution: int
     """Side in pixels of the generated pictures."""
     network: dict[str, Any] = field(default_factory=dict)
@@ -198,7 +200,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if given := sorted(set(DETERMINED) & self.network.keys()):
-            raise BadInput(f"network holds {', '.join(given)}; the photos and the training set this")
+            raise BadInput(
+                f"network holds {', '.join(given)}; leave it out, because photos and training determine it"
+            )
 
     def network_options(self, *, categories: int, text_size: int = 0) -> dict[str, Any]:
         """Returns the options for `toygan.models.build`, which checks them."""
@@ -251,7 +255,10 @@ GROUPS: Mapping[str, Any] = MappingProxyType(
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the JSON `values` of a config with `changes`; in groups and `network` option by option."""
+    """Returns the JSON `values` of a config with `changes`.
+
+    In groups and in `network`, single options are replaced.
+    """
     both = dict(values)
     for name, change in changes.items():
         before = both.get(name)

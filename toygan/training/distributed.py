@@ -1,9 +1,9 @@
 """The processes that train one model together, each on its share of every batch.
 
 Hugging Face Accelerate finds out how they were launched (`accelerate launch` or `torchrun`) and connects
-them. Gradients are averaged over all processes after every backward pass. DistributedDataParallel also does
-that, but only for calls of `forward`, and the networks have other methods. All processes have the same
-weights, so decisions that depend on weights are the same in all.
+them. Gradients are averaged over all processes after every backward pass. torch's DistributedDataParallel
+does the same, but only for calls of `forward`, and training also calls other methods of the networks. All
+processes have the same weights, so decisions that depend on weights are the same in all processes.
 """
 
 import os
@@ -22,11 +22,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class Distributed:
-    """The place of one process among `count`."""
+    """The place of one process among `count` processes."""
 
     index: int
     count: int
-    device: torch.device | None = None  # the device of this process; None: the device that the user chose
+    device: torch.device | None = None  # the device of this process; None for the device that the user chose
 
     @property
     def is_main(self) -> bool:
@@ -45,7 +45,10 @@ class Distributed:
         return summed / self.count
 
     def any(self, is_so: bool) -> bool:
-        """Returns whether `is_so` is true in at least one process. So all processes decide the same."""
+        """Returns whether `is_so` is true in at least one process.
+
+        So all processes make the same decision.
+        """
         if self.count == 1:
             return is_so
         flag = torch.tensor([float(is_so)], device=self.device)
@@ -53,7 +56,7 @@ class Distributed:
         return bool(flag.item())
 
     def wait(self) -> None:
-        """Waits until every process has called it."""
+        """Waits until every process has called this method."""
         if self.count > 1:
             torch.distributed.barrier()
 
@@ -89,7 +92,8 @@ ALONE: Final = Distributed(index=0, count=1)
 
 @contextmanager
 def join_distributed(device: torch.device) -> Iterator[Distributed]:
-    """Connects this process with the others of the launcher. Yields `ALONE` if there are no others.
+    """Connects this process with the launcher's other processes. Yields `ALONE` if there are no other
+    processes.
 
     On CUDA each process takes the device of its rank. Raises BadInput if `device` names a single GPU.
     """
@@ -98,7 +102,8 @@ def join_distributed(device: torch.device) -> Iterator[Distributed]:
         return
     if device.type == "cuda" and device.index is not None:
         raise BadInput(
-            f"{device} is one device for all processes; give --device cuda, and each takes its own"
+            f"{device} is a single device for all processes; "
+            "give --device cuda, so that each process takes its own device"
         )
     with needs_extra("train", "a training on several devices"):
         from accelerate import PartialState

@@ -1,7 +1,7 @@
 """Makes the training pairs of an enhancer: photos, and for each photo the pictures of the first stages.
 
 These small pictures are kept in `small_pictures.safetensors` in the training's folder, so that a resumed
-training does not have to generate them again.
+training need not generate them again.
 """
 
 import logging
@@ -44,7 +44,7 @@ def load_pairs(
     device: torch.device,
     kept: Path,
 ) -> PhotoPairs:
-    """Loads the photos of the split `train` at `uri` with layouts, lines, and small pictures of each.
+    """Loads the photos of the split `train` at `uri` with their layouts, lines and small pictures.
 
     Every first stage generates one picture from each photo's own layout or sketch, in the photo's colours and
     without a colour profile. One seed is enough: truncation keeps latents near the mean, so another seed
@@ -102,19 +102,19 @@ def _first_stage(files: ModelFiles, networks: NetworkConfig, device: torch.devic
     name = f"{model.name}@{model.version}"
     if model.learns_from is None:
         raise BadInput(
-            f"{name} generates from no layout or sketch, so its pictures do not show the same as photos; "
-            "leave it out: without a first stage an enhancer learns from downscaled photos"
+            f"{name} does not generate from layouts or sketches, so its pictures do not show the same as the "
+            "photos; leave it out: without a first stage, an enhancer learns from downscaled photos"
         )
     if model.generated_resolution != networks.small_resolution:
         raise BadInput(
-            f"{name} generates {model.generated_resolution} pixels, but the enhancer enlarges "
-            f"{networks.small_resolution}; set small_resolution in the config's network"
+            f"{name} generates pictures of {model.generated_resolution} pixels, but the enhancer enlarges "
+            f"pictures of {networks.small_resolution}; set small_resolution in the config's network"
         )
     return model
 
 
 def source_of(model: Model) -> Source:
-    """Returns which of layout and lines the model generates from."""
+    """Says from which of layout and lines the model generates."""
     draws_layouts = model.learns_from == "layout"
     return Source(layout=draws_layouts, lines=model.learns_from_lines or not draws_layouts)
 

@@ -38,9 +38,10 @@ class Losses:
 class Callbacks:
     """The functions that `fit` calls during a training."""
 
-    should_stop: Callable[[], bool]  # before each step; True ends the training
-    on_step: Callable[[], None]  # after each step
-    on_report: Callable[[Losses], None]  # every `log_every_images`, with the means since the last report
+    should_stop: Callable[[], bool]  # called before each step; True ends the training
+    on_step: Callable[[], None]  # called after each step
+    # called every `log_every_images` images, with the means since the last call
+    on_report: Callable[[Losses], None]
     on_checkpoint: Callable[[], None]  # every `checkpoint_every_images`
 
 
@@ -55,8 +56,8 @@ def fit(
 ) -> None:
     """Trains until `callbacks.should_stop()` is true before a step.
 
-    Reports and checkpoints come after the same numbers of images, no matter where the training began. With a
-    text bank `known`, the networks are also trained on texts that the bank blends.
+    Reports and checkpoints come after the same numbers of images, wherever the training began or was resumed.
+    With a text bank `known`, the networks are also trained on texts that the bank blends.
     """
     distributed = state.distributed
 
@@ -70,8 +71,8 @@ def fit(
         probability = None if state.augmentation is None else state.augmentation.probability
         return sample_batch(photos, rows, config, state.generator.latent_size, rng, probability, known), rng
 
-    # On a CPU no core is free to make batches ahead. With adaptive augmentation a batch depends on the step
-    # before it.
+    # Not on a CPU, where no core is free to make batches ahead. Not with adaptive augmentation, where a batch
+    # depends on the step before it.
     looks_ahead = device.type == "cuda" and state.augmentation is None
     batches = (_ahead if looks_ahead else map)(draw, count(state.images_seen, config.data.batch_size))
     sums = torch.zeros(len(fields(Losses)), device=device)
@@ -104,7 +105,7 @@ _Generated = TypeVar("_Generated")
 
 
 def _ahead(draw: Callable[[int], _Generated], numbers: Iterator[int]) -> Iterator[_Generated]:
-    """Like `map` over endless numbers, but makes the next batch while the caller uses the present one."""
+    """Does the same as `map`, but makes the next batch while the caller uses the present one."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         following = pool.submit(draw, next(numbers))
         for number in numbers:

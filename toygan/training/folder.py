@@ -34,7 +34,9 @@ from toygan.training.tracking import Tracker, sample
 log = logging.getLogger(__name__)
 
 DIVERSITY_PICTURES = 32
-DIVERSITY_PIXELS = 2**21  # at most, in all these pictures together; so fewer pictures are compared if large
+# The largest number of pixels of all pictures whose diversity is measured. So fewer pictures are used if they
+# are large.
+DIVERSITY_PIXELS = 2**21
 
 
 class Collapse(Exception):
@@ -51,10 +53,10 @@ class TrainingFolder:
     encoder: TextEncoder | None
     known: TextBank | None
     layout_bank: LayoutBank | None
-    layout_predictor: LayoutPredictor | None  # that of the initial model
+    layout_predictor: LayoutPredictor | None  # the layout predictor of the initial model
     device: torch.device
     init: str | None  # NAME@VERSION of the initial model
-    first_stages: tuple[str, ...] = ()  # NAME@VERSION of an enhancer's first stages
+    first_stages: tuple[str, ...] = ()  # NAME@VERSION of each first stage of an enhancer
     tracker: Tracker | None = None
 
     @property
@@ -68,7 +70,7 @@ class TrainingFolder:
 
     @property
     def _identity(self) -> dict[str, object]:
-        """The values that must be the same in the checkpoint and in the training that resumes it."""
+        """Returns the values that must be the same in a checkpoint and in a training that resumes from it."""
         started_from: dict[str, object] = {} if self.init is None else {"init": self.init}
         if self.first_stages:
             started_from["first_stages"] = list(self.first_stages)
@@ -92,8 +94,9 @@ class TrainingFolder:
         if state.guard.is_spent:
             raise RunFailed(
                 f"the training failed after {state.images_seen:,} images: {reason}. It had already gone back "
-                f"{MAX_ROLLBACKS} times to lower learning rates. Train anew with a lower generator_lr and "
-                "discriminator_lr, or with another loss. The newest checkpoint is from before the failure"
+                f"{MAX_ROLLBACKS} times and continued at lower learning rates. Train again with a lower "
+                "generator_lr and discriminator_lr, or with another loss. The newest checkpoint is "
+                "from before the failure"
             )
         rollbacks, failed_at = state.guard.rollbacks + 1, state.images_seen
         state = begin()
@@ -102,7 +105,8 @@ class TrainingFolder:
             self.load(earlier[-1], state)
         state.guard = state.guard.after_rollback(rollbacks)
         if earlier and state.distributed.is_main:
-            # The lower learning rates are stored at once, so that they hold even if this process dies now.
+            # The lower learning rates are stored at once, so that they are used even if this process dies
+            # now.
             with disk_errors(self.output, self._kept()):
                 replace_extras(earlier[-1], state.extras)
         state.distributed.wait()
@@ -118,7 +122,10 @@ class TrainingFolder:
         return state
 
     def save(self, state: TrainState) -> None:
-        """Writes grid, model and checkpoint. If a collapse is suspected, the older files stay instead."""
+        """Writes grid, model and checkpoint.
+
+        If a collapse is suspected, it writes nothing, and the older files stay.
+        """
         self._check_finite(state)
         if state.guard.is_calm:
             self._save(state)
@@ -133,7 +140,7 @@ class TrainingFolder:
             raise Collapse(f"{name} is no longer finite")
 
     def _save(self, state: TrainState) -> None:
-        """Writes the checkpoint last: if it exists, grid and model exist, too."""
+        """Writes the checkpoint last, so that a checkpoint never exists without its grid and model."""
         if state.distributed.is_main:
             with disk_errors(self.output, self._kept()):
                 self._save_files(state)
@@ -224,7 +231,7 @@ class TrainingFolder:
             "images_seen": state.images_seen,
             "elapsed_s": round(progress.elapsed_s, 1),
             "images_per_s": round(progress.per_s, 1),
-            "cpu_s": round(time.process_time(), 1),  # CPU time of this process since its start
+            "cpu_s": round(time.process_time(), 1),  # CPU time of this process since its start, in seconds
             **{name: round(value, 4) for name, value in asdict(losses).items()},
         }
         if state.augmentation is not None:
@@ -257,7 +264,9 @@ class TrainingFolder:
         return generated / max(diversity(from_uint8(self.photos.images[rows])), 1e-6)
 
     def cut_log(self, state: TrainState) -> None:
-        """Removes log lines of steps after `state`, which will be made again, and an incomplete last line."""
+        """Removes an incomplete last line of the log, and the lines of steps after `state`, because these
+        steps will be made again.
+        """
         if not (state.distributed.is_main and self._log.exists()):
             return
         images_seen = state.images_seen

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 LR_FACTOR = 0.5  # each rollback multiplies both learning rates by this
 MAX_ROLLBACKS = 6
-WON_LOSS = 1e-3  # a discriminator's loss below this counts as zero
-WON_REPORTS = 3  # reports in a row with such a loss that mean a collapse
-LOST_SHARE = 0.1  # the least diversity, as a share of the best so far or of the photos', whichever is lower
-LOST_REPORTS = 2  # reports in a row with a lower diversity that mean a collapse
+WON_LOSS = 1e-3  # a loss of the discriminator below this counts as zero
+WON_REPORTS = 3  # after this number of reports in a row with such a loss, the training has collapsed
+# a diversity below this share of the best diversity so far, or of the photos' diversity if that is lower, is
+# too low
+LOST_SHARE = 0.1
+LOST_REPORTS = 2  # after this number of reports in a row with too low a diversity, the training has collapsed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,13 @@ class Guard:
     """The state of the guard. A checkpoint contains it, so that a resumed training decides the same."""
 
     rollbacks: int = 0
-    best_diversity: float = 0.0  # as a share of the photos' diversity
-    won_reports: int = 0  # in a row, so far
+    best_diversity: float = 0.0  # the best diversity so far, as a share of the photos' diversity
+    won_reports: int = 0  # the number of reports in a row with a loss of about zero
     lost_reports: int = 0
 
     @property
     def lr_factor(self) -> float:
-        """The factor of both learning rates."""
+        """The factor by which both learning rates are multiplied."""
         return LR_FACTOR**self.rollbacks
 
     @property
@@ -42,7 +44,7 @@ class Guard:
 
     @property
     def is_spent(self) -> bool:
-        """Whether no rollback is left."""
+        """Whether all rollbacks are used up."""
         return self.rollbacks >= MAX_ROLLBACKS
 
     def watch(self, *, discriminator_loss: float, diversity: float) -> "Guard":
@@ -67,7 +69,7 @@ class Guard:
         return None
 
     def after_rollback(self, rollbacks: int) -> "Guard":
-        """Returns this guard, from a checkpoint, with the number of all rollbacks so far."""
+        """Returns the guard of a checkpoint with the number of all rollbacks so far."""
         return replace(self, rollbacks=rollbacks)
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class Guard:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Raises TypeError for values that `to_json` did not write."""
+        """Makes a guard of the values of `to_json`. Raises TypeError for other values."""
         return cls(**values)
 
 

@@ -41,12 +41,14 @@ _MAY_BEGIN = {
     "colour_map",
     "lines",
     "layout_classes",
-}  # of the training, or of the model alone
+}  # options of the training or of the model, not of the shape of the networks
 
 
 @dataclass(frozen=True, kw_only=True)
 class InitialModel:
-    """Both networks of a stored model, and the settings and files that belong to their conditions."""
+    """The model from which a training starts: its networks, and the settings and files that belong to their
+    conditions.
+    """
 
     name: str  # NAME@VERSION
     categories: tuple[str, ...]
@@ -57,12 +59,13 @@ class InitialModel:
     known: TextBank | None = None  # the text bank of the model
     layout_bank: LayoutBank | None = None  # the layouts that the model generates from
     layout_predictor: LayoutPredictor | None = None  # predicts layouts of photos without one
-    product_finder: ProductFinder | None = None  # only if the model needs snapshots
+    # finds the product in snapshots; None if the model needs no snapshots
+    product_finder: ProductFinder | None = None
     grows: bool = False  # whether the training has a higher resolution than the model
 
     @property
     def labelled_colours(self) -> LabelledColours | None:
-        """The colours with a label in the model's layouts; None if the model has no colour map."""
+        """The colours whose layout labels the model knows; None if the model has no colour map."""
         for module in self.generator.modules():
             if isinstance(module, ColourMap):
                 taken = module.labels != BACKGROUND
@@ -90,7 +93,8 @@ class InitialModel:
           the mean over the model's categories.
         - Weights of texts are kept if the text encoder is the same. Otherwise they start at 0, so that texts
           have no influence at first.
-        - Weights of accent colours are kept. If the model has none, they start anew.
+        - Weights of accent colours are kept. If the model has no such weights, they start at 0 or at random
+          values.
         """
         index = {name: position for position, name in enumerate(self.categories)}
         rows = [index.get(name) for name in categories]
@@ -155,7 +159,7 @@ def _check_shape(name: str, old: NetworkConfig, config: TrainConfig) -> bool:
         return True
     there, here = asdict(old), asdict(new)
     differing = [
-        f"{option} is {there[option]} in the model and {here[option]} in the settings"
+        f"{option} is {there[option]} in the model, but {here[option]} in the settings"
         for option in here
         if option not in _MAY_DIFFER
         and there[option] != here[option]
@@ -173,7 +177,7 @@ def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: boo
     """Returns the state of a network of a higher resolution, with all fitting weights of the smaller network.
 
     Generator blocks are numbered from 4 x 4 pixels up, so blocks of the same side have the same name. Layers
-    at the pictures, and the whole discriminator, start anew.
+    next to the pictures, and the whole discriminator, start with fresh weights.
     """
     fresh = network.state_dict()
     if not is_generator:
@@ -185,8 +189,8 @@ def _grown(network: nn.Module, given: Mapping[str, Tensor], *, is_generator: boo
 def _with_new_parts(network: nn.Module, old: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the weights `given` with the parts that may be new (`may_be_new`) adapted to `network`.
 
-    If such a part is missing in `given` or has another shape there, it is taken from `network`. If only `old`
-    has it, it is removed.
+    If such a part is missing in `given` or has another shape there, it is taken from `network`. If only the
+    network `old` has it, it is removed.
     """
     begins = tuple({each for one in (network, old) for each in getattr(one, "may_be_new", ())})
     fresh = network.state_dict()
@@ -205,7 +209,7 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _sections(network: nn.Module) -> dict[str, Sections]:
-    """Returns the sections of all weights that depend on conditions, by their names in the state."""
+    """Returns the sections of all weights with sections, by the weights' names in the state."""
     return {
         f"{prefix}.{name}" if prefix else name: sections
         for prefix, layer in network.named_modules()
@@ -215,7 +219,7 @@ def _sections(network: nn.Module) -> dict[str, Sections]:
 
 
 def _cut(weight: Tensor | None, sections: Sections | None) -> dict[str, Tensor]:
-    """Returns the parts of a weight by section; no part if there is no weight."""
+    """Returns the parts of a weight by section; without a weight, returns no parts."""
     if weight is None or sections is None:
         return {}
     parts = torch.split(weight, list(sections.counts.values()), dim=sections.dim)
@@ -229,18 +233,21 @@ def _fitted(
     rows: Sequence[int | None],
     is_same_text: bool,
 ) -> Tensor:
-    """Returns the weight `fresh`; sections that the old weight has, too (`was`), are taken from that."""
+    """Returns the weight `fresh`, with the sections that the old weight has, too, taken from the old weight
+    (`was`).
+    """
     parts = _cut(fresh.detach().cpu(), sections)
     for name, part in parts.items():
         if name == "text":
             if is_same_text and "text" in was:
                 parts[name] = was["text"]
-            elif isinstance(fresh, nn.Parameter):  # a buffer was computed from the new texts and stays
+            # a buffer has been computed from the new texts, so it stays
+            elif isinstance(fresh, nn.Parameter):
                 parts[name] = torch.zeros_like(part)
         elif name in ("accents", "colour_map", "lines", "layout"):
             # New layers keep their random weights; new columns of an old layer start at 0.
             there = was.get(name, part)
-            if isinstance(fresh, nn.Parameter):  # a buffer was computed from the new photos and stays
+            if isinstance(fresh, nn.Parameter):  # a buffer has been computed from the new photos, so it stays
                 parts[name] = there if there.shape == part.shape else torch.zeros_like(part)
         elif name == "category":
             old = was["category"].unbind(sections.dim)

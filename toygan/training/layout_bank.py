@@ -26,8 +26,8 @@ def make_layout_bank(
 ) -> LayoutBank:
     """Makes a bank of the layouts of `photos`, and of those of an `earlier` bank if its texts fit.
 
-    The bank has at most MOST_KNOWN layouts. Each category gets the same number, as far as it has enough
-    layouts. Layouts of `photos` are taken before those of the earlier bank. `embed` maps M texts to (M, S)
+    The bank has at most MOST_KNOWN layouts. Each category gets the same number of layouts, if it has that
+    many. Layouts of `photos` are taken before those of the earlier bank. `embed` maps M texts to (M, S)
     float32, as TextEncoder.embed does; without it the bank has no texts. If the texts of the earlier bank
     name the finish, those of the photos name it, too.
     """
@@ -47,7 +47,7 @@ def make_layout_bank(
     own = LayoutBank(
         categories=tuple(names[row] for row in rows),
         files=tuple(photos.files[row] for row in rows),
-        texts=texts.half().float(),  # rounded as in the file of the bank
+        texts=texts.half().float(),  # rounded to half precision, as in the file of the bank
         say_finish=say_finish,
         labels=tuple(
             _labels_in(layouts[row], [photos.colour_hexes[row], *each.accent_hexes], colour_labels)
@@ -92,7 +92,10 @@ def _entries(bank: LayoutBank) -> Iterator[tuple[str, DrawingFiles, bytes]]:
 
 
 def _shared_out(categories: Sequence[str], most: int) -> list[int]:
-    """Chooses at most `most` rows, as evenly over the categories as possible, in their order."""
+    """Chooses at most `most` rows, spread as evenly as possible over the categories.
+
+    Returns them in ascending order.
+    """
     seen: Counter[str] = Counter()
     rounds = []
     for category in categories:

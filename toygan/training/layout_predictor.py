@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from toygan.models.layers import Conditions
 from toygan.models.segmenter import Segmenter
 
-INK_WEIGHT: Final = 5.0  # weight of the lines' loss, which is small because lines are thin
-FIRST_INK: Final = -4.0  # first logit of ink, so low that an untrained network predicts no lines
+# weight of the loss of the lines; without it this loss would be small, because lines are thin
+INK_WEIGHT: Final = 5.0
+FIRST_INK: Final = -4.0  # the ink logit of an untrained network, so low that it predicts no lines
 
 
 def fresh_segmenter(classes: int) -> Segmenter:
@@ -28,9 +29,9 @@ def fresh_segmenter(classes: int) -> Segmenter:
 def drawing_loss(logits: Tensor, conditions: Conditions) -> Tensor:
     """Returns the loss of a layout predictor's logits (B, classes + 1, R, R), a scalar.
 
-    The loss of the labels is cross entropy. Most of a photo is background, so the weight of each label is one
-    over the root of its share in the batch. The loss of the lines is binary cross entropy. A sketch without
-    any line counts as unknown.
+    The loss of the labels is cross entropy. Most of a photo is background, so the weight of each label is 1 /
+    sqrt(its share in the batch). The loss of the lines is binary cross entropy. A sketch without any lines
+    counts as unknown, so it has no loss.
     """
     logits, labels = logits.float(), conditions["layout"]
     classes = logits.shape[1] - 1

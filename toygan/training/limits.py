@@ -1,11 +1,11 @@
-"""When a training ends."""
+"""The limits after which a training ends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from toygan.errors import BadInput
 
-DEFAULT_MAX_IMAGES = 1_000_000  # without a limit in images or minutes
+DEFAULT_MAX_IMAGES = 1_000_000  # used if there is no limit in images or minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,9 @@ class Limits:
     Raises BadInput for a negative limit.
     """
 
-    max_images: int | None = None  # images of the training, including those before it was resumed
-    max_minutes: float | None = None  # duration in this process
+    # largest number of training images, including those before the training was resumed
+    max_images: int | None = None
+    max_minutes: float | None = None  # longest duration in this process
     should_stop: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from toygan.images import COLOURED, DARK
 
-FEWEST_PRODUCT_SHARE = 1 / 256  # least share of the pixels that must show the product
+FEWEST_PRODUCT_SHARE = 1 / 256  # with a smaller share of product pixels, a picture has no mean colour
 
 
 def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
@@ -24,12 +24,15 @@ def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) ->
 
 
 def minimax_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Goodfellow et al. 2014, eq. 1: E[log(1 - D(G(z)))]. With a sure discriminator the gradient fades."""
+    """Goodfellow et al. 2014, eq. 1: E[log(1 - D(G(z)))].
+
+    If the discriminator is certain, the gradient vanishes.
+    """
     return -F.softplus(generated_logits).mean()
 
 
 def non_saturating_generator_loss(generated_logits: Tensor) -> Tensor:
-    """Goodfellow et al. 2014, end of section 3: -E[log D(G(z))], with a gradient where minimax has none."""
+    """Goodfellow et al. 2014, end of section 3: -E[log D(G(z))]. Its gradient does not vanish."""
     return F.softplus(-generated_logits).mean()
 
 
@@ -46,7 +49,7 @@ def hinge_generator_loss(generated_logits: Tensor) -> Tensor:
 def relativistic_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
     """Huang et al. 2024 (R3GAN), eq. 2: E[log(1 + e^-(D(x) - D(G(z))))].
 
-    Here D is high for real pictures. Each real picture is paired with the generated picture of the same row.
+    Each real picture is paired with the generated picture of the same row.
     """
     return F.softplus(generated_logits - real_logits).mean()
 
@@ -98,7 +101,7 @@ def r2_penalty(generated_images: Tensor, generated_logits: Tensor) -> Tensor:
 
 
 def path_lengths(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
-    """Measures how much each picture changes with its styles: ||J^T y||, (B,) float32.
+    """Measures how much each picture changes with its styles: ||J^T y|| of the paper, (B,) float32.
 
     Each row of `images` (B, 3, H, W) must depend on its own row of `styles` (B, layers, style_size) only.
     `directions`, the y of the paper, are random pictures from N(0, 1 / (H * W)). The squared norms are
@@ -114,7 +117,7 @@ def path_length_penalty(lengths: Tensor, mean_length: Tensor) -> Tensor:
 
 
 def reconstruction_loss(generated_images: Tensor, real_images: Tensor) -> Tensor:
-    """Isola et al. 2017, eq. 3: E[||y - G(x, z)||_1], the mean absolute difference of all numbers."""
+    """Isola et al. 2017, eq. 3: E[||y - G(x, z)||_1], here the mean absolute difference of all values."""
     return F.l1_loss(generated_images, real_images)
 
 
@@ -132,8 +135,8 @@ def product_colour_loss(generated_images: Tensor, real_images: Tensor, known: Te
     """Returns the mean absolute difference between the product's mean colour in picture and photo.
 
     Pictures are (B, 3, H, W) float32 in [-1, 1]. `known` (B,) bool says for which rows the networks were
-    given the colour. Other rows do not count, nor do rows with too few product pixels. A product pixel is
-    dark or has a colour. The shape has no influence, so the loss also suits random latents.
+    given the colour. Other rows do not count, nor do rows with too few product pixels. Product pixels are
+    dark or coloured pixels. The shape has no influence, so the loss can also be used with random latents.
     """
     (colours, generated_shown), (target, real_shown) = map(_product_colours, (generated_images, real_images))
     counted = (known & generated_shown & real_shown)[:, None].float()
@@ -142,7 +145,9 @@ def product_colour_loss(generated_images: Tensor, real_images: Tensor, known: Te
 
 
 def _product_colours(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the mean colours of the product pixels, (B, 3), and whether there are enough, (B,) bool."""
+    """Returns the mean colours of the product pixels, (B, 3), and whether there are enough of these pixels,
+    (B,) bool.
+    """
     images = images.float()
     with torch.no_grad():
         brightest, darkest = images.amax(dim=1), images.amin(dim=1)
@@ -153,17 +158,18 @@ def _product_colours(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def layer_distances(first: Tensor, second: Tensor) -> Tensor:
-    """Returns the squared distance of the directions of two feature maps (B, C, H, W): (B,) in 0..4.
+    """Returns the squared distance between the directions of two feature maps (B, C, H, W): (B,) in 0..4.
 
-    Zhang et al. 2018 (LPIPS), eq. 1 for one layer, with all weights 1. The features of every point are scaled
-    to length 1. The distance is averaged over the points.
+    Source: Zhang et al. 2018 (LPIPS), eq. 1 for one layer, with all weights 1. The features of every point
+    are scaled to length 1. The distance is averaged over the points.
     """
     first, second = (F.normalize(each.float(), dim=1, eps=1e-10) for each in (first, second))
     return (first - second).square().sum(dim=1).mean(dim=(1, 2))
 
 
 def gradient_loss(generated: Tensor, real: Tensor, scales: int = 2) -> Tensor:
-    """Mean absolute difference of the slopes across and down: Mathieu et al. 2016, eq. 6 with alpha 1.
+    """The mean absolute difference of the horizontal and vertical slopes: Mathieu et al. 2016, eq. 6 with
+    alpha 1.
 
     Each scale after the first has half the size of the one before.
     """
@@ -190,8 +196,8 @@ def content_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) 
 
     Features are one (B, C, H, W) tensor per layer. Each layer is divided by the mean absolute value of the
     real features, so that layers have equal weight. The result is the sum over the layers. On plain white
-    ground the features are small and almost noise. There their directions, which `perceptual_loss` compares,
-    differ much, but their values do not.
+    ground the features are small and mostly noise. There the directions of features, which `perceptual_loss`
+    compares, differ much, but their values differ little.
     """
     pairs = zip(real_maps, generated_maps, strict=True)
     differences = [

@@ -7,13 +7,17 @@ from torch import Tensor, nn
 from toygan.models.mask_network import BACKBONE, MaskNetwork
 from toygan.training.batches import Batch
 
-EDGE_WEIGHT = 3.0  # a pixel near the product's edge has the weight 1 + EDGE_WEIGHT, any other pixel 1
+# a pixel near the product's edge has the weight 1 + EDGE_WEIGHT, any other pixel the weight 1
+EDGE_WEIGHT = 3.0
 EDGE_REACH = 7  # a pixel is near the edge if its square of this side contains both product and ground
-SMOOTHING = 50.0  # pixels that are added to both terms of the overlap, which is thus defined for empty masks
+SMOOTHING = 50.0  # number of pixels added to both terms of the overlap, so that it is defined for empty masks
 
 
 def fresh_mask_network() -> MaskNetwork:
-    """Returns a network whose encoder has ImageNet weights. Other weights are from torch's generator."""
+    """Returns a network whose encoder has ImageNet weights.
+
+    The other weights are random numbers of torch's global generator.
+    """
     from toygan.artifact.backbone_weights import pretrained_weights
 
     network = MaskNetwork()
@@ -24,7 +28,7 @@ def fresh_mask_network() -> MaskNetwork:
 
 
 def mask_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Returns the cross-entropy, which weighs edges more, plus one minus the soft overlap.
+    """Returns a cross-entropy in which edges have larger weights, plus 1 minus the soft overlap.
 
     Source of the soft overlap: Rahman and Wang 2016, eq. 3.
     """

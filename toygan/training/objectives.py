@@ -45,8 +45,8 @@ from toygan.training.state import TrainState
 if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
-PATH_LENGTH_EVERY_STEPS = 4  # steps from one path length penalty to the next
-PATH_LENGTH_DECAY = 0.01  # share of the newest mean in the running mean: Karras et al. 2020, appendix B
+PATH_LENGTH_EVERY_STEPS = 4  # number of steps from one path length penalty to the next
+PATH_LENGTH_DECAY = 0.01  # the share that a new value has in the running mean: Karras et al. 2020, appendix B
 
 Inputs = TypeVar("Inputs")
 
@@ -65,7 +65,7 @@ class Objective(Generic[Inputs]):
     weight: float
     value: Callable[[Inputs], Tensor]  # a scalar
     every_steps: int = 1
-    in_float32: bool = False  # for squared gradients, which do not fit into the range of float16
+    in_float32: bool = False  # true for squared gradients, which exceed the range of float16
 
 
 def weighted_sum(
@@ -85,7 +85,7 @@ def weighted_sum(
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """The augmented pictures and conditions that a discriminator gets."""
+    """Augmented pictures and their conditions, as a discriminator gets them."""
 
     images: Tensor  # (B, 3, R, R) float32 in [-1, 1]
     conditions: Conditions
@@ -102,7 +102,7 @@ class DiscriminatorInputs:
     discriminator: ConditionalDiscriminator
     real: Shown
     generated: Shown
-    real_logits: tuple[Tensor, ...]  # one for each head
+    real_logits: tuple[Tensor, ...]  # one tensor for each head
     generated_logits: tuple[Tensor, ...]
 
 
@@ -168,7 +168,7 @@ class GeneratorInputs:
 
     @property
     def compared(self) -> tuple[Tensor, Tensor]:
-        """The generated pictures that are compared with photos, and these photos."""
+        """The generated pictures that are compared with photos, and the photos for the comparison."""
         return self.generated[: self.latents.compared], self.batch.real[: self.latents.compared]
 
 
@@ -213,7 +213,9 @@ def _generator_loss(loss: AdversarialLoss, inputs: GeneratorInputs) -> Tensor:
 
 
 def _feature_matching(inputs: GeneratorInputs) -> Tensor:
-    """Compares only the pictures that have the latents or the layouts of their photos."""
+    """Returns the feature matching loss of those pictures that have the latents or the layouts of their
+    photos.
+    """
     real, generated = (
         [each[: inputs.latents.compared] for each in output.features]
         for output in (inputs.target, inputs.output)

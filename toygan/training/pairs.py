@@ -1,9 +1,9 @@
 """The training pairs of an enhancer: a crop of a photo, and the same crop of a small picture.
 
 There are two types of small pictures. Those of a first stage are generated from a photo's own layout or
-sketch. From these the enhancer learns to correct the errors of the first stage. The others are downscaled and
-degraded photos. From these it learns the details of correct pictures. Wang et al. 2021 (Real-ESRGAN), section
-3, use only the second type.
+sketch. From the first type the enhancer learns to correct the errors of the first stage. The others are
+downscaled and degraded photos. From the second type it learns the details of correct pictures. Wang et al.
+2021 (Real-ESRGAN), section 3, use only the second type.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,16 @@ from toygan.training.config import TrainConfig
 
 SHRUNK_SHARE: Final = 1 / 3  # share of the crops with a downscaled photo instead of a first stage's picture
 ON_PRODUCT_SHARE: Final = 0.85  # share of the crops around a point of the product; other crops are anywhere
-WITHHELD_SHARE: Final = 0.25  # share withheld of those drawings from which the small picture was not made
-COARSE_SHARES: Final = (0.3, 0.15)  # share of the drawings at half and at a quarter of the resolution
-MOST_NOISE: Final = 0.06  # standard deviation of the noise on downscaled photos, in units of [-1, 1]
+# a drawing from which the small picture was not made is left out with this probability
+WITHHELD_SHARE: Final = 0.25
+COARSE_SHARES: Final = (0.3, 0.15)  # shares of the drawings with half and with a quarter of the resolution
+# the largest standard deviation of the noise on downscaled photos, in units of [-1, 1]
+MOST_NOISE: Final = 0.06
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a small picture was made from."""
+    """Says what a small picture was made from."""
 
     layout: bool = False
     lines: bool = False
@@ -42,10 +44,11 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoPairs(PhotoSet):
-    """N photos with layouts and lines, and V small pictures of each."""
+    """N photos with layouts and lines, and V small pictures of each photo."""
 
     small: Tensor  # (N, V, 3, r, r) uint8
-    sources: tuple[Source, ...]  # V, one for each small picture; the last is the downscaled photo
+    # the sources of the V small pictures of a photo; the last is the downscaled photo itself
+    sources: tuple[Source, ...]
 
     def conditions(self, rows: Tensor) -> dict[str, Tensor]:
         """Returns the conditions of whole photos: the first small picture and its drawings."""
@@ -75,7 +78,7 @@ def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch
     """Makes a batch of crops of the photos `rows` (B,) int64 and of their small pictures. Half are mirrored.
 
     The picture of a first stage always comes with the drawings from which it was made. Other drawings are
-    sometimes left out. All drawings may be coarser than the photo, as drawings in catalogs are.
+    sometimes left out. Some drawings have a lower resolution than the photo, as drawings in catalogs have.
     """
     crops = [_draw_crop(photos, row, config.data.crop, rng) for row in rows.tolist()]
     real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))
@@ -115,7 +118,10 @@ def _draw_crop(photos: PhotoPairs, row: int, crop: int, rng: torch.Generator) ->
 
 
 def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int, Source]:
-    """Chooses one of the small pictures; returns its number and source. The last is the downscaled photo."""
+    """Chooses one of the small pictures; returns its number and its source.
+
+    The last small picture is the downscaled photo.
+    """
     last = len(sources) - 1
     chosen, other = torch.rand((), generator=rng), torch.randint(max(last, 1), (), generator=rng)
     number = int(other) if last and chosen >= SHRUNK_SHARE else last
@@ -125,7 +131,7 @@ def _pick_variant(sources: Sequence[Source], rng: torch.Generator) -> tuple[int,
 def _corner(layout: Tensor, crop: int, scale: int, rng: torch.Generator) -> tuple[int, int]:
     """Returns the upper left corner of a crop. Most crops are around a point of the product.
 
-    The corner is a multiple of `scale`, so it is also a corner of a pixel of the small picture.
+    Its coordinates are multiples of `scale`, so it is also the corner of a pixel of the small picture.
     """
     side = layout.shape[0]
     anywhere, on_product = torch.rand(2, generator=rng), torch.rand((), generator=rng) < ON_PRODUCT_SHARE

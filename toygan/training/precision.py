@@ -20,7 +20,8 @@ _SLOWEST_FIRST: Final[tuple[Precision, ...]] = ("fp32", "fp16", "bf16")
 def with_precision(
     config: TrainConfig, device: torch.device, *, checkpoint: Path | None, distributed: Distributed
 ) -> TrainConfig:
-    """Returns the config with a precision instead of `auto`, and logs it. Any other precision stays.
+    """Returns the config with a precision instead of `auto`, and logs it. A precision other than `auto`
+    stays.
 
     A resumed training keeps the precision with which it began, on any machine. Processes on different devices
     take a precision that is fast on all of them.
@@ -29,12 +30,12 @@ def with_precision(
         return config
     begun_with = None if checkpoint is None else _precision_of(checkpoint)
     if begun_with is not None:
-        log.info("training in %s, the precision of the checkpoint", begun_with)
+        log.info("training in %s, because it is the precision of the checkpoint", begun_with)
         return _with(config, begun_with)
     fastest, reason = fastest_precision(device)
     joint = next(each for each in _SLOWEST_FIRST if distributed.any(fastest == each))
     if joint != fastest:
-        fastest, reason = joint, "it is the fastest on the device of another process"
+        fastest, reason = joint, "it is the fastest precision on the device of another process"
     log.info("training in %s: %s", fastest, reason)
     return _with(config, fastest)
 

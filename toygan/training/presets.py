@@ -14,7 +14,8 @@ from toygan.training.config import (
 
 PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
     {
-        # Equal learning rates: if the discriminator's is twice the generator's, it soon wins for good.
+        # The learning rates are equal. If the discriminator's were twice the generator's, the discriminator
+        # would soon be too good for good.
         "mlp": TrainConfig(
             family="mlp",
             resolution=64,
@@ -30,7 +31,7 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             objective=ObjectiveSettings(loss="relativistic", r1_gamma=1.0, r2_gamma=1.0),
             optimizer=OptimizerSettings(generator_lr=2e-4, discriminator_lr=2e-4, adam_betas=(0.0, 0.99)),
         ),
-        # The ramp is a fifth of the paper's, because trainings on a CPU are shorter.
+        # The augmentation ramp is a fifth of the paper's, because trainings on a CPU are shorter.
         "stylegan": TrainConfig(
             family="stylegan",
             resolution=64,
@@ -40,8 +41,8 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             ),
             optimizer=OptimizerSettings(generator_lr=2.5e-3, discriminator_lr=2.5e-3, adam_betas=(0.0, 0.99)),
         ),
-        # The paper's learning rates. The batches are small: on a CPU many noisy steps learn more than few
-        # exact ones in the same time.
+        # These are the paper's learning rates. The batches are small, because on a CPU many noisy steps learn
+        # more than few exact steps in the same time.
         "projected": TrainConfig(
             family="projected",
             resolution=64,
@@ -65,7 +66,7 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             objective=ObjectiveSettings(feature_matching_weight=10.0, l1_weight=10.0, kl_weight=0.05),
             optimizer=OptimizerSettings(generator_lr=2e-4, discriminator_lr=4e-4, adam_betas=(0.0, 0.9)),
         ),
-        # The adversarial loss is light, because the snapshot's own pixels must stay.
+        # The adversarial loss has a small weight, because the snapshot's own pixels must stay.
         "studio": TrainConfig(
             family="studio",
             resolution=256,

@@ -1,4 +1,4 @@
-"""A grid of photos and generated pictures, with the same photos and latents over the whole training."""
+"""Makes a grid of photos and generated pictures. Photos and latents are the same over the whole training."""
 
 import numpy as np
 import torch
@@ -56,6 +56,6 @@ def _pairs_grid(
 
 
 def _pick(rows: list[int], rng: torch.Generator) -> Tensor:
-    """Returns `GRID_COLUMNS` random rows; they repeat if there are fewer."""
+    """Returns `GRID_COLUMNS` random rows. If there are fewer rows, some are repeated."""
     order = torch.tensor(rows)[torch.randperm(len(rows), generator=rng)]
     return order.repeat(-(-GRID_COLUMNS // len(rows)))[:GRID_COLUMNS]

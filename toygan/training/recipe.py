@@ -35,7 +35,7 @@ _SUFFIX = ".toml"
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One training."""
+    """One training of a recipe."""
 
     name: str
     images: int
@@ -86,7 +86,7 @@ class _RecipeOptions:
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise ValueError("stages is empty; give at least one training")
+            raise ValueError("stages is empty; give at least one stage")
         if not 0 <= self.truncation <= 1:
             raise ValueError(f"truncation is {self.truncation}; it must lie from 0 to 1")
         if not 0 < self.acceptance <= 1:

@@ -39,7 +39,7 @@ class RecipeRun:
     output: Path
     device: torch.device
     resume: bool = False
-    max_images: int | None = None  # the most images of each stage, to try a recipe out
+    max_images: int | None = None  # the largest number of images of each stage, to try out a recipe
     should_stop: Callable[[], bool] = lambda: False
 
     @property
@@ -54,12 +54,14 @@ class RecipeRun:
 def run_recipe(run: RecipeRun) -> Path | None:
     """Trains, finishes and calibrates the model; returns its folder, or None if `should_stop()` was true.
 
-    Without `resume`, it raises BadInput for an output that has trainings. It also raises what `train` and
-    `calibrate_model` raise.
+    Without `resume`, it raises BadInput for an output that has trainings. It also raises the errors of
+    `train` and `calibrate_model`.
     """
     begun = [stage.name for stage in run.recipe.stages if checkpoint_folders(run.output / stage.name)]
     if begun and not run.resume:
-        raise BadInput(f"{run.output} holds a training already; give --resume to go on, or another folder")
+        raise BadInput(
+            f"{run.output} holds a training already; give --resume to continue it, or give another folder"
+        )
     first_stages = [resolve(each, None) for each in run.recipe.first_stages]
     folder: Path | None = None
     for number, stage in enumerate(run.recipe.stages, 1):
@@ -72,7 +74,7 @@ def run_recipe(run: RecipeRun) -> Path | None:
 
 
 def _train(run: RecipeRun, stage: Stage, before: Path | None, first_stages: Sequence[ModelFiles]) -> Path:
-    """Trains one stage from the weights in `before`, and returns the folder of its model.
+    """Trains one stage, starting from the weights in `before`, and returns the folder of its model.
 
     A stage that is already trained stays as it is.
     """
@@ -136,5 +138,7 @@ def _halved(name: str, content: bytes) -> bytes:
         for key, value in load(content).items()
     }
     if not all(value.isfinite().all() for value in halved.values()):
-        raise RunFailed(f"{name} holds numbers that half precision cannot; train with lower learning rates")
+        raise RunFailed(
+            f"{name} holds numbers that are too large for half precision; train with lower learning rates"
+        )
     return save(halved)

@@ -16,8 +16,9 @@ class Latents:
     """The latents of B pictures."""
 
     values: Tensor  # (B, latent_size) float32
-    compared: int  # this many pictures, beginning with the first, are compared with their photos
-    divergence: Tensor | None = None  # () float32, divergence of encoded latents; None: none are encoded
+    compared: int  # number of pictures that are compared with their photos; these are the first pictures
+    # () float32, the divergence of encoded latents; None if no latents are encoded
+    divergence: Tensor | None = None
 
 
 def generate(
@@ -37,8 +38,8 @@ def make_latents(
 ) -> Latents:
     """Returns the latents of a step.
 
-    With a style encoder, most latents encode the photos, and `prior_share` of them are random. The
-    discriminator scores both types of pictures, as in Larsen et al. 2016, algorithm 1.
+    With a style encoder, the share `prior_share` of the latents is random, and the others encode the photos.
+    The discriminator scores both types of pictures, as in Larsen et al. 2016, algorithm 1.
     """
     count = _compared(batch, config)
     if not (config.objective.kl_weight and isinstance(generator, StyleEncodingGenerator)):
@@ -53,7 +54,7 @@ def make_latents(
 
 
 def with_blended_texts(generator: ConditionalGenerator, batch: Batch, config: TrainConfig) -> Batch:
-    """Replaces the texts of `prior_share` of a batch by blended texts, which generation uses.
+    """Replaces the texts of the share `prior_share` of a batch by blended texts, which generation uses.
 
     In these rows photos and pictures get the same texts, so that the discriminator cannot distinguish them by
     the text.

@@ -34,7 +34,8 @@ from toygan.training.guard import Guard
 if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
 
-PERCEPTUAL_BACKBONE: Final = "tf_efficientnet_lite1"  # timm's name; evaluation uses another network, Lite0
+# timm's name of the network; evaluation uses another network, Lite0
+PERCEPTUAL_BACKBONE: Final = "tf_efficientnet_lite1"
 
 
 @dataclass(kw_only=True)
@@ -43,37 +44,37 @@ class TrainState:
 
     generator: ConditionalGenerator
     discriminator: ConditionalDiscriminator
-    ema: ConditionalGenerator  # average of the generator; the model keeps this one
+    ema: ConditionalGenerator  # the moving average of the generator, which the model keeps
     generator_optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
-    companions: dict[str, Companion] = field(default_factory=dict)  # by their names in a checkpoint
-    perceptual: "Backbone | None" = None  # frozen; only if perceptual_weight is above 0
+    companions: dict[str, Companion] = field(default_factory=dict)  # keyed by their names in a checkpoint
+    perceptual: "Backbone | None" = None  # a frozen network; None if perceptual_weight is 0
     scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)  # scale the losses for fp16
     guard: Guard = field(default_factory=Guard)
-    augmentation: AdaptiveAugmentation | None = None  # only if augmentation_ramp_images is above 0
+    augmentation: AdaptiveAugmentation | None = None  # None if augmentation_ramp_images is 0
     images_seen: int = 0
     distributed: Distributed = ALONE
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """The networks of the model."""
+        """The networks of the model: generator, discriminator and average."""
         return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
 
     @property
     def auxiliary_classifier(self) -> AuxiliaryClassifier | None:
-        """The companion of this name; None if semantic_weight is 0."""
+        """The auxiliary classifier among the companions; None if semantic_weight is 0."""
         found = self.companions.get(AUXILIARY_CLASSIFIER)
         return found.network if found and isinstance(found.network, AuxiliaryClassifier) else None
 
     @property
     def layout_predictor(self) -> Segmenter | None:
-        """The companion of this name; None if this training trains no layout predictor."""
+        """The layout predictor among the companions; None if this training trains no layout predictor."""
         found = self.companions.get(LAYOUT_PREDICTOR)
         return found.network if found and isinstance(found.network, Segmenter) else None
 
     @property
     def mask_network(self) -> MaskNetwork | None:
-        """The companion of this name; None if the family needs no snapshots."""
+        """The mask network among the companions; None if the family needs no snapshots."""
         found = self.companions.get(MASK_NETWORK)
         return found.network if found and isinstance(found.network, MaskNetwork) else None
 
@@ -101,7 +102,7 @@ class TrainState:
         }
 
     def load_extras(self, extras: dict[str, Any]) -> None:
-        """Loads the values of `extras`; missing ones keep their defaults."""
+        """Loads the values of `extras`. Missing values keep their defaults."""
         self.guard = Guard.from_json(extras.get("guard", {}))
         for name, values in extras.get("scalers", {}).items():
             self.scalers[name].load_state_dict(values)
@@ -121,7 +122,7 @@ def start(
     """Makes new networks and optimizers. They depend on the arguments only.
 
     `texts` (N, text_size) float32 are the embeddings of the photos' texts, for networks that take them.
-    `labelled` has the colours with a label in the layouts. `shown` is what
+    `labelled` maps colours to their labels in the layouts. `shown` is what
     `toygan.training.studio_light.shown_colours` returns. `with_layout_predictor` adds a layout predictor.
 
     Raises ValueError for unusable networks, and ModelError if the weights of a pretrained part cannot be

@@ -35,7 +35,8 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
             loss = companion.loss(companion.network, batch)
         _update(state, f"{name}_optimizer", loss)
     generator_loss = _update_generator(state, batch, config, rng, autocast)
-    # At first the half-life is shorter, so that the average soon forgets the random first weights.
+    # At the beginning the half-life is shorter, so that the random first weights soon have no share in the
+    # average.
     half_life = min(config.optimizer.ema_half_life_images, 0.05 * state.images_seen + 1)
     update_ema(state.ema, state.generator, batch_size=config.data.batch_size, half_life_images=half_life)
     return torch.stack([loss.detach().float() for loss in (generator_loss, *discriminator_losses)])
@@ -44,7 +45,7 @@ def train_step(state: TrainState, batch: Batch, config: TrainConfig, rng: torch.
 def _update_discriminator(
     state: TrainState, batch: Batch, config: TrainConfig, rng: torch.Generator, autocast: torch.autocast
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the loss and the mean logits of real and of generated pictures."""
+    """Updates the discriminator. Returns its loss and the mean logits of real and of generated pictures."""
     step = state.images_seen // config.data.batch_size
     state.discriminator.requires_grad_(True)
     with autocast:
@@ -76,7 +77,7 @@ def _update_discriminator(
 def _update_generator(
     state: TrainState, batch: Batch, config: TrainConfig, rng: torch.Generator, autocast: torch.autocast
 ) -> Tensor:
-    """Returns the loss."""
+    """Updates the generator and returns its loss."""
     state.discriminator.requires_grad_(False)
     with autocast:
         latents = make_latents(state.generator, batch.latents[1], batch, config)

@@ -1,7 +1,7 @@
 """The training batches of a studio: photos, and snapshots of the same products.
 
-Every photo gets synthetic snapshots (`toygan.data.snapshots`). If a photo comes with a real snapshot, that is
-used, too.
+Every photo gets synthetic snapshots (`toygan.data.snapshots`). If a photo has a real snapshot, the real
+snapshot is used, too.
 """
 
 from typing import Final
@@ -20,16 +20,17 @@ from toygan.models.mask_network import TRUNK_SIDE
 from toygan.training.batches import Batch, mirror
 from toygan.training.config import TrainConfig
 
-OWN_SHARE: Final = 0.5  # for photos with a real snapshot, the share of the images that use it
-ROUGH_SHARE: Final = 0.6  # share of the images whose mask is made as inexact as that of a network
-MOST_OTHERS: Final = 3  # the most products behind the product in snapshots for the mask network
-SHIFT: Final = 6 / 256  # largest shift, as a share of the side: catalog snapshots are framed less exactly
+OWN_SHARE: Final = 0.5  # for photos with a real snapshot, the share of the training images that use it
+ROUGH_SHARE: Final = 0.6  # for this share of the images, the mask is made as inexact as a mask network's mask
+MOST_OTHERS: Final = 3  # the largest number of products behind the product in snapshots for the mask network
+# largest shift as a share of the side, because catalog snapshots are not framed exactly
+SHIFT: Final = 6 / 256
 
 
 def draw_snapshots(photos: PhotoSet, rows: Tensor, config: TrainConfig, rng: torch.Generator) -> Batch:
     """Makes a batch of the photos `rows` (B,) int64 with their snapshots; about half are mirrored.
 
-    The batch's `free` snapshots are for the mask network. There products have any size and any place.
+    The batch's `free` snapshots are for the mask network. In these, products have any size and any place.
     """
     pairs = [_pair(photos, row, config, rng) for row in rows.tolist()]
     real, pictures, hexes = zip(*pairs, strict=True)
@@ -56,7 +57,8 @@ def _pair(
 ) -> tuple[Tensor, Tensor, str | None]:
     """Returns a photo (3, R, R) in [0, 1], a snapshot of it with the mask (4, R, R), and the main colour.
 
-    The snapshot is the photo's own, changed, or is made from the photo. The colour may be None.
+    The snapshot is either the photo's real snapshot with changed colours, or a synthetic snapshot made from
+    the photo. The main colour may be None.
     """
     photo, snapshot, mask = _layers(photos, row)
     if _has_own(photo, snapshot) and chance(OWN_SHARE, rng):
@@ -85,7 +87,10 @@ def _layers(photos: PhotoSet, row: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _has_own(photo: Tensor, snapshot: Tensor) -> bool:
-    """Whether the photo came with a snapshot. If not, `toygan.data.photos` uses the photo in its place."""
+    """Whether the photo has a real snapshot.
+
+    If it has none, `toygan.data.photos` puts the photo in the snapshot's place.
+    """
     return not torch.equal(photo, snapshot)
 
 

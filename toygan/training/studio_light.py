@@ -8,7 +8,7 @@ from torch import Tensor
 from toygan.data.photos import PhotoSet
 from toygan.models.steering import NEAR, rgb_to_lab
 
-LEAST_SHARE: Final = 0.25  # least share of a product's pixels that must show its main colour
+LEAST_SHARE: Final = 0.25  # the smallest share of a product's pixels that must show its main colour
 FEWEST_PRODUCTS: Final = 8  # with fewer products nothing is measured, and the catalog's colours are used
 
 

@@ -20,7 +20,7 @@ from toygan.images import to_uint8
 from toygan.training.batches import step_rng
 from toygan.training.state import TrainState
 
-SAMPLE: Final = 128  # number of pictures that are compared with photos
+SAMPLE: Final = 128  # the number of pictures that are compared with photos
 _AT_ONCE: Final = 16
 
 
@@ -28,7 +28,7 @@ class Tracker(Protocol):
     """Receives the progress of a training. `images_seen` counts the images of all steps so far."""
 
     def report(self, values: Mapping[str, float], images_seen: int) -> None:
-        """Receives losses and logits by name."""
+        """Receives the values of losses and logits by name."""
 
     def show(self, grid: NDArray[np.uint8], file: Path, images_seen: int) -> None:
         """Receives a grid (H, W, 3) of photos and pictures, which is also in `file`."""
@@ -40,14 +40,15 @@ class Tracker(Protocol):
         """Is called when the training has ended."""
 
 
-StartTracker = Callable[[Path, Mapping[str, object]], Tracker]  # takes a training's folder and options
+# a function of a training's folder and options
+StartTracker = Callable[[Path, Mapping[str, object]], Tracker]
 
 _start: ContextVar[StartTracker | None] = ContextVar("start", default=None)
 
 
 @contextmanager
 def tracked_by(start: StartTracker) -> Iterator[None]:
-    """Each training within this context starts a tracker by `start`."""
+    """Within this context, each training starts a tracker by a call of `start`."""
     token = _start.set(start)
     try:
         yield
@@ -59,7 +60,10 @@ def tracked_by(start: StartTracker) -> Iterator[None]:
 def started_tracker(
     output: Path, options: Mapping[str, object], *, is_main: bool
 ) -> Iterator[Tracker | None]:
-    """Yields the tracker of a training and finishes it. Yields None if this process tracks nothing."""
+    """Yields the tracker of a training, and finishes it at the end.
+
+    Yields None if this process tracks nothing.
+    """
     start = _start.get()
     if start is None or not is_main:
         yield None

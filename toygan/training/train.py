@@ -35,7 +35,7 @@ from toygan.training.state import TrainState, start
 from toygan.training.studio_light import shown_colours
 from toygan.training.tracking import started_tracker
 
-SMALL_PICTURES = "small_pictures.safetensors"  # in a training's folder
+SMALL_PICTURES = "small_pictures.safetensors"  # the file of small pictures in a training's folder
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ def train(
 ) -> Path:
     """Trains one model and returns its folder, `output`/model. The final weights are always written.
 
-    - Photos: those with `split == "train"` (see `toygan.data.sources`), without the products that calibrate
-      the score.
-    - `config`: one that `toygan.training.checks.check_config` accepts.
+    - `photos_uri`: see `toygan.data.sources`. The photos of the split `train` are used, except those of
+      calibration products.
+    - `config`: must be a config that `toygan.training.checks.check_config` accepts.
     - `resume`: continues from the newest checkpoint in `output`, if there is one. Without `resume` an
       `output` with a checkpoint is refused, so that nobody overwrites hours of work by accident.
     - `init`: the model from whose weights the training starts, see `toygan.training.initial`. A resumed
@@ -75,7 +75,9 @@ def train(
         check_share(config, distributed)
         earlier = checkpoint_folders(output)
         if earlier and not resume:
-            raise BadInput(f"{output} holds a training already; give --resume to go on, or another folder")
+            raise BadInput(
+                f"{output} holds a training already; give --resume to continue it, or give another folder"
+            )
         device, newest = distributed.device or device, earlier[-1] if earlier else None
         config = with_precision(config, device, checkpoint=newest, distributed=distributed)
         training = _prepare(
@@ -86,7 +88,10 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Training:
-    """The inputs of a training. They are kept, so that a training without a checkpoint can begin again."""
+    """The inputs of a training.
+
+    They are kept in memory, so that a training without a checkpoint can begin again.
+    """
 
     config: TrainConfig
     photos: PhotoSet
@@ -201,10 +206,10 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: Limits
 
 
 def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | None) -> PhotoSet:
-    """Reads the photos of the split `train`, without the products that calibrate the score."""
+    """Reads the photos of the split `train`, except those of calibration products."""
     known = NO_COLOUR_NAMES if initial is None else initial.text_config.colour_names
     networks = config.networks()
-    needs_both = networks.predicts_layouts  # a layout beside the sketch, to learn from
+    needs_both = networks.predicts_layouts  # a photo needs a layout beside its sketch, to learn from
     photos = load_photos(
         uri,
         resolution=config.resolution,

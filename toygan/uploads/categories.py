@@ -13,8 +13,8 @@ from toygan.storage.store import ObjectStore
 def known_categories(store: ObjectStore, more: Iterable[str] = ()) -> tuple[str, ...]:
     """Returns the categories of the store's champion, else of the bundled model, and `more`, sorted.
 
-    Reads only the champion's config, because this is called every minute. Raises ObjectNotFound if the
-    config is missing, ModelError if it describes no model or there is no bundled model.
+    Reads only the champion's config, because this is called every minute. Raises ObjectNotFound if the config
+    is missing, and ModelError if the config does not describe a model or if there is no bundled model.
     """
     champion = read_aliases(store).get(CHAMPION)
     if champion is None:

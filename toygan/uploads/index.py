@@ -26,7 +26,7 @@ from toygan.uploads.new_categories import UNKNOWN_CATEGORY, photos_to_learn_from
 
 log = logging.getLogger(__name__)
 
-DUPLICATE = "a duplicate of "  # the beginning of the reason; the original's URI follows
+DUPLICATE = "a duplicate of "  # the beginning of a reason, which the URI of the original follows
 
 FileId = tuple[str, int]  # key and size in bytes, as in a listing
 
@@ -40,7 +40,10 @@ class PhotoTables:
 
 
 class Gone(NamedTuple):
-    """Files with outdated rows, to be removed: `photos` from the index, `others` from the quarantine."""
+    """Files whose rows are outdated.
+
+    Those of `photos` are to be removed from the index, those of `others` from the quarantine.
+    """
 
     photos: frozenset[FileId] = frozenset()
     others: frozenset[FileId] = frozenset()
@@ -65,7 +68,7 @@ def read_tables(store: ObjectStore) -> PhotoTables:
 
 
 def known_uploads(store: ObjectStore) -> list[str]:
-    """Returns the keys of the photos that can be used, and of those whose category is not known yet."""
+    """Returns the keys of the photos that can be used, and of the photos whose category is not known yet."""
     tables = read_tables(store)
     waiting = pc.starts_with(tables.quarantine["reason"], UNKNOWN_CATEGORY)
     keys: list[str] = tables.index["photo_uri"].to_pylist()
@@ -74,7 +77,9 @@ def known_uploads(store: ObjectStore) -> list[str]:
 
 
 def photos_so_far(store: ObjectStore, categories: Sequence[str]) -> list[str]:
-    """Returns a line for each of `categories`: the number of its photos, and how many a model needs."""
+    """Returns a line for each of `categories` with the number of its photos and the number that a model
+    needs.
+    """
     try:
         uploads = known_uploads(store)
     except TableError:  # the next listing of the uploads reports the damaged table
@@ -123,7 +128,7 @@ def change_tables(
 class _Placed(NamedTuple):
     index: pa.Table
     added: int
-    duplicates: list[dict[str, Any]]  # rows of QUARANTINE
+    duplicates: list[dict[str, Any]]  # as rows of QUARANTINE
 
 
 def _place(index: pa.Table, photos: Sequence[Mapping[str, Any]]) -> _Placed:
@@ -131,7 +136,8 @@ def _place(index: pa.Table, photos: Sequence[Mapping[str, Any]]) -> _Placed:
     first = dict(zip(index["sha256"].to_pylist(), index["photo_uri"].to_pylist(), strict=True))
     now = datetime.now(UTC)
     newest = pc.max(index["indexed_at"]).as_py()
-    # Later than all earlier times, even if the clock went back: the time tells new photos from old ones.
+    # The time is later than all earlier times, even if the clock was set back, because it separates new
+    # photos from old photos.
     indexed_at = now if newest is None or newest < now else newest + timedelta(microseconds=1)
     added, duplicates = [], []
     for photo in photos:

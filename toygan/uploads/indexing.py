@@ -1,9 +1,9 @@
 """Lists the uploads and updates the photo index: inspects every new file once.
 
 A file is identified by its key and size, as in a listing. A file in the tables is not read again. A listing
-does not notice a file whose content has changed but not its size. Who reads the photos skips such a file, see
-`toygan.data.photo_index.indexed_photos`. Rows of files that are no longer in the store are removed. Uploaded
-files are never changed or deleted.
+does not notice a file whose content has changed but not its size. Code that reads the photos skips such a
+file, see `toygan.data.photo_index.indexed_photos`. Rows of files that are no longer in the store are removed.
+Uploaded files are never changed or deleted.
 """
 
 import logging
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 30.0
 PATIENCE_S = 900.0
-_FILES_A_COMMIT = 1000  # an interrupted listing loses at most these
-_UNREAD_LIMIT = 8  # with more unreadable files the store counts as unavailable
+_FILES_A_COMMIT = 1000  # the number of files in a commit; an interrupted listing loses at most these
+_UNREAD_LIMIT = 8  # if more files cannot be read, the store counts as unavailable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,14 @@ class IndexingResult:
     listed: int
     added: int
     quarantined: int
-    removed: int  # rows removed from the tables, for example of missing or changed files
-    unread: int  # files that could not be read; the next listing tries again
+    removed: int  # the number of rows removed from the tables, for example of missing or changed files
+    unread: int  # the number of files that could not be read; the next listing tries again
 
 
 class _Inspected(NamedTuple):
-    """One file: a row of PHOTO_INDEX, or a reason, or neither if it could not be read."""
+    """The result for a file: a row of PHOTO_INDEX, or a reason for the quarantine, or neither if the file
+    could not be read.
+    """
 
     key: str
     size: int
@@ -71,9 +73,9 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
 
     A link, or a file whose name cannot be a key, goes to the quarantine under a printable name. With
     `known_categories`, a photo of another category goes to the quarantine, too, until the category becomes
-    known or has enough photos to be learnt. Of files with the same content the first is indexed. If that file
-    is removed, another one takes its place. Raises TableError for a damaged index, and StoreUnavailable if
-    the store does not answer; what was committed before stays.
+    known or has enough photos to be learnt. Of several files with the same content, only the first is
+    indexed. If it is removed, another of these files takes its place. Raises TableError for a damaged index,
+    and StoreUnavailable if the store does not answer; what was committed before stays.
     """
     found = [
         info
@@ -122,7 +124,7 @@ def index_when_quiet(
     """Waits until nothing has been uploaded for `quiet_s` seconds. Returns the photo index.
 
     Waits about `patience_s` at most. Lists the uploads at least twice, `quiet_s` apart, and so sees every
-    file that was uploaded before the wait ended. Raises what `index_uploads` raises.
+    file that was uploaded before the wait ended. Raises the errors of `index_uploads`.
     """
     give_up_at = time.monotonic() + patience_s
     index_uploads(store, known_categories)
@@ -136,7 +138,9 @@ def index_when_quiet(
 def _outdated(
     tables: PhotoTables, listed: Mapping[str, int], known_categories: Collection[str] | None
 ) -> Gone:
-    """Returns the files that are missing or changed, or whose reason no longer holds."""
+    """Returns files with outdated rows: files that are missing or have changed, and files whose reason for
+    the quarantine is no longer true.
+    """
     photos = {file for file in _files(tables.index) if listed.get(file[0]) != file[1]}
     kept = tables.index.select(["photo_uri", "bytes", "sha256"]).to_pylist()
     kept = [row for row in kept if (row["photo_uri"], row["bytes"]) not in photos]
@@ -162,7 +166,7 @@ def _files(table: pa.Table) -> Iterator[FileId]:
 
 
 def _set_aside(inspected: _Inspected) -> dict[str, Any]:
-    """Returns the row of QUARANTINE."""
+    """Returns the file's row of QUARANTINE."""
     return {
         "photo_uri": inspected.key,
         "sha256": None,
@@ -193,7 +197,7 @@ def _inspect_all(
             yield chunk
             if len(unread) > _UNREAD_LIMIT:
                 raise StoreUnavailable(
-                    f"{store.uri}: {len(unread)} photos could not be read, {unread[0]} first"
+                    f"{store.uri}: {len(unread)} photos could not be read, the first is {unread[0]}"
                 )
 
 

@@ -26,7 +26,7 @@ def parse_photo_key(key: str) -> PhotoName:
     """Parses a key; raises BadInput unless it is `photos/<category>/<sku>/<file>` with well-formed parts."""
     parts = key.removeprefix(PHOTOS_PREFIX).split("/")
     if len(parts) != 3:
-        raise BadInput(f"it does not lie at {PHOTOS_PREFIX}<category>/<sku>/<file>; move it there")
+        raise BadInput(f"its place is not {PHOTOS_PREFIX}<category>/<sku>/<file>; move it there")
     category, sku, file = parts
     photo_key(category, sku, file)
     return PhotoName(category, sku)

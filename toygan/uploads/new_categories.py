@@ -1,8 +1,8 @@
-"""Categories of uploaded photos that the champion does not know yet.
+"""Finds the categories of uploaded photos that the champion does not have yet.
 
 The photos of a new category wait in the quarantine. When NEW_CATEGORY_PHOTOS of them can be used for
 training, they are indexed, and the next retraining learns the category. The model gets one more category; the
-weights of the other categories stay.
+weights of the other categories are kept.
 """
 
 from collections import Counter
@@ -36,12 +36,14 @@ def photos_to_learn_from(keys: Iterable[str], known: Collection[str]) -> Counter
 
 
 def learnable(counts: Counter[str]) -> frozenset[str]:
-    """Returns the categories that the next retraining learns."""
+    """Returns the categories with enough photos, which the next retraining learns."""
     return frozenset(name for name, count in counts.items() if count >= NEW_CATEGORY_PHOTOS)
 
 
 def so_far(category: str, counts: Counter[str]) -> str:
-    """Returns one line about a category: the number of its photos, and how many a model needs to learn it."""
+    """Returns a line about a category, with the number of its photos and the number that a model needs to
+    learn it.
+    """
     return (
         f"category {category!r} unknown to the model, {counts[category]} of {NEW_CATEGORY_PHOTOS} photos so "
         f"far; with {NEW_CATEGORY_PHOTOS} the next retraining learns the category"

@@ -1,4 +1,6 @@
-"""The titles and colours of uploaded products: from files beside the photos, and from the shop's catalog."""
+"""Reads the titles and colours of uploaded products, from files beside the photos and from the shop's
+catalog.
+"""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -16,9 +18,9 @@ def products_of_uploads(
 ) -> dict[str, UploadedProduct]:
     """Returns the descriptions of uploaded products, by sku.
 
-    If several files have a sku, the products.csv of its category takes precedence, then photos/products.csv,
-    then the catalog at the URI `catalog`. The log names a file that cannot be read. The photos are used
-    without such a file.
+    If several files describe a sku, the products.csv of its category takes precedence, then
+    photos/products.csv, then the catalog at the URI `catalog`. The log names a file that cannot be read. The
+    photos are used without such a file.
     """
     wanted = frozenset[str]().union(*skus_by_category.values())
     of_catalog = _of_catalog(catalog, wanted) if catalog is not None and wanted else {}

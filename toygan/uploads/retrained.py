@@ -4,11 +4,11 @@ The protocol between the flows `watch-photos` and `retrain` is in the store:
 
 1. Every indexed photo has a later `indexed_at` than all photos before it.
 2. A retraining takes the present photo index (`toygan.uploads.indexing.index_when_quiet`) as its snapshot. At
-   its end it calls `record_retraining(store, snapshot)`, also if its model was not promoted. A retraining
+   its end it calls `record_retraining(store, snapshot)`, even if its model was not promoted. A retraining
    that fails or is killed writes nothing.
 3. Photos with an `indexed_at` after the record's `seen_until` are unseen. After each listing `watch-photos`
-   asks for a retraining if enough photos are unseen and no retraining is active. It does not matter what it
-   asked for before: so the next listing makes up for a lost event or a lost retraining.
+   asks for a retraining if enough photos are unseen and no retraining is active. It asks again even if it has
+   asked before. So the next listing makes up for a lost event or a lost retraining.
 4. A retraining that finds no unseen photo has nothing to do.
 """
 
@@ -49,7 +49,8 @@ class Retrained:
     run_id: str
     seen_until: str
     photos: int
-    results: tuple[Result, ...]  # of the last MOST_RESULTS retrainings with a trained model, the oldest first
+    # the results of the last MOST_RESULTS retrainings that trained a model, the oldest first
+    results: tuple[Result, ...]
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:

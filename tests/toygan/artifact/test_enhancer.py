@@ -63,7 +63,7 @@ def test_a_picture_has_the_same_bytes_whatever_its_mates() -> None:
 def test_a_model_that_draws_is_no_enhancer() -> None:
     tiny = tiny_model()
     source = ModelFiles(name=tiny.name, version=tiny.version, files=tiny.files)
-    with pytest.raises(ModelError, match="is of the family dcgan, which enlarges nothing"):
+    with pytest.raises(ModelError, match="is of the family dcgan, which does not enlarge pictures"):
         enhancer_files(source)
 
 

@@ -184,7 +184,7 @@ def test_padding_is_never_handed_out(model: Model) -> None:
 
 @pytest.mark.parametrize("count", [0, BATCH + 1])
 def test_a_batch_holds_one_to_batch_size_pictures(model: Model, count: int) -> None:
-    with pytest.raises(ValueError, match=f"{count} pictures asked for; a batch holds 1 to {BATCH}"):
+    with pytest.raises(ValueError, match=f"{count} pictures are wanted; a batch holds 1 to {BATCH}"):
         model.generate([1] * count, products("car", [None] * count), BATCH)
 
 

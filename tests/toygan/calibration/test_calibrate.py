@@ -188,7 +188,7 @@ def test_the_same_photos_give_the_same_calibration(photos: PhotoSet) -> None:
 def test_photos_of_training_products_only_are_refused(tmp_path: Path) -> None:
     rows = [photo_row(sku, CATEGORIES[number % 2]) for number, sku in enumerate(training_skus(8))]
     photos = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
-    with pytest.raises(BadInput, match="none of the 8 products is for calibration"):
+    with pytest.raises(BadInput, match="none of the 8 products is a calibration product"):
         calibrate(model_files().load(), photos, batch_size=BATCH)
 
 
@@ -225,7 +225,7 @@ def test_a_probe_scores_if_it_is_asked_for(photos: PhotoSet) -> None:
 def test_a_probe_needs_products_that_do_not_calibrate(tmp_path: Path) -> None:
     rows = [photo_row(sku, "brick", COLOURS[0]) for sku in CALIBRATION_SKUS[:12]]
     shown = load_photos(write_shard(tmp_path, rows), resolution=32, split="train", categories=CATEGORIES)
-    with pytest.raises(BadInput, match="no photo is left to fit a probe to"):
+    with pytest.raises(BadInput, match="no photo is left for the fit of a probe"):
         calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW, with_probe=True)
     assert calibrate(model_files().load(), shown, batch_size=BATCH, samples=FEW).probe is None
 

@@ -67,7 +67,7 @@ def test_pictures_of_other_models_or_with_other_faults_do_not_count(tmp_path: Pa
     calibration = Calibration.from_json(source.files[CALIBRATION])
     other = put_night(store, model, [0.0, 0.0], model_name="other")
     decide(store, "reject", other, by="Ann", reason=None)
-    with pytest.raises(BadInput, match="of the 2 decisions of people none is about a picture by tiny@"):
+    with pytest.raises(BadInput, match="none of the 2 decisions of people is about a picture by tiny@"):
         decided_pictures(calibration, source, store, CPU)
     shop = LocalStore(tmp_path / "second")
     faulty = put_night(shop, model, [0.0, 0.0], reasons=["colour_off"])
@@ -82,7 +82,10 @@ def test_stored_scores_of_a_probe_are_not_taken_for_the_discriminators(tmp_path:
     before = Calibration.from_json(source.files[CALIBRATION])
     ids = put_night(store, TinyFiles(name=source.name, files=source.files), [0.0, 1.0])
     decide(store, "approve", ids, by="Ann", reason=None)
-    with pytest.raises(BadInput, match="not by the probe of the new calibration; give --probe"):
+    with pytest.raises(
+        BadInput,
+        match="did not compute the stored scores of the decided pictures; give --probe",
+    ):
         decided_pictures(replace(before, probe=None), source, store, CPU)
 
 

@@ -96,7 +96,7 @@ def test_credentials_that_cannot_sign_are_refused(tmp_path: Path, monkeypatch: p
         put_credentials(tmp_path / "aimless", has_purpose=False): "cannot sign",
         (certificate, put_credentials(tmp_path / "other")[1]): "cannot sign .*claimSignature.mismatch",
         (tmp_path / "none.pem", key): f"{CERT_VARIABLE} names .*none.pem, which cannot be read",
-        (certificate, tmp_path / "text.pem"): "names no private key in PEM",
+        (certificate, tmp_path / "text.pem"): "does not name a private key in PEM",
         (certificate, ""): f"need both .* set {KEY_VARIABLE}, too",
     }
     for paths, message in bad.items():

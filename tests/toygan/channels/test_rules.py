@@ -38,7 +38,7 @@ def test_every_field_of_a_channel_has_a_rule_with_source_and_date(name: str) -> 
     [
         ("least = 500", 'least = "many"', r"frames.0.size.least: Input should be a valid integer"),
         ("least = 500", "least = 5000", r"frames.0.size: Value error, least \(5000\) is more than advised"),
-        ("most = 0.92", "most = 0.8", "frames.0.share: Value error, wanted is least <= wanted <= most"),
+        ("most = 0.92", "most = 0.8", "frames.0.share: Value error, least <= wanted <= most must be true"),
         ('role = "main"', 'roll = "main"', "roll: Extra inputs are not permitted"),
         ('ground = "white"', 'ground = "transparent"', "JPEG has no transparency"),
         ('name = "ebay"', 'name = "../ebay"', "name: String should match pattern"),

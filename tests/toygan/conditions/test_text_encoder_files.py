@@ -118,14 +118,17 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda folder: (folder / "config.json").unlink(), r"lacks config\.json"),
     "a pickle": (_only_a_pickle, r"lacks model\.safetensors \(other formats may run code"),
     "no tokenizer": (_no_words, "lacks a tokenizer"),
-    "no JSON": (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is no JSON"),
-    "no object": (lambda folder: (folder / "config.json").write_text("[]"), "holds no JSON object"),
-    "no size": (lambda folder: (folder / "config.json").write_text("{}"), "is no text encoder"),
+    "no JSON": (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is not JSON"),
+    "no object": (lambda folder: (folder / "config.json").write_text("[]"), "is not a JSON object"),
+    "no size": (lambda folder: (folder / "config.json").write_text("{}"), "is not a text encoder"),
     "a decoder": (
         lambda folder: _change_json(folder / "config.json", is_encoder_decoder=True),
         "is no text enc",
     ),
-    "other pooling": (_pool_by_maximum, "pools by pooling_mode_max_tokens; take one with mean or cls"),
+    "other pooling": (
+        _pool_by_maximum,
+        "pools by pooling_mode_max_tokens; take an encoder that pools by mean or cls",
+    ),
 }
 
 

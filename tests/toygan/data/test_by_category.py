@@ -116,7 +116,7 @@ def test_what_is_no_picture_is_left_out_and_counted(tmp_path: Path, caplog: pyte
     write_folder(tmp_path / ".cache", {"a.jpg": PICTURE})
     (tmp_path / "labels.csv").write_text("n01,dog")
     assert len(read(tmp_path)) == 4
-    assert f"left out of {tmp_path}: 1 .csv; they lie in no category's folder" in caplog.text
+    assert f"left out of {tmp_path}: 1 .csv, because they are not in the folder of a category" in caplog.text
     kinds = "2 .txt, 1 .heic, 1 hidden, 1 without an extension; only JPEG, PNG, "
     for place in ("n01", "n01.tar"):
         assert f"left out of {tmp_path / place}: {kinds}" in caplog.text
@@ -154,13 +154,14 @@ def test_a_category_with_nothing_left_is_named(tmp_path: Path, caplog: pytest.Lo
     write_folder(tmp_path / "one" / measured, {"1.jpg": PICTURE, "2.jpg": PICTURE})
     assert load_photos(tmp_path, resolution=32, split="train").categories == ("good",)
     assert (
-        f"the category 'none' has no pictures: {tmp_path / 'none'} holds none that can be used" in caplog.text
+        f"the category 'none' has no pictures, because {tmp_path / 'none'} holds no usable picture"
+        in caplog.text
     )
     assert "left out of" in caplog.text
     assert "2 .heic; only" in caplog.text
     assert "skipped the photo small/a.png of small-a" in caplog.text
-    assert "2 x 4000 pixels, less than 32 a side" in caplog.text
-    assert "the category 'small' has nothing left: of its photos 1 cannot be used" in caplog.text
+    assert "2 x 4000 pixels, but each side needs at least 32" in caplog.text
+    assert "the category 'small' has no photos left: of its photos 1 cannot be used" in caplog.text
     assert "the category 'one' has nothing left to train on: its 2 photos are of products that" in caplog.text
 
 
@@ -170,7 +171,7 @@ def test_a_split_that_leaves_nothing_is_explained(tmp_path: Path) -> None:
         BadInput, match=r"photo of split 'train' in .*: there are only 1 of split 'val'; .*Add pro"
     ):
         load_photos(tmp_path, resolution=32, split="train")
-    with pytest.raises(BadInput, match=r"all 1 are of products that another step needs, .*; add products"):
+    with pytest.raises(BadInput, match=r"all 1 are of products that another step uses, .*; add products"):
         load_photos(tmp_path, resolution=32, split="val", keep_sku=lambda sku: False)
     write_folder(tmp_path / "n01", dict.fromkeys(pictures(1), b"torn"))
     with pytest.raises(BadInput, match=r"all 1 were skipped, the first one n01/n01_\d+\.JPEG: this is not"):
@@ -245,7 +246,7 @@ def damaged_tars() -> dict[str, bytes]:
 @pytest.mark.parametrize("damage", damaged_tars())
 def test_a_damaged_tar_is_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "n01.tar").write_bytes(damaged_tars()[damage])
-    with pytest.raises(BadInput, match=r"n01\.tar is damaged or no tar file .*; copy or make it again"):
+    with pytest.raises(BadInput, match=r"n01\.tar is damaged or is not a tar file .*; copy or make it again"):
         read(tmp_path)
 
 

@@ -133,7 +133,7 @@ def test_pictures_that_are_not_finite_end_the_evaluation(val: PhotoSet) -> None:
 @pytest.mark.parametrize(
     ("pictures", "few", "message"),
     [
-        (9, None, "9 pictures are too few to measure with; the least is 10"),
+        (9, None, "9 pictures are too few; at least 10 are needed"),
         (10, "val", "8 photos of val are too few"),
         (10, "train", "8 training photos are too few"),
     ],

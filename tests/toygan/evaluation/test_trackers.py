@@ -108,8 +108,8 @@ def test_a_failing_tracker_does_not_end_the_training(
     monkeypatch.setattr(TensorBoardTracker, "start", fail)
     folder = run(tmp_path, lambda output, options: AccelerateTracker("tensorboard", output, options))
     assert (folder / "model" / "config.json").is_file()
-    said = [each.getMessage() for each in caplog.records if "goes on without it" in each.getMessage()]
-    assert said == ["tensorboard failed (ConnectionError('no server')); the training goes on without it"]
+    said = [each.getMessage() for each in caplog.records if "continues without it" in each.getMessage()]
+    assert said == ["tensorboard failed (ConnectionError('no server')); the training continues without it"]
 
 
 def test_an_unknown_and_a_missing_tracker_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

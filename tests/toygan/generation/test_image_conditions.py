@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_generated_from_sets_its_row_aside(folder: Path, s
     assert reasons[0].startswith("condition_file_unusable: broken.png: ")
     assert reasons[1] == (
         f"condition_file_unusable: layout/alien.png: it holds the label {LAYOUT_CLASSES}, "
-        f"the model knows 0 to {LAYOUT_CLASSES - 1}"
+        f"but the model has the labels 0 to {LAYOUT_CLASSES - 1}"
     )
     assert reasons[2] == "condition_file_not_found: sketch/none.png"
     assert reasons[3].startswith("condition_file_unusable: catalog.parquet: this is not a JPEG, PNG, WebP, ")
@@ -280,9 +280,9 @@ def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: 
     [
         (
             {"main": "tiny-spade"},
-            "cannot be the --model: it takes a layout, give it as --layout-model",
+            "cannot be the --model, because it takes a layout; give the model by --layout-model",
         ),
-        ({"main": "tiny-pix2pix"}, "takes a sketch, give it as --sketch-model"),
+        ({"main": "tiny-pix2pix"}, "takes a sketch; give the model by --sketch-model"),
         ({"sketch": "tiny-spade"}, "cannot be the --sketch-model: it takes a layout"),
         ({"layout": "tiny"}, "tiny@.* cannot be the --layout-model: it takes no image"),
     ],
@@ -311,7 +311,7 @@ def test_verify_proves_that_what_was_generated_from_is_there(folder: Path, store
     assert any(problem.startswith(f"{lost}: missing, although metadata/") for problem in said)
     assert any(problem.startswith(f"{damaged}: has the sha256 ") for problem in said)
     assert [problem for problem in said if problem.startswith(stray)] == [
-        f"{stray}: left over, no finished run names it; --prune removes it"
+        f"{stray}: left over, because no finished run names it; --prune removes it"
     ]
     assert len(said) == 3
     assert prune(store) == [stray]

@@ -205,7 +205,7 @@ def test_a_folder_whose_model_changed_is_not_gone_on_with(
     with pytest.raises(RunConflict, match="the main model is"):
         start_run(resolve_run(request(folder, main=str(model))))
     stale = replace(run.worker_spec, device="cpu")  # another process
-    with pytest.raises(ModelError, match=f"is now {tiny_model(seed=1).version}, the run began with"):
+    with pytest.raises(ModelError, match=f"is now {tiny_model(seed=1).version}, but the run began with"):
         run_shard(stale, "run-1", 0, "webp")
 
 

@@ -90,7 +90,10 @@ def test_a_picture_does_not_depend_on_its_batch_mates() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"generator_units": []}, r"generator_units is \(\); it must be one or more numbers from 1"),
+        (
+            {"generator_units": []},
+            r"generator_units is \(\); it must be one or more numbers, each at least 1",
+        ),
         ({"discriminator_units": [8, 0]}, r"discriminator_units is \(8, 0\)"),
         ({"latent_size": 0}, "latent_size is 0; it must be at least 1"),
         ({"resolution": 33}, "resolution is 33; it must be a power of two from 32"),

@@ -240,7 +240,7 @@ def test_another_mapping_is_another_catalog(tmp_path: Path) -> None:
     ("columns", "said"),
     [
         ({"titel": "name"}, "no column 'titel' to map to"),
-        ({"title": "none"}, "'none', mapped to title, is no column of the file"),
+        ({"title": "none"}, "'none', mapped to title, is not a column of the file"),
     ],
 )
 def test_a_mapping_that_does_not_fit_is_refused(tmp_path: Path, columns: dict[str, str], said: str) -> None:
@@ -280,7 +280,7 @@ def a_broken_workbook() -> bytes:
         (b"\n\n", "no rows"),
         (b"sku,category\n1,brick\n", r"'title' is missing.*--map title=COLUMN.*found: sku, category"),
         (b'[{"sku": 1}]', "looks like JSON"),
-        (a_zip(), "no Excel workbook"),
+        (a_zip(), "not an Excel workbook"),
         (a_zip()[:50], "damaged"),
         (a_broken_workbook(), "damaged"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel"),

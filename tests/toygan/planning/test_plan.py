@@ -75,7 +75,7 @@ BAD_TABLES = [
     (truncated, "truncated"),
     (damaged, "damaged"),
     (missing_column, "required column 'title' is missing; add it as string"),
-    (wrong_type, "'sku' has the type int64, wanted is string"),
+    (wrong_type, "'sku' has the type int64; it must be string"),
     (no_rows, "no rows"),
     (no_good_row, r"none of the 3 rows can be used.*sku: malformed \(1\)"),
 ]

@@ -71,14 +71,14 @@ def test_other_files_are_counted_and_left_out(tmp_path: Path, caplog: pytest.Log
     fill(tmp_path, **{"car/A-1.jpg": JPEG, "car/notes.txt": b"x", "IMG_7.jpg": JPEG, ".DS_Store": b"x"})
     with caplog.at_level(logging.WARNING), open_catalog(str(tmp_path)) as catalog:
         assert list(rows_of(catalog).index) == ["A-1"]
-    assert "2 files are left out, because they are no pictures" in caplog.text
+    assert "2 files are left out, because they are not pictures" in caplog.text
     assert "IMG_7.jpg, car/notes.txt" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"notes.txt": b"x"}, "no snapshot in this folder; put it at <category>/<sku>.jpg"),
+        ({"notes.txt": b"x"}, "no snapshot in this folder; put snapshots at <category>/<sku>.jpg"),
         ({"car/A-1.jpg": JPEG, "products.csv": b"a,b\n1,2\n"}, "products.csv: the required column 'sku'"),
     ],
 )

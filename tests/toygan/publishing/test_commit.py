@@ -208,7 +208,7 @@ def test_a_damaged_summary_is_named_with_the_remedy(key: str) -> None:
     run.make_live(store)
     good = store.get(key)
     store.put(key, b"PAR1 and no more")
-    with pytest.raises(BadInput, match=f"{key}.*remove it, the next run makes it anew"):
+    with pytest.raises(BadInput, match=f"{key}.*remove it; the next run makes it again"):
         run.make_live(store)
     store.delete(key)
     complete_open_runs(store)

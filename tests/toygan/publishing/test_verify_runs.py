@@ -229,7 +229,7 @@ def test_attempts_that_contradict_the_metadata_are_reported(
     change: Callable[[list[dict[str, Any]]], object], wanted: str, store: MemoryStore
 ) -> None:
     change_table(store, keys.ATTEMPTS_KEY, ATTEMPTS, change)
-    check_problems(store, [f"attempts.parquet: {wanted}.*remove it, the next run makes it anew"])
+    check_problems(store, [f"attempts.parquet: {wanted}.*remove it; the next run makes it again"])
 
 
 def test_a_picture_older_than_the_last_commit_is_reported(store: MemoryStore) -> None:
@@ -242,4 +242,4 @@ def test_a_picture_older_than_the_last_commit_is_reported(store: MemoryStore) ->
 
 def test_lost_commits_are_reported(store: MemoryStore) -> None:
     store.delete(keys.COMMITS_KEY)
-    check_problems(store, ["commits.json: missing; the next run makes it anew"])
+    check_problems(store, ["commits.json: missing; the next run makes it again"])

@@ -230,16 +230,16 @@ def test_bytes_that_are_not_those_of_the_version_are_refused(
     version = add_model(store, toys, "toys")
     other = weights(5.0) if name.endswith(".safetensors") else b'{"family": "mlp"}'
     store.put(f"models/toys/{version}/{name}", other)
-    with pytest.raises(ModelError, match="not those of this version"):
+    with pytest.raises(ModelError, match="the digest of the files is not this version"):
         resolve("toys", store)
-    with pytest.raises(ModelError, match="not those of this version"):
+    with pytest.raises(ModelError, match="the digest of the files is not this version"):
         promote(store, "toys", version)
 
 
 def test_a_calibration_that_is_lost_is_noticed(toys: Path, store: MemoryStore) -> None:
     version = add_model(store, toys, "toys")
     store.delete(f"models/toys/{version}/calibration.json")
-    with pytest.raises(ModelError, match="not those of this version"):
+    with pytest.raises(ModelError, match="the digest of the files is not this version"):
         resolve("toys", store)
 
 

@@ -93,7 +93,7 @@ def test_no_retraining_takes_longer_than_it_may(
 
 
 def test_too_little_time_is_refused_with_how_much_the_rest_takes() -> None:
-    message = r"max_minutes is 1; calibration and evaluation take 3 min here, .* give more minutes"
+    message = r"max_minutes is 1; calibration and evaluation take 3 min on this machine, .* give more minutes"
     with pytest.raises(BadInput, match=message):
         budget(TWO_CORES, contents(), max_minutes=1)
 

@@ -132,8 +132,8 @@ def test_too_few_photos_count_as_seen(tmp_path: Path) -> None:
     store.put(f"photos/car/{skus('train', 1)[0]}/front.jpg", photo("#102030"))
     reason = why_not(store, tmp_path / "work")
     assert reason.startswith(
-        "the photos are too few: 1 to learn from, 10 are needed; 0 to calibrate with, 1 are needed; 0 to "
-        "measure with, 10 are needed; none to learn from of brick, wheel, which the model would forget."
+        "the photos are too few: 1 to learn from, but 10 are needed; 0 to calibrate with, but 1 are needed; 0 to "
+        "measure with, but 10 are needed; none for training of brick, wheel, which the model would forget."
     )
     record = read_retrained(store)
     assert record is not None
@@ -145,7 +145,7 @@ def test_a_category_that_would_be_forgotten_stops_it(tmp_path: Path) -> None:
     store = MemoryStore()
     champion_of(store, tmp_path)
     upload_enough(store, ("brick", "car"))
-    assert "none to learn from of wheel" in why_not(store, tmp_path / "work")
+    assert "none for training of wheel" in why_not(store, tmp_path / "work")
 
 
 def test_other_photos_are_learnt_from_beside_the_uploads(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_other_photos_are_learnt_from_beside_the_uploads(tmp_path: Path) -> None
 def test_one_process_at_a_time(store: MemoryStore, tmp_path: Path) -> None:
     with (
         working_folder(tmp_path, store),
-        pytest.raises(Retryable, match=f"another retraining of {store.uri} is at work"),
+        pytest.raises(Retryable, match=f"another retraining of {store.uri} is running"),
         working_folder(tmp_path, store),
     ):
         pass

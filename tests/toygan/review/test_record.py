@@ -153,8 +153,8 @@ def test_verify_names_what_is_wrong_with_decisions(store: MemoryStore) -> None:
     store.put(DECIDED_KEY, good[0])
     store.put(CURRENT_KEY, current)
     assert verify(store).problems == (
-        "current.parquet: some results of finished runs or decisions are missing; remove it, the next run "
-        "makes it anew",
+        "current.parquet: some results of finished runs or decisions are missing; remove it; the next run "
+        "makes it again",
     )
     store.put(CURRENT_KEY, good[1])
     damaged = decision_key("2026-11-01", "0" * 32)

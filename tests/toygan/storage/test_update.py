@@ -191,7 +191,7 @@ def test_what_a_change_raises_ends_it() -> None:
 def test_it_gives_up_where_others_are_always_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update_module, "_ATTEMPTS", 5)
     store = Interloper([b"%d\n" % number for number in range(9)])
-    with pytest.raises(StoreUnavailable, match=r"other processes change current\.parquet all the time"):
+    with pytest.raises(StoreUnavailable, match=r"other processes kept changing current\.parquet"):
         update(store, KEY, note(b"mine\n"), content_type=TEXT)
     assert b"mine" not in store.get(KEY)
 
@@ -238,4 +238,4 @@ def test_a_file_system_without_locks_is_recognised(
     assert not store.has_conditional_writes
     update(store, KEY, note(b"mine\n"), content_type=TEXT)
     assert store.get(KEY) == b"mine\n"
-    assert "let no two processes change current.parquet at once" in caplog.text
+    assert "two processes must not change current.parquet at the same time" in caplog.text

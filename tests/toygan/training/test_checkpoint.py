@@ -116,7 +116,7 @@ def test_other_photos_are_refused(tmp_path: Path) -> None:
 def test_missing_and_damaged_files(tmp_path: Path, name: str) -> None:
     file = save(tmp_path) / name
     data = file.read_bytes()
-    message = f"{file.parent.name} cannot be read .*; remove it to resume from the one before"
+    message = f"{file.parent.name} cannot be read .*; remove it to resume from the checkpoint before"
     # safetensors is read as such, whatever is inside: nothing is unpickled.
     for content in (data[: len(data) // 2], b"", pickle.dumps({"net/0.weight": 1}), b"[]", b"{}"):
         file.write_bytes(content)

@@ -127,7 +127,10 @@ def test_a_preset_of_another_name_trains_its_family(tmp_path: Path) -> None:
         ('{"data": 8}', "data: "),
         ('{"network": {"depth": 3}}', "networks of dcgan: no option depth; known are"),
         ('{"resolution": 48}', "resolution is 48; it must be a power of two from 32"),
-        ('{"objective": {"kl_weight": 0.1}}', "kl_weight is 0.1; dcgan has no style encoder, leave it at 0"),
+        (
+            '{"objective": {"kl_weight": 0.1}}',
+            "kl_weight is 0.1; dcgan has no style encoder, so leave it at 0",
+        ),
         ('{"network": 5}', "network: "),
         ('{"optimizer": {"precision": "fp8"}}', "precision: "),
         ('{"family": "mlp"}', "is a config of 'mlp', but 'dcgan' is to be trained"),
@@ -149,10 +152,13 @@ def test_a_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"path_length_weight": 2.0}, r"path_length_weight is 2\.0; dcgan has no styles, leave it at 0"),
-        ({"kl_weight": 0.1}, r"kl_weight is 0\.1; dcgan has no style encoder, leave it at 0"),
-        ({"feature_matching_weight": 1.0}, "dcgan has no features to match, leave it at 0"),
-        ({"layout_bank": 0.1}, r"layout_bank is 0\.1; dcgan generates from no layouts, leave it at 0"),
+        ({"path_length_weight": 2.0}, r"path_length_weight is 2\.0; dcgan has no styles, so leave it at 0"),
+        ({"kl_weight": 0.1}, r"kl_weight is 0\.1; dcgan has no style encoder, so leave it at 0"),
+        ({"feature_matching_weight": 1.0}, "dcgan has no features to match, so leave it at 0"),
+        (
+            {"layout_bank": 0.1},
+            r"layout_bank is 0\.1; dcgan does not generate from layouts, so leave it at 0",
+        ),
         ({"prior_share": 0.5}, r"prior_share is 0\.5; it needs a kl_weight above 0, or networks"),
         ({"network": {"depth": 3}}, "networks of dcgan: no option depth; known are"),
         ({"family": "biggan"}, "unknown model family 'biggan'; known are mlp, dcgan, stylegan"),

@@ -66,7 +66,7 @@ def test_a_training_without_room_says_what_is_kept_and_goes_on_later(
 
 
 def test_photos_that_do_not_fit_are_said_to_need_room(shards: Path, tmp_path: Path) -> None:
-    with room_for(5000), pytest.raises(DiskFull, match="the photos need room there, or TMPDIR"):
+    with room_for(5000), pytest.raises(DiskFull, match="make room there for the photos, or set TMPDIR"):
         run(shards, tmp_path, 16, tiny())
 
 

@@ -106,7 +106,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(
 def test_one_gpu_for_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with (
-        pytest.raises(BadInput, match="cuda:0 is one device for all processes"),
+        pytest.raises(BadInput, match="cuda:0 is a single device for all processes"),
         join_distributed(torch.device("cuda:0")),
     ):
         pass

@@ -119,7 +119,7 @@ def test_everything_but_new_accent_colours_keeps_its_meaning(family: str, before
 
 def test_other_numbers_of_accent_colours_do_not_fit() -> None:
     config = changed(config_of("dcgan"), accent_colours=3)
-    with pytest.raises(ModelError, match="accent_colours is 2 in the model and 3 in the settings"):
+    with pytest.raises(ModelError, match="accent_colours is 2 in the model, but 3 in the settings"):
         read_initial(files_of(stored("dcgan", accent_colours=2)), config)
 
 

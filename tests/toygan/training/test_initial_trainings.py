@@ -31,10 +31,10 @@ def test_a_model_that_does_not_fit_is_named_beside_what_is_wanted() -> None:
     config = config_of("dcgan")
     wider = changed(config, network=config.network | {"max_channels": 32, "latent_size": 9})
     with pytest.raises(
-        ModelError, match="latent_size is 8 in the model and 9 in the settings, max_channels is 16 in the"
+        ModelError, match="latent_size is 8 in the model, but 9 in the settings, max_channels is 16 in the"
     ):
         read_initial(source, wider)
-    with pytest.raises(ModelError, match="resolution is 32 in the model and 64 in the settings"):
+    with pytest.raises(ModelError, match="resolution is 32 in the model, but 64 in the settings"):
         read_initial(source, changed(config, resolution=64))
 
 

@@ -175,7 +175,7 @@ def test_pictures_of_other_models_are_generated_anew(shards: Path, tmp_path: Pat
 def test_a_model_that_draws_from_no_image_is_refused(shards: Path, tmp_path: Path) -> None:
     tiny = tiny_model()
     model = ModelFiles(name=tiny.name, version=tiny.version, files=tiny.files)
-    with pytest.raises(BadInput, match="generates from no layout or sketch"):
+    with pytest.raises(BadInput, match="does not generate from layouts or sketches"):
         pairs(shards, tmp_path / "small", [model])
 
 
@@ -218,7 +218,7 @@ def test_a_resumed_enhancer_ends_as_an_undisturbed_one(shards: Path, tmp_path: P
 
 
 def test_first_stages_are_for_enhancers_alone(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="first stages are for enhancers only; dcgan takes none"):
+    with pytest.raises(BadInput, match="only enhancers have first stages; the family dcgan has none"):
         train(
             photos_uri=shards,
             output=tmp_path,

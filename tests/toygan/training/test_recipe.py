@@ -145,7 +145,7 @@ def test_a_recipe_makes_a_calibrated_model_and_resumes(tmp_path: Path) -> None:
     first = parts.output / "first" / "model"
     assert run_recipe(replace(parts, should_stop=first.exists)) is None
     assert not checkpoint_folders(parts.output / "second")
-    with pytest.raises(BadInput, match="holds a training already; give --resume to go on"):
+    with pytest.raises(BadInput, match="holds a training already; give --resume to continue it"):
         run_recipe(parts)
     assert run_recipe(replace(parts, resume=True)) == parts.model
     files = {file.name: file.read_bytes() for file in whole.iterdir()}
@@ -179,5 +179,7 @@ def test_vectors_and_counts_keep_their_precision() -> None:
 def test_weights_too_large_for_half_precision_are_an_error() -> None:
     weights = save({"kernel": torch.full((2, 2), 1e6)})
     files = {**tiny_model().files, "generator.safetensors": weights, "discriminator.safetensors": weights}
-    with pytest.raises(RunFailed, match=r"generator\.safetensors holds numbers that half precision cannot"):
+    with pytest.raises(
+        RunFailed, match=r"generator\.safetensors holds numbers that are too large for half precision"
+    ):
         finished_files(files, 1.0)

@@ -1,4 +1,5 @@
-"""Draws the example's pictures: `python example.py`. Needs numpy, pillow and what run_network.py imports.
+"""Generates the pictures of the example: `python example.py`. Needs numpy, pillow and what run_network.py
+imports.
 
 The inputs are in example_inputs.npz. interchange.json says how other inputs are made. A model in two parts
 also needs scikit-image, for region_vote.py.

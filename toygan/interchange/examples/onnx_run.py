@@ -7,7 +7,7 @@ import onnxruntime
 
 
 def run(name: str, inputs: dict[str, Any]) -> list[Any]:
-    """Runs a network of this folder. Of `inputs` it uses those that the network takes."""
+    """Runs a network of this folder. `inputs` may hold more inputs than the network takes."""
     file = Path(__file__).with_name(f"{name}.onnx")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     wanted = [port.name for port in session.get_inputs()]

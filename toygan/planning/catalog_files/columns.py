@@ -1,4 +1,6 @@
-"""Interprets the columns of a file: the contract's own, a Shopify export's, or a Merchant Center feed's."""
+"""Interprets the columns of a file, which are those of the contract, of a Shopify export or of a Merchant
+Center feed.
+"""
 
 import html
 import re
@@ -36,7 +38,7 @@ _MERCHANT_ATTRIBUTES: Final = ("brand", "material", "pattern", "size", "age_grou
 _SPELLINGS: Final = {"color": "colour", "color_hex": "colour_hex"}
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
-Product = dict[str, str | dict[str, str]]  # column of the contract to value; a missing column is null
+Product = dict[str, str | dict[str, str]]  # maps columns of the contract to values; a missing column is null
 
 
 class Reader(Protocol):
@@ -44,7 +46,7 @@ class Reader(Protocol):
 
     @property
     def name(self) -> str:
-        """Describes for a person which columns the file has: a shop's, or the catalog's own."""
+        """A text for a person that says whose columns the file has."""
 
     @property
     def meanings(self) -> Mapping[str, str]:
@@ -57,8 +59,8 @@ class Reader(Protocol):
 def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
     """Chooses a reader by the names of the columns.
 
-    `mapping` (column of the contract to column of the file) takes precedence over the names. Raises BadInput
-    if `mapping` names a column that the contract or the file does not have.
+    `mapping`, from columns of the contract to columns of the file, takes precedence over the names. Raises
+    BadInput if `mapping` names a column that the contract or the file does not have.
     """
     places = _places(header)
     mapped: dict[str, int] = {}
@@ -72,7 +74,7 @@ def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
         )
         if place is None:
             raise BadInput(
-                f"{theirs!r}, mapped to {column}, is no column of the file; it has {', '.join(header)}"
+                f"{theirs!r}, mapped to {column}, is not a column of the file; it has {', '.join(header)}"
             )
         mapped[column] = place
     title = {"title"} <= places.keys()
@@ -132,7 +134,7 @@ class _Columns:
         return {**found, **{column: self.header[place] for column, place in self.mapped.items()}}
 
     def _named(self, found: Mapping[str, Sequence[str]]) -> dict[str, str]:
-        """Returns, for each column in `found` that the file has, the file's name of it."""
+        """Maps those column names in `found` that the file has to the file's spelling of the name."""
         named = {
             column: " or ".join(self.header[self.places[name]] for name in names if name in self.places)
             for column, names in found.items()
@@ -141,7 +143,7 @@ class _Columns:
 
 
 class _Own(_Columns):
-    """The contract's own names; `attributes.material` is the attribute `material`."""
+    """Reads the columns of the contract. A column `attributes.material` is the attribute `material`."""
 
     name = "the catalog's own"
 
@@ -172,7 +174,7 @@ class _Own(_Columns):
 
 
 class _Merchant(_Columns):
-    """Merchant Center's product data, see support.google.com/merchants/answer/7052112."""
+    """Reads Merchant Center's product data, see support.google.com/merchants/answer/7052112."""
 
     name = "those of Merchant Center"
     _FOUND: Final = {
@@ -197,7 +199,8 @@ class _Merchant(_Columns):
 
 @dataclass(kw_only=True)
 class _Shopify(_Columns):
-    """Shopify's product CSV with one row per variant; only a product's first row has the product's values.
+    """Reads Shopify's product CSV, with one row per variant. Only a product's first row has the product's
+    values.
 
     The sku is that of the variant, or else the handle with the variant's options.
     """
@@ -211,7 +214,8 @@ class _Shopify(_Columns):
     }
 
     _handle: str | None = field(default=None, init=False)
-    _first: dict[str, str] = field(default_factory=dict, init=False)  # values of a product's first row
+    # the values of the present product's first row
+    _first: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def meanings(self) -> Mapping[str, str]:
@@ -230,7 +234,7 @@ class _Shopify(_Columns):
         if handle != self._handle:
             self._begin(handle, cells)
         elif not sku and not self._cell(cells, "option1_value", "variant_price", "price"):
-            return None  # the row has a further picture of the previous product
+            return None  # the row only adds a picture to the previous product
         options = self._options(cells)
         colour = next((value for name, value in options.items() if name.lower() in _COLOUR_OPTIONS), "")
         first = self._first

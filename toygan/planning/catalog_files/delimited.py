@@ -12,8 +12,9 @@ from catalog_schemas.validation import TableError
 from toygan.planning.catalog_files.rows import RawRow, RawTable
 
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-MOST_LETTERS: Final = 2**22  # in a cell
-MOST_LINES: Final = 10_000  # in a row; a quote that is never closed makes all further lines one row
+MOST_LETTERS: Final = 2**22  # the largest number of characters in a cell
+# the largest number of lines in a row; a quote that is never closed makes all further lines one row
+MOST_LINES: Final = 10_000
 _SNIFFED_LETTERS: Final = 2**16
 _SNIFFED_ROWS: Final = 20
 _UNDECODABLE = "\ufffd"
@@ -50,7 +51,7 @@ def _shown(encoding: str) -> str:
 def _find_delimiter(sample: str) -> str:
     """Returns the delimiter with which most of the first rows have as many cells as the header.
 
-    Of equally good delimiters, it returns the one with more cells.
+    If several delimiters are equally good, it returns the one that gives more cells.
     """
 
     def fit(delimiter: str) -> tuple[float, int]:

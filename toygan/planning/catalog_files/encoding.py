@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 _CHUNK: Final = 2**20  # bytes
-_SAMPLE: Final = 2**16  # bytes; the sample consists of lines with more than ASCII
+_SAMPLE: Final = 2**16  # the size of the sample in bytes; it consists of lines with characters beyond ASCII
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -17,9 +17,10 @@ _BOMS: Final = (
 _OTHERS: Final = ["big5", "cp932", "cp949", "cp1250", "cp1251", "cp1252", "cp1253", "cp1254"]
 _LATIN: Final = frozenset({"cp1250", "cp1252", "cp1254"})
 _FAR: Final = ["cp1251", "cp1253"]
-# Whole words of bytes beyond ASCII occur in Cyrillic and Greek; Latin texts have single letters.
+# In Cyrillic and Greek texts, whole words are bytes beyond ASCII. In Latin texts only single letters are.
 _FAR_WORDS = re.compile(rb"[\x80-\xff]{3,}")
-# Signs of western texts other than letters. Bytes that cp1250 uses for Central European letters are left out.
+# Signs other than letters that occur in western texts. Bytes that cp1250 uses for Central European letters
+# are left out.
 _WESTERN_SIGNS: Final = frozenset(
     bytes((*range(0x80, 0x9B), *range(0xA0, 0xC0), 0xD7)).decode("cp1252", "replace")
 ) - {"³", "¹", "¯", "¿", "¾", "\ufffd"}
@@ -49,7 +50,7 @@ def find_encoding(path: Path) -> str:
 
 
 def _not_utf8(path: Path) -> bytes | None:
-    """Returns lines with more than ASCII from a file that is not UTF-8; None for a UTF-8 file."""
+    """Returns lines with bytes beyond ASCII from a file that is not UTF-8. Returns None for a UTF-8 file."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     broken = letters = 0
     with path.open("rb") as file:
@@ -59,7 +60,7 @@ def _not_utf8(path: Path) -> bytes | None:
                 wrong = len(_BROKEN.findall(text))
                 broken += wrong
                 letters += sum(not letter.isascii() for letter in text) - wrong
-    if 2 * broken <= letters:  # a text in another encoding has few valid UTF-8 sequences
+    if 2 * broken <= letters:  # in a text of another encoding, few byte sequences are valid UTF-8
         return None
     sample = bytearray()
     with path.open("rb") as file:

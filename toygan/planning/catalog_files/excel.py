@@ -14,7 +14,7 @@ MOST_BYTES: Final = 2**31  # unpacked
 
 
 def is_workbook(path: Path) -> bool:
-    """Whether a ZIP file is an .xlsx workbook; raises TableError for a damaged one."""
+    """Whether a ZIP file is an .xlsx workbook; raises TableError for a damaged file."""
     return "xl/workbook.xml" in _contents(path)
 
 
@@ -22,14 +22,16 @@ def is_workbook(path: Path) -> bool:
 def open_workbook(path: Path) -> Iterator[RawTable]:
     """Opens the first sheet with rows; formulas are replaced by their values.
 
-    Raises TableError for a damaged workbook, one without rows, and one that unpacks to more than MOST_BYTES.
+    Raises TableError for a damaged workbook, for a workbook without rows, and for a workbook that unpacks to
+    more than MOST_BYTES.
     """
     from openpyxl import load_workbook
 
     total_bytes = sum(_contents(path).values())
     if total_bytes > MOST_BYTES:
         raise TableError(f"{path}: the workbook unpacks to {total_bytes:,} bytes; save it as CSV")
-    with path.open("rb") as file:  # an open file, because openpyxl refuses file names other than .xlsx
+    # the file is opened here, because openpyxl refuses other file names than *.xlsx
+    with path.open("rb") as file:
         try:
             workbook = load_workbook(file, read_only=True, data_only=True)
         except Exception as error:  # damaged parts raise exceptions of any type

@@ -18,8 +18,8 @@ class RawRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RawTable:
-    """An open file; `rows` can be iterated once."""
+    """A file that is open for reading; `rows` can be iterated once."""
 
-    format: str  # for a person
+    format: str  # describes the file's format for a person
     header: Sequence[str]
     rows: Iterator[RawRow]

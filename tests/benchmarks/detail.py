@@ -8,7 +8,7 @@ bundled models) from the photo's own layout or sketch; and the photo itself made
 photos of val. Printed for each, beside the same for the small picture enlarged by Lanczos:
 
 - KID x 1000 of whole pictures, resized to 260 pixels, and of crops of 224 pixels at full resolution
-  (`toygan.evaluation.detail`). The features are those of EfficientNet-Lite2, which no training uses
+  (`tests.benchmarks.fine_detail`). The features are those of EfficientNet-Lite2, which no training uses
 - effective resolution: energy beyond what the small picture can hold, inside the product, by that of photos
 - the share of border pixels that are pure white
 
@@ -34,13 +34,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from tests.benchmarks.fine_detail import CROP, crops, effective_resolution, white_border
 from toygan.artifact.config import config_of
 from toygan.artifact.enhancer import Enhancer, enhancer_files, load_enhancer
 from toygan.artifact.load import load_model
 from toygan.conditions.image import encode_images
 from toygan.data.photos import PhotoSet, load_photos
 from toygan.device import pick_device
-from toygan.evaluation.detail import CROP, crops, effective_resolution, white_border
 from toygan.evaluation.features import INPUT_MEAN, INPUT_SCALE, load_network
 from toygan.evaluation.metrics import kernel_distance
 from toygan.progress import Progress

@@ -60,7 +60,7 @@ def grey_png(levels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     return file.getvalue()
 
 
-def drawn(row: dict[str, Any]) -> dict[str, Any]:
+def generated(row: dict[str, Any]) -> dict[str, Any]:
     """The row with a sketch and a layout, of two labels."""
     inside = np.zeros((40, 40), np.uint8)
     inside[10:30, 10:30] = 1
@@ -82,7 +82,7 @@ def test_eight_photos_of_one_category_are_enough_for_every_family(
     family: str, tmp_path: Path, train: Training
 ) -> None:
     """Though a batch is twice as large."""
-    rows = [drawn(photo_row(sku)) for sku in training_skus(8)]
+    rows = [generated(photo_row(sku)) for sku in training_skus(8)]
     photos = write_shard(tmp_path / "photos", rows, schema=DRAWN_SCHEMA)
     outcome = train(photos, family=family, batch_size=16)
     assert outcome.code == 0, outcome.err

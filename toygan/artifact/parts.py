@@ -21,8 +21,7 @@ def load_text_bank(model: str, files: Mapping[str, bytes], config: ModelConfig) 
     """
     if config.text_smoothing is None:
         return None
-    content = _file_of(model, files, TEXT_BANK)
-    with _naming(TEXT_BANK, model):
+    with _content(TEXT_BANK, model, files) as content:
         return TextBank.from_file(content, config.text_smoothing)
 
 
@@ -33,8 +32,7 @@ def load_layout_bank(model: str, files: Mapping[str, bytes], config: ModelConfig
     """
     if config.layout_bank is None:
         return None
-    content = _file_of(model, files, LAYOUT_BANK)
-    with _naming(LAYOUT_BANK, model):
+    with _content(LAYOUT_BANK, model, files) as content:
         known = LayoutBank.from_file(
             content,
             config.layout_bank,
@@ -57,8 +55,7 @@ def load_layout_predictor(
     """
     if config.layout_bank is None:
         return None
-    content = _file_of(model, files, LAYOUT_PREDICTOR)
-    with _naming(LAYOUT_PREDICTOR, model):
+    with _content(LAYOUT_PREDICTOR, model, files) as content:
         return LayoutPredictor.from_file(content, config.networks.layout_classes)
 
 
@@ -71,24 +68,19 @@ def load_product_finder(
     """
     if config.required_condition != "photo":
         return None
-    content = _file_of(model, files, MASK_NETWORK)
-    with _naming(MASK_NETWORK, model):
+    with _content(MASK_NETWORK, model, files) as content:
         return ProductFinder.from_file(content, device)
 
 
-def _file_of(model: str, files: Mapping[str, bytes], name: str) -> bytes:
+@contextmanager
+def _content(name: str, model: str, files: Mapping[str, bytes]) -> Iterator[bytes]:
+    """Yields the content of a model's file. Turns any error into a ModelError that names file and model."""
     if name not in files:
         raise ModelError(
             f"{name} of the model {model} is missing, but config.json asks for it; copy the model's folder "
             "again"
         )
-    return files[name]
-
-
-@contextmanager
-def _naming(file: str, model: str) -> Iterator[None]:
-    """Turns any error about a model's file into a ModelError that names the file and the model."""
     try:
-        yield
+        yield files[name]
     except (KeyError, TypeError, ValueError, ModelError) as error:
-        raise ModelError(f"{file} of the model {model}: {error}") from None
+        raise ModelError(f"{name} of the model {model}: {error}") from None

@@ -183,14 +183,7 @@ def _open(uri: str) -> Iterator[Catalog]:
         path.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         del data
-        files = _StoredFiles(store)
-        yield Catalog(
-            uri=uri,
-            path=path,
-            sha256=digest,
-            condition_sha256=files.sha256,
-            read_condition=files.read,
-        )
+        yield _with_files(uri, path, digest, _StoredFiles(store))
 
 
 @contextmanager
@@ -200,16 +193,19 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
         digest = _hash_file(path)
     except OSError as error:
         raise CatalogError(f"{uri}: the catalog cannot be read ({error.strerror}); check the path") from None
-    files = _LocalFiles(path.parent)
-    yield Catalog(
+    yield _with_files(uri, path, digest, _LocalFiles(path.parent))
+    if not path.exists() or _identity(path.stat()) != _identity(before):
+        raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
+
+
+def _with_files(uri: str, path: Path, sha256: str, files: "_LocalFiles | _StoredFiles") -> Catalog:
+    return Catalog(
         uri=uri,
         path=path,
-        sha256=digest,
+        sha256=sha256,
         condition_sha256=files.sha256,
         read_condition=files.read,
     )
-    if not path.exists() or _identity(path.stat()) != _identity(before):
-        raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
 
 
 def _reader_of(catalog: Catalog) -> Callable[[str], bytes]:

@@ -19,7 +19,7 @@ LIMITS = CategoryLimits(
 Logits = dict[str, list[float]]
 
 
-def drawn(mean: float, count: int, *, seed: int = 0, spread: float = 1.0) -> list[float]:
+def sampled(mean: float, count: int, *, seed: int = 0, spread: float = 1.0) -> list[float]:
     return [float(x) for x in np.random.default_rng(seed).normal(mean, spread, count)]
 
 
@@ -96,7 +96,7 @@ class TestAcceptanceThreshold:
 
 def test_the_map_finds_the_true_probability() -> None:
     # Two normal densities of spread 1 at +1 and -1: the log odds are exactly 2 x.
-    calibration = fitted({"brick": drawn(1, 4000)}, {"brick": drawn(-1, 4000, seed=1)})
+    calibration = fitted({"brick": sampled(1, 4000)}, {"brick": sampled(-1, 4000, seed=1)})
     brick = calibration.of("brick")
     assert brick.coef == pytest.approx(2, rel=0.1)
     assert brick.intercept == pytest.approx(0, abs=0.1)
@@ -107,14 +107,14 @@ def test_the_map_finds_the_true_probability() -> None:
 
 
 def test_both_classes_weigh_the_same_whatever_their_numbers() -> None:
-    brick = fitted({"brick": drawn(1, 400)}, {"brick": drawn(-1, 8000, seed=1)}).of("brick")
+    brick = fitted({"brick": sampled(1, 400)}, {"brick": sampled(-1, 8000, seed=1)}).of("brick")
     assert brick.p_real(0.0) == pytest.approx(0.5, abs=0.05)
     assert brick.ece is not None
     assert brick.ece < 0.05
 
 
 def test_the_unit_of_the_logits_does_not_matter() -> None:
-    real, generated = drawn(1, 100), drawn(-1, 100, seed=1)
+    real, generated = sampled(1, 100), sampled(-1, 100, seed=1)
     one = fitted({"brick": real}, {"brick": generated}).of("brick")
     thousand = fitted({"brick": [1e3 * x for x in real]}, {"brick": [1e3 * x for x in generated]}).of("brick")
     assert thousand.coef * 1e3 == pytest.approx(one.coef, rel=1e-3)
@@ -124,7 +124,7 @@ def test_the_unit_of_the_logits_does_not_matter() -> None:
 def test_the_threshold_counts_only_pictures_that_pass_the_checks() -> None:
     generated = [float(x) for x in range(20)]
     passed = [x >= 10 for x in generated]
-    calibration = fitted({"brick": drawn(15, 50)}, {"brick": generated}, {"brick": passed}, acceptance=0.3)
+    calibration = fitted({"brick": sampled(15, 50)}, {"brick": generated}, {"brick": passed}, acceptance=0.3)
     brick = calibration.of("brick")
     # Three of the ten logits from 10 to 19 reach 17.
     assert brick.threshold == brick.p_real(17.0)
@@ -133,7 +133,7 @@ def test_the_threshold_counts_only_pictures_that_pass_the_checks() -> None:
 
 def test_the_threshold_is_that_of_typical_pictures_and_the_map_is_not() -> None:
     """Half of the typical logits, 0 to 9, reach 5. Half of the logits compared with photos reach 15."""
-    real, generated = drawn(15, 50), [float(x) for x in range(10, 20)]
+    real, generated = sampled(15, 50), [float(x) for x in range(10, 20)]
     usual = fitted({"brick": real}, {"brick": generated}, acceptance=0.5).of("brick")
     typical = {"brick": [float(x) for x in range(10)]}
     brick = fitted({"brick": real}, {"brick": generated}, typical=typical, acceptance=0.5).of("brick")
@@ -144,14 +144,14 @@ def test_the_threshold_is_that_of_typical_pictures_and_the_map_is_not() -> None:
 
 def test_where_nothing_passes_the_checks_the_threshold_is_that_of_all() -> None:
     generated = [float(x) for x in range(20)]
-    calibration = fitted({"brick": drawn(15, 50)}, {"brick": generated}, {"brick": [False] * 20})
+    calibration = fitted({"brick": sampled(15, 50)}, {"brick": generated}, {"brick": [False] * 20})
     brick = calibration.of("brick")
     assert brick.threshold == brick.p_real(10.0)
     assert "no generated picture passes the checks" in calibration.warnings[0]
 
 
 def test_separable_pictures_stay_finite() -> None:
-    brick = fitted({"brick": drawn(50, 30)}, {"brick": drawn(-50, 30)}).of("brick")
+    brick = fitted({"brick": sampled(50, 30)}, {"brick": sampled(-50, 30)}).of("brick")
     assert 0 < brick.coef < 10
     assert brick.p_real(50.0) > 0.9
 
@@ -164,8 +164,8 @@ def test_equal_logits_everywhere_leave_the_checks_to_decide() -> None:
 
 
 def test_a_category_with_few_photos_takes_the_common_map() -> None:
-    real = {"brick": drawn(1, 300), "car": drawn(1, 9), "tower": []}
-    generated = {"brick": drawn(-1, 300), "car": drawn(-1, 300), "tower": drawn(-1, 300)}
+    real = {"brick": sampled(1, 300), "car": sampled(1, 9), "tower": []}
+    generated = {"brick": sampled(-1, 300), "car": sampled(-1, 300), "tower": sampled(-1, 300)}
     calibration = fitted(real, generated)
     brick, car, tower = (calibration.of(name) for name in ("brick", "car", "tower"))
     assert (brick.pooled, car.pooled, tower.pooled) == (False, True, True)
@@ -179,10 +179,13 @@ def test_a_category_with_few_photos_takes_the_common_map() -> None:
 
 def test_a_category_with_few_photos_borrows_from_the_others() -> None:
     """A few logits of its own say nearly nothing. With more of its own, the others count less."""
-    others = {name: (drawn(1, 100, seed=2), drawn(-1, 100, seed=3)) for name in ("brick", "car")}
+    others = {name: (sampled(1, 100, seed=2), sampled(-1, 100, seed=3)) for name in ("brick", "car")}
 
     def coef(count: int, *, alone: bool = False) -> float:
-        sample_sets = {"tower": (drawn(0.2, count), drawn(-0.2, count, seed=1)), **({} if alone else others)}
+        sample_sets = {
+            "tower": (sampled(0.2, count), sampled(-0.2, count, seed=1)),
+            **({} if alone else others),
+        }
         real, generated = ({name: pair[side] for name, pair in sample_sets.items()} for side in (0, 1))
         tower = fitted(real, generated).of("tower")
         assert not tower.pooled
@@ -197,7 +200,7 @@ def test_a_category_with_few_photos_borrows_from_the_others() -> None:
 
 def test_photos_of_others_count_as_forty_of_its_own_at_most() -> None:
     """Forty own photos weigh as much as any number of others, so the map is in the middle."""
-    own = {"tower": drawn(1.5, BORROWED_PHOTOS)}, {"tower": drawn(-0.5, BORROWED_PHOTOS, seed=1)}
+    own = {"tower": sampled(1.5, BORROWED_PHOTOS)}, {"tower": sampled(-0.5, BORROWED_PHOTOS, seed=1)}
     moved = [[x - 1.0 for x in side["tower"]] for side in own]
     maps = [
         fitted(own[0] | {"car": moved[0] * times}, own[1] | {"car": moved[1] * times}).of("tower")
@@ -210,8 +213,8 @@ def test_photos_of_others_count_as_forty_of_its_own_at_most() -> None:
 
 
 def test_a_category_scored_worse_than_chance_takes_the_common_map() -> None:
-    real = {"brick": drawn(1, 300), "car": drawn(-0.5, 100)}
-    generated = {"brick": drawn(-1, 300), "car": drawn(0.5, 100)}
+    real = {"brick": sampled(1, 300), "car": sampled(-0.5, 100)}
+    generated = {"brick": sampled(-1, 300), "car": sampled(0.5, 100)}
     calibration = fitted(real, generated)
     car = calibration.of("car")
     assert car.pooled
@@ -220,14 +223,14 @@ def test_a_category_scored_worse_than_chance_takes_the_common_map() -> None:
 
 
 def test_scores_worse_than_chance_everywhere_decide_nothing() -> None:
-    calibration = fitted({"brick": drawn(-1, 50)}, {"brick": drawn(1, 50)})
+    calibration = fitted({"brick": sampled(-1, 50)}, {"brick": sampled(1, 50)})
     assert calibration.of("brick").p_reals([-9.0, 9.0]).tolist() == [0.5, 0.5]
     assert calibration.of("brick").threshold == 0.5
     assert len(calibration.warnings) == 2
 
 
 def test_the_same_input_gives_the_same_calibration() -> None:
-    real, generated = {"b": drawn(1, 40), "a": drawn(0, 40)}, {"b": drawn(-1, 40), "a": drawn(-1, 40)}
+    real, generated = {"b": sampled(1, 40), "a": sampled(0, 40)}, {"b": sampled(-1, 40), "a": sampled(-1, 40)}
     swapped = fitted(dict(reversed(real.items())), dict(reversed(generated.items())))
     assert fitted(real, generated) == swapped
 
@@ -235,16 +238,16 @@ def test_the_same_input_gives_the_same_calibration() -> None:
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_logits_that_are_not_finite_are_refused(wrong: float) -> None:
     with pytest.raises(ModelError, match="2 of 40 logits of 'brick' are not finite"):
-        fitted({"brick": drawn(1, 20)}, {"brick": [*drawn(-1, 18), wrong, wrong]})
+        fitted({"brick": sampled(1, 20)}, {"brick": [*sampled(-1, 18), wrong, wrong]})
 
 
 def test_missing_and_mismatched_input_is_named() -> None:
     with pytest.raises(ValueError, match="no real photo"):
-        fitted({}, {"brick": drawn(-1, 20)})
+        fitted({}, {"brick": sampled(-1, 20)})
     with pytest.raises(ValueError, match="no generated picture of brick"):
-        fitted({"brick": drawn(-1, 20)}, {"brick": []})
+        fitted({"brick": sampled(-1, 20)}, {"brick": []})
     with pytest.raises(ValueError, match="20 logits of typical pictures, but 1 results"):
-        fitted({"brick": drawn(1, 20)}, {"brick": drawn(-1, 20)}, {"brick": [True]})
+        fitted({"brick": sampled(1, 20)}, {"brick": sampled(-1, 20)}, {"brick": [True]})
     with pytest.raises(ValueError, match="no limits for the category 'brick'"):
         fit_calibration(
             real_logits={"brick": [1.0]},

@@ -59,8 +59,8 @@ def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[
         condition_images=torch.tensor(layouts, dtype=torch.uint8),
         lines=lines,
         files=tuple(
-            DrawingFiles.of(np.array(each, dtype=np.uint8), drawn.numpy())
-            for each, drawn in zip(layouts, lines, strict=True)
+            DrawingFiles.of(np.array(each, dtype=np.uint8), generated.numpy())
+            for each, generated in zip(layouts, lines, strict=True)
         ),
         text_config=TextConfig(accent_colours=2),
     )

@@ -96,8 +96,8 @@ def test_a_layout_whose_colour_is_also_that_of_something_else_comes_later() -> N
     rows += [("brick", layout(5), RED, (), AWAY)]
     figures = of(photos(*rows))
     assert figures._groups["figure"].mixed.tolist() == [0.25, 0.0, 0.0]
-    drawn = figures.choose(brick(RED, category="figure"), text([1.0, 0.0, 0.0]), 0, 0.0)
-    assert set(drawn.layout.flatten().tolist()) == {0, 5, 7}
+    generated = figures.choose(brick(RED, category="figure"), text([1.0, 0.0, 0.0]), 0, 0.0)
+    assert set(generated.layout.flatten().tolist()) == {0, 5, 7}
 
 
 @pytest.mark.slow
@@ -109,8 +109,8 @@ def test_farther_layouts_are_chosen_by_their_weights() -> None:
     rows += [("car", layout(5), RED, (), each) for each in opposite]
     pair = of(photos(*rows))
     for truncation, odds in ((1.0, e), (0.5, e**2)):
-        drawn = [pair.choose(brick(), text(near), seed, truncation).layout[-2, 0] for seed in range(4000)]
-        share = Counter(drawn)[0] / len(drawn)
+        generated = [pair.choose(brick(), text(near), seed, truncation).layout[-2, 0] for seed in range(4000)]
+        share = Counter(generated)[0] / len(generated)
         assert abs(share - odds / (1 + odds)) < 0.03
 
 

@@ -71,8 +71,8 @@ def test_accent_colours_of_a_title_reach_the_picture() -> None:
     cars = [product("Car, teal roof"), product("Car, green roof")]
     assert [each.accent_hexes for each in cars] == [("#008080",), ()]
     assert [each.text for each in cars] == [None, None]
-    drawn = model.generate([1, 1], cars, BATCH)
-    assert (drawn.pixels[0] != drawn.pixels[1]).any()
+    generated = model.generate([1, 1], cars, BATCH)
+    assert (generated.pixels[0] != generated.pixels[1]).any()
 
 
 def test_a_model_is_given_the_text_that_it_was_trained_on(model: Model) -> None:
@@ -167,19 +167,19 @@ def test_networks_of_the_size_that_is_trained_keep_to_it_too() -> None:
 def test_seed_category_and_colour_all_show(model: Model) -> None:
     first: Picture = (2, "brick", COLOURS[0])
     others: list[Picture] = [(3, "brick", COLOURS[0]), (2, "car", COLOURS[0]), (2, "brick", COLOURS[1])]
-    drawn = draw(model, [first, *others, (2, "brick", None)])
+    generated = draw(model, [first, *others, (2, "brick", None)])
     for row in range(1, 5):
-        assert np.abs(drawn.pixels[0].astype(int) - drawn.pixels[row]).mean() > 1
-        assert drawn.logits[0] != drawn.logits[row]
+        assert np.abs(generated.pixels[0].astype(int) - generated.pixels[row]).mean() > 1
+        assert generated.logits[0] != generated.logits[row]
 
 
 def test_padding_is_never_handed_out(model: Model) -> None:
-    drawn = draw(model, [(seed, "car", None) for seed in range(3)])
-    assert drawn.pixels.shape == (3, 32, 32, 3)
-    assert drawn.pixels.dtype == np.uint8
-    assert drawn.logits.shape == drawn.finite.shape == (3,)
-    assert drawn.logits.dtype == np.float32
-    assert drawn.finite.all()
+    generated = draw(model, [(seed, "car", None) for seed in range(3)])
+    assert generated.pixels.shape == (3, 32, 32, 3)
+    assert generated.pixels.dtype == np.uint8
+    assert generated.logits.shape == generated.finite.shape == (3,)
+    assert generated.logits.dtype == np.float32
+    assert generated.finite.all()
 
 
 @pytest.mark.parametrize("count", [0, BATCH + 1])
@@ -198,21 +198,21 @@ def test_another_batch_size_differs_by_one_step_at_most(model: Model) -> None:
 
 
 def test_the_scored_picture_has_eight_bits(model: Model) -> None:
-    drawn = draw(model, [(seed, "wheel", COLOURS[2]) for seed in range(BATCH)])
-    shown = from_uint8(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2))
+    generated = draw(model, [(seed, "wheel", COLOURS[2]) for seed in range(BATCH)])
+    shown = from_uint8(torch.from_numpy(generated.pixels).permute(0, 3, 1, 2))
     conditions = {
         "category": torch.full((BATCH,), CATEGORIES.index("wheel")),
         "colour": encode_colours([COLOURS[2]] * BATCH),
     }
     with torch.inference_mode():
-        assert torch.equal(model.discriminator(shown, conditions), torch.from_numpy(drawn.logits))
+        assert torch.equal(model.discriminator(shown, conditions), torch.from_numpy(generated.logits))
 
 
 def test_truncation_scales_the_latents() -> None:
     typical = tiny_model(truncation=0.0).load()
-    drawn = draw(typical, [(1, "car", COLOURS[0]), (2, "car", COLOURS[0]), (2, "car", COLOURS[1])])
-    assert np.array_equal(drawn.pixels[0], drawn.pixels[1])
-    assert not np.array_equal(drawn.pixels[1], drawn.pixels[2])
+    generated = draw(typical, [(1, "car", COLOURS[0]), (2, "car", COLOURS[0]), (2, "car", COLOURS[1])])
+    assert np.array_equal(generated.pixels[0], generated.pixels[1])
+    assert not np.array_equal(generated.pixels[1], generated.pixels[2])
     half, whole = tiny_model(truncation=0.5).load(), tiny_model().load()
     assert not np.array_equal(draw(half, [(1, "car", None)]).pixels, draw(whole, [(1, "car", None)]).pixels)
 
@@ -222,9 +222,9 @@ def test_truncation_scales_the_latents() -> None:
 def test_numbers_that_are_not_finite_are_reported(network: str, value: float) -> None:
     name = {"generator": "to_rgb.bias", "discriminator": "logit.bias"}[network]
     broken = change_weights(tiny_model(), network, lambda tensors: tensors[name].fill_(value)).load()
-    drawn = draw(broken, [(seed, "car", None) for seed in range(3)])
-    assert not drawn.finite.any()
-    assert drawn.pixels.shape == (3, 32, 32, 3)
+    generated = draw(broken, [(seed, "car", None) for seed in range(3)])
+    assert not generated.finite.any()
+    assert generated.pixels.shape == (3, 32, 32, 3)
 
 
 def test_one_picture_that_is_not_finite_spoils_no_other() -> None:
@@ -235,7 +235,7 @@ def test_one_picture_that_is_not_finite_spoils_no_other() -> None:
 
     broken = change_weights(tiny_model(), "generator", spoil).load()
     wanted: list[Picture] = [(1, "brick", None), (1, "car", None), (1, "wheel", None)]
-    drawn = draw(broken, wanted)
-    assert drawn.finite.tolist() == [True, False, True]
+    generated = draw(broken, wanted)
+    assert generated.finite.tolist() == [True, False, True]
     whole = draw(tiny_model().load(), wanted)
-    assert np.array_equal(drawn.pixels[[0, 2]], whole.pixels[[0, 2]])
+    assert np.array_equal(generated.pixels[[0, 2]], whole.pixels[[0, 2]])

@@ -18,11 +18,11 @@ def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
     assert (model.image_condition, model.learns_from) == (None, "layout")
     plain = products("car", ["#B40000", "#1E5AA8"])
     other = np.full((32, 32), 3, dtype=np.uint8)
-    drawn, again = (
+    generated, again = (
         model.generate([5, 5], group, BATCH).pixels
         for group in (plain, [replace(each, image=other) for each in plain])
     )
-    assert (drawn == again).all()
+    assert (generated == again).all()
     known = model.layout_bank
     assert known is not None
     chosen = [known.choose(each, torch.zeros(0), 5).layout for each in plain]
@@ -30,7 +30,7 @@ def test_a_model_with_layouts_of_its_own_draws_what_comes_without_one() -> None:
     wanted = given.generate(
         [5, 5], [replace(each, image=one) for each, one in zip(plain, chosen, strict=True)], BATCH
     )
-    assert (drawn == wanted.pixels).all()
+    assert (generated == wanted.pixels).all()
     assert (chosen[0] > 0).tolist() == (chosen[1] > 0).tolist()
     assert {*chosen[0].flatten().tolist()} == {0, 1}
     assert {*chosen[1].flatten().tolist()} == {0, 2}
@@ -56,10 +56,10 @@ def test_a_product_in_another_finish_has_the_shape_of_its_part(say_finish: bool)
         for finish in ("solid", "chrome")
     )
     assert (solid.text, chrome.text) == ("Horse", "Horse, chrome")
-    drawn = model.generate([5, 5], [solid, chrome], BATCH)
-    assert drawn.layout_similarities[0] == 1
-    assert (drawn.layout_similarities[1] == 1) != say_finish
-    assert (drawn.pixels[0] != drawn.pixels[1]).any()
+    generated = model.generate([5, 5], [solid, chrome], BATCH)
+    assert generated.layout_similarities[0] == 1
+    assert (generated.layout_similarities[1] == 1) != say_finish
+    assert (generated.pixels[0] != generated.pixels[1]).any()
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ class Witness:
 
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.scored: list[torch.Tensor] = []
-        self.drawn: dict[str, list[float]] = {}
+        self.generated: dict[str, list[float]] = {}
         self.wanted: dict[str, list[str | None]] = {}
         self._is_drawing = False
         self._draw = Model.generate
@@ -45,13 +45,13 @@ class Witness:
             model: Model, seeds: Any, products: Sequence[ProductConditions], size: int
         ) -> GeneratedBatch:
             witness._is_drawing = True
-            drawn = witness._draw(model, seeds, products, size)
+            generated = witness._draw(model, seeds, products, size)
             witness._is_drawing = False
             if not witness.scored:
-                return drawn
-            witness.drawn.setdefault(products[0].category, []).extend(drawn.logits.tolist())
+                return generated
+            witness.generated.setdefault(products[0].category, []).extend(generated.logits.tolist())
             witness.wanted.setdefault(products[0].category, []).extend(each.colour_hex for each in products)
-            return drawn
+            return generated
 
         monkeypatch.setattr(Model, "generate", draw)
 
@@ -109,7 +109,7 @@ def test_the_threshold_lets_the_stated_share_pass(
     )
     assert calibration.settings.acceptance == acceptance
     for name, each in calibration.categories.items():
-        p_reals = each.p_reals(witness.drawn[name][40:])
+        p_reals = each.p_reals(witness.generated[name][40:])
         assert (p_reals >= each.threshold).mean() >= acceptance
         assert (p_reals > each.threshold).mean() < acceptance
     assert any("no generated picture passes the checks" in warning for warning in calibration.warnings)
@@ -123,13 +123,13 @@ def test_pictures_that_fail_the_checks_set_no_threshold(
     witness = Witness(model, monkeypatch)
     passed = np.arange(40) % 2 == 0
 
-    def _pass(drawn: GeneratedBatch, wanted: Sequence[str | None], limits: Any) -> list[bool]:
+    def _pass(generated: GeneratedBatch, wanted: Sequence[str | None], limits: Any) -> list[bool]:
         return [bool(each) for each in passed[: len(wanted)]]
 
     monkeypatch.setattr(calibrate_module, "_pass", _pass)
     calibration = calibrate(model, photos, batch_size=BATCH, samples=SOME)
     for name, each in calibration.categories.items():
-        p_reals = each.p_reals(np.array(witness.drawn[name][40:])[passed])
+        p_reals = each.p_reals(np.array(witness.generated[name][40:])[passed])
         assert (p_reals >= each.threshold).mean() == 0.5
     assert not any("no generated picture passes" in warning for warning in calibration.warnings)
 
@@ -151,7 +151,7 @@ def test_a_guessed_shape_sets_no_threshold(photos: PhotoSet, monkeypatch: pytest
     monkeypatch.setattr(Model, "generate", copied)
     calibration = calibrate(model, photos, batch_size=BATCH, samples=SOME)
     for name, each in calibration.categories.items():
-        p_reals = each.p_reals(np.array(witness.drawn[name][40:])[1::2])
+        p_reals = each.p_reals(np.array(witness.generated[name][40:])[1::2])
         assert (p_reals >= each.threshold).mean() == 0.5
         assert each.threshold in p_reals
     assert not any("no generated picture passes" in warning for warning in calibration.warnings)
@@ -208,13 +208,13 @@ def test_a_probe_scores_if_it_is_asked_for(photos: PhotoSet) -> None:
     assert calibration.ece < 0.2
     logits = score_photos(probed, photos, range(len(photos)), BATCH)
     product = ProductConditions(category="brick")
-    drawn = probed.generate(list(range(BATCH)), [product] * BATCH, BATCH)
-    assert logits.min() > drawn.logits.max()
-    images = from_uint8(torch.from_numpy(drawn.pixels).permute(0, 3, 1, 2))
+    generated = probed.generate(list(range(BATCH)), [product] * BATCH, BATCH)
+    assert logits.min() > generated.logits.max()
+    images = from_uint8(torch.from_numpy(generated.pixels).permute(0, 3, 1, 2))
     with torch.inference_mode():
         evidence = FeatureExtractor()(images)
     by_hand = calibration.probe.logits(evidence.double().numpy())
-    np.testing.assert_allclose(drawn.logits, by_hand, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(generated.logits, by_hand, rtol=1e-3, atol=1e-3)
     # the probe of before has no say in the next calibration
     again, fresh = (
         calibrate(model, photos, batch_size=BATCH, samples=FEW) for model in (probed, files.load())

@@ -92,7 +92,7 @@ def test_both_networks_are_given_the_corrected_colours() -> None:
         ProductConditions(category="brick", colour_hex="#808080"),
     ]
     seen = [told_to(model.generator), told_to(model.discriminator)]
-    drawn = model.generate([1, 2, 3], wanted, BATCH)
+    sampled = model.generate([1, 2, 3], wanted, BATCH)
     ((generators,), (discriminators,)) = seen
     assert generators.keys() == discriminators.keys()
     assert all(torch.equal(value, discriminators[name]) for name, value in generators.items())
@@ -106,9 +106,9 @@ def test_both_networks_are_given_the_corrected_colours() -> None:
         generators["accents"][:3], torch.stack([teal - excess, teal - excess, nothing])
     )
     before = plain.generate([1, 2, 3], wanted, BATCH)
-    changed = (drawn.pixels != before.pixels).any(axis=(1, 2, 3))
+    changed = (sampled.pixels != before.pixels).any(axis=(1, 2, 3))
     assert changed.tolist() == [True, True, False]
-    assert drawn.logits[2] == before.logits[2]
+    assert sampled.logits[2] == before.logits[2]
 
 
 def test_without_a_profile_nothing_is_corrected() -> None:
@@ -133,9 +133,9 @@ def test_layout_bank_are_those_of_the_products_own_colours() -> None:
     model = replace(plain, colour_profile=PROFILE)
     seen = told_to(model.generator)  # of both
     wanted = products("car", ["#B40000", "#1E5AA8"])
-    drawn = [each.generate([5, 5], wanted, BATCH).pixels for each in (plain, model)]
+    sampled = [each.generate([5, 5], wanted, BATCH).pixels for each in (plain, model)]
     assert torch.equal(seen[0]["layout"], seen[1]["layout"])
-    assert (drawn[0] != drawn[1]).any(axis=(1, 2, 3)).all()
+    assert (sampled[0] != sampled[1]).any(axis=(1, 2, 3)).all()
 
 
 def test_it_is_loaded_with_the_calibration() -> None:

@@ -16,7 +16,7 @@ from toygan.data.augment import (
 )
 
 
-def drawn(count: int, seed: int = 0, side: int = 32) -> Augmentation:
+def sampled(count: int, seed: int = 0, side: int = 32) -> Augmentation:
     return draw_augmentation(count, side, torch.Generator().manual_seed(seed))
 
 
@@ -30,7 +30,7 @@ def black(batch: int, side: int = 32) -> Tensor:
 
 
 def test_translation_brings_in_white_at_the_border_only() -> None:
-    moved = translate(black(200), drawn(200).shifts, 1.0)
+    moved = translate(black(200), sampled(200).shifts, 1.0)
     assert moved.shape == (200, 3, 32, 32)
     assert set(moved.unique().tolist()) == {-1.0, 1.0}
     white_rows = (moved == 1).all(dim=(1, 3)).sum(1)
@@ -45,7 +45,7 @@ def test_translation_brings_in_white_at_the_border_only() -> None:
 def test_translation_keeps_the_picture() -> None:
     image = torch.zeros(1, 3, 32, 32)
     image[0, :, 10, 20] = 0.5
-    moved = translate(image.repeat(100, 1, 1, 1), drawn(100).shifts, 1.0)
+    moved = translate(image.repeat(100, 1, 1, 1), sampled(100).shifts, 1.0)
     places = (moved[:, 0] == 0.5).nonzero()[:, 1:]
     assert len(places) == 100
     assert places[:, 0].min() == 6
@@ -55,7 +55,7 @@ def test_translation_keeps_the_picture() -> None:
 
 
 def test_cutout_greys_a_box_of_half_the_side() -> None:
-    augmentation = drawn(4_000)
+    augmentation = sampled(4_000)
     cut = cutout(black(4_000, side=16), augmentation.centres, augmentation.cuts)
     grey = cut == 0
     share = grey.float().mean(dim=(1, 2, 3))
@@ -76,16 +76,16 @@ def test_a_known_shift() -> None:
 
 def test_same_for_the_same_seed_and_different_within_a_batch() -> None:
     images = torch.rand(1, 3, 32, 32).repeat(8, 1, 1, 1)
-    first = drawn(8, 1).of_pictures(images)
-    assert torch.equal(first, drawn(8, 1).of_pictures(images))
-    assert not torch.equal(first, drawn(8, 2).of_pictures(images))
+    first = sampled(8, 1).of_pictures(images)
+    assert torch.equal(first, sampled(8, 1).of_pictures(images))
+    assert not torch.equal(first, sampled(8, 2).of_pictures(images))
     assert len({image.numpy().tobytes() for image in first}) > 4
     assert torch.equal(images, images[:1].repeat(8, 1, 1, 1))
 
 
 def test_some_rows_of_an_augmentation_do_the_same_to_some_pictures() -> None:
     images = torch.rand(6, 3, 32, 32)
-    whole = drawn(6)
+    whole = sampled(6)
     assert torch.equal(whole[2:5].of_pictures(images[2:5]), whole.of_pictures(images)[2:5])
 
 
@@ -95,7 +95,7 @@ def test_condition_images_move_with_their_pictures() -> None:
     images = torch.ones(count, 3, 32, 32)
     images[:, :, 12, 18] = -1.0
     layout = (images[:, 0] < 0).long() * 5
-    augmentation = drawn(count)
+    augmentation = sampled(count)
     conditions = {"category": torch.zeros(count), "sketch": images[:, :1], "layout": layout}
     moved = augmentation.of_conditions(conditions)
     pictures = translate(images, augmentation.shifts, 1.0)
@@ -107,7 +107,7 @@ def test_condition_images_move_with_their_pictures() -> None:
 
 def test_gradients_flow_to_every_pixel_that_is_still_seen() -> None:
     images = torch.rand(6, 3, 32, 32, requires_grad=True)
-    result = drawn(6).of_pictures(images)
+    result = sampled(6).of_pictures(images)
     result.sum().backward()
     assert images.grad is not None
     assert set(images.grad.unique().tolist()) == {0.0, 1.0}

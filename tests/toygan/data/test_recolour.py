@@ -87,10 +87,10 @@ def test_rows_are_mixed_on_their_own() -> None:
 
 
 def test_mixtures_are_a_share_of_all_27() -> None:
-    drawn = Counter(map(tuple, draw_mixtures(27_000, 0.5, step_rng(0, 0)).tolist()))
-    assert len(drawn) == 27
-    assert abs(drawn.pop((0, 1, 2)) - 14_000) < 350  # over four standard deviations, as below
-    assert all(abs(count - 500) < 90 for count in drawn.values())
+    sampled = Counter(map(tuple, draw_mixtures(27_000, 0.5, step_rng(0, 0)).tolist()))
+    assert len(sampled) == 27
+    assert abs(sampled.pop((0, 1, 2)) - 14_000) < 350  # over four standard deviations, as below
+    assert all(abs(count - 500) < 90 for count in sampled.values())
     assert set(map(tuple, draw_mixtures(50, 0.0, step_rng(0, 0)).tolist())) == {(0, 1, 2)}
 
 

@@ -41,8 +41,8 @@ class Recaller(Copier):
             )
         }
         chosen = [known[product.category, product.colour_hex] for product in products]
-        drawn = super().generate(seeds, products, batch_size)
-        return replace(drawn, pixels=self.memory.images[chosen].permute(0, 2, 3, 1).numpy())
+        generated = super().generate(seeds, products, batch_size)
+        return replace(generated, pixels=self.memory.images[chosen].permute(0, 2, 3, 1).numpy())
 
 
 class HalfCopier(Copier):
@@ -51,12 +51,12 @@ class HalfCopier(Copier):
     def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
-        drawn = super().generate(seeds, products, batch_size)
+        generated = super().generate(seeds, products, batch_size)
         good = np.array([product.colour_hex in VAL_COLOURS[:3] for product in products])
-        noise = np.random.default_rng(seeds[0]).integers(0, 256, drawn.pixels.shape, dtype=np.uint8)
+        noise = np.random.default_rng(seeds[0]).integers(0, 256, generated.pixels.shape, dtype=np.uint8)
         return replace(
-            drawn,
-            pixels=np.where(good[:, None, None, None], drawn.pixels, noise),
+            generated,
+            pixels=np.where(good[:, None, None, None], generated.pixels, noise),
             logits=np.where(good, 5, -5).astype(np.float32),
         )
 
@@ -191,8 +191,8 @@ class LayoutIgnorer(Painter):
     def generate(
         self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
     ) -> GeneratedBatch:
-        drawn = super().generate(seeds, products, batch_size)
-        return replace(drawn, pixels=np.full_like(drawn.pixels, 255))
+        generated = super().generate(seeds, products, batch_size)
+        return replace(generated, pixels=np.full_like(generated.pixels, 255))
 
 
 @pytest.mark.slow

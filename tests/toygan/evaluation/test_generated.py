@@ -9,7 +9,7 @@ from toygan.evaluation import generated
 from toygan.evaluation.generated import GeneratedPictures, generated_pairs, photo_pairs
 
 
-def drawn(*rows: int) -> GeneratedPictures:
+def sampled(*rows: int) -> GeneratedPictures:
     return GeneratedPictures(
         images=torch.zeros((len(rows), 3, 1, 1), dtype=torch.uint8),
         rows=np.array(rows),
@@ -34,7 +34,7 @@ def photos(*known: tuple[int, str | None]) -> PhotoSet:
 
 def test_pictures_of_one_photo_are_paired_each_once() -> None:
     # Photo 7 is drawn three times: the third stays alone. Photo 2 is of category 1.
-    pictures = drawn(7, 2, 7, 9, 7, 2)
+    pictures = sampled(7, 2, 7, 9, 7, 2)
     assert generated_pairs(pictures, np.array([0, 1, 0, 0, 0, 1])).tolist() == [[0, 2], [1, 5]]
 
 
@@ -51,9 +51,9 @@ def test_no_two_photos_share_a_condition_image() -> None:
 
 def test_a_category_gets_no_more_pairs_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "PAIRS_OF_A_CATEGORY", 1)
-    pictures = drawn(0, 0, 1, 1, 2, 2)
+    pictures = sampled(0, 0, 1, 1, 2, 2)
     assert generated_pairs(pictures, np.array([0, 0, 0, 0, 1, 1])).tolist() == [[0, 1], [4, 5]]
 
 
 def test_nothing_to_pair() -> None:
-    assert generated_pairs(drawn(0, 1, 2), np.zeros(3, dtype=np.int64)).shape == (0, 2)
+    assert generated_pairs(sampled(0, 1, 2), np.zeros(3, dtype=np.int64)).shape == (0, 2)

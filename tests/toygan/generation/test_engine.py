@@ -73,9 +73,9 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def finish_one(engine: Engine) -> PostprocessedBatch:
-    drawn = engine.generate([1, 2], products("car", COLOURS[:2]))
+    sampled = engine.generate([1, 2], products("car", COLOURS[:2]))
     limits = [ANYTHING, ANYTHING]
-    return engine.worker_pool.postprocess(drawn, [True, False], COLOURS[:2], limits, "webp").result(LIMIT_S)
+    return engine.worker_pool.postprocess(sampled, [True, False], COLOURS[:2], limits, "webp").result(LIMIT_S)
 
 
 # the clock
@@ -242,9 +242,9 @@ def test_work_of_a_killed_worker_fails_and_one_new_pool_is_made() -> None:
         mine = workers() - others
         for worker in mine:
             worker.suspend()
-        drawn = engine.generate([1], products("car", [None]))
+        sampled = engine.generate([1], products("car", [None]))
         waiting = [
-            engine.worker_pool.postprocess(drawn, [True], [None], [ANYTHING], "webp") for _ in range(3)
+            engine.worker_pool.postprocess(sampled, [True], [None], [ANYTHING], "webp") for _ in range(3)
         ]
         for worker in mine:
             worker.kill()

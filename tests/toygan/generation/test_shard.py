@@ -63,12 +63,12 @@ def test_shards_that_run_at_the_same_time_do_not_change_each_other(engine: Engin
 def test_batches_have_one_of_the_shapes_and_are_full_on_a_cpu(engine: Engine) -> None:
     began_s = time.monotonic()
     rows, _ = compute(engine, [slot(number, category=CATEGORIES[number % 3]) for number in range(50)])
-    drawn = [
+    generated = [
         span.pictures for span in engine.worker_pool.timeline.since(began_s).spans if span.stage == "generate"
     ]
-    assert sum(drawn) == len(rows)
-    assert {row["batch_size"] for row in rows} == set(drawn) <= set(engine.shapes)
-    assert drawn[:6] == [BATCH] * 6
+    assert sum(generated) == len(rows)
+    assert {row["batch_size"] for row in rows} == set(generated) <= set(engine.shapes)
+    assert generated[:6] == [BATCH] * 6
 
 
 def test_a_shard_of_several_categories_decides_by_each_ones_scale(with_model: Any) -> None:

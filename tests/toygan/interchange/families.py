@@ -124,25 +124,25 @@ CASES: Mapping[str, Callable[[], Model]] = {
 def inputs_of(network: Network, pictures: int = PICTURES) -> dict[str, torch.Tensor]:
     """Random inputs of a network, half of the colours and texts unknown."""
     rng = torch.Generator().manual_seed(3)
-    drawn: dict[str, torch.Tensor] = {}
+    generated: dict[str, torch.Tensor] = {}
     for port in network.inputs:
         shape = (pictures, *port.shape)
         if port.name == "category":
-            drawn[port.name] = torch.arange(pictures) % len(CATEGORIES)
+            generated[port.name] = torch.arange(pictures) % len(CATEGORIES)
         elif port.dtype == "int64":
             coarse = torch.randint(LAYOUT_CLASSES, (pictures, 1, 8, 8), generator=rng).float()
-            drawn[port.name] = nn.functional.interpolate(coarse, size=port.shape)[:, 0].long()
+            generated[port.name] = nn.functional.interpolate(coarse, size=port.shape)[:, 0].long()
         elif port.name in ("colour", "accents"):
             colours = torch.rand((pictures, port.shape[0] // 4, 4), generator=rng) * 1.6 - 0.8
             colours[..., 3] = 1.0
             colours[::2, -1] = 0.0
-            drawn[port.name] = colours.flatten(1)
+            generated[port.name] = colours.flatten(1)
         elif port.name == "text":
             texts = nn.functional.normalize(torch.randn(shape, generator=rng))
             texts[::2] = 0.0
-            drawn[port.name] = texts
+            generated[port.name] = texts
         elif port.name in ("latents", "noise"):
-            drawn[port.name] = torch.randn(shape, generator=rng)
+            generated[port.name] = torch.randn(shape, generator=rng)
         else:
-            drawn[port.name] = torch.rand(shape, generator=rng) * 2 - 1
-    return drawn
+            generated[port.name] = torch.rand(shape, generator=rng) * 2 - 1
+    return generated

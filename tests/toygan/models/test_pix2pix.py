@@ -232,9 +232,9 @@ def test_the_reconstruction_loss_overfits_eight_pictures() -> None:
         loss.backward()
         optimizer.step()
         schedule.step()
-    drawn = generator.eval()(torch.randn(8, 8), given)
+    generated = generator.eval()(torch.randn(8, 8), given)
     assert first > 0.5
-    assert F.l1_loss(drawn, pictures).item() < 0.06
+    assert F.l1_loss(generated, pictures).item() < 0.06
     # Each is the picture of its own drawing and colour, and of no other's.
-    distances = (drawn[:, None] - pictures[None]).abs().mean((2, 3, 4))
+    distances = (generated[:, None] - pictures[None]).abs().mean((2, 3, 4))
     assert distances.argmin(1).tolist() == list(range(8))

@@ -84,11 +84,11 @@ def test_pictures_are_painted_on_the_photos_layouts_or_on_their_own() -> None:
     assert other_loss != loss
     colours = {name: value for name, value in given.items() if name != "layout"}
     condition = torch.cat([latents, generator.embedding(colours)], dim=1)
-    drawn = generator._colour(condition, colours)
-    unvoted = generator._paint(condition, colours, encode_layout(drawn.argmax(1), 6))
+    generated = generator._colour(condition, colours)
+    unvoted = generator._paint(condition, colours, encode_layout(generated.argmax(1), 6))
     torch.testing.assert_close(unvoted[1], images[1])
     paper = (colours["sketch"][0, 0].numpy() + 1) / 2
-    voted = torch.from_numpy(vote_by_region(drawn.detach().numpy()[0], paper, [2, 3]))
+    voted = torch.from_numpy(vote_by_region(generated.detach().numpy()[0], paper, [2, 3]))
     painted = generator._paint(condition, colours, encode_layout(voted.expand(2, -1, -1), 6))
     torch.testing.assert_close(generator(latents, colours)[0], painted[0])
 

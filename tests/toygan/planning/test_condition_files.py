@@ -282,11 +282,11 @@ def test_refresh_asks_for_the_model_that_draws_the_product_now(folder: Path) -> 
     store = MemoryStore()
     rows = [product(sku="a", layout_uri="layout.png"), product(sku="b"), product(sku="c", **BOTH)]
     _, slots = freeze(store, folder, rows)
-    drawn = {slot.sku: slot for slot in slots}
+    generated = {slot.sku: slot for slot in slots}
     live = [
-        candidate(drawn["a"], "run-1", model_name="masks", model_version="2" * 12),
-        candidate(drawn["b"], "run-1"),
-        candidate(drawn["c"], "run-1"),  # by the general model, when there was no other
+        candidate(generated["a"], "run-1", model_name="masks", model_version="2" * 12),
+        candidate(generated["b"], "run-1"),
+        candidate(generated["c"], "run-1"),  # by the general model, when there was no other
     ]
     put_part(store, "run-1", live)
     put_current(store, live)

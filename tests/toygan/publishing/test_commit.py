@@ -63,8 +63,9 @@ commits = st.integers(1, 4)
 
 
 some_runs = st.lists(st.tuples(commits, decisions), min_size=1, max_size=4).map(
-    lambda drawn: [
-        Run(run_id=f"run-{number}", commit=commit, decisions=of) for number, (commit, of) in enumerate(drawn)
+    lambda generated: [
+        Run(run_id=f"run-{number}", commit=commit, decisions=of)
+        for number, (commit, of) in enumerate(generated)
     ]
 )
 

@@ -202,7 +202,7 @@ def test_a_new_category_is_learnt_and_the_others_keep_what_they_know(tmp_path: P
     assert challenger.categories == (*CATEGORIES[:2], "robot", *CATEGORIES[2:])
     assert challenger.require_calibration().categories.keys() == set(challenger.categories)
     assert not known_products(found.photos, CATEGORIES)(skus("train", NEW_CATEGORY_PHOTOS)[-1])
-    drawn = challenger.generate(
+    generated = challenger.generate(
         [1],
         [
             challenger.conditions_of(
@@ -217,4 +217,4 @@ def test_a_new_category_is_learnt_and_the_others_keep_what_they_know(tmp_path: P
         ],
         8,
     )
-    assert drawn.pixels.shape == (1, 32, 32, 3)
+    assert generated.pixels.shape == (1, 32, 32, 3)

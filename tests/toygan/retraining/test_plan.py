@@ -132,8 +132,9 @@ def test_too_few_photos_count_as_seen(tmp_path: Path) -> None:
     store.put(f"photos/car/{skus('train', 1)[0]}/front.jpg", photo("#102030"))
     reason = why_not(store, tmp_path / "work")
     assert reason.startswith(
-        "the photos are too few: 1 to learn from, but 10 are needed; 0 to calibrate with, but 1 are needed; 0 to "
-        "measure with, but 10 are needed; none for training of brick, wheel, which the model would forget."
+        "the photos are too few: 1 to learn from, but 10 are needed; 0 to calibrate with, but 1 are needed; "
+        "0 to measure with, but 10 are needed; none for training of brick, wheel, which the model "
+        "would forget."
     )
     record = read_retrained(store)
     assert record is not None

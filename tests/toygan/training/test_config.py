@@ -201,3 +201,5 @@ def test_every_option_is_described_in_the_readme() -> None:
     options = [each.name for group in GROUPS.values() for each in fields(group)]
     assert len(options) == len(set(options))  # so a message that names an option is enough
     assert [name for name in options if f"| `{name}` |" not in text] == []
+    networks = {each.name for family in FAMILIES.values() for each in fields(family().config)}
+    assert [name for name in networks - set(DETERMINED) if f"`{name}`" not in text] == []

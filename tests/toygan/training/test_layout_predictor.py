@@ -27,7 +27,7 @@ class GeneratedBatch:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> GeneratedBatch:
+def generated(tmp_path_factory: pytest.TempPathFactory) -> GeneratedBatch:
     """Squares and discs in three colours, with their layouts and the edges of these."""
     rows = [
         photo_row(f"{number}", ("brick", "plant")[number % 2], COLOURS[number % 3]) for number in range(12)
@@ -41,12 +41,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> GeneratedBatch:
 
 
 @pytest.fixture(scope="module")
-def learnt(drawn: GeneratedBatch) -> LayoutPredictor:
+def learnt(generated: GeneratedBatch) -> LayoutPredictor:
     torch.manual_seed(0)
     segmenter = fresh_segmenter(CLASSES)
     optimizer = torch.optim.Adam(segmenter.parameters(), lr=3e-3)
     for _ in range(150):
-        loss = drawing_loss(segmenter(from_uint8(drawn.images)), drawn.conditions)
+        loss = drawing_loss(segmenter(from_uint8(generated.images)), generated.conditions)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -54,20 +54,20 @@ def learnt(drawn: GeneratedBatch) -> LayoutPredictor:
 
 
 @pytest.mark.slow
-def test_it_draws_what_it_sees(drawn: GeneratedBatch, learnt: LayoutPredictor) -> None:
+def test_it_draws_what_it_sees(generated: GeneratedBatch, learnt: LayoutPredictor) -> None:
     for row in range(6):
-        found = learnt(drawn.images[row])
+        found = learnt(generated.images[row])
         assert found.layout.shape == found.lines.shape == (32, 32)
-        wanted = drawn.conditions["layout"][row]
+        wanted = generated.conditions["layout"][row]
         assert (torch.from_numpy(found.layout) == wanted).float().mean() > 0.95
         ink = 255 - torch.from_numpy(found.lines).float()
-        on_edges = drawn.conditions["sketch"][row, 0] < 0
+        on_edges = generated.conditions["sketch"][row, 0] < 0
         assert ink[on_edges].mean() > 100 > 50 > ink[~on_edges].mean()
 
 
-def test_who_never_saw_a_line_draws_none(drawn: GeneratedBatch) -> None:
+def test_who_never_saw_a_line_draws_none(generated: GeneratedBatch) -> None:
     torch.manual_seed(0)
-    found = LayoutPredictor(segmenter=fresh_segmenter(CLASSES).eval())(drawn.images[0])
+    found = LayoutPredictor(segmenter=fresh_segmenter(CLASSES).eval())(generated.images[0])
     assert found.lines.min() > 245
 
 
@@ -93,11 +93,11 @@ def test_the_loss_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_it_is_the_same_when_it_is_read_again(drawn: GeneratedBatch, learnt: LayoutPredictor) -> None:
+def test_it_is_the_same_when_it_is_read_again(generated: GeneratedBatch, learnt: LayoutPredictor) -> None:
     content = learnt.to_file()
     again = LayoutPredictor.from_file(content, CLASSES)
     assert again.to_file() == content
-    assert (again(drawn.images[0]).layout == learnt(drawn.images[0]).layout).mean() > 0.99
+    assert (again(generated.images[0]).layout == learnt(generated.images[0]).layout).mean() > 0.99
 
 
 def test_one_for_other_labels_or_none_is_refused() -> None:

@@ -66,13 +66,13 @@ def test_latents_of_the_prior_are_scored_but_not_compared(photos: PhotoSet) -> N
     rows = epoch_rows(len(photos), config, 0)
     batch = sample_batch(photos, rows, config, state.generator.latent_size, step_rng(0, 0))
     assert isinstance(state.generator, StyleEncodingGenerator)
-    drawn = make_latents(state.generator, batch.latents[1], batch, config)
+    sampled = make_latents(state.generator, batch.latents[1], batch, config)
     mean, log_variance = state.generator.encode_style(batch.real[:6])
     read = mean + (log_variance / 2).exp() * batch.latents[1][:6]
-    torch.testing.assert_close(drawn.values, torch.cat([read, batch.latents[1][6:]]))
-    assert drawn.compared == 6
-    assert drawn.divergence is not None
-    torch.testing.assert_close(drawn.divergence, _divergence(state, batch.real[:6]).sum(1).mean())
+    torch.testing.assert_close(sampled.values, torch.cat([read, batch.latents[1][6:]]))
+    assert sampled.compared == 6
+    assert sampled.divergence is not None
+    torch.testing.assert_close(sampled.divergence, _divergence(state, batch.real[:6]).sum(1).mean())
     whole = _loss(state, batch, config)
     for first, same in ((6, True), (5, False)):
         negated = replace(batch, real=torch.cat([batch.real[:first], -batch.real[first:]]))
@@ -93,14 +93,14 @@ def test_predicted_layouts_are_scored_but_not_compared(photos: PhotoSet) -> None
         precision="fp32",
         discriminator_lr=1e-12,
     )
-    drawn = replace(
+    sampled = replace(
         photos,
         image_condition="layout",
         condition_images=torch.randint(0, 4, (count, 32, 32), dtype=torch.uint8),
         lines=torch.full((count, 32, 32), 255, dtype=torch.uint8),
     )
     state = start(config, categories=2, device=CPU)
-    batch = sample_batch(drawn, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0))
+    batch = sample_batch(sampled, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0))
     whole = _loss(state, batch, config)
     for first, same in ((6, True), (5, False)):
         negated = replace(batch, real=torch.cat([batch.real[:first], -batch.real[first:]]))
@@ -110,7 +110,7 @@ def test_predicted_layouts_are_scored_but_not_compared(photos: PhotoSet) -> None
     weighted = _loss(state, batch, changed(config, layout_weight=3.0))
     assert weighted - whole == pytest.approx(2 * layout_loss.item(), rel=1e-3)
     known = TextBank.of(torch.eye(8), 0.1)
-    read = replace(drawn, text=torch.eye(8)[:count])
+    read = replace(sampled, text=torch.eye(8)[:count])
     blended = sample_batch(
         read, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0), known=known
     )
@@ -126,8 +126,8 @@ def test_the_products_colour_counts_where_it_is_given(photos: PhotoSet) -> None:
     state = start(config, categories=2, device=CPU)
     batch = sample_batch(photos, torch.arange(8), config, state.generator.latent_size, step_rng(0, 0))
     with torch.no_grad():
-        drawn = make_latents(state.generator, batch.latents[1], batch, config)
-        generated = deepcopy(state.generator)(drawn.values, batch.conditions)
+        sampled = make_latents(state.generator, batch.latents[1], batch, config)
+        generated = deepcopy(state.generator)(sampled.values, batch.conditions)
     colours = product_colour_loss(generated, batch.real, torch.ones(8, dtype=torch.bool))
     assert colours > 0
     without, weighted = (_loss(state, batch, changed(config, colour_weight=each)) for each in (0.0, 2.0))

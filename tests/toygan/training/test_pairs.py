@@ -84,8 +84,8 @@ def synthetic(sources: tuple[Source, ...], *, side: int = 64, small_side: int = 
 
 def batches(photos: PhotoPairs, count: int = 40) -> list[dict[str, Tensor]]:
     rng = torch.Generator().manual_seed(0)
-    drawn = [draw_pairs(photos, torch.tensor([0, 1]), CONFIG, rng) for _ in range(count)]
-    return [each.conditions | {"real": each.real} for each in drawn]
+    generated = [draw_pairs(photos, torch.tensor([0, 1]), CONFIG, rng) for _ in range(count)]
+    return [each.conditions | {"real": each.real} for each in generated]
 
 
 def test_a_batch_holds_crops_of_all_that_belongs_together() -> None:
@@ -103,12 +103,12 @@ def test_crops_lie_over_their_small_pictures_mirrored_or_not() -> None:
     photos = synthetic((Source(layout=True), Source(is_photo=True)))
     small = photos.images.float().view(2, 3, 32, 2, 32, 2).mean(dim=(3, 5)).round().byte()
     photos = PhotoPairs(**{**vars(photos), "small": small[:, None].expand(-1, 2, -1, -1, -1)})
-    drawn = [
+    generated = [
         draw_pairs(photos, torch.tensor([0]), CONFIG, torch.Generator().manual_seed(n)) for n in range(12)
     ]
     near = [
         (each.real.view(1, 3, 16, 2, 16, 2).mean(dim=(3, 5)) - each.conditions["small"]).abs().max() < 0.01
-        for each in drawn
+        for each in generated
     ]
     assert sum(near) >= 6  # two thirds are of the first stage; the others were made worse
 
@@ -157,12 +157,12 @@ def test_first_stages_draw_every_photo_from_its_own_drawings(shards: Path, tmp_p
 
 def test_generated_pictures_are_kept(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = pairs(shards, tmp_path / "small", first_stages())
-    drawn: list[PhotoSet] = []
-    monkeypatch.setattr(first_stage, "generate_small", lambda model, photos, *rest: drawn.append(photos))
+    generated: list[PhotoSet] = []
+    monkeypatch.setattr(first_stage, "generate_small", lambda model, photos, *rest: generated.append(photos))
     after = pairs(shards, tmp_path / "small", first_stages())
     assert torch.equal(before.small, after.small)
     assert before.sha256 == after.sha256
-    assert not drawn
+    assert not generated
 
 
 def test_pictures_of_other_models_are_generated_anew(shards: Path, tmp_path: Path) -> None:

@@ -198,7 +198,9 @@ def test_below_photos_the_grid_shows_their_generated_pictures(photos: PhotoSet) 
     rows = [grid[top : top + 32] for top in (0, 32, 64, 96)]
     lightness = np.round((photos.colour[:, 0].numpy() + 1) * 127.5)
     for category in (0, 1):
-        real, drawn = (np.split(each, GRID_COLUMNS, axis=1) for each in rows[2 * category : 2 * category + 2])
+        real, generated = (
+            np.split(each, GRID_COLUMNS, axis=1) for each in rows[2 * category : 2 * category + 2]
+        )
         shown = [
             next(
                 number
@@ -208,9 +210,9 @@ def test_below_photos_the_grid_shows_their_generated_pictures(photos: PhotoSet) 
             for tile in real
         ]
         assert sorted(shown) == sorted(photos.of_category(category) * 2)
-        assert {tile[16, 16, 0] for tile in drawn} == {(128, 140)[category]}  # 127.5, 140.25
-        assert [tile[16, 16, 1] for tile in drawn] == lightness[shown].tolist()
-        assert len({int(tile[16, 16, 2]) for tile in drawn}) > GRID_COLUMNS // 2
+        assert {tile[16, 16, 0] for tile in generated} == {(128, 140)[category]}  # 127.5, 140.25
+        assert [tile[16, 16, 1] for tile in generated] == lightness[shown].tolist()
+        assert len({int(tile[16, 16, 2]) for tile in generated}) > GRID_COLUMNS // 2
     assert np.array_equal(grid, preview_grid(state, photos, 0, CPU))
 
 

@@ -180,8 +180,8 @@ def test_the_colour_map_has_the_photos_colours_on_a_layout(tmp_path: Path) -> No
         ProductConditions(category="brick", colour_hex=value, image=layout)
         for value in ("#B40000", "#720012")
     ]
-    drawn = model.generate([1, 1], products, 2).pixels.astype(int)
-    changed = abs(drawn[0] - drawn[1]).max(axis=2)
+    generated = model.generate([1, 1], products, 2).pixels.astype(int)
+    changed = abs(generated[0] - generated[1]).max(axis=2)
     assert changed[layout == 5].mean() > changed[layout == 0].mean()
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toygan.evaluation.detail import crops, effective_resolution, fine_energy, white_border
+from tests.benchmarks.fine_detail import crops, effective_resolution, fine_energy, white_border
 
 ALL = torch.ones(1, 64, 64, dtype=torch.bool)
 

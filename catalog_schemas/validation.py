@@ -94,9 +94,8 @@ def _check_columns(found: pa.Schema, contract: pa.Schema, required: Collection[s
             continue
         if not indices:
             raise TableError(
-                f"{where}: the required column {field.name!r} is missing; "
-                f"add it as {describe_type(field.type)}. "
-                f"Columns found: {', '.join(found.names) or 'none'}"
+                f"{where}: the required column {field.name!r} is missing; add it as "
+                f"{describe_type(field.type)}. Columns found: {', '.join(found.names) or 'none'}"
             )
         if len(indices) > 1:
             raise TableError(
@@ -190,10 +189,7 @@ def parquet_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """Opens a Parquet file.
-
-    Raises TableError. Its message says whether the file is missing, empty, truncated or not Parquet.
-    """
+    """Opens a Parquet file. Raises TableError for a missing, empty, truncated or other file."""
     with parquet_errors(path):
         with path.open("rb") as file:
             head = file.read(4)
@@ -212,10 +208,7 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """Writes a table as Parquet in groups of 65,536 rows.
-
-    With the same pyarrow, equal tables give equal bytes.
-    """
+    """Writes a table as Parquet. With the same pyarrow, equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table, sink, row_group_size=_ROW_GROUP_ROWS, compression="zstd", compression_level=3, version="2.6"
@@ -286,10 +279,7 @@ def not_null() -> Any:
 
 
 def row_schema(checks: Mapping[str, Sequence[Any]], *, required: bool = True) -> Any:
-    """Makes a pandera schema of row checks.
-
-    It does not check types, because those of the Arrow table were checked.
-    """
+    """Makes a pandera schema of row checks. It does not check types: those of the table were checked."""
     import pandera.pandas as pandera
 
     return pandera.DataFrameSchema(
@@ -312,8 +302,7 @@ def row_problems(schema: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
         schema.validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as errors:
         cases = errors.failure_cases
-        # a failure without a row is an error within the check itself: a bug, not a bad row
-        if cases["index"].isna().any():
+        if cases["index"].isna().any():  # a failure without a row is a bug in the check, not a bad row
             raise
         problems = {
             "row": cases["index"].astype("int64"),

@@ -37,8 +37,7 @@ def fit_calibration(
     `real_logits` belong to photos outside the training. `generated_logits` belong to generated pictures that
     are compared with these photos. `typical_logits` belong to pictures as the model generates them for a
     catalog, and `typical_passed` says which of these pass all checks. The threshold is the largest value that
-    the `p_real` of at least the share `settings.acceptance` of the passing pictures reaches. If no picture
-    passes, all pictures are used.
+    at least the share `settings.acceptance` of the passing pictures reaches, or of all if none passes.
 
     The map of a category is fitted to its own pictures. These are few, so the pictures of the other
     categories are used, too, with less weight (`BORROWED_PHOTOS`). A category takes the common map of all

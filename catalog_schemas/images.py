@@ -100,7 +100,8 @@ ATTEMPTS = make_schema(
         pa.field("model", pa.string(), nullable=False),  # NAME@VERSION
         # the highest attempt number of finished runs, plus 1
         pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("exhausted", pa.bool_(), nullable=False),  # true: no further attempt is made
+        # true if the last attempt was not approved, so that no further one is made
+        pa.field("exhausted", pa.bool_(), nullable=False),
         # the commit number the commit number of the last run that made an attempt
         pa.field("commit", pa.int64(), nullable=False),
         pa.field("review_uri", pa.string()),  # the file of the file of the best candidate in review/

@@ -37,7 +37,10 @@ class GenerateParameters(BaseModel):
         "one. By default these are the store's champions, else the bundled models.",
     )
     images_per_product: int = Field(
-        default=1, ge=1, le=64, description="Pictures of each product whose row has no images_wanted."
+        default=1,
+        ge=1,
+        le=64,
+        description="The number of pictures of each product whose row does not give images_wanted.",
     )
     categories: tuple[str, ...] = Field(
         default=(),

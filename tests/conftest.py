@@ -15,6 +15,7 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from flows.reach import reach_loopback_directly
 from tests.hub_server import TOKEN, Hub, running_hub
@@ -26,6 +27,9 @@ settings.load_profile("ci")
 _SEED = 67280421310721  # of a torch that nobody has seeded
 
 REPOSITORY = Path(__file__).parent.parent
+# Few examples keep the fast tests fast. No deadline, because other work may slow an example down.
+settings.register_profile("toygan", max_examples=30, deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("toygan")
 SERVERS = {
     "hub",
     "moto",

@@ -1,4 +1,4 @@
-"""The public functions of toygan: load a model, generate pictures of rows, score pictures, evaluate.
+"""The public functions of toygan: load a model, generate pictures of rows, score pictures, evaluate a model.
 
 They run in this process, without Prefect and without a store. For a whole catalog use `toygan generate`.
 """

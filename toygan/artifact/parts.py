@@ -41,7 +41,8 @@ def load_layout_bank(model: str, files: Mapping[str, bytes], config: ModelConfig
         )
         if missing := sorted(set(config.categories) - set(known.categories)):
             raise ModelError(
-                f"the bank has no layout of {', '.join(missing)}; train it on photos of these with layouts"
+                f"the bank has no layout of {', '.join(missing)}; "
+                "train the model on photos of these categories with layouts"
             )
         return known
 

@@ -21,10 +21,12 @@ from toygan.conditions.condition_types import BACKGROUND
 PAPER: Final = 0.9
 LINE_WIDTH: Final = 3  # pixels within this distance of a region belong to it
 FEWEST_PIXELS: Final = 4  # number of pixels; a smaller region has no vote
-SURE: Final = 0.9  # a pixel is sure of a label with more than this probability
-MOST_CONTRADICTING: Final = 0.25  # a region with a larger share of pixels sure of another label has no vote
+SURE: Final = 0.9  # a pixel is sure of a label whose probability is more than this
+# a region has no vote if a larger share of its pixels is sure of another label
+MOST_CONTRADICTING: Final = 0.25
 SOMEWHERE: Final = 0.01  # a colour is present if more than this share of the product has it
-LEAST_LIKELY: Final = 0.2  # a region may take a missing label with this share of its own label's probability
+# a region may take a missing label whose probability is at least this share of its own label's
+LEAST_LIKELY: Final = 0.2
 
 
 def vote_by_region(

@@ -140,7 +140,7 @@ def plan_manifest_key(run_id: str) -> str:
 def planning_key(run_id: str) -> str:
     """Returns the key of a run's marker.
 
-    It is written when planning starts, and removed when the run's leftovers are removed.
+    It is written when planning starts, and removed with the run's unfinished files.
     """
     return tmp_prefix(run_id) + "planning"
 

@@ -78,6 +78,7 @@ def test_each_category_gets_a_threshold_of_its_own() -> None:
     assert fitted.categories["wheel"].threshold > 0.6
 
 
+@pytest.mark.slow
 def test_a_probe_learns_what_the_score_does_not_know() -> None:
     """People look at the third number of the evidence, the score at the first one only."""
     evidence = evidence_of(300)
@@ -101,6 +102,7 @@ def test_one_product_with_most_decisions_is_no_obstacle() -> None:
     assert set(fit_to_people(calibration(), pictures).categories) == set(NAMES)
 
 
+@pytest.mark.slow
 def test_decisions_by_chance_change_nothing_or_help() -> None:
     evidence = evidence_of(200)
     by_chance = np.random.default_rng(5).random(200) < 0.5

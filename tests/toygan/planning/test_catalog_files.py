@@ -283,7 +283,7 @@ def a_broken_workbook() -> bytes:
         (a_zip(), "not an Excel workbook"),
         (a_zip()[:50], "damaged"),
         (a_broken_workbook(), "damaged"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel's old format"),
         (bytes(range(256)), "not a catalog"),
         (b"<html><body>Log in</body></html>", "no <item> or <entry>"),
         (FEED.encode()[:300], "the XML is damaged"),

@@ -85,12 +85,12 @@ def test_a_finished_run_changes_nothing_when_it_is_started_again(folder: Path, s
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"image_format": "png"}, "format is 'png', was 'webp'"),
-        ({"mode": "all"}, "mode is 'all', was 'missing'"),
-        ({"limit": 3}, "limit is 3, was None"),
-        ({"images_per_product": 2}, "images_per_product is 2, was 1"),
-        ({"categories": ("car",)}, r"categories is \['car'\], was \[\]"),
-        ({"batch_size": 2 * BATCH}, f"batch_size is {2 * BATCH}, was {BATCH}"),
+        ({"image_format": "png"}, "format is 'png', but was 'webp'"),
+        ({"mode": "all"}, "mode is 'all', but was 'missing'"),
+        ({"limit": 3}, "limit is 3, but was None"),
+        ({"images_per_product": 2}, "images_per_product is 2, but was 1"),
+        ({"categories": ("car",)}, r"categories is \['car'\], but was \[\]"),
+        ({"batch_size": 2 * BATCH}, f"batch_size is {2 * BATCH}, but was {BATCH}"),
         ({"main": "../other"}, "the main model is 'other@"),
         ({"catalog": "other.parquet"}, "the catalog's sha256 is"),
     ],

@@ -119,18 +119,18 @@ def test_the_plan_manifest_is_written_last(three: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mode": "all"}, "mode is 'all', was 'missing'"),
-        ({"images_per_product": 3}, "images_per_product is 3, was 1"),
-        ({"categories": ("brick",)}, r"categories is \['brick'\], was \[\]"),
-        ({"limit": 1}, "limit is 1, was None"),
-        ({"format": "png"}, "format is 'png', was 'webp'"),
+        ({"mode": "all"}, "mode is 'all', but was 'missing'"),
+        ({"images_per_product": 3}, "images_per_product is 3, but was 1"),
+        ({"categories": ("brick",)}, r"categories is \['brick'\], but was \[\]"),
+        ({"limit": 1}, "limit is 1, but was None"),
+        ({"format": "png"}, "format is 'png', but was 'webp'"),
         (
             {"models": OTHER_MODELS},
-            "the main model is 'toybricks@ffffffffffff', was 'toybricks@0123456789ab'",
+            "the main model is 'toybricks@ffffffffffff', but was 'toybricks@0123456789ab'",
         ),
         (
             {"models": {"main": "x@1"}, "limit": 3},
-            "limit is 3, was None; the main model is 'x@1', was 'toybricks@0123456789ab'",
+            "limit is 3, but was None; the main model is 'x@1', but was 'toybricks@0123456789ab'",
         ),
     ],
 )

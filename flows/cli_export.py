@@ -19,13 +19,21 @@ from flows.exits import BAD_INPUT, FAILED
     "repeated.",
 )
 @click.option("--output", required=True, metavar="URI", help="The store with the pictures.")
-@click.option("--to", metavar="URI", help="Folder or s3://BUCKET/PREFIX; default: exports/NAME of the store.")
-@click.option("--base-url", metavar="URL", help="https://..., under which the export can be read; for feeds.")
+@click.option(
+    "--to",
+    metavar="URI",
+    help="Folder or s3://BUCKET/PREFIX for the export; default: exports/NAME in the store.",
+)
+@click.option(
+    "--base-url",
+    metavar="URL",
+    help="The address (https://...) at which the export can be read, for the links in feeds.",
+)
 @click.option(
     "--presigned-days",
     type=click.FloatRange(0, 7, min_open=True),
     metavar="N",
-    help="Use URLs signed for N days in feeds, for a private bucket.",
+    help="Write signed URLs into feeds, valid for N days; for a private bucket.",
 )
 @click.option(
     "--collage",
@@ -43,7 +51,7 @@ def export(
 ) -> None:
     """Export the live pictures to a marketplace or social network, by its rules, with its feeds.
 
-    Only what changed is made and written. The report names every picture that was left out, and why. A
+    Files without a change are not made again. The report names every picture that was left out, and why. A
     channel that fails does not stop the others.
     """
     from toygan.channels.export import ExportRequest, export
@@ -83,9 +91,9 @@ def export(
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def inspect(files: tuple[Path, ...]) -> None:
-    """Say what pictures state about their origin.
+    """Say what picture files state about their origin.
 
-    A bad file does not stop the others; the exit code is then 2.
+    A bad file does not stop the others, but then the exit code is 2.
     """
     from toygan.channels.inspection import inspect_file
     from toygan.errors import BadInput

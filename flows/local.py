@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from toygan.generation.request import RunRequest
     from toygan.publishing.summary import RunSummary
 
-# Set before prefect is imported; the user's own values take precedence.
+# These are set before prefect is imported. The user's own values take precedence.
 DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -30,9 +30,9 @@ DEFAULTS = {
 def run_generate(
     *, catalog: str, run_id: str | None, columns: Sequence[str] = (), **parameters: Any
 ) -> "RunSummary":
-    """Runs the flow `generate-catalog` in this process and raises what it raises.
+    """Runs the flow `generate-catalog` in this process and raises its errors.
 
-    Bad input is refused before the flow starts, and a bad catalog before torch is imported. If no server is
+    Bad input is refused before the flow starts, a bad catalog even before torch is imported. If no server is
     configured, the run is planned first. A temporary server starts only if there is something to generate.
     `columns` are values of `--map`.
     """
@@ -45,7 +45,8 @@ def run_generate(
     if server is None and _is_first_run(parameters["output"]):
         from flows.local_server import start_temporary_server
 
-        start_temporary_server()  # there is something to generate; the server starts while torch is imported
+        # the store is new, so there is something to generate; the server starts while torch is imported
+        start_temporary_server()
     from flows.metrics import serve_metrics
     from flows.settings import service_settings
     from toygan.generation.request import RunRequest, check_request, new_run_id
@@ -119,7 +120,7 @@ def _stops_at_signals(run_id: str, *, is_temporary: bool) -> Iterator[None]:
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_IGN)
         print(f"stopped; the same command with --run-id {run_id} resumes it", file=sys.stderr, flush=True)
-        os._exit(1)  # a temporary server ends with this process
+        os._exit(1)  # a temporary server ends together with this process
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,7 +1,7 @@
-"""The steps of `generate-catalog` before and after its shards. They import no Prefect.
+"""The steps of `generate-catalog` before and after its shards. They do not import Prefect.
 
-So the command line finds out without importing Prefect that there is nothing to generate. This halves the
-time of a run without work.
+So the command line can find out without Prefect that there is nothing to generate, which halves the time of
+such a run.
 """
 
 import logging
@@ -31,16 +31,17 @@ from toygan.uploads.index import photos_so_far
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _log = logging.getLogger(__name__)
-_begun: "list[tuple[RunRequest, BegunRun]]" = []  # what begin_early returned, until begin_run takes it
+# the result of the last begin_early, until begin_run takes it
+_begun: "list[tuple[RunRequest, BegunRun]]" = []
 
 
 @dataclass(frozen=True, kw_only=True)
 class BegunRun:
-    """A run before its shards."""
+    """A run that has begun, before its shards are computed."""
 
     run: StartedRun
-    is_new: bool  # nothing of this run was in the store before
-    gone: Gone | None  # the pictures to retire; None: the request retires none
+    is_new: bool  # whether nothing of this run was in the store before
+    gone: Gone | None  # the pictures to retire; None if the request retires none
 
 
 def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
@@ -125,7 +126,7 @@ def end_run(
 
 
 def _show(store: ObjectStore, summary: RunSummary, log: Log) -> None:
-    """Writes the page of the store and sets its metrics. An error in this does not fail the run."""
+    """Writes the page of the store and sets its metrics. An error here does not make the run fail."""
     try:
         uploads = read_history(store)
         nights = record_night(store, summary.manifest, summary.summaries)
@@ -134,7 +135,8 @@ def _show(store: ObjectStore, summary: RunSummary, log: Log) -> None:
         log.warning("the page of the store is not up to date: %s", error)
         return
     whole = nights.filter(pc.is_null(nights["category"])).sort_by("commit")
-    for night in whole.slice(max(0, len(whole) - 1)).to_pylist():  # an older run may be repeated
+    # only if this run is the last one, since an older run may be repeated
+    for night in whole.slice(max(0, len(whole) - 1)).to_pylist():
         PICTURES_MISSING.labels(store.uri).set(night["wanted"] - night["covered"])
         REVIEW_BACKLOG.labels(store.uri).set(night["backlog"])
     PHOTOS_QUARANTINED.labels(store.uri).set(len(uploads.quarantined_at))

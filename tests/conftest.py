@@ -15,21 +15,18 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from hypothesis import settings
 
 from flows.reach import reach_loopback_directly
 from tests.hub_server import TOKEN, Hub, running_hub
 from tests.servers import S3Server, fresh_bucket, moto_server, rclone_server
 
-# As with the variable CI: examples are the same in every run, and may take as long as they like.
-settings.load_profile("ci")
+# Examples are the same in every run, may take as long as they like, and are few, as the fast tests must be.
+settings.register_profile("toygan", settings.get_profile("ci"), max_examples=30)
+settings.load_profile("toygan")
 
 _SEED = 67280421310721  # of a torch that nobody has seeded
 
 REPOSITORY = Path(__file__).parent.parent
-# Few examples keep the fast tests fast. No deadline, because other work may slow an example down.
-settings.register_profile("toygan", max_examples=30, deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("toygan")
 SERVERS = {
     "hub",
     "moto",

@@ -1,7 +1,9 @@
-"""Converts pictures between files, uint8 pixels and tensors in [-1, 1]. No other module does this.
+"""Converts pictures between files, uint8 pixels and tensors in [-1, 1]. All such conversions are in this
+module.
 
-All pixels are 8-bit sRGB. This module never imports torch: its two tensor functions only call methods of
-their argument. So a process that only checks and encodes pictures stays small and starts fast.
+All pixels are 8-bit sRGB. This module does not import torch, because its two tensor functions only call
+methods of their argument. So a process that only checks and encodes pictures needs little memory and starts
+fast.
 
 Every file that `encode` makes is marked as synthetic by the IPTC property DigitalSourceType in an XMP packet.
 Source: XMP Specification Part 3 for the packet's place in each format.
@@ -36,8 +38,8 @@ MIME_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 # brightest minus the darkest channel is above COLOURED. Both limits are in 0..255.
 DARK: Final = 200
 COLOURED: Final = 32
-MAX_PIXELS: Final = 64_000_000  # the most pixels of a file to decode; 192 MB as RGB
-SHORTEST_SIDE: Final = 32  # pixels; smaller photos show no detail
+MAX_PIXELS: Final = 64_000_000  # files with more pixels are not decoded; this number takes 192 MB as RGB
+SHORTEST_SIDE: Final = 32  # shortest side of a photo in pixels; smaller photos show no detail
 _TRANSPOSED: Final = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,8 +67,8 @@ def from_uint8(images: "Tensor") -> "Tensor":
 def to_uint8(images: "Tensor") -> NDArray[np.uint8]:
     """Converts (B, 3, H, W) float of any range to (B, H, W, 3) uint8 on the host.
 
-    Clamps to [-1, 1] and rounds; the inverse of `from_uint8`. NaN becomes mid-grey, so the caller first has
-    to find the pictures that are not finite.
+    Clamps to [-1, 1] and rounds; the inverse of `from_uint8`. NaN becomes mid-grey, so the caller must find
+    pictures that are not finite before this call.
     """
     clamped = images.detach().float().nan_to_num(nan=0.0).clamp(-1.0, 1.0)
     pixels = clamped.add(1.0).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous()
@@ -77,12 +79,12 @@ def to_uint8(images: "Tensor") -> NDArray[np.uint8]:
 def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
     """Encodes (H, W, 3) uint8 sRGB as a file with the XMP mark. The same pixels always give the same bytes.
 
-    Measured on product photos of 64 (128) pixels: WebP takes 0.22 (0.53) ms and 0.9 (1.9) kB, JPEG 0.07
-    (0.16) ms and 1.8 (4.2) kB, PNG 0.3 (1) ms and 5 (15) kB. A higher method of WebP takes up to four times
-    the time and saves 4 % of the bytes. The mark adds 0.5 kB.
+    Measured on product photos with sides of 64 pixels (in brackets: 128 pixels): WebP takes 0.22 (0.53) ms
+    and 0.9 (1.9) kB, JPEG 0.07 (0.16) ms and 1.8 (4.2) kB, PNG 0.3 (1) ms and 5 (15) kB. A higher WebP method
+    takes up to four times as long and saves 4 % of the bytes. The mark adds 0.5 kB.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(f"wanted (H, W, 3) uint8, found {pixels.shape} {pixels.dtype}")
+        raise ValueError(f"the pixels must be (H, W, 3) uint8, not {pixels.shape} {pixels.dtype}")
     image = Image.fromarray(np.ascontiguousarray(pixels))
     file = io.BytesIO()
     match image_format:
@@ -101,7 +103,7 @@ def encode(pixels: NDArray[np.uint8], image_format: ImageFormat) -> bytes:
 
 
 def encode_photo(pixels: NDArray[np.uint8], image_format: Literal["png", "webp"] = "png") -> bytes:
-    """Encodes (H, W, 3) uint8 sRGB of a photo, without the mark, because a photo is not generated."""
+    """Encodes a photo, (H, W, 3) uint8 sRGB. The file has no mark, because a photo is not generated."""
     file = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if image_format == "png":
@@ -122,9 +124,10 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """Decodes the first frame of a file, upright: (H, W, 3) uint8 sRGB.
 
     The file has one of `toygan.picture_files.FORMATS`. Greyscale, CMYK, Lab, palettes and 16 bits are
-    converted. Embedded colour profiles are applied. Transparent parts become white. Of an EXIF block only the
-    orientation is read. Raises BadInput for another format, for a damaged file (any error of Pillow), and for
-    more than `MAX_PIXELS` pixels. The number of pixels is read from the header, before memory is allocated.
+    converted. Embedded colour profiles are applied. Transparent parts become white. Only the orientation is
+    read from an EXIF block. Raises BadInput for another format, for a damaged file (any error of Pillow), and
+    for more than `MAX_PIXELS` pixels. The number of pixels is read from the header, before memory is
+    allocated.
     """
     with _reasons():
         shown = _load_shown(data)
@@ -137,23 +140,24 @@ def decode_photo(data: bytes) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     if min(width, height) < SHORTEST_SIDE:
         raise BadInput(
-            f"the picture has {width} x {height} pixels, less than {SHORTEST_SIDE} a side; take a larger one"
+            f"the picture has {width} x {height} pixels, but each side needs at least {SHORTEST_SIDE}; "
+            "take a larger picture"
         )
     return pixels
 
 
 def decode_labels(data: bytes) -> NDArray[np.uint8]:
-    """Decodes a lossless file with one number a pixel: (H, W) uint8.
+    """Decodes a lossless file with one number per pixel: (H, W) uint8.
 
-    The numbers are greys of 1 to 8 bits or palette indices. Raises BadInput as `decode` does, and for a
-    picture in colour or of 16 bits, because its numbers are no labels.
+    The numbers are greys of 1 to 8 bits or palette indices. Raises BadInput as `decode` does, and for
+    pictures in colour or of 16 bits, because their values are not labels.
     """
     with _reasons():
         shown = _load_shown(data)
         image = shown.image
         if image.mode not in ("1", "L", "P") or image.format not in _LOSSLESS:
             found = f"{image.format}, mode {image.mode}"
-            raise BadInput(f"this is no layout ({found}); save 8-bit labels as a grey or palette PNG")
+            raise BadInput(f"this is not a layout ({found}); save 8-bit labels as a grey or palette PNG")
         labels = np.array(_upright(image, shown.exif), dtype=np.uint8)
         return labels // grey_step(shown.bits) if image.mode == "L" else labels
 
@@ -193,8 +197,8 @@ def _load_shown(data: bytes) -> Shown:
 def load_image(data: bytes) -> Image.Image:
     """Loads the first frame of a file as it is stored, with Pillow's information about the file.
 
-    Loads the whole file, not only its header, because a PNG may have its XMP packet behind the pixels. Raises
-    BadInput for another format and for too many pixels, and any error of Pillow for a damaged file.
+    Loads the whole file, not only its header, because the XMP packet of a PNG may come after the pixels.
+    Raises BadInput for another format and for too many pixels, and any error of Pillow for a damaged file.
     """
     image_format = format_of(data[:HEAD_BYTES])
     if image_format is None:
@@ -216,13 +220,16 @@ def load_image(data: bytes) -> Image.Image:
 
 @cache
 def _read_heif() -> None:
-    """Makes Pillow read HEIF, the format of telephones. The reader turns pictures upright itself."""
+    """Makes Pillow read HEIF, the format of phone cameras. The HEIF reader itself turns pictures upright."""
     from pillow_heif import register_heif_opener  # slow to import, and few files need it
 
     register_heif_opener(thumbnails=False)
 
 
 def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
-    """Turns the image as its EXIF block says. A TIFF needs no turn, because Pillow turns it on loading."""
+    """Rotates or flips the image upright, as its EXIF block says.
+
+    A TIFF stays as it is, because Pillow has turned it on loading.
+    """
     turn = _TRANSPOSED.get(orientation(exif)) if exif else None
     return image if turn is None else image.transpose(turn)

@@ -22,9 +22,10 @@ from toygan.channels.state import Exported
 from toygan.storage.keys import EXPORTED_PREFIX, slug_of
 from toygan.xmp import xmp_packet
 
-_SHARE: Final = 0.82  # share of its cell that the largest product takes
-_FOR_LABEL: Final = 0.14  # share of the height that stays free for the label of generated content
-_CANDIDATES: Final = 4  # products looked at for each one wanted, because some have no sure outline
+_SHARE: Final = 0.82  # the largest product takes this share of its cell
+_FOR_LABEL: Final = 0.14  # this share of the height stays free for the label of generated content
+# number of candidates for each wanted product, because some products have no certain outline
+_CANDIDATES: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Collage:
 
 @dataclass(frozen=True, kw_only=True)
 class Composed:
-    """The picture of a collage, where its products are, and the part that the channel always shows."""
+    """A collage: its picture, the places of its products, and the part that the channel always shows."""
 
     image: Image.Image  # RGB
     products: Box
@@ -61,7 +62,10 @@ def choose_products(
 
 
 def collage_key(making: Making, category: str, chosen: Sequence[Mapping[str, Any]], count: int) -> str:
-    """Returns the key of a category's collage. It holds a digest of all that the collage depends on."""
+    """Returns the key of a category's collage.
+
+    The key holds a digest of everything that the collage depends on.
+    """
     frame = making.channel.frames[0]
     signer = making.credentials.digest if making.credentials else None
     content = [MAKING, count, frame.model_dump(mode="json"), making.producer, signer]
@@ -77,10 +81,10 @@ def make_collage(
     described: Mapping[str, Mapping[str, Any]],
     count: int,
 ) -> bool:
-    """Makes and puts the collage of the first `count` chosen products that have a sure outline.
+    """Makes the collage of the first `count` chosen products that have a certain outline, and puts it.
 
-    Returns False if there are too few products or too few pixels. `described` has the metadata rows by image
-    id.
+    Returns False if there are too few products or too few pixels. `described` maps image ids to metadata
+    rows.
     """
     frame = making.channel.frames[0]
     cutouts: list[Cutout] = []
@@ -113,10 +117,11 @@ def make_collage(
 def compose_collage(cutouts: Sequence[Cutout], frame: Frame, *, keeps_room: bool) -> Composed | None:
     """Places products in a grid on the frame's ground. All have the same scale, at most 1.
 
-    `keeps_room` leaves the bottom free for a label. Returns None if the frame would be below its least size.
+    With `keeps_room`, the bottom stays free for a label. Returns None if the frame would be below its least
+    size.
     """
     long = max(frame.aspect)
-    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # as shares of the longest side
+    across, down = frame.aspect[0] / long, frame.aspect[1] / long  # both as shares of the longest side
     wide, high = fit(frame.safe_aspect or frame.aspect, across, down)
     room = high * (1 - _FOR_LABEL) if keeps_room else high
     columns = min(len(cutouts), math.ceil(math.sqrt(len(cutouts) * wide / room)))

@@ -13,11 +13,11 @@ from toygan.names import printable
 from toygan.picture_files import HEAD_BYTES, READABLE, check_size, format_of
 from toygan.xmp import DIGITAL_SOURCE_TYPE, aigc_label, digital_source_type
 
-_C2PA: Final = (b"c2pa", b"jumb")  # the labels of a manifest store; ISO 19566-5 boxes hold them
+_C2PA: Final = (b"c2pa", b"jumb")  # the labels of a manifest store, which is in boxes of ISO 19566-5
 
 
 def inspect_file(path: Path) -> list[str]:
-    """Returns lines with one fact each: format, size, marks. Raises BadInput if the file is no picture."""
+    """Returns lines with one fact each: format, size, marks. Raises BadInput if the file is not a picture."""
     try:
         check_size(path.stat().st_size)
         data = path.read_bytes()
@@ -30,7 +30,7 @@ def inspect_file(path: Path) -> list[str]:
         image = load_image(data)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    except Exception as error:  # Pillow has no error class of its own for damaged files
+    except Exception as error:  # Pillow raises errors of any class for damaged files
         raise BadInput(f"{path}: the picture is damaged ({error}); export it again") from None
     packet = image.info.get("xmp")
     size = f"{image.width} x {image.height}"

@@ -28,28 +28,30 @@ from toygan.storage.keys import plan_manifest_key
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 
-_checked: "list[tuple[RunRequest, ResolvedRun]]" = []  # until resolve_run takes it
+# the result of the last check_request, until resolve_run takes it
+_checked: "list[tuple[RunRequest, ResolvedRun]]" = []
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """The request of a person or a schedule."""
 
-    catalog: str  # URI of a file, see toygan.planning.catalog.open_catalog
-    output: str  # URI of a store
+    catalog: str  # the URI of a catalog, see toygan.planning.catalog.open_catalog
+    output: str  # the URI of a store
     run_id: str
-    # See toygan.registry.models.resolve; of a missing role, see find_default there.
+    # References of models, see toygan.registry.models.resolve. For missing roles, see find_default there.
     models: Mapping[ModelRole, str] = field(default_factory=dict)
     images_per_product: int = 1
-    categories: tuple[str, ...] = ()  # empty: all categories of the model
-    columns: Mapping[str, str] = field(default_factory=dict)  # schema's name to the file's
+    categories: tuple[str, ...] = ()  # if empty, all categories of the models
+    # maps column names of the contract to those of the file
+    columns: Mapping[str, str] = field(default_factory=dict)
     mode: Mode = "missing"
     refresh_share: float = 1.0  # the largest share of the live pictures that the mode refresh replaces
-    retire: float | None = None  # the largest share of products that may be retired; None: retire none
-    limit: int | None = None  # only the first `limit` good products of the catalog
+    retire: float | None = None  # the largest share of products that may be retired; None if none are retired
+    limit: int | None = None  # only the first `limit` good products of the catalog are used
     image_format: ImageFormat = "webp"
     device: str = "auto"
-    batch_size: int | None = None  # None: chosen for model and device
+    batch_size: int | None = None  # None if it is chosen for model and device
 
 
 def new_run_id() -> str:
@@ -86,7 +88,7 @@ class ResolvedRun:
 
 
 def resolve_run(request: RunRequest, *, is_new: bool = False) -> ResolvedRun:
-    """Finds store and models of a request and checks its settings; writes nothing.
+    """Finds the store and the models of a request and checks its settings; writes nothing.
 
     With `is_new` the caller knows that the store has nothing of this run id. Raises a subclass of BadInput if
     store, model, settings or device cannot be used.
@@ -106,7 +108,8 @@ def _resolve(request: RunRequest, *, is_new: bool) -> ResolvedRun:
     earlier = None if is_new else _settings_of_earlier_start(store, request.run_id)
     models: dict[ModelRole, ModelFiles] = {}
     for role in get_args(ModelRole):
-        # The bundled models belong together. They do not fit the categories of another shop's model.
+        # The bundled models share their categories. Beside a shop's own main model they are not used, because
+        # it has other categories.
         may_be_bundled = not models or is_bundled(models[MAIN])
         reference = request.models.get(role)
         found = _choose_model(store, aliases, role, reference, earlier, may_be_bundled=may_be_bundled)
@@ -153,7 +156,8 @@ def _choose_model(
     *,
     may_be_bundled: bool,
 ) -> ModelFiles | None:
-    """Returns the model for a role. Returns None if there is no such model: only the main one is required.
+    """Returns the model for a role. Returns None if there is no such model, since only the main model is
+    required.
 
     A continued run keeps its models, even if others have been promoted since.
     """
@@ -169,14 +173,17 @@ def _choose_model(
     model = default or resolve(reference, store)
     needs = role_of(config_of(model))
     if needs != role:
-        takes = "takes no image" if needs == MAIN else f"takes a {needs}, give it as --{needs}-model"
+        takes = "takes no image" if needs == MAIN else f"takes a {needs}; give the model by --{needs}-model"
         option = "--model" if role == MAIN else f"--{role}-model"
-        raise ModelError(f"{model.name}@{model.version} cannot be the {option}: it {takes}")
+        raise ModelError(f"{model.name}@{model.version} cannot be the {option}, because it {takes}")
     return model
 
 
 def _lasting(reference: str | None) -> str | None:
-    """Returns a reference that always names the same model of a folder or the Hub; None for other models."""
+    """Returns a reference that will still name the same model later, for a folder or a model on the Hub.
+
+    Returns None for other models.
+    """
     if reference and (on_hub := hub_reference(reference)):
         return pinned(on_hub)
     folder = folder_of(reference) if reference else None

@@ -1,4 +1,5 @@
-"""Derives from people's decisions what may be live, and what the next plan has to make again.
+"""Derives from people's decisions which pictures may be live, and which pictures the next plan has to make
+again.
 
 `state/decisions.parquet` holds all decisions, in the order of their numbers. The functions here look at the
 whole table, so the result does not depend on the order in which decisions and runs are merged.
@@ -45,7 +46,7 @@ def parse_decisions(data: bytes) -> pa.Table:
     try:
         return read_decisions(data, DECIDED_KEY)
     except TableError as error:
-        raise BadInput(f"{error}; remove it, the next run makes it anew from decisions/") from error
+        raise BadInput(f"{error}; remove it; the next run makes it again from decisions/") from error
 
 
 def merge_decisions(tables: Iterable[pa.Table]) -> pa.Table:
@@ -61,7 +62,7 @@ def merge_decisions(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def without_undone(decisions: pa.Table) -> pa.Table:
-    """Returns the decisions that nobody took back. Undos are left out."""
+    """Returns the decisions that nobody has undone. The undos themselves are left out."""
     is_undo = pc.equal(decisions["decision"], UNDO)
     undone = decisions.filter(is_undo)["undoes"].combine_chunks()
     keep = pc.and_(pc.invert(is_undo), pc.invert(pc.is_in(decisions["decision_id"], value_set=undone)))
@@ -77,7 +78,7 @@ def verdicts(decisions: pa.Table) -> pa.Table:
     return left.take(last["position_max"].combine_chunks().sort())
 
 
-RETIRED = "retired"  # the words about a retired picture begin with this
+RETIRED = "retired"  # the description of a retired picture begins with this word
 _IN_WORDS = {
     APPROVE: "approved",
     REJECT: "rejected",
@@ -89,7 +90,7 @@ _IN_WORDS = {
 def in_words(decisions: pa.Table) -> dict[str, str]:
     """Describes the last decision about each picture, by image id: `rejected by Ann: too dark`.
 
-    Decisions that somebody took back do not count.
+    Decisions that somebody has undone do not count.
     """
     left = without_undone(decisions).sort_by(_ORDER).select(["image_id", "decision", "decided_by", "reason"])
     return {
@@ -102,8 +103,8 @@ def in_words(decisions: pa.Table) -> dict[str, str]:
 def live_rows(decisions: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Returns two tables of CURRENT: the pictures that people made live, and those that may not be live.
 
-    A row of the second table has the commit number by which the picture became live. When a picture is
-    withdrawn, the picture that it replaced does not come back, because that one is of an older row or model.
+    A row of the second table has the commit number with which the picture became live. When a picture is
+    withdrawn, the picture before it does not become live again, because it is of an older row or model.
     """
     last = verdicts(decisions)
     is_approval = pc.equal(last["decision"], APPROVE)
@@ -138,7 +139,7 @@ def withdrawn_ids(decisions: pa.Table) -> pa.Array:
 
 
 class Wishes:
-    """The slots in which people want another picture, searchable by slot and row fingerprint.
+    """The slots for which people want another picture, searchable by slot and row fingerprint.
 
     `decisions` is the table of all decisions.
     """
@@ -151,7 +152,9 @@ class Wishes:
     def of(
         self, skus: Hashes, image_index: NDArray[np.int32], fingerprints: Hashes
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns for each of S slots the numbers of the last redraw and the last rejection, 0 for none."""
+        """Returns, for each of S slots, the numbers of the last redraw and of the last rejection; 0 if there
+        is none.
+        """
         wanted = _hashes(slot_hashes(skus, image_index), fingerprints)
         found = []
         for hashes, commits in (self._redraws, self._rejections):

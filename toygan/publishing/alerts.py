@@ -14,7 +14,7 @@ from toygan.planning.summaries import Summaries
 from toygan.publishing.commit_log import RECENT_RUNS, Commits, acceptance_of
 from toygan.publishing.summary import MOST_NAMED
 
-MIN_RUNS = 3  # with fewer earlier runs, no acceptance counts as usual
+MIN_RUNS = 3  # with fewer earlier runs, the usual acceptance is unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,9 @@ def _none_approved(manifest: Manifest) -> Iterator[Alert]:
 
 
 def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
-    """Yields the categories with less than half the median acceptance of their last RECENT_RUNS runs."""
+    """Yields an alert for each category whose acceptance is less than half of its median in the last
+    RECENT_RUNS runs.
+    """
     for category, counts in sorted(manifest.categories.items()):
         now = acceptance_of(counts)
         before = commits.acceptance.get(category, {})
@@ -70,7 +72,9 @@ def _halved(manifest: Manifest, commits: Commits) -> Iterator[Alert]:
 
 
 def _without_picture(parts: Iterable[pa.Table], summaries: Summaries) -> Iterator[Alert]:
-    """Yields the products for which this run approved no picture and which have no live one."""
+    """Yields an alert for each category with products that have no live picture and for which this run
+    approved none.
+    """
     failed = _failed(parts)
     live = set(summaries.live_table(("sku",))["sku"].unique().to_pylist()) if failed else set()
     by_category: dict[str, list[str]] = {}
@@ -92,7 +96,7 @@ def _named(skus: Sequence[str]) -> str:
 
 
 def _failed(parts: Iterable[pa.Table]) -> dict[str, str]:
-    """Returns the products for which no attempt was approved: sku to category."""
+    """Maps the skus of products for which no attempt was approved to their categories."""
     tried: dict[str, str] = {}
     approved: set[str] = set()
     for part in parts:

@@ -39,13 +39,16 @@ from toygan.storage.update import Stored, update
 
 _log = logging.getLogger(__name__)
 
-NOT_FINITE = "not_finite"  # the count of candidates that are not finite
+NOT_FINITE = "not_finite"  # the name of the count of candidates that are not finite
 _THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The number of candidates by decision. `counts` also has the number of those that are not finite."""
+    """The numbers of candidates by decision.
+
+    `counts` also has the number of candidates that are not finite.
+    """
 
     counts: Mapping[str, int]
     categories: Mapping[str, Mapping[str, int]]
@@ -78,7 +81,10 @@ def publish_report(store: ObjectStore, run_id: str, html: str) -> None:
 
 
 def publish_manifest(store: ObjectStore, manifest: Manifest) -> None:
-    """Commits the run: from here on, everything that the manifest references is complete."""
+    """Writes the manifest, which commits the run.
+
+    Everything that it references must be in the store already.
+    """
     store.put(manifest_key(manifest.run_id), manifest.to_json().encode(), content_type="application/json")
 
 
@@ -98,7 +104,8 @@ def make_live(
 
 
 def complete_open_runs(store: ObjectStore) -> Summaries:
-    """Makes runs and decisions live whose process died before it did so. Rebuilds missing summaries.
+    """Completes commits whose processes died: makes their runs and decisions live. Rebuilds missing
+    summaries.
 
     Returns the summaries. Raises TableError if a table that this needs is damaged.
     """

@@ -1,4 +1,4 @@
-"""Orders commits by numbers, not by clocks. Keeps the acceptance of recent runs, to compare a run with.
+"""Orders commits by numbers, not by clocks. Keeps the acceptance of recent runs for comparisons.
 
 `state/commits.json` is changed in one step. A run takes the next number just before it writes its manifest,
 which contains the number. The run is open until everything in its manifest is live. If its process dies
@@ -19,11 +19,12 @@ from toygan.storage.store import ObjectStore
 from toygan.storage.update import Stored, update
 
 RECENT_RUNS = 7
-MIN_CANDIDATES = 20  # the acceptance of a category with fewer candidates in a run means nothing
+# with fewer candidates of a category in a run, their acceptance is too uncertain to be used
+MIN_CANDIDATES = 20
 
 _SCHEMA = "commits/1"
 _JSON = "application/json"
-_KEPT_RUNS = RECENT_RUNS + 1  # the last run, and the runs to compare it with
+_KEPT_RUNS = RECENT_RUNS + 1  # the last run, and the runs with which it is compared
 
 Acceptance = Mapping[str, Mapping[int, float]]  # the approved share of the candidates, by category and commit
 
@@ -33,7 +34,8 @@ class Commits:
     """The last commit number, the open runs with their numbers, and the recent acceptance by category."""
 
     last: int = 0
-    open: Mapping[str, int] = field(default_factory=dict)  # run id or key of a decision to its number
+    # maps run ids and keys of decisions to their numbers
+    open: Mapping[str, int] = field(default_factory=dict)
     acceptance: Acceptance = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -65,7 +67,7 @@ class Commits:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(
-                f"{COMMITS_KEY} is damaged ({error!r}); remove it, the next run makes it anew"
+                f"{COMMITS_KEY} is damaged ({error!r}); remove it; the next run makes it again"
             ) from None
 
     def with_run(self, manifest: Manifest) -> "Commits":
@@ -98,7 +100,10 @@ def read_commits(store: ObjectStore) -> Commits | None:
 
 
 def reserve(store: ObjectStore, run_id: str) -> int:
-    """Reserves a run's commit number: the next one, or the one that an earlier try of the run reserved."""
+    """Reserves a run's commit number.
+
+    Returns the next number, or the number that an earlier try of this run reserved.
+    """
     return reserve_run(store, run_id, None)[0]
 
 
@@ -129,7 +134,7 @@ def _reserve(store: ObjectStore, names: Sequence[str], known: Stored | None) -> 
 
 
 def close(store: ObjectStore, *manifests: Manifest, known: Stored | None = None) -> Stored:
-    """Records that everything in these runs' manifests is live.
+    """Records that everything in the manifests of the runs is live.
 
     Returns the stored commits. `known` is as for `update`.
     """
@@ -144,7 +149,10 @@ def close(store: ObjectStore, *manifests: Manifest, known: Stored | None = None)
 
 
 def close_decisions(store: ObjectStore, keys: Iterable[str], *, last: int) -> None:
-    """Records that decisions are merged. `last` is the highest number of a decision, 0 if there is none."""
+    """Records that decisions are merged.
+
+    `last` is the highest number of all decisions, 0 if there are none.
+    """
     done = set(keys)
 
     def note(before: bytes | None) -> bytes:

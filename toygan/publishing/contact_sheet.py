@@ -31,7 +31,7 @@ from toygan.storage.store import ObjectStore
 PhotosSoFar = Callable[[ObjectStore, Sequence[str]], list[str]]
 
 _READERS = 16
-_MOST_UNKNOWN = 20  # categories that are named
+_MOST_UNKNOWN = 20  # the largest number of categories that are named
 _SHOWN_COLUMNS = [
     *("sku", "image_index", "decision", "conditions", "colour_delta_e", "p_real", "threshold", "reasons"),
     *("image_id", "image_uri", "format", "condition_sha256", "title", "language"),
@@ -153,14 +153,14 @@ def _snapshot(store: ObjectStore, row: Mapping[str, Any]) -> bytes | None:
     digest = dict(row["condition_sha256"]).get("photo")
     try:
         return None if digest is None else read_kept(store, digest)
-    except BadInput:  # a lost snapshot must not fail the report; verify names the file
+    except BadInput:  # a lost snapshot must not stop the report; `toygan verify` reports it
         return None
 
 
 def _unknown_categories(
     store: ObjectStore, rejected: pa.Table, photos_so_far: PhotosSoFar | None
 ) -> list[str]:
-    """Returns for each category without a model a line with the number of its training photos."""
+    """Returns, for each category that no model has, a line with the number of its training photos."""
     if photos_so_far is None:
         return []
     reasons = rejected["reason"].unique().to_pylist()

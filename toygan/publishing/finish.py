@@ -33,8 +33,8 @@ def finish_run(
 ) -> RunSummary:
     """Writes the report, the manifest and the live table, in this order.
 
-    If the run has a manifest already, only the live table is completed. A run without approved pictures is no
-    failure. A run without finite pictures is one, see RunSummary.check_finite.
+    If the run has a manifest already, only the live table is completed. A run without approved pictures is
+    not a failure. A run without finite pictures is a failure, see RunSummary.check_finite.
     """
     store = run.store
     manifest = read_manifest(store, run.plan.run_id)
@@ -85,7 +85,7 @@ def rewrite_report(store: ObjectStore, run_id: str, *, photos_so_far: PhotosSoFa
 
 def _models_at_hand(store: ObjectStore, manifest: Manifest) -> Iterator[ModelFiles]:
     for name in manifest.all_models:
-        with suppress(BadInput):  # the model came from a folder, or is missing or damaged
+        with suppress(BadInput):  # the model was given as a folder, or is missing or damaged
             yield resolve(name, store)
 
 
@@ -123,9 +123,9 @@ def _manifest(
 
 
 def _incomplete(store: ObjectStore, run_id: str, parts: Iterable[pa.Table]) -> dict[str, tuple[int, int]]:
-    """Returns the (present, wanted) number of pictures of each product with some but not all pictures.
+    """Returns, for each product with some but not all of its pictures, the numbers (present, wanted).
 
-    Looks only at products for which the run generated pictures.
+    Only products for which the run generated pictures are included.
     """
     found = {}
     for shard, part in enumerate(parts):

@@ -1,7 +1,7 @@
 """Keeps the numbers of the last runs in one table, `state/nights.parquet`, so that pages are made quickly.
 
 The manifests of the runs hold the same numbers, except the backlog. If the table is missing or damaged, it is
-made anew from the manifests.
+made again from the manifests.
 """
 
 import logging
@@ -24,7 +24,7 @@ from toygan.storage.keys import NIGHTS_KEY, manifest_key
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
 
-MOST_RUNS = 365  # the table holds the last runs only
+MOST_RUNS = 365  # the table holds only this number of last runs
 _THREADS = 16
 _ORDER = [("commit", "ascending"), ("run_id", "ascending"), ("category", "ascending")]
 
@@ -39,7 +39,7 @@ def record_night(store: ObjectStore, manifest: Manifest, summaries: Summaries) -
         if known is None:
             known = _from_manifests(store, {})
         others = known.filter(pc.not_equal(known["run_id"], manifest.run_id))
-        # A run that is repeated keeps the backlog of its own night.
+        # A repeated run keeps the backlog that was counted after its first time.
         counted = {manifest.run_id: backlog} | _backlogs(known)
         return pa.concat_tables([others, _rows([manifest], counted)])
 
@@ -47,7 +47,7 @@ def record_night(store: ObjectStore, manifest: Manifest, summaries: Summaries) -
 
 
 def rebuild_nights(store: ObjectStore, summaries: Summaries) -> pa.Table:
-    """Makes the table anew from the manifests, and returns it. The last run gets the present backlog."""
+    """Makes the table again from the manifests, and returns it. The last run gets the present backlog."""
     backlog = review_backlog(summaries)
 
     def merge(known: pa.Table | None) -> pa.Table:
@@ -61,7 +61,9 @@ def rebuild_nights(store: ObjectStore, summaries: Summaries) -> pa.Table:
 
 
 def review_backlog(summaries: Summaries) -> int:
-    """Counts the candidates that wait: nobody decided about them, and their slot has no live picture."""
+    """Counts the candidates that wait for people: nobody has decided about them, and their slots have no live
+    picture.
+    """
     tried, live = summaries.attempts_table(), summaries.live_table(SLOT)
     waiting = tried.filter(pc.is_valid(tried["review_uri"])).sort_by("commit").select([*SLOT, "review_uri"])
     newest = waiting.to_pandas().drop_duplicates(list(SLOT), keep="last")
@@ -87,7 +89,7 @@ def _read(data: bytes) -> pa.Table | None:
     try:
         return read_parquet_bytes(data, NIGHTS, NIGHTS_KEY)
     except TableError as error:
-        log.warning("%s; it is made anew from the manifests", error)
+        log.warning("%s; it is made again from the manifests", error)
         return None
 
 
@@ -127,7 +129,7 @@ def _numbers(counts: Mapping[str, int]) -> dict[str, Any]:
     wanted = sum(counts.get(name, 0) for name in ("unchanged", "planned", "exhausted", "deferred"))
     return {
         "wanted": wanted,
-        # A picture that is generated anew counts as planned. If no new one is approved, the old one stays
+        # A live picture that is to be replaced counts as planned. If no new picture is approved, it stays
         # live.
         "covered": min(wanted, counts.get("unchanged", 0) + counts[APPROVED]),
         "candidates": sum(counts[each] for each in DECISIONS),

@@ -10,11 +10,11 @@ from toygan.planning.summaries import Summaries
 from toygan.publishing.commit import NOT_FINITE
 from toygan.storage.keys import report_key
 
-MOST_NAMED = 20  # products listed in one line
+MOST_NAMED = 20  # the largest number of products listed in a line
 
 
 def warnings_of(manifest: Manifest) -> list[str]:
-    """Returns a line for each result that is no error but that the shop should know."""
+    """Returns a line for each result that is not an error, but that the shop should know."""
     counts = manifest.counts
     lines = []
     if counts["planned"] and not counts[APPROVED]:
@@ -33,8 +33,8 @@ def warnings_of(manifest: Manifest) -> list[str]:
         )
     if counts["deferred"]:
         lines.append(
-            f"{counts['deferred']:,} pictures wait for the next run: `toygan verify --prune` was removing "
-            "old files of theirs; if it died, run it again"
+            f"{counts['deferred']:,} pictures wait for the next run, because `toygan verify --prune` was "
+            "removing old files of theirs; if it was interrupted, run it again"
         )
     return lines
 
@@ -48,7 +48,7 @@ class RunSummary:
     elapsed_s: float
     parts: Parts = field(repr=False)
     summaries: Summaries = field(repr=False)  # of the store, after the run
-    retired: int = 0  # pictures of products that left the catalog
+    retired: int = 0  # the number of withdrawn pictures of products that left the catalog
 
     @property
     def report_uri(self) -> str:

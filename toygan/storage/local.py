@@ -36,11 +36,12 @@ from toygan.storage.store import (
 
 _log = logging.getLogger(__name__)
 
-_UPLOADS = TMP_PREFIX + ".put/"  # no run's folder, because no run id starts with a dot
-_LOCK = "lock"  # in the folder _UPLOADS, whose other names are 32 hex digits
+_UPLOADS = TMP_PREFIX + ".put/"  # never the folder of a run, because no run id starts with a dot
+_LOCK = "lock"  # the lock file's name in _UPLOADS; the other names there are 32 hex digits
 _ABANDONED_AFTER_S = 3600.0
 
-_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # a link, a socket
+# the last two stand for a link and a socket
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
@@ -53,8 +54,9 @@ class LocalStore:
 
     A power failure never leaves an object without the objects that it references. Pictures and plan shards
     are put without a sync. Before any other object is put, the earlier objects of this process are on the
-    disk. When put returns, the object is on the disk, too. So a run waits for the disk once per shard, not
-    once per picture. Links inside the root are not followed; the root itself may be a link.
+    disk. When the put of such an object returns, the object itself is on the disk, too. So a run waits for
+    the disk once per shard, not once per picture. Links inside the root are not followed; the root itself may
+    be a link.
     """
 
     def __init__(self, root: Path, *, lock_patience_s: float = PATIENCE_S) -> None:
@@ -156,14 +158,17 @@ class LocalStore:
                     break
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
-        """Returns the content and, as its version, its digest: times and inodes can repeat."""
+        """Returns the content and its digest.
+
+        The digest is the version, because times and inodes can repeat.
+        """
         data = self.get(key)
         return data, content_version(data)
 
     def put_if(
         self, key: str, data: bytes, version: str | None, *, content_type: str = "application/octet-stream"
     ) -> str:
-        """Puts under the lock of the store, if the file has not changed; raises Conflict."""
+        """Holds the lock of the store, and puts if the file has not changed; else raises Conflict."""
         check_key(key)
         with self._named_errors(key), self._locked():
             try:
@@ -211,7 +216,7 @@ class LocalStore:
             os.close(descriptor)
 
     def _path(self, key: str) -> Path:
-        """Returns the path of the object; refuses links, because they could lead out of the root."""
+        """Returns the path of the object. Refuses links that lead out of the object's place."""
         check_key(key)
         if key.startswith(_UPLOADS):
             raise BadInput(f"keys under {_UPLOADS} are the store's own")
@@ -284,7 +289,7 @@ def _read_plain(path: Path) -> bytes:
 
 
 def _listing_name(entry: os.DirEntry[str]) -> str:
-    """Returns the name, with a slash after a folder's name. So names sort as the keys below them do."""
+    """Returns the name, for a folder with a slash behind it. So the names sort as the keys below them do."""
     return entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 

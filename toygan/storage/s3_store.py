@@ -25,8 +25,8 @@ class S3Store:
     """Objects in a bucket below a prefix.
 
     Calls with a temporary failure are repeated (`toygan.storage.s3`). A repetition is harmless, because every
-    call writes or removes one whole object under a fixed key. The exception is a successful put_if whose
-    answer is lost: its repetition raises Conflict.
+    call writes or removes one whole object under a fixed key. The only exception is put_if: if it succeeds
+    but its answer is lost, the repetition raises Conflict.
     """
 
     def __init__(self, bucket: str, prefix: str = "", *, patience_s: float = PATIENCE_S) -> None:
@@ -100,7 +100,7 @@ class S3Store:
             found, token = self._page(self._prefix + prefix, token)
             for info in found:
                 key = info.key.removeprefix(self._prefix)
-                # while an object is being replaced, rclone's server lists it twice
+                # rclone's server lists an object twice while it is being replaced
                 if key != last and not is_hidden(key, prefix):
                     yield named_info(key, info.size)
                 last = key
@@ -130,7 +130,7 @@ class S3Store:
                 raise Conflict(key)
         try:
             return self._upload(key, data, content_type, condition)
-        except ObjectNotFound:  # the condition was If-Match, and another process removed the object
+        except ObjectNotFound:  # with If-Match: another process has removed the object
             raise Conflict(key) from None
 
     def presigned(self, key: str, expires_s: int) -> str:
@@ -196,8 +196,9 @@ class S3Store:
     def _download(self, key: str) -> tuple[bytes, str]:
         """Returns the object and its ETag.
 
-        A body that does not match its ETag is fetched again. If the same body and ETag come a second time,
-        the body is right, and this server's ETags are no MD5. From then on they are not compared.
+        A body whose MD5 is not its ETag is downloaded again. If the same body and ETag come a second time,
+        the body is right, and the server's ETags are not MD5 sums. From then on, bodies and ETags of this
+        server are not compared.
         """
         full, seen = self._full(key), set[tuple[bytes, str]]()
 
@@ -229,9 +230,10 @@ class S3Store:
         return self._connection.call(call, full_prefix)
 
     def _require_bucket(self) -> None:
-        """Raises StoreConfigError if there is no bucket, or no S3 server.
+        """Raises StoreConfigError if the bucket is missing or the server is not an S3 server.
 
-        A HEAD request gets the same answer for a missing object, for a missing bucket and from a web page.
+        A HEAD request cannot tell, because its answer is the same for a missing object, for a missing bucket
+        and from a web page.
         """
         if not self._connection.has_answered:
             self._page(self._prefix, None)

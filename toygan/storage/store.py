@@ -9,14 +9,17 @@ from toygan.errors import BadInput, StoreConfigError
 from toygan.names import printable
 
 MAX_KEY_BYTES = 1024
-MAX_SEGMENT_BYTES = 255  # longest file name of the usual file systems
+MAX_SEGMENT_BYTES = 255  # the longest file name, in bytes, of the usual file systems
 TMP_PREFIX = ".tmp/"
 PARQUET = "application/vnd.apache.parquet"  # the content type of tables
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object of a listing; `size` is in bytes, `problem` says why no key can reach it."""
+    """One object of a listing.
+
+    `size` is in bytes. `problem` says why the object has no valid key; None if it has one.
+    """
 
     key: str
     size: int
@@ -58,7 +61,10 @@ class ObjectStore(Protocol):
         """Returns the object's size in bytes without reading it; raises ObjectNotFound."""
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yields what `list` yields, and unreachable objects: with a `problem` and a printable key."""
+        """Yields what `list` yields, and also objects without a valid key.
+
+        These have a `problem` and a printable key.
+        """
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yields all objects with keys that start with `prefix` (any string), sorted by key.
@@ -80,10 +86,10 @@ class ObjectStore(Protocol):
     ) -> str:
         """Puts if the stored object has this version (None: if there is no object); else raises Conflict.
 
-        Returns the version of the new object. After a Conflict, the stored object may be the caller's own:
-        its first try succeeded, but the answer was lost. If the store has_conditional_writes, exactly one of
-        several concurrent callers succeeds. A store without them compares just before it puts, so that one of
-        two concurrent callers may overwrite the other. put_if does not protect against a plain put.
+        Returns the version of the new object. After a Conflict, the stored object may be the caller's own, if
+        a first try succeeded but its answer was lost. If the store has_conditional_writes, exactly one of
+        several concurrent callers succeeds. A store without them compares just before it puts. There, one of
+        two concurrent callers may overwrite the other's object. put_if does not protect against a plain put.
         """
 
     def presigned(self, key: str, expires_s: int) -> str:
@@ -94,7 +100,7 @@ class ObjectStore(Protocol):
 
     @property
     def has_conditional_writes(self) -> bool:
-        """Whether put_if compares and writes in one step. To find out may need a temporary object."""
+        """Whether put_if compares and writes in one step. The test may write a temporary object."""
 
 
 def check_key(key: str) -> str:
@@ -120,7 +126,7 @@ def check_key(key: str) -> str:
 
 
 def named_info(key: str, size: int) -> ObjectInfo:
-    """Returns the listing entry of a file or object; adds a problem if its name is no valid key."""
+    """Returns the listing entry of a file or object, with a `problem` if its name is not a valid key."""
     try:
         return ObjectInfo(check_key(key), size)
     except BadInput as error:
@@ -133,7 +139,7 @@ def no_presigned(uri: str) -> StoreConfigError:
 
 
 def content_version(data: bytes) -> str:
-    """Returns the sha256 of the content: the version in stores that have no versions of their own."""
+    """Returns the sha256 of the content, which is the version of an object in stores without ETags."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,4 +1,6 @@
-"""Updates objects that many processes read, change and write back: the live table, the models' aliases."""
+"""Updates objects that several processes change at the same time, such as the live table and the models'
+aliases.
+"""
 
 import logging
 import random
@@ -33,10 +35,11 @@ def update(
     """Replaces an object by the result of `change(content)`; the content is None if there is no object.
 
     Returns the object afterwards. `known` is the object as it was read or written before, which spares a
-    request if it is still so. If `change` returns None, the object stays unchanged. If another process
-    changes the object at the same time, `change` is called again with the new content, so no change is lost.
-    If the answer to a write is lost, `change` may be called with its own result. An exception of `change`
-    ends the update. Raises StoreUnavailable if other processes were faster in every attempt.
+    request if it is still so. If `change` returns None, the object is not written. If another process changes
+    the object at the same time, `change` is called again with the new content, so no change is lost. If the
+    answer to a write is lost, `change` may be called again with its own earlier result. An exception of
+    `change` ends the update. Raises StoreUnavailable if other processes changed the object during every
+    attempt.
     """
     pause = 0.01
     for _ in range(_ATTEMPTS):
@@ -49,7 +52,11 @@ def update(
             continue
         known = None
         if not store.has_conditional_writes:
-            _log.info("%s has no conditional writes; let no two processes change %s at once", store.uri, key)
+            _log.info(
+                "%s has no conditional writes; two processes must not change %s at the same time",
+                store.uri,
+                key,
+            )
         try:
             written = store.put_if(key, after, version, content_type=content_type)
         except Conflict:
@@ -57,7 +64,7 @@ def update(
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
             return Stored(after, written)
-    raise StoreUnavailable(f"{store.uri}: other processes change {key} all the time; run again")
+    raise StoreUnavailable(f"{store.uri}: other processes kept changing {key}; run again later")
 
 
 def read_stored(store: ObjectStore, key: str) -> Stored:

@@ -65,7 +65,7 @@ def test_a_second_export_to_a_bucket_uploads_nothing(
     assert uploaded == []
 
 
-def test_an_export_to_a_bucket_that_is_killed_and_runs_again_ends_the_same(
+def test_a_killed_export_to_a_bucket_that_runs_again_ends_the_same(
     shop: str, s3_uri: str, rclone: S3Server
 ) -> None:
     """The bucket answers no more once some pictures are there, so the export is killed before its end."""

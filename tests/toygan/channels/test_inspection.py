@@ -91,7 +91,7 @@ def test_a_channel_that_fails_does_not_stop_the_others(
     outcome = toygan("export", "--channel", "wechat", "--channel", "google", "--output", store.uri)
     assert outcome.code == 2
     assert "google: 1 of 1 live pictures are in" in outcome.out
-    assert "toygan: wechat: this channel wants China's label" in outcome.err
+    assert "toygan: wechat: this channel requires China's label" in outcome.err
 
 
 def test_export_ends_with_1_if_the_store_lost_a_picture(tmp_path: Path, toygan: Command) -> None:

@@ -283,8 +283,8 @@ def test_champions_are_used_and_kept_by_a_run_that_goes_on(folder: Path, store: 
             "cannot be the --model, because it takes a layout; give the model by --layout-model",
         ),
         ({"main": "tiny-pix2pix"}, "takes a sketch; give the model by --sketch-model"),
-        ({"sketch": "tiny-spade"}, "cannot be the --sketch-model: it takes a layout"),
-        ({"layout": "tiny"}, "tiny@.* cannot be the --layout-model: it takes no image"),
+        ({"sketch": "tiny-spade"}, "cannot be the --sketch-model, because it takes a layout"),
+        ({"layout": "tiny"}, "tiny@.* cannot be the --layout-model, because it takes no image"),
     ],
 )
 def test_a_model_for_another_condition_is_refused(

@@ -1,4 +1,7 @@
-"""Converts a shop's catalog file to Parquet of the contract, which is then checked like any other."""
+"""Converts a shop's catalog file to Parquet with the contract's columns.
+
+This file is then checked like any other catalog.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +31,7 @@ from toygan.planning.catalog_files.feed import open_feed
 from toygan.planning.catalog_files.rows import Problem, RawTable
 
 _BATCH_ROWS: Final = 8192
-_LONGEST_HEAD: Final = 4096  # bytes at the start of a file that identify its format
+_LONGEST_HEAD: Final = 4096  # the number of bytes at the start of a file that identify its format
 _SHOWN_COLUMNS: Final = 40
 _SHOWN_LETTERS: Final = 40
 _MAP: Final = pa.map_(pa.string(), pa.string())
@@ -40,14 +43,17 @@ class Converted:
 
     path: Path
     format: str
-    reader: str  # describes the original's columns
-    meanings: Mapping[str, str]  # column of the contract to column of the file
-    others: tuple[str, ...]  # columns of the file that are not read
+    reader: str  # describes the original's columns for a person
+    meanings: Mapping[str, str]  # maps columns of the contract to columns of the file
+    others: tuple[str, ...]  # the columns of the file that are not read
     rows: SourceRows
 
 
 def is_parquet(path: Path) -> bool:
-    """Checks the content. An empty file counts as Parquet, so that the Parquet reader reports it."""
+    """Says whether the content is Parquet.
+
+    An empty file counts as Parquet, so that the Parquet reader reports it.
+    """
     with path.open("rb") as file:
         head = file.read(4)
     return head in (b"PAR1", b"")
@@ -56,10 +62,11 @@ def is_parquet(path: Path) -> bool:
 def convert(
     path: Path, target: Path, mapping: Mapping[str, str], *, required: Sequence[str] = REQUIRED
 ) -> Converted:
-    """Writes the rows of the file `path` to `target`. `mapping`: column of the contract to the file's.
+    """Writes the rows of the file `path` to `target`. `mapping` maps columns of the contract to columns of
+    the file. The content determines the format, not the name.
 
-    The content determines the format, never the name. Raises TableError for a file that is no catalog, or
-    that lacks a column for one of `required`. Raises BadInput for a mapping that does not fit.
+    Raises TableError for a file that is not a catalog, or that has no column for one of `required`. Raises
+    BadInput for a mapping that does not fit.
     """
     with _open(path) as raw:
         reader = choose_reader(raw.header, mapping)
@@ -89,9 +96,9 @@ def _open(path: Path) -> AbstractContextManager[RawTable]:
     if head.startswith(b"PK\x03\x04"):
         if is_workbook(path):
             return open_workbook(path)
-        raise TableError(f"{path}: a ZIP file that is no Excel workbook; unpack it")
+        raise TableError(f"{path}: this is a ZIP file, but not an Excel workbook; unpack it")
     if head.startswith(b"\xd0\xcf\x11\xe0"):
-        raise TableError(f"{path}: a workbook of an old Excel; save it as .xlsx or CSV")
+        raise TableError(f"{path}: this is a workbook in Excel's old format; save it as .xlsx or CSV")
     encoding = find_encoding(path)
     text = head.decode(encoding, "replace").lstrip()
     if text.startswith("<"):
@@ -100,7 +107,7 @@ def _open(path: Path) -> AbstractContextManager[RawTable]:
         raise TableError(f"{path}: looks like JSON, which is not read; save it as CSV or Parquet")
     if sum(letter < "\t" or "\r" < letter < " " or letter == "\ufffd" for letter in text) > len(text) // 50:
         raise TableError(
-            f"{path}: not a catalog (it begins with {head[:4]!r}); wanted is Parquet, CSV, TSV, .xlsx, a "
+            f"{path}: not a catalog (it begins with {head[:4]!r}); give Parquet, CSV, TSV, .xlsx, a "
             "Shopify export or a Merchant Center feed"
         )
     return open_delimited(path, encoding)
@@ -111,8 +118,8 @@ def _check_required(path: Path, raw: RawTable, meanings: Mapping[str, str], requ
     for column in required:
         if column not in meanings:
             raise TableError(
-                f"{path}: the required column {column!r} is missing; add it, or name the one that holds it "
-                f"by --map {column}=COLUMN. Columns found: {found}"
+                f"{path}: the required column {column!r} is missing; add it, or name the column that "
+                f"holds it by --map {column}=COLUMN. Columns found: {found}"
             )
 
 
@@ -135,7 +142,7 @@ def _batches(raw: RawTable, reader: Reader, rows: SourceRows, schema: pa.Schema)
 
 @dataclass
 class _Batch:
-    """Rows that are collected for an Arrow table."""
+    """Collects rows for an Arrow table."""
 
     schema: pa.Schema
     columns: dict[str, list[Any]] = field(init=False)
@@ -169,7 +176,8 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> int:
     number = int(str(value))
-    return number if abs(number) < 2**31 else 0  # a larger number is invalid, and so is 0
+    # a larger number is invalid; 0 is invalid, too, and fits the column
+    return number if abs(number) < 2**31 else 0
 
 
 def _moment(value: Any) -> datetime:
@@ -178,7 +186,7 @@ def _moment(value: Any) -> datetime:
 
 
 def _attributes(value: Any) -> list[tuple[str, str]]:
-    """Parses attributes from columns of their own, or from one column with a JSON object.
+    """Parses attributes, which come from a column each, or from one column with a JSON object.
 
     Raises ValueError or RecursionError for any other text.
     """

@@ -58,7 +58,9 @@ def open_feed(path: Path) -> Iterator[RawTable]:
     except ParseError as error:
         raise TableError(f"{path}: the XML is damaged ({error}); write it again") from None
     except DefusedXmlException:
-        raise TableError(f"{path}: the XML declares entities or a DTD, which a feed has none of") from None
+        raise TableError(
+            f"{path}: the XML declares entities or a DTD, which a feed must not have; remove them"
+        ) from None
 
 
 def _items(path: Path) -> Iterator[dict[str, str]]:
@@ -77,7 +79,7 @@ def _items(path: Path) -> Iterator[dict[str, str]]:
                 yield _texts(element)
                 element.clear()
                 if inside:
-                    inside[-1].remove(element)  # otherwise all items would stay in memory
+                    inside[-1].remove(element)  # without this, all items would stay in memory
 
 
 def _in_utf8(path: Path, file: BinaryIO) -> tuple[Any, str | None]:

@@ -211,7 +211,7 @@ class S3Store:
                 seen.add(found)
                 if not self._has_other_etags:
                     raise StoreUnavailable(
-                        f"{self._connection.place}: the answer for {key} is not the object"
+                        f"{self._connection.place}: the body of the answer for {key} is damaged"
                     )
             return body, etag
 

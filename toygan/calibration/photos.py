@@ -31,6 +31,7 @@ def photos_of(
             lines=model.learns_from_lines,
             as_files=as_files,
             predictor=model.layout_predictor,
+            finder=model.product_finder,
         ),
         text_config=model.text_config,
     )

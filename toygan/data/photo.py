@@ -9,6 +9,7 @@ from toygan.errors import BadInput
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from toygan.artifact.product_finder import ProductFinder
     from toygan.conditions.image import Drawing
 
 
@@ -40,6 +41,7 @@ class WantedConditions(NamedTuple):
     may_lack: bool = False  # whether photos without `kind` are accepted
     as_files: bool = False  # whether to keep layout and lines as files, too
     predictor: "Callable[[Tensor], Drawing] | None" = None  # predicts missing layouts and lines
+    finder: "ProductFinder | None" = None  # finds the product in snapshots without a mask
 
     @property
     def column(self) -> str | None:

@@ -157,7 +157,7 @@ def load_photos(
     - `text_config` says which parts of titles and descriptions become the text. With `learns_colour_names`,
       the names of the photos' main colours are added to the colour names of the config.
     - The predictor of `drawings` predicts missing layouts and lines. If layouts are wanted and there is no
-      predictor, every photo needs a layout.
+      predictor, every photo needs a layout. Snapshots are read as in `toygan.data.snapshot_pairs`.
     - `categories` defaults to those of the photos, sorted.
 
     A photo is skipped, counted and named in the log if its row is malformed, or if the photo or its drawing
@@ -165,7 +165,7 @@ def load_photos(
     is not among `categories`. Raises DiskFull if the disk is full.
     """
     predictor = drawings.predictor if drawings.kind == "layout" else None
-    drawings = drawings._replace(predictor=predictor, may_lack=predictor is not None)
+    drawings = drawings._replace(predictor=predictor, may_lack=drawings.may_lack or predictor is not None)
     found = Found(read_photos(uri, split=split, drawings=drawings), keep_sku)
     prepare = _Preparation(resolution=resolution, drawings=drawings)
     gathered = _gather(found, prepare)
@@ -239,7 +239,9 @@ class _Preparation:
         try:
             resized = shrink(photo.photo, self.resolution)
             if kind == "photo":
-                condition = read_snapshot_pair(photo, resized, may_lack=self.drawings.may_lack)
+                condition = read_snapshot_pair(
+                    photo, resized, may_lack=self.drawings.may_lack, finder=self.drawings.finder
+                )
             elif kind is not None and (photo.condition or predictor is None):
                 condition = _read_condition(photo, kind, self.resolution)
             if with_lines and (photo.lines or predictor is None):

@@ -1,27 +1,44 @@
 """Reads the snapshot of a training photo. It shows the same product in the same view, on any ground."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from toygan.approval.fidelity import compare
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.image import fit_square
 from toygan.data.photo import Photo
+from toygan.data.registration import moved, product_on_white, register
 from toygan.errors import BadInput
 from toygan.images import decode_labels, decode_photo
 
+if TYPE_CHECKING:
+    from toygan.artifact.product_finder import ProductFinder
+
+# Both limits were measured on toy bricks. 40 snapshots, registered with their own photos, overlap by at least
+# 0.98; registered with photos of other products of their category, by at most 0.88.
 LEAST_OVERLAP: Final = 0.9  # the smallest intersection over union of the masks of snapshot and photo
+# In 94 of 101 pairs the structure agrees more, 0.70 in the median. With photos of other products it is 0.17
+# at most.
+LEAST_STRUCTURE: Final = 0.2  # see `toygan.approval.fidelity`
 
 
-def read_snapshot_pair(photo: Photo, resized: Tensor, *, may_lack: bool) -> NDArray[np.uint8]:
+def read_snapshot_pair(
+    photo: Photo, resized: Tensor, *, may_lack: bool, finder: "ProductFinder | None" = None
+) -> NDArray[np.uint8]:
     """Returns the snapshot of a photo with the product's mask, (R, R, 4) uint8.
 
-    `resized` is the photo, resized to (3, R, R). With `may_lack`, a photo without a snapshot takes the place
-    of the snapshot, and its layout gives the mask. Raises BadInput if the snapshot or the mask is missing,
-    and for a snapshot that is not aligned with the photo.
+    `resized` is the photo, resized to (3, R, R). A snapshot that does not lie on the photo pixel by pixel is
+    registered, see `toygan.data.registration`. The photo's layout says where its product is; without a layout
+    that is found by the white ground. The `finder` finds the product in a snapshot without a mask.
+
+    With `may_lack`, a photo without a snapshot takes the place of the snapshot, and its layout gives the
+    mask. Raises BadInput if the snapshot or the mask is missing, and for a snapshot that shows another
+    product or another view.
     """
     side = resized.shape[-1]
     of_photo = None if photo.layout is None else _shown(photo.layout, side)
@@ -31,16 +48,71 @@ def read_snapshot_pair(photo: Photo, resized: Tensor, *, may_lack: bool) -> NDAr
         if of_photo is None:
             raise BadInput("it has neither a snapshot nor a layout; add a column 'snapshot' or 'layout'")
         return _joined(resized, of_photo)
-    if photo.mask is None:
-        raise BadInput("its snapshot has no mask; add the column 'mask'")
-    mask = _shown(photo.mask, side)
-    if of_photo is not None and (overlap := _overlap(mask, of_photo)) < LEAST_OVERLAP:
+    own = _with_mask(photo, photo.condition, side, finder)
+    layers = torch.from_numpy(own).permute(2, 0, 1)
+    as_it_is = _joined(fit_square(layers[:3], side, 0), fit_square(layers[3:], side, 0)[0] > 127)
+    if of_photo is None:
+        return _like_the_photo(own, as_it_is, resized)
+    if _overlap(torch.from_numpy(as_it_is[..., 3] > 127), of_photo) >= LEAST_OVERLAP:
+        return as_it_is
+    found = register(own[..., 3] > 127, of_photo)
+    if found is None or found.overlap < LEAST_OVERLAP:
         raise BadInput(
-            f"its snapshot is not aligned with the photo: their masks overlap by {overlap:.2f}, but must "
-            f"overlap by {LEAST_OVERLAP}; move and scale the snapshot first"
+            "its snapshot shows another shape than the photo: scaled and moved, their masks overlap by "
+            f"{0.0 if found is None else found.overlap:.2f}, but must overlap by {LEAST_OVERLAP}; take the "
+            "snapshot of the same product from the same side"
         )
-    picture = torch.from_numpy(decode_photo(photo.condition)).permute(2, 0, 1)
-    return _joined(fit_square(picture, side, 0), mask)
+    return moved(own, found, side)
+
+
+def _like_the_photo(
+    own: NDArray[np.uint8], as_it_is: NDArray[np.uint8], resized: Tensor
+) -> NDArray[np.uint8]:
+    """Returns the snapshot of a photo without a layout.
+
+    The snapshot is registered if it then agrees better with the photo.
+    """
+    picture = resized.permute(1, 2, 0).numpy()
+    structure = compare(picture, as_it_is).structure
+    found = register(own[..., 3] > 127, product_on_white(resized))
+    if found is not None and found.overlap >= LEAST_OVERLAP:
+        registered = moved(own, found, resized.shape[-1])
+        return registered if compare(picture, registered).structure > structure else as_it_is
+    if structure < LEAST_STRUCTURE:
+        raise BadInput(
+            "its snapshot does not agree with the photo, not even scaled and moved; take the snapshot of the "
+            "same product from the same side, or add the column 'layout' if the product is too pale to stand "
+            "out from the white ground"
+        )
+    return as_it_is
+
+
+def _with_mask(photo: Photo, snapshot: bytes, side: int, finder: "ProductFinder | None") -> NDArray[np.uint8]:
+    """Returns the snapshot with its mask as the last channel, (H, W, 4) uint8."""
+    picture = decode_photo(snapshot)
+    if photo.mask is not None:
+        shown = Image.fromarray(decode_labels(photo.mask) != BACKGROUND)
+        height, width = picture.shape[:2]
+        if abs(shown.width / width - shown.height / height) * max(width, height) > 1:
+            raise BadInput(
+                f"its mask of {shown.width} x {shown.height} pixels does not fit its snapshot of {width} x "
+                f"{height}; give the mask the snapshot's size"
+            )
+        mask = np.asarray(shown.resize((width, height), Image.Resampling.NEAREST))
+        return np.concatenate([picture, 255 * mask[..., None].astype(np.uint8)], axis=2)
+    if finder is None:
+        raise BadInput(
+            "its snapshot has no mask; add the column 'mask', or start from a model that finds products in "
+            "snapshots (--init toybricks-studio512)"
+        )
+    # Twice the size, because the picture is resized once more.
+    framed = finder.frame(picture, 2 * side)
+    if framed.problems:
+        raise BadInput(
+            f"the product was not found for sure in its snapshot ({', '.join(framed.problems)}); add the "
+            "column 'mask', or take another snapshot"
+        )
+    return framed.pixels
 
 
 def _shown(labels: bytes, side: int) -> Tensor:

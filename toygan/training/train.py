@@ -222,6 +222,7 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
             as_files=config.conditions.layout_bank > 0,
             predictor=None if initial is None else initial.layout_predictor,
             may_lack=networks.image_condition == "photo",
+            finder=None if initial is None else initial.product_finder,
         ),
         text_config=TextConfig(accent_colours=config.conditions.accent_colours, colour_names=known),
         learns_colour_names=True,

@@ -1,15 +1,22 @@
 """Synthetic snapshots, and the snapshots of training photos."""
 
 import io
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
-from toygan.data.photo import Photo
+from catalog_schemas.photos import PHOTO_SHARD, PHOTO_SHARD_REQUIRED
+from tests.shards import photo_row, write_shard
+from toygan.artifact.product_finder import ProductFinder
+from toygan.data.photo import Photo, WantedConditions
+from toygan.data.photos import load_photos
 from toygan.data.snapshot_pairs import read_snapshot_pair
 from toygan.data.snapshots import Cutout, Snapshot, framed_snapshot, free_snapshot, moved, retaken
 from toygan.errors import BadInput
@@ -84,6 +91,11 @@ def png(array: np.ndarray) -> bytes:
 MASK = (cutout().mask[0].numpy() * 255).astype(np.uint8)
 RESIZED = (cutout().photo * 255).byte()
 SHOT = np.full((SIDE, SIDE, 3), 90, np.uint8)
+OTHER = np.where(np.hypot(*(np.mgrid[:SIDE, :SIDE] - 32)) % 12 < 4, 255, 0).astype(np.uint8)  # rings
+DISC = np.where(np.hypot(*(np.mgrid[:SIDE, :SIDE] - 32)) < 22, 255, 0).astype(np.uint8)
+STRIPES = np.broadcast_to(np.where(np.arange(SIDE) % 8 < 4, 230, 20)[:, None, None], SHOT.shape).astype(
+    np.uint8
+)
 
 
 def row(**changes: bytes | None) -> Photo:
@@ -106,12 +118,80 @@ def test_a_photo_without_a_snapshot_gives_itself() -> None:
     assert np.array_equal(pair[..., 3], MASK)
 
 
+def held(height: int = 480, width: int = 360) -> tuple[np.ndarray, np.ndarray]:
+    """A snapshot of the product in another size and place, and its mask; prints have another colour."""
+    top, left, scale = 120, 60, 4
+    tall, wide = 44 * scale, 36 * scale
+    snapshot = np.full((height, width, 3), (40, 60, 160), np.uint8)
+    snapshot[top : top + tall, left : left + wide] = (210, 40, 30)
+    snapshot[top : top + tall // 4, left : left + wide // 2] = (20, 20, 20)
+    mask = np.zeros((height, width), np.uint8)
+    mask[top : top + tall, left : left + wide] = 255
+    return snapshot, mask
+
+
+PRINTED = RESIZED.clone()
+PRINTED[:, 10:21, 14:32] = 30
+
+
+@pytest.mark.parametrize("known", [{}, {"layout": None}], ids=["layout", "white ground"])
+def test_a_snapshot_that_is_not_aligned_is_registered(known: dict[str, None]) -> None:
+    snapshot, mask = held()
+    pair = read_snapshot_pair(row(condition=png(snapshot), mask=png(mask), **known), PRINTED, may_lack=False)
+    shown = pair[..., 3] > 127
+    assert (shown & (MASK > 0)).sum() / (shown | (MASK > 0)).sum() > 0.93
+    assert pair[12:19, 16:30, 0].max() < 60  # the print lies on the print
+    assert pair[24:50, 18:46, 0].min() > 180
+
+
+class Red(nn.Module):
+    """Finds red and dark pixels on a blue table."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return 20.0 * (pictures[:, 2:] < 0).float() - 10
+
+
+def test_the_product_is_found_in_a_snapshot_without_a_mask() -> None:
+    finder = ProductFinder(network=Red(), device=torch.device("cpu"))  # type: ignore[arg-type]
+    snapshot, _ = held()
+    photo = row(condition=png(snapshot), mask=None)
+    shown = read_snapshot_pair(photo, PRINTED, may_lack=False, finder=finder)[..., 3] > 127
+    assert (shown & (MASK > 0)).sum() / (shown | (MASK > 0)).sum() > 0.9
+    nothing = row(condition=png(np.full((96, 96, 3), 200, np.uint8)), mask=None)
+    with pytest.raises(BadInput, match=r"not found for sure in its snapshot \(product_not_found\)"):
+        read_snapshot_pair(nothing, PRINTED, may_lack=False, finder=finder)
+
+
+def test_a_mask_of_another_size_is_fitted_to_its_snapshot() -> None:
+    snapshot, mask = held()
+    small = png(np.asarray(Image.fromarray(mask).resize((90, 120), Image.Resampling.NEAREST)))
+    pair = read_snapshot_pair(row(condition=png(snapshot), mask=small), PRINTED, may_lack=False)
+    assert pair[12:19, 16:30, 0].max() < 60
+
+
+def test_a_studio_learns_from_photos_with_and_without_a_snapshot(tmp_path: Path) -> None:
+    layout = png(MASK // 255 * 5)
+    names = (*PHOTO_SHARD_REQUIRED, "layout", "snapshot", "mask")
+    rows = [
+        photo_row("with", photo=png(PRINTED.permute(1, 2, 0).numpy()), layout=layout)
+        | {"snapshot": png(SHOT), "mask": png(MASK)},
+        photo_row("without", photo=png(PRINTED.permute(1, 2, 0).numpy()), layout=layout),
+    ]
+    write_shard(tmp_path, rows, schema=pa.schema([PHOTO_SHARD.field(name) for name in names]))
+    wanted = WantedConditions(kind="photo", may_lack=True)
+    assert load_photos(tmp_path, resolution=32, split="train", drawings=wanted).skus == ("with", "without")
+    only = wanted._replace(may_lack=False)
+    assert load_photos(tmp_path, resolution=32, split="train", drawings=only).skus == ("with",)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"condition": None}, "it has no snapshot"),
         ({"mask": None}, "its snapshot has no mask"),
-        ({"mask": png(np.roll(MASK, 12, axis=1))}, "not aligned with the photo: their masks overlap by 0.5"),
+        ({"mask": png(OTHER)}, "shows another shape than the photo: scaled and moved, .* overlap by 0"),
+        ({"condition": png(STRIPES), "mask": png(DISC), "layout": None}, "does not agree with the photo"),
+        ({"mask": png(MASK[:40])}, "its mask of 64 x 40 pixels does not fit its snapshot of 64 x 64"),
         ({"condition": b"text"}, "this is not a JPEG"),
     ],
 )

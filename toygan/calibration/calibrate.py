@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toygan.approval.checks import check, fit_limits
+from toygan.approval.checks import Reason, check, fit_limits
+from toygan.approval.fidelity import check_snapshot
 from toygan.approval.fit import fit_calibration
 from toygan.approval.measures import measure
 from toygan.approval.probe import fit_probe
@@ -241,8 +242,15 @@ def _generate(
 def _pass(
     generated_batch: GeneratedBatch, wanted: Sequence[str | None], limits: CategoryLimits
 ) -> list[bool]:
-    measured = zip(measure(generated_batch.pixels, wanted), generated_batch.layout_similarities, strict=True)
-    return [not check(measures, limits, similarity) for measures, similarity in measured]
+    """Says for each picture of a batch whether it passes the checks that a run makes."""
+    passed = []
+    for number, measures in enumerate(measure(generated_batch.pixels, wanted)):
+        failed: Sequence[Reason] = check(measures, limits, generated_batch.layout_similarities[number])
+        snapshot = generated_batch.snapshots[number]
+        if snapshot is not None:
+            failed = check_snapshot(failed, generated_batch.pixels[number], snapshot.pixels)
+        passed.append(not failed)
+    return passed
 
 
 @torch.inference_mode()

@@ -99,7 +99,13 @@ def _run(catalog: Path, output: str, model: str | None, limit: int | None = None
     from flows.generate_catalog import generate_catalog
     from flows.parameters import GenerateParameters
 
-    request = RunRequest(catalog=str(catalog), output=output, run_id=new_run_id(), model=model, limit=limit)
+    request = RunRequest(
+        catalog=str(catalog),
+        output=output,
+        run_id=new_run_id(),
+        models={} if model is None else {"main": model},
+        limit=limit,
+    )
     summary = generate_catalog(GenerateParameters(**asdict(request)))
     return request, summary
 

@@ -22,7 +22,10 @@ ROOT: Final = Path(__file__).parents[2]
 RUN: Final = "compared"
 # These say when, by what and in which file a picture was made.
 VOLATILE: Final = frozenset({"generated_at", "pipeline_version", "engine", "commit"})
-MODELS: Final = {"--model": "text", "--sketch-model": "sketch", "--layout-model": "layout"}
+MODELS: Final = {
+    **{"--model": "text", "--sketch-model": "sketch", "--layout-model": "layout"},
+    **{"--photo-model": "studio"},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,7 +76,8 @@ def generate(tree: Path, pretrained: Path, store: Path, limit: int) -> None:
     command: list[str | Path] = [sys.executable, "-m", "flows.cli", "generate", "--run-id", RUN]
     command += ["--catalog", pretrained / "demo_catalog.parquet", "--output", store, "--limit", str(limit)]
     for option, kind in MODELS.items():
-        command += [option, next(pretrained.glob(f"*-{kind}*"))]
+        for folder in pretrained.glob(f"*-{kind}*"):  # older commits bundle fewer models
+            command += [option, folder]
     environment = os.environ | {"PYTHONPATH": str(tree), "PREFECT_HOME": str(store.with_suffix(".prefect"))}
     subprocess.run(command, cwd=tree, env=environment, check=True)
 

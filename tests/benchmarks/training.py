@@ -246,8 +246,9 @@ def measure() -> dict[str, Any]:
     _show_step("stylegan, reference's widths", figures["reference"])
     figures["presets"] = {}
     for family, config in PRESETS.items():
-        if config.networks().needs_small_picture:  # it learns from crops, not from whole photos
-            continue
+        networks = config.networks()
+        if networks.needs_small_picture or networks.image_condition == "photo":
+            continue  # it learns from crops, or from snapshots that are made anew for each step
         figures["presets"][family] = in_child("step", changed(config, resolution=64))
         _show_step(family, figures["presets"][family])
     large = changed(PRESETS["stylegan"], resolution=256, batch_size=16)

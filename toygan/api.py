@@ -104,14 +104,19 @@ def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, A
     """Returns the calibrated score of each picture, 0..1: the probability that it is a photo.
 
     `images` are (N, R, R, 3) uint8 of the model's resolution, one for each row of a catalog. Raises BadInput
-    for a wrong row as `generate` does, and for a model whose score depends on a layout that the rows do not
-    name.
+    for other images, for a wrong row as `generate` does, and for a model whose score depends on a layout that
+    the rows do not name.
     """
     needs_more = model.image_condition != model.learns_from or model.image_condition == "photo"
     if model.probe is None and needs_more:
         raise BadInput(
             f"{model.name} scores pictures with its discriminator, which needs layouts; "
             "run `toygan calibrate --probe`"
+        )
+    wanted = (len(rows), model.resolution, model.resolution, 3)
+    if images.shape != wanted or images.dtype != np.uint8:
+        raise BadInput(
+            f"the images are {images.shape} {images.dtype}; {model.name} scores {wanted} uint8 for these rows"
         )
     products = [_conditions(model, row) for row in rows]
     conditions = encode_conditions(
@@ -185,10 +190,16 @@ def _conditions(model: Model, row: Mapping[str, Any]) -> ProductConditions:
     if (file := row.get(f"{kind}_uri")) is None:
         raise BadInput(f"the row {row['sku']!r} has no {kind}_uri, and {model.name} generates from this file")
     try:
-        content = Path(file).read_bytes()
-    except OSError as error:
+        image = READERS[kind](Path(file).read_bytes(), model.resolution)
+    except (BadInput, OSError) as error:
         raise BadInput(f"the row {row['sku']!r}: {error}") from None
-    return replace(product, image=READERS[kind](content, model.resolution))
+    classes = model.config.networks.layout_classes
+    if kind == "layout" and (largest := int(image.max())) >= classes:
+        raise BadInput(
+            f"the row {row['sku']!r}: its layout holds the label {largest}, {model.name} knows 0 to "
+            f"{classes - 1}"
+        )
+    return replace(product, image=image)
 
 
 def _reasons(

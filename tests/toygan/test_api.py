@@ -15,6 +15,7 @@ from tests.toygan.generation.whole_runs import generate as generate_run
 from tests.toygan.generation.whole_runs import request, write_inputs
 from toygan.artifact.model import Model
 from toygan.errors import BadInput
+from toygan.images import encode_labels
 from toygan.planning.finished import read_part
 from toygan.storage.memory import named_memory_store
 
@@ -106,6 +107,29 @@ def test_a_sketch_is_read_from_its_file(tmp_path: Path) -> None:
     (tmp_path / "sketch.png").write_bytes(condition_file("sketch", 1))
     [picture] = toygan.generate(sketches, [rows(1)[0] | {"sketch_uri": tmp_path / "sketch.png"}])
     assert picture.pixels.shape == (32, 32, 3)
+
+
+def test_a_file_that_cannot_be_used_is_named_with_its_row(tmp_path: Path) -> None:
+    layouts = toygan.load_model(str(tiny_model("spade").write(tmp_path / "tiny")), device="cpu")
+    files = {"text.png": b"text", "odd.png": encode_labels(np.full((32, 32), 200, np.uint8))}
+    messages = {
+        "text.png": "this is not a JPEG",
+        "odd.png": "its layout holds the label 200, tiny knows 0 to",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(BadInput, match=f"the row 'brick-0': {messages[name]}"):
+            toygan.generate(layouts, [rows(1)[0] | {"layout_uri": tmp_path / name}])
+
+
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((2, 32, 32, 3), np.uint8), np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 32, 32, 3))],
+    ids=["too many", "too large", "no bytes"],
+)
+def test_images_that_cannot_be_scored_are_refused(model: Model, images: np.ndarray) -> None:
+    with pytest.raises(BadInput, match=r"the images are .*; tiny scores \(1, 32, 32, 3\) uint8"):
+        toygan.score(model, images, rows(1))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from toygan.artifact.calibration import Calibration, require_calibration
 from toygan.artifact.checked import is_checked, remember_checked
 from toygan.artifact.config import ModelConfig, config_of
-from toygan.artifact.enhancer import load_enhancer
+from toygan.artifact.enhancer import Enhancer, load_enhancer
 from toygan.artifact.files import ModelFiles
 from toygan.artifact.model import Model
 from toygan.artifact.parts import (
@@ -45,12 +45,7 @@ def load_model(source: ModelFiles, device: torch.device) -> Model:
         _fold_parametrizations(network)
         network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     calibration = _read_calibration(source)
-    enhancer = load_enhancer(source.name, source.files, device)
-    if enhancer is not None and enhancer.small_resolution != config.resolution:
-        raise ModelError(
-            f"the model {source.name} generates pictures of {config.resolution} pixels, but its enhancer "
-            f"takes pictures of {enhancer.small_resolution}; take another enhancer"
-        )
+    enhancer = _enhancer(source, config, device)
     resolution = config.resolution if enhancer is None else enhancer.resolution
     return Model(
         name=source.name,
@@ -96,7 +91,7 @@ def _check(source: ModelFiles, config: ModelConfig) -> None:
     load_layout_bank(source.name, source.files, config)
     load_layout_predictor(source.name, source.files, config)
     load_product_finder(source.name, source.files, config, torch.device("cpu"))
-    load_enhancer(source.name, source.files, torch.device("cpu"))
+    _enhancer(source, config, torch.device("cpu"))
     require_calibration(source.name, _read_calibration(source), config.categories)
 
 
@@ -120,6 +115,17 @@ def _with_weights(
             use(network, tensors)
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from None
+
+
+def _enhancer(source: ModelFiles, config: ModelConfig, device: torch.device) -> Enhancer | None:
+    """Loads the enhancer. Raises ModelError if it is damaged or takes pictures of another size."""
+    enhancer = load_enhancer(source.name, source.files, device)
+    if enhancer is not None and enhancer.small_resolution != config.resolution:
+        raise ModelError(
+            f"the model {source.name} generates pictures of {config.resolution} pixels, but its enhancer "
+            f"takes pictures of {enhancer.small_resolution}; take another enhancer"
+        )
+    return enhancer
 
 
 def _read_calibration(source: ModelFiles) -> Calibration | None:

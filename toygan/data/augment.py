@@ -105,9 +105,9 @@ class AdaptiveAugmentation(nn.Module):
     """Adapts the probability of each transformation: Karras et al., section 3.
 
     r_t, the mean sign of the scores of photos, shows how far the discriminator has memorised the photos (eq.
-    1). The probability rises while r_t is above `target`, and falls while it is below. A change by 1 takes at
-    least `ramp_images` images. The class is a module, so that checkpoints contain its state. The state stays
-    on the CPU.
+    1; `toygan.training.step` computes it). The probability rises while r_t is above `target`, and falls while
+    it is below. A change by 1 takes at least `ramp_images` images. The class is a module, so that checkpoints
+    contain its state. The state stays on the CPU.
     """
 
     state: Tensor  # (3,) float64: the probability, the sum of the signs, the number of signs

@@ -38,7 +38,6 @@ PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif"
 _NAME = re.compile(NAME_PATTERN)
 _NO_LETTERS = re.compile(r"[^A-Za-z0-9._-]+")
 _HASH_LETTERS = 8
-_KINDS_SAID = 8
 
 
 class _File(NamedTuple):

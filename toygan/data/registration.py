@@ -104,7 +104,7 @@ def _by_overlap(found: Registration) -> float:
 
 def _extent(mask: NDArray[np.bool_]) -> tuple[int, int]:
     """Returns the height and the width of the box around a mask."""
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
 
 
@@ -116,7 +116,9 @@ def _at_scale(pixels: NDArray[np.uint8], wanted: NDArray[np.float32], scale: flo
     )
     first = Registration(scale, theirs[0] - scale * ours[0], theirs[1] - scale * ours[1], 0.0)
     placed = moved(pixels, first, len(wanted))[..., 0] / 255
-    shift, _, _ = phase_cross_correlation(wanted, placed, upsample_factor=PARTS_OF_PIXEL, normalization=None)
+    shift, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
+        wanted, placed, upsample_factor=PARTS_OF_PIXEL, normalization=None
+    )
     there = first._replace(top=first.top + float(shift[0]), left=first.left + float(shift[1]))
     covered, shown = moved(pixels, there, len(wanted))[..., 0] > 127, wanted > 0.5
     either = int((covered | shown).sum())

@@ -31,8 +31,11 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, texts: Tensor) -> None:
-        """Fits mean and directions to N text embeddings, (N, size) float32. With N = 0 nothing changes."""
-        if not len(texts):
+        """Fits mean and directions to N text embeddings, (N, size) float32.
+
+        If there are no two different texts, nothing changes: any other text would be amplified without limit.
+        """
+        if not len(texts) or torch.allclose(texts, texts[:1], atol=1e-4):
             return
         centred = (texts - texts.mean(0)).double()
         variances, directions = torch.linalg.eigh(centred.T @ centred / len(texts))

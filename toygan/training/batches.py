@@ -159,8 +159,8 @@ def _blended(texts: Tensor, known: TextBank, rng: torch.Generator) -> Tensor:
 def step_rng(seed: int, images_seen: int, process: int = 0) -> torch.Generator:
     """Returns the random generator, on the CPU, of the step that begins after `images_seen` images.
 
-    Processes that train together all make the whole batch with the generator of process 0. For the rest of
-    the step each process uses its own generator.
+    Processes that train together all make the whole batch with the generator 0. For the rest of the step each
+    uses its own generator, numbered from 1.
     """
     key = f"{seed}\x1f{images_seen}" + (f"\x1f{process}" if process else "")
     digest = sha256(key.encode()).digest()

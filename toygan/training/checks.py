@@ -25,6 +25,11 @@ def check_config(config: TrainConfig) -> TrainConfig:
         raise BadInput(str(error)) from error
     if networks.needs_small_picture:
         _check_crop(config.data.crop, networks)
+    ramp = config.data.augmentation_ramp_images
+    if ramp and (networks.needs_small_picture or networks.image_condition == "photo"):
+        raise BadInput(
+            f"augmentation_ramp_images is {ramp}; {config.family} augments no pictures, leave it at 0"
+        )
     bank, prior_share = config.conditions.layout_bank, config.data.prior_share
     if bank and networks.image_condition != "layout":
         raise BadInput(

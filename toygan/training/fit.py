@@ -81,7 +81,7 @@ def fit(
         batch, rng = next(batches)
         if distributed.count > 1:
             batch = batch.share(distributed.index, distributed.count)
-            rng = step_rng(config.data.seed, state.images_seen, distributed.index)
+            rng = step_rng(config.data.seed, state.images_seen, 1 + distributed.index)
         _set_lrs(state, config)
         sums += train_step(state, batch.to(device), config, rng)
         steps += 1

@@ -168,10 +168,10 @@ def layer_distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 def gradient_loss(generated: Tensor, real: Tensor, scales: int = 2) -> Tensor:
-    """The mean absolute difference of the horizontal and vertical slopes: Mathieu et al. 2016, eq. 6 with
-    alpha 1.
+    """The mean absolute difference of the horizontal and vertical slopes, added up over the scales.
 
-    Each scale after the first has half the size of the one before.
+    Each scale after the first has half the size of the one before. Similar to Mathieu et al. 2016, eq. 6 with
+    alpha 1, which compares the slopes without their signs.
     """
     terms = []
     for _ in range(scales):

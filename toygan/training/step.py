@@ -7,6 +7,7 @@ from toygan.models.layers import ConditionalDiscriminator, Conditions, Discrimin
 from toygan.training.batches import Batch
 from toygan.training.config import TrainConfig
 from toygan.training.ema import update_ema
+from toygan.training.losses import LOSSES
 from toygan.training.objectives import (
     DiscriminatorInputs,
     GeneratorInputs,
@@ -66,12 +67,26 @@ def _update_discriminator(
     loss = weighted_sum(objectives, inputs, step=step, autocast=autocast)
     _update(state, "discriminator_optimizer", loss)
     if state.augmentation is not None:
-        signs = state.distributed.mean(DiscriminatorOutput(logits=real_logits).score.detach().sign().mean())
+        signs = state.distributed.mean(_mean_sign(config, real_logits, generated_logits))
         state.augmentation.observe(signs.item(), images=config.data.batch_size, step=step)
     means = [
         torch.stack([each.mean() for each in logits]).mean() for logits in (real_logits, generated_logits)
     ]
     return loss, means[0], means[1]
+
+
+def _mean_sign(
+    config: TrainConfig, real_logits: tuple[Tensor, ...], generated_logits: tuple[Tensor, ...]
+) -> Tensor:
+    """Returns the mean sign of the scores of photos, by which the augmentation adapts, a scalar.
+
+    A paired loss does not change if a number is added to all logits, so there the sign of a score means
+    nothing. It is the sign of its difference to the score of the generated picture.
+    """
+    scores = DiscriminatorOutput(logits=real_logits).score.detach()
+    if LOSSES[config.objective.loss].paired:
+        scores = scores - DiscriminatorOutput(logits=generated_logits).score.detach()
+    return scores.sign().mean()
 
 
 def _update_generator(

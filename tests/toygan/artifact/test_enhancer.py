@@ -6,6 +6,7 @@ from safetensors.torch import save
 from tests.models import TinyFiles, condition_file, config_json, tiny_model, weights_of
 from toygan.artifact.enhancer import Enhancer, enhancer_files, load_enhancer, resize_drawings
 from toygan.artifact.files import ModelFiles
+from toygan.artifact.load import read_scope
 from toygan.artifact.model import Model
 from toygan.conditions.image import READERS, encode_images
 from toygan.conditions.product import ProductConditions
@@ -109,8 +110,10 @@ def test_an_enhancer_for_other_pixels_is_refused() -> None:
     tiny = tiny_model()
     half = NETWORK | {"resolution": 32, "small_resolution": 16}
     config = config_json("enhancer", half, ["any"])
-    with pytest.raises(ModelError, match="generates pictures of 32 pixels, but its enhancer takes 16"):
-        TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(files(config_json=config))}).load()
+    model = TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(files(config_json=config))})
+    for use in (TinyFiles.load, read_scope):  # a run is refused before it starts
+        with pytest.raises(ModelError, match="generates pictures of 32 pixels, but its enhancer takes pictures of 16"):
+            use(model)
 
 
 def test_a_slanted_border_is_enlarged_without_steps() -> None:

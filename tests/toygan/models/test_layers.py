@@ -71,6 +71,13 @@ def test_without_any_text_nothing_is_whitened() -> None:
     assert whitening(torch.eye(3)).tolist() == torch.eye(3).tolist()
 
 
+def test_a_single_text_is_not_whitened() -> None:
+    """Otherwise a text that differs a little from it would be a million times as long."""
+    whitening = Whitening(3)
+    whitening.fit(torch.tensor([[1.0, 2.0, 3.0]] * 4))
+    assert whitening(torch.eye(3)).tolist() == torch.eye(3).tolist()
+
+
 def test_an_embedding_whitens_its_texts_where_it_is_made_to() -> None:
     """Whitening separates two texts that nearly agree."""
     texts = torch.nn.functional.normalize(

@@ -160,6 +160,10 @@ def test_a_missing_file(tmp_path: Path) -> None:
             r"layout_bank is 0\.1; dcgan does not generate from layouts, so leave it at 0",
         ),
         ({"prior_share": 0.5}, r"prior_share is 0\.5; it needs a kl_weight above 0, or networks"),
+        (
+            {"family": "studio", "network": {}, "resolution": 64, "augmentation_ramp_images": 64},
+            "augmentation_ramp_images is 64; studio augments no pictures, leave it at 0",
+        ),
         ({"network": {"depth": 3}}, "networks of dcgan: no option depth; known are"),
         ({"family": "biggan"}, "unknown model family 'biggan'; known are mlp, dcgan, stylegan"),
     ],

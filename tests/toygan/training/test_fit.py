@@ -219,6 +219,19 @@ def test_both_precisions_learn_the_same_but_for_rounding(photos: PhotoSet) -> No
     assert not torch.equal(*losses)
 
 
+def test_a_paired_loss_adapts_the_augmentation_by_differences(photos: PhotoSet) -> None:
+    """A number that is added to all logits does not change such a loss, so it may not change r_t either."""
+    config = tiny(loss="relativistic", augmentation_ramp_images=64)
+    found = []
+    for shift in (-4.0, 4.0):
+        state = start(config, categories=2, device=CPU)
+        nn.init.constant_(state.discriminator.logit.bias, shift)  # type: ignore[union-attr, arg-type]
+        first_step(state, photos, config)
+        assert state.augmentation is not None
+        found.append(state.augmentation.state.tolist())
+    assert found[0] == found[1]
+
+
 def test_a_colour_that_is_always_withheld_has_no_effect(photos: PhotoSet) -> None:
     recoloured = replace(photos, colour=photos.colour.flip(0) * 0.5)
     for dropout, equal in ((1.0, True), (0.0, False)):

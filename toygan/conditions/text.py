@@ -70,11 +70,11 @@ class TextEncoder:
         self, name: str, device: torch.device, *, cache: Path | None = None, known: TextBank | None = None
     ) -> None:
         self.name = name
-        self._text_bank = known
+        self.text_bank = known
         self._device = device
         self._folder = find_folder(name)
         check_files(self._folder, name)
-        self._pooling = read_pooling(self._folder, name)
+        self.pooling = read_pooling(self._folder, name)
         self.size = read_size(self._folder, name)  # length of an embedding
         if known is not None and known.embeddings.shape[1] != self.size:
             raise ModelError(
@@ -91,7 +91,6 @@ class TextEncoder:
         stated: Mapping[str, Any],
         device: torch.device,
         *,
-        cache: Path | None = None,
         known: TextBank | None = None,
     ) -> "TextEncoder":
         """Returns the encoder that `to_json` described.
@@ -99,7 +98,7 @@ class TextEncoder:
         Raises ModelError if the encoder's files have changed since then; the message names both versions.
         Raises KeyError or TypeError if `stated` has another form.
         """
-        encoder = cls(stated["name"], device, cache=cache, known=known)
+        encoder = cls(stated["name"], device, known=known)
         wanted = stated["identity"]
         if wanted != encoder.identity:
             raise ModelError(
@@ -130,12 +129,12 @@ class TextEncoder:
     ) -> Tensor:
         """Embeds texts as `embed` does. With a text bank, each row is a weighted mean of the bank's rows."""
         rows = self.embed(texts, on_batch)
-        if self._text_bank is None:
+        if self.text_bank is None:
             return rows
         # The texts are blended one by one, so that the result does not depend on the batch: kernels round
         # differently for each shape.
         distinct = {text: row for row, text in enumerate(texts) if text is not None}
-        blended = {text: self._text_bank.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
+        blended = {text: self.text_bank.blend(rows[row : row + 1])[0] for text, row in distinct.items()}
         read = torch.zeros_like(rows)
         for row, text in enumerate(texts):
             if text is not None:
@@ -197,7 +196,7 @@ class TextEncoder:
         ids, mask = ids.to(self._device), mask.to(self._device)
         with torch.autocast(self._device.type, enabled=False):
             states: Tensor = self._network.model(input_ids=ids, attention_mask=mask).last_hidden_state
-            embeddings = F.normalize(pool(states, mask, self._pooling), dim=1)[: len(texts)].cpu()
+            embeddings = F.normalize(pool(states, mask, self.pooling), dim=1)[: len(texts)].cpu()
         if not embeddings.isfinite().all():
             raise ModelError(f"the text encoder {self.name} gives no finite numbers; get its files again")
         array: Embedding = embeddings.numpy()

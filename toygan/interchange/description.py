@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from toygan.artifact.model import Model
+from toygan.artifact.product_finder import FRAME_SHARE
 from toygan.conditions.colour_table import LAYOUT_LABELS
+from toygan.conditions.text import TextEncoder
+from toygan.conditions.text_config import TextConfig
 from toygan.interchange.networks import Port
+from toygan.models.studio import Generator as StudioGenerator
 
 Format = Literal["onnx", "keras"]
 
@@ -17,6 +21,8 @@ Format = Literal["onnx", "keras"]
 CHANNELS_AXIS: Final[Mapping[Format, int]] = {"onnx": 1, "keras": 3}
 
 REGION_VOTE: Final = "region_vote.py"
+STEERING: Final = "steering.py"
+TEXT_BANK: Final = "text_bank.npy"
 
 
 def shape_in(port: Port, format_: Format) -> tuple[int, ...]:
@@ -63,16 +69,21 @@ def describe(model: Model, format_: Format, networks: Mapping[str, Any]) -> dict
         labels = LAYOUT_LABELS
         described["layout_labels"] = list(labels)
     if model.text_encoder is not None:
-        described["text_encoder"] = {
-            **model.text_encoder.to_json(),
-            "use": "mean of the last hidden states over the tokens of the title without its colours, "
-            "scaled to unit length",
-        }
+        described["text_encoder"] = _text_encoder(model.text_encoder, model.text_config)
     if "layout" in networks:
         described["between_layout_and_generator"] = (
             f"{REGION_VOTE}: vote_by_region(probabilities, paper, given_labels) returns predicted_layout of "
             "each picture; paper is (sketch + 1) / 2 without the channel dimension"
         )
+    if isinstance(model.generator, StudioGenerator):
+        described["before_generator"] = (
+            f"the product is in the middle of the snapshot; its longer side is {FRAME_SHARE} of the frame's"
+        )
+        described["after_generator"] = (
+            f"{STEERING}: steer(product, mask, colour, studio_light) of each picture; mask is "
+            "(photo's fourth channel + 1) / 2; the picture is mask * steered + (1 - mask) * ground"
+        )
+        described["studio_light"] = model.generator.light.matrix.tolist()
     if "enhancer" in networks:
         described["between_generator_and_enhancer"] = (
             "round the picture to 8 bits, then map it to [-1, 1]: `small`"
@@ -83,4 +94,25 @@ def describe(model: Model, format_: Format, networks: Mapping[str, Any]) -> dict
             for name, each in model.calibration.categories.items()
         }
         described["score"] = "1 / (1 + exp(-(coef * logit + intercept))); good enough if at least `threshold`"
+    return described
+
+
+def _text_encoder(encoder: TextEncoder, config: TextConfig) -> dict[str, Any]:
+    """Says how a title becomes the input `text`."""
+    pooled = {
+        "mean": "mean of the last hidden states over the tokens",
+        "cls": "last hidden state of the first token",
+    }
+    title = "the title" if config.whole_titles else "the title without its colours"
+    described: dict[str, Any] = {
+        **encoder.to_json(),
+        "use": f"{pooled[encoder.pooling]} of {title}, scaled to unit length",
+        "colour_names": dict(config.colour_names.hexes),
+    }
+    if encoder.text_bank is not None:
+        described["text_bank"] = {
+            "file": TEXT_BANK,
+            "temperature": encoder.text_bank.temperature,
+            "use": "text becomes softmax(cosine(text - mean(bank), bank - mean(bank)) / temperature) @ bank",
+        }
     return described

@@ -5,11 +5,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from toygan.artifact.enhancer import resize_drawings
 from toygan.artifact.model import Model
+from toygan.artifact.product_finder import FRAME_SHARE
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import PAPER
 from toygan.conditions.product import ProductConditions, encode_conditions
@@ -18,6 +20,7 @@ from toygan.seeds import latent
 
 COLOURS: Final = ("#B40000", "#1E5AA8", "#FAC80A", "#00852B")
 _LABEL: Final = 5  # the label of the disc in a product's layout
+_PAINT, _TABLE = (180, 60, 50), (150, 140, 120)  # sRGB of the disc in a snapshot, and of what it lies on
 
 
 def example_inputs(model: Model) -> dict[str, NDArray[Any]]:
@@ -39,6 +42,9 @@ def example_inputs(model: Model) -> dict[str, NDArray[Any]]:
     large = {f"large_{name}": value for name, value in resize_drawings(found, model.resolution).items()}
     found = large | resize_drawings(found, model.generated_resolution)
     ports = [port for network in networks_of(model) for port in network.inputs]
+    if any(port.name == "snapshot" for port in ports):
+        side = next(port.shape[-1] for port in ports if port.name == "snapshot")
+        found["snapshot"] = F.interpolate(found["photo"][:, :3], size=side, mode="bilinear")
     if any(port.name == "noise" for port in ports):
         size = next(port.shape[0] for port in ports if port.name == "noise")
         found["noise"] = torch.from_numpy(np.stack([latent(-seed % 2**64, size) for seed in seeds]))
@@ -63,11 +69,15 @@ def _product(model: Model, number: int) -> ProductConditions:
 
 
 def _shape(kind: ImageCondition, side: int) -> NDArray[np.uint8]:
-    """Draws a disc: filled with one label for a layout, else its outline in ink."""
+    """Draws a disc: one label in a layout, paint with a mask in a snapshot, else its outline in ink."""
     rows, columns = np.mgrid[:side, :side]
     distance = np.hypot(rows - side / 2, columns - side / 2) / side
     if kind == "layout":
         return np.where(distance < 0.3, _LABEL, 0).astype(np.uint8)
+    if kind == "photo":
+        inside = distance < FRAME_SHARE / 2
+        shown = np.where(inside[..., None], _PAINT, _TABLE)
+        return np.concatenate([shown, 255 * inside[..., None]], axis=2).astype(np.uint8)
     return np.where(np.abs(distance - 0.3) < 1.0 / side, 0, PAPER).astype(np.uint8)
 
 

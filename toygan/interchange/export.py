@@ -14,13 +14,13 @@ from torch.export import ExportedProgram
 from toygan.artifact.model import Model
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.disk import check_new_folder, disk_errors, new_folder
-from toygan.errors import BadInput
-from toygan.interchange.description import CHANNELS_AXIS, REGION_VOTE, Format, describe
+from toygan.interchange.description import CHANNELS_AXIS, REGION_VOTE, STEERING, TEXT_BANK, Format, describe
 from toygan.interchange.example_inputs import example_inputs
 from toygan.interchange.keras_files import write_keras
 from toygan.interchange.networks import Network, networks_of
 from toygan.interchange.onnx_files import write_onnx
 from toygan.interchange.trace import trace
+from toygan.models import regions, steering
 
 DESCRIPTION: Final = "interchange.json"
 EXAMPLE_INPUTS: Final = "example_inputs.npz"
@@ -34,13 +34,8 @@ _WRITERS: Final[Mapping[Format, Callable[[Network, ExportedProgram, Path], dict[
 def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
     """Makes `folder` and writes all networks of `model` into it, in `format_`. Returns the written files.
 
-    Raises BadInput if the folder has content, a package is missing, or the model needs snapshots.
+    Raises BadInput if the folder has content or a package is missing.
     """
-    if model.image_condition == "photo":
-        raise BadInput(
-            f"{model.name} needs snapshots, but the steps that frame them are not networks; export a model "
-            "that generates from titles, sketches or layouts"
-        )
     check_new_folder(folder)
     write = _WRITERS[format_]
     with disk_errors(folder, "nothing is kept"), new_folder(folder) as fresh:
@@ -58,6 +53,10 @@ def export_model(model: Model, format_: Format, folder: Path) -> list[Path]:
         _copy_example(f"{format_}_run.py", fresh / "run_network.py")
         if "layout" in entries:
             (fresh / REGION_VOTE).write_text(region_vote(), encoding="utf-8")
+        if model.text_encoder is not None and model.text_encoder.text_bank is not None:
+            np.save(fresh / TEXT_BANK, model.text_encoder.text_bank.embeddings.numpy(), allow_pickle=False)
+        if model.image_condition == "photo":
+            (fresh / STEERING).write_text(inspect.getsource(steering), encoding="utf-8")
     return sorted(folder.iterdir())
 
 
@@ -68,8 +67,6 @@ def _copy_example(name: str, to: Path) -> None:
 
 def region_vote() -> str:
     """Returns the source of the region vote, which needs numpy and scikit-image only."""
-    from toygan.models import regions
-
     source = inspect.getsource(regions)
     if _IMPORT not in source:
         raise RuntimeError("the region vote must import only BACKGROUND from toygan")

@@ -100,6 +100,14 @@ def clamp(graph: Graph, node: Node, value: Any, low: Any = None, high: Any = Non
     return elementwise(limited)(graph, node, value)
 
 
+def clamp_min(graph: Graph, node: Node, value: Any, low: Any) -> Value:
+    return clamp(graph, node, value, low)
+
+
+def softplus(graph: Graph, node: Node, value: Any) -> Value:
+    return elementwise(ops.softplus)(graph, node, value)
+
+
 def same(graph: Graph, node: Node, value: Any, *_: Any, **__: Any) -> Any:
     return value
 
@@ -116,6 +124,10 @@ def copied(graph: Graph, node: Node, into: Any, value: Any) -> Value:
 
 def zeros_like(graph: Graph, node: Node, value: Any, **_: Any) -> Value:
     return Value(ops.zeros_like(graph.first(value), dtype=dtype_of(node)))
+
+
+def ones_like(graph: Graph, node: Node, value: Any, **_: Any) -> Value:
+    return Value(ops.ones_like(graph.first(value), dtype=dtype_of(node)))
 
 
 def new_zeros(graph: Graph, node: Node, value: Any, size: Sequence[Any], **_: Any) -> Value:
@@ -194,6 +206,7 @@ def einsum(graph: Graph, node: Node, equation: str, values: Sequence[Any]) -> Va
 
 
 _UNARY: Final[Mapping[Any, Callable[..., Any]]] = {
+    aten.exp.default: ops.exp,
     aten.relu.default: ops.relu,
     aten.silu.default: ops.silu,
     aten.sigmoid.default: ops.sigmoid,
@@ -215,6 +228,7 @@ _BINARY: Final[Mapping[Any, Callable[..., Any]]] = {
     aten.ne.Scalar: ops.not_equal,
     aten.gt.Tensor: ops.greater,
     aten.gt.Scalar: ops.greater,
+    aten.lt.Scalar: ops.less,
     aten.__and__.Tensor: ops.logical_and,
     aten.bitwise_and.Tensor: ops.logical_and,
     aten.bitwise_or.Tensor: ops.logical_or,
@@ -228,13 +242,16 @@ OPERATIONS: Final[Mapping[Any, Callable[..., Any]]] = {
     aten._to_copy.default: to_dtype,
     aten.copy.default: copied,
     aten.zeros_like.default: zeros_like,
+    aten.ones_like.default: ones_like,
     aten.new_zeros.default: new_zeros,
     aten.sym_size.int: batch_size,
     aten.addcmul.default: addcmul,
     aten.lerp.Scalar: lerp,
     aten.rsub.Scalar: rsub,
     aten.leaky_relu.default: leaky_relu,
+    aten.softplus.default: softplus,
     aten.clamp.default: clamp,
+    aten.clamp_min.default: clamp_min,
     aten.hardtanh.default: clamp,
     aten.where.self: where,
     aten.where.ScalarOther: where,

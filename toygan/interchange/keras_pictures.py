@@ -124,10 +124,19 @@ def _weights(resize: Any, old: int, new: int, align: bool) -> Tensor:
     return found[0, :, :, 0]
 
 
-def average_pool(graph: Graph, node: Node, value: Value, size: Sequence[int], *stride: Any) -> Value:
-    if stride and list(stride[0]) not in ([], list(size)):
-        raise RuntimeError("pooling with another stride has no translation to Keras")
-    return Value(layers.AveragePooling2D(tuple(size))(graph.last(value)), True)
+def average_pool(
+    graph: Graph,
+    node: Node,
+    value: Value,
+    size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+) -> Value:
+    """Zeros of the padding count in the mean, as by default in torch."""
+    tensor = graph.last(value)
+    if any(padding):
+        tensor = layers.ZeroPadding2D(tuple(padding))(tensor)
+    return Value(layers.AveragePooling2D(tuple(size), tuple(stride) or None)(tensor), True)
 
 
 def adaptive_average(graph: Graph, node: Node, value: Value, size: Sequence[int]) -> Value:

@@ -93,6 +93,10 @@ def split(graph: Graph, node: Node, value: Any, sizes: Sequence[int], dim: int) 
     return [Value(whole[(*before, slice(start, end))]) for start, end in pairs]
 
 
+def split_evenly(graph: Graph, node: Node, value: Any, size: int, dim: int = 0) -> list[Value]:
+    return split(graph, node, value, [part.shape[dim] for part in node.meta["val"]], dim)
+
+
 def getitem(graph: Graph, node: Node, values: Any, index: int) -> Any:
     return values[index]
 
@@ -111,5 +115,6 @@ SHAPES: Final[Mapping[Any, Callable[..., Any]]] = {
     aten.slice_scatter.default: slice_scatter,
     aten.select_scatter.default: select_scatter,
     aten.cat.default: cat,
+    aten.split.Tensor: split_evenly,
     aten.split_with_sizes.default: split,
 }

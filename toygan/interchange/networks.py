@@ -1,8 +1,9 @@
 """The networks of a model as modules that take tensors alone, ready to be traced.
 
 Whatever the host computes is an input: latents, the noise of StyleGAN, texts as embeddings. A generator that
-runs other code between its layers, such as the region vote, is split into two networks. The truncation of the
-model and the correction of its colours are part of a network.
+runs other code between its layers, such as the region vote, is split into two networks; the steering of a
+studio follows its network. The truncation of the model and the correction of its colours are part of a
+network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,11 @@ from torch import Tensor, nn
 from toygan.artifact.colour_profile import FADING, ColourProfile
 from toygan.artifact.model import Model
 from toygan.conditions.colour import COLOUR_SIZE
+from toygan.conditions.image import FRAMED_CHANNELS
 from toygan.models.layers import ConditionalGenerator, Conditions, given_colours
+from toygan.models.mask_network import TRUNK_SIDE
 from toygan.models.pix2pix import ColouringGenerator
+from toygan.models.studio import Generator as StudioGenerator
 from toygan.models.stylegan import Generator as StyleganGenerator
 
 DType = Literal["float32", "int64"]
@@ -35,6 +39,8 @@ _MEANINGS: Final = {
     "large_layout": "the layout at the side of the enlarged picture",
     "large_sketch": "the sketch at the side of the enlarged picture",
     "small": "the picture of the generator, rounded to 8 bits, in [-1, 1]",
+    "photo": "a framed snapshot in [-1, 1]; the fourth channel is its mask: 1 in the product, -1 beside it",
+    "snapshot": "the whole snapshot, or the part around the product, as a square picture in [-1, 1]",
     "images": "pictures in [-1, 1]",
 }
 
@@ -159,6 +165,15 @@ class _PaintPart(_Conditioned):
         return self.generator.paint_layout(self.truncation * latents, conditions, labels)
 
 
+class _Studio(nn.Module):
+    def __init__(self, generator: StudioGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, photo: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+        return self.generator.product_and_ground({"photo": photo, "colour": colour})
+
+
 class _Enhancing(nn.Module):
     def __init__(self, generator: ConditionalGenerator, names: Sequence[str]) -> None:
         super().__init__()
@@ -184,9 +199,27 @@ def networks_of(model: Model) -> tuple[Network, ...]:
     """Returns the networks of a model in the order in which a picture passes them.
 
     The generator comes first: one network, or two with the region vote between them. The enhancer, the probe
-    that scores the final picture, and the layout predictor follow, each if the model has one.
+    that scores the final picture, the layout predictor and the mask network follow, each if the model has
+    one.
     """
-    return (*_drawing(model), *_enhancing(model), *_scoring(model), *_predicting(model))
+    generating = _drawing(model) if model.image_condition != "photo" else _relighting(model)
+    return (*generating, *_enhancing(model), *_scoring(model), *_predicting(model), *_masking(model))
+
+
+def _relighting(model: Model) -> Iterator[Network]:
+    generator, side = model.generator, model.generated_resolution
+    assert isinstance(generator, StudioGenerator)
+    yield Network(
+        name="generator",
+        does="relights the product and makes the ground; steering.py steers the product's colour, then the "
+        "mask joins both",
+        module=_Studio(generator).eval(),
+        inputs=(
+            Port(name="photo", shape=(FRAMED_CHANNELS, side, side)),
+            Port(name="colour", shape=(COLOUR_SIZE,)),
+        ),
+        outputs=(Port(name="product", shape=(3, side, side)), Port(name="ground", shape=(3, side, side))),
+    )
 
 
 def _drawing(model: Model) -> Iterator[Network]:
@@ -286,4 +319,17 @@ def _predicting(model: Model) -> Iterator[Network]:
         module=segmenter,
         inputs=(Port(name="images", shape=(3, side, side)),),
         outputs=(Port(name="label_logits", shape=(segmenter.classes, side, side)),),
+    )
+
+
+def _masking(model: Model) -> Iterator[Network]:
+    if model.product_finder is None:
+        return
+    side = max(model.resolution, TRUNK_SIDE)
+    yield Network(
+        name="mask_network",
+        does="finds the product in a snapshot: a logit for each pixel, above 0 in the product",
+        module=model.product_finder.network,
+        inputs=(Port(name="snapshot", shape=(3, side, side)),),
+        outputs=(Port(name="mask_logits", shape=(1, side, side)),),
     )

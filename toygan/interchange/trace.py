@@ -15,11 +15,11 @@ def trace(network: Network) -> ExportedProgram:
     examples = tuple(example(port) for port in network.inputs)
     batch = Dim("batch")
     # For torch, the inputs of a module that takes `*values` are one argument, a tuple.
-    is_one = len(network.inputs) == 1 and not _takes_any(network)
+    is_one_tuple = _takes_any(network)
     shapes = tuple({0: batch} for _ in examples)
     with torch.no_grad():
         return torch.export.export(
-            network.module, examples, dynamic_shapes=shapes if is_one else (shapes,), strict=False
+            network.module, examples, dynamic_shapes=(shapes,) if is_one_tuple else shapes, strict=False
         )
 
 

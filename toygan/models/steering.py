@@ -1,13 +1,15 @@
 """Steers the white balance of a picture by the colour that the catalog gives to the product.
 
-The colours are CIELAB under D65, as in `toygan.conditions.colour`. A photo does not show the exact colour of
-the catalog: the studio's light makes it brighter and paler. `StudioLight` learns by how much.
+The colours are CIELAB under D65, as in `toygan.conditions.colour`. Needs numpy alone, since an exported
+studio takes this file along.
 """
 
 from typing import Final
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
 
 NEAR: Final = 25.0  # distance in a* and b* from the steered colour at which a pixel's weight is 1/e
 SAME: Final = 20.0  # distance in a* and b* within which pixels have the same colour
@@ -20,104 +22,110 @@ FARTHEST_OF_SEVERAL: Final = 30.0
 CELL: Final = 4.0  # pixels are counted in square cells of a* and b* with this side
 MOST_GAIN: Final = 2.0
 
-_TO_XYZ: Final = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
-_WHITE: Final = (0.9505, 1.0, 1.0890)
+_TO_XYZ: Final = np.array(
+    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], dtype=np.float32
+)
+_WHITE: Final = np.array([0.9505, 1.0, 1.0890], dtype=np.float32)
 _KNEE: Final = 6 / 29
 _HALF: Final = 32  # number of cells on either side of 0; in sRGB, a* and b* lie within -108..108
+_REACH: Final = int(SAME / CELL)  # cells
 
 
-def rgb_to_lab(rgb: Tensor) -> Tensor:
+def rgb_to_lab(rgb: Floats) -> Floats:
     """Maps sRGB (N, 3) in [0, 1] to CIELAB (N, 3)."""
-    rgb = rgb.clamp(0, 1)
-    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055).pow(2.4))
-    xyz = linear @ rgb.new_tensor(_TO_XYZ).T / rgb.new_tensor(_WHITE)
-    root = torch.where(xyz > _KNEE**3, xyz.clamp_min(1e-8).pow(1 / 3), xyz / (3 * _KNEE**2) + 4 / 29)
-    x, y, z = root.unbind(dim=1)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+    rgb = np.clip(rgb, 0, 1)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _TO_XYZ.T / _WHITE
+    root = np.where(xyz > _KNEE**3, np.cbrt(xyz), xyz / (3 * _KNEE**2) + 4 / 29)
+    x, y, z = root.T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
 
 
-def lab_to_rgb(lab: Tensor) -> Tensor:
+def lab_to_rgb(lab: Floats) -> Floats:
     """The inverse of `rgb_to_lab`, clamped to [0, 1]."""
-    light, a, b = lab.unbind(dim=1)
+    light, a, b = lab.T
     y = (light + 16) / 116
-    root = torch.stack([y + a / 500, y, y - b / 200], dim=1)
-    xyz = torch.where(root > _KNEE, root.pow(3), 3 * _KNEE**2 * (root - 4 / 29))
-    linear = (xyz * lab.new_tensor(_WHITE)) @ torch.linalg.inv(lab.new_tensor(_TO_XYZ)).T
-    linear = linear.clamp(0, 1)
-    curved = 1.055 * linear.clamp_min(1e-8).pow(1 / 2.4) - 0.055
-    return torch.where(linear <= 0.0031308, 12.92 * linear, curved)
+    root = np.stack([y + a / 500, y, y - b / 200], axis=1)
+    xyz = np.where(root > _KNEE, root**3, 3 * _KNEE**2 * (root - 4 / 29))
+    linear = np.clip((xyz * _WHITE) @ np.linalg.inv(_TO_XYZ).T, 0, 1)
+    curved = 1.055 * linear ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, 12.92 * linear, curved)
 
 
-class StudioLight(nn.Module):
-    """Maps colours of the catalog to colours in the studio's photos, linearly in CIELAB."""
+def steer(picture: Floats, mask: Floats, colour: Floats, light: Floats) -> Floats:
+    """Changes the product's colours so that its main colour is the one that a studio photo of it would show.
 
-    # (4, 3) float32: maps (L*, a*, b*, 1) of a catalog colour to the L*, a*, b* that a photo of it shows.
-    matrix: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("matrix", torch.eye(4, 3))
-
-    def fit(self, given: Tensor, shown: Tensor) -> None:
-        """Fits the map to catalog colours and to the median colours of their products in photos, (N, 3)
-        CIELAB each.
-        """
-        known = torch.cat([given, torch.ones(len(given), 1)], dim=1).double()
-        # With few photos the ridge keeps the map near the identity.
-        ridge = torch.eye(4, dtype=torch.float64) * len(given) * torch.tensor([0.3, 0.3, 0.3, 1e-4])
-        start = torch.eye(4, 3, dtype=torch.float64)
-        left = known.T @ known + ridge
-        self.matrix.copy_(torch.linalg.solve(left, known.T @ shown.double() + ridge @ start).float())
-
-    def steer(self, picture: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
-        """Changes the product's colours so that its main colour is the one that a studio photo of it would
-        show.
-
-        `picture` is (3, H, W) in [-1, 1], `mask` is (1, H, W) in [0, 1], and `colour` (4,) is encoded by
-        `toygan.conditions.colour`. A pixel changes less if its colour is farther from the steered colour, so
-        prints change little. If the product has several colours, the one nearest to the catalog's colour is
-        steered. A product without a colour near the catalog's colour stays unchanged.
-        """
-        inside = (mask[0] > 0.9).flatten()
-        if not colour[3] or not inside.any():
-            return picture
-        wanted = torch.cat([(colour[:1] + 1) * 50, colour[1:3] * 50, colour.new_ones(1)]) @ self.matrix
-        pixels = ((picture + 1) / 2).clamp(0, 1)
-        flat = pixels.flatten(1).T
-        lab = rgb_to_lab(flat)
-        centres = _colours_of(lab[inside, 1:])
-        if not len(centres):
-            return picture
-        away = (centres - wanted[1:]).norm(dim=1)
-        if away.min() > (FARTHEST if len(centres) == 1 else FARTHEST_OF_SEVERAL):
-            return picture
-        distance = (lab[:, 1:] - centres[away.argmin()]).norm(dim=1)
-        main = flat[inside & (distance < SAME)].median(dim=0).values
-        if len(centres) > 1:  # other parts may have the same hue and differ only in brightness
-            distance = distance.hypot((lab[:, 0] - rgb_to_lab(main[None])[0, 0]) / 2)
-        gain = ((lab_to_rgb(wanted[None])[0] + 0.02) / (main + 0.02)).clamp(1 / MOST_GAIN, MOST_GAIN)
-        weight = torch.exp(-((distance / NEAR) ** 2)).view(1, *mask.shape[1:])
-        factor = 1 + weight * (gain.view(3, 1, 1) - 1)
-        return (pixels * factor).clamp(0, 1) * 2 - 1
+    `picture` is (3, H, W) in [-1, 1], `mask` is (H, W) in [0, 1], and `colour` (4,) is encoded by
+    `toygan.conditions.colour`. `light` (4, 3) maps (L*, a*, b*, 1) of a catalog colour to the L*, a*, b* that
+    a photo of it shows. A pixel changes less if its colour is farther from the steered colour, so prints
+    change little. If the product has several colours, the one nearest to the catalog's colour is steered. A
+    product without a colour near the catalog's colour stays unchanged, and so do pixels where the mask is 0.
+    """
+    shown = mask > 0
+    inside = mask[shown] > 0.9
+    if not colour[3] or not inside.any():
+        return picture
+    lightness, a, b = (50 * colour[:3]).tolist()
+    wanted = np.array([lightness + 50, a, b, 1], dtype=np.float32) @ light
+    pixels: Floats = np.clip((picture[:, shown].T + 1) / 2, 0, 1).astype(np.float32, copy=False)
+    lab = rgb_to_lab(pixels)
+    centres = _colours_of(lab[inside, 1:])
+    if not len(centres):
+        return picture
+    away = np.linalg.norm(centres - wanted[1:], axis=1)
+    if away.min() > (FARTHEST if len(centres) == 1 else FARTHEST_OF_SEVERAL):
+        return picture
+    distance = np.linalg.norm(lab[:, 1:] - centres[away.argmin()], axis=1)
+    main = _median(pixels[inside & (distance < SAME)])
+    if len(centres) > 1:  # other parts may have the same hue and differ only in brightness
+        distance = np.hypot(distance, (lab[:, 0] - rgb_to_lab(main[None])[0, 0]) / 2)
+    gain = np.clip((lab_to_rgb(wanted[None])[0] + 0.02) / (main + 0.02), 1 / MOST_GAIN, MOST_GAIN)
+    weight = np.exp(-((distance / NEAR) ** 2))
+    steered = picture.copy()
+    steered[:, shown] = np.clip(pixels * (1 + weight[:, None] * (gain - 1)), 0, 1).T * 2 - 1
+    return steered
 
 
-def _colours_of(pixels: Tensor) -> Tensor:
+def _median(values: Floats) -> Floats:
+    """The lower median of each column of (N, K)."""
+    middle = (len(values) - 1) // 2
+    found: Floats = np.partition(values, middle, axis=0)[middle]
+    return found
+
+
+def _colours_of(pixels: Floats) -> Floats:
     """Returns the a* and b* (K, 2) of each colour of a product, for the a* and b* (N, 2) of its pixels.
 
     The first colour has the most pixels within SAME of it, the next has the most of the other pixels, down to
     LEAST_SHARE of all pixels.
     """
     least = LEAST_SHARE * len(pixels)
-    found: list[Tensor] = []
+    found: list[Floats] = []
     while len(pixels) >= least:
-        places = (pixels / CELL).round().long().clamp(-_HALF, _HALF - 1) + _HALF
-        counts = (places @ places.new_tensor([2 * _HALF, 1])).bincount()
-        filled = counts.nonzero()[:, 0]
-        cells = CELL * (torch.stack([filled // (2 * _HALF), filled % (2 * _HALF)], dim=1) - _HALF).float()
-        near = (torch.cdist(cells, cells) < SAME).float() @ counts[filled].float()
-        inside = (pixels - cells[near.argmax()]).norm(dim=1) < SAME
+        places = np.clip(np.rint(pixels / CELL).astype(np.int64), -_HALF, _HALF - 1) + _HALF
+        counts = np.bincount(places @ [2 * _HALF, 1], minlength=(2 * _HALF) ** 2).reshape(2 * _HALF, -1)
+        fullest = np.where(counts > 0, _nearby(counts), 0).argmax()
+        centre = CELL * (np.array(np.divmod(fullest, 2 * _HALF)) - _HALF)
+        inside = np.linalg.norm(pixels - centre, axis=1) < SAME
         if inside.sum() < least:
             break
-        found.append(pixels[inside].median(dim=0).values)
+        found.append(_median(pixels[inside]))
         pixels = pixels[~inside]
-    return torch.stack(found) if found else pixels.new_zeros(0, 2)
+    return np.stack(found) if found else np.zeros((0, 2), dtype=np.float32)
+
+
+def _nearby(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each cell, the pixels in all cells within SAME of it."""
+    padded = np.pad(counts, _REACH)
+    rows, columns = counts.shape
+    near = range(-_REACH, _REACH + 1)
+    found: NDArray[np.int64] = np.sum(
+        [
+            padded[_REACH + down : _REACH + down + rows, _REACH + right : _REACH + right + columns]
+            for down in near
+            for right in near
+            if CELL * np.hypot(down, right) < SAME
+        ],
+        axis=0,
+    )
+    return found

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar, Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from toygan.models.layers import (
     NetworkConfig,
 )
 from toygan.models.spectral import spectral_norm
-from toygan.models.steering import StudioLight
+from toygan.models.steering import steer
 
 WORKING_SIDE: Final = 256  # the network works on a copy of this side, in pixels, if the snapshot is larger
 FOLD: Final = 2  # all convolutions of the generator run at half of the picture's resolution
@@ -153,6 +154,37 @@ def _means(picture: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([mean, (square - mean.square()).clamp_min(1e-6).sqrt()], dim=1)
 
 
+class StudioLight(nn.Module):
+    """Maps colours of the catalog to colours in the studio's photos, linearly in CIELAB.
+
+    A photo does not show the exact colour of the catalog: the studio's light makes it brighter and paler.
+    """
+
+    matrix: Tensor  # (4, 3) float32, the `light` of `toygan.models.steering.steer`
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("matrix", torch.eye(4, 3))
+
+    def fit(self, given: Tensor, shown: Tensor) -> None:
+        """Fits the map to catalog colours and to the median colours of their products in photos, (N, 3)
+        CIELAB each.
+        """
+        known = torch.cat([given, torch.ones(len(given), 1)], dim=1).double()
+        # With few photos the ridge keeps the map near the identity.
+        ridge = torch.eye(4, dtype=torch.float64) * len(given) * torch.tensor([0.3, 0.3, 0.3, 1e-4])
+        start = torch.eye(4, 3, dtype=torch.float64)
+        left = known.T @ known + ridge
+        self.matrix.copy_(torch.linalg.solve(left, known.T @ shown.double() + ridge @ start).float())
+
+    def steer(self, pictures: Tensor, masks: Tensor, colours: Tensor) -> Tensor:
+        """Steers pictures (B, 3, H, W), given masks (B, 1, H, W) and colours (B, 4), on the host."""
+        light = self.matrix.cpu().numpy()
+        arrays = [each.detach().cpu().numpy() for each in (pictures, masks[:, 0], colours)]
+        steered = [steer(picture, mask, colour, light) for picture, mask, colour in zip(*arrays, strict=True)]
+        return torch.from_numpy(np.stack(steered)).to(pictures)
+
+
 class Generator(ConditionalGenerator):
     """Maps a framed snapshot and the product's mask to the studio picture, without latents."""
 
@@ -185,6 +217,14 @@ class Generator(ConditionalGenerator):
 
         `colour` (B, 4) is the product's main colour, or zeros if it is unknown. `latents` (B, 0) are empty.
         """
+        mask = snapshot_and_mask(conditions)[1]
+        product, ground = self.product_and_ground(conditions)
+        if not self.training:
+            product = self.light.steer(product, mask, conditions["colour"])
+        return mask * product + (1 - mask) * ground
+
+    def product_and_ground(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """Returns the product before its colour is steered, and the ground, (B, 3, R, R) each."""
         snapshot, mask = snapshot_and_mask(conditions)
         side = snapshot.shape[-1]
         fold = max(1, side // WORKING_SIDE)
@@ -196,16 +236,8 @@ class Generator(ConditionalGenerator):
             gain, offset, shade = found.chunk(3, dim=1)
             own = own_colours(snapshot, mask)
             product = ((own + 1) * torch.exp(gain.clamp(-2, 2)) + offset - 1).clamp(-1.2, 1.2)
-            if not self.training:
-                product = torch.stack(
-                    [
-                        self.light.steer(*each)
-                        for each in zip(product, mask, conditions["colour"], strict=True)
-                    ]
-                )
             ground = 1 - F.softplus(4 * shade - 4) / 2
-            made: Tensor = mask * product + (1 - mask) * ground
-        return made
+        return product, ground
 
     def _features(self, snapshot: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
         own = own_colours(snapshot, mask)

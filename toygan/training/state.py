@@ -17,7 +17,7 @@ from toygan.models.embedding import ConditionEmbedding
 from toygan.models.layers import ConditionalDiscriminator, ConditionalGenerator, PretrainedDiscriminator
 from toygan.models.mask_network import MaskNetwork
 from toygan.models.segmenter import Segmenter
-from toygan.models.steering import StudioLight
+from toygan.models.studio import StudioLight
 from toygan.training.auxiliary_classifier import AuxiliaryClassifier
 from toygan.training.companions import (
     AUXILIARY_CLASSIFIER,

@@ -42,13 +42,13 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 def test_a_changed_encoder_is_refused(change: str, folder: Path, tmp_path: Path, saved: Path) -> None:
     before = TextEncoder(str(folder), CPU, cache=tmp_path)
     stated = json.loads(json.dumps(before.to_json()))
-    again = TextEncoder.from_json(stated, CPU, cache=tmp_path)
+    again = TextEncoder.from_json(stated, CPU)
     assert (again.name, again.identity) == (str(folder), before.identity)
     CHANGES[change](folder)
     changed = TextEncoder(str(folder), CPU, cache=tmp_path)
     assert changed.identity != before.identity
     with pytest.raises(ModelError, match=f"{before.identity[:12]}, but now .* is {changed.identity[:12]}"):
-        TextEncoder.from_json(stated, CPU, cache=tmp_path)
+        TextEncoder.from_json(stated, CPU)
 
 
 def test_an_encoder_is_its_content_not_its_place(saved: Path, folder: Path, tmp_path: Path) -> None:
@@ -61,12 +61,10 @@ def test_an_encoder_is_its_content_not_its_place(saved: Path, folder: Path, tmp_
 @pytest.mark.parametrize(
     "stated", [{"name": "tiny"}, {"identity": "0"}, {"name": 1, "identity": "0"}, "tiny"]
 )
-def test_what_states_no_encoder(
-    stated: Any, tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_states_no_encoder(stated: Any, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(saved.parent)
     with pytest.raises((KeyError, TypeError)):
-        TextEncoder.from_json(stated, CPU, cache=tmp_path)
+        TextEncoder.from_json(stated, CPU)
 
 
 @pytest.fixture

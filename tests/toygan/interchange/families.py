@@ -11,8 +11,9 @@ from tests.models import CATEGORIES, CPU, TinyFiles, config_json, weights_of
 from toygan.approval.colour_profile import colour_profile_of
 from toygan.artifact.colour_profile import ColourProfile
 from toygan.artifact.enhancer import Enhancer
-from toygan.artifact.files import CONFIG
+from toygan.artifact.files import CONFIG, MASK_NETWORK
 from toygan.artifact.model import Model
+from toygan.artifact.product_finder import mask_network_file
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.text import TextEncoder
@@ -21,6 +22,7 @@ from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.interchange.networks import Network
 from toygan.models import build
 from toygan.models.colour_map import ColourMap
+from toygan.models.mask_network import MaskNetwork
 
 LAYOUT_CLASSES = 6
 PICTURES = 32
@@ -44,6 +46,7 @@ _OPTIONS: Mapping[str, tuple[str, dict[str, object]]] = {
         {**_NARROW, "layout_classes": LAYOUT_CLASSES, "accent_colours": 2},
     ),
     "spade": ("spade", _SPADE),
+    "studio": ("studio", {"generator_channels": (4, 6, 8, 8), "discriminator_channels": 4}),
     "spade in colours": (
         "spade",
         {**_SPADE, **_EVERYTHING, "colour_map": True, "lines": True, "padding_mode": "replicate"},
@@ -71,16 +74,14 @@ def _fill(network: nn.Module) -> None:
                 module.fit(encode_colours(["#B40000", "#1E5AA8", "#FAC80A"]), torch.tensor([1, 2, 3]))
 
 
-@cache
-def model_of(case: str) -> Model:
-    """The model of a case of `CASES`, its latents truncated, with corrected colours in half of the cases."""
-    family, options = _OPTIONS[case]
-    network = {"resolution": 32, "categories": len(CATEGORIES), **options}
+def filled_model(family: str, network: Mapping[str, object]) -> Model:
+    """A model with random weights in all layers, its latents truncated."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         generator, discriminator = build(family, network)
         _fill(generator)
-    encoder = TextEncoder(DEFAULT_TEXT_ENCODER, CPU) if "text_size" in options else None
+        mask_network = mask_network_file(MaskNetwork())
+    encoder = TextEncoder(DEFAULT_TEXT_ENCODER, CPU) if "text_size" in network else None
     config = config_json(
         family,
         network,
@@ -93,7 +94,17 @@ def model_of(case: str) -> Model:
         "generator.safetensors": weights_of(generator),
         "discriminator.safetensors": weights_of(discriminator),
     }
-    model = TinyFiles(name=family, files=files).load()
+    if family == "studio":
+        files[MASK_NETWORK] = mask_network
+    return TinyFiles(name=family, files=files).load()
+
+
+@cache
+def model_of(case: str) -> Model:
+    """The model of a case of `CASES`, with corrected colours in half of the cases."""
+    family, options = _OPTIONS[case]
+    model = filled_model(family, {"resolution": 32, "categories": len(CATEGORIES), **options})
+    model = replace(model, product_finder=None)  # its network is large
     return replace(model, colour_profile=_profile()) if " " in case else model
 
 

@@ -22,7 +22,7 @@ from toygan.interchange.trace import trace
 LARGEST_DIFFERENCE = 1e-3  # of pictures in [-1, 1]
 WHOLE = "enhancer"  # the case that is exported with everything, SavedModels too
 # Together they have all operations of all families.
-TRANSLATED = ("stylegan", "projected", "pix2pix in two parts", "spade in colours", WHOLE)
+TRANSLATED = ("stylegan", "projected", "pix2pix in two parts", "spade in colours", "studio", WHOLE)
 
 
 @pytest.fixture(scope="module")

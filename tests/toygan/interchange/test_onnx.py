@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.models import tiny_model
 from tests.toygan.interchange import without_torch
@@ -21,19 +23,32 @@ from toygan.interchange.export import export_model, region_vote
 from toygan.interchange.networks import CorrectedColours, Network, networks_of
 
 CLOSE_SHARE = 0.9999  # of the pixels, within one of 255 steps
+EXAMPLE_WITHOUT_TOYGAN = """
+import runpy, sys
+sys.modules["toygan"] = sys.modules["torch"] = None
+sys.path.insert(0, sys.argv[1])
+runpy.run_path(sys.argv[1] + "/example.py", run_name="__main__")
+"""
+
+
+Exported = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the exported model of each case, and the outputs of its networks without torch."""
-    folder = tmp_path_factory.mktemp("onnx")
-    for case, make in CASES.items():
-        export_model(make(), "onnx", folder / case)
-        for network in networks_of(make()):
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Gives the folder of a case: its exported model, and the outputs of its networks without torch."""
+
+    @cache
+    def export(case: str) -> Path:
+        parent = tmp_path_factory.mktemp("onnx")
+        export_model(CASES[case](), "onnx", parent / "model")
+        for network in networks_of(CASES[case]()):
             inputs = {name: value.numpy() for name, value in inputs_of(network).items()}
-            np.savez(folder / case / f"{network.name}.inputs.npz", **inputs)
-    subprocess.run([sys.executable, "-I", without_torch.__file__, folder], check=True)
-    return folder
+            np.savez(parent / "model" / f"{network.name}.inputs.npz", **inputs)
+        subprocess.run([sys.executable, "-I", without_torch.__file__, parent], check=True)
+        return parent / "model"
+
+    return export
 
 
 def outputs_of(network: Network, pictures: int) -> Mapping[str, torch.Tensor]:
@@ -44,9 +59,9 @@ def outputs_of(network: Network, pictures: int) -> Mapping[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.service
 @pytest.mark.parametrize("case", list(CASES))
-def test_onnx_gives_the_pictures_of_torch(case: str, exported: Path) -> None:
+def test_onnx_gives_the_pictures_of_torch(case: str, exported: Exported) -> None:
     for network in networks_of(CASES[case]()):
-        found = np.load(exported / case / f"{network.name}.onnx.outputs.npz")
+        found = np.load(exported(case) / f"{network.name}.onnx.outputs.npz")
         for pictures in without_torch.BATCHES:
             for name, wanted in outputs_of(network, pictures).items():
                 given = torch.from_numpy(found[f"{name}-{pictures}"])
@@ -61,8 +76,8 @@ def test_onnx_gives_the_pictures_of_torch(case: str, exported: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.service
-def test_the_description_names_files_inputs_and_opset(exported: Path) -> None:
-    folder = exported / "pix2pix in two parts"
+def test_the_description_names_files_inputs_and_opset(exported: Exported) -> None:
+    folder = exported("pix2pix in two parts")
     said = json.loads((folder / "interchange.json").read_text())
     assert list(said["networks"]) == ["layout", "generator"]
     assert said["categories"] == ["brick", "car", "wheel"]
@@ -77,13 +92,13 @@ def test_the_description_names_files_inputs_and_opset(exported: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.service
-@pytest.mark.parametrize("case", ["stylegan", "pix2pix in two parts", "enhancer"])
-def test_the_example_draws_pictures(case: str, exported: Path) -> None:
+@pytest.mark.parametrize("case", ["stylegan", "pix2pix in two parts", "studio", "enhancer"])
+def test_the_example_draws_pictures(case: str, exported: Exported) -> None:
     result = subprocess.run(
-        [sys.executable, exported / case / "example.py"], capture_output=True, text=True, cwd="/"
+        [sys.executable, exported(case) / "example.py"], capture_output=True, text=True, cwd="/"
     )
     assert result.returncode == 0, result.stderr
-    assert len(list((exported / case).glob("picture-*.png"))) == 4
+    assert len(list(exported(case).glob("picture-*.png"))) == 4
 
 
 def test_a_folder_with_content_is_left_alone(tmp_path: Path) -> None:
@@ -105,6 +120,23 @@ def test_colours_are_corrected_as_the_profile_does() -> None:
     wanted = profile.correct(colours.numpy(), [model.categories[each] for each in category])
     found = CorrectedColours(profile, model.categories)(colours, category)
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_a_studio_export_says_how_its_parts_are_joined(exported: Exported) -> None:
+    """Its network and its steering give the pictures of the model, where toygan is not installed."""
+    model, folder = CASES["studio"](), exported("studio")
+    said = json.loads((folder / "interchange.json").read_text())
+    assert said["networks"]["generator"]["outputs"][0]["name"] == "product"
+    assert "steering.py" in said["after_generator"]
+    inputs = {name: torch.from_numpy(value) for name, value in np.load(folder / "example_inputs.npz").items()}
+    with torch.inference_mode():
+        wanted = to_uint8(model.generator(torch.zeros(4, 0), inputs))
+    subprocess.run([sys.executable, "-I", "-c", EXAMPLE_WITHOUT_TOYGAN, folder], check=True, cwd="/")
+    for number, each in enumerate(wanted):
+        picture = np.asarray(Image.open(folder / f"picture-{number}.png"), dtype=int)
+        assert (np.abs(picture - each) <= 1).mean() >= CLOSE_SHARE
 
 
 def test_the_region_vote_of_an_export_needs_no_toygan() -> None:

@@ -28,11 +28,11 @@ class Refuses:
 def main(folder: Path) -> None:
     sys.meta_path.insert(0, Refuses())
     for file in sorted(folder.glob("*/*.onnx")):
-        _run(file, _by_onnxruntime(file))
+        _run(file, by_onnxruntime(file))
     for file in sorted(folder.glob("*/*.keras")):
-        _run(file, _by_keras(file))
+        _run(file, by_keras(file))
         if file.with_suffix("").is_dir():
-            _run(file.with_suffix(".saved_model"), _by_tensorflow(file.with_suffix("")))
+            _run(file.with_suffix(".saved_model"), by_tensorflow(file.with_suffix("")))
 
 
 def _run(file: Path, network: Network) -> None:
@@ -46,22 +46,25 @@ def _run(file: Path, network: Network) -> None:
     np.savez(f"{file}.outputs.npz", **found)
 
 
-def _by_onnxruntime(file: Path) -> Network:
+def by_onnxruntime(file: Path, threads: int = 0) -> Network:
+    """`threads` 0: as many as there are cores."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     names = [port.name for port in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+    return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _by_keras(file: Path) -> Network:
+def by_keras(file: Path) -> Network:
     import keras
 
     model = keras.models.load_model(file)
     return lambda inputs: {name: value.numpy() for name, value in model(inputs).items()}
 
 
-def _by_tensorflow(folder: Path) -> Network:
+def by_tensorflow(folder: Path) -> Network:
     import tensorflow
 
     loaded = tensorflow.saved_model.load(folder)

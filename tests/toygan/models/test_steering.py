@@ -5,18 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
-from torch import Tensor
 
 from toygan.conditions.colour import encode_colours
-from toygan.models.steering import StudioLight, lab_to_rgb, rgb_to_lab
+from toygan.models.steering import Floats, lab_to_rgb, rgb_to_lab, steer
+from toygan.models.studio import StudioLight
 
 SIDE = 32
+TRUE_LIGHT = np.eye(4, 3, dtype=np.float32)  # photos show the catalog's colours as they are
 
 
 def test_lab_agrees_with_scikit_image_and_has_an_inverse() -> None:
-    colours = torch.rand((200, 3), generator=torch.Generator().manual_seed(0))
-    assert np.allclose(rgb_to_lab(colours).numpy(), rgb2lab(colours.numpy()), atol=0.05)
-    assert torch.allclose(lab_to_rgb(rgb_to_lab(colours)), colours, atol=1e-4)
+    colours = np.random.default_rng(0).random((200, 3), dtype=np.float32)
+    assert np.allclose(rgb_to_lab(colours), rgb2lab(colours), atol=0.05)
+    assert np.allclose(lab_to_rgb(rgb_to_lab(colours)), colours, atol=1e-4)
 
 
 def test_the_light_is_learnt_from_photos() -> None:
@@ -27,50 +28,62 @@ def test_the_light_is_learnt_from_photos() -> None:
     assert torch.allclose(torch.cat([given, torch.ones(60, 1)], dim=1) @ light.matrix, shown, atol=1.0)
 
 
-def shown(red: float, green: float, blue: float) -> tuple[Tensor, Tensor]:
+def encoded(code: str | None) -> Floats:
+    return encode_colours([code])[0].numpy()
+
+
+def shown(red: float, green: float, blue: float) -> tuple[Floats, Floats]:
     """A product of one colour with a small print in another one."""
-    mask = torch.zeros(1, SIDE, SIDE)
-    mask[:, 4:28, 4:28] = 1
-    picture = torch.where(mask > 0, torch.tensor([red, green, blue]).view(3, 1, 1), 1.0)
-    picture[:, 10:14, 10:14] = torch.tensor([0.1, 0.2, 0.9]).view(3, 1, 1)
+    mask = np.zeros((SIDE, SIDE), dtype=np.float32)
+    mask[4:28, 4:28] = 1
+    picture = np.where(mask > 0, np.float32([red, green, blue])[:, None, None], np.float32(1))
+    picture[:, 10:14, 10:14] = np.float32([0.1, 0.2, 0.9])[:, None, None]
     return 2 * picture - 1, mask
 
 
 @given(warm=st.floats(-0.2, 0.2), exposure=st.floats(0.7, 1.1))
 def test_a_cast_and_a_wrong_exposure_are_put_right(warm: float, exposure: float) -> None:
-    wanted = torch.tensor([0.8, 0.3, 0.25])
-    seen = wanted * torch.tensor([1 + warm, 1, 1 - warm]) * exposure
+    wanted = np.array([0.8, 0.3, 0.25])
+    seen = wanted * np.array([1 + warm, 1, 1 - warm]) * exposure
     picture, mask = shown(*seen.tolist())
     code = "#" + "".join(f"{round(255 * value):02X}" for value in wanted.tolist())
-    steered = StudioLight().steer(picture, mask, encode_colours([code])[0])
-    assert torch.allclose((steered[:, 20, 20] + 1) / 2, wanted, atol=0.02)
-    assert torch.allclose(steered[:, 12, 12], picture[:, 12, 12], atol=0.05)
+    steered = steer(picture, mask, encoded(code), TRUE_LIGHT)
+    assert np.allclose((steered[:, 20, 20] + 1) / 2, wanted, atol=0.02)
+    assert np.allclose(steered[:, 12, 12], picture[:, 12, 12], atol=0.05)
 
 
 def test_of_two_colours_the_one_of_the_catalog_changes() -> None:
     picture, mask = shown(0.7, 0.3, 0.3)
-    picture[:, :, 15:] = torch.tensor([-0.5, 0.2, -0.5]).view(3, 1, 1)
-    steered = StudioLight().steer(picture, mask, encode_colours(["#C85050"])[0])
-    assert torch.allclose((steered[:, 20, 8] + 1) / 2, torch.tensor([0xC8, 0x50, 0x50]) / 255, atol=0.03)
-    assert torch.allclose(steered[:, 20, 20], picture[:, 20, 20], atol=0.05)
+    picture[:, :, 15:] = np.float32([-0.5, 0.2, -0.5])[:, None, None]
+    steered = steer(picture, mask, encoded("#C85050"), TRUE_LIGHT)
+    assert np.allclose((steered[:, 20, 8] + 1) / 2, np.array([0xC8, 0x50, 0x50]) / 255, atol=0.03)
+    assert np.allclose(steered[:, 20, 20], picture[:, 20, 20], atol=0.05)
 
 
 def test_a_grey_roof_keeps_its_colour_on_a_green_car() -> None:
     """Also where the roof has more pixels than the body, whose colour the catalog gives."""
     picture, mask = shown(0.6, 0.6, 0.6)
-    picture[:, 20:] = torch.tensor([-0.8, 0.0, -0.6]).view(3, 1, 1)
-    steered = StudioLight().steer(picture, mask, encode_colours(["#1A8A40"])[0])
-    assert torch.allclose(steered[:, 8, 20], picture[:, 8, 20], atol=0.05)
-    assert not torch.allclose(steered[:, 24, 20], picture[:, 24, 20], atol=0.05)
+    picture[:, 20:] = np.float32([-0.8, 0.0, -0.6])[:, None, None]
+    steered = steer(picture, mask, encoded("#1A8A40"), TRUE_LIGHT)
+    assert np.allclose(steered[:, 8, 20], picture[:, 8, 20], atol=0.05)
+    assert not np.allclose(steered[:, 24, 20], picture[:, 24, 20], atol=0.05)
 
 
 def test_a_product_stays_without_a_colour_and_with_one_that_it_lacks() -> None:
     picture, mask = shown(0.7, 0.3, 0.3)
     for code in (None, "#00C800"):
-        assert torch.equal(StudioLight().steer(picture, mask, encode_colours([code])[0]), picture)
+        assert np.array_equal(steer(picture, mask, encoded(code), TRUE_LIGHT), picture)
 
 
 def test_a_product_without_pixels_stays() -> None:
     picture, mask = shown(0.7, 0.3, 0.3)
-    steered = StudioLight().steer(picture, torch.zeros_like(mask), encode_colours(["#B40000"])[0])
-    assert torch.equal(steered, picture)
+    steered = steer(picture, np.zeros_like(mask), encoded("#B40000"), TRUE_LIGHT)
+    assert np.array_equal(steered, picture)
+
+
+def test_pixels_outside_the_mask_stay() -> None:
+    picture, mask = shown(0.9, 0.25, 0.2)
+    picture[:, 0] = np.float32([0.8, -0.5, -0.6])[:, None]
+    steered = steer(picture, mask, encoded("#B40000"), TRUE_LIGHT)
+    assert np.array_equal(steered[:, mask == 0], picture[:, mask == 0])
+    assert not np.array_equal(steered, picture)

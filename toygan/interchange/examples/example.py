@@ -7,12 +7,25 @@ also needs scikit-image, for region_vote.py.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from run_network import run
 
 FOLDER = Path(__file__).parent
+
+
+def joined(products: Any, grounds: Any, inputs: dict[str, Any], said: dict[str, Any]) -> Any:
+    """Steers the products' colours and joins them with their grounds by the masks."""
+    from steering import steer
+
+    axis, light = said["channels_axis"], np.float32(said["studio_light"])
+    masks = (np.moveaxis(inputs["photo"], axis, 1)[:, 3] + 1) / 2
+    products = np.moveaxis(products, axis, 1)
+    steered = [steer(*each, light) for each in zip(products, masks, inputs["colour"], strict=True)]
+    mask = np.expand_dims(masks, axis)
+    return mask * np.moveaxis(np.stack(steered), 1, axis) + (1 - mask) * grounds
 
 
 def main() -> None:
@@ -27,7 +40,9 @@ def main() -> None:
         paper = (inputs["sketch"].squeeze(axis) + 1) / 2
         votes = [vote_by_region(*each) for each in zip(probabilities, paper, labels.tolist(), strict=True)]
         inputs["predicted_layout"] = np.stack(votes)
-    (images,) = run("generator", inputs)
+    images, *ground = run("generator", inputs)
+    if ground:
+        images = joined(images, ground[0], inputs, said)
     pixels = np.rint((images.clip(-1, 1) + 1) * 127.5)
     if "enhancer" in said["networks"]:
         inputs["small"] = (pixels / 127.5 - 1).astype(np.float32)

@@ -112,7 +112,9 @@ def test_an_enhancer_for_other_pixels_is_refused() -> None:
     config = config_json("enhancer", half, ["any"])
     model = TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(files(config_json=config))})
     for use in (TinyFiles.load, read_scope):  # a run is refused before it starts
-        with pytest.raises(ModelError, match="generates pictures of 32 pixels, but its enhancer takes pictures of 16"):
+        with pytest.raises(
+            ModelError, match="generates pictures of 32 pixels, but its enhancer takes pictures of 16"
+        ):
             use(model)
 
 

@@ -121,7 +121,7 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no size": (lambda folder: (folder / "config.json").write_text("{}"), "is not a text encoder"),
     "a decoder": (
         lambda folder: _change_json(folder / "config.json", is_encoder_decoder=True),
-        "is no text enc",
+        "is not a text enc",
     ),
     "other pooling": (
         _pool_by_maximum,

@@ -103,8 +103,13 @@ def test_broken_photos_are_named_counted_and_left_out(
     outcome = train(write_shard(tmp_path / "photos", rows))
     assert outcome.code == 0
     said = caplog.text
-    assert f"skipped the photo {cut}-0 of {cut} in photos-000.parquet: the picture is damaged" in said
-    assert f"skipped the photo {text}-0 of {text} in photos-000.parquet: this is not a JPEG" in said
+    assert (
+        f"skipped the photo {cut}-0 of the product {cut} in photos-000.parquet: the picture is damaged"
+        in said
+    )
+    assert (
+        f"skipped the photo {text}-0 of the product {text} in photos-000.parquet: this is not a JPEG" in said
+    )
     assert "skipped 2 photos that cannot be used; 1 are left" in said
     assert "Traceback" not in outcome.err
     assert train.config["training"]["photos"] == 1

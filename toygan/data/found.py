@@ -38,7 +38,7 @@ class Found:
     def skip(self, photo: Photo, reason: BadInput) -> None:
         """Counts and logs a photo that cannot be used."""
         log.warning(
-            "skipped the photo %s of the category %s in %s: %s",
+            "skipped the photo %s of the product %s in %s: %s",
             photo.photo_id,
             photo.sku,
             photo.source,

@@ -108,7 +108,7 @@ def reserve(store: ObjectStore, run_id: str) -> int:
 
 
 def reserve_run(store: ObjectStore, run_id: str, known: Stored | None) -> tuple[int, Stored]:
-    """Does what reserve does, and also returns the stored commits. `known` is as for `update`."""
+    """Does what reserve does, and also returns the stored commits. For `known`, see `update`."""
     numbers, stored = _reserve(store, [run_id], known)
     return numbers[0], stored
 
@@ -136,7 +136,7 @@ def _reserve(store: ObjectStore, names: Sequence[str], known: Stored | None) -> 
 def close(store: ObjectStore, *manifests: Manifest, known: Stored | None = None) -> Stored:
     """Records that everything in the manifests of the runs is live.
 
-    Returns the stored commits. `known` is as for `update`.
+    Returns the stored commits. For `known`, see `update`.
     """
 
     def note(before: bytes | None) -> bytes:

@@ -159,7 +159,7 @@ def test_a_category_with_nothing_left_is_named(tmp_path: Path, caplog: pytest.Lo
     )
     assert "left out of" in caplog.text
     assert "2 .heic; only" in caplog.text
-    assert "skipped the photo small/a.png of small-a" in caplog.text
+    assert "skipped the photo small/a.png of the product small-a" in caplog.text
     assert "2 x 4000 pixels, but each side needs at least 32" in caplog.text
     assert "the category 'small' has no photos left: of its photos 1 cannot be used" in caplog.text
     assert "the category 'one' has nothing left to train on: its 2 photos are of products that" in caplog.text
@@ -299,5 +299,8 @@ def test_a_broken_picture_is_skipped_and_named(tmp_path: Path, caplog: pytest.Lo
     write_tar(tmp_path / "n01.tar", {good: PICTURE, broken: PICTURE[:200]})
     photos = load_photos(tmp_path, resolution=32, split="train")
     assert photos.skus == (Path(good).stem,)
-    assert f"skipped the photo n01/{broken} of {Path(broken).stem} in {tmp_path / 'n01.tar'}" in caplog.text
+    assert (
+        f"skipped the photo n01/{broken} of the product {Path(broken).stem} in {tmp_path / 'n01.tar'}"
+        in caplog.text
+    )
     assert "skipped 1 photos that cannot be used; 1 are left" in caplog.text

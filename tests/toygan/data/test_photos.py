@@ -54,8 +54,14 @@ def test_a_broken_photo_is_skipped_counted_and_named(
         photos = load_photos(tmp_path, resolution=32, split="train")
     assert photos.skus == ("good",)
     messages = [record.getMessage() for record in caplog.records]
-    assert "skipped the photo cut-0 of cut in photos-000.parquet: the picture is damaged" in messages[0]
-    assert "skipped the photo text-0 of text in photos-000.parquet: this is not a JPEG" in messages[1]
+    assert (
+        "skipped the photo cut-0 of the product cut in photos-000.parquet: the picture is damaged"
+        in messages[0]
+    )
+    assert (
+        "skipped the photo text-0 of the product text in photos-000.parquet: this is not a JPEG"
+        in messages[1]
+    )
     assert messages[2] == "skipped 2 photos that cannot be used; 1 are left"
 
 
@@ -64,7 +70,7 @@ def test_a_malformed_row_is_skipped_and_named(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         photos = load_photos(tmp_path, resolution=32, split="train")
     assert len(photos) == 300
-    assert "skipped row 300 (odd) of photos-000.parquet: colour_hex is malformed" in caplog.text
+    assert "skipped row 300 (sku odd) of photos-000.parquet: colour_hex is malformed" in caplog.text
 
 
 def test_a_tall_photo_is_laid_on_a_white_square(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_bad_decision_does_not_hold_up_the_others(client: TestClient, store: M
     )
     assert done["saved"] == [f"{1:032x}"]
     assert sorted(done["refused"]) == [f"{number:032x}" for number in (2, 3, 4)]
-    assert "is gone" in done["refused"][f"{2:032x}"]
+    assert "is missing" in done["refused"][f"{2:032x}"]
 
 
 def test_changes_need_the_token_of_the_page(client: TestClient, store: MemoryStore) -> None:

@@ -174,7 +174,7 @@ def test_bad_decisions_are_refused_and_nothing_is_written(store: MemoryStore) ->
     with pytest.raises(BadInput, match="reason"):
         decide(store, "approve", [CANDIDATE["image_id"]], by="Ann", reason="x" * 501)
     store.delete(CANDIDATE["image_uri"])
-    with pytest.raises(BadInput, match="is gone"):
+    with pytest.raises(BadInput, match="is missing"):
         decide(store, "approve", [CANDIDATE["image_id"]], by="Ann", reason=None)
     assert {info.key for info in store.list()} == before - {CANDIDATE["image_uri"]}
 

@@ -9,7 +9,7 @@ from catalog_schemas.images import IMAGES
 from catalog_schemas.runs import Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from toygan.errors import ObjectNotFound
-from toygan.storage.keys import RUNS_PREFIX, manifest_key, part_key
+from toygan.storage.keys import NAME, RUNS_PREFIX, manifest_key, part_key
 from toygan.storage.store import ObjectStore
 
 _MOST_KEPT = 32  # the number of tables that stay in memory
@@ -49,8 +49,15 @@ class Parts:
             yield part
 
 
+def run_ids(store: ObjectStore) -> list[str]:
+    """Lists the finished runs. Files of other programs are left out, such as the `._a.json` of macOS."""
+    names = [info.key.removeprefix(RUNS_PREFIX) for info in store.list(RUNS_PREFIX)]
+    found = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    return [run_id for run_id in found if NAME.fullmatch(run_id)]
+
+
 def read_manifests(store: ObjectStore, pool: Executor) -> list[Manifest]:
     """Returns the manifests of all finished runs, in the order of their commits."""
-    keys = [info.key for info in store.list(RUNS_PREFIX) if info.key.endswith(".json")]
+    keys = [manifest_key(run_id) for run_id in run_ids(store)]
     found = pool.map(lambda key: Manifest.from_json(store.get(key), key), keys)
     return sorted(found, key=lambda each: (each.commit, each.run_id))

@@ -48,8 +48,9 @@ def is_decision(name: str) -> bool:
 
 
 def decision_keys(store: ObjectStore) -> list[str]:
-    """Lists the keys of all decisions and retirements."""
-    return [info.key for prefix in (DECISIONS_PREFIX, RETIRED_PREFIX) for info in store.list(prefix)]
+    """Lists the keys of all decisions and retirements. Files of other programs are left out."""
+    found = [info.key for prefix in (DECISIONS_PREFIX, RETIRED_PREFIX) for info in store.list(prefix)]
+    return [key for key in found if not key.rpartition("/")[2].startswith(".")]
 
 
 def complete_decisions(store: ObjectStore, commits: Commits | None) -> None:

@@ -25,9 +25,8 @@ from toygan.errors import BadInput, RunFailed
 from toygan.images import encode
 from toygan.planning.condition_files import read_kept
 from toygan.planning.decisions import in_words, stored_decisions
-from toygan.planning.finished import read_manifest, read_part
+from toygan.planning.finished import read_manifest, read_part, run_ids
 from toygan.registry.models import resolve
-from toygan.storage.keys import RUNS_PREFIX
 from toygan.storage.store import ObjectStore
 
 
@@ -68,8 +67,8 @@ def _read_image(store: ObjectStore, model: Model, digests: Mapping[str, str]) ->
 
 
 def _find_row(store: ObjectStore, image_id: str) -> dict[str, Any]:
-    for found in store.list(RUNS_PREFIX):
-        manifest = read_manifest(store, found.key.removeprefix(RUNS_PREFIX).removesuffix(".json"))
+    for run_id in run_ids(store):
+        manifest = read_manifest(store, run_id)
         for shard in range(manifest.shards if manifest else 0):
             part = read_part(store, manifest.run_id, shard) if manifest else None
             rows = part.filter(pc.equal(part["image_id"], image_id)).to_pylist() if part else []

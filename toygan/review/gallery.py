@@ -4,6 +4,7 @@ It is read from the metadata of a store's runs.
 """
 
 import json
+import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +16,18 @@ import pandas as pd
 import pyarrow as pa
 
 from catalog_schemas.images import CURRENT, IMAGES, OF_CANDIDATE, REVIEW
-from catalog_schemas.runs import Manifest
-from catalog_schemas.validation import read_parquet_bytes
+from catalog_schemas.validation import TableError, read_parquet_bytes
 from toygan.approval.reason_words import in_words
 from toygan.errors import ObjectNotFound
 from toygan.parallel import in_order
 from toygan.planning.decisions import stored_decisions, without_undone
-from toygan.planning.finished import read_manifest
-from toygan.storage.keys import CURRENT_KEY, RUNS_PREFIX, part_key
+from toygan.planning.finished import read_manifest, run_ids
+from toygan.storage.keys import CURRENT_KEY, part_key
 from toygan.storage.store import ObjectStore
 
 Show = Literal["review", "live", "decided"]
+
+log = logging.getLogger(__name__)
 
 FRESH_S = 2.0  # the store is read again after this time
 _THREADS = 16
@@ -69,27 +71,35 @@ class Gallery:
             self._read_at = time.monotonic()
 
     def _read_new_runs(self) -> bool:
-        names = [info.key for info in self._store.list(RUNS_PREFIX) if info.key.endswith(".json")]
-        fresh = [name for key in names if (name := key[len(RUNS_PREFIX) : -len(".json")]) not in self._runs]
+        fresh = [run_id for run_id in run_ids(self._store) if run_id not in self._runs]
         with ThreadPoolExecutor(_THREADS, "gallery") as pool:
             for run_id in fresh:
-                manifest = read_manifest(self._store, run_id)
-                if manifest is not None:
-                    self._runs[run_id] = self._read_run(manifest, pool)
+                self._runs[run_id] = self._read_run(run_id, pool)
         return bool(fresh)
 
-    def _read_run(self, manifest: Manifest, pool: ThreadPoolExecutor) -> pa.Table:
-        def read(shard: int) -> pa.Table:
-            key = part_key(manifest.run_id, shard)
-            return read_parquet_bytes(self._store.get(key), IMAGES, key, _COLUMNS)
+    def _read_run(self, run_id: str, pool: ThreadPoolExecutor) -> pa.Table:
+        """Returns the rows of a run, without those that cannot be read: they stop no other pictures."""
+        none = pa.schema([IMAGES.field(name) for name in _COLUMNS]).empty_table()
 
-        tables = [table for _, table in in_order(pool, read, range(manifest.shards), ahead=2 * _THREADS)]
-        table = pa.concat_tables(
-            [pa.schema([IMAGES.field(name) for name in _COLUMNS]).empty_table(), *tables]
-        )
-        return table.append_column(
-            "run_commit", pa.repeat(pa.scalar(manifest.commit, pa.int64()), table.num_rows)
-        )
+        def read(shard: int) -> pa.Table:
+            key = part_key(run_id, shard)
+            try:
+                return read_parquet_bytes(self._store.get(key), IMAGES, key, _COLUMNS)
+            except (ObjectNotFound, TableError) as error:
+                log.warning(
+                    "the page leaves out a part of the run %s: %s; see `toygan verify`", run_id, error
+                )
+                return none
+
+        try:
+            manifest = read_manifest(self._store, run_id)
+        except TableError as error:
+            log.warning("the run %s is not shown: %s; see `toygan verify`", run_id, error)
+            manifest = None
+        shards, commit = (manifest.shards, manifest.commit) if manifest else (0, 0)
+        tables = [table for _, table in in_order(pool, read, range(shards), ahead=2 * _THREADS)]
+        table = pa.concat_tables([none, *tables])
+        return table.append_column("run_commit", pa.repeat(pa.scalar(commit, pa.int64()), table.num_rows))
 
     def _make_frame(self) -> None:
         """Sorts pictures by category and score, the worst first.

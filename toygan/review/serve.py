@@ -5,6 +5,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from urllib.parse import quote
 
 import uvicorn
 
@@ -41,7 +42,8 @@ def serve(
     with _listen(address, port) as listening:
         port = listening.getsockname()[1]
         app = make_app(store, by=by, hosts=_LOCAL if is_local else ("*",), token=None if is_local else token)
-        ready(f"http://{_in_url(address)}:{port}/" + ("" if is_local else f"?token={token}"))
+        query = "" if is_local or token is None else f"?token={quote(token, safe='')}"
+        ready(f"http://{_in_url(address)}:{port}/{query}")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])

@@ -13,7 +13,9 @@ from tests.toygan.generation.whole_runs import generate, request, rows_of, write
 from toygan.errors import BadInput, ModelError, RunFailed
 from toygan.planning.finished import read_part
 from toygan.publishing.reproduce import reproduce
+from toygan.publishing.verify import verify
 from toygan.registry.models import add_model
+from toygan.review.gallery import Gallery
 from toygan.review.record import decide
 from toygan.storage.memory import MemoryStore, named_memory_store
 
@@ -53,6 +55,16 @@ def test_the_bytes_are_the_same(store: MemoryStore) -> None:
         assert said == f"{row['image_id']}: the same {row['bytes']} bytes as {row['image_uri']}"
     decide(store, "reject", [kept[0]["image_id"]], by="Ann", reason="too dark")
     assert reproduce(store, kept[0]["image_id"], CPU).endswith("; rejected by Ann: too dark")
+
+
+def test_files_of_other_programs_among_the_runs_change_nothing(store: MemoryStore) -> None:
+    for name in (".DS_Store", "._run-1.json", "copy of run 1.json", "run-1.json.part", "a/b.json"):
+        store.put(f"runs/{name}", b"\0")
+    kept = next(row for row in rows_of(store, "run-1") if row["image_uri"])
+    assert reproduce(store, kept["image_id"], CPU).startswith(kept["image_id"])
+    assert Gallery(store).find(kept["image_id"]) is not None
+    assert decide(store, "reject", [kept["image_id"]], by="Ann", reason=None)
+    assert verify(store).problems == ()
 
 
 def test_other_bytes_are_an_error(store: MemoryStore) -> None:

@@ -1,13 +1,16 @@
 """What the page's server answers and refuses."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from catalog_schemas.runs import Manifest
 from tests.toygan.review.gallery_store import fill
 from tests.toygan.review.shop import live
 from toygan.review.app import make_app
+from toygan.storage.keys import manifest_key, part_key
 from toygan.storage.memory import MemoryStore
 
 HERE = "http://127.0.0.1"
@@ -52,6 +55,21 @@ def test_lists_are_paged_by_the_picture_before(client: TestClient) -> None:
     rest = client.get(f"/api/pictures?count=9&after={first['items'][1]['image_id']}").json()
     assert [item["title"] for item in rest["items"]] == ["Toy 4", "Toy 5", "Toy 6"]
     assert rest["done"]
+
+
+def test_what_cannot_be_read_of_a_run_hides_no_other_pictures(
+    client: TestClient, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = store.get(manifest_key("run-1"))
+    for run_id in ("lost", "damaged"):
+        manifest = Manifest.from_json(whole)
+        store.put(manifest_key(run_id), replace(manifest, run_id=run_id, commit=9).to_json().encode())
+    store.put(part_key("damaged", 0), b"PAR1")
+    store.put(manifest_key("no-manifest"), b"{")
+    assert listed(client) == [f"sku-{number:04d}" for number in range(2, 7)]
+    assert post(client, say("reject", store.rows[0]["image_id"]))["refused"] == {}  # type: ignore[attr-defined]
+    left_out = {"part of the run lost", "part of the run damaged", "the run no-manifest"}
+    assert {each for each in left_out if each in caplog.text} == left_out
 
 
 def test_filters_choose_pictures(client: TestClient) -> None:

@@ -20,6 +20,7 @@ from flows.events import emit_uploads
 from flows.lifeline import end_with_the_service
 from flows.parameters import WatchParameters
 from flows.turns import BULK_DELETE
+from toygan.errors import BadInput
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 from toygan.uploads.categories import known_categories
@@ -155,5 +156,9 @@ def _buried(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
 
 
 def _store_of(run: FlowRun) -> str | None:
+    """Returns the store of a retraining; None for that of the settings."""
     uri = run.parameters.get("parameters", {}).get("store")
-    return open_store(uri).uri if uri else None
+    try:
+        return open_store(uri).uri if uri else None
+    except BadInput:  # such a retraining has failed; it must not stop the listings of this store
+        return str(uri)

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from flows.watch_photos import why_not_now
+from flows.watch_photos import _store_of, why_not_now
 from tests.flows.serving import Json, Service, serving
 from tests.models import tiny_model
 from tests.toygan.uploads.uploads import picture
@@ -194,6 +194,12 @@ MINUTE = timedelta(minutes=1)
 def test_when_no_retraining_is_asked_for(runs: list[FlowRun], reason: str | None) -> None:
     found = why_not_now(runs, NOW, NOW)
     assert found is None if reason is None else reason in (found or "")
+
+
+def test_a_retraining_of_no_store_stops_no_listing() -> None:
+    """A person may have asked for it with a mistyped URI: it has failed, and stays among the last ones."""
+    asked = run(StateType.FAILED).model_copy(update={"parameters": {"parameters": {"store": "ftp://toys"}}})
+    assert _store_of(asked) == "ftp://toys"
 
 
 def cancelled(*, ended: timedelta, message: str | None = None) -> FlowRun:

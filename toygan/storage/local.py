@@ -60,7 +60,10 @@ class LocalStore:
     """
 
     def __init__(self, root: Path, *, lock_patience_s: float = PATIENCE_S) -> None:
-        self._root = Path(os.path.realpath(root.expanduser()))
+        try:
+            self._root = Path(os.path.realpath(root.expanduser()))
+        except RuntimeError as error:  # ~NAME of an unknown user
+            raise StoreConfigError(f"{root}: {error}; give the whole path") from None
         self._lock_patience_s = lock_patience_s
         self._swept = False
         self._sweep_lock = threading.Lock()

@@ -43,6 +43,7 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
         ("file://otherhost/x", "file URI"),
         ("file://relative", "file URI"),
         ("memory://", "name"),
+        ("~nobody-of-this-name/x", "give the whole path"),
     ],
 )
 def test_other_uris_are_refused_with_a_remedy(uri: str, message: str) -> None:

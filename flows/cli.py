@@ -203,8 +203,12 @@ def evaluate(
 ) -> None:
     """Measure a model's pictures against the photos of the split val."""
     from toygan.device import pick_device
+    from toygan.disk import disk_errors
+    from toygan.errors import BadInput
     from toygan.evaluation.evaluate import evaluate_model, pairs_png
 
+    if pairs and not pairs.absolute().parent.is_dir():
+        raise BadInput(f"--pairs {pairs}: there is no folder {pairs.parent}; make it, or give another one")
     evaluation = evaluate_model(
         model,
         photos=photos,
@@ -215,9 +219,10 @@ def evaluate(
         feature_network=features,
         inception_weights=inception_weights,
     )
-    if pairs:
-        pairs.write_bytes(pairs_png(evaluation.closest))
     click.echo(evaluation.to_json() if as_json else evaluation.text())
+    if pairs:
+        with disk_errors(pairs, "the figures are printed"):
+            pairs.write_bytes(pairs_png(evaluation.closest))
 
 
 @cli.command()

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from flows.reach import check_server, prefect_settings, reach_loopback_directly
+from flows.stopping import say_in_handler
 from toygan.errors import RunFailed, ToyganError
 from toygan.planning.catalog import check_catalog
 from toygan.planning.catalog_files.convert import parse_mapping
@@ -116,10 +117,10 @@ def _stops_at_signals(run_id: str, *, is_temporary: bool) -> Iterator[None]:
         nonlocal signals
         signals += 1
         if signals == 1 and not is_temporary:
-            print("stopping when the active shards are done; a second signal stops at once", file=sys.stderr)
+            say_in_handler("stopping when the active shards are done; a second signal stops at once")
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_IGN)
-        print(f"stopped; the same command with --run-id {run_id} resumes it", file=sys.stderr, flush=True)
+        say_in_handler(f"stopped; the same command with --run-id {run_id} resumes it")
         os._exit(1)  # a temporary server ends together with this process
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

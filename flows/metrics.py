@@ -5,7 +5,9 @@ and one long-lived process adds them up. This process is the service of `flows.d
 folder, or `python -m flows.metrics` on a node of Ray or Dask.
 """
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -25,7 +27,8 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 def share_metrics() -> None:
     """Sets the folder in which child processes leave their counts for serve_metrics."""
     if FOLDER not in os.environ:
-        os.environ[FOLDER] = tempfile.mkdtemp(prefix="toygan-metrics-")
+        folder = os.environ[FOLDER] = tempfile.mkdtemp(prefix="toygan-metrics-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def serve_metrics(port: int, address: str) -> None:
@@ -67,6 +70,8 @@ class _AllProcesses:
 
 def _forget_the_dead(folder: Path) -> None:
     """Removes the gauges of ended processes, because a gauge shows the present state."""
+    if not Path("/proc/self").exists():  # only Linux says so simply which processes have ended
+        return
     for file in folder.glob("gauge_live*_*.db"):
         number = file.stem.rpartition("_")[2]
         if number.isdigit() and not Path("/proc", number).exists():

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -14,6 +14,15 @@ AGAIN_AFTER_S = 5.0  # longer than the shutdown takes after the first signal
 AGAIN_AFTER_LOSS_S = 0.5  # not at once, because the code that lost the exception is still running
 
 _STDERR = 2
+
+
+def say_in_handler(text: str) -> None:
+    """Writes a line to stderr from a signal handler.
+
+    A write to sys.stderr would raise an error if the signal has come in the middle of another one.
+    """
+    with suppress(OSError):  # nobody reads it any more
+        os.write(_STDERR, f"{text}\n".encode())
 
 
 @contextmanager
@@ -27,8 +36,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
         put_back()
-        # sys.stderr is not used, because the signal may have come while sys.stderr was being written to.
-        os.write(_STDERR, b"\nstopping cleanly; a second signal stops at once\n")
+        say_in_handler("\nstopping cleanly; a second signal stops at once")
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
 

@@ -1,5 +1,6 @@
 """What SIGTERM and Ctrl-C do; a training leaves a checkpoint and the weights of the moment."""
 
+import io
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.local import _stops_at_signals
 from flows.stopping import SIGNALS, asked_to_stop
 from tests.conftest import REPOSITORY
 from tests.flows.command import Command
 from tests.shards import eight_rows, write_shard
+from toygan.errors import RunFailed
 from toygan.training.checkpoint import checkpoint_folders
 
 pytestmark = pytest.mark.service
@@ -42,6 +45,20 @@ def test_the_first_signal_asks_and_the_next_is_as_ever(
     finally:
         signal.signal(number, before)
     assert "stopping cleanly; a second signal stops at once" in capfd.readouterr().err
+
+
+class InTheMiddleOfAWrite(io.StringIO):
+    def write(self, text: str) -> int:
+        raise RuntimeError("reentrant call")  # as the interpreter's own stderr does
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_the_middle_of_a_write_ends_a_run_cleanly(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", InTheMiddleOfAWrite())
+    with pytest.raises(RunFailed, match="--run-id r resumes it"), _stops_at_signals("r", is_temporary=False):
+        os.kill(os.getpid(), number)
 
 
 # Tells itself to end while a weak reference's callback runs: what is raised there is lost.

@@ -193,6 +193,13 @@ def test_the_command_prints_the_same_figures(
     assert Image.open("pairs.png").size[1] == 64
 
 
+def test_a_missing_folder_for_the_pairs_is_named_at_once(tmp_path: Path) -> None:
+    options = ["--model", "toys", "--photos", "photos", "--pairs", str(tmp_path / "none" / "pairs.png")]
+    result = CliRunner().invoke(cli, ["evaluate", *options])
+    assert isinstance(result.exception, BadInput)
+    assert f"there is no folder {tmp_path / 'none'}" in str(result.exception)
+
+
 def test_photos_without_val_are_bad_input(tmp_path: Path) -> None:
     folder = tiny_model(categories=CATEGORIES).write(tmp_path / "tiny")
     shards = write_shard(tmp_path / "photos", list(rows("train", COLOURS, (40, 48))))

@@ -122,6 +122,11 @@ def is_person(name: object) -> bool:
     )
 
 
+def is_decision_id(text: object) -> bool:
+    """Says whether a text can be the id of a decision: 32 lower-case hex digits."""
+    return isinstance(text, str) and bool(_DECISION_ID.fullmatch(text))
+
+
 def is_reason(text: object) -> bool:
     """Says whether a text can be the reason of a decision: at most 500 characters, or None."""
     return text is None or (isinstance(text, str) and 0 < len(text) <= MOST_REASON_LETTERS and is_text(text))
@@ -145,11 +150,11 @@ def _checks(content: Mapping[str, Any]) -> dict[str, bool]:
 
     undoes = content["undoes"]
     return {
-        "decision_id": matches("decision_id", _DECISION_ID),
+        "decision_id": is_decision_id(content["decision_id"]),
         "commit": whole("commit", 1),
         "decision": content["decision"] in KINDS,
         "undoes": (undoes is not None) == (content["decision"] == UNDO)
-        and (undoes is None or matches("undoes", _DECISION_ID)),
+        and (undoes is None or is_decision_id(undoes)),
         "decided_by": is_person(content["decided_by"]),
         "decided_at": _is_time(content["decided_at"]),
         "reason": is_reason(content["reason"]),

@@ -1,5 +1,6 @@
 """Records decisions of people: writes an object for each decision, then merges it into the summaries."""
 
+import logging
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog_schemas.decisions import APPROVE, KINDS, UNDO, Decision, decisions_table, is_person, is_reason
+from catalog_schemas.decisions import (
+    APPROVE,
+    KINDS,
+    UNDO,
+    Decision,
+    decisions_table,
+    is_decision_id,
+    is_person,
+    is_reason,
+)
 from catalog_schemas.images import IMAGES, OF_CANDIDATE
-from catalog_schemas.validation import read_parquet_bytes
+from catalog_schemas.validation import TableError, read_parquet_bytes
 from toygan.approval.measures import measure
 from toygan.errors import BadInput, Conflict, ObjectNotFound
 from toygan.images import decode
@@ -24,6 +34,8 @@ from toygan.publishing.commit_log import reserve_all
 from toygan.publishing.decided import merge_into_summaries
 from toygan.storage.keys import decision_key, part_key
 from toygan.storage.store import ObjectStore
+
+log = logging.getLogger(__name__)
 
 _THREADS = 16
 _MOST_NAMED = 5
@@ -51,6 +63,9 @@ class Wanted:
             raise BadInput(
                 "an undo must name the decision that it takes back; any other decision must not name one"
             )
+        for named in (self.decision_id, self.undoes):
+            if named is not None and not is_decision_id(named):
+                raise BadInput(f"{named!r:.80} is not the id of a decision: 32 lower-case hex digits")
         if not is_person(self.decided_by):
             raise BadInput(
                 f"{self.decided_by!r:.80} cannot be the name of a person: 1 to 64 printable characters, "
@@ -76,7 +91,10 @@ def find_pictures(store: ObjectStore, image_ids: Collection[str]) -> dict[str, d
 def read_pictures(
     store: ObjectStore, image_ids: Iterable[str], columns: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Returns the same as find_pictures, with further `columns`. Leaves out unknown ids."""
+    """Returns the same as find_pictures, with further `columns`. Leaves out unknown ids.
+
+    A part that is missing or damaged is logged; it does not hide the pictures of other parts.
+    """
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     found: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(_THREADS, "find-pictures") as pool:
@@ -88,7 +106,11 @@ def read_pictures(
 
         def read(part: tuple[str, int]) -> list[dict[str, Any]]:
             key, commit = part
-            table = read_parquet_bytes(store.get(key), IMAGES, key, (*_COLUMNS, *columns))
+            try:
+                table = read_parquet_bytes(store.get(key), IMAGES, key, (*_COLUMNS, *columns))
+            except (ObjectNotFound, TableError) as error:
+                log.warning("pictures of a run cannot be looked up: %s; see `toygan verify`", error)
+                return []
             rows = table.filter(
                 pc.and_(pc.is_in(table["image_id"], value_set=wanted), pc.is_valid(table["sha256"]))
             )

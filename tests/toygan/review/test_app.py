@@ -10,6 +10,7 @@ from catalog_schemas.runs import Manifest
 from tests.toygan.review.gallery_store import fill
 from tests.toygan.review.shop import live
 from toygan.review.app import make_app
+from toygan.review.record import decide
 from toygan.storage.keys import manifest_key, part_key
 from toygan.storage.memory import MemoryStore
 
@@ -67,9 +68,20 @@ def test_what_cannot_be_read_of_a_run_hides_no_other_pictures(
     store.put(part_key("damaged", 0), b"PAR1")
     store.put(manifest_key("no-manifest"), b"{")
     assert listed(client) == [f"sku-{number:04d}" for number in range(2, 7)]
-    assert post(client, say("reject", store.rows[0]["image_id"]))["refused"] == {}  # type: ignore[attr-defined]
+    first, second = (row["image_id"] for row in store.rows[:2])  # type: ignore[attr-defined]
+    assert post(client, say("reject", first))["refused"] == {}
+    store.delete(manifest_key("no-manifest"))
+    assert decide(store, "reject", [second], by="Ann", reason=None)
     left_out = {"part of the run lost", "part of the run damaged", "the run no-manifest"}
     assert {each for each in left_out if each in caplog.text} == left_out
+
+
+def test_an_undo_of_what_is_no_decision_is_refused(client: TestClient, store: MemoryStore) -> None:
+    """Stored, it could not be read again."""
+    picture = store.rows[0]["image_id"]  # type: ignore[attr-defined]
+    refused = post(client, say("undo", picture, undoes="the last one"))["refused"]
+    assert list(refused.values()) == ["'the last one' is not the id of a decision: 32 lower-case hex digits"]
+    assert list(store.list("decisions/")) == []
 
 
 def test_filters_choose_pictures(client: TestClient) -> None:

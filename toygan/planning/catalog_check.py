@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from catalog_schemas.products import PRODUCTS
+from toygan.names import printable
 from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.condition_files import hash_conditions
 
@@ -35,12 +36,12 @@ class CatalogCheck:
         """Returns lines for a terminal."""
         lines = [f"{self.uri}: {self.format}"]
         read = ", ".join(
-            column if column == theirs else f"{column} from {theirs}"
+            column if column == theirs else f"{column} from {printable(theirs)}"
             for column, theirs in self.columns.items()
         )
         lines.append(f"read: {read}")
         if self.others:
-            lines.append(f"not read: {_some(self.others)}")
+            lines.append(f"not read: {_some([printable(name) for name in self.others])}")
         lines.append(f"{self.good:,} products, {self.set_aside:,} rows set aside")
         if self.categories:
             named = [f"{name} ({count:,})" for name, count in self.categories.most_common()]
@@ -90,7 +91,7 @@ def _count(found: CatalogCheck, rejected: pd.DataFrame) -> None:
         found.reasons[kind] += 1
         examples = found.examples.setdefault(kind, [])
         if len(examples) < MOST_EXAMPLES:
-            examples.append(f"{row} ({sku})" if isinstance(sku, str) else str(row))
+            examples.append(f"{row} ({printable(sku)})" if isinstance(sku, str) else str(row))
 
 
 def _some(names: "tuple[str, ...] | list[str]") -> str:

@@ -1,5 +1,6 @@
 """The summary of a finished run for a person."""
 
+import re
 from dataclasses import dataclass, field
 
 from catalog_schemas.images import APPROVED, DECISIONS
@@ -39,6 +40,11 @@ def warnings_of(manifest: Manifest) -> list[str]:
     return lines
 
 
+def _cell(text: str) -> str:
+    """Escapes a text of the catalog for a cell of a table in Markdown."""
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """The result of a run, as text for a terminal and as Markdown."""
@@ -76,7 +82,8 @@ class RunSummary:
             "| category | planned | approved | for review | rejected candidates |",
             "|---|---:|---:|---:|---:|",
         ]
-        for name, row in [*self.manifest.categories.items(), ("**all**", counts)]:
+        named = [(_cell(name), row) for name, row in self.manifest.categories.items()]
+        for name, row in [*named, ("**all**", counts)]:
             numbers = (row["planned"], *(row[decision] for decision in DECISIONS))
             lines.append(f"| {name} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
         if self.retired:

@@ -71,6 +71,8 @@ def test_the_summary_says_what_happened(folder: Path, store: MemoryStore) -> Non
     assert [line.split(" ")[1] for line in markdown.splitlines() if line.startswith("| ")][1:4] == sorted(
         CATEGORIES
     )
+    odd = replace(summary.manifest, categories={"a | <b>": summary.manifest.categories["car"]})
+    assert r"| a \| \<b\> | 4 |" in replace(summary, manifest=odd).markdown()
 
 
 def test_a_finished_run_changes_nothing_when_it_is_started_again(folder: Path, store: MemoryStore) -> None:

@@ -29,6 +29,16 @@ def test_a_check_of_parquet_names_its_columns_too(tmp_path: Path) -> None:
     assert "Parquet\nread: sku, category, title, description" in said
 
 
+def test_nothing_in_a_catalog_controls_the_terminal(tmp_path: Path) -> None:
+    text = "sku,category,title,mine\x1b]0;owned\x07\nA\x1b[2J,car,Car,\nB,car,Car,\n"
+    path = tmp_path / "c.csv"
+    path.write_text(text + "".join(f"C{number},car,A car of steel,\n" for number in range(30)))
+    said = look_at_catalog(str(path), {}).text()
+    assert all(letter.isprintable() or letter == "\n" for letter in said)
+    assert r"not read: mine\x1b]0;owned\x07" in said
+    assert r"such as row 0 (A\x1b[2J)" in said
+
+
 def test_a_check_looks_at_the_files_that_rows_name(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "good.png").write_bytes(b"of any content")

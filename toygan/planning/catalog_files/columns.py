@@ -11,6 +11,7 @@ from typing import ClassVar, Final, Protocol
 
 from catalog_schemas.products import PRODUCTS
 from toygan.errors import BadInput
+from toygan.names import printable
 
 ATTRIBUTES: Final = "attributes"
 ATTRIBUTE_PREFIX: Final = "attributes."
@@ -74,7 +75,8 @@ def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
         )
         if place is None:
             raise BadInput(
-                f"{theirs!r}, mapped to {column}, is not a column of the file; it has {', '.join(header)}"
+                f"{theirs!r}, mapped to {column}, is not a column of the file; it has "
+                f"{', '.join(map(printable, header))}"
             )
         mapped[column] = place
     title = {"title"} <= places.keys()

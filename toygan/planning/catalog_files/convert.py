@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from catalog_schemas.products import PRODUCTS, REQUIRED, SourceRows
 from catalog_schemas.validation import TableError
 from toygan.errors import BadInput
+from toygan.names import printable
 from toygan.planning.catalog_files.columns import (
     ATTRIBUTE_PREFIX,
     ATTRIBUTES,
@@ -114,7 +115,7 @@ def _open(path: Path) -> AbstractContextManager[RawTable]:
 
 
 def _check_required(path: Path, raw: RawTable, meanings: Mapping[str, str], required: Sequence[str]) -> None:
-    found = ", ".join(name[:_SHOWN_LETTERS] for name in raw.header[:_SHOWN_COLUMNS])
+    found = ", ".join(printable(name[:_SHOWN_LETTERS]) for name in raw.header[:_SHOWN_COLUMNS])
     for column in required:
         if column not in meanings:
             raise TableError(

@@ -264,6 +264,23 @@ def test_a_run_that_finds_no_usable_server_leaves_nothing(
         verify(open_store(tmp_path / "out"))
 
 
+def test_what_was_generated_before_the_server_failed_is_kept(
+    tmp_path: Path, model: Path, catalog: Path, toygan_here: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> str:
+        raise BadInput("the database is damaged")
+
+    monkeypatch.setattr(local_server, "temporary_server", refuse)
+    monkeypatch.setattr(local_server, "has_settled", lambda: False)
+    where = ["--catalog", catalog, "--model", model, "--output", tmp_path / "out"]
+    outcome = toygan_here("generate", *where, "--run-id", "nightly")
+    assert outcome.code == BAD_INPUT
+    assert outcome.err.endswith("toygan: the database is damaged\n")
+    assert list(tmp_path.glob("out/metadata/run=nightly/part-*.parquet"))
+    found = verify(open_store(tmp_path / "out"))
+    assert (found.problems, found.open_runs) == ((), ("nightly",))
+
+
 # as a process
 
 

@@ -50,10 +50,14 @@ class CountingStore:
 
 
 class Shop:
-    """A folder with a model and a catalog, of which rows change from night to night."""
+    """A folder with a model and a catalog, of which rows change from night to night.
 
-    def __init__(self, folder: Path) -> None:
+    `bad_rows` more rows are set aside each night, which costs a request.
+    """
+
+    def __init__(self, folder: Path, *, bad_rows: int = 0) -> None:
         self.folder = folder
+        self._bad_rows = bad_rows
         self.nights = 0
         self._versions: dict[int, int] = {}
         tiny_model(categories=CATEGORIES, acceptance=0.5).write(folder / "tiny")
@@ -71,7 +75,7 @@ class Shop:
             )
             for number in range(PRODUCTS)
         ]
-        rows.append(product(sku=None))  # is set aside
+        rows += [product(sku=None)] * self._bad_rows
         write_catalog(self.folder / "catalog.parquet", rows)
 
     def night(self, output: str) -> RunSummary:
@@ -86,7 +90,7 @@ class Shop:
 def test_ten_changed_rows_cost_few_requests_after_many_nights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, shop = CountingStore(MemoryStore("run")), Shop(tmp_path)
+    store, shop = CountingStore(MemoryStore("run")), Shop(tmp_path, bad_rows=1)
     for module in (run_module, request_module, worker_spec):
         monkeypatch.setattr(module, "open_store", lambda uri: store)
 

@@ -76,8 +76,8 @@ def compute_early(request: RunRequest, is_ready: Callable[[], bool]) -> int:
     Returns the number of computed shards. The next call of begin_run returns the run with the shards that are
     left. A shard that fails is left, too: the flow tries it again.
     """
-    (_, begun), run = _begun[0], _begun[0][1].run
-    left = list(run.pending)
+    begun = _begun[0][1]
+    run, left = begun.run, list(begun.run.pending)
     with generating(run) as progress:
         while left and not is_ready():
             shard, began_s = left[0], time.monotonic()

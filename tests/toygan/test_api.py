@@ -100,7 +100,7 @@ def test_pictures_are_scored_as_they_were_when_generated(model: Model) -> None:
 
 def test_a_sketch_is_read_from_its_file(tmp_path: Path) -> None:
     sketches = toygan.load_model(str(tiny_model("pix2pix").write(tmp_path / "tiny")), device="cpu")
-    with pytest.raises(BadInput, match="the row 'brick-0' has no sketch_uri, and tiny generates from this file"):
+    with pytest.raises(BadInput, match="the row 'brick-0' has no sketch_uri, and tiny generates from this"):
         toygan.generate(sketches, rows(1))
     with pytest.raises(BadInput, match=r"the row 'brick-0': .*No such file"):
         toygan.generate(sketches, [rows(1)[0] | {"sketch_uri": tmp_path / "gone.png"}])

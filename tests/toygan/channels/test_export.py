@@ -195,7 +195,7 @@ def test_a_small_picture_is_left_out_and_not_enlarged(store: LocalStore) -> None
     summary = run(store, "google")
     assert (summary.exported, summary.left_out) == (0, {"square: too_small": 1})
     page = (place_of(store, "google") / "report.html").read_text("utf-8")
-    assert "133 pixels at most, 500 wanted" in page
+    assert "133 pixels at most, at least 500 are needed" in page
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_a_store_without_live_pictures_is_refused(store: LocalStore) -> None:
 def test_two_channels_do_not_share_a_place(store: LocalStore, tmp_path: Path) -> None:
     put_shop(store, shop()[:1])
     run(store, "google", to=str(tmp_path / "out"))
-    with pytest.raises(BadInput, match="holds the export of google"):
+    with pytest.raises(BadInput, match="holds the export of the channel google"):
         run(store, "ebay", to=str(tmp_path / "out"))
 
 

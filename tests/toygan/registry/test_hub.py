@@ -68,7 +68,7 @@ def test_other_files_are_never_read(hub: Hub) -> None:
 def test_what_the_hub_refuses_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     model = as_files(tiny_model())
     push(model, {}, TO, private=True, licence=None)
-    with pytest.raises(ModelError, match=r"^hf:shop/toys@v9: there is no such revision; leave it out"):
+    with pytest.raises(ModelError, match=r"^hf:shop/toys@v9: there is no such revision; leave the"):
         resolve("hf:shop/toys@v9", None)
     with pytest.raises(ModelError, match=r"^hf:shop/boats: the Hub shows no such model; check the name"):
         resolve("hf:shop/boats", None)

@@ -18,6 +18,7 @@ from toygan.artifact.files import CONFIG, ENHANCER, ENHANCER_CONFIG, ModelFiles
 from toygan.artifact.weights import load_weights
 from toygan.errors import ModelError
 from toygan.images import from_uint8, to_uint8
+from toygan.models.enhancer import EnhancerConfig, Generator
 from toygan.models.layers import ConditionalGenerator, Conditions
 
 
@@ -109,8 +110,9 @@ def load_enhancer(model: str, files: Mapping[str, bytes], device: torch.device) 
             f"the model {model} is of the family {config.family}, which does not enlarge pictures; "
             "train an enhancer by `toygan train --family enhancer`"
         )
+    assert isinstance(config.networks, EnhancerConfig)
     with torch.random.fork_rng(devices=[]):
-        generator, _ = config.build()
+        generator = Generator(config.networks)
     try:
         load_weights(generator, load(files[ENHANCER]))
     except (KeyError, SafetensorError, ModelError) as error:

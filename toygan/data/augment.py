@@ -97,6 +97,17 @@ def draw_some_augmentation(
     )
 
 
+def draw_shifts(count: int, most: int, generator: torch.Generator) -> Augmentation:
+    """Draws only a translation of `count` pictures, by up to `most` pixels in each direction."""
+    return Augmentation(
+        scales=torch.ones(count),
+        turns_deg=torch.zeros(count),
+        shifts=torch.randint(-most, most + 1, (count, 2), generator=generator),
+        cuts=torch.zeros(count, dtype=torch.bool),
+        centres=torch.full((count, 2), 0.5),
+    )
+
+
 def _reach(resolution: int) -> int:
     return max(1, round(SHIFT_SHARE * resolution))
 

@@ -2,39 +2,46 @@
 
 Sources: the coarse-to-fine generator of Wang et al. 2018 (pix2pixHD), section 3.1. Residual blocks at the
 resolution of the small picture, then a sub-pixel convolution: Ledig et al. 2017 (SRGAN), section 2.1.1, and
-Shi et al. 2016 (ESPCN), eq. 4. No batch normalisation: Wang et al. 2018 (ESRGAN), section 3.1. A relativistic
-patch discriminator: Jolicoeur-Martineau 2018, in the form of Huang et al. 2024 (R3GAN), see
-`toygan.training.losses`.
+Shi et al. 2016 (ESPCN), eq. 4. No batch normalisation: Wang et al. 2018 (ESRGAN), section 3.1. A
+discriminator on the features of a frozen network, mixed by fixed random convolutions: Sauer et al. 2021
+(Projected GANs), section 3.2. It is relativistic: Jolicoeur-Martineau 2018, in the form of Huang et al. 2024
+(R3GAN), see `toygan.training.losses`.
 
 Different from the papers: the generator also gets inputs at full resolution. These are the lines of a sketch,
 and the borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of
-Shi et al.), so all convolutions run at the resolution of the small picture. The discriminator folds pictures
-in the same way. So it has separate weights for each position in the grid of the generator's sub-pixel
-convolution, and detects patterns of this grid.
+Shi et al.), so all convolutions run at the resolution of the small picture. The discriminator takes only the
+two finest maps of the frozen network, because detail is all that the generator adds.
 
 Both networks are fully convolutional: they train on crops and work on whole pictures of any size. Inside the
-networks white is 0, so zero padding looks like more of the white ground.
+generator white is 0, so zero padding looks like more of the white ground.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.conditions.condition_types import BACKGROUND
+from toygan.models.backbone import create_backbone, feature_channels
 from toygan.models.layers import (
-    ConditionalDiscriminator,
     ConditionalGenerator,
     Conditions,
     DiscriminatorOutput,
     NetworkConfig,
+    PretrainedDiscriminator,
+    RandomConv2d,
 )
 from toygan.models.spectral import spectral_norm
 
 SCALES: Final = (2, 4, 8)
 DETAIL_CHANNELS: Final = 3  # of lines, borders and silhouette
+BACKBONE: Final = "tf_efficientnet_lite1"
+# What brings the two finest maps of BACKBONE to a mean square of about 1, measured on crops of photos. A
+# crop's own magnitude would amplify the noise of plain white ground.
+MAP_SCALES: Final = (0.108, 0.121)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +54,9 @@ class EnhancerConfig(NetworkConfig):
     small_resolution: int = 128  # the side in pixels of the pictures that are enlarged
     generator_channels: int = 32
     generator_blocks: int = 5
-    discriminator_channels: int = 32
-    discriminator_blocks: int = 2
+    discriminator_channels: int = 48
 
     needs_small_picture: ClassVar[bool] = True
-    has_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,10 +101,10 @@ def detail(conditions: Conditions, *, side: tuple[int, int]) -> Tensor:
 class ResidualBlock(nn.Module):
     """Two convolutions with a skip connection: Wang et al. 2018 (ESRGAN), but no dense connections."""
 
-    def __init__(self, channels: int, *, normalised: bool = False) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = _convolution(channels, channels, normalised=normalised)
-        self.second = _convolution(channels, channels, normalised=normalised)
+        self.first = _convolution(channels, channels)
+        self.second = _convolution(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, channels, h, w) to the same shape."""
@@ -107,9 +112,8 @@ class ResidualBlock(nn.Module):
         return added
 
 
-def _convolution(inputs: int, outputs: int, *, normalised: bool = False) -> nn.Module:
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
-    return spectral_norm(convolution) if normalised else convolution
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 def _activate(x: Tensor) -> Tensor:
@@ -152,35 +156,51 @@ class Generator(ConditionalGenerator):
         return enlarged + added
 
 
-class Discriminator(ConditionalDiscriminator):
-    """Maps large pictures and their drawings to a map of logits, one per patch.
+class Discriminator(PretrainedDiscriminator):
+    """Maps large pictures to a map of logits for each of the two finest maps of the frozen network.
 
-    It does not get the small picture, because errors in small generated pictures would show which large
-    pictures are generated.
+    It gets no conditions. Errors in small generated pictures would show which large pictures are generated,
+    and drawings agree with both photos and pictures.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:
         super().__init__()
         channels = config.discriminator_channels
-        self.scale = config.scale
-        self.head = _convolution((3 + DETAIL_CHANNELS) * self.scale**2, channels, normalised=True)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(channels, normalised=True) for _ in range(config.discriminator_blocks)
-        )
-        self.logit = nn.Conv2d(channels, 1, 3, padding=1)
+        self.pretrained_name, self.pretrained_file = BACKBONE, ""
+        self.backbone = create_backbone(BACKBONE, len(MAP_SCALES))
+        widths = feature_channels(BACKBONE)[: len(MAP_SCALES)]
+        self.mixers = nn.ModuleList(RandomConv2d(width, width, 1) for width in widths)
+        self.heads = nn.ModuleList(_head(width, channels) for width in widths)
+
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        wanted = self.backbone.network.state_dict()
+        self.backbone.network.load_state_dict({name: weights[name] for name in wanted})
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Sets `requires_grad` of all weights except those of the frozen network."""
+        super().requires_grad_(requires_grad)
+        self.backbone.requires_grad_(False)
+        return self
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """Maps (B, 3, H, W) to logits (B, 1, h, w) float32, and returns the features of every block, too."""
-        side = (images.shape[2], images.shape[3])
-        shown = torch.cat([images.float() - 1, detail(conditions, side=side)], dim=1)
-        x = F.pixel_unshuffle(shown, self.scale).contiguous(memory_format=torch.channels_last)
-        x = _activate(self.head(x))
-        features = [x]
-        for block in self.blocks:
-            x = _activate(block(x))
-            features.append(x)
-        logits: Tensor = self.logit(x)
-        return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))
+        """Maps (B, 3, H, W) to logits (B, 1, H / 4, W / 4) and (B, 1, H / 8, W / 8) float32, no features."""
+        maps = self.backbone.look(images.float(), side=0)
+        logits = [
+            head(mixer(scale * each)).float()
+            for head, mixer, scale, each in zip(self.heads, self.mixers, MAP_SCALES, maps, strict=True)
+        ]
+        return DiscriminatorOutput(logits=tuple(logits))
+
+
+def _head(inputs: int, channels: int) -> nn.Sequential:
+    """Layers from features (B, inputs, h, w) to logits (B, 1, h, w)."""
+    return nn.Sequential(
+        spectral_norm(_convolution(inputs, channels)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(_convolution(channels, channels)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(channels, 1, 1)),
+    )
 
 
 def build(config: EnhancerConfig) -> tuple[Generator, Discriminator]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log2
+from math import log2, sqrt
 from typing import ClassVar, Final, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
@@ -217,6 +218,22 @@ class PretrainedDiscriminator(ConditionalDiscriminator):
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Loads weights of the frozen network before a training; see `toygan.artifact.backbone_weights`."""
         raise NotImplementedError
+
+
+class RandomConv2d(nn.Module):
+    """A convolution that keeps its first, random weights."""
+
+    weight: Tensor
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: int) -> None:
+        super().__init__()
+        shape = (outputs, inputs, kernel_size, kernel_size)
+        self.register_buffer("weight", torch.randn(shape) / sqrt(inputs * kernel_size**2))
+        self.padding = kernel_size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, inputs, H, W) to (B, outputs, H, W)."""
+        return F.conv2d(x, self.weight, padding=self.padding)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from toygan.models.layers import (
     Conditions,
     DiscriminatorOutput,
     PretrainedDiscriminator,
+    RandomConv2d,
     condition_projection,
     project,
 )
@@ -104,22 +105,6 @@ class Generator(dcgan.Generator):
 
 class EncodingGenerator(Generator, dcgan.EncodingGenerator):
     """A generator with an encoder from photos to latents."""
-
-
-class RandomConv2d(nn.Module):
-    """A convolution that keeps its first, random weights."""
-
-    weight: Tensor
-
-    def __init__(self, inputs: int, outputs: int, kernel_size: int) -> None:
-        super().__init__()
-        shape = (outputs, inputs, kernel_size, kernel_size)
-        self.register_buffer("weight", torch.randn(shape) / sqrt(inputs * kernel_size**2))
-        self.padding = kernel_size // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, inputs, H, W) to (B, outputs, H, W)."""
-        return F.conv2d(x, self.weight, padding=self.padding)
 
 
 class Head(nn.Module):

@@ -84,7 +84,9 @@ class ObjectiveSettings:
     """
 
     loss: LossName = "hinge"
-    """The adversarial loss of both networks, see `toygan.training.losses`. Its weight is 1."""
+    """The adversarial loss of both networks, see `toygan.training.losses`."""
+    adversarial_weight: float = 1.0
+    """Generator: weight of its adversarial loss; that of the discriminator is 1."""
     r1_gamma: float = 0.0
     """Discriminator: weight of its squared gradient at photos."""
     r2_gamma: float = 0.0
@@ -118,10 +120,15 @@ class ObjectiveSettings:
     "values" (`content_loss`)."""
     perceptual_maps: int = PERCEPTUAL_MAPS
     """How many feature maps of the ImageNet network are compared, the finest first, 1 to 4."""
+    perceptual_shift: int = 0
+    """The most pixels by which picture and photo are moved, together and at random, before they are compared
+    in the ImageNet network. It reduces pictures in steps of 2 pixels. If these steps always fall on the same
+    pixels, generators learn a pattern of 2 pixels."""
 
     def __post_init__(self) -> None:
         weights = [each.name for each in fields(self) if each.name.endswith(("_weight", "_gamma"))]
         _check_at_least_0(self, *weights)
+        _check_at_least_0(self, "perceptual_shift")
         _check_above_0(self, "penalty_every_steps", "perceptual_side", "perceptual_maps")
         _check_choice(self, "loss", get_args(LossName))
         _check_choice(self, "perceptual_distance", get_args(PerceptualDistance))

@@ -177,7 +177,11 @@ def generator_objectives(settings: ObjectiveSettings, state: TrainState) -> list
     term = Objective[GeneratorInputs]
     predicts_layouts = isinstance(state.generator, LayoutPredictingGenerator)
     objectives = [
-        term(name="adversarial", weight=1.0, value=partial(_generator_loss, LOSSES[settings.loss])),
+        term(
+            name="adversarial",
+            weight=settings.adversarial_weight,
+            value=partial(_generator_loss, LOSSES[settings.loss]),
+        ),
         term(name="feature matching", weight=settings.feature_matching_weight, value=_feature_matching),
         term(name="divergence", weight=settings.kl_weight, value=_divergence),
         term(name="layout", weight=settings.layout_weight if predicts_layouts else 0.0, value=_layout),
@@ -259,11 +263,22 @@ def _gradient(inputs: GeneratorInputs) -> Tensor:
 
 def _perceptual(backbone: "Backbone | None", settings: ObjectiveSettings, inputs: GeneratorInputs) -> Tensor:
     assert backbone is not None
-    generated, real = inputs.compared
+    generated, real = _shifted(inputs.compared, settings.perceptual_shift, inputs.rng)
     with torch.no_grad():
         target = backbone.look(real, side=settings.perceptual_side)
     compare = content_loss if settings.perceptual_distance == "values" else perceptual_loss
     return compare(target, backbone.look(generated, side=settings.perceptual_side))
+
+
+def _shifted(pair: tuple[Tensor, Tensor], most: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cuts `most` rows and columns off both pictures (B, 3, H, W): as many at the top and left as drawn."""
+    if not most:
+        return pair
+    top, left = torch.randint(most + 1, (2,), generator=rng).tolist()
+    first, second = (
+        each[..., top : each.shape[-2] - most + top, left : each.shape[-1] - most + left] for each in pair
+    )
+    return first, second
 
 
 def _path_length(generator: nn.Module, inputs: GeneratorInputs) -> Tensor:

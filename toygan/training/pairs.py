@@ -18,7 +18,7 @@ from torch import Tensor
 
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.image import PAPER
-from toygan.data.augment import draw_some_augmentation
+from toygan.data.augment import draw_shifts
 from toygan.data.photos import PhotoSet
 from toygan.images import from_uint8
 from toygan.training.batches import Batch, mirror
@@ -29,6 +29,9 @@ ON_PRODUCT_SHARE: Final = 0.85  # share of the crops around a point of the produ
 # a drawing from which the small picture was not made is left out with this probability
 WITHHELD_SHARE: Final = 0.25
 COARSE_SHARES: Final = (0.3, 0.15)  # shares of the drawings with half and with a quarter of the resolution
+# The discriminator gets its pictures moved by up to this many pixels in each direction. The frozen network
+# reduces them in steps of 2 pixels, and would miss some patterns if these always fell on the same pixels.
+SHIFT: Final = 2
 # the largest standard deviation of the noise on downscaled photos, in units of [-1, 1]
 MOST_NOISE: Final = 0.06
 
@@ -84,14 +87,14 @@ def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch
     real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))
     count = len(rows)
     mirrored = torch.rand(count, generator=rng) < 0.5
-    unmoved = draw_some_augmentation(count, config.data.crop, rng, probability=0.0)
     conditions = {"small": small, "layout": layout.long(), "sketch": from_uint8(lines[:, None])}
     nothing = torch.zeros(count, 0)
+    moved = tuple(draw_shifts(count, SHIFT, rng) for _ in range(3))
     return Batch(
         real=mirror(real, mirrored),
         conditions={name: mirror(value, mirrored) for name, value in conditions.items()},
         latents=(nothing, nothing),
-        augmentations=(unmoved, unmoved, unmoved),
+        augmentations=(moved[0], moved[1], moved[2]),
     )
 
 

@@ -23,7 +23,6 @@ TINY = EnhancerConfig(
     generator_channels=4,
     generator_blocks=2,
     discriminator_channels=4,
-    discriminator_blocks=2,
 )
 
 
@@ -56,16 +55,16 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_parameters() -> None:
-    """3 x 3 kernels throughout; what is folded by 2 has four channels for each.
+    """3 x 3 kernels throughout the generator; what is folded by 2 has four channels for each.
 
     generator      head (3 + 3 * 4) -> 4, two blocks of two and one more 4 -> 4, 4 -> 3 * 4
                    544 + 5 * 148 + 444
-    discriminator  head (3 + 3) * 4 -> 4, two blocks of two 4 -> 4, 4 -> 1
-                   868 + 4 * 148 + 37
+    discriminator  heads of 24 and of 40 features: 3 x 3 to 4, 3 x 3 4 -> 4, 1 x 1 to a logit
+                   868 + 148 + 5 and 1444 + 148 + 5
     """
     generator, discriminator = networks()
     assert parameters(generator) == 544 + 5 * 148 + 444
-    assert parameters(discriminator) == 868 + 4 * 148 + 37
+    assert parameters(discriminator.heads) == 868 + 148 + 5 + 1444 + 148 + 5
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -77,8 +76,8 @@ def test_every_scale_makes_pictures_of_its_resolution(scale: int) -> None:
         output = discriminator.forward_with_features(images, given)
     assert images.shape == (2, 3, 32 * scale, 32 * scale)
     assert images.dtype == output.logits[0].dtype == torch.float32
-    assert output.logits[0].shape == (2, 1, 32, 32)
-    assert [each.shape for each in output.features] == [(2, 4, 32, 32)] * 3
+    sides = 32 * scale // 4, 32 * scale // 8
+    assert [each.shape for each in output.logits] == [(2, 1, side, side) for side in sides]
 
 
 def test_other_scales_are_refused() -> None:
@@ -134,12 +133,27 @@ def test_a_crop_is_what_it_is_in_the_whole_picture() -> None:
     torch.testing.assert_close(part[:, :, inner, inner], whole[:, :, inner, inner], atol=1e-5, rtol=1e-5)
 
 
-def test_the_discriminator_is_not_shown_the_small_picture() -> None:
+def test_the_discriminator_takes_pictures_alone() -> None:
     _, discriminator = networks()
     given, images = conditions(1), torch.rand(1, 3, 64, 64)
-    other = given | {"small": -given["small"]}
     with torch.no_grad():
-        assert torch.equal(discriminator(images, given), discriminator(images, other))
+        assert torch.equal(discriminator(images, given), discriminator(images, {}))
+
+
+def test_the_frozen_network_is_not_trained() -> None:
+    _, discriminator = networks()
+    discriminator.requires_grad_(True)
+    trained = {name.split(".")[0] for name, each in discriminator.named_parameters() if each.requires_grad}
+    assert trained == {"heads"}
+
+
+def test_pretrained_weights_reach_the_frozen_network() -> None:
+    _, discriminator = networks()
+    weights = {
+        name: torch.ones_like(value) for name, value in discriminator.backbone.network.state_dict().items()
+    }
+    discriminator.load_pretrained(weights | {"a later layer": torch.zeros(1)})
+    assert all((each == 1).all() for each in discriminator.backbone.network.parameters())
 
 
 def test_under_bf16_the_picture_keeps_more_than_eight_bits() -> None:

@@ -21,6 +21,7 @@ from toygan.training.batches import epoch_rows, mirror, sample_batch, step_rng
 from toygan.training.config import LossName, PerceptualDistance, TrainConfig
 from toygan.training.ema import update_ema
 from toygan.training.losses import LOSSES, content_loss, perceptual_loss
+from toygan.training.objectives import _shifted
 from toygan.training.presets import PRESETS
 from toygan.training.state import TrainState, start
 from toygan.training.step import train_step
@@ -279,3 +280,37 @@ def test_the_perceptual_loss_has_its_weight_and_unmoved_pictures(
             assert "perceptual" not in state.modules  # a checkpoint does not hold it
     assert losses[1.0] - losses[0.0] == pytest.approx(wanted, rel=1e-4)
     assert losses[3.0] - losses[0.0] == pytest.approx(3 * wanted, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_adversarial_loss_has_its_weight(photos: PhotoSet) -> None:
+    losses = []
+    for weight in (0.0, 1.0, 3.0):
+        config = tiny(precision="fp32", l1_weight=1.0, adversarial_weight=weight)
+        state, rng = start(config, categories=2, device=CPU), step_rng(0, 0)
+        batch = sample_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
+        losses.append(train_step(state, batch, config, rng)[0].item())
+    assert losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]), rel=1e-4)
+    assert losses[1] != losses[0]
+
+
+def test_a_shift_cuts_both_pictures_at_the_same_place() -> None:
+    picture = torch.rand(2, 3, 8, 8)
+    corners = set()
+    for seed in range(40):
+        first, second = _shifted((picture, -picture), 2, torch.Generator().manual_seed(seed))
+        assert first.shape == (2, 3, 6, 6)
+        assert torch.equal(second, -first)
+        corners |= {
+            (y, x)
+            for y in range(3)
+            for x in range(3)
+            if torch.equal(first, picture[..., y : y + 6, x : x + 6])
+        }
+    assert len(corners) == 9
+
+
+def test_without_a_shift_pictures_stay_whole() -> None:
+    picture = torch.rand(2, 3, 8, 8)
+    first, _ = _shifted((picture, picture), 0, torch.Generator())
+    assert torch.equal(first, picture)

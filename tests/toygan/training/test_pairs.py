@@ -22,7 +22,7 @@ from toygan.training.checks import check_config
 from toygan.training.choose import choose_config
 from toygan.training.first_stage import load_pairs
 from toygan.training.limits import Limits
-from toygan.training.pairs import PhotoPairs, Source, draw_pairs
+from toygan.training.pairs import SHIFT, PhotoPairs, Source, draw_pairs
 from toygan.training.state import start
 from toygan.training.step import train_step
 from toygan.training.train import train
@@ -34,7 +34,6 @@ NETWORK = {
     "generator_channels": 4,
     "generator_blocks": 1,
     "discriminator_channels": 4,
-    "discriminator_blocks": 1,
 }
 CONFIG = tiny(family="enhancer", resolution=64, network=NETWORK, loss="relativistic", l1_weight=1.0, crop=32)
 
@@ -138,6 +137,14 @@ def test_drawings_are_withheld_from_some_photos() -> None:
     assert 8 <= int(blank.sum()) <= 34  # a quarter of 80
 
 
+def test_the_discriminator_gets_its_pictures_moved_a_little() -> None:
+    drawn = draw_pairs(synthetic((Source(layout=True),) * 2), torch.arange(2), CONFIG, step_rng(0, 0))
+    moved = [each.of_pictures(drawn.real) for each in drawn.augmentations]
+    assert any(not torch.equal(each, drawn.real) for each in moved)
+    assert all(each.shifts.abs().max() <= SHIFT for each in drawn.augmentations)
+    assert not any(each.cuts.any() for each in drawn.augmentations)
+
+
 def test_batches_are_functions_of_their_random_numbers() -> None:
     photos = synthetic((Source(layout=True), Source(is_photo=True)))
     for one, other in zip(batches(photos, 3), batches(photos, 3), strict=True):
@@ -181,7 +188,9 @@ def test_a_model_that_draws_from_no_image_is_refused(shards: Path, tmp_path: Pat
 
 def test_a_model_of_other_pixels_is_refused(shards: Path, tmp_path: Path) -> None:
     networks = EnhancerConfig(categories=1, resolution=64, **NETWORK | {"small_resolution": 16})
-    with pytest.raises(BadInput, match="generates 32 pixels, but the enhancer enlarges 16"):
+    with pytest.raises(
+        BadInput, match="generates pictures of 32 pixels, but the enhancer enlarges pictures of 16"
+    ):
         load_pairs(
             shards,
             networks,

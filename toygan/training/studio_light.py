@@ -22,7 +22,8 @@ def shown_colours(photos: PhotoSet) -> tuple[Tensor, Tensor] | None:
     given, shown = [], []
     for row in photos.colour[:, 3].nonzero()[:, 0].tolist():
         inside = photos.condition_images[row][..., 3] > 127
-        lab = torch.from_numpy(rgb_to_lab(photos.images[row][:, inside].T.float().numpy() / 255))
+        pixels = photos.images[row][:, inside].T.float() / 255
+        lab = torch.from_numpy(rgb_to_lab(pixels.numpy()))
         wanted = photos.colour[row, :3] * 50 + torch.tensor([50.0, 0.0, 0.0])
         near = (lab[:, 1:] - wanted[1:]).norm(dim=1) < NEAR
         if len(near) and near.float().mean() >= LEAST_SHARE:

@@ -24,6 +24,7 @@ def test_names_and_shapes_are_those_of_the_real_networks(family: str) -> None:
         assert found == {name: (each.shape, "meta") for name, each in one.state_dict().items()}
 
 
+@pytest.mark.service
 def test_nothing_slow_is_imported_for_them() -> None:
     script = (
         "import sys\nfrom toygan.models import build\nfrom toygan.models.shapes import shapes_alone\n"

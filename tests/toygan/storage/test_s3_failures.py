@@ -121,6 +121,7 @@ def test_a_body_that_is_not_the_object_is_fetched_again(
     assert weather.hits > 0
 
 
+@pytest.mark.service
 def test_a_server_that_is_restarted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "served"
     folder.mkdir()

@@ -9,7 +9,9 @@ import pytest
 from flows import steps
 from flows.steps import begin_early, begin_run, compute_early, end_run
 from tests.toygan.generation.disturbed_runs import contents, lead_to
-from tests.toygan.generation.whole_runs import generate, request, write_inputs
+from tests.toygan.generation.disturbed_runs import folder as folder
+from tests.toygan.generation.disturbed_runs import store as store
+from tests.toygan.generation.whole_runs import generate, request
 from toygan.errors import StoreUnavailable
 from toygan.generation.request import RunRequest
 from toygan.generation.run import run_shard
@@ -17,18 +19,6 @@ from toygan.publishing.verify import verify
 from toygan.storage.memory import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("a_shard_per_category")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_inputs(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    store = MemoryStore("run")
-    lead_to(store, monkeypatch)
-    return store
 
 
 def rest(wanted: RunRequest) -> list[int]:

@@ -143,7 +143,7 @@ def test_a_model_of_another_kind_is_refused(shop: Path, toygan_here: Command) ->
             "masks",
             "cannot be the --model, because it takes a layout; give the model by --layout-model",
         ),
-        ("--sketch-model", "toys", "cannot be the --sketch-model: it takes no image"),
+        ("--sketch-model", "toys", "cannot be the --sketch-model, because it takes no image"),
         ("--layout-model", "nobody", "there is no model 'nobody'"),
     ):
         outcome = toygan_here("generate", *where, option, name)

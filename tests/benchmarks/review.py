@@ -1,7 +1,8 @@
 """The figures of the review page: `python -m tests.benchmarks review`.
 
 `python -m tests.benchmarks.review INTERLEAVINGS` plays only that many interleavings of two reviewers, a night
-and an export.
+and an export. `python -m tests.benchmarks.review memory` measures only the memory of the server, without a
+browser.
 """
 
 import statistics
@@ -9,9 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 from playwright.sync_api import Browser, Page
 
@@ -23,6 +26,7 @@ from toygan.publishing.verify import verify
 from toygan.storage.local import LocalStore
 
 DECIDED, LISTED, INTERLEAVINGS = 500, 20_000, 1_000
+IN_A_ROW, AT_ONCE = 3_000, 24  # decisions without a browser; requests at a time, as of four browsers
 
 # From the key to the frame in which the next picture is complete, as the browser measures it.
 TIMES = """
@@ -89,6 +93,43 @@ def decide_by_keys(browser: Browser) -> None:
     print(f"memory of the server every 100 decisions: {', '.join(map(str, memory))} MiB")
 
 
+def measure_memory() -> None:
+    """Prints the resident memory while pictures are decided one by one, and looked at by several people.
+
+    Each decision comes with the requests of a page: four pictures, two details, and now and then a list.
+    """
+    with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as name:
+        rows = fill(LocalStore(Path(name)), DECIDED, side=512)
+        ids = [row["image_id"] for row in rows]
+        server = ReviewProcess(Path(name))
+        process = psutil.Process(server.process.pid)
+        limits = httpx.Limits(max_connections=AT_ONCE)
+        with (
+            httpx.Client(base_url=server.url, timeout=60, limits=limits) as client,
+            ThreadPoolExecutor(AT_ONCE) as pool,
+        ):
+            headers = {"X-CSRF-Token": client.get("/api/session").json()["csrf"]}
+
+            def decide(number: int) -> None:
+                image_id, kind = ids[number % DECIDED], ("approve", "reject", "redraw")[number % 3]
+                said = {"decision_id": f"{number:032x}", "decision": kind, "image_id": image_id, "by": "Ann"}
+                answer = client.post("/api/decisions", json={"decisions": [said]}, headers=headers)
+                assert answer.json()["saved"], answer.text
+
+            for number in range(IN_A_ROW + 1):
+                if number % DECIDED == 0:
+                    print(f"{number:,} decisions: {process.memory_info().rss >> 20} MiB", flush=True)
+                shown = [ids[(number + ahead) % DECIDED] for ahead in range(4)]
+                paths = [f"/pictures/{each}" for each in shown] + [
+                    f"/api/pictures/{each}" for each in shown[:2]
+                ]
+                paths += ["/api/pictures"] * (number % 10 == 0)
+                waiting = [pool.submit(client.get, path) for path in paths]
+                decide(number)
+                assert all(each.result().status_code == 200 for each in waiting)
+        server.stop()
+
+
 def list_many(browser: Browser) -> None:
     with page_of(browser, LISTED, 64) as (page, server, _):
         page.add_init_script(LISTED_AT)
@@ -121,11 +162,14 @@ def main() -> None:
     with a_browser() as browser:
         decide_by_keys(browser)
         list_many(browser)
+    measure_memory()
     play_many(INTERLEAVINGS)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:] == ["memory"]:
+        measure_memory()
+    elif len(sys.argv) > 1:
         play_many(int(sys.argv[1]))
     else:
         main()

@@ -10,11 +10,13 @@ import io
 import re
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.resources import files
 from typing import Annotated, Any
 
+import anyio.to_thread
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
@@ -35,6 +37,7 @@ from toygan.storage.keys import condition_key
 from toygan.storage.store import ObjectStore
 
 MOST_AT_ONCE = 500  # the largest number of decisions in a request
+THREADS = 8  # requests answered at once; each thread keeps some MiB of memory
 _COOKIE = "toygan-review"
 # cached, because the picture of an id never changes
 _KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -129,7 +132,9 @@ def make_app(store: ObjectStore, *, by: str = "", hosts: Sequence[str], token: s
 
     It answers requests for the host names `hosts`. Without a `token`, requests need no token.
     """
-    app = FastAPI(title="toygan review", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="toygan review", lifespan=_few_threads, docs_url=None, redoc_url=None, openapi_url=None
+    )
     review = Review(store)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
 
@@ -147,6 +152,12 @@ def make_app(store: ObjectStore, *, by: str = "", hosts: Sequence[str], token: s
     _add_pages(app, review, by)
     _add_pictures(app, review)
     return app
+
+
+@asynccontextmanager
+async def _few_threads(app: FastAPI) -> AsyncIterator[None]:
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    yield
 
 
 def _without_token(request: Request, token: str | None) -> Response | None:

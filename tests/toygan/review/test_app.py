@@ -1,5 +1,8 @@
 """What the page's server answers and refuses."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +12,7 @@ from starlette.testclient import TestClient
 from catalog_schemas.runs import Manifest
 from tests.toygan.review.gallery_store import fill
 from tests.toygan.review.shop import live
-from toygan.review.app import make_app
+from toygan.review.app import THREADS, make_app
 from toygan.review.record import decide
 from toygan.storage.keys import manifest_key, part_key
 from toygan.storage.memory import MemoryStore
@@ -168,3 +171,27 @@ def test_details_have_the_found_colour_and_the_words(client: TestClient, store: 
     assert found["found_colour"].startswith("#")
     picture = client.get(f"/pictures/{found['image_id']}")
     assert picture.headers["content-type"] == "image/webp"
+
+
+def test_few_requests_are_answered_at_once(
+    client: TestClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = store.rows[0]["image_id"]  # type: ignore[attr-defined]
+    running, peak, counting, get = 0, 0, threading.Lock(), store.get
+
+    def slow(key: str) -> bytes:
+        nonlocal running, peak
+        with counting:
+            running += 1
+            peak = max(peak, running)
+        time.sleep(0.02)
+        with counting:
+            running -= 1
+        return get(key)
+
+    with client, ThreadPoolExecutor(3 * THREADS) as pool:
+        assert client.get(f"/pictures/{image_id}").status_code == 200
+        monkeypatch.setattr(store, "get", slow)
+        answers = list(pool.map(client.get, [f"/pictures/{image_id}"] * (6 * THREADS)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert 1 <= peak <= THREADS

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.toygan.publishing.test_store_report import counts, page_of, put_run
 from tests.toygan.review.browsers import LIMIT_MS, ReviewProcess, a_browser
 from tests.toygan.review.gallery_store import fill
-from tests.toygan.review.shop import live
+from tests.toygan.review.shop import SETTINGS, live
 from toygan.planning.decisions import stored_decisions
 from toygan.publishing.verify import verify
 from toygan.storage.local import LocalStore
+from toygan.storage.memory import MemoryStore
 
 pytestmark = pytest.mark.service
 
@@ -161,3 +163,17 @@ def test_a_phone_shows_picture_and_buttons(browser: Browser, server: ReviewProce
     page.get_by_role("button", name="Approve").tap()
     expect(page.locator("#status")).to_have_text("Please enter your name first.")
     context.close()
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_the_page_of_a_store_without_scrolling_sideways(browser: Browser, width: int) -> None:
+    store = MemoryStore()
+    for number in range(1, 4):
+        totals = counts(planned=12_345, approved=2_345, review=12_345, rejected=1, exhausted=12_345)
+        put_run(store, number, SETTINGS, "Toys > Building Toys > Interlocking Blocks", totals)
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.set_content(page_of(store))
+    assert page.locator("tbody td").last.inner_text() == "12345"
+    sideways = "each => each.filter(one => one.scrollWidth > one.clientWidth).length"
+    assert page.locator("html, .scroll").evaluate_all(sideways) == 0
+    page.close()

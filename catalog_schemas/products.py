@@ -57,6 +57,10 @@ LANGUAGE_PATTERN = re.compile(
     r"|[Xx](?:-[A-Za-z0-9]{1,8})+"
 )
 
+_LABEL = r"[^=,;，；\x00-\x1f\x7f]{1,64}"
+RECOLOUR_PATTERN = re.compile(rf"{_LABEL}={_LABEL}(?:[,;，；]{_LABEL}={_LABEL}){{0,15}}")
+DRESS_PATTERN = re.compile(rf"[^\x00-\x1f\x7f/\\]{{1,128}}={_LABEL}(?:[,;，；]{_LABEL}){{0,15}}")
+
 PRODUCTS = make_schema(
     "products",
     [
@@ -333,15 +337,12 @@ def _row_checks() -> Any:
             ),
             **dict.fromkeys(CONDITION_COLUMNS.values(), uri),
             "variant_of": (row_check("malformed", lambda values: values.map(is_sku).astype(bool)),),
-            "recolour": (row_check("malformed", lambda values: matches(values, _RECOLOUR_PATTERN)),),
-            "dress_from": (row_check("malformed", lambda values: matches(values, _DRESS_PATTERN)),),
+            "recolour": (row_check("malformed", lambda values: matches(values, RECOLOUR_PATTERN)),),
+            "dress_from": (row_check("malformed", lambda values: matches(values, DRESS_PATTERN)),),
         }
     )
 
 
-_LABEL = r"[^=,;，；\x00-\x1f\x7f]{1,64}"
-_RECOLOUR_PATTERN = re.compile(rf"{_LABEL}={_LABEL}(?:[,;，；]{_LABEL}={_LABEL}){{0,15}}")
-_DRESS_PATTERN = re.compile(rf"[^\x00-\x1f\x7f/\\]{{1,128}}={_LABEL}(?:[,;，；]{_LABEL}){{0,15}}")
 _URI_PATTERN = re.compile(rf"[^\x00-\x1f\x7f\\]{{1,{MAX_URI_LETTERS}}}")
 _ABSOLUTE_PATTERN = re.compile(r"(?s)/.*|[A-Za-z][A-Za-z0-9+.-]*:.*")
 

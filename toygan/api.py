@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from catalog_schemas.products import DEFAULT_LANGUAGE
+from catalog_schemas.products import DEFAULT_LANGUAGE, EDIT_COLUMNS
 from toygan.approval.checks import Reason, check
 from toygan.approval.fidelity import check_snapshot
 from toygan.approval.measures import measure
@@ -28,6 +28,7 @@ from toygan.evaluation.evaluate import PICTURES, evaluate_model
 from toygan.evaluation.result import Evaluation
 from toygan.generation.engine import batch_shapes, default_batch_size
 from toygan.images import from_uint8
+from toygan.planning.edited_layouts import layout_of_row
 from toygan.registry.models import resolve
 from toygan.seeds import image_seed
 from toygan.storage.open_store import open_store
@@ -72,11 +73,13 @@ def generate(
 
     A row has the columns of a catalog, see catalog_schemas/README.md; sku, category and title are required. A
     model that takes sketches, layouts or snapshots needs a file's path in `sketch_uri`, `layout_uri` or
-    `photo_uri`. Another `image_index` or `attempt` gives another picture; both count from 0, as in a run. The
-    pictures are not checked for near copies of each other. Raises BadInput, whose message names the row.
+    `photo_uri`. For a model that takes layouts, `variant_of`, `recolour` and `dress_from` make a layout from
+    the layouts of other `rows`; other models refuse such a row. Another `image_index` or `attempt` gives
+    another picture; both count from 0, as in a run. The pictures are not checked for near copies of each
+    other. Raises BadInput, whose message names the row.
     """
     taken = list(rows)
-    products = [_conditions(model, row) for row in taken]
+    products = _all_conditions(model, taken)
     seeds = [image_seed(row["sku"], image_index, attempt, model.name, model.version) for row in taken]
     shapes = batch_shapes(default_batch_size(model), model.device)
     pictures: list[Picture] = []
@@ -118,7 +121,7 @@ def score(model: Model, images: NDArray[np.uint8], rows: Sequence[Mapping[str, A
         raise BadInput(
             f"the images are {images.shape} {images.dtype}; {model.name} scores {wanted} uint8 for these rows"
         )
-    products = [_conditions(model, row) for row in rows]
+    products = _all_conditions(model, rows)
     conditions = encode_conditions(
         products,
         categories=model.categories,
@@ -160,7 +163,14 @@ def evaluate(
     )
 
 
-def _conditions(model: Model, row: Mapping[str, Any]) -> ProductConditions:
+def _all_conditions(model: Model, rows: Sequence[Mapping[str, Any]]) -> list[ProductConditions]:
+    layouts = {
+        row.get("sku", ""): str(row["layout_uri"]) for row in rows if row.get("layout_uri") is not None
+    }
+    return [_conditions(model, row, layouts) for row in rows]
+
+
+def _conditions(model: Model, row: Mapping[str, Any], layouts: Mapping[str, str]) -> ProductConditions:
     for name in _REQUIRED:
         if not isinstance(row.get(name), str) or not row[name]:
             raise BadInput(f"the row {row.get('sku')!r} has no {name}; a row has {', '.join(_REQUIRED)}")
@@ -184,13 +194,30 @@ def _conditions(model: Model, row: Mapping[str, Any]) -> ProductConditions:
             f"the row {row['sku']!r}: {model.name} knows no category {product.category!r}; it knows "
             f"{', '.join(model.categories)}"
         )
+    return _with_image(model, product, row, layouts)
+
+
+def _with_image(
+    model: Model, product: ProductConditions, row: Mapping[str, Any], layouts: Mapping[str, str]
+) -> ProductConditions:
+    """Adds the image condition of the row, if the model generates from one."""
     kind = model.image_condition
+    edits = [column for column in EDIT_COLUMNS if row.get(column) is not None]
+    if edits and kind != "layout":
+        raise BadInput(
+            f"the row {row['sku']!r}: {edits[0]} describes a layout, and {model.name} takes none; leave the "
+            "column out, or load a model that takes layouts, such as toybricks-layout128"
+        )
     if kind is None:
         return product
-    if (file := row.get(f"{kind}_uri")) is None:
+    if not edits and row.get(f"{kind}_uri") is None:
         raise BadInput(f"the row {row['sku']!r} has no {kind}_uri, and {model.name} generates from this file")
     try:
-        image = READERS[kind](Path(file).read_bytes(), model.resolution)
+        if edits:
+            content = layout_of_row(row, layouts, lambda path: Path(path).read_bytes())
+        else:
+            content = Path(row[f"{kind}_uri"]).read_bytes()
+        image = READERS[kind](content, model.resolution)
     except (BadInput, OSError) as error:
         raise BadInput(f"the row {row['sku']!r}: {error}") from None
     classes = model.config.networks.layout_classes

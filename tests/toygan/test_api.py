@@ -132,6 +132,33 @@ def test_images_that_cannot_be_scored_are_refused(model: Model, images: np.ndarr
         toygan.score(model, images, rows(1))
 
 
+def test_a_row_makes_its_layout_from_another_row(tmp_path: Path) -> None:
+    layouts = toygan.load_model(str(tiny_model("spade").write(tmp_path / "tiny")), device="cpu")
+    (tmp_path / "one.png").write_bytes(condition_file("layout", 1, 1))
+    (tmp_path / "two.png").write_bytes(condition_file("layout", 1, 2))
+    first, second = rows(2)
+    base = first | {"layout_uri": tmp_path / "one.png"}
+    own = second | {"layout_uri": tmp_path / "two.png"}
+    made = second | {"variant_of": first["sku"], "recolour": "1=2"}
+    _, wanted = toygan.generate(layouts, [base, own])
+    _, found = toygan.generate(layouts, [base, made])
+    assert np.array_equal(found.pixels, wanted.pixels)
+    for changes, message in (
+        ({"variant_of": "gone"}, "variant_of: no_row_with_layout: gone"),
+        ({"recolour": "red"}, "recolour: malformed: 'red'"),
+        ({"recolour": "3=2"}, "label_not_in_layout: 3"),
+        ({"recolour": "1=9"}, "its layout holds the label 9, tiny knows 0 to 4"),
+        ({"dress_from": "brick-0=shine"}, "dress_from: unknown_label: shine"),
+    ):
+        with pytest.raises(BadInput, match=f"the row 'brick-1': {message}"):
+            toygan.generate(layouts, [base, made | changes])
+
+
+def test_a_model_without_layouts_refuses_an_edited_layout(model: Model) -> None:
+    with pytest.raises(BadInput, match="'brick-0': recolour describes a layout, and tiny takes none; leave"):
+        toygan.generate(model, [rows(1)[0] | {"recolour": "red=blue"}])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog_schemas.products import CONDITION_COLUMNS, EDIT_COLUMNS
+from catalog_schemas.products import CONDITION_COLUMNS, DRESS_PATTERN, EDIT_COLUMNS, RECOLOUR_PATTERN
 from catalog_schemas.validation import CheckedTable, rejected_frame
 from toygan.conditions.colour_table import label_of
 from toygan.errors import BadInput
@@ -39,7 +39,10 @@ class Edit:
         """The name of the layout: the base itself if nothing is changed."""
         if not self.recolour and self.dress_from is None:
             return self.base
-        return PREFIX + json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return PREFIX + self.to_json()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def named(cls, name: str) -> Self:
@@ -91,6 +94,27 @@ def with_edited_layouts(checked: CheckedTable, layouts: Mapping[str, str]) -> Ch
         good=good[~good.index.isin(found["row"])],
         rejected=pd.concat([checked.rejected, rejected]).sort_values("row", kind="stable"),
     )
+
+
+def layout_of_row(
+    row: Mapping[str, object], layouts: Mapping[str, str], read: Callable[[str], bytes]
+) -> bytes:
+    """Makes the layout of one row that has a value in EDIT_COLUMNS. Returns a PNG of labels.
+
+    The row may come from anywhere, not only from a checked catalog. `layouts` is that of
+    `with_edited_layouts`. Raises BadInput as `make_layout`, and for a value that describes no edit.
+    """
+    names = (*EDIT_COLUMNS, *CONDITION_COLUMNS.values())
+    given = {name: None if row.get(name) is None else str(row[name]) for name in names}
+    for column, pattern in (("recolour", RECOLOUR_PATTERN), ("dress_from", DRESS_PATTERN)):
+        text = given[column]
+        if text is not None and not pattern.fullmatch(text):
+            raise BadInput(f"{column}: malformed: {text!r:.80}; see catalog_schemas/README.md")
+    try:
+        edit = _edit_of(given, layouts)
+    except _Unusable as problem:
+        raise BadInput(f"{problem.column}: {problem}") from None
+    return make_layout(PREFIX + edit.to_json(), read)
 
 
 def make_layout(name: str, read: Callable[[str], bytes]) -> bytes:

@@ -1,6 +1,6 @@
 """China's label of generated content: a property in the file, and a text in the picture.
 
-Source: GB 45438-2025, 4.2.2 (the text's height is at least 5 % of the shortest side) and annex E (the
+Source: GB 45438-2025, chapter 5 (the text's height is at least 5 % of the shortest side) and annex E (the
 property's fields); TC260-PG-20258A (its place in XMP).
 """
 

@@ -89,7 +89,14 @@ class Rule(_Strict):
     # chosen: toygan's own choice, because the channel has no rule
     kind: Literal["required", "advised", "chosen"]
     source: str
+    official: bool | None = None  # whether the source is the channel's own page; None for a choice of toygan
     checked: date
+
+    @model_validator(mode="after")
+    def _known_source(self) -> Self:
+        if (self.official is None) != (self.kind == "chosen"):
+            raise ValueError("`official`: whether the source is the channel's own page; not for a choice")
+        return self
 
 
 class Channel(_Strict):

@@ -20,6 +20,7 @@ TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedi
 EXTENSIONS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}
 BLOCK = 8  # JPEG codes blocks of this side, so the ground beside an edge is not exact
 LABEL = 0.12  # of the shortest side, at the bottom: where the text of the AIGC label stands
+LABEL_HEIGHT = 0.05  # of the shortest side, at least
 EDGE = 20  # levels between neighbours: a product has edges, a shadow is soft
 FAINT_EDGE = 3  # of a white product on white
 SPECKS = 1e-4  # share of the picture: the outline of a white part on white may be fainter still
@@ -159,8 +160,10 @@ def _of_pixels(image: Image.Image, wanted: Wanted, distinct: int) -> list[str]:
     faint = mask | (steps > FAINT_EDGE)
     if wanted.labelled:
         bottom = mask.shape[0] - round(LABEL * min(mask.shape))
-        if mask[bottom:].sum() < 20:
-            problems.append("no text of the label")
+        written = np.flatnonzero((np.abs(pixels - ground).max(axis=2) > distinct)[bottom:].any(axis=1))
+        height = written[-1] + 1 - written[0] if len(written) else 0
+        if height < LABEL_HEIGHT * min(mask.shape):
+            problems.append(f"the text of the label is {height} pixels high")
         mask[bottom:] = faint[bottom:] = False
     if not wanted.shadow:
         problems += _not_white(pixels, faint)

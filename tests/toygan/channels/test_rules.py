@@ -41,6 +41,11 @@ def test_every_field_of_a_channel_has_a_rule_with_source_and_date(name: str) -> 
         ("most = 0.92", "most = 0.8", "frames.0.share: Value error, least <= wanted <= most must be true"),
         ('role = "main"', 'roll = "main"', "roll: Extra inputs are not permitted"),
         ('ground = "white"', 'ground = "transparent"', "JPEG has no transparency"),
+        (
+            "official = true",
+            "",
+            "rules.0: Value error, `official`: whether the source is",
+        ),
         ('name = "ebay"', 'name = "../ebay"', "name: String should match pattern"),
         ('name = "ebay"', "name = ebay", "not TOML"),
     ],

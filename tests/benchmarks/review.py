@@ -26,7 +26,7 @@ from toygan.publishing.verify import verify
 from toygan.storage.local import LocalStore
 
 DECIDED, LISTED, INTERLEAVINGS = 500, 20_000, 1_000
-IN_A_ROW, AT_ONCE = 3_000, 24  # decisions without a browser; requests at a time, as of four browsers
+IN_A_ROW, PEOPLE = 3_000, 24  # decisions without a browser, and who makes them at once
 
 # From the key to the frame in which the next picture is complete, as the browser measures it.
 TIMES = """
@@ -94,39 +94,32 @@ def decide_by_keys(browser: Browser) -> None:
 
 
 def measure_memory() -> None:
-    """Prints the resident memory while pictures are decided one by one, and looked at by several people.
-
-    Each decision comes with the requests of a page: four pictures, two details, and now and then a list.
-    """
+    """Prints the resident memory of the server while many people look at pictures and decide about them."""
     with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as name:
-        rows = fill(LocalStore(Path(name)), DECIDED, side=512)
-        ids = [row["image_id"] for row in rows]
+        ids = [row["image_id"] for row in fill(LocalStore(Path(name)), DECIDED, side=512)]
         server = ReviewProcess(Path(name))
         process = psutil.Process(server.process.pid)
-        limits = httpx.Limits(max_connections=AT_ONCE)
+        limits = httpx.Limits(max_connections=PEOPLE)
         with (
             httpx.Client(base_url=server.url, timeout=60, limits=limits) as client,
-            ThreadPoolExecutor(AT_ONCE) as pool,
+            ThreadPoolExecutor(PEOPLE) as pool,
         ):
             headers = {"X-CSRF-Token": client.get("/api/session").json()["csrf"]}
 
             def decide(number: int) -> None:
-                image_id, kind = ids[number % DECIDED], ("approve", "reject", "redraw")[number % 3]
+                image_id, following = ids[number % DECIDED], ids[(number + 1) % DECIDED]
+                kind = ("approve", "reject", "redraw")[number % 3]
                 said = {"decision_id": f"{number:032x}", "decision": kind, "image_id": image_id, "by": "Ann"}
                 answer = client.post("/api/decisions", json={"decisions": [said]}, headers=headers)
                 assert answer.json()["saved"], answer.text
+                paths = [f"/pictures/{image_id}", f"/pictures/{following}", f"/api/pictures/{following}"]
+                for path in paths + ["/api/pictures"] * (number % 10 == 0):
+                    assert client.get(path).status_code == 200
 
-            for number in range(IN_A_ROW + 1):
-                if number % DECIDED == 0:
-                    print(f"{number:,} decisions: {process.memory_info().rss >> 20} MiB", flush=True)
-                shown = [ids[(number + ahead) % DECIDED] for ahead in range(4)]
-                paths = [f"/pictures/{each}" for each in shown] + [
-                    f"/api/pictures/{each}" for each in shown[:2]
-                ]
-                paths += ["/api/pictures"] * (number % 10 == 0)
-                waiting = [pool.submit(client.get, path) for path in paths]
-                decide(number)
-                assert all(each.result().status_code == 200 for each in waiting)
+            for first in range(0, IN_A_ROW, DECIDED):
+                print(f"{first:,} decisions: {process.memory_info().rss >> 20} MiB", flush=True)
+                list(pool.map(decide, range(first, first + DECIDED)))
+            print(f"{IN_A_ROW:,} decisions: {process.memory_info().rss >> 20} MiB")
         server.stop()
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageChops, ImageFilter
 from skimage.measure import label
 
 from toygan.approval.measures import product_pixels
+from toygan.channels.shadow import cast_shadow
 
 GROUND_LEVEL: Final = 246  # the ground counts as white if its brightness (0..255) is at least this
 UNSHADED: Final = 248  # light pixels that are darker than this may be a light side of the product
@@ -35,9 +36,12 @@ UNSURE_RING: Final = 0.5
 _SPREAD_PX: Final = (
     5  # `_spread` extends colours and light beyond the edge of a mask in blocks with this side in pixels
 )
+_REACH_BLOCKS: Final = 4  # `_spread` changes no pixel that is more blocks away from the edge
 _MIXED_PX: Final = 2  # pixels within this distance of the edge may mix colours of product and ground
-# Tables for Image.point, one entry for each level of 0..255. _FULL is 255 at level 255, _NOT_ZERO above 0.
+# Tables for Image.point, one entry for each level of 0..255. _FULL is 255 at level 255, _HALF above the
+# middle, _NOT_ZERO above 0.
 _FULL: Final = [255 * (level == 255) for level in range(256)]
+_HALF: Final = [255 * (level > 127) for level in range(256)]
 _NOT_ZERO: Final = [255 * (level > 0) for level in range(256)]
 # 255 at levels that are darker than a shadow usually is
 _DISTINCT: Final = [255 * (level < 195) for level in range(256)]
@@ -73,6 +77,21 @@ class Cutout:
     is_exact: bool  # whether the mask comes from a layout
     is_sure: bool  # whether the outline is good enough for a ground that is not white
 
+    def scaled(self, scale: float) -> "Cutout":
+        """Returns the cut-out in a smaller size; `scale` is below 1. Layers are then made in that size."""
+        size = (max(1, round(scale * self.image.width)), max(1, round(scale * self.image.height)))
+        masks = (self.whole, self.core)
+        whole, core = (mask.resize(size, Image.Resampling.BOX).point(_HALF) for mask in masks)
+        left, top, right, bottom = core.getbbox() or (0, 0, *size)
+        return Cutout(
+            image=self.image.resize(size, Image.Resampling.LANCZOS),
+            whole=whole,
+            core=core,
+            box=Box(left, top, right, bottom),
+            is_exact=self.is_exact,
+            is_sure=self.is_sure,
+        )
+
     @cached_property
     def opacity(self) -> Image.Image:
         """The opacity (mode L): 255 in the product and its light sides, 0 on the ground."""
@@ -81,21 +100,29 @@ class Cutout:
     @cached_property
     def own_colours(self) -> Image.Image:
         """The product's colours (RGB), without the ground's colours at the product's edge."""
-        return _spread(self.image, self.core)
+        return _spread(self.image, self.core, self.box)
+
+    @cached_property
+    def shaded(self) -> Image.Image:
+        """The picture on white ground with all its shadows (RGB)."""
+        return self.image.point(_TO_LIGHT * 3)
+
+    @cached_property
+    def unshaded(self) -> Image.Image:
+        """A fade for the shadow (mode L): 0 at the product, 255 where no shadow reaches."""
+        return _unshaded(self.box, self.image.size)
 
     @cached_property
     def lit(self) -> Image.Image:
         """The picture on lit ground (RGB). The ground is white beyond the product's shadow and at the
         picture's edges.
         """
-        unshaded = _unshaded(self.box, self.image.size)
-        around = Image.merge("RGB", (unshaded, unshaded, unshaded))
-        return ImageChops.screen(self.image.point(_TO_LIGHT * 3), around)
+        return ImageChops.screen(self.shaded, Image.merge("RGB", (self.unshaded,) * 3))
 
     @cached_property
     def light(self) -> Image.Image:
         """The light on the ground, RGB. At the product's edge it is taken from the ground nearby."""
-        return _spread(self.lit, ImageChops.invert(self.whole))
+        return _spread(self.lit, ImageChops.invert(self.whole), self.box)
 
 
 class NotCutOut(Exception):
@@ -112,29 +139,34 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
     picture, because then a part of it is missing.
     """
     if layout is not None:
-        core, _ = _without_spots(_mask_of_layout(layout, pixels.shape[:2]))
-        whole, is_sure = core, True
+        core, pieces = _without_spots(_mask_of_layout(layout, pixels.shape[:2]))
     else:
         core, pieces = _without_spots(product_pixels(pixels[None])[0])
-        darkest, near = _darkest(pixels), _near(core)
-        whole = core | _light_sides(darkest, core, near)
+    if core.mean() < LEAST_PRODUCT:
+        raise NotCutOut("product_not_found")
+    image, whole, is_sure = Image.fromarray(pixels), core, True
+    if layout is None:
+        core = core & ~cast_shadow(image, core)
+        darkest = _darkest(pixels)
+        near, upper = _near(core)
+        beside = darkest[upper], core[upper], near[upper]
+        whole = core.copy()
+        whole[upper] |= _light_sides(*beside)
         # The outline is uncertain in three cases. White pixels in the product may be a white part, or ground
         # in a hole. Between several pieces there may be a white part. Beside a transparent product there may
         # be more of its pixels.
         is_sure = (
             pieces == 1
             and ((darkest >= GROUND_LEVEL) & core).sum() < WHITE_PARTS * core.sum()
-            and not _has_more_beside(darkest, core, near)
+            and not _has_more_beside(*beside)
         )
-    if core.mean() < LEAST_PRODUCT:
-        raise NotCutOut("product_not_found")
     rows, columns = np.flatnonzero(core.any(axis=1)), np.flatnonzero(core.any(axis=0))
     box = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     height, width = core.shape
     if box.left == 0 or box.top == 0 or box.right == width or box.bottom == height:
         raise NotCutOut("product_cut_off")
     return Cutout(
-        image=Image.fromarray(pixels),
+        image=image,
         whole=_as_image(whole),
         core=_as_image(core),
         box=box,
@@ -162,8 +194,20 @@ def without_shadow(cutout: Cutout) -> Image.Image:
     return softened(ImageChops.multiply(cutout.opacity.point(_FULL), near.point(_NOT_ZERO)))
 
 
-def _spread(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """Replaces colours at the mask's edge and around it by colours from inside: RGB."""
+def _spread(image: Image.Image, mask: Image.Image, box: Box) -> Image.Image:
+    """Replaces colours at the mask's edge and around it by colours from inside: RGB.
+
+    The edge lies in `box` or beside it, so only that part of the picture is computed.
+    """
+    around = _SPREAD_PX * _REACH_BLOCKS  # the part begins at a block, so that the result is that of the whole
+    left, top = (max(0, each // _SPREAD_PX * _SPREAD_PX - around) for each in (box.left, box.top))
+    part = (left, top, min(image.width, box.right + around), min(image.height, box.bottom + around))
+    spread = image.copy()
+    spread.paste(_spread_all(image.crop(part), mask.crop(part)), part[:2])
+    return spread
+
+
+def _spread_all(image: Image.Image, mask: Image.Image) -> Image.Image:
     # A box blur finds the same pixels as Pillow's MinFilter and MaxFilter, and is many times faster.
     inside = mask.filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_FULL)
     layered = image.copy()
@@ -179,39 +223,34 @@ def _spread(image: Image.Image, mask: Image.Image) -> Image.Image:
     return Image.composite(colours, image, ImageChops.multiply(found, ImageChops.invert(inside)))
 
 
-def _near(core: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _near(core: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[slice, slice]]:
     """Finds the pixels that may be light sides of the core, (H, W) bool. They are beside its upper part.
 
     Further down light pixels may also be a shadow. A piece of shadow in the product looks worse than a
-    missing highlight.
+    missing highlight. Also returns the rows and columns of the picture that hold all of them.
     """
-    rows = np.flatnonzero(core.any(axis=1))
+    near = np.zeros_like(core)
+    rows, columns = np.flatnonzero(core.any(axis=1)), np.flatnonzero(core.any(axis=0))
     reach = max(2, round(LIGHT_REACH * max(core.shape)))
-    near = np.asarray(_as_image(core).filter(ImageFilter.BoxBlur(reach))) > 0
-    if len(rows):
-        near[int(rows[0] + LIGHT_PART * (rows[-1] + 1 - rows[0])) :] = False
-    return np.asarray(near)
+    part = (
+        slice(max(0, int(rows[0]) - reach), int(rows[0] + LIGHT_PART * (rows[-1] + 1 - rows[0]))),
+        slice(max(0, int(columns[0]) - reach), int(columns[-1]) + 1 + reach),
+    )
+    below = slice(part[0].start, part[0].stop + reach)  # pixels that a blur of the part needs
+    blurred = np.asarray(_as_image(core[below, part[1]]).filter(ImageFilter.BoxBlur(reach))) > 0
+    near[part] = blurred[: part[0].stop - part[0].start]
+    return near, part
 
 
 def _light_sides(
     darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Finds the light sides of the product's core, (H, W) bool.
-
-    They are light pixels in `near` that touch the core.
-    """
-    rows = np.flatnonzero(near.any(axis=1))
-    if not len(rows):
-        return np.zeros_like(core)
-    part = slice(int(rows[0]), int(rows[-1]) + 1)
-    candidate = (darkest[part] < UNSHADED) & near[part]
-    parts = label(candidate | core[part], connectivity=1)  # type: ignore[no-untyped-call]
+    """Finds the light sides of the product's core: the light pixels in `near` that touch it. All (H, W)."""
+    parts = label(((darkest < UNSHADED) & near) | core, connectivity=1)  # type: ignore[no-untyped-call]
     touching = np.zeros(parts.max() + 1, dtype=bool)
-    touching[parts[core[part]]] = True
+    touching[parts[core]] = True
     touching[0] = False
-    sides = np.zeros_like(core)
-    sides[part] = touching[parts]
-    return sides
+    return np.asarray(touching[parts])
 
 
 def _has_more_beside(darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]) -> bool:

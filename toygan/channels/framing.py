@@ -15,7 +15,6 @@ from toygan.channels.rules import Frame
 TINT_LIGHTNESS: Final = 0.93  # the lightness of a tint, in HLS
 TINT_SATURATION: Final = 0.45  # the largest saturation of a tint
 GREY_SATURATION: Final = 0.08  # a product with less saturation counts as grey
-_Layers = tuple[Image.Image, Image.Image, Image.Image]  # the colours, the opacity and the light of a picture
 _FADE: Final = 0.04  # share of the frame's shorter side over which the shadow fades to nothing
 _PURE: Final = 0.025  # the width of pure ground at each border, as a share of the frame's shorter side
 _BLOCK_PX: Final = 8  # side of JPEG's blocks; a change of one pixel changes its whole block
@@ -72,19 +71,25 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
     uncertain outline stands on white instead of a tint, because white with a shadow needs no exact outline.
     Raises NotCutOut for such a product if the frame needs one.
     """
+    if placed.scale < 1:
+        cutout = cutout.scaled(placed.scale)
     is_white = frame.ground == "white" or (frame.ground == "tint" and not cutout.is_sure)
     if not cutout.is_sure and not (is_white and frame.shadow):
         raise NotCutOut("outline_unsure")
     if is_white:
         opacity = cutout.opacity if frame.shadow else without_shadow(cutout)
-        layers = cutout.image, opacity, cutout.lit if frame.shadow else cutout.image
+        layers = cutout.image, opacity, cutout.shaded
     else:
-        layers = cutout.own_colours, softened(cutout.core), cutout.light if frame.shadow else cutout.image
-    colours, opacity, light = _window(layers, cutout.box, placed)
+        layers = cutout.own_colours, softened(cutout.core), cutout.light if frame.shadow else cutout.shaded
+    corner = _corner(cutout.box, placed)
+    colours, opacity, light = (_cropped(layer, corner) for layer in layers)
     if not frame.shadow:
         light = Image.new("RGB", opacity.size, "white")
     else:
-        light = ImageChops.screen(light, _fading(placed.width, placed.height))
+        fading = _fading(placed.width, placed.height)
+        if is_white:  # one multiplication for both fades
+            fading = ImageChops.screen(fading, _cropped(cutout.unshaded, corner, fill=255))
+        light = ImageChops.screen(light, Image.merge("RGB", (fading, fading, fading)))
     if frame.ground == "transparent":
         return _transparent(colours, opacity, light.convert("L"))
     if not is_white:
@@ -129,62 +134,25 @@ def fit(aspect: tuple[int, int], across: float, down: float) -> tuple[float, flo
     return aspect[0] * factor, aspect[1] * factor
 
 
-def _window(layers: _Layers, box: Box, placed: Placement) -> _Layers:
-    """Cuts a window of the frame's shape out of the layers and scales it. The product is in its middle.
-
-    Where the window reaches beyond the picture, there is lit ground.
-    """
-    scale = placed.scale
-    middle_x, middle_y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
-    wide, high = placed.width / scale, placed.height / scale
-    fills: tuple[tuple[int, int, int] | int, ...] = ((255, 255, 255), 0, (255, 255, 255))
-    if scale == 1.0:  # at this scale pixels are moved without resampling
-        left, top = round(middle_x - wide / 2), round(middle_y - high / 2)
-        corner = (left, top, left + placed.width, top + placed.height)
-        cropped = [_cropped(*each, corner) for each in zip(layers, fills, strict=True)]
-        return cropped[0], cropped[1], cropped[2]
-    # The part of the frame that shows the picture, in whole pixels; only this is scaled.
-    start_x, start_y = placed.width / 2 - middle_x * scale, placed.height / 2 - middle_y * scale
-    image = layers[0]
-    shown = (
-        max(0, math.ceil(start_x)),
-        max(0, math.ceil(start_y)),
-        min(placed.width, math.floor(start_x + image.width * scale)),
-        min(placed.height, math.floor(start_y + image.height * scale)),
-    )
-    size = (shown[2] - shown[0], shown[3] - shown[1])
-    part = (
-        max(0.0, (shown[0] - start_x) / scale),
-        max(0.0, (shown[1] - start_y) / scale),
-        min(float(image.width), (shown[2] - start_x) / scale),
-        min(float(image.height), (shown[3] - start_y) / scale),
-    )
-    colours, opacity, light = layers
-    # Colours are scaled with their opacity, so that the ground's colours do not mix in.
-    together = Image.merge("RGBA", (*colours.split(), opacity)).convert("RGBa")
-    *bands, alpha = together.resize(size, Image.Resampling.LANCZOS, box=part).convert("RGBA").split()
-    scaled = Image.merge("RGB", bands), alpha, light.resize(size, Image.Resampling.BILINEAR, box=part)
-    framed = []
-    for layer, fill in zip(scaled, fills, strict=True):
-        canvas = Image.new(layer.mode, (placed.width, placed.height), fill)
-        canvas.paste(layer, shown[:2])
-        framed.append(canvas)
-    return framed[0], framed[1], framed[2]
+def _corner(box: Box, placed: Placement) -> Box:
+    """Returns the window of the frame's size that has the product in its middle, in pixels of the picture."""
+    left = round((box.left + box.right - placed.width) / 2)
+    top = round((box.top + box.bottom - placed.height) / 2)
+    return Box(left, top, left + placed.width, top + placed.height)
 
 
-def _cropped(
-    layer: Image.Image, fill: tuple[int, int, int] | int, corner: tuple[int, int, int, int]
-) -> Image.Image:
-    left, top, right, bottom = corner
-    if left >= 0 and top >= 0 and right <= layer.width and bottom <= layer.height:
-        return layer.crop(corner)
-    canvas = Image.new(layer.mode, (right - left, bottom - top), fill)
-    canvas.paste(layer, (-left, -top))
+def _cropped(layer: Image.Image, window: Box, *, fill: int = 0) -> Image.Image:
+    """Cuts out a window. Beyond the picture a mask is `fill`, and colours are white."""
+    if window.left >= 0 and window.top >= 0 and window.right <= layer.width and window.bottom <= layer.height:
+        return layer.crop(window)
+    ground = (255, 255, 255) if layer.mode == "RGB" else fill
+    canvas = Image.new(layer.mode, (window.width, window.height), ground)
+    canvas.paste(layer, (-window.left, -window.top))
     return canvas
 
 
 def _fading(width: int, height: int) -> Image.Image:
-    """Returns 255 at the border, falling to 0 towards the middle: RGB, width x height."""
+    """Returns 255 at the border, falling to 0 towards the middle: L, width x height."""
     pure, reach = max(_BLOCK_PX, _PURE * min(width, height)), max(2.0, _FADE * min(width, height))
 
     def ramp(length: int) -> NDArray[np.uint8]:
@@ -192,8 +160,7 @@ def _fading(width: int, height: int) -> Image.Image:
         distance = np.minimum(place, length - 1 - place)
         return (255 * np.clip(1 - (distance - pure) / reach, 0, 1)).astype(np.uint8)
 
-    fading = Image.fromarray(np.maximum.outer(ramp(height), ramp(width)))
-    return Image.merge("RGB", (fading, fading, fading))
+    return Image.fromarray(np.maximum.outer(ramp(height), ramp(width)))
 
 
 def _transparent(colours: Image.Image, opacity: Image.Image, light: Image.Image) -> Image.Image:

@@ -24,7 +24,7 @@ from toygan.storage.keys import EXPORTED_PREFIX, condition_key, slug_of
 from toygan.storage.store import ObjectStore
 from toygan.xmp import xmp_packet
 
-MAKING: Final = 3  # increase this number when the same input gives other pixels or bytes than before
+MAKING: Final = 4  # increase this number when the same input gives other pixels or bytes than before
 # the cache control of files whose name changes with their content
 FOREVER: Final = "public, max-age=31536000, immutable"
 WHOLE: Final = ""  # in `left_out`, this name means that the reason concerns every frame

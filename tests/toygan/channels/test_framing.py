@@ -1,6 +1,7 @@
 """Where a product stands in its frame."""
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -88,3 +89,17 @@ def test_a_channel_without_shadows_gets_none_even_a_coloured_one() -> None:
     (frame,) = load_channel("amazon").frames
     made = np.asarray(compose(cutout, frame, place(cutout.box, frame)))
     assert (made[-20:] == 255).all()
+
+
+def test_a_dark_shadow_is_no_part_of_the_product() -> None:
+    pixels = toy(shadow=False).copy()
+    pixels[BOX[3] : BOX[3] + 40, 60:450] = np.minimum(255, 150 + 3 * np.arange(40))[:, None, None]
+    cutout = cut_out(pixels)
+    assert cutout.box.bottom <= BOX[3] + 2
+    assert not np.asarray(cutout.whole)[BOX[3] + 2 :].any()
+
+
+@pytest.mark.parametrize("colour", ["#A0A0A0", "#C0C0C0", "#E4CD9E"])
+def test_a_grey_or_pale_product_stays_whole(colour: str) -> None:
+    found, exact = (np.asarray(cut_out(toy(colour), each).core) > 0 for each in (None, layout_of()))
+    assert (found & exact).sum() > 0.97 * exact.sum()

@@ -64,6 +64,10 @@ class Box(NamedTuple):
     def height(self) -> int:
         return self.bottom - self.top
 
+    def within(self, size: tuple[int, int]) -> "Box":
+        """Returns the part of the box that lies in a picture of the size (width, height)."""
+        return Box(max(0, self.left), max(0, self.top), min(size[0], self.right), min(size[1], self.bottom))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cutout:

@@ -81,20 +81,29 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
         layers = cutout.image, opacity, cutout.shaded
     else:
         layers = cutout.own_colours, softened(cutout.core), cutout.light if frame.shadow else cutout.shaded
-    corner = _corner(cutout.box, placed)
-    colours, opacity, light = (_cropped(layer, corner) for layer in layers)
+    window = _window(cutout.box, placed)
+    # Only the part of the frame that shows the picture is computed; the rest is plain ground.
+    part = window.within(cutout.image.size)
+    at = (part.left - window.left, part.top - window.top)
+    colours, opacity, light = (layer.crop(part) for layer in layers)
     if not frame.shadow:
         light = Image.new("RGB", opacity.size, "white")
     else:
-        fading = _fading(placed.width, placed.height)
+        fading = _fading(placed.width, placed.height).crop((*at, at[0] + part.width, at[1] + part.height))
         if is_white:  # one multiplication for both fades
-            fading = ImageChops.screen(fading, _cropped(cutout.unshaded, corner, fill=255))
+            fading = ImageChops.screen(fading, cutout.unshaded.crop(part))
         light = ImageChops.screen(light, Image.merge("RGB", (fading, fading, fading)))
+    size = (placed.width, placed.height)
     if frame.ground == "transparent":
-        return _transparent(colours, opacity, light.convert("L"))
+        made = Image.new("RGBA", size, (255, 255, 255, 0))
+        made.paste(_transparent(colours, opacity, light.convert("L")), at)
+        return made
+    ground = (255, 255, 255) if is_white else tint_of(cutout)
     if not is_white:
-        light = ImageChops.multiply(Image.new("RGB", opacity.size, tint_of(cutout)), light)
-    return Image.composite(colours, light, opacity)
+        light = ImageChops.multiply(Image.new("RGB", opacity.size, ground), light)
+    made = Image.new("RGB", size, ground)
+    made.paste(Image.composite(colours, light, opacity), at)
+    return made
 
 
 def boxes_in(box: Box, frame: Frame, placed: Placement) -> tuple[Box, Box]:
@@ -134,21 +143,11 @@ def fit(aspect: tuple[int, int], across: float, down: float) -> tuple[float, flo
     return aspect[0] * factor, aspect[1] * factor
 
 
-def _corner(box: Box, placed: Placement) -> Box:
-    """Returns the window of the frame's size that has the product in its middle, in pixels of the picture."""
+def _window(box: Box, placed: Placement) -> Box:
+    """Returns the place of the frame in the picture's pixels. The product is in the middle of the frame."""
     left = round((box.left + box.right - placed.width) / 2)
     top = round((box.top + box.bottom - placed.height) / 2)
     return Box(left, top, left + placed.width, top + placed.height)
-
-
-def _cropped(layer: Image.Image, window: Box, *, fill: int = 0) -> Image.Image:
-    """Cuts out a window. Beyond the picture a mask is `fill`, and colours are white."""
-    if window.left >= 0 and window.top >= 0 and window.right <= layer.width and window.bottom <= layer.height:
-        return layer.crop(window)
-    ground = (255, 255, 255) if layer.mode == "RGB" else fill
-    canvas = Image.new(layer.mode, (window.width, window.height), ground)
-    canvas.paste(layer, (-window.left, -window.top))
-    return canvas
 
 
 def _fading(width: int, height: int) -> Image.Image:

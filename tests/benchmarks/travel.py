@@ -1,16 +1,21 @@
 """What it costs to give a model to another system: exports, pushes and installs.
 
-`python -m tests.benchmarks travel` exports each bundled model that takes no snapshots in each format. It runs
-each network at its own size, with the inputs of four products. Torch and the other system have one thread.
+    python -m tests.benchmarks.travel [--only NAME]... [--format onnx|keras]... [--python FORMAT=PATH]...
+
+NAME is a bundled model, a family, `hub` or `sizes`; without it all are measured, as `python -m
+tests.benchmarks travel` does. Bundled models have their own size. Families have the size of their preset, 64
+pixels, and random weights in all layers. Each network runs in batches of 1, 3 and 32, of 1, 3 and 8 if it has
+pictures of more than 128 pixels; the pictures a second are those of batches of 3. Torch and the other system
+have one thread. The other system runs in a process of its own, by PATH if one is named: an environment with
+onnxruntime or tensorflow-cpu alone.
 """
 
+import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tests.benchmarks import travel_alone
 from tests.benchmarks.install_sizes import print_sizes
+from tests.benchmarks.travel_alone import TIMED, pictures_a_second
 from tests.hub_server import TOKEN, running_hub
+from tests.models import CATEGORIES
+from tests.toygan.interchange.families import filled_model
+from tests.toygan.interchange.without_torch import BATCHES
 from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.interchange.description import CHANNELS_AXIS, Format
@@ -28,32 +38,66 @@ from toygan.interchange.example_inputs import example_inputs
 from toygan.interchange.export import export_model
 from toygan.interchange.networks import Network, networks_of
 from toygan.models.regions import vote_by_region
-from toygan.registry.models import resolve
+from toygan.models.steering import steer
+from toygan.registry.models import bundled_models, resolve
+from toygan.training.presets import PRESETS
 
-MODELS: Final = ("toybricks-text128", "toybricks-sketch128", "toybricks-layout128")
+FAMILIES: Final = ("mlp", "dcgan", "stylegan", "projected", "pix2pix", "spade")
 FORMATS: Final[tuple[Format, ...]] = ("onnx", "keras")
-RUNS: Final = 3
+PICTURES: Final = max(BATCHES)
+LARGE_SIDE, LARGE_PICTURES = 128, 8  # a network with a larger side runs with fewer pictures
 STEP: Final = 2 / 255  # of a picture in [-1, 1]: one of its 255 steps
 
 Arrays = Mapping[str, NDArray[Any]]
-Runner = Callable[[Arrays], list[NDArray[Any]]]
+
+
+def inputs_for(model: Model) -> dict[str, NDArray[Any]]:
+    """The example inputs again and again, each time with other latents and noise."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, few in example_inputs(model).items():
+        many = few[np.arange(PICTURES) % len(few)]
+        is_random = name in ("latents", "noise")
+        found[name] = rng.standard_normal(many.shape, dtype=np.float32) if is_random else many
+    return found
 
 
 def passed(model: Model) -> Iterator[tuple[Network, Arrays, list[NDArray[Any]]]]:
     """Each network with the inputs that the networks before it give, and what torch makes of them."""
-    known: dict[str, NDArray[Any]] = example_inputs(model)
+    known = inputs_for(model)
     for network in networks_of(model):
-        given = {port.name: fitted(known[port.name], port.shape) for port in network.inputs}
+        pictures = pictures_for(network)
+        given = {port.name: fitted(known[port.name][:pictures], port.shape) for port in network.inputs}
         made = [each.numpy() for each in network.run(as_tensors(given))]
         yield network, given, made
         if network.name == "layout":
             paper = (known["sketch"][:, 0] + 1) / 2
             votes = zip(made[0], paper, made[1].tolist(), strict=True)
             known["predicted_layout"] = np.stack([vote_by_region(*each) for each in votes])
+        elif network.name == "generator" and len(made) == 2:
+            known["images"] = in_8_bits(joined(model, known, *made))
         elif network.outputs[0].name == "images":
-            rounded = np.rint((made[0].clip(-1, 1) + 1) * 127.5) / 127.5 - 1
-            known["images"] = rounded.astype(np.float32)
+            known["images"] = in_8_bits(made[0])
             known.setdefault("small", known["images"])
+
+
+def pictures_for(network: Network) -> int:
+    side = max(port.shape[-1] for port in (*network.inputs, *network.outputs) if len(port.shape) == 3)
+    return PICTURES if side <= LARGE_SIDE else LARGE_PICTURES
+
+
+def joined(model: Model, known: Arrays, products: NDArray[Any], grounds: NDArray[Any]) -> NDArray[Any]:
+    """Joins both outputs of a studio."""
+    light = np.asarray(model.generator.light.matrix)
+    masks = (known["photo"][: len(products), 3] + 1) / 2
+    steered = [steer(*each, light) for each in zip(products, masks, known["colour"], strict=False)]
+    mask = masks[:, None]
+    made: NDArray[Any] = mask * np.stack(steered) + (1 - mask) * grounds
+    return made
+
+
+def in_8_bits(pictures: NDArray[Any]) -> NDArray[np.float32]:
+    return (np.rint((pictures.clip(-1, 1) + 1) * 127.5) / 127.5 - 1).astype(np.float32)
 
 
 def fitted(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -69,79 +113,66 @@ def as_tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
 
-def runner(file: Path, format_: Format) -> Runner:
-    """Runs an exported network, on one thread."""
-    if format_ == "onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        return lambda inputs: list(session.run(None, inputs))
-    import tensorflow
-
-    loaded = tensorflow.saved_model.load(file.with_suffix(""))
-    serve = loaded.signatures["serving_default"]
-
-    def run(inputs: Arrays, model: object = loaded) -> list[NDArray[Any]]:
-        tensors = {name: tensorflow.convert_to_tensor(value) for name, value in inputs.items()}
-        return [value.numpy() for value in serve(**tensors).values()]
-
-    return run
-
-
-def pictures_a_second(run: Callable[[], object], pictures: int) -> float:
-    """The median of some runs after a first one."""
-    run()
-    times_s = []
-    for _ in range(RUNS):
-        began_s = time.perf_counter()
-        run()
-        times_s.append(time.perf_counter() - began_s)
-    return pictures / statistics.median(times_s)
-
-
 def moved(arrays: Arrays, axis: int) -> dict[str, NDArray[Any]]:
     return {name: np.moveaxis(x, 1, axis) if x.ndim == 4 else x for name, x in arrays.items()}
 
 
-def measure(name: str, format_: Format, folder: Path) -> Iterator[str]:
+def measure(name: str, format_: Format, folder: Path, python: str) -> Iterator[str]:
     """Rows of the table for one model in one format."""
-    model = load_model(resolve(name, None), torch.device("cpu"))
+    model = model_named(name)
     export_model(model, format_, folder)
     axis = CHANNELS_AXIS[format_]
+    wanted, speeds = {}, {}
     for network, given, made in passed(model):
-        file = folder / f"{network.name}.{format_}"
-        run, inputs, tensors = runner(file, format_), moved(given, axis), as_tensors(given)
-        found = [np.moveaxis(x, axis, 1) if x.ndim == 4 else x for x in run(inputs)]
-        # TensorFlow sorts its outputs by name, torch does not.
-        wanted = made if format_ == "onnx" else _by_name(network, made)
-        differences = [np.abs(a - b) for a, b in zip(found, wanted, strict=True)]
-        largest = max(float(each.max()) for each in differences)
-        close = min(float((each <= STEP).mean()) for each in differences)
-        by_torch = pictures_a_second(partial(network.run, tensors), len(made[0]))
-        here = pictures_a_second(partial(run, inputs), len(made[0]))
+        np.savez(folder / f"{network.name}.inputs.npz", allow_pickle=False, **moved(given, axis))
+        outputs = dict(zip([port.name for port in network.outputs], made, strict=True))
+        wanted[network.name] = moved(outputs, axis)
+        few = as_tensors({name: value[:TIMED] for name, value in given.items()})
+        speeds[network.name] = pictures_a_second(partial(network.run, few), TIMED)
+    subprocess.run([python, "-I", travel_alone.__file__, folder], check=True)
+    for network_name, outputs in wanted.items():
+        found = np.load(folder / f"{network_name}.outputs.npz")
+        largest, close = compared(found, outputs)
+        size = (folder / f"{network_name}.{format_}").stat().st_size / 1e6
         yield (
-            f"| {name} | {network.name} | {format_} | {largest:.1e} | {close:.4%} "
-            f"| {file.stat().st_size / 1e6:.1f} | {by_torch:.1f} | {here:.1f} |"
+            f"| {name} | {network_name} | {format_} | {largest:.1e} | {close:.4%} "
+            f"| {size:.1f} | {speeds[network_name]:.1f} | {float(found['pictures_a_second']):.1f} |"
         )
 
 
-def _by_name(network: Network, made: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    ports = [port.name for port in network.outputs]
-    return [made[ports.index(name)] for name in sorted(ports)]
+def compared(found: Arrays, wanted: Arrays) -> tuple[float, float]:
+    """The largest difference in all batches, and the lowest share of numbers that differ by at most STEP."""
+    largest, close = 0.0, 1.0
+    for key in found:
+        name, _, pictures = key.removesuffix("-keras").partition("-")
+        if name in wanted:
+            difference = np.abs(found[key] - wanted[name][: int(pictures)])
+            largest, close = (
+                max(largest, float(difference.max())),
+                min(close, float((difference <= STEP).mean())),
+            )
+    return largest, close
 
 
-def print_formats() -> None:
+def model_named(name: str) -> Model:
+    """A bundled model, or a model of a family with random weights and the networks of its preset."""
+    if name in bundled_models():
+        return load_model(resolve(name, None), torch.device("cpu"))
+    preset = PRESETS[name]
+    network = {"resolution": preset.resolution, "categories": len(CATEGORIES), **preset.network}
+    return filled_model(name, network)
+
+
+def print_formats(names: Sequence[str], formats: Sequence[Format], pythons: Mapping[str, str]) -> None:
     """The table of models by format."""
     torch.set_num_threads(1)
-    os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     print("| model | network | format | largest difference | within 1/255 | MB | torch, pictures/s | here |")
-    print("|---|---|---|---:|---:|---:|---:|---:|")
-    for format_ in FORMATS:
-        for name in MODELS:
+    print("|---|---|---|---:|---:|---:|---:|---:|", flush=True)
+    for name in names:
+        for format_ in formats:
             with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
-                for row in measure(name, format_, Path(folder) / "exported"):
+                python = pythons.get(format_, sys.executable)
+                for row in measure(name, format_, Path(folder) / "exported", python):
                     print(row, flush=True)
 
 
@@ -155,7 +186,7 @@ def print_hub() -> None:
             "HF_HOME": f"{folder}/hf",
             "HF_HUB_DISABLE_XET": "1",  # the small Hub has no such store
         }
-        for name in MODELS:
+        for name in bundled_models():
             hub.received_bytes = hub.sent_bytes = 0
             store = ("--name", name, "--store", f"{folder}/store")
             for arguments in (("push", name, f"hf:shop/{name}"), ("add", f"hf:shop/{name}", *store)):
@@ -166,11 +197,22 @@ def print_hub() -> None:
             print(f"{name}: {files / 1e6:.2f} MB; pushed {sent:.2f} MB, pulled {read:.2f} MB", flush=True)
 
 
-def main() -> None:
-    print_formats()
-    print_hub()
-    print_sizes()
+def main(arguments: Sequence[str] = ()) -> None:
+    known = (*bundled_models(), *FAMILIES, "hub", "sizes")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.travel")
+    parser.add_argument("--only", action="append", choices=known)
+    parser.add_argument("--format", action="append", choices=FORMATS)
+    parser.add_argument("--python", action="append", default=[], metavar="FORMAT=PATH")
+    chosen = parser.parse_args(arguments)
+    wanted = chosen.only or known
+    pythons = dict(each.split("=", 1) for each in chosen.python)
+    if models := [name for name in wanted if name not in ("hub", "sizes")]:
+        print_formats(models, chosen.format or FORMATS, pythons)
+    if "hub" in wanted:
+        print_hub()
+    if "sizes" in wanted:
+        print_sizes()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,10 +1,13 @@
 """Keras files and SavedModels give what torch gives, where neither torch nor toygan is installed."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -90,6 +93,22 @@ def test_a_keras_export_describes_its_files(exported: Path) -> None:
         for file in (entry, *entry["saved_model"]):
             assert (exported / WHOLE / file["file"]).stat().st_size == file["bytes"]
     assert (exported / WHOLE / "run_network.py").read_text().startswith('"""Runs the networks')
+
+
+def keras_example() -> str:
+    """The Python example of the README of exports."""
+    text = (resources.files("toygan") / "interchange" / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"\n((?:    .*\n)(?:    .*\n|\n)*)", text[text.index("## Keras") :])
+    assert block is not None
+    return dedent(block.group(1))
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_the_example_of_the_readme_writes_pictures(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "exported").symlink_to(exported / WHOLE)
+    subprocess.run([sys.executable, "-I", "-c", keras_example()], cwd=tmp_path, check=True)
+    assert len(list(tmp_path.glob("*.png"))) == 4
 
 
 @pytest.mark.slow

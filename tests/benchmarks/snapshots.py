@@ -27,6 +27,7 @@ from torch import Tensor
 from toygan.approval.checks import check
 from toygan.approval.fidelity import compare
 from toygan.approval.measures import measure
+from toygan.artifact.enhancer import load_enhancer
 from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.artifact.product_finder import FRAME_SHARE, _box, _cut
@@ -40,6 +41,8 @@ from toygan.registry.models import find_default, resolve
 SIDE: Final = 512
 MEASURED: Final = 256  # pixels, for structure
 MISMATCHES: Final = 100
+OWN_PIXELS: Final = (64, 100)  # of small products, on their longer side
+ENLARGES: Final = "toybricks-layout128"  # a model with an enhancer
 
 
 @dataclass(kw_only=True)
@@ -186,6 +189,37 @@ def mismatches(samples: Sequence[Sample]) -> list[bool]:
     ]
 
 
+def small_products(model: Model, samples: Sequence[Sample], network: Any) -> None:
+    """Prints how pictures of small products change if a bundled enhancer enlarges them from 128 pixels."""
+    source = resolve(ENLARGES, None)
+    enhancer = load_enhancer(source.name, source.files, torch.device("cpu"))
+    assert enhancer is not None
+    for own_pixels in OWN_PIXELS:
+        made: list[tuple[NDArray[np.uint8], NDArray[np.uint8], Sample]] = []
+        for each in samples[::3]:
+            top, bottom, left, right = _box(torch.from_numpy(each.mask))
+            side = round(len(each.snapshot) * own_pixels / max(bottom - top, right - left))
+            shot = Image.fromarray(each.snapshot).resize((side, side), Image.Resampling.LANCZOS)
+            product = ProductConditions(
+                category=each.category, colour_hex=each.colour_hex, image=np.array(shot)
+            )
+            plain = model.generate([0], [product], 1).pixels[0]
+            small = F.interpolate(
+                stacked([plain]).float(), size=enhancer.small_resolution, mode="bilinear", antialias=True
+            )
+            enlarged = enhancer.enlarge(small.round().clamp(0, 255).byte())
+            made.append((plain, enlarged[0].permute(1, 2, 0).numpy(), each))
+        truths = stacked([each.photo for *_, each in made])
+        medians = [
+            float(np.median(perceptual_distances(network, stacked([row[column] for row in made]), truths)))
+            for column in (0, 1)
+        ]
+        print(
+            f"products of {own_pixels} pixels: perceptual distance {medians[0]:.3f}, by the enhancer ", end=""
+        )
+        print(f"{medians[1]:.3f}", flush=True)
+
+
 def scorer_s(repeats: int = 10) -> float:
     """CPU seconds of a picture in the plain scorer network at 224 pixels, one thread."""
     network, image = load_network(torch.device("cpu")), torch.zeros(1, 3, 224, 224)
@@ -237,6 +271,7 @@ def main() -> None:
     print(f"approved {sum(each.approved for each in samples)} of {len(samples)}")
     print(f"to review: {[(each.sku, each.problems) for each in samples if not each.approved]}")
     print(f"mismatched pairs caught: {sum(caught)} of {len(caught)}")
+    small_products(model, samples, lpips)
     cpu_s = float(np.median([each.cpu_s for each in samples]))
     plain_s = scorer_s()
     print(f"CPU seconds a picture {cpu_s:.2f}, by the plain scorer's {plain_s:.3f}: {cpu_s / plain_s:.1f}")

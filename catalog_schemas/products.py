@@ -174,10 +174,7 @@ class _Twins:
         self._colliding: set[bytes] = set()  # further skus whose hash another sku has, too
 
     def later_ones(self, skus: pa.Array) -> "NDArray[np.bool_]":
-        """Finds the rows with a sku that an earlier row has.
-
-        Remembers the other rows' skus for the next calls.
-        """
+        """Finds the rows with a sku that an earlier row has. Remembers the skus of the others."""
         import numpy as np
 
         later = np.zeros(len(skus), dtype=bool)

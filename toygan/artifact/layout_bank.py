@@ -13,8 +13,7 @@ of its output.
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple, Self
@@ -28,13 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toygan.artifact.colour_labels import ColourLabels
+from toygan.artifact.mixed_labels import damaged_layout, mixed_folder, mixed_shares, read_labels
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.condition_types import BACKGROUND
-from toygan.conditions.drawing_files import MOST_SIDE, DrawingFiles
+from toygan.conditions.drawing_files import DrawingFiles
 from toygan.conditions.image import Drawing, read_sketch
 from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, ModelError
-from toygan.images import decode_labels
 
 MOST_KNOWN: Final = 8192  # the largest number of layouts in a bank; about 20 MB at 256 pixels
 MOST_BYTES: Final = 2**28  # the largest size in bytes of all layouts of a bank together
@@ -228,20 +227,9 @@ class LayoutBank:
         layout.
         """
         files = self.files[row]
-        with _damaged():
-            layout = self._labels(files.layout)
+        with damaged_layout():
+            layout = read_labels(files.layout, self.classes)
             return Drawing(layout, read_sketch(files.lines, len(layout)))
-
-    def _labels(self, file: bytes) -> NDArray[np.uint8]:
-        layout = decode_labels(file)
-        height, width = layout.shape
-        if height != width or height > MOST_SIDE:
-            raise BadInput(
-                f"it has {width} x {height} pixels; it must be square, with at most {MOST_SIDE} pixels a side"
-            )
-        if layout.max() >= self.classes:
-            raise BadInput(f"it holds the label {layout.max()}; labels lie in 0..{self.classes - 1}")
-        return layout
 
     @cached_property
     def _centre(self) -> Tensor:
@@ -255,34 +243,12 @@ class LayoutBank:
         keys = F.normalize(self.texts - self._centre, dim=1) * self.texts.any(dim=1, keepdim=True)
         counts = np.array([len(set(each) - {BACKGROUND}) for each in self.labels])
         rows = {name: np.flatnonzero(names == name) for name in set(self.categories)}
+        layouts = [each.layout for each in self.files]
+        mixed = mixed_shares(self.categories, layouts, self.labels, self.classes, mixed_folder())
         return {
-            name: _Group(rows=each, keys=keys[each], counts=counts[each], mixed=self._mixed(each))
+            name: _Group(rows=each, keys=keys[each], counts=counts[each], mixed=mixed[each])
             for name, each in rows.items()
         }
-
-    def _mixed(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Returns the likely share of pixels that are recoloured by mistake, (M,), for M layouts of a
-        category.
-
-        For each label that a product names, the method takes the mean share of this label in the layouts of
-        products that do not name it. These shares are added up for each layout.
-        """
-        pixels = np.stack([self._pixels(row) for row in rows]).astype(np.float64)
-        pixels[:, BACKGROUND] = 0
-        shares = pixels / pixels.sum(axis=1, keepdims=True).clip(min=1)
-        named = np.zeros_like(shares, dtype=bool)
-        for number, row in enumerate(rows):
-            named[number, list(self.labels[row])] = True
-        named[:, BACKGROUND] = False
-        unnamed = (shares * ~named).sum(axis=0) / (~named).sum(axis=0).clip(min=1)
-        mixed: NDArray[np.float64] = (named * unnamed).sum(axis=1)
-        return mixed
-
-    def _pixels(self, row: int) -> NDArray[np.int64]:
-        """Returns the number of pixels of each label, (256,)."""
-        with _damaged():
-            layout = self._labels(self.files[row].layout)
-        return np.bincount(layout.ravel(), minlength=256)
 
 
 class KnownChoice(NamedTuple):
@@ -327,11 +293,3 @@ def _check_size(file: pq.ParquetFile) -> None:
             f"it has {found.num_rows} layouts with {size} bytes in all; the limits are {MOST_KNOWN} layouts "
             f"and {MOST_BYTES} bytes in all"
         )
-
-
-@contextmanager
-def _damaged() -> Iterator[None]:
-    try:
-        yield
-    except BadInput as error:
-        raise ModelError(f"a layout of the layout bank: {error}; copy the model's folder again") from None

@@ -149,7 +149,8 @@ class Generator(ConditionalGenerator):
         x = torch.cat([small - 1, known], dim=1).contiguous(memory_format=torch.channels_last)
         x = _activate(self.head(x))
         x = _activate(x + self.last(self.blocks(x)))
-        enlarged = F.interpolate(small.float(), size=side, mode="bicubic", align_corners=False)
+        # Contiguous, the same numbers take half the time.
+        enlarged = F.interpolate(small.float().contiguous(), size=side, mode="bicubic", align_corners=False)
         # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             added: Tensor = F.pixel_shuffle(self.to_rgb(x.float()), self.scale)

@@ -26,7 +26,7 @@ from toygan.publishing.verify import verify
 from toygan.storage.local import LocalStore
 
 DECIDED, LISTED, INTERLEAVINGS = 500, 20_000, 1_000
-IN_A_ROW, PEOPLE = 3_000, 24  # decisions without a browser, and who makes them at once
+IN_A_ROW, SELECTED, PEOPLE = 3_000, 10, 24  # decisions without a browser: in selections, by people at once
 
 # From the key to the frame in which the next picture is complete, as the browser measures it.
 TIMES = """
@@ -106,19 +106,22 @@ def measure_memory() -> None:
         ):
             headers = {"X-CSRF-Token": client.get("/api/session").json()["csrf"]}
 
-            def decide(number: int) -> None:
-                image_id, following = ids[number % DECIDED], ids[(number + 1) % DECIDED]
-                kind = ("approve", "reject", "redraw")[number % 3]
-                said = {"decision_id": f"{number:032x}", "decision": kind, "image_id": image_id, "by": "Ann"}
-                answer = client.post("/api/decisions", json={"decisions": [said]}, headers=headers)
-                assert answer.json()["saved"], answer.text
-                paths = [f"/pictures/{image_id}", f"/pictures/{following}", f"/api/pictures/{following}"]
-                for path in paths + ["/api/pictures"] * (number % 10 == 0):
+            def decide(first: int) -> None:
+                """Decides about a selection of SELECTED pictures, and looks at one of them."""
+                one_kind = {"decision": ("approve", "reject", "redraw")[first // SELECTED % 3], "by": "Ann"}
+                said = [
+                    {"decision_id": f"{number:032x}", "image_id": ids[number % DECIDED]} | one_kind
+                    for number in range(first, first + SELECTED)
+                ]
+                answer = client.post("/api/decisions", json={"decisions": said}, headers=headers)
+                assert len(answer.json()["saved"]) == SELECTED, answer.text
+                shown = ids[first % DECIDED]
+                for path in (f"/pictures/{shown}", f"/api/pictures/{shown}", "/api/pictures"):
                     assert client.get(path).status_code == 200
 
             for first in range(0, IN_A_ROW, DECIDED):
                 print(f"{first:,} decisions: {process.memory_info().rss >> 20} MiB", flush=True)
-                list(pool.map(decide, range(first, first + DECIDED)))
+                list(pool.map(decide, range(first, first + DECIDED, SELECTED)))
             print(f"{IN_A_ROW:,} decisions: {process.memory_info().rss >> 20} MiB")
         server.stop()
 

@@ -50,6 +50,12 @@ def review(output: str, port: int, address: str, by: str) -> None:
     """
     import os
 
+    from toygan.memory import limit_arenas
+
+    # Both come before imports that start threads. Arrow's own allocator and many arenas keep memory of each
+    # thread that reads the store, so the server would grow with the decisions.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    limit_arenas(2)
     from toygan.review.serve import serve
     from toygan.storage.open_store import open_store
 

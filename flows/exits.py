@@ -17,8 +17,6 @@ def one_line() -> Iterator[None]:
     """Prints an error that a user can correct in one line, and ends the process with the exit code of the
     error.
     """
-    from catalog_schemas.validation import TableError
-
     try:
         yield
     except click.ClickException as error:
@@ -26,7 +24,7 @@ def one_line() -> Iterator[None]:
         sys.exit(BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
         sys.exit("stopped; run the same command again to resume")
-    except (BadInput, TableError) as error:
+    except (BadInput, _table_error()) as error:
         click.echo(f"toygan: {error}", err=True)
         sys.exit(BAD_INPUT)
     except ToyganError as error:
@@ -41,3 +39,10 @@ def one_line() -> Iterator[None]:
             err=True,
         )
         sys.exit(FAILED)
+
+
+def _table_error() -> type[Exception]:
+    """Imported only after a failure: pyarrow starts threads, and a command may have to set it up first."""
+    from catalog_schemas.validation import TableError
+
+    return TableError

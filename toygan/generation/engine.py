@@ -6,7 +6,6 @@ same time, each on one core. Two lanes are faster than two threads for one batch
 has other work. Every stage records its times in the `Timeline`.
 """
 
-import ctypes
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from toygan.conditions.product import ProductConditions
 from toygan.device import usable_cores
 from toygan.generation.postprocessing import PostprocessedBatch, postprocess, postprocessing_pool
 from toygan.images import ImageFormat
+from toygan.memory import keep_freed_memory
 from toygan.planning.condition_files import read_kept
 from toygan.storage.store import ObjectStore
 
@@ -46,8 +46,6 @@ MOST_CPU_PICTURES = 32
 # but the snapshots of all these batches lie in memory.
 CPU_BATCHES_IN_FLIGHT = 8
 CUDA_BATCHES_IN_FLIGHT = 4
-KEPT_BYTES = 2**30
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +124,6 @@ def share_cores(device: torch.device, cores: int | None = None) -> tuple[int, in
     return 1, max(1, cores - 1)
 
 
-def keep_memory() -> None:
-    """Makes glibc keep freed memory for the next batch; does nothing with another C library.
-
-    By default glibc returns large buffers to the kernel at once. Getting the buffers for the next batch takes
-    up to half as long as generating a batch.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-        mallopt(option, KEPT_BYTES)
-
-
 class WorkerPool(AbstractContextManager["WorkerPool"]):
     """The resources that the models of a process share: a device, postprocessing workers, storing threads."""
 
@@ -148,7 +132,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         lanes, self._workers = share_cores(device, cores)
         torch.set_num_threads(1)
         if device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         self._device = ThreadPoolExecutor(lanes, "device", initializer=torch.set_num_threads, initargs=(1,))
         self._postprocessing_lock = threading.Lock()
         self._postprocessing = postprocessing_pool(self._workers)

@@ -102,9 +102,9 @@ ATTEMPTS = make_schema(
         pa.field("attempts", pa.int32(), nullable=False),
         # true if the last attempt was not approved, so that no further one is made
         pa.field("exhausted", pa.bool_(), nullable=False),
-        # the commit number the commit number of the last run that made an attempt
+        # the commit number of the last run that made an attempt
         pa.field("commit", pa.int64(), nullable=False),
-        pa.field("review_uri", pa.string()),  # the file of the file of the best candidate in review/
+        pa.field("review_uri", pa.string()),  # the file of the best candidate in review/
         pa.field("review_p_real", pa.float64()),
     ],
 )

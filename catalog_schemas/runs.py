@@ -63,14 +63,14 @@ NIGHTS = make_schema(
         pa.field("model", pa.string(), nullable=False),
         pa.field("category", pa.string()),  # null in the row of all categories together
         pa.field("wanted", pa.int64(), nullable=False),  # pictures
-        # the number of the number of wanted pictures that are live after the run
+        # the number of wanted pictures that are live after the run
         pa.field("covered", pa.int64(), nullable=False),
         pa.field("candidates", pa.int64(), nullable=False),
-        # the number of the number of candidates that the machine approved
+        # the number of candidates that the machine approved
         pa.field("approved", pa.int64(), nullable=False),
-        # the number of the number of candidates that the run left to people
+        # the number of candidates that the run left to people
         pa.field("review", pa.int64(), nullable=False),
-        # the number of the number of wanted pictures whose attempts are used up
+        # the number of wanted pictures whose attempts are used up
         pa.field("exhausted", pa.int64(), nullable=False),
         # the number of candidates that wait for people after the run; null for a single category, and if not
         # counted

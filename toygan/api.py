@@ -45,7 +45,7 @@ class Picture:
     seed: int
     p_real: float | None  # the calibrated score, 0..1; None for a picture that is not finite
     threshold: float  # the score that a picture of its category needs for approval
-    # the reasons the reasons against approval, see toygan/approval/README.md; empty if approved
+    # the reasons against approval, see toygan/approval/README.md; empty if approved
     reasons: tuple[Reason, ...]
 
     @property

@@ -122,7 +122,7 @@ def _png_parts(data: bytes) -> Parts:
         if end + 4 > len(data) or zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4]):
             # Pillow does not verify the checksums of pixels.
             name = kind.decode("ascii", "backslashreplace")
-            raise BadInput(f"the chunk {name!r}; save or upload it again")
+            raise BadInput(f"the picture is damaged in its chunk {name!r}; save or upload it again")
         if kind in _PNG_SHOWN:
             kept.append(data[position : end + 4])
         elif kind == b"eXIf":

@@ -23,7 +23,7 @@ class Shown(NamedTuple):
 
 
 class _Layers(NamedTuple):
-    colours: Image.Image  # in the mode in the mode L, RGB or CMYK
+    colours: Image.Image  # in the mode L, RGB or CMYK
     opacity: Image.Image | None = None  # in the mode L; None if every pixel is opaque
 
 

@@ -161,7 +161,7 @@ def test_labels_are_turned_as_their_pictures_are() -> None:
 
 @pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "AVIF"])
 def test_labels_are_not_read_from_files_that_change_numbers(image_format: str) -> None:
-    with pytest.raises(BadInput, match=r"no layout .* save 8-bit labels as a grey or palette PNG"):
+    with pytest.raises(BadInput, match=r"not a layout .* save 8-bit labels as a grey or palette PNG"):
         decode_labels(saved(Image.new("L", (8, 8), 3), image_format))
 
 

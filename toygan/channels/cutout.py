@@ -249,7 +249,10 @@ def _near(core: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[slice, slic
 def _light_sides(
     darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Finds the light sides of the product's core: the light pixels in `near` that touch it. All (H, W)."""
+    """Returns the core together with its light sides, (H, W) bool.
+
+    Light sides are pixels in `near` that are darker than UNSHADED and connected to the core.
+    """
     parts = label(((darkest < UNSHADED) & near) | core, connectivity=1)  # type: ignore[no-untyped-call]
     touching = np.zeros(parts.max() + 1, dtype=bool)
     touching[parts[core]] = True

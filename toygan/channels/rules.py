@@ -44,8 +44,10 @@ class Size(_Strict):
 
 
 class Share(_Strict):
-    """The share of the frame that the product's bounding box takes, measured along the side of which it takes
-    more.
+    """The share of the frame's safe part that the product's bounding box takes.
+
+    It is measured along the side of which the box takes more. A frame without `safe_aspect` is safe as a
+    whole.
     """
 
     least: _Share

@@ -14,7 +14,7 @@ from skimage.measure import label
 _REDUCED: Final = 2  # shadows are smooth, so the flood runs in a picture reduced by this factor
 _DARKEST: Final = 110  # a pixel whose brightest channel (0..255) is darker is the product
 _COLOURED: Final = 40  # a pixel with more chroma is the product; a shadow takes some of its colour
-_EDGE: Final = 36  # pixels differ more among 3 x 3 at an edge
+_EDGE: Final = 36  # at an edge the values (0..255) of 3 x 3 pixels differ by more
 _LOWER_PART: Final = 0.5  # of the product's height: only there a shadow falls beside it
 _MOST: Final = 0.2  # a flood that takes more than this share of the mask has run into a grey product
 _LEAST_PIECE: Final = 0.02  # what the flood cuts off, as a share of the mask's lower part, is shadow, too

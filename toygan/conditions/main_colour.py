@@ -52,7 +52,7 @@ class MainColour:
     """The main colour of a product. All fields are None if the colour is unknown."""
 
     hex: str | None = None  # ##RRGGBB in upper case
-    name: str | None = None  # the colour's name the colour's name as written in the row
+    name: str | None = None  # the colour's name as written in the row
     source: ColourSource | None = None  # the column that the colour comes from
 
 

@@ -211,7 +211,7 @@ class TextEncoder:
 class _Network:
     tokenizer: "PreTrainedTokenizerBase"
     model: nn.Module
-    padding: int  # the id of the id of the padding token
+    padding: int  # the id of the padding token
     max_tokens: int
 
     def tokenize(self, text: str) -> list[int]:

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from toygan.errors import ModelError
 
-# the largest number of texts; they take the largest number of texts; they take 6 MB with embeddings of 384
-# numbers
+# the largest number of texts; they take 6 MB with embeddings of 384 numbers
 MOST_KNOWN = 8192
 
 

@@ -20,7 +20,7 @@ from toygan.disk import lock_file
 from toygan.locks import wait_for_lock
 
 WAIT_S: Final = 30.0  # the longest wait, in seconds, for other processes that write
-# the largest number of the largest number of keys in one query; every SQLite allows 999 or more
+# the largest number of keys in one query; every SQLite allows 999 or more
 AT_ONCE: Final = 500
 
 # SQLITE_ERROR is included: the queries are valid, so it means that the file has other tables or columns.

@@ -55,7 +55,7 @@ class TextConfig:
     Training and generation use the same config.
     """
 
-    whole_titles: bool = False  # true: true: titles keep the main colour's name, and the finish is not added
+    whole_titles: bool = False  # true: titles keep the main colour's name, and the finish is not added
     descriptions: bool = True
     # the largest number of colours, beside the main colour, that are taken from a title
     accent_colours: int = 0
@@ -76,10 +76,10 @@ class TextConfig:
     ) -> TextFields:
         """Takes the text fields of a product.
 
-        The text is that of `product_text`. The main colour's name is removed only if there is a `colour_hex`,
-        because then the name is not needed. All accent colours are removed, too, even those beyond the limit
-        `accent_colours` (see `ColourNames.take`). The first colour in the title with the main colour's name
-        or value counts as the main colour, not as an accent.
+        The text is that of `product_text`. With `whole_titles` the title stays as it is. Otherwise the main
+        colour's name is removed if there is a `colour_hex`. If `accent_colours` is above 0, the colours that
+        `ColourNames.take` finds are removed, too, even those beyond this limit. The first of these with the
+        main colour's name or value counts as the main colour, not as an accent.
         """
         if not self.descriptions:
             description = None

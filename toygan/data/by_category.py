@@ -186,7 +186,7 @@ class _Category:
             if self.path.suffix == TAR:
                 raise
             problem, kind = f"it cannot be read ({error.strerror}); check its permissions", "unreadable"
-        log.warning("skipped %s of %s: %s", file.name, self.path, problem)
+        log.warning("skipped the file %s in %s: %s", file.name, self.path, problem)
         self.left_out[kind] += 1
         return None
 

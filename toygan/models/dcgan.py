@@ -184,7 +184,10 @@ class Discriminator(ConditionalDiscriminator):
         self.projection = condition_projection(config.condition_size, config.max_channels)
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """Returns one logit per picture, (B,) float32; above 0 means more like a photo (hinge loss)."""
+        """Returns one logit per picture, (B,) float32, and no features.
+
+        A logit above 0 means more like a photo (hinge loss).
+        """
         x = images.contiguous(memory_format=torch.channels_last)
         for down in self.downs:
             x = F.leaky_relu(down(x), 0.2)

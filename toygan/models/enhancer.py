@@ -160,8 +160,9 @@ class Generator(ConditionalGenerator):
 class Discriminator(PretrainedDiscriminator):
     """Maps large pictures to a map of logits for each of the two finest maps of the frozen network.
 
-    It gets no conditions. Errors in small generated pictures would show which large pictures are generated,
-    and drawings agree with both photos and pictures.
+    It gets no conditions. The small picture would tell it which large pictures are generated, because a
+    generated small picture has errors. Drawings would tell it nothing, because they agree with photos and
+    with generated pictures.
     """
 
     def __init__(self, config: EnhancerConfig) -> None:

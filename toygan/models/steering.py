@@ -1,6 +1,6 @@
-"""Steers the white balance of a picture by the colour that the catalog gives to the product.
+"""Changes the product's main colour in a picture to what a studio photo of the catalog's colour would show.
 
-The colours are CIELAB under D65, as in `toygan.conditions.colour`. Needs numpy alone, since an exported
+Other colours of the product change little, and the ground does not change. The colours are CIELAB under D65, as in `toygan.conditions.colour`. Needs numpy alone, since an exported
 studio takes this file along.
 """
 

@@ -132,7 +132,9 @@ def _complete(store: ObjectStore, commits: Commits | None) -> None:
     with ThreadPoolExecutor(_THREADS, "summaries") as pool:
         manifests = read_manifests(store, pool)
         if manifests:
-            _log.warning("%s: summaries below state/ are missing; rebuilding them", store.uri)
+            _log.warning(
+                "the store %s lacks summaries below state/; rebuilding them from all runs", store.uri
+            )
             complete_decisions(store, None)
             _remake(store, manifests, pool)
 

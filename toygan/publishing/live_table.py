@@ -28,9 +28,9 @@ from toygan.storage.update import update
 
 
 def update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> tuple[bytes | None, bytes | None]:
-    """Merges rows of CURRENT and all stored decisions into the live table.
+    """Merges the new rows `fresh` and all stored decisions into the live table.
 
-    Returns the live table and the table of decisions, in their stored form.
+    `fresh` are tables with the columns of CURRENT. Returns the live table and the table of decisions, in their stored form.
     """
     decisions: bytes | None = None
 

@@ -69,7 +69,7 @@ class Survey:
     named: dict[str, tuple[str, str]] = field(default_factory=dict)
     # maps the keys of condition files to (sha256, part)
     conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
-    planned: set[str] = field(default_factory=set)  # keys of sketches and layouts that open runs use
+    planned: set[str] = field(default_factory=set)  # keys of condition files that open runs use
     live: dict[str, bytes] = field(
         default_factory=dict
     )  # image ids of current.parquet not yet found in a part

@@ -184,7 +184,7 @@ def test_one_file_that_is_too_large_stops_no_other(tmp_path: Path, caplog: pytes
     with (tmp_path / "n01" / large).open("wb") as file:
         file.truncate(30 * 2**30)  # sparse
     assert len(read(tmp_path)) == 1
-    assert f"skipped {large} of {tmp_path / 'n01'}: the file has 32,212,254,720 bytes" in caplog.text
+    assert f"skipped the file {large} in {tmp_path / 'n01'}: the file has 32,212,254,720 bytes" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -195,7 +195,10 @@ def test_one_file_that_cannot_be_read_stops_no_other(
     write_folder(tmp_path / "n01", {good: PICTURE, closed: PICTURE})
     (tmp_path / "n01" / closed).chmod(0)
     assert len(read(tmp_path)) == 1
-    assert f"skipped {closed} of {tmp_path / 'n01'}: it cannot be read (Permission denied)" in caplog.text
+    assert (
+        f"skipped the file {closed} in {tmp_path / 'n01'}: it cannot be read (Permission denied)"
+        in caplog.text
+    )
 
 
 def test_links_to_folders_and_broken_links_are_counted(

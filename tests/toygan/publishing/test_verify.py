@@ -142,7 +142,7 @@ def change_part(store: ObjectStore, change: Callable[[list[dict[str, Any]]], obj
             lambda rows: rows[3].update(image_uri="../../etc/passwd"),
             ["its place is review/", "empty", "left over"],
         ),
-        (lambda rows: rows[3].update(sha256=None), ["but None in"]),
+        (lambda rows: rows[3].update(sha256=None), ["states None"]),
         (lambda rows: rows[3].update(format="gif"), ["its place is nowhere.*gif"]),
     ],
 )

@@ -96,8 +96,9 @@ def _in_utf8(path: Path, file: BinaryIO) -> tuple[Any, str | None]:
     try:
         has_single_bytes = len(bytes(range(256)).decode(name, "replace")) == 256
     except LookupError:
-        said = f"the XML says that its encoding is {name!r}, which is unknown"
-        raise TableError(f"{path}: {said}; save it as UTF-8") from None
+        raise TableError(
+            f"{path}: the XML says that its encoding is {name!r}, which is unknown; save it as UTF-8"
+        ) from None
     if has_single_bytes or codecs.lookup(name).name.startswith("utf-16"):
         return file, None
     return codecs.EncodedFile(file, "utf-8", name, errors="replace"), "utf-8"

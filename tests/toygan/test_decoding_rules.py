@@ -93,7 +93,7 @@ def test_damaged_pixels_of_a_png_are_no_other_pixels() -> None:
     data = bytearray(png(np.arange(100).reshape(10, 10), 8, 0))
     at = data.index(b"IDAT") + 20
     data[at] ^= 1
-    with pytest.raises(BadInput, match=r"the chunk 'IDAT'; save or upload it again"):
+    with pytest.raises(BadInput, match="damaged in its chunk 'IDAT'; save or upload it again"):
         decode(bytes(data))
 
 

@@ -93,8 +93,8 @@ def pad(
         return Value(layers.ZeroPadding2D(((top, bottom), (left, right)))(tensor), True)
     if mode != "replicate" or len(set(sides)) != 1:
         raise RuntimeError(
-            f"padding by {mode} with the sides {tuple(sides)} and the value {filled} has no translation to Keras; "
-            "only padding by zeros, and by replicate with equal sides, have one"
+            f"padding by {mode} with the sides {tuple(sides)} and the value {filled} has no translation to "
+            "Keras; only padding by zeros, and by replicate with equal sides, have one"
         )
     for _ in range(left):  # mirroring a single pixel repeats the edge, so pixels are added one at a time
         tensor = ops.pad(tensor, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")

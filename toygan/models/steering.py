@@ -1,7 +1,7 @@
 """Changes the product's main colour in a picture to what a studio photo of the catalog's colour would show.
 
-Other colours of the product change little, and the ground does not change. The colours are CIELAB under D65, as in `toygan.conditions.colour`. Needs numpy alone, since an exported
-studio takes this file along.
+Other colours of the product change little, and the ground does not change. The colours are CIELAB under D65,
+as in `toygan.conditions.colour`. Needs numpy alone, since an exported studio takes this file along.
 """
 
 from typing import Final

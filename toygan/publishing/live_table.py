@@ -30,7 +30,8 @@ from toygan.storage.update import update
 def update_current(store: ObjectStore, fresh: Sequence[pa.Table]) -> tuple[bytes | None, bytes | None]:
     """Merges the new rows `fresh` and all stored decisions into the live table.
 
-    `fresh` are tables with the columns of CURRENT. Returns the live table and the table of decisions, in their stored form.
+    `fresh` are tables with the columns of CURRENT. Returns the live table and the table of decisions, in
+    their stored form.
     """
     decisions: bytes | None = None
 

@@ -20,6 +20,8 @@ from toygan.generation import worker_spec
 from toygan.generation.run import run_shard
 from toygan.publishing.summary import RunSummary
 from toygan.publishing.verify import verify
+from toygan.registry.models import add_model, resolve
+from toygan.registry.promotion import promote
 from toygan.storage.memory import MemoryStore
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
@@ -113,13 +115,23 @@ def test_ten_changed_rows_cost_few_requests_after_many_nights(
     assert verify(store).problems == ()
 
 
+@pytest.mark.parametrize("has_champion", [False, True])
 def test_the_whole_command_makes_few_requests_to_a_bucket(
-    tmp_path: Path, toygan: Toygan, moto: S3Server, monkeypatch: pytest.MonkeyPatch
+    has_champion: bool, tmp_path: Path, toygan: Toygan, moto: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also with a champion in the bucket, which an earlier night of this machine has downloaded."""
     output, shop = f"{fresh_bucket(moto, monkeypatch)}/shop", Shop(tmp_path)
     for changed in ((), (0,), (1, 2)):
         shop.change(*changed)
         shop.night(output)
+    model = ["--model", tmp_path / "tiny"]
+    if has_champion:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        store = open_store(output)
+        add_model(store, tmp_path / "tiny", "tiny")
+        promote(store, "tiny")
+        resolve(None, store)
+        model = []
     requests = 0
 
     def count() -> Fault:
@@ -128,7 +140,7 @@ def test_the_whole_command_makes_few_requests_to_a_bucket(
         return "none"
 
     shop.change(*range(10))
-    where = ["--catalog", tmp_path / "catalog.parquet", "--model", tmp_path / "tiny", "--output", output]
+    where = ["--catalog", tmp_path / "catalog.parquet", *model, "--output", output]
     with faulty_proxy(moto, count) as network:
         result = toygan("generate", *where, **network.environment())
     assert result.returncode == 0, result.stderr

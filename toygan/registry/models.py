@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,7 @@ from toygan.conditions.condition_types import MAIN, ModelRole
 from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.registry.aliases import Alias, ModelRef, read_aliases
 from toygan.registry.hub import hub_extras, hub_reference, read_hub
+from toygan.registry.kept_models import models_folder, read_through
 from toygan.storage.keys import MODELS_PREFIX, NAME, model_key
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
@@ -125,7 +127,7 @@ def resolve(reference: str | None, store: ObjectStore | None) -> ModelFiles:
     name, _, tag = reference.partition("@")
     ref = _find_in_store(store, name, tag) if store else None
     if store and ref:
-        return read_version(store, ref.name, ref.version)
+        return _read_kept(store, ref.name, ref.version)
     if name in bundled_models():
         model = read_bundled(name)
         if not tag or tag == model.version:
@@ -167,7 +169,7 @@ def find_default(
         aliases = read_aliases(store) if store else {}
     champion = aliases.get(CHAMPIONS[role])
     if store and champion:
-        return read_version(store, champion.now.name, champion.now.version)
+        return _read_kept(store, champion.now.name, champion.now.version)
     if not may_be_bundled:
         return None
     bundled = [name for name in bundled_models() if role_of(_bundled_config(name)) == role]
@@ -253,11 +255,18 @@ def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
     return ModelFiles(name=name, version=version, files=files)
 
 
+def _read_kept(store: ObjectStore, name: str, version: str) -> ModelFiles:
+    """As read_version. A bucket is read once: then the version is in the user's cache folder."""
+    folder = models_folder() if store.uri.startswith("s3://") else None
+    return read_through(name, version, partial(read_version, store, name, version), folder)
+
+
 def _find_in_store(store: ObjectStore, name: str, tag: str) -> ModelRef | None:
+    if looks_like_version(tag):
+        is_there = NAME.fullmatch(name) and store.exists(model_key(name, tag, CONFIG))
+        return ModelRef(name=name, version=tag) if is_there else None
     aliases = read_aliases(store)
     versions = [model.version for model in list_models(store) if model.name == name]
-    if looks_like_version(tag):
-        return ModelRef(name=name, version=tag) if tag in versions else None
     if tag:
         found = aliases.get(tag)
         if found and found.now.name != name:

@@ -138,5 +138,6 @@ def _show(store: ObjectStore, summary: RunSummary, log: Log) -> None:
     # only if this run is the last one, since an older run may be repeated
     for night in whole.slice(max(0, len(whole) - 1)).to_pylist():
         PICTURES_MISSING.labels(store.uri).set(night["wanted"] - night["covered"])
-        REVIEW_BACKLOG.labels(store.uri).set(night["backlog"])
+        if night["backlog"] is not None:  # the run of another process, which has not counted it yet
+            REVIEW_BACKLOG.labels(store.uri).set(night["backlog"])
     PHOTOS_QUARANTINED.labels(store.uri).set(len(uploads.quarantined_at))

@@ -42,10 +42,6 @@ STORING_THREADS = 16
 CPU_BATCH_PIXELS = 2**16
 CUDA_BATCH_PIXELS = 2**21
 MOST_CPU_PICTURES = 32
-# The largest number of batches of a shard that are generated but not decided. On a CPU each lane needs one,
-# but the snapshots of all these batches lie in memory.
-CPU_BATCHES_IN_FLIGHT = 8
-CUDA_BATCHES_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,29 +218,19 @@ class Engine(AbstractContextManager["Engine"]):
         self.model = model
         self.batch_size = batch_size or default_batch_size(model)
         self.shapes = batch_shapes(self.batch_size, model.device)
-        self._is_cpu = model.device.type == "cpu"
         self.worker_pool = worker_pool or WorkerPool(model.device)
         self._owns_worker_pool = worker_pool is None
 
-    @property
-    def most_in_flight(self) -> int:
-        """The largest number of batches of a shard that are generated but not decided."""
-        return CPU_BATCHES_IN_FLIGHT if self._is_cpu else CUDA_BATCHES_IN_FLIGHT
+    def next_batch(self, waiting: int) -> int:
+        """Returns how many of the waiting pictures to generate next.
 
-    def next_batch(self, waiting: int, in_flight: int) -> int:
-        """Returns how many of the waiting pictures to generate next; 0: first decide an earlier batch.
-
-        The number depends on its arguments and the type of the device only. A CPU takes as long for padding
-        as for pictures, and about as long for a picture in a small batch. So it gets a number that fills a
-        batch shape, and at most half of the waiting pictures: small batches at the end keep all lanes busy. A
-        GPU takes about as long for a small batch as for a large one. So it gets all waiting pictures, up to
-        the largest batch, and waits for more if it is busy.
+        On a CPU, padding takes as long as pictures, so the number fills a batch shape exactly. A GPU takes
+        about as long for a small batch as for a large batch, so it gets all waiting pictures, up to the
+        largest batch.
         """
-        if not waiting or in_flight >= self.most_in_flight:
-            return 0
-        if self._is_cpu:
-            return max(shape for shape in self.shapes if shape <= max(1, waiting // 2))
-        return min(waiting, self.batch_size) if waiting >= self.batch_size or not in_flight else 0
+        if self.model.device.type == "cpu":
+            return max(shape for shape in self.shapes if shape <= max(1, waiting))
+        return min(waiting, self.batch_size)
 
     def shape_of(self, pictures: int) -> int:
         """Returns the smallest batch shape that holds `pictures` pictures."""

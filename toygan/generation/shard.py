@@ -1,8 +1,8 @@
 """Computes one shard: each slot gets an approved picture, or a candidate for review, or neither.
 
-Batches are decided in order, and batch n before batch n + Engine.most_in_flight is chosen. So the
-schedule and the batch shapes depend only on the plan and the decisions, never on speed. A shard that is
-computed again gives the same bytes.
+Batch n is decided before the slots of batch n + IN_FLIGHT are chosen. So the schedule and the batch shapes
+depend only on the plan and the decisions, never on speed. A shard that is computed again gives the same
+bytes.
 """
 
 from collections import deque
@@ -40,6 +40,8 @@ from toygan.planning.plan import Slot
 from toygan.seeds import image_seed
 from toygan.storage.keys import image_key, review_key
 from toygan.storage.store import ObjectStore
+
+IN_FLIGHT = 4  # the largest number of batches that are generated but not decided
 
 
 @dataclass(kw_only=True)
@@ -152,8 +154,9 @@ def compute_shard(
     )
     in_flight: deque[Batch] = deque()
     while waiting or in_flight:
-        if wanted := engine.next_batch(len(waiting), len(in_flight)):
-            taken = [waiting.popleft() for _ in range(wanted)]
+        full = len(waiting) >= engine.batch_size
+        if waiting and len(in_flight) < IN_FLIGHT and (full or not in_flight):
+            taken = [waiting.popleft() for _ in range(engine.next_batch(len(waiting)))]
             seeds = [_seed(engine.model, each.slot, each.attempt) for each in taken]
             then = partial(_scored, run, taken, seeds)
             in_flight.append(Batch(taken, engine.submit(seeds, _with_images(run, taken), then)))

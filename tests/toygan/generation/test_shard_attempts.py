@@ -79,8 +79,7 @@ def test_pictures_of_one_product_in_one_run_are_no_copies_of_each_other(with_mod
             assert [row["decision"] for row in tried] == ["approved"]
         else:
             assert [row["reasons"] for row in tried] == [["near_copy"]] * 4
-            # Scores of batches of other shapes differ in the last digits, so any of them may be the best.
-            assert sorted(row["decision"] for row in tried) == ["rejected"] * 3 + ["review"]
+            assert [row["decision"] for row in tried] == ["review"] + ["rejected"] * 3
     assert len(objects) == 15
 
 

@@ -63,6 +63,9 @@ def main() -> None:
 
     Exits with 0 (done), 1 (failed, a retry may help) or 2 (bad input, a retry will not help).
     """
+    if "review" not in sys.argv[1:3]:  # `toygan review` sets up Arrow's memory first
+        # Before torch: loaded after it, a finished process once ended with SIGABRT.
+        import pyarrow  # noqa: F401
     with one_line():
         cli(prog_name="toygan", standalone_mode=False)
 

@@ -13,12 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.planning.files import write
-from toygan.errors import BadInput, CatalogError
+from toygan.errors import CatalogError
 from toygan.planning.catalog import open_catalog
 from toygan.planning.catalog_check import look_at_catalog
-from toygan.planning.catalog_files.convert import parse_mapping
 from toygan.planning.catalog_files.excel import open_workbook
 
 TEXTS = {
@@ -218,45 +216,6 @@ def test_a_merchant_center_feed_is_read(tmp_path: Path, encoding: str) -> None:
 
 def test_an_atom_feed_is_read(tmp_path: Path) -> None:
     assert read(write(tmp_path / "feed.xml", ATOM))[0][0]["category"] == "Cars"
-
-
-def test_columns_can_be_mapped(tmp_path: Path) -> None:
-    path = write(tmp_path / "c.csv", "货号,分类,名称,材质,title\nA-1,积木,红色积木,塑料,x\n", "gb18030")
-    good, _ = read(path, sku="货号", category="分类", title="名称", **{"attributes.material": "材质"})
-    assert good[0]["title"] == "红色积木"
-    assert good[0]["attributes"] == {"material": "塑料"}
-
-
-def test_another_mapping_is_another_catalog(tmp_path: Path) -> None:
-    path = write(tmp_path / "c.csv", "sku,category,title,name\n1,brick,a,b\n")
-    digests = set()
-    for columns in ({}, {"title": "name"}, {"title": "sku"}):
-        with open_catalog(str(path), columns) as catalog:
-            digests.add(catalog.sha256)
-    assert len(digests) == 3
-
-
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        ({"titel": "name"}, "no column 'titel' to map to"),
-        ({"title": "none"}, "'none', mapped to title, is not a column of the file"),
-    ],
-)
-def test_a_mapping_that_does_not_fit_is_refused(tmp_path: Path, columns: dict[str, str], said: str) -> None:
-    with pytest.raises(BadInput, match=said):
-        read(write(tmp_path / "c.csv", "sku,category,title,name\n1,brick,a,b\n"), **columns)
-
-
-def test_parquet_takes_no_mapping(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="leave out --map"):
-        read(write_catalog(tmp_path / "c.csv", [product()]), title="name")
-
-
-@pytest.mark.parametrize("stated", ["title", "=x", "title=", " = "])
-def test_a_malformed_mapping_is_refused(stated: str) -> None:
-    with pytest.raises(BadInput, match="column=theirs"):
-        parse_mapping([stated])
 
 
 def a_zip() -> bytes:

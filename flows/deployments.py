@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flows.exits import BAD_INPUT, FAILED
-from flows.reach import check_server, reach_loopback_directly
+from flows.reach import check_server, prefect_settings, reach_loopback_directly
 from flows.stopping import ends_at_sigterm
 from toygan.errors import BadInput, ToyganError
 from toygan.uris import redacted
@@ -120,7 +120,8 @@ def serve_all(names: Sequence[str] = ()) -> None:
     Raises BadInput for wrong settings or names.
     """
     reach_loopback_directly()
-    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+    url = prefect_settings().api.url
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows.local_server import local_server
     from flows.metrics import serve_metrics, share_metrics
@@ -130,7 +131,6 @@ def serve_all(names: Sequence[str] = ()) -> None:
     settings = service_settings()
     deployments = _chosen(make_deployments(settings), names)
     with ExitStack() as stack:
-        url = get_current_settings().api.url
         if url is None:
             url = stack.enter_context(local_server())
             stack.enter_context(temporary_settings({PREFECT_API_URL: url}))

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toygan.errors import BadInput, Retryable, ToyganError
@@ -25,8 +26,15 @@ def reach_loopback_directly() -> None:
 def prefect_settings() -> "Settings":
     """Imports Prefect and returns its settings.
 
-    Hides Prefect's warning about a home folder that check_home reports.
+    Hides Prefect's warning about a home folder that check_home reports. Raises BadInput for a user without a
+    home folder, because Prefect cannot be imported then.
     """
+    try:
+        Path.home()
+    except RuntimeError:
+        raise BadInput(
+            "this user has no home folder, and Prefect needs one; set HOME to a folder that can be written"
+        ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from prefect.settings import get_current_settings

@@ -1,6 +1,5 @@
 """The settings of the service: environment variables. The service works if none is set."""
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from toygan.conditions.text_cache import default_folder
 from toygan.errors import BadInput
 from toygan.planning.settings import Mode
 from toygan.uploads.indexing import QUIET_S
@@ -48,9 +48,16 @@ Location = Annotated[
 
 
 def cache_folder() -> Path:
-    """Returns `toygan` below the user's cache folder (XDG Base Directory Specification)."""
-    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (stated if stated.is_absolute() else Path("~/.cache").expanduser()) / "toygan"
+    """Returns `toygan` below the user's cache folder (XDG Base Directory Specification).
+
+    Raises BadInput for a user without a home folder.
+    """
+    texts = default_folder()
+    if texts is None:
+        raise BadInput(
+            "this user has no home folder; set TOYGAN_WORK, or HOME, to a folder that can be written"
+        )
+    return texts.parent
 
 
 class ServiceSettings(BaseSettings):

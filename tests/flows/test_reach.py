@@ -1,6 +1,10 @@
 """What is said of a Prefect server that cannot be used: one line, with the remedy."""
 
 import json
+import os
+import pwd
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +16,7 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.reach import check_home, check_server, reach_loopback_directly
 from flows.server_failures import why_it_ended
+from flows.settings import cache_folder
 from tests.servers import free_port
 from toygan.errors import BadInput, Retryable
 
@@ -132,3 +137,42 @@ def test_why_a_server_ended_is_found_in_its_lines(line: str, kind: type[Exceptio
     assert type(error) is kind
     assert said in str(error)
     assert "\n" not in str(error)
+
+
+NO_HOME = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "import sys; from flows.cli import main; sys.argv[1:] = ['generate', '--output', 'store']; main()",
+        "from flows.deployments import main; main()",
+    ],
+)
+def test_a_user_without_a_home_folder_gets_one_line(start: str, tmp_path: Path) -> None:
+    outside = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HOME + start],
+        env={**outside, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "this user has no home folder" in done.stderr
+    assert "set HOME to a folder that can be written" in done.stderr
+
+
+def test_the_cache_folder_of_a_user_without_a_home_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", none)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BadInput, match="set TOYGAN_WORK, or HOME"):
+        cache_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert cache_folder() == Path("/cache/toygan")

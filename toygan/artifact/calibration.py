@@ -185,7 +185,7 @@ class Calibration:
                 ),
                 agreement=_agreement_from_json(top["agreement"]) if "agreement" in top else None,
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ModelError(
                 f"the calibration of the model cannot be used: {error}; calibrate it again"
             ) from error

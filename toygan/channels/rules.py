@@ -164,8 +164,8 @@ def _bundled(name: str) -> Channel:
 def _parsed(text: str, where: str) -> Channel:
     try:
         return Channel.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{where}: not TOML ({error})") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInput(f"{where}: not TOML ({error}); correct the file") from None
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in each['loc']) or 'the file'}: {each['msg']}"

@@ -103,7 +103,7 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"the text encoder {name}: {path.name} is not JSON; get its files again") from error
     if not isinstance(content, dict):
         raise ModelError(f"the text encoder {name}: {path.name} is not a JSON object; get its files again")

@@ -56,7 +56,7 @@ class Plan:
         try:
             values = json.loads(text)
             return cls(**{**values, "contents": Contents(**values["contents"])})
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise RunFailed(f"{PLAN} is damaged ({error!r})") from error
 
     @property

@@ -56,7 +56,7 @@ def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: to
 def _read(file: Path) -> Budget:
     try:
         return Budget(**json.loads(file.read_bytes()))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise RunFailed(f"{file} is damaged ({error!r})") from error
 
 

@@ -90,7 +90,7 @@ def load_checkpoint(
         file = folder / "state.safetensors"
         with safe_open(file, "pt") as tensors:
             keys = tensors.keys()
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise ModelError(
             f"the checkpoint {folder} cannot be read ({error!r}); "
             "remove it to resume from the checkpoint before it"

@@ -84,7 +84,7 @@ def _changed(
 def _read_object(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"the config {file} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise BadInput(f"the config {file} must hold a JSON object, not a {type(values).__name__}")

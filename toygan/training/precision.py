@@ -51,6 +51,6 @@ def _precision_of(checkpoint: Path) -> Precision | None:
     """
     try:
         stored = json.loads((checkpoint / "state.json").read_bytes())["config"]["optimizer.precision"]
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
     return next((each for each in get_args(Precision) if each == stored), None)

@@ -108,7 +108,7 @@ def read_recipe(name: str) -> Recipe:
     try:
         values = json.loads(json.dumps(tomllib.loads(text), default=str))
         options = from_options(_RecipeOptions, values, owner=f"the recipe {name}")
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(f"the recipe {name} cannot be read: {error}") from error
     except ValueError as error:
         raise BadInput(str(error)) from error

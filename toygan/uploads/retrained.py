@@ -60,7 +60,7 @@ class Retrained:
             results = tuple(Result(**each) for each in content["results"])
             record = cls(**{**content, "results": results})
             datetime.fromisoformat(record.seen_until)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadInput(
                 f"{RETRAINED_KEY} is damaged ({error}); remove it, and the next retraining writes it again"
             ) from error

@@ -60,6 +60,13 @@ def test_a_bad_file_is_refused_with_the_field(before: str, after: str, message: 
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("title = " + "[" * 100_000)
+    with pytest.raises(BadInput, match=r"mine\.toml: not TOML"):
+        load_channel(str(file))
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(BadInput, match=r"nowhere\.toml cannot be read"):
         load_channel("nowhere.toml")

@@ -129,6 +129,9 @@ def test_an_unknown_recipe_lists_the_known_ones(tmp_path: Path) -> None:
         read_recipe("mine")
     with pytest.raises(BadInput, match=r"missing\.toml cannot be read"):
         read_recipe(str(tmp_path / "missing.toml"))
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(BadInput, match="deep cannot be read"):
+        read_recipe(str(tmp_path / "deep.toml"))
 
 
 @pytest.mark.slow

@@ -32,6 +32,8 @@ from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
 BY_NAME: Mapping[str, str] = MappingProxyType({})  # maps no column: each has the same name in the file
+# A larger catalog of a bucket does not fit the memory of a small machine, in which it is downloaded.
+MAX_STORED_BYTES = 2**30
 MAX_CONDITION_BYTES = 50_000_000  # a PNG of 64 megapixels is smaller
 
 
@@ -175,6 +177,11 @@ def _open(uri: str) -> Iterator[Catalog]:
         raise CatalogError(f"{uri}: this does not name an object; write the catalog as s3://BUCKET/PATH")
     store = open_store(f"{scheme}://{folder}")
     try:
+        if (size := store.size(name)) > MAX_STORED_BYTES:
+            raise CatalogError(
+                f"{uri}: the catalog has {size:,} bytes; at most {MAX_STORED_BYTES:,} can be read from a "
+                "store; give a local copy of the file"
+            )
         data = store.get(name)
     except ObjectNotFound:
         raise CatalogError(f"{uri}: there is no such object; check the URI") from None

@@ -17,7 +17,6 @@ from tests.toygan.planning.files import write
 from toygan.errors import CatalogError
 from toygan.planning.catalog import open_catalog
 from toygan.planning.catalog_check import look_at_catalog
-from toygan.planning.catalog_files.excel import open_workbook
 
 TEXTS = {
     "utf-8": ("积木", "红色积木 2 x 4（适合三岁以上儿童）"),
@@ -30,6 +29,9 @@ TEXTS = {
     "cp1252": ("Bälle", "Großer grüner Ball – für Kinder"),
     "cp1250": ("Łodzie", "Żółta łódź świąteczna"),
     "cp1251": ("Машины", "Красный автомобиль"),
+    "iso2022_jp": ("ブロック", "赤いブロック、三歳から"),
+    "iso2022_kr": ("블록", "빨간 블록 자동차"),
+    "hz": ("积木", "红色消防车，带梯子"),
 }
 
 
@@ -289,30 +291,6 @@ def test_attributes_that_cannot_be_read_set_their_row_aside_alone(tmp_path: Path
     good, rejected = read(write(tmp_path / "c.csv", file.getvalue()))
     assert [row["sku"] for row in good.values()] == ["2"]
     assert rejected == [(0, "1", "attributes", "malformed")]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030", "GBK", "Shift_JIS", "big5", "cp1251"])
-def test_a_feed_is_read_in_the_encoding_that_it_names(tmp_path: Path, encoding: str) -> None:
-    title = "Машина" if encoding == "cp1251" else "小熊"
-    text = f'<?xml version="1.0" encoding="{encoding}"?>\n' + FEED.partition("\n")[2]
-    text = text.replace("小熊", title).replace("货号2", "2")
-    good, rejected = read(write(tmp_path / "feed.xml", text, encoding))
-    assert ([row["title"] for row in good.values()], rejected) == (["Toy Car", title], [])
-
-
-def test_a_sheet_that_is_formatted_as_a_whole_is_read_by_its_cells(tmp_path: Path) -> None:
-    """Its 16,384 columns would make each row a thousand times as long."""
-    plain, wide = tmp_path / "plain.xlsx", tmp_path / "wide.xlsx"
-    book = openpyxl.Workbook()
-    for row in (("sku", "category", "title"), ("1", "car", "Car"), ("2", "car", "Car")):
-        book.active.append(row)
-    book.save(plain)
-    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(wide, "w") as target:
-        for name in source.namelist():
-            target.writestr(name, source.read(name).replace(b'ref="A1:C3"', b'ref="A1:XFD1048576"'))
-    with open_workbook(wide) as table:
-        assert [len(row.cells) for row in table.rows] == [3, 3]
-        assert table.header == ["sku", "category", "title"]
 
 
 def test_a_chinese_catalog_loses_no_row_to_its_language(tmp_path: Path) -> None:

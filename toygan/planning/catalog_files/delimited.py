@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from catalog_schemas.validation import TableError
-from toygan.planning.catalog_files.rows import RawRow, RawTable
+from toygan.planning.catalog_files.rows import UNDECODABLE, RawRow, RawTable
 
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 MOST_LETTERS: Final = 2**22  # the largest number of characters in a cell
@@ -17,7 +17,6 @@ MOST_LETTERS: Final = 2**22  # the largest number of characters in a cell
 MOST_LINES: Final = 10_000
 _SNIFFED_LETTERS: Final = 2**16
 _SNIFFED_ROWS: Final = 20
-_UNDECODABLE = "\ufffd"
 
 
 @contextmanager
@@ -45,7 +44,13 @@ def open_delimited(path: Path, encoding: str) -> Iterator[RawTable]:
 
 
 def _shown(encoding: str) -> str:
-    return {"utf-8-sig": "UTF-8", "gb18030": "GB 18030"}.get(encoding, encoding.upper())
+    names = {
+        "utf-8-sig": "UTF-8",
+        "gb18030": "GB 18030",
+        "iso2022_jp_ext": "ISO-2022-JP",
+        "iso2022_kr": "ISO-2022-KR",
+    }
+    return names.get(encoding, encoding.upper())
 
 
 def _find_delimiter(sample: str) -> str:
@@ -100,6 +105,6 @@ def _raw_rows(rows: Iterator[list[str]], header: Sequence[str]) -> Iterator[RawR
         elif len(cells) > width and any(cells[width:]):
             problem = (header[-1], "too_many_cells")
         for name, cell in zip(header, cells, strict=False):
-            if _UNDECODABLE in cell:
+            if UNDECODABLE in cell:
                 problem = (name, "not_decodable")
         yield RawRow(number, cells[:width], problem)

@@ -27,15 +27,22 @@ _WESTERN_SIGNS: Final = frozenset(
 _BROKEN = re.compile("[\udc80-\udcff]")
 # The 3,755 everyday characters of GB 2312 and its punctuation, as pairs of bytes.
 _EVERYDAY_CHINESE = re.compile(rb"[\xb0-\xd7\xa1-\xa3][\xa1-\xfe]")
+# Encodings of 7 bits, which look like ASCII: what begins a text of each, and its name.
+_SEVEN_BITS: Final = (
+    (re.compile(rb"\x1b\$\)C"), "iso2022_kr"),
+    (re.compile(rb"\x1b\$(?:[@B]|\(D)|\x1b\([JI]"), "iso2022_jp_ext"),
+    (re.compile(rb"~\{(?:[\x21-\x77][\x21-\x7e]){1,500}~\}"), "hz"),
+)
+_LONGEST_MARK: Final = 1024  # bytes
 _HANJA = re.compile("[\u4e00-\u9fff\uf900-\ufaff]")
 
 
 def find_encoding(path: Path) -> str:
     """Returns Python's name for the encoding of a text file.
 
-    A byte order mark decides first. Many zero bytes mean UTF-16. A file with few invalid UTF-8 bytes is
-    UTF-8. If most bytes beyond ASCII are everyday Chinese, the file is GB 18030. Otherwise
-    `charset_normalizer` decides.
+    A byte order mark decides first. Many zero bytes mean UTF-16. An ASCII file with the escape sequences of
+    ISO-2022 or HZ has that encoding. A file with few invalid UTF-8 bytes is UTF-8. If most bytes beyond ASCII
+    are everyday Chinese, the file is GB 18030. Otherwise `charset_normalizer` decides.
     """
     with path.open("rb") as file:
         head = file.read(_SAMPLE)
@@ -45,8 +52,38 @@ def find_encoding(path: Path) -> str:
     zeros = [head[parity::2].count(0) for parity in (0, 1)]
     if max(zeros) > len(head) // 8:
         return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    if (seven_bits := find_seven_bits(path)) is not None:
+        return seven_bits
     sample = _not_utf8(path)
     return "utf-8" if sample is None else _guess(sample)
+
+
+def find_seven_bits(path: Path) -> str | None:
+    """Returns the encoding of 7 bits, other than ASCII, in which the whole file is valid.
+
+    Returns None if there is none.
+    """
+    found, before = dict[str, None](), b""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            if not chunk.isascii():
+                return None
+            text = before + chunk
+            found |= dict.fromkeys(name for mark, name in _SEVEN_BITS if mark.search(text))
+            before = text[-_LONGEST_MARK:]
+    return next((name for name in found if _is_valid(path, name)), None)
+
+
+def _is_valid(path: Path, name: str) -> bool:
+    decoder = codecs.getincrementaldecoder(name)()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _not_utf8(path: Path) -> bytes | None:

@@ -11,6 +11,22 @@ from catalog_schemas.validation import TableError
 from toygan.planning.catalog_files.rows import RawRow, RawTable
 
 MOST_BYTES: Final = 2**31  # unpacked
+# The parts that openpyxl keeps in memory, unpacked: the texts of all cells, which take a few times as much
+# there, and those that become trees of objects.
+MOST_TEXT_BYTES: Final = 2**28
+MOST_TREE_BYTES: Final = 2**25
+# Cells differ, so they cannot be packed so far. Zeros, which fill a memory, are packed to a thousandth.
+MOST_PACKING: Final = 200
+
+_TEXTS: Final = "xl/sharedstrings.xml"
+_TREES: Final = (
+    "xl/workbook.",
+    "xl/styles.",
+    "xl/theme/",
+    "xl/externallinks/",
+    "docprops/",
+    "[content_types]",
+)
 
 
 def is_workbook(path: Path) -> bool:
@@ -22,14 +38,12 @@ def is_workbook(path: Path) -> bool:
 def open_workbook(path: Path) -> Iterator[RawTable]:
     """Opens the first sheet with rows; formulas are replaced by their values.
 
-    Raises TableError for a damaged workbook, for a workbook without rows, and for a workbook that unpacks to
-    more than MOST_BYTES.
+    Raises TableError for a damaged workbook, for a workbook without rows, and for a workbook that does not
+    fit the memory.
     """
     from openpyxl import load_workbook
 
-    total_bytes = sum(_contents(path).values())
-    if total_bytes > MOST_BYTES:
-        raise TableError(f"{path}: the workbook unpacks to {total_bytes:,} bytes; save it as CSV")
+    _check_size(path)
     # the file is opened here, because openpyxl refuses other file names than *.xlsx
     with path.open("rb") as file:
         try:
@@ -45,6 +59,23 @@ def open_workbook(path: Path) -> Iterator[RawTable]:
                 )
                 return
     raise TableError(f"{path}: the workbook has no rows; its first row must name the columns")
+
+
+def _check_size(path: Path) -> None:
+    contents = {name.lower(): size for name, size in _contents(path).items()}
+    texts = contents.get(_TEXTS, 0)
+    trees = sum(size for name, size in contents.items() if name.startswith(_TREES) or name.endswith(".rels"))
+    total_bytes, packed_bytes = sum(contents.values()), path.stat().st_size
+    if (
+        total_bytes > MOST_BYTES
+        or total_bytes > MOST_PACKING * packed_bytes
+        or texts > MOST_TEXT_BYTES
+        or trees > MOST_TREE_BYTES
+    ):
+        raise TableError(
+            f"{path}: the workbook unpacks from {packed_bytes:,} to {total_bytes:,} bytes, {texts:,} of them "
+            "texts; that is too much for the memory; save it as CSV"
+        )
 
 
 def _damaged(path: Path, error: Exception) -> TableError:

@@ -9,10 +9,13 @@ from typing import Any, BinaryIO, Final
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from catalog_schemas.validation import TableError
-from toygan.planning.catalog_files.rows import RawRow, RawTable
+from toygan.planning.catalog_files.encoding import find_seven_bits
+from toygan.planning.catalog_files.rows import UNDECODABLE, RawRow, RawTable
 
 _DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _LONGEST_DECLARATION: Final = 256  # bytes
+# Encodings in which a sequence of ASCII characters changes the meaning of the next bytes.
+_SHIFTED: Final = ("iso2022", "hz", "utf-7")
 _ITEMS: Final = frozenset({"item", "entry"})
 # The elements of an item that are read.
 FEED_COLUMNS: Final = (
@@ -90,16 +93,17 @@ def _in_utf8(path: Path, file: BinaryIO) -> tuple[Any, str | None]:
     """
     declared = _DECLARATION.match(file.read(_LONGEST_DECLARATION))
     file.seek(0)
-    if declared is None:
+    name = find_seven_bits(path) if declared is None else declared[1].decode()
+    if name is None:
         return file, None
-    name = declared[1].decode()
     try:
+        known = codecs.lookup(name).name
         has_single_bytes = len(bytes(range(256)).decode(name, "replace")) == 256
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise TableError(
             f"{path}: the XML says that its encoding is {name!r}, which is unknown; save it as UTF-8"
         ) from None
-    if has_single_bytes or codecs.lookup(name).name.startswith("utf-16"):
+    if known.startswith("utf-16") or (has_single_bytes and not known.startswith(_SHIFTED)):
         return file, None
     return codecs.EncodedFile(file, "utf-8", name, errors="replace"), "utf-8"
 
@@ -123,4 +127,6 @@ def _raw_rows(first: dict[str, str], others: Iterator[dict[str, str]]) -> Iterat
         yield from others
 
     for number, item in enumerate(rows()):
-        yield RawRow(number, [item.get(name, "") for name in FEED_COLUMNS])
+        broken = next((name for name in FEED_COLUMNS if UNDECODABLE in item.get(name, "")), None)
+        problem = None if broken is None else (broken, "not_decodable")
+        yield RawRow(number, [item.get(name, "") for name in FEED_COLUMNS], problem)

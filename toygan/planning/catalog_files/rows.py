@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+UNDECODABLE: Final = "\ufffd"  # the character in the place of bytes that are invalid in the file's encoding
 
 # the column and the reason, as in the table of rows that were set aside
 Problem = tuple[str, str]

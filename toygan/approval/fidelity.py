@@ -59,11 +59,18 @@ def check_snapshot(
 ) -> tuple[Reason, ...]:
     """Returns the reasons against a picture that was made from a framed snapshot.
 
-    `failed` are the reasons that `check` found. The reason of an unknown colour is dropped, because the
-    snapshot shows the product's colour.
+    `failed` are the reasons that `check` found, see `with_snapshot`.
+    """
+    return with_snapshot(failed, agrees=compare(picture, framed).agrees)
+
+
+def with_snapshot(failed: Sequence[Reason], *, agrees: bool) -> tuple[Reason, ...]:
+    """Returns the reasons against a picture, given those of `check` and whether it agrees with its snapshot.
+
+    The reason of an unknown colour is dropped, because the snapshot shows the product's colour.
     """
     kept = [reason for reason in failed if reason != "colour_unknown"]
-    return (*kept,) if compare(picture, framed).agrees else (*kept, "differs_from_snapshot")
+    return (*kept,) if agrees else (*kept, "differs_from_snapshot")
 
 
 def _structure(picture: NDArray[np.float32], framed: NDArray[np.float32]) -> float:

@@ -7,7 +7,7 @@ category classifier and the segmenter are trained on them. Their figures show wh
 reach.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from timm.models import EfficientNet
 from torch import Tensor
 
-from toygan.approval.checks import check
+from toygan.approval.checks import Reason, check
+from toygan.approval.fidelity import with_snapshot
 from toygan.approval.measures import Measures, measure
+from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.calibration.calibrate import score_photos
@@ -251,12 +253,8 @@ def _approval(
         np.array([calibrations[c].p_real(logit) for c, logit in zip(side.category, logits, strict=True)])
         for side, logits in ((generated, pictures.logits), (real, val_logits))
     )
-    passed = np.array(
-        [
-            not check(each, calibrations[c].limits, similarity)
-            for c, each, similarity in zip(category, measured, pictures.layout_similarities, strict=True)
-        ]
-    )
+    limits = [calibrations[c].limits for c in category]
+    passed = _pass_checks(pictures, measured, limits)
     reached = np.array([p >= calibrations[c].threshold for c, p in zip(category, generated_p, strict=True)])
     random = np.random.default_rng(seed)
     approved = approve(generated_p, passed, category, ACCEPTANCE)
@@ -278,6 +276,18 @@ def _approval(
             for index, name in enumerate(names)
         },
     )
+
+
+def _pass_checks(
+    pictures: GeneratedPictures, measured: Sequence[Measures], limits: Sequence[CategoryLimits]
+) -> NDArray[np.bool_]:
+    """Says for each picture whether it passes the checks that a run makes, (N,)."""
+    passed = []
+    for number, (measures, of_category) in enumerate(zip(measured, limits, strict=True)):
+        failed: Sequence[Reason] = check(measures, of_category, pictures.layout_similarities[number])
+        agrees = pictures.agree[number]
+        passed.append(not (failed if agrees is None else with_snapshot(failed, agrees=agrees)))
+    return np.array(passed)
 
 
 def _closest(

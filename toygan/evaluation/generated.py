@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from toygan.approval.fidelity import compare
 from toygan.artifact.model import Model
+from toygan.artifact.product_finder import FramedSnapshot
 from toygan.conditions.condition_types import ImageCondition
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
@@ -32,6 +34,8 @@ class GeneratedPictures:
     seeds: tuple[int, ...]
     logits: NDArray[np.float32]  # (N,), see `toygan.artifact.model.Model.score`
     layout_similarities: tuple[float | None, ...]  # N values, see `toygan.artifact.model.GeneratedBatch`
+    # N values: whether a picture shows the product of the snapshot that it was made from; None without one
+    agree: tuple[bool | None, ...]
 
 
 def generate_pictures(
@@ -51,6 +55,7 @@ def generate_pictures(
     batch_size = default_batch_size(model)
     pixels, logits, broken = [], [], 0
     similarities: list[float | None] = []
+    agree: list[bool | None] = []
     for first in range(0, pictures, batch_size):
         chosen = rows[first : first + batch_size]
         generated = model.generate(
@@ -59,6 +64,7 @@ def generate_pictures(
         pixels.append(generated.pixels)
         logits.append(generated.logits)
         similarities += generated.layout_similarities
+        agree += map(_agrees, generated.pixels, generated.snapshots)
         broken += int((~generated.finite).sum())
         progress.advance(len(chosen))
     if broken:
@@ -72,7 +78,14 @@ def generate_pictures(
         seeds=tuple(seeds),
         logits=np.concatenate(logits),
         layout_similarities=tuple(similarities),
+        agree=tuple(agree),
     )
+
+
+def _agrees(picture: NDArray[np.uint8], snapshot: FramedSnapshot | None) -> bool | None:
+    if snapshot is None:
+        return None
+    return not snapshot.problems and compare(picture, snapshot.pixels).agrees
 
 
 def generated_pairs(generated: GeneratedPictures, category: NDArray[np.int64]) -> Pairs:

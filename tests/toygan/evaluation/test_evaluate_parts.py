@@ -20,6 +20,7 @@ from tests.toygan.evaluation.evaluations import random_weights as random_weights
 from tests.toygan.evaluation.evaluations import train as train
 from tests.toygan.evaluation.evaluations import val as val
 from toygan.artifact.model import GeneratedBatch, Model
+from toygan.artifact.product_finder import FramedSnapshot
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.data.photos import PhotoSet, load_photos
@@ -123,14 +124,29 @@ def test_a_discriminator_that_knows_good_pictures_makes_approval_pay(
     assert found.by_score == found.approved  # the checks find as little fault with a photo as the score
 
 
+class Forger(Copier):
+    """Draws photos; half of the snapshots that it is given do not show their product."""
+
+    def generate(
+        self, seeds: Sequence[int], products: Sequence[ProductConditions], batch_size: int
+    ) -> GeneratedBatch:
+        generated = super().generate(seeds, products, batch_size)
+        shown = [product.colour_hex in VAL_COLOURS[:3] for product in products]
+        snapshots = [
+            np.dstack([pixels, np.full(pixels.shape[:2], 255 * each, np.uint8)])
+            for pixels, each in zip(generated.pixels, shown, strict=True)
+        ]
+        return replace(generated, snapshots=[FramedSnapshot.of(each) for each in snapshots])
+
+
 @pytest.mark.slow
-def test_a_guessed_shape_is_no_more_approved_than_by_the_pipeline(
+def test_nothing_is_approved_that_the_pipeline_would_not_approve(
     model: Model, val: PhotoSet, train: PhotoSet
 ) -> None:
     known = model.require_calibration()
     lenient = {name: replace(each, threshold=0.0) for name, each in known.categories.items()}
     model = replace(model, calibration=replace(known, categories=lenient))
-    for kind, accepted in ((Copier, 1.0), (Guesser, 0.5)):
+    for kind, accepted in ((Copier, 1.0), (Guesser, 0.5), (Forger, 0.5)):
         found = evaluate(copier(model, train, kind), val, train, pictures=24).approval
         assert found is not None
         assert found.own_acceptance == accepted

@@ -16,6 +16,7 @@ def sampled(*rows: int) -> GeneratedPictures:
         seeds=tuple(range(len(rows))),
         logits=np.zeros(len(rows), dtype=np.float32),
         layout_similarities=(None,) * len(rows),
+        agree=(None,) * len(rows),
     )
 
 

@@ -44,6 +44,10 @@ class Distributed:
         torch.distributed.all_reduce(summed)
         return summed / self.count
 
+    def mean_number(self, value: float) -> float:
+        """Returns the mean of a number over all processes. So all processes make the same decision."""
+        return float(self.mean(torch.tensor([value], dtype=torch.float64, device=self.device)).item())
+
     def any(self, is_so: bool) -> bool:
         """Returns whether `is_so` is true in at least one process.
 

@@ -136,8 +136,10 @@ class TrainingFolder:
         self._save(state)
 
     def _check_finite(self, state: TrainState) -> None:
-        if (name := non_finite(state.modules)) is not None:
-            raise Collapse(f"{name} is no longer finite")
+        name = non_finite(state.modules)
+        # Without a GPU, each process has its own averages of batch normalisation.
+        if state.distributed.any(name is not None):
+            raise Collapse(f"{name or 'a weight of another process'} is no longer finite")
 
     def _save(self, state: TrainState) -> None:
         """Writes the checkpoint last, so that a checkpoint never exists without its grid and model."""
@@ -222,7 +224,7 @@ class TrainingFolder:
         self._check_finite(state)
         state.guard = state.guard.watch(
             discriminator_loss=losses.discriminator,
-            diversity=self._diversity(state),
+            diversity=state.distributed.mean_number(self._diversity(state)),
         )
         if state.guard.collapse is not None:
             raise Collapse(state.guard.collapse)

@@ -1,7 +1,8 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from tests.toygan.training.tiny import tiny
 from toygan.training import fit as fit_module
 from toygan.training.checkpoint import checkpoint_folders
+from toygan.training.distributed import Distributed
+from toygan.training.folder import Collapse, TrainingFolder
 from toygan.training.guard import LOST_REPORTS, LR_FACTOR, WON_REPORTS, Guard, diversity, non_finite
 from toygan.training.limits import Limits
 from toygan.training.state import TrainState
@@ -187,3 +190,16 @@ def test_a_process_that_dies_after_a_rollback_goes_on_at_the_lower_rates(
     )
     assert whole.keys() == died.keys()
     assert all(torch.equal(whole[name], died[name]) for name in whole)
+
+
+def test_a_collapse_in_another_process_is_one_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU, processes have their own averages of batch normalisation, so their pictures differ."""
+    monkeypatch.setattr(
+        torch.distributed, "all_reduce", lambda mine: mine.add_(1.0)
+    )  # adds the other's value
+    two = Distributed(index=0, count=2)
+    assert two.mean_number(0.5) == 0.75
+    state = cast("TrainState", SimpleNamespace(modules={"generator": nn.Linear(2, 2)}, distributed=two))
+    folder = cast("TrainingFolder", SimpleNamespace())
+    with pytest.raises(Collapse, match="a weight of another process is no longer finite"):
+        TrainingFolder._check_finite(folder, state)

@@ -15,7 +15,9 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from catalog_schemas.images import APPROVED, CURRENT, FORMATS, MACHINE, OF_CANDIDATE, REVIEW
+from catalog_schemas.products import MAX_IMAGES_WANTED
 from catalog_schemas.validation import (
+    MOST_WHOLE,
     SCHEMA_VERSION,
     TableError,
     conform,
@@ -145,8 +147,8 @@ def _checks(content: Mapping[str, Any]) -> dict[str, bool]:
     def matches(name: str, pattern: re.Pattern[str]) -> bool:
         return isinstance(content[name], str) and bool(pattern.fullmatch(content[name]))
 
-    def whole(name: str, least: int) -> bool:
-        return type(content[name]) is int and content[name] >= least
+    def whole(name: str, least: int, most: int = MOST_WHOLE) -> bool:
+        return type(content[name]) is int and least <= content[name] <= most
 
     undoes = content["undoes"]
     return {
@@ -159,15 +161,19 @@ def _checks(content: Mapping[str, Any]) -> dict[str, bool]:
         "decided_at": _is_time(content["decided_at"]),
         "reason": is_reason(content["reason"]),
         "sku": isinstance(content["sku"], str) and is_sku(content["sku"]),
-        "image_index": whole("image_index", 0),
+        "image_index": whole("image_index", 0, MAX_IMAGES_WANTED),
         "image_id": matches("image_id", _IMAGE_ID),
         "category": isinstance(content["category"], str) and is_category(content["category"]),
         "image_uri": isinstance(content["image_uri"], str)
+        and is_text(content["image_uri"])
         and content["image_uri"].rpartition(".")[2] in FORMATS
         and content["image_uri"].rpartition("/")[2].partition(".")[0] == content["image_id"],
         "sha256": matches("sha256", _HEX64),
         "row_fingerprint": matches("row_fingerprint", _HEX64),
-        **{name: isinstance(content[name], str) for name in ("model_name", "model_version", "run_id")},
+        **{
+            name: isinstance(content[name], str) and is_text(content[name])
+            for name in ("model_name", "model_version", "run_id")
+        },
         "phash": matches("phash", _PHASH) or (content["phash"] is None and content["decision"] != APPROVE),
         "machine_decision": content["machine_decision"] in (APPROVED, REVIEW),
         "run_commit": whole("run_commit", 0),

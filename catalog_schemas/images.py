@@ -124,7 +124,10 @@ def write_current(table: pa.Table) -> bytes:
 
 def read_current(data: bytes) -> pa.Table:
     """Reads the table that `write_current` made. Raises TableError for anything else."""
-    return read_parquet_bytes(data, CURRENT, "current.parquet")
+    try:
+        return read_parquet_bytes(data, CURRENT, "current.parquet")
+    except TableError as error:
+        raise TableError(f"{error}; remove it; the next run makes it again") from error
 
 
 def write_attempts(table: pa.Table) -> bytes:

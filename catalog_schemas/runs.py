@@ -13,6 +13,7 @@ import pyarrow as pa
 from catalog_schemas.images import DECISIONS
 from catalog_schemas.products import FINGERPRINTED, PRODUCTS
 from catalog_schemas.validation import (
+    MOST_WHOLE,
     NAME_PATTERN,
     SCHEMA_VERSION,
     TableError,
@@ -150,6 +151,8 @@ def _check_values(manifest: Manifest, where: str) -> None:
             raise TableError(
                 f"{where}: the field {name!r} is {_shown(getattr(manifest, name))}, which is not a valid name"
             )
+    if not 0 <= manifest.commit <= MOST_WHOLE:
+        raise TableError(f"{where}: the field 'commit' is {manifest.commit}; it must be 0 to {MOST_WHOLE}")
     if not 0 <= manifest.shards <= MOST_SHARDS:
         raise TableError(f"{where}: the field 'shards' is {manifest.shards}; it must be 0 to {MOST_SHARDS}")
     for model in manifest.models:
@@ -188,10 +191,10 @@ def check_counts(counts: object, needed: Iterable[str], where: str, name: str) -
     if missing := sorted(set(needed) - counts.keys()):
         raise TableError(f"{where}: the field {name!r} lacks {', '.join(missing)}")
     for key, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MOST_WHOLE:
             raise TableError(
                 f"{where}: the field {f'{name}.{key}'!r} is {_shown(count)}; "
-                "it must be a whole number of 0 or more"
+                f"it must be a whole number from 0 to {MOST_WHOLE}"
             )
 
 

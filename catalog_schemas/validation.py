@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 SCHEMA_KEY = b"toygan_schema"
+MOST_WHOLE = 2**63 - 1  # the largest whole number in a table
 
 NAME_PATTERN = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 

@@ -55,7 +55,7 @@ def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
         if early == request:
             return begun
     resolved = resolve_run(request, is_new=is_new)
-    summaries = complete_open_runs(resolved.store)
+    summaries = complete_open_runs(resolved.store, mends=True)
     gone = None
     if request.retire is not None:
         gone = find_gone(resolved.store, request.catalog, request.columns)

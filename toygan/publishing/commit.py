@@ -19,12 +19,15 @@ from catalog_schemas.images import (
     write_attempts,
 )
 from catalog_schemas.runs import Manifest
+from catalog_schemas.validation import TableError
+from toygan.errors import ObjectNotFound
 from toygan.planning.attempts import attempts_of, merge_attempts, parse_attempts
-from toygan.planning.finished import Parts, read_manifest, read_manifests, read_part
+from toygan.planning.finished import Parts, read_manifest, read_manifests, read_part_at_hand
 from toygan.planning.summaries import Summaries, read_if_there, read_summaries
 from toygan.publishing.commit_log import Commits, close
 from toygan.publishing.decided import complete_decisions, is_decision
 from toygan.publishing.live_table import approved_of, update_current
+from toygan.publishing.mend import mend_summaries
 from toygan.storage.keys import (
     ATTEMPTS_KEY,
     CURRENT_KEY,
@@ -103,13 +106,17 @@ def make_live(
     return Summaries(attempts=attempts, live=live, decisions=decisions, commits=commits)
 
 
-def complete_open_runs(store: ObjectStore) -> Summaries:
+def complete_open_runs(store: ObjectStore, *, mends: bool = False) -> Summaries:
     """Completes commits whose processes died: makes their runs and decisions live. Rebuilds missing
     summaries.
 
-    Returns the summaries. Raises TableError if a table that this needs is damaged.
+    Logs a damaged manifest, part or decision, and goes on without it; `verify` reports it. With `mends`,
+    makes damaged summaries again, see mend_summaries. Returns the summaries. Raises BadInput or TableError
+    for a damaged summary.
     """
     found = read_summaries(store)
+    if mends and mend_summaries(store, found):
+        found = read_summaries(store)
     commits = None if found.commits.content is None else Commits.from_json(found.commits.content)
     if commits is not None and found.are_complete and not commits.open and store.has_conditional_writes:
         return found
@@ -121,12 +128,8 @@ def _complete(store: ObjectStore, commits: Commits | None) -> None:
     if commits is not None:
         complete_decisions(store, commits)
         for run_id in commits.open:
-            if is_decision(run_id):
-                continue
-            manifest = read_manifest(store, run_id)
-            if manifest is not None:
-                _log.info("run %s was committed but not made live; doing that now", run_id)
-                make_live(store, manifest, Parts(store, run_id, manifest.shards))
+            if not is_decision(run_id):
+                _complete_run(store, run_id)
         if commits.last == len(commits.open) or (store.exists(ATTEMPTS_KEY) and store.exists(CURRENT_KEY)):
             return
     with ThreadPoolExecutor(_THREADS, "summaries") as pool:
@@ -139,11 +142,23 @@ def _complete(store: ObjectStore, commits: Commits | None) -> None:
             _remake(store, manifests, pool)
 
 
+def _complete_run(store: ObjectStore, run_id: str) -> None:
+    """Makes a committed run live. A run with a damaged file stays open, so it is tried again each time."""
+    try:
+        manifest = read_manifest(store, run_id)
+        if manifest is not None:
+            _log.info("run %s was committed but not made live; doing that now", run_id)
+            make_live(store, manifest, Parts(store, run_id, manifest.shards))
+    except (ObjectNotFound, TableError) as error:
+        _log.warning("the run %s cannot be made live: %s; see `toygan verify`", run_id, error)
+
+
 def _remake(store: ObjectStore, manifests: Sequence[Manifest], pool: Executor) -> None:
     attempts, fresh = [], []
     for manifest in manifests:
         # One run at a time, to limit the memory.
-        parts = list(pool.map(partial(_summaries, store, manifest), range(manifest.shards)))
+        found = pool.map(partial(_summaries, store, manifest), range(manifest.shards))
+        parts = [each for each in found if each is not None]
         if not parts:
             continue
         attempts.append(merge_attempts(tried for tried, _ in parts))
@@ -153,8 +168,10 @@ def _remake(store: ObjectStore, manifests: Sequence[Manifest], pool: Executor) -
     close(store, *manifests)
 
 
-def _summaries(store: ObjectStore, manifest: Manifest, shard: int) -> tuple[pa.Table, pa.Table]:
-    part = read_part(store, manifest.run_id, shard)
+def _summaries(store: ObjectStore, manifest: Manifest, shard: int) -> tuple[pa.Table, pa.Table] | None:
+    part = read_part_at_hand(store, manifest.run_id, shard)
+    if part is None:
+        return None
     return attempts_of(part, manifest.commit), approved_of(part, manifest.commit)
 
 

@@ -13,6 +13,7 @@ from typing import Self
 
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
+from catalog_schemas.validation import MOST_WHOLE
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.storage.keys import COMMITS_KEY
 from toygan.storage.store import ObjectStore
@@ -57,15 +58,18 @@ class Commits:
             content = json.loads(text)
             if content["schema"] != _SCHEMA:
                 raise ValueError(f"its schema is {content['schema']!r}")
+            numbers = [content["last"], *content["open"].values()]
+            if not all(type(number) is int and 0 <= number < MOST_WHOLE for number in numbers):
+                raise ValueError("it has a number that no commit can have")
             return cls(
-                last=int(content["last"]),
-                open={str(run_id): int(number) for run_id, number in content["open"].items()},
+                last=content["last"],
+                open=dict(content["open"]),
                 acceptance={
                     str(category): {int(commit): float(share) for commit, share in shares.items()}
                     for category, shares in content["acceptance"].items()
                 },
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(
                 f"{COMMITS_KEY} is damaged ({error!r}); remove it; the next run makes it again"
             ) from None

@@ -1,7 +1,7 @@
 """Builds the report of a run from its metadata: selects the pictures and describes them."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from catalog_schemas.images import APPROVED, REJECTED, REVIEW, check_stored
 from catalog_schemas.runs import Manifest, check_report_fields
-from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
-from toygan.errors import BadInput, ObjectNotFound
+from catalog_schemas.validation import REJECTED_ROWS, TableError, read_parquet_bytes
+from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
+from toygan.parallel import in_order
 from toygan.planning.condition_files import NO_MODEL, read_kept
 from toygan.planning.decisions import RETIRED, in_words, stored_decisions
 from toygan.publishing.render import (
@@ -51,53 +52,63 @@ def contact_sheet(
     """Returns the report of the run with the metadata `parts` as one HTML document.
 
     The report of a new run shows no decisions of people: nobody can decide about a picture before its run is
-    finished. `credit` is the attribution that the licences of the training pictures demand. `photos_so_far`
-    returns a line for each of the categories that no model knows.
+    finished. A picture whose file is missing or damaged is named on the page. `credit` is the attribution
+    that the licences of the training pictures demand. `photos_so_far` returns a line for each of the
+    categories that no model knows.
     """
     check_report_fields(manifest, manifest_key(manifest.run_id))
+    missing: list[str] = []
     chosen = _choose(manifest, parts)
     decisions = {} if is_new else in_words(stored_decisions(store))
-    with ThreadPoolExecutor(_READERS) as readers:
-
-        def pictures(category: str, decision: str) -> list[ReportPicture]:
-            rows = chosen[category, decision]
-            found = readers.map(lambda row: _picture(store, row, decisions), rows)
-            return [each for each in found if each is not None]
-
-        categories = [
-            ReportCategory(
-                name=name,
-                wanted=counts["planned"],
-                approved=counts[APPROVED],
-                review=counts[REVIEW],
-                rejected=counts[REJECTED],
-                approved_pictures=pictures(name, APPROVED),
-                review_pictures=pictures(name, REVIEW),
-            )
-            for name, counts in manifest.categories.items()
-        ]
     began, ended = (datetime.fromisoformat(text) for text in (manifest.started_at, manifest.finished_at))
     elapsed_s = (ended - began).total_seconds()
     candidates = sum(manifest.counts[decision] for decision in (APPROVED, REVIEW, REJECTED))
     rejected = _read_rejected(store, manifest)
-    return render_report(
-        ReportRun(
-            run_id=manifest.run_id,
-            models=manifest.all_models,
-            catalog_uri=manifest.catalog_uri,
-            started_at=manifest.started_at,
-            elapsed_s=elapsed_s,
-            images_per_s=candidates / elapsed_s if with_rate and elapsed_s and candidates else None,
-            products=manifest.counts["products"],
-            unchanged=manifest.counts["unchanged"],
-            settings=manifest.settings,
-            categories=categories,
-            rejected_rows=[ReportRow(**row) for row in rejected.slice(0, MOST_ROWS).to_pylist()],
-            total_rejected_rows=manifest.counts["rejected_rows"],
-            warnings=[*warnings_of(manifest), *_unknown_categories(store, rejected, photos_so_far)],
-            credit=credit,
+    with ThreadPoolExecutor(_READERS) as readers:
+
+        def pictures(category: str, decision: str) -> Iterator[ReportPicture]:
+            rows = chosen[category, decision]
+            found = in_order(
+                readers, lambda row: _picture(store, row, decisions, missing), rows, ahead=_READERS
+            )
+            return (each for _, each in found if each is not None)
+
+        return render_report(
+            ReportRun(
+                run_id=manifest.run_id,
+                models=manifest.all_models,
+                catalog_uri=manifest.catalog_uri,
+                started_at=manifest.started_at,
+                elapsed_s=elapsed_s,
+                images_per_s=candidates / elapsed_s if with_rate and elapsed_s and candidates else None,
+                products=manifest.counts["products"],
+                unchanged=manifest.counts["unchanged"],
+                settings=manifest.settings,
+                categories=_categories(manifest, pictures),
+                rejected_rows=[ReportRow(**row) for row in rejected.slice(0, MOST_ROWS).to_pylist()],
+                total_rejected_rows=manifest.counts["rejected_rows"],
+                warnings=[*warnings_of(manifest), *_unknown_categories(store, rejected, photos_so_far)],
+                missing=missing,
+                credit=credit,
+            )
         )
-    )
+
+
+def _categories(
+    manifest: Manifest, pictures: Callable[[str, str], Iterator[ReportPicture]]
+) -> list[ReportCategory]:
+    return [
+        ReportCategory(
+            name=name,
+            wanted=counts["planned"],
+            approved=counts[APPROVED],
+            review=counts[REVIEW],
+            rejected=counts[REJECTED],
+            approved_pictures=pictures(name, APPROVED),
+            review_pictures=pictures(name, REVIEW),
+        )
+        for name, counts in manifest.categories.items()
+    ]
 
 
 def _choose(manifest: Manifest, parts: Iterable[pa.Table]) -> Mapping[tuple[str, str], list[dict[str, Any]]]:
@@ -120,16 +131,21 @@ def _choose(manifest: Manifest, parts: Iterable[pa.Table]) -> Mapping[tuple[str,
 
 
 def _picture(
-    store: ObjectStore, row: Mapping[str, Any], decisions: Mapping[str, str]
+    store: ObjectStore, row: Mapping[str, Any], decisions: Mapping[str, str], missing: list[str]
 ) -> ReportPicture | None:
-    """Returns the picture of a row, or None for a retired picture whose file is gone."""
+    """Returns the picture of a row. Returns None if its file is gone.
+
+    In that case adds its key to `missing`, unless the picture was retired.
+    """
     decision = decisions.get(row["image_id"])
     try:
         file = store.get(row["image_uri"])
-    except ObjectNotFound:
-        if decision is not None and decision.startswith(RETIRED):
-            return None
-        raise
+    except (ObjectNotFound, BadInput) as error:  # BadInput: a damaged row names what is no key
+        if isinstance(error, StoreConfigError):
+            raise
+        if decision is None or not decision.startswith(RETIRED):
+            missing.append(row["image_uri"])
+        return None
     return ReportPicture(
         sku=row["sku"],
         image_index=row["image_index"],
@@ -174,5 +190,5 @@ def _read_rejected(store: ObjectStore, manifest: Manifest) -> pa.Table:
     key = rejected_rows_key(manifest.run_id)
     try:
         return read_parquet_bytes(store.get(key), REJECTED_ROWS, key)
-    except ObjectNotFound:
+    except (ObjectNotFound, TableError):
         return REJECTED_ROWS.empty_table()

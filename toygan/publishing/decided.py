@@ -4,6 +4,7 @@ A decision is valid as soon as its object exists. Until it is merged, its number
 `state/commits.json`. If the process dies before the merge, the next run or the next decision merges it.
 """
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,19 +18,22 @@ from catalog_schemas.decisions import (
     read_decisions,
     write_decisions,
 )
-from catalog_schemas.images import IMAGES, OF_CANDIDATE
-from catalog_schemas.validation import read_parquet_bytes
+from catalog_schemas.images import OF_CANDIDATE
+from catalog_schemas.runs import Manifest
+from catalog_schemas.validation import TableError
 from toygan.errors import ObjectNotFound
 from toygan.parallel import in_order
 from toygan.planning.decisions import merge_decisions, parse_decisions, stored_decisions
-from toygan.planning.finished import read_manifests
+from toygan.planning.finished import read_manifests, read_part_at_hand
 from toygan.publishing.commit_log import Commits, close_decisions
 from toygan.publishing.live_table import approved_of, update_current
-from toygan.storage.keys import DECIDED_KEY, DECISIONS_PREFIX, RETIRED_PREFIX, part_key
+from toygan.storage.keys import DECIDED_KEY, DECISIONS_PREFIX, RETIRED_PREFIX
 from toygan.storage.store import PARQUET, ObjectStore
 from toygan.storage.update import update
 
 _AHEAD = 32  # the number of objects that are read at the same time
+
+_log = logging.getLogger(__name__)
 
 
 def parse_decided(data: bytes, key: str) -> pa.Table:
@@ -58,7 +62,7 @@ def complete_decisions(store: ObjectStore, commits: Commits | None) -> None:
 
     All decisions are read if `commits` is None or the table of decisions is missing. A store without
     conditional writes may have lost rows of the table, so there each decision that the table lacks is read.
-    Raises TableError for a damaged decision.
+    A damaged decision is logged and stays open.
     """
     waiting = [name for name in (commits or Commits()).open if is_decision(name)]
     is_missing = commits is None or not store.exists(DECIDED_KEY)
@@ -78,13 +82,17 @@ def _id_in(key: str) -> str:
 def read_objects(store: ObjectStore, keys: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, pa.Table]:
     """Returns the decisions by key.
 
-    A key without an object is left out, because its decision was never stored.
+    A key without an object is left out, because its decision was never stored. A damaged decision is logged
+    and left out, too.
     """
 
     def read(key: str) -> pa.Table | None:
         try:
             return parse_decided(store.get(key), key)
         except ObjectNotFound:
+            return None
+        except TableError as error:
+            _log.warning("a decision is left out: %s; see `toygan verify`", error)
             return None
 
     found = in_order(pool, read, keys, ahead=_AHEAD)
@@ -108,21 +116,20 @@ def merge_into_summaries(store: ObjectStore, objects: dict[str, pa.Table], pool:
 def _brought_back(store: ObjectStore, fresh: pa.Table, pool: ThreadPoolExecutor) -> list[pa.Table]:
     """Returns pictures that runs approved, of products for which a decision was undone.
 
-    The live table no longer has these pictures, so they are looked up in the metadata of the runs.
+    The live table no longer has these pictures, so they are looked up in the metadata of the runs. A part
+    that cannot be read is left out.
     """
     back = fresh.filter(pc.equal(fresh["decision"], UNDO))
     if not back.num_rows:
         return []
     skus = back["sku"].combine_chunks()
-    parts = [
-        (part_key(each.run_id, shard), each.commit)
-        for each in read_manifests(store, pool)
-        for shard in range(each.shards)
-    ]
+    parts = [(each, shard) for each in read_manifests(store, pool) for shard in range(each.shards)]
 
-    def read(part: tuple[str, int]) -> pa.Table:
-        key, commit = part
-        table = read_parquet_bytes(store.get(key), IMAGES, key, (*OF_CANDIDATE, "decision"))
-        return approved_of(table.filter(pc.is_in(table["sku"], value_set=skus)), commit)
+    def read(part: tuple[Manifest, int]) -> pa.Table | None:
+        run, shard = part
+        table = read_part_at_hand(store, run.run_id, shard, (*OF_CANDIDATE, "decision"))
+        if table is None:
+            return None
+        return approved_of(table.filter(pc.is_in(table["sku"], value_set=skus)), run.commit)
 
-    return [rows for _, rows in in_order(pool, read, parts, ahead=_AHEAD) if rows.num_rows]
+    return [rows for _, rows in in_order(pool, read, parts, ahead=_AHEAD) if rows is not None]

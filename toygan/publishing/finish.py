@@ -9,7 +9,7 @@ from importlib.metadata import version
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog_schemas.images import APPROVED, DECISIONS
+from catalog_schemas.images import APPROVED, DECISIONS, IMAGES
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from toygan.artifact.files import ModelFiles
@@ -17,7 +17,7 @@ from toygan.artifact.load import credit_of
 from toygan.conditions.condition_types import MAIN
 from toygan.errors import BadInput
 from toygan.generation.run import StartedRun
-from toygan.planning.finished import Parts, read_manifest
+from toygan.planning.finished import Parts, read_manifest, read_part_at_hand
 from toygan.planning.summaries import read_summaries
 from toygan.publishing.commit import make_live, publish_manifest, publish_report, sweep, tally
 from toygan.publishing.commit_log import Commits, read_commits, reserve_run
@@ -75,12 +75,24 @@ def rewrite_report(store: ObjectStore, run_id: str, *, photos_so_far: PhotosSoFa
     if manifest is None:
         raise BadInput(f"{store.uri} has no finished run {run_id}; finished runs have a file under runs/")
     credit = credit_of(_models_at_hand(store, manifest))
-    parts = Parts(store, run_id, manifest.shards)
     html = contact_sheet(
-        store, manifest, parts, is_new=False, with_rate=False, credit=credit, photos_so_far=photos_so_far
+        store,
+        manifest,
+        _parts_at_hand(store, manifest),
+        is_new=False,
+        with_rate=False,
+        credit=credit,
+        photos_so_far=photos_so_far,
     )
     publish_report(store, run_id, html)
     return f"{store.uri}/{report_key(run_id)}"
+
+
+def _parts_at_hand(store: ObjectStore, manifest: Manifest) -> Iterator[pa.Table]:
+    """Yields the metadata of a run; an empty table for a part that cannot be read."""
+    for shard in range(manifest.shards):
+        part = read_part_at_hand(store, manifest.run_id, shard)
+        yield IMAGES.empty_table() if part is None else part
 
 
 def _models_at_hand(store: ObjectStore, manifest: Manifest) -> Iterator[ModelFiles]:

@@ -100,7 +100,17 @@ def _backlogs(nights: pa.Table) -> dict[str, int]:
 
 def _from_manifests(store: ObjectStore, backlogs: Mapping[str, int]) -> pa.Table:
     with ThreadPoolExecutor(_THREADS, "nights") as pool:
-        return _last(_rows(read_manifests(store, pool)[-MOST_RUNS:], backlogs))
+        manifests = filter(_has_report_fields, read_manifests(store, pool))
+        return _last(_rows(list(manifests)[-MOST_RUNS:], backlogs))
+
+
+def _has_report_fields(manifest: Manifest) -> bool:
+    try:
+        check_report_fields(manifest, manifest_key(manifest.run_id))
+    except TableError as error:
+        log.warning("a run is left out: %s", error)
+        return False
+    return True
 
 
 def _last(nights: pa.Table) -> pa.Table:

@@ -7,9 +7,10 @@ requests. Every text from a catalog is escaped. The file stays below about 10 MB
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +19,10 @@ from PIL import Image
 
 from toygan.approval.measures import measure
 from toygan.approval.reason_words import in_words
+from toygan.errors import BadInput
 from toygan.images import MIME_TYPES, ImageFormat, decode, encode, encode_photo
 from toygan.publishing.page import page_templates
+from toygan.publishing.summary import MOST_NAMED
 
 THUMBNAIL_SIDE: Final = 128  # side in pixels; larger pictures are scaled down to it
 LARGEST_FILE: Final = 3000  # number of bytes; larger files are encoded again as WebP
@@ -54,15 +57,18 @@ class ReportPicture:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCategory:
-    """One category: the numbers cover the whole run, the pictures are a selection."""
+    """One category: the numbers cover the whole run, the pictures are a selection.
+
+    The pictures are read while the report is rendered, so that few of their files are in memory at a time.
+    """
 
     name: str
     wanted: int  # images
     approved: int  # images
     review: int  # the number of candidates that wait for a person
     rejected: int  # the number of candidates that were rejected
-    approved_pictures: Sequence[ReportPicture]
-    review_pictures: Sequence[ReportPicture]
+    approved_pictures: Iterable[ReportPicture]
+    review_pictures: Iterable[ReportPicture]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,8 @@ class ReportRun:
     rejected_rows: Sequence[ReportRow]  # at least the first MOST_ROWS of them
     total_rejected_rows: int
     warnings: Sequence[str] = ()
+    # the keys of pictures whose files are missing, which are found while the pictures are read
+    missing: Sequence[str] = ()
     credit: str | None = None  # the attribution that the licences of the training pictures demand
 
 
@@ -107,20 +115,22 @@ def sheet_sizes(categories: int) -> tuple[int, int]:
 
 
 def render_report(run: ReportRun) -> str:
-    """Returns the report as one HTML document. Raises BadInput for a picture that cannot be decoded."""
+    """Returns the report as one HTML document. It names a picture that is missing or cannot be decoded."""
     approved, review = sheet_sizes(len(run.categories))
+    damaged: list[str] = []
     categories = [
         {
             "name": category.name,
             "anchor": f"category-{position}",
             **_numbers([category]),
-            "approved_pictures": [_picture(each) for each in category.approved_pictures[:approved]],
-            "review_pictures": [_picture(each) for each in category.review_pictures[:review]],
+            "approved_pictures": list(_pictures(islice(category.approved_pictures, approved), damaged)),
+            "review_pictures": list(_pictures(islice(category.review_pictures, review), damaged)),
         }
         for position, category in enumerate(run.categories[:MOST_CATEGORIES])
     ]
     return _template().render(
         run=run,
+        warnings=[*run.warnings, *_lost(sorted([*run.missing, *damaged]))],
         total=_numbers(run.categories),
         categories=categories,
         categories_left_out=len(run.categories) - len(categories),
@@ -147,6 +157,22 @@ def _numbers(categories: Sequence[ReportCategory]) -> dict[str, Any]:
     }
 
 
+def _pictures(pictures: Iterable[ReportPicture], damaged: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields what the page shows of each picture. Adds the key of a damaged picture to `damaged`."""
+    for picture in pictures:
+        try:
+            yield _picture(picture)
+        except BadInput:
+            damaged.append(picture.image_uri)
+
+
+def _lost(keys: Sequence[str]) -> list[str]:
+    if not keys:
+        return []
+    more = f" and {len(keys) - MOST_NAMED:,} more" if len(keys) > MOST_NAMED else ""
+    return [f"missing or damaged pictures: {', '.join(keys[:MOST_NAMED])}{more}; see `toygan verify`"]
+
+
 def _picture(picture: ReportPicture) -> dict[str, Any]:
     pixels, file, image_format = decode(picture.file), picture.file, picture.image_format
     if max(pixels.shape[:2]) > THUMBNAIL_SIDE or len(file) > LARGEST_FILE:
@@ -166,8 +192,11 @@ def _picture(picture: ReportPicture) -> dict[str, Any]:
     }
 
 
-def _thumbnail_of(snapshot: bytes) -> str:
-    image = Image.fromarray(decode(snapshot))
+def _thumbnail_of(snapshot: bytes) -> str | None:
+    try:
+        image = Image.fromarray(decode(snapshot))
+    except BadInput:
+        return None
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
     file = encode_photo(np.asarray(image), "webp")
     return f"data:{MIME_TYPES['webp']};base64,{b64encode(file).decode()}"

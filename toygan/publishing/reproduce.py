@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
 
@@ -25,9 +26,11 @@ from toygan.errors import BadInput, RunFailed
 from toygan.images import encode
 from toygan.planning.condition_files import read_kept
 from toygan.planning.decisions import in_words, stored_decisions
-from toygan.planning.finished import read_manifest, read_part, run_ids
+from toygan.planning.finished import read_manifests, read_part_at_hand
 from toygan.registry.models import resolve
 from toygan.storage.store import ObjectStore
+
+_THREADS = 8
 
 
 def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
@@ -40,14 +43,10 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     row = _find_row(store, image_id)
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
-    given = json.loads(row["conditions"])
-    for name in (LAYOUT_SIMILARITY, SNAPSHOT):  # these are computed from the other conditions
-        given.pop(name, None)
-    for name in (COLOUR_NAME, COLOUR_SOURCE):  # these only say where colour_hex comes from
-        given.pop(name, None)
-    # the shape text is stored only if it differs from the text
-    given.setdefault(SHAPE_TEXT, given.get("text"))
-    product = ProductConditions(**given, image=_read_image(store, model, dict(row["condition_sha256"])))
+    try:
+        product = _product_of(row, _read_image(store, model, dict(row["condition_sha256"])))
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise BadInput(f"{image_id}: its row in the metadata is damaged ({error!r}); restore it") from error
     generated = model.generate([row["seed"]], [product], row["batch_size"])
     file = encode(generated.pixels[0], row["format"])
     if sha256(file).hexdigest() != row["sha256"]:
@@ -61,16 +60,28 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     )
 
 
+def _product_of(row: Mapping[str, Any], image: NDArray[np.uint8] | None) -> ProductConditions:
+    given = json.loads(row["conditions"])
+    for name in (LAYOUT_SIMILARITY, SNAPSHOT):  # these are computed from the other conditions
+        given.pop(name, None)
+    for name in (COLOUR_NAME, COLOUR_SOURCE):  # these only say where colour_hex comes from
+        given.pop(name, None)
+    # the shape text is stored only if it differs from the text
+    given.setdefault(SHAPE_TEXT, given.get("text"))
+    return ProductConditions(**given, image=image)
+
+
 def _read_image(store: ObjectStore, model: Model, digests: Mapping[str, str]) -> NDArray[np.uint8] | None:
     kind = model.image_condition
     return READERS[kind](read_kept(store, digests[kind]), model.resolution) if kind else None
 
 
 def _find_row(store: ObjectStore, image_id: str) -> dict[str, Any]:
-    for run_id in run_ids(store):
-        manifest = read_manifest(store, run_id)
-        for shard in range(manifest.shards if manifest else 0):
-            part = read_part(store, manifest.run_id, shard) if manifest else None
+    with ThreadPoolExecutor(_THREADS, "reproduce") as pool:
+        manifests = read_manifests(store, pool)
+    for manifest in manifests:
+        for shard in range(manifest.shards):
+            part = read_part_at_hand(store, manifest.run_id, shard)
             rows = part.filter(pc.equal(part["image_id"], image_id)).to_pylist() if part else []
             if rows and rows[0]["image_uri"] is not None:
                 return dict(rows[0])

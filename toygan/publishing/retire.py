@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog_schemas.decisions import APPROVE, DECISIONS, RETIRE, read_decisions, write_decisions
-from catalog_schemas.images import APPROVED, CURRENT, MACHINE, OF_CANDIDATE
+from catalog_schemas.images import APPROVED, CURRENT, MACHINE, OF_CANDIDATE, REVIEW
 from catalog_schemas.validation import hash_strings, read_parquet_bytes
 from toygan.errors import BadInput, Conflict, ObjectNotFound
 from toygan.planning.catalog import open_catalog
@@ -123,7 +123,8 @@ def _table(store: ObjectStore, run_id: str, pictures: pa.Table, commit: int) -> 
     def row(picture: Mapping[str, Any]) -> dict[str, Any]:
         machine_decision, run_commit = APPROVED, picture["commit"]
         if picture["decided_by"] != MACHINE:
-            machine_decision, run_commit = origin[picture["image_id"]]
+            # the approval is missing if its object is damaged
+            machine_decision, run_commit = origin.get(picture["image_id"], (REVIEW, picture["commit"]))
         text = f"{run_id} {picture['image_id']}"
         return {
             "decision_id": sha256(text.encode()).hexdigest()[:32],

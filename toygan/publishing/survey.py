@@ -1,12 +1,11 @@
 """Surveys a store by its tables and listings, and finds the objects that no run needs; reads no picture."""
 
-import hashlib
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,21 +15,21 @@ from catalog_schemas.images import (
     APPROVED,
     ATTEMPTS,
     CURRENT,
-    IMAGES,
     MACHINE,
-    OF_CANDIDATE,
-    REVIEW,
     read_current,
 )
 from catalog_schemas.runs import Manifest, read_plan
-from catalog_schemas.validation import NAME_PATTERN, TableError, read_parquet_bytes
+from catalog_schemas.validation import NAME_PATTERN, TableError
 from toygan.errors import BadInput, ObjectNotFound, StoreConfigError
 from toygan.parallel import in_order
-from toygan.planning.attempts import FROM_PARTS, attempts_of, read_attempts
+from toygan.planning.attempts import attempts_of, read_attempts
 from toygan.planning.decisions import merge_decisions, stored_decisions, verdicts
+from toygan.planning.finished import read_manifest
+from toygan.planning.pruning import read_pruning
 from toygan.publishing.commit_log import Commits, read_commits
 from toygan.publishing.decided import decision_keys, parse_decided
 from toygan.publishing.live_table import approved_of
+from toygan.publishing.survey_tables import digest_of, give_up, place_of, read_part, read_table
 from toygan.storage.keys import (
     CONDITIONS_PREFIX,
     CURRENT_KEY,
@@ -39,15 +38,15 @@ from toygan.storage.keys import (
     REVIEW_PREFIX,
     RUNS_PREFIX,
     condition_key,
-    image_key,
     image_prefix,
     part_key,
     plan_manifest_key,
-    review_key,
+    tmp_prefix,
 )
 from toygan.storage.store import TMP_PREFIX, ObjectStore
 
 RETIRED_DAYS = 30  # the file of a retired picture is kept for this number of days
+_Table = TypeVar("_Table")
 _AHEAD = 64  # the number of concurrent requests, which limits the memory
 _PART = re.compile(re.escape(METADATA_PREFIX) + r"run=([^/]+)/part-[0-9]+\.parquet")
 _PLAN = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan\.json")
@@ -55,7 +54,6 @@ _PLANNING = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/planning")
 _PLAN_SHARD = re.compile(re.escape(TMP_PREFIX) + r"([^/]+)/plan/[0-9]+\.parquet")
 _MANIFEST = re.compile(re.escape(RUNS_PREFIX) + rf"({NAME_PATTERN})\.json")
 _IMAGE_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{20}(?![0-9a-f])")
-_ROW_COLUMNS = tuple(dict.fromkeys((*OF_CANDIDATE, *FROM_PARTS, "format", "condition_sha256")))
 
 
 @dataclass(kw_only=True)
@@ -64,6 +62,7 @@ class Survey:
 
     problems: list[str] = field(default_factory=list)
     blind: bool = False  # whether an object that names pictures could not be read
+    unreadable: set[str] = field(default_factory=set)  # ids of finished runs of which a file cannot be read
     objects: set[str] = field(default_factory=set)  # keys under images/, review/ and conditions/
     # maps the keys of pictures to (sha256, part)
     named: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -141,12 +140,10 @@ def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
     so that each listed picture or part belongs to a known plan or manifest.
     """
     survey = Survey()
-    try:
-        survey.commits = read_commits(store)
-        survey.stored_attempts = read_attempts(store)
-        survey.stored_decisions = stored_decisions(store)
-    except BadInput as error:
-        survey.complain(str(error))
+    survey.commits = _read_summary(survey, store, read_commits, None)
+    survey.stored_attempts = _read_summary(survey, store, read_attempts, survey.stored_attempts)
+    survey.stored_decisions = _read_summary(survey, store, stored_decisions, survey.stored_decisions)
+    _read_summary(survey, store, read_pruning, None)
     survey.current = _read_current(store, survey)
     _read_decisions(store, survey, pool)
     for prefix in (IMAGES_PREFIX, REVIEW_PREFIX, CONDITIONS_PREFIX):
@@ -163,12 +160,26 @@ def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
             pc.is_in(survey.current["image_id"], value_set=pa.array(list(survey.live), pa.string()))
         )
         for row in unmet.select(["sku", "image_index", "image_id", "run_id"]).to_pylist():
+            if row["run_id"] in survey.unreadable:
+                continue  # the line about the file that cannot be read says enough
             survey.complain(
                 f"{CURRENT_KEY}: {row['sku']}, image {row['image_index']}: the picture {row['image_id']} "
-                f"of the run {row['run_id']} is not among those that finished runs approved, or differs",
+                f"of the run {row['run_id']} is not among those that finished runs approved, or differs; "
+                f"remove {CURRENT_KEY} and state/; the next run makes them again",
                 blind=True,
             )
     return survey
+
+
+def _read_summary(
+    survey: Survey, store: ObjectStore, read: Callable[[ObjectStore], _Table], empty: _Table
+) -> _Table:
+    """Returns what `read` returns; `empty` if it is damaged, which becomes a problem."""
+    try:
+        return read(store)
+    except BadInput as error:
+        survey.complain(str(error))
+        return empty
 
 
 def _read_current(store: ObjectStore, survey: Survey) -> pa.Table:
@@ -176,13 +187,13 @@ def _read_current(store: ObjectStore, survey: Survey) -> pa.Table:
         table = read_current(store.get(CURRENT_KEY))
     except ObjectNotFound:
         return CURRENT.empty_table()
-    except (TableError, BadInput) as error:
+    except TableError as error:
         survey.complain(str(error))
         return CURRENT.empty_table()
     for row in table.to_pylist():
         if row["image_id"] in survey.live:
             survey.complain(f"{CURRENT_KEY}: the picture {row['image_id']} is there twice")
-        survey.live[row["image_id"]] = _digest(row)
+        survey.live[row["image_id"]] = digest_of(row)
     return table
 
 
@@ -194,7 +205,7 @@ def _read_decisions(store: ObjectStore, survey: Survey, pool: ThreadPoolExecutor
         try:
             table = parse_decided(data, key)
         except TableError as error:
-            survey.complain(str(error))
+            survey.complain(f"{error}; restore it from a copy, or remove it and decide again")
             continue
         tables.append(table)
         survey.decided.update(table["image_id"].to_pylist())
@@ -217,14 +228,13 @@ def _read_manifests(store: ObjectStore, survey: Survey) -> None:
         if not match:
             continue
         try:
-            manifest = Manifest.from_json(store.get(info.key), info.key)
-        except (TableError, BadInput) as error:
-            survey.complain(str(error), blind=True)
+            manifest = read_manifest(store, match[1])
+        except TableError as error:
+            survey.complain(f"{error}; {give_up(match[1])}", blind=True)
+            survey.unreadable.add(match[1])
             continue
-        if manifest.run_id != match[1]:
-            survey.complain(f"{info.key}: this is the manifest of another run, {manifest.run_id}", blind=True)
-            continue
-        survey.manifests[manifest.run_id] = manifest
+        if manifest is not None:  # it is gone if somebody gave the run up meanwhile
+            survey.manifests[manifest.run_id] = manifest
 
 
 def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: ThreadPoolExecutor) -> None:
@@ -242,11 +252,13 @@ def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: 
     survey.planning = planning - survey.manifests.keys() - survey.open_runs
     survey.open_folders |= {f"{REVIEW_PREFIX}run={run_id}/" for run_id in survey.planning}
     shards = [key for key in keys if (match := _PLAN_SHARD.fullmatch(key)) and match[1] in survey.open_runs]
-    for key, table in in_order(pool, lambda key: _read_table(store, key, read_plan), shards, ahead=_AHEAD):
+    for key, table in in_order(pool, lambda key: read_table(store, key, read_plan), shards, ahead=_AHEAD):
         if table is None and not all(store.exists(plan_manifest_key(run_id)) for run_id in survey.open_runs):
             raise _Moved
         if not isinstance(table, pa.Table):
-            survey.complain(table or f"{key}: missing, although its plan is complete", blind=True)
+            problem = table or f"{key}: missing, although its plan is complete"
+            folder = tmp_prefix(key.split("/")[1])
+            survey.complain(f"{problem}; remove {folder} to give the run up", blind=True)
             continue
         for row in table.to_pylist():
             survey.open_folders.add(image_prefix(row["category"], row["sku"]))
@@ -270,13 +282,18 @@ def _read_parts(store: ObjectStore, survey: Survey, parts: list[str], pool: Thre
     seen: set[str] = set()
     last = ""
     for key, table in in_order(
-        pool, lambda key: _read_table(store, key, _read_part), sorted(run_of), ahead=_AHEAD
+        pool, lambda key: read_table(store, key, read_part), sorted(run_of), ahead=_AHEAD
     ):
         if run_of[key] != last:
             seen.clear()
             last = run_of[key]
         if not isinstance(table, pa.Table):
-            survey.complain(table or f"{key}: missing, although its run is finished", blind=True)
+            run_id, problem = run_of[key], table or f"{key}: missing, although its run is finished"
+            remedy = f"remove it, and run again with --run-id {run_id}"
+            if run_id in survey.manifests:
+                survey.unreadable.add(run_id)
+                remedy = give_up(run_id)
+            survey.complain(f"{problem}; {remedy}", blind=True)
         else:
             manifest = survey.manifests.get(last)
             if manifest:
@@ -295,7 +312,7 @@ def _take_row(survey: Survey, row: dict[str, Any], key: str, run_id: str, seen: 
     seen.add(image_id)
     if row["run_id"] != run_id:
         survey.complain(f"{key}: the image {image_id} says that it is of the run {row['run_id']}")
-    place = _place(row)
+    place = place_of(row)
     if uri != place:
         survey.complain(f"{key}: the image {image_id} ({row['decision']}) names {uri}, its place is {place}")
     if uri is not None and image_id not in survey.retired:
@@ -309,40 +326,6 @@ def _take_row(survey: Survey, row: dict[str, Any], key: str, run_id: str, seen: 
             survey.complain(f"{key}: the image {image_id}: {error}")
     if run_id in survey.manifests and image_id in survey.live:
         by_machine: list[dict[str, Any]] = [{}] if row["decision"] == APPROVED else []
-        may_be_live = [_digest(row | each) for each in (*by_machine, *survey.approvals.get(image_id, ()))]
+        may_be_live = [digest_of(row | each) for each in (*by_machine, *survey.approvals.get(image_id, ()))]
         if survey.live[image_id] in may_be_live:
             del survey.live[image_id]
-
-
-def _place(row: dict[str, Any]) -> str | None:
-    """Returns the key that the picture of a row must have; None if the row must have none."""
-    try:
-        if row["decision"] == APPROVED:
-            return image_key(row["category"], row["sku"], row["image_id"], row["format"])
-        if row["decision"] == REVIEW:
-            return review_key(row["run_id"], row["image_id"], row["format"])
-    except BadInput as error:
-        return f"nowhere: {error}"
-    return None
-
-
-def _digest(row: dict[str, Any]) -> bytes:
-    """Returns a digest of a picture's row in current.parquet. It takes less memory than the row."""
-    text = "\x1f".join(str(row[name]) for name in CURRENT.names)
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _read_table(
-    store: ObjectStore, key: str, read: Callable[[bytes, str], pa.Table]
-) -> pa.Table | str | None:
-    """Returns a table of the store, or a description of its fault, or None if it is missing."""
-    try:
-        return read(store.get(key), key)
-    except ObjectNotFound:
-        return None
-    except (TableError, BadInput) as error:
-        return str(error)
-
-
-def _read_part(data: bytes, key: str) -> pa.Table:
-    return read_parquet_bytes(data, IMAGES, key, _ROW_COLUMNS)

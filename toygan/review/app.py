@@ -37,6 +37,7 @@ from toygan.storage.keys import condition_key
 from toygan.storage.store import ObjectStore
 
 MOST_AT_ONCE = 500  # the largest number of decisions in a request
+MOST_SHOWN = 1024  # pixels per side of a sketch or snapshot
 THREADS = 8  # requests answered at once; each thread keeps some MiB of memory
 _COOKIE = "toygan-review"
 # cached, because the picture of an id never changes
@@ -246,11 +247,13 @@ def _add_pictures(app: FastAPI, review: Review) -> None:
         if not _SHA256.fullmatch(digest) or not review.gallery.is_condition(image_id, digest):
             raise HTTPException(404)
         data = _get(review.store, condition_key(digest))
-        shown = decode_labels(data) if kind == "layout" else decode_photo(data)
         if kind == "layout":
-            shown = _palette()[np.minimum(shown, len(LAYOUT_LABELS) - 1)]
+            shown = Image.fromarray(_palette()[np.minimum(decode_labels(data), len(LAYOUT_LABELS) - 1)])
+        else:
+            shown = Image.fromarray(decode_photo(data))
+            shown.thumbnail((MOST_SHOWN, MOST_SHOWN))
         file = io.BytesIO()
-        Image.fromarray(shown).save(file, "PNG")
+        shown.save(file, "PNG")
         return Response(file.getvalue(), media_type="image/png", headers=_KEEP)
 
 

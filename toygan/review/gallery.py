@@ -54,7 +54,9 @@ class Gallery:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._runs: dict[str, pa.Table] = {}
+        self._parts: dict[str, pa.Table] = {}  # by key
+        self._whole: set[str] = set()  # the ids of the runs whose parts have all been read
+        self._complaints: set[str] = set()
         self._read_at = -FRESH_S
         self._frame = pd.DataFrame()
         self._by_id: dict[str, int] = {}
@@ -71,42 +73,54 @@ class Gallery:
             self._read_at = time.monotonic()
 
     def _read_new_runs(self) -> bool:
-        fresh = [run_id for run_id in run_ids(self._store) if run_id not in self._runs]
+        """Reads the runs, and of incomplete ones the missing parts. Returns whether it has read any part."""
+        before = len(self._parts)
         with ThreadPoolExecutor(_THREADS, "gallery") as pool:
-            for run_id in fresh:
-                self._runs[run_id] = self._read_run(run_id, pool)
-        return bool(fresh)
+            for run_id in run_ids(self._store):
+                if run_id not in self._whole and self._read_run(run_id, pool):
+                    self._whole.add(run_id)
+        return len(self._parts) > before
 
-    def _read_run(self, run_id: str, pool: ThreadPoolExecutor) -> pa.Table:
-        """Returns the rows of a run, without those that cannot be read: they stop no other pictures."""
-        none = pa.schema([IMAGES.field(name) for name in _COLUMNS]).empty_table()
+    def _read_run(self, run_id: str, pool: ThreadPoolExecutor) -> bool:
+        """Reads the parts of a run that have not been read. Returns whether the run is complete now.
 
-        def read(shard: int) -> pa.Table:
-            key = part_key(run_id, shard)
-            try:
-                return read_parquet_bytes(self._store.get(key), IMAGES, key, _COLUMNS)
-            except (ObjectNotFound, TableError) as error:
-                log.warning(
-                    "the page leaves out a part of the run %s: %s; see `toygan verify`", run_id, error
-                )
-                return none
-
+        A part that cannot be read stops no other pictures, and is tried again at each refresh.
+        """
         try:
             manifest = read_manifest(self._store, run_id)
         except TableError as error:
-            log.warning("the run %s is not shown: %s; see `toygan verify`", run_id, error)
-            manifest = None
-        shards, commit = (manifest.shards, manifest.commit) if manifest else (0, 0)
-        tables = [table for _, table in in_order(pool, read, range(shards), ahead=2 * _THREADS)]
-        table = pa.concat_tables([none, *tables])
-        return table.append_column("run_commit", pa.repeat(pa.scalar(commit, pa.int64()), table.num_rows))
+            self._complain(f"the run {run_id} is not shown: {error}")
+            return False
+        if manifest is None:  # somebody has just removed it
+            return False
+        commit = pa.scalar(manifest.commit, pa.int64())
+
+        def read(key: str) -> pa.Table | None:
+            try:
+                table = read_parquet_bytes(self._store.get(key), IMAGES, key, _COLUMNS)
+            except (ObjectNotFound, TableError) as error:
+                self._complain(f"the page leaves out a part of the run {run_id}: {error}")
+                return None
+            return table.append_column("run_commit", pa.repeat(commit, table.num_rows))
+
+        keys = [part_key(run_id, shard) for shard in range(manifest.shards)]
+        keys = [key for key in keys if key not in self._parts]
+        found = dict(in_order(pool, read, keys, ahead=2 * _THREADS))
+        self._parts |= {key: table for key, table in found.items() if table is not None}
+        return None not in found.values()
+
+    def _complain(self, problem: str) -> None:
+        """Logs a problem once, although it is met at each refresh."""
+        if problem not in self._complaints:
+            self._complaints.add(problem)
+            log.warning("%s; see `toygan verify`", problem)
 
     def _make_frame(self) -> None:
         """Sorts pictures by category and score, the worst first.
 
         If several runs have the same id, the row of the last run is kept.
         """
-        frame = pa.concat_tables(self._runs.values()).to_pandas() if self._runs else pd.DataFrame()
+        frame = pa.concat_tables(self._parts.values()).to_pandas() if self._parts else pd.DataFrame()
         if frame.empty:
             return
         frame = frame.sort_values("run_commit", kind="stable").drop_duplicates("image_id", keep="last")
@@ -234,9 +248,9 @@ class Gallery:
             "score": _number(values["p_real"]),
             "threshold": _number(values["threshold"]),
             "colour_delta_e": _number(values["colour_delta_e"]),
-            "wanted_colour": json.loads(values["conditions"]).get("colour_hex"),
+            "wanted_colour": _wanted_colour(values["conditions"]),
             "attempt": int(values["attempt"]) + 1,
-            "reasons": [in_words(reason) for reason in values["reasons"]],
+            "reasons": [in_words(reason) for reason in values["reasons"] if reason],
             "machine": values["decision"],
             "live": bool(values["is_live"]),
             **{
@@ -244,6 +258,14 @@ class Gallery:
                 for name in ("decision", "decided_by", "decision_id", "reason")
             },
         }
+
+
+def _wanted_colour(conditions: str) -> str | None:
+    """Returns the wanted colour; None if there is none, or if the conditions are damaged."""
+    try:
+        return _text(json.loads(conditions)["colour_hex"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def _text(value: object) -> str | None:

@@ -1,6 +1,5 @@
 """Records decisions of people: writes an object for each decision, then merges it into the summaries."""
 
-import logging
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,21 +20,19 @@ from catalog_schemas.decisions import (
     is_person,
     is_reason,
 )
-from catalog_schemas.images import IMAGES, OF_CANDIDATE
-from catalog_schemas.validation import TableError, read_parquet_bytes
+from catalog_schemas.images import OF_CANDIDATE
+from catalog_schemas.runs import Manifest
 from toygan.approval.measures import measure
 from toygan.errors import BadInput, Conflict, ObjectNotFound
 from toygan.images import decode
 from toygan.parallel import in_order
 from toygan.planning.decisions import stored_decisions
-from toygan.planning.finished import read_manifests
+from toygan.planning.finished import read_manifests, read_part_at_hand
 from toygan.publishing.commit import complete_open_runs
 from toygan.publishing.commit_log import reserve_all
 from toygan.publishing.decided import merge_into_summaries
-from toygan.storage.keys import decision_key, part_key
+from toygan.storage.keys import decision_key
 from toygan.storage.store import ObjectStore
-
-log = logging.getLogger(__name__)
 
 _THREADS = 16
 _MOST_NAMED = 5
@@ -93,28 +90,22 @@ def read_pictures(
 ) -> dict[str, dict[str, Any]]:
     """Returns the same as find_pictures, with further `columns`. Leaves out unknown ids.
 
-    A part that is missing or damaged is logged; it does not hide the pictures of other parts.
+    A run or a part that cannot be read is logged; it does not hide the pictures of the others.
     """
     wanted = pa.array(sorted(set(image_ids)), pa.string())
     found: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(_THREADS, "find-pictures") as pool:
-        parts = [
-            (part_key(each.run_id, shard), each.commit)
-            for each in read_manifests(store, pool)
-            for shard in range(each.shards)
-        ]
+        parts = [(each, shard) for each in read_manifests(store, pool) for shard in range(each.shards)]
 
-        def read(part: tuple[str, int]) -> list[dict[str, Any]]:
-            key, commit = part
-            try:
-                table = read_parquet_bytes(store.get(key), IMAGES, key, (*_COLUMNS, *columns))
-            except (ObjectNotFound, TableError) as error:
-                log.warning("pictures of a run cannot be looked up: %s; see `toygan verify`", error)
+        def read(part: tuple[Manifest, int]) -> list[dict[str, Any]]:
+            run, shard = part
+            table = read_part_at_hand(store, run.run_id, shard, (*_COLUMNS, *columns))
+            if table is None:
                 return []
             rows = table.filter(
                 pc.and_(pc.is_in(table["image_id"], value_set=wanted), pc.is_valid(table["sha256"]))
             )
-            return [row | {"run_commit": commit} for row in rows.to_pylist()]
+            return [row | {"run_commit": run.commit} for row in rows.to_pylist()]
 
         # The parts are in the order of commits. So of two runs that made the same picture, the later one
         # counts.

@@ -254,7 +254,15 @@ class LocalStore:
                 yield ObjectInfo(printable(key), 0, _LINK)
             elif entry.is_file(follow_symlinks=False) and key.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted meanwhile
-                    yield named_info(key, entry.stat(follow_symlinks=False).st_size)
+                    yield named_info(key, self._size_of(entry))
+
+    def _size_of(self, entry: os.DirEntry[str]) -> int:
+        try:
+            return entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _translated(error, self._root, entry.name) from error
 
     def _sweep_once(self) -> None:
         """Removes the files that killed processes left in the folder _UPLOADS. Later calls do nothing."""

@@ -14,17 +14,17 @@ from catalog_schemas.images import read_current
 from catalog_schemas.runs import Manifest
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.generation.whole_runs import generate, request, write_inputs
-from toygan.errors import ObjectNotFound
 from toygan.generation.request import resolve_run
 from toygan.generation.run import run_shard, start_run
 from toygan.planning.finished import Parts, read_manifest, read_part
 from toygan.planning.plan import FrozenPlan
 from toygan.publishing import contact_sheet as module
+from toygan.publishing import render
 from toygan.publishing.contact_sheet import contact_sheet
-from toygan.publishing.finish import finish_run
+from toygan.publishing.finish import finish_run, rewrite_report
 from toygan.publishing.retire import Gone, retire
 from toygan.review.record import decide
-from toygan.storage.keys import CURRENT_KEY, report_key
+from toygan.storage.keys import CURRENT_KEY, part_key, report_key
 from toygan.storage.memory import MemoryStore, named_memory_store
 from toygan.uploads.index import photos_so_far
 
@@ -136,13 +136,52 @@ def test_a_sheet_shows_a_limited_number_of_each_category(
     assert sorted(embedded(page)) == sorted(store.get(row["image_uri"]) for row in first)
 
 
-def test_a_picture_that_is_gone_is_named(folder: Path) -> None:
+def test_few_files_are_in_memory_at_a_time(
+    run: tuple[MemoryStore, FrozenPlan, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two thousand snapshots of phones would fill the memory."""
+    store, _, _ = run
+    manifest = read_manifest(store, "run-1")
+    assert manifest is not None
+    waiting = most = 0
+    read, show = module._picture, render._picture
+
+    def reading(*arguments: Any) -> Any:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        return read(*arguments)
+
+    def showing(picture: render.ReportPicture) -> Any:
+        nonlocal waiting
+        waiting -= 1
+        return show(picture)
+
+    monkeypatch.setattr(module, "_READERS", 2)
+    monkeypatch.setattr(module, "_picture", reading)
+    monkeypatch.setattr(render, "_picture", showing)
+    page = sheet(store, manifest, with_rate=False, credit=None)
+    assert len(embedded(page)) > 4
+    assert (waiting, most) == (0, 2)
+
+
+def test_a_lost_or_damaged_picture_is_named_on_the_page(folder: Path) -> None:
     store = named_memory_store("sheet-2")
-    summary = generate(request(folder, output="memory://sheet-2"))
-    gone = next(info.key for info in store.list("images/"))
+    generate(request(folder, output="memory://sheet-2"))
+    gone, damaged, *rest = (row["image_uri"] for row in rows_of(store) if row["decision"] == "approved")
     store.delete(gone)
-    with pytest.raises(ObjectNotFound, match=gone):
-        sheet(store, summary.manifest, with_rate=True, credit=None)
+    store.put(damaged, b"RIFF")
+    rewrite_report(store, "run-1")
+    page = store.get(report_key("run-1")).decode()
+    assert f"missing or damaged pictures: {gone}, {damaged}; see `toygan verify`" in html.unescape(page)
+    assert len(embedded(page)) >= len(rest)
+    for content in (b"PAR1", None):  # the part is damaged, then lost, too
+        part = part_key("run-1", 0)
+        store.delete(part)
+        if content is not None:
+            store.put(part, content)
+        rewrite_report(store, "run-1")
+        assert embedded(store.get(report_key("run-1")).decode()) == []
 
 
 def test_the_page_shows_decisions_and_leaves_out_what_was_retired(folder: Path) -> None:

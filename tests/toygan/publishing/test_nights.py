@@ -72,6 +72,15 @@ def test_a_damaged_table_is_made_anew(content: bytes) -> None:
     assert stored(store)["commit"].unique().to_pylist() == [1, 2]
 
 
+def test_a_run_without_its_times_stops_no_page_of_the_store() -> None:
+    store = MemoryStore()
+    for number in (1, 2):
+        run(store, number)
+    manifest = Manifest.from_json(store.get(manifest_key("run-1")))
+    store.put(manifest_key("run-1"), replace(manifest, started_at="yesterday").to_json().encode())
+    assert rebuild_nights(store, NONE)["run_id"].unique().to_pylist() == ["run-2"]
+
+
 def test_the_backlog_is_what_nobody_has_decided_about() -> None:
     store = MemoryStore()
     assert review_backlog(read_summaries(store)) == 0

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from toygan.errors import BadInput
 from toygan.images import ImageFormat, decode, encode, read_digital_source_type
 from toygan.publishing.render import (
     MOST_APPROVED,
@@ -289,11 +288,13 @@ def test_a_thumbnail_still_says_that_it_is_synthetic() -> None:
         assert read_digital_source_type(b64decode(data)) == DIGITAL_SOURCE_TYPE
 
 
-def test_a_damaged_picture_is_refused() -> None:
-    with pytest.raises(BadInput):
-        render_report(
-            replace(RUN, categories=[replace(BRICK, approved_pictures=[replace(picture(), file=b"x")])])
-        )
+def test_damaged_pictures_are_named_and_the_others_shown() -> None:
+    bad = [replace(picture(), file=b"x", image_uri=f"images/{number}.webp") for number in range(25)]
+    category = replace(BRICK, approved_pictures=[*bad, picture()], review_pictures=[])
+    page = Page(render_report(replace(RUN, categories=[category], missing=["images/-.webp"])))
+    assert len(page.values("img", "src")) == 1
+    assert "missing or damaged pictures: images/-.webp, images/0.webp, images/1.webp, " in page.text
+    assert "and 6 more; see `toygan verify`" in page.text
 
 
 def test_the_same_run_gives_the_same_report() -> None:

@@ -4,17 +4,22 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from catalog_schemas.runs import Manifest
+from tests.toygan.generation.runs import put_part
 from tests.toygan.review.gallery_store import fill
 from tests.toygan.review.shop import live
+from toygan.images import decode, encode_photo
+from toygan.review import gallery
 from toygan.review.app import THREADS, make_app
 from toygan.review.record import decide
-from toygan.storage.keys import manifest_key, part_key
+from toygan.storage.keys import condition_key, manifest_key, part_key
 from toygan.storage.memory import MemoryStore
 
 HERE = "http://127.0.0.1"
@@ -77,6 +82,21 @@ def test_what_cannot_be_read_of_a_run_hides_no_other_pictures(
     assert decide(store, "reject", [second], by="Ann", reason=None)
     left_out = {"part of the run lost", "part of the run damaged", "the run no-manifest"}
     assert {each for each in left_out if each in caplog.text} == left_out
+
+
+def test_a_part_that_is_repaired_is_shown_without_a_restart(
+    client: TestClient, store: MemoryStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "FRESH_S", 0.0)
+    part, manifest = store.get(part_key("run-1", 0)), store.get(manifest_key("run-1"))
+    store.put(part_key("run-1", 0), part[:-9])
+    assert listed(client) == listed(client) == []
+    assert caplog.text.count("part of the run run-1") == 1
+    store.put(manifest_key("run-1"), b"{")
+    store.put(part_key("run-1", 0), part)
+    assert listed(client) == []
+    store.put(manifest_key("run-1"), manifest)
+    assert len(listed(client)) == 5
 
 
 def test_an_undo_of_what_is_no_decision_is_refused(client: TestClient, store: MemoryStore) -> None:
@@ -195,3 +215,23 @@ def test_few_requests_are_answered_at_once(
         answers = list(pool.map(client.get, [f"/pictures/{image_id}"] * (6 * THREADS)))
     assert {answer.status_code for answer in answers} == {200}
     assert 1 <= peak <= THREADS
+
+
+def test_a_damaged_row_hides_no_other_pictures(client: TestClient, store: MemoryStore) -> None:
+    rows = [dict(row) for row in store.rows]  # type: ignore[attr-defined]
+    for row, conditions in zip(rows, ("{", "[]", "7", '{"colour_hex": 7}', "[" * 100_000), strict=True):
+        row["conditions"], row["reasons"] = conditions, [None]
+    put_part(store, "run-1", rows)
+    items = client.get("/api/pictures").json()["items"]
+    assert [item["wanted_colour"] for item in items] == [None] * 5
+    assert client.get(f"/api/pictures/{items[0]['image_id']}").status_code == 200
+
+
+def test_a_large_snapshot_is_shown_reduced(client: TestClient, store: MemoryStore) -> None:
+    row = dict(store.rows[0])  # type: ignore[attr-defined]
+    snapshot = encode_photo(np.full((1500, 2000, 3), 200, np.uint8), "jpg")
+    digest = sha256(snapshot).hexdigest()
+    store.put(condition_key(digest), snapshot)
+    put_part(store, "run-1", [row | {"condition_sha256": [("photo", digest)]}])
+    shown = client.get(f"/conditions/{row['image_id']}/{digest}?kind=photo")
+    assert decode(shown.content).shape == (768, 1024, 3)

@@ -1,5 +1,6 @@
 """Exit codes of the commands: 0 done, 1 failed (a retry may help), 2 bad input (a retry will not)."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,14 +32,26 @@ def one_line() -> Iterator[None]:
         click.echo(f"toygan: {error}", err=True)
         sys.exit(FAILED)
     except OSError as error:
-        if error.errno not in FULL:
+        if (remedy := _remedy(error)) is None:
             raise
-        click.echo(
-            f"toygan: {error.filename or 'a file'}: the disk is full ({error.strerror}); finished work is "
-            "kept. Make room and run the same command again",
-            err=True,
-        )
+        click.echo(f"toygan: {error.filename or 'a file'}: {remedy}", err=True)
         sys.exit(FAILED)
+
+
+def _remedy(error: OSError) -> str | None:
+    """Describes an error of the machine and its remedy; None for an error that is a fault of toygan."""
+    if error.errno in FULL:
+        return (
+            f"the disk is full ({error.strerror}); finished work is kept. Make room and run the same command "
+            "again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"{error.strerror}; change its permissions, or set HOME and TMPDIR to folders that can be written"
+        )
+    if "temporary directory" in str(error.strerror):  # of Python's tempfile
+        return f"{error.strerror}; set TMPDIR to a folder that can be written"
+    return None
 
 
 def _table_error() -> type[Exception]:

@@ -145,7 +145,7 @@ NO_HOME = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n
 @pytest.mark.parametrize(
     "start",
     [
-        "import sys; from flows.cli import main; sys.argv[1:] = ['generate', '--output', 'store']; main()",
+        "import sys; from flows.cli import main; sys.argv[1:] = ['demo', '--output', 'store']; main()",
         "from flows.deployments import main; main()",
     ],
 )

@@ -1,7 +1,5 @@
 """The flow `generate-catalog`: generates a picture of every product of a catalog."""
 
-import time
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +15,13 @@ from flows.logs import log_fields, use_the_log_format
 from flows.parameters import GenerateParameters
 from flows.runners import BY_THE_SETTINGS, cores_of_a_shard, shard_resources
 from flows.showing import RunProgress, show_run
-from flows.steps import begin_run, end_run, generating
-from toygan.errors import BadInput, Retryable, RunFailed
+from flows.steps import begin_run, end_run, generating, logged_shard, raise_failures
+from toygan.errors import BadInput
 from toygan.generation.request import RunRequest
 from toygan.generation.run import StartedRun, run_shard
 from toygan.generation.worker_spec import WorkerSpec
 from toygan.images import ImageFormat
-from toygan.metrics import SHARDS_WAITING, count_shard
+from toygan.metrics import SHARDS_WAITING
 from toygan.publishing.summary import RunSummary
 
 
@@ -54,22 +52,8 @@ def generate_shard(
     Returns its candidates by category and decision.
     """
     use_the_log_format()
-    log = get_run_logger()
-    began_s = time.monotonic()
-    category = categories[0] if len(categories) == 1 else f"{len(categories)} categories"
-    with log_fields(run=run_id, shard=shard, category=category):
-        log.debug("shard %d begins: %s", shard, category)
-        try:
-            found = run_shard(worker_spec, run_id, shard, image_format)
-        except Retryable as error:
-            # Logged here, because Prefect logs the reason of a retry only at a lower level.
-            log.warning("shard %d: %s", shard, error)
-            raise
-        decisions = {category: dict(counts) for category, counts in found.items()}
-        count_shard(decisions, time.monotonic() - began_s)
-        total = sum(map(Counter, decisions.values()), Counter())
-        log.info("shard %d (%s) is done: %s", shard, category, dict(total))
-    return decisions
+    with logged_shard(get_run_logger(), run_id, shard, categories) as done:
+        return done(run_shard(worker_spec, run_id, shard, image_format))
 
 
 @flow(
@@ -130,15 +114,7 @@ def compute_shards(run: StartedRun) -> None:
                 artifact.advance(shards[shard].slots)
             else:
                 errors[shard] = error
-    for error in errors.values():
-        if isinstance(error, BadInput):
-            raise error
-    if errors:
-        reasons = [f"shard {shard}: {error}" for shard, error in sorted(errors.items())[:3]]
-        raise RunFailed(
-            f"{len(errors)} of {len(futures)} shards failed; run again with the run id {run.plan.run_id}, "
-            f"which keeps the finished work. {'; '.join(reasons)}"
-        )
+    raise_failures(errors, run)
 
 
 def _error_of(future: PrefectFuture[Any]) -> object | None:

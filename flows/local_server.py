@@ -88,35 +88,10 @@ def local_server() -> Iterator[str]:
 
 @cache
 def temporary_server() -> str:
-    """Starts a temporary server unless one is starting, waits until it answers, and makes Prefect use it.
+    """Starts a server only for this process, on a free port and without pages, and makes Prefect use it.
 
-    Raises what local_server raises.
+    The server ends with the process, after Prefect's own exit handlers. Raises what local_server raises.
     """
-    server, url = _start_temporary_server()
-    server.wait_until_healthy(url)
-    from prefect.context import refresh_global_settings_context
-
-    os.environ["PREFECT_API_URL"] = url
-    refresh_global_settings_context()
-    return url
-
-
-def has_settled() -> bool:
-    """Says whether the temporary server answers or has ended; starts one if there is none. Does not wait."""
-    return _start_temporary_server()[0].has_settled.is_set()
-
-
-def start_temporary_server() -> None:
-    """Starts a server only for this process, on a free port and without pages. Does not wait until it
-    answers.
-
-    The server ends with the process, after Prefect's own exit handlers.
-    """
-    _start_temporary_server()
-
-
-@cache
-def _start_temporary_server() -> "tuple[_Server, str]":
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind((HOST, 0))
         listener.listen(128)
@@ -132,11 +107,15 @@ def _start_temporary_server() -> "tuple[_Server, str]":
             command += ["--fd", str(number)]
         server = stack.enter_context(_running(command, SERVER_DEFAULTS, _TEMPORARY, inherits=inherits))
         atexit.register(stack.pop_all().close)
+    # This process has closed its copy of the listener. Otherwise requests to an ended server would wait in
+    # its queue.
     url = f"http://{HOST}:{port}/api"
-    threading.Thread(target=server.watch, args=(url,), daemon=True).start()
-    # This process closes its copy of the listener. Otherwise requests to an ended server would wait in its
-    # queue.
-    return server, url
+    server.wait_until_healthy(url)
+    from prefect.context import refresh_global_settings_context
+
+    os.environ["PREFECT_API_URL"] = url
+    refresh_global_settings_context()
+    return url
 
 
 @dataclass
@@ -144,7 +123,6 @@ class _Server:
     process: "subprocess.Popen[str]"
     passes_on: bool = False  # true: the server's output is forwarded to stderr
     lines: "deque[str]" = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
-    has_settled: threading.Event = field(default_factory=threading.Event)  # set by `watch`
 
     def read(self) -> None:
         assert self.process.stderr is not None
@@ -152,12 +130,6 @@ class _Server:
             self.lines.append(line)
             if self.passes_on:
                 sys.stderr.write(line)
-
-    def watch(self, url: str) -> None:
-        """Waits until the server answers or its process ends."""
-        while self.process.poll() is None and not _is_healthy(url):
-            time.sleep(0.2)
-        self.has_settled.set()
 
     def wait_until_healthy(self, url: str) -> None:
         give_up_at = time.monotonic() + _START_LIMIT_S

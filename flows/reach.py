@@ -23,6 +23,37 @@ def reach_loopback_directly() -> None:
             os.environ[name] = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
 
 
+def configured_server() -> str | None:
+    """Returns the URL of the server that Prefect's settings name, or None if they name none.
+
+    Imports Prefect, which takes two seconds, only if one of its sources of settings exists.
+    """
+    return prefect_settings().api.url if _has_settings() else None
+
+
+def _has_settings() -> bool:
+    """Says whether Prefect has settings: variables, its files in the working folder, or profiles."""
+    if any(name.upper().startswith("PREFECT_") and name.upper() != "PREFECT_HOME" for name in os.environ):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect"))
+    words = {
+        ".env": "prefect_",
+        "prefect.toml": "",
+        "pyproject.toml": "tool.prefect",
+        home / "profiles.toml": "",
+    }
+    return any(_contains(Path(path), word) for path, word in words.items())
+
+
+def _contains(path: Path, word: str) -> bool:
+    try:
+        return word in path.expanduser().read_text(encoding="utf-8", errors="replace").lower()
+    except FileNotFoundError:
+        return False
+    except (OSError, RuntimeError):  # RuntimeError: the home folder is unknown
+        return True  # Prefect says what is wrong with it
+
+
 def prefect_settings() -> "Settings":
     """Imports Prefect and returns its settings.
 

@@ -1,22 +1,35 @@
-"""The steps of `generate-catalog` before and after its shards. They do not import Prefect.
+"""The steps of `generate-catalog`. They do not import Prefect.
 
-So the command line can find out without Prefect that there is nothing to generate, which halves the time of
-such a run.
+The flow runs them with Prefect's tasks; `run_here` runs them alone, for a command line without a server.
 """
 
 import logging
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import pyarrow.compute as pc
 
 from catalog_schemas.validation import TableError
-from toygan.errors import ToyganError
+from flows.logs import log_fields, use_the_log_format
+from flows.settings import service_settings
+from toygan.errors import BadInput, Retryable, RunFailed, ToyganError
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import StartedRun, run_shard, start_run
-from toygan.metrics import LAST_SUCCESS, PHOTOS_QUARANTINED, PICTURES_MISSING, REVIEW_BACKLOG, count_shard
+from toygan.metrics import (
+    LAST_SUCCESS,
+    PHOTOS_QUARANTINED,
+    PICTURES_MISSING,
+    REVIEW_BACKLOG,
+    SHARDS_WAITING,
+    count_shard,
+)
 from toygan.progress import Progress
 from toygan.publishing.alerts import Alert, find_alerts
 from toygan.publishing.commit import complete_open_runs
@@ -31,8 +44,7 @@ from toygan.uploads.index import photos_so_far
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 _log = logging.getLogger(__name__)
-# the result of the last begin_early, until begin_run takes it
-_begun: "list[tuple[RunRequest, BegunRun]]" = []
+_RETRY_AFTER_S = (2.0, 4.0, 8.0)  # seconds before each retry of a shard, as the flow waits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +62,6 @@ def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
     With `is_new` the caller knows that the store has nothing of this run id. Raises a subclass of BadInput
     for a request that cannot be fulfilled. In that case nothing of the run is in the store.
     """
-    while _begun:
-        early, begun = _begun.pop()
-        if early == request:
-            return begun
     resolved = resolve_run(request, is_new=is_new)
     summaries = complete_open_runs(resolved.store, mends=True)
     gone = None
@@ -63,33 +71,94 @@ def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
     return BegunRun(run=start_run(resolved, summaries), is_new=resolved.is_new, gone=gone)
 
 
-def begin_early(request: RunRequest, *, is_new: bool) -> BegunRun:
-    """Does what begin_run does. The next call of begin_run in this process returns the same BegunRun."""
-    begun = begin_run(request, is_new=is_new)
-    _begun[:] = [(request, begun)]
-    return begun
+def run_here(request: RunRequest, *, is_new: bool) -> RunSummary:
+    """Runs `generate-catalog` in this process without Prefect.
 
-
-def compute_early(request: RunRequest, is_ready: Callable[[], bool]) -> int:
-    """Computes shards of the run that begin_early began, without Prefect, until `is_ready()`.
-
-    Returns the number of computed shards. The next call of begin_run returns the run with the shards that are
-    left. A shard that fails is left, too: the flow tries it again.
+    With `is_new` the caller knows that the store has nothing of this run id. Raises what begin_run,
+    raise_failures and end_run raise.
     """
-    begun = _begun[0][1]
-    run, left = begun.run, list(begun.run.pending)
-    with generating(run) as progress:
-        while left and not is_ready():
-            shard, began_s = left[0], time.monotonic()
-            try:
-                found = run_shard(run.worker_spec, run.plan.run_id, shard, run.plan.settings.format)
-            except Exception as error:
-                _log.info("shard %d: %s; trying it again later", shard, error)
-                break
-            count_shard(found, time.monotonic() - began_s)
-            progress.advance(run.plan.shards[left.pop(0)].slots)
-    _begun[:] = [(request, replace(begun, run=replace(run, pending=tuple(left))))]
-    return len(run.pending) - len(left)
+    use_the_log_format()
+    with log_fields(run=request.run_id):
+        begun = begin_run(request, is_new=is_new)
+        if begun.run.pending:
+            _compute_shards(begun.run)
+        return end_run(begun, _log, lambda store, run_id, alerts: None)
+
+
+@contextmanager
+def logged_shard(
+    log: Log, run_id: str, shard: int, categories: Sequence[str]
+) -> Iterator[Callable[[Mapping[str, Mapping[str, int]]], dict[str, dict[str, int]]]]:
+    """Logs the computation of one shard in the block.
+
+    Yields a function that takes the result of run_shard. It counts the candidates for the metrics, and
+    returns them by category and decision.
+    """
+    began_s = time.monotonic()
+    category = categories[0] if len(categories) == 1 else f"{len(categories)} categories"
+
+    def done(found: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+        decisions = {category: dict(counts) for category, counts in found.items()}
+        count_shard(decisions, time.monotonic() - began_s)
+        total = sum(map(Counter, decisions.values()), Counter())
+        log.info("shard %d (%s) is done: %s", shard, category, dict(total))
+        return decisions
+
+    with log_fields(run=run_id, shard=shard, category=category):
+        log.debug("shard %d begins: %s", shard, category)
+        try:
+            yield done
+        except Retryable as error:
+            # Logged here, because Prefect logs the reason of a retry only at a lower level.
+            log.warning("shard %d: %s", shard, error)
+            raise
+
+
+def _compute_shards(run: StartedRun) -> None:
+    shards, waiting = run.plan.shards, SHARDS_WAITING.labels(run.plan.run_id)
+    waiting.set(len(run.pending))
+    errors: dict[int, object] = {}
+    with ThreadPoolExecutor(service_settings().shards_at_a_time) as threads, generating(run) as progress:
+        futures = {
+            threads.submit(copy_context().run, _compute_with_retries, run, shard): shard
+            for shard in run.pending
+        }
+        for future in as_completed(futures):
+            shard, error = futures[future], future.exception()
+            waiting.dec()
+            if error is None:
+                progress.advance(shards[shard].slots)
+            else:
+                errors[shard] = error
+    raise_failures(errors, run)
+
+
+def _compute_with_retries(run: StartedRun, shard: int) -> None:
+    run_id, image_format = run.plan.run_id, run.plan.settings.format
+    for pause_s in (*_RETRY_AFTER_S, None):
+        try:
+            with logged_shard(_log, run_id, shard, run.plan.shards[shard].categories) as done:
+                done(run_shard(run.worker_spec, run_id, shard, image_format))
+            return
+        except BadInput:
+            raise
+        except Exception:
+            if pause_s is None:
+                raise
+        time.sleep(pause_s * random.uniform(1, 1.5))
+
+
+def raise_failures(errors: Mapping[int, object], run: StartedRun) -> None:
+    """Raises the errors of shards, if there are any: a BadInput as it is, else one RunFailed for all."""
+    for error in errors.values():
+        if isinstance(error, BadInput):
+            raise error
+    if errors:
+        reasons = [f"shard {shard}: {error}" for shard, error in sorted(errors.items())[:3]]
+        raise RunFailed(
+            f"{len(errors)} of {len(run.pending)} shards failed; run again with the run id "
+            f"{run.plan.run_id}, which keeps the finished work. {'; '.join(reasons)}"
+        )
 
 
 def generating(run: StartedRun) -> Progress:

@@ -1,4 +1,4 @@
-"""Bad input ends the command with 2 and says what is wrong; no flow starts and nothing is written."""
+"""Bad input ends the command with 2 and says what is wrong; nothing is generated or written."""
 
 import pickle
 import subprocess
@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows import local, local_server
+from flows import local, local_server, steps
 from tests.catalog_schemas.tables import catalog_table
 from tests.conftest import REPOSITORY
 from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.command import Command, Outcome
 from tests.models import MakesAFolder, TinyFiles, tiny_model
 from toygan.errors import BadInput, StoreConfigError
+from toygan.generation.run import StartedRun
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 
@@ -27,19 +28,17 @@ OTHER_SHAPES = TINY.with_files(
 BAD_INPUT = 2
 
 
-class ServerReached(BaseException):
-    """The command went as far as to use a Prefect server."""
+class Generates(BaseException):
+    """The command went as far as to compute shards."""
 
 
 @pytest.fixture(autouse=True)
-def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def reach() -> str:
-        raise ServerReached
+def _nothing_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(run: StartedRun) -> None:
+        raise Generates
 
-    monkeypatch.setattr(local, "_configured_server", lambda: None)
-    monkeypatch.setattr(local_server, "start_temporary_server", lambda: None)
-    monkeypatch.setattr(local_server, "has_settled", lambda: True)
-    monkeypatch.setattr(local_server, "temporary_server", reach)
+    monkeypatch.setattr(local, "configured_server", lambda: None)
+    monkeypatch.setattr(steps, "_compute_shards", reach)
 
 
 @pytest.fixture(scope="module")
@@ -241,44 +240,33 @@ def test_a_command_that_is_none(toygan_here: Command) -> None:
     assert "No such command 'paint'" in outcome.err
 
 
-def test_good_input_does_reach_the_server(
+def test_good_input_does_reach_the_shards(
     tmp_path: Path, model: Path, catalog: Path, toygan_here: Command
 ) -> None:
     """Or the tests above would prove nothing."""
-    with pytest.raises(ServerReached):
+    with pytest.raises(Generates):
         toygan_here("generate", "--catalog", catalog, "--model", model, "--output", tmp_path / "out")
 
 
-def test_a_run_that_finds_no_usable_server_leaves_nothing(
-    tmp_path: Path, model: Path, toygan_here: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_a_cluster_without_a_usable_server_leaves_nothing(
+    tmp_path: Path,
+    model: Path,
+    catalog: Path,
+    toygan_here: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    runner: str,
 ) -> None:
     def refuse() -> str:
         raise BadInput("the database is damaged")
 
+    monkeypatch.setenv("TOYGAN_RUNNER", runner)
     monkeypatch.setattr(local_server, "temporary_server", refuse)
-    catalog = write_catalog(tmp_path / "catalog.parquet", [product(0), product(1, colour_hex="red")])
     outcome = toygan_here("generate", "--catalog", catalog, "--model", model, "--output", tmp_path / "out")
     assert (outcome.code, outcome.out) == (BAD_INPUT, "")
     assert outcome.err.endswith("toygan: the database is damaged\n")
     with pytest.raises(StoreConfigError, match="nothing"):
         verify(open_store(tmp_path / "out"))
-
-
-def test_what_was_generated_before_the_server_failed_is_kept(
-    tmp_path: Path, model: Path, catalog: Path, toygan_here: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse() -> str:
-        raise BadInput("the database is damaged")
-
-    monkeypatch.setattr(local_server, "temporary_server", refuse)
-    monkeypatch.setattr(local_server, "has_settled", lambda: False)
-    where = ["--catalog", catalog, "--model", model, "--output", tmp_path / "out"]
-    outcome = toygan_here("generate", *where, "--run-id", "nightly")
-    assert outcome.code == BAD_INPUT
-    assert outcome.err.endswith("toygan: the database is damaged\n")
-    assert list(tmp_path.glob("out/metadata/run=nightly/part-*.parquet"))
-    found = verify(open_store(tmp_path / "out"))
-    assert (found.problems, found.open_runs) == ((), ("nightly",))
 
 
 # as a process

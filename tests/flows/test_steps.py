@@ -1,19 +1,19 @@
-"""Shards that are computed before Prefect's server answers."""
+"""A run without Prefect, as the command line does it if no server is configured."""
 
-import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows import steps
-from flows.steps import begin_early, begin_run, compute_early, end_run
+from flows.steps import run_here
 from tests.toygan.generation.disturbed_runs import contents, lead_to
 from tests.toygan.generation.disturbed_runs import folder as folder
 from tests.toygan.generation.disturbed_runs import store as store
 from tests.toygan.generation.whole_runs import generate, request
-from toygan.errors import StoreUnavailable
-from toygan.generation.request import RunRequest
+from toygan.errors import ModelError, RunFailed, StoreUnavailable
 from toygan.generation.run import run_shard
 from toygan.publishing.verify import verify
 from toygan.storage.memory import MemoryStore
@@ -21,47 +21,74 @@ from toygan.storage.memory import MemoryStore
 pytestmark = pytest.mark.usefixtures("a_shard_per_category")
 
 
-def rest(wanted: RunRequest) -> list[int]:
-    """Does what the flow does, and returns the shards that were left for it."""
-    begun = begin_run(wanted)
-    for shard in begun.run.pending:
-        run_shard(begun.run.worker_spec, wanted.run_id, shard, "webp")
-    end_run(begun, logging.getLogger(__name__), lambda *_: None)
-    return list(begun.run.pending)
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], None]], Counter[int]]:
+    """A function that calls `raises(shard, attempt)` before each shard, and counts the attempts."""
+    monkeypatch.setattr(steps, "_RETRY_AFTER_S", (0.0, 0.0, 0.0))
+
+    def install(raises: Callable[[int, int], None]) -> Counter[int]:
+        attempts: Counter[int] = Counter()
+
+        def failing(worker_spec: Any, run_id: str, shard: int, image_format: Any) -> Mapping[str, Any]:
+            attempts[shard] += 1
+            raises(shard, attempts[shard])
+            return run_shard(worker_spec, run_id, shard, image_format)
+
+        monkeypatch.setattr(steps, "run_shard", failing)
+        return attempts
+
+    return install
 
 
-def test_the_flow_gets_the_shards_that_are_left(
+def test_the_pictures_are_those_of_the_flow(
     folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = request(folder)
-    shards = len(begin_early(wanted, is_new=True).run.pending)
-    answers = iter([False, True])
-    assert compute_early(wanted, lambda: next(answers)) == 1
-    assert rest(wanted) == list(range(1, shards))
+    run_here(request(folder), is_new=True)
     assert verify(store).problems == ()
-    undisturbed = MemoryStore("undisturbed")
-    lead_to(undisturbed, monkeypatch)
-    generate(wanted)
-    assert contents(store, "images/") == contents(undisturbed, "images/")
+    other = MemoryStore("other")
+    lead_to(other, monkeypatch)
+    generate(request(folder))
+    assert contents(store, "images/", "review/") == contents(other, "images/", "review/")
 
 
-def test_a_shard_that_fails_is_left_for_the_flow(
-    folder: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shards_at_a_time", [1, 2])
+def test_a_failure_that_passes_is_tried_again(
+    folder: Path, store: MemoryStore, fail: Any, monkeypatch: pytest.MonkeyPatch, shards_at_a_time: int
 ) -> None:
-    def fail(*arguments: Any) -> None:
-        raise StoreUnavailable("no answer")
+    def raises(shard: int, attempt: int) -> None:
+        if shard == 1 and attempt < 4:
+            raise StoreUnavailable("the server is busy")
 
-    wanted = request(folder)
-    shards = list(begin_early(wanted, is_new=True).run.pending)
-    monkeypatch.setattr(steps, "run_shard", fail)
-    assert compute_early(wanted, lambda: False) == 0
-    assert rest(wanted) == shards
+    monkeypatch.setenv("TOYGAN_SHARDS_AT_A_TIME", str(shards_at_a_time))
+    attempts = fail(raises)
+    shards = run_here(request(folder), is_new=True).manifest.shards
+    assert attempts == dict.fromkeys(range(shards), 1) | {1: 4}
     assert verify(store).problems == ()
 
 
-def test_all_shards_may_be_done_before_the_flow_begins(folder: Path, store: MemoryStore) -> None:
-    wanted = request(folder)
-    shards = len(begin_early(wanted, is_new=True).run.pending)
-    assert compute_early(wanted, lambda: False) == shards
-    assert rest(wanted) == []
+def test_a_failure_that_stays_does_not_stop_the_others(folder: Path, store: MemoryStore, fail: Any) -> None:
+    def raises(shard: int, attempt: int) -> None:
+        if shard == 0:
+            raise ZeroDivisionError("a defect")
+
+    attempts = fail(raises)
+    with pytest.raises(RunFailed, match=r"1 of \d+ shards failed; run again with the run id run-1.*a defect"):
+        run_here(request(folder), is_new=True)
+    assert attempts[0] == 4
+    assert verify(store).open_runs == ("run-1",)
+    again = fail(lambda shard, attempt: None)
+    run_here(request(folder), is_new=False)
+    assert again == {0: 1}
     assert verify(store).problems == ()
+
+
+def test_bad_input_is_not_tried_again(folder: Path, store: MemoryStore, fail: Any) -> None:
+    def raises(shard: int, attempt: int) -> None:
+        if shard == 0:
+            raise ModelError("the model is gone")
+
+    attempts = fail(raises)
+    with pytest.raises(ModelError, match="the model is gone"):
+        run_here(request(folder), is_new=True)
+    assert set(attempts.values()) == {1}
+    assert len(attempts) > 1

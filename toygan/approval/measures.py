@@ -68,12 +68,25 @@ def _measure(pictures: NDArray[np.uint8], colour_hexes: Sequence[str | None]) ->
             fill_ratio=round(float(fill[i]), 4),
             background_white=round(float(white[i]), 4),
             contrast=round(float(contrast[i]), 4),
-            main_colour="#" + bytes(np.round(colours[i]).astype(np.uint8)).hex().upper(),
+            main_colour=_as_hex(colours[i]),
             colour_delta_e=None if np.isnan(distances[i]) else round(float(distances[i]), 4),
             phash=str(imagehash.phash(Image.fromarray(picture))),
         )
         for i, picture in enumerate(pictures)
     ]
+
+
+def main_colour_of(picture: NDArray[np.uint8], colour_hex: str | None) -> str:
+    """Returns `Measures.main_colour` of one (H, W, 3) uint8 sRGB picture, as `#RRGGBB`.
+
+    `colour_hex` is the wanted colour, `#RRGGBB` or None.
+    """
+    small = _reduce(picture[None])
+    return _as_hex(main_colours(small, product_pixels(small), hex_to_lab([colour_hex]))[0])
+
+
+def _as_hex(colour: NDArray[np.float32]) -> str:
+    return "#" + bytes(np.round(colour).astype(np.uint8)).hex().upper()
 
 
 def product_pixels(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ requests. Every text from a catalog is escaped. The file stays below about 10 MB
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -17,10 +18,12 @@ import numpy as np
 from jinja2 import Template
 from PIL import Image
 
-from toygan.approval.measures import measure
+from toygan.approval.measures import main_colour_of
 from toygan.approval.reason_words import in_words
+from toygan.device import usable_cores
 from toygan.errors import BadInput
 from toygan.images import MIME_TYPES, ImageFormat, decode, encode, encode_photo
+from toygan.parallel import in_order
 from toygan.publishing.page import page_templates
 from toygan.publishing.summary import MOST_NAMED
 
@@ -118,16 +121,21 @@ def render_report(run: ReportRun) -> str:
     """Returns the report as one HTML document. It names a picture that is missing or cannot be decoded."""
     approved, review = sheet_sizes(len(run.categories))
     damaged: list[str] = []
-    categories = [
-        {
-            "name": category.name,
-            "anchor": f"category-{position}",
-            **_numbers([category]),
-            "approved_pictures": list(_pictures(islice(category.approved_pictures, approved), damaged)),
-            "review_pictures": list(_pictures(islice(category.review_pictures, review), damaged)),
-        }
-        for position, category in enumerate(run.categories[:MOST_CATEGORIES])
-    ]
+    with ThreadPoolExecutor(usable_cores()) as threads:
+
+        def pictures(chosen: Iterable[ReportPicture], most: int) -> list[dict[str, Any]]:
+            return list(_pictures(threads, islice(chosen, most), damaged))
+
+        categories = [
+            {
+                "name": category.name,
+                "anchor": f"category-{position}",
+                **_numbers([category]),
+                "approved_pictures": pictures(category.approved_pictures, approved),
+                "review_pictures": pictures(category.review_pictures, review),
+            }
+            for position, category in enumerate(run.categories[:MOST_CATEGORIES])
+        ]
     return _template().render(
         run=run,
         warnings=[*run.warnings, *_lost(sorted([*run.missing, *damaged]))],
@@ -157,13 +165,15 @@ def _numbers(categories: Sequence[ReportCategory]) -> dict[str, Any]:
     }
 
 
-def _pictures(pictures: Iterable[ReportPicture], damaged: list[str]) -> Iterator[dict[str, Any]]:
+def _pictures(
+    threads: ThreadPoolExecutor, pictures: Iterable[ReportPicture], damaged: list[str]
+) -> Iterator[dict[str, Any]]:
     """Yields what the page shows of each picture. Adds the key of a damaged picture to `damaged`."""
-    for picture in pictures:
-        try:
-            yield _picture(picture)
-        except BadInput:
+    for picture, shown in in_order(threads, _picture, pictures, ahead=2 * usable_cores()):
+        if shown is None:
             damaged.append(picture.image_uri)
+        else:
+            yield shown
 
 
 def _lost(keys: Sequence[str]) -> list[str]:
@@ -173,8 +183,13 @@ def _lost(keys: Sequence[str]) -> list[str]:
     return [f"missing or damaged pictures: {', '.join(keys[:MOST_NAMED])}{more}; see `toygan verify`"]
 
 
-def _picture(picture: ReportPicture) -> dict[str, Any]:
-    pixels, file, image_format = decode(picture.file), picture.file, picture.image_format
+def _picture(picture: ReportPicture) -> dict[str, Any] | None:
+    """Returns what the page shows of a picture, or None for a damaged one."""
+    file, image_format = picture.file, picture.image_format
+    try:
+        pixels = decode(file)
+    except BadInput:
+        return None
     if max(pixels.shape[:2]) > THUMBNAIL_SIDE or len(file) > LARGEST_FILE:
         image = Image.fromarray(pixels)
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
@@ -186,7 +201,7 @@ def _picture(picture: ReportPicture) -> dict[str, Any]:
         "link": f"../../{picture.image_uri}",
         "picture": picture,
         "wanted_colour": wanted,
-        "main_colour": measure(pixels[None], [wanted])[0].main_colour,
+        "main_colour": main_colour_of(pixels, wanted),
         "snapshot": None if picture.snapshot is None else _thumbnail_of(picture.snapshot),
         "reasons": [in_words(reason) for reason in picture.reasons],
     }

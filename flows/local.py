@@ -1,4 +1,4 @@
-"""Runs flows in this process for the command line, with Prefect's configured or a temporary server."""
+"""Runs `generate-catalog` in this process for the command line: as a flow, or without Prefect."""
 
 import os
 import signal
@@ -18,12 +18,6 @@ from toygan.planning.catalog_files.convert import parse_mapping
 if TYPE_CHECKING:
     from toygan.publishing.summary import RunSummary
 
-# These are set before prefect is imported. The user's own values take precedence.
-DEFAULTS = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-}
-
 
 def run_generate(
     *, catalog: str, run_id: str | None, columns: Sequence[str] = (), **parameters: Any
@@ -39,8 +33,6 @@ def run_generate(
     mapping = parse_mapping(columns)
     check_catalog(catalog, mapping)
     server = configured_server()
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
     reach_loopback_directly()
     from flows.metrics import serve_metrics
     from flows.settings import service_settings

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from prefect.settings import Settings
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# These are set before prefect is imported. The user's own values take precedence.
+DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+}
 
 
 def reach_loopback_directly() -> None:
@@ -26,9 +31,13 @@ def reach_loopback_directly() -> None:
 def configured_server() -> str | None:
     """Returns the URL of the server that Prefect's settings name, or None if they name none.
 
-    Imports Prefect, which takes two seconds, only if one of its sources of settings exists.
+    Imports Prefect, which takes two seconds, only if one of its sources of settings exists. Sets toygan's
+    defaults for Prefect in the environment.
     """
-    return prefect_settings().api.url if _has_settings() else None
+    has_settings = _has_settings()  # before the defaults, which are settings, too
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    return prefect_settings().api.url if has_settings else None
 
 
 def _has_settings() -> bool:

@@ -16,8 +16,8 @@ from prefect.states import Failed
 
 from flows import generate_catalog as flow_module
 from flows.generate_catalog import _is_retryable, generate_catalog
-from flows.local import DEFAULTS
 from flows.parameters import GenerateParameters
+from flows.reach import DEFAULTS
 from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.command import Command
 from tests.models import tiny_model

@@ -45,13 +45,13 @@ def _has_settings() -> bool:
     if any(name.upper().startswith("PREFECT_") and name.upper() != "PREFECT_HOME" for name in os.environ):
         return True
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect"))
-    words = {
-        ".env": "prefect_",
-        "prefect.toml": "",
-        "pyproject.toml": "tool.prefect",
-        home / "profiles.toml": "",
-    }
-    return any(_contains(Path(path), word) for path, word in words.items())
+    sources = (
+        (Path(".env"), "prefect_"),
+        (Path("prefect.toml"), ""),
+        (Path("pyproject.toml"), "tool.prefect"),
+        (home / "profiles.toml", ""),
+    )
+    return any(_contains(path, word) for path, word in sources)
 
 
 def _contains(path: Path, word: str) -> bool:

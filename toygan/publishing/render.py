@@ -9,7 +9,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -199,7 +199,7 @@ def _picture(picture: ReportPicture) -> dict[str, Any] | None:
         "source": f"data:{MIME_TYPES[image_format]};base64,{b64encode(file).decode()}",
         # The report lies two folders below the root of the store.
         "link": f"../../{picture.image_uri}",
-        "picture": picture,
+        "picture": replace(picture, file=b"", snapshot=None),  # their bytes are no longer needed
         "wanted_colour": wanted,
         "main_colour": main_colour_of(pixels, wanted),
         "snapshot": None if picture.snapshot is None else _thumbnail_of(picture.snapshot),

@@ -171,7 +171,7 @@ class _Twins:
         self._repeated = repeated
         self._taken = np.zeros(len(repeated), dtype="V16")
         self._is_taken = np.zeros(len(repeated), dtype=bool)
-        self._colliding: set[bytes] = set()  # further skus whose hash another sku has, too
+        self._colliding: set[bytes] = set()  # BLAKE2b of skus whose hash an earlier, different sku has
 
     def later_ones(self, skus: pa.Array) -> "NDArray[np.bool_]":
         """Finds the rows with a sku that an earlier row has. Remembers the skus of the others."""

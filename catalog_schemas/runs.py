@@ -216,8 +216,8 @@ def read_plan(data: bytes, where: str) -> pa.Table:
             raise TableError(f"{where}: {row['sku']} has two files for one condition")
         if row["image_condition"] is not None and digests.get(row["image_condition"]) is None:
             raise TableError(
-                f"{where}: {row['sku']} is to be generated from a {_shown(row['image_condition'])}, but no "
-                "file of it is named"
+                f"{where}: {row['sku']} is to be generated from a {_shown(row['image_condition'])}, but the "
+                "row names no such file"
             )
         for digest in digests.values():
             if digest is None or not _SHA256.fullmatch(digest):

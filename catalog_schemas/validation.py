@@ -326,7 +326,7 @@ def matches(values: "pd.Series[Any]", pattern: re.Pattern[str]) -> "pd.Series[bo
 
 
 def hash_strings(strings: pa.Array) -> "NDArray[np.uint64]":
-    """Hashes the bytes of each string by SipHash-2-4 with a fixed key: (N,) uint64. Any bytes will do."""
+    """Hashes the bytes of each string by SipHash-2-4 with a fixed key: (N,) uint64. Takes any bytes."""
     import pandas as pd
 
     as_bytes = strings.cast(pa.binary()).to_numpy(zero_copy_only=False)

@@ -231,7 +231,7 @@ def evaluate(
 @cli.command()
 @click.argument("uri")
 @click.option(
-    "--prune", is_flag=True, help="Remove files that no run and no decision needs before the check."
+    "--prune", is_flag=True, help="Before the check, remove the files that no run and no decision needs."
 )
 def verify(uri: str, prune: bool) -> None:
     """Check that a store is complete: exit 0, or 1 with one line for each problem."""

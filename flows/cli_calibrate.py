@@ -29,7 +29,7 @@ from flows.options import device_option, store_option
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
-    help="Share of the pictures passing the checks that reaches the threshold.",
+    help="Set the threshold so that this share of the pictures that pass the checks reaches it.",
 )
 @click.option(
     "--probe",

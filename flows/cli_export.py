@@ -75,7 +75,7 @@ def export(
         )
         try:
             summary = export(request)
-        except ToyganError as error:  # it does not stop the other channels
+        except ToyganError as error:  # an error of one channel does not stop the others
             errors.append(error)
             click.echo(f"toygan: {channel}: {error}", err=True)
             continue

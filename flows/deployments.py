@@ -160,7 +160,7 @@ def _apply(deployments: "list[RunnerDeployment]") -> "dict[UUID, Served]":
             if there is not None and (kept := keep_changes(client, deployment, there)):
                 text = f"{deployment.name}: changes on Prefect's pages are kept: {', '.join(kept)}"
                 print(text, file=sys.stderr, flush=True)
-            identifier = cast("UUID", deployment.apply())  # its type includes coroutines
+            identifier = cast("UUID", deployment.apply())  # the declared type includes coroutines
             remember(client, deployment.name, wanted)
             applied[identifier] = Served(
                 name=deployment.name,

@@ -55,7 +55,7 @@ def _remedy(error: OSError) -> str | None:
 
 
 def _table_error() -> type[Exception]:
-    """Imported only after a failure: pyarrow starts threads, and a command may have to set it up first."""
+    """Imports TableError only after a failure: a command may have to set up pyarrow before its import."""
     from catalog_schemas.validation import TableError
 
     return TableError

@@ -25,9 +25,9 @@ def _name() -> str:
 def export_channel(parameters: ExportParameters) -> list[ExportSummary] | State[Any]:
     """Exports the live pictures to each channel.
 
-    A channel that fails does not stop the others. In the end the flow raises RunFailed, or BadInput if a
-    retry cannot help. The message names the failed channels. Raises BadInput for an unknown channel before it
-    exports.
+    A channel that fails does not stop the others. If a channel failed, the flow raises an error at its end
+    that names the failed channels: RunFailed, or BadInput if a retry cannot help. Before the first export,
+    raises BadInput for an unknown channel.
     """
     end_with_the_service()
     use_the_log_format()

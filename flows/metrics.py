@@ -70,7 +70,7 @@ class _AllProcesses:
 
 def _forget_the_dead(folder: Path) -> None:
     """Removes the gauges of ended processes, because a gauge shows the present state."""
-    if not Path("/proc/self").exists():  # only Linux says so simply which processes have ended
+    if not Path("/proc/self").exists():  # only Linux lists the living processes in /proc
         return
     for file in folder.glob("gauge_live*_*.db"):
         number = file.stem.rpartition("_")[2]

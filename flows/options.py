@@ -16,7 +16,7 @@ MODE_HELP = (
     "missing and refresh leave out; all: every product."
 )
 
-store_option = click.option("--store", metavar="URI", help="A store with models, besides the bundled ones.")
+store_option = click.option("--store", metavar="URI", help="A store whose models can be named, too.")
 device_option = click.option("--device", default="auto", show_default=True, help=DEVICE_HELP)
 batch_size_option = click.option("--batch-size", type=int, help=BATCH_SIZE_HELP)
 map_option = click.option(
@@ -47,7 +47,7 @@ def model_option(role: "ModelRole", option: str, text: str) -> Callable[..., Any
 
 
 def special_model_option(role: "ModelRole") -> Callable[..., Any]:
-    """Returns the option for the products that have a file of the condition `role`."""
+    """Returns the option that names the model for products with a file of the condition `role`."""
     text = (
         f"The model for products with a {role}_uri; default: champion-{role}, else the bundled one if the "
         "main model is bundled, too. Without one, these products use another model."

@@ -45,7 +45,7 @@ def retrain(parameters: RetrainParameters) -> State[Any]:
             outcome = read_outcome(attempt)
             if outcome is None:
                 budget = estimate_time(attempt, request)
-                log.info("the retraining takes %s", budget.text())
+                log.info("the retraining will take %s", budget.text())
                 challenger = train_challenger(attempt, budget, request)
                 outcome = evaluate_both(attempt, challenger, budget, request)
         except RunFailed:

@@ -25,7 +25,7 @@ class RunProgress:
         self._artifact: UUID | None = None
         if total:
             made = create_progress_artifact(0.0, key=f"{KEY}-progress", description=f"Run {run_id}")
-            assert isinstance(made, UUID)  # its type includes coroutines
+            assert isinstance(made, UUID)  # the declared type includes coroutines
             self._artifact = made
 
     def advance(self, products: int) -> None:

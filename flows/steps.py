@@ -105,12 +105,12 @@ def logged_shard(
         return decisions
 
     with log_fields(run=run_id, shard=shard, category=category):
-        log.debug("shard %d begins: %s", shard, category)
+        log.debug("shard %d (%s) begins", shard, category)
         try:
             yield done
         except Retryable as error:
             # Logged here, because Prefect logs the reason of a retry only at a lower level.
-            log.warning("shard %d: %s", shard, error)
+            log.warning("shard %d failed: %s", shard, error)
             raise
 
 
@@ -204,9 +204,10 @@ def _show(store: ObjectStore, summary: RunSummary, log: Log) -> None:
         log.warning("the page of the store is not up to date: %s", error)
         return
     whole = nights.filter(pc.is_null(nights["category"])).sort_by("commit")
-    # only if this run is the last one, since an older run may be repeated
+    # The metrics show the last run, even if this run is an older one that was repeated.
     for night in whole.slice(max(0, len(whole) - 1)).to_pylist():
         PICTURES_MISSING.labels(store.uri).set(night["wanted"] - night["covered"])
-        if night["backlog"] is not None:  # the run of another process, which has not counted it yet
+        # None if another process made the last run and has not counted the backlog yet.
+        if night["backlog"] is not None:
             REVIEW_BACKLOG.labels(store.uri).set(night["backlog"])
     PHOTOS_QUARANTINED.labels(store.uri).set(len(uploads.quarantined_at))

@@ -52,7 +52,7 @@ def watch_photos(parameters: WatchParameters) -> State[Any]:
     result = index_uploads(store, known_categories(store, parameters.categories))
     if result.added or result.quarantined or result.unread:
         log.info(
-            "%s: %d files; %d were added to the photo index and %d to the quarantine; %d could not be read",
+            "uploads of %s: %d files; %d were added to the index, %d to the quarantine; %d could not be read",
             *(store.uri, result.listed, result.added, result.quarantined, result.unread),
         )
     forget_listings(datetime.now(UTC))

@@ -28,7 +28,7 @@ SMALL = {
     "pix2pix": {"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8},
     "projected": {
         **{"generator_channels": 4, "discriminator_channels": 4, "max_channels": 8},
-        **{"head_channels": 4, "backbone_resolution": 64},
+        "backbone_resolution": 64,
     },
     "studio": {"generator_channels": [4, 4, 4, 4], "discriminator_channels": 4},
     "spade": {

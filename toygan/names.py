@@ -4,7 +4,7 @@
 def printable(name: str) -> str:
     """Returns one line of text for a name; different names give different lines.
 
-    Characters that cannot be shown and backslashes are escaped. Bytes that are no UTF-8 (surrogates in
+    Characters that cannot be shown and backslashes are escaped. Bytes that are not UTF-8 (surrogates in
     Python) become for example `\\xE9`, other characters `\\n` or `\\u202e`.
     """
     return "".join(letter if letter.isprintable() and letter != "\\" else _escaped(letter) for letter in name)

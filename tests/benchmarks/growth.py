@@ -3,7 +3,7 @@
 The store has 200,000 live pictures of ten categories and 366 nights behind it; ten rows of the catalog have
 changed. Its pictures are not there, as no night reads them. Wanted are 3 minutes from the command to its end
 and 2 GiB on two cores, and at most 60 requests. Stated besides: a night without any change, and how long it
-takes to make the summaries anew.
+takes to make the summaries again.
 """
 
 import json
@@ -178,7 +178,7 @@ def main() -> None:
         store = open_store(folder / "store")
         began_s = time.perf_counter()
         rebuild_nights(store, complete_open_runs(store))
-        print(f"summaries made anew: {time.perf_counter() - began_s:.1f} s", flush=True)
+        print(f"summaries made again: {time.perf_counter() - began_s:.1f} s", flush=True)
         for catalog in ("catalog.parquet", "changed.parquet"):
             figures = night(folder, catalog)
             requests = {key: int(each) for key, each in figures.items() if key not in ("seconds", "peak_mib")}

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.toygan.review.browsers import ReviewProcess, a_browser
 from tests.toygan.review.gallery_store import fill
-from tests.toygan.review.test_interleavings import play
+from tests.toygan.review.interleavings import play
 from toygan.planning.decisions import stored_decisions
 from toygan.publishing.verify import verify
 from toygan.storage.local import LocalStore

@@ -248,7 +248,7 @@ def measure() -> dict[str, Any]:
     for family, config in PRESETS.items():
         networks = config.networks()
         if networks.needs_small_picture or networks.image_condition == "photo":
-            continue  # it learns from crops, or from snapshots that are made anew for each step
+            continue  # it learns from crops, or from snapshots that are made again for each step
         figures["presets"][family] = in_child("step", changed(config, resolution=64))
         _show_step(family, figures["presets"][family])
     large = changed(PRESETS["stylegan"], resolution=256, batch_size=16)

@@ -242,7 +242,7 @@ def test_what_a_person_changed_stays_and_the_rest_follows_the_settings() -> None
         assert start(client, 1, 1, "0 1 * * *") == ()
         made = found()
         assert start(client, 1, 1, "0 1 * * *") == ()
-        assert found() == made  # not made anew, which would cost the runs that it has made
+        assert found() == made  # not made again, which would cost the runs that it has made
         deployment = client.read_deployment_by_name(f"night/{name}").id
         by_hand = {"parameters": {"parameters": {"first": 1, "second": 5}}}
         client.request("PATCH", f"/deployments/{deployment}", json=by_hand)

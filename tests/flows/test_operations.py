@@ -201,7 +201,7 @@ def test_alerts_become_events_that_start_a_flow(
         again = Manifest.from_json(store.get(manifest_key("first")))
         again = replace(again, run_id=run_id, shards=0, commit=commit)
         store.put(manifest_key(run_id), again.to_json().encode())
-    store.delete(COMMITS_KEY)  # it is made anew from the manifests
+    store.delete(COMMITS_KEY)  # it is made again from the manifests
     bad = nan_model().write(tmp_path / "bad" / "tiny")
     with running([sys.executable, str(alert_script(tmp_path))], prefect_environment, tmp_path) as alerts:
         alerts.deployment("alerts")

@@ -89,7 +89,7 @@ def calm_and_killed(
         assert read_aliases(killed.store)[CHAMPION].now == killed.first
         assert read_retrained(killed.store) is None
         begun.append(killed.training_log()[0])
-    # With the seconds that it took: the training was not begun anew.
+    # With the seconds that it took: the training was not begun again.
     assert begun[0] == begun[1]
     upload_photos(killed.store, 3, first=5)  # too late for the snapshot
     last = start_process(prefect_environment, folder / "last.log", killed.parameters())

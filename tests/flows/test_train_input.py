@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"generator_units": [16, 32, 16], "discriminator_units": [16, 8]},
     "dcgan": WIDTHS,
     "stylegan": {"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
-    "projected": {**WIDTHS, "head_channels": 4, "backbone_resolution": 32},
+    "projected": {**WIDTHS, "backbone_resolution": 32},
     "pix2pix": WIDTHS,
     "spade": WIDTHS | {"modulation_channels": 4},
 }

@@ -49,13 +49,14 @@ NEAR_COPY_DISTANCE: Final = 4
 # layout has another text (similarity up to 0.995), and no such layout has the right part number. For 32
 # figures, no such layout has the right hat and print.
 #
-# Silhouettes give no limit for each category either. From a similarity of 0.85 on, the silhouettes of the
+# Silhouettes cannot give a limit either. From a similarity of 0.85 on, the silhouettes of the
 # most similar other text agree with a photo 0.9 times as well as those of the product's own text. For wheels
 # this holds at any similarity.
 KNOWN_SHAPE_SIMILARITY: Final = 0.999
 
-# At a larger CIEDE2000, everybody sees another colour. Even a photo may have a larger one, if less than a
-# quarter of a product with many colours has the catalog's main colour.
+# The limit of CIEDE2000 for a category whose own limit is higher. Beyond it, everybody sees another colour.
+# Limits that are fitted to photos can be higher, because products with many colours may have less than a
+# quarter of the catalog's main colour.
 ANOTHER_COLOUR: Final = 20.0
 
 

@@ -18,10 +18,11 @@ from toygan.images import COLOURED, DARK
 
 SIDES: Final = (256, 128)  # the two scales, in pixels a side
 SPREAD: Final = 2.5  # standard deviation of a neighbourhood in pixels
-NOISE: Final = 3.0  # in steps of 255 brightness levels; structure with less contrast than this counts less
+NOISE: Final = 3.0  # in brightness levels of 0..255; structure with less contrast than this does not count
 # width in pixels of the strip along the mask's edge that is left out, because the ground shows there
 EDGE: Final = 3
-AROUND: Final = 6  # Nearer to the mask than this, in pixels of the larger scale, pixels may be dark.
+# Pixels within this distance of the mask (in pixels of the larger scale) may be dark: they are no new parts.
+AROUND: Final = 6
 
 STRUCTURE_MIN: Final = 0.5
 NEW_PARTS_MAX: Final = 0.02

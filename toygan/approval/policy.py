@@ -6,7 +6,7 @@ from typing import Final
 
 from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY, Reason
 
-# The most attempts for one image of a product over all runs. The count begins anew if the row, the model or
+# The most attempts for one image of a product over all runs. The count starts again if the row, the model or
 # its calibration changes. Runs in which a person asks for another picture do not count.
 MAX_ATTEMPTS: Final = 4
 

@@ -35,7 +35,7 @@ class CalibrationSettings:
     """The settings by which a calibration is fitted."""
 
     acceptance: float = (
-        0.5  # the share of the generated pictures passing the checks that reaches the threshold
+        0.5  # the threshold is set so that this share of the pictures that pass the checks reaches it
     )
     folds: int = 5  # the number of stratified folds of the cross-validation
     bins: int = 10  # the number of bins of equal mass for the expected calibration error
@@ -229,9 +229,6 @@ def _parts(values: Any) -> dict[str, Any]:
 
 
 def _probe_from_json(values: Any) -> ProbeWeights:
-    if isinstance(values, Mapping):
-        # Older probes do not have these two fields.
-        values = {"evidence": "all", "side": 128, **values}
     found = _exactly(values, _names(ProbeWeights), "probe")
     try:
         return ProbeWeights(
@@ -269,7 +266,7 @@ def _category_from_json(name: str, values: Any) -> CategoryCalibration:
 
 def _exactly(values: Any, wanted: set[str], where: str = "it") -> dict[str, Any]:
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where} is no object")
+        raise ValueError(f"{where} is not an object")
     if values.keys() != wanted:
         missing, unknown = sorted(wanted - values.keys()), sorted(values.keys() - wanted)
         raise ValueError(f"{where} lacks {missing} and has the unknown {unknown}")

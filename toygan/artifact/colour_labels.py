@@ -14,7 +14,7 @@ from toygan.conditions.labelled_colours import LabelledColours, labels_of_colour
 class ColourLabels:
     """Maps colours to their labels in layouts."""
 
-    exact: Mapping[str, int]  # maps each main colour `#RRGGBB` of the photos to its label
+    exact: Mapping[str, int]  # maps main colours `#RRGGBB` of photos to their labels
 
     @classmethod
     def of(cls, colour_hexes: Sequence[str | None], layouts: Tensor) -> Self:

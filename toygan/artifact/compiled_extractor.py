@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from toygan.artifact.probe_weights import BACKBONE, Evidence
+from toygan.artifact.probe_weights import BACKBONE
 from toygan.conditions.text_cache import default_folder
 
 OPSET: Final = 17
@@ -40,14 +40,13 @@ class CompiledExtractor(nn.Module):
         texts = default_folder()
         self._session = _open(side, resolution, folder or (texts and texts.with_name("networks")))
 
-    def numbers(self, evidence: Evidence) -> int:
-        """Returns K, the number of features; `evidence` must be `deepest`."""
-        if evidence != "deepest":
-            raise ValueError(f"the compiled network has no evidence {evidence!r}")
+    @property
+    def size(self) -> int:
+        """K, the number of features."""
         channels: int = self._session.get_outputs()[0].shape[1]
         return channels
 
-    def forward(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Maps (B, 3, R, R) float32 in [-1, 1] to features (B, K) float32."""
         found = self._session.run(None, {"images": images.contiguous().numpy()})
         return torch.from_numpy(found[0])
@@ -64,7 +63,7 @@ def _open(side: int, resolution: int, folder: Path | None) -> Any:
     except FileNotFoundError:
         pass
     except Exception as error:  # onnxruntime raises its own types for a damaged file
-        log.warning("%s cannot be used (%s); it is written anew", path, error)
+        log.warning("the kept network %s cannot be used (%s); it is exported again", path, error)
     content = _export(side, resolution)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +71,7 @@ def _open(side: int, resolution: int, folder: Path | None) -> Any:
             file.write(content)
         Path(file.name).replace(path)
     except OSError as error:
-        log.warning("%s cannot be written (%s); the next start takes longer", path, error)
+        log.warning("the network cannot be kept in %s (%s); the next start takes longer", path, error)
     return _session(content)
 
 

@@ -51,7 +51,7 @@ class ModelConfig:
 
     family: str  # see `toygan.models.FAMILIES`
     networks: "NetworkConfig"  # holds every option, so that a changed default does not change the model
-    categories: tuple[str, ...]  # in the order of the networks' category indices
+    categories: tuple[str, ...]  # the names of the categories, in the order of the networks' category indices
     text: TextConfig = _TITLES_ONLY
     # see `TextEncoder.to_json`; None if the model takes no text
     text_encoder: Mapping[str, str] | None = None

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from toygan.artifact.backbone_weights import pretrained_weights
-from toygan.artifact.probe_weights import BACKBONE, SIDE, Evidence
+from toygan.artifact.probe_weights import BACKBONE, SIDE
 from toygan.models.backbone import create_backbone, feature_channels
 
 
 class FeatureExtractor(nn.Module):
-    """Maps pictures to evidence with an ImageNet network at four strides; see `toygan.models.backbone`."""
+    """Maps pictures to the deepest features of an ImageNet network; see `toygan.models.backbone`."""
 
     def __init__(self, side: int = SIDE) -> None:
         """Smaller pictures are enlarged to `side` pixels a side."""
@@ -19,21 +19,11 @@ class FeatureExtractor(nn.Module):
             self.backbone = create_backbone(BACKBONE)
         self.backbone.network.load_state_dict(pretrained_weights(BACKBONE))
 
-    def numbers(self, evidence: Evidence) -> int:
-        """Returns K, the number of features of this evidence."""
-        channels = feature_channels(BACKBONE)
-        return 1 + 2 * sum(channels) if evidence == "all" else channels[-1]
+    @property
+    def size(self) -> int:
+        """K, the number of features."""
+        return feature_channels(BACKBONE)[-1]
 
-    def forward(self, images: Tensor, logits: Tensor | None = None) -> Tensor:
-        """Maps (B, 3, R, R) float32 in [-1, 1] to (B, K) float32.
-
-        Without `logits` it returns `deepest` evidence: the mean of each channel of the deepest map. With
-        `logits` (B,), those of the discriminator, it returns `all` evidence: the logit, then the means of the
-        channels of all maps, then the standard deviations of the channels of all maps.
-        """
-        maps = self.backbone.look(images, side=self.side)
-        if logits is None:
-            return maps[-1].mean(dim=(2, 3))
-        means = [each.mean(dim=(2, 3)) for each in maps]
-        deviations = [each.std(dim=(2, 3), correction=0) for each in maps]
-        return torch.cat([logits[:, None], *means, *deviations], dim=1)
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps (B, 3, R, R) float32 in [-1, 1] to (B, K) float32: each channel's mean in the last map."""
+        return self.backbone.look(images, side=self.side)[-1].mean(dim=(2, 3))

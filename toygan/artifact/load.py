@@ -139,7 +139,7 @@ def _load_probe(calibration: Calibration | None, resolution: int, device: torch.
     # These imports are slow, and only a model with a probe needs them.
     from toygan.artifact.probe import Probe
 
-    if device.type == "cpu" and calibration.probe.evidence == "deepest":
+    if device.type == "cpu":
         from toygan.artifact.compiled_extractor import CompiledExtractor
 
         return Probe(

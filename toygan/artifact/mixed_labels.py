@@ -22,9 +22,9 @@ from toygan.conditions.text_cache import default_folder
 from toygan.errors import BadInput, ModelError
 from toygan.images import decode_labels
 
-LABELS: Final = 256  # that a layout file can hold
-FEWEST_KEPT: Final = 256  # a smaller bank is decoded in less than half a second
-_METHOD: Final = 1  # another number for another estimate, so that kept ones are not used
+LABELS: Final = 256  # the number of labels that a layout file can hold
+FEWEST_KEPT: Final = 256  # estimates for fewer layouts are not kept, because decoding takes below 0.5 s
+_METHOD: Final = 1  # the version of the estimate; estimates kept by another version are not used
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _pixels(file: bytes, classes: int) -> NDArray[np.float64]:
     """Returns the number of pixels of each label, (LABELS,)."""
     with damaged_layout():
         layout = read_labels(file, classes)
-    return np.array(Image.fromarray(layout).histogram(), dtype=np.float64)  # in half the time of bincount
+    return np.array(Image.fromarray(layout).histogram(), dtype=np.float64)  # takes half the time of bincount
 
 
 def _mixed(pixels: NDArray[np.float64], labels: Sequence[Sequence[int]]) -> NDArray[np.float64]:
@@ -122,7 +122,7 @@ def _read(path: Path, layouts: int) -> NDArray[np.float64] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
-        log.warning("%s cannot be used (%s); it is written anew", path, error)
+        log.warning("the kept estimates %s cannot be used (%s); they are made again", path, error)
         return None
     is_usable = found.shape == (layouts,) and found.dtype == np.float64 and np.isfinite(found).all()
     return found if is_usable else None
@@ -135,4 +135,4 @@ def _write(path: Path, found: NDArray[np.float64]) -> None:
             np.save(file, found)
         Path(file.name).replace(path)
     except OSError as error:
-        log.warning("%s cannot be written (%s); the next start takes longer", path, error)
+        log.warning("the estimates cannot be kept in %s (%s); the next start takes longer", path, error)

@@ -300,8 +300,7 @@ class Model:
         """
         if self.probe is None:
             return self._discriminate(images, conditions)
-        given = self._discriminate(images, conditions) if self.probe.uses_discriminator else None
-        scores: Tensor = self.probe(images, given)
+        scores: Tensor = self.probe(images)
         return scores
 
     def _discriminate(self, images: Tensor, conditions: Conditions) -> Tensor:

@@ -33,21 +33,16 @@ class Probe(nn.Module):
     def __init__(self, fitted: ProbeWeights, extractor: "FeatureExtractor | CompiledExtractor") -> None:
         """Raises ModelError when the probe was fitted to another network."""
         super().__init__()
-        numbers = extractor.numbers(fitted.evidence)
-        if (fitted.backbone, len(fitted.weights)) != (BACKBONE, numbers):
+        if (fitted.backbone, len(fitted.weights)) != (BACKBONE, extractor.size):
             raise ModelError(
                 f"the probe of the model has {len(fitted.weights)} weights for {fitted.backbone}, "
-                f"but this version of toygan needs {numbers} for {BACKBONE}; calibrate the model again"
+                f"but this version of toygan needs {extractor.size} for {BACKBONE}; calibrate the model again"
             )
-        self.uses_discriminator = fitted.evidence == "all"
         self.extractor, self.side = extractor, fitted.side
         self.register_buffer("weights", torch.tensor(fitted.weights))
         self.intercept = fitted.intercept
 
-    def forward(self, images: Tensor, logits: Tensor | None) -> Tensor:
-        """Maps pictures (B, 3, R, R) to logits (B,).
-
-        `logits` (B,) are the discriminator's. Only a probe with the evidence `all` needs them.
-        """
-        evidence: Tensor = self.extractor(shrink(images, self.side), logits)
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps pictures (B, 3, R, R) float32 in [-1, 1] to logits (B,)."""
+        evidence: Tensor = self.extractor(shrink(images, self.side))
         return evidence @ self.weights + self.intercept

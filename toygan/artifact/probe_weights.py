@@ -14,19 +14,17 @@ SIDE: Final = 224
 # the largest side in pixels; without a limit, a damaged file could take too much memory
 LARGEST_SIDE: Final = 1024
 Floats = NDArray[np.float64]
-# The inputs of the probe: the deepest features. Older probes take the discriminator's logit and the features
-# of all depths.
-Evidence = Literal["deepest", "all"]
+Evidence = Literal["deepest"]  # the inputs of a probe, see `toygan.artifact.feature_extractor`
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeWeights:
-    """logit = weights . evidence + intercept; see `toygan.artifact.probe` for the evidence."""
+    """logit = weights . evidence + intercept."""
 
     backbone: str
     weights: tuple[float, ...]
     intercept: float
-    evidence: Evidence = "deepest"
+    evidence: Evidence = "deepest"  # a toygan whose probes have other inputs refuses the file
     side: int = SIDE  # the side in pixels to which smaller pictures are enlarged
 
     def __post_init__(self) -> None:

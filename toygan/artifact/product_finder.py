@@ -31,7 +31,7 @@ CUT_SHARE: Final = 0.03  # share of a side of the picture; a product that touche
 SHARPNESS: Final = 3.0  # the slope of the mask at its edges, relative to the slope of the probabilities
 # The limit for `FramedSnapshot.doubt`. Of 95 snapshots of calibration products, real and synthetic, 10 have a
 # higher doubt. Of the other 85, 7 have a mask whose overlap with the right mask is below 0.9.
-# the code adds, for each of the two looks, 1 divided by the product's shorter side in pixels
+# The code adds to the limit, for each of the two looks, 1 divided by the product's shorter side in pixels.
 MOST_DOUBT: Final = 0.04
 
 
@@ -108,9 +108,7 @@ class ProductFinder:
         return _framed(framed, mask, problems, round(longest), doubt)
 
     def _look(self, square: Tensor) -> Tensor:
-        """Returns the probability of each pixel of a square (3, S, S), in 0..255, to show the product: (S,
-        S).
-        """
+        """Maps a square (3, S, S) in 0..255 to the probability that each pixel shows the product: (S, S)."""
         logits = self.network((square[None].float() / 127.5 - 1).to(self.device))
         probabilities: Tensor = torch.sigmoid(logits)[0, 0].cpu()
         return probabilities
@@ -167,7 +165,7 @@ def _main_part(
     problems: list[FindingProblem] = []
     if len(sizes) > 1 and sizes[order[1]] > SECOND_SHARE * sizes[order[0]]:
         problems.append("several_products")
-    # A small separate part belongs to the product, because a hand or a wheel may look separate.
+    # A small separate part does not count as another product, because a hand or a wheel may look separate.
     main = parts == order[0] + 1
     touching = max(int(main[line].sum()) for line in (0, -1, (slice(None), 0), (slice(None), -1)))
     if touching > CUT_SHARE * len(main):

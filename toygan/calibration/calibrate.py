@@ -103,7 +103,7 @@ def calibrate(
     extractor = load_feature_extractor(model.device) if with_probe else None
     real = _of_photos(extractor, model, photos, held_out, batch_size)
     numbers = range(samples.generated)
-    # these numbers give other seeds than those above
+    # these numbers give other seeds than `numbers`
     following = range(samples.generated, 2 * samples.generated)
     generated = _generate(model, photos, held_out, limits, extractor, numbers, batch_size)
     seen = sorted({*range(len(photos))} - {*held_out}) or held_out

@@ -55,7 +55,7 @@ def decided_pictures(
     A picture whose file is missing or damaged is left out, with a warning. Raises BadInput if there is no
     decision about a picture of the model.
     """
-    probe = calibration.probe if calibration.probe and calibration.probe.evidence == "deepest" else None
+    probe = calibration.probe
     last = _last_decisions(store)
     rows = [
         row

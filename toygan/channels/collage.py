@@ -81,7 +81,7 @@ def make_collage(
     described: Mapping[str, Mapping[str, Any]],
     count: int,
 ) -> bool:
-    """Makes the collage of the first `count` chosen products that have a certain outline, and puts it.
+    """Makes the collage of the first `count` chosen products that have a certain outline, and stores it.
 
     Returns False if there are too few products or too few pixels. `described` maps image ids to metadata
     rows.
@@ -115,7 +115,7 @@ def make_collage(
 
 
 def compose_collage(cutouts: Sequence[Cutout], frame: Frame, *, keeps_room: bool) -> Composed | None:
-    """Places products in a grid on the frame's ground. All have the same scale, at most 1.
+    """Places products in a grid on the frame's ground. All products have the same scale, at most 1.
 
     With `keeps_room`, the bottom stays free for a label. Returns None if the frame would be below its least
     size.
@@ -142,7 +142,7 @@ def compose_collage(cutouts: Sequence[Cutout], frame: Frame, *, keeps_room: bool
     layer = frame.model_copy(update={"ground": "transparent"})
     for number, cutout in enumerate(cutouts):
         line, column = divmod(number, columns)
-        in_line = min(columns, len(cutouts) - line * columns)  # the last line is centred
+        in_line = min(columns, len(cutouts) - line * columns)  # the last line may be shorter; it is centred
         x = left + column * cell[0] + (columns - in_line) * cell[0] // 2
         shown = compose(cutout, layer, placed)
         image.paste(shown, (x, top + line * cell[1]), shown)

@@ -71,7 +71,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cutout:
-    """The layers of a picture, all in its size. Layers that not all channels need are made on first use."""
+    """The layers of a picture, all of its size. Layers that few channels need are made on first use."""
 
     image: Image.Image  # RGB, as generated
     whole: Image.Image  # a mask of 0 and 255: the product with its light sides
@@ -203,7 +203,7 @@ def _spread(image: Image.Image, mask: Image.Image, box: Box) -> Image.Image:
 
     The edge lies in `box` or beside it, so only that part of the picture is computed.
     """
-    around = _SPREAD_PX * _REACH_BLOCKS  # the part begins at a block, so that the result is that of the whole
+    around = _SPREAD_PX * _REACH_BLOCKS  # the part begins where a block of the whole picture begins
     left, top = (max(0, each // _SPREAD_PX * _SPREAD_PX - around) for each in (box.left, box.top))
     part = (left, top, min(image.width, box.right + around), min(image.height, box.bottom + around))
     spread = image.copy()
@@ -231,7 +231,7 @@ def _near(core: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[slice, slic
     """Finds the pixels that may be light sides of the core, (H, W) bool. They are beside its upper part.
 
     Further down light pixels may also be a shadow. A piece of shadow in the product looks worse than a
-    missing highlight. Also returns the rows and columns of the picture that hold all of them.
+    missing highlight. Also returns the rows and columns of the picture that hold all these pixels.
     """
     near = np.zeros_like(core)
     rows, columns = np.flatnonzero(core.any(axis=1)), np.flatnonzero(core.any(axis=0))
@@ -263,7 +263,7 @@ def _light_sides(
 def _has_more_beside(darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]) -> bool:
     """Says whether most pixels beside the product's upper part are not white.
 
-    There, they cannot be a shadow.
+    Beside the upper part they cannot be a shadow, so they may be more of the product.
     """
     ring = near & (np.asarray(_as_image(core).filter(ImageFilter.BoxBlur(_MIXED_PX))) == 0)
     return bool((ring & (darkest < GROUND_LEVEL)).sum() > UNSURE_RING * ring.sum())
@@ -297,8 +297,9 @@ def _without_spots(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
 
 
 def _unshaded(box: Box, size: tuple[int, int]) -> Image.Image:
-    """Returns a mask that fades out the shadow: 0 at the product's box, rising to 255 beyond the reach of
-    shadows.
+    """Returns a mask that fades out the shadow: 0 at the lower half of the product's box.
+
+    It rises to 255 at the reach of shadows, and at the edges of the picture.
     """
     width, height = size
     reach = SHADOW_REACH * max(box.width, box.height)

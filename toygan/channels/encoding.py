@@ -14,7 +14,7 @@ MIME_TYPES: Final[Mapping[FileFormat, str]] = MappingProxyType(
 )
 # AVIF and JPEG measure quality differently, so this is subtracted: AVIF of 65 looks like JPEG of about 90.
 _AVIF_QUALITY_LESS: Final = 22
-_AVIF_SPEED: Final = 7  # from 0 (slow) to 10
+_AVIF_SPEED: Final = 7  # the speed of the encoder, from 0 (slow) to 10 (fast)
 
 
 def encode_file(image: Image.Image, file_format: FileFormat, quality: int, xmp: bytes) -> bytes:

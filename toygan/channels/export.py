@@ -1,8 +1,8 @@
 """Exports the live pictures of a store to the place that a channel reads.
 
 An export first writes the pictures, whose names hold a digest of their content, then the state, then the
-feeds and the report. Last, it removes files that are named no more. So it may be stopped at any moment and
-run again, a feed never names a missing file, and a second run writes nothing.
+feeds and the report. Last, it removes files that neither state nor feeds name. So it may be stopped at any
+moment and run again, a feed never names a missing file, and a second run writes nothing.
 """
 
 import os
@@ -153,7 +153,7 @@ def _make_all(making: Making, live: Sequence[Mapping[str, Any]], state: State) -
 def _make_collages(
     making: Making, live: Sequence[Mapping[str, Any]], rows: Sequence[Exported], count: int | None
 ) -> tuple[list[Collage], tuple[str, ...]]:
-    """Makes the missing collages. Returns all collages, and a note on the categories without one."""
+    """Makes the missing collages. Returns all collages, and a note on categories without a collage."""
     if count is None:
         return [], ()
     chosen = choose_products(live, rows, count)
@@ -200,7 +200,7 @@ def _make_one(
 def _is_fresh(found: Exported, recipe: str, sizes: Mapping[str, int], *, is_surplus: bool) -> bool:
     if found.recipe != recipe or (found.left_out.get(WHOLE, "").startswith("too_many")) != is_surplus:
         return False
-    # made again, because the store may have been repaired in the meantime
+    # Pictures that the store had lost or damaged are tried again: the store may have been repaired.
     if found.left_out.get(WHOLE) in (*BROKEN, _NO_METADATA):
         return False
     return all(sizes.get(file.key) == file.bytes for file in found.files)

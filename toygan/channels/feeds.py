@@ -47,7 +47,7 @@ Urls = Callable[[str], str]  # maps a key to its URL
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
-    """A file to put beside the pictures."""
+    """A feed: a file that the export writes beside the pictures."""
 
     key: str
     content_type: str

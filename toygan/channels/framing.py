@@ -90,7 +90,7 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
         light = Image.new("RGB", opacity.size, "white")
     else:
         fading = _fading(placed.width, placed.height).crop((*at, at[0] + part.width, at[1] + part.height))
-        if is_white:  # one multiplication for both fades
+        if is_white:  # both fades are joined, so that the light is multiplied only once
             fading = ImageChops.screen(fading, cutout.unshaded.crop(part))
         light = ImageChops.screen(light, Image.merge("RGB", (fading, fading, fading)))
     size = (placed.width, placed.height)

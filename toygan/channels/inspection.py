@@ -13,7 +13,7 @@ from toygan.names import printable
 from toygan.picture_files import HEAD_BYTES, READABLE, check_size, format_of
 from toygan.xmp import DIGITAL_SOURCE_TYPE, aigc_label, digital_source_type
 
-_C2PA: Final = (b"c2pa", b"jumb")  # the labels of a manifest store, which is in boxes of ISO 19566-5
+_C2PA: Final = (b"c2pa", b"jumb")  # the label of a manifest store, and the type of its box (ISO 19566-5)
 
 
 def inspect_file(path: Path) -> list[str]:

@@ -43,7 +43,7 @@ class Making:
     store: ObjectStore
     place: ObjectStore
     channel: Channel
-    sizes: Mapping[str, int]  # maps the key of each file in the place to its size in bytes
+    sizes: Mapping[str, int]  # maps the key of each file that the export already has to its size in bytes
     producer: str | None  # named in China's label; None for a channel without the label
     credentials: Credentials | None  # signs the files; None if they are not signed
 
@@ -60,7 +60,7 @@ def recipe_of(making: Making, live: Mapping[str, Any]) -> str:
 def make_picture(
     making: Making, live: Mapping[str, Any], described: Mapping[str, Any], recipe: str
 ) -> Exported:
-    """Makes the files of a row of `current.parquet`, and puts those that are not in the place yet.
+    """Makes the files of a row of `current.parquet`, and writes those that the export does not have yet.
 
     `described` is the picture's metadata row. If a frame cannot be made, `left_out` has the reason. Raises
     only what the stores raise.
@@ -156,7 +156,7 @@ def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: 
 def _put(
     making: Making, live: Mapping[str, Any], name: str, file_format: FileFormat, data: bytes
 ) -> tuple[str, int]:
-    """Puts a file, unless it is in the place already. Returns its key and its size in bytes.
+    """Writes a file, unless the export already has it. Returns its key and its size in bytes.
 
     The key holds a digest of the content and of the signer, but not of the signature, because every signature
     of the same file is different.
@@ -171,7 +171,7 @@ def _put(
 
 
 def upload(making: Making, live: Mapping[str, Any], key: str, file_format: FileFormat, data: bytes) -> int:
-    """Signs a file, naming the picture's model, and puts it. Returns its size in bytes.
+    """Signs a file, naming the picture's model, and writes it to the export. Returns its size in bytes.
 
     Raises NotCutOut if the file is too large for the channel.
     """

@@ -97,7 +97,7 @@ class Rule(_Strict):
     @model_validator(mode="after")
     def _known_source(self) -> Self:
         if (self.official is None) != (self.kind == "chosen"):
-            raise ValueError("`official`: whether the source is the channel's own page; not for a choice")
+            raise ValueError("`official` must be there, except for a rule of the kind `chosen`")
         return self
 
 

@@ -12,12 +12,13 @@ from PIL import Image, ImageChops, ImageFilter
 from skimage.measure import label
 
 _REDUCED: Final = 2  # shadows are smooth, so the flood runs in a picture reduced by this factor
-_DARKEST: Final = 110  # a pixel whose brightest channel (0..255) is darker is the product
-_COLOURED: Final = 40  # a pixel with more chroma is the product; a shadow takes some of its colour
-_EDGE: Final = 36  # at an edge the values (0..255) of 3 x 3 pixels differ by more
-_LOWER_PART: Final = 0.5  # of the product's height: only there a shadow falls beside it
-_MOST: Final = 0.2  # a flood that takes more than this share of the mask has run into a grey product
-_LEAST_PIECE: Final = 0.02  # what the flood cuts off, as a share of the mask's lower part, is shadow, too
+_DARKEST: Final = 110  # a pixel whose brightest channel (0..255) is below this shows the product
+_COLOURED: Final = 40  # a pixel with more chroma shows the product; a shadow takes some of its colour
+_EDGE: Final = 36  # at an edge, the values (0..255) of 3 x 3 pixels differ by more than this
+_LOWER_PART: Final = 0.5  # shadows are sought only beside this lower share of the product's height
+_MOST: Final = 0.2  # if more than this share of the mask seems to be shadow, it is a grey product instead
+# A piece that the flood cuts off is shadow, too, if it is smaller than this share of the mask's lower part.
+_LEAST_PIECE: Final = 0.02
 
 
 def cast_shadow(image: Image.Image, core: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -31,7 +32,7 @@ def cast_shadow(image: Image.Image, core: NDArray[np.bool_]) -> NDArray[np.bool_
     reached = np.zeros(parts.max() + 1, dtype=bool)
     reached[parts[~inside]] = True
     flooded = reached[parts] & is_open
-    # The product's edge is no smooth place, so the flood ends a pixel before it.
+    # The flood takes smooth pixels only, so it ends a pixel before the product's edge.
     beside = Image.fromarray(flooded).convert("L").filter(ImageFilter.MaxFilter(3))
     flooded |= is_grey & (np.asarray(beside) > 0)
     pieces = label(inside & ~flooded, connectivity=2)  # type: ignore[no-untyped-call]
@@ -46,7 +47,7 @@ def cast_shadow(image: Image.Image, core: NDArray[np.bool_]) -> NDArray[np.bool_
 
 
 def _look(image: Image.Image) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Says of each pixel whether it has the grey of a shadow, and whether it lies at no edge: (H, W) bool."""
+    """Says for each pixel whether it is grey like a shadow, and whether it is off all edges: (H, W) bool."""
     red, green, blue = image.split()
     brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)

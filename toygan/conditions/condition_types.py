@@ -3,8 +3,8 @@
 from typing import Final, Literal
 
 ImageCondition = Literal["sketch", "layout", "photo"]
-# The roles of a run's models: "main" generates the products that no other model takes, the others those with
-# the image condition.
+# The roles of a run's models. The other models each generate the products with their image condition; "main"
+# generates the remaining products.
 ModelRole = Literal["main", "sketch", "layout", "photo"]
 MAIN: Final[ModelRole] = "main"
 

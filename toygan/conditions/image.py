@@ -1,4 +1,4 @@
-"""Reads condition images (sketches and layouts of products) as arrays, and encodes them as tensors."""
+"""Reads condition images (sketches, layouts and snapshots) as arrays, and encodes them as tensors."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -100,7 +100,7 @@ class TextCache:
         return None
 
     def _give_up(self, path: Path, error: Exception) -> None:
-        log.warning("%s cannot be used (%s); texts are embedded without a cache", path, error)
+        log.warning("the text cache %s cannot be used (%s); texts are embedded without a cache", path, error)
         self._path = None
 
 
@@ -146,7 +146,7 @@ def _set_aside(path: Path, asked_file: int | None, error: Exception) -> bool:
             path.replace(aside)
     except OSError:
         return False
-    log.warning("the text cache %s is damaged (%s); it is set aside as %s and made anew", path, error, aside)
+    log.warning("the text cache %s is damaged (%s); it is set aside as %s and made again", path, error, aside)
     return True
 
 

@@ -192,7 +192,8 @@ class _Category:
 
     def _in_folder(self) -> Iterator[_File]:
         def unreadable(error: OSError) -> None:
-            log.warning("skipped %s: it cannot be read (%s)", printable(str(error.filename)), error.strerror)
+            name = printable(str(error.filename))
+            log.warning("skipped the file %s: it cannot be read (%s)", name, error.strerror)
             self.left_out["unreadable folder"] += 1
 
         paths: list[Path] = []

@@ -47,11 +47,11 @@ def indexed_photos(
         try:
             data = store.get(row["photo_uri"])
         except ObjectNotFound:
-            log.warning("left out %s: it is in the photo index, but not in the store", row["photo_uri"])
+            log.warning("left out the photo %s: it is indexed, but not in the store", row["photo_uri"])
             return None
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             log.warning(
-                "left out %s: it has changed since it was indexed; upload it under a new name",
+                "left out the photo %s: it has changed since it was indexed; upload it under a new name",
                 row["photo_uri"],
             )
             return None

@@ -1,8 +1,8 @@
 """Registers a snapshot with the studio photo of the same product, by scale and shift.
 
 A shop's own snapshot and photo show the product in different sizes and places. To learn from both, the
-product's pixels must lie on each other. A turn is not corrected: a snapshot from another camera angle shows
-other parts of the product.
+product's pixels must lie on each other. A rotation is not corrected: a snapshot from another camera angle
+shows other parts of the product.
 """
 
 from math import ceil
@@ -21,14 +21,14 @@ from toygan.images import COLOURED, DARK
 
 MATCHED_SIDE: Final = 256  # pixels; larger masks are compared at about this size
 NEARBY: Final = (0.96, 0.98, 0.99, 1.0, 1.01, 1.02, 1.04)  # factors by which the best scale is varied
-PARTS_OF_PIXEL: Final = 4  # shifts are exact to this part of a pixel
+PARTS_OF_PIXEL: Final = 4  # shifts are found in steps of 1 / PARTS_OF_PIXEL pixels
 
 
 class Registration(NamedTuple):
     """Where a snapshot lies in the square of the photo."""
 
     scale: float  # pixels of the square for each pixel of the snapshot
-    top: float  # of the snapshot, in pixels of the square
+    top: float  # the place of the snapshot's upper edge in the square, in pixels of the square
     left: float
     overlap: float  # 0..1: intersection over union of both masks
 
@@ -72,7 +72,7 @@ def moved(picture: NDArray[np.uint8], place: Registration, side: int) -> NDArray
     """
     less = max(1, int(1 / (2 * place.scale)))  # a large snapshot would take much memory
     picture, place = _reduced(picture, less), place._replace(scale=place.scale * less)
-    length = side / place.scale  # of the square, in pixels of the snapshot
+    length = side / place.scale  # the side of the square in pixels of the snapshot
     starts = [-place.top / place.scale, -place.left / place.scale]
     before = [max(0, ceil(-start)) for start in starts]
     behind = [

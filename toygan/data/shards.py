@@ -27,7 +27,7 @@ def read_stored_shard(
 ) -> Iterator[Photo]:
     """Reads an object as `read_shard` does.
 
-    The shard is copied to a temporary file, because it may not fit into memory.
+    The shard is copied to a temporary file, so that it does not stay in memory while its rows are used.
     """
     with tempfile.TemporaryDirectory(prefix="toygan-") as folder:
         copy = Path(folder) / "shard.parquet"
@@ -59,7 +59,8 @@ def read_shard(
                 checked = check_photo_rows(batch, first_row)
                 first_row += batch.num_rows
                 for row, sku, column, reason in checked.rejected.itertuples(index=False):
-                    log.warning("skipped row %d (sku %s) of %s: %s is %s", row, sku, source, column, reason)
+                    at = (row, sku, source)
+                    log.warning("skipped row %d (sku %s) of %s: its %s is %s", *at, column, reason)
                 good = checked.good[checked.good["split"] == split]
                 for row in good.to_dict("records"):
                     yield Photo(

@@ -33,12 +33,12 @@ def read_snapshot_pair(
     """Returns the snapshot of a photo with the product's mask, (R, R, 4) uint8.
 
     `resized` is the photo, resized to (3, R, R). A snapshot that does not lie on the photo pixel by pixel is
-    registered, see `toygan.data.registration`. The photo's layout says where its product is; without a layout
-    that is found by the white ground. The `finder` finds the product in a snapshot without a mask.
+    registered, see `toygan.data.registration`. The photo's layout shows the product in the photo. Without a
+    layout, the white ground does. The `finder` finds the product in a snapshot without a mask.
 
     With `may_lack`, a photo without a snapshot takes the place of the snapshot, and its layout gives the
-    mask. Raises BadInput if the snapshot or the mask is missing, and for a snapshot that shows another
-    product or another view.
+    mask. Raises BadInput if the snapshot is missing, if the product cannot be found in it, and for a snapshot
+    that shows another product or another view.
     """
     side = resized.shape[-1]
     of_photo = None if photo.layout is None else _shown(photo.layout, side)

@@ -179,7 +179,7 @@ def _reflecting(product: Tensor, ground: Tensor, mask: Tensor, rng: torch.Genera
 
 
 def _as_telephone(snapshot: Snapshot, rng: torch.Generator) -> Snapshot:
-    """Changes exposure and white balance, and adds uneven light, vignetting, blur and noise."""
+    """Changes exposure and white balance, and adds uneven light, vignetting, haze, blur and noise."""
     picture = snapshot.picture
     side = picture.shape[-1]
     warmth, green = uniform(-0.25, 0.25, rng), uniform(-0.06, 0.06, rng)

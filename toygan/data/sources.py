@@ -41,7 +41,7 @@ _REMEDY = (
 def read_photos(
     uri: str | Path, *, split: str, drawings: WantedConditions = NO_CONDITIONS
 ) -> Iterator[Photo]:
-    """Yields the photos of `split` at `uri` with their `drawings`; the log names malformed ones.
+    """Yields the photos of `split` at `uri` with their `drawings`; the log names malformed photos.
 
     Raises BadInput if there are no photos at `uri`, if a whole file is damaged, or if needed drawings are
     missing.

@@ -95,7 +95,7 @@ class AccelerateTracker:
         try:
             call()
         except Exception as error:
-            log.warning("%s failed (%r); the training continues without it", self._name, error)
+            log.warning("the tracker %s failed (%r); the training continues without it", self._name, error)
             self._works = False
 
 

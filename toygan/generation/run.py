@@ -35,7 +35,7 @@ class StartedRun:
     store: ObjectStore
     worker_spec: WorkerSpec
     pending: tuple[int, ...]  # shards that are not done yet
-    is_whole: bool  # no shard was done before
+    is_whole: bool  # whether no shard was done before this start
     started_at: datetime
     commits: Stored | None  # state/commits.json as it was before the plan, if it was read
     credit: str | None  # the attribution that the licences of the training pictures demand

@@ -109,7 +109,7 @@ class ShardRun:
     calibration: Calibration
     rows: list[dict[str, Any]] = field(default_factory=list)
     uploads: list[Future[None]] = field(default_factory=list)
-    # the perceptual hashes of each sku's approved pictures
+    # the perceptual hashes of each sku's live pictures and of those that this run approves
     phashes: dict[str, list[str]] = field(default_factory=dict)
 
 

@@ -41,7 +41,7 @@ class WorkerSpec:
     cores: int | None = None  # None for all that the process may use
 
     def model_for(self, image_condition: ImageCondition | None) -> ModelPlace:
-        """Returns the place of the model for products with this image condition."""
+        """Returns the reference and the version of the model for products with this image condition."""
         return self.models[image_condition or MAIN]
 
 

@@ -15,7 +15,7 @@ from torch.fx import Node
 
 _TO_LAST: Final = (0, 2, 3, 1)
 _TO_FIRST: Final = (0, 3, 1, 2)
-# a constant with more numbers becomes a weight instead of a part of the config
+# a constant with more numbers than this becomes a weight instead of a part of the config
 _LARGEST_LITERAL: Final = 4096
 
 

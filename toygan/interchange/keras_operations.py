@@ -62,7 +62,7 @@ def _type_name(value: Value | Tensor) -> str:
 def _add(one: Any, other: Any) -> Any:
     """Adds two operands, with a constant as the first operand.
 
-    As the second operand, Keras would take it for a bias, and add a square one along the wrong dimension.
+    Keras would take a constant second operand for a bias, and add a square one along the wrong dimension.
     """
     return ops.add(one, other) if isinstance(other, KerasTensor) else ops.add(other, one)
 

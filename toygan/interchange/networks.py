@@ -185,16 +185,6 @@ class _Enhancing(nn.Module):
         return images
 
 
-class _Scoring(nn.Module):
-    def __init__(self, probe: nn.Module) -> None:
-        super().__init__()
-        self.probe = probe
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.probe(images, None)
-        return logits
-
-
 def networks_of(model: Model) -> tuple[Network, ...]:
     """Returns the networks of a model in the order in which a picture passes them.
 
@@ -294,7 +284,7 @@ def _enhancing(model: Model) -> Iterator[Network]:
 
 def _scoring(model: Model) -> Iterator[Network]:
     weights = None if model.calibration is None else model.calibration.probe
-    if weights is None or weights.evidence != "deepest":
+    if weights is None:
         return
     from toygan.artifact.feature_extractor import FeatureExtractor
     from toygan.artifact.probe import Probe
@@ -303,7 +293,7 @@ def _scoring(model: Model) -> Iterator[Network]:
     yield Network(
         name="probe",
         does="scores the final picture; `calibration` maps its logit to the probability of a photo",
-        module=_Scoring(Probe(weights, FeatureExtractor(weights.side))).eval(),
+        module=Probe(weights, FeatureExtractor(weights.side)).eval(),
         inputs=(Port(name="images", shape=(3, side, side)),),
         outputs=(Port(name="logits", shape=()),),
     )

@@ -37,7 +37,7 @@ from toygan.models.layers import (
 from toygan.models.spectral import spectral_norm
 
 SCALES: Final = (2, 4, 8)
-DETAIL_CHANNELS: Final = 3  # of lines, borders and silhouette
+DETAIL_CHANNELS: Final = 3  # one channel each for lines, borders and silhouette
 BACKBONE: Final = "tf_efficientnet_lite1"
 # What brings the two finest maps of BACKBONE to a mean square of about 1, measured on crops of photos. A
 # crop's own magnitude would amplify the noise of plain white ground.

@@ -264,7 +264,7 @@ class ConditionInput(nn.Module):
 
 
 class SilentConv2d(nn.Conv2d, ConditionInput):
-    """A convolution of a per-pixel condition, the `section`. Its weights start at zero.
+    """A convolution of a per-pixel condition, which `section` names. Its weights start at zero.
 
     So adding the layer to a trained network does not change the network's pictures at first.
     """

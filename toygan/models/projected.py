@@ -39,7 +39,8 @@ from toygan.models.spectral import spectral_norm
 
 # the number of blocks between a gating map and the gated map, which has 8 times its side
 EXCITATION_BLOCKS = 3
-LOGIT_SIDE = 4
+HEAD_CHANNELS = 64  # the number of channels of each layer of a head
+LOGIT_SIDE = 4  # the heads reduce maps to this side in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,6 @@ class ProjectedConfig(DcganConfig):
         ""  # a safetensors file for a backbone whose weights toygan.artifact.backbone_weights cannot find
     )
     backbone_resolution: int = 128  # side in pixels to which smaller pictures are enlarged for the backbone
-    head_channels: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,9 +114,9 @@ class Head(nn.Module):
     learning.
     """
 
-    def __init__(self, inputs: int, side: int, config: ProjectedConfig) -> None:
+    def __init__(self, inputs: int, side: int, condition_size: int) -> None:
         super().__init__()
-        width = config.head_channels
+        width = HEAD_CHANNELS
         halvings = max(0, int(log2(side / LOGIT_SIDE)))
         layers: list[nn.Module] = []
         for _ in range(halvings):
@@ -127,7 +127,7 @@ class Head(nn.Module):
         layers += [nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers)
         self.logit = spectral_norm(nn.Conv2d(width, 1, 1))
-        self.projection = condition_projection(config.condition_size, width)
+        self.projection = condition_projection(condition_size, width)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Maps (B, inputs, side, side) and (B, condition_size) to logits (B, h, w) float32."""
@@ -161,7 +161,8 @@ class Discriminator(PretrainedDiscriminator):
         )
         self.embedding = dcgan.condition_embedding(config)
         self.heads = nn.ModuleList(
-            Head(width, self.side // stride, config) for width, stride in zip(channels, STRIDES, strict=True)
+            Head(width, self.side // stride, config.condition_size)
+            for width, stride in zip(channels, STRIDES, strict=True)
         )
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:

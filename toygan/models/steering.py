@@ -17,7 +17,7 @@ SAME: Final = 20.0  # distance in a* and b* within which pixels have the same co
 LEAST_SHARE: Final = 0.15
 # largest distance in a* and b* by which light may shift the colour of a product of one colour
 FARTHEST: Final = 60.0
-# the same for a product of several colours, where a nearby colour may belong to another part
+# the same limit for a product of several colours, where a nearby colour may belong to another part
 FARTHEST_OF_SEVERAL: Final = 30.0
 CELL: Final = 4.0  # pixels are counted in square cells of a* and b* with this side
 MOST_GAIN: Final = 2.0

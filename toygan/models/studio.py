@@ -131,7 +131,7 @@ def _box_mean(x: Tensor, reach: int) -> Tensor:
 
 
 def _box_maximum(x: Tensor, reach: int) -> Tensor:
-    """Returns the maximum of the same square. `x` must not be negative."""
+    """Returns the maximum of the square that `_box_mean` averages. `x` must not be negative."""
     return _over_box(torch.maximum, x, reach)
 
 

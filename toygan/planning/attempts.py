@@ -40,7 +40,7 @@ class Earlier:
 
 
 class History:
-    """The table ATTEMPTS, searchable by slot and row. `read` returns it; the first query calls that."""
+    """The table ATTEMPTS, searchable by slot and row. The first query calls `read`, which returns it."""
 
     def __init__(self, read: Callable[[], pa.Table]) -> None:
         self._read = read

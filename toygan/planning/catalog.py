@@ -31,8 +31,8 @@ from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
 from toygan.uris import refuse_credentials
 
-BY_NAME: Mapping[str, str] = MappingProxyType({})  # maps no column: each has the same name in the file
-# A larger catalog of a bucket does not fit the memory of a small machine, in which it is downloaded.
+BY_NAME: Mapping[str, str] = MappingProxyType({})  # every column has the contract's name in the file
+# The largest catalog that is read from a bucket: it is downloaded into memory.
 MAX_STORED_BYTES = 2**30
 MAX_CONDITION_BYTES = 50_000_000  # a PNG of 64 megapixels is smaller
 

@@ -49,7 +49,7 @@ class Slots:
     asked: NDArray[np.bool_]  # whether a person asked for another picture in the slot
     exhausted: Positions  # for each exhausted slot, the position of its product
     deferred: Positions  # for each slot that waits for the next run, the position of its product
-    refreshed: int  # the number of slots with a live picture of the current row by another model
+    refreshed: int  # the number of planned slots that replace the live picture of another model
     live_product: Positions  # for each live picture of the batch's products, the position of its product
     live_row: Positions  # for each of these pictures, its row in the live table
     # for each of these pictures, whether another slot of its product is planned
@@ -73,7 +73,7 @@ class Chooser:
         self._refresh_left -= slots.refreshed
 
     def choose(self, products: Products) -> Slots:
-        """Chooses the slots that the mode asks for, except those that are exhausted or deferred."""
+        """Chooses the slots that the mode or a person asks for, without exhausted and deferred ones."""
         mine, rows = self._live.of(products.skus, products.hashes)
         index = self._live.image_index[rows]
         first_slot = np.cumsum(products.wanted) - products.wanted

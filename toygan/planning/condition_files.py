@@ -142,8 +142,8 @@ class KeptConditions:
             raise BadInput(f"it holds the label {largest}, but the model has the labels 0 to {classes - 1}")
 
     def _announce(self) -> None:
-        """Puts a marker that stops `verify --prune` from removing the files, since no table names them before
-        the plan is frozen.
+        """Writes a marker that stops `verify --prune` from removing the files, because no table names them
+        before the plan is frozen.
         """
         with self._lock:
             if not self._is_announced:
@@ -152,7 +152,7 @@ class KeptConditions:
 
 
 def read_kept(store: ObjectStore, digest: str) -> bytes:
-    """Reads a file that `keep` put; raises BadInput if it is missing or damaged."""
+    """Reads a file that `keep` stored; raises BadInput if it is missing or damaged."""
     key = condition_key(digest)
     try:
         data = store.get(key)

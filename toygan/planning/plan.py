@@ -178,7 +178,7 @@ def freeze_plan(
                     break
             result = planner.finish(catalog)
         except (BadInput, TableError):
-            # The run will not continue. With its mark, prune would keep objects for it.
+            # This run will not continue. Its mark goes, because prune keeps objects for a marked run.
             store.delete(planning_key(run_id))
             raise
     plan = FrozenPlan(
@@ -215,13 +215,13 @@ def check_plan(
 
 
 def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
-    """Returns a shard's slots in the catalog's order. Raises ObjectNotFound, or TableError if damaged."""
+    """Returns a shard's slots in the catalog's order. Raises ObjectNotFound, or TableError for damage."""
     key = plan_key(run_id, shard)
     try:
         table = read_plan(store.get(key), key).select([each.name for each in fields(Slot)])
         rows = table.to_pylist(maps_as_pydicts="strict")
     except KeyError as error:  # a map cell holds a key twice
-        raise TableError(f"{key} is damaged: {error}; begin the run anew with another id") from None
+        raise TableError(f"{key} is damaged: {error}; start the run again with another id") from None
     for row in rows:
         row["attributes"] = row["attributes"] or {}
         row["sibling_phashes"] = tuple(row["sibling_phashes"])

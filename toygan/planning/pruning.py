@@ -18,7 +18,7 @@ from toygan.storage.store import ObjectStore
 
 
 def put_mark(store: ObjectStore, run_id: str) -> None:
-    """Puts the mark of a run that is being planned, with the time.
+    """Writes the mark of a run that is being planned, with the time.
 
     From then on, no prune removes objects that the run may need.
     """

@@ -34,7 +34,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         for role, name in self.models.items():
             if role not in get_args(ModelRole) or not isinstance(name, str):
-                raise BadInput(f"a run has no {role!r} model {name!r}, but {', '.join(get_args(ModelRole))}")
+                roles = ", ".join(get_args(ModelRole))
+                raise BadInput(f"no model can have the role {role!r}; the roles are {roles}")
         object.__setattr__(self, "categories", tuple(sorted(set(self.categories))))
         if not 1 <= self.images_per_product <= MAX_IMAGES_WANTED:
             raise BadInput(
@@ -48,7 +49,7 @@ class RunSettings:
             raise BadInput(f"the refresh share is {self.refresh_share}; it must be above 0 and at most 1")
         for what, value, known in (("mode", self.mode, Mode), ("format", self.format, ImageFormat)):
             if value not in get_args(known):
-                raise BadInput(f"the {what} {value!r} is none of {', '.join(get_args(known))}")
+                raise BadInput(f"the {what} {value!r} is not one of {', '.join(get_args(known))}")
         for name in self.categories:
             if not is_category(name):
                 raise BadInput(f"{name!r} cannot be a category's name")

@@ -18,7 +18,7 @@ from toygan.storage.update import Stored, read_stored
 
 @dataclass(frozen=True, kw_only=True)
 class Summaries:
-    """The files as they were when they were read or written, in their stored form; None: there is none.
+    """The files as they were when they were read or written, in their stored form. None if there is no file.
 
     The tables are made when they are needed, which saves memory between the steps of a run.
     """

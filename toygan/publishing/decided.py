@@ -46,7 +46,7 @@ def parse_decided(data: bytes, key: str) -> pa.Table:
 def is_decision(name: str) -> bool:
     """Whether an open number belongs to a decision or a retirement, not to a run.
 
-    `name` is the number's name.
+    `name` is the id of the run, or the key of the decision or retirement.
     """
     return name.startswith((DECISIONS_PREFIX, RETIRED_PREFIX))
 

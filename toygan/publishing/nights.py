@@ -89,7 +89,7 @@ def _read(data: bytes) -> pa.Table | None:
     try:
         return read_parquet_bytes(data, NIGHTS, NIGHTS_KEY)
     except TableError as error:
-        log.warning("%s; it is made again from the manifests", error)
+        log.warning("the table of the last runs is made again from the manifests: %s", error)
         return None
 
 

@@ -36,7 +36,7 @@ _THREADS = 8
 def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     """Generates the picture again. Returns a line that says that the bytes are the same as before.
 
-    Raises BadInput for an id without a stored picture, and for a sketch or layout that the store has lost.
+    Raises BadInput for an id without a stored picture, and for a condition file that the store has lost.
     Raises ModelError if the model version is missing. Raises RunFailed if the bytes differ, as they may on
     another type of device.
     """

@@ -53,7 +53,7 @@ class RunSummary:
     store: str
     elapsed_s: float
     parts: Parts = field(repr=False)
-    summaries: Summaries = field(repr=False)  # of the store, after the run
+    summaries: Summaries = field(repr=False)  # the summaries of the store after the run
     retired: int = 0  # the number of withdrawn pictures of products that left the catalog
 
     @property

@@ -65,7 +65,7 @@ class Verdict:
     planning: tuple[str, ...]  # one line for each run whose planning has begun and not ended
     finished_runs: int
     pictures: int  # the number of pictures that were read and compared
-    conditions: int  # the number of sketches and layouts that were read and compared
+    conditions: int  # the number of condition files that were read and compared
 
 
 def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda count: None) -> Verdict:

@@ -15,7 +15,7 @@ from toygan.artifact.files import VERSIONED, ModelFiles, _read_named, looks_like
 from toygan.conditions.text_cache import default_folder
 from toygan.errors import ModelError
 
-MOST_KEPT = 8  # versions; the one that was used longest ago goes first
+MOST_KEPT = 8  # the largest number of kept versions; the least recently used version is removed first
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,10 @@ def models_folder() -> Path | None:
 
 
 def read_through(name: str, version: str, read: Callable[[], ModelFiles], folder: Path | None) -> ModelFiles:
-    """Returns the kept model of this version, else what `read` returns, and keeps that in `folder`.
+    """Returns the kept model of this version. If there is none, returns the model of `read` and keeps it.
 
-    A kept model with damaged files is read anew. A folder that cannot be written is logged and keeps nothing.
+    `folder` holds the kept models. A kept model with damaged files is read again. If the folder cannot be
+    written, the log says so, and the model is not kept.
     """
     if folder is None or not looks_like_version(version):
         return read()
@@ -43,7 +44,7 @@ def read_through(name: str, version: str, read: Callable[[], ModelFiles], folder
     try:
         _keep(model, kept)
     except OSError as error:
-        log.warning("%s cannot be written (%s); the next run downloads the model again", kept, error)
+        log.warning("the model cannot be kept in %s (%s); the next run downloads it again", kept, error)
     return model
 
 
@@ -54,8 +55,8 @@ def _keep(model: ModelFiles, kept: Path) -> None:
         made.mkdir()
         for filename, data in model.files.items():
             (made / filename).write_bytes(data)
-        shutil.rmtree(kept, ignore_errors=True)  # it may hold damaged files
-        with suppress(OSError):  # another process has kept it meanwhile
+        shutil.rmtree(kept, ignore_errors=True)  # the kept model may be damaged
+        with suppress(OSError):  # another process has kept the model in the meantime
             made.rename(kept)
     versions = sorted(
         (path for path in kept.parent.iterdir() if not path.name.startswith(".")),

@@ -256,7 +256,7 @@ def read_version(store: ObjectStore, name: str, version: str) -> ModelFiles:
 
 
 def _read_kept(store: ObjectStore, name: str, version: str) -> ModelFiles:
-    """As read_version. A bucket is read once: then the version is in the user's cache folder."""
+    """Does what read_version does. A version in a bucket is read once, then from the user's cache folder."""
     folder = models_folder() if store.uri.startswith("s3://") else None
     return read_through(name, version, partial(read_version, store, name, version), folder)
 

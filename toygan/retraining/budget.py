@@ -24,9 +24,9 @@ FEWEST_PICTURES: Final = 100
 class Speeds:
     """The seconds that this machine takes for one picture or image."""
 
-    train_s: float  # for a training image
-    generate_s: float  # to generate, score and measure a picture
-    look_s: float  # to extract the features of a picture or photo
+    train_s: float  # to train on one image
+    generate_s: float  # to generate, score and measure one picture
+    look_s: float  # to extract the features of one picture or photo
 
 
 @dataclass(frozen=True, kw_only=True)

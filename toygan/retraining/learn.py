@@ -29,7 +29,7 @@ from toygan.training.train import train
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS = 10  # a retraining has at least this number of checkpoints
+CHECKPOINTS = 10  # a retraining has this number of intervals between checkpoints, of a batch or more each
 
 
 def learn(

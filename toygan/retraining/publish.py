@@ -32,8 +32,8 @@ def publish(store: ObjectStore, attempt: Attempt, outcome: Outcome, run_id: str)
     promote(store, challenger.name, version, CHALLENGER)
     if outcome.decision.promoted and not succeed(store, challenger, after=plan.champion):
         log.warning(
-            "%s is not promoted, because the champion is no longer the model that it was compared with; "
-            "promote it by hand if you want it",
+            "the model %s is not promoted, because the champion is no longer the model that it was compared "
+            "with; promote it by hand if you want it",
             challenger,
         )
     if outcome.champions_layouts is not None:
@@ -52,5 +52,6 @@ def _publish_layouts(store: ObjectStore, attempt: Attempt, layouts: bytes) -> No
     ref = ModelRef(name=attempt.plan.name, version=add_files(store, files, attempt.plan.name))
     if succeed(store, ref, after=attempt.plan.champion):
         log.info(
-            "%s also has the layouts of the uploads and replaces %s as champion", ref, attempt.plan.champion
+            "the model %s also has the layouts of the uploads, and replaces the champion %s",
+            *(ref, attempt.plan.champion),
         )

@@ -110,7 +110,7 @@ class Review:
             complete_open_runs(self.store)
             try:
                 record(self.store, wanted, pictures)
-            except BadInput:  # one of them cannot be recorded, so they are recorded one by one
+            except BadInput:  # one of the decisions cannot be recorded, so each is recorded by itself
                 for one in wanted:
                     try:
                         record(self.store, [one], pictures)

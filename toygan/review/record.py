@@ -55,7 +55,7 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if self.decision not in KINDS:
-            raise BadInput(f"the decision {self.decision!r} is none of {', '.join(KINDS)}")
+            raise BadInput(f"the decision {self.decision!r} is not one of {', '.join(KINDS)}")
         if (self.undoes is not None) != (self.decision == UNDO):
             raise BadInput(
                 "an undo must name the decision that it takes back; any other decision must not name one"

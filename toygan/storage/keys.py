@@ -185,7 +185,7 @@ def _name(what: str, text: str) -> str:
 
 def _file(image_id: str, extension: str) -> str:
     if extension not in FORMATS:
-        raise BadInput(f"the image format {extension!r} is none of {', '.join(FORMATS)}")
+        raise BadInput(f"the image format {extension!r} is not one of {', '.join(FORMATS)}")
     return f"{_matched('image id', image_id, _IMAGE_ID, '20 lower-case hex digits')}.{extension}"
 
 

@@ -131,7 +131,7 @@ class LocalStore:
             if info.problem is None:
                 yield info
             else:
-                _log.warning("%s/%s is not read: %s", self._root, info.key, info.problem)
+                _log.warning("the file %s/%s is not read: %s", self._root, info.key, info.problem)
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Like `list`, and also yields the files and links that no key can reach."""
@@ -300,7 +300,7 @@ def _read_plain(path: Path) -> bytes:
 
 
 def _listing_name(entry: os.DirEntry[str]) -> str:
-    """Returns the name, for a folder with a slash behind it. So the names sort as the keys below them do."""
+    """Returns the name of an entry, with a slash at the end for a folder: so names sort as keys do."""
     return entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 

@@ -93,7 +93,7 @@ class S3Store:
         return (info for info in self.list_all(prefix) if info.problem is None)
 
     def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Like `list`, and also yields the objects of other programs with names that are no valid keys."""
+        """Like `list`, and also yields the objects of other programs with names that are not valid keys."""
         token: str | None = None
         last = ""
         while True:
@@ -176,7 +176,7 @@ class S3Store:
             return None
 
     def _upload(self, key: str, data: bytes, content_type: str, more: Mapping[str, Any]) -> str:
-        """Returns the ETag of the object, or, if the server does not say it, one that no object has."""
+        """Returns the object's ETag. If the server does not send it, returns an ETag that no object has."""
         full = self._full(key)
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 

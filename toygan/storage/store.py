@@ -73,7 +73,7 @@ class ObjectStore(Protocol):
         """
 
     def delete(self, key: str) -> None:
-        """Removes the object; a missing object is no error."""
+        """Removes the object; a missing object is not an error."""
 
     def get_versioned(self, key: str) -> tuple[bytes, str]:
         """Returns the whole object and its version for put_if; raises ObjectNotFound.

@@ -35,11 +35,11 @@ def update(
     """Replaces an object by the result of `change(content)`; the content is None if there is no object.
 
     Returns the object afterwards. `known` is the object as it was read or written before, which spares a
-    request if it is still so. If `change` returns None, the object is not written. If another process changes
-    the object at the same time, `change` is called again with the new content, so no change is lost. If the
-    answer to a write is lost, `change` may be called again with its own earlier result. An exception of
-    `change` ends the update. Raises StoreUnavailable if other processes changed the object during every
-    attempt.
+    request if the object has not changed since. If `change` returns None, the object is not written. If
+    another process changes the object at the same time, `change` is called again with the new content, so no
+    change is lost. If the answer to a write is lost, `change` may be called again with its own earlier
+    result. An exception of `change` ends the update. Raises StoreUnavailable if other processes changed the
+    object during every attempt.
     """
     pause = 0.01
     for _ in range(_ATTEMPTS):
@@ -53,7 +53,7 @@ def update(
         known = None
         if not store.has_conditional_writes:
             _log.info(
-                "%s has no conditional writes; two processes must not change %s at the same time",
+                "the store %s has no conditional writes; two processes must not change %s at the same time",
                 store.uri,
                 key,
             )

@@ -148,8 +148,8 @@ def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
                 f"the checkpoint's optimizer does not fit the model: {key} has the shape {tuple(value.shape)}"
             )
         # Fused Adam ignores strides. With contiguous moments, it would silently update channels-last weights
-        # with the moments of other weights. The copy also lets the memory of the file be freed, all of which
-        # a view of a single number would keep.
+        # with the moments of other weights. The copy also allows the memory of the file to be freed:
+        # a view of a single number would keep all of it.
         like = parameter if value.ndim else value
         moments.setdefault(int(index), {})[moment] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

@@ -73,7 +73,7 @@ def load_pairs(
     if small is None:
         small = shrunk.images[:, None].clone()
         with Progress(
-            total=len(sources) * len(photos), unit="pictures", description="drawing small pictures"
+            total=len(sources) * len(photos), unit="pictures", description="generating small pictures"
         ) as progress:
             for number, model in reversed(list(enumerate(models))):
                 known = load(networks.small_resolution, model).with_text(model.text_encoder)

@@ -271,7 +271,7 @@ def _perceptual(backbone: "Backbone | None", settings: ObjectiveSettings, inputs
 
 
 def _shifted(pair: tuple[Tensor, Tensor], most: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cuts `most` rows and columns off both pictures (B, 3, H, W): as many at the top and left as drawn."""
+    """Cuts `most` rows and columns off both pictures (B, 3, H, W), a random part of these at top and left."""
     if not most:
         return pair
     top, left = torch.randint(most + 1, (2,), generator=rng).tolist()

@@ -78,10 +78,11 @@ class _Crop(NamedTuple):
 
 
 def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch.Generator) -> Batch:
-    """Makes a batch of crops of the photos `rows` (B,) int64 and of their small pictures. Half are mirrored.
+    """Makes a batch of crops of the photos `rows` (B,) int64 and of their small pictures.
 
-    The picture of a first stage always comes with the drawings from which it was made. Other drawings are
-    sometimes left out. Some drawings have a lower resolution than the photo, as drawings in catalogs have.
+    About half of the crops are mirrored. The picture of a first stage always comes with the drawings from
+    which it was made. Other drawings are sometimes left out. Some drawings have a lower resolution than the
+    photo, as drawings in catalogs have.
     """
     crops = [_draw_crop(photos, row, config.data.crop, rng) for row in rows.tolist()]
     real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))

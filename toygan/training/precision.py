@@ -30,7 +30,7 @@ def with_precision(
         return config
     begun_with = None if checkpoint is None else _precision_of(checkpoint)
     if begun_with is not None:
-        log.info("training in %s, because it is the precision of the checkpoint", begun_with)
+        log.info("training in %s, the precision of the checkpoint", begun_with)
         return _with(config, begun_with)
     fastest, reason = fastest_precision(device)
     joint = next(each for each in _SLOWEST_FIRST if distributed.any(fastest == each))

@@ -15,7 +15,7 @@ from toygan.training.config import (
 PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
     {
         # The learning rates are equal. If the discriminator's were twice the generator's, the discriminator
-        # would soon be too good for good.
+        # would soon be too good, and would stay so.
         "mlp": TrainConfig(
             family="mlp",
             resolution=64,

@@ -38,7 +38,8 @@ def make_latents(
 ) -> Latents:
     """Returns the latents of a step.
 
-    With a style encoder, the share `prior_share` of the latents is random, and the others encode the photos.
+    With a style encoder and a `kl_weight`, the share `prior_share` of the latents is random, and the others
+    encode the photos. Without them, all latents are random.
     The discriminator scores both types of pictures, as in Larsen et al. 2016, algorithm 1.
     """
     count = _compared(batch, config)

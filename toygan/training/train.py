@@ -161,7 +161,7 @@ def _prepare(
         photos = _read_photos(photos_uri, config, initial).with_text(encoder)
     check_photos(config, photos)
     if initial is not None:
-        log.info("starting from %s", initial.name)
+        log.info("starting from the weights of the model %s", initial.name)
     return _Training(
         config=config,
         photos=photos,
@@ -180,7 +180,7 @@ def _run(training: _Training, output: Path, earlier: Path | None, limits: Limits
     distributed, state, folder = training.distributed, training.begin(), training.folder(output)
     if earlier is not None:
         folder.load(earlier, state)
-        log.info("resumed after %d images", state.images_seen)
+        log.info("resumed the training after %d images", state.images_seen)
     distributed.wait()
     folder.cut_log(state)
     with (

@@ -214,10 +214,10 @@ def _inspect(store: ObjectStore, key: str, size: int, known_categories: Collecti
         data = store.get(key)
         return _Inspected(key, size, row=inspect_photo(key, data))
     except (ObjectNotFound, StoreUnavailable) as error:
-        log.warning("could not read %s: %s", key, error)
+        log.warning("could not read the upload %s: %s", key, error)
         return _Inspected(key, size)
     except BadInput as error:
         return _Inspected(key, size, reason=str(error))
     except Exception as error:
-        log.exception("could not inspect %s", key)
+        log.exception("could not inspect the upload %s", key)
         return _Inspected(key, size, reason=f"could not be decoded ({type(error).__name__}: {error})")

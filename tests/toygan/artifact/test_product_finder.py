@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tests.toygan.artifact.red_products import Red, picture
 from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder, mask_network_file
 from toygan.errors import ModelError
 from toygan.models.mask_network import MaskNetwork
@@ -16,23 +16,7 @@ CPU = torch.device("cpu")
 SIDE = 128
 
 
-class Red(nn.Module):
-    """Finds red pixels. The second look, on a larger picture, may find others."""
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        red = (pictures[:, :1] > 0.4) & (pictures[:, 1:2] < 0)
-        return 20.0 * red.float() - 10
-
-
 FINDER = ProductFinder(network=Red(), device=CPU)  # type: ignore[arg-type]
-
-
-def picture(*boxes: tuple[int, int, int, int], height: int = 480, width: int = 640) -> NDArray[np.uint8]:
-    """Red boxes (top, left, height, width) on a blue table."""
-    pixels = np.full((height, width, 3), (40, 60, 160), dtype=np.uint8)
-    for top, left, tall, wide in boxes:
-        pixels[top : top + tall, left : left + wide] = (220, 20, 20)
-    return pixels
 
 
 def shown_box(framed: FramedSnapshot) -> tuple[int, int, int, int]:

@@ -59,7 +59,7 @@ def test_only_what_changed_is_made_and_what_left_is_removed(store: LocalStore) -
     assert [row["id"] for row in table(place / "feeds/merchant.tsv", "\t")] == ["A-1", "D-4"]
 
 
-@pytest.mark.parametrize("is_last_made", [False, True])
+@pytest.mark.parametrize("is_last_made", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_killed_export_that_runs_again_ends_the_same(
     is_last_made: bool, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,9 @@ def test_without_an_address_there_is_only_the_table(store: LocalStore) -> None:
     assert [path.name for path in (place_of(store, "google") / "feeds").iterdir()] == ["pictures.csv"]
 
 
-@pytest.mark.parametrize("channel", ["google", "instagram", "wechat"])
+@pytest.mark.parametrize(
+    "channel", ["wechat", *(pytest.param(each, marks=pytest.mark.slow) for each in ("google", "instagram"))]
+)
 def test_a_collage_shows_products_of_a_category(channel: str, store: LocalStore, tmp_path: Path) -> None:
     pale = np.where(np.arange(512)[:, None, None] // 40 % 3 == 2, 255, toy()).astype(np.uint8)
     articles = [

@@ -44,7 +44,7 @@ def test_every_field_of_a_channel_has_a_rule_with_source_and_date(name: str) -> 
         (
             "official = true",
             "",
-            "rules.0: Value error, `official`: whether the source is",
+            "rules.0: Value error, `official` must be there",
         ),
         ('name = "ebay"', 'name = "../ebay"', "name: String should match pattern"),
         ('name = "ebay"', "name = ebay", "not TOML"),

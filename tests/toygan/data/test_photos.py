@@ -70,7 +70,7 @@ def test_a_malformed_row_is_skipped_and_named(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         photos = load_photos(tmp_path, resolution=32, split="train")
     assert len(photos) == 300
-    assert "skipped row 300 (sku odd) of photos-000.parquet: colour_hex is malformed" in caplog.text
+    assert "skipped row 300 (sku odd) of photos-000.parquet: its colour_hex is malformed" in caplog.text
 
 
 def test_a_tall_photo_is_laid_on_a_white_square(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ print(*({"accelerate", "mlflow", "tensorboard", "trackio", "wandb"} & sys.module
 """
 
 
-class Heard:
+class Recorder:
     """A tracker that keeps what a training gives it."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Heard:
         self.options: Mapping[str, object] = {}
         self.is_finished = False
 
-    def started(self, output: Path, options: Mapping[str, object]) -> "Heard":
+    def started(self, output: Path, options: Mapping[str, object]) -> "Recorder":
         self.options = options
         return self
 
@@ -70,17 +70,17 @@ def run(tmp_path: Path, start: StartTracker) -> Path:
 
 
 def test_a_training_gives_losses_grids_and_samples(tmp_path: Path) -> None:
-    heard = Heard()
-    run(tmp_path, heard.started)
-    assert list(heard.reports) == [8, 16, 24, 32, 40]
-    assert {"generator", "discriminator", "images_per_s"} <= heard.reports[8].keys()
-    assert set(heard.grids) == set(heard.samples) == {16, 32, 40}
-    photos, generated = heard.samples[32]
+    recorder = Recorder()
+    run(tmp_path, recorder.started)
+    assert list(recorder.reports) == [8, 16, 24, 32, 40]
+    assert {"generator", "discriminator", "images_per_s"} <= recorder.reports[8].keys()
+    assert set(recorder.grids) == set(recorder.samples) == {16, 32, 40}
+    photos, generated = recorder.samples[32]
     assert photos.shape == generated.shape == (8, 3, 32, 32)
     assert photos.dtype == generated.dtype == torch.uint8
-    assert torch.equal(photos, heard.samples[16][0])
-    assert heard.options["data.batch_size"] == 4
-    assert heard.is_finished
+    assert torch.equal(photos, recorder.samples[16][0])
+    assert recorder.options["data.batch_size"] == 4
+    assert recorder.is_finished
 
 
 @pytest.mark.slow
@@ -109,7 +109,8 @@ def test_a_failing_tracker_does_not_end_the_training(
     folder = run(tmp_path, lambda output, options: AccelerateTracker("tensorboard", output, options))
     assert (folder / "model" / "config.json").is_file()
     said = [each.getMessage() for each in caplog.records if "continues without it" in each.getMessage()]
-    assert said == ["tensorboard failed (ConnectionError('no server')); the training continues without it"]
+    lost = "the tracker tensorboard failed (ConnectionError('no server')); the training continues without it"
+    assert said == [lost]
 
 
 def test_an_unknown_and_a_missing_tracker_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,10 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import CPU, LAYOUT_CLASSES, TinyFiles, condition_file, tiny_model
 from tests.toygan.generation import whole_runs
 from tests.toygan.generation.mortal_store import Died, MortalStore
-from tests.toygan.generation.whole_runs import generate, rows_of
+from tests.toygan.generation.whole_runs import generate, lead_to, rows_of
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.errors import BadInput, ModelError
-from toygan.generation import request as request_module
-from toygan.generation import run as run_module
 from toygan.generation import worker_spec
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
@@ -89,11 +87,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     store = MemoryStore("run")
     lead_to(store, monkeypatch)
     return store
-
-
-def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (run_module, request_module, worker_spec):
-        monkeypatch.setattr(module, "open_store", lambda uri: store)
 
 
 def request(folder: Path, **changes: Any) -> RunRequest:

@@ -15,8 +15,8 @@ from catalog_schemas.images import APPROVED, REVIEW
 from catalog_schemas.validation import REJECTED_ROWS, read_parquet_bytes
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import CPU, condition_file, tiny_model, tiny_studio
-from tests.toygan.artifact.test_product_finder import Red, picture
-from tests.toygan.generation.test_image_conditions import generate, lead_to, request, rows_of
+from tests.toygan.artifact.red_products import Red, picture
+from tests.toygan.generation.whole_runs import generate, lead_to, request, rows_of
 from toygan import api
 from toygan.conditions.condition_types import ModelRole
 from toygan.images import decode

@@ -4,9 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
+
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import BATCH, CATEGORIES, COLOURS, tiny_model
 from toygan.conditions.condition_types import ModelRole
+from toygan.generation import request as request_module
+from toygan.generation import run as run_module
+from toygan.generation import worker_spec
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
 from toygan.planning.finished import read_manifest, read_part
@@ -69,3 +74,9 @@ def rows_of(store: ObjectStore, run_id: str = "run-1") -> list[dict[str, Any]]:
     assert manifest is not None
     parts = [read_part(store, run_id, shard) for shard in range(manifest.shards)]
     return [row for part in parts for row in part.to_pylist(maps_as_pydicts="strict")]
+
+
+def lead_to(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes runs of this process use `store`, whatever their URI."""
+    for module in (run_module, request_module, worker_spec):
+        monkeypatch.setattr(module, "open_store", lambda uri: store)

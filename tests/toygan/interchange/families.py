@@ -39,7 +39,7 @@ _OPTIONS: Mapping[str, tuple[str, dict[str, object]]] = {
     "mlp": ("mlp", {"generator_units": (16, 16), "discriminator_units": (8,), **_EVERYTHING}),
     "dcgan": ("dcgan", {**_NARROW, "whiten_text": True, **_EVERYTHING}),
     "stylegan": ("stylegan", {"style_size": 8, "channel_base": 64, "max_channels": 8, "condition_size": 8}),
-    "projected": ("projected", {**_NARROW, "mapping_layers": 1, "head_channels": 4}),
+    "projected": ("projected", {**_NARROW, "mapping_layers": 1}),
     "pix2pix": ("pix2pix", _NARROW),
     "pix2pix in two parts": (
         "pix2pix",

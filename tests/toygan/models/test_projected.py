@@ -36,7 +36,6 @@ TINY = ProjectedConfig(
     max_channels=8,
     backbone=BACKBONE,
     backbone_resolution=32,
-    head_channels=4,
 )
 
 
@@ -71,13 +70,13 @@ def test_parameters_of_a_small_discriminator() -> None:
     """Maps of 8, 4, 2 and 1 pixels a side: only the first is halved. Beside them DCGAN's discriminator.
 
     embedding  3 categories x 4, and two linear maps 4 -> 4           12 + 2 * (4 * 4 + 4)     =    52
-    ends       norm 2 * 4, logit 4 + 1, projection 4 * 4 + 4          8 + 5 + 20, four times   =   132
-    halving    4 x 4, 24 -> 4, and norm                               1,536 + 8                = 1,544
-    last       3 x 3, 4, 32, 48 and 64 -> 4                           36 * (4 + 32 + 48 + 64)  = 5,328
+    ends       norm 2 * 64, logit 64 + 1, projection 4 * 64 + 64      128 + 65 + 320, 4 times  =   2,052
+    halving    4 x 4, 24 -> 64, and norm                              24,576 + 128             =  24,704
+    last       3 x 3, 64, 32, 48 and 64 -> 64                         576 * (64 + 32 + 48 + 64) = 119,808
     """
     _, discriminator = networks()
     assert isinstance(discriminator.of_pixels, dcgan.Discriminator)
-    assert parameters(discriminator) - parameters(discriminator.of_pixels) == 52 + 132 + 1_544 + 5_328
+    assert parameters(discriminator) - parameters(discriminator.of_pixels) == 52 + 2_052 + 24_704 + 119_808
     assert sum(prod(each.shape) for each in discriminator.backbone.parameters()) == 82_300
     # 1 x 1 across channels, 3 x 3 across scales; no parameters, so that no optimizer can see them.
     mixers = [*discriminator.channel_mixers, *discriminator.scale_mixers]
@@ -180,11 +179,11 @@ def test_small_pictures_are_enlarged_for_the_backbone() -> None:
 
 
 def test_a_head_projects_the_condition_onto_every_place() -> None:
-    head = Head(24, 8, TINY).eval()
+    head = Head(24, 8, TINY.condition_size).eval()
     nn.init.normal_(head.projection.weight)
     x, condition = torch.randn(2, 24, 8, 8), torch.randn(2, 4)
     features, projected = head.layers(x), head.projection(condition)
-    expected = head.logit(features)[:, 0] + torch.einsum("bchw,bc->bhw", features, projected) / 2
+    expected = head.logit(features)[:, 0] + torch.einsum("bchw,bc->bhw", features, projected) / 8
     torch.testing.assert_close(head(x, condition), expected)
 
 
@@ -309,7 +308,7 @@ def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
     config = training(
         weights, generator_lr=5e-3, discriminator_lr=1e-3, adam_betas=(0.0, 0.99), ema_half_life_images=64
     )
-    wider = config.network | {"generator_channels": 16, "max_channels": 32, "head_channels": 16}
+    wider = config.network | {"generator_channels": 16, "max_channels": 32}
     config = changed(config, network=wider, colour_dropout=0.0)
     state = start(config, categories=2, device=torch.device("cpu"))
     real, given = from_uint8(photos.images), photos.conditions(torch.arange(len(photos)))

@@ -5,17 +5,14 @@ import io
 import zipfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import openpyxl
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.toygan.planning.files import write
+from tests.toygan.planning.files import read, write
 from toygan.errors import CatalogError
-from toygan.planning.catalog import open_catalog
 from toygan.planning.catalog_check import look_at_catalog
 
 TEXTS = {
@@ -79,19 +76,6 @@ ATOM = """\
 """
 
 
-def read(path: Path, **columns: str) -> tuple[dict[int, dict[str, Any]], list[tuple[Any, ...]]]:
-    """Good products by row without what is null, and what was set aside."""
-    with open_catalog(str(path), columns) as catalog:
-        batches = list(catalog.stream())
-    good = pd.concat([batch.good for batch in batches])
-    rejected = pd.concat([batch.rejected for batch in batches])
-    rows = {
-        int(row): {name: value for name, value in cells.items() if isinstance(value, dict) or pd.notna(value)}
-        for row, cells in good.to_dict("index").items()
-    }
-    return rows, list(rejected.itertuples(index=False, name=None))
-
-
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", TEXTS)
 def test_encoding_and_delimiter_are_found_out(tmp_path: Path, encoding: str, delimiter: str) -> None:
@@ -110,7 +94,7 @@ letters = st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_charac
 cells = st.text(letters | st.sampled_from('\n\t",;|'), min_size=1, max_size=20)
 
 
-@settings(deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(cells, cells), min_size=1, max_size=8), st.sampled_from(",;\t|"))
 def test_any_text_comes_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str

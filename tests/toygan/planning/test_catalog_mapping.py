@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.catalog_schemas.tables import product, write_catalog
-from tests.toygan.planning.files import write
-from tests.toygan.planning.test_catalog_files import read
+from tests.toygan.planning.files import read, write
 from toygan.errors import BadInput
 from toygan.planning.catalog import open_catalog
 from toygan.planning.catalog_files.convert import parse_mapping

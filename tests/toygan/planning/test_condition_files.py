@@ -86,7 +86,7 @@ CHOICES: list[tuple[str, dict[str, str], ImageCondition | str | None]] = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(CHOICES), min_size=1, max_size=20))
 def test_a_layout_comes_before_a_sketch_where_a_model_knows_the_category(
     tmp_path_factory: pytest.TempPathFactory, chosen: list[tuple[str, dict[str, str], str | None]]
@@ -325,5 +325,5 @@ def test_a_catalog_in_a_bucket_brings_its_files_along(folder: Path, s3_uri: str)
 
 def test_settings_are_read_as_they_were_written() -> None:
     assert RunSettings.from_json(SETTINGS.to_json()) == SETTINGS
-    with pytest.raises(BadInput, match="a run has no 'line' model"):
+    with pytest.raises(BadInput, match="no model can have the role 'line'"):
         RunSettings(models={"line": "lines@1"})  # type: ignore[dict-item]

@@ -209,8 +209,8 @@ def test_a_hostile_run_id_reaches_no_key(three: Path) -> None:
         ({"images_per_product": 65}, "must be 1 to 64"),
         ({"refresh_share": 0.0}, "the refresh share is 0.0"),
         ({"limit": 0}, "at least 1"),
-        ({"mode": "some"}, "'some' is none of missing, refresh, retry, all"),
-        ({"format": "gif"}, "'gif' is none of webp, jpg, png"),
+        ({"mode": "some"}, "'some' is not one of missing, refresh, retry, all"),
+        ({"format": "gif"}, "'gif' is not one of webp, jpg, png"),
         ({"categories": ("a ",)}, "'a ' cannot be"),
     ],
 )

@@ -166,3 +166,11 @@ def check_problems(store: ObjectStore, wanted: list[str]) -> None:
 
 
 NOT_LOOKED_FOR = "left-over objects were not looked for"
+
+
+def killed_run(store: ObjectStore) -> None:
+    """A run of two shards, killed in the second."""
+    put_plan(store, "night-2", 2)
+    put_shard(store, "night-2", 0)
+    put_shard(store, "night-2", 1)
+    store.delete(keys.part_key("night-2", 1))

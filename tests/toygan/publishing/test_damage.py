@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import TableError, parquet_bytes
-from tests.toygan.publishing.stores import put_run
-from tests.toygan.publishing.test_verify_runs import killed_run
+from tests.toygan.publishing.stores import killed_run, put_run
 from toygan.errors import ToyganError
 from toygan.planning.plan import FrozenPlan, load_shard
 from toygan.planning.settings import RunSettings

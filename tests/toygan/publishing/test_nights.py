@@ -10,7 +10,7 @@ from catalog_schemas.images import REVIEW
 from catalog_schemas.runs import NIGHTS, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from tests.toygan.generation.runs import put_manifest
-from tests.toygan.publishing.test_store_report import counts
+from tests.toygan.publishing.store_pages import counts
 from tests.toygan.review.shop import SETTINGS, commit, picture
 from toygan.planning.summaries import read_summaries
 from toygan.publishing import nights

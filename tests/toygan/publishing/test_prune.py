@@ -196,6 +196,7 @@ def orders(moments: int, *, changes: int) -> Iterator[list[int]]:
             yield turns
 
 
+@pytest.mark.slow
 def test_prune_removes_nothing_of_a_run_that_begins_at_any_moment_of_it() -> None:
     _, moments = interleave([])
     assert {interleave(turns)[0] for turns in orders(moments, changes=1)} == {True, False}
@@ -208,6 +209,7 @@ def test_prune_removes_nothing_of_a_run_in_any_order_of_their_steps() -> None:
         interleave(turns)
 
 
+@pytest.mark.slow
 def test_two_prunes_at_once_remove_only_what_nobody_needs() -> None:
     """The second one runs as a whole at each step of the first one."""
     ends = set()

@@ -72,7 +72,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(
     for folder in (tmp_path / "file", None):
         assert read(source, model, folder) == model
     assert source.reads == 2
-    assert "cannot be written" in caplog.text
+    assert "cannot be kept" in caplog.text
 
 
 def test_an_odd_version_is_never_joined_into_a_path(model: ModelFiles, tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ def test_what_is_done_is_not_done_again(attempt: Attempt) -> None:
     assert before == {file: file.stat().st_mtime_ns for file in attempt.training.rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_resumed_is_done_without(attempt: Attempt) -> None:
     done = learn(attempt, SMALL_BUDGET, CPU)
     shutil.rmtree(attempt.training / "model")

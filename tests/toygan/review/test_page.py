@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.toygan.publishing.test_store_report import counts, page_of, put_run
+from tests.toygan.publishing.store_pages import counts, page_of, put_run
 from tests.toygan.review.browsers import LIMIT_MS, ReviewProcess, a_browser
 from tests.toygan.review.gallery_store import fill
 from tests.toygan.review.shop import SETTINGS, live

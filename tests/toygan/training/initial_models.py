@@ -17,7 +17,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"generator_units": [16, 32], "discriminator_units": [16, 8]},
     "dcgan": {"latent_size": 8, "condition_size": 8, **WIDTHS},
     "stylegan": {"latent_size": 8, "style_size": 8, "channel_base": 64, "max_channels": 8},
-    "projected": {**WIDTHS, "head_channels": 4, "backbone_resolution": 32},
+    "projected": {**WIDTHS, "backbone": "test_efficientnet", "backbone_resolution": 32},
     "pix2pix": WIDTHS,
     "spade": WIDTHS | {"modulation_channels": 4},
 }

@@ -9,8 +9,8 @@ import pytest
 import safetensors.torch
 from torch import Tensor
 
-from tests.toygan.training.test_resume import final_files, run
 from tests.toygan.training.tiny import tiny
+from tests.toygan.training.trainings import final_files, run
 from toygan.artifact import weights
 from toygan.disk import disk_errors, new_folder, replace_file
 from toygan.errors import BadInput, DiskFull
@@ -46,28 +46,28 @@ def test_a_training_without_room_says_what_is_kept_and_goes_on_later(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(precision="fp32")
-    run(shards, tmp_path / "undisturbed", 40, config)
+    run(shards, tmp_path / "undisturbed", max_images=40, config=config)
     output = tmp_path / "full"
     with monkeypatch.context() as now:
         cramp(now, 1000)
         with pytest.raises(DiskFull, match=r"full: the disk is full .* no checkpoint yet"):
-            run(shards, output, 16, config)
+            run(shards, output, max_images=16, config=config)
     assert leftovers(output) == []
-    run(shards, output, 16, config)
+    run(shards, output, max_images=16, config=config)
     largest = max(file.stat().st_size for file in (output / "model").iterdir())
     with monkeypatch.context() as now:
         cramp(now, largest + 500)  # room for the weights, not for all their moments
         with pytest.raises(DiskFull, match=r"the checkpoint and the model after 16 images are kept"):
-            run(shards, output, 32, config, resume=True)
+            run(shards, output, max_images=32, config=config, resume=True)
     assert leftovers(output) == []
     assert [int(folder.name) for folder in checkpoint_folders(output)] == [16]
-    run(shards, output, 40, config, resume=True)
+    run(shards, output, max_images=40, config=config, resume=True)
     assert final_files(output) == final_files(tmp_path / "undisturbed")
 
 
 def test_photos_that_do_not_fit_are_said_to_need_room(shards: Path, tmp_path: Path) -> None:
     with room_for(5000), pytest.raises(DiskFull, match="make room there for the photos, or set TMPDIR"):
-        run(shards, tmp_path, 16, tiny())
+        run(shards, tmp_path, max_images=16, config=tiny())
 
 
 def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:

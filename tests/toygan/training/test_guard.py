@@ -94,7 +94,7 @@ def ruin(state: TrainState, kind: str, rng: torch.Generator) -> None:
                 each.add_(torch.randn(each.shape, generator=rng), alpha=1e3)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 10))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 10))])
 def test_ten_collapses_ten_recoveries(
     seed: int,
     shards: Path,

@@ -28,7 +28,7 @@ def test_a_style_encoder_learns_from_the_photos_it_reads(photos: PhotoSet, famil
     """By reconstruction and divergence; the latents of a picture are then those of its photo."""
     network = {**tiny().network, "style_encoder": True, "mapping_layers": 1}
     if family == "projected":
-        network |= {"head_channels": 4, "backbone_resolution": 32}
+        network |= {"backbone_resolution": 32}
     config = tiny(family=family, network=network, l1_weight=10.0, kl_weight=0.05)
     state, fresh = train(photos, config, steps=2), start(config, categories=2, device=CPU)
     assert isinstance(state.generator, StyleEncodingGenerator)

@@ -214,6 +214,7 @@ def run(shards: Path, output: Path, *, max_images: int, resume: bool = False) ->
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_enhancer_ends_as_an_undisturbed_one(shards: Path, tmp_path: Path) -> None:
     whole = run(shards, tmp_path / "whole", max_images=32)
     run(shards, tmp_path / "parts", max_images=16)

@@ -17,35 +17,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.toygan.training.tiny import tiny
+from tests.toygan.training.trainings import final_files, run
 from toygan.artifact import weights
 from toygan.data.augment import AdaptiveAugmentation
 from toygan.training.checkpoint import checkpoint_folders
-from toygan.training.config import TrainConfig
-from toygan.training.limits import Limits
-from toygan.training.train import train
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-def run(shards: Path, output: Path, max_images: int, config: TrainConfig, *, resume: bool = False) -> None:
-    train(
-        photos_uri=shards,
-        output=output,
-        config=config,
-        device=torch.device("cpu"),
-        limits=Limits(max_images=max_images),
-        resume=resume,
-    )
-
-
-def final_files(output: Path) -> dict[str, bytes]:
-    """What an uninterrupted training and a resumed one must agree on, by file."""
-    files = [
-        *checkpoint_folders(output)[-1].iterdir(),
-        *(output / "model").iterdir(),
-        *output.glob("grids/*"),
-    ]
-    return {str(file.relative_to(output)): file.read_bytes() for file in files}
 
 
 def log_counts(output: Path) -> list[int]:
@@ -58,9 +35,9 @@ def log_counts(output: Path) -> list[int]:
 def test_bit_for_bit(shards: Path, tmp_path: Path, stops: list[int]) -> None:
     """Stops on a checkpoint, between two, several times and at the end."""
     config = tiny(precision="bf16")
-    run(shards, tmp_path / "undisturbed", 60, config)
+    run(shards, tmp_path / "undisturbed", max_images=60, config=config)
     for number, images in enumerate([*stops, 60]):
-        run(shards, tmp_path / "resumed", images, config, resume=number > 0)
+        run(shards, tmp_path / "resumed", max_images=images, config=config, resume=number > 0)
 
     states = [
         load_file(checkpoint_folders(tmp_path / name)[-1] / "state.safetensors")
@@ -85,9 +62,9 @@ def test_bit_for_bit_with_an_adaptive_augmentation(
     adaptive = partial(AdaptiveAugmentation, target=0.01)
     monkeypatch.setattr("toygan.training.state.AdaptiveAugmentation", adaptive)
     config = tiny(augmentation_ramp_images=64)
-    run(shards, tmp_path / "undisturbed", 100, config)
+    run(shards, tmp_path / "undisturbed", max_images=100, config=config)
     for number, images in enumerate([28, 60, 100]):
-        run(shards, tmp_path / "resumed", images, config, resume=number > 0)
+        run(shards, tmp_path / "resumed", max_images=images, config=config, resume=number > 0)
     resumed = final_files(tmp_path / "resumed")
     for name, data in final_files(tmp_path / "undisturbed").items():
         assert resumed[name] == data, name
@@ -99,10 +76,10 @@ def test_bit_for_bit_with_an_adaptive_augmentation(
 
 def test_the_log_is_cut_to_the_checkpoint(shards: Path, tmp_path: Path) -> None:
     config = tiny()
-    run(shards, tmp_path, 32, config)
+    run(shards, tmp_path, max_images=32, config=config)
     with (tmp_path / "log.jsonl").open("a") as lines:
         lines.write('{"images_seen": 40, "generator": 0.0}\n{"images_seen": 48, "gener')
-    run(shards, tmp_path, 48, config, resume=True)
+    run(shards, tmp_path, max_images=48, config=config, resume=True)
     assert log_counts(tmp_path) == [8, 16, 24, 32, 40, 48]
     assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[4])["generator"] != 0.0
 
@@ -154,7 +131,7 @@ def test_death_at_every_moment_that_changes_the_disk(
     config = tiny(log_every_images=4, checkpoint_every_images=4)
     models = {}
     for images in (4, 8, 12):
-        run(shards, tmp_path / "undisturbed", images, config, resume=True)
+        run(shards, tmp_path / "undisturbed", max_images=images, config=config, resume=True)
         models[images] = {
             file.name: file.read_bytes() for file in (tmp_path / "undisturbed" / "model").iterdir()
         }
@@ -167,7 +144,7 @@ def test_death_at_every_moment_that_changes_the_disk(
         with pytest.MonkeyPatch.context() as monkeypatch:
             die_at(moment, monkeypatch)
             try:
-                run(shards, output, 12, config)
+                run(shards, output, max_images=12, config=config)
                 died = False
             except Died:
                 moment += 1
@@ -175,7 +152,7 @@ def test_death_at_every_moment_that_changes_the_disk(
         if model.exists():
             images_seen = json.loads((model / "config.json").read_text())["training"]["images_seen"]
             assert {file.name: file.read_bytes() for file in model.iterdir()} == models[images_seen]
-        run(shards, output, 12, config, resume=True)
+        run(shards, output, max_images=12, config=config, resume=True)
         assert final_files(output) == undisturbed, f"moment {moment}"
         assert log_counts(output) == [4, 8, 12]
         assert list(output.rglob("*.tmp")) == list(output.rglob("*.old")) == []
@@ -188,6 +165,7 @@ import sys
 from pathlib import Path
 import torch
 from tests.toygan.training.tiny import tiny
+from tests.toygan.training.trainings import final_files, run
 from toygan.training.limits import Limits
 from toygan.training.train import train
 train(photos_uri=Path(sys.argv[1]), output=Path(sys.argv[2]), config=tiny(), device=torch.device("cpu"),
@@ -216,8 +194,8 @@ def test_sigkill(shards: Path, tmp_path: Path) -> None:
         process.wait()
     killed_at = int(checkpoint_folders(output)[-1].name)
     end = killed_at + 20
-    run(shards, output, end, tiny(), resume=True)
-    run(shards, tmp_path / "undisturbed", end, tiny())
+    run(shards, output, max_images=end, config=tiny(), resume=True)
+    run(shards, tmp_path / "undisturbed", max_images=end, config=tiny())
     resumed = final_files(output)
     for name, data in final_files(tmp_path / "undisturbed").items():
         assert resumed[name] == data, name
@@ -228,9 +206,9 @@ def test_sigkill(shards: Path, tmp_path: Path) -> None:
 def test_fp16_resumes_with_its_loss_scale(shards: Path, tmp_path: Path) -> None:
     """The scale of the losses grows and shrinks with what came before: it is a part of the state."""
     config = tiny(precision="fp16")
-    run(shards, tmp_path / "whole", 48, config)
-    run(shards, tmp_path / "halves", 20, config)
-    run(shards, tmp_path / "halves", 48, config, resume=True)
+    run(shards, tmp_path / "whole", max_images=48, config=config)
+    run(shards, tmp_path / "halves", max_images=20, config=config)
+    run(shards, tmp_path / "halves", max_images=48, config=config, resume=True)
     whole, halves = (checkpoint_folders(tmp_path / name)[-1] for name in ("whole", "halves"))
     scalers = json.loads((whole / "state.json").read_bytes())["extras"]["scalers"]
     assert scalers["generator_optimizer"]["scale"] >= 1.0

@@ -185,6 +185,7 @@ def test_the_colour_map_has_the_photos_colours_on_a_layout(tmp_path: Path) -> No
     assert changed[layout == 5].mean() > changed[layout == 0].mean()
 
 
+@pytest.mark.slow
 def test_a_sketch_is_coloured_by_a_layout_that_is_learnt_from_the_photos(tmp_path: Path) -> None:
     """The photos need both; a product needs its sketch."""
     config = tiny(

@@ -6,6 +6,7 @@ import torch
 
 from tests.toygan.training.tiny import tiny
 from toygan.artifact.files import ModelFiles
+from toygan.training.checkpoint import checkpoint_folders
 from toygan.training.config import TrainConfig
 from toygan.training.limits import Limits
 from toygan.training.train import train
@@ -32,3 +33,13 @@ def run(
         resume=resume,
         init=init,
     )
+
+
+def final_files(output: Path) -> dict[str, bytes]:
+    """What an uninterrupted training and a resumed one must agree on, by file."""
+    files = [
+        *checkpoint_folders(output)[-1].iterdir(),
+        *(output / "model").iterdir(),
+        *output.glob("grids/*"),
+    ]
+    return {str(file.relative_to(output)): file.read_bytes() for file in files}

@@ -7,6 +7,15 @@ import pandas as pd
 
 from toygan.planning.catalog import open_catalog
 
+FEED = """\
+<?xml version="1.0"?>
+<rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel><title>Shop</title>
+<item><g:id>A1</g:id><g:title>Toy Car</g:title><g:description>A small &lt;i&gt;car&lt;/i&gt;</g:description>
+<g:product_type>Toys &gt; Cars</g:product_type><g:color>Red</g:color><g:price>9.99 EUR</g:price></item>
+<item><title>小熊</title><g:id>货号2</g:id><g:google_product_category>1253</g:google_product_category></item>
+</channel></rss>
+"""
+
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
     path.write_bytes(text.encode(encoding))

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.toygan.planning.files import write
-from tests.toygan.planning.test_catalog_files import FEED, read
+from tests.toygan.planning.files import FEED, read, write
 from toygan.errors import CatalogError
 
 ENCODINGS = ["utf-8", "utf-16", "utf-7", "gb18030", "GBK", "Shift_JIS", "big5", "cp1251", "ISO-2022-JP", "HZ"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.toygan.planning.files import read, write
+from tests.toygan.planning.files import FEED, read, write
 from toygan.errors import CatalogError
 from toygan.planning.catalog_check import look_at_catalog
 
@@ -58,16 +58,6 @@ MERCHANT = (
     "A1\tToy Car\tA <i>small</i> car\tin_stock\thttps://shop.example.com/a1\thttps://shop.example.com/a1.jpg\t"
     "9.99 EUR\tToyworks\tToys & Games > Toys\tToys > Cars\tRed/Black\tnew\n"
 )
-
-
-FEED = """\
-<?xml version="1.0"?>
-<rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel><title>Shop</title>
-<item><g:id>A1</g:id><g:title>Toy Car</g:title><g:description>A small &lt;i&gt;car&lt;/i&gt;</g:description>
-<g:product_type>Toys &gt; Cars</g:product_type><g:color>Red</g:color><g:price>9.99 EUR</g:price></item>
-<item><title>小熊</title><g:id>货号2</g:id><g:google_product_category>1253</g:google_product_category></item>
-</channel></rss>
-"""
 
 
 ATOM = """\

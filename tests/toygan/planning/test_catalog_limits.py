@@ -6,7 +6,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from tests.toygan.planning.test_catalog_files import read
+from tests.toygan.planning.files import read
 from toygan.errors import CatalogError
 from toygan.planning import catalog
 from toygan.planning.catalog_check import look_at_catalog

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalog_schemas.photos import PHOTO_INDEX, read_photo_index
+from catalog_schemas.validation import TableError
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.parallel import in_order
 from toygan.storage.keys import PHOTO_INDEX_KEY
@@ -67,8 +68,13 @@ def indexed_photos(
 def read_or_empty(
     store: ObjectStore, key: str, parse: Callable[[bytes], pa.Table], contract: pa.Schema
 ) -> pa.Table:
-    """Returns the table at `key`, or an empty table of the `contract` if there is no object."""
+    """Returns the table at `key`, or an empty table of the `contract` if there is no object.
+
+    Raises TableError, with the remedy, if the table is damaged.
+    """
     try:
         return parse(store.get(key))
     except ObjectNotFound:
         return contract.empty_table()
+    except TableError as error:
+        raise TableError(f"{error}; remove {key}; the next listing of the uploads makes it again") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog_schemas.validation import TableError
 from tests.toygan.uploads.uploaded import CountingStore, indexed, reasons
 from tests.toygan.uploads.uploaded import store as store
 from tests.toygan.uploads.uploads import CATEGORIES, picture, upload
@@ -37,6 +38,20 @@ def test_an_unchanged_listing_writes_nothing(store: CountingStore) -> None:
     assert (result.listed, result.added, result.quarantined, result.removed) == (4, 0, 0, 0)
     assert store.puts == before
     assert store.puts[PHOTO_INDEX_KEY] == store.puts[QUARANTINE_KEY] == 1
+
+
+@pytest.mark.parametrize("key", [PHOTO_INDEX_KEY, QUARANTINE_KEY])
+def test_a_damaged_table_names_the_remedy_and_is_made_again(store: CountingStore, key: str) -> None:
+    keys = upload(store, range(3))
+    store.put("photos/brick/sku-9/a.png", b"no picture")
+    index_uploads(store)
+    store.put(key, b"PAR1")
+    with pytest.raises(TableError, match=f"damaged .*; remove {key}; the next listing of the uploads"):
+        index_uploads(store)
+    store.delete(key)
+    index_uploads(store)
+    assert indexed(store) == keys
+    assert list(reasons(store)) == ["photos/brick/sku-9/a.png"]
 
 
 def test_a_store_without_uploads_gets_no_index(store: CountingStore) -> None:

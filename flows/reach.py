@@ -57,9 +57,9 @@ def _has_settings() -> bool:
 def _contains(path: Path, word: str) -> bool:
     try:
         return word in path.expanduser().read_text(encoding="utf-8", errors="replace").lower()
-    except FileNotFoundError:
+    except (FileNotFoundError, RuntimeError):  # RuntimeError: the user has no home folder
         return False
-    except (OSError, RuntimeError):  # RuntimeError: the home folder is unknown
+    except OSError:
         return True  # Prefect says what is wrong with it
 
 

@@ -47,17 +47,14 @@ Location = Annotated[
 ]
 
 
-def cache_folder() -> Path:
-    """Returns `toygan` below the user's cache folder (XDG Base Directory Specification).
+def _default_work() -> str:
+    """Returns the folder of retrainings below the user's cache folder (XDG Base Directory Specification).
 
-    Raises BadInput for a user without a home folder.
+    Returns an empty text for a user without a home folder. For such a user Prefect cannot be imported, so no
+    retraining can run either.
     """
     texts = default_folder()
-    if texts is None:
-        raise BadInput(
-            "this user has no home folder; set TOYGAN_WORK, or HOME, to a folder that can be written"
-        )
-    return texts.parent
+    return "" if texts is None else str(texts.with_name("retraining"))
 
 
 class ServiceSettings(BaseSettings):
@@ -93,7 +90,7 @@ class ServiceSettings(BaseSettings):
     retrain_images: int = Field(default=64_000, ge=1)  # the largest number of training images of a retraining
     retrain_minutes: float = Field(default=360.0, gt=0)  # the longest time of a whole retraining
     # The folder of the checkpoints, from which an interrupted retraining resumes.
-    work: str = Field(default_factory=lambda: str(cache_folder() / "retraining"))
+    work: str = Field(default_factory=_default_work)
     # After each generate-catalog the live pictures are exported to these: google,web,/etc/toygan/mine.toml
     channels: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
     # The address (https://...) of the store's folder exports/, for the links in feeds.

@@ -16,8 +16,9 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 
 from flows.reach import check_home, check_server, reach_loopback_directly
 from flows.server_failures import why_it_ended
-from flows.settings import cache_folder
+from flows.settings import service_settings
 from tests.servers import free_port
+from tests.toygan.generation.whole_runs import write_inputs
 from toygan.errors import BadInput, Retryable
 
 pytestmark = pytest.mark.service
@@ -139,40 +140,58 @@ def test_why_a_server_ended_is_found_in_its_lines(line: str, kind: type[Exceptio
     assert "\n" not in str(error)
 
 
-NO_HOME = "import pwd\ndef none(uid): raise KeyError(uid)\npwd.getpwuid = none\n"
+NO_HOME = """
+import pwd, sys
+def none(uid): raise KeyError(uid)
+pwd.getpwuid = none
+"""
+SERVICE = "from flows.deployments import main; main()"
+RUN = """
+from flows.cli import main
+sys.argv[1:] = "generate --catalog catalog.parquet --model ./tiny --output store --device cpu".split()
+main()
+"""
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        "import sys; from flows.cli import main; sys.argv[1:] = ['demo', '--output', 'store']; main()",
-        "from flows.deployments import main; main()",
-    ],
-)
-def test_a_user_without_a_home_folder_gets_one_line(start: str, tmp_path: Path) -> None:
-    outside = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
-    done = subprocess.run(
+def without_home(start: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Starts a process of a user whom the machine does not know, as in a container."""
+    ours = ("HOME", "XDG_CACHE_HOME", "PREFECT_HOME")
+    return subprocess.run(
         [sys.executable, "-c", NO_HOME + start],
-        env={**outside, "PYTHONPATH": str(Path(__file__).parents[2])},
-        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in ours}
+        | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_user_without_a_home_folder_can_generate(tmp_path: Path) -> None:
+    done = without_home(RUN, write_inputs(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "planned 12" in done.stdout
+
+
+@pytest.mark.parametrize("needs", ["PREFECT_API_URL", "nothing"])
+def test_what_needs_prefect_names_the_missing_home_in_one_line(
+    needs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if needs == "PREFECT_API_URL":
+        monkeypatch.setenv(needs, "http://127.0.0.1:1/api")
+    done = without_home(SERVICE if needs == "nothing" else RUN, write_inputs(tmp_path))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "this user has no home folder" in done.stderr
-    assert "set HOME to a folder that can be written" in done.stderr
+    assert "this user has no home folder, and Prefect needs one; set HOME to a folder" in done.stderr
 
 
-def test_the_cache_folder_of_a_user_without_a_home_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_a_user_without_a_home_have_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(uid: int) -> None:
         raise KeyError(uid)
 
     monkeypatch.setattr(pwd, "getpwuid", none)
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(BadInput, match="set TOYGAN_WORK, or HOME"):
-        cache_folder()
+    assert service_settings().work == ""
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert cache_folder() == Path("/cache/toygan")
+    assert service_settings().work == "/cache/toygan/retraining"

@@ -16,7 +16,7 @@ from tests.toygan.models.alike import (
 )
 from tests.toygan.training.tiny import changed, tiny
 from toygan.images import from_uint8
-from toygan.models import dcgan
+from toygan.models import dcgan, projected
 from toygan.models.backbone import create_backbone
 from toygan.models.dcgan import DcganConfig
 from toygan.models.projected import Discriminator, Excitation, Generator, Head, ProjectedConfig, build
@@ -303,8 +303,9 @@ def test_in_evaluation_a_score_does_not_depend_on_batch_mates(photos: Any, weigh
 
 
 @pytest.mark.slow
-def test_eight_photos_are_overfitted(photos: Any, weights: Path) -> None:
+def test_eight_photos_are_overfitted(photos: Any, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a backbone with random weights, and within seconds: colours and the white ground are there."""
+    monkeypatch.setattr(projected, "HEAD_CHANNELS", 16)
     config = training(
         weights, generator_lr=5e-3, discriminator_lr=1e-3, adam_betas=(0.0, 0.99), ema_half_life_images=64
     )

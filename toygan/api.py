@@ -236,7 +236,7 @@ def _reasons(
     calibration = model.require_calibration()
     similarities = model.best_similarities(products, [[seed] for seed in seeds])
     colours = [product.colour_hex for product in products]
-    for position, measures in enumerate(measure(generated.pixels, colours)):
+    for position, measures in enumerate(measure(generated.pixels, colours, generated.shapes)):
         scale = calibration.of(products[position].category)
         snapshot = generated.snapshots[position]
         needs_colour = snapshot is None and scale.limits.colour_delta_e_max is not None

@@ -108,7 +108,7 @@ class PictureMaker:
 
     def _attempt(self, products: list[Product], found: dict[str, list[Any]]) -> list[Product]:
         """Generates one picture of each product; returns the products that want another."""
-        from toygan.generation.postprocessing import postprocess
+        from toygan.generation.postprocessing import Origin, postprocess
 
         seeds = [self._seed(product.row, len(product.scores)) for product in products]
         generated = self.model.generate(seeds, [product.given for product in products], len(products))
@@ -124,8 +124,10 @@ class PictureMaker:
             generated.finite.tolist(),
             good,
             [product.row["colour_hex"] for product in products],
-            generated.layout_similarities,
-            [None] * len(products),  # no snapshots
+            [
+                Origin(layout_similarity=similarity, snapshot=None, shape=shape)
+                for similarity, shape in zip(generated.layout_similarities, generated.shapes, strict=True)
+            ],
             [scale.limits for scale in scales],
             "webp",
         )

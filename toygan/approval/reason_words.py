@@ -10,6 +10,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "fill_ratio_low": "product too small",
     "fill_ratio_high": "product too large",
     "background_not_white": "background not white",
+    "outline_lost": "outline not visible",
     "colour_off": "wrong colour",
     "colour_unknown": "main colour is not known",
     "shape_guessed": "shape is a guess",

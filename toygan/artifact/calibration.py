@@ -147,7 +147,9 @@ class Calibration:
 
     def to_json(self) -> str:
         """Returns JSON with sorted keys. `from_json` makes an equal calibration from it."""
-        categories = {name: asdict(each) for name, each in self.categories.items()}
+        categories = {
+            name: asdict(each) | {"limits": each.limits.to_json()} for name, each in self.categories.items()
+        }
         content: dict[str, Any] = {
             "version": VERSION,
             "ece": self.ece,

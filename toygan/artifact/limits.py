@@ -15,6 +15,7 @@ class CategoryLimits:
     fill_ratio_max: float
     background_white_min: float
     colour_delta_e_max: float | None  # None if no photo has a named main colour; then no colour is checked
+    outline_seen_min: float = 0.0  # 0 if the shapes of the photos' products are not known
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -26,14 +27,17 @@ class CategoryLimits:
             )
 
     def to_json(self) -> dict[str, float | None]:
-        """Returns the limits as plain numbers by field name."""
-        return asdict(self)
+        """Returns the limits as plain numbers by field name, without an outline_seen_min of 0."""
+        limits = asdict(self)
+        if not self.outline_seen_min:
+            del limits["outline_seen_min"]
+        return limits
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "CategoryLimits":
         """Reads what `to_json` returned. Raises ValueError naming the wrong field."""
         wanted = {field.name for field in fields(cls)}
-        if values.keys() != wanted:
+        if not wanted - {"outline_seen_min"} <= values.keys() <= wanted:
             raise ValueError(
                 f"limits need exactly {', '.join(sorted(wanted))}; found {', '.join(sorted(values))}"
             )

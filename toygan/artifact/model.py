@@ -20,6 +20,7 @@ from toygan.artifact.product_finder import FramedSnapshot, ProductFinder
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import FRAMED_CHANNELS, encode_images
 from toygan.conditions.product import ProductConditions, encode_conditions
+from toygan.conditions.product_shape import product_shapes
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_config import TextConfig
 from toygan.images import from_uint8, to_uint8
@@ -54,6 +55,8 @@ class GeneratedBatch:
     # For each of the B products, the similarity of its text to the text of the chosen layout; None without a
     # layout bank.
     layout_similarities: Sequence[float | None]
+    # the B products' pixels, see `toygan.conditions.product_shape`; None without layouts and sketches
+    shapes: Sequence[NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,11 +194,10 @@ class Model:
         padding = batch_size - wanted
         if padding < 0 or not wanted:
             raise ValueError(f"{wanted} pictures are wanted; a batch holds 1 to {batch_size}")
-        size = self.generator.latent_size
         rows = [*range(wanted), *[0] * padding]
         snapshots = [self._framed(product) for product in products]
         products = list(map(_with_snapshot, products, snapshots))
-        latents = np.stack([latent(seeds[row], size) for row in rows])
+        latents = np.stack([latent(seeds[row], self.generator.latent_size) for row in rows])
         conditions = encode_conditions(
             [products[row] for row in rows],
             categories=self.categories,
@@ -231,6 +233,7 @@ class Model:
             finite=finite.cpu().numpy()[:wanted],
             snapshots=snapshots,
             layout_similarities=[each.similarity for each in chosen] if chosen else [None] * wanted,
+            shapes=product_shapes(conditions)[:wanted],
         )
 
     def _framed(self, product: ProductConditions) -> FramedSnapshot | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from toygan.approval.checks import Reason, check, fit_limits
 from toygan.approval.fidelity import check_snapshot
 from toygan.approval.fit import fit_calibration
-from toygan.approval.measures import measure
+from toygan.approval.measures import AT_ONCE, measure
 from toygan.approval.probe import fit_probe
 from toygan.artifact.calibration import Calibration, CalibrationSettings
 from toygan.artifact.enhancer import enhancer_files
@@ -34,6 +34,7 @@ from toygan.calibration.features import features, load_feature_extractor
 from toygan.calibration.lines import calibration_lines
 from toygan.calibration.photos import photos_of
 from toygan.calibration.sampling import generate_of_category
+from toygan.conditions.product_shape import product_shapes
 from toygan.data.photos import PhotoSet
 from toygan.data.split import is_calibration_sku
 from toygan.disk import disk_errors, replace_file
@@ -150,7 +151,15 @@ def _rows_for_calibration(photos: PhotoSet, *, with_probe: bool) -> list[int]:
 
 def _limits(model: Model, photos: PhotoSet) -> dict[str, CategoryLimits]:
     """Fits the limits of every category. A category without photos gets the limits of all photos."""
-    measures = measure(photos.images.permute(0, 2, 3, 1).numpy(), photos.colour_hexes)
+    measures = [
+        each
+        for rows in torch.split(torch.arange(len(photos)), AT_ONCE)
+        for each in measure(
+            photos.images[rows].permute(0, 2, 3, 1).numpy(),
+            [photos.colour_hexes[row] for row in rows.tolist()],
+            product_shapes(photos.conditions(rows)),
+        )
+    ]
     of = {
         name: [measures[row] for row in photos.of_category(index)]
         for index, name in enumerate(model.categories)
@@ -244,7 +253,8 @@ def _pass(
 ) -> list[bool]:
     """Says for each picture of a batch whether it passes the checks that a run makes."""
     passed = []
-    for number, measures in enumerate(measure(generated_batch.pixels, wanted)):
+    measured = measure(generated_batch.pixels, wanted, generated_batch.shapes)
+    for number, measures in enumerate(measured):
         failed: Sequence[Reason] = check(measures, limits, generated_batch.layout_similarities[number])
         snapshot = generated_batch.snapshots[number]
         if snapshot is not None:

@@ -128,11 +128,11 @@ def evaluate(
         segmenter = _fit_segmenter(model, val, train, seed, progress.advance) if takes_layouts else None
     perceptual_network = network.network if isinstance(network, Efficientnet) else load_network(model.device)
     measure_set = _Measurement(val, train, train_features, perceptual_network, segmenter)
-    val_rows = np.arange(len(val))
-    val_set, _, _ = measure_set(val.images, val_rows, val_features, photo_pairs(val, model.image_condition))
+    val_pairs, no_shapes = photo_pairs(val, model.image_condition), [None] * len(val)
+    val_set, _, _ = measure_set(val.images, np.arange(len(val)), val_features, val_pairs, no_shapes)
     pairs = generated_pairs(generated, val.category.numpy()[generated.rows])
     generated_set, nearest, measured = measure_set(
-        generated.images, generated.rows, generated_features, pairs
+        generated.images, generated.rows, generated_features, pairs, generated.shapes
     )
     sample = np.random.default_rng(seed).permutation(len(train))[:pictures]
     groups = {
@@ -198,15 +198,21 @@ class _Measurement:
         self.perceptual_network = perceptual_network
 
     def __call__(
-        self, images: Tensor, rows: NDArray[np.int64], found: Features, pairs: Pairs
+        self,
+        images: Tensor,
+        rows: NDArray[np.int64],
+        found: Features,
+        pairs: Pairs,
+        shapes: Sequence[NDArray[np.bool_] | None],
     ) -> tuple[SampleSet, NDArray[np.int64], list[Measures]]:
         """Returns the sample set, the row of each picture's nearest training photo, and the measures.
 
-        `images` are (N, 3, R, R) uint8. `rows` (N,) are the val photos that gave the conditions.
+        `images` are (N, 3, R, R) uint8. `rows` (N,) are the val photos that gave the conditions. `shapes` are
+        the pixels of the N products, None where they are not known.
         """
         category = self.val.category.numpy()[rows]
         hexes = [self.val.colour_hexes[row] for row in rows]
-        measured = measure(images.permute(0, 2, 3, 1).numpy(), hexes)
+        measured = measure(images.permute(0, 2, 3, 1).numpy(), hexes, shapes)
         nearest, distance = metrics.nearest(found, self.train_features)
         segmented = None
         if self.segmenter is not None and self.val.condition_images is not None:

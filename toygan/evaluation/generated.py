@@ -33,7 +33,9 @@ class GeneratedPictures:
     rows: NDArray[np.int64]  # (N,), the row of the photo from which each picture's conditions come
     seeds: tuple[int, ...]
     logits: NDArray[np.float32]  # (N,), see `toygan.artifact.model.Model.score`
-    layout_similarities: tuple[float | None, ...]  # N values, see `toygan.artifact.model.GeneratedBatch`
+    # N values each, see `toygan.artifact.model.GeneratedBatch`
+    layout_similarities: tuple[float | None, ...]
+    shapes: tuple[NDArray[np.bool_] | None, ...]
     # N values: whether a picture shows the product of the snapshot that it was made from; None without one
     agree: tuple[bool | None, ...]
 
@@ -56,6 +58,7 @@ def generate_pictures(
     pixels, logits, broken = [], [], 0
     similarities: list[float | None] = []
     agree: list[bool | None] = []
+    shapes: list[NDArray[np.bool_] | None] = []
     for first in range(0, pictures, batch_size):
         chosen = rows[first : first + batch_size]
         generated = model.generate(
@@ -65,6 +68,7 @@ def generate_pictures(
         logits.append(generated.logits)
         similarities += generated.layout_similarities
         agree += map(_agrees, generated.pixels, generated.snapshots)
+        shapes += generated.shapes
         broken += int((~generated.finite).sum())
         progress.advance(len(chosen))
     if broken:
@@ -79,6 +83,7 @@ def generate_pictures(
         logits=np.concatenate(logits),
         layout_similarities=tuple(similarities),
         agree=tuple(agree),
+        shapes=tuple(shapes),
     )
 
 

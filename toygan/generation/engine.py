@@ -26,7 +26,7 @@ from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.device import usable_cores
-from toygan.generation.postprocessing import PostprocessedBatch, postprocess, postprocessing_pool
+from toygan.generation.postprocessing import Origin, PostprocessedBatch, postprocess, postprocessing_pool
 from toygan.images import ImageFormat
 from toygan.memory import keep_freed_memory
 from toygan.planning.condition_files import read_kept
@@ -153,10 +153,18 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         A pool with a killed worker takes no more work. The shards that wait for the pool fail with
         BrokenProcessPool, and are tried again with a new pool.
         """
-        snapshots = [None if each is None else each.pixels for each in generated.snapshots]
-        similarities = generated.layout_similarities
-        of_each = (generated.finite.tolist(), may_be_approved, colour_hexes, similarities, snapshots)
-        work = (generated.pixels, *of_each, limits, image_format)
+        origins = [
+            Origin(
+                layout_similarity=similarity,
+                snapshot=None if snapshot is None else snapshot.pixels,
+                shape=shape,
+            )
+            for similarity, snapshot, shape in zip(
+                generated.layout_similarities, generated.snapshots, generated.shapes, strict=True
+            )
+        ]
+        of_each = (generated.finite.tolist(), may_be_approved, colour_hexes, origins, limits)
+        work = (generated.pixels, *of_each, image_format)
         with self._postprocessing_lock:
             try:
                 future = self._postprocessing.submit(postprocess, *work)

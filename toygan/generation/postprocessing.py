@@ -26,6 +26,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a picture was generated from, as far as the checks need it."""
+
+    layout_similarity: float | None  # see `toygan.approval.checks.check`
+    snapshot: NDArray[np.uint8] | None  # (R, R, 4), the framed snapshot with the mask of the product
+    shape: NDArray[np.bool_] | None  # (S, S), see `toygan.conditions.product_shape`
+
+
+@dataclass(frozen=True, kw_only=True)
 class Postprocessed:
     """One candidate after the checks."""
 
@@ -46,26 +55,22 @@ def postprocess(
     finite: Sequence[bool],
     may_be_approved: Sequence[bool],
     colour_hexes: Sequence[str | None],
-    layout_similarities: Sequence[float | None],
-    snapshots: Sequence[NDArray[np.uint8] | None],
+    origins: Sequence[Origin],
     limits: Sequence[CategoryLimits],
     image_format: ImageFormat,
 ) -> PostprocessedBatch:
     """Checks the pictures (B, H, W, 3) and encodes those that `may_be_approved` and pass.
 
-    Each sequence holds one value per picture. `layout_similarities`: see `toygan.approval.checks.check`. A
-    picture that was made from a framed snapshot must agree with the snapshot, see `toygan.approval.fidelity`.
+    Each sequence holds one value per picture. A picture that was made from a framed snapshot must agree with
+    the snapshot, see `toygan.approval.fidelity`.
     """
     began_s = time.monotonic()
     candidates = [
-        _postprocess_one(
-            picture, measures, similarity, snapshot, of_category, image_format if wanted and ok else None
-        )
-        for picture, measures, similarity, snapshot, of_category, ok, wanted in zip(
+        _postprocess_one(picture, measures, origin, of_category, image_format if wanted and ok else None)
+        for picture, measures, origin, of_category, ok, wanted in zip(
             pixels,
-            _measure_all(pixels, colour_hexes),
-            layout_similarities,
-            snapshots,
+            _measure_all(pixels, colour_hexes, [origin.shape for origin in origins]),
+            origins,
             limits,
             finite,
             may_be_approved,
@@ -75,18 +80,24 @@ def postprocess(
     return PostprocessedBatch(candidates=candidates, began_s=began_s, ended_s=time.monotonic())
 
 
-def _measure_all(pixels: NDArray[np.uint8], colour_hexes: Sequence[str | None]) -> Sequence[Measures | None]:
+def _measure_all(
+    pixels: NDArray[np.uint8],
+    colour_hexes: Sequence[str | None],
+    shapes: Sequence[NDArray[np.bool_] | None],
+) -> Sequence[Measures | None]:
     try:
-        return measure(pixels, colour_hexes)
+        return measure(pixels, colour_hexes, shapes)
     except Exception:
         # A fault of one picture must not stop the others of the batch.
         log.exception("a batch could not be measured; its pictures are measured one by one")
-    return [_measure_one(picture, wanted) for picture, wanted in zip(pixels, colour_hexes, strict=True)]
+    return [_measure_one(*each) for each in zip(pixels, colour_hexes, shapes, strict=True)]
 
 
-def _measure_one(picture: NDArray[np.uint8], colour_hex: str | None) -> Measures | None:
+def _measure_one(
+    picture: NDArray[np.uint8], colour_hex: str | None, shape: NDArray[np.bool_] | None
+) -> Measures | None:
     try:
-        return measure(picture[None], [colour_hex])[0]
+        return measure(picture[None], [colour_hex], [shape])[0]
     except Exception:
         log.exception("a picture with the wanted colour %s could not be measured", colour_hex)
         return None
@@ -95,16 +106,15 @@ def _measure_one(picture: NDArray[np.uint8], colour_hex: str | None) -> Measures
 def _postprocess_one(
     picture: NDArray[np.uint8],
     measures: Measures | None,
-    layout_similarity: float | None,
-    snapshot: NDArray[np.uint8] | None,
+    origin: Origin,
     limits: CategoryLimits,
     image_format: ImageFormat | None,
 ) -> Postprocessed:
     if measures is None:
         return Postprocessed(measures=None, failed_checks=("not_measurable",), file=None)
-    failed = tuple(check(measures, limits, layout_similarity))
-    if snapshot is not None:
-        failed = check_snapshot(failed, picture, snapshot)
+    failed = tuple(check(measures, limits, origin.layout_similarity))
+    if origin.snapshot is not None:
+        failed = check_snapshot(failed, picture, origin.snapshot)
     file = encode(picture, image_format) if image_format and not failed else None
     return Postprocessed(measures=measures, failed_checks=failed, file=file)
 

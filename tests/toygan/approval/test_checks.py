@@ -10,13 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from toygan.approval.checks import KNOWN_SHAPE_SIMILARITY, REASONS, Reason, check, fit_limits, is_near_copy
+from toygan.approval.checks import (
+    KNOWN_SHAPE_SIMILARITY,
+    LEAST_OUTLINE,
+    REASONS,
+    Reason,
+    check,
+    fit_limits,
+    is_near_copy,
+)
 from toygan.approval.measures import Measures, measure
 from toygan.artifact.limits import CategoryLimits
 from toygan.images import decode
 
 LIMITS = CategoryLimits(
-    contrast_min=10, fill_ratio_min=0.1, fill_ratio_max=0.6, background_white_min=0.9, colour_delta_e_max=15
+    contrast_min=10,
+    fill_ratio_min=0.1,
+    fill_ratio_max=0.6,
+    background_white_min=0.9,
+    colour_delta_e_max=15,
+    outline_seen_min=0.85,
 )
 GOOD = Measures(
     fill_ratio=0.3,
@@ -25,6 +38,7 @@ GOOD = Measures(
     main_colour="#C8141E",
     colour_delta_e=5,
     phash="00" * 8,
+    outline_seen=1.0,
 )
 
 
@@ -39,6 +53,7 @@ def test_a_good_picture_has_no_reasons() -> None:
         ({"fill_ratio": 0.09}, "fill_ratio_low"),
         ({"fill_ratio": 0.61}, "fill_ratio_high"),
         ({"background_white": 0.89}, "background_not_white"),
+        ({"outline_seen": 0.84}, "outline_lost"),
         ({"colour_delta_e": 15.1}, "colour_off"),
     ],
 )
@@ -48,20 +63,26 @@ def test_each_measure_has_its_reason(change: dict[str, float], reason: Reason) -
 
 
 def test_limits_belong_to_what_is_allowed() -> None:
-    at_limits = replace(GOOD, contrast=10, fill_ratio=0.6, background_white=0.9, colour_delta_e=15)
+    at_limits = replace(
+        GOOD, contrast=10, fill_ratio=0.6, background_white=0.9, colour_delta_e=15, outline_seen=0.85
+    )
     assert check(at_limits, LIMITS) == []
     assert check(replace(at_limits, fill_ratio=0.1), LIMITS) == []
 
 
 def test_all_reasons_are_returned_in_order() -> None:
-    bad = replace(GOOD, contrast=0, fill_ratio=0.0, background_white=0.1, colour_delta_e=80)
-    measured: list[Reason] = ["blank", "fill_ratio_low", "background_not_white", "colour_off"]
+    bad = replace(GOOD, contrast=0, fill_ratio=0.0, background_white=0.1, colour_delta_e=80, outline_seen=0)
+    measured: list[Reason] = ["blank", "fill_ratio_low", "background_not_white", "outline_lost", "colour_off"]
     assert check(bad, LIMITS) == measured
     assert check(bad, LIMITS, 0.5) == [*measured, "shape_guessed"]
 
 
 def test_a_picture_of_no_known_colour_does_not_pass() -> None:
     assert check(replace(GOOD, colour_delta_e=None), LIMITS) == ["colour_unknown"]
+
+
+def test_without_a_shape_there_is_no_outline_check() -> None:
+    assert check(replace(GOOD, outline_seen=None), LIMITS) == []
 
 
 def test_no_limit_lets_another_colour_pass() -> None:
@@ -90,6 +111,7 @@ def photos(count: int, *, colour: bool = True) -> list[Measures]:
             background_white=x,
             contrast=x,
             colour_delta_e=100 * float(x) if colour else None,
+            outline_seen=x,
         )
         for x in np.linspace(0, 1, count)
     ]
@@ -102,7 +124,13 @@ def test_limits_are_the_first_and_the_last_percentile() -> None:
         fill_ratio_max=0.99,
         background_white_min=0.01,
         colour_delta_e_max=99,
+        outline_seen_min=LEAST_OUTLINE,
     )
+
+
+def test_photos_of_unknown_shapes_give_no_limit_of_the_outline() -> None:
+    unknown = [replace(each, outline_seen=None) for each in photos(101)]
+    assert fit_limits({"brick": unknown})["brick"].outline_seen_min == 0
 
 
 def test_a_category_with_few_photos_takes_the_limits_of_all() -> None:
@@ -124,7 +152,7 @@ def test_limits_need_photos() -> None:
 
 
 def test_limits_travel_as_json() -> None:
-    for limits in (LIMITS, replace(LIMITS, colour_delta_e_max=None)):
+    for limits in (LIMITS, replace(LIMITS, colour_delta_e_max=None), replace(LIMITS, outline_seen_min=0)):
         assert CategoryLimits.from_json(limits.to_json()) == limits
 
 

@@ -171,6 +171,13 @@ def test_pictures_and_colours_must_match() -> None:
         measure(ground()[None], [None, None])
 
 
+def test_an_outline_is_measured_where_the_shape_is_known() -> None:
+    pictures, shape = np.stack([box(RED, side=128), box(RED, side=128)]), box(RED, side=128)[..., 2] < 255
+    assert [each.outline_seen for each in measure(pictures, [None] * 2, [shape, None])] == [1.0, None]
+    with pytest.raises(ValueError, match="2 pictures, but 1 shapes"):
+        measure(pictures, [None] * 2, [shape])
+
+
 def test_measures_do_not_depend_on_batch_mates() -> None:
     rng = np.random.default_rng(1)
     colours = rng.integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)

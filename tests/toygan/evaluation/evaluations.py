@@ -65,6 +65,7 @@ class Copier(Model):
             finite=np.ones(len(chosen), dtype=bool),
             snapshots=[None] * len(chosen),
             layout_similarities=[None] * len(chosen),
+            shapes=[None] * len(chosen),
         )
 
 

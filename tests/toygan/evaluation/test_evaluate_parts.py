@@ -191,6 +191,7 @@ class Painter(Model):
             finite=np.ones(len(layouts), dtype=bool),
             snapshots=[None] * len(layouts),
             layout_similarities=[None] * len(layouts),
+            shapes=[None] * len(layouts),
         )
 
 

@@ -17,6 +17,7 @@ def sampled(*rows: int) -> GeneratedPictures:
         logits=np.zeros(len(rows), dtype=np.float32),
         layout_similarities=(None,) * len(rows),
         agree=(None,) * len(rows),
+        shapes=(None,) * len(rows),
     )
 
 

@@ -1,5 +1,7 @@
 """Runs a recipe: first all trainings, then rounding to half precision, truncation and calibration.
 
+An enhancer is not calibrated. It is fitted to the white ground of the photos.
+
 OUTPUT/<stage>/   the files of one training, see `toygan.training.checkpoint`
 OUTPUT/model/     the finished model
 
@@ -19,13 +21,17 @@ from toygan.artifact.calibration import CalibrationSettings
 from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import CALIBRATION, CONFIG, WEIGHTS, ModelFiles, read_folder
 from toygan.calibration.calibrate import calibrate_model
+from toygan.data.split import is_calibration_sku
 from toygan.disk import disk_errors, new_folder
 from toygan.errors import BadInput, RunFailed
 from toygan.registry.models import resolve
 from toygan.training.checkpoint import checkpoint_folders
+from toygan.training.first_stage import load_pairs
 from toygan.training.limits import Limits
+from toygan.training.pairs import PhotoPairs
 from toygan.training.recipe import Recipe, Stage
-from toygan.training.train import train
+from toygan.training.train import SMALL_PICTURES, train
+from toygan.training.white_ground import with_white_ground
 
 log = logging.getLogger(__name__)
 
@@ -102,13 +108,15 @@ def _images_seen(model: Path) -> int:
 def _finished(run: RecipeRun, trained: Path) -> Path:
     """Returns the folder of the finished model. It is calibrated, except if it is an enhancer."""
     files = finished_files(read_folder(trained), run.recipe.truncation)
+    enlarges = run.recipe.stages[-1].config.networks().needs_small_picture
+    if enlarges:
+        files = with_white_ground(files, _last_pairs(run), run.device)
     is_new = not run.model.exists() or not files.items() <= read_folder(run.model).items()
     if is_new:
         with disk_errors(run.output, "the trainings are kept"), new_folder(run.model) as fresh:
             for name, content in files.items():
                 (fresh / name).write_bytes(content)
-    needs_calibration = not run.recipe.stages[-1].config.networks().needs_small_picture
-    if needs_calibration and (is_new or not (run.model / CALIBRATION).exists()):
+    if not enlarges and (is_new or not (run.model / CALIBRATION).exists()):
         lines = calibrate_model(
             str(run.model.resolve()),
             photos=run.photos_uri,
@@ -120,6 +128,20 @@ def _finished(run: RecipeRun, trained: Path) -> Path:
         for line in lines:
             log.info("%s", line)
     return run.model
+
+
+def _last_pairs(run: RecipeRun) -> PhotoPairs:
+    """Returns the photos and small pictures of the last training of an enhancer."""
+    last = run.recipe.stages[-1]
+    return load_pairs(
+        run.photos_uri,
+        last.config.networks(),
+        [resolve(each, None) for each in run.recipe.first_stages],
+        keep_sku=lambda sku: not is_calibration_sku(sku),
+        seed=last.config.data.seed,
+        device=run.device,
+        kept=run.output / last.name / SMALL_PICTURES,
+    )
 
 
 def finished_files(files: Mapping[str, bytes], truncation: float) -> dict[str, bytes]:

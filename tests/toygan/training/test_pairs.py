@@ -7,9 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from catalog_schemas.photos import PHOTO_SHARD
-from tests.models import condition_file, tiny_model
-from tests.shards import SHARD_SCHEMA, photo_row, training_skus, write_shard
+from tests.models import tiny_model
+from tests.toygan.training.enhancer_pairs import NETWORK, synthetic, write_drawn_bricks
 from tests.toygan.training.tiny import changed, tiny
 from toygan.artifact.files import ModelFiles
 from toygan.conditions.condition_types import ImageCondition
@@ -29,24 +28,12 @@ from toygan.training.train import train
 
 CPU = torch.device("cpu")
 CONDITION_TYPES: Final[tuple[ImageCondition, ...]] = ("layout", "sketch")
-NETWORK = {
-    "small_resolution": 32,
-    "generator_channels": 4,
-    "generator_blocks": 1,
-    "discriminator_channels": 4,
-}
 CONFIG = tiny(family="enhancer", resolution=64, network=NETWORK, loss="relativistic", l1_weight=1.0, crop=32)
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight bricks with layouts and sketches."""
-    rows = [
-        photo_row(sku) | {kind: condition_file(kind, number) for kind in CONDITION_TYPES}
-        for number, sku in enumerate(training_skus(8))
-    ]
-    schema = SHARD_SCHEMA.append(PHOTO_SHARD.field("layout")).append(PHOTO_SHARD.field("sketch"))
-    return write_shard(tmp_path_factory.mktemp("shards"), rows, schema=schema)
+    return write_drawn_bricks(tmp_path_factory.mktemp("shards"))
 
 
 def first_stages() -> list[ModelFiles]:
@@ -57,28 +44,6 @@ def first_stages() -> list[ModelFiles]:
 def pairs(shards: Path, kept: Path, models: list[ModelFiles]) -> PhotoPairs:
     networks = EnhancerConfig(categories=1, resolution=64, **NETWORK)
     return load_pairs(shards, networks, models, keep_sku=lambda sku: True, seed=0, device=CPU, kept=kept)
-
-
-def synthetic(sources: tuple[Source, ...], *, side: int = 64, small_side: int = 32) -> PhotoPairs:
-    """Two photos, whose small pictures are grey by their number; product, ink in the right lower quarter."""
-    layout = torch.zeros(2, side, side, dtype=torch.uint8)
-    layout[:, side // 2 :, side // 2 :] = 1
-    small = torch.arange(len(sources), dtype=torch.uint8)[None, :, None, None, None] * 50
-    rng = torch.Generator().manual_seed(0)
-    return PhotoPairs(
-        images=torch.randint(256, (2, 3, side, side), dtype=torch.uint8, generator=rng),
-        category=torch.zeros(2, dtype=torch.int64),
-        colour=torch.zeros(2, 4),
-        colour_hexes=(None, None),
-        words=(),
-        skus=("a", "b"),
-        categories=("brick",),
-        image_condition="layout",
-        condition_images=layout,
-        lines=255 - 255 * layout,
-        small=small.expand(2, -1, 3, small_side, small_side),
-        sources=sources,
-    )
 
 
 def batches(photos: PhotoPairs, count: int = 40) -> list[dict[str, Tensor]]:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.optimize import minimize
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 from torch import Tensor
@@ -32,6 +33,7 @@ from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.artifact.product_finder import FRAME_SHARE, _box, _cut
 from toygan.conditions.product import ProductConditions
+from toygan.data.registration import Registration, moved, register
 from toygan.evaluation.features import Efficientnet, load_network
 from toygan.evaluation.metrics import kernel_distance
 from toygan.evaluation.perceptual import perceptual_distances
@@ -40,6 +42,7 @@ from toygan.registry.models import find_default, resolve
 
 SIDE: Final = 512
 MEASURED: Final = 256  # pixels, for structure
+SEARCHES: Final = 45  # places at which a picture is compared with the photo, for the best one
 MISMATCHES: Final = 100
 OWN_PIXELS: Final = (64, 100)  # of small products, on their longer side
 ENLARGES: Final = "toybricks-layout128"  # a model with an enhancer
@@ -58,7 +61,8 @@ class Sample:
     photo: NDArray[np.uint8]
     shown: NDArray[np.bool_]  # the product in the photo
     cut_out: NDArray[np.uint8]
-    exact: NDArray[np.bool_]  # the exact mask in the frame
+    exact: NDArray[np.bool_]  # the exact mask in the frame of the cut-out
+    right_mask: NDArray[np.bool_]  # the exact mask in the frame of the model's picture
     made: dict[str, NDArray[np.uint8]]
     framed: NDArray[np.uint8]  # with the mask that the model found
     problems: tuple[str, ...]
@@ -105,6 +109,8 @@ def sample(model: Model, row: dict[str, Any], photo: dict[str, Any]) -> Sample:
     top, bottom, left, right = _box(torch.from_numpy(mask))
     side = max(bottom - top, right - left) / FRAME_SHARE
     exact = _cut(whole.permute(2, 0, 1), ((top + bottom) / 2, (left + right) / 2), side, SIDE)
+    top, left, side = found.square
+    right_mask = _cut(whole[..., 3:].permute(2, 0, 1), (top + side / 2, left + side / 2), side, SIDE)[0] > 127
     alpha = exact[3:] / 255
     cut_out = (alpha * exact[:3] + (1 - alpha) * 255).round().byte().permute(1, 2, 0).numpy()
     agrees = compare(made["colour given"], found.pixels).agrees
@@ -119,6 +125,7 @@ def sample(model: Model, row: dict[str, Any], photo: dict[str, Any]) -> Sample:
         shown=layout > 0,
         cut_out=cut_out,
         exact=(exact[3] > 127).numpy(),
+        right_mask=right_mask.numpy(),
         made=made,
         framed=found.pixels,
         problems=found.problems,
@@ -149,25 +156,49 @@ def colour_error(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sa
     return float(deltaE_ciede2000(first, second)[0, 0])
 
 
-def structure(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sample) -> float:
-    """SSIM of luminance inside the product, after the product's box is laid on that of the photo."""
-    boxes = [_box(torch.from_numpy(where)) for where in (inside, each.shown)]
-    top, bottom, left, right = boxes[0]
-    there = boxes[1]
-    part = torch.from_numpy(picture[top:bottom, left:right]).permute(2, 0, 1)[None].float()
-    size = (there[1] - there[0], there[3] - there[2])
-    laid = torch.full((1, 3, SIDE, SIDE), 255.0)
-    fitted = F.interpolate(part, size=size, mode="bilinear", antialias=True, align_corners=False)
-    laid[..., there[0] : there[1], there[2] : there[3]] = fitted
-    grey = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    truth = torch.from_numpy(each.photo).permute(2, 0, 1)[None].float()
-    small = [
-        F.avg_pool2d((picture * grey).sum(1, keepdim=True), SIDE // MEASURED)[0, 0]
-        for picture in (laid, truth)
-    ]
-    shown = F.avg_pool2d(torch.from_numpy(each.shown)[None, None].float(), SIDE // MEASURED)[0, 0] > 0.5
-    _, values = structural_similarity(*(image.numpy() for image in small), data_range=255, full=True)
-    return float(values[shown.numpy()].mean())
+def laid(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sample) -> NDArray[np.uint8]:
+    """Lays a picture on the photo by the scale and the shift at which their structure agrees best.
+
+    The search begins where the masks overlap best. Cut-outs and pictures of the model are laid by the same
+    search, so neither figure depends on where the product stands in its frame.
+    """
+    layers = np.concatenate([picture, 255 * inside[..., None].astype(np.uint8)], axis=2)
+    start = register(inside, torch.from_numpy(each.shown))
+    assert start is not None
+    # The search works at the resolution at which structure is measured.
+    small = reduced(layers).round().astype(np.uint8)
+    less = SIDE // MEASURED
+    units = (0.01 * start.scale, 2.0, 2.0)  # a step of the search: 1 % of the scale, 2 pixels
+    first = np.array(start[:3]) / units
+
+    def disagreement(values: NDArray[np.float64]) -> float:
+        scale, top, left = (values * units).tolist()
+        place = Registration(scale, top / less, left / less, 0.0)
+        return -structure(moved(small, place, MEASURED)[..., :3], each)
+
+    found = minimize(
+        disagreement,
+        first,
+        method="Nelder-Mead",
+        options={"initial_simplex": first + np.vstack([np.zeros(3), np.eye(3)]), "maxfev": SEARCHES},
+    )
+    return moved(layers, Registration(*(found.x * units).tolist(), 0.0), SIDE)[..., :3]
+
+
+def structure(picture: NDArray[np.uint8], each: Sample) -> float:
+    """SSIM of luminance inside the photo's product, for a picture that lies on the photo."""
+    grey = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    small = [reduced(image) @ grey for image in (picture, each.photo)]
+    shown = reduced(each.shown[..., None])[..., 0] > 0.5
+    _, values = structural_similarity(*small, data_range=255, full=True)
+    return float(values[shown].mean())
+
+
+def reduced(picture: NDArray[Any]) -> NDArray[np.float32]:
+    """Averages (S, S, C) to the resolution at which structure is measured."""
+    factor = len(picture) // MEASURED
+    cells = picture.reshape(MEASURED, factor, MEASURED, factor, -1)
+    return cells.mean(axis=(1, 3), dtype=np.float32)
 
 
 def stacked(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -244,10 +275,9 @@ def main() -> None:
     model = load_model(source, torch.device("cpu"))
     photos, rows = read(folder, "val")
     samples = [sample(model, row, photos[row["photo_id"]]) for row in rows]
-    masks = [overlap(each.framed[..., 3] > 127, each.exact) for each in samples]
+    masks = [overlap(each.framed[..., 3] > 127, each.right_mask) for each in samples]
     print(f"{len(samples)} snapshots, {source.name}@{source.version}")
     print("mask: median {:.3f}, 5th percentile {:.3f}".format(*np.percentile(masks, [50, 5])))
-    truths = stacked([each.photo for each in samples])
     lpips = load_network(torch.device("cpu"))
     features = Efficientnet(torch.device("cpu"))
     real = features.extract(stacked([decode(row["photo"]) for row in photos.values()]))
@@ -260,11 +290,14 @@ def main() -> None:
     }
     for name, (pictures, insides) in kinds.items():
         triples = [each for each in zip(pictures, insides, samples, strict=True) if each[1].any()]
-        distance = perceptual_distances(lpips, stacked(pictures), truths)
+        shown = [each for *_, each in triples]
+        placed = [laid(*each) for each in triples]
+        agreement = [structure(*each) for each in zip(placed, shown, strict=True)]
+        distance = perceptual_distances(lpips, stacked(placed), stacked([each.photo for each in shown]))
         kid = kernel_distance(real, features.extract(stacked(pictures)))
         print(
             f"{name}: colour {np.median([colour_error(*each) for each in triples]):.2f}, "
-            f"structure {np.median([structure(*each) for each in triples]):.3f}, "
+            f"structure {np.median(agreement):.3f}, "
             f"perceptual distance {np.median(distance):.3f}, KID x 1000 {1000 * kid.value:.1f}"
         )
     caught = mismatches(samples)

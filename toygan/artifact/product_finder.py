@@ -43,6 +43,8 @@ class FramedSnapshot:
     problems: tuple[FindingProblem, ...]  # reasons for which a person should look at the picture
     own_pixels: int  # the product's longer side in pixels of the snapshot's file
     doubt: float  # 0..1: 1 minus the overlap (intersection over union) of the two looks
+    # top, left and side of the framed square, in pixels of the snapshot's file; it may reach beyond the file
+    square: tuple[int, int, int]
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> Self:
@@ -52,7 +54,8 @@ class FramedSnapshot:
         if shown.any():
             top, bottom, left, right = _box(shown)
             longest = max(bottom - top, right - left)
-        return cls(pixels=pixels, problems=(), own_pixels=longest, doubt=0.0)
+        square = (0, 0, pixels.shape[0])
+        return cls(pixels=pixels, problems=(), own_pixels=longest, doubt=0.0, square=square)
 
     @property
     def notes(self) -> dict[str, float]:
@@ -78,9 +81,9 @@ class ProductFinder:
         first = self._look(_resized(whole, TRUNK_SIDE))
         main, problems = _main_part(first)
         if main is None:
-            side = max(height, width)
-            framed = _cut(whole, (height / 2, width / 2), side, resolution)
-            return _framed(framed, torch.zeros(resolution, resolution), ("product_not_found",), side, 1.0)
+            centre, side = _whole_pixels((height / 2, width / 2), max(height, width))
+            nothing = torch.zeros(resolution, resolution)
+            return _framed(whole, centre, side, nothing, ("product_not_found",), own_pixels=side, doubt=1.0)
         top, bottom, left, right = _box(main)
         scale_y, scale_x = height / TRUNK_SIDE, width / TRUNK_SIDE
         centre = ((top + bottom) / 2 * scale_y, (left + right) / 2 * scale_x)
@@ -91,7 +94,7 @@ class ProductFinder:
         mask = _connected(near, before)
         doubt = 1 - _overlap(mask > 0.5, before)
         if not (mask > 0.5).any():
-            return _framed(_cut(whole, centre, side, resolution), mask, ("product_not_found",), 0, 1.0)
+            return _framed(whole, centre, side, mask, ("product_not_found",), own_pixels=0, doubt=1.0)
         if doubt > MOST_DOUBT + 1 / _shorter_side(main) + 1 / _shorter_side(mask > 0.5):
             problems = (*problems, "product_unclear")
         # The second look shows the edges more exactly, so the frame is computed from it.
@@ -104,8 +107,7 @@ class ProductFinder:
         longest = max(bottom - top, right - left) * step
         exact, new_side = _whole_pixels(exact, longest / FRAME_SHARE)
         mask = _moved(mask, centre, side, exact, new_side)
-        framed = _cut(whole, exact, new_side, resolution)
-        return _framed(framed, mask, problems, round(longest), doubt)
+        return _framed(whole, exact, new_side, mask, problems, own_pixels=round(longest), doubt=doubt)
 
     def _look(self, square: Tensor) -> Tensor:
         """Maps a square (3, S, S) in 0..255 to the probability that each pixel shows the product: (S, S)."""
@@ -136,14 +138,23 @@ def mask_network_file(network: MaskNetwork) -> bytes:
 
 
 def _framed(
-    picture: Tensor, mask: Tensor, problems: tuple[FindingProblem, ...], own_pixels: int, doubt: float
+    whole: Tensor,
+    centre: tuple[float, float],
+    side: int,
+    mask: Tensor,
+    problems: tuple[FindingProblem, ...],
+    *,
+    own_pixels: int,
+    doubt: float,
 ) -> FramedSnapshot:
-    layers = torch.cat([picture, 255 * mask[None]]).round().clamp(0, 255).byte()
+    """Cuts the square out of the picture `whole` at the mask's resolution."""
+    layers = torch.cat([_cut(whole, centre, side, len(mask)), 255 * mask[None]])
     return FramedSnapshot(
-        pixels=np.ascontiguousarray(layers.permute(1, 2, 0).numpy()),
+        pixels=np.ascontiguousarray(layers.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()),
         problems=problems,
         own_pixels=own_pixels,
         doubt=round(doubt, 4),
+        square=(round(centre[0] - side / 2), round(centre[1] - side / 2), side),
     )
 
 

@@ -64,6 +64,19 @@ def test_a_new_part_beside_the_product_differs() -> None:
     assert not found.agrees
 
 
+def test_a_coloured_soft_shadow_is_no_new_part() -> None:
+    bricks = product(2)
+    shadowed = studio(bricks)
+    across = np.arange(SIDE) - SIDE / 2
+    away = np.hypot(across, across[:, None])
+    depth = np.clip((125 - away) / 35, 0, 1) * (bricks > 1)
+    shadowed = (shadowed * (1 - depth[..., None] * np.array([0.1, 0.35, 0.3]))).astype(np.uint8)
+    assert (shadowed[..., 0].astype(int) - shadowed[..., 1] > 40).any()
+    found = compare(shadowed, snapshot(bricks))
+    assert found.new_parts == 0
+    assert found.agrees
+
+
 def test_a_product_without_structure_agrees() -> None:
     plain = np.where(product(3) > 1, 2, 0.5)
     assert compare(studio(plain), snapshot(plain, gain=1.0, offset=0.0)).new_parts == 0

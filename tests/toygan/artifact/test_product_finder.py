@@ -36,6 +36,10 @@ def test_the_product_is_framed_as_in_studio_photos(top: int, left: int, tall: in
     assert abs(max(last_row - first_row, last_column - first_column) - FRAME_SHARE * SIDE) <= 6
     assert abs(first_row + last_row - SIDE) <= 6
     assert abs(first_column + last_column - SIDE) <= 6
+    square_top, square_left, side = framed.square
+    assert abs(square_top + side / 2 - (top + tall / 2)) <= 3
+    assert abs(square_left + side / 2 - (left + wide / 2)) <= 3
+    assert abs(FRAME_SHARE * side - max(tall, wide)) <= 7
 
 
 @settings(max_examples=12, deadline=None)
@@ -84,7 +88,7 @@ def test_a_second_look_that_differs_is_unclear() -> None:
         def forward(self, pictures: Tensor) -> Tensor:
             found: Tensor = Red()(pictures)
             if pictures.shape[-1] == SIDE:
-                found[..., SIDE // 2 :] = -10
+                found[..., SIDE // 2 :, :] = -10
             return found
 
     finder = ProductFinder(network=Unsure(), device=CPU)  # type: ignore[arg-type]

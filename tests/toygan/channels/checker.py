@@ -62,7 +62,7 @@ WANTED = {
     },
     "wechat": {
         "header": Wanted(
-            (900, 383), 900, 900, (0.4, 0.8), _TINT, _JPEG, 2_000_000, safe=(1, 1), labelled=True
+            (900, 383), 900, 900, (0.4, 0.8), _TINT, _JPEG, 10_000_000, safe=(1, 1), labelled=True
         )
     },
 }

@@ -203,7 +203,9 @@ def _reduce(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _between(mask: NDArray[np.bool_], *, axis: int) -> NDArray[np.bool_]:
     """Returns the mask, with all pixels added that lie between two of its pixels along the axis."""
     length = mask.shape[axis]
-    first = np.expand_dims(mask.argmax(axis=axis), axis)
-    last = length - 1 - np.expand_dims(np.flip(mask, axis).argmax(axis=axis), axis)
-    place = np.expand_dims(np.arange(length), [each for each in range(mask.ndim) if each != axis])
-    return np.asarray((first <= place) & (place <= last) & mask.any(axis=axis, keepdims=True))
+    first = np.expand_dims(mask.argmax(axis=axis), axis).astype(np.int32)
+    last = length - 1 - np.expand_dims(np.flip(mask, axis).argmax(axis=axis), axis).astype(np.int32)
+    last[~mask.any(axis=axis, keepdims=True)] = -1
+    place = np.arange(length, dtype=np.int32)
+    place = np.expand_dims(place, [each for each in range(mask.ndim) if each != axis])
+    return np.asarray((first <= place) & (place <= last))

@@ -93,7 +93,7 @@ def make_collage(
             cutout = cutout_of(making, row, described[row["image_id"]])
         except (NotCutOut, KeyError):
             continue
-        if cutout.is_sure:
+        if cutout.suits_any_ground:
             cutouts.append(cutout)
         if len(cutouts) == count:
             break

@@ -7,7 +7,7 @@ of the product beside it, so that the product has no white rim. Source of opacit
 Compositing Digital Images, SIGGRAPH 1984, section 3.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageFilter
 from skimage.measure import label
 
 from toygan.approval.measures import product_pixels
-from toygan.channels.shadow import cast_shadow
+from toygan.channels.shadow import enlarged, ground_inside, reduced
 
 GROUND_LEVEL: Final = 246  # the ground counts as white if its brightness (0..255) is at least this
 UNSHADED: Final = 248  # light pixels that are darker than this may be a light side of the product
@@ -31,12 +31,12 @@ EDGE_PX: Final = 1  # an edge is softened by a mean over this radius in pixels
 SHADOW_REACH: Final = 0.3  # a shadow reaches at most this far, as a share of the product's longest side
 EDGE_FADE: Final = 0.1  # width of the border in which a shadow fades, as a share of the shortest side
 WHITE_PARTS: Final = 0.03  # with this share of white pixels in a product, its outline is uncertain
+# with a larger share of white pixels, another ground might show that they are ground in a hole
+WHITE_HOLES: Final = 0.005
 # with a larger share of pixels that are not white beside the upper part, the outline is uncertain
 UNSURE_RING: Final = 0.5
-_SPREAD_PX: Final = (
-    5  # `_spread` extends colours and light beyond the edge of a mask in blocks with this side in pixels
-)
-_REACH_BLOCKS: Final = 4  # `_spread` changes no pixel that is more blocks away from the edge
+_SPREAD_PX: Final = 5  # `_spread` extends colours and light beyond a mask in blocks with this side in pixels
+_AROUND_PX: Final = 20  # and computes this much around the product's box
 _MIXED_PX: Final = 2  # pixels within this distance of the edge may mix colours of product and ground
 # Tables for Image.point, one entry for each level of 0..255. _FULL is 255 at level 255, _HALF above the
 # middle, _NOT_ZERO above 0.
@@ -79,7 +79,18 @@ class Cutout:
     core: Image.Image
     box: Box  # the bounding box of the product
     is_exact: bool  # whether the mask comes from a layout
-    is_sure: bool  # whether the outline is good enough for a ground that is not white
+    is_sure: bool  # whether the outline is good enough for a ground without the picture's own shadow
+    white: float  # the share of the product's pixels that are as white as the ground
+
+    @property
+    def suits_any_ground(self) -> bool:
+        """Whether the product may stand on a ground that is not white."""
+        return self.is_sure and (self.is_exact or self.white <= WHITE_HOLES)
+
+    @property
+    def is_faint(self) -> bool:
+        """Whether the product may have white parts, whose outline on white is faint."""
+        return not self.is_sure or self.white >= WHITE_PARTS
 
     def scaled(self, scale: float) -> "Cutout":
         """Returns the cut-out in a smaller size; `scale` is below 1. Layers are then made in that size."""
@@ -87,13 +98,12 @@ class Cutout:
         masks = (self.whole, self.core)
         whole, core = (mask.resize(size, Image.Resampling.BOX).point(_HALF) for mask in masks)
         left, top, right, bottom = core.getbbox() or (0, 0, *size)
-        return Cutout(
+        return replace(
+            self,
             image=self.image.resize(size, Image.Resampling.LANCZOS),
             whole=whole,
             core=core,
             box=Box(left, top, right, bottom),
-            is_exact=self.is_exact,
-            is_sure=self.is_sure,
         )
 
     @cached_property
@@ -117,16 +127,14 @@ class Cutout:
         return _unshaded(self.box, self.image.size)
 
     @cached_property
-    def lit(self) -> Image.Image:
-        """The picture on lit ground (RGB). The ground is white beyond the product's shadow and at the
-        picture's edges.
-        """
-        return ImageChops.screen(self.shaded, Image.merge("RGB", (self.unshaded,) * 3))
-
-    @cached_property
     def light(self) -> Image.Image:
-        """The light on the ground, RGB. At the product's edge it is taken from the ground nearby."""
-        return _spread(self.lit, ImageChops.invert(self.whole), self.box)
+        """The light on the ground (mode L), without colours that the product casts on a white ground.
+
+        It is 255 beyond the product's shadow and at the picture's edges. At the product's edge it is taken
+        from the ground nearby.
+        """
+        lit = ImageChops.screen(self.shaded.convert("L"), self.unshaded)
+        return _spread(lit, ImageChops.invert(self.whole), self.box)
 
 
 class NotCutOut(Exception):
@@ -142,41 +150,60 @@ def cut_out(pixels: NDArray[np.uint8], layout: NDArray[np.uint8] | None = None) 
     0.86 (cars) to 0.98 (bricks). Raises NotCutOut if there is no product, or if it touches the edge of the
     picture, because then a part of it is missing.
     """
-    if layout is not None:
-        core, pieces = _without_spots(_mask_of_layout(layout, pixels.shape[:2]))
-    else:
-        core, pieces = _without_spots(product_pixels(pixels[None])[0])
-    if core.mean() < LEAST_PRODUCT:
-        raise NotCutOut("product_not_found")
-    image, whole, is_sure = Image.fromarray(pixels), core, True
-    if layout is None:
-        core = core & ~cast_shadow(image, core)
-        darkest = _darkest(pixels)
-        near, upper = _near(core)
-        beside = darkest[upper], core[upper], near[upper]
-        whole = core.copy()
-        whole[upper] |= _light_sides(*beside)
-        # The outline is uncertain in three cases. White pixels in the product may be a white part, or ground
-        # in a hole. Between several pieces there may be a white part. Beside a transparent product there may
-        # be more of its pixels.
-        is_sure = (
-            pieces == 1
-            and ((darkest >= GROUND_LEVEL) & core).sum() < WHITE_PARTS * core.sum()
-            and not _has_more_beside(*beside)
-        )
-    rows, columns = np.flatnonzero(core.any(axis=1)), np.flatnonzero(core.any(axis=0))
+    image = Image.fromarray(pixels)
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))  # faster than channels beside each other
+    found = _by_measures(planes) if layout is None else _by_layout(planes, layout)
+    rows, columns = np.flatnonzero(found.core.any(axis=1)), np.flatnonzero(found.core.any(axis=0))
     box = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    height, width = core.shape
-    if box.left == 0 or box.top == 0 or box.right == width or box.bottom == height:
+    if box.left == 0 or box.top == 0 or box.right == image.width or box.bottom == image.height:
         raise NotCutOut("product_cut_off")
     return Cutout(
         image=image,
-        whole=_as_image(whole),
-        core=_as_image(core),
+        whole=_as_image(found.whole),
+        core=_as_image(found.core),
         box=box,
         is_exact=layout is not None,
-        is_sure=bool(is_sure),
+        is_sure=found.is_sure,
+        white=found.white,
     )
+
+
+class _Found(NamedTuple):
+    """The masks of a product, (H, W) bool, and how good they are; `Cutout` describes them."""
+
+    core: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
+    is_sure: bool
+    white: float
+
+
+def _by_layout(planes: NDArray[np.uint8], layout: NDArray[np.uint8]) -> _Found:
+    product, (height, width) = _as_image(layout > 0), planes.shape[1:]
+    if product.size != (width, height):
+        # Labels have no mean, so the mask is resized instead of the labels. Its outline becomes smooth.
+        product = product.resize((width, height), Image.Resampling.BICUBIC)
+    core, _ = _without_spots(np.asarray(product) > 127)
+    return _Found(core, core, is_sure=True, white=_white(planes.min(axis=0), core))
+
+
+def _by_measures(planes: NDArray[np.uint8]) -> _Found:
+    darkest = planes.min(axis=0)
+    core, pieces = _without_spots(product_pixels(planes.transpose(1, 2, 0)[None])[0])
+    # The outline is uncertain in three cases. Many white pixels in the product may be a white part at its
+    # edge. Between several pieces there may be a white part. Beside a transparent product there may be more
+    # of its pixels.
+    is_sure = pieces == 1 and _white(darkest, core) < WHITE_PARTS
+    core = core & ~ground_inside(darkest, planes.max(axis=0), core, with_bays=is_sure)
+    near, upper = _near(core)
+    beside = darkest[upper], core[upper], near[upper]
+    whole = core.copy()
+    whole[upper] |= _light_sides(*beside)
+    is_sure = is_sure and not _has_more_beside(*beside)
+    return _Found(core, whole, is_sure, _white(darkest, core))
+
+
+def _white(darkest: NDArray[np.uint8], core: NDArray[np.bool_]) -> float:
+    return float(((darkest >= GROUND_LEVEL) & core).sum() / core.sum())
 
 
 def softened(mask: Image.Image) -> Image.Image:
@@ -184,47 +211,56 @@ def softened(mask: Image.Image) -> Image.Image:
     return mask.filter(ImageFilter.BoxBlur(EDGE_PX))
 
 
-def without_shadow(cutout: Cutout) -> Image.Image:
-    """Returns the opacity without light pixels that are far from all darker pixels of the product.
+def without_shadow(cutout: Cutout) -> tuple[Image.Image, Image.Image]:
+    """Returns colours and opacity for white ground without a shadow.
 
-    Such pixels are a shadow, or ground in a hole. A mask from a layout has neither, so it stays unchanged.
+    The opacity lacks light pixels that reach the ground and are far from all darker pixels of the product:
+    they are a shadow. Light pixels that the product encloses are a bright spot on glass, or ground in a hole,
+    so they stay, with their lightest values raised to white. A mask from a layout has no shadow, so it stays
+    unchanged.
     """
     if cutout.is_exact:
-        return cutout.opacity
+        return cutout.image, cutout.opacity
     red, green, blue = cutout.image.split()
     darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
     distinct = ImageChops.multiply(darkest.point(_DISTINCT), cutout.core)
     near = distinct.filter(ImageFilter.BoxBlur(round(LIGHT_REACH * max(cutout.image.size))))
-    return softened(ImageChops.multiply(cutout.opacity.point(_FULL), near.point(_NOT_ZERO)))
+    kept = ImageChops.multiply(cutout.opacity.point(_FULL), near.point(_NOT_ZERO))
+    parts = label(np.asarray(kept) == 0, connectivity=1)  # type: ignore[no-untyped-call]
+    enclosed = ImageChops.multiply(_as_image(parts != parts[0, 0]), cutout.whole)
+    colours = Image.composite(cutout.image, cutout.shaded, kept)
+    return colours, softened(ImageChops.lighter(kept, enclosed))
 
 
 def _spread(image: Image.Image, mask: Image.Image, box: Box) -> Image.Image:
-    """Replaces colours at the mask's edge and around it by colours from inside: RGB.
+    """Replaces colours at the mask's edge and around it by colours from inside: RGB or L, as `image`.
 
     The edge lies in `box` or beside it, so only that part of the picture is computed.
     """
-    around = _SPREAD_PX * _REACH_BLOCKS  # the part begins where a block of the whole picture begins
-    left, top = (max(0, each // _SPREAD_PX * _SPREAD_PX - around) for each in (box.left, box.top))
-    part = (left, top, min(image.width, box.right + around), min(image.height, box.bottom + around))
+    around = Box(box.left - _AROUND_PX, box.top - _AROUND_PX, box.right + _AROUND_PX, box.bottom + _AROUND_PX)
+    part = around.within(image.size)
+    own = image.crop(part)
+    # A box blur finds the same pixels as Pillow's MinFilter and MaxFilter, and is many times faster.
+    inside = mask.crop(part).filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_FULL)
+    sums = Image.composite(own, Image.new(image.mode, own.size), inside).reduce(_SPREAD_PX)
+    shares = inside.reduce(_SPREAD_PX)
+    wider = [each.filter(ImageFilter.BoxBlur(2)) for each in (sums, shares)]
+    blocks = Image.composite(_divided(sums, shares), _divided(*wider), shares.point(_NOT_ZERO))
+    size = (blocks.width * _SPREAD_PX, blocks.height * _SPREAD_PX)
+    colours = blocks.resize(size, Image.Resampling.BILINEAR).crop((0, 0, *own.size))
+    near = shares.filter(ImageFilter.BoxBlur(1)).point(_NOT_ZERO)
+    far = ImageChops.invert(near.resize(size, Image.Resampling.NEAREST).crop((0, 0, *own.size)))
     spread = image.copy()
-    spread.paste(_spread_all(image.crop(part), mask.crop(part)), part[:2])
+    spread.paste(Image.composite(own, colours, ImageChops.lighter(inside, far)), part[:2])
     return spread
 
 
-def _spread_all(image: Image.Image, mask: Image.Image) -> Image.Image:
-    # A box blur finds the same pixels as Pillow's MinFilter and MaxFilter, and is many times faster.
-    inside = mask.filter(ImageFilter.BoxBlur(_MIXED_PX)).point(_FULL)
-    layered = image.copy()
-    layered.putalpha(inside)
-    # Pillow weights colours by their opacity, so only colours from inside spread.
-    small = layered.reduce(_SPREAD_PX)
-    wider = small.convert("RGBa").filter(ImageFilter.BoxBlur(2)).convert("RGBA")
-    filled = Image.composite(small, wider, small.getchannel("A").point(_NOT_ZERO)).convert("RGB")
-    size = (small.width * _SPREAD_PX, small.height * _SPREAD_PX)
-    colours = filled.resize(size, Image.Resampling.BILINEAR).crop((0, 0, *image.size))
-    near = small.getchannel("A").filter(ImageFilter.BoxBlur(1)).point(_NOT_ZERO)
-    found = near.resize(size, Image.Resampling.NEAREST).crop((0, 0, *image.size))
-    return Image.composite(colours, image, ImageChops.multiply(found, ImageChops.invert(inside)))
+def _divided(sums: Image.Image, shares: Image.Image) -> Image.Image:
+    """Divides colours that were multiplied with shares (0..255) by them."""
+    values = np.asarray(sums, dtype=np.float32)
+    weights = np.maximum(np.asarray(shares, dtype=np.float32), 1) / 255
+    divided = values / (weights[..., None] if values.ndim == 3 else weights)
+    return Image.fromarray(np.clip(divided, 0, 255).astype(np.uint8))
 
 
 def _near(core: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[slice, slice]]:
@@ -253,11 +289,11 @@ def _light_sides(
 
     Light sides are pixels in `near` that are darker than UNSHADED and connected to the core.
     """
-    parts = label(((darkest < UNSHADED) & near) | core, connectivity=1)  # type: ignore[no-untyped-call]
+    light = ((darkest < UNSHADED) & near) | core
+    parts = label(reduced(light), connectivity=1)  # type: ignore[no-untyped-call]
     touching = np.zeros(parts.max() + 1, dtype=bool)
-    touching[parts[core]] = True
-    touching[0] = False
-    return np.asarray(touching[parts])
+    touching[parts[reduced(core)]] = True
+    return light & enlarged(touching[parts], light.shape)
 
 
 def _has_more_beside(darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]) -> bool:
@@ -269,31 +305,24 @@ def _has_more_beside(darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: 
     return bool((ring & (darkest < GROUND_LEVEL)).sum() > UNSURE_RING * ring.sum())
 
 
-def _darkest(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
-
-
 def _as_image(mask: NDArray[np.bool_]) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def _mask_of_layout(layout: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    height, width = size
-    product = _as_image(layout > 0)
-    if product.size != (width, height):
-        # Labels have no mean, so the mask is resized instead of the labels. Its outline becomes smooth.
-        product = product.resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(product) > 127
-
-
 def _without_spots(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-    """Returns the mask without small spots, and the number of its pieces."""
-    parts = label(mask, connectivity=2)  # type: ignore[no-untyped-call]
+    """Returns the mask without small spots, and the number of its pieces.
+
+    Raises NotCutOut if hardly anything is left.
+    """
+    parts = label(reduced(mask), connectivity=2)  # type: ignore[no-untyped-call]
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     kept = sizes >= max(1.0, LEAST_PART * sizes.max())
     kept[0] = False
-    return np.asarray(kept[parts]), int(kept.sum())
+    found = mask & enlarged(kept[parts], mask.shape)
+    if found.mean() < LEAST_PRODUCT:
+        raise NotCutOut("product_not_found")
+    return found, int(kept.sum())
 
 
 def _unshaded(box: Box, size: tuple[int, int]) -> Image.Image:

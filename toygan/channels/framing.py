@@ -68,39 +68,38 @@ def compose(cutout: Cutout, frame: Frame, placed: Placement) -> Image.Image:
     """Returns the picture in its frame: RGB, or RGBA on a transparent ground.
 
     The border of the frame is pure ground: a shadow fades before it reaches the border. A product with an
-    uncertain outline stands on white instead of a tint, because white with a shadow needs no exact outline.
-    Raises NotCutOut for such a product if the frame needs one.
+    uncertain outline, or with white that may be ground in a hole, stands on white instead of a tint: white
+    with a shadow needs neither. Raises NotCutOut for such a product if the frame needs more.
     """
     if placed.scale < 1:
         cutout = cutout.scaled(placed.scale)
-    is_white = frame.ground == "white" or (frame.ground == "tint" and not cutout.is_sure)
-    if not cutout.is_sure and not (is_white and frame.shadow):
+    is_white = frame.ground == "white" or (frame.ground == "tint" and not cutout.suits_any_ground)
+    if not (cutout.suits_any_ground or (is_white and (frame.shadow or cutout.is_sure))):
         raise NotCutOut("outline_unsure")
     if is_white:
-        opacity = cutout.opacity if frame.shadow else without_shadow(cutout)
-        layers = cutout.image, opacity, cutout.shaded
+        colours, opacity = (cutout.image, cutout.opacity) if frame.shadow else without_shadow(cutout)
     else:
-        layers = cutout.own_colours, softened(cutout.core), cutout.light if frame.shadow else cutout.shaded
+        colours, opacity = cutout.own_colours, softened(cutout.core)
     window = _window(cutout.box, placed)
     # Only the part of the frame that shows the picture is computed; the rest is plain ground.
     part = window.within(cutout.image.size)
     at = (part.left - window.left, part.top - window.top)
-    colours, opacity, light = (layer.crop(part) for layer in layers)
-    if not frame.shadow:
-        light = Image.new("RGB", opacity.size, "white")
-    else:
+    colours, opacity = colours.crop(part), opacity.crop(part)
+    light = Image.new("RGB" if is_white else "L", opacity.size, "white")
+    if frame.shadow:
         fading = _fading(placed.width, placed.height).crop((*at, at[0] + part.width, at[1] + part.height))
-        if is_white:  # both fades are joined, so that the light is multiplied only once
+        if is_white:
             fading = ImageChops.screen(fading, cutout.unshaded.crop(part))
-        light = ImageChops.screen(light, Image.merge("RGB", (fading, fading, fading)))
+        shown = (cutout.shaded if is_white else cutout.light).crop(part)
+        light = Image.composite(light, shown, fading)
     size = (placed.width, placed.height)
     if frame.ground == "transparent":
         made = Image.new("RGBA", size, (255, 255, 255, 0))
-        made.paste(_transparent(colours, opacity, light.convert("L")), at)
+        made.paste(_transparent(colours, opacity, light), at)
         return made
     ground = (255, 255, 255) if is_white else tint_of(cutout)
     if not is_white:
-        light = ImageChops.multiply(Image.new("RGB", opacity.size, ground), light)
+        light = ImageChops.multiply(Image.new("RGB", opacity.size, ground), light.convert("RGB"))
     made = Image.new("RGB", size, ground)
     made.paste(Image.composite(colours, light, opacity), at)
     return made

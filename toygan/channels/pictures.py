@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from toygan.storage.keys import EXPORTED_PREFIX, condition_key, slug_of
 from toygan.storage.store import ObjectStore
 from toygan.xmp import xmp_packet
 
-MAKING: Final = 4  # increase this number when the same input gives other pixels or bytes than before
+MAKING: Final = 5  # increase this number when the same input gives other pixels or bytes than before
 # the cache control of files whose name changes with their content
 FOREVER: Final = "public, max-age=31536000, immutable"
 WHOLE: Final = ""  # in `left_out`, this name means that the reason concerns every frame
@@ -47,14 +48,18 @@ class Making:
     producer: str | None  # named in China's label; None for a channel without the label
     credentials: Credentials | None  # signs the files; None if they are not signed
 
+    @cached_property
+    def digest(self) -> str:
+        """A digest of everything that files depend on besides their picture."""
+        not_in_files = {"rules", "version", "feeds", "role_reason", "forbids"}
+        rules = self.channel.model_dump(mode="json", exclude=not_in_files)
+        signer = self.credentials.digest if self.credentials else None
+        return sha256(json.dumps([MAKING, rules, self.producer, signer], sort_keys=True).encode()).hexdigest()
+
 
 def recipe_of(making: Making, live: Mapping[str, Any]) -> str:
     """Returns a digest of everything that the files of a row of `current.parquet` depend on."""
-    not_in_files = {"rules", "version", "feeds", "role_reason", "forbids"}
-    rules = making.channel.model_dump(mode="json", exclude=not_in_files)
-    signer = making.credentials.digest if making.credentials else None
-    content = [MAKING, rules, making.producer, signer, live["image_id"], live["sha256"]]
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256(f"{making.digest} {live['image_id']} {live['sha256']}".encode()).hexdigest()
 
 
 def make_picture(
@@ -136,7 +141,7 @@ def _make_frame(making: Making, live: Mapping[str, Any], cutout: Cutout, frame: 
     for width in sorted({*(each for each in frame.widths if each < image.width), image.width}):
         sized = _reduced(image, width)
         for file_format in frame.formats:
-            data = encode_file(sized, file_format, frame.quality, xmp)
+            data = encode_file(sized, file_format, frame.quality, xmp, is_faint=cutout.is_faint)
             name = f"{folder}{live['image_index']}-{frame.name}-{width}"
             key, size = _put(making, live, name, file_format, data)
             files.append(

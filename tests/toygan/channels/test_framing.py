@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.toygan.channels.shop import BOX, layout_of, toy
-from toygan.channels.cutout import Box, cut_out
+from toygan.channels.cutout import Box, NotCutOut, cut_out
 from toygan.channels.framing import TooSmall, compose, place
 from toygan.channels.rules import Frame, channel_names, load_channel
 
@@ -103,3 +103,42 @@ def test_a_dark_shadow_is_no_part_of_the_product() -> None:
 def test_a_grey_or_pale_product_stays_whole(colour: str) -> None:
     found, exact = (np.asarray(cut_out(toy(colour), each).core) > 0 for each in (None, layout_of()))
     assert (found & exact).sum() > 0.97 * exact.sum()
+
+
+def test_grey_parts_below_stay_if_there_are_grey_parts_above() -> None:
+    pixels = toy(shadow=False).copy()
+    for rows in (slice(140, 220), slice(400, BOX[3])):
+        pixels[rows, BOX[0] : BOX[2]] = (160, 165, 169)
+    assert cut_out(pixels).box.bottom >= BOX[3] - 1
+
+
+def test_ground_between_parts_of_a_product_is_no_part_of_it() -> None:
+    pixels = toy(shadow=False).copy()
+    pixels[225:250, 330 : BOX[2]] = 255
+    pixels[225:240, 440 : BOX[2]] = pixels[300, 300]  # a hook that leaves a small opening below it
+    cutout = cut_out(pixels)
+    assert cutout.suits_any_ground
+    assert not np.asarray(cutout.core)[228:247, 334:436].any()
+
+
+def test_a_product_with_a_hole_stands_on_white() -> None:
+    pixels = toy(shadow=False).copy()
+    pixels[240:275, 200:240] = 255
+    cutout = cut_out(pixels)
+    assert cutout.is_sure
+    assert not cutout.suits_any_ground
+    (square, _), (amazon,) = load_channel("instagram").frames, load_channel("amazon").frames
+    for frame in (square, amazon):
+        assert (np.asarray(compose(cutout, frame, place(cutout.box, frame)))[0, 0] == 255).all()
+    (transparent,) = (each for each in load_channel("web").frames if each.ground == "transparent")
+    with pytest.raises(NotCutOut, match="outline_unsure"):
+        compose(cutout, transparent, place(cutout.box, transparent))
+
+
+def test_a_pale_window_stays_where_no_shadow_is_allowed() -> None:
+    pixels, glass = toy(shadow=False).copy(), (205, 225, 240)
+    pixels[170:290, 100:300] = glass
+    cutout = cut_out(pixels)
+    (frame,) = load_channel("amazon").frames
+    made = np.asarray(compose(cutout, frame, place(cutout.box, frame)))
+    assert (np.abs(made.astype(int) - glass).max(axis=2) < 12).sum() > 0.95 * 120 * 200

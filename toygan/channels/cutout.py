@@ -293,7 +293,7 @@ def _light_sides(
     parts = label(reduced(light), connectivity=1)  # type: ignore[no-untyped-call]
     touching = np.zeros(parts.max() + 1, dtype=bool)
     touching[parts[reduced(core)]] = True
-    return light & enlarged(touching[parts], light.shape)
+    return np.asarray(light & enlarged(touching[parts], light.shape))
 
 
 def _has_more_beside(darkest: NDArray[np.uint8], core: NDArray[np.bool_], near: NDArray[np.bool_]) -> bool:

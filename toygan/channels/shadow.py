@@ -81,7 +81,8 @@ def reduced(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def enlarged(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Undoes `reduced`: each pixel becomes a block. `shape` is (H, W)."""
-    return mask.repeat(_REDUCED, axis=0).repeat(_REDUCED, axis=1)[: shape[0], : shape[1]]
+    wide = mask.repeat(_REDUCED, axis=0).repeat(_REDUCED, axis=1)
+    return np.asarray(wide[: shape[0], : shape[1]])
 
 
 def _around(choose: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:

@@ -121,6 +121,7 @@ def tiny_model(
     truncation: float = 1.0,
     text_encoder: str | None = None,
     accent_colour: str | None = None,
+    lines: bool = False,
 ) -> TinyFiles:
     """Random weights, strong enough that latents, categories, colours and images show in the pictures.
 
@@ -134,6 +135,8 @@ def tiny_model(
         network["text_size"] = encoder.size
     if accent_colour:
         network["accent_colours"] = 1
+    if lines:
+        network["lines"] = True
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator, discriminator = build(family, network)
@@ -170,12 +173,14 @@ def tiny_with_layouts(
     acceptance: float = 0.5,
     titles: tuple[str, str] | None = None,
     say_finish: bool = False,
+    lines: bool = False,
 ) -> TinyFiles:
     """A tiny SPADE with a layout bank, a red and a blue one of each category.
 
-    With `titles`, those of its red and its blue layouts, it reads texts.
+    With `titles`, those of its red and its blue layouts, it reads texts. With `lines` it takes them, too.
     """
-    plain = tiny_model("spade", seed=seed, text_encoder=DEFAULT_TEXT_ENCODER if titles else None)
+    encoder = DEFAULT_TEXT_ENCODER if titles else None
+    plain = tiny_model("spade", seed=seed, text_encoder=encoder, lines=lines)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layout_predictor = LayoutPredictor(segmenter=fresh_segmenter(LAYOUT_CLASSES))

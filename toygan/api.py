@@ -4,7 +4,7 @@ They run in this process, without Prefect and without a store. For a whole catal
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from toygan.approval.measures import measure
 from toygan.approval.policy import reasons_against, reasons_before_generation
 from toygan.artifact.load import load_model as load_files
 from toygan.artifact.model import GeneratedBatch, Model
+from toygan.conditions.condition_types import DRAWINGS, ImageCondition
 from toygan.conditions.image import READERS
 from toygan.conditions.main_colour import MainColours
 from toygan.conditions.product import ProductConditions, encode_conditions
@@ -200,7 +201,7 @@ def _conditions(model: Model, row: Mapping[str, Any], layouts: Mapping[str, str]
 def _with_image(
     model: Model, product: ProductConditions, row: Mapping[str, Any], layouts: Mapping[str, str]
 ) -> ProductConditions:
-    """Adds the image condition of the row, if the model generates from one."""
+    """Adds the images of the row that the model generates from."""
     kind = model.image_condition
     edits = [column for column in EDIT_COLUMNS if row.get(column) is not None]
     if edits and kind != "layout":
@@ -208,12 +209,18 @@ def _with_image(
             f"the row {row['sku']!r}: {edits[0]} describes a layout, and {model.name} takes none; leave the "
             "column out, or load a model that takes layouts, such as toybricks-layout128"
         )
-    if kind is None:
-        return product
-    if not edits and row.get(f"{kind}_uri") is None:
+    if kind is not None and not edits and row.get(f"{kind}_uri") is None:
         raise BadInput(f"the row {row['sku']!r} has no {kind}_uri, and {model.name} generates from this file")
+    taken = model.config.images_taken([each for each in DRAWINGS if row.get(f"{each}_uri") is not None])
+    return product.with_images({each: _read_image(model, row, each, layouts) for each in taken})
+
+
+def _read_image(
+    model: Model, row: Mapping[str, Any], kind: ImageCondition, layouts: Mapping[str, str]
+) -> NDArray[np.uint8]:
+    """Reads the file of a row, or makes the layout that the row describes."""
     try:
-        if edits:
+        if kind == "layout" and any(row.get(column) is not None for column in EDIT_COLUMNS):
             content = layout_of_row(row, layouts, lambda path: Path(path).read_bytes())
         else:
             content = Path(row[f"{kind}_uri"]).read_bytes()
@@ -226,7 +233,7 @@ def _with_image(
             f"the row {row['sku']!r}: its layout holds the label {largest}, {model.name} knows 0 to "
             f"{classes - 1}"
         )
-    return replace(product, image=image)
+    return image
 
 
 def _reasons(

@@ -5,14 +5,14 @@ reads or writes these files.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from toygan.artifact.files import CONFIG, ModelFiles
 from toygan.artifact.json_object import json_object
 from toygan.conditions.colour_names import ColourNames
-from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.condition_types import DRAWINGS, ImageCondition
 from toygan.conditions.text_config import TextConfig
 from toygan.errors import ModelError
 from toygan.models import build_networks, network_config
@@ -150,6 +150,17 @@ class ModelConfig:
         It is None if the networks take no image, or if a layout bank gives the layouts.
         """
         return None if self.layout_bank is not None else self.networks.image_condition
+
+    @property
+    def takes_drawings(self) -> bool:
+        """Whether a product's own layout and sketch, if it has both, take the place of those of the bank."""
+        return self.layout_bank is not None and self.networks.lines
+
+    def images_taken(self, given: Collection[str]) -> tuple[ImageCondition, ...]:
+        """Returns the types of images, of those `given` for a product, that its picture is generated from."""
+        if self.takes_drawings and set(DRAWINGS) <= set(given):
+            return DRAWINGS
+        return () if self.required_condition is None else (self.required_condition,)
 
 
 def config_of(model: ModelFiles, *, may_enlarge: bool = False) -> ModelConfig:

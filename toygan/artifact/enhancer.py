@@ -7,8 +7,10 @@ as `enhancer.json` and `enhancer.safetensors`. So that model gets a new version.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
@@ -53,6 +55,15 @@ class Enhancer:
             pixels = to_uint8(self.generator(torch.zeros(1, 0, device=self.device), conditions))
             enlarged.append(torch.from_numpy(pixels)[0].permute(2, 0, 1))
         return torch.stack(enlarged)
+
+    def enlarge_batch(self, small: Tensor, conditions: Conditions, batch_size: int) -> NDArray[np.uint8]:
+        """Enlarges (N, 3, r, r) uint8 to (batch_size, R, R, 3), with the layouts and lines in `conditions`.
+
+        The batch is padded with copies of the first large picture, which saves time.
+        """
+        large = self.enlarge(small, layout=conditions.get("layout"), lines=conditions.get("sketch"))
+        padding = large[:1].expand(batch_size - len(large), -1, -1, -1)
+        return np.ascontiguousarray(torch.cat([large, padding]).permute(0, 2, 3, 1).numpy())
 
 
 def resize_drawings(conditions: Conditions, side: int) -> dict[str, Tensor]:

@@ -79,6 +79,7 @@ def read_scope(source: ModelFiles) -> ModelScope:
     return ModelScope(
         categories=frozenset(config.categories),
         layout_classes=config.networks.layout_classes,
+        takes_drawings=config.takes_drawings,
         colour_names=config.text.colour_names,
     )
 

@@ -223,7 +223,7 @@ class Model:
         pixels = to_uint8(images)
         if self.enhancer is not None:
             small = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            pixels = self._enlarged(self.enhancer, small[:wanted], conditions, batch_size)
+            pixels = self.enhancer.enlarge_batch(small[:wanted], conditions, batch_size)
         shown = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         logits = self.score(from_uint8(shown), conditions)
         finite = images.isfinite().flatten(1).all(1) & logits.isfinite()
@@ -254,14 +254,17 @@ class Model:
         """Returns, for each product, the largest text similarity, -1..1, among its possible pictures.
 
         `seeds` are the seeds of all pictures that may be generated for each product. Each seed chooses a
-        layout of the bank. A value is None if the model has no layout bank or the bank has no texts.
+        layout of the bank. A value is None if the model has no layout bank, if the bank has no texts, or
+        if the product has a drawing of its own.
         """
         known = self.layout_bank
         if known is None:
             return [None] * len(products)
         texts = self._shape_texts(known, products)
         return [
-            known.best_similarity(product, text, of_product, self.truncation)
+            None
+            if product.drawing is not None
+            else known.best_similarity(product, text, of_product, self.truncation)
             for product, text, of_product in zip(products, texts, seeds, strict=True)
         ]
 
@@ -273,13 +276,15 @@ class Model:
     def _choose(
         self, seeds: Sequence[int], products: Sequence[ProductConditions]
     ) -> list[KnownChoice] | None:
-        """Returns a layout of the layout bank for each picture; None without a bank."""
+        """Returns for each picture the product's own drawing, else one of the bank; None without a bank."""
         known = self.layout_bank
         if known is None:
             return None
         texts = self._shape_texts(known, products)
         return [
             known.choose(product, text, seed, self.truncation)
+            if product.drawing is None
+            else KnownChoice(*product.drawing, similarity=None)
             for product, text, seed in zip(products, texts, seeds, strict=True)
         ]
 
@@ -313,19 +318,6 @@ class Model:
             images = F.interpolate(images, size=side, mode="bilinear", align_corners=False, antialias=True)
         logits: Tensor = self.discriminator(images, resize_drawings(conditions, side))
         return logits
-
-    @staticmethod
-    def _enlarged(
-        enhancer: Enhancer, small: Tensor, conditions: Conditions, batch_size: int
-    ) -> NDArray[np.uint8]:
-        """Enlarges (N, 3, r, r) uint8 to (batch_size, R, R, 3).
-
-        The batch is padded with copies of the first large picture, which saves time.
-        """
-        drawings = {name: conditions.get(name) for name in ("layout", "sketch")}
-        large = enhancer.enlarge(small, layout=drawings["layout"], lines=drawings["sketch"])
-        padding = large[:1].expand(batch_size - len(large), -1, -1, -1)
-        return np.ascontiguousarray(torch.cat([large, padding]).permute(0, 2, 3, 1).numpy())
 
 
 def _with_snapshot(product: ProductConditions, snapshot: FramedSnapshot | None) -> ProductConditions:

@@ -11,4 +11,5 @@ class ModelScope:
 
     categories: frozenset[str]
     layout_classes: int = 256  # layout labels are smaller than this
+    takes_drawings: bool = False  # whether layout and sketch are used together where a product has both
     colour_names: ColourNames = NO_COLOUR_NAMES  # the colour names in the model's training photos

@@ -10,4 +10,6 @@ MAIN: Final[ModelRole] = "main"
 
 # A product is generated from the last type in this list that the product has and a model takes.
 BY_PRECEDENCE: Final[tuple[ImageCondition, ...]] = ("sketch", "layout", "photo")
+# A product that has all of these is generated from all of them, if the main model takes layouts and lines.
+DRAWINGS: Final[tuple[ImageCondition, ...]] = ("layout", "sketch")
 BACKGROUND: Final = 0  # the layout label of pixels without a product

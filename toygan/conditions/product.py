@@ -1,7 +1,7 @@
 """The conditions of a product, and their encoding for a generator."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from toygan.conditions.category import encode_categories
 from toygan.conditions.colour import encode_accents, encode_colours
 from toygan.conditions.condition_types import ImageCondition
-from toygan.conditions.image import encode_images
+from toygan.conditions.image import Drawing, encode_images
 from toygan.errors import BadInput
 
 if TYPE_CHECKING:
@@ -29,6 +29,13 @@ class ProductConditions:
     accent_hexes: Sequence[str] = ()  # the other colours, see toygan.conditions.text_config.TextFields
     image: NDArray[np.uint8] | None = None  # see below
     """A sketch or a layout (R, R), a snapshot as it was taken (H, W, 3), or a framed snapshot (R, R, 4)."""
+    drawing: Drawing | None = None  # layout and sketch of a product that is generated from both
+
+    def with_images(self, images: Mapping[ImageCondition, NDArray[np.uint8]]) -> "ProductConditions":
+        """Returns the conditions with the image of its type, or with layout and sketch."""
+        if len(images) > 1:
+            return replace(self, drawing=Drawing(images["layout"], images["sketch"]))
+        return replace(self, image=next(iter(images.values()), None))
 
 
 def encode_conditions(

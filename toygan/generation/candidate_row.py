@@ -37,7 +37,6 @@ def undecided_row(
     file.
     """
     identity = image_id(slot.sku, slot.image_index, attempt, model.name, model.version, slot.row_fingerprint)
-    kind = model.image_condition
     return dict.fromkeys(IMAGES.names) | {
         "image_id": identity,
         "sku": slot.sku,
@@ -56,7 +55,9 @@ def undecided_row(
         "engine": model.engine,
         "truncation": model.truncation,
         "conditions": _conditions(slot, given, model, layout_similarity, snapshot),
-        "condition_sha256": {kind: slot.condition_sha256[kind]} if kind else {},
+        "condition_sha256": {
+            kind: slot.condition_sha256[kind] for kind in model.config.images_taken(slot.condition_sha256)
+        },
         "row_fingerprint": slot.row_fingerprint,
         "generated_at": datetime.now(UTC),
         "pipeline_version": PIPELINE_VERSION,

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -30,6 +30,7 @@ from toygan.artifact.model import (
     GeneratedBatch,
     Model,
 )
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.product import ProductConditions
 from toygan.errors import Retryable
 from toygan.generation.candidate_row import undecided_row
@@ -176,7 +177,9 @@ def _reasons_before_generation(
     calibration = model.require_calibration()
     # the picture has the snapshot's colour, even if the catalog names no colour
     shows_colour = model.image_condition == "photo"
-    for slot, similarity in zip(slots, similarities, strict=True):
+    for slot, of_bank in zip(slots, similarities, strict=True):
+        has_drawing = len(model.config.images_taken(slot.condition_sha256)) > 1
+        similarity = None if has_drawing else of_bank
         asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
         lacks_colour = asks_colour and not shows_colour and slot.colour_hex is None
         yield reasons_before_generation(best_similarity=similarity, lacks_colour=lacks_colour)
@@ -228,12 +231,16 @@ def _with_images(run: ShardRun, pending: Sequence[Pending]) -> Sequence[ProductC
 
     Each attempt reads the images again, because all images of a shard would fill the memory.
     """
-    given, kind = [each.given for each in pending], run.engine.model.image_condition
-    if kind is None:
-        return given
-    digests = [each.slot.condition_sha256[kind] for each in pending]
-    images = run.engine.worker_pool.read_conditions(run.store, kind, digests, run.engine.model.resolution)
-    return [replace(each, image=image) for each, image in zip(given, images, strict=True)]
+    model, read = run.engine.model, run.engine.worker_pool.read_conditions
+    digests = [each.slot.condition_sha256 for each in pending]
+    taken = [model.config.images_taken(of_slot) for of_slot in digests]
+    images: list[dict[ImageCondition, NDArray[np.uint8]]] = [{} for _ in pending]
+    for kind in dict.fromkeys(kind for of_slot in taken for kind in of_slot):
+        rows = [row for row, of_slot in enumerate(taken) if kind in of_slot]
+        found = read(run.store, kind, [digests[row][kind] for row in rows], model.resolution)
+        for row, image in zip(rows, found, strict=True):
+            images[row][kind] = image
+    return [each.given.with_images(own) for each, own in zip(pending, images, strict=True)]
 
 
 def _decide(run: ShardRun, batch: Batch) -> list[Pending]:

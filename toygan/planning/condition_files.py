@@ -5,7 +5,7 @@ picture is reproduced, perhaps years later.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from hashlib import sha256
 from typing import Any, Final
@@ -92,10 +92,11 @@ class KeptConditions:
         self._is_announced = False
 
     def keep_all(
-        self, wanted: Mapping[int, tuple[ImageCondition, str, str]], catalog: Catalog, pool: Executor
+        self, wanted: Sequence[tuple[int, tuple[ImageCondition, str, str]]], catalog: Catalog, pool: Executor
     ) -> dict[int, Problem]:
-        """Keeps the files in `wanted`, which maps positions to (condition type, name, hash). Returns the
-        problems by position.
+        """Keeps the files in `wanted`: pairs of a position and (condition type, name, hash).
+
+        Returns the problems by position.
         """
 
         def attempt(condition: tuple[ImageCondition, str, str]) -> str | None:
@@ -105,11 +106,11 @@ class KeptConditions:
                 return str(error)
             return None
 
-        distinct = list(dict.fromkeys(wanted.values()))
+        distinct = list(dict.fromkeys(condition for _, condition in wanted))
         problems = dict(zip(distinct, pool.map(attempt, distinct), strict=True))
         return {
             position: (CONDITION_COLUMNS[condition[0]], problem)
-            for position, condition in wanted.items()
+            for position, condition in wanted
             if (problem := problems[condition]) is not None
         }
 
@@ -137,7 +138,11 @@ class KeptConditions:
             self._store.put(key, data)
 
     def _check_labels(self, largest: int) -> None:
-        classes = self._scopes["layout"].layout_classes
+        classes = min(
+            scope.layout_classes
+            for role, scope in self._scopes.items()
+            if role == "layout" or scope.takes_drawings
+        )
         if largest >= classes:
             raise BadInput(f"it holds the label {largest}, but the model has the labels 0 to {classes - 1}")
 

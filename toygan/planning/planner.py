@@ -23,7 +23,7 @@ from catalog_schemas.validation import (
     parquet_bytes,
 )
 from toygan.approval.policy import MAX_ATTEMPTS
-from toygan.conditions.condition_types import BY_PRECEDENCE, MAIN, ImageCondition
+from toygan.conditions.condition_types import BY_PRECEDENCE, DRAWINGS, MAIN, ImageCondition
 from toygan.conditions.main_colour import MainColours
 from toygan.planning.catalog import Catalog, count_reasons, no_good_row
 from toygan.planning.choice import Chooser, Products, Slots
@@ -158,13 +158,20 @@ class Planner:
         )
 
     def _choose_models(self, products: pd.DataFrame) -> "pd.Series[Any]":
-        """Says from which image each product is generated: photo, else layout, else sketch, else none."""
+        """Says from which image each product is generated: photo, else layout, else sketch, else none.
+
+        None also stands for layout and sketch together, which the main model may take.
+        """
         # A list, because pandas would turn a single None into NaN.
         chosen = pd.Series([None] * len(products), index=products.index, dtype=object)
         for kind in BY_PRECEDENCE:
             if (scope := self._scopes.get(kind)) is not None:
                 has = products[CONDITION_COLUMNS[kind]].notna() & products["category"].isin(scope.categories)
                 chosen[has] = kind
+        main = self._scopes[MAIN]
+        if main.takes_drawings:
+            has_both = products[[CONDITION_COLUMNS[kind] for kind in DRAWINGS]].notna().all(axis="columns")
+            chosen[has_both & (chosen != "photo") & products["category"].isin(main.categories)] = None
         return chosen
 
     def _note_rejected(self, rejected: pd.DataFrame) -> None:
@@ -222,12 +229,21 @@ class Planner:
         Returns column and reason for each product with an unusable file, by position. Skips products without
         a planned slot, because the store has their files already.
         """
-        wanted: dict[int, tuple[ImageCondition, str, str]] = {}
+        wanted = []
         for position in np.unique(slots.product).tolist():
-            if (kind := products.image_conditions[position]) is not None:
+            hashes = products.conditions[position]
+            for kind in self._images_taken(products.image_conditions[position], hashes):
                 uri = products.frame[CONDITION_COLUMNS[kind]].iloc[position]
-                wanted[position] = (kind, uri, products.conditions[position][kind])
+                wanted.append((position, (kind, uri, hashes[kind])))
         return self._kept.keep_all(wanted, catalog, self._pool)
+
+    def _images_taken(
+        self, chosen: ImageCondition | None, given: Mapping[str, str]
+    ) -> tuple[ImageCondition, ...]:
+        """Returns the types of images that a product is generated from."""
+        if chosen is not None:
+            return (chosen,)
+        return DRAWINGS if self._scopes[MAIN].takes_drawings and set(DRAWINGS) <= given.keys() else ()
 
     def _table(self, products: Products, slots: Slots) -> pa.Table:
         """Returns the slots with the columns of PLAN."""

@@ -20,6 +20,7 @@ from toygan.artifact.model import (
     SNAPSHOT,
     Model,
 )
+from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import READERS
 from toygan.conditions.product import ProductConditions
 from toygan.errors import BadInput, RunFailed
@@ -44,7 +45,7 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     source = resolve(f"{row['model_name']}@{row['model_version']}", store)
     model = load_model(source, device)
     try:
-        product = _product_of(row, _read_image(store, model, dict(row["condition_sha256"])))
+        product = _product_of(row, _read_images(store, model, dict(row["condition_sha256"])))
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise BadInput(f"{image_id}: its row in the metadata is damaged ({error!r}); restore it") from error
     generated = model.generate([row["seed"]], [product], row["batch_size"])
@@ -60,7 +61,9 @@ def reproduce(store: ObjectStore, image_id: str, device: torch.device) -> str:
     )
 
 
-def _product_of(row: Mapping[str, Any], image: NDArray[np.uint8] | None) -> ProductConditions:
+def _product_of(
+    row: Mapping[str, Any], images: Mapping[ImageCondition, NDArray[np.uint8]]
+) -> ProductConditions:
     given = json.loads(row["conditions"])
     for name in (LAYOUT_SIMILARITY, SNAPSHOT):  # these are computed from the other conditions
         given.pop(name, None)
@@ -68,12 +71,16 @@ def _product_of(row: Mapping[str, Any], image: NDArray[np.uint8] | None) -> Prod
         given.pop(name, None)
     # the shape text is stored only if it differs from the text
     given.setdefault(SHAPE_TEXT, given.get("text"))
-    return ProductConditions(**given, image=image)
+    return ProductConditions(**given).with_images(images)
 
 
-def _read_image(store: ObjectStore, model: Model, digests: Mapping[str, str]) -> NDArray[np.uint8] | None:
-    kind = model.image_condition
-    return READERS[kind](read_kept(store, digests[kind]), model.resolution) if kind else None
+def _read_images(
+    store: ObjectStore, model: Model, digests: Mapping[str, str]
+) -> dict[ImageCondition, NDArray[np.uint8]]:
+    return {
+        kind: READERS[kind](read_kept(store, digests[kind]), model.resolution)
+        for kind in model.config.images_taken(digests)
+    }
 
 
 def _find_row(store: ObjectStore, image_id: str) -> dict[str, Any]:

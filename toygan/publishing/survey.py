@@ -262,8 +262,7 @@ def _sort_unfinished(store: ObjectStore, survey: Survey, keys: list[str], pool: 
             continue
         for row in table.to_pylist():
             survey.open_folders.add(image_prefix(row["category"], row["sku"]))
-            if row["image_condition"]:
-                survey.planned.add(condition_key(dict(row["condition_sha256"])[row["image_condition"]]))
+            survey.planned.update(condition_key(digest) for _, digest in row["condition_sha256"])
 
 
 def _read_parts(store: ObjectStore, survey: Survey, parts: list[str], pool: ThreadPoolExecutor) -> None:

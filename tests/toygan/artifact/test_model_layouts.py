@@ -9,6 +9,7 @@ import torch
 from tests.models import BATCH, CATEGORIES, TinyFiles, changed_config, products, tiny_model, tiny_with_layouts
 from toygan.artifact.load import read_scope
 from toygan.artifact.model import Model
+from toygan.conditions.image import Drawing
 from toygan.errors import ModelError
 
 
@@ -94,3 +95,41 @@ def test_layouts_are_known_to_a_family_that_draws_from_them() -> None:
 
 def load_model_here(source: TinyFiles) -> Model:
     return source.load()
+
+
+def test_a_products_own_drawings_take_the_place_of_those_of_the_bank() -> None:
+    """The picture follows both of them, and its shape is no guess."""
+    model = tiny_with_layouts(lines=True, titles=("Horse", "Wolf")).load()
+    plain = products("car", ["#B40000"])[0]
+    layout = np.zeros((32, 32), dtype=np.uint8)
+    layout[8:24, 8:24] = 1
+    paper = np.full((32, 32), 255, dtype=np.uint8)
+    line = paper.copy()
+    line[16] = 0
+    given = [
+        replace(plain, drawing=Drawing(*each))
+        for each in ((layout, paper), (layout, line), (paper * 0, paper))
+    ]
+    generated = model.generate([5, 5, 5], given, BATCH)
+    first, *others = generated.pixels
+    assert all((first != other).any() for other in others)
+    assert generated.layout_similarities == [None] * 3
+    assert model.best_similarities([given[0], plain], [[5], [5]])[0] is None
+
+
+def test_drawings_are_taken_by_models_with_a_bank_that_take_lines() -> None:
+    both = ("sketch", "layout")
+    taken = {
+        model.name: (model.load().config.images_taken(both), model.load().config.images_taken(("layout",)))
+        for model in (tiny_model(), tiny_model("spade"), tiny_model("pix2pix"))
+    }
+    assert taken == {
+        "tiny": ((), ()),
+        "tiny-spade": (("layout",), ("layout",)),
+        "tiny-pix2pix": (("sketch",), ("sketch",)),
+    }
+    bank = tiny_with_layouts(lines=True).load()
+    assert bank.config.images_taken(both) == ("layout", "sketch")
+    assert bank.config.images_taken(("layout",)) == ()
+    assert read_scope(tiny_with_layouts(lines=True)).takes_drawings
+    assert tiny_with_layouts().load().config.images_taken(both) == ()

@@ -1,15 +1,16 @@
 """Finds what a person should know after a run, from the stored results of this run and of earlier runs."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from catalog_schemas.images import APPROVED
+from catalog_schemas.images import APPROVED, REVIEW
 from catalog_schemas.runs import Manifest
+from toygan.approval.reason_words import in_words
 from toygan.planning.summaries import Summaries
 from toygan.publishing.commit_log import RECENT_RUNS, Commits, acceptance_of
 from toygan.publishing.summary import MOST_NAMED
@@ -78,15 +79,20 @@ def _without_picture(parts: Iterable[pa.Table], summaries: Summaries) -> Iterato
     failed = _failed(parts)
     live = set(summaries.live_table(("sku",))["sku"].unique().to_pylist()) if failed else set()
     by_category: dict[str, list[str]] = {}
-    for sku, category in sorted(failed.items()):
+    reasons: dict[str, Counter[str]] = {}
+    for sku, (category, against) in sorted(failed.items()):
         if sku not in live:
             by_category.setdefault(category, []).append(sku)
+            reasons.setdefault(category, Counter()).update(against)
     for category, skus in sorted(by_category.items()):
+        counts = dict(reasons[category].most_common())
+        why = ", ".join(f"{in_words(reason)} ({count:,})" for reason, count in counts.items())
         yield Alert(
             kind="no-picture",
             category=category,
-            message=f"{category}: no attempt at a picture was approved, and none is live: {_named(skus)}",
-            details={"products": len(skus), "skus": skus[:MOST_NAMED]},
+            message=f"{category}: no attempt at a picture was approved, and none is live: {_named(skus)}"
+            + (f"; why: {why}" if why else ""),
+            details={"products": len(skus), "skus": skus[:MOST_NAMED], "reasons": counts},
         )
 
 
@@ -95,11 +101,18 @@ def _named(skus: Sequence[str]) -> str:
     return ", ".join(skus[:MOST_NAMED]) + more
 
 
-def _failed(parts: Iterable[pa.Table]) -> dict[str, str]:
-    """Maps the skus of products for which no attempt was approved to their categories."""
-    tried: dict[str, str] = {}
+def _failed(parts: Iterable[pa.Table]) -> dict[str, tuple[str, Sequence[str]]]:
+    """Maps the skus of products for which no attempt was approved to category and reasons.
+
+    The reasons are those of the candidate for review, else of one of the rejected candidates.
+    """
+    tried: dict[str, tuple[str, Sequence[str]]] = {}
     approved: set[str] = set()
     for part in parts:
-        tried.update(zip(part["sku"].to_pylist(), part["category"].to_pylist(), strict=True))
-        approved.update(part.filter(pc.equal(part["decision"], APPROVED))["sku"].to_pylist())
-    return {sku: category for sku, category in tried.items() if sku not in approved}
+        columns = (part[name].to_pylist() for name in ("sku", "category", "decision", "reasons"))
+        for sku, category, decision, reasons in zip(*columns, strict=True):
+            if decision == APPROVED:
+                approved.add(sku)
+            elif decision == REVIEW or sku not in tried:
+                tried[sku] = category, reasons
+    return {sku: found for sku, found in tried.items() if sku not in approved}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from catalog_schemas.images import APPROVED, REJECTED
+from catalog_schemas.images import APPROVED, REJECTED, REVIEW
 from catalog_schemas.runs import Manifest
 from tests.toygan.generation.runs import MODEL, candidate, put_part
 from tests.toygan.generation.slots import slot
@@ -103,12 +103,29 @@ def test_products_that_were_given_up_and_have_no_picture() -> None:
     put_night(store, "now", {"a": REJECTED, "b": REJECTED, "c": REJECTED, "d": APPROVED}, commit=2)
     found = alerts_of(store, "now")
     assert [(alert.kind, alert.category, alert.details) for alert in found] == [
-        ("no-picture", "brick", {"products": 1, "skus": ["a"]}),
-        ("no-picture", "car", {"products": 1, "skus": ["c"]}),
+        ("no-picture", "brick", {"products": 1, "skus": ["a"], "reasons": {}}),
+        ("no-picture", "car", {"products": 1, "skus": ["c"], "reasons": {}}),
     ]
     assert found[0].message == "brick: no attempt at a picture was approved, and none is live: a"
     put_run(store, "idle", commit=3)
     assert alerts_of(store, "idle") == []
+
+
+def test_the_reasons_are_those_of_the_pictures_for_review() -> None:
+    store = MemoryStore("test")
+    tried = {"a": (REJECTED, ["blank"]), "b": (REVIEW, ["colour_unknown", "shape_guessed"])}
+    rows = [
+        candidate(slot(0, sku=sku, category="brick"), "now", decision=decision) | {"reasons": reasons}
+        for sku, (decision, reasons) in tried.items()
+    ]
+    again = candidate(slot(0, sku="a", category="brick"), "now", attempt=1, decision=REVIEW)
+    put_part(store, "now", [*rows, again | {"reasons": ["shape_guessed"]}])
+    put_run(store, "now", commit=1, shards=1, brick=counts(0, 1, 2))
+    found = {alert.kind: alert for alert in alerts_of(store, "now")}["no-picture"]
+    assert found.details["reasons"] == {"shape_guessed": 2, "colour_unknown": 1}
+    assert found.message.endswith(
+        "none is live: a, b; why: shape is a guess (2), main colour is not known (1)"
+    )
 
 
 def test_a_run_of_which_none_was_approved() -> None:

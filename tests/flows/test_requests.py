@@ -125,8 +125,9 @@ def test_the_whole_command_makes_few_requests_to_a_bucket(
         shop.change(*changed)
         shop.night(output)
     model = ["--model", tmp_path / "tiny"]
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     if has_champion:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("XDG_CACHE_HOME", cache["XDG_CACHE_HOME"])
         store = open_store(output)
         add_model(store, tmp_path / "tiny", "tiny")
         promote(store, "tiny")
@@ -142,7 +143,7 @@ def test_the_whole_command_makes_few_requests_to_a_bucket(
     shop.change(*range(10))
     where = ["--catalog", tmp_path / "catalog.parquet", *model, "--output", output]
     with faulty_proxy(moto, count) as network:
-        result = toygan("generate", *where, **network.environment())
+        result = toygan("generate", *where, **network.environment(), **cache)
     assert result.returncode == 0, result.stderr
     assert "planned 10," in result.stdout
     assert 10 < requests <= MOST, requests

@@ -9,7 +9,7 @@ has other work. Every stage records its times in the `Timeline`.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from contextvars import copy_context
@@ -169,6 +169,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
             try:
                 future = self._postprocessing.submit(postprocess, *work)
             except BrokenProcessPool:
+                _let_go(self._postprocessing)
                 self._postprocessing = postprocessing_pool(self._workers)
                 future = self._postprocessing.submit(postprocess, *work)
         future.add_done_callback(self._note_postprocessed)
@@ -211,6 +212,17 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _let_go(broken: ProcessPoolExecutor) -> None:
+    """Closes the reading end of a broken pool's pipe, so that the thread that writes to it ends.
+
+    Before 3.11.7 and 3.12.1, Python waits for this thread when the process ends, and the thread waits for the
+    killed worker (CPython's issue 94777). Debian 12 has Python 3.11.2.
+    """
+    queue = getattr(broken, "_call_queue", None)
+    if queue is not None:
+        queue._reader.close()
 
 
 class Engine(AbstractContextManager["Engine"]):

@@ -123,8 +123,9 @@ def resized(graph: Graph, node: Node, value: Value, size: Any, *options: Any) ->
 
 
 def _weights(resize: Any, old: int, new: int, align: bool) -> Tensor:
-    found: Tensor = resize(torch.eye(old)[None, :, :, None], [new, 1], align, None)
-    return found[0, :, :, 0]
+    """Returns the (old, new) weights of a resize. The identity's columns stay, and its rows are resized."""
+    found: Tensor = resize(torch.eye(old)[None, None], [new, old], align, None)
+    return found[0, 0].T
 
 
 def average_pool(

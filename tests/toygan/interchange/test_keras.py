@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.models import tiny_model
 from tests.toygan.interchange import without_torch
@@ -80,6 +81,28 @@ def test_keras_gives_the_pictures_of_torch(case: str, exported: Path) -> None:
 def test_a_saved_model_gives_the_pictures_of_torch(exported: Path) -> None:
     for network in networks_of(CASES[WHOLE]()):
         assert_as_torch(network, np.load(exported / WHOLE / f"{network.name}.saved_model.outputs.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("old", "new"), [(8, 28), (64, 28), (512, 224), (24, 24)])
+@pytest.mark.parametrize(
+    "options", [{"mode": "bilinear"}, {"mode": "bilinear", "antialias": True}, {"mode": "bicubic"}]
+)
+def test_resizing_has_the_weights_of_torch(old: int, new: int, options: dict[str, Any]) -> None:
+    """The small models of the other tests never make a picture smaller."""
+    from toygan.interchange.keras_pictures import _weights
+
+    aten = torch.ops.aten
+    kinds = {
+        ("bilinear", False): aten.upsample_bilinear2d.vec,
+        ("bilinear", True): aten._upsample_bilinear2d_aa.vec,
+        ("bicubic", False): aten.upsample_bicubic2d.vec,
+    }
+    picture = torch.rand(2, 3, old, old, generator=torch.Generator().manual_seed(0))
+    weights = _weights(kinds[options["mode"], options.get("antialias", False)], old, new, False)
+    found = torch.einsum("bchw,hH,wW->bcHW", picture, weights, weights)
+    wanted = nn.functional.interpolate(picture, size=(new, new), align_corners=False, **options)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

@@ -142,9 +142,11 @@ def _compute_with_retries(run: StartedRun, shard: int) -> None:
             return
         except BadInput:
             raise
-        except Exception:
+        except Exception as error:
             if pause_s is None:
                 raise
+            if not isinstance(error, Retryable):  # a Retryable is logged already
+                _log.warning("shard %d failed, and is tried again: %s", shard, error, exc_info=True)
         time.sleep(pause_s * random.uniform(1, 1.5))
 
 

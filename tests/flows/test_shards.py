@@ -20,9 +20,9 @@ from flows.parameters import GenerateParameters
 from flows.reach import DEFAULTS
 from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.command import Command
+from tests.flows.failing_shards import Raises, failing_shards
 from tests.models import tiny_model
 from toygan.errors import BadInput, ModelError, Retryable, StoreUnavailable
-from toygan.generation.run import run_shard
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 
@@ -54,21 +54,8 @@ def parameters(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], None]], Counter[int]]:
-    """A function that lets `raises(shard, attempt)` have its say before a shard; counts the attempts."""
-
-    def install(raises: Callable[[int, int], None]) -> Counter[int]:
-        attempts: Counter[int] = Counter()
-
-        def failing(worker_spec: Any, run_id: str, shard: int, image_format: Any) -> Mapping[str, int]:
-            attempts[shard] += 1
-            raises(shard, attempts[shard])
-            return run_shard(worker_spec, run_id, shard, image_format)
-
-        monkeypatch.setattr(flow_module, "run_shard", failing)
-        return attempts
-
-    return install
+def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Raises], Counter[int]]:
+    return failing_shards(monkeypatch, flow_module)
 
 
 @pytest.mark.parametrize(

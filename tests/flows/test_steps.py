@@ -1,7 +1,7 @@
 """A run without Prefect, as the command line does it if no server is configured."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ import pytest
 
 from flows import steps
 from flows.steps import run_here
+from tests.flows.failing_shards import Raises, failing_shards
 from tests.toygan.generation.disturbed_runs import contents, lead_to
 from tests.toygan.generation.disturbed_runs import folder as folder
 from tests.toygan.generation.disturbed_runs import store as store
 from tests.toygan.generation.whole_runs import generate, request
 from toygan.errors import ModelError, RunFailed, StoreUnavailable
-from toygan.generation.run import run_shard
 from toygan.publishing.verify import verify
 from toygan.storage.memory import MemoryStore
 
@@ -22,22 +22,9 @@ pytestmark = pytest.mark.usefixtures("a_shard_per_category")
 
 
 @pytest.fixture
-def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int, int], None]], Counter[int]]:
-    """A function that calls `raises(shard, attempt)` before each shard, and counts the attempts."""
+def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Raises], Counter[int]]:
     monkeypatch.setattr(steps, "_RETRY_AFTER_S", (0.0, 0.0, 0.0))
-
-    def install(raises: Callable[[int, int], None]) -> Counter[int]:
-        attempts: Counter[int] = Counter()
-
-        def failing(worker_spec: Any, run_id: str, shard: int, image_format: Any) -> Mapping[str, Any]:
-            attempts[shard] += 1
-            raises(shard, attempts[shard])
-            return run_shard(worker_spec, run_id, shard, image_format)
-
-        monkeypatch.setattr(steps, "run_shard", failing)
-        return attempts
-
-    return install
+    return failing_shards(monkeypatch, steps)
 
 
 def test_the_pictures_are_those_of_the_flow(
@@ -66,7 +53,9 @@ def test_a_failure_that_passes_is_tried_again(
     assert verify(store).problems == ()
 
 
-def test_a_failure_that_stays_does_not_stop_the_others(folder: Path, store: MemoryStore, fail: Any) -> None:
+def test_a_failure_that_stays_does_not_stop_the_others(
+    folder: Path, store: MemoryStore, fail: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     def raises(shard: int, attempt: int) -> None:
         if shard == 0:
             raise ZeroDivisionError("a defect")
@@ -75,6 +64,7 @@ def test_a_failure_that_stays_does_not_stop_the_others(folder: Path, store: Memo
     with pytest.raises(RunFailed, match=r"1 of \d+ shards failed; run again with the run id run-1.*a defect"):
         run_here(request(folder), is_new=True)
     assert attempts[0] == 4
+    assert caplog.text.count("shard 0 failed, and is tried again: a defect") == 3
     assert verify(store).open_runs == ("run-1",)
     again = fail(lambda shard, attempt: None)
     run_here(request(folder), is_new=False)

@@ -93,13 +93,13 @@ def test_resizing_has_the_weights_of_torch(old: int, new: int, options: dict[str
     from toygan.interchange.keras_pictures import _weights
 
     aten = torch.ops.aten
-    kinds = {
+    operations = {
         ("bilinear", False): aten.upsample_bilinear2d.vec,
         ("bilinear", True): aten._upsample_bilinear2d_aa.vec,
         ("bicubic", False): aten.upsample_bicubic2d.vec,
     }
     picture = torch.rand(2, 3, old, old, generator=torch.Generator().manual_seed(0))
-    weights = _weights(kinds[options["mode"], options.get("antialias", False)], old, new, False)
+    weights = _weights(operations[options["mode"], options.get("antialias", False)], old, new, False)
     found = torch.einsum("bchw,hH,wW->bcHW", picture, weights, weights)
     wanted = nn.functional.interpolate(picture, size=(new, new), align_corners=False, **options)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)

@@ -117,9 +117,9 @@ def test_the_rate_and_the_credit_are_optional(run: tuple[MemoryStore, FrozenPlan
     rate = f"{len(rows_of(store)) / 10:.1f} pictures a second"
     assert rate in html
     assert "Photos: Jane Doe, CC BY 4.0" in html
-    untold = sheet(store, ten_s, with_rate=False, credit=None)
-    assert "pictures a second" not in untold
-    assert "Photos: Jane Doe" not in untold
+    without = sheet(store, ten_s, with_rate=False, credit=None)
+    assert "pictures a second" not in without
+    assert "Photos: Jane Doe" not in without
 
 
 def test_a_sheet_shows_a_limited_number_of_each_category(

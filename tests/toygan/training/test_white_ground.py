@@ -18,7 +18,7 @@ from toygan.training.run_recipe import RecipeRun, run_recipe
 from toygan.training.white_ground import BIAS, FIRST_WHITE, white_shift, with_white_ground
 
 CPU = torch.device("cpu")
-DRAWN = (Source(layout=True), Source(is_photo=True))
+SOURCES = (Source(layout=True), Source(is_photo=True))
 
 
 def enhancer() -> Generator:
@@ -29,7 +29,7 @@ def enhancer() -> Generator:
 
 def photos(*, white: float, small: Tensor | int) -> PhotoPairs:
     """Two photos whose upper rows are pure white; the first stage's small pictures have the value `small`."""
-    pairs = synthetic(DRAWN)
+    pairs = synthetic(SOURCES)
     images = torch.full_like(pairs.images, 200)
     images[:, :, : round(64 * white)] = 255
     shown = pairs.small.clone()
@@ -63,7 +63,7 @@ def test_two_first_stages_are_served_equally_well() -> None:
     small = torch.cat(
         [pairs.small[:, :1], torch.full_like(pairs.small[:, :1], 250), pairs.small[:, 1:]], dim=1
     )
-    both = replace(pairs, small=small, sources=(DRAWN[0], *DRAWN))
+    both = replace(pairs, small=small, sources=(SOURCES[0], *SOURCES))
     shift = white_shift(enhancer(), both, CPU)
     assert shift == pytest.approx((254.5 - 254) / 127.5, abs=1e-4)
 
@@ -75,7 +75,7 @@ def test_photos_that_are_white_everywhere_or_nowhere_say_nothing(white: float) -
 
 def test_without_a_first_stage_the_downscaled_photos_count() -> None:
     pairs = photos(white=0.5, small=250)
-    alone = replace(pairs, small=pairs.small[:, 1:], sources=DRAWN[1:])
+    alone = replace(pairs, small=pairs.small[:, 1:], sources=SOURCES[1:])
     assert white_shift(enhancer(), alone, CPU) == pytest.approx(FIRST_WHITE - (100 / 127.5 - 1), abs=1e-5)
 
 

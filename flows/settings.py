@@ -108,9 +108,9 @@ class ServiceSettings(BaseSettings):
     runner: Literal["threads", "dask", "ray"] = "threads"  # where the shards of a run are computed
     # the address of a Dask or Ray cluster; by default each run starts a local cluster
     runner_address: Location | None = None
-    # The number of shards at a time with the runner `threads`. A killed process loses its active shards. Two
-    # shards keep a fast GPU busy.
-    shards_at_a_time: int = Field(default=1, ge=1)
+    # The number of shards at a time with the runner `threads`. A killed process loses its active shards. With
+    # two, the device has work while the last pictures of a shard are checked.
+    shards_at_a_time: int = Field(default=2, ge=1)
     shard_cpus: int = Field(default=2, ge=1)  # the number of cores of a shard on Dask or Ray
     # the number of GPUs of a shard on Ray; with 0.5 two shards share a GPU
     shard_gpus: float = Field(default=0, ge=0)

@@ -81,7 +81,7 @@ def run_here(request: RunRequest, *, is_new: bool) -> RunSummary:
     with log_fields(run=request.run_id):
         begun = begin_run(request, is_new=is_new)
         if begun.run.pending:
-            _compute_shards(begun.run)
+            compute_shards(begun.run)
         return end_run(begun, _log, lambda store, run_id, alerts: None)
 
 
@@ -114,7 +114,8 @@ def logged_shard(
             raise
 
 
-def _compute_shards(run: StartedRun) -> None:
+def compute_shards(run: StartedRun) -> None:
+    """Computes the shards of a run in this process. Raises what raise_failures raises."""
     shards, waiting = run.plan.shards, SHARDS_WAITING.labels(run.plan.run_id)
     waiting.set(len(run.pending))
     errors: dict[int, object] = {}

@@ -33,7 +33,7 @@ from tests.toygan.channels.shop import Article, put_shop, toy
 from toygan.channels.credentials import CERT_VARIABLE, KEY_VARIABLE, read_credentials, read_manifest
 from toygan.channels.encoding import MIME_TYPES, encode_file
 from toygan.channels.export import ExportRequest, export
-from toygan.channels.rules import channel_names
+from toygan.channels.rules import FileFormat, channel_names
 from toygan.planning.catalog_check import look_at_catalog
 from toygan.review.record import decide
 from toygan.storage.keys import CURRENT_KEY
@@ -42,12 +42,13 @@ from toygan.xmp import xmp_packet
 
 PER_PRODUCT = 3  # pictures
 SIGNATURES = 1_000
+SIGNED: tuple[FileFormat, ...] = ("jpg", "png", "webp")
 ROWS, CHINESE_ROWS = 100_000, 1_000
 
 
 def read_articles(folder: Path, count: int) -> list[Article]:
     """The photos of the categories in turn."""
-    articles = []
+    articles: list[Article] = []
     for file in sorted(folder.glob("*.parquet")):
         columns = ["sku", "category", "title", "colour", "photo", "layout"]
         for row in pq.read_table(file, columns=columns).to_pylist():
@@ -118,9 +119,9 @@ def measure_signatures(folder: Path) -> None:
     assert credentials is not None
     states: Counter[str] = Counter()
     image, sign_s, read_s = Image.fromarray(toy()), 0.0, 0.0
-    files = {name: encode_file(image, name, 90, xmp_packet()) for name in ("jpg", "png", "webp")}
+    files = {name: encode_file(image, name, 90, xmp_packet()) for name in SIGNED}
     for number in range(SIGNATURES):
-        name = ("jpg", "png", "webp")[number % 3]
+        name = SIGNED[number % 3]
         began_s = time.process_time()
         signed = credentials.sign(files[name], MIME_TYPES[name], "toybricks", "0123456789ab")
         signed_s = time.process_time()

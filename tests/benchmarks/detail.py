@@ -82,7 +82,7 @@ class Lite2:
     def see(self, images: Tensor, side: int) -> NDArray[np.float32]:
         """(N, 3, R, R) uint8, shown at `side` pixels, to (N, 1280) float32."""
         found = []
-        for few in images.split(AT_ONCE):
+        for few in torch.split(images, AT_ONCE):
             shown = few.float()
             if few.shape[-1] != side:
                 shown = F.interpolate(shown, size=side, mode="bicubic", antialias=True).clamp(0, 255)

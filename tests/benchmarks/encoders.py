@@ -45,7 +45,7 @@ Embeddings = Mapping[str, NDArray[np.float32]]
 def read_products(photos: Path) -> pd.DataFrame:
     """The products whose shape is one part, with their titles as the model is given them."""
     tables = [pq.read_table(file, columns=list(COLUMNS)) for file in sorted(photos.glob("*.parquet"))]
-    products = pa.concat_tables(tables).to_pandas().drop_duplicates("sku")
+    products: pd.DataFrame = pa.concat_tables(tables).to_pandas().drop_duplicates("sku")
     products = products[products.part != products.category]
     model = load_model(resolve(MODEL, None), CPU)
     products["title"] = [_shape_text(model, row) for row in products.to_dict("records")]
@@ -55,7 +55,7 @@ def read_products(photos: Path) -> pd.DataFrame:
     return products
 
 
-def _shape_text(model: Model, row: Mapping[str, Any]) -> str:
+def _shape_text(model: Model, row: Mapping[Any, Any]) -> str:
     words = model.text_config.words(
         row["title"], None, colour=row["colour"], colour_hex=row["colour_hex"], finish=row["finish"]
     )

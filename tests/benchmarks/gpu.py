@@ -58,7 +58,7 @@ def flops_per_image(config: TrainConfig) -> float:
     step(state, photos, config)
     with FlopCounterMode(display=False) as counter:
         step(state, photos, config)
-    return counter.get_total_flops() / BATCH
+    return float(counter.get_total_flops()) / BATCH
 
 
 def main(arguments: Sequence[str] = ()) -> None:

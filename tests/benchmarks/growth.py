@@ -26,6 +26,7 @@ from catalog_schemas.runs import PLAN, Manifest
 from catalog_schemas.validation import read_parquet_bytes
 from tests.benchmarks.planning import write_catalog
 from tests.models import tiny_model
+from toygan.conditions.condition_types import ModelRole
 from toygan.planning.plan import FrozenPlan, ModelScope, RunSettings, freeze_plan
 from toygan.publishing.commit import complete_open_runs, publish_manifest
 from toygan.publishing.nights import rebuild_nights
@@ -83,7 +84,7 @@ def grow(folder: Path, *, products: int = PRODUCTS, nights: int = NIGHTS) -> Non
     model.write(folder / "tiny")
     store = open_store(folder / "store")
     settings = RunSettings(models={"main": f"tiny@{model.version}"})
-    scopes = {"main": ModelScope(categories=frozenset(names))}
+    scopes: dict[ModelRole, ModelScope] = {"main": ModelScope(categories=frozenset(names))}
     plan = freeze_plan(store, "night-1", str(catalog), settings, scopes)
     for shard in range(len(plan.shards)):
         key = plan_key("night-1", shard)

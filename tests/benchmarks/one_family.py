@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,9 @@ class Ledger:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._noted_s = 0.0
-        kept = json.loads(file.read_bytes()) if file.exists() else {"cpu_s": 0.0, "checkpoints": {}}
+        kept: dict[str, Any] = {"cpu_s": 0.0, "checkpoints": {}}
+        if file.exists():
+            kept = json.loads(file.read_bytes())
         self._latest_s: float = kept["cpu_s"]
         self._checkpoints: dict[str, float] = kept["checkpoints"]
 
@@ -189,7 +192,8 @@ class RememberingNetwork(Efficientnet):
         file = self._folder / f"{sha256(images.contiguous().numpy().data).hexdigest()}.npy"
         if file.exists():
             on_batch(len(images))
-            return np.load(file, allow_pickle=False)
+            kept: Features = np.load(file, allow_pickle=False)
+            return kept
         found = super().extract(images, on_batch)
         content = io.BytesIO()
         np.save(content, found, allow_pickle=False)

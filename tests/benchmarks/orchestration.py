@@ -54,10 +54,11 @@ def time_the_flow(shards: int) -> float:
     from prefect import flow
 
     from flows import generate_catalog as module
+    from flows.runners import BY_THE_SETTINGS
 
     run = _planned(shards)
 
-    @flow(name="orchestration", task_runner=module.BY_THE_SETTINGS, persist_result=False)
+    @flow(name="orchestration", task_runner=BY_THE_SETTINGS, persist_result=False)
     def orchestration() -> float:
         began_s = time.monotonic()
         module.compute_shards(run)

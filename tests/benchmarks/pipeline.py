@@ -17,19 +17,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_schemas.products import PRODUCTS
-from flows.local import DEFAULTS
+from flows.reach import DEFAULTS
 from tests.models import products
 from tests.servers import rclone_server
 from toygan.artifact.files import CONFIG
 from toygan.generation.engine import Engine
 from toygan.generation.request import RunRequest, new_run_id, resolve_run
-from toygan.generation.run import engine_for, start_run
+from toygan.generation.run import start_run
+from toygan.generation.worker_spec import engine_for
 from toygan.publishing import finish
+from toygan.publishing.contact_sheet import contact_sheet
 from toygan.registry.models import resolve
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
@@ -186,20 +189,17 @@ def _store_alone(engine: Engine, store: ObjectStore) -> float:
 @contextmanager
 def _timed_report() -> Iterator[list[float]]:
     """Seconds spent on the contact sheet while the block runs, in a list of one."""
-    spent, original = [0.0], finish.contact_sheet
+    spent = [0.0]
 
     def timed(*args: Any, **options: Any) -> str:
         began_s = time.monotonic()
         try:
-            return original(*args, **options)
+            return contact_sheet(*args, **options)
         finally:
             spent[0] += time.monotonic() - began_s
 
-    finish.contact_sheet = timed
-    try:
+    with patch.object(finish, "contact_sheet", timed):
         yield spent
-    finally:
-        finish.contact_sheet = original
 
 
 @contextmanager

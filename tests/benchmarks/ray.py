@@ -85,7 +85,7 @@ def _time(nodes: int, folder: Path, environment: dict[str, str], shards_a_catego
             "TOYGAN_RUNNER_ADDRESS": cluster.address,
             "TOYGAN_SHARD_CPUS": "1",
         }
-        command, variables = [sys.executable, driver, folder], {**cluster.environment, **settings}
+        command, variables = [sys.executable, str(driver), str(folder)], {**cluster.environment, **settings}
         result = subprocess.run(command, env=variables, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(result.stderr[-4000:])

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="toygan-same-") as temporary, checkouts(temporary) as checkout:
         pretrained = checkout(given.models or given.before) / "toygan" / "pretrained"
-        stores = []
+        stores: list[Path] = []
         for commit in (given.before, given.after):
             stores.append(Path(temporary) / f"store-{len(stores)}")
             generate(checkout(commit), pretrained, stores[-1], given.limit)

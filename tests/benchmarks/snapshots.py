@@ -153,7 +153,7 @@ def colour_error(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sa
         for pixels, where in ((picture, inside), (each.photo, each.shown))
     ]
     first, second = (rgb2lab(median[None, None]) for median in medians)
-    return float(deltaE_ciede2000(first, second)[0, 0])
+    return float(deltaE_ciede2000(first, second)[0, 0])  # type: ignore[no-untyped-call]
 
 
 def laid(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sample) -> NDArray[np.uint8]:
@@ -182,7 +182,8 @@ def laid(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sample) ->
         method="Nelder-Mead",
         options={"initial_simplex": first + np.vstack([np.zeros(3), np.eye(3)]), "maxfev": SEARCHES},
     )
-    return moved(layers, Registration(*(found.x * units).tolist(), 0.0), SIDE)[..., :3]
+    scale, top, left = (found.x * units).tolist()
+    return moved(layers, Registration(scale, top, left, 0.0), SIDE)[..., :3]
 
 
 def structure(picture: NDArray[np.uint8], each: Sample) -> float:
@@ -190,7 +191,9 @@ def structure(picture: NDArray[np.uint8], each: Sample) -> float:
     grey = np.array([0.299, 0.587, 0.114], dtype=np.float32)
     small = [reduced(image) @ grey for image in (picture, each.photo)]
     shown = reduced(each.shown[..., None])[..., 0] > 0.5
-    _, values = structural_similarity(*small, data_range=255, full=True)
+    _, values = structural_similarity(  # type: ignore[no-untyped-call]
+        *small, data_range=255, full=True
+    )
     return float(values[shown].mean())
 
 
@@ -198,7 +201,8 @@ def reduced(picture: NDArray[Any]) -> NDArray[np.float32]:
     """Averages (S, S, C) to the resolution at which structure is measured."""
     factor = len(picture) // MEASURED
     cells = picture.reshape(MEASURED, factor, MEASURED, factor, -1)
-    return cells.mean(axis=(1, 3), dtype=np.float32)
+    means: NDArray[np.float32] = cells.mean(axis=(1, 3), dtype=np.float32)
+    return means
 
 
 def stacked(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -242,8 +246,8 @@ def small_products(model: Model, samples: Sequence[Sample], network: Any) -> Non
             made.append((plain, enlarged[0].permute(1, 2, 0).numpy(), each))
         truths = stacked([each.photo for *_, each in made])
         medians = [
-            float(np.median(perceptual_distances(network, stacked([row[column] for row in made]), truths)))
-            for column in (0, 1)
+            float(np.median(perceptual_distances(network, stacked(pictures), truths)))
+            for pictures in ([plain for plain, *_ in made], [enlarged for _, enlarged, _ in made])
         ]
         print(
             f"products of {own_pixels} pixels: perceptual distance {medians[0]:.3f}, by the enhancer ", end=""

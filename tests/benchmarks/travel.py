@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from toygan.interchange.export import export_model
 from toygan.interchange.networks import Network, networks_of
 from toygan.models.regions import vote_by_region
 from toygan.models.steering import steer
+from toygan.models.studio import StudioLight
 from toygan.registry.models import bundled_models, resolve
 from toygan.training.presets import PRESETS
 
@@ -88,7 +89,7 @@ def pictures_for(network: Network) -> int:
 
 def joined(model: Model, known: Arrays, products: NDArray[Any], grounds: NDArray[Any]) -> NDArray[Any]:
     """Joins both outputs of a studio."""
-    light = np.asarray(model.generator.light.matrix)
+    light = np.asarray(cast(StudioLight, model.generator.light).matrix)
     masks = (known["photo"][: len(products), 3] + 1) / 2
     steered = [steer(*each, light) for each in zip(products, masks, known["colour"], strict=False)]
     mask = masks[:, None]

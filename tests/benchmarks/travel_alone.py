@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def main(folder: Path) -> None:
             made = run({name: value[:pictures] for name, value in inputs.items()})
             found |= {f"{name}-{pictures}": value for name, value in made.items()}
         few = {name: value[:TIMED] for name, value in inputs.items()}
-        found["pictures_a_second"] = pictures_a_second(lambda run=run, few=few: run(few), TIMED)
+        found["pictures_a_second"] = pictures_a_second(partial(run, few), TIMED)
         if (keras_file := network.with_suffix(".keras")).exists():
             made = by_keras(keras_file)(few)
             found |= {f"{name}-{TIMED}-keras": value for name, value in made.items()}

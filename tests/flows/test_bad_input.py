@@ -38,7 +38,7 @@ def _nothing_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Generates
 
     monkeypatch.setattr(local, "configured_server", lambda: None)
-    monkeypatch.setattr(steps, "_compute_shards", reach)
+    monkeypatch.setattr(steps, "compute_shards", reach)
 
 
 @pytest.fixture(scope="module")

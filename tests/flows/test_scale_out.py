@@ -119,13 +119,13 @@ def test_threads_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores_of_a_shard() is None
 
 
-def test_one_shard_at_a_time_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a process that is killed has one shard to begin again."""
+def test_two_shards_at_a_time_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the device has work while the last pictures of a shard are checked."""
     monkeypatch.delenv("TOYGAN_SHARDS_AT_A_TIME", raising=False)
-    assert make_runner(ServiceSettings()) == ThreadPoolTaskRunner(max_workers=1)
-    assert make_runner(ServiceSettings()) != ThreadPoolTaskRunner(max_workers=2)
-    monkeypatch.setenv("TOYGAN_SHARDS_AT_A_TIME", "2")
     assert make_runner(ServiceSettings()) == ThreadPoolTaskRunner(max_workers=2)
+    assert make_runner(ServiceSettings()) != ThreadPoolTaskRunner(max_workers=1)
+    monkeypatch.setenv("TOYGAN_SHARDS_AT_A_TIME", "1")
+    assert make_runner(ServiceSettings()) == ThreadPoolTaskRunner(max_workers=1)
 
 
 @pytest.mark.slow

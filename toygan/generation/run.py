@@ -2,8 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -88,15 +91,20 @@ def run_shard(
     by_model: dict[ImageCondition | None, list[Slot]] = {}
     for slot in load_shard(store, run_id, shard):
         by_model.setdefault(slot.image_condition, []).append(slot)
-    rows = []
-    for image_condition, slots in by_model.items():
-        rows += compute_shard(
-            slots,
+
+    def compute(image_condition: ImageCondition | None) -> list[dict[str, Any]]:
+        return compute_shard(
+            by_model[image_condition],
             engine=engine_for(worker_spec, image_condition),
             store=store,
             run_id=run_id,
             image_format=image_format,
         )
+
+    # At the same time, so that the device has work while the last pictures of one model are checked.
+    with ThreadPoolExecutor(len(by_model)) as threads:
+        futures = [threads.submit(copy_context().run, compute, condition) for condition in by_model]
+        rows = [row for future in futures for row in future.result()]
     table = pa.Table.from_pylist(rows, schema=IMAGES)
     # The metadata comes after all pictures. It marks the shard as done.
     store.put(part_key(run_id, shard), write_images(table), content_type=PARQUET)

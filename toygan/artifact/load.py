@@ -1,6 +1,7 @@
 """Loads a model from its files."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +29,7 @@ from toygan.errors import ModelError
 from toygan.models.shapes import shapes_alone
 
 if TYPE_CHECKING:
+    from toygan.artifact.compiled_extractor import CompiledExtractor
     from toygan.artifact.probe import Probe
 
 
@@ -141,16 +143,25 @@ def _load_probe(calibration: Calibration | None, resolution: int, device: torch.
     from toygan.artifact.probe import Probe
 
     if device.type == "cpu":
-        from toygan.artifact.compiled_extractor import CompiledExtractor
-
+        side = calibration.probe.side
         return Probe(
-            calibration.probe,
-            CompiledExtractor(calibration.probe.side, min(resolution, calibration.probe.side)),
+            calibration.probe, _compiled_extractor(side, min(resolution, side), torch.get_num_threads())
         )
     from toygan.artifact.feature_extractor import FeatureExtractor
 
     probe = Probe(calibration.probe, FeatureExtractor(calibration.probe.side))
     return probe.to(device).to(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=2)
+def _compiled_extractor(side: int, resolution: int, threads: int) -> "CompiledExtractor":
+    """Returns the network that all probes of this size share.
+
+    It runs on as many threads as torch has when it is loaded, so `threads` tells the networks apart.
+    """
+    from toygan.artifact.compiled_extractor import CompiledExtractor
+
+    return CompiledExtractor(side, resolution)
 
 
 def _text_encoder(source: ModelFiles, config: ModelConfig, device: torch.device) -> TextEncoder | None:

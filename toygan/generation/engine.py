@@ -241,16 +241,22 @@ class Engine(AbstractContextManager["Engine"]):
         self.worker_pool = worker_pool or WorkerPool(model.device)
         self._owns_worker_pool = worker_pool is None
 
-    def next_batch(self, waiting: int) -> int:
-        """Returns how many of the waiting pictures to generate next.
+    def next_batches(self, waiting: int, most: int) -> list[int]:
+        """Returns how many waiting pictures each of the next batches gets: one full batch, or the last ones.
 
-        On a CPU, padding takes as long as pictures, so the number fills a batch shape exactly. A GPU takes
-        about as long for a small batch as for a large batch, so it gets all waiting pictures, up to the
-        largest batch.
+        On a CPU, padding takes as long as pictures, so the numbers fill batch shapes exactly. Fewer pictures
+        than a full batch are split into at most `most` small batches, so that every lane gets work. The split
+        does not depend on the lanes, because the bytes of a picture depend on the shape of its batch. A GPU
+        takes about as long for a small batch as for a large batch, so it gets all waiting pictures.
         """
-        if self.model.device.type == "cpu":
-            return max(shape for shape in self.shapes if shape <= max(1, waiting))
-        return min(waiting, self.batch_size)
+        if waiting >= self.batch_size or self.model.device.type != "cpu":
+            return [min(waiting, self.batch_size)]
+        size = self.shape_of(-(-waiting // most))
+        sizes: list[int] = []
+        while waiting and len(sizes) < most:
+            sizes.append(max(shape for shape in self.shapes if shape <= min(size, waiting)))
+            waiting -= sizes[-1]
+        return sizes
 
     def shape_of(self, pictures: int) -> int:
         """Returns the smallest batch shape that holds `pictures` pictures."""

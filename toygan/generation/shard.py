@@ -157,10 +157,8 @@ def compute_shard(
     while waiting or in_flight:
         full = len(waiting) >= engine.batch_size
         if waiting and len(in_flight) < IN_FLIGHT and (full or not in_flight):
-            taken = [waiting.popleft() for _ in range(engine.next_batch(len(waiting)))]
-            seeds = [_seed(engine.model, each.slot, each.attempt) for each in taken]
-            then = partial(_scored, run, taken, seeds)
-            in_flight.append(Batch(taken, engine.submit(seeds, _with_images(run, taken), then)))
+            for pictures in engine.next_batches(len(waiting), IN_FLIGHT):
+                in_flight.append(_submit(run, [waiting.popleft() for _ in range(pictures)]))
         else:
             waiting.extend(_decide(run, in_flight.popleft()))
     for upload in run.uploads:
@@ -187,6 +185,13 @@ def _reasons_before_generation(
 
 def _seed(model: Model, slot: Slot, attempt: int) -> int:
     return image_seed(slot.sku, slot.image_index, attempt, model.name, model.version)
+
+
+def _submit(run: ShardRun, pending: list[Pending]) -> Batch:
+    """Starts the generation of the next attempt of some slots."""
+    seeds = [_seed(run.engine.model, each.slot, each.attempt) for each in pending]
+    then = partial(_scored, run, pending, seeds)
+    return Batch(pending, run.engine.submit(seeds, _with_images(run, pending), then))
 
 
 def _scored(

@@ -169,17 +169,38 @@ def test_shapes_are_few_and_end_with_the_largest() -> None:
 
 
 @settings(deadline=None)
-@given(waiting=st.integers(1, 100), largest=st.integers(1, 64), kind=st.sampled_from(["cpu", "cuda"]))
-def test_a_cpu_never_pads_and_a_gpu_draws_all_it_can(waiting: int, largest: int, kind: str) -> None:
+@given(waiting=st.integers(1, 100), largest=st.integers(1, 64), most=st.integers(1, 8))
+def test_a_cpu_never_pads_and_shares_out_the_last_pictures(waiting: int, largest: int, most: int) -> None:
+    taken = engine_of("cpu", largest).next_batches(waiting, most)
+    assert set(taken) <= set(batch_shapes(largest, torch.device("cpu")))
+    assert sum(taken) <= waiting
+    assert len(taken) <= most
+    if waiting >= largest:
+        assert taken == [largest]
+    elif waiting >= most:
+        assert max(taken) < 2 * waiting / most
+
+
+def test_the_last_pictures_on_a_cpu_become_small_batches() -> None:
+    engine = engine_of("cpu", 32)
+    assert engine.next_batches(3, 4) == [1, 1, 1]
+    assert engine.next_batches(7, 4) == [2, 2, 2, 1]
+    assert engine.next_batches(20, 4) == [8, 8, 4]
+    assert engine.next_batches(15, 4) == [4, 4, 4, 2]  # the last one waits for the next call
+
+
+@settings(deadline=None)
+@given(waiting=st.integers(1, 100), largest=st.integers(1, 64))
+def test_a_gpu_draws_all_it_can(waiting: int, largest: int) -> None:
+    engine = engine_of("cuda", largest)
+    (taken,) = engine.next_batches(waiting, 4)
+    assert engine.shape_of(taken) in engine.shapes
+    assert taken == min(waiting, largest) <= engine.shape_of(taken)
+
+
+def engine_of(kind: str, largest: int) -> Engine:
     model = cast("Model", SimpleNamespace(device=torch.device(kind)))
-    engine = Engine(model, batch_size=largest, worker_pool=NO_POOL)
-    taken = engine.next_batch(waiting)
-    shape = engine.shape_of(taken)
-    assert shape in engine.shapes
-    if kind == "cpu":
-        assert taken == shape <= waiting
-    else:
-        assert taken == min(waiting, largest) <= shape
+    return Engine(model, batch_size=largest, worker_pool=NO_POOL)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ The value of a name comes from the first of these sources that has the name:
 1. the names in the model's photos;
 2. `colour_table`. If the model has nearly the same colour under a longer name, the model's colour is taken
    instead: for "grey", the model's "light bluish grey";
-3. the colour names of CSS, but only for the column `colour`.
+3. `colour_words`, names in other languages, but only for the column `colour`;
+4. the colour names of CSS, but only for the column `colour`.
 """
 
 import re
@@ -27,6 +28,7 @@ from toygan.conditions.colour_table import (
     THINGS,
     TRADITIONAL,
 )
+from toygan.conditions.colour_words import english_name
 
 ColourSource = Literal["colour_hex", "colour", "title"]
 
@@ -37,6 +39,7 @@ NEARLY_THE_SAME: Final = 15.0
 _HEX = re.compile(r"#[0-9A-Fa-f]{6}(?![0-9A-Za-z])")
 _PARTS = re.compile(r"(?<!\d),|,(?!\d)|[，、；;:：|()\[\]（）【】{}]|\s[-–—]+\s")
 _LIST = r"\s*(?:\band\b|&|/|\+|和|与|及)\s*"
+_OTHER_LIST = r"\s(?:und|et|y|e|en)\s"  # the "and" of the languages of `colour_words`
 _SAYS_COLOUR = re.compile(r"^(?:main )?(?:colou?r|颜色)\s*[:：=]?\s*| colou?r$")
 # From one of these words on, a title describes details, not the product's main colour.
 _DETAIL = re.compile(
@@ -93,9 +96,11 @@ class MainColours:
         text = _readable(colour)
         if text in self._names.hexes:
             return self._find_value(text, transparent)
-        first = re.split(rf"{_LIST}|[,，、;；|]", _SAYS_COLOUR.sub("", text))[0].strip()
+        first = re.split(rf"{_LIST}|{_OTHER_LIST}|[,，、;；|]", _SAYS_COLOUR.sub("", text))[0].strip()
         if first in self._names.hexes or self._whole.fullmatch(first):
             return self._find_value(first, transparent)
+        if english := english_name(first):
+            return self._find_value(english, transparent)
         return _css(first)
 
     def _in_title(self, title: str) -> str | None:

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toygan.conditions import colour_words
 from toygan.conditions.colour_names import NO_COLOUR_NAMES, ColourNames
 from toygan.conditions.colour_table import (
     CHINESE_MODIFIERS,
@@ -10,6 +11,7 @@ from toygan.conditions.colour_table import (
     LAYOUT_LABELS,
     TRADITIONAL,
 )
+from toygan.conditions.colour_words import english_name
 from toygan.conditions.main_colour import MainColour, MainColours
 
 NAMES = ColourNames(
@@ -125,9 +127,50 @@ def test_the_column_names_a_colour(colour: str, value: str) -> None:
     assert of_column(colour) == MainColour(hex=value, name=colour, source="colour")
 
 
-@pytest.mark.parametrize("colour", ["", " ", "Multicolour", "dunkelrot", "彩色", "Cherry", "12", "#12"])
+@pytest.mark.parametrize(
+    "colour", ["", " ", "Multicolour", "mehrfarbig", "dunkel", "hellhölzern", "彩色", "Cherry", "12", "#12"]
+)
 def test_an_unknown_name_is_no_colour(colour: str) -> None:
     assert of_column(colour) == MainColour()
+
+
+@pytest.mark.parametrize(
+    ("colour", "english"),
+    [
+        ("Rot", "red"),
+        ("ROUGE", "red"),
+        ("roja", "red"),
+        ("Schwarz/Weiß", "black"),
+        ("Blau und Gelb", "blue"),
+        ("bleu et blanc", "blue"),
+        ("Dunkelrot", "dark red"),
+        ("dunkel-rot", "dark red"),
+        ("hell grau", "light grey"),
+        ("transparentrot", "trans red"),
+        ("rosso trasparente", "trans red"),
+        ("bleu foncé", "dark blue"),
+        ("azul claro", "light blue"),
+        ("Lichtblauw", "light blue"),
+    ],
+)
+def test_the_column_is_read_in_five_more_languages(colour: str, english: str) -> None:
+    found = of_column(colour)
+    assert found == MainColour(hex=of_column(english).hex, name=colour, source="colour")
+    assert found.hex is not None
+
+
+@pytest.mark.parametrize("title", ["Rot Rollo", "Car or truck", "Rose garden", "Wit and humour", "Noir"])
+def test_a_title_is_not_read_in_these_languages(title: str) -> None:
+    assert of_title(title) == MainColour()
+
+
+def test_every_foreign_name_stands_for_a_colour_of_the_table() -> None:
+    english = {name for each in COLOURS for name in each.english}
+    names = " ".join(colour_words._NAMES.values()).split()
+    assert len(names) == len(set(names))
+    for name in names:
+        assert english_name(name) in english
+        assert TABLE.find(title="Toy", colour=name.title(), colour_hex=None, finish=None).hex
 
 
 def test_a_transparent_product_has_the_transparent_colour() -> None:

@@ -3,11 +3,11 @@
     python -m tests.benchmarks.travel [--only NAME]... [--format onnx|keras]... [--python FORMAT=PATH]...
 
 NAME is a bundled model, a family, `hub` or `sizes`; without it all are measured, as `python -m
-tests.benchmarks travel` does. Bundled models have their own size. Families have the size of their preset, 64
-pixels, and random weights in all layers. Each network runs in batches of 1, 3 and 32, of 1, 3 and 8 if it has
-pictures of more than 128 pixels; the pictures a second are those of batches of 3. Torch and the other system
-have one thread. The other system runs in a process of its own, by PATH if one is named: an environment with
-onnxruntime or tensorflow-cpu alone.
+tests.benchmarks travel` does. Bundled models have their own size. Families have the size of their preset,
+64 pixels, and random weights in all layers. Each network runs in batches of 1, 3 and 32; at 512 pixels this
+takes some 2 GB of memory in ONNX. The pictures a second are those of batches of 3. Torch and the other
+system have one thread. The other system runs in a process of its own, by PATH if one is named: an
+environment with onnxruntime or tensorflow-cpu alone.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from toygan.training.presets import PRESETS
 FAMILIES: Final = ("mlp", "dcgan", "stylegan", "projected", "pix2pix", "spade")
 FORMATS: Final[tuple[Format, ...]] = ("onnx", "keras")
 PICTURES: Final = max(BATCHES)
-LARGE_SIDE, LARGE_PICTURES = 128, 8  # a network with a larger side runs with fewer pictures
+AT_ONCE: Final = 4  # torch makes so many pictures at a time, which takes less memory
 STEP: Final = 2 / 255  # of a picture in [-1, 1]: one of its 255 steps
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -67,9 +67,8 @@ def passed(model: Model) -> Iterator[tuple[Network, Arrays, list[NDArray[Any]]]]
     """Each network with the inputs that the networks before it give, and what torch makes of them."""
     known = inputs_for(model)
     for network in networks_of(model):
-        pictures = pictures_for(network)
-        given = {port.name: fitted(known[port.name][:pictures], port.shape) for port in network.inputs}
-        made = [each.numpy() for each in network.run(as_tensors(given))]
+        given = {port.name: fitted(known[port.name], port.shape) for port in network.inputs}
+        made = made_by_torch(network, given)
         yield network, given, made
         if network.name == "layout":
             paper = (known["sketch"][:, 0] + 1) / 2
@@ -82,16 +81,19 @@ def passed(model: Model) -> Iterator[tuple[Network, Arrays, list[NDArray[Any]]]]
             known.setdefault("small", known["images"])
 
 
-def pictures_for(network: Network) -> int:
-    side = max(port.shape[-1] for port in (*network.inputs, *network.outputs) if len(port.shape) == 3)
-    return PICTURES if side <= LARGE_SIDE else LARGE_PICTURES
+def made_by_torch(network: Network, inputs: Arrays) -> list[NDArray[Any]]:
+    parts = []
+    for first in range(0, PICTURES, AT_ONCE):
+        few = {name: value[first : first + AT_ONCE] for name, value in inputs.items()}
+        parts.append([each.numpy() for each in network.run(as_tensors(few))])
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
 def joined(model: Model, known: Arrays, products: NDArray[Any], grounds: NDArray[Any]) -> NDArray[Any]:
     """Joins both outputs of a studio."""
     light = np.asarray(cast(StudioLight, model.generator.light).matrix)
-    masks = (known["photo"][: len(products), 3] + 1) / 2
-    steered = [steer(*each, light) for each in zip(products, masks, known["colour"], strict=False)]
+    masks = (known["photo"][:, 3] + 1) / 2
+    steered = [steer(*each, light) for each in zip(products, masks, known["colour"], strict=True)]
     mask = masks[:, None]
     made: NDArray[Any] = mask * np.stack(steered) + (1 - mask) * grounds
     return made

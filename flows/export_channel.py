@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from catalog_schemas.validation import TableError
 from flows.lifeline import end_with_the_service
 from flows.logs import use_the_log_format
 from flows.parameters import ExportParameters
@@ -37,11 +38,11 @@ def export_channel(parameters: ExportParameters) -> list[ExportSummary] | State[
     for channel in parameters.channels:
         load_channel(channel)
     summaries: list[ExportSummary] = []
-    errors: dict[str, ToyganError] = {}
+    errors: dict[str, Exception] = {}
     for channel in parameters.channels:
         try:
             summaries.append(export(_request(parameters, channel)))
-        except ToyganError as error:
+        except (ToyganError, TableError) as error:
             errors[channel] = error
             log.error("%s: %s", channel, error)
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.reach import DEFAULTS
 from tests.flows.command import Command
 from tests.servers import prefect_server
 
@@ -26,6 +27,25 @@ def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     """The environment of processes that report to a server of their own: SQLite, a free loopback port."""
     with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
         yield environment
+
+
+@pytest.fixture
+def flows_here(prefect_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets flows run in this process against the real server."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_HOME,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
+
+    values = {name: prefect_environment[name] for name in ("PREFECT_API_URL", "PREFECT_HOME")}
+    for name, value in {**DEFAULTS, **values}.items():
+        monkeypatch.setenv(name, value)
+    # The thread that sends logs would outlive the server.
+    known = {PREFECT_API_URL: values["PREFECT_API_URL"], PREFECT_HOME: values["PREFECT_HOME"]}
+    with temporary_settings({**known, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        yield
 
 
 @pytest.fixture(scope="session")

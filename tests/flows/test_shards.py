@@ -1,23 +1,16 @@
 """What the flow makes of shards that fail. The flow runs in this process, against the real server."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_HOME,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
 from prefect.states import Failed
 
 from flows import generate_catalog as flow_module
 from flows.generate_catalog import _is_retryable, generate_catalog
 from flows.parameters import GenerateParameters
-from flows.reach import DEFAULTS
 from tests.flows.catalogs import product, products, write_catalog
 from tests.flows.command import Command
 from tests.flows.failing_shards import Raises, failing_shards
@@ -26,20 +19,8 @@ from toygan.errors import BadInput, ModelError, Retryable, StoreUnavailable
 from toygan.publishing.verify import verify
 from toygan.storage.open_store import open_store
 
+pytestmark = pytest.mark.usefixtures("flows_here")
 RunShard = Callable[..., Mapping[str, int]]
-
-
-@pytest.fixture(autouse=True)
-def _leads_to_the_server(
-    prefect_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    values = {name: prefect_environment[name] for name in ("PREFECT_API_URL", "PREFECT_HOME")}
-    for name, value in {**DEFAULTS, **values}.items():
-        monkeypatch.setenv(name, value)
-    # The thread that sends logs would outlive the server.
-    known = {PREFECT_API_URL: values["PREFECT_API_URL"], PREFECT_HOME: values["PREFECT_HOME"]}
-    with temporary_settings({**known, PREFECT_LOGGING_TO_API_ENABLED: False}):
-        yield
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ discriminator on the features of a frozen network, mixed by fixed random convolu
 Different from the papers: the generator also gets inputs at full resolution. These are the lines of a sketch,
 and the borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of
 Shi et al.), so all convolutions run at the resolution of the small picture. The discriminator takes only the
-two finest maps of the frozen network, because detail is all that the generator adds.
+two finest maps of the frozen network, because detail is all that the generator adds. That network reduces
+pictures in steps of two pixels, so a third head takes the detail itself, at full resolution.
 
 Both networks are fully convolutional: they train on crops and work on whole pictures of any size. Inside the
 generator white is 0, so zero padding looks like more of the white ground.
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from toygan.conditions.condition_types import BACKGROUND
 from toygan.models.backbone import create_backbone, feature_channels
+from toygan.models.bands import fine_detail
 from toygan.models.layers import (
     ConditionalGenerator,
     Conditions,
@@ -42,6 +44,7 @@ BACKBONE: Final = "tf_efficientnet_lite1"
 # What brings the two finest maps of BACKBONE to a mean square of about 1, measured on crops of photos. A
 # crop's own magnitude would amplify the noise of plain white ground.
 MAP_SCALES: Final = (0.108, 0.121)
+DETAIL_SCALE: Final = 20.5  # the same for the detail of `fine_detail`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +161,7 @@ class Generator(ConditionalGenerator):
 
 
 class Discriminator(PretrainedDiscriminator):
-    """Maps large pictures to a map of logits for each of the two finest maps of the frozen network.
+    """Maps large pictures to three maps of logits: two from a frozen network, one from the detail itself.
 
     It gets no conditions. The small picture would tell it which large pictures are generated, because a
     generated small picture has errors. Drawings would tell it nothing, because they agree with photos and
@@ -173,6 +176,14 @@ class Discriminator(PretrainedDiscriminator):
         widths = feature_channels(BACKBONE)[: len(MAP_SCALES)]
         self.mixers = nn.ModuleList(RandomConv2d(width, width, 1) for width in widths)
         self.heads = nn.ModuleList(_head(width, channels) for width in widths)
+        first = max(1, channels // 2)
+        self.detail_head = nn.Sequential(
+            spectral_norm(nn.Conv2d(3, first, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(first, channels, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            *_head(channels, channels),
+        )
 
     def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         wanted = self.backbone.network.state_dict()
@@ -185,12 +196,17 @@ class Discriminator(PretrainedDiscriminator):
         return self
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """Maps (B, 3, H, W) to logits (B, 1, H / 4, W / 4) and (B, 1, H / 8, W / 8) float32, no features."""
+        """Maps (B, 3, H, W) to logits (B, 1, H / 4, W / 4), (B, 1, H / 8, W / 8) and (B, 1, H / 4, W / 4).
+
+        They are float32; there are no features.
+        """
         maps = self.backbone.look(images.float(), side=0)
         logits = [
             head(mixer(scale * each)).float()
             for head, mixer, scale, each in zip(self.heads, self.mixers, MAP_SCALES, maps, strict=True)
         ]
+        detail = DETAIL_SCALE * fine_detail(images.float())
+        logits.append(self.detail_head(detail.contiguous(memory_format=torch.channels_last)).float())
         return DiscriminatorOutput(logits=tuple(logits))
 
 

@@ -10,6 +10,7 @@ from toygan.models.layers import NetworkConfig
 from toygan.models.shapes import shapes_alone
 from toygan.training.config import TrainConfig
 from toygan.training.distributed import Distributed
+from toygan.training.losses import LEAST_DETAIL_SIDE
 
 
 def check_config(config: TrainConfig) -> TrainConfig:
@@ -25,6 +26,12 @@ def check_config(config: TrainConfig) -> TrainConfig:
         raise BadInput(str(error)) from error
     if networks.needs_small_picture:
         _check_crop(config.data.crop, networks)
+    side = config.data.crop if networks.needs_small_picture else networks.resolution
+    if config.objective.detail_weight and side < LEAST_DETAIL_SIDE:
+        raise BadInput(
+            f"detail_weight is {config.objective.detail_weight}; it needs pictures or crops of at least "
+            f"{LEAST_DETAIL_SIDE} pixels a side, but they have {side}; leave it at 0"
+        )
     ramp = config.data.augmentation_ramp_images
     if ramp and (networks.needs_small_picture or networks.image_condition == "photo"):
         raise BadInput(

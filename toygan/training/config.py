@@ -111,6 +111,8 @@ class ObjectiveSettings:
     gradient_weight: float = 0.0
     """Generator: weight of the difference between the edges of picture and photo, at two scales, in units of
     [-1, 1]."""
+    detail_weight: float = 0.0
+    """Generator: weight of the difference to the photo in how strong the fine detail of each patch is."""
     perceptual_weight: float = 0.0
     """Generator: weight of the difference to the photo in the features of a frozen ImageNet network."""
     perceptual_side: int = 128

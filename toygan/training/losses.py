@@ -14,8 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toygan.images import COLOURED, DARK
+from toygan.models.bands import REACH, detail_bands
 
 FEWEST_PRODUCT_SHARE = 1 / 256  # with a smaller share of product pixels, a picture has no mean colour
+DETAIL_PATCH = 16  # side in pixels of the patches whose detail is compared
+DETAIL_FLOOR = 1 / 255  # half a brightness step, in units of [-1, 1]: weaker detail counts as this strong
+LEAST_DETAIL_SIDE = DETAIL_PATCH + 2 * REACH  # the smallest pictures that have a patch, in pixels
 
 
 def minimax_discriminator_loss(real_logits: Tensor, generated_logits: Tensor) -> Tensor:
@@ -180,6 +184,34 @@ def gradient_loss(generated: Tensor, real: Tensor, scales: int = 2) -> Tensor:
         terms += [(difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()]
         generated, real = F.avg_pool2d(generated, 2), F.avg_pool2d(real, 2)
     return torch.stack(terms).sum()
+
+
+def detail_loss(generated: Tensor, real: Tensor) -> Tensor:
+    """The difference in how strong the fine detail is, patch by patch, whatever its place inside the patch.
+
+    The best picture for a loss on single pixels is the mean or the median of all possible pictures, which is
+    blurred. This loss compares the strength of the detail alone, as losses on the magnitudes of a Fourier
+    transform do (Fuoli et al. 2021, "Fourier Space Losses"), but in overlapping patches, so that detail stays
+    near its place. Pictures are (B, C, H, W) in [-1, 1], at least `LEAST_DETAIL_SIDE` a side.
+
+    The strength is the root mean square of a band (`toygan.models.bands`) in a patch. Real and generated
+    strengths are compared by the divergence of Itakura and Saito 1968, r - log r - 1, where r is their ratio.
+    Where the real strength is uncertain, the divergence is least for its mean (Banerjee et al. 2005,
+    proposition 1). The result is the mean over patches and bands.
+    """
+    terms = []
+    for bands in zip(detail_bands(real.float()), detail_bands(generated.float()), strict=True):
+        real_strength, generated_strength = map(_strength, bands)
+        ratio = real_strength / generated_strength
+        terms.append((ratio - ratio.log() - 1).mean())
+    return torch.stack(terms).mean()
+
+
+def _strength(band: Tensor) -> Tensor:
+    """Maps (B, C, H, W) to the strength in each patch, (B, 1, h, w), at least `DETAIL_FLOOR`."""
+    energy = band.square().mean(dim=1, keepdim=True)
+    energy = F.avg_pool2d(energy, DETAIL_PATCH, stride=DETAIL_PATCH // 2)
+    return (energy + DETAIL_FLOOR**2).sqrt()
 
 
 def perceptual_loss(real_maps: Sequence[Tensor], generated_maps: Sequence[Tensor]) -> Tensor:

@@ -29,6 +29,7 @@ from toygan.training.losses import (
     LOSSES,
     AdversarialLoss,
     content_loss,
+    detail_loss,
     feature_matching_loss,
     gradient_loss,
     path_length_penalty,
@@ -193,6 +194,7 @@ def generator_objectives(settings: ObjectiveSettings, state: TrainState) -> list
         term(name="colour", weight=settings.colour_weight, value=_colour),
         term(name="l1", weight=settings.l1_weight, value=_l1),
         term(name="gradient", weight=settings.gradient_weight, value=_gradient),
+        term(name="detail", weight=settings.detail_weight, value=_detail),
         term(
             name="perceptual",
             weight=settings.perceptual_weight,
@@ -259,6 +261,10 @@ def _l1(inputs: GeneratorInputs) -> Tensor:
 
 def _gradient(inputs: GeneratorInputs) -> Tensor:
     return gradient_loss(*inputs.compared)
+
+
+def _detail(inputs: GeneratorInputs) -> Tensor:
+    return detail_loss(*inputs.compared)
 
 
 def _perceptual(backbone: "Backbone | None", settings: ObjectiveSettings, inputs: GeneratorInputs) -> Tensor:

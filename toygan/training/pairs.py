@@ -26,7 +26,7 @@ from toygan.training.config import TrainConfig
 
 SHRUNK_SHARE: Final = 1 / 3  # share of the crops with a downscaled photo instead of a first stage's picture
 ON_PRODUCT_SHARE: Final = 0.85  # share of the crops around a point of the product; other crops are anywhere
-# a drawing from which the small picture was not made is left out with this probability
+# each drawing of a downscaled photo is left out with this probability
 WITHHELD_SHARE: Final = 0.25
 COARSE_SHARES: Final = (0.3, 0.15)  # shares of the drawings with half and with a quarter of the resolution
 # The discriminator gets its pictures moved by up to this many pixels in each direction. The frozen network
@@ -80,9 +80,9 @@ class _Crop(NamedTuple):
 def draw_pairs(photos: PhotoPairs, rows: Tensor, config: TrainConfig, rng: torch.Generator) -> Batch:
     """Makes a batch of crops of the photos `rows` (B,) int64 and of their small pictures.
 
-    About half of the crops are mirrored. The picture of a first stage always comes with the drawings from
-    which it was made. Other drawings are sometimes left out. Some drawings have a lower resolution than the
-    photo, as drawings in catalogs have.
+    About half of the crops are mirrored. The picture of a first stage comes with the drawings from which
+    it was made, and no others. The drawings of downscaled photos are sometimes left out. Some drawings have a
+    lower resolution than the photo, as drawings in catalogs have.
     """
     crops = [_draw_crop(photos, row, config.data.crop, rng) for row in rows.tolist()]
     real, small, layout, lines = (torch.stack(each) for each in zip(*crops, strict=True))
@@ -110,7 +110,7 @@ def _draw_crop(photos: PhotoPairs, row: int, crop: int, rng: torch.Generator) ->
     coarse = _coarseness(rng)
     kept = torch.rand(2, generator=rng) >= WITHHELD_SHARE
     shows_layout = source.layout or bool(source.is_photo and kept[0])
-    shows_lines = source.lines or bool((source.is_photo or source.layout) and kept[1])
+    shows_lines = source.lines or bool(source.is_photo and kept[1])
     given = from_uint8(photos.small[row, variant][:, *small])
     labels, lines = layout[large], photos.lines[row][large]
     return _Crop(

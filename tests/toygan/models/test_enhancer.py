@@ -61,10 +61,13 @@ def test_parameters() -> None:
                    544 + 5 * 148 + 444
     discriminator  heads of 24 and of 40 features: 3 x 3 to 4, 3 x 3 4 -> 4, 1 x 1 to a logit
                    868 + 148 + 5 and 1444 + 148 + 5
+                   head of the detail: 4 x 4 3 -> 2, 4 x 4 2 -> 4, then a head of 4 features
+                   98 + 132 + 148 + 148 + 5
     """
     generator, discriminator = networks()
     assert parameters(generator) == 544 + 5 * 148 + 444
     assert parameters(discriminator.heads) == 868 + 148 + 5 + 1444 + 148 + 5
+    assert parameters(discriminator.detail_head) == 98 + 132 + 148 + 148 + 5
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -76,7 +79,7 @@ def test_every_scale_makes_pictures_of_its_resolution(scale: int) -> None:
         output = discriminator.forward_with_features(images, given)
     assert images.shape == (2, 3, 32 * scale, 32 * scale)
     assert images.dtype == output.logits[0].dtype == torch.float32
-    sides = 32 * scale // 4, 32 * scale // 8
+    sides = 32 * scale // 4, 32 * scale // 8, 32 * scale // 4
     assert [each.shape for each in output.logits] == [(2, 1, side, side) for side in sides]
 
 
@@ -140,11 +143,22 @@ def test_the_discriminator_takes_pictures_alone() -> None:
         assert torch.equal(discriminator(images, given), discriminator(images, {}))
 
 
+def test_one_head_takes_the_detail_alone() -> None:
+    _, discriminator = networks()
+    picture, darker = torch.rand(1, 3, 64, 64), torch.full((1, 3, 1, 1), 0.25)
+    with torch.no_grad():
+        one, other = (
+            discriminator.forward_with_features(each, {}).logits for each in (picture, picture - darker)
+        )
+    torch.testing.assert_close(one[2], other[2], atol=1e-5, rtol=1e-4)
+    assert (one[0] - other[0]).abs().max() > 1e-3
+
+
 def test_the_frozen_network_is_not_trained() -> None:
     _, discriminator = networks()
     discriminator.requires_grad_(True)
     trained = {name.split(".")[0] for name, each in discriminator.named_parameters() if each.requires_grad}
-    assert trained == {"heads"}
+    assert trained == {"heads", "detail_head"}
 
 
 def test_pretrained_weights_reach_the_frozen_network() -> None:

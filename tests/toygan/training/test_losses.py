@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from toygan.training.config import LossName
 from toygan.training.losses import (
+    DETAIL_FLOOR,
+    LEAST_DETAIL_SIDE,
     LOSSES,
     content_loss,
+    detail_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
     path_length_penalty,
@@ -251,3 +254,30 @@ def test_what_shows_no_product_or_has_no_colour_says_nothing() -> None:
     assert loss.item() == pytest.approx(1.0)  # the first alone: (1.5 + 0 + 1.5) / 3
     nothing = product_colour_loss(generated[1:], real[1:], torch.tensor([True, True, False]))
     assert nothing.item() == 0
+
+
+def stripes(strength: float) -> Tensor:
+    """A picture with stripes of two pixels; with the floor their root mean square is `strength` floors."""
+    amplitude = DETAIL_FLOOR * (strength**2 - 1) ** 0.5
+    picture = torch.ones(1, 3, LEAST_DETAIL_SIDE, LEAST_DETAIL_SIDE)
+    picture[..., ::2] = -1
+    return amplitude * picture
+
+
+def test_detail_loss_by_hand() -> None:
+    """One of six bands differs: three times as strong in the photo. Where the stripes lie is no matter."""
+    wanted = (3 - LOG_3 - 1) / 6
+    assert detail_loss(stripes(2), stripes(6)).item() == pytest.approx(wanted, rel=1e-4)
+    assert detail_loss(stripes(2), -stripes(6)).item() == pytest.approx(wanted, rel=1e-4)
+    assert detail_loss(stripes(2), stripes(2).mT).item() > 0.01
+    assert detail_loss(-stripes(2), stripes(2)).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("strength", "wanted"), [(2, -1), (4, 0), (6, 1)])
+def test_detail_of_two_strengths_is_learnt_as_their_mean(strength: float, wanted: int) -> None:
+    """Photos with strengths 2 and 6: the slope over the strength is 0 at 4."""
+    gain = torch.ones((), requires_grad=True)
+    loss = sum(detail_loss(gain * stripes(strength), stripes(photo)) for photo in (2, 6))
+    assert isinstance(loss, Tensor)
+    (slope,) = torch.autograd.grad(loss, gain)
+    assert slope.sign() * (slope.abs() > 1e-3) == wanted

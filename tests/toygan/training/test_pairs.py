@@ -84,15 +84,18 @@ def test_most_crops_show_the_product() -> None:
 
 @pytest.mark.parametrize(
     ("source", "layout", "lines"),
-    [(Source(layout=True, lines=True), True, True), (Source(lines=True), False, True)],
+    [
+        (Source(layout=True, lines=True), True, True),
+        (Source(lines=True), False, True),
+        (Source(layout=True), True, False),
+    ],
 )
-def test_a_picture_comes_with_what_it_was_made_from(source: Source, layout: bool, lines: bool) -> None:
+def test_a_picture_comes_with_its_own_drawings_alone(source: Source, layout: bool, lines: bool) -> None:
     photos = synthetic((source, source))
     photos = PhotoPairs(**{**vars(photos), "lines": torch.zeros(2, 64, 64, dtype=torch.uint8)})
     for batch in batches(photos, 8):
         assert (batch["sketch"] == (-1 if lines else 1)).all()
-        if not layout:
-            assert not batch["layout"].any()
+        assert layout or not batch["layout"].any()
 
 
 def test_drawings_are_withheld_from_some_photos() -> None:
@@ -208,6 +211,12 @@ def test_first_stages_are_for_enhancers_alone(shards: Path, tmp_path: Path) -> N
 def test_crops_that_do_not_fit_are_refused(crop: int) -> None:
     with pytest.raises(BadInput, match=f"crop is {crop}; it must be a multiple of 2 and at most 64"):
         check_config(changed(CONFIG, crop=crop))
+
+
+def test_crops_too_small_for_patches_of_detail_are_refused() -> None:
+    assert check_config(changed(CONFIG, crop=22, detail_weight=1.0))
+    with pytest.raises(BadInput, match=r"detail_weight is 1\.0; it needs .* at least 22 pixels .* have 20"):
+        check_config(changed(CONFIG, crop=20, detail_weight=1.0))
 
 
 @pytest.mark.slow

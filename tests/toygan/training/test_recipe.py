@@ -57,6 +57,17 @@ def test_a_bundled_model_was_made_by_its_recipe(name: str) -> None:
     assert config["truncation"] == read_recipe(name).truncation
 
 
+@pytest.mark.parametrize("name", BUNDLED)
+def test_a_bundled_enhancer_was_made_by_its_recipe(name: str) -> None:
+    """That for sketches is from an earlier stage."""
+    training = json.loads(resolve(name, None).files["enhancer.json"])["training"]
+    stages = {stage.name: stage for stage in read_recipe("toybricks-enhancer512").stages}
+    last = stages["detail" if name == "toybricks-sketch128" else "settled"]
+    settings = last.config.to_json()
+    settings["optimizer"]["precision"] = training["settings"]["optimizer"]["precision"]
+    assert (training["settings"], training["images_seen"]) == (settings, last.images)
+
+
 def test_a_recipe_begins_with_the_stages_of_another() -> None:
     names = [stage.name for stage in read_recipe("toybricks-text128").stages]
     assert names == ["first", "repeated", "mixed", "coloured", "lines", "longer", "nearer"]

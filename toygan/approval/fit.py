@@ -1,7 +1,7 @@
 """Fits a calibration on real photos outside the training and on generated pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from types import MappingProxyType
 from typing import Final
@@ -37,7 +37,8 @@ def fit_calibration(
     `real_logits` belong to photos outside the training. `generated_logits` belong to generated pictures that
     are compared with these photos. `typical_logits` belong to pictures as the model generates them for a
     catalog, and `typical_passed` says which of these pass all checks. The threshold is the largest value that
-    at least the share `settings.acceptance` of the passing pictures reaches, or of all if none passes.
+    at least the share `settings.acceptance` of the passing pictures reaches, or of all if none passes. The
+    categories with too few pictures have one threshold, that of their pictures together.
 
     The map of a category is fitted to its own pictures. These are few, so the pictures of the other
     categories are used, too, with less weight (`BORROWED_PHOTOS`). A category takes the common map of all
@@ -55,28 +56,22 @@ def fit_calibration(
     together = _Sample.join(list(samples.values()))
     warnings: list[str] = []
     common = _common_map(together, settings, warnings)
-    categories, predicted, start = {}, np.empty(len(together.logits)), 0
-    for name, sample in samples.items():
-        others = _Sample.join([each for other, each in samples.items() if other != name])
-        own, end = _own_map(name, sample, others, settings, warnings), start + len(sample.logits)
-        chosen = own or _Map(common.coef, common.intercept, common.predicted[start:end])
-        predicted[start:end], start = chosen.predicted, end
-        scores = sigmoid(chosen.coef * np.asarray(typical_logits[name]) + chosen.intercept)
-        passed = np.asarray(typical_passed[name], dtype=bool)
-        if not passed.any():
-            warnings.append(
-                f"{name}: no generated picture passes the checks; the threshold was fitted to all pictures"
-            )
-        categories[name] = CategoryCalibration(
-            coef=chosen.coef,
-            intercept=chosen.intercept,
-            threshold=acceptance_threshold(scores[passed] if passed.any() else scores, settings.acceptance),
-            pooled=own is None,
-            ece=_balanced_ece(chosen.predicted, sample.is_real, settings.bins) if sample.n_real else None,
+    maps = _maps(samples, common, settings, warnings)
+    typical = _typical(samples, maps, typical_logits, typical_passed, warnings)
+    predicted = np.concatenate([each.predicted for each in maps.values()])
+    categories = {
+        name: CategoryCalibration(
+            coef=maps[name].coef,
+            intercept=maps[name].intercept,
+            threshold=acceptance_threshold(typical[name].counted, settings.acceptance),
+            pooled=maps[name].pooled,
+            ece=_balanced_ece(maps[name].predicted, sample.is_real, settings.bins) if sample.n_real else None,
             n_real=sample.n_real,
             n_generated=sample.n_generated,
             limits=limits[name],
         )
+        for name, sample in samples.items()
+    }
     return Calibration(
         categories=MappingProxyType(categories),
         ece=_balanced_ece(predicted, together.is_real, settings.bins),
@@ -117,6 +112,7 @@ class _Map:
     coef: float
     intercept: float
     predicted: Floats  # cross-validated predictions for the sample that the map is fitted to
+    pooled: bool = False  # whether it is the common map of all categories
 
 
 @dataclass(frozen=True)
@@ -148,6 +144,34 @@ class _Sample:
     @property
     def n_generated(self) -> int:
         return len(self.is_real) - self.n_real
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there are too few pictures for a map of the category's own."""
+        return min(self.n_real, self.n_generated) < FEWEST_OF_A_CLASS
+
+
+@dataclass(frozen=True)
+class _Typical:
+    scores: Floats
+    passed: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, chosen: _Map, logits: Sequence[float], passed: Sequence[bool]) -> "_Typical":
+        scores = sigmoid(chosen.coef * np.asarray(logits) + chosen.intercept)
+        return cls(scores, np.asarray(passed, dtype=bool))
+
+    @classmethod
+    def join(cls, parts: Sequence["_Typical"]) -> "_Typical":
+        return cls(
+            np.concatenate([np.empty(0), *(each.scores for each in parts)]),
+            np.concatenate([np.empty(0, dtype=bool), *(each.passed for each in parts)]),
+        )
+
+    @property
+    def counted(self) -> Floats:
+        """The scores of the pictures that set a threshold."""
+        return self.scores[self.passed] if self.passed.any() else self.scores
 
 
 def _check_category(name: str, limits: Mapping[str, CategoryLimits], logits: int, results: int) -> None:
@@ -185,6 +209,37 @@ def _common_map(together: _Sample, settings: CalibrationSettings, warnings: list
     return _Map(coef=0.0, intercept=0.0, predicted=np.full(len(together.logits), 0.5))
 
 
+def _maps(
+    samples: Mapping[str, _Sample], common: _Map, settings: CalibrationSettings, warnings: list[str]
+) -> dict[str, _Map]:
+    maps, start = {}, 0
+    for name, sample in samples.items():
+        others = _Sample.join([each for other, each in samples.items() if other != name])
+        own, end = _own_map(name, sample, others, settings, warnings), start + len(sample.logits)
+        maps[name] = own or replace(common, predicted=common.predicted[start:end], pooled=True)
+        start = end
+    return maps
+
+
+def _typical(
+    samples: Mapping[str, _Sample],
+    maps: Mapping[str, _Map],
+    logits: Mapping[str, Sequence[float]],
+    passed: Mapping[str, Sequence[bool]],
+    warnings: list[str],
+) -> dict[str, _Typical]:
+    """Returns the pictures that set the threshold of each category."""
+    typical = {name: _Typical.of(maps[name], logits[name], passed[name]) for name in samples}
+    warnings += [
+        f"{name}: no generated picture passes the checks; the threshold was fitted to all pictures"
+        for name, each in typical.items()
+        if not each.passed.any()
+    ]
+    # Few pictures cannot show which score a small share of them misses: of 20 pictures, 97 % are all 20.
+    few = [name for name, sample in samples.items() if sample.is_small]
+    return typical | dict.fromkeys(few, _Typical.join([typical[name] for name in few]))
+
+
 def _own_map(
     name: str, sample: _Sample, others: _Sample, settings: CalibrationSettings, warnings: list[str]
 ) -> _Map | None:
@@ -192,7 +247,7 @@ def _own_map(
 
     If the category must take the common map, adds a warning and returns None.
     """
-    if min(sample.n_real, sample.n_generated) < FEWEST_OF_A_CLASS:
+    if sample.is_small:
         why_not = f"only {sample.n_real} real and {sample.n_generated} generated pictures"
     else:
         own, (coef_alone, _) = _fit(sample, settings, others), _logistic(sample, None)

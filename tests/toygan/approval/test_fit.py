@@ -177,6 +177,19 @@ def test_a_category_with_few_photos_takes_the_common_map() -> None:
     assert "only 9 real and 300 generated" in calibration.warnings[0]
 
 
+def test_categories_with_few_photos_have_one_threshold() -> None:
+    """It is that of their passing pictures together: of 20 pictures each, 97 % would be all."""
+    real = {"brick": sampled(1, 300), "car": sampled(1, 9), "tower": []}
+    generated = {name: sampled(-1, 300) for name in real}
+    typical = {"brick": [-9.0] * 20, "car": [-2.0] + [1.0] * 19, "tower": [-3.0, -1.0] + [2.0] * 18}
+    passed = {name: [number > 0 or name != "tower" for number in range(20)] for name in real}
+    calibration = fitted(real, generated, passed, typical=typical, acceptance=0.97)
+    brick, car, tower = (calibration.of(name) for name in ("brick", "car", "tower"))
+    # 38 of the 39 passing pictures reach the second lowest score
+    assert car.threshold == tower.threshold == car.p_real(-1.0)
+    assert brick.threshold == brick.p_real(-9.0)
+
+
 def test_a_category_with_few_photos_borrows_from_the_others() -> None:
     """A few logits of its own say nearly nothing. With more of its own, the others count less."""
     others = {name: (sampled(1, 100, seed=2), sampled(-1, 100, seed=3)) for name in ("brick", "car")}

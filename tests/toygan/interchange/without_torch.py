@@ -39,7 +39,7 @@ def _run(file: Path, network: Network) -> None:
     import numpy as np
 
     inputs = np.load(file.parent / f"{file.stem}.inputs.npz")
-    found = {}
+    found: dict[str, Any] = {}
     for pictures in BATCHES:
         given = {name: inputs[name][:pictures] for name in inputs}
         found |= {f"{name}-{pictures}": value for name, value in network(given).items()}

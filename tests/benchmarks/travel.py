@@ -5,7 +5,7 @@
 NAME is a bundled model, a family, `hub` or `sizes`; without it all are measured, as `python -m
 tests.benchmarks travel` does. Bundled models have their own size. Families have the size of their preset,
 64 pixels, and random weights in all layers. Each network runs in batches of 1, 3 and 32; at 512 pixels this
-takes some 2 GB of memory in ONNX. The pictures a second are those of batches of 3. Torch and the other
+takes up to 4 GB of memory in ONNX. The pictures a second are those of batches of 3. Torch and the other
 system have one thread. The other system runs in a process of its own, by PATH if one is named: an
 environment with onnxruntime or tensorflow-cpu alone.
 """

@@ -29,6 +29,7 @@ from catalog_schemas.products import PRODUCTS
 from flows.steps import compute_shards
 from tests.benchmarks.nightly_training import TIMED_PRESETS, auto_by_better, budget
 from tests.models import products
+from toygan.artifact.compiled_extractor import CompiledExtractor
 from toygan.artifact.feature_extractor import FeatureExtractor
 from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
@@ -106,9 +107,20 @@ def generate_s(model: Model, pictures: int = BATCH) -> PerPicture:
     wanted = products(model.categories[0], ["#B40000"] * pictures)
     whole_s, without_s = (
         cpu_s(partial(each.generate, range(pictures), wanted, pictures), 3) / pictures
-        for each in (model, replace(model, enhancer=None))
+        for each in (model, _without_enhancer(model))
     )
     return PerPicture(whole=whole_s, without_enhancer=without_s)
+
+
+def _without_enhancer(model: Model) -> Model:
+    """A compiled network takes pictures of one size, so that of the probe is compiled for small ones."""
+    fitted = model.require_calibration().probe
+    assert model.probe is not None
+    assert fitted is not None
+    extractor = model.probe.extractor
+    if isinstance(extractor, CompiledExtractor):
+        extractor = CompiledExtractor(fitted.side, min(model.generated_resolution, fitted.side))
+    return replace(model, enhancer=None, probe=Probe(fitted, extractor))
 
 
 def measure_demo() -> Demo:

@@ -19,6 +19,7 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -235,11 +236,8 @@ def _submitted() -> Iterator[list[Any]]:
         batches.append((engine, seeds, given))
         return original(engine, seeds, given, then)
 
-    Engine.submit = submit  # type: ignore[method-assign, assignment]
-    try:
+    with patch.object(Engine, "submit", submit):
         yield batches
-    finally:
-        Engine.submit = original  # type: ignore[method-assign]
 
 
 def model_in_use(folder: str) -> Model:

@@ -23,8 +23,8 @@ from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.load import load_model
+from toygan.artifact.mask_network_file import mask_network_file
 from toygan.artifact.model import Model
-from toygan.artifact.product_finder import mask_network_file
 from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.drawing_files import DrawingFiles

@@ -9,9 +9,11 @@ from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import LAYOUT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, TEXT_BANK
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
+from toygan.artifact.mask_network_file import read_mask_network
 from toygan.artifact.product_finder import ProductFinder
 from toygan.conditions.text_bank import TextBank
 from toygan.errors import ModelError
+from toygan.models.mask_network import MaskNetwork
 
 
 def load_text_bank(model: str, files: Mapping[str, bytes], config: ModelConfig) -> TextBank | None:
@@ -71,6 +73,17 @@ def load_product_finder(
         return None
     with _content(MASK_NETWORK, model, files) as content:
         return ProductFinder.from_file(content, device)
+
+
+def load_mask_network(model: str, files: Mapping[str, bytes], config: ModelConfig) -> MaskNetwork | None:
+    """Loads the mask network of a model for a training; returns None if the model needs no snapshots.
+
+    Raises ModelError, naming the model, if the file is missing or unusable.
+    """
+    if config.required_condition != "photo":
+        return None
+    with _content(MASK_NETWORK, model, files) as content:
+        return read_mask_network(content)
 
 
 @contextmanager

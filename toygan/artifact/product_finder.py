@@ -12,12 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from toygan.artifact.weights import load_weights
-from toygan.errors import ModelError
+from toygan.artifact.compiled_mask_network import CompiledMaskNetwork
+from toygan.artifact.mask_network_file import read_mask_network
 from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
 
 FindingProblem = Literal["product_not_found", "several_products", "product_cut_off", "product_unclear"]
@@ -67,7 +65,7 @@ class FramedSnapshot:
 class ProductFinder:
     """A mask network in evaluation mode."""
 
-    network: MaskNetwork
+    network: MaskNetwork | CompiledMaskNetwork
     device: torch.device
 
     @torch.inference_mode()
@@ -117,24 +115,14 @@ class ProductFinder:
 
     @classmethod
     def from_file(cls, content: bytes, device: torch.device) -> Self:
-        """Reads what `mask_network_file` wrote. Raises ModelError for other content."""
-        with torch.random.fork_rng(devices=[]):
-            network = MaskNetwork()
-        try:
-            load_weights(network, load(content))
-        except SafetensorError as error:
-            raise ModelError(f"the mask network cannot be read: {error}") from error
-        network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        """Reads what `mask_network_file` wrote. On a CPU, onnxruntime runs the network.
+
+        Raises ModelError for other content.
+        """
+        if device.type == "cpu":
+            return cls(network=CompiledMaskNetwork(content), device=device)
+        network = read_mask_network(content).to(device).to(memory_format=torch.channels_last)
         return cls(network=network, device=device)
-
-
-def mask_network_file(network: MaskNetwork) -> bytes:
-    """Returns the weights as safetensors, with the kernels in half precision."""
-    tensors = {
-        key: (value.half() if value.ndim > 1 and value.is_floating_point() else value).contiguous().cpu()
-        for key, value in network.state_dict().items()
-    }
-    return save(tensors)
 
 
 def _framed(

@@ -7,7 +7,7 @@ from torch import nn
 from toygan.artifact.files import CONFIG, LAYOUT_BANK, LAYOUT_PREDICTOR, MASK_NETWORK, TEXT_BANK
 from toygan.artifact.layout_bank import LayoutBank
 from toygan.artifact.layout_predictor import LayoutPredictor
-from toygan.artifact.product_finder import mask_network_file
+from toygan.artifact.mask_network_file import mask_network_file
 from toygan.artifact.weights import save_tensors
 from toygan.conditions.text_bank import TextBank
 from toygan.disk import new_folder

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from toygan.artifact.colour_profile import FADING, ColourProfile
+from toygan.artifact.compiled_mask_network import CompiledMaskNetwork
 from toygan.artifact.model import Model
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.image import FRAMED_CHANNELS
@@ -316,10 +317,11 @@ def _masking(model: Model) -> Iterator[Network]:
     if model.product_finder is None:
         return
     side = max(model.resolution, TRUNK_SIDE)
+    network = model.product_finder.network
     yield Network(
         name="mask_network",
         does="finds the product in a snapshot: a logit for each pixel, above 0 in the product",
-        module=model.product_finder.network,
+        module=network.in_torch() if isinstance(network, CompiledMaskNetwork) else network,
         inputs=(Port(name="snapshot", shape=(3, side, side)),),
         outputs=(Port(name="mask_logits", shape=(1, side, side)),),
     )

@@ -43,16 +43,15 @@ class MaskNetwork(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Maps (B, 3, S, S) float32 in [-1, 1] to logits (B, 1, S, S) float32. S is at least 256."""
-        small = pictures
-        if pictures.shape[-1] != TRUNK_SIDE:
-            small = F.interpolate(
-                pictures, size=(TRUNK_SIDE, TRUNK_SIDE), mode="bilinear", antialias=True, align_corners=False
-            )
+        return self.look(pictures, small_copy(pictures))
+
+    def look(self, pictures: Tensor, small: Tensor) -> Tensor:
+        """Does the same with the pictures' `small_copy` given."""
         maps = self._maps(small.contiguous(memory_format=torch.channels_last))
         x = self.reduce(maps[3])
         side = x.shape[-2:]
         pooled = [
-            F.interpolate(layer(F.adaptive_avg_pool2d(x, cells)), size=side, mode="bilinear")
+            F.interpolate(layer(F.avg_pool2d(x, int(side[0]) // cells)), size=side, mode="bilinear")
             for layer, cells in zip(self.pooled, POOLED, strict=True)
         ]
         x = self.context(torch.cat([x, *pooled], dim=1))
@@ -71,12 +70,21 @@ class MaskNetwork(nn.Module):
             x = encoder.network.bn1(encoder.network.conv_stem(((small + 1) / 2 - encoder.mean) / encoder.std))
             for stage in encoder.network.blocks[:FROZEN]:
                 x = stage(x)
-                maps[small.shape[-1] // x.shape[-1]] = x
+                maps[int(small.shape[-1]) // int(x.shape[-1])] = x
         for stage in encoder.network.blocks[FROZEN:]:
             x = stage(x)
             # a later map of the same stride is deeper and replaces the earlier one
-            maps[small.shape[-1] // x.shape[-1]] = x
+            maps[int(small.shape[-1]) // int(x.shape[-1])] = x
         return [maps[stride] for stride in (2, 4, 8, 16)]
+
+
+def small_copy(pictures: Tensor) -> Tensor:
+    """Returns pictures (B, 3, S, S) as (B, 3, 256, 256), which the encoder takes."""
+    if pictures.shape[-1] == TRUNK_SIDE:
+        return pictures
+    return F.interpolate(
+        pictures, size=(TRUNK_SIDE, TRUNK_SIDE), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 def _channels(encoder: Backbone) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from toygan.artifact.layout_predictor import LayoutPredictor
 from toygan.artifact.parts import (
     load_layout_bank,
     load_layout_predictor,
-    load_product_finder,
+    load_mask_network,
     load_text_bank,
 )
 from toygan.artifact.product_finder import ProductFinder
@@ -33,6 +33,7 @@ from toygan.models.layers import (
     NetworkConfig,
     Sections,
 )
+from toygan.models.mask_network import MaskNetwork
 from toygan.training.config import TrainConfig
 
 _MAY_DIFFER = {"categories", "text_size", "shuffled_share"}
@@ -60,8 +61,15 @@ class InitialModel:
     layout_bank: LayoutBank | None = None  # the layouts that the model generates from
     layout_predictor: LayoutPredictor | None = None  # predicts layouts of photos without one
     # finds the product in snapshots; None if the model needs no snapshots
-    product_finder: ProductFinder | None = None
+    mask_network: MaskNetwork | None = None
     grows: bool = False  # whether the training has a higher resolution than the model
+
+    @property
+    def product_finder(self) -> ProductFinder | None:
+        """Frames the snapshots of training photos; None if the model needs no snapshots."""
+        if self.mask_network is None:
+            return None
+        return ProductFinder(network=self.mask_network, device=torch.device("cpu"))
 
     @property
     def labelled_colours(self) -> LabelledColours | None:
@@ -144,7 +152,7 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
         known=load_text_bank(name, source.files, stored),
         layout_bank=load_layout_bank(name, source.files, stored),
         layout_predictor=load_layout_predictor(name, source.files, stored),
-        product_finder=load_product_finder(name, source.files, stored, torch.device("cpu")),
+        mask_network=load_mask_network(name, source.files, stored),
         grows=grows,
     )
 

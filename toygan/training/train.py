@@ -117,8 +117,8 @@ class _Training:
         if self.initial is not None:
             texts = None if self.encoder is None else self.encoder.to_json()
             self.initial.load_pretrained(state.networks, self.photos.categories, texts)
-            if state.mask_network is not None and self.initial.product_finder is not None:
-                state.mask_network.load_state_dict(self.initial.product_finder.network.state_dict())
+            if state.mask_network is not None and self.initial.mask_network is not None:
+                state.mask_network.load_state_dict(self.initial.mask_network.state_dict())
         return state
 
     @property

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.toygan.artifact.red_products import Red, picture
-from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder, mask_network_file
+from toygan.artifact.mask_network_file import mask_network_file, read_mask_network
+from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder
 from toygan.errors import ModelError
 from toygan.models.mask_network import MaskNetwork
 
@@ -109,9 +110,10 @@ def test_a_mask_network_survives_its_file() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = MaskNetwork().eval()
-    again = ProductFinder.from_file(mask_network_file(network), CPU).network
+    again = read_mask_network(mask_network_file(network))
     shown = torch.zeros(1, 3, 256, 256)
     with torch.inference_mode():
         assert torch.allclose(network(shown), again(shown), atol=0.05)
-    with pytest.raises(ModelError, match="the mask network cannot be read"):
-        ProductFinder.from_file(b"\x80 pickle", CPU)
+    for read in (read_mask_network, lambda content: ProductFinder.from_file(content, CPU)):
+        with pytest.raises(ModelError, match="the mask network cannot be read"):
+            read(b"\x80 pickle")

@@ -18,9 +18,9 @@ from tests.models import CPU, condition_file, tiny_model, tiny_studio
 from tests.toygan.artifact.red_products import Red, picture
 from tests.toygan.generation.whole_runs import generate, lead_to, request, rows_of
 from toygan import api
+from toygan.artifact.compiled_mask_network import CompiledMaskNetwork
 from toygan.conditions.condition_types import ModelRole
 from toygan.images import decode
-from toygan.models.mask_network import MaskNetwork
 from toygan.planning.finished import read_manifest
 from toygan.publishing.reproduce import reproduce
 from toygan.registry.models import add_model
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(folder: Path) -> Iterator[MemoryStore]:
     """A store in which the catalog has been generated."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MaskNetwork, "forward", Red.forward)
+        patch.setattr(CompiledMaskNetwork, "forward", Red.forward)
         store = MemoryStore("run")
         lead_to(store, patch)
         for name in ("tiny", "tiny-spade", "tiny-studio"):

@@ -12,8 +12,8 @@ from toygan.approval.colour_profile import colour_profile_of
 from toygan.artifact.colour_profile import ColourProfile
 from toygan.artifact.enhancer import Enhancer
 from toygan.artifact.files import CONFIG, MASK_NETWORK
+from toygan.artifact.mask_network_file import mask_network_file
 from toygan.artifact.model import Model
-from toygan.artifact.product_finder import mask_network_file
 from toygan.conditions.colour import encode_colours
 from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.text import TextEncoder

@@ -19,7 +19,7 @@ from flows.cli_models import models
 from flows.cli_review import decide, review
 from flows.cli_train import train
 from flows.cli_uploads import uploads
-from flows.exits import FAILED, one_line
+from flows.exits import FAILED, one_line, quick_exit
 from flows.options import (
     MODE_HELP,
     batch_size_option,
@@ -68,6 +68,12 @@ def main() -> None:
         import pyarrow  # noqa: F401
     with one_line():
         cli(prog_name="toygan", standalone_mode=False)
+
+
+def run() -> None:
+    """`main` as the program `toygan`."""
+    with quick_exit():
+        main()
 
 
 def generate_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from toygan.approval.fit import fit_calibration
-from toygan.artifact.calibration import CalibrationSettings
+from toygan.artifact.calibration import Calibration, CalibrationSettings
 from toygan.artifact.colour_labels import ColourLabels
 from toygan.artifact.config import ModelConfig
 from toygan.artifact.files import CONFIG, MASK_NETWORK, model_version
@@ -238,7 +238,7 @@ def tiny_studio() -> TinyFiles:
         limits=limits,
     )
     raw = TinyFiles(name="tiny-studio", files=files)
-    return raw.with_files(calibration=calibration.to_json().encode())
+    return raw.with_files(calibration=_rounded(calibration))
 
 
 def nan_model(categories: tuple[str, ...] = CATEGORIES) -> TinyFiles:
@@ -289,6 +289,15 @@ def weights_of(network: nn.Module) -> bytes:
     return save({key: value.contiguous() for key, value in network.state_dict().items()})
 
 
+def _rounded(calibration: Calibration) -> bytes:
+    """The file with three digits, so that CPUs that round differently give a model the same version.
+
+    The seeds of its pictures follow from the version.
+    """
+    content = calibration.to_json()
+    return json.dumps(json.loads(content, parse_float=lambda text: float(f"{float(text):.3g}"))).encode()
+
+
 def _calibration(model: Model, acceptance: float) -> bytes:
     logits = {}
     for category in model.categories:
@@ -308,4 +317,4 @@ def _calibration(model: Model, acceptance: float) -> bytes:
         limits=dict.fromkeys(model.categories, ANYTHING),
         settings=CalibrationSettings(acceptance=acceptance),
     )
-    return calibration.to_json().encode()
+    return _rounded(calibration)

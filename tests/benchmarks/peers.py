@@ -148,7 +148,7 @@ class PictureMaker:
 
         if product.against or len(product.scores) >= MAX_ATTEMPTS:
             return False
-        return another_attempt_helps(failed, product.scores, threshold=threshold)
+        return another_attempt_helps(failed, product.scores, threshold=threshold, has_own_shape=False)
 
     def _keep_best(self, found: dict[str, list[Any]], product: Product) -> None:
         from toygan.approval.policy import pick_for_review

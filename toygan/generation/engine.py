@@ -6,6 +6,7 @@ same time, each on one core. Two lanes are faster than two threads for one batch
 has other work. Every stage records its times in the `Timeline`.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ Stage = Literal["generate", "postprocess", "store"]
 Result = TypeVar("Result")
 
 STORING_THREADS = 16
+IN_FLIGHT = 4  # the largest number of batches of a shard that are generated but not decided
 # The size of the largest batch on a CPU, as pictures x height x width. Larger batches than 4 pictures of 128
 # x 128 pixels are not faster per picture, because their buffers do not fit the caches. On a GPU, the largest
 # batch has 512 pictures of 64 x 64 pixels.
@@ -218,8 +220,12 @@ def _let_go(broken: ProcessPoolExecutor) -> None:
     """Closes the reading end of a broken pool's pipe, so that the thread that writes to it ends.
 
     Before 3.11.7 and 3.12.1, Python waits for this thread when the process ends, and the thread waits for the
-    killed worker (CPython's issue 94777). Debian 12 has Python 3.11.2.
+    killed worker (CPython's issue 94777). Debian 12 has Python 3.11.2. Later versions close the pipe
+    themselves, perhaps at this moment, and the same file cannot be closed twice.
     """
+    version = sys.version_info
+    if version >= (3, 12, 1) or (3, 11, 7) <= version < (3, 12):
+        return
     queue = getattr(broken, "_call_queue", None)
     if queue is not None:
         queue._reader.close()
@@ -241,22 +247,23 @@ class Engine(AbstractContextManager["Engine"]):
         self.worker_pool = worker_pool or WorkerPool(model.device)
         self._owns_worker_pool = worker_pool is None
 
-    def next_batches(self, waiting: int, most: int) -> list[int]:
-        """Returns how many waiting pictures each of the next batches gets: one full batch, or the last ones.
+    def next_batch(self, waiting: int, in_flight: int) -> int:
+        """Returns how many waiting pictures the next batch gets; 0 if a batch has to be decided before.
 
-        On a CPU, padding takes as long as pictures, so the numbers fill batch shapes exactly. Fewer pictures
-        than a full batch are split into at most `most` small batches, so that every lane gets work. The split
-        does not depend on the lanes, because the bytes of a picture depend on the shape of its batch. A GPU
-        takes about as long for a small batch as for a large batch, so it gets all waiting pictures.
+        `in_flight` batches, at most IN_FLIGHT, are submitted and not decided. On a CPU, padding takes as long
+        as pictures, and small batches hardly longer than large ones. So the last pictures go into small
+        batches, whose shapes they fill, and every lane gets work. The number does not depend on the lanes,
+        because the bytes of a picture depend on the shape of its batch. A GPU takes about as long for a small
+        batch as for a large one, so it waits for pictures until no batch is in flight.
         """
-        if waiting >= self.batch_size or self.model.device.type != "cpu":
-            return [min(waiting, self.batch_size)]
-        size = self.shape_of(-(-waiting // most))
-        sizes: list[int] = []
-        while waiting and len(sizes) < most:
-            sizes.append(max(shape for shape in self.shapes if shape <= min(size, waiting)))
-            waiting -= sizes[-1]
-        return sizes
+        if not waiting or in_flight >= IN_FLIGHT:
+            return 0
+        if self.model.device.type != "cpu":
+            return min(waiting, self.batch_size) if waiting >= self.batch_size or not in_flight else 0
+        if waiting > self.batch_size:
+            return self.batch_size
+        share = -(-waiting // IN_FLIGHT)
+        return max(shape for shape in self.shapes if shape <= share)
 
     def shape_of(self, pictures: int) -> int:
         """Returns the smallest batch shape that holds `pictures` pictures."""

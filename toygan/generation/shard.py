@@ -42,8 +42,6 @@ from toygan.seeds import image_seed
 from toygan.storage.keys import image_key, review_key
 from toygan.storage.store import ObjectStore
 
-IN_FLIGHT = 4  # the largest number of batches that are generated but not decided
-
 
 @dataclass(kw_only=True)
 class Pending:
@@ -62,15 +60,17 @@ class Pending:
     def may_try_again(self, model: Model) -> bool:
         """Whether the slot has attempts left and another one may be approved.
 
-        If a sketch or layout gives the shape, attempts differ little, mostly in shading. Then the last
-        reasons and the best score decide, see `another_attempt_helps`.
+        If the shape is given, the last reasons and the best score decide, see `another_attempt_helps`.
         """
         if self.against or len(self.tried) >= self.slot.attempts or not model.may_vary:
             return False
         rows = [candidate.row for candidate in self.tried]
         scores = [row["p_real"] for row in rows]
         return not model.shape_is_given or another_attempt_helps(
-            rows[-1]["reasons"], scores, threshold=rows[-1]["threshold"]
+            rows[-1]["reasons"],
+            scores,
+            threshold=rows[-1]["threshold"],
+            has_own_shape=_has_own_shape(model, self.slot),
         )
 
 
@@ -155,10 +155,8 @@ def compute_shard(
     )
     in_flight: deque[Batch] = deque()
     while waiting or in_flight:
-        full = len(waiting) >= engine.batch_size
-        if waiting and len(in_flight) < IN_FLIGHT and (full or not in_flight):
-            for pictures in engine.next_batches(len(waiting), IN_FLIGHT):
-                in_flight.append(_submit(run, [waiting.popleft() for _ in range(pictures)]))
+        if pictures := engine.next_batch(len(waiting), len(in_flight)):
+            in_flight.append(_submit(run, [waiting.popleft() for _ in range(pictures)]))
         else:
             waiting.extend(_decide(run, in_flight.popleft()))
     for upload in run.uploads:
@@ -176,11 +174,15 @@ def _reasons_before_generation(
     # the picture has the snapshot's colour, even if the catalog names no colour
     shows_colour = model.image_condition == "photo"
     for slot, of_bank in zip(slots, similarities, strict=True):
-        has_drawing = len(model.config.images_taken(slot.condition_sha256)) > 1
-        similarity = None if has_drawing else of_bank
+        similarity = None if _has_own_shape(model, slot) else of_bank
         asks_colour = calibration.of(slot.category).limits.colour_delta_e_max is not None
         lacks_colour = asks_colour and not shows_colour and slot.colour_hex is None
         yield reasons_before_generation(best_similarity=similarity, lacks_colour=lacks_colour)
+
+
+def _has_own_shape(model: Model, slot: Slot) -> bool:
+    """Whether the product's own image gives the shape, and not a layout of the bank."""
+    return bool(model.config.images_taken(slot.condition_sha256))
 
 
 def _seed(model: Model, slot: Slot, attempt: int) -> int:

@@ -83,22 +83,38 @@ def test_what_was_known_before_drawing_is_a_reason_once() -> None:
     assert reasons == ["shape_guessed"]
 
 
+@pytest.mark.parametrize("has_own_shape", [True, False])
 @pytest.mark.parametrize(
     ("reasons", "p_reals", "helps"),
     [
-        (["score_below_threshold"], [0.13], True),
-        (["score_below_threshold"], [0.12], False),
-        (["score_below_threshold"], [0.3, 0.1], True),
-        (["score_below_threshold"], [0.2, 0.1], False),
+        (["score_below_threshold"], [0.31], True),
+        (["score_below_threshold"], [0.3, 0.43], True),
         (["score_below_threshold"], [0.1, 0.46, 0.1], True),
         (["score_below_threshold"], [0.1, 0.44, 0.1], False),
-        (["colour_off"], [0.9, 0.9, 0.9], True),
         (["blank", "fill_ratio_low"], [0.9], False),
         (["fill_ratio_high"], [0.9], False),
+        (["outline_lost", "score_below_threshold"], [0.4], False),
         (["not_finite"], [None], True),
+        (["near_copy"], [0.9], True),
     ],
 )
 def test_another_attempt_is_made_where_it_may_help(
-    reasons: list[Reason], p_reals: list[float | None], helps: bool
+    reasons: list[Reason], p_reals: list[float | None], helps: bool, has_own_shape: bool
 ) -> None:
-    assert another_attempt_helps(reasons, p_reals, threshold=0.5) is helps
+    assert another_attempt_helps(reasons, p_reals, threshold=0.5, has_own_shape=has_own_shape) is helps
+
+
+@pytest.mark.parametrize(
+    ("reasons", "p_reals"),
+    [
+        (["score_below_threshold"], [0.01]),
+        (["score_below_threshold"], [0.3, 0.1]),
+        (["colour_off"], [0.9]),
+        (["background_not_white", "score_below_threshold"], [0.4]),
+    ],
+)
+def test_another_layout_helps_where_other_shading_does_not(
+    reasons: list[Reason], p_reals: list[float | None]
+) -> None:
+    assert another_attempt_helps(reasons, p_reals, threshold=0.5, has_own_shape=False)
+    assert not another_attempt_helps(reasons, p_reals, threshold=0.5, has_own_shape=True)

@@ -168,34 +168,54 @@ def test_shapes_are_few_and_end_with_the_largest() -> None:
     assert batch_shapes(128, torch.device("cuda")) == (1, 2, 8, 32, 128)
 
 
+def taken(engine: Engine, waiting: int) -> list[int]:
+    """The numbers of pictures of the batches that are submitted, if none gets another attempt."""
+    batches: list[int] = []
+    in_flight = 0
+    while waiting:
+        if pictures := engine.next_batch(waiting, in_flight):
+            batches.append(pictures)
+            waiting -= pictures
+            in_flight += 1
+        else:
+            in_flight -= 1  # one is decided
+            assert in_flight >= 0
+    return batches
+
+
 @settings(deadline=None)
-@given(waiting=st.integers(1, 100), largest=st.integers(1, 64), most=st.integers(1, 8))
-def test_a_cpu_never_pads_and_shares_out_the_last_pictures(waiting: int, largest: int, most: int) -> None:
-    taken = engine_of("cpu", largest).next_batches(waiting, most)
-    assert set(taken) <= set(batch_shapes(largest, torch.device("cpu")))
-    assert sum(taken) <= waiting
-    assert len(taken) <= most
-    if waiting >= largest:
-        assert taken == [largest]
-    elif waiting >= most:
-        assert max(taken) < 2 * waiting / most
+@given(waiting=st.integers(1, 100), largest=st.integers(1, 64))
+def test_a_cpu_never_pads_and_shares_out_the_last_pictures(waiting: int, largest: int) -> None:
+    batches = taken(engine_of("cpu", largest), waiting)
+    assert set(batches) <= set(batch_shapes(largest, torch.device("cpu")))
+    assert sum(batches) == waiting
+    last = (waiting - 1) % largest + 1  # those that are not in full batches
+    assert batches[: waiting // largest - (last == largest)] == [largest] * ((waiting - last) // largest)
+    assert all(4 * pictures < last + 4 for pictures in batches[(waiting - last) // largest :])
 
 
 def test_the_last_pictures_on_a_cpu_become_small_batches() -> None:
     engine = engine_of("cpu", 32)
-    assert engine.next_batches(3, 4) == [1, 1, 1]
-    assert engine.next_batches(7, 4) == [2, 2, 2, 1]
-    assert engine.next_batches(20, 4) == [8, 8, 4]
-    assert engine.next_batches(15, 4) == [4, 4, 4, 2]  # the last one waits for the next call
+    assert taken(engine, 3) == [1, 1, 1]
+    assert taken(engine, 7) == [2, 2, 1, 1, 1]
+    assert taken(engine, 20) == [4, 4, 2, 2, 2, 2, 1, 1, 1, 1]
+    assert taken(engine, 36) == [32, 1, 1, 1, 1]
+
+
+@settings(deadline=None)
+@given(waiting=st.integers(0, 100), in_flight=st.integers(4, 6), device=st.sampled_from(["cpu", "cuda"]))
+def test_no_more_batches_than_four_are_in_flight(waiting: int, in_flight: int, device: str) -> None:
+    assert engine_of(device, 8).next_batch(waiting, in_flight) == 0
 
 
 @settings(deadline=None)
 @given(waiting=st.integers(1, 100), largest=st.integers(1, 64))
 def test_a_gpu_draws_all_it_can(waiting: int, largest: int) -> None:
     engine = engine_of("cuda", largest)
-    (taken,) = engine.next_batches(waiting, 4)
-    assert engine.shape_of(taken) in engine.shapes
-    assert taken == min(waiting, largest) <= engine.shape_of(taken)
+    now = engine.next_batch(waiting, 0)
+    assert engine.shape_of(now) in engine.shapes
+    assert now == min(waiting, largest) <= engine.shape_of(now)
+    assert engine.next_batch(waiting, 1) == (largest if waiting >= largest else 0)
 
 
 def engine_of(kind: str, largest: int) -> Engine:

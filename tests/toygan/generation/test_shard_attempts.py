@@ -79,7 +79,8 @@ def test_pictures_of_one_product_in_one_run_are_no_copies_of_each_other(with_mod
             assert [row["decision"] for row in tried] == ["approved"]
         else:
             assert [row["reasons"] for row in tried] == [["near_copy"]] * 4
-            assert [row["decision"] for row in tried] == ["review"] + ["rejected"] * 3
+            # Batches of other shapes round scores in another way, so any of the four may be the best.
+            assert sorted(row["decision"] for row in tried) == ["rejected"] * 3 + ["review"]
     assert len(objects) == 15
 
 

@@ -20,6 +20,7 @@ from scipy.ndimage import (
     minimum_filter,
 )
 
+from toygan.approval.channels import brightest_channel, darkest_channel
 from toygan.approval.checks import Reason
 from toygan.images import COLOURED, DARK
 
@@ -56,8 +57,9 @@ class Fidelity:
 
 def compare(picture: NDArray[np.uint8], framed: NDArray[np.uint8]) -> Fidelity:
     """Compares a picture (R, R, 3) with its framed snapshot (R, R, 4); the last channel is the mask."""
-    structures = [_structure(*(_reduced(each, side) for each in (picture, framed))) for side in SIDES]
-    small, mask = _reduced(picture, SIDES[0]), _reduced(framed, SIDES[0])[..., 3] > 127
+    pairs = [(_reduced(picture, side), _reduced(framed, side)) for side in SIDES]
+    structures = [_structure(*pair) for pair in pairs]
+    small, mask = pairs[0][0], pairs[0][1][..., 3] > 127
     return Fidelity(
         structure=round(min(structures), 4),
         new_parts=round(float(_new_parts(small, mask).sum() / max(1, mask.sum())), 4),
@@ -70,7 +72,7 @@ def _new_parts(picture: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray
     The product's soft shadow may be dark, and has the product's colour, but it has no sharp edge.
     """
     away = ~binary_dilation(mask, iterations=AROUND)
-    brightest, darkest = picture.max(axis=2), picture.min(axis=2)
+    brightest, darkest = brightest_channel(picture), darkest_channel(picture)
     shown = away & ((brightest < DARK) | (brightest - darkest > COLOURED))
     contrast = maximum_filter(darkest, SHARP_SIDE) - minimum_filter(darkest, SHARP_SIDE)
     parts: NDArray[np.bool_] = binary_propagation(shown & (contrast > SHARP), mask=shown)
@@ -129,6 +131,9 @@ def _reduced(picture: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
     """Averages (R, R, C) uint8 to about `side` pixels: (S, S, C) float32."""
     factor = max(1, picture.shape[0] // side)
     size = picture.shape[0] // factor
-    cells = picture[: size * factor, : size * factor].astype(np.float32)
-    reduced: NDArray[np.float32] = cells.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
+    cells = picture[: size * factor, : size * factor]
+    # one side after the other, because numpy is ten times slower for both at once
+    rows = cells.reshape(size, factor, -1).sum(axis=1, dtype=np.uint32)
+    sums = rows.reshape(size, size, factor, -1).sum(axis=2, dtype=np.uint32)
+    reduced: NDArray[np.float32] = sums.astype(np.float32) / np.float32(factor**2)
     return reduced

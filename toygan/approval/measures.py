@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from toygan.approval.channels import brightest_channel, darkest_channel
 from toygan.approval.outline import outline_seen
 from toygan.images import COLOURED, DARK
 
@@ -120,9 +121,7 @@ def product_pixels(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
     product's share of the frame has a correlation of 0.88 with that of exact masks. White products on white
     cause most of the difference.
     """
-    red, green, blue = pictures[..., 0], pictures[..., 1], pictures[..., 2]
-    brightest = np.maximum(np.maximum(red, green), blue)
-    darkest = np.minimum(np.minimum(red, green), blue)
+    brightest, darkest = brightest_channel(pictures), darkest_channel(pictures)
     distinct = (brightest < DARK) | (brightest - darkest > COLOURED)
     return distinct | (_between(distinct, axis=1) & _between(distinct, axis=2))
 
@@ -141,7 +140,7 @@ def background_white(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     border = np.ones((height, width), dtype=bool)
     border[rows:-rows, columns:-columns] = False
     pixels = pictures[:, border].astype(np.int16)
-    whiteness = 2 * pixels.min(axis=2) - pixels.max(axis=2)
+    whiteness = 2 * darkest_channel(pixels) - brightest_channel(pixels)
     return np.asarray(whiteness.mean(axis=1) / 255, dtype=np.float32).clip(0, 1)
 
 

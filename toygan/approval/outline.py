@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion, maximum_filter, minimum_filter
 
+from toygan.approval.channels import brightest_channel
+
 AROUND: Final = 2  # pixels of the shape on each side of the outline in which a step of brightness may lie
 LEAST_STEP: Final = 8  # of 255, in any channel; a soft shadow changes less over so few pixels
 
@@ -24,4 +26,4 @@ def outline_seen(picture: NDArray[np.uint8], shape: NDArray[np.bool_]) -> float 
     small = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
     window = (2 * AROUND + 1, 2 * AROUND + 1, 1)
     step = maximum_filter(small, window).astype(np.int16) - minimum_filter(small, window)
-    return round(float((step.max(axis=2) >= LEAST_STEP)[outline].mean()), 4)
+    return round(float((brightest_channel(step) >= LEAST_STEP)[outline].mean()), 4)

@@ -1,4 +1,4 @@
-"""Makes the names of users' files printable. Such a name may hold any bytes except a slash and zero."""
+"""Names and numbers in messages. The name of a user's file may hold any bytes except a slash and zero."""
 
 
 def printable(name: str) -> str:
@@ -8,6 +8,11 @@ def printable(name: str) -> str:
     Python) become for example `\\xE9`, other characters `\\n` or `\\u202e`.
     """
     return "".join(letter if letter.isprintable() and letter != "\\" else _escaped(letter) for letter in name)
+
+
+def counted(number: int, thing: str) -> str:
+    """Returns `1 row` or `1,200 rows`, for things whose plural ends with an s."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def _escaped(letter: str) -> str:

@@ -87,7 +87,7 @@ def test_options_reach_the_run(tmp_path: Path, toygan_here: Command, monkeypatch
         "run_id": "r",
     }
     lines = outcome.out.splitlines()
-    assert lines[0].startswith("run run-1: 12 products, 1 rows set aside")
+    assert lines[0].startswith("run run-1: 12 products, 1 row set aside")
     assert lines[2].endswith("reports/run-1/index.html")
 
 

@@ -89,7 +89,7 @@ def test_a_killed_run_of_three_models_goes_on_to_the_same_bytes(
     for store in ("killed", "store"):
         result = toygan(*arguments, "--output", shop / store)
         assert result.returncode == 0, result.stderr
-        assert "1 rows set aside" in result.stdout
+        assert "1 row set aside" in result.stdout
     assert files_in(shop / "killed") == files_in(shop / "store")
     drawn_by = live_models(open_store(shop / "store"))
     wanted = ("toys", "masks", "lines", "masks")

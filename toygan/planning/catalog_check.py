@@ -9,7 +9,7 @@ from typing import Final
 import pandas as pd
 
 from catalog_schemas.products import PRODUCTS
-from toygan.names import printable
+from toygan.names import counted, printable
 from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.condition_files import hash_conditions
 
@@ -42,7 +42,7 @@ class CatalogCheck:
         lines.append(f"read: {read}")
         if self.others:
             lines.append(f"not read: {_some([printable(name) for name in self.others])}")
-        lines.append(f"{self.good:,} products, {self.set_aside:,} rows set aside")
+        lines.append(f"{counted(self.good, 'product')}, {counted(self.set_aside, 'row')} set aside")
         if self.categories:
             named = [f"{name} ({count:,})" for name, count in self.categories.most_common()]
             lines.append(f"{len(named)} categories: {_some(named)}")

@@ -1,11 +1,13 @@
 """The summary of a finished run for a person."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from catalog_schemas.images import APPROVED, DECISIONS
 from catalog_schemas.runs import Manifest
 from toygan.errors import RunFailed
+from toygan.names import counted
 from toygan.planning.finished import Parts
 from toygan.planning.summaries import Summaries
 from toygan.publishing.commit import NOT_FINITE
@@ -38,6 +40,13 @@ def warnings_of(manifest: Manifest) -> list[str]:
             "removing old files of theirs; if it was interrupted, run it again"
         )
     return lines
+
+
+def _found(counts: Mapping[str, int]) -> str:
+    return (
+        f"{counted(counts['products'], 'product')}, {counted(counts['rejected_rows'], 'row')} set aside, "
+        f"{counted(counts['unchanged'], 'picture')} live already"
+    )
 
 
 def _cell(text: str) -> str:
@@ -75,9 +84,7 @@ class RunSummary:
         counts = self.manifest.counts
         models = ", ".join(f"`{each}`" for each in self.manifest.all_models)
         lines = [
-            f"Run `{self.manifest.run_id}` with {models}: "
-            f"{counts['products']:,} products, {counts['rejected_rows']:,} rows set aside, "
-            f"{counts['unchanged']:,} pictures live already, {counts['planned']:,} planned.",
+            f"Run `{self.manifest.run_id}` with {models}: {_found(counts)}, {counts['planned']:,} planned.",
             "",
             "| category | planned | approved | for review | rejected candidates |",
             "|---|---:|---:|---:|---:|",
@@ -111,12 +118,11 @@ class RunSummary:
         counts = self.manifest.counts
         share = f" ({counts[APPROVED] / counts['planned']:.0%})" if counts["planned"] else ""
         return (
-            f"run {self.manifest.run_id}: {counts['products']:,} products, {counts['rejected_rows']:,} rows "
-            f"set aside, {counts['unchanged']:,} pictures live already\n"
+            f"run {self.manifest.run_id}: {_found(counts)}\n"
             f"planned {counts['planned']:,}, approved {counts[APPROVED]:,}{share}, for review "
             f"{counts['review']:,}, in {self.elapsed_s:.1f} s\n"
             + (
-                f"retired {self.retired:,} pictures of products that left the catalog\n"
+                f"retired {counted(self.retired, 'picture')} of products that left the catalog\n"
                 if self.retired
                 else ""
             )

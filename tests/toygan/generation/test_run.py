@@ -62,7 +62,7 @@ def test_the_summary_says_what_happened(folder: Path, store: MemoryStore) -> Non
     approved, review = (summary.manifest.counts[name] for name in ("approved", "review"))
     assert summary.report_uri == "memory://run/reports/run-1/index.html"
     text = summary.text()
-    assert "run run-1: 12 products, 1 rows set aside, 0 pictures live already" in text
+    assert "run run-1: 12 products, 1 row set aside, 0 pictures live already" in text
     assert f"planned 12, approved {approved} ({approved / 12:.0%}), for review {review}" in text
     markdown = summary.markdown()
     rejected = summary.manifest.counts["rejected"]

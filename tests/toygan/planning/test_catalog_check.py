@@ -17,7 +17,7 @@ def test_a_check_says_what_is_understood_and_what_is_not(tmp_path: Path) -> None
     assert said[1:] == [
         "read: sku, category, title, colour from color",
         "not read: price",
-        "1 products, 2 rows set aside",
+        "1 product, 2 rows set aside",
         "1 categories: 积木 (1)",
         "set aside: 1 x sku: null, such as row 1",
         "set aside: 1 x title: null, such as row 2 (3)",
@@ -49,7 +49,7 @@ def test_a_check_looks_at_the_files_that_rows_name(tmp_path: Path) -> None:
     names = ("good.png", "none.png", "large.png", "link.png", "../secret.png")
     rows = [product(sku=name.strip("./"), sketch_uri=name) for name in names]
     said = look_at_catalog(str(write_catalog(tmp_path / "shop" / "c.parquet", rows)), {}).text()
-    assert "1 products, 4 rows set aside" in said
+    assert "1 product, 4 rows set aside" in said
     for reason, count in (("not_found", 1), ("too_large", 1)):
         assert f"set aside: {count} x sketch_uri: condition_file_{reason}" in said
     assert "set aside: 2 x sketch_uri: leaves_folder" in said

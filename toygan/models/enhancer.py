@@ -10,8 +10,9 @@ discriminator on the features of a frozen network, mixed by fixed random convolu
 Different from the papers: the generator also gets inputs at full resolution. These are the lines of a sketch,
 and the borders and the silhouette of a layout. They are folded into channels (the inverse of the shuffling of
 Shi et al.), so all convolutions run at the resolution of the small picture. The discriminator takes only the
-two finest maps of the frozen network, because detail is all that the generator adds. That network reduces
-pictures in steps of two pixels, so a third head takes the detail itself, at full resolution.
+finest maps of the frozen network, because detail is all that the generator adds: two of them, or three, so
+that it also sees whole studs. That network reduces pictures in steps of two pixels, so a further
+head takes the detail itself, at full resolution.
 
 Both networks are fully convolutional: they train on crops and work on whole pictures of any size. Inside the
 generator white is 0, so zero padding looks like more of the white ground.
@@ -41,9 +42,9 @@ from toygan.models.spectral import spectral_norm
 SCALES: Final = (2, 4, 8)
 DETAIL_CHANNELS: Final = 3  # one channel each for lines, borders and silhouette
 BACKBONE: Final = "tf_efficientnet_lite1"
-# What brings the two finest maps of BACKBONE to a mean square of about 1, measured on crops of photos. A
+# What brings the three finest maps of BACKBONE to a mean square of about 1, measured on crops of photos. A
 # crop's own magnitude would amplify the noise of plain white ground.
-MAP_SCALES: Final = (0.108, 0.121)
+MAP_SCALES: Final = (0.108, 0.121, 0.156)
 DETAIL_SCALE: Final = 20.5  # the same for the detail of `fine_detail`
 
 
@@ -58,6 +59,7 @@ class EnhancerConfig(NetworkConfig):
     generator_channels: int = 32
     generator_blocks: int = 5
     discriminator_channels: int = 48
+    deep_head: bool = False  # whether the third map of the frozen network has a head, too
 
     needs_small_picture: ClassVar[bool] = True
 
@@ -161,19 +163,22 @@ class Generator(ConditionalGenerator):
 
 
 class Discriminator(PretrainedDiscriminator):
-    """Maps large pictures to three maps of logits: two from a frozen network, one from the detail itself.
+    """Maps large pictures to maps of logits: some from a frozen network, one from the detail itself.
 
     It gets no conditions. The small picture would tell it which large pictures are generated, because a
     generated small picture has errors. Drawings would tell it nothing, because they agree with photos and
     with generated pictures.
     """
 
+    may_be_new = ("heads.2.", "mixers.2.", "backbone.")  # `deep_head` begins with a training
+
     def __init__(self, config: EnhancerConfig) -> None:
         super().__init__()
-        channels = config.discriminator_channels
+        channels, maps = config.discriminator_channels, 3 if config.deep_head else 2
         self.pretrained_name, self.pretrained_file = BACKBONE, ""
-        self.backbone = create_backbone(BACKBONE, len(MAP_SCALES))
-        widths = feature_channels(BACKBONE)[: len(MAP_SCALES)]
+        self.backbone = create_backbone(BACKBONE, maps)
+        widths = feature_channels(BACKBONE)[:maps]
+        self.scales = MAP_SCALES[:maps]
         self.mixers = nn.ModuleList(RandomConv2d(width, width, 1) for width in widths)
         self.heads = nn.ModuleList(_head(width, channels) for width in widths)
         first = max(1, channels // 2)
@@ -196,14 +201,15 @@ class Discriminator(PretrainedDiscriminator):
         return self
 
     def forward_with_features(self, images: Tensor, conditions: Conditions) -> DiscriminatorOutput:
-        """Maps (B, 3, H, W) to logits (B, 1, H / 4, W / 4), (B, 1, H / 8, W / 8) and (B, 1, H / 4, W / 4).
+        """Maps (B, 3, H, W) to one map of logits for each head, float32; there are no features.
 
-        They are float32; there are no features.
+        They are (B, 1, H / 4, W / 4), (B, 1, H / 8, W / 8), with the deep head (B, 1, H / 16, W / 16), and
+        (B, 1, H / 4, W / 4) for the detail.
         """
         maps = self.backbone.look(images.float(), side=0)
         logits = [
             head(mixer(scale * each)).float()
-            for head, mixer, scale, each in zip(self.heads, self.mixers, MAP_SCALES, maps, strict=True)
+            for head, mixer, scale, each in zip(self.heads, self.mixers, self.scales, maps, strict=True)
         ]
         detail = DETAIL_SCALE * fine_detail(images.float())
         logits.append(self.detail_head(detail.contiguous(memory_format=torch.channels_last)).float())

@@ -27,11 +27,13 @@ def check_config(config: TrainConfig) -> TrainConfig:
     if networks.needs_small_picture:
         _check_crop(config.data.crop, networks)
     side = config.data.crop if networks.needs_small_picture else networks.resolution
-    if config.objective.detail_weight and side < LEAST_DETAIL_SIDE:
-        raise BadInput(
-            f"detail_weight is {config.objective.detail_weight}; it needs pictures or crops of at least "
-            f"{LEAST_DETAIL_SIDE} pixels a side, but they have {side}; leave it at 0"
-        )
+    for option in ("detail_weight", "detail_energy_weight"):
+        weight: float = getattr(config.objective, option)
+        if weight and side < LEAST_DETAIL_SIDE:
+            raise BadInput(
+                f"{option} is {weight}; it needs pictures or crops of at least {LEAST_DETAIL_SIDE} pixels a "
+                f"side, but they have {side}; leave it at 0"
+            )
     ramp = config.data.augmentation_ramp_images
     if ramp and (networks.needs_small_picture or networks.image_condition == "photo"):
         raise BadInput(

@@ -113,6 +113,8 @@ class ObjectiveSettings:
     [-1, 1]."""
     detail_weight: float = 0.0
     """Generator: weight of the difference to the photo in how strong the fine detail of each patch is."""
+    detail_energy_weight: float = 0.0
+    """Generator: weight of the difference to the photos in the energy of the fine detail of a whole batch."""
     perceptual_weight: float = 0.0
     """Generator: weight of the difference to the photo in the features of a frozen ImageNet network."""
     perceptual_side: int = 128

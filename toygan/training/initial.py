@@ -42,6 +42,7 @@ _MAY_BEGIN = {
     "colour_map",
     "lines",
     "layout_classes",
+    "deep_head",
 }  # options of the training or of the model, not of the shape of the networks
 
 

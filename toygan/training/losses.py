@@ -207,6 +207,21 @@ def detail_loss(generated: Tensor, real: Tensor) -> Tensor:
     return torch.stack(terms).mean()
 
 
+def detail_energy_loss(generated: Tensor, real: Tensor) -> Tensor:
+    """The difference in the energy of the fine detail of all pictures together, band by band.
+
+    In `detail_loss` all patches count alike. Sharp edges have most of the energy, but they are few. Here they
+    count by their energy. Pictures are (B, C, H, W) in [-1, 1]. The result is the mean of |log r| over the
+    bands of `toygan.models.bands`: r is the mean square of a band in all generated pictures by that in all
+    real ones.
+    """
+    terms = []
+    for bands in zip(detail_bands(real.float()), detail_bands(generated.float()), strict=True):
+        real_energy, generated_energy = (each.square().mean() + DETAIL_FLOOR**2 for each in bands)
+        terms.append((generated_energy / real_energy).log().abs())
+    return torch.stack(terms).mean()
+
+
 def _strength(band: Tensor) -> Tensor:
     """Maps (B, C, H, W) to the strength in each patch, (B, 1, h, w), at least `DETAIL_FLOOR`."""
     energy = band.square().mean(dim=1, keepdim=True)

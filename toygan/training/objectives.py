@@ -29,6 +29,7 @@ from toygan.training.losses import (
     LOSSES,
     AdversarialLoss,
     content_loss,
+    detail_energy_loss,
     detail_loss,
     feature_matching_loss,
     gradient_loss,
@@ -195,6 +196,7 @@ def generator_objectives(settings: ObjectiveSettings, state: TrainState) -> list
         term(name="l1", weight=settings.l1_weight, value=_l1),
         term(name="gradient", weight=settings.gradient_weight, value=_gradient),
         term(name="detail", weight=settings.detail_weight, value=_detail),
+        term(name="detail energy", weight=settings.detail_energy_weight, value=_detail_energy),
         term(
             name="perceptual",
             weight=settings.perceptual_weight,
@@ -265,6 +267,10 @@ def _gradient(inputs: GeneratorInputs) -> Tensor:
 
 def _detail(inputs: GeneratorInputs) -> Tensor:
     return detail_loss(*inputs.compared)
+
+
+def _detail_energy(inputs: GeneratorInputs) -> Tensor:
+    return detail_energy_loss(*inputs.compared)
 
 
 def _perceptual(backbone: "Backbone | None", settings: ObjectiveSettings, inputs: GeneratorInputs) -> Tensor:

@@ -83,6 +83,14 @@ def test_every_scale_makes_pictures_of_its_resolution(scale: int) -> None:
     assert [each.shape for each in output.logits] == [(2, 1, side, side) for side in sides]
 
 
+def test_a_deep_head_takes_a_third_map() -> None:
+    """It has 112 features at a sixteenth of the resolution."""
+    _, discriminator = networks(replace(TINY, deep_head=True))
+    assert parameters(discriminator.heads[2]) == 9 * 112 * 4 + 4 + 148 + 5
+    logits = discriminator.forward_with_features(conditions(2)["small"], {}).logits
+    assert [each.shape[-1] for each in logits] == [8, 4, 2, 8]
+
+
 def test_other_scales_are_refused() -> None:
     with pytest.raises(ValueError, match="for a resolution of 64 it must be one of 32, 16, 8"):
         replace(TINY, small_resolution=64)

@@ -35,7 +35,7 @@ def config_of(family: str) -> TrainConfig:
 
 def stored(family: str, *, text_size: int = 0, **options: Any) -> TinyFiles:
     """A model of the categories `OLD` with random weights."""
-    network = {**NETWORKS[family], "resolution": 32, "categories": len(OLD), "text_size": text_size}
+    network = {**NETWORKS.get(family, {}), "resolution": 32, "categories": len(OLD), "text_size": text_size}
     network |= options
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

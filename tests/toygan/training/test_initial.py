@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.toygan.training.initial_models import ENCODER, NETWORKS, NEW, OLD, config_of, files_of, stored
-from tests.toygan.training.tiny import changed
+from tests.toygan.training.tiny import changed, tiny
 from toygan.errors import ModelError
 from toygan.models import build
 from toygan.models.embedding import ConditionEmbedding
@@ -187,6 +187,24 @@ def test_a_layout_predictor_begins_anew_and_then_continues(before: int, after: i
         )
     if not after:
         assert not any(name.startswith("colouring.") for name in new["ema"].state_dict())
+
+
+def test_a_deep_head_begins_anew_beside_the_other_heads() -> None:
+    network = {
+        "generator_channels": 4,
+        "generator_blocks": 1,
+        "discriminator_channels": 4,
+        "small_resolution": 16,
+    }
+    config = tiny(family="enhancer", network=network | {"deep_head": True})
+    initial = read_initial(files_of(stored("enhancer", **network)), config)
+    generator, discriminator = build("enhancer", config.network_options(categories=3, text_size=0))
+    fresh = {name: each.clone() for name, each in discriminator.state_dict().items()}
+    initial.load_pretrained({"discriminator": discriminator, "ema": generator}, OLD, None)
+    theirs = initial.discriminator.state_dict()
+    for name, weight in discriminator.state_dict().items():
+        assert torch.equal(weight, theirs.get(name, fresh[name])), name
+    assert any(name.startswith("heads.2.") for name in fresh.keys() - theirs.keys())
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0)])

@@ -12,6 +12,7 @@ from toygan.training.losses import (
     LEAST_DETAIL_SIDE,
     LOSSES,
     content_loss,
+    detail_energy_loss,
     detail_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
@@ -271,6 +272,15 @@ def test_detail_loss_by_hand() -> None:
     assert detail_loss(stripes(2), -stripes(6)).item() == pytest.approx(wanted, rel=1e-4)
     assert detail_loss(stripes(2), stripes(2).mT).item() > 0.01
     assert detail_loss(-stripes(2), stripes(2)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_detail_energy_loss_by_hand() -> None:
+    """The photos have nine times the energy of the pictures in one of six bands, wherever it is."""
+    wanted = 2 * LOG_3 / 6
+    assert detail_energy_loss(stripes(2), stripes(6)).item() == pytest.approx(wanted, rel=1e-4)
+    assert detail_energy_loss(stripes(6), stripes(2)).item() == pytest.approx(wanted, rel=1e-4)
+    parts = torch.cat([stripes(2), stripes(6)])
+    assert detail_energy_loss(parts, -parts.flip(0)).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("strength", "wanted"), [(2, -1), (4, 0), (6, 1)])

@@ -20,7 +20,7 @@ from toygan.training import objectives
 from toygan.training.batches import epoch_rows, mirror, sample_batch, step_rng
 from toygan.training.config import LossName, PerceptualDistance, TrainConfig
 from toygan.training.ema import update_ema
-from toygan.training.losses import LOSSES, content_loss, detail_loss, perceptual_loss
+from toygan.training.losses import LOSSES, content_loss, detail_energy_loss, detail_loss, perceptual_loss
 from toygan.training.objectives import _shifted
 from toygan.training.presets import PRESETS
 from toygan.training.state import TrainState, start
@@ -282,15 +282,20 @@ def test_the_perceptual_loss_has_its_weight_and_unmoved_pictures(
     assert losses[3.0] - losses[0.0] == pytest.approx(3 * wanted, rel=1e-4)
 
 
-def test_the_detail_loss_has_its_weight(photos: PhotoSet) -> None:
+@pytest.mark.parametrize(
+    ("option", "loss"), [("detail_weight", detail_loss), ("detail_energy_weight", detail_energy_loss)]
+)
+def test_the_losses_on_detail_have_their_weights(
+    option: str, loss: Callable[[Tensor, Tensor], Tensor], photos: PhotoSet
+) -> None:
     losses = []
     for weight in (0.0, 1.0, 3.0):
-        config = tiny(precision="fp32", detail_weight=weight)
+        config = tiny(precision="fp32", **{option: weight})
         state, rng = start(config, categories=2, device=CPU), step_rng(0, 0)
         batch = sample_batch(photos, torch.arange(4), config, state.generator.latent_size, rng)
         generated = deepcopy(state.generator)(batch.latents[1], batch.conditions)
         losses.append(train_step(state, batch, config, rng)[0].item())
-    wanted = detail_loss(generated, batch.real).item()
+    wanted = loss(generated, batch.real).item()
     assert [each - losses[0] for each in losses[1:]] == pytest.approx([wanted, 3 * wanted], rel=1e-3)
 
 

@@ -214,9 +214,10 @@ def test_crops_that_do_not_fit_are_refused(crop: int) -> None:
 
 
 def test_crops_too_small_for_patches_of_detail_are_refused() -> None:
-    assert check_config(changed(CONFIG, crop=22, detail_weight=1.0))
-    with pytest.raises(BadInput, match=r"detail_weight is 1\.0; it needs .* at least 22 pixels .* have 20"):
-        check_config(changed(CONFIG, crop=20, detail_weight=1.0))
+    for option in ("detail_weight", "detail_energy_weight"):
+        assert check_config(changed(CONFIG, crop=22, **{option: 1.0}))
+        with pytest.raises(BadInput, match=rf"{option} is 1\.0; it needs .* at least 22 pixels .* have 20"):
+            check_config(changed(CONFIG, crop=20, **{option: 1.0}))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from tests.toygan.artifact.red_products import Red, picture
 from toygan.artifact.mask_network_file import mask_network_file, read_mask_network
 from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder
 from toygan.errors import ModelError
-from toygan.models.mask_network import MaskNetwork
+from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
 
 CPU = torch.device("cpu")
 SIDE = 128
@@ -96,6 +97,34 @@ def test_a_second_look_that_differs_is_unclear() -> None:
     framed = finder.frame(picture((150, 200, 150, 200)), SIDE)
     assert "product_unclear" in framed.problems
     assert framed.doubt > 0.3
+
+
+class Coarse(nn.Module):
+    """Finds two pixels more around the product, where it looks at the whole picture."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found: Tensor = Red()(pictures)
+        if pictures.shape[-1] == TRUNK_SIDE:
+            found = F.max_pool2d(found, 5, stride=1, padding=2)
+        return found
+
+
+class OneSided(Coarse):
+    """Loses a strip at the product's left side, where it looks at the part around the product."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found = super().forward(pictures)
+        if pictures.shape[-1] == SIDE:
+            found[..., : round(0.13 * SIDE)] = -10
+        return found
+
+
+@pytest.mark.parametrize(("network", "problems"), [(Coarse, ()), (OneSided, ("product_unclear",))])
+def test_a_small_difference_is_decided_by_a_look_at_the_mirrored_picture(
+    network: type[nn.Module], problems: tuple[str, ...]
+) -> None:
+    finder = ProductFinder(network=network(), device=CPU)  # type: ignore[arg-type]
+    assert finder.frame(picture((150, 150, 150, 200)), SIDE).problems == problems
 
 
 def test_a_snapshot_with_a_mask_stays_as_it_is() -> None:

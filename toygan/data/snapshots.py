@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from toygan.data.grounds import chance, draw_ground, noise, uniform
+from toygan.data.grounds import chance, colour, draw_ground, noise, uniform
 from toygan.models.studio import own_colours
 
 SEVERAL_SHARE: Final = 0.06  # share of the snapshots with two products side by side in front
 LIT: Final = 0.96  # from this brightness on, the studio's ground counts as free of shadow
 EMPTY_SHARE: Final = 0.04  # share of the snapshots without any product
+PRINT_SHARE: Final = 0.35  # share of the snapshots for the mask network with flat shapes on the ground
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ def free_snapshot(cutout: Cutout, others: Sequence[Cutout], rng: torch.Generator
     size = uniform(0.42, 1.05, rng)
     free = max(0.0, 1 - 0.85 * size)
     placed = moved(cutout, size, (uniform(-free, free, rng), uniform(-free, free, rng)))
+    if chance(PRINT_SHARE, rng):
+        ground = _with_prints(ground, placed, rng)
     ground = _with_others(ground, horizon, others, placed.mask, rng)
     return _as_telephone(Snapshot(picture=_stand(placed, ground, rng), mask=placed.mask), rng)
 
@@ -110,6 +113,30 @@ def _with_others(
         foot = (float(inside[-1]) / side * 2 - 1) * size if len(inside) else 0.0
         placed = moved(other, size, (uniform(-1.2, 1.2, rng), 2 * low - 1 - foot))
         ground = _stand(placed, ground, rng)
+    return ground
+
+
+def _with_prints(ground: Tensor, cutout: Cutout, rng: torch.Generator) -> Tensor:
+    """Prints flat shapes on the ground near the product, about half of them in its colour.
+
+    Without these, a mask network takes patches of the ground for parts of the product.
+    """
+    inside = cutout.mask[0] > 0
+    if not inside.any():
+        return ground
+    own = cutout.photo[:, inside].median(dim=1).values.view(3, 1, 1)
+    places = inside.nonzero().float()
+    centre, reach = places.mean(dim=0), float((places.amax(dim=0) - places.amin(dim=0)).max()) + 1
+    side = ground.shape[-1]
+    down, across = torch.arange(side).view(-1, 1), torch.arange(side).view(1, -1)
+    for _ in range(int(uniform(1, 6, rng))):
+        width = reach * uniform(0.08, 0.5, rng)
+        dy = (down - centre[0] - reach * uniform(-0.6, 0.6, rng)).abs() / (width * uniform(0.3, 0.7, rng))
+        dx = (across - centre[1] - reach * uniform(-0.6, 0.6, rng)).abs() / width
+        kind = int(uniform(0, 3, rng))  # an ellipse, a rectangle, a rhombus
+        shape = (dx.square() + dy.square(), torch.maximum(dx, dy), dx + dy)[kind] < 1
+        tone = own * uniform(0.75, 1.25, rng) if chance(0.5, rng) else colour(rng)
+        ground = torch.where(shape, tone.clamp(0, 1), ground)
     return ground
 
 

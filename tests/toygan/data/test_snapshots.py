@@ -18,7 +18,15 @@ from toygan.artifact.product_finder import ProductFinder
 from toygan.data.photo import Photo, WantedConditions
 from toygan.data.photos import load_photos
 from toygan.data.snapshot_pairs import read_snapshot_pair
-from toygan.data.snapshots import Cutout, Snapshot, framed_snapshot, free_snapshot, moved, retaken
+from toygan.data.snapshots import (
+    Cutout,
+    Snapshot,
+    _with_prints,
+    framed_snapshot,
+    free_snapshot,
+    moved,
+    retaken,
+)
 from toygan.errors import BadInput
 
 SIDE = 64
@@ -73,6 +81,21 @@ def test_a_moved_product_has_its_size_and_place() -> None:
     rows, columns = small.mask[0].nonzero().float().mean(0).tolist()
     assert columns == pytest.approx(SIDE / 2 + 0.4 * SIDE / 2, abs=1)
     assert rows == pytest.approx(SIDE / 2 - 0.2 * SIDE / 2, abs=1)
+
+
+def test_prints_near_the_product_have_its_colour_at_times() -> None:
+    red, grey = cutout(), torch.full((3, SIDE, SIDE), 0.5)
+    printed = [_with_prints(grey, red, rng(seed)) for seed in range(16)]
+    changed = [(picture != grey).any(dim=0) for picture in printed]
+    assert all(where.any() for where in changed)
+    is_red = [
+        (picture[0] > 0.5) & (picture[1] < 0.2) & where
+        for picture, where in zip(printed, changed, strict=True)
+    ]
+    assert sum(bool(where.any()) for where in is_red) >= 4
+    assert sum(where.float().mean() for where in changed) / len(changed) < 0.6
+    nothing = Cutout(photo=red.photo, mask=torch.zeros_like(red.mask))
+    assert torch.equal(_with_prints(grey, nothing, rng(0)), grey)
 
 
 def test_a_retaken_snapshot_keeps_its_structure() -> None:

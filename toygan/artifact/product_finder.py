@@ -27,9 +27,10 @@ FEWEST_SHARE: Final = 0.004  # share of the picture's pixels; a smaller area doe
 SECOND_SHARE: Final = 0.3
 CUT_SHARE: Final = 0.03  # share of a side of the picture; a product that touches more of the side is cut off
 SHARPNESS: Final = 3.0  # the slope of the mask at its edges, relative to the slope of the probabilities
-# The limit for `FramedSnapshot.doubt`. Of 95 snapshots of calibration products, real and synthetic, 10 have a
-# higher doubt. Of the other 85, 7 have a mask whose overlap with the right mask is below 0.9.
-# The code adds to the limit, for each of the two looks, 1 divided by the product's shorter side in pixels.
+# The limit for `FramedSnapshot.doubt`. Of 180 snapshots of calibration products, 20 real and 160 hard
+# synthetic ones, 104 have no problem. 11 of these have a mask whose overlap with the right mask is below 0.9.
+# Without the third look and with a limit of 0.04, it was 13 of 101.
+# The code adds to the limit 1 divided by the product's shorter side in pixels, for each of the two looks.
 MOST_DOUBT: Final = 0.03
 # If the first two looks differ by more than this, a third one cannot make the mask clear: something large was
 # taken in or lost.

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from toygan.artifact.load import load_model
-from toygan.artifact.product_finder import FRAME_SHARE, ProductFinder, _box, _cut
+from toygan.artifact.product_finder import ProductFinder, _cut
 from toygan.images import decode
 from toygan.registry.models import find_default
 
 SAMPLES = sorted((Path(__file__).parent / "snapshots").glob("*.jpg"))
 SIDE = 512
-GOOD = 0.85  # overlap, intersection over union
+GOOD = 0.9  # overlap, intersection over union
 
 pytestmark = pytest.mark.slow
 
@@ -29,12 +29,11 @@ def finder() -> ProductFinder:
 
 
 def overlap(finder: ProductFinder, sample: Path) -> tuple[float, tuple[str, ...]]:
-    """Returns the overlap of the mask with the exact one in the frame, and the reasons for a look."""
+    """Returns the overlap of the mask with the exact one in one frame, and the reasons for a look."""
     framed = finder.frame(decode(sample.read_bytes()), SIDE)
     exact = torch.from_numpy(np.array(Image.open(sample.with_suffix(".png"))))
-    top, bottom, left, right = _box(exact)
-    side = max(bottom - top, right - left) / FRAME_SHARE
-    wanted = _cut(255 * exact[None].float(), ((top + bottom) / 2, (left + right) / 2), side, SIDE)[0] > 127
+    top, left, side = framed.square
+    wanted = _cut(255 * exact[None].float(), (top + side / 2, left + side / 2), side, SIDE)[0] > 127
     found = torch.from_numpy(framed.pixels[..., 3] > 127)
     return float((found & wanted).sum() / (found | wanted).sum()), framed.problems
 

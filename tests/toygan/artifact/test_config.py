@@ -41,8 +41,10 @@ def test_the_configs_of_bundled_models_are_written_as_they_are(name: str) -> Non
     files = read_bundled(name).files
     for file in {CONFIG, ENHANCER_CONFIG} & files.keys():
         config = ModelConfig.from_json(files[file], file)
-        written = json.loads(config.to_json())
-        assert written == json.loads(files[file]) | {"truncation": config.truncation}
+        written, kept = json.loads(config.to_json()), json.loads(files[file])
+        if config.enlarges:
+            kept["network"].setdefault("deep_head", False)  # the option is younger than some of the files
+        assert written == kept | {"truncation": config.truncation}
 
 
 def test_a_config_says_what_a_model_needs_and_can_do() -> None:

@@ -68,7 +68,7 @@ def test_batches_have_one_of_the_shapes_and_are_full_on_a_cpu(engine: Engine) ->
     ]
     assert sum(generated) == len(rows)
     assert {row["batch_size"] for row in rows} == set(generated) <= set(engine.shapes)
-    assert generated[:6] == [BATCH] * 6
+    assert generated.count(BATCH) >= 6  # the small last ones may end before large ones
 
 
 def test_a_shard_of_several_categories_decides_by_each_ones_scale(with_model: Any) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from toygan.approval.channels import brightest_channel, darkest_channel
+from toygan.approval.extremes import brightest_channel, darkest_channel
 from toygan.approval.outline import outline_seen
 from toygan.images import COLOURED, DARK
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion, maximum_filter, minimum_filter
 
-from toygan.approval.channels import brightest_channel
+from toygan.approval.extremes import brightest_channel
 
 AROUND: Final = 2  # pixels of the shape on each side of the outline in which a step of brightness may lie
 LEAST_STEP: Final = 8  # of 255, in any channel; a soft shadow changes less over so few pixels

@@ -71,16 +71,16 @@ def another_attempt_helps(
     """Says whether another attempt may be approved, for a product whose shape is given.
 
     `has_own_shape` says that the product has a layout or sketch of its own; other shapes come from the layout
-    bank. If the shape does not fit into the frame, another attempt does not help. The best score so far has
-    to be near the threshold, nearer after each attempt. With the product's own shape, nothing but the score
-    may be against the last picture. `reasons` are the reasons against the last picture. `p_reals` are the
-    scores of all pictures so far, None for a picture that is not finite.
+    bank. If the last picture has a reason in FIXED_BY_SHAPE, another attempt does not help. With the
+    product's own shape, all reasons must be in CHANGED_BY_SHADING. The best score so far has to be near the
+    threshold, nearer after each attempt. `reasons` are the reasons against the last picture. `p_reals` are
+    the scores of all pictures so far, None for a picture that is not finite.
     """
     if not FIXED_BY_SHAPE.isdisjoint(reasons):
         return False
-    best = max((score for score in p_reals if score is not None and isfinite(score)), default=threshold)
     if has_own_shape and not CHANGED_BY_SHADING.issuperset(reasons):
         return False
+    best = max((score for score in p_reals if score is not None and isfinite(score)), default=threshold)
     shares = NEEDED_SHARES_OF_OWN_SHAPE if has_own_shape else NEEDED_SHARES
     return best >= shares[min(len(p_reals), len(shares)) - 1] * threshold
 

@@ -19,6 +19,7 @@ from toygan.artifact.model import Model
 from toygan.artifact.parts import (
     load_layout_bank,
     load_layout_predictor,
+    load_mask_network,
     load_product_finder,
     load_text_bank,
 )
@@ -93,7 +94,7 @@ def _check(source: ModelFiles, config: ModelConfig) -> None:
     load_text_bank(source.name, source.files, config)
     load_layout_bank(source.name, source.files, config)
     load_layout_predictor(source.name, source.files, config)
-    load_product_finder(source.name, source.files, config, torch.device("cpu"))
+    load_mask_network(source.name, source.files, config)
     _enhancer(source, config, torch.device("cpu"))
     require_calibration(source.name, _read_calibration(source), config.categories)
 

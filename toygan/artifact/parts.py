@@ -76,7 +76,7 @@ def load_product_finder(
 
 
 def load_mask_network(model: str, files: Mapping[str, bytes], config: ModelConfig) -> MaskNetwork | None:
-    """Loads the mask network of a model for a training; returns None if the model needs no snapshots.
+    """Loads the mask network of a model for torch; returns None if the model needs no snapshots.
 
     Raises ModelError, naming the model, if the file is missing or unusable.
     """

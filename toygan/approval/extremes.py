@@ -1,4 +1,4 @@
-"""The extremes of colour channels. numpy's own `max` along three channels takes thirty times as long."""
+"""The extremes of colour channels, fast: numpy's `max` along three channels takes thirty times as long."""
 
 from typing import TypeVar
 

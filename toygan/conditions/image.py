@@ -97,8 +97,7 @@ def _resized(pixels: Tensor, longest: int, *, by_labels: bool) -> Tensor:
     size = [max(1, round(length * longest / side)) for length in pixels.shape[1:]]
     if size == list(pixels.shape[1:]):
         return pixels
-    from torchvision.transforms import v2  # slow to import, and most files need no resizing
-
-    mode = v2.InterpolationMode.NEAREST_EXACT if by_labels else v2.InterpolationMode.BILINEAR
-    resized: Tensor = v2.functional.resize(pixels, size, mode, antialias=True)
-    return resized
+    # The same bits as torchvision's resize, without its import of up to 2.5 CPU seconds.
+    if by_labels:
+        return F.interpolate(pixels[None], size=size, mode="nearest-exact")[0]
+    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]

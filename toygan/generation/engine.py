@@ -20,6 +20,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from toygan.artifact.limits import CategoryLimits
 from toygan.artifact.model import GeneratedBatch, Model
@@ -129,6 +130,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         self.timeline = Timeline()
         lanes, self._workers = share_cores(device, cores)
         torch.set_num_threads(1)
+        threadpool_limits(1, "blas")
         if device.type == "cpu":
             keep_freed_memory()
         self._device = ThreadPoolExecutor(lanes, "device", initializer=torch.set_num_threads, initargs=(1,))

@@ -15,12 +15,14 @@ from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from toygan.approval.checks import Reason, check
 from toygan.approval.fidelity import check_snapshot
 from toygan.approval.measures import Measures, measure
 from toygan.artifact.limits import CategoryLimits
 from toygan.images import ImageFormat, encode
+from toygan.memory import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +127,13 @@ def postprocessing_pool(workers: int) -> ProcessPoolExecutor:
     The processes are spawned, not forked, because the parent runs threads. They end with the parent, even if
     the parent is killed.
     """
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_live_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    threadpool_limits(1, "blas")  # idle threads of OpenBLAS wait busily
+    keep_freed_memory()
+    _live_with_parent()
 
 
 def _live_with_parent() -> None:

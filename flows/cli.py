@@ -142,10 +142,8 @@ def demo(output: str, **options: Any) -> None:
     """Generate pictures for the bundled catalog with the bundled models."""
     from importlib.resources import as_file, files
 
-    from flows.local import run_generate
-
     with as_file(files("toygan") / "pretrained" / "demo_catalog.parquet") as catalog:
-        click.echo(run_generate(catalog=str(catalog), output=output, **options).text())
+        _generate(catalog=str(catalog), output=output, **options)
 
 
 @cli.command()
@@ -163,9 +161,16 @@ def generate(catalog: str, output: str, **options: Any) -> None:
     """Generate, score and store pictures of those products of a catalog that have none. --mode chooses other
     products.
     """
+    _generate(catalog=catalog, output=output, **options)
+
+
+def _generate(**options: Any) -> None:
+    from toygan.memory import limit_arenas
+
+    limit_arenas(1)  # before imports that start threads
     from flows.local import run_generate
 
-    click.echo(run_generate(catalog=catalog, output=output, **options).text())
+    click.echo(run_generate(**options).text())
 
 
 @cli.command()

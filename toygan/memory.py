@@ -19,8 +19,9 @@ def keep_freed_memory() -> None:
 def limit_arenas(count: int) -> None:
     """Makes all threads allocate from at most `count` arenas.
 
-    By default nearly every thread gets an arena, and each arena keeps the memory of its largest request.
-    glibc heeds this only before a second thread allocates memory.
+    By default nearly every thread gets an arena, and each arena keeps the memory of its largest request. Only
+    the first arena heeds `keep_freed_memory`; the others return each empty heap of 64 MiB to the kernel.
+    glibc heeds the limit only before a second thread allocates memory.
     """
     _set(_M_ARENA_MAX, count)
 

@@ -40,6 +40,7 @@ from toygan.generation.engine import Engine
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
 from toygan.generation.worker_spec import ModelPlace, WorkerSpec, engine_for
+from toygan.memory import limit_arenas
 from toygan.publishing.finish import finish_run
 from toygan.registry.models import resolve
 
@@ -248,6 +249,7 @@ def model_in_use(folder: str) -> Model:
 
 
 def main() -> None:
+    limit_arenas(1)  # as the command does
     torch.set_num_threads(1)
     unit_s = plain_scorer_s()
     earlier_s = eager_s()  # before a worker pool changes how this process allocates memory

@@ -11,6 +11,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "fill_ratio_high": "product too large",
     "background_not_white": "background not white",
     "outline_lost": "outline not visible",
+    "colours_mixed": "two colours in one area",
     "colour_off": "wrong colour",
     "colour_unknown": "main colour is not known",
     "shape_guessed": "shape is a guess",

@@ -21,6 +21,7 @@ from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.image import FRAMED_CHANNELS, encode_images
 from toygan.conditions.product import ProductConditions, encode_conditions
 from toygan.conditions.product_shape import product_shapes
+from toygan.conditions.shape import Shape
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_config import TextConfig
 from toygan.images import from_uint8, to_uint8
@@ -55,8 +56,8 @@ class GeneratedBatch:
     # For each of the B products, the similarity of its text to the text of the chosen layout; None without a
     # layout bank.
     layout_similarities: Sequence[float | None]
-    # the B products' pixels, see `toygan.conditions.product_shape`; None without layouts and sketches
-    shapes: Sequence[NDArray[np.bool_] | None]
+    # see `toygan.conditions.product_shape`; None without layouts and sketches
+    shapes: Sequence[Shape | None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,26 +10,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toygan.conditions.condition_types import BACKGROUND
+from toygan.conditions.shape import Shape
 
 SHAPE_SIDE: Final = 128  # pixels
+# The least brightness, -1..1, of paper; it is high because a thin line becomes pale when it is shrunk.
+PAPER: Final = 0.8
 
 
-def product_shapes(conditions: Mapping[str, Tensor]) -> list[NDArray[np.bool_] | None]:
-    """Returns the pixels of each of B products, (S, S) bool, S = `SHAPE_SIDE`.
+def product_shapes(conditions: Mapping[str, Tensor]) -> list[Shape | None]:
+    """Returns the shape of each of B products, with sides of `SHAPE_SIDE`.
 
     `category` is (B,) int64, `layout` (B, H, H) int64, `sketch` (B, 1, H, H) float32 in [-1, 1]. Without
     layouts and sketches, all B values are None. A layout says more than a line drawing, so it is preferred.
     In a line drawing, everything belongs to the product that no paper connects to the border.
     """
     if "layout" in conditions:
-        shown = (conditions["layout"] != BACKGROUND).cpu()
-    elif "sketch" in conditions:
-        is_paper = (conditions["sketch"][:, 0] >= 0).cpu().numpy()
-        shown = torch.from_numpy(np.stack([_enclosed(paper) for paper in is_paper]))
-    else:
+        products = _shrunk((conditions["layout"] != BACKGROUND).float().cpu()) > 0.5
+        return [Shape(product=product, paper=None) for product in products.numpy()]
+    if "sketch" not in conditions:
         return [None] * len(conditions["category"])
-    shares = F.interpolate(shown[:, None].float(), size=SHAPE_SIDE, mode="area")[:, 0]
-    return list((shares > 0.5).numpy())
+    sketches = conditions["sketch"][:, 0].cpu()
+    shown = np.stack([_enclosed(paper) for paper in (sketches >= 0).numpy()])
+    products = _shrunk(torch.from_numpy(shown).float()) > 0.5
+    papers = (_shrunk(sketches) > PAPER).numpy()
+    return [Shape(*both) for both in zip(products.numpy(), papers, strict=True)]
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    return F.interpolate(images[:, None], size=SHAPE_SIDE, mode="area")[:, 0]
 
 
 def _enclosed(paper: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.calibration.calibrate import score_photos
 from toygan.calibration.photos import photos_of
+from toygan.conditions.shape import Shape
 from toygan.data.photos import PhotoSet
 from toygan.errors import BadInput
 from toygan.evaluation import metrics
@@ -203,7 +204,7 @@ class _Measurement:
         rows: NDArray[np.int64],
         found: Features,
         pairs: Pairs,
-        shapes: Sequence[NDArray[np.bool_] | None],
+        shapes: Sequence[Shape | None],
     ) -> tuple[SampleSet, NDArray[np.int64], list[Measures]]:
         """Returns the sample set, the row of each picture's nearest training photo, and the measures.
 

@@ -14,6 +14,7 @@ from toygan.approval.fidelity import compare
 from toygan.artifact.model import Model
 from toygan.artifact.product_finder import FramedSnapshot
 from toygan.conditions.condition_types import ImageCondition
+from toygan.conditions.shape import Shape
 from toygan.data.photos import PhotoSet
 from toygan.errors import ModelError
 from toygan.generation.engine import default_batch_size
@@ -35,7 +36,7 @@ class GeneratedPictures:
     logits: NDArray[np.float32]  # (N,), see `toygan.artifact.model.Model.score`
     # N values each, see `toygan.artifact.model.GeneratedBatch`
     layout_similarities: tuple[float | None, ...]
-    shapes: tuple[NDArray[np.bool_] | None, ...]
+    shapes: tuple[Shape | None, ...]
     # N values: whether a picture shows the product of the snapshot that it was made from; None without one
     agree: tuple[bool | None, ...]
 
@@ -58,7 +59,7 @@ def generate_pictures(
     pixels, logits, broken = [], [], 0
     similarities: list[float | None] = []
     agree: list[bool | None] = []
-    shapes: list[NDArray[np.bool_] | None] = []
+    shapes: list[Shape | None] = []
     for first in range(0, pictures, batch_size):
         chosen = rows[first : first + batch_size]
         generated = model.generate(

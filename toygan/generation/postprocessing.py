@@ -21,6 +21,7 @@ from toygan.approval.checks import Reason, check
 from toygan.approval.fidelity import check_snapshot
 from toygan.approval.measures import Measures, measure
 from toygan.artifact.limits import CategoryLimits
+from toygan.conditions.shape import Shape
 from toygan.images import ImageFormat, encode
 from toygan.memory import keep_freed_memory
 
@@ -33,7 +34,7 @@ class Origin:
 
     layout_similarity: float | None  # see `toygan.approval.checks.check`
     snapshot: NDArray[np.uint8] | None  # (R, R, 4), the framed snapshot with the mask of the product
-    shape: NDArray[np.bool_] | None  # (S, S), see `toygan.conditions.product_shape`
+    shape: Shape | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def postprocess(
 def _measure_all(
     pixels: NDArray[np.uint8],
     colour_hexes: Sequence[str | None],
-    shapes: Sequence[NDArray[np.bool_] | None],
+    shapes: Sequence[Shape | None],
 ) -> Sequence[Measures | None]:
     try:
         return measure(pixels, colour_hexes, shapes)
@@ -95,9 +96,7 @@ def _measure_all(
     return [_measure_one(*each) for each in zip(pixels, colour_hexes, shapes, strict=True)]
 
 
-def _measure_one(
-    picture: NDArray[np.uint8], colour_hex: str | None, shape: NDArray[np.bool_] | None
-) -> Measures | None:
+def _measure_one(picture: NDArray[np.uint8], colour_hex: str | None, shape: Shape | None) -> Measures | None:
     try:
         return measure(picture[None], [colour_hex], [shape])[0]
     except Exception:

@@ -54,6 +54,7 @@ def test_a_good_picture_has_no_reasons() -> None:
         ({"fill_ratio": 0.61}, "fill_ratio_high"),
         ({"background_white": 0.89}, "background_not_white"),
         ({"outline_seen": 0.84}, "outline_lost"),
+        ({"mixed_colours": 0.0031}, "colours_mixed"),
         ({"colour_delta_e": 15.1}, "colour_off"),
     ],
 )
@@ -64,7 +65,13 @@ def test_each_measure_has_its_reason(change: dict[str, float], reason: Reason) -
 
 def test_limits_belong_to_what_is_allowed() -> None:
     at_limits = replace(
-        GOOD, contrast=10, fill_ratio=0.6, background_white=0.9, colour_delta_e=15, outline_seen=0.85
+        GOOD,
+        contrast=10,
+        fill_ratio=0.6,
+        background_white=0.9,
+        colour_delta_e=15,
+        outline_seen=0.85,
+        mixed_colours=0.003,
     )
     assert check(at_limits, LIMITS) == []
     assert check(replace(at_limits, fill_ratio=0.1), LIMITS) == []
@@ -72,7 +79,15 @@ def test_limits_belong_to_what_is_allowed() -> None:
 
 def test_all_reasons_are_returned_in_order() -> None:
     bad = replace(GOOD, contrast=0, fill_ratio=0.0, background_white=0.1, colour_delta_e=80, outline_seen=0)
-    measured: list[Reason] = ["blank", "fill_ratio_low", "background_not_white", "outline_lost", "colour_off"]
+    bad = replace(bad, mixed_colours=1.0)
+    measured: list[Reason] = [
+        "blank",
+        "fill_ratio_low",
+        "background_not_white",
+        "outline_lost",
+        "colours_mixed",
+        "colour_off",
+    ]
     assert check(bad, LIMITS) == measured
     assert check(bad, LIMITS, 0.5) == [*measured, "shape_guessed"]
 

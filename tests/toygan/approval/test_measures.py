@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
 from toygan.approval.measures import (
     Measures,
@@ -16,6 +17,7 @@ from toygan.approval.measures import (
     measure,
     product_pixels,
 )
+from toygan.conditions.shape import Shape
 
 RED, BLUE, GREY = (200, 20, 30), (20, 40, 200), (150, 150, 150)
 
@@ -172,10 +174,22 @@ def test_pictures_and_colours_must_match() -> None:
 
 
 def test_an_outline_is_measured_where_the_shape_is_known() -> None:
-    pictures, shape = np.stack([box(RED, side=128), box(RED, side=128)]), box(RED, side=128)[..., 2] < 255
+    pictures = np.stack([box(RED, side=128), box(RED, side=128)])
+    shape = Shape(product=box(RED, side=128)[..., 2] < 255, paper=None)
     assert [each.outline_seen for each in measure(pictures, [None] * 2, [shape, None])] == [1.0, None]
     with pytest.raises(ValueError, match="2 pictures, but 1 shapes"):
         measure(pictures, [None] * 2, [shape])
+
+
+def test_mixed_colours_are_measured_where_the_lines_are_known() -> None:
+    two = box(RED, side=128)
+    product = two[..., 2] < 255
+    two[:64][product[:64]] = BLUE
+    shape = Shape(product=product, paper=product ^ ~binary_erosion(product))
+    with_lines, without = measure(np.stack([two, two]), [None] * 2, [shape, shape._replace(paper=None)])
+    assert with_lines.mixed_colours is not None
+    assert with_lines.mixed_colours > 0.3
+    assert without.mixed_colours is None
 
 
 def test_measures_do_not_depend_on_batch_mates() -> None:

@@ -28,14 +28,25 @@ def test_a_layout_shows_the_product_by_all_labels_but_the_background() -> None:
     layout = torch.zeros(2, 256, 256, dtype=torch.int64)
     layout[0, 64:192, 64:192] = 3
     shapes = product_shapes({"layout": layout})
-    np.testing.assert_array_equal(shapes[0], square())
+    assert shapes[0] is not None
     assert shapes[1] is not None
-    assert not shapes[1].any()
+    np.testing.assert_array_equal(shapes[0].product, square())
+    assert not shapes[1].product.any()
 
 
 def test_in_a_sketch_the_product_is_what_lines_enclose() -> None:
-    shapes = product_shapes({"sketch": sketch_of(ring(512))})
-    np.testing.assert_array_equal(shapes[0], square())
+    (shape,) = product_shapes({"sketch": sketch_of(ring(512))})
+    assert shape is not None
+    np.testing.assert_array_equal(shape.product, square())
+
+
+def test_paper_is_what_has_no_line() -> None:
+    (shape,) = product_shapes({"sketch": sketch_of(ring(512))})
+    assert shape is not None
+    assert shape.paper is not None
+    inside = np.zeros_like(square())
+    inside[33:95, 33:95] = True
+    np.testing.assert_array_equal(shape.paper, inside | ~square())
 
 
 def test_an_open_outline_encloses_nothing() -> None:
@@ -43,14 +54,15 @@ def test_an_open_outline_encloses_nothing() -> None:
     ink[:300, 250:260] = False
     shapes = product_shapes({"sketch": sketch_of(ink)})
     assert shapes[0] is not None
-    assert shapes[0].sum() < 0.2 * square().sum()
+    assert shapes[0].product.sum() < 0.2 * square().sum()
 
 
 def test_a_layout_is_preferred_to_a_sketch() -> None:
     layout = torch.ones(1, 128, 128, dtype=torch.int64)
     shapes = product_shapes({"layout": layout, "sketch": sketch_of(ring(512))})
     assert shapes[0] is not None
-    assert shapes[0].all()
+    assert shapes[0].product.all()
+    assert shapes[0].paper is None
 
 
 def test_without_drawings_no_shape_is_known() -> None:

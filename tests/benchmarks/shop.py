@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from statistics import median
 from typing import Any
 from unittest.mock import patch
 
@@ -126,7 +127,15 @@ def _without_enhancer(model: Model) -> Model:
 
 
 def measure_demo() -> Demo:
-    """`toygan demo` in a process of its own."""
+    """`toygan demo` in a process of its own. Of two runs, the one with less CPU time counts.
+
+    A virtual machine may return the memory of earlier work to its host. Then the first run spends seconds of
+    system time on getting it back.
+    """
+    return min((_run_demo() for _ in range(2)), key=lambda demo: demo.user_s + demo.system_s)
+
+
+def _run_demo() -> Demo:
     toygan = str(Path(sys.executable).with_name("toygan"))
     with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
         environment = {**os.environ, "PREFECT_HOME": f"{folder}/prefect"}
@@ -202,16 +211,16 @@ def pipeline_by_slowest_stage() -> float:
     """The speed of the pipeline by that of generation, its slowest stage, alone, on products of the demo.
 
     The shards of a run are computed as the command computes them. Then their batches are generated again with
-    nothing else to do. Of two runs and repetitions each, the faster one counts.
+    nothing else to do. The result is the median of five such pairs, because the speed of a core changes.
     """
     pretrained = files("toygan") / "pretrained"
-    pipeline_s, alone_s = [], []
+    ratios = []
     with tempfile.TemporaryDirectory(prefix="toygan-benchmark-") as folder:
         shutil.copytree(str(pretrained / "conditions"), f"{folder}/conditions")
         catalog = Path(folder) / "catalog.parquet"
         table = pq.read_table(str(pretrained / "demo_catalog.parquet"))
         pq.write_table(table.take(list(range(0, len(table), EVERY))), catalog)
-        for number in range(3):  # the first run loads the models and is not timed
+        for number in range(6):  # the first run loads the models and is not timed
             request = RunRequest(catalog=str(catalog), output=f"{folder}/store-{number}", run_id="night")
             run = start_run(resolve_run(request))
             with _submitted() as batches:
@@ -222,9 +231,8 @@ def pipeline_by_slowest_stage() -> float:
             for future in again:
                 future.result()
             if number:
-                pipeline_s.append(ended_s - began_s)
-                alone_s.append(time.monotonic() - ended_s)
-    return min(alone_s) / min(pipeline_s)
+                ratios.append((time.monotonic() - ended_s) / (ended_s - began_s))
+    return median(ratios)
 
 
 @contextmanager

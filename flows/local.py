@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flows.reach import check_server, configured_server, reach_loopback_directly
 from flows.stopping import say_in_handler
 from toygan.errors import RunFailed
+from toygan.memory import importing
 from toygan.planning.catalog import check_catalog
 from toygan.planning.catalog_files.convert import parse_mapping
 
@@ -34,9 +35,10 @@ def run_generate(
     check_catalog(catalog, mapping)
     server = configured_server()
     reach_loopback_directly()
-    from flows.metrics import serve_metrics
-    from flows.settings import service_settings
-    from toygan.generation.request import RunRequest, check_request, new_run_id
+    with importing():
+        from flows.metrics import serve_metrics
+        from flows.settings import service_settings
+        from toygan.generation.request import RunRequest, check_request, new_run_id
 
     request = RunRequest(catalog=catalog, columns=mapping, run_id=run_id or new_run_id(), **parameters)
     settings = service_settings()

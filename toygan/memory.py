@@ -1,6 +1,12 @@
-"""Settings of glibc's memory allocator. With another C library these functions do nothing."""
+"""Settings of glibc's memory allocator and of Python's garbage collector.
+
+With another C library, the functions for the allocator do nothing.
+"""
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 KEPT_BYTES = 2**30
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
@@ -24,6 +30,23 @@ def limit_arenas(count: int) -> None:
     glibc heeds the limit only before a second thread allocates memory.
     """
     _set(_M_ARENA_MAX, count)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Collects no garbage in the block, which imports modules, and never visits their objects later.
+
+    Imports make many objects and hardly any garbage. While torch is imported, collections take 0.4 CPU
+    seconds, and each full one later 0.15 s, in which no other thread runs Python.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def _set(option: int, value: int) -> None:

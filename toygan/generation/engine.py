@@ -6,6 +6,7 @@ same time, each on one core. Two lanes are faster than two threads for one batch
 has other work. Every stage records its times in the `Timeline`.
 """
 
+import gc
 import sys
 import threading
 import time
@@ -131,6 +132,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         lanes, self._workers = share_cores(device, cores)
         torch.set_num_threads(1)
         threadpool_limits(1, "blas")
+        gc.freeze()  # see `toygan.memory.importing`; meanwhile no lane could start an operation
         if device.type == "cpu":
             keep_freed_memory()
         self._device = ThreadPoolExecutor(lanes, "device", initializer=torch.set_num_threads, initargs=(1,))

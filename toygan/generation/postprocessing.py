@@ -3,6 +3,7 @@
 Neither this module nor its imports import torch, so that a worker starts fast and needs little memory.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -132,6 +133,7 @@ def postprocessing_pool(workers: int) -> ProcessPoolExecutor:
 def _start_worker() -> None:
     threadpool_limits(1, "blas")  # idle threads of OpenBLAS wait busily
     keep_freed_memory()
+    gc.freeze()  # see `toygan.memory.importing`
     _live_with_parent()
 
 

@@ -13,8 +13,9 @@ from toygan.conditions.condition_types import BACKGROUND
 from toygan.conditions.shape import Shape
 
 SHAPE_SIDE: Final = 128  # pixels
-# The least brightness, -1..1, of paper; it is high because a thin line becomes pale when it is shrunk.
-PAPER: Final = 0.8
+# Brighter pixels, -1..1, are paper: the limit of `toygan.models.regions`. A thin line becomes pale when it is
+# shrunk.
+PALEST_LINE: Final = 0.8
 
 
 def product_shapes(conditions: Mapping[str, Tensor]) -> list[Shape | None]:
@@ -32,7 +33,7 @@ def product_shapes(conditions: Mapping[str, Tensor]) -> list[Shape | None]:
     sketches = conditions["sketch"][:, 0].cpu()
     shown = np.stack([_enclosed(paper) for paper in (sketches >= 0).numpy()])
     products = _shrunk(torch.from_numpy(shown).float()) > 0.5
-    papers = (_shrunk(sketches) > PAPER).numpy()
+    papers = (_shrunk(sketches) > PALEST_LINE).numpy()
     return [Shape(*both) for both in zip(products.numpy(), papers, strict=True)]
 
 

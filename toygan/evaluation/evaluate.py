@@ -209,7 +209,7 @@ class _Measurement:
         """Returns the sample set, the row of each picture's nearest training photo, and the measures.
 
         `images` are (N, 3, R, R) uint8. `rows` (N,) are the val photos that gave the conditions. `shapes` are
-        the pixels of the N products, None where they are not known.
+        those of the N products, None where they are not known.
         """
         category = self.val.category.numpy()[rows]
         hexes = [self.val.colour_hexes[row] for row in rows]

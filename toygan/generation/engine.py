@@ -132,7 +132,7 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
         lanes, self._workers = share_cores(device, cores)
         torch.set_num_threads(1)
         threadpool_limits(1, "blas")
-        gc.freeze()  # see `toygan.memory.importing`; meanwhile no lane could start an operation
+        gc.freeze()  # a collection that visits the objects of all modules stops every lane
         if device.type == "cpu":
             keep_freed_memory()
         self._device = ThreadPoolExecutor(lanes, "device", initializer=torch.set_num_threads, initargs=(1,))

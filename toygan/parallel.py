@@ -1,12 +1,25 @@
-"""Makes calls in parallel and returns their results in order."""
+"""Makes calls in parallel and returns their results in order; chooses how many threads read files."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from toygan.device import usable_cores
+from toygan.uris import is_local
+
+REMOTE_READS: Final = 8  # that wait for their answers at once
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+def reading_threads(*uris: str) -> int:
+    """Returns the number of threads that read, check and write the files of catalogs and stores at `uris`.
+
+    Files of this machine come at once. More threads than cores would wait for each other, because only one
+    at a time can run Python.
+    """
+    return usable_cores() if all(map(is_local, uris)) else REMOTE_READS
 
 
 def in_order(

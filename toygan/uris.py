@@ -1,4 +1,7 @@
-"""Refuses users and passwords in URIs, because they would end up in logs, parameters and manifests."""
+"""Tells the URIs of this machine from others, and refuses users and passwords in URIs.
+
+Users and passwords would end up in logs, parameters and manifests.
+"""
 
 import re
 
@@ -22,3 +25,9 @@ def refuse_credentials(uri: str) -> str:
         f"{redacted(uri)}: a user or password in a URI would end in logs and tables; leave them out, set "
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     )
+
+
+def is_local(uri: str) -> bool:
+    """Whether a URI or path names a file or a folder of this machine."""
+    scheme, is_uri, _ = uri.partition("://")
+    return not is_uri or scheme.lower() == "file"

@@ -1,12 +1,13 @@
-"""Users and passwords in URIs."""
+"""URIs of this machine, users and passwords in URIs, and the threads that read from URIs."""
 
 import pytest
 
 from toygan.errors import StoreConfigError
+from toygan.parallel import REMOTE_READS, reading_threads
 from toygan.planning.catalog import check_catalog
 from toygan.registry.models import resolve
 from toygan.storage.open_store import open_store
-from toygan.uris import redacted, refuse_credentials
+from toygan.uris import is_local, redacted, refuse_credentials
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,27 @@ def test_an_endpoint_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(StoreConfigError, match=r"http://\*\*\*@127\.0\.0\.1:9") as refused:
         open_store("s3://bucket").exists("key")
     assert "planted" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("pictures", True),
+        ("/shop/a:b", True),
+        ("file:///shop", True),
+        ("FILE:///shop", True),
+        ("s3://bucket/shop", False),
+        ("https://host/shop", False),
+    ],
+)
+def test_what_is_on_this_machine(uri: str, expected: bool) -> None:
+    assert is_local(uri) is expected
+
+
+def test_only_readers_of_this_machines_files_are_as_many_as_its_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("toygan.parallel.usable_cores", lambda: 3)
+    assert reading_threads("catalog.csv", "file:///shop") == 3
+    assert reading_threads("catalog.csv", "s3://bucket") == REMOTE_READS
+    assert reading_threads("s3://bucket/catalog.csv", "/shop") == REMOTE_READS

@@ -40,10 +40,10 @@ Result = TypeVar("Result")
 
 STORING_THREADS = 16
 IN_FLIGHT = 4  # the largest number of batches of a shard that are generated but not decided
-# The size of the largest batch on a CPU, as pictures x height x width. Larger batches than 4 pictures of 128
-# x 128 pixels are not faster per picture, because their buffers do not fit the caches. On a GPU, the largest
-# batch has 512 pictures of 64 x 64 pixels.
-CPU_BATCH_PIXELS = 2**16
+# The size of the largest batch on a CPU, as pictures x height x width. Larger batches than 2 pictures of 128
+# x 128 pixels are not faster per picture, and need more memory. On a GPU, the largest batch has 512 pictures
+# of 64 x 64 pixels.
+CPU_BATCH_PIXELS = 2**15
 CUDA_BATCH_PIXELS = 2**21
 MOST_CPU_PICTURES = 32
 

@@ -29,7 +29,7 @@ from toygan.planning.edited_layouts import PREFIX, make_layout, own_layouts, wit
 from toygan.planning.snapshot_folder import digest_of, read_snapshot_folder
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
-from toygan.uris import refuse_credentials
+from toygan.uris import is_local, refuse_credentials
 
 BY_NAME: Mapping[str, str] = MappingProxyType({})  # every column has the contract's name in the file
 # The largest catalog that is read from a bucket: it is downloaded into memory.
@@ -168,7 +168,7 @@ def _open_folder(uri: str, folder: ObjectStore, columns: Mapping[str, str]) -> I
 @contextmanager
 def _open(uri: str) -> Iterator[Catalog]:
     scheme, is_uri, rest = uri.partition("://")
-    if not is_uri or scheme.lower() == "file":
+    if is_local(uri):
         with _open_local(uri, Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)) as catalog:
             yield catalog
         return

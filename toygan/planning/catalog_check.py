@@ -10,12 +10,12 @@ import pandas as pd
 
 from catalog_schemas.products import PRODUCTS
 from toygan.names import counted, printable
+from toygan.parallel import reading_threads
 from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.condition_files import hash_conditions
 
 MOST_EXAMPLES: Final = 3  # the largest number of rows that are named for a reason
 MOST_SHOWN: Final = 20  # the largest number of categories, and of unread columns, that are named
-_THREADS: Final = 8
 
 
 @dataclass(kw_only=True)
@@ -57,7 +57,7 @@ def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
 
     Raises the errors of `open_catalog` and `stream_products`.
     """
-    with open_catalog(uri, columns) as catalog, ThreadPoolExecutor(_THREADS, "check") as pool:
+    with open_catalog(uri, columns) as catalog, ThreadPoolExecutor(reading_threads(uri), "check") as pool:
         found = _begin(catalog)
         for batch in catalog.stream():
             good, _, without_file = hash_conditions(batch.good, catalog, pool)

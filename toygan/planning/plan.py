@@ -18,6 +18,7 @@ from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import ColourSource
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
+from toygan.parallel import reading_threads
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
 from toygan.planning.condition_files import Scopes
 from toygan.planning.finished import read_manifest
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 _SCHEMA = "plan/5"
-_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +167,8 @@ def freeze_plan(
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
     _check_categories(settings, scopes)
-    with open_catalog(catalog_uri, settings.columns) as catalog, ThreadPoolExecutor(_THREADS, "plan") as pool:
+    threads = reading_threads(catalog_uri, store.uri)
+    with open_catalog(catalog_uri, settings.columns) as catalog, ThreadPoolExecutor(threads, "plan") as pool:
         if not is_new and (earlier := _find_earlier(store, run_id, catalog, settings)) is not None:
             return earlier
         summaries = summaries or read_summaries(store)

@@ -25,7 +25,7 @@ def test_the_largest_batch_follows_from_model_and_device() -> None:
         config = replace(model.config, networks=networks)
         return default_batch_size(replace(model, config=config, device=torch.device(device)))
 
-    assert [size(side, "cpu") for side in (32, 64, 128, 512)] == [32, 16, 4, 1]
+    assert [size(side, "cpu") for side in (32, 64, 128, 512)] == [32, 8, 2, 1]
     assert [size(side, "cuda") for side in (32, 64, 4096)] == [2048, 512, 1]
 
 

@@ -3,7 +3,8 @@
 Only decisions about pictures that pass all checks are used, because only for these does the score decide.
 Three rules are compared by the share of decisions with which they agree: the present rule, new thresholds for
 the present score, and new thresholds for the score of a refitted probe. The last two are cross-validated by
-product.
+product. A rejection weighs as much as REJECTION_WEIGHT approvals: customers see a picture that was wrongly
+approved, while a good picture that was not approved waits for review.
 
 The refitted probe is a logistic regression on the present logit and the evidence. Only the coefficients of
 the evidence are penalised, so few decisions change the score little. The new logit is scaled to the mean and
@@ -24,6 +25,8 @@ from toygan.artifact.probe_weights import Floats, ProbeWeights
 from toygan.errors import BadInput
 
 FEWEST_DECISIONS: Final = 20
+# in approvals; with 3, a picture is approved if people would approve at least three of four such pictures
+REJECTION_WEIGHT: Final = 3.0
 BORROWED_DECISIONS: Final = (
     # For a category's threshold, all decisions about other categories together weigh as much as this number
     # of decisions about the category.
@@ -85,7 +88,7 @@ def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibr
 
     `calibration` must not be fitted to decisions yet, see `Calibration.without_people`. The logits of
     `pictures` must be of its score. Its thresholds, or its thresholds and probe, are replaced only by a rule
-    that agrees with more decisions, counted over decisions that the rule was not fitted to. The gain must be
+    that agrees with more decisions, by weight, of those that the rule was not fitted to. The gain must be
     larger than chance explains in 95 of 100 cases. Raises BadInput for fewer than FEWEST_DECISIONS decisions,
     or if all decisions are the same.
     """
@@ -98,15 +101,17 @@ def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibr
     present = _Rule(probe=None, shifts={})
     before = present.approves(calibration, pictures) == pictures.is_approved
     after = _of_unseen(calibration, pictures)
-    # One-sided McNemar's test (1947): only pictures about which the two rules differ are compared.
-    gain, differing = int(after.sum() - before.sum()), int((after != before).sum())
-    rule = _best_rule(calibration, pictures) if gain > CONFIDENCE * differing**0.5 else present
+    # One-sided McNemar's test (1947), with weights: only pictures about which the two rules differ are
+    # compared, and each adds the square of its weight to the variance.
+    weights = _weights(pictures)
+    gain, spread = weights @ after - weights @ before, (weights**2 @ (after != before)) ** 0.5
+    rule = _best_rule(calibration, pictures) if gain > CONFIDENCE * spread else present
     if rule == present:
         after = before
     agreement = Agreement(
         decisions=len(pictures),
-        before=float(before.mean()),
-        after=float(after.mean()),
+        before=_share(before, pictures),
+        after=_share(after, pictures),
         thresholds={name: calibration.of(name).threshold for name, shift in rule.shifts.items() if shift},
         probe=None if rule.probe is None else calibration.probe,
     )
@@ -114,10 +119,17 @@ def fit_to_people(calibration: Calibration, pictures: DecidedPictures) -> Calibr
 
 
 def agreement_with(calibration: Calibration, pictures: DecidedPictures) -> float:
-    """Returns the share of the pictures about which the calibration decides as people did, 0..1."""
-    return float(
-        (_Rule(probe=None, shifts={}).approves(calibration, pictures) == pictures.is_approved).mean()
-    )
+    """Returns the share of the decisions with which the calibration agrees, by weight, 0..1."""
+    agrees = _Rule(probe=None, shifts={}).approves(calibration, pictures) == pictures.is_approved
+    return _share(agrees, pictures)
+
+
+def _share(agrees: Flags, pictures: DecidedPictures) -> float:
+    return float(np.average(agrees, weights=_weights(pictures)))
+
+
+def _weights(pictures: DecidedPictures) -> Floats:
+    return np.where(pictures.is_approved, 1.0, REJECTION_WEIGHT)
 
 
 def _with_rule(calibration: Calibration, rule: _Rule, agreement: Agreement) -> Calibration:
@@ -149,22 +161,23 @@ def _of_unseen(calibration: Calibration, pictures: DecidedPictures) -> Flags:
 
 
 def _best_rule(calibration: Calibration, pictures: DecidedPictures) -> _Rule:
-    """Returns the rule that agrees with most decisions, counted over decisions that it was not fitted to.
+    """Returns the rule that agrees with most decisions, by weight, of those that it was not fitted to.
 
     Of several such rules, it returns the simplest.
     """
     best = _Rule(probe=None, shifts={})
-    most = int((best.approves(calibration, pictures) == pictures.is_approved).sum())
+    most = float(_weights(pictures) @ (best.approves(calibration, pictures) == pictures.is_approved))
     scores: list[tuple[ProbeWeights | None, Floats]] = [(None, pictures.logits)]
     if calibration.probe is not None and pictures.evidence is not None and _both_kinds(pictures):
         scores.append(_refitted(calibration, calibration.probe, pictures))
     for probe, logits in scores:
         margins = _margins(calibration, pictures, logits)
-        agreeing = 0
+        agreeing = 0.0
         for seen, unseen in _folds(pictures, calibration):
             shifts = _shifts(calibration, pictures.select(seen), margins[seen], is_refitted=probe is not None)
             limits = np.array([shifts.get(name, 0.0) for name in pictures.categories[unseen]])
-            agreeing += int(((margins[unseen] >= limits) == pictures.is_approved[unseen]).sum())
+            of_fold = pictures.select(unseen)
+            agreeing += float(_weights(of_fold) @ ((margins[unseen] >= limits) == of_fold.is_approved))
         if agreeing > most:
             shifts = _shifts(calibration, pictures, margins, is_refitted=probe is not None)
             most, best = agreeing, _Rule(probe=probe, shifts=shifts)
@@ -222,8 +235,8 @@ def _shifts(
         if not own.any() and not is_refitted:
             continue
         others = len(own) - int(own.sum())
-        weights = np.where(own, 1.0, min(1.0, BORROWED_DECISIONS / max(1, others)))
-        shifts[name] = _best_shift(margins, pictures.is_approved, weights)
+        borrowed = np.where(own, 1.0, min(1.0, BORROWED_DECISIONS / max(1, others)))
+        shifts[name] = _best_shift(margins, pictures.is_approved, borrowed * _weights(pictures))
     return shifts
 
 

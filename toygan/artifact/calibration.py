@@ -86,7 +86,7 @@ class CategoryCalibration:
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Says how often a calibration decides as people did: a share (0..1) of the pictures that pass all
-    checks.
+    checks, by the weights of `toygan.approval.people`.
     """
 
     decisions: int  # of people

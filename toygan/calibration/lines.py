@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from toygan.approval.people import REJECTION_WEIGHT
 from toygan.artifact.calibration import Agreement, Calibration
 
 
@@ -26,13 +27,17 @@ def calibration_lines(calibration: Calibration) -> Iterator[str]:
 
 def agreement_line(agreement: Agreement) -> str:
     """Returns a sentence that says how often the calibration decides as people did."""
+    decided = (
+        f"{agreement.decisions:,} decisions of people (a rejection weighs as much as {REJECTION_WEIGHT:.0f} "
+        "approvals)"
+    )
     if agreement.after == agreement.before:
         return (
-            f"{agreement.decisions:,} decisions of people: it agrees with {agreement.before:.1%} of them and "
+            f"{decided}: it agrees with {agreement.before:.1%} of them and "
             "stays as it is, because no other thresholds or probe agree with significantly more"
         )
     return (
-        f"{agreement.decisions:,} decisions of people: it agrees with {agreement.after:.1%} of those that it "
+        f"{decided}: it agrees with {agreement.after:.1%} of those that it "
         f"was not fitted to; before it was fitted to decisions, it agreed with {agreement.before:.1%}"
         + ("; the probe was fitted to them, too" if agreement.probe else "")
     )

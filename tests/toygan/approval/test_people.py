@@ -70,6 +70,22 @@ def test_thresholds_follow_people_who_are_stricter() -> None:
     assert agreement_with(calibration(), strict) == fitted.agreement.before
 
 
+@pytest.mark.parametrize(("approved_of_ten", "is_approved"), [(7, False), (8, True)])
+def test_pictures_are_approved_if_people_approve_three_of_four(
+    approved_of_ten: int, is_approved: bool
+) -> None:
+    """People approve all pictures with scores above 1, none below -1, and some of those in between."""
+    scores = np.repeat([-2.0, 0.0, 2.0], 400)
+    of_ten = np.arange(1200) // 2 % 10  # of each category
+    approves = (scores > 1) | ((scores == 0) & (of_ten < approved_of_ten))
+    pictures = replace(decided(scores[:, None], approves), evidence=None)
+    fitted = fit_to_people(calibration(with_probe=False), pictures)
+    for name in NAMES:
+        threshold = fitted.categories[name].threshold
+        assert (threshold <= 0.5) == is_approved
+        assert sigmoid(np.array(-2.0)) < threshold <= sigmoid(np.array(2.0))
+
+
 def test_each_category_gets_a_threshold_of_its_own() -> None:
     evidence = evidence_of(200)
     is_wheel = np.arange(200) % 2 == 1

@@ -54,7 +54,10 @@ def test_without_a_probe_thresholds_follow_the_stored_scores(tmp_path: Path) -> 
         <= after.of("brick").p_real(logits[30])
     )
     assert after.of("car") == calibration_in(folder).of("car")
-    assert any("40 decisions of people: it agrees with" in line for line in lines)
+    assert any(
+        "40 decisions of people (a rejection weighs as much as 3 approvals): it agrees with" in line
+        for line in lines
+    )
     # Once more: the fit starts from what was there before people's decisions.
     source = resolve(str(folder), None)
     again = calibrate_with_people(after, replace(source, version=version), store, CPU)

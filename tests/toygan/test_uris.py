@@ -3,7 +3,7 @@
 import pytest
 
 from toygan.errors import StoreConfigError
-from toygan.parallel import REMOTE_READS, reading_threads
+from toygan.parallel import REMOTE_READS, reading_pool
 from toygan.planning.catalog import check_catalog
 from toygan.registry.models import resolve
 from toygan.storage.open_store import open_store
@@ -76,6 +76,10 @@ def test_only_readers_of_this_machines_files_are_as_many_as_its_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("toygan.parallel.usable_cores", lambda: 3)
-    assert reading_threads("catalog.csv", "file:///shop") == 3
-    assert reading_threads("catalog.csv", "s3://bucket") == REMOTE_READS
-    assert reading_threads("s3://bucket/catalog.csv", "/shop") == REMOTE_READS
+    for uris, threads in [
+        (("catalog.csv", "file:///shop"), 3),
+        (("catalog.csv", "s3://bucket"), REMOTE_READS),
+        (("s3://bucket/catalog.csv", "/shop"), REMOTE_READS),
+    ]:
+        with reading_pool(*uris) as pool:
+            assert pool._max_workers == threads

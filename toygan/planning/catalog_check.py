@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from catalog_schemas.products import PRODUCTS
 from toygan.names import counted, printable
-from toygan.parallel import reading_threads
+from toygan.parallel import reading_pool
 from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.condition_files import hash_conditions
 
@@ -57,7 +56,7 @@ def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
 
     Raises the errors of `open_catalog` and `stream_products`.
     """
-    with open_catalog(uri, columns) as catalog, ThreadPoolExecutor(reading_threads(uri), "check") as pool:
+    with open_catalog(uri, columns) as catalog, reading_pool(uri) as pool:
         found = _begin(catalog)
         for batch in catalog.stream():
             good, _, without_file = hash_conditions(batch.good, catalog, pool)

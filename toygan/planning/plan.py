@@ -6,7 +6,6 @@ is written last, and from then on the plan of this run id does not change.
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Any, Self
@@ -18,7 +17,7 @@ from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import ColourSource
 from toygan.errors import BadInput, ObjectNotFound, RunConflict
-from toygan.parallel import reading_threads
+from toygan.parallel import reading_pool
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
 from toygan.planning.condition_files import Scopes
 from toygan.planning.finished import read_manifest
@@ -167,8 +166,7 @@ def freeze_plan(
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
     _check_categories(settings, scopes)
-    threads = reading_threads(catalog_uri, store.uri)
-    with open_catalog(catalog_uri, settings.columns) as catalog, ThreadPoolExecutor(threads, "plan") as pool:
+    with open_catalog(catalog_uri, settings.columns) as catalog, reading_pool(catalog_uri, store.uri) as pool:
         if not is_new and (earlier := _find_earlier(store, run_id, catalog, settings)) is not None:
             return earlier
         summaries = summaries or read_summaries(store)

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from toygan.device import usable_cores
-from toygan.uris import is_local
+from toygan.uris import local_path
 
 REMOTE_READS: Final = 8  # that wait for their answers at once
 _In = TypeVar("_In")
@@ -19,7 +19,8 @@ def reading_pool(*uris: str) -> ThreadPoolExecutor:
     Files of this machine come at once. More threads than cores would wait for each other, because only one
     at a time can run Python.
     """
-    return ThreadPoolExecutor(usable_cores() if all(map(is_local, uris)) else REMOTE_READS, "read")
+    is_remote = any(local_path(uri) is None for uri in uris)
+    return ThreadPoolExecutor(REMOTE_READS if is_remote else usable_cores(), "read")
 
 
 def in_order(

@@ -4,6 +4,8 @@ Users and passwords would end up in logs, parameters and manifests.
 """
 
 import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from toygan.errors import StoreConfigError
 
@@ -27,7 +29,9 @@ def refuse_credentials(uri: str) -> str:
     )
 
 
-def is_local(uri: str) -> bool:
-    """Whether a URI or path names a file or a folder of this machine."""
+def local_path(uri: str) -> Path | None:
+    """Returns the path of the file or folder that a URI or path names; None if it is not of this machine."""
     scheme, is_uri, _ = uri.partition("://")
-    return not is_uri or scheme.lower() == "file"
+    if not is_uri:
+        return Path(uri)
+    return Path(unquote(urlsplit(uri).path)) if scheme.lower() == "file" else None

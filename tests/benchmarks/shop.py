@@ -37,7 +37,7 @@ from toygan.artifact.load import load_model
 from toygan.artifact.model import Model
 from toygan.artifact.probe import Probe
 from toygan.artifact.probe_weights import SIDE
-from toygan.generation.engine import Engine
+from toygan.generation.engine import Engine, default_batch_size
 from toygan.generation.request import RunRequest, resolve_run
 from toygan.generation.run import run_shard, start_run
 from toygan.generation.worker_spec import ModelPlace, WorkerSpec, engine_for
@@ -104,7 +104,7 @@ def eager_s() -> PerPicture:
     return generate_s(replace(model, probe=Probe(calibration.probe, extractor)), EARLIER_BATCH)
 
 
-def generate_s(model: Model, pictures: int = BATCH) -> PerPicture:
+def generate_s(model: Model, pictures: int) -> PerPicture:
     """In batches of `pictures`."""
     wanted = products(model.categories[0], ["#B40000"] * pictures)
     whole_s, without_s = (
@@ -262,7 +262,7 @@ def main() -> None:
     efficiency = pipeline_by_slowest_stage()
     with tempfile.TemporaryDirectory() as folder:
         model = model_in_use(folder)
-    in_use_s = generate_s(model)
+    in_use_s = generate_s(model, default_batch_size(model))
     (one_s, one), (ten_s, ten) = (
         min(measure_night(model.categories[:number]) for _ in range(2)) for number in (1, 10)
     )

@@ -1,5 +1,7 @@
 """URIs of this machine, users and passwords in URIs, and the threads that read from URIs."""
 
+from pathlib import Path
+
 import pytest
 
 from toygan.errors import StoreConfigError
@@ -7,7 +9,7 @@ from toygan.parallel import REMOTE_READS, reading_pool
 from toygan.planning.catalog import check_catalog
 from toygan.registry.models import resolve
 from toygan.storage.open_store import open_store
-from toygan.uris import is_local, redacted, refuse_credentials
+from toygan.uris import local_path, redacted, refuse_credentials
 
 
 @pytest.mark.parametrize(
@@ -58,18 +60,18 @@ def test_an_endpoint_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("uri", "expected"),
+    ("uri", "path"),
     [
-        ("pictures", True),
-        ("/shop/a:b", True),
-        ("file:///shop", True),
-        ("FILE:///shop", True),
-        ("s3://bucket/shop", False),
-        ("https://host/shop", False),
+        ("pictures", "pictures"),
+        ("/shop/a:b", "/shop/a:b"),
+        ("file:///shop/a%20b", "/shop/a b"),
+        ("FILE:///shop", "/shop"),
+        ("s3://bucket/shop", None),
+        ("https://host/shop", None),
     ],
 )
-def test_what_is_on_this_machine(uri: str, expected: bool) -> None:
-    assert is_local(uri) is expected
+def test_what_is_on_this_machine(uri: str, path: str | None) -> None:
+    assert local_path(uri) == (None if path is None else Path(path))
 
 
 def test_only_readers_of_this_machines_files_are_as_many_as_its_cores(

@@ -16,7 +16,6 @@ from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -29,7 +28,7 @@ from toygan.planning.edited_layouts import PREFIX, make_layout, own_layouts, wit
 from toygan.planning.snapshot_folder import digest_of, read_snapshot_folder
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
-from toygan.uris import is_local, refuse_credentials
+from toygan.uris import local_path, refuse_credentials
 
 BY_NAME: Mapping[str, str] = MappingProxyType({})  # every column has the contract's name in the file
 # The largest catalog that is read from a bucket: it is downloaded into memory.
@@ -140,10 +139,9 @@ def _named(path: Path, uri: str) -> Iterator[None]:
 
 def _snapshot_folder(uri: str) -> ObjectStore | None:
     """Returns the folder at a URI as a store. Returns None if the URI names a file."""
-    scheme, is_uri, _ = uri.partition("://")
-    if is_uri and scheme.lower() != "file":
+    path = local_path(uri)
+    if path is None:
         return open_store(uri.rstrip("/")) if uri.endswith("/") else None
-    path = Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)
     try:
         return open_store(str(path)) if path.is_dir() else None
     except OSError:  # for example, the name is too long; opening the file will report this
@@ -167,11 +165,11 @@ def _open_folder(uri: str, folder: ObjectStore, columns: Mapping[str, str]) -> I
 
 @contextmanager
 def _open(uri: str) -> Iterator[Catalog]:
-    scheme, is_uri, rest = uri.partition("://")
-    if is_local(uri):
-        with _open_local(uri, Path(unquote(urlsplit(uri).path)) if is_uri else Path(uri)) as catalog:
+    if (path := local_path(uri)) is not None:
+        with _open_local(uri, path) as catalog:
             yield catalog
         return
+    scheme, _, rest = uri.partition("://")
     folder, _, name = rest.rpartition("/")
     if not folder or not name:
         raise CatalogError(f"{uri}: this does not name an object; write the catalog as s3://BUCKET/PATH")

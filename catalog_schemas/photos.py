@@ -48,6 +48,8 @@ PHOTO_SHARD = make_schema(
         pa.field("sketch", pa.binary()),
         pa.field("snapshot", pa.binary()),
         pa.field("mask", pa.binary()),
+        pa.field("free_snapshot", pa.binary()),
+        pa.field("free_mask", pa.binary()),
     ],
 )
 PHOTO_SHARD_REQUIRED = ("photo_id", "sku", "category", "colour_hex", "split", "photo")

@@ -30,6 +30,9 @@ class Photo(NamedTuple):
     lines: bytes | None = None  # the file of its sketch, if `condition` is another type of image
     mask: bytes | None = None  # the file of the product's mask in the snapshot
     layout: bytes | None = None  # the file of its layout, if `condition` is a snapshot
+    # the files of a snapshot that shows the product in any size and place, and of the product's mask in it
+    free_snapshot: bytes | None = None
+    free_mask: bytes | None = None
 
 
 class WantedConditions(NamedTuple):

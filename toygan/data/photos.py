@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from toygan.conditions.text_config import READS_ALL, TextConfig, TextFields
 from toygan.data.buffer import open_buffer
 from toygan.data.found import Found
 from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
-from toygan.data.snapshot_pairs import read_snapshot_pair
+from toygan.data.snapshot_pairs import read_free_snapshot, read_snapshot_pair
 from toygan.data.sources import read_photos
 from toygan.errors import BadInput
 from toygan.images import decode_photo
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from toygan.conditions.text import TextEncoder
 
 WHITE = 255
+
+_WITHOUT_FILES: Final[dict[str, Any]] = {
+    "photo": b"",
+    **dict.fromkeys(("condition", "lines", "mask", "layout", "free_snapshot", "free_mask")),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ class PhotoSet:
     condition_images: Tensor | None = (
         None  # (N, R, R) uint8, photos (N, R, R, 4), see toygan.conditions.image
     )
+    # (N, S, S, 4) uint8, see `toygan.data.snapshot_pairs.read_free_snapshot`; None if no photo has one
+    free_snapshots: Tensor | None = None
     lines: Tensor | None = None  # (N, R, R) uint8, the sketches beside the condition images; white if unknown
     # N layouts with their lines, in the resolution of their files; empty if they are not wanted
     files: tuple[DrawingFiles, ...] = ()
@@ -129,8 +136,8 @@ class PhotoSet:
     def sha256(self) -> str:
         """The sha256 of all inputs of a training: pixels and conditions, in their order."""
         digest = sha256("\x1f".join(self.categories).encode())
-        conditions = (self.category, self.colour, self.condition_images, self.lines, self.accents)
-        for tensor in (self.images, *conditions, self.text):
+        conditions = (self.category, self.colour, self.condition_images, self.free_snapshots, self.lines)
+        for tensor in (self.images, *conditions, self.accents, self.text):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
@@ -190,6 +197,7 @@ def load_photos(
         image_condition=drawings.kind,
         hold_descriptions=any(_describes(photo, text_config) for photo in read),
         condition_images=gathered.condition_images,
+        free_snapshots=gathered.free_snapshots,
         lines=gathered.lines,
         files=gathered.files,
     )
@@ -220,6 +228,7 @@ def shrink(photo: bytes, resolution: int) -> Tensor:
 class _Prepared(NamedTuple):
     image: NDArray[np.uint8]  # (3, R, R)
     condition: NDArray[np.uint8] | None  # (R, R)
+    free_snapshot: NDArray[np.uint8] | None  # (S, S, 4)
     lines: NDArray[np.uint8] | None  # (R, R)
     files: DrawingFiles | None
 
@@ -235,13 +244,14 @@ class _Preparation:
         """Returns the photo and its drawings, or the error if one of them cannot be used."""
         kind, with_lines = self.drawings.kind, self.drawings.lines
         predictor = self.drawings.predictor
-        condition = lines = None
+        condition = free_snapshot = lines = None
         try:
             resized = shrink(photo.photo, self.resolution)
             if kind == "photo":
                 condition = read_snapshot_pair(
                     photo, resized, may_lack=self.drawings.may_lack, finder=self.drawings.finder
                 )
+                free_snapshot = read_free_snapshot(photo)
             elif kind is not None and (photo.condition or predictor is None):
                 condition = _read_condition(photo, kind, self.resolution)
             if with_lines and (photo.lines or predictor is None):
@@ -254,7 +264,7 @@ class _Preparation:
             files = self._files(photo, condition, lines) if self.drawings.as_files else None
         except BadInput as error:
             return error
-        return _Prepared(resized.numpy(), condition, lines, files)
+        return _Prepared(resized.numpy(), condition, free_snapshot, lines, files)
 
     def _files(
         self, photo: Photo, layout: NDArray[np.uint8] | None, lines: NDArray[np.uint8] | None
@@ -270,6 +280,7 @@ class _Gathered(NamedTuple):
     photos: list[Photo]  # the photos without the content of their files
     images: Tensor  # (N, 3, R, R) uint8
     condition_images: Tensor | None  # (N, R, R) uint8
+    free_snapshots: Tensor | None  # (N, S, S, 4) uint8
     lines: Tensor | None  # (N, R, R) uint8
     files: tuple[DrawingFiles, ...]  # N pairs of files, or none
 
@@ -279,9 +290,11 @@ def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
     threads = torch.get_num_threads()
     read: list[Photo] = []
     files: list[DrawingFiles] = []
+    has_free_snapshots = False
     with (
         open_buffer() as images,
         open_buffer() as condition_images,
+        open_buffer() as free_snapshots,
         open_buffer() as lines,
         ThreadPoolExecutor(threads) as pool,
     ):
@@ -292,11 +305,14 @@ def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
             images.append(prepared.image)
             if prepared.condition is not None:
                 condition_images.append(prepared.condition)
+            if prepared.free_snapshot is not None:
+                free_snapshots.append(prepared.free_snapshot)
             if prepared.lines is not None:
                 lines.append(prepared.lines)
             if prepared.files is not None:
                 files.append(prepared.files)
-            read.append(photo._replace(photo=b"", condition=None, lines=None, mask=None, layout=None))
+            has_free_snapshots |= photo.free_snapshot is not None
+            read.append(photo._replace(**_WITHOUT_FILES))
         found.say_what_is_left_out()
         if not read:
             return None
@@ -304,6 +320,7 @@ def _gather(found: Found, prepare: _Preparation) -> _Gathered | None:
             photos=read,
             images=images.stacked(),
             condition_images=condition_images.stacked() if prepare.drawings.kind else None,
+            free_snapshots=free_snapshots.stacked() if has_free_snapshots else None,
             lines=lines.stacked() if prepare.drawings.lines else None,
             files=tuple(files),
         )

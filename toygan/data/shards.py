@@ -53,7 +53,8 @@ def read_shard(
             present = file.schema_arrow.names
             drawings.check(name, present)
             wanted = {*_COLUMNS, drawings.column, *(["sketch"] if drawings.lines else [])}
-            wanted |= {"mask", "layout"} if drawings.kind == "photo" else set()
+            of_snapshots = {"mask", "layout", "free_snapshot", "free_mask"}
+            wanted |= of_snapshots if drawings.kind == "photo" else set()
             columns = [column for column in present if column in wanted]
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 checked = check_photo_rows(batch, first_row)
@@ -78,6 +79,8 @@ def read_shard(
                         lines=(row.get("sketch") or None) if drawings.lines else None,
                         mask=row.get("mask") or None,
                         layout=(row.get("layout") or None) if drawings.kind == "photo" else None,
+                        free_snapshot=row.get("free_snapshot") or None,
+                        free_mask=row.get("free_mask") or None,
                     )
     except TableError as error:
         raise BadInput(str(error).replace(str(shard), name)) from error

@@ -15,6 +15,7 @@ from toygan.data.photo import Photo
 from toygan.data.registration import moved, product_on_white, register
 from toygan.errors import BadInput
 from toygan.images import decode_labels, decode_photo
+from toygan.models.mask_network import TRUNK_SIDE
 
 if TYPE_CHECKING:
     from toygan.artifact.product_finder import ProductFinder
@@ -65,6 +66,21 @@ def read_snapshot_pair(
     return moved(own, found, side)
 
 
+def read_free_snapshot(photo: Photo) -> NDArray[np.uint8]:
+    """Returns the snapshot with the product in any size and place, and its mask, (S, S, 4) uint8.
+
+    S is the side in which a mask network learns. All values are 0 if the photo has no such snapshot. Raises
+    BadInput if its mask is missing or does not fit.
+    """
+    if photo.free_snapshot is None:
+        return np.zeros((TRUNK_SIDE, TRUNK_SIDE, 4), dtype=np.uint8)
+    if photo.free_mask is None:
+        raise BadInput("its free_snapshot has no mask; add the column 'free_mask'")
+    layers = torch.from_numpy(_joined_files(photo.free_snapshot, photo.free_mask, "free_mask"))
+    layers = layers.permute(2, 0, 1)
+    return _joined(fit_square(layers[:3], TRUNK_SIDE, 0), fit_square(layers[3:], TRUNK_SIDE, 0)[0] > 127)
+
+
 def _like_the_photo(
     own: NDArray[np.uint8], as_it_is: NDArray[np.uint8], resized: Tensor
 ) -> NDArray[np.uint8]:
@@ -89,30 +105,35 @@ def _like_the_photo(
 
 def _with_mask(photo: Photo, snapshot: bytes, side: int, finder: "ProductFinder | None") -> NDArray[np.uint8]:
     """Returns the snapshot with its mask as the last channel, (H, W, 4) uint8."""
-    picture = decode_photo(snapshot)
     if photo.mask is not None:
-        shown = Image.fromarray(decode_labels(photo.mask) != BACKGROUND)
-        height, width = picture.shape[:2]
-        if abs(shown.width / width - shown.height / height) * max(width, height) > 1:
-            raise BadInput(
-                f"its mask of {shown.width} x {shown.height} pixels does not fit its snapshot of {width} x "
-                f"{height}; give the mask the snapshot's size"
-            )
-        mask = np.asarray(shown.resize((width, height), Image.Resampling.NEAREST))
-        return np.concatenate([picture, 255 * mask[..., None].astype(np.uint8)], axis=2)
+        return _joined_files(snapshot, photo.mask, "mask")
     if finder is None:
         raise BadInput(
             "its snapshot has no mask; add the column 'mask', or start from a model that finds products in "
             "snapshots (--init toybricks-studio512)"
         )
     # Twice the size, because the picture is resized once more.
-    framed = finder.frame(picture, 2 * side)
+    framed = finder.frame(decode_photo(snapshot), 2 * side)
     if framed.problems:
         raise BadInput(
             f"the product was not found for sure in its snapshot ({', '.join(framed.problems)}); add the "
             "column 'mask', or take another snapshot"
         )
     return framed.pixels
+
+
+def _joined_files(snapshot: bytes, mask: bytes, column: str) -> NDArray[np.uint8]:
+    """Decodes a snapshot and its mask, a file of the column `column`, (H, W, 4) uint8."""
+    picture = decode_photo(snapshot)
+    shown = Image.fromarray(decode_labels(mask) != BACKGROUND)
+    height, width = picture.shape[:2]
+    if abs(shown.width / width - shown.height / height) * max(width, height) > 1:
+        raise BadInput(
+            f"its {column} of {shown.width} x {shown.height} pixels does not fit its snapshot of {width} x "
+            f"{height}; give the mask the snapshot's size"
+        )
+    resized = np.asarray(shown.resize((width, height), Image.Resampling.NEAREST))
+    return np.concatenate([picture, 255 * resized[..., None].astype(np.uint8)], axis=2)
 
 
 def _shown(labels: bytes, side: int) -> Tensor:

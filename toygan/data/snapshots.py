@@ -68,7 +68,7 @@ def free_snapshot(cutout: Cutout, others: Sequence[Cutout], rng: torch.Generator
     free = max(0.0, 1 - 0.85 * size)
     placed = moved(cutout, size, (uniform(-free, free, rng), uniform(-free, free, rng)))
     if chance(PRINT_SHARE, rng):
-        ground = _with_prints(ground, placed, rng)
+        ground = print_near(ground, placed, rng)
     ground = _with_others(ground, horizon, others, placed.mask, rng)
     return _as_telephone(Snapshot(picture=_stand(placed, ground, rng), mask=placed.mask), rng)
 
@@ -116,7 +116,7 @@ def _with_others(
     return ground
 
 
-def _with_prints(ground: Tensor, cutout: Cutout, rng: torch.Generator) -> Tensor:
+def print_near(ground: Tensor, cutout: Cutout, rng: torch.Generator) -> Tensor:
     """Prints flat shapes on the ground near the product, about half of them in its colour.
 
     Without these, a mask network takes patches of the ground for parts of the product.

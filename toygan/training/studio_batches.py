@@ -20,7 +20,7 @@ from toygan.models.mask_network import TRUNK_SIDE
 from toygan.training.batches import Batch, mirror
 from toygan.training.config import TrainConfig
 
-OWN_SHARE: Final = 0.5  # for photos with a real snapshot, the share of the training images that use it
+OWN_SHARE: Final = 0.8  # for photos with a real snapshot, the share of the training images that use it
 ROUGH_SHARE: Final = 0.6  # for this share of the images, the mask is made as inexact as a mask network's mask
 MOST_OTHERS: Final = 3  # the largest number of products behind the product in snapshots for the mask network
 # largest shift as a share of the side, because catalog snapshots are not framed exactly
@@ -96,6 +96,10 @@ def _has_own(photo: Tensor, snapshot: Tensor) -> bool:
 
 def _free(photos: PhotoSet, row: int, rng: torch.Generator) -> Tensor:
     """Returns a snapshot for the mask network, (4, S, S) in [0, 1]."""
+    if photos.free_snapshots is not None and chance(OWN_SHARE, rng):
+        layers = photos.free_snapshots[row].permute(2, 0, 1).float() / 255
+        if layers[3].any():
+            return torch.cat([retaken(layers[:3], rng), layers[3:]])
     photo, snapshot, mask = (_small(each) for each in _layers(photos, row))
     if _has_own(photo, snapshot) and chance(OWN_SHARE, rng):
         return torch.cat([retaken(snapshot, rng), (mask > 0.5).float()])

@@ -1,6 +1,7 @@
 """Synthetic snapshots, and the snapshots of training photos."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,19 @@ from tests.shards import photo_row, write_shard
 from toygan.artifact.product_finder import ProductFinder
 from toygan.data.photo import Photo, WantedConditions
 from toygan.data.photos import load_photos
-from toygan.data.snapshot_pairs import read_snapshot_pair
+from toygan.data.snapshot_pairs import read_free_snapshot, read_snapshot_pair
 from toygan.data.snapshots import (
     Cutout,
     Snapshot,
-    _with_prints,
     framed_snapshot,
     free_snapshot,
     moved,
+    print_near,
     retaken,
 )
 from toygan.errors import BadInput
+from toygan.training.presets import PRESETS
+from toygan.training.studio_batches import draw_snapshots
 
 SIDE = 64
 
@@ -85,7 +88,7 @@ def test_a_moved_product_has_its_size_and_place() -> None:
 
 def test_prints_near_the_product_have_its_colour_at_times() -> None:
     red, grey = cutout(), torch.full((3, SIDE, SIDE), 0.5)
-    printed = [_with_prints(grey, red, rng(seed)) for seed in range(16)]
+    printed = [print_near(grey, red, rng(seed)) for seed in range(16)]
     changed = [(picture != grey).any(dim=0) for picture in printed]
     assert all(where.any() for where in changed)
     is_red = [
@@ -95,7 +98,7 @@ def test_prints_near_the_product_have_its_colour_at_times() -> None:
     assert sum(bool(where.any()) for where in is_red) >= 4
     assert sum(where.float().mean() for where in changed) / len(changed) < 0.6
     nothing = Cutout(photo=red.photo, mask=torch.zeros_like(red.mask))
-    assert torch.equal(_with_prints(grey, nothing, rng(0)), grey)
+    assert torch.equal(print_near(grey, nothing, rng(0)), grey)
 
 
 def test_a_retaken_snapshot_keeps_its_structure() -> None:
@@ -205,6 +208,46 @@ def test_a_studio_learns_from_photos_with_and_without_a_snapshot(tmp_path: Path)
     assert load_photos(tmp_path, resolution=32, split="train", drawings=wanted).skus == ("with", "without")
     only = wanted._replace(may_lack=False)
     assert load_photos(tmp_path, resolution=32, split="train", drawings=only).skus == ("with",)
+
+
+def test_a_mask_network_learns_from_free_snapshots_where_there_are_some(tmp_path: Path) -> None:
+    snapshot, mask = held(300, 300)
+    photo = png(PRINTED.permute(1, 2, 0).numpy())
+    row_of = {"layout": png(MASK // 255 * 5), "snapshot": png(SHOT), "mask": png(MASK)}
+    free = {"free_snapshot": png(snapshot), "free_mask": png(mask)}
+    rows = [
+        photo_row("free", photo=photo) | row_of | free,
+        photo_row("framed", photo=photo) | row_of,
+        photo_row("without mask", photo=photo) | row_of | {"free_snapshot": png(snapshot)},
+    ]
+    names = (*PHOTO_SHARD_REQUIRED, "layout", "snapshot", "mask", "free_snapshot", "free_mask")
+    write_shard(tmp_path, rows, schema=pa.schema([PHOTO_SHARD.field(name) for name in names]))
+    wanted = WantedConditions(kind="photo", may_lack=True)
+    photos = load_photos(tmp_path, resolution=64, split="train", drawings=wanted)
+    assert photos.skus == ("free", "framed")
+    assert photos.free_snapshots is not None
+    assert photos.free_snapshots[1].max() == 0
+    config = replace(PRESETS["studio"], resolution=64)
+    drawn = torch.cat(
+        [draw_snapshots(photos, torch.tensor([0]), config, rng(seed)).free for seed in range(8)]
+    )
+    assert drawn.shape == (8, 4, 256, 256)
+    small = torch.from_numpy(np.array(Image.fromarray(mask).resize((256, 256)))) > 127
+    # most of the drawn snapshots are the given one
+    agreeing = ((drawn[:, 3] > 0) == small).float().mean(dim=(1, 2)) > 0.98
+    assert agreeing.sum() >= 4
+    assert not agreeing.all()
+    framed = draw_snapshots(photos, torch.tensor([1]), config, rng(0)).free
+    assert framed is not None
+    assert ((framed[0, 3] > 0) == small).float().mean() < 0.98
+
+
+def test_a_free_snapshot_and_its_mask_have_one_size() -> None:
+    photo = row()._replace(free_snapshot=png(SHOT), free_mask=png(MASK[:40]))
+    with pytest.raises(
+        BadInput, match="its free_mask of 64 x 40 pixels does not fit its snapshot of 64 x 64"
+    ):
+        read_free_snapshot(photo)
 
 
 @pytest.mark.parametrize(

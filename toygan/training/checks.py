@@ -53,6 +53,8 @@ def check_config(config: TrainConfig) -> TrainConfig:
         "path_length_weight": (networks.has_styles, "styles"),
         "kl_weight": (networks.style_encoder, "style encoder"),
         "feature_matching_weight": (networks.has_features, "features to match"),
+        "structure_weight": (networks.image_condition == "photo", "masks of products"),
+        "ground_weight": (networks.image_condition == "photo", "masks of products"),
     }
     for name, (is_possible, missing) in possible.items():
         weight = getattr(config.objective, name)

@@ -111,6 +111,12 @@ class ObjectiveSettings:
     gradient_weight: float = 0.0
     """Generator: weight of the difference between the edges of picture and photo, at two scales, in units of
     [-1, 1]."""
+    structure_weight: float = 0.0
+    """Generator: weight of the dissimilarity (1 - SSIM) to the photo in the product, for families with
+    snapshots."""
+    ground_weight: float = 0.0
+    """Generator: weight of the mean absolute difference to the photo's ground, in units of [-1, 1], for
+    families with snapshots. Shadows are faint, so `l1_weight` alone teaches little about them."""
     detail_weight: float = 0.0
     """Generator: weight of the difference to the photo in how strong the fine detail of each patch is."""
     detail_energy_weight: float = 0.0

@@ -16,6 +16,10 @@ from torch import Tensor
 from toygan.images import COLOURED, DARK
 from toygan.models.bands import REACH, detail_bands
 
+STRUCTURE_SIDE = 7  # side in pixels of the squares whose structure is compared
+# The constants of Wang et al. 2004, eq. 7 and section III.B, for brightness in [0, 1].
+STRUCTURE_C1, STRUCTURE_C2 = 0.01**2, 0.03**2
+BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 FEWEST_PRODUCT_SHARE = 1 / 256  # with a smaller share of product pixels, a picture has no mean colour
 DETAIL_PATCH = 16  # side in pixels of the patches whose detail is compared
 DETAIL_FLOOR = 1 / 255  # half a brightness step, in units of [-1, 1]: weaker detail counts as this strong
@@ -184,6 +188,29 @@ def gradient_loss(generated: Tensor, real: Tensor, scales: int = 2) -> Tensor:
         terms += [(difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()]
         generated, real = F.avg_pool2d(generated, 2), F.avg_pool2d(real, 2)
     return torch.stack(terms).sum()
+
+
+def structure_loss(generated: Tensor, real: Tensor, inside: Tensor) -> Tensor:
+    """1 minus the structural similarity of brightness (Wang et al. 2004, eq. 13), averaged over `inside`.
+
+    Pictures are (B, 3, H, W) in [-1, 1], `inside` is (B, 1, H, W) in [0, 1]. The windows are plain squares.
+    """
+    shares = torch.tensor(BRIGHTNESS, device=real.device).view(1, 3, 1, 1)
+    first, second = (((each.float() * shares).sum(1, keepdim=True) + 1) / 2 for each in (generated, real))
+
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool2d(
+            values, STRUCTURE_SIDE, stride=1, padding=STRUCTURE_SIDE // 2, count_include_pad=False
+        )
+
+    first_mean, second_mean = mean(first), mean(second)
+    both = mean(first * second) - first_mean * second_mean
+    variances = mean(first * first) - first_mean.square() + mean(second * second) - second_mean.square()
+    brightness = (2 * first_mean * second_mean + STRUCTURE_C1) / (
+        first_mean.square() + second_mean.square() + STRUCTURE_C1
+    )
+    similarity = brightness * (2 * both + STRUCTURE_C2) / (variances + STRUCTURE_C2)
+    return ((1 - similarity) * inside).sum() / inside.sum().clamp(min=1)
 
 
 def detail_loss(generated: Tensor, real: Tensor) -> Tensor:

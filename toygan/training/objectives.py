@@ -22,6 +22,7 @@ from toygan.models.layers import (
     LayoutPredictingGenerator,
     StyledGenerator,
 )
+from toygan.models.studio import snapshot_and_mask
 from toygan.training.auxiliary_classifier import AuxiliaryClassifier, semantic_loss
 from toygan.training.batches import Batch
 from toygan.training.config import ObjectiveSettings
@@ -40,6 +41,7 @@ from toygan.training.losses import (
     r1_penalty,
     r2_penalty,
     reconstruction_loss,
+    structure_loss,
 )
 from toygan.training.sample import Latents
 from toygan.training.state import TrainState
@@ -169,6 +171,11 @@ class GeneratorInputs:
         return self.discriminator.forward_with_features(shown.images, shown.conditions)
 
     @property
+    def product(self) -> Tensor:
+        """The product's mask in the snapshot, (B, 1, R, R) in [0, 1]."""
+        return snapshot_and_mask(self.batch.conditions)[1]
+
+    @property
     def compared(self) -> tuple[Tensor, Tensor]:
         """The generated pictures that are compared with photos, and the photos for the comparison."""
         return self.generated[: self.latents.compared], self.batch.real[: self.latents.compared]
@@ -195,6 +202,8 @@ def generator_objectives(settings: ObjectiveSettings, state: TrainState) -> list
         term(name="colour", weight=settings.colour_weight, value=_colour),
         term(name="l1", weight=settings.l1_weight, value=_l1),
         term(name="gradient", weight=settings.gradient_weight, value=_gradient),
+        term(name="structure", weight=settings.structure_weight, value=_structure),
+        term(name="ground", weight=settings.ground_weight, value=_ground),
         term(name="detail", weight=settings.detail_weight, value=_detail),
         term(name="detail energy", weight=settings.detail_energy_weight, value=_detail_energy),
         term(
@@ -263,6 +272,14 @@ def _l1(inputs: GeneratorInputs) -> Tensor:
 
 def _gradient(inputs: GeneratorInputs) -> Tensor:
     return gradient_loss(*inputs.compared)
+
+
+def _structure(inputs: GeneratorInputs) -> Tensor:
+    return structure_loss(inputs.generated, inputs.batch.real, inputs.product)
+
+
+def _ground(inputs: GeneratorInputs) -> Tensor:
+    return ((inputs.generated - inputs.batch.real).abs() * (1 - inputs.product)).mean()
 
 
 def _detail(inputs: GeneratorInputs) -> Tensor:

@@ -71,7 +71,16 @@ PRESETS: Final[Mapping[str, TrainConfig]] = MappingProxyType(
             family="studio",
             resolution=256,
             data=DataSettings(batch_size=8, colour_dropout=0.5, colour_mixing=0.2),
-            objective=ObjectiveSettings(loss="relativistic", l1_weight=40.0, gradient_weight=20.0),
+            objective=ObjectiveSettings(
+                loss="relativistic",
+                l1_weight=40.0,
+                gradient_weight=20.0,
+                structure_weight=10.0,
+                ground_weight=120.0,
+                perceptual_weight=3.0,
+                perceptual_side=256,
+                perceptual_maps=3,
+            ),
             optimizer=OptimizerSettings(
                 generator_lr=1.2e-3,
                 discriminator_lr=4e-4,

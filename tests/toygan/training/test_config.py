@@ -160,6 +160,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
     [
         ({"path_length_weight": 2.0}, r"path_length_weight is 2\.0; dcgan has no styles, so leave it at 0"),
         ({"kl_weight": 0.1}, r"kl_weight is 0\.1; dcgan has no style encoder, so leave it at 0"),
+        ({"structure_weight": 1.0}, "dcgan has no masks of products, so leave it at 0"),
         ({"feature_matching_weight": 1.0}, "dcgan has no features to match, so leave it at 0"),
         (
             {"layout_bank": 0.1},

@@ -23,6 +23,7 @@ from toygan.training.losses import (
     r1_penalty,
     r2_penalty,
     score_gradients,
+    structure_loss,
 )
 
 LOG_3 = log(3)  # the logit of the probability 3/4
@@ -198,6 +199,18 @@ def test_perceptual_loss_by_hand() -> None:
     second = torch.ones(1, 3, 1, 1)
     assert perceptual_loss([first, second], [turned, -second]).item() == pytest.approx(1 + 4)
     assert perceptual_loss([first, second], [7 * first, second]).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_structure_loss_by_hand() -> None:
+    """Flat brightness of 0.5 and 0.6 in [0, 1], and columns that are opposite."""
+    flat = torch.zeros(1, 3, 16, 16)
+    inside = torch.zeros(1, 1, 16, 16)
+    inside[..., 4:12, 4:12] = 1
+    similarity = (2 * 0.5 * 0.6 + 1e-4) / (0.5**2 + 0.6**2 + 1e-4)
+    assert structure_loss(flat, flat, inside).item() == pytest.approx(0, abs=1e-6)
+    assert structure_loss(flat + 0.2, flat, inside).item() == pytest.approx(1 - similarity, abs=1e-3)
+    stripes = torch.where(torch.arange(16) % 2 == 0, 0.5, -0.5).expand(1, 3, 16, 16)
+    assert 1.8 < structure_loss(-stripes, stripes, inside).item() < 2
 
 
 def test_content_loss_by_hand() -> None:

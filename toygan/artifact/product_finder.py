@@ -25,6 +25,7 @@ FRAME_SHARE: Final = 0.85
 FEWEST_SHARE: Final = 0.004  # share of the picture's pixels; a smaller area does not count as a product
 # share of the largest part's pixels; a separate part with more pixels counts as another product
 SECOND_SHARE: Final = 0.3
+GAP: Final = 4  # pixels of the first look, up to which a small separate part belongs to the product
 CUT_SHARE: Final = 0.03  # share of a side of the picture; a product that touches more of the side is cut off
 SHARPNESS: Final = 3.0  # the slope of the mask at its edges, relative to the slope of the probabilities
 # The limit for `FramedSnapshot.doubt`. Of 180 snapshots of calibration products, 20 real and 160 hard
@@ -177,6 +178,7 @@ def _main_part(
 
     The pixels are None if there is no product.
     """
+    from scipy.ndimage import binary_dilation
     from skimage.measure import label
 
     found = (probabilities > 0.5).numpy()
@@ -188,8 +190,12 @@ def _main_part(
     problems: list[FindingProblem] = []
     if len(sizes) > 1 and sizes[order[1]] > SECOND_SHARE * sizes[order[0]]:
         problems.append("several_products")
-    # A small separate part does not count as another product, because a hand or a wheel may look separate.
+    # A small separate part does not count as another product, because a hand or a wheel may look separate. If
+    # it is near, it may be a foot behind a shadow, and belongs to the product.
     main = parts == order[0] + 1
+    near = parts[binary_dilation(main, iterations=GAP)]
+    small = 1 + np.flatnonzero(sizes <= SECOND_SHARE * sizes[order[0]])
+    main |= np.isin(parts, np.intersect1d(near, small))
     touching = max(int(main[line].sum()) for line in (0, -1, (slice(None), 0), (slice(None), -1)))
     if touching > CUT_SHARE * len(main):
         problems.append("product_cut_off")

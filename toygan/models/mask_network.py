@@ -1,9 +1,8 @@
 """Finds the product in a snapshot: one probability for each pixel.
 
-The encoder has the layers of EfficientNet-Lite1 (Tan and Le 2019) up to stride 16. It is followed by pooled
-context (Zhao et al. 2017, PSPNet, section 3.2) and the decoder of a U-Net (Ronneberger et al. 2015). All
-these work on a small copy of the picture. The head gets the picture in full resolution, so the mask's edges
-are as exact as the picture's pixels.
+The encoder (`toygan.models.lite`) is followed by pooled context (Zhao et al. 2017, PSPNet, section 3.2) and
+the decoder of a U-Net (Ronneberger et al. 2015). All these work on a small copy of the picture. The head gets
+the picture in full resolution, so the mask's edges are as exact as the picture's pixels.
 """
 
 from typing import Final
@@ -12,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toygan.models.backbone import Backbone
+from toygan.models.lite import CHANNELS, Encoder
 
-BACKBONE: Final = "tf_efficientnet_lite1"
 TRUNK_SIDE: Final = 256  # the side of the small copy in pixels
 POOLED: Final = (1, 2, 4)  # the maps of pooled context have this number of cells a side
-FROZEN: Final = 2  # the number of first stages of the encoder that keep their ImageNet weights
 
 
 class MaskNetwork(nn.Module):
@@ -25,15 +22,13 @@ class MaskNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        encoder = Backbone(BACKBONE, maps=3)
-        self.encoder = encoder.requires_grad_(True)
-        channels = _channels(encoder)
-        self.reduce = _layer(channels[3], 64)
+        self.encoder = Encoder()
+        self.reduce = _layer(CHANNELS[3], 64)
         self.pooled = nn.ModuleList(nn.Conv2d(64, 24, 1) for _ in POOLED)
         self.context = nn.Sequential(_layer(64 + 24 * len(POOLED), 64), _layer(64, 64, dilation=2))
         self.ups = nn.ModuleList(
             nn.Sequential(_layer(before + kept, after), _layer(after, after))
-            for before, kept, after in ((64, channels[2], 48), (48, channels[1], 32), (32, channels[0], 24))
+            for before, kept, after in ((64, CHANNELS[2], 48), (48, CHANNELS[1], 32), (32, CHANNELS[0], 24))
         )
         self.narrow = nn.Conv2d(24, 8, 1)
         self.head = nn.Sequential(
@@ -47,7 +42,7 @@ class MaskNetwork(nn.Module):
 
     def look(self, pictures: Tensor, small: Tensor) -> Tensor:
         """Does the same with the pictures' `small_copy` given."""
-        maps = self._maps(small.contiguous(memory_format=torch.channels_last))
+        maps = self.encoder(small.contiguous(memory_format=torch.channels_last))
         x = self.reduce(maps[3])
         side = x.shape[-2:]
         pooled = [
@@ -61,22 +56,6 @@ class MaskNetwork(nn.Module):
         logits: Tensor = self.logit(self.head(x))
         return logits
 
-    def _maps(self, small: Tensor) -> list[Tensor]:
-        """Returns the encoder's maps at the strides 2, 4, 8 and 16."""
-        encoder = self.encoder
-        maps: dict[int, Tensor] = {}
-        # The first stages find edges and colours, as in ImageNet. Freezing them saves time.
-        with torch.no_grad():
-            x = encoder.network.bn1(encoder.network.conv_stem(((small + 1) / 2 - encoder.mean) / encoder.std))
-            for stage in encoder.network.blocks[:FROZEN]:
-                x = stage(x)
-                maps[int(small.shape[-1]) // int(x.shape[-1])] = x
-        for stage in encoder.network.blocks[FROZEN:]:
-            x = stage(x)
-            # a later map of the same stride is deeper and replaces the earlier one
-            maps[int(small.shape[-1]) // int(x.shape[-1])] = x
-        return [maps[stride] for stride in (2, 4, 8, 16)]
-
 
 def small_copy(pictures: Tensor) -> Tensor:
     """Returns pictures (B, 3, S, S) as (B, 3, 256, 256), which the encoder takes."""
@@ -85,11 +64,6 @@ def small_copy(pictures: Tensor) -> Tensor:
     return F.interpolate(
         pictures, size=(TRUNK_SIDE, TRUNK_SIDE), mode="bilinear", antialias=True, align_corners=False
     )
-
-
-def _channels(encoder: Backbone) -> tuple[int, ...]:
-    found = {each["reduction"]: each["num_chs"] for each in encoder.network.feature_info}
-    return tuple(found[stride] for stride in (2, 4, 8, 16))
 
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:

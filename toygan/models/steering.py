@@ -52,12 +52,19 @@ def lab_to_rgb(lab: Floats) -> Floats:
     return np.where(linear <= 0.0031308, 12.92 * linear, curved)
 
 
+def terms(lab: Floats) -> Floats:
+    """Returns (N, 10) of CIELAB (N, 3): the values, 1, and their products in pairs, divided by 100."""
+    light, a, b = lab.T
+    pairs = (light * light, a * a, b * b, light * a, light * b, a * b)
+    return np.stack([light, a, b, np.ones_like(light), *(pair / 100 for pair in pairs)], axis=1)
+
+
 def steer(picture: Floats, mask: Floats, colour: Floats, light: Floats) -> Floats:
     """Changes the product's colours so that its main colour is the one that a studio photo of it would show.
 
     `picture` is (3, H, W) in [-1, 1], `mask` is (H, W) in [0, 1], and `colour` (4,) is encoded by
-    `toygan.conditions.colour`. `light` (4, 3) maps (L*, a*, b*, 1) of a catalog colour to the L*, a*, b* that
-    a photo of it shows. A pixel changes less if its colour is farther from the steered colour, so prints
+    `toygan.conditions.colour`. `light` (10, 3) maps the `terms` of a catalog colour to the L*, a*, b* that a
+    photo of it shows. A pixel changes less if its colour is farther from the steered colour, so prints
     change little. If the product has several colours, the one nearest to the catalog's colour is steered. A
     product without a colour near the catalog's colour stays unchanged, and so do pixels where the mask is 0.
     """
@@ -66,7 +73,7 @@ def steer(picture: Floats, mask: Floats, colour: Floats, light: Floats) -> Float
     if not colour[3] or not inside.any():
         return picture
     lightness, a, b = (50 * colour[:3]).tolist()
-    wanted = np.array([lightness + 50, a, b, 1], dtype=np.float32) @ light
+    wanted = terms(np.array([[lightness + 50, a, b]], dtype=np.float32))[0] @ light
     pixels: Floats = np.clip((picture[:, shown].T + 1) / 2, 0, 1).astype(np.float32, copy=False)
     lab = rgb_to_lab(pixels)
     centres = _colours_of(lab[inside, 1:])

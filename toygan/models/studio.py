@@ -3,7 +3,8 @@ change.
 
 A U-Net (Ronneberger et al. 2015; as a generator Isola et al. 2017, pix2pix) returns a gain and an offset for
 every pixel of the product, like the local affine colour transforms of Gharbi et al. 2017 (HDRnet), section 3.
-So prints, faces and edges stay those of the snapshot. For a large picture, gains and offsets are computed on
+So prints, faces and edges stay those of the snapshot. The U-Net also gets the features of an encoder with
+ImageNet weights, which sees the product alone. For a large picture, gains and offsets are computed on
 a small copy. A second output is the new ground with its soft shadow. It cannot show the snapshot's ground,
 because the network gets only smoothed colours of that ground.
 
@@ -29,14 +30,17 @@ from toygan.models.layers import (
     DiscriminatorOutput,
     NetworkConfig,
 )
+from toygan.models.lite import CHANNELS, Encoder
 from toygan.models.spectral import spectral_norm
-from toygan.models.steering import steer
+from toygan.models.steering import steer, terms
 
 WORKING_SIDE: Final = 256  # the network works on a copy of this side, in pixels, if the snapshot is larger
 FOLD: Final = 2  # all convolutions of the generator run at half of the picture's resolution
 GROUND_CELL: Final = 16  # the network gets the mean ground colour of square cells with this side in pixels
 # at this level of the U-Net, a pixel is such a cell: GROUND_CELL = FOLD * 2 ** GROUND_LEVEL
 GROUND_LEVEL: Final = 3
+PRODUCT_CELLS: Final = 16  # number of cells a side in which the product's colour is averaged
+RIDGE_PAIRS: Final = 2000.0  # of the terms of degree 2 of the studio's light
 # within this distance from the mask's edge, in pixels, colours may be mixed with those of the ground
 EDGE: Final = 2
 _FOLDED: Final = 4  # the discriminator runs at a quarter of the picture's resolution
@@ -50,7 +54,7 @@ class StudioConfig(NetworkConfig):
     """
 
     # the number of channels of each level, fine to coarse
-    generator_channels: tuple[int, ...] = (12, 24, 40, 64, 80, 80)
+    generator_channels: tuple[int, ...] = (24, 40, 72, 112, 128, 128)
     discriminator_channels: int = 24
 
     image_condition: ClassVar[ImageCondition | None] = "photo"
@@ -115,11 +119,28 @@ def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
     ground = (beside < 0.05).float()
     share = F.avg_pool2d(ground, GROUND_CELL)
     colour = F.avg_pool2d(snapshot * ground, GROUND_CELL)
-    amount, total = share, colour
-    for _ in range(4):
-        amount = amount + 0.1 * F.avg_pool2d(amount, 3, stride=1, padding=1)
-        total = total + 0.1 * F.avg_pool2d(total, 3, stride=1, padding=1)
-    return torch.cat([total / amount.clamp_min(1e-5), share], dim=1)
+    return torch.cat([_spread(colour, share), share], dim=1)
+
+
+def product_colours(product: Tensor, mask: Tensor) -> Tensor:
+    """Returns the mean colour of the product in 16 x 16 cells, (B, 3, 16, 16).
+
+    `product` is (B, 3, R, R), `mask` is (B, 1, R, R) in [0, 1]. A cell without the product takes the colours
+    of cells near it.
+    """
+    cell = max(1, mask.shape[-1] // PRODUCT_CELLS)
+    share = F.avg_pool2d(mask, cell)
+    return _spread(F.avg_pool2d(product * mask, cell), share)
+
+
+def _spread(colour: Tensor, share: Tensor) -> Tensor:
+    """Divides the sums of colours in cells (B, 3, H, W) by their shares (B, 1, H, W); cells of little share
+    take the colours of cells near them.
+    """
+    for _ in range(8):
+        share = share + 0.1 * F.avg_pool2d(share, 3, stride=1, padding=1)
+        colour = colour + 0.1 * F.avg_pool2d(colour, 3, stride=1, padding=1)
+    return colour / share.clamp_min(1e-9)
 
 
 def _box_mean(x: Tensor, reach: int) -> Tensor:
@@ -155,27 +176,29 @@ def _means(picture: Tensor, weight: Tensor) -> Tensor:
 
 
 class StudioLight(nn.Module):
-    """Maps colours of the catalog to colours in the studio's photos, linearly in CIELAB.
+    """Maps colours of the catalog to colours in the studio's photos, by a polynomial of degree 2 in CIELAB.
 
-    A photo does not show the exact colour of the catalog: the studio's light makes it brighter and paler.
+    A photo does not show the exact colour of the catalog: the studio's light makes it brighter and paler, and
+    dark colours more than light ones.
     """
 
-    matrix: Tensor  # (4, 3) float32, the `light` of `toygan.models.steering.steer`
+    matrix: Tensor  # (10, 3) float32, the `light` of `toygan.models.steering.steer`
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("matrix", torch.eye(4, 3))
+        self.register_buffer("matrix", torch.eye(10, 3))
 
     def fit(self, given: Tensor, shown: Tensor) -> None:
         """Fits the map to catalog colours and to the median colours of their products in photos, (N, 3)
         CIELAB each.
         """
-        known = torch.cat([given, torch.ones(len(given), 1)], dim=1).double()
-        # With few photos the ridge keeps the map near the identity.
-        ridge = torch.eye(4, dtype=torch.float64) * len(given) * torch.tensor([0.3, 0.3, 0.3, 1e-4])
-        start = torch.eye(4, 3, dtype=torch.float64)
+        known = torch.from_numpy(terms(given.numpy())).double()
+        # With few photos the ridges keep the map near the identity. On 428 photos of toy bricks, RIDGE_PAIRS
+        # was about the best for any number of photos from 8 on.
+        ridge = torch.diag(torch.tensor([0.3 * len(given)] * 3 + [1e-4 * len(given)] + [RIDGE_PAIRS] * 6))
         left = known.T @ known + ridge
-        self.matrix.copy_(torch.linalg.solve(left, known.T @ shown.double() + ridge @ start).float())
+        right = known.T @ shown.double() + ridge.double() @ torch.eye(10, 3, dtype=torch.float64)
+        self.matrix.copy_(torch.linalg.solve(left, right).float())
 
     def steer(self, pictures: Tensor, masks: Tensor, colours: Tensor) -> Tensor:
         """Steers pictures (B, 3, H, W), given masks (B, 1, H, W) and colours (B, 4), on the host."""
@@ -196,8 +219,11 @@ class Generator(ConditionalGenerator):
         widths = config.generator_channels
         self.downs = nn.ModuleList()
         before = 5 * FOLD**2
+        # Its features of ImageNet tell how surfaces turn, and so how the room's light shades them.
+        self.encoder = Encoder()
         for level, width in enumerate(widths):
-            self.downs.append(_layers(before + (4 if level == GROUND_LEVEL else 0), width))
+            beside = (CHANNELS[level] if level < len(CHANNELS) else 0) + (4 if level == GROUND_LEVEL else 0)
+            self.downs.append(_layers(before + beside, width))
             before = width
         self.given = nn.Sequential(nn.Linear(18 + COLOUR_SIZE, 96), nn.ReLU(), nn.Linear(96, 2 * widths[-1]))
         self.ups = nn.ModuleList(
@@ -205,7 +231,7 @@ class Generator(ConditionalGenerator):
             for level in reversed(range(len(widths) - 1))
         )
         self.to_own = nn.Conv2d(widths[0], 6 * FOLD**2, 1)
-        self.to_ground = nn.Conv2d(widths[0], 3 * FOLD**2, 3, padding=1)
+        self.to_ground = nn.Conv2d(widths[0], 4 * FOLD**2, 3, padding=1)
         self.light = StudioLight()
         # Zeros make a new network return the product unchanged on white.
         for layer in (self.to_own, self.to_ground):
@@ -233,10 +259,12 @@ class Generator(ConditionalGenerator):
         with torch.autocast(x.device.type, enabled=False):
             found = torch.cat([self.to_own(x.float()), self.to_ground(x.float())], dim=1)
             found = _enlarged(F.pixel_shuffle(found, FOLD), side)
-            gain, offset, shade = found.chunk(3, dim=1)
+            gain, offset, shade = found[:, :9].chunk(3, dim=1)
             own = own_colours(snapshot, mask)
             product = ((own + 1) * torch.exp(gain.clamp(-2, 2)) + offset - 1).clamp(-1.2, 1.2)
-            ground = 1 - F.softplus(4 * shade - 4) / 2
+            # The product keeps light from the ground, and reflects light of its own colour onto it.
+            reflected = _enlarged(product_colours(product, mask), side) + 1
+            ground = 1 - _above_0(shade) + _above_0(found[:, 9:]) * reflected.clamp(0, 2)
         return product, ground
 
     def _features(self, snapshot: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
@@ -245,13 +273,13 @@ class Generator(ConditionalGenerator):
         coverage = _box_mean(mask, 15)
         x = F.pixel_unshuffle(torch.cat([own, mask - 0.5, coverage], dim=1), FOLD)
         x = x.contiguous(memory_format=torch.channels_last)
+        maps = self.encoder((own * mask).contiguous(memory_format=torch.channels_last))
         kept: list[Tensor] = []
         for level, down in enumerate(self.downs):
             if level:
                 x = F.avg_pool2d(x, 2)
-            if level == GROUND_LEVEL:
-                x = torch.cat([x, grounds], dim=1)
-            x = down(x)
+            beside = [*maps[level : level + 1], *([grounds] if level == GROUND_LEVEL else [])]
+            x = down(torch.cat([x, *beside], dim=1))
             kept.append(x)
         share = grounds[:, 3:]
         known = torch.cat(
@@ -295,6 +323,11 @@ class Discriminator(ConditionalDiscriminator):
             features.append(x)
         logits: Tensor = self.logit(x)
         return DiscriminatorOutput(logits=(logits.float(),), features=tuple(features))
+
+
+def _above_0(x: Tensor) -> Tensor:
+    """Maps 0 to nearly 0, and never below 0."""
+    return F.softplus(4 * x - 4) / 2
 
 
 def _enlarged(x: Tensor, side: int) -> Tensor:

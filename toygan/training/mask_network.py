@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toygan.models.mask_network import BACKBONE, MaskNetwork
+from toygan.models.lite import NAME, Encoder
+from toygan.models.mask_network import MaskNetwork
 from toygan.training.batches import Batch
 
 # a pixel near the product's edge has the weight 1 + EDGE_WEIGHT, any other pixel the weight 1
@@ -18,13 +19,21 @@ def fresh_mask_network() -> MaskNetwork:
 
     The other weights are random numbers of torch's global generator.
     """
+    network = MaskNetwork()
+    load_imagenet(network)
+    return network
+
+
+def load_imagenet(network: nn.Module) -> None:
+    """Gives the encoders in a network their ImageNet weights."""
+    encoders = [module for module in network.modules() if isinstance(module, Encoder)]
+    if not encoders:
+        return
     from toygan.artifact.backbone_weights import pretrained_weights
 
-    network = MaskNetwork()
-    weights = pretrained_weights(BACKBONE)
-    kept = network.encoder.network
-    kept.load_state_dict({key: weights[key] for key in kept.state_dict()})
-    return network
+    weights = pretrained_weights(NAME)
+    for encoder in encoders:
+        encoder.load_state_dict({key: weights[key] for key in encoder.state_dict()})
 
 
 def mask_loss(network: nn.Module, batch: Batch) -> Tensor:

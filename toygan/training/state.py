@@ -30,6 +30,7 @@ from toygan.training.companions import (
 from toygan.training.config import TrainConfig
 from toygan.training.distributed import ALONE, Distributed
 from toygan.training.guard import Guard
+from toygan.training.mask_network import load_imagenet
 
 if TYPE_CHECKING:
     from toygan.models.backbone import Backbone
@@ -177,6 +178,7 @@ def _fit_to_photos(
         _fit_colour_map(generator, labelled)
     if isinstance(discriminator, PretrainedDiscriminator):
         _load_pretrained(discriminator)
+    load_imagenet(generator)
 
 
 def _adaptive_augmentation(config: TrainConfig) -> AdaptiveAugmentation | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.toygan.artifact.red_products import Red, picture
 from toygan.artifact.mask_network_file import mask_network_file, read_mask_network
-from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder
+from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder, _main_part
 from toygan.errors import ModelError
 from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
 
@@ -146,3 +146,26 @@ def test_a_mask_network_survives_its_file() -> None:
     for read in (read_mask_network, lambda content: ProductFinder.from_file(content, CPU)):
         with pytest.raises(ModelError, match="the mask network cannot be read"):
             read(b"\x80 pickle")
+
+
+def test_a_small_part_belongs_to_the_product_if_it_is_near() -> None:
+    probabilities = torch.zeros(256, 256)
+    probabilities[80:140, 80:160] = 1
+    probabilities[143:150, 100:110] = 1  # a foot behind a shadow of three pixels
+    probabilities[80:90, 180:190] = 1  # a piece of something else, farther away
+    main, problems = _main_part(probabilities)
+    assert main is not None
+    assert problems == ()
+    assert main[143:150, 100:110].all()
+    assert not main[:, 170:].any()
+    assert int(main.sum()) == 60 * 80 + 7 * 10
+
+
+def test_two_large_parts_are_two_products_however_near() -> None:
+    probabilities = torch.zeros(256, 256)
+    probabilities[80:140, 80:160] = 1
+    probabilities[80:140, 162:220] = 1
+    main, problems = _main_part(probabilities)
+    assert main is not None
+    assert not main[:, 161:].any()
+    assert problems == ("several_products",)

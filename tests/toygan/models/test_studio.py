@@ -8,7 +8,7 @@ from torch import Tensor
 
 from toygan.models import FAMILIES, build
 from toygan.models.layers import Conditions
-from toygan.models.studio import ground_colours, own_colours
+from toygan.models.studio import ground_colours, own_colours, product_colours
 
 SIDE = 64
 NETWORK = {
@@ -82,6 +82,19 @@ def test_ground_colours_ignore_the_product() -> None:
     found = ground_colours(picture, mask)
     assert found.shape == (2, 4, SIDE // 16, SIDE // 16)
     assert torch.allclose(found[:, :3][found[:, 3:].expand(-1, 3, -1, -1) > 0], torch.tensor(-0.5), atol=1e-3)
+
+
+def test_the_product_reflects_its_own_colour_onto_the_ground() -> None:
+    _, mask = snapshot(count=1)
+    red = torch.where(mask > 0, torch.tensor([0.8, -0.8, -0.8]).view(1, 3, 1, 1), 0.0)
+    assert torch.allclose(product_colours(red, mask), red[:, :, 12:13, 16:17], atol=1e-3)
+    generator, _ = build("studio", NETWORK)
+    with torch.no_grad():
+        generator.to_ground.bias[: 3 * 4] = 1.5  # shadow
+        generator.to_ground.bias[3 * 4 :] = 1.0
+    with torch.inference_mode():
+        ground = generator.product_and_ground(conditions(red, mask))[1]
+    assert (ground[:, 0] > ground[:, 1] + 0.3).all()
 
 
 def test_both_networks_learn_from_a_step() -> None:

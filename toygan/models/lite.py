@@ -58,7 +58,8 @@ class Encoder(nn.Module):
 
 
 def _relu6(x: Tensor) -> Tensor:
-    return F.hardtanh(x, 0.0, 6.0)  # timm's module, which traces as this operation
+    # F.relu6 gives the same numbers, but the export to Keras does not know its operation.
+    return F.hardtanh(x, 0.0, 6.0)
 
 
 class _Same(nn.Conv2d):

@@ -219,7 +219,7 @@ class Generator(ConditionalGenerator):
         widths = config.generator_channels
         self.downs = nn.ModuleList()
         before = 5 * FOLD**2
-        # Its features of ImageNet tell how surfaces turn, and so how the room's light shades them.
+        # Its ImageNet features help to tell a surface's shape from the light on it.
         self.encoder = Encoder()
         for level, width in enumerate(widths):
             beside = (CHANNELS[level] if level < len(CHANNELS) else 0) + (4 if level == GROUND_LEVEL else 0)
@@ -326,7 +326,7 @@ class Discriminator(ConditionalDiscriminator):
 
 
 def _above_0(x: Tensor) -> Tensor:
-    """Maps 0 to nearly 0, and never below 0."""
+    """Maps all numbers to numbers above 0, and 0 to 0.009."""
     return F.softplus(4 * x - 4) / 2
 
 

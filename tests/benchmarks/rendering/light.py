@@ -24,9 +24,8 @@ CELLS: Final = 96
 JITTER: Final = 0.13
 VARIANTS: Final = 64
 FINE: Final = 6144  # directions of the lights that are seen in gloss
-SOLID_ANGLE: Final = (
-    4.0 / CELLS
-)  # of a cell, divided by pi: a matt white surface reflects 1 / pi of its light
+# The solid angle of a cell, divided by pi: a matt white surface reflects 1 / pi of its light to each side.
+SOLID_ANGLE: Final = 4.0 / CELLS
 WINDOW: Final = 1.5  # the side of the rendered square by that of the photo's frame
 SIDE: Final = 256  # pixels of the photo's frame
 OVERSAMPLED: Final = 2  # rays for each pixel and direction
@@ -170,15 +169,8 @@ def transfer(
     triangle = found["primID"][shown]
     centre, radius = extent(mesh)
     above = 1e-3 * radius
-    points = _points(
-        mesh, {name: each[shown] for name, each in found.items()}, origins[shown], directions[shown]
-    )
-    points = _Points(
-        places=points.places + above * points.faces,
-        normals=points.normals,
-        faces=points.faces,
-        views=points.views,
-    )
+    seen_points = {name: each[shown] for name, each in found.items()}
+    points = _points(mesh, seen_points, origins[shown], directions[shown], above)
     height = float(mesh.corners[..., 1].min()) + above
     ground = _Ground(
         height=height, centre=np.array([centre[0], height, centre[2]]), reach=GROUND_REACH * radius
@@ -202,7 +194,10 @@ def transfer(
     )
 
 
-def _points(mesh: Mesh, found: dict[str, NDArray[np.float32]], origins: Floats32, views: Floats32) -> _Points:
+def _points(
+    mesh: Mesh, found: dict[str, NDArray[np.float32]], origins: Floats32, views: Floats32, above: float
+) -> _Points:
+    """Returns the points that rays found, moved away from the surface by `above`."""
     triangle = found["primID"].astype(np.int64)
     u, v = found["u"][:, None], found["v"][:, None]
     at_corners = corner_normals(mesh)[triangle]
@@ -214,7 +209,7 @@ def _points(mesh: Mesh, found: dict[str, NDArray[np.float32]], origins: Floats32
     normals *= np.sign((normals * faces).sum(axis=1, keepdims=True))
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
     return _Points(
-        places=origins + views * found["tfar"][:, None],
+        places=origins + views * found["tfar"][:, None] + above * faces,
         normals=normals.astype(np.float32),
         faces=faces.astype(np.float32),
         views=views,

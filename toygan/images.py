@@ -38,6 +38,8 @@ MIME_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 # brightest minus the darkest channel is above COLOURED. Both limits are in 0..255.
 DARK: Final = 200
 COLOURED: Final = 32
+# The shares of red, green and blue in the brightness of a pixel, of ITU-R BT.601.
+BRIGHTNESS: Final = (0.299, 0.587, 0.114)
 MAX_PIXELS: Final = 64_000_000  # files with more pixels are not decoded; this number takes 192 MB as RGB
 SHORTEST_SIDE: Final = 32  # shortest side of a photo in pixels; smaller photos show no detail
 _TRANSPOSED: Final = MappingProxyType(

@@ -37,7 +37,7 @@ from toygan.data.registration import Registration, moved, register
 from toygan.evaluation.features import Efficientnet, load_network
 from toygan.evaluation.metrics import kernel_distance
 from toygan.evaluation.perceptual import perceptual_distances
-from toygan.images import decode
+from toygan.images import BRIGHTNESS, decode
 from toygan.registry.models import find_default, resolve
 
 SIDE: Final = 512
@@ -188,7 +188,7 @@ def laid(picture: NDArray[np.uint8], inside: NDArray[np.bool_], each: Sample) ->
 
 def structure(picture: NDArray[np.uint8], each: Sample) -> float:
     """SSIM of luminance inside the photo's product, for a picture that lies on the photo."""
-    grey = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    grey = np.array(BRIGHTNESS, dtype=np.float32)
     small = [reduced(image) @ grey for image in (picture, each.photo)]
     shown = reduced(each.shown[..., None])[..., 0] > 0.5
     _, values = structural_similarity(  # type: ignore[no-untyped-call]

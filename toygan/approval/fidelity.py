@@ -22,7 +22,7 @@ from scipy.ndimage import (
 
 from toygan.approval.checks import Reason
 from toygan.approval.extremes import brightest_channel, darkest_channel
-from toygan.images import COLOURED, DARK
+from toygan.images import BRIGHTNESS, COLOURED, DARK
 
 SIDES: Final = (256, 128)  # the two scales, in pixels a side
 SPREAD: Final = 2.5  # standard deviation of a neighbourhood in pixels
@@ -102,7 +102,7 @@ def _structure(picture: NDArray[np.float32], framed: NDArray[np.float32]) -> flo
     inside = binary_erosion(framed[..., 3] > 127, iterations=EDGE)
     if not inside.any():
         return 0.0
-    weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    weights = np.array(BRIGHTNESS, dtype=np.float32)
     made, seen = picture[..., :3] @ weights, framed[..., :3] @ weights
     # The averages of a neighbourhood include only pixels inside the product, not the ground.
     amount = _smooth(inside.astype(np.float32)).clip(1e-3)

@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from toygan.images import COLOURED, DARK
+from toygan.images import BRIGHTNESS, COLOURED, DARK
 from toygan.models.bands import REACH, detail_bands
 
 STRUCTURE_SIDE = 7  # side in pixels of the squares whose structure is compared
 # The constants of Wang et al. 2004, eq. 7 and section III.B, for brightness in [0, 1].
 STRUCTURE_C1, STRUCTURE_C2 = 0.01**2, 0.03**2
-BRIGHTNESS = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 FEWEST_PRODUCT_SHARE = 1 / 256  # with a smaller share of product pixels, a picture has no mean colour
 DETAIL_PATCH = 16  # side in pixels of the patches whose detail is compared
 DETAIL_FLOOR = 1 / 255  # half a brightness step, in units of [-1, 1]: weaker detail counts as this strong

@@ -67,6 +67,7 @@ def random_photos(config: TrainConfig, count: int = 64) -> PhotoSet:
         category=torch.arange(count) % len(CATEGORIES),
         colour=encode_colours(hexes),
         colour_hexes=hexes,
+        finishes=(None,) * len(hexes),
         words=(TextFields(),) * count,
         skus=tuple(f"sku-{number}" for number in range(count)),
         categories=CATEGORIES,

@@ -50,6 +50,7 @@ class PhotoSet:
     category: Tensor  # (N,) int64, index into `categories`
     colour: Tensor  # (N, 4) float32, see toygan.conditions.colour
     colour_hexes: tuple[str | None, ...]
+    finishes: tuple[str | None, ...]
     words: tuple[TextFields, ...]
     skus: tuple[str, ...]
     categories: tuple[str, ...]
@@ -190,6 +191,7 @@ def load_photos(
         category=encode_categories(names, categories),
         colour=encode_colours(colour_hexes),
         colour_hexes=colour_hexes,
+        finishes=tuple(photo.finish for photo in read),
         words=tuple(_words(photo, text_config) for photo in read),
         text_config=text_config,
         skus=tuple(photo.sku for photo in read),

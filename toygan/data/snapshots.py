@@ -7,7 +7,7 @@ phone's picture: wrong exposure and white balance, vignetting, blur and noise. S
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -29,9 +29,10 @@ class Cutout:
 
     photo: Tensor  # (3, R, R) float32 in [0, 1]
     mask: Tensor  # (1, R, R) float32, 0 or 1
+    is_transparent: bool = False
 
     def mirrored(self) -> "Cutout":
-        return Cutout(photo=self.photo.flip(-1), mask=self.mask.flip(-1))
+        return replace(self, photo=self.photo.flip(-1), mask=self.mask.flip(-1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def moved(cutout: Cutout, scale: float, shift: tuple[float, float]) -> Cutout:
     if scale < 0.75:
         layers = F.avg_pool2d(layers, 3, stride=1, padding=1)
     found = F.grid_sample(layers, grid, align_corners=False)[0]
-    return Cutout(photo=found[:3] + 1, mask=(found[3:] > 0.5).float())
+    return replace(cutout, photo=found[:3] + 1, mask=(found[3:] > 0.5).float())
 
 
 def _with_others(
@@ -151,6 +152,9 @@ def _stand(cutout: Cutout, ground: Tensor, rng: torch.Generator) -> Tensor:
         shaded = shaded * (1 - uniform(0.15, 0.7, rng) * _cast(cutout.mask, rng))
     light = 1 + uniform(0, 0.5, rng) * (noise(side, side, (3, 3), rng) - 0.5)
     product = _relit(cutout, rng) * light
+    if cutout.is_transparent:
+        # The photo shows how much of the white ground's light passes through the product.
+        product = torch.lerp(product, shaded * cutout.photo / LIT, uniform(0.3, 0.9, rng))
     product = _reflecting(product, ground, cutout.mask, rng)
     soft_mask = F.avg_pool2d(F.pad(cutout.mask[None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[0]
     alpha = torch.lerp(cutout.mask, soft_mask, 0.7)

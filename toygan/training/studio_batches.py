@@ -64,7 +64,7 @@ def _pair(
     if _has_own(photo, snapshot) and chance(OWN_SHARE, rng):
         picture = retaken(snapshot, rng)
     else:
-        picture = framed_snapshot(Cutout(photo=photo, mask=mask), (), rng).picture
+        picture = framed_snapshot(_cutout(photos, row, photo, mask), (), rng).picture
     if chance(ROUGH_SHARE, rng):
         mask = _rough(mask, rng)
     main = photos.colour_hexes[row]
@@ -107,9 +107,14 @@ def _free(photos: PhotoSet, row: int, rng: torch.Generator) -> Tensor:
     others = []
     for other in behind:
         of_other = [_small(each) for each in _layers(photos, other)]
-        others.append(Cutout(photo=of_other[0], mask=(of_other[2] > 0.5).float()))
-    made = free_snapshot(Cutout(photo=photo, mask=(mask > 0.5).float()), others, rng)
+        others.append(_cutout(photos, other, of_other[0], of_other[2]))
+    made = free_snapshot(_cutout(photos, row, photo, mask), others, rng)
     return torch.cat([made.picture, made.mask])
+
+
+def _cutout(photos: PhotoSet, row: int, photo: Tensor, mask: Tensor) -> Cutout:
+    is_transparent = photos.finishes[row] == "transparent"
+    return Cutout(photo=photo, mask=(mask > 0.5).float(), is_transparent=is_transparent)
 
 
 def _small(layer: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ def photos(*rows: tuple[str, list[list[int]], str | None, tuple[str, ...], list[
         category=encode_categories(list(categories), names),
         colour=encode_colours(list(mains)),
         colour_hexes=mains,
+        finishes=(None,) * len(mains),
         words=tuple(
             TextFields(text=json.dumps(text), shape_text=json.dumps(text), accent_hexes=each)
             for each, text in zip(accents, texts, strict=True)

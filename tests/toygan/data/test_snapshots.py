@@ -78,6 +78,19 @@ def test_grounds_differ_more_than_products() -> None:
     assert pictures[:, :, ~inside].mean(2).std(0).min() > 0.1
 
 
+def test_the_ground_shows_through_a_transparent_product() -> None:
+    solid = cutout((0.7, 0.9, 0.9))
+    clear = replace(solid, is_transparent=True)
+    inside = solid.mask[0] > 0
+    agreement = []
+    for product in (solid, clear):
+        pictures = torch.stack([framed_snapshot(product, [], rng(seed)).picture for seed in range(32)])
+        # the balance of red and blue, which exposure does not change
+        redness = pictures[:, 0] / (pictures[:, 0] + pictures[:, 2]).clamp_min(1e-3)
+        agreement.append(np.corrcoef(redness[:, inside].mean(1), redness[:, ~inside].mean(1))[0, 1])
+    assert agreement[1] > max(0.6, agreement[0] + 0.1), agreement
+
+
 def test_a_moved_product_has_its_size_and_place() -> None:
     small = moved(cutout(), 0.5, (0.4, -0.2))
     assert float(small.mask.sum()) == pytest.approx(float(cutout().mask.sum()) / 4, rel=0.1)

@@ -28,6 +28,7 @@ def photos(*known: tuple[int, str | None]) -> PhotoSet:
         category=torch.tensor([category for category, _ in known]),
         colour=encode_colours(hexes),
         colour_hexes=hexes,
+        finishes=(None,) * len(hexes),
         words=(TextFields(),) * len(known),
         skus=tuple(f"sku-{number}" for number in range(len(known))),
         categories=("brick", "plant"),

@@ -31,6 +31,7 @@ def synthetic(sources: tuple[Source, ...], *, side: int = 64, small_side: int = 
         category=torch.zeros(2, dtype=torch.int64),
         colour=torch.zeros(2, 4),
         colour_hexes=(None, None),
+        finishes=(None, None),
         words=(),
         skus=("a", "b"),
         categories=("brick",),

@@ -1,12 +1,11 @@
-"""Makes a studio picture from a shop's own snapshot: the product stays the same, the light and the ground
-change.
+"""Makes a studio picture from a shop's snapshot: the product stays the same, light and ground change.
 
 A U-Net (Ronneberger et al. 2015; as a generator Isola et al. 2017, pix2pix) returns a gain and an offset for
 every pixel of the product, like the local affine colour transforms of Gharbi et al. 2017 (HDRnet), section 3.
 So prints, faces and edges stay those of the snapshot. The U-Net also gets the features of an encoder with
-ImageNet weights, which sees the product alone. For a large picture, gains and offsets are computed on
-a small copy. A second output is the new ground with its soft shadow. It cannot show the snapshot's ground,
-because the network gets only smoothed colours of that ground.
+ImageNet weights, which sees the product alone. For a large picture, gains and offsets are computed on a small
+copy. A second output is the new ground with its soft shadow. It cannot show the snapshot's ground, because
+the network gets only smoothed colours of that ground.
 
 The discriminator scores patches, as in pix2pix; its loss is relativistic, see `toygan.training.losses`.
 """
@@ -54,7 +53,7 @@ class StudioConfig(NetworkConfig):
     """
 
     # the number of channels of each level, fine to coarse
-    generator_channels: tuple[int, ...] = (24, 40, 72, 112, 128, 128)
+    generator_channels: tuple[int, ...] = (32, 64, 128, 160, 192, 192)
     discriminator_channels: int = 24
 
     image_condition: ClassVar[ImageCondition | None] = "photo"
@@ -258,13 +257,14 @@ class Generator(ConditionalGenerator):
         # The 8 mantissa bits of bfloat16 cannot hold 8 bits of colour.
         with torch.autocast(x.device.type, enabled=False):
             found = torch.cat([self.to_own(x.float()), self.to_ground(x.float())], dim=1)
-            found = _enlarged(F.pixel_shuffle(found, FOLD), side)
-            gain, offset, shade = found[:, :9].chunk(3, dim=1)
+            found = F.pixel_shuffle(found, FOLD)
+            gain, offset = _enlarged(found[:, :6], side).chunk(2, dim=1)
+            shade = _enlarged(_above_0(found[:, 6:]), side)  # of three channels, and the reflected light
             own = own_colours(snapshot, mask)
             product = ((own + 1) * torch.exp(gain.clamp(-2, 2)) + offset - 1).clamp(-1.2, 1.2)
             # The product keeps light from the ground, and reflects light of its own colour onto it.
             reflected = _enlarged(product_colours(product, mask), side) + 1
-            ground = 1 - _above_0(shade) + _above_0(found[:, 9:]) * reflected.clamp(0, 2)
+            ground = 1 - shade[:, :3] + shade[:, 3:] * reflected.clamp(0, 2)
         return product, ground
 
     def _features(self, snapshot: Tensor, mask: Tensor, colour: Tensor) -> Tensor:

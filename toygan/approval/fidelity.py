@@ -3,6 +3,8 @@
 Structure is compared by the local correlation of brightness, at two scales. The measure consists of the
 contrast and structure terms of SSIM (Wang et al. 2004, eqs. 9 and 10), without the term of brightness. The
 mean of each neighbourhood is removed before, so another light changes the measure little.
+
+A part that the mask lacks is found by its colour: histogram backprojection, Swain and Ballard 1991.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import (
     binary_dilation,
     binary_erosion,
+    binary_opening,
     binary_propagation,
     gaussian_filter,
     maximum_filter,
@@ -35,9 +38,14 @@ AROUND: Final = 6
 # larger scale. With it, 2.5 % of 237 studio photos have more than NEW_PARTS_MAX: the darkest shadows.
 SHARP: Final = 64
 SHARP_SIDE: Final = 5
+COLOUR_CELLS: Final = 16  # number of cells of each channel in histograms of colours
+# A lost part has colours that are this many times as frequent in the product as around it. At 6, snapshots
+# with good masks are found, too.
+OWN_COLOUR: Final = 8.0
 
 STRUCTURE_MIN: Final = 0.5
 NEW_PARTS_MAX: Final = 0.02
+LOST_PARTS_MAX: Final = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +56,28 @@ class Fidelity:
     structure: float
     # pixels away from the product that show something with sharp edges, divided by the product's pixels
     new_parts: float
+    # pixels of the snapshot beside the mask that have the product's colours, divided by the product's pixels
+    lost_parts: float
 
     @property
     def agrees(self) -> bool:
         """Whether the picture shows the product of the snapshot."""
-        return self.structure >= STRUCTURE_MIN and self.new_parts <= NEW_PARTS_MAX
+        return (
+            self.structure >= STRUCTURE_MIN
+            and self.new_parts <= NEW_PARTS_MAX
+            and self.lost_parts <= LOST_PARTS_MAX
+        )
 
 
 def compare(picture: NDArray[np.uint8], framed: NDArray[np.uint8]) -> Fidelity:
     """Compares a picture (R, R, 3) with its framed snapshot (R, R, 4); the last channel is the mask."""
     pairs = [(_reduced(picture, side), _reduced(framed, side)) for side in SIDES]
     structures = [_structure(*pair) for pair in pairs]
-    small, mask = pairs[0][0], pairs[0][1][..., 3] > 127
-    return Fidelity(
-        structure=round(min(structures), 4),
-        new_parts=round(float(_new_parts(small, mask).sum() / max(1, mask.sum())), 4),
-    )
+    small, seen = pairs[0]
+    mask = seen[..., 3] > 127
+    new, lost = _new_parts(small, mask), _lost_parts(seen[..., :3], mask)
+    new_parts, lost_parts = (round(float(parts.sum() / max(1, mask.sum())), 4) for parts in (new, lost))
+    return Fidelity(structure=round(min(structures), 4), new_parts=new_parts, lost_parts=lost_parts)
 
 
 def _new_parts(picture: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -76,6 +90,25 @@ def _new_parts(picture: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray
     shown = away & ((brightest < DARK) | (brightest - darkest > COLOURED))
     contrast = maximum_filter(darkest, SHARP_SIDE) - minimum_filter(darkest, SHARP_SIDE)
     parts: NDArray[np.bool_] = binary_propagation(shown & (contrast > SHARP), mask=shown)
+    return parts
+
+
+def _lost_parts(snapshot: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns the regions that touch the mask and have colours of the product that are rare around it."""
+    inside, outside = binary_erosion(mask, iterations=EDGE), ~binary_dilation(mask, iterations=EDGE - 1)
+    red, green, blue = np.moveaxis(snapshot.astype(np.int64) * COLOUR_CELLS // 256, -1, 0)
+    cells = (red * COLOUR_CELLS + green) * COLOUR_CELLS + blue
+
+    def frequency(where: NDArray[np.bool_]) -> NDArray[np.float32]:
+        counts = np.bincount(cells[where], minlength=COLOUR_CELLS**3).reshape((COLOUR_CELLS,) * 3)
+        smooth: NDArray[np.float32] = gaussian_filter(counts.astype(np.float32), 1.0)
+        return smooth / np.float32(max(1, where.sum()))
+
+    # The small number stands for a colour that is nowhere around the product.
+    ratio = frequency(inside) / (frequency(outside) + np.float32(1e-5))
+    alike = binary_opening(outside & (ratio.ravel()[cells] > OWN_COLOUR), np.ones((3, 3)))
+    beside = alike & binary_dilation(mask, iterations=EDGE + 2)
+    parts: NDArray[np.bool_] = binary_propagation(beside, np.ones((3, 3)), mask=alike)
     return parts
 
 

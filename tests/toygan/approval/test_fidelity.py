@@ -80,3 +80,30 @@ def test_a_coloured_soft_shadow_is_no_new_part() -> None:
 def test_a_product_without_structure_agrees() -> None:
     plain = np.where(product(3) > 1, 2, 0.5)
     assert compare(studio(plain), snapshot(plain, gain=1.0, offset=0.0)).new_parts == 0
+
+
+def coloured(mask: NDArray[np.bool_], table: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """A green disc with a handle at its right, on a table, and a mask."""
+    across = np.arange(SIDE) - SIDE / 2
+    disc = np.hypot(across, across[:, None]) < 80
+    handle = np.zeros_like(disc)
+    handle[110:146, 200:225] = True
+    seen = np.where((disc | handle)[..., None], np.array([0.1, 0.5, 0.2]), np.array(table))
+    return (255 * np.concatenate([seen, mask[..., None]], axis=2)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("table", "is_found"), [((0.7, 0.7, 0.7), True), ((0.6, 0.2, 0.2), True), ((0.1, 0.5, 0.2), False)]
+)
+def test_a_part_outside_the_mask_is_found_by_its_colour(
+    table: tuple[float, float, float], is_found: bool
+) -> None:
+    """A table of the product's colour hides a lost part from this measure, and is no part itself."""
+    across = np.arange(SIDE) - SIDE / 2
+    disc = np.hypot(across, across[:, None]) < 80
+    whole = disc.copy()
+    whole[110:146, 200:225] = True
+    for mask, lost in ((disc, 36 * 17 / (np.pi * 80**2)), (whole, 0.0)):
+        framed = coloured(mask, table)
+        found = compare(framed[..., :3], framed)
+        assert found.lost_parts == pytest.approx(lost if is_found else 0, rel=0.3, abs=0.002), found

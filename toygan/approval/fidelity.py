@@ -35,12 +35,12 @@ EDGE: Final = 3
 # Pixels within this distance of the mask (in pixels of the larger scale) may be dark: they are no new parts.
 AROUND: Final = 6
 # At its edge, a part differs from the ground by more than this, 0..255, within SHARP_SIDE pixels of the
-# larger scale. With it, 2.5 % of 237 studio photos have more than NEW_PARTS_MAX: the darkest shadows.
+# larger scale. The darkest shadows do, too: 2.5 % of 237 studio photos have more than NEW_PARTS_MAX.
 SHARP: Final = 64
 SHARP_SIDE: Final = 5
 COLOUR_CELLS: Final = 16  # number of cells of each channel in histograms of colours
-# A lost part has colours that are this many times as frequent in the product as around it. At 6, snapshots
-# with good masks are found, too.
+# A lost part has colours that are this many times as frequent in the product as around it. At 6, more
+# snapshots with good masks are found.
 OWN_COLOUR: Final = 8.0
 
 STRUCTURE_MIN: Final = 0.5

@@ -259,7 +259,7 @@ class Generator(ConditionalGenerator):
             found = torch.cat([self.to_own(x.float()), self.to_ground(x.float())], dim=1)
             found = F.pixel_shuffle(found, FOLD)
             gain, offset = _enlarged(found[:, :6], side).chunk(2, dim=1)
-            shade = _enlarged(_above_0(found[:, 6:]), side)  # of three channels, and the reflected light
+            shade = _enlarged(_above_0(found[:, 6:]), side)  # three channels, then reflected light
             own = own_colours(snapshot, mask)
             product = ((own + 1) * torch.exp(gain.clamp(-2, 2)) + offset - 1).clamp(-1.2, 1.2)
             # The product keeps light from the ground, and reflects light of its own colour onto it.

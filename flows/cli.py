@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def run() -> None:
-    """`main` as the program `toygan`."""
+    """`main` as the program `toygan` and as `python -m flows.cli`."""
     with quick_exit():
         main()
 
@@ -317,4 +317,4 @@ cli.add_command(uploads)
 
 
 if __name__ == "__main__":
-    main()
+    run()

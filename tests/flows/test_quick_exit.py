@@ -56,3 +56,13 @@ def test_output_that_nobody_reads_ends_the_process_as_usual() -> None:
         process.stdout.close()
         assert "BrokenPipeError" in process.stderr.read()
         assert process.wait(60) != 0
+
+
+def test_the_module_as_a_program_frees_no_module_either() -> None:
+    """While they were freed, a thread of a library once aborted a command that had done its work."""
+    call = "import runpy; sys.argv = ['toygan', '--help']; runpy.run_module('flows.cli', run_name='__main__')"
+    program = f"{BEGIN}\n{call}\n"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    assert "generate" in process.stdout
+    assert "modules are freed" not in process.stdout

@@ -24,7 +24,7 @@ map_option = click.option(
     "columns",
     multiple=True,
     metavar="COLUMN=THEIRS",
-    help="Read the contract's COLUMN from the file's column THEIRS; may be repeated.",
+    help="Read toygan's COLUMN from the file's column THEIRS; may be repeated. Not for Parquet.",
 )
 photos_option = click.option(
     "--photos",

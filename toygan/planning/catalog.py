@@ -112,8 +112,8 @@ def _as_parquet(catalog: Catalog, columns: Mapping[str, str]) -> Iterator[Catalo
     if is_ready:
         if columns:
             raise BadInput(
-                f"{catalog.uri}: the columns of a Parquet catalog must have the contract's names; "
-                "rename them and leave out --map"
+                f"{catalog.uri}: the columns of a Parquet catalog must have toygan's names "
+                "(catalog_schemas/README.md); rename them and leave out --map"
             )
         yield catalog
         return

@@ -30,7 +30,7 @@ def test_another_mapping_is_another_catalog(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"titel": "name"}, "no column 'titel' to map to"),
+        ({"titel": "name"}, "reads no column 'titel'"),
         ({"title": "none"}, "'none', mapped to title, is not a column of the file"),
     ],
 )

@@ -60,15 +60,15 @@ class Reader(Protocol):
 def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
     """Chooses a reader by the names of the columns.
 
-    `mapping`, from columns of the contract to columns of the file, takes precedence over the names. Raises
-    BadInput if `mapping` names a column that the contract or the file does not have.
+    `mapping`, from toygan's columns to columns of the file, takes precedence over the names. Raises
+    BadInput if `mapping` names a column that toygan or the file does not have.
     """
     places = _places(header)
     mapped: dict[str, int] = {}
     for column, theirs in mapping.items():
         if column not in PRODUCTS.names and not column.startswith(ATTRIBUTE_PREFIX):
             raise BadInput(
-                f"the catalog has no column {column!r} to map to; it has {', '.join(PRODUCTS.names)}"
+                f"toygan reads no column {column!r}; map to one of {', '.join(PRODUCTS.names)}"
             )
         place = next(
             (i for i, name in enumerate(header) if name.strip() == theirs), places.get(_plain(theirs))

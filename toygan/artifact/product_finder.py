@@ -265,12 +265,24 @@ def _cut(
     top, left = round(centre[0] / scale[0] - tall / 2), round(centre[1] / scale[1] - wide / 2)
     rows = (torch.arange(top, top + tall)).clamp(0, height - 1)
     columns = (torch.arange(left, left + wide)).clamp(0, width - 1)
-    part = picture[:, rows[:, None], columns].float()[None]
-    if tall == wide == resolution:
-        return part[0]
-    return F.interpolate(
-        part, size=(resolution, resolution), mode="bicubic", antialias=True, align_corners=False
-    )[0].clamp(0, 255)
+    part = picture[:, int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+    steps = [(2, columns - columns[0]), (1, rows - rows[0])]
+    # The square of a long, narrow picture has many times its pixels. So each side is resized alone, the one
+    # with more repeated pixels first. torch resizes a single column wrongly, so that never comes first.
+    if part.shape[2] > 1 and len(rows) * part.shape[2] < len(columns) * part.shape[1]:
+        steps.reverse()
+    for dim, pixels in steps:
+        part = _resized_along(part.index_select(dim, pixels), dim, resolution)
+    return part.clamp(0, 255)
+
+
+def _resized_along(part: Tensor, dim: int, length: int) -> Tensor:
+    """Resizes one side of (C, H, W); returns float32."""
+    size = [length if each == dim else part.shape[each] for each in (1, 2)]
+    resized = F.interpolate(
+        part[None].float(), size=size, mode="bicubic", antialias=True, align_corners=False
+    )
+    return resized[0]
 
 
 def _moved(

@@ -1,5 +1,7 @@
 """Finding and framing a product, with a network that takes everything red for the product."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.toygan.artifact.red_products import Red, picture
 from toygan.artifact.mask_network_file import mask_network_file, read_mask_network
-from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder, _main_part
+from toygan.artifact.product_finder import FRAME_SHARE, FramedSnapshot, ProductFinder, _cut, _main_part
 from toygan.errors import ModelError
 from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
 
@@ -66,6 +68,48 @@ def test_the_pixels_of_a_large_file_are_kept() -> None:
     framed = FINDER.frame(pixels, 512)
     column = framed.pixels[100:400, 256, 0].astype(int)
     assert column.max() - column.min() > 40
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    height=st.integers(3, 90),
+    width=st.integers(3, 90),
+    centre=st.tuples(st.integers(-10, 100), st.integers(-10, 100)),
+    side=st.integers(1, 150),
+    resolution=st.integers(4, 40),
+)
+def test_a_square_beyond_the_picture_repeats_its_border(
+    height: int, width: int, centre: tuple[int, int], side: int, resolution: int
+) -> None:
+    whole = torch.randint(256, (3, height, width), dtype=torch.uint8)
+    cut = _cut(whole, centre, side, resolution)
+    rows, columns = (
+        torch.arange(round(middle - side / 2), round(middle - side / 2) + side).clamp(0, size - 1)
+        for middle, size in zip(centre, (height, width), strict=True)
+    )
+    square = whole[:, rows[:, None], columns].float()[None]
+    expected = F.interpolate(
+        square, size=(resolution, resolution), mode="bicubic", antialias=True, align_corners=False
+    )
+    torch.testing.assert_close(cut, expected[0].clamp(0, 255), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_long_narrow_picture_needs_no_square_of_its_length(
+    turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resized: list[int] = []
+    interpolate = F.interpolate
+
+    def counted(pixels: Tensor, **options: Any) -> Tensor:
+        resized.append(pixels.numel())
+        return interpolate(pixels, **options)
+
+    monkeypatch.setattr(F, "interpolate", counted)
+    pixels = picture((100, 4, 5800, 56), height=6000, width=64)
+    framed = FINDER.frame(pixels.transpose(1, 0, 2).copy() if turned else pixels, 512)
+    assert framed.own_pixels > 5000
+    assert max(resized) < 3 * 7_000**2 / 8
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from catalog_schemas.products import PRODUCTS
 from toygan.names import counted, printable
 from toygan.parallel import reading_pool
 from toygan.planning.catalog import Catalog, open_catalog
-from toygan.planning.condition_files import hash_conditions
+from toygan.planning.condition_files import decode_conditions
 
 MOST_EXAMPLES: Final = 3  # the largest number of rows that are named for a reason
 MOST_SHOWN: Final = 20  # the largest number of categories, and of unread columns, that are named
@@ -52,14 +52,14 @@ class CatalogCheck:
 
 
 def look_at_catalog(uri: str, columns: Mapping[str, str]) -> CatalogCheck:
-    """Reads a whole catalog and the files that its rows name, as a run does. Row numbers start at 0.
+    """Reads a whole catalog, and reads and decodes the files that its rows name. Row numbers start at 0.
 
     Raises the errors of `open_catalog` and `stream_products`.
     """
     with open_catalog(uri, columns) as catalog, reading_pool(uri) as pool:
         found = _begin(catalog)
         for batch in catalog.stream():
-            good, _, without_file = hash_conditions(batch.good, catalog, pool)
+            good, without_file = decode_conditions(batch.good, catalog, pool)
             found.good += len(good)
             found.categories.update(good["category"])
             for rejected in (batch.rejected, without_file):

@@ -5,8 +5,9 @@ picture is reproduced, perhaps years later.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -33,27 +34,51 @@ def hash_conditions(
     products: pd.DataFrame, catalog: Catalog, pool: Executor
 ) -> tuple[pd.DataFrame, Hashed, pd.DataFrame]:
     """Returns the products without a missing condition file, the files' hashes, and the rejected rows."""
+    return _with_files(products, pool, lambda kind, name: catalog.condition_sha256(name))
 
-    def attempt(uri: str) -> tuple[str, bool]:
+
+def decode_conditions(
+    products: pd.DataFrame, catalog: Catalog, pool: Executor
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the products whose condition files can all be decoded, and the rejected rows."""
+
+    def attempt(kind: ImageCondition, name: str) -> str:
+        _largest_label(kind, name, catalog.read_condition(name))
+        return ""
+
+    usable, _, rejected = _with_files(products, pool, attempt)
+    return usable, rejected
+
+
+def _with_files(
+    products: pd.DataFrame, pool: Executor, attempt: Callable[[ImageCondition, str], str]
+) -> tuple[pd.DataFrame, Hashed, pd.DataFrame]:
+    """Calls `attempt` once for each distinct file.
+
+    Returns the products for which it never raised ConditionFileError, what it returned for their files, and
+    the rejected rows.
+    """
+
+    def problem_or(kind: ImageCondition, name: str) -> tuple[str, bool]:
         try:
-            return catalog.condition_sha256(uri), True
+            return attempt(kind, name), True
         except ConditionFileError as error:
             return str(error), False
 
-    hashed: list[dict[str, str]] = [{} for _ in range(len(products))]
+    results: list[dict[str, str]] = [{} for _ in range(len(products))]
     bad: dict[int, Problem] = {}
     for kind, column in CONDITION_COLUMNS.items():
         given = np.flatnonzero(products[column].notna())
-        uris = products[column].iloc[given].to_list()
-        distinct = list(dict.fromkeys(uris))
-        found = dict(zip(distinct, pool.map(attempt, distinct), strict=True))
-        for position, uri in zip(given.tolist(), uris, strict=True):
-            text, is_hash = found[uri]
-            if is_hash:
-                hashed[position][kind] = text
+        names = products[column].iloc[given].to_list()
+        distinct = list(dict.fromkeys(names))
+        found = dict(zip(distinct, pool.map(partial(problem_or, kind), distinct), strict=True))
+        for position, name in zip(given.tolist(), names, strict=True):
+            text, is_usable = found[name]
+            if is_usable:
+                results[position][kind] = text
             else:
                 bad.setdefault(position, (column, text))
-    return take_out(bad, products, list(hashed))
+    return take_out(bad, products, list(results))
 
 
 def take_out(
@@ -123,28 +148,25 @@ class KeptConditions:
         data = catalog.read_condition(name)
         if sha256(data).hexdigest() != digest:
             raise ConditionFileError(f"condition_file_changed: {name}")
-        try:
-            if kind == "layout":
-                self._check_labels(int(decode_labels(data).max()))
-            elif kind == "photo":
-                decode_photo(data)
-            else:
-                decode(data)
-        except BadInput as error:
-            raise ConditionFileError(f"condition_file_unusable: {name}: {error}") from None
+        largest = _largest_label(kind, name, data)
+        if kind == "layout":
+            self._check_labels(name, largest)
         self._announce()
         key = condition_key(digest)
         if not self._store.exists(key):
             self._store.put(key, data)
 
-    def _check_labels(self, largest: int) -> None:
+    def _check_labels(self, name: str, largest: int) -> None:
         classes = min(
             scope.layout_classes
             for role, scope in self._scopes.items()
             if role == "layout" or scope.takes_drawings
         )
         if largest >= classes:
-            raise BadInput(f"it holds the label {largest}, but the model has the labels 0 to {classes - 1}")
+            raise ConditionFileError(
+                f"condition_file_unusable: {name}: it holds the label {largest}, but the model has the "
+                f"labels 0 to {classes - 1}"
+            )
 
     def _announce(self) -> None:
         """Writes a marker that stops `verify --prune` from removing the files, because no table names them
@@ -154,6 +176,23 @@ class KeptConditions:
             if not self._is_announced:
                 self._store.put(planning_key(self._run_id), b"")
                 self._is_announced = True
+
+
+def _largest_label(kind: ImageCondition, name: str, data: bytes) -> int:
+    """Decodes the file that a row calls `name`. Returns the largest label of a layout, and 0 for others.
+
+    Raises ConditionFileError if the file cannot be decoded.
+    """
+    try:
+        if kind == "layout":
+            return int(decode_labels(data).max())
+        if kind == "photo":
+            decode_photo(data)
+        else:
+            decode(data)
+    except BadInput as error:
+        raise ConditionFileError(f"condition_file_unusable: {name}: {error}") from None
+    return 0
 
 
 def read_kept(store: ObjectStore, digest: str) -> bytes:

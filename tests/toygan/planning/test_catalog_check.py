@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from PIL import Image
+
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.planning.files import write
 from toygan.planning.catalog_check import look_at_catalog
@@ -41,7 +43,7 @@ def test_nothing_in_a_catalog_controls_the_terminal(tmp_path: Path) -> None:
 
 def test_a_check_looks_at_the_files_that_rows_name(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "good.png").write_bytes(b"of any content")
+    Image.new("L", (40, 40), "white").save(tmp_path / "shop" / "good.png")
     (tmp_path / "secret.png").write_bytes(b"")
     (tmp_path / "shop" / "link.png").symlink_to(tmp_path / "secret.png")
     with (tmp_path / "shop" / "large.png").open("wb") as file:
@@ -53,3 +55,18 @@ def test_a_check_looks_at_the_files_that_rows_name(tmp_path: Path) -> None:
     for reason, count in (("not_found", 1), ("too_large", 1)):
         assert f"set aside: {count} x sketch_uri: condition_file_{reason}" in said
     assert "set aside: 2 x sketch_uri: leaves_folder" in said
+
+
+def test_a_check_decodes_the_files(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "torn.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (1, 1)).save(tmp_path / "tiny.png")
+    Image.new("L", (64, 64), 3).save(tmp_path / "layout.png")
+    rows = [product(sku=name, photo_uri=name) for name in ("whole.jpg", "torn.jpg", "tiny.png")]
+    rows += [product(sku=name, layout_uri=name) for name in ("layout.png", "torn.jpg")]
+    rows[-1]["sku"] = "torn layout"
+    said = look_at_catalog(str(write_catalog(tmp_path / "c.parquet", rows)), {}).text()
+    assert "2 products, 3 rows set aside" in said
+    for column, count in (("photo_uri", 2), ("layout_uri", 1)):
+        assert f"set aside: {count} x {column}: condition_file_unusable" in said

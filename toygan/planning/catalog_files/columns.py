@@ -67,9 +67,7 @@ def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
     mapped: dict[str, int] = {}
     for column, theirs in mapping.items():
         if column not in PRODUCTS.names and not column.startswith(ATTRIBUTE_PREFIX):
-            raise BadInput(
-                f"toygan reads no column {column!r}; map to one of {', '.join(PRODUCTS.names)}"
-            )
+            raise BadInput(f"toygan reads no column {column!r}; map to one of {', '.join(PRODUCTS.names)}")
         place = next(
             (i for i, name in enumerate(header) if name.strip() == theirs), places.get(_plain(theirs))
         )

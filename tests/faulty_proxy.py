@@ -8,12 +8,23 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
+from urllib.parse import urlsplit
 
 from tests.servers import S3Server
 
 _OWN_HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server"}
+_ACCESS_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 Fault = Literal[
-    "none", "501", "503", "drop request", "drop answer", "cut answer", "page", "other body", "other etag"
+    "none",
+    "501",
+    "503",
+    "refused",
+    "drop request",
+    "drop answer",
+    "cut answer",
+    "page",
+    "other body",
+    "other etag",
 ]
 
 
@@ -22,6 +33,7 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
     """A server that hands each request on to `upstream`, except for what `fault()` says of this one.
 
     "503" answers as a busy load balancer does, "501" as a server that does not know what is asked of it,
+    "refused" as S3 does for an object that the user may not read, to requests for objects named secret*,
     "drop request" closes the connection before anything was done, "drop answer" after the request was
     carried out, "cut answer" in the middle of the answer, "page" answers as a login page does, with 200,
     "other body" hands on an answer with another body each time, and "other etag" one whose ETag is no MD5.
@@ -49,6 +61,13 @@ def faulty_proxy(upstream: S3Server, fault: Callable[[], Fault]) -> Iterator[S3S
                 self.send_header("Content-Length", str(len(page)))
                 self.end_headers()
                 self.wfile.write(b"" if self.command == "HEAD" else page)
+                return
+            if today == "refused" and "/secret" in urlsplit(self.path).path:
+                self.send_response(403)
+                self.send_header("Content-Type", "application/xml")
+                self.send_header("Content-Length", str(len(_ACCESS_DENIED)))
+                self.end_headers()
+                self.wfile.write(b"" if self.command == "HEAD" else _ACCESS_DENIED)
                 return
             if today == "drop request":
                 self.close_connection = True

@@ -5,6 +5,7 @@ ToyganError
 │   ├── CatalogError    the catalog cannot be read or has no usable row
 │   ├── ModelError      a model is missing, damaged or of the wrong kind
 │   ├── StoreConfigError  a store cannot be used: bad URI, missing bucket, wrong credentials
+│   │   └── AccessRefused  the store refuses access to one object or folder, for example for its permissions
 │   └── RunConflict     a run id is in use with another catalog or other settings
 ├── Retryable           the same call may succeed later (exit code 1)
 │   ├── StoreUnavailable  the store did not answer, or not in time, after all retries
@@ -38,6 +39,10 @@ class ModelError(BadInput):
 
 class StoreConfigError(BadInput):
     """The store cannot be used as configured."""
+
+
+class AccessRefused(StoreConfigError):
+    """The store refuses access to an object or a folder. Others in the same store may be usable."""
 
 
 class RunConflict(BadInput):

@@ -22,7 +22,7 @@ import pandas as pd
 from catalog_schemas.products import EDIT_COLUMNS, stream_products
 from catalog_schemas.validation import CheckedTable, TableError, open_parquet
 from toygan.disk import open_plain
-from toygan.errors import BadInput, CatalogError, ObjectNotFound, StoreConfigError
+from toygan.errors import AccessRefused, BadInput, CatalogError, ObjectNotFound, StoreConfigError
 from toygan.planning.catalog_files.convert import Converted, convert, is_parquet
 from toygan.planning.edited_layouts import PREFIX, make_layout, own_layouts, with_edited_layouts
 from toygan.planning.snapshot_folder import digest_of, read_snapshot_folder
@@ -336,9 +336,9 @@ class _StoredFiles:
             return self._store.get(key)
         except ObjectNotFound:
             raise ConditionFileError(f"condition_file_not_found: {name}") from None
-        except StoreConfigError:
-            raise
-        except BadInput:  # the name is not a valid key
+        except BadInput as error:  # the file is refused, or its name is not a valid key
+            if isinstance(error, StoreConfigError) and not isinstance(error, AccessRefused):
+                raise  # no file of this store can be read
             raise ConditionFileError(f"condition_file_unreadable: {name}") from None
 
 

@@ -7,7 +7,7 @@ categories may describe the products, as any other catalog does.
 import hashlib
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from catalog_schemas.products import PRODUCTS, SourceRows
 from catalog_schemas.validation import TableError
-from toygan.errors import CatalogError, ObjectNotFound
+from toygan.errors import AccessRefused, CatalogError, ObjectNotFound
 from toygan.planning.catalog_files.convert import Converted, convert
 from toygan.storage.store import ObjectStore
 
@@ -58,10 +58,16 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
 
     A row of products.csv without a photo gets the snapshot of its sku. Other rows of products.csv stay as
     they are. A snapshot whose sku is in no row gets a row with the sku as its title. `columns` maps columns
-    of the contract to those of products.csv. Raises CatalogError for a folder without snapshots, and for a
-    products.csv that is not a table.
+    of the contract to those of products.csv.
+
+    The log names a folder below the store's root that cannot be read. Its snapshots are left out. A row of
+    products.csv whose snapshot may lie there gets a `photo_uri` in that folder. So it is set aside when this
+    file is read, and gets no picture without its snapshot.
+
+    Raises CatalogError for a folder without snapshots, and for a products.csv that is not a table. Raises
+    AccessRefused for a root or a products.csv that cannot be read.
     """
-    snapshots = _find_snapshots(store)
+    snapshots, refused = _find_snapshots(store)
     described = _read_products(store, columns)
     if not snapshots:
         raise CatalogError(
@@ -70,7 +76,7 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
         )
     rows = SourceRows() if described is None else described.converted.rows
     known = set[str]() if described is None else set(described.table["sku"].to_pylist())
-    tables = [] if described is None else [_with_snapshots(described.table, snapshots)]
+    tables = [] if described is None else [_with_snapshots(described.table, snapshots, refused)]
     others = [each for each in snapshots.values() if each.sku not in known]
     if others and described is not None:
         log.warning(
@@ -91,6 +97,7 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
         meanings={"photo_uri": "the snapshots"} | (dict(described.converted.meanings) if described else {}),
         others=() if described is None else described.converted.others,
         rows=rows,
+        is_complete=not refused,
     )
 
 
@@ -111,12 +118,22 @@ class _Described:
     converted: Converted
 
 
-def _find_snapshots(store: ObjectStore) -> dict[str, Snapshot]:
-    """Returns the first snapshot of each sku. Logs how many files are left out."""
+def _find_snapshots(store: ObjectStore) -> tuple[dict[str, Snapshot], set[str]]:
+    """Returns the first snapshot of each sku, and the keys of the folders that cannot be read.
+
+    Logs how many files are left out, and names each folder that cannot be read.
+    """
     found, left_out, more = dict[str, Snapshot](), list[str](), 0
-    for info in store.list_all():
+    refused = set[str]()
+
+    def leave_out(folder: str, error: AccessRefused) -> None:
+        if not _is_hidden(folder):
+            log.warning("a folder is left out with all its snapshots: %s", error)
+            refused.add(folder)
+
+    for info in store.list_all(on_refused=leave_out):
         *folders, name = info.key.split("/")
-        if info.key == PRODUCTS_FILE or any(part.startswith(".") for part in (*folders, name)):
+        if info.key == PRODUCTS_FILE or _is_hidden(info.key):
             continue
         stem, dot, extension = name.rpartition(".")
         if info.problem or not dot or f".{extension.lower()}" not in PICTURES or len(folders) not in (1, 2):
@@ -132,7 +149,11 @@ def _find_snapshots(store: ObjectStore) -> dict[str, Snapshot]:
         )
     if more:
         log.warning("%d snapshots are left out, because only the first of each product is used", more)
-    return found
+    return found, refused
+
+
+def _is_hidden(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))
 
 
 def _read_products(store: ObjectStore, columns: Mapping[str, str]) -> _Described | None:
@@ -161,14 +182,19 @@ def _read_products(store: ObjectStore, columns: Mapping[str, str]) -> _Described
 _FIELDS: Final = tuple(pa.field(each.name, each.type) for each in PRODUCTS)
 
 
-def _with_snapshots(table: pa.Table, snapshots: Mapping[str, Snapshot]) -> pa.Table:
-    """Fills an empty `photo_uri` or category of each row whose sku has a snapshot."""
+def _with_snapshots(table: pa.Table, snapshots: Mapping[str, Snapshot], refused: Collection[str]) -> pa.Table:
+    """Fills an empty `photo_uri` or category of each row whose sku has a snapshot.
+
+    Also fills an empty `photo_uri` of each row whose snapshot may lie in a folder that cannot be read.
+    """
     rows = zip(*(table[name].to_pylist() for name in ("sku", "category", "photo_uri")), strict=True)
     categories, uris = list[str | None](), list[str | None]()
     for sku, category, uri in rows:
         snapshot = snapshots.get(sku)
         categories.append(category or (snapshot.category if snapshot else None))
-        uris.append(uri or (snapshot.key if snapshot else None))
+        is_hidden = not {f"{category}/", f"{category}/{sku}/"}.isdisjoint(refused)
+        hidden = f"{category}/{sku}" if is_hidden else None
+        uris.append(uri or (snapshot.key if snapshot else hidden))
     for name, values in (("category", categories), ("photo_uri", uris)):
         position = table.column_names.index(name)
         table = table.set_column(position, name, pa.array(values, pa.string()))

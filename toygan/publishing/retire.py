@@ -4,6 +4,7 @@ A run writes what it retires as one table of DECISIONS, `retired/<run_id>.parque
 table. The files stay for 30 days. After that, `toygan verify --prune` removes them.
 """
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from toygan.publishing.commit_log import reserve
 from toygan.publishing.decided import merge_into_summaries
 from toygan.storage.keys import CURRENT_KEY, retired_key
 from toygan.storage.store import PARQUET, ObjectStore
+
+log = logging.getLogger(__name__)
 
 _THREADS = 8
 
@@ -54,7 +57,8 @@ class Gone:
 def find_gone(store: ObjectStore, catalog: str, columns: Mapping[str, str]) -> Gone:
     """Compares the live pictures with the skus of all rows of a catalog, including rows that are set aside.
 
-    Raises CatalogError for an unusable catalog.
+    If a folder of snapshots has a folder that cannot be read, its products are unknown. Then no product
+    counts as gone, and the log says so. Raises CatalogError for an unusable catalog.
     """
     try:
         live = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY)
@@ -69,6 +73,9 @@ def find_gone(store: ObjectStore, catalog: str, columns: Mapping[str, str]) -> G
             for frame in (checked.good, checked.rejected):
                 skus = hash_strings(pa.array(frame["sku"].dropna(), pa.large_string()))
                 is_present[equal_hashes(hashes, skus)[1]] = True
+        if opened.converted is not None and not opened.converted.is_complete:
+            log.warning("no product counts as gone, because a folder in %s cannot be read", catalog)
+            is_present[:] = True
     pictures = live.filter(pa.array(~is_present))
     return Gone(
         pictures=pictures,

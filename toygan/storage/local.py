@@ -13,6 +13,7 @@ from pathlib import Path
 
 from toygan.disk import FULL, lock_file, open_plain
 from toygan.errors import (
+    AccessRefused,
     BadInput,
     Conflict,
     ObjectNotFound,
@@ -27,6 +28,7 @@ from toygan.storage.local_files import make_folders, move, write
 from toygan.storage.store import (
     TMP_PREFIX,
     ObjectInfo,
+    OnRefused,
     check_key,
     content_version,
     is_hidden,
@@ -47,6 +49,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV}
 
 _LINK = "it is a link, and links inside a store are not followed; put the file itself there"
+_READABLE = "make it readable for you"
+_WRITABLE = "the folder must be readable and writable for you"
 
 
 class LocalStore:
@@ -98,7 +102,7 @@ class LocalStore:
 
     def get(self, key: str) -> bytes:
         """Returns the content of the file; raises ObjectNotFound."""
-        with self._named_errors(key):
+        with self._named_errors(key, _READABLE):
             try:
                 return _read_plain(self._path(key))
             except OSError as error:
@@ -108,7 +112,7 @@ class LocalStore:
 
     def exists(self, key: str) -> bool:
         """Whether a regular file exists at `key`."""
-        with self._named_errors(key):
+        with self._named_errors(key, _READABLE):
             try:
                 return stat.S_ISREG(self._path(key).lstat().st_mode)
             except (FileNotFoundError, NotADirectoryError):
@@ -116,7 +120,7 @@ class LocalStore:
 
     def size(self, key: str) -> int:
         """Returns the size of the file in bytes; raises ObjectNotFound."""
-        with self._named_errors(key):
+        with self._named_errors(key, _READABLE):
             try:
                 found = self._path(key).lstat()
             except (FileNotFoundError, NotADirectoryError):
@@ -133,14 +137,14 @@ class LocalStore:
             else:
                 _log.warning("the file %s/%s is not read: %s", self._root, info.key, info.problem)
 
-    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list_all(self, prefix: str = "", *, on_refused: OnRefused | None = None) -> Iterator[ObjectInfo]:
         """Like `list`, and also yields the files and links that no key can reach."""
         folder, slash, _ = prefix.rpartition("/")
         if slash:
             if not _is_key(folder):
                 return
             self._refuse_links(self._root / folder)
-        yield from self._walk(folder + slash, prefix)
+        yield from self._walk(folder + slash, prefix, on_refused)
 
     def delete(self, key: str) -> None:
         """Removes the file and the folders that become empty."""
@@ -230,13 +234,11 @@ class LocalStore:
     def _refuse_links(self, folder: Path) -> None:
         real = os.path.realpath(folder)
         if real != str(folder):
-            raise StoreConfigError(
-                f"{folder}: links inside a store are not followed; this one leads to {real}"
-            )
+            raise AccessRefused(f"{folder}: links inside a store are not followed; this one leads to {real}")
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+    def _walk(self, folder: str, prefix: str, on_refused: OnRefused | None) -> Iterator[ObjectInfo]:
         """Yields the files below `folder` (empty or ending with `/`), in the order of their keys."""
-        with self._named_errors(folder):
+        with self._named_errors(folder, _READABLE):
             try:
                 with os.scandir(self._root / folder) as found:
                     entries = [(_listing_name(entry), entry) for entry in found]
@@ -249,20 +251,25 @@ class LocalStore:
             if key == _UPLOADS:
                 continue
             if name.endswith("/"):
-                yield from self._walk(key, prefix)
+                try:
+                    yield from self._walk(key, prefix, on_refused)
+                except AccessRefused as error:
+                    if on_refused is None:
+                        raise
+                    on_refused(key, error)
             elif entry.is_symlink() and key.startswith(prefix):
                 yield ObjectInfo(printable(key), 0, _LINK)
             elif entry.is_file(follow_symlinks=False) and key.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted meanwhile
-                    yield named_info(key, self._size_of(entry))
+                    yield named_info(key, self._size_of(entry, key))
 
-    def _size_of(self, entry: os.DirEntry[str]) -> int:
+    def _size_of(self, entry: os.DirEntry[str], key: str) -> int:
         try:
             return entry.stat(follow_symlinks=False).st_size
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise _translated(error, self._root, entry.name) from error
+            raise _translated(error, self._root, key, _READABLE) from error
 
     def _sweep_once(self) -> None:
         """Removes the files that killed processes left in the folder _UPLOADS. Later calls do nothing."""
@@ -278,13 +285,13 @@ class LocalStore:
                         Path(entry.path).unlink()
 
     @contextmanager
-    def _named_errors(self, key: str) -> Iterator[None]:
+    def _named_errors(self, key: str, remedy: str = _WRITABLE) -> Iterator[None]:
         try:
             yield
         except ToyganError:
             raise
         except OSError as error:
-            raise _translated(error, self._root, key) from error
+            raise _translated(error, self._root, key, remedy) from error
 
 
 def _read_plain(path: Path) -> bytes:
@@ -312,16 +319,15 @@ def _is_key(name: str) -> bool:
     return True
 
 
-def _translated(error: OSError, root: Path, key: str) -> ToyganError:
-    where = f"{root} ({key})" if key else str(root)
+def _translated(error: OSError, root: Path, key: str, remedy: str) -> ToyganError:
+    """Returns toygan's error for an OSError. `remedy` says what helps against missing permissions."""
+    where = f"{root} ({printable(key)})" if key else str(root)
     if error.errno in FULL:
         return StoreUnavailable(
             f"{where}: the disk is full ({error.strerror}); free some space and run again"
         )
     if error.errno in _NOT_ALLOWED:
-        return StoreConfigError(
-            f"{where}: {error.strerror}; the folder must be readable and writable for you"
-        )
+        return AccessRefused(f"{where}: {error.strerror}; {remedy}")
     if error.errno in _IN_THE_WAY:
         return StoreConfigError(f"{where}: something else is in the object's place ({error.strerror})")
     return StoreUnavailable(f"{where}: {error}")

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 from toygan.errors import Conflict, ObjectNotFound, StoreConfigError
-from toygan.storage.store import ObjectInfo, check_key, content_version, is_hidden, no_presigned
+from toygan.storage.store import ObjectInfo, OnRefused, check_key, content_version, is_hidden, no_presigned
 
 
 class MemoryStore:
@@ -53,7 +53,7 @@ class MemoryStore:
             except KeyError:
                 raise ObjectNotFound(key) from None
 
-    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list_all(self, prefix: str = "", *, on_refused: OnRefused | None = None) -> Iterator[ObjectInfo]:
         """Yields the same as `list`, because all keys of this store are valid."""
         return self.list(prefix)
 

@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple, Self
 
-from toygan.errors import Conflict, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
+from toygan.errors import (
+    AccessRefused,
+    Conflict,
+    ObjectNotFound,
+    StoreConfigError,
+    StoreUnavailable,
+    ToyganError,
+)
 
 CREDENTIALS_REMEDY: Final = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 EXPIRED_REMEDY: Final = "get new ones: AWS_SESSION_TOKEN with its two keys, or `aws sso login`"
@@ -112,7 +119,7 @@ def failure_of(failure: Failure, key: str, place: str) -> ToyganError:
     if code in _BAD_CREDENTIALS or status == 401:
         return StoreConfigError(f"{place} refused the credentials: {message}; {CREDENTIALS_REMEDY}")
     if status == 403:
-        return StoreConfigError(
+        return AccessRefused(
             f"{place}: {message}; {CREDENTIALS_REMEDY}: they must allow get, put, delete and list"
         )
     return StoreConfigError(f"{place}: {message}")

@@ -8,10 +8,17 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from toygan.errors import BadInput, Conflict, ObjectNotFound, StoreConfigError, StoreUnavailable
+from toygan.errors import (
+    AccessRefused,
+    BadInput,
+    Conflict,
+    ObjectNotFound,
+    StoreConfigError,
+    StoreUnavailable,
+)
 from toygan.storage.s3 import PATIENCE_S, NoBody, S3Connection
 from toygan.storage.s3_answers import NotImplementedThere, differs
-from toygan.storage.store import TMP_PREFIX, ObjectInfo, check_key, is_hidden, named_info
+from toygan.storage.store import TMP_PREFIX, ObjectInfo, OnRefused, check_key, is_hidden, named_info
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -87,13 +94,19 @@ class S3Store:
                 if info.key == full:
                     return info.size
             raise ObjectNotFound(key) from None
+        except AccessRefused:
+            self._page(full, None)  # unlike HEAD, a listing says whether the credentials are wrong
+            raise
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yields the objects with keys that start with `prefix`, in the server's order: S3 sorts by key."""
         return (info for info in self.list_all(prefix) if info.problem is None)
 
-    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Like `list`, and also yields the objects of other programs with names that are not valid keys."""
+    def list_all(self, prefix: str = "", *, on_refused: OnRefused | None = None) -> Iterator[ObjectInfo]:
+        """Like `list`, and also yields the objects of other programs with names that are not valid keys.
+
+        A bucket has no folders, so `on_refused` is not called.
+        """
         token: str | None = None
         last = ""
         while True:

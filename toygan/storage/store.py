@@ -1,11 +1,11 @@
 """The protocol of all stores. `toygan.storage.open_store` opens any of them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from toygan.errors import BadInput, StoreConfigError
+from toygan.errors import AccessRefused, BadInput, StoreConfigError
 from toygan.names import printable
 
 MAX_KEY_BYTES = 1024
@@ -24,6 +24,9 @@ class ObjectInfo:
     key: str
     size: int
     problem: str | None = None
+
+
+OnRefused = Callable[[str, AccessRefused], None]  # takes the folder's key, which ends in a slash
 
 
 class ObjectStore(Protocol):
@@ -60,10 +63,12 @@ class ObjectStore(Protocol):
     def size(self, key: str) -> int:
         """Returns the object's size in bytes without reading it; raises ObjectNotFound."""
 
-    def list_all(self, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list_all(self, prefix: str = "", *, on_refused: OnRefused | None = None) -> Iterator[ObjectInfo]:
         """Yields what `list` yields, and also objects without a valid key.
 
-        These have a `problem` and a printable key.
+        These have a `problem` and a printable key. Raises AccessRefused for a folder that cannot be read. If
+        there is `on_refused`, a folder below the listed one does not raise: this function gets its key and
+        error, and the listing goes on without the folder. Such a listing must not decide what is deleted.
         """
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

@@ -1,5 +1,6 @@
 """Products that left the catalog."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,24 @@ def test_a_bad_row_keeps_its_picture(store: MemoryStore, tmp_path: Path) -> None
     gone = find_gone(store, str(write_catalog(tmp_path / "catalog.parquet", rows)), {})
     assert gone.products == 0
     assert retire(store, "run-2", gone) == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_product_is_gone_while_a_folder_of_snapshots_cannot_be_read(
+    store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("brick/sku-0000.jpg", "car/sku-0001.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"a picture")
+    assert find_gone(store, str(tmp_path), {}).products == 1
+    (tmp_path / "car").chmod(0)
+    try:
+        gone = find_gone(store, str(tmp_path), {})
+    finally:
+        (tmp_path / "car").chmod(0o700)
+    assert (gone.products, gone.live_products) == (0, 3)
+    assert retire(store, "run-2", gone) == 0
+    assert f"no product counts as gone, because a folder in {tmp_path} cannot be read" in caplog.text
 
 
 def test_too_many_gone_products_ask_first(store: MemoryStore, tmp_path: Path) -> None:

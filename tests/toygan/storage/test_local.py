@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable
+from toygan.errors import AccessRefused, BadInput, ObjectNotFound, StoreConfigError, StoreUnavailable
 from toygan.storage.local import LocalStore
 from toygan.storage.memory import MemoryStore
 
@@ -182,6 +182,32 @@ def test_a_folder_without_permission_is_a_matter_of_configuration(tmp_path: Path
             LocalStore(tmp_path).put("a", b"1")
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+def test_a_folder_that_cannot_be_read_ends_a_listing_unless_the_caller_takes_its_error(
+    tmp_path: Path, mode: int
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    for key in ("a/1", "b/1", "b/2", "c/d/1", "e"):
+        store.put(key, b"1")
+    closed = [tmp_path / "store" / name for name in ("b", "c/d")]
+    for folder in closed:
+        folder.chmod(mode)
+    refused: dict[str, AccessRefused] = {}
+    try:
+        for listing in (store.list, store.list_all):
+            with pytest.raises(AccessRefused, match=r"\(b/.*make it readable for you"):
+                list(listing())
+        found = list(store.list_all(on_refused=refused.__setitem__))
+        with pytest.raises(AccessRefused):
+            list(store.list_all("b/", on_refused=refused.__setitem__))
+    finally:
+        for folder in closed:
+            folder.chmod(0o700)
+    assert [info.key for info in found] == ["a/1", "e"]
+    assert list(refused) == ["b/", "c/d/"]
 
 
 FILL = """

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toygan.errors import BadInput, Conflict, ObjectNotFound, StoreConfigError, StoreUnavailable, ToyganError
+from toygan.errors import (
+    AccessRefused,
+    BadInput,
+    Conflict,
+    ObjectNotFound,
+    StoreConfigError,
+    StoreUnavailable,
+    ToyganError,
+)
 from toygan.storage.s3_answers import CredentialsExpired, Failure, differs, failure_of, is_web_page
 
 HTML = {"content-type": "text/html; charset=utf-8"}
@@ -28,7 +36,7 @@ def failure(code: str, status: int, headers: dict[str, str] = XML) -> ToyganErro
         ("ExpiredToken", 400, XML, CredentialsExpired, "have expired .* AWS_SESSION_TOKEN"),
         ("TokenRefreshRequired", 400, XML, CredentialsExpired, "aws sso login"),
         ("InvalidAccessKeyId", 403, XML, StoreConfigError, "check AWS_ACCESS_KEY_ID"),
-        ("AccessDenied", 403, XML, StoreConfigError, "get, put, delete and list"),
+        ("AccessDenied", 403, XML, AccessRefused, "get, put, delete and list"),
         ("403", 403, HTML, StoreUnavailable, "answered 403 with a web page"),
         ("404", 404, HTML, StoreUnavailable, "answered 404 with a web page"),
         ("NoSuchKey", 404, XML, ObjectNotFound, "a/b"),

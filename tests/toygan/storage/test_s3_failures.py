@@ -15,7 +15,7 @@ import pytest
 
 from tests.faulty_proxy import Fault, faulty_proxy
 from tests.servers import S3Server, free_port, fresh_bucket, rclone_server
-from toygan.errors import StoreConfigError, StoreUnavailable
+from toygan.errors import AccessRefused, StoreConfigError, StoreUnavailable
 from toygan.storage.open_store import open_store
 from toygan.storage.s3_store import S3Store
 from toygan.storage.store import ObjectStore
@@ -272,8 +272,25 @@ def test_wrong_credentials_are_an_error_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(StoreConfigError, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+    with pytest.raises(StoreConfigError, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as wrong:
         operation(open_store(s3_uri))
+    assert not isinstance(wrong.value, AccessRefused)  # that would concern one object
+
+
+def test_an_object_that_may_not_be_read_is_told_from_wrong_credentials(
+    rclone: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(s3_uri)
+    for key in ("open", "secret"):
+        store.put(key, b"1")
+    with faulty_proxy(rclone, lambda: "refused") as proxy:
+        through(proxy, monkeypatch)
+        store = open_store(s3_uri)
+        for operation in (store.get, store.size, store.exists):
+            with pytest.raises(AccessRefused, match="they must allow get"):
+                operation("secret")
+        assert store.get("open") == b"1"
+        assert [info.key for info in store.list_all()] == ["open", "secret"]
 
 
 @every_operation

@@ -48,6 +48,7 @@ class Converted:
     meanings: Mapping[str, str]  # maps columns of the contract to columns of the file
     others: tuple[str, ...]  # the columns of the file that are not read
     rows: SourceRows
+    is_complete: bool = True  # False if a folder of snapshots has a folder that cannot be read
 
 
 def is_parquet(path: Path) -> bool:

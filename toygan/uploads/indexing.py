@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from toygan.data.photo_index import READERS
 from toygan.data.upload_products import is_products_file
-from toygan.errors import BadInput, ObjectNotFound, StoreUnavailable
+from toygan.errors import AccessRefused, BadInput, StoreUnavailable, ToyganError
 from toygan.parallel import in_order
 from toygan.picture_files import check_size
 from toygan.storage.keys import PHOTOS_PREFIX
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 QUIET_S = 30.0
 PATIENCE_S = 900.0
 _FILES_A_COMMIT = 1000  # the number of files in a commit; an interrupted listing loses at most these
-_UNREAD_LIMIT = 8  # if more files cannot be read, the store counts as unavailable
+_NO_ANSWER_LIMIT = 8  # if the store does not answer for more files, it counts as unavailable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +55,14 @@ class IndexingResult:
 
 class _Inspected(NamedTuple):
     """The result for a file: a row of PHOTO_INDEX, or a reason for the quarantine, or neither if the file
-    could not be read.
+    could not be read or inspected now.
     """
 
     key: str
     size: int
     row: Mapping[str, Any] | None = None
     reason: str | None = None
-
-    @property
-    def is_unread(self) -> bool:
-        return self.row is None and self.reason is None
+    no_answer: bool = False  # whether the store failed in a way that may concern every file
 
 
 def index_uploads(store: ObjectStore, known_categories: Collection[str] | None = None) -> IndexingResult:
@@ -74,8 +71,9 @@ def index_uploads(store: ObjectStore, known_categories: Collection[str] | None =
     A link, or a file whose name cannot be a key, goes to the quarantine under a printable name. With
     `known_categories`, a photo of another category goes to the quarantine, too, until the category becomes
     known or has enough photos to be learnt. Of several files with the same content, only the first is
-    indexed. If it is removed, another of these files takes its place. Raises TableError for a damaged index,
-    and StoreUnavailable if the store does not answer; what was committed before stays.
+    indexed. If it is removed, another of these files takes its place. A file that cannot be read now, for
+    example for its permissions, goes to neither table; the next listing reads it again. Raises TableError for
+    a damaged index, and StoreUnavailable if the store does not answer; what was committed before stays.
     """
     found = [
         info
@@ -189,35 +187,62 @@ def _inspect_all(
             return _Inspected(*file, reason=problem)
         return _inspect(store, *file, known_categories)
 
-    unread: list[str] = []
+    unanswered: list[str] = []
     with ThreadPoolExecutor(READERS) as pool:
         inspected = (each for _, each in in_order(pool, inspect, files, ahead=4 * READERS))
         while chunk := list(islice(inspected, _FILES_A_COMMIT)):
-            unread += [each.key for each in chunk if each.is_unread]
+            unanswered += [each.key for each in chunk if each.no_answer]
             yield chunk
-            if len(unread) > _UNREAD_LIMIT:
+            if len(unanswered) > _NO_ANSWER_LIMIT:
                 raise StoreUnavailable(
-                    f"{store.uri}: {len(unread)} photos could not be read, the first is {unread[0]}"
+                    f"{store.uri}: {len(unanswered)} photos could not be read, the first is {unanswered[0]}"
                 )
 
 
 def _inspect(store: ObjectStore, key: str, size: int, known_categories: Collection[str] | None) -> _Inspected:
+    """Reads and inspects one file. Only a defect of its name, size or content is a reason for the quarantine.
+
+    Any other error is logged, and the next listing reads the file again.
+    """
     try:
-        category = parse_photo_key(key).category
-        if known_categories is not None and category not in known_categories:
-            known = ", ".join(sorted(known_categories))
-            raise BadInput(
-                f"{UNKNOWN_CATEGORY}{category!r}: a model learns it when there are {NEW_CATEGORY_PHOTOS} "
-                f"photos; known are {known}"
-            )
+        _check_name(key, known_categories)
         check_size(size)
-        data = store.get(key)
-        return _Inspected(key, size, row=inspect_photo(key, data))
-    except (ObjectNotFound, StoreUnavailable) as error:
-        log.warning("could not read the upload %s: %s", key, error)
-        return _Inspected(key, size)
     except BadInput as error:
         return _Inspected(key, size, reason=str(error))
+    try:
+        data = store.get(key)
     except Exception as error:
+        is_known = isinstance(error, ToyganError)
+        log.warning("could not read the upload %s: %s", key, error, exc_info=not is_known)
+        return _Inspected(key, size, no_answer=not isinstance(error, AccessRefused))
+    try:
+        return _Inspected(key, size, row=inspect_photo(key, data))
+    except Exception as error:
+        if _is_passing(error):
+            log.warning("could not inspect the upload %s: %s", key, error)
+            return _Inspected(key, size)
+        if isinstance(error, BadInput):
+            return _Inspected(key, size, reason=str(error))
         log.exception("could not inspect the upload %s", key)
         return _Inspected(key, size, reason=f"could not be decoded ({type(error).__name__}: {error})")
+
+
+def _check_name(key: str, known_categories: Collection[str] | None) -> None:
+    category = parse_photo_key(key).category
+    if known_categories is not None and category not in known_categories:
+        known = ", ".join(sorted(known_categories))
+        raise BadInput(
+            f"{UNKNOWN_CATEGORY}{category!r}: a model learns it when there are {NEW_CATEGORY_PHOTOS} "
+            f"photos; known are {known}"
+        )
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the machine failed, for example for lack of memory, so a later try may succeed.
+
+    `decode_photo` turns every error into BadInput, so the cause counts. Pillow's errors about a damaged file
+    are OSErrors, too, but without the number of a system error.
+    """
+    cause = error.__cause__ or error
+    is_of_the_system = isinstance(cause, OSError) and cause.errno is not None
+    return is_of_the_system or isinstance(cause, MemoryError | ImportError)

@@ -1,18 +1,23 @@
 """Listings and what they make of the index and the quarantine."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+from PIL import Image
 
 from catalog_schemas.validation import TableError
+from tests.servers import S3Server, fresh_bucket
 from tests.toygan.uploads.uploaded import CountingStore, indexed, reasons
 from tests.toygan.uploads.uploaded import store as store
 from tests.toygan.uploads.uploads import CATEGORIES, picture, upload
 from toygan import picture_files
 from toygan.storage.keys import PHOTO_INDEX_KEY, QUARANTINE_KEY
 from toygan.storage.local import LocalStore
+from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectInfo
 from toygan.uploads import indexing
 from toygan.uploads.indexing import index_uploads
@@ -103,6 +108,51 @@ def test_what_breaks_the_decoder_is_one_row_not_the_run(
     index_uploads(store)
     assert indexed(store) == [good]
     assert "ZeroDivisionError" in reasons(store)[evil]
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+def test_a_photo_that_the_machine_cannot_decode_now_is_read_again(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> Image.Image:
+        raise failure
+
+    (key,) = upload(store, range(1))
+    with monkeypatch.context() as short:
+        short.setattr(Image, "open", fail)
+        result = index_uploads(store)
+    assert (result.added, result.quarantined, result.unread) == (0, 0, 1)
+    assert index_uploads(store).added == 1
+    assert indexed(store) == [key]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_photos_without_permission_are_read_when_they_have_it(tmp_path: Path) -> None:
+    """However many they are, the others are indexed."""
+    store = LocalStore(tmp_path)
+    closed, good = upload(store, range(10, 20)), upload(store, range(20, 22))
+    for key in closed:
+        (tmp_path / key).chmod(0)
+    result = index_uploads(store, CATEGORIES)
+    assert (result.added, result.quarantined, result.unread) == (2, 0, 10)
+    assert indexed(store) == good
+    for key in closed:
+        (tmp_path / key).chmod(0o600)
+    result = index_uploads(store, CATEGORIES)
+    assert (result.added, result.quarantined, result.unread) == (10, 0, 0)
+    assert not reasons(store)
+
+
+def test_a_photo_that_a_bucket_refuses_is_read_when_it_no_longer_does(
+    moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket refuses an archived object until somebody restores it."""
+    uri = fresh_bucket(moto, monkeypatch)
+    client, key = boto3.client("s3", region_name="us-east-1"), "photos/brick/sku-1/front.png"
+    for storage, counts in (("GLACIER", (0, 0, 1)), ("STANDARD", (1, 0, 0))):
+        client.put_object(Bucket=uri[5:], Key=key, Body=picture(1), StorageClass=storage)
+        result = index_uploads(open_store(uri), CATEGORIES)
+        assert (result.added, result.quarantined, result.unread) == counts
 
 
 def test_of_the_same_content_the_first_file_counts_until_it_goes(store: CountingStore) -> None:

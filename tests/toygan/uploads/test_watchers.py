@@ -12,7 +12,7 @@ from catalog_schemas.photos import read_photo_index, write_photo_index
 from tests.toygan.uploads.uploaded import CountingStore, indexed, reasons
 from tests.toygan.uploads.uploaded import store as store
 from tests.toygan.uploads.uploads import CATEGORIES, picture, upload
-from toygan.errors import StoreUnavailable
+from toygan.errors import StoreConfigError, StoreUnavailable
 from toygan.storage.keys import PHOTO_INDEX_KEY
 from toygan.storage.memory import MemoryStore
 from toygan.uploads import indexing
@@ -49,9 +49,12 @@ def test_what_was_committed_stays_when_the_store_fails(
     assert indexed(store) == sorted(keys)
 
 
-def test_one_file_that_cannot_be_read_is_tried_again(store: CountingStore) -> None:
+@pytest.mark.parametrize(
+    "failure", [StoreUnavailable("busy"), StoreConfigError("encrypted"), MemoryError(), ValueError("a bug")]
+)
+def test_one_file_that_cannot_be_read_is_tried_again(store: CountingStore, failure: Exception) -> None:
     keys = upload(store, range(3))
-    store.broken = {keys[0]}
+    store.broken, store.failure = {keys[0]}, failure
     result = index_uploads(store)
     assert (result.added, result.quarantined, result.unread) == (2, 0, 1)
     store.broken = set()

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,7 @@ from toygan.evaluation.evaluate import FEWEST
 from toygan.registry.aliases import ModelRef, read_aliases
 from toygan.registry.models import CHAMPION, resolve
 from toygan.retraining.request import RetrainRequest
-from toygan.retraining.snapshot import Contents, take_snapshot
+from toygan.retraining.snapshot import ROLES, Contents, count_compared, take_snapshot
 from toygan.storage.store import ObjectStore
 from toygan.uploads.categories import known_categories
 from toygan.uploads.indexing import index_when_quiet
@@ -114,9 +114,9 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
     other interrupted retraining is discarded if the champion, the request or the training photos besides the
     uploads have changed since.
 
-    If the photos are too few, they are marked as seen. The next retraining then starts when there are enough
-    new photos, and uses all photos. Raises ModelError for a damaged champion, and what `take_snapshot` and
-    `index_when_quiet` raise.
+    If the photos are too few to train, to calibrate or to compare, they are marked as seen. The next
+    retraining then starts when there are enough new photos, and uses all photos. Raises ModelError for a
+    damaged champion, and what `take_snapshot` and `index_when_quiet` raise.
     """
     champion = resolve(None, store)
     ref = ModelRef(name=champion.name, version=champion.version)
@@ -143,7 +143,8 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         with_layouts=config.layout_bank is not None,
         products=products_of_uploads(store, skus_by_category(index), request.catalog),
     )
-    if reason := _why_too_few(contents):
+    compared = count_compared(folder / "photos", config.categories)
+    if reason := _why_too_few(contents, compared, config.categories):
         shutil.rmtree(folder)
         record_retraining(store, index, request.run_id)
         return NothingToDo(reason=reason)
@@ -200,26 +201,32 @@ def _snapshot_id(index: pa.Table) -> str:
     return digest.hexdigest()[:_ID_LETTERS]
 
 
-def _why_too_few(contents: Contents) -> str | None:
-    """Returns why these photos are too few to train or to measure a challenger; None if they suffice."""
-    fewest: Mapping[str, tuple[int, str]] = {
-        "train": (FEWEST, "to learn from"),
-        "calibration": (1, "to calibrate with"),
-        "val": (FEWEST, "to measure with"),
-    }
-    missing = [
-        f"{contents.of_role(role)} {purpose}, but {least} are needed"
-        for role, (least, purpose) in fewest.items()
-        if contents.of_role(role) < least
-    ]
+def _why_too_few(contents: Contents, compared: Mapping[str, int], known: Collection[str]) -> str | None:
+    """Returns why these photos are too few to train or to measure a challenger; None if they suffice.
+
+    `known` are the champion's categories. `compared` counts the photos that the comparison can use, by role,
+    see `count_compared`. The calibration uses the photos of new categories, too.
+    """
+    needs = (
+        (compared["train"], FEWEST, "of the champion's categories to learn from"),
+        (contents.of_role("calibration"), 1, "to calibrate with"),
+        (compared["val"], FEWEST, "of the champion's categories to measure with"),
+    )
+    missing = [f"{count} {use}, but {least} are needed" for count, least, use in needs if count < least]
     if forgotten := [name for name, roles in contents.by_category.items() if not roles["train"]]:
         missing.append(f"none for training of {', '.join(forgotten)}, which the model would forget")
     if not missing:
         return None
+    of_known = sum(contents.by_category[name][role] for name in known for role in ROLES)
+    others = [name for name in contents.by_category if name not in known]
+    if uncounted := of_known - sum(compared[role] for role in ROLES):
+        missing.append(f"{uncounted} do not count, because their products are in {', '.join(others)}, too")
+    is_other_shop = others and not of_known
+    alone = f", or train a model of {', '.join(others)} alone with `toygan train`" if is_other_shop else ""
     return (
-        f"the photos are too few: {'; '.join(missing)}. Upload photos of more products (a tenth of the "
-        "products is held out), or set TOYGAN_PHOTOS to further training photos, such as those that the "
-        "champion was trained on"
+        f"the photos are too few: {'; '.join(missing)}. Upload photos of more products of the champion's "
+        f"categories {', '.join(known)} (a tenth of the products is held out), or set TOYGAN_PHOTOS to "
+        f"further training photos, such as those that the champion was trained on{alone}"
     )
 
 

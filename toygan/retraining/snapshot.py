@@ -148,6 +148,16 @@ def known_products(folder: Path, categories: Collection[str]) -> Callable[[str],
     return lambda sku: sku not in others
 
 
+def count_compared(folder: Path, categories: Collection[str]) -> Counter[str]:
+    """Counts by role the photos in the snapshot on which a model with `categories` can be compared.
+
+    These are the photos of the products for which `known_products` returns True.
+    """
+    is_known = known_products(folder, categories)
+    rows = pq.read_table(folder / SHARD, columns=["sku", "split"]).to_pylist()
+    return Counter(_role(row["sku"], row["split"]) for row in rows if is_known(row["sku"]))
+
+
 def titled_uploads(folder: Path, uploads: Collection[str], categories: Collection[str]) -> frozenset[str]:
     """Returns those skus of `uploads` that have a title and one of the categories in the snapshot."""
     table = pq.read_table(folder / SHARD, columns=["sku", "category", "title"])

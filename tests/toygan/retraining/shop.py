@@ -1,7 +1,8 @@
 """A store with uploads and a champion, and a request to retrain it."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.models import CATEGORIES, tiny_model
 from tests.shards import COLOURS, photo
@@ -10,10 +11,13 @@ from toygan.registry.aliases import ModelRef
 from toygan.registry.models import add_model
 from toygan.registry.promotion import promote
 from toygan.retraining.budget import Budget
+from toygan.retraining.folder import working_folder
+from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.request import RetrainRequest
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
 
+ENOUGH: Final = {"train": 5, "calibration": 1, "val": 5}  # photos of each of three categories
 SMALL_BUDGET = Budget(
     images=64,
     generated=20,
@@ -37,16 +41,36 @@ def _role(sku: str) -> str:
     return "calibration" if is_calibration_sku(sku) else "train"
 
 
-def upload_enough(store: ObjectStore, categories: tuple[str, ...] = CATEGORIES) -> int:
+def upload_enough(
+    store: ObjectStore, categories: tuple[str, ...] = CATEGORIES, wanted: Mapping[str, int] = ENOUGH
+) -> int:
     """Photos of every category in every role, just as many as a retraining needs; returns how many."""
     count = 0
     for category in categories:
-        for role, wanted in (("train", 5), ("calibration", 1), ("val", 5)):
-            for sku in skus(role, wanted):
+        for role, photos in wanted.items():
+            for sku in skus(role, photos):
                 count += 1
                 picture = photo(COLOURS[count % len(COLOURS)], size=(40 + count, 40))
                 store.put(f"photos/{category}/{sku}/front.jpg", picture)
     return count
+
+
+def upload_new_category(store: ObjectStore, name: str, wanted: Mapping[str, int], *, first: int = 5) -> None:
+    """Photos of a category in every role. Each role's `first` products, which `upload_enough` has, are left
+    out."""
+    for row, (role, photos) in enumerate(wanted.items()):
+        for number, sku in enumerate(skus(role, first + photos)[first:]):
+            picture = photo(COLOURS[number % len(COLOURS)], size=(90 + number, 50 + row))
+            store.put(f"photos/{name}/{sku}/front.jpg", picture)
+
+
+def begun(store: MemoryStore, folder: Path, **changes: Any) -> Attempt:
+    """The retraining that `begin` takes up or makes."""
+    asked = request(store, folder, **changes)
+    with working_folder(asked.work, store) as place:
+        attempt = begin(asked, store, place)
+    assert isinstance(attempt, Attempt), attempt
+    return attempt
 
 
 def champion_of(store: ObjectStore, folder: Path, *, seed: int = 0) -> ModelRef:

@@ -7,14 +7,13 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from tests.models import CPU, tiny_model
-from tests.toygan.retraining.shop import request, upload_enough
+from tests.toygan.retraining.shop import begun, upload_enough
 from toygan.errors import BadInput, RunFailed
 from toygan.registry.models import add_model
 from toygan.registry.promotion import promote
 from toygan.retraining import speeds as speeds_module
 from toygan.retraining.budget import FEWEST_PICTURES, MEASURING_MINUTES, Budget, Speeds, make_budget
-from toygan.retraining.folder import working_folder
-from toygan.retraining.plan import Attempt, begin
+from toygan.retraining.plan import Attempt
 from toygan.retraining.snapshot import Contents
 from toygan.retraining.speeds import BUDGET, budget_of
 from toygan.storage.memory import MemoryStore
@@ -103,11 +102,7 @@ def attempt(tmp_path: Path) -> Attempt:
     store = MemoryStore()
     promote(store, "tiny", add_model(store, tiny_model().write(tmp_path / "tiny"), "tiny"))
     upload_enough(store)
-    asked = request(store, tmp_path / "work")
-    with working_folder(asked.work, store) as place:
-        found = begin(asked, store, place)
-    assert isinstance(found, Attempt)
-    return found
+    return begun(store, tmp_path / "work")
 
 
 @pytest.mark.slow

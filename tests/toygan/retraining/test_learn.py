@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from tests.models import CATEGORIES, CPU, TinyFiles, changed_config, tiny_model, tiny_with_layouts
-from tests.shards import COLOURS, photo
 from tests.toygan.calibration.decided import FEATURES, put_night
-from tests.toygan.retraining.shop import SMALL_BUDGET, request, skus, upload_enough
+from tests.toygan.retraining.shop import (
+    SMALL_BUDGET,
+    begun,
+    skus,
+    upload_enough,
+    upload_new_category,
+)
 from toygan.artifact.calibration import Calibration
 from toygan.artifact.config import config_of
 from toygan.artifact.files import CALIBRATION
@@ -21,9 +26,8 @@ from toygan.errors import BadInput
 from toygan.registry.models import add_model, resolve
 from toygan.registry.promotion import promote
 from toygan.retraining import learn as learn_module
-from toygan.retraining.folder import working_folder
 from toygan.retraining.learn import fine_tuning, learn
-from toygan.retraining.plan import Attempt, begin
+from toygan.retraining.plan import Attempt
 from toygan.retraining.snapshot import known_products
 from toygan.review.record import decide
 from toygan.storage.local import LocalStore
@@ -74,30 +78,24 @@ def test_a_family_that_is_not_known_is_named() -> None:
         fine_tuning(config_of(with_config(family="vae")), 1000)
 
 
-def begun(folder: Path, champion: TinyFiles) -> Attempt:
+def retraining_of(champion: TinyFiles, folder: Path) -> Attempt:
     """A retraining of the champion, on uploads that are just enough."""
     store = MemoryStore()
     promote(store, "tiny", add_model(store, champion.write(folder / "tiny"), "tiny"))
     upload_enough(store)
-    asked = request(store, folder / "work")
-    with working_folder(asked.work, store) as place:
-        found = begin(asked, store, place)
-    assert isinstance(found, Attempt)
-    return found
+    return begun(store, folder / "work")
 
 
 @pytest.fixture(scope="module")
 def attempt(tmp_path_factory: pytest.TempPathFactory) -> Attempt:
     """A retraining of a champion with truncation and credit."""
     folder = tmp_path_factory.mktemp("shop")
-    return begun(
-        folder,
-        with_config(
-            truncation=0.7,
-            credit="me",
-            training={"settings": {"data": {"batch_size": 8}, "optimizer": {"precision": "bf16"}}},
-        ),
+    champion = with_config(
+        truncation=0.7,
+        credit="me",
+        training={"settings": {"data": {"batch_size": 8}, "optimizer": {"precision": "bf16"}}},
     )
+    return retraining_of(champion, folder)
 
 
 def test_the_challenger_is_calibrated_and_inherits_the_other_settings(attempt: Attempt) -> None:
@@ -178,7 +176,7 @@ def test_a_checkpoint_that_cannot_be_resumed_is_done_without(attempt: Attempt) -
 def test_a_champion_with_layouts_of_its_own_learns_from_uploads(tmp_path: Path) -> None:
     """Which have none: its layout predictor draws them, and they are drawn from afterwards, too."""
     champion = tiny_with_layouts()
-    challenger = load_model(learn(begun(tmp_path, champion), SMALL_BUDGET, CPU), CPU)
+    challenger = load_model(learn(retraining_of(champion, tmp_path), SMALL_BUDGET, CPU), CPU)
     earlier = champion.load()
     assert challenger.layout_bank is not None
     assert earlier.layout_bank is not None
@@ -192,17 +190,13 @@ def test_a_new_category_is_learnt_and_the_others_keep_what_they_know(tmp_path: P
     store, champion = MemoryStore(), tiny_model()
     promote(store, "tiny", add_model(store, champion.write(tmp_path / "tiny"), "tiny"))
     upload_enough(store)
-    for number, sku in enumerate(skus("train", NEW_CATEGORY_PHOTOS)):
-        store.put(f"photos/robot/{sku}/front.jpg", photo(COLOURS[number % 4], size=(90 + number, 50)))
-    asked = request(store, tmp_path / "work", max_images=16)
-    with working_folder(asked.work, store) as place:
-        found = begin(asked, store, place)
-    assert isinstance(found, Attempt)
+    upload_new_category(store, "robot", {"train": NEW_CATEGORY_PHOTOS})
+    found = begun(store, tmp_path / "work", max_images=16)
     assert found.plan.contents.by_category["robot"] == {"train": 20, "calibration": 0, "val": 0}
     challenger = load_model(learn(found, SMALL_BUDGET, CPU), CPU)
     assert challenger.categories == (*CATEGORIES[:2], "robot", *CATEGORIES[2:])
     assert challenger.require_calibration().categories.keys() == set(challenger.categories)
-    assert not known_products(found.photos, CATEGORIES)(skus("train", NEW_CATEGORY_PHOTOS)[-1])
+    assert not known_products(found.photos, CATEGORIES)(skus("train", NEW_CATEGORY_PHOTOS + 5)[-1])
     generated = challenger.generate(
         [1],
         [

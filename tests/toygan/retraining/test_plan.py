@@ -7,12 +7,20 @@ import pytest
 
 from tests.models import CATEGORIES
 from tests.shards import photo, photo_row, write_shard
-from tests.toygan.retraining.shop import champion_of, request, skus, upload_enough
+from tests.toygan.retraining.shop import (
+    ENOUGH,
+    begun,
+    champion_of,
+    request,
+    skus,
+    upload_enough,
+    upload_new_category,
+)
 from toygan.data.photo_index import read_index
 from toygan.data.photos import load_photos
 from toygan.errors import BadInput, Retryable
 from toygan.retraining.folder import store_id, working_folder
-from toygan.retraining.plan import Attempt, NothingToDo, begin, give_up
+from toygan.retraining.plan import NothingToDo, begin, give_up
 from toygan.retraining.request import RetrainRequest
 from toygan.storage.memory import MemoryStore
 from toygan.uploads.indexing import index_uploads
@@ -26,14 +34,6 @@ def store(tmp_path: Path) -> MemoryStore:
     champion_of(store, tmp_path)
     upload_enough(store)
     return store
-
-
-def begun(store: MemoryStore, folder: Path, **changes: object) -> Attempt:
-    asked = request(store, folder, **changes)
-    with working_folder(asked.work, store) as place:
-        attempt = begin(asked, store, place)
-    assert isinstance(attempt, Attempt), attempt
-    return attempt
 
 
 def why_not(store: MemoryStore, folder: Path, **changes: object) -> str:
@@ -132,10 +132,12 @@ def test_too_few_photos_count_as_seen(tmp_path: Path) -> None:
     store.put(f"photos/car/{skus('train', 1)[0]}/front.jpg", photo("#102030"))
     reason = why_not(store, tmp_path / "work")
     assert reason.startswith(
-        "the photos are too few: 1 to learn from, but 10 are needed; 0 to calibrate with, but 1 are needed; "
-        "0 to measure with, but 10 are needed; none for training of brick, wheel, which the model "
-        "would forget."
+        "the photos are too few: 1 of the champion's categories to learn from, but 10 are needed; "
+        "0 to calibrate with, but 1 are needed; 0 of the champion's categories to measure with, but 10 are "
+        "needed; none for training of brick, wheel, which the model would forget. Upload photos of more "
+        "products of the champion's categories brick, car, wheel (a tenth "
     )
+    assert "toygan train" not in reason
     record = read_retrained(store)
     assert record is not None
     assert (record.photos, record.run_id) == (1, "night-1")
@@ -147,6 +149,47 @@ def test_a_category_that_would_be_forgotten_stops_it(tmp_path: Path) -> None:
     champion_of(store, tmp_path)
     upload_enough(store, ("brick", "car"))
     assert "none for training of wheel" in why_not(store, tmp_path / "work")
+
+
+ROBOTS = {"train": 20, "calibration": 2, "val": 12}
+
+
+def test_photos_of_a_new_category_do_not_count_for_the_comparison(tmp_path: Path) -> None:
+    """The models are compared on the champion's categories, which have three photos to measure with."""
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    upload_enough(store, wanted={**ENOUGH, "val": 1})
+    upload_new_category(store, "robot", ROBOTS)
+    assert why_not(store, tmp_path / "work").startswith(
+        "the photos are too few: 3 of the champion's categories to measure with, but 10 are needed. "
+        "Upload photos of more products of the champion's categories brick, car, wheel (a tenth "
+    )
+    record = read_retrained(store)
+    assert record is not None
+    assert record.photos == 21 + 34
+    upload_enough(store)
+    contents = begun(store, tmp_path / "work").plan.contents
+    assert contents.by_category["robot"] == ROBOTS
+    assert contents.uploads == 33 + 34
+
+
+def test_photos_of_new_categories_alone_are_for_a_model_of_their_own(tmp_path: Path) -> None:
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    upload_new_category(store, "robot", ROBOTS)
+    reason = why_not(store, tmp_path / "work")
+    assert "none for training of brick, car, wheel, which the model would forget" in reason
+    assert reason.endswith(", or train a model of robot alone with `toygan train`")
+
+
+def test_products_of_a_new_category_do_not_count_for_their_other_category(tmp_path: Path) -> None:
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    upload_enough(store)
+    upload_new_category(store, "robot", ROBOTS, first=0)
+    reason = why_not(store, tmp_path / "work")
+    assert "0 of the champion's categories to measure with" in reason
+    assert "; 33 do not count, because their products are in robot, too. Upload" in reason
 
 
 def test_other_photos_are_learnt_from_beside_the_uploads(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import CATEGORIES, tiny_model
-from tests.toygan.retraining.shop import champion_of, request, upload_enough
+from tests.toygan.retraining.shop import begun, champion_of, upload_enough
 from toygan.artifact.config import config_of
 from toygan.artifact.files import LAYOUT_BANK
 from toygan.errors import ModelError
@@ -15,8 +15,7 @@ from toygan.registry.models import CHAMPION, resolve
 from toygan.registry.promotion import rollback, succeed
 from toygan.retraining.comparison import CHAMPIONS_LAYOUTS, VERDICT, read_outcome
 from toygan.retraining.decide import Rule
-from toygan.retraining.folder import working_folder
-from toygan.retraining.plan import Attempt, begin
+from toygan.retraining.plan import Attempt
 from toygan.retraining.publish import CHALLENGER, publish
 from toygan.storage.memory import MemoryStore
 from toygan.uploads.retrained import read_retrained
@@ -51,10 +50,7 @@ def measured(
 ) -> Attempt:
     """A retraining whose outcome is there, and not yet published."""
     upload_enough(store, categories)
-    asked = request(store, folder / "work")
-    with working_folder(asked.work, store) as place:
-        attempt = begin(asked, store, place)
-    assert isinstance(attempt, Attempt)
+    attempt = begun(store, folder / "work")
     files = NEW.write(attempt.outcome)
     (files / "model_card.md").write_text("# tiny")
     (files / "preview.png").write_bytes(b"picture")
@@ -129,10 +125,7 @@ def test_a_crash_at_any_write_leaves_a_champion_and_is_made_up_for(tmp_path: Pat
         assert resolve(None, store).version == champion.version
         if not attempt.folder.exists():
             break
-        asked = request(store, folder / "work")
-        with working_folder(asked.work, store) as place:
-            again = begin(asked, store, place)
-        assert again == attempt
+        assert begun(store, folder / "work") == attempt
         assert published(store, attempt) == holds
         assert read_aliases(store)[CHAMPION].now == (NEW_REF if holds else first)
         assert read_retrained(store) is not None

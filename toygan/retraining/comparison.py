@@ -20,7 +20,7 @@ from toygan.registry.models import resolve
 from toygan.retraining.card import PREVIEW, model_card, with_preview
 from toygan.retraining.decide import Decision, Rule, decide
 from toygan.retraining.layouts import bank_with
-from toygan.retraining.plan import Attempt
+from toygan.retraining.plan import Attempt, hopeless_if_unusable
 from toygan.retraining.request import Limits
 from toygan.retraining.snapshot import known_products, titled_uploads
 
@@ -49,20 +49,22 @@ def compare(
 ) -> Outcome:
     """Evaluates both models, decides, writes the model card, and commits all results to `attempt.outcome`.
 
-    Raises RunFailed for a challenger that cannot be measured, for example if its pictures are not finite.
+    Raises RunFailed for a challenger that cannot be measured, for example if its pictures are not finite, and
+    for photos on which nothing can be measured, for example if they are too few.
     """
     models = [load_model(each, device) for each in (challenger, resolve(str(attempt.champion), None))]
     is_known = known_products(attempt.photos, models[1].categories)
     try:
-        new, old = (
-            evaluate(
-                model,
-                val=photos_of(model, attempt.photos, split="val", keep_sku=is_known),
-                train=photos_of(model, attempt.photos, split="train", keep_sku=is_known),
-                pictures=pictures,
+        with hopeless_if_unusable():
+            new, old = (
+                evaluate(
+                    model,
+                    val=photos_of(model, attempt.photos, split="val", keep_sku=is_known),
+                    train=photos_of(model, attempt.photos, split="train", keep_sku=is_known),
+                    pictures=pictures,
+                )
+                for model in models
             )
-            for model in models
-        )
     except ModelError as error:
         raise RunFailed(str(error)) from error
     decision = decide(new, old, categories=models[1].categories, limits=limits)

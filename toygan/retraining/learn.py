@@ -20,7 +20,7 @@ from toygan.errors import BadInput, ModelError, ObjectNotFound
 from toygan.generation.engine import default_batch_size
 from toygan.registry.models import resolve
 from toygan.retraining.budget import Budget
-from toygan.retraining.plan import Attempt
+from toygan.retraining.plan import Attempt, hopeless_if_unusable
 from toygan.storage.store import ObjectStore
 from toygan.training.choose import config_of_model
 from toygan.training.config import LoggingSettings, TrainConfig
@@ -41,8 +41,8 @@ def learn(
     fitted to them, see `toygan.approval.people`.
 
     The training resumes from its newest checkpoint. If that is impossible, the checkpoints are removed and
-    the training starts again. Raises RunFailed if the training diverges, and BadInput if there is no photo
-    for the calibration.
+    the training starts again. Raises RunFailed if the training diverges, and if there is no photo for the
+    calibration.
     """
     model = attempt.training / "model"
     if not (model / CALIBRATION).exists():
@@ -104,16 +104,16 @@ def _calibrate(
 ) -> None:
     folder = attempt.training / "model"
     model = load_model(resolve(str(folder), None), device)
-    photos = photos_of(model, attempt.photos, split="train").with_text(model.text_encoder)
     champions = Calibration.from_json((attempt.champion / CALIBRATION).read_bytes())
-    calibration = calibrate(
-        model,
-        photos,
-        batch_size=default_batch_size(model),
-        samples=budget.samples,
-        settings=champions.settings,
-        with_probe=champions.probe is not None,
-    )
+    with hopeless_if_unusable():
+        calibration = calibrate(
+            model,
+            photos_of(model, attempt.photos, split="train").with_text(model.text_encoder),
+            batch_size=default_batch_size(model),
+            samples=budget.samples,
+            settings=champions.settings,
+            with_probe=champions.probe is not None,
+        )
     for warning in calibration.warnings:
         log.warning("%s", warning)
     if decisions is not None:

@@ -3,7 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +18,7 @@ from toygan.artifact.config import config_of
 from toygan.artifact.files import ModelFiles
 from toygan.data.upload_products import skus_by_category
 from toygan.disk import replace_file
-from toygan.errors import RunFailed
+from toygan.errors import BadInput, ModelError, RunFailed, StoreConfigError
 from toygan.evaluation.evaluate import FEWEST
 from toygan.registry.aliases import ModelRef, read_aliases
 from toygan.registry.models import CHAMPION, resolve
@@ -167,6 +168,21 @@ def give_up(work: Path) -> None:
     """Removes the files of interrupted retrainings, so that the next one starts from the beginning."""
     for folder in _folders(work):
         shutil.rmtree(folder)
+
+
+@contextmanager
+def hopeless_if_unusable() -> Iterator[None]:
+    """Turns BadInput about the photos of an attempt into RunFailed, so that the attempt is given up.
+
+    The photos of an attempt never change, so it would fail again. The next attempt has the new uploads, too.
+    Errors of models and stores are raised unchanged, because a resumed attempt may succeed.
+    """
+    try:
+        yield
+    except (ModelError, StoreConfigError):
+        raise
+    except BadInput as error:
+        raise RunFailed(str(error)) from error
 
 
 def _find_attempt(work: Path, request: RetrainRequest, champion: ModelRef) -> Attempt | None:

@@ -15,13 +15,14 @@ from toygan.artifact.load import load_model
 from toygan.calibration.photos import photos_of
 from toygan.calibration.sampling import generate_of_category
 from toygan.disk import replace_file
-from toygan.errors import RunFailed
+from toygan.errors import BadInput, RunFailed
+from toygan.evaluation.evaluate import FEWEST
 from toygan.evaluation.features import Efficientnet
 from toygan.generation.engine import default_batch_size
 from toygan.registry.models import resolve
 from toygan.retraining.budget import Budget, Speeds, make_budget
 from toygan.retraining.learn import fine_tuning
-from toygan.retraining.plan import Attempt
+from toygan.retraining.plan import Attempt, hopeless_if_unusable
 from toygan.retraining.snapshot import known_products
 from toygan.training.config import TrainConfig
 from toygan.training.limits import Limits
@@ -34,15 +35,17 @@ _TRIED_STEPS: Final = 4  # number of training steps; the first step prepares ker
 def budget_of(attempt: Attempt, *, max_minutes: float, pictures: int, device: torch.device) -> Budget:
     """Measures the speed of this machine and returns the budget. A resumed retraining keeps its first budget.
 
-    Raises the errors of `make_budget` and `learn`.
+    Raises RunFailed for photos that cannot be used, and else the errors of `make_budget` and `learn`.
     """
     file = attempt.folder / BUDGET
     if file.exists():
         return _read(file)
     champion = resolve(str(attempt.champion), None)
     config = fine_tuning(config_of(champion), attempt.plan.max_images)
+    with hopeless_if_unusable():
+        speeds = _try_out(attempt, config, device)
     budget = make_budget(
-        _try_out(attempt, config, device),
+        speeds,
         attempt.plan.contents,
         batch_size=config.data.batch_size,
         max_images=attempt.plan.max_images,
@@ -85,10 +88,18 @@ def _try_out(attempt: Attempt, config: TrainConfig, device: torch.device) -> Spe
 
 
 def _try_pictures(attempt: Attempt, device: torch.device) -> tuple[float, float]:
-    """Returns two durations in seconds for one picture: to generate it, and to extract its features."""
+    """Returns two durations in seconds for one picture: to generate it, and to extract its features.
+
+    Raises BadInput if fewer photos can be used than the comparison will need.
+    """
     model = load_model(resolve(str(attempt.champion), None), device)
     is_known = known_products(attempt.photos, model.categories)
     found = photos_of(model, attempt.photos, split="val", keep_sku=is_known)
+    if len(found) < FEWEST:
+        raise BadInput(
+            f"only {len(found)} photos of the champion's categories in the split 'val' can be used, but "
+            f"{FEWEST} are needed to measure with; the log says why the others cannot be used"
+        )
     photos = found.with_text(model.text_encoder)
     size, network = default_batch_size(model), Efficientnet(device)
     numbers = range(size)

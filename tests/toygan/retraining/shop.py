@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.parquet as pq
+
 from tests.models import CATEGORIES, tiny_model
 from tests.shards import COLOURS, photo
 from toygan.data.split import is_calibration_sku, split_of_upload
@@ -14,6 +16,7 @@ from toygan.retraining.budget import Budget
 from toygan.retraining.folder import working_folder
 from toygan.retraining.plan import Attempt, begin
 from toygan.retraining.request import RetrainRequest
+from toygan.retraining.snapshot import SHARD
 from toygan.storage.memory import MemoryStore
 from toygan.storage.store import ObjectStore
 
@@ -62,6 +65,15 @@ def upload_new_category(store: ObjectStore, name: str, wanted: Mapping[str, int]
         for number, sku in enumerate(skus(role, first + photos)[first:]):
             picture = photo(COLOURS[number % len(COLOURS)], size=(90 + number, 50 + row))
             store.put(f"photos/{name}/{sku}/front.jpg", picture)
+
+
+def leave_photos(attempt: Attempt, role: str, count: int) -> None:
+    """Leaves only the first `count` photos of a role in the snapshot."""
+    shard = attempt.photos / SHARD
+    table = pq.read_table(shard)
+    rows = [number for number, sku in enumerate(table["sku"].to_pylist()) if _role(sku) == role]
+    kept = sorted({*range(table.num_rows)} - {*rows[count:]})
+    pq.write_table(table.take(kept), shard)
 
 
 def begun(store: MemoryStore, folder: Path, **changes: Any) -> Attempt:

@@ -7,7 +7,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from tests.models import CPU, tiny_model
-from tests.toygan.retraining.shop import begun, upload_enough
+from tests.toygan.retraining.shop import begun, leave_photos, upload_enough
 from toygan.errors import BadInput, RunFailed
 from toygan.registry.models import add_model
 from toygan.registry.promotion import promote
@@ -122,4 +122,18 @@ def test_the_speeds_are_tried_out_once(attempt: Attempt, monkeypatch: pytest.Mon
     assert budget_of(attempt, max_minutes=1, pictures=10, device=CPU) == found
     (attempt.folder / BUDGET).write_text("{}")
     with pytest.raises(RunFailed, match=r"budget\.json is damaged"):
+        budget_of(attempt, max_minutes=60, pictures=60, device=CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [(0, "no usable photo of split 'val'"), (9, "only 9 photos of the champion's categories")],
+)
+def test_photos_that_cannot_be_compared_are_found_before_the_training(
+    attempt: Attempt, left: int, why: str
+) -> None:
+    """As photos whose layouts are damaged: the snapshot has them, but no model can use them."""
+    leave_photos(attempt, "val", left)
+    with pytest.raises(RunFailed, match=why):
         budget_of(attempt, max_minutes=60, pictures=60, device=CPU)

@@ -1,12 +1,36 @@
-"""Which photos the comparison of two models uses."""
+"""Which photos the comparison of two models uses, and what becomes of an attempt that cannot be compared."""
 
 from pathlib import Path
+from typing import Any
 
-from tests.models import tiny_model
-from tests.toygan.retraining.shop import begun, champion_of, upload_enough, upload_new_category
+import pytest
+
+from tests.models import CPU, tiny_model
+from tests.toygan.retraining.shop import begun, champion_of, leave_photos, upload_enough, upload_new_category
+from toygan.artifact.files import ModelFiles
 from toygan.calibration.photos import photos_of
+from toygan.errors import DiskFull, RunFailed, StoreUnavailable
+from toygan.retraining import comparison
+from toygan.retraining.comparison import compare
+from toygan.retraining.plan import Attempt
+from toygan.retraining.request import Limits
 from toygan.retraining.snapshot import count_compared, known_products
 from toygan.storage.memory import MemoryStore
+
+CHALLENGER = tiny_model(seed=7)
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> Attempt:
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    upload_enough(store)
+    return begun(store, tmp_path / "work")
+
+
+def compared(attempt: Attempt) -> None:
+    files = ModelFiles(name="tiny", version=CHALLENGER.version, files=CHALLENGER.files)
+    compare(attempt, files, pictures=60, limits=Limits(), device=CPU)
 
 
 def test_the_photos_that_are_compared_are_counted(tmp_path: Path) -> None:
@@ -24,3 +48,24 @@ def test_the_photos_that_are_compared_are_counted(tmp_path: Path) -> None:
     )
     assert (counts["val"], counts["train"] + counts["calibration"]) == (val, train)
     assert counts == {"train": 12, "calibration": 3, "val": 12}
+
+
+@pytest.mark.parametrize(
+    ("left", "why"), [(9, "9 photos of val are too few; at least 10 are needed"), (0, "no usable photo")]
+)
+def test_an_attempt_with_too_few_photos_is_hopeless(attempt: Attempt, left: int, why: str) -> None:
+    leave_photos(attempt, "val", left)
+    with pytest.raises(RunFailed, match=why):
+        compared(attempt)
+
+
+@pytest.mark.parametrize("passing", [DiskFull, StoreUnavailable])
+def test_a_passing_trouble_stays_one(
+    attempt: Attempt, passing: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise passing("a retry may help")
+
+    monkeypatch.setattr(comparison, "evaluate", fail)
+    with pytest.raises(passing, match="a retry may help"):
+        compared(attempt)

@@ -13,6 +13,7 @@ from tests.toygan.calibration.decided import FEATURES, put_night
 from tests.toygan.retraining.shop import (
     SMALL_BUDGET,
     begun,
+    leave_photos,
     skus,
     upload_enough,
     upload_new_category,
@@ -22,13 +23,13 @@ from toygan.artifact.config import config_of
 from toygan.artifact.files import CALIBRATION
 from toygan.artifact.load import load_model
 from toygan.artifact.probe_weights import BACKBONE, ProbeWeights
-from toygan.errors import BadInput
+from toygan.errors import BadInput, RunFailed
 from toygan.registry.models import add_model, resolve
 from toygan.registry.promotion import promote
 from toygan.retraining import learn as learn_module
 from toygan.retraining.learn import fine_tuning, learn
 from toygan.retraining.plan import Attempt
-from toygan.retraining.snapshot import known_products
+from toygan.retraining.snapshot import SHARD, known_products
 from toygan.review.record import decide
 from toygan.storage.local import LocalStore
 from toygan.storage.memory import MemoryStore
@@ -161,6 +162,16 @@ def test_what_is_done_is_not_done_again(attempt: Attempt) -> None:
     before = {file: file.stat().st_mtime_ns for file in attempt.training.rglob("*")}
     assert learn(attempt, SMALL_BUDGET, CPU) == done
     assert before == {file: file.stat().st_mtime_ns for file in attempt.training.rglob("*")}
+
+
+def test_photos_that_cannot_calibrate_make_an_attempt_hopeless(attempt: Attempt) -> None:
+    learn(attempt, SMALL_BUDGET, CPU)
+    shard = attempt.photos / SHARD
+    before = shard.read_bytes()
+    leave_photos(attempt, "calibration", 0)
+    with pytest.raises(RunFailed, match="none of the 5 products is a calibration product"):
+        learn_module._calibrate(attempt, SMALL_BUDGET, CPU)
+    shard.write_bytes(before)
 
 
 @pytest.mark.slow

@@ -18,9 +18,17 @@ from tests.toygan.retraining.shop import (
 )
 from toygan.data.photo_index import read_index
 from toygan.data.photos import load_photos
-from toygan.errors import BadInput, Retryable
+from toygan.errors import (
+    BadInput,
+    DiskFull,
+    ModelError,
+    Retryable,
+    RunFailed,
+    StoreConfigError,
+    StoreUnavailable,
+)
 from toygan.retraining.folder import store_id, working_folder
-from toygan.retraining.plan import NothingToDo, begin, give_up
+from toygan.retraining.plan import NothingToDo, begin, give_up, hopeless_if_unusable
 from toygan.retraining.request import RetrainRequest
 from toygan.storage.memory import MemoryStore
 from toygan.uploads.indexing import index_uploads
@@ -190,6 +198,14 @@ def test_products_of_a_new_category_do_not_count_for_their_other_category(tmp_pa
     reason = why_not(store, tmp_path / "work")
     assert "0 of the champion's categories to measure with" in reason
     assert "; 33 do not count, because their products are in robot, too. Upload" in reason
+
+
+def test_only_photos_that_cannot_be_used_make_an_attempt_hopeless() -> None:
+    with pytest.raises(RunFailed, match="3 photos are too few"), hopeless_if_unusable():
+        raise BadInput("3 photos are too few")
+    for passing in (ModelError, StoreConfigError, StoreUnavailable, DiskFull, OSError):
+        with pytest.raises(passing), hopeless_if_unusable():
+            raise passing("a retry may help")
 
 
 def test_other_photos_are_learnt_from_beside_the_uploads(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from toygan.errors import BadInput
 from toygan.storage.store import TMP_PREFIX, check_key
 
 NAME = re.compile(NAME_PATTERN)
+NAME_RULE = "1 to 128 letters of A-Z a-z 0-9 . _ - and must not start with a dot"
 
 IMAGES_PREFIX = "images/"
 REVIEW_PREFIX = "review/"
@@ -180,7 +181,7 @@ def is_referenced(key: str) -> bool:
 
 
 def _name(what: str, text: str) -> str:
-    return _matched(what, text, NAME, "1 to 128 letters of A-Z a-z 0-9 . _ - and must not start with a dot")
+    return _matched(what, text, NAME, NAME_RULE)
 
 
 def _file(image_id: str, extension: str) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 from toygan.data.split import is_calibration_sku, split_of_upload
 from toygan.errors import BadInput
-from toygan.storage.keys import PHOTOS_PREFIX
+from toygan.storage.keys import NAME, NAME_RULE, PHOTOS_PREFIX
 from toygan.uploads.inspection import parse_photo_key
 
 NEW_CATEGORY_PHOTOS: Final = 20
@@ -43,7 +43,15 @@ def learnable(counts: Counter[str]) -> frozenset[str]:
 def so_far(category: str, counts: Counter[str]) -> str:
     """Returns a line about a category, with the number of its photos and the number that a model needs to
     learn it.
+
+    If no folder can have the category's name, no photo can be uploaded, so the line says what to do instead.
     """
+    if not NAME.fullmatch(category):
+        return (
+            f"category {category!r} unknown to the model, and its photos cannot be uploaded, because the "
+            f"name of a folder below {PHOTOS_PREFIX} must be {NAME_RULE}; train a model with `toygan train` "
+            "from photo shards that have the category"
+        )
     return (
         f"category {category!r} unknown to the model, {counts[category]} of {NEW_CATEGORY_PHOTOS} photos so "
         f"far; with {NEW_CATEGORY_PHOTOS} the next retraining learns the category"

@@ -2,7 +2,7 @@
 
 A decision is written once and never changed. Decisions and commits of runs are numbered in one sequence. The
 number says which of two decisions is the later one. The table also holds pictures that a run retired, because
-their products had left the catalog. Each run writes its retired pictures as one table.
+the catalog no longer asks for them. Each run writes its retired pictures as one table.
 """
 
 import json
@@ -30,7 +30,7 @@ from catalog_schemas.validation import (
 )
 
 APPROVE, REJECT, REDRAW, UNDO = KINDS = ("approve", "reject", "redraw", "undo")
-RETIRE = "retire"  # the machine's decision about a picture whose product left the catalog
+RETIRE = "retire"  # the machine's decision about a picture that the catalog no longer asks for
 MOST_REASON_LETTERS: Final = 500
 MOST_NAME_LETTERS: Final = 64
 

@@ -14,6 +14,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+import pandas as pd
 import pyarrow.compute as pc
 
 from catalog_schemas.validation import TableError
@@ -35,7 +36,16 @@ from toygan.publishing.alerts import Alert, find_alerts
 from toygan.publishing.commit import complete_open_runs
 from toygan.publishing.finish import finish_run
 from toygan.publishing.nights import record_night
-from toygan.publishing.retire import Gone, check_share, find_gone, retire
+from toygan.publishing.retire import (
+    NOT_IN_CATALOG,
+    SURPLUS,
+    Gone,
+    check_share,
+    find_gone,
+    find_surplus,
+    replaced,
+    retire,
+)
 from toygan.publishing.store_report import write_store_report
 from toygan.publishing.summary import RunSummary
 from toygan.storage.store import ObjectStore
@@ -53,7 +63,8 @@ class BegunRun:
 
     run: StartedRun
     is_new: bool  # whether nothing of this run was in the store before
-    gone: Gone | None  # the pictures to retire; None if the request retires none
+    gone: Gone | None  # the pictures of gone products; None if the request retires none
+    surplus: pd.DataFrame  # see find_surplus
 
 
 def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
@@ -68,7 +79,9 @@ def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
     if request.retire is not None:
         gone = find_gone(resolved.store, request.catalog, request.columns)
         check_share(gone, request.retire)
-    return BegunRun(run=start_run(resolved, summaries), is_new=resolved.is_new, gone=gone)
+    surplus = find_surplus(summaries, request.catalog, request.columns, request.images_per_product)
+    run = start_run(resolved, summaries)
+    return BegunRun(run=run, is_new=resolved.is_new, gone=gone, surplus=surplus)
 
 
 def run_here(request: RunRequest, *, is_new: bool) -> RunSummary:
@@ -174,7 +187,7 @@ def generating(run: StartedRun) -> Progress:
 def end_run(
     begun: BegunRun, log: Log, tell: Callable[[ObjectStore, str, Sequence[Alert]], object]
 ) -> RunSummary:
-    """Commits a run whose shards are done, then retires the pictures of `begun.gone`.
+    """Commits a run whose shards are done, then retires the pictures of `begun.gone` and surplus pictures.
 
     Also shows the run, logs its alerts, and passes the alerts to `tell`. Raises RunFailed if no picture is
     finite.
@@ -191,8 +204,11 @@ def end_run(
         log.warning("%s", alert.message)
     tell(store, summary.manifest.run_id, alerts)
     summary.check_finite()
-    if begun.gone is not None:
-        summary = replace(summary, retired=retire(store, summary.manifest.run_id, begun.gone))
+    old = {NOT_IN_CATALOG: begun.gone.pictures} if begun.gone is not None else {}
+    if (surplus := replaced(begun.surplus, summary.summaries)).num_rows:
+        old[SURPLUS] = surplus
+    if old:
+        summary = replace(summary, retired=retire(store, summary.manifest.run_id, old))
     LAST_SUCCESS.labels(store.uri).set_to_current_time()
     return summary
 

@@ -3,7 +3,7 @@ shards.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog_schemas.products import CONDITION_COLUMNS, FINGERPRINTED, row_fingerprint
+from catalog_schemas.products import CONDITION_COLUMNS
 from catalog_schemas.runs import PLAN
 from catalog_schemas.validation import (
     REJECTED_ROWS,
@@ -38,6 +38,7 @@ from toygan.planning.condition_files import (
     set_aside,
     take_out,
 )
+from toygan.planning.rows import fingerprints_of
 from toygan.planning.settings import RunSettings
 from toygan.planning.summaries import Summaries
 from toygan.planning.writer import Kind, PlanWriter, Shard
@@ -198,7 +199,7 @@ class Planner:
             wanted=frame["images_wanted"].to_numpy("int64"),
             skus=skus,
             hashes=hash_strings(skus),
-            fingerprints=pa.array(_fingerprints(frame, conditions), pa.large_string()),
+            fingerprints=pa.array(fingerprints_of(frame, conditions), pa.large_string()),
         )
         slots = self._chooser.choose(products)
         bad = {} if are_kept else self._keep_conditions(products, slots, catalog)
@@ -280,14 +281,6 @@ class Planner:
 
 def _kinds(slots: pa.Table) -> set[Kind]:
     return set(zip(slots["category"].to_pylist(), slots["image_condition"].to_pylist(), strict=True))
-
-
-def _fingerprints(frame: pd.DataFrame, conditions: Sequence[Mapping[str, str]]) -> list[str]:
-    columns = [frame[name].to_list() for name in FINGERPRINTED]
-    return [
-        row_fingerprint(dict(zip(FINGERPRINTED, values, strict=True)), files)
-        for *values, files in zip(*columns, conditions, strict=True)
-    ]
 
 
 def _pairs(maps: Iterable[Mapping[str, str] | None]) -> list[list[tuple[str, str]] | None]:

@@ -1,11 +1,14 @@
-"""Retires the pictures of products that left the catalog: their rows leave `current.parquet`.
+"""Retires pictures that the catalog no longer asks for: their rows leave `current.parquet`.
 
-A run writes what it retires as one table of DECISIONS, `retired/<run_id>.parquet`, before it changes the live
+These are the pictures of products that left the catalog, and surplus pictures. A picture is surplus if its
+product wants fewer pictures, its row has changed, and the product has a live picture of the new row. A run
+writes what it retires as one table of DECISIONS, `retired/<run_id>.parquet`, before it changes the live
 table. The files stay for 30 days. After that, `toygan verify --prune` removes them.
 """
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,22 +16,29 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog_schemas.decisions import APPROVE, DECISIONS, RETIRE, read_decisions, write_decisions
-from catalog_schemas.images import APPROVED, CURRENT, MACHINE, OF_CANDIDATE, REVIEW
+from catalog_schemas.images import APPROVED, CURRENT, MACHINE, OF_CANDIDATE, REVIEW, SLOT
 from catalog_schemas.validation import hash_strings, read_parquet_bytes
 from toygan.errors import BadInput, Conflict, ObjectNotFound
 from toygan.planning.catalog import open_catalog
 from toygan.planning.decisions import stored_decisions
 from toygan.planning.live import equal_hashes, joined
+from toygan.planning.rows import read_rows
+from toygan.planning.summaries import Summaries
 from toygan.publishing.commit_log import reserve
 from toygan.publishing.decided import merge_into_summaries
 from toygan.storage.keys import CURRENT_KEY, retired_key
 from toygan.storage.store import PARQUET, ObjectStore
 
 log = logging.getLogger(__name__)
+
+# the reasons why a picture is retired
+NOT_IN_CATALOG = "not in the catalog"
+SURPLUS = "of an older row, and beyond the number of pictures wanted"
 
 _THREADS = 8
 
@@ -95,18 +105,61 @@ def check_share(gone: Gone, most: float) -> None:
         )
 
 
-def retire(store: ObjectStore, run_id: str, gone: Gone) -> int:
-    """Takes pictures out of the live table; returns their number. Repeating it changes nothing."""
+def find_surplus(
+    summaries: Summaries, catalog: str, columns: Mapping[str, str], images_per_product: int
+) -> pd.DataFrame:
+    """Finds the live pictures beyond the number that their products want, of rows that have changed since.
+
+    Returns the columns of CURRENT, and the fingerprint of the catalog's row as `new_fingerprint`. Raises
+    CatalogError for an unusable catalog.
+    """
+    slots = summaries.live_table(SLOT)
+    # Every product wants at least one picture, so the first is never beyond the number.
+    slots = slots.filter(pc.greater(slots["image_index"], 0))
+    rows = read_rows(catalog, columns, images_per_product, slots)
+    rows = rows.rename(columns={"row_fingerprint": "new_fingerprint"})
+    found = _live_of(rows, summaries, CURRENT.names).merge(rows, on="sku")
+    is_beyond = found["image_index"] >= found.pop("images_wanted")
+    return found[is_beyond & (found["row_fingerprint"] != found["new_fingerprint"])]
+
+
+def replaced(surplus: pd.DataFrame, summaries: Summaries) -> pa.Table:
+    """Returns, as CURRENT, the pictures of `surplus` whose products have a live picture of the new row.
+
+    Without such a picture the old ones stay, so that no product loses all its pictures.
+    """
+    live = _live_of(surplus, summaries, ("sku", "row_fingerprint")).drop_duplicates()
+    has_new = surplus.merge(
+        live.rename(columns={"row_fingerprint": "new_fingerprint"}), on=["sku", "new_fingerprint"]
+    )
+    return pa.Table.from_pandas(has_new[CURRENT.names], CURRENT, preserve_index=False)
+
+
+def _live_of(products: pd.DataFrame, summaries: Summaries, columns: Sequence[str]) -> pd.DataFrame:
+    """Returns the live pictures of `products`."""
+    if products.empty:
+        return pd.DataFrame(columns=list(columns))
+    live = summaries.live_table(columns)
+    live = live.filter(pc.is_in(live["sku"], value_set=pa.array(products["sku"], pa.string())))
+    found: pd.DataFrame = live.to_pandas()
+    return found
+
+
+def retire(store: ObjectStore, run_id: str, pictures: Mapping[str, pa.Table]) -> dict[str, int]:
+    """Takes pictures out of the live table. Repeating it changes nothing.
+
+    `pictures` maps reasons to rows of CURRENT. Returns the number of retired pictures for each reason.
+    """
     key = retired_key(run_id)
     try:
         table = read_decisions(store.get(key), key)
     except ObjectNotFound:
-        if not gone.pictures.num_rows:
-            return 0
-        table = _put(store, key, _table(store, run_id, gone.pictures, reserve(store, key)))
+        if not any(each.num_rows for each in pictures.values()):
+            return {}
+        table = _put(store, key, _table(store, run_id, pictures, reserve(store, key)))
     with ThreadPoolExecutor(_THREADS, "retire") as pool:
         merge_into_summaries(store, {key: table}, pool)
-    return int(table.num_rows)
+    return dict(Counter(table["reason"].to_pylist()))
 
 
 def _put(store: ObjectStore, key: str, table: pa.Table) -> pa.Table:
@@ -117,7 +170,7 @@ def _put(store: ObjectStore, key: str, table: pa.Table) -> pa.Table:
     return table
 
 
-def _table(store: ObjectStore, run_id: str, pictures: pa.Table, commit: int) -> pa.Table:
+def _table(store: ObjectStore, run_id: str, pictures: Mapping[str, pa.Table], commit: int) -> pa.Table:
     """Returns a row of DECISIONS for each picture."""
     decisions = stored_decisions(store)
     approvals = decisions.filter(pc.equal(decisions["decision"], APPROVE))
@@ -127,7 +180,7 @@ def _table(store: ObjectStore, run_id: str, pictures: pa.Table, commit: int) -> 
     }
     now = datetime.now(UTC)
 
-    def row(picture: Mapping[str, Any]) -> dict[str, Any]:
+    def row(picture: Mapping[str, Any], reason: str) -> dict[str, Any]:
         machine_decision, run_commit = APPROVED, picture["commit"]
         if picture["decided_by"] != MACHINE:
             # the approval is missing if its object is damaged
@@ -140,10 +193,11 @@ def _table(store: ObjectStore, run_id: str, pictures: pa.Table, commit: int) -> 
             "undoes": None,
             "decided_by": MACHINE,
             "decided_at": now,
-            "reason": "not in the catalog",
+            "reason": reason,
             **{name: picture[name] for name in OF_CANDIDATE},
             "machine_decision": machine_decision,
             "run_commit": run_commit,
         }
 
-    return pa.Table.from_pylist([row(each) for each in pictures.to_pylist()], schema=DECISIONS)
+    rows = [row(each, reason) for reason, table in pictures.items() for each in table.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=DECISIONS)

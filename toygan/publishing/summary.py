@@ -63,7 +63,7 @@ class RunSummary:
     elapsed_s: float
     parts: Parts = field(repr=False)
     summaries: Summaries = field(repr=False)  # the summaries of the store after the run
-    retired: int = 0  # the number of withdrawn pictures of products that left the catalog
+    retired: Mapping[str, int] = field(default_factory=dict)  # the number of withdrawn pictures by reason
 
     @property
     def report_uri(self) -> str:
@@ -93,8 +93,8 @@ class RunSummary:
         for name, row in [*named, ("**all**", counts)]:
             numbers = (row["planned"], *(row[decision] for decision in DECISIONS))
             lines.append(f"| {name} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
-        if self.retired:
-            lines += ["", f"{self.retired:,} pictures of products that left the catalog were withdrawn."]
+        for reason, number in self.retired.items():
+            lines += ["", f"{counted(number, 'picture')} withdrawn: {reason}."]
         lines += ["", *(f"- {warning}" for warning in warnings_of(self.manifest))]
         lines += ["", f"Contact sheet: `{self.report_uri}`"]
         return "\n".join(lines)
@@ -121,10 +121,9 @@ class RunSummary:
             f"run {self.manifest.run_id}: {_found(counts)}\n"
             f"planned {counts['planned']:,}, approved {counts[APPROVED]:,}{share}, for review "
             f"{counts['review']:,}, in {self.elapsed_s:.1f} s\n"
-            + (
-                f"retired {counted(self.retired, 'picture')} of products that left the catalog\n"
-                if self.retired
-                else ""
+            + "".join(
+                f"withdrew {counted(number, 'picture')}: {reason}\n"
+                for reason, number in self.retired.items()
             )
             + "".join(f"{warning}\n" for warning in warnings_of(self.manifest))
             + f"contact sheet: {self.report_uri}"

@@ -22,7 +22,7 @@ from toygan.publishing import contact_sheet as module
 from toygan.publishing import render
 from toygan.publishing.contact_sheet import contact_sheet
 from toygan.publishing.finish import finish_run, rewrite_report
-from toygan.publishing.retire import Gone, retire
+from toygan.publishing.retire import NOT_IN_CATALOG, retire
 from toygan.review.record import decide
 from toygan.storage.keys import CURRENT_KEY, part_key, report_key
 from toygan.storage.memory import MemoryStore, named_memory_store
@@ -193,7 +193,7 @@ def test_the_page_shows_decisions_and_leaves_out_what_was_retired(folder: Path) 
     first, second = live["image_id"].to_pylist()[:2]
     decide(store, "reject", [first], by="Ann", reason="<b>wrong</b>")
     is_second = pc.equal(live["image_id"], second)
-    retire(store, "run-2", Gone(pictures=live.filter(is_second), products=1, live_products=live.num_rows))
+    retire(store, "run-2", {NOT_IN_CATALOG: live.filter(is_second)})
     before = embedded(sheet(store, summary.manifest, with_rate=True, credit=None))
     store.delete(live.filter(is_second)["image_uri"][0].as_py())
     page = sheet(store, summary.manifest, with_rate=True, credit=None)

@@ -1,4 +1,4 @@
-"""Products that left the catalog."""
+"""Pictures that the catalog no longer asks for."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.toygan.review.shop import commit, live, picture
 from toygan.errors import BadInput
 from toygan.publishing import survey
 from toygan.publishing.commit import complete_open_runs
-from toygan.publishing.retire import check_share, find_gone, retire
+from toygan.publishing.retire import NOT_IN_CATALOG, Gone, check_share, find_gone, retire
 from toygan.publishing.verify import prune, verify
 from toygan.review.record import decide
 from toygan.storage.keys import CURRENT_KEY, DECIDED_KEY
@@ -32,14 +32,19 @@ def catalog_of(folder: Path, *skus: str) -> str:
     return str(write_catalog(folder / "catalog.parquet", [product(sku=sku) for sku in ("other", *skus)]))
 
 
+def withdraw(store: MemoryStore, gone: Gone) -> dict[str, int]:
+    """What the run `run-2` does at its end."""
+    return retire(store, "run-2", {NOT_IN_CATALOG: gone.pictures})
+
+
 def test_pictures_of_gone_products_leave_the_live_table(store: MemoryStore, tmp_path: Path) -> None:
     gone = find_gone(store, catalog_of(tmp_path, "sku-0000"), {})
     assert (gone.products, gone.live_products) == (2, 3)
-    assert retire(store, "run-2", gone) == 2
+    assert withdraw(store, gone) == {"not in the catalog": 2}
     assert list(live(store)) == [("sku-0000", 0)]
     assert verify(store).problems == ()
     assert prune(store) == []
-    assert retire(store, "run-2", gone) == 2  # the run is repeated
+    assert withdraw(store, gone) == {"not in the catalog": 2}  # the run is repeated
     assert find_gone(store, catalog_of(tmp_path, "sku-0000"), {}).products == 0
     for key in (DECIDED_KEY, CURRENT_KEY):
         store.delete(key)
@@ -52,7 +57,7 @@ def test_a_bad_row_keeps_its_picture(store: MemoryStore, tmp_path: Path) -> None
     rows = [product(sku="sku-0000"), product(sku="sku-0001", title=" "), product(sku="sku-0002")]
     gone = find_gone(store, str(write_catalog(tmp_path / "catalog.parquet", rows)), {})
     assert gone.products == 0
-    assert retire(store, "run-2", gone) == 0
+    assert withdraw(store, gone) == {}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -84,7 +89,7 @@ def test_too_many_gone_products_ask_first(store: MemoryStore, tmp_path: Path) ->
 def test_files_go_thirty_days_after(
     store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retire(store, "run-2", find_gone(store, catalog_of(tmp_path, "sku-0000"), {}))
+    withdraw(store, find_gone(store, catalog_of(tmp_path, "sku-0000"), {}))
     monkeypatch.setattr(survey, "RETIRED_DAYS", 0)
     assert len(verify(store).problems) == 2  # left over
     assert sorted(prune(store)) == sorted(row["image_uri"] for row in ROWS[1:])
@@ -92,7 +97,7 @@ def test_files_go_thirty_days_after(
 
 
 def test_a_person_can_bring_a_retired_picture_back(store: MemoryStore, tmp_path: Path) -> None:
-    retire(store, "run-2", find_gone(store, catalog_of(tmp_path, "sku-0000"), {}))
+    withdraw(store, find_gone(store, catalog_of(tmp_path, "sku-0000"), {}))
     decide(store, "approve", [ROWS[1]["image_id"]], by="Ann", reason=None)
     assert live(store)["sku-0001", 0] == (ROWS[1]["image_id"], "Ann")
     assert verify(store).problems == ()

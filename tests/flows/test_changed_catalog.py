@@ -1,0 +1,74 @@
+"""Nights in which rows of the catalog change or are missing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog_schemas.images import read_current
+from flows import steps
+from flows.steps import run_here
+from tests.catalog_schemas.tables import product, write_catalog
+from tests.models import CATEGORIES, tiny_model
+from tests.toygan.generation.disturbed_runs import store as store
+from tests.toygan.generation.whole_runs import request
+from toygan.publishing.summary import RunSummary
+from toygan.publishing.verify import verify
+from toygan.storage.keys import CURRENT_KEY
+from toygan.storage.memory import MemoryStore
+
+
+class Shop:
+    """A folder with a model, and a catalog that is written for each night."""
+
+    def __init__(self, folder: Path, store: MemoryStore) -> None:
+        self.folder, self.store, self.nights = folder, store, 0
+        tiny_model(acceptance=1.0).write(folder / "tiny")
+
+    def night(self, *rows: dict[str, Any], **changes: Any) -> RunSummary:
+        self.nights += 1
+        usual = [product(sku=f"other-{number}", category=CATEGORIES[0]) for number in range(3)]
+        write_catalog(self.folder / "catalog.parquet", [*usual, *rows])
+        summary = run_here(request(self.folder, run_id=f"night-{self.nights}", **changes), is_new=True)
+        assert verify(self.store).problems == ()
+        return summary
+
+    def live(self, sku: str) -> dict[int, tuple[str, str]]:
+        """The id of each live picture of a product and who decided, by its index."""
+        rows = read_current(self.store.get(CURRENT_KEY)).to_pylist()
+        return {row["image_index"]: (row["image_id"], row["decided_by"]) for row in rows if row["sku"] == sku}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, store: MemoryStore) -> Shop:
+    return Shop(tmp_path, store)
+
+
+def test_pictures_of_an_old_row_beyond_those_wanted_are_withdrawn(shop: Shop) -> None:
+    car = product(sku="car", category=CATEGORIES[0], images_wanted=3)
+    shop.night(car)
+    red = shop.live("car")
+    assert sorted(red) == [0, 1, 2]
+    shop.night(car | {"images_wanted": 1})
+    assert shop.live("car") == red
+    summary = shop.night(car | {"images_wanted": 1, "colour": "Blue"})
+    assert sorted(shop.live("car")) == [0]
+    assert shop.live("car")[0] != red[0]
+    line = "2 pictures{}: of an older row, and beyond the number of pictures wanted"
+    assert "withdrew " + line.format("") in summary.text()
+    assert line.format(" withdrawn") in summary.markdown()
+
+
+def test_a_run_that_died_before_it_withdrew_them_does_so_when_it_is_repeated(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    car = product(sku="car", category=CATEGORIES[0])
+    shop.night(car, images_per_product=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "retire", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shop.night(car | {"colour": "Blue"})
+    assert sorted(shop.live("car")) == [0, 1, 2]
+    run_here(request(shop.folder, run_id="night-2"), is_new=False)
+    assert sorted(shop.live("car")) == [0]
+    assert verify(shop.store).problems == ()

@@ -2,7 +2,8 @@
 
 A decision is written once and never changed. Decisions and commits of runs are numbered in one sequence. The
 number says which of two decisions is the later one. The table also holds pictures that a run retired, because
-the catalog no longer asks for them. Each run writes its retired pictures as one table.
+the catalog no longer asks for them. Each run writes its retired pictures as one table, and as another one the
+undos of retirements, for pictures that the catalog asks for again.
 """
 
 import json

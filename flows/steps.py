@@ -31,6 +31,8 @@ from toygan.metrics import (
     SHARDS_WAITING,
     count_shard,
 )
+from toygan.names import counted
+from toygan.planning.summaries import read_summaries
 from toygan.progress import Progress
 from toygan.publishing.alerts import Alert, find_alerts
 from toygan.publishing.commit import complete_open_runs
@@ -46,6 +48,7 @@ from toygan.publishing.retire import (
     replaced,
     retire,
 )
+from toygan.publishing.returned import bring_back
 from toygan.publishing.store_report import write_store_report
 from toygan.publishing.summary import RunSummary
 from toygan.storage.store import ObjectStore
@@ -68,10 +71,12 @@ class BegunRun:
 
 
 def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
-    """Checks a request, completes what earlier runs left open, and freezes the plan.
+    """Checks a request, completes what earlier runs left open, brings retired pictures back, and freezes the
+    plan.
 
     With `is_new` the caller knows that the store has nothing of this run id. Raises a subclass of BadInput
-    for a request that cannot be fulfilled. In that case nothing of the run is in the store.
+    for a request that cannot be fulfilled. In that case the run makes no pictures, and its plan is not in the
+    store.
     """
     resolved = resolve_run(request, is_new=is_new)
     summaries = complete_open_runs(resolved.store, mends=True)
@@ -79,7 +84,11 @@ def begin_run(request: RunRequest, *, is_new: bool = False) -> BegunRun:
     if request.retire is not None:
         gone = find_gone(resolved.store, request.catalog, request.columns)
         check_share(gone, request.retire)
-    surplus = find_surplus(summaries, request.catalog, request.columns, request.images_per_product)
+    rows = (request.catalog, request.columns, request.images_per_product)
+    if returned := bring_back(resolved.store, request.run_id, summaries, *rows):
+        _log.info("%s live again: in the catalog again", counted(returned, "picture"))
+        summaries = read_summaries(resolved.store)
+    surplus = find_surplus(summaries, *rows)
     run = start_run(resolved, summaries)
     return BegunRun(run=run, is_new=resolved.is_new, gone=gone, surplus=surplus)
 

@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 
-from catalog_schemas.images import read_current
+from catalog_schemas.images import REVIEW, read_current
 from flows import steps
 from flows.steps import run_here
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import CATEGORIES, tiny_model
 from tests.toygan.generation.disturbed_runs import store as store
-from tests.toygan.generation.whole_runs import request
+from tests.toygan.generation.whole_runs import request, rows_of
 from toygan.publishing.summary import RunSummary
 from toygan.publishing.verify import verify
+from toygan.review.record import decide
 from toygan.storage.keys import CURRENT_KEY
 from toygan.storage.memory import MemoryStore
 
@@ -72,3 +73,25 @@ def test_a_run_that_died_before_it_withdrew_them_does_so_when_it_is_repeated(
     run_here(request(shop.folder, run_id="night-2"), is_new=False)
     assert sorted(shop.live("car")) == [0]
     assert verify(shop.store).problems == ()
+
+
+def test_a_product_that_is_missing_for_a_night_keeps_its_pictures(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also the one that Ann approved after the machine had not."""
+    car, doll = (product(sku=sku, category=CATEGORIES[0]) for sku in ("car", "doll"))
+    shop.night(doll)
+    # of a model that approves nearly nothing
+    strict = {"main": str(tiny_model(acceptance=0.001).write(shop.folder / "strict")), "retire": 0.5}
+    assert shop.night(car, doll, **strict).manifest.counts["approved"] == 0
+    [image_id] = [row["image_id"] for row in rows_of(shop.store, "night-2") if row["decision"] == REVIEW]
+    decide(shop.store, "approve", [image_id], by="Ann", reason=None)
+    before = shop.live("car"), shop.live("doll")
+    assert before[0] == {0: (image_id, "Ann")}
+    assert "withdrew 2 pictures: not in the catalog" in shop.night(**strict).text()
+    assert (shop.live("car"), shop.live("doll")) == ({}, {})
+    with caplog.at_level("INFO"):
+        counts = shop.night(car, doll, **strict).manifest.counts
+    assert (shop.live("car"), shop.live("doll")) == before
+    assert (counts["planned"], counts["exhausted"], counts["unchanged"]) == (0, 0, 5)
+    assert "2 pictures live again: in the catalog again" in caplog.text

@@ -21,7 +21,7 @@ from catalog_schemas.decisions import (
     UNDO,
     read_decisions,
 )
-from catalog_schemas.images import APPROVED, CURRENT, OF_CANDIDATE
+from catalog_schemas.images import APPROVED, CURRENT, MACHINE, OF_CANDIDATE
 from catalog_schemas.validation import TableError, hash_strings
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.planning.live import Hashes, equal_hashes, joined, slot_hashes
@@ -113,10 +113,7 @@ def live_rows(decisions: pa.Table) -> tuple[pa.Table, pa.Table]:
     approvals = approvals.filter(pc.equal(approvals["decision"], APPROVE))
     gone = pa.concat_tables(
         [
-            withdrawn.filter(pc.equal(withdrawn["machine_decision"], APPROVED))
-            .drop_columns(["commit"])
-            .rename_columns({"run_commit": "commit"})
-            .select(_LIVE),
+            _made_live_by_runs(withdrawn),
             approvals.filter(pc.is_in(approvals["image_id"], value_set=withdrawn["image_id"])).select(_LIVE),
         ]
     )
@@ -124,6 +121,18 @@ def live_rows(decisions: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 _LIVE = [*OF_CANDIDATE, "commit", "decided_by"]
+
+
+def returned_rows(decisions: pa.Table) -> pa.Table:
+    """Returns, as CURRENT, the pictures that runs approved and whose retirement a later run has undone."""
+    undos = decisions.filter(pc.equal(decisions["decision"], UNDO))
+    return _as_current(_made_live_by_runs(undos.filter(pc.equal(undos["decided_by"], MACHINE))))
+
+
+def _made_live_by_runs(decisions: pa.Table) -> pa.Table:
+    """Returns the columns _LIVE of the pictures that runs approved, with the commits of these runs."""
+    approved = decisions.filter(pc.equal(decisions["machine_decision"], APPROVED))
+    return approved.drop_columns(["commit"]).rename_columns({"run_commit": "commit"}).select(_LIVE)
 
 
 def _as_current(rows: pa.Table) -> pa.Table:
@@ -139,15 +148,17 @@ def withdrawn_ids(decisions: pa.Table) -> pa.Array:
 
 
 class Wishes:
-    """The slots for which people want another picture, searchable by slot and row fingerprint.
+    """The slots for which another picture is wanted, searchable by slot and row fingerprint.
 
-    `decisions` is the table of all decisions.
+    `decisions` is the table of all decisions. A retirement counts as a rejection. If a product is in the
+    catalog again and its picture could not come back, another one is wanted.
     """
 
     def __init__(self, decisions: pa.Table) -> None:
         asked = without_undone(decisions)
         self._redraws = _sorted_by_hash(asked.filter(pc.equal(asked["decision"], REDRAW)))
-        self._rejections = _sorted_by_hash(asked.filter(pc.equal(asked["decision"], REJECT)))
+        is_withdrawal = pc.is_in(asked["decision"], value_set=pa.array([REJECT, RETIRE]))
+        self._rejections = _sorted_by_hash(asked.filter(is_withdrawal))
 
     def of(
         self, skus: Hashes, image_index: NDArray[np.int32], fingerprints: Hashes

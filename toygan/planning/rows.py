@@ -24,13 +24,19 @@ def fingerprints_of(products: pd.DataFrame, conditions: Sequence[Mapping[str, st
 
 
 def read_rows(
-    catalog: str, columns: Mapping[str, str], images_per_product: int, pictures: pa.Table
+    catalog: str,
+    columns: Mapping[str, str],
+    images_per_product: int,
+    pictures: pa.Table,
+    *,
+    are_wanted: bool,
 ) -> pd.DataFrame:
-    """Reads the rows of products that want fewer pictures than `pictures` has of them.
+    """Reads the rows that want at least one of their products' `pictures`.
 
-    `pictures` has the columns `sku` and `image_index`. Returns `sku`, `images_wanted` and `row_fingerprint`.
-    Leaves out rows that are set aside. Does not open the catalog if there are no pictures; else raises
-    CatalogError for an unusable catalog.
+    Without `are_wanted`, reads the rows that do not want at least one of them, because its index is beyond
+    the number of wanted pictures. `pictures` has the columns `sku` and `image_index`. Returns `sku`,
+    `images_wanted` and `row_fingerprint`. Leaves out rows that are set aside. Does not open the catalog if
+    there are no pictures; else raises CatalogError for an unusable catalog.
     """
     found: list[tuple[str, int, str]] = []
     names = ["sku", "images_wanted", "row_fingerprint"]
@@ -43,9 +49,10 @@ def read_rows(
         for checked in opened.stream():
             good = checked.good.fillna({"images_wanted": images_per_product})
             mine, theirs = equal_hashes(hashes, hash_strings(pa.array(good["sku"], pa.large_string())))
-            is_beyond = index[theirs] >= good["images_wanted"].to_numpy("int64")[mine]
+            is_wanted = index[theirs] < good["images_wanted"].to_numpy("int64")[mine]
+            chosen = np.unique(mine[is_wanted == are_wanted])
             # Only these rows, because a fingerprint needs the content of the condition files.
-            rows, conditions, _ = hash_conditions(good.iloc[np.unique(mine[is_beyond])], opened, pool)
+            rows, conditions, _ = hash_conditions(good.iloc[chosen], opened, pool)
             prints = fingerprints_of(rows, conditions)
             found += zip(rows["sku"], rows["images_wanted"], prints, strict=True)
     return pd.DataFrame(found, columns=names)

@@ -18,12 +18,12 @@ from catalog_schemas.decisions import (
     read_decisions,
     write_decisions,
 )
-from catalog_schemas.images import OF_CANDIDATE
+from catalog_schemas.images import MACHINE, OF_CANDIDATE
 from catalog_schemas.runs import Manifest
 from catalog_schemas.validation import TableError
 from toygan.errors import ObjectNotFound
 from toygan.parallel import in_order
-from toygan.planning.decisions import merge_decisions, parse_decisions, stored_decisions
+from toygan.planning.decisions import merge_decisions, parse_decisions, returned_rows, stored_decisions
 from toygan.planning.finished import read_manifests, read_part_at_hand
 from toygan.publishing.commit_log import Commits, close_decisions
 from toygan.publishing.live_table import approved_of, update_current
@@ -116,12 +116,15 @@ def merge_into_summaries(store: ObjectStore, objects: dict[str, pa.Table], pool:
 def _brought_back(store: ObjectStore, fresh: pa.Table, pool: ThreadPoolExecutor) -> list[pa.Table]:
     """Returns pictures that runs approved, of products for which a decision was undone.
 
-    The live table no longer has these pictures, so they are looked up in the metadata of the runs. A part
-    that cannot be read is left out.
+    The live table no longer has these pictures. If a person undid a decision, they are looked up in the
+    metadata of the runs. A part that cannot be read is left out. If a run undid a retirement, only the
+    retired picture comes back, and the undo describes it.
     """
-    back = fresh.filter(pc.equal(fresh["decision"], UNDO))
+    returned = [returned_rows(fresh)]
+    is_by_person = pc.not_equal(fresh["decided_by"], MACHINE)
+    back = fresh.filter(pc.and_(pc.equal(fresh["decision"], UNDO), is_by_person))
     if not back.num_rows:
-        return []
+        return returned
     skus = back["sku"].combine_chunks()
     parts = [(each, shard) for each in read_manifests(store, pool) for shard in range(each.shards)]
 
@@ -132,4 +135,4 @@ def _brought_back(store: ObjectStore, fresh: pa.Table, pool: ThreadPoolExecutor)
             return None
         return approved_of(table.filter(pc.is_in(table["sku"], value_set=skus)), run.commit)
 
-    return [rows for _, rows in in_order(pool, read, parts, ahead=_AHEAD) if rows is not None]
+    return returned + [rows for _, rows in in_order(pool, read, parts, ahead=_AHEAD) if rows is not None]

@@ -116,7 +116,7 @@ def find_surplus(
     slots = summaries.live_table(SLOT)
     # Every product wants at least one picture, so the first is never beyond the number.
     slots = slots.filter(pc.greater(slots["image_index"], 0))
-    rows = read_rows(catalog, columns, images_per_product, slots)
+    rows = read_rows(catalog, columns, images_per_product, slots, are_wanted=False)
     rows = rows.rename(columns={"row_fingerprint": "new_fingerprint"})
     found = _live_of(rows, summaries, CURRENT.names).merge(rows, on="sku")
     is_beyond = found["image_index"] >= found.pop("images_wanted")
@@ -156,13 +156,14 @@ def retire(store: ObjectStore, run_id: str, pictures: Mapping[str, pa.Table]) ->
     except ObjectNotFound:
         if not any(each.num_rows for each in pictures.values()):
             return {}
-        table = _put(store, key, _table(store, run_id, pictures, reserve(store, key)))
+        table = put_once(store, key, _table(store, run_id, pictures, reserve(store, key)))
     with ThreadPoolExecutor(_THREADS, "retire") as pool:
         merge_into_summaries(store, {key: table}, pool)
     return dict(Counter(table["reason"].to_pylist()))
 
 
-def _put(store: ObjectStore, key: str, table: pa.Table) -> pa.Table:
+def put_once(store: ObjectStore, key: str, table: pa.Table) -> pa.Table:
+    """Stores a table of DECISIONS. Returns the stored table, which may come from an interrupted try."""
     try:
         store.put_if(key, write_decisions(table), None, content_type=PARQUET)
     except Conflict:

@@ -123,6 +123,11 @@ def retired_key(run_id: str) -> str:
     return f"{RETIRED_PREFIX}{_name('run id', run_id)}.parquet"
 
 
+def returned_key(run_id: str) -> str:
+    """Returns the key of the table of pictures whose retirement a run has undone."""
+    return f"{RETIRED_PREFIX}returned/{_name('run id', run_id)}.parquet"
+
+
 def tmp_prefix(run_id: str) -> str:
     """Returns the prefix of the keys of a run's unfinished files."""
     return f"{TMP_PREFIX}{_name('run id', run_id)}/"

@@ -4,7 +4,6 @@ A condition file must be available when its picture is generated, perhaps on ano
 picture is reproduced, perhaps years later.
 """
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -21,7 +20,7 @@ from toygan.conditions.condition_types import ImageCondition, ModelRole
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode, decode_labels, decode_photo
 from toygan.planning.catalog import Catalog, ConditionFileError
-from toygan.storage.keys import condition_key, planning_key
+from toygan.storage.keys import condition_key
 from toygan.storage.store import ObjectStore
 
 Scopes = Mapping[ModelRole, ModelScope]
@@ -107,14 +106,15 @@ def set_aside(rows: pd.DataFrame, column: Any, reason: Any) -> pd.DataFrame:
 
 
 class KeptConditions:
-    """Puts condition files into the store while a run is being planned. Safe to use from many threads."""
+    """Puts condition files into the store while a run is being planned. Safe to use from many threads.
 
-    def __init__(self, store: ObjectStore, run_id: str, scopes: Scopes) -> None:
+    No table names the files before the plan is frozen. The mark of the run (`toygan.planning.pruning`) stops
+    `verify --prune` from removing them.
+    """
+
+    def __init__(self, store: ObjectStore, scopes: Scopes) -> None:
         self._store = store
-        self._run_id = run_id
         self._scopes = scopes
-        self._lock = threading.Lock()
-        self._is_announced = False
 
     def keep_all(
         self, wanted: Sequence[tuple[int, tuple[ImageCondition, str, str]]], catalog: Catalog, pool: Executor
@@ -151,9 +151,9 @@ class KeptConditions:
         largest = _largest_label(kind, name, data)
         if kind == "layout":
             self._check_labels(name, largest)
-        self._announce()
         key = condition_key(digest)
-        if not self._store.exists(key):
+        # Another size means that the store's copy is damaged.
+        if _size(self._store, key) != len(data):
             self._store.put(key, data)
 
     def _check_labels(self, name: str, largest: int) -> None:
@@ -168,14 +168,12 @@ class KeptConditions:
                 f"labels 0 to {classes - 1}"
             )
 
-    def _announce(self) -> None:
-        """Writes a marker that stops `verify --prune` from removing the files, because no table names them
-        before the plan is frozen.
-        """
-        with self._lock:
-            if not self._is_announced:
-                self._store.put(planning_key(self._run_id), b"")
-                self._is_announced = True
+
+def _size(store: ObjectStore, key: str) -> int | None:
+    try:
+        return store.size(key)
+    except ObjectNotFound:
+        return None
 
 
 def _largest_label(kind: ImageCondition, name: str, data: bytes) -> int:

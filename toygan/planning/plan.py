@@ -5,7 +5,8 @@ is written last, and from then on the plan of this run id does not change.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Any, Self
@@ -166,20 +167,19 @@ def freeze_plan(
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
     _check_categories(settings, scopes)
-    with open_catalog(catalog_uri, settings.columns) as catalog, reading_pool(catalog_uri, store.uri) as pool:
+    with (
+        _without_mark_if_refused(store, run_id),
+        open_catalog(catalog_uri, settings.columns) as catalog,
+        reading_pool(catalog_uri, store.uri) as pool,
+    ):
         if not is_new and (earlier := _find_earlier(store, run_id, catalog, settings)) is not None:
             return earlier
         summaries = summaries or read_summaries(store)
         planner = Planner(store, run_id, settings, scopes, shard_size, pool, summaries)
-        try:
-            for checked in catalog.stream():
-                if planner.add(checked, catalog):
-                    break
-            result = planner.finish(catalog)
-        except (BadInput, TableError):
-            # This run will not continue. Its mark goes, because prune keeps objects for a marked run.
-            store.delete(planning_key(run_id))
-            raise
+        for checked in catalog.stream():
+            if planner.add(checked, catalog):
+                break
+        result = planner.finish(catalog)
     plan = FrozenPlan(
         run_id=run_id,
         catalog_uri=catalog_uri,
@@ -225,6 +225,18 @@ def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
         row["attributes"] = row["attributes"] or {}
         row["sibling_phashes"] = tuple(row["sibling_phashes"])
     return [Slot(**row) for row in rows]
+
+
+@contextmanager
+def _without_mark_if_refused(store: ObjectStore, run_id: str) -> Iterator[None]:
+    """Removes the mark of a run that will not continue, because prune keeps objects for a marked run."""
+    try:
+        yield
+    except RunConflict:
+        raise
+    except (BadInput, TableError):
+        store.delete(planning_key(run_id))
+        raise
 
 
 def _check_categories(settings: RunSettings, scopes: Scopes) -> None:

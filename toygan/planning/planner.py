@@ -86,7 +86,7 @@ class Planner:
         self._pool = pool
         self._writer = PlanWriter(store, run_id, shard_size, pool)
         self._chooser = Chooser(store, run_id, settings, summaries)
-        self._kept = KeptConditions(store, run_id, scopes)
+        self._kept = KeptConditions(store, scopes)
         self._models = settings.models
         self._colours = {role: MainColours(scope.colour_names) for role, scope in scopes.items()}
         self._rejected: list[pa.Table] = []

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
+from toygan.planning.pruning import read_mark
 from toygan.publishing.commit import make_live
 from toygan.storage.keys import CONDITIONS_PREFIX, condition_key, rejected_rows_key
 from toygan.storage.memory import MemoryStore
@@ -122,6 +124,21 @@ def test_what_is_kept_is_the_file(folder: Path) -> None:
     store.put(condition_key(slot.condition_sha256["layout"]), b"other")
     with pytest.raises(BadInput, match="is damaged; remove it and start a new run"):
         read_kept(store, slot.condition_sha256["layout"])
+
+
+def test_a_cut_off_copy_in_the_store_is_replaced(folder: Path) -> None:
+    store = MemoryStore()
+    data = (folder / "layout.png").read_bytes()
+    key = condition_key(sha256(data).hexdigest())
+    store.put(key, data[:20])
+    freeze(store, folder, [product(layout_uri="layout.png")])
+    assert store.get(key) == data
+
+
+def test_the_mark_of_a_plan_keeps_its_time(folder: Path) -> None:
+    store = MemoryStore()
+    freeze(store, folder, [product(**BOTH)])
+    assert read_mark(store, "run-1") is not None
 
 
 def test_rows_with_unusable_condition_files_are_set_aside(

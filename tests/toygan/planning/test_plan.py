@@ -20,7 +20,7 @@ from toygan.planning.plan import (
     freeze_plan,
     load_shard,
 )
-from toygan.storage.keys import plan_manifest_key
+from toygan.storage.keys import plan_manifest_key, planning_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.open_store import open_store
 
@@ -127,6 +127,7 @@ def test_a_catalog_that_changes_while_it_is_read_is_not_planned(
     with pytest.raises(CatalogError, match="changed while it was read"):
         freeze(store, path)
     assert not store.exists(plan_manifest_key("run-1"))
+    assert not store.exists(planning_key("run-1"))  # it would keep `verify --prune` from removing pictures
 
 
 # rows

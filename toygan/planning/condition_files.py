@@ -6,9 +6,8 @@ picture is reproduced, perhaps years later.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from functools import partial
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -58,21 +57,22 @@ def _with_files(
     the rejected rows.
     """
 
-    def problem_or(kind: ImageCondition, name: str) -> tuple[str, bool]:
+    def problem_or(file: tuple[ImageCondition, str]) -> tuple[str, bool]:
         try:
-            return attempt(kind, name), True
+            return attempt(*file), True
         except ConditionFileError as error:
             return str(error), False
 
     results: list[dict[str, str]] = [{} for _ in range(len(products))]
     bad: dict[int, Problem] = {}
-    for kind, column in CONDITION_COLUMNS.items():
+    for kind in get_args(ImageCondition):
+        column = CONDITION_COLUMNS[kind]
         given = np.flatnonzero(products[column].notna())
-        names = products[column].iloc[given].to_list()
-        distinct = list(dict.fromkeys(names))
-        found = dict(zip(distinct, pool.map(partial(problem_or, kind), distinct), strict=True))
-        for position, name in zip(given.tolist(), names, strict=True):
-            text, is_usable = found[name]
+        files = [(kind, name) for name in products[column].iloc[given]]
+        distinct = list(dict.fromkeys(files))
+        found = dict(zip(distinct, pool.map(problem_or, distinct), strict=True))
+        for position, file in zip(given.tolist(), files, strict=True):
+            text, is_usable = found[file]
             if is_usable:
                 results[position][kind] = text
             else:

@@ -72,15 +72,13 @@ def test_pictures_and_decisions_are_those_of_a_run(folder: Path, model: Model) -
     compared = 0
     for picture in pictures:
         row = by_key[picture.sku, 0]
-        assert (picture.seed, picture.p_real, picture.threshold) == (
-            row["seed"],
-            row["p_real"],
-            row["threshold"],
-        )
+        assert (picture.seed, picture.threshold) == (row["seed"], row["threshold"])
+        # On some CPUs the last bits depend on the size of the batch.
+        assert picture.p_real == pytest.approx(row["p_real"], abs=1e-6)
         assert list(picture.reasons) == [reason for reason in row["reasons"] if reason != "near_copy"]
         if row["image_uri"]:
             file = Image.open(BytesIO(store.get(row["image_uri"])))
-            assert np.array_equal(picture.pixels, np.asarray(file))
+            assert np.abs(picture.pixels.astype(int) - np.asarray(file)).max() <= 1
             compared += 1
     assert compared
     assert any(picture.approved for picture in pictures)

@@ -124,7 +124,8 @@ def test_every_slot_ends_approved_or_with_one_candidate_for_review(engine: Engin
 
 @pytest.mark.parametrize("image_format", ["webp", "jpg", "png"])
 def test_a_stored_picture_is_the_one_of_its_row(engine: Engine, image_format: ImageFormat) -> None:
-    rows, objects = compute(engine, slots(30), image_format=image_format)
+    # With fewer slots, the last bits of a CPU decide whether any is left for review.
+    rows, objects = compute(engine, slots(120), image_format=image_format)
     kept = [row for row in rows if row["decision"] != "rejected"]
     assert {row["decision"] for row in kept} == {"approved", "review"}
     for row in kept:

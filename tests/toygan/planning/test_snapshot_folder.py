@@ -9,15 +9,17 @@ from pathlib import Path
 import boto3
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tests.faulty_proxy import faulty_proxy
+from tests.pictures import saved
 from tests.servers import S3Server, fresh_bucket
 from toygan.errors import AccessRefused, CatalogError, StoreConfigError
 from toygan.planning.catalog import Catalog, ConditionFileError, open_catalog
 from toygan.planning.catalog_check import look_at_catalog
 from toygan.storage.open_store import open_store
 
-JPEG = b"\xff\xd8\xff" + bytes(20)
+JPEG = saved(Image.new("RGB", (64, 64), "red"), "JPEG")
 UNREADABLE = ("photo_uri", "condition_file_unreadable")
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 

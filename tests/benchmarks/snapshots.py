@@ -38,6 +38,7 @@ from toygan.evaluation.features import Efficientnet, load_network
 from toygan.evaluation.metrics import kernel_distance
 from toygan.evaluation.perceptual import perceptual_distances
 from toygan.images import BRIGHTNESS, decode
+from toygan.memory import keep_freed_memory
 from toygan.registry.models import find_default, resolve
 
 SIDE: Final = 512
@@ -271,6 +272,7 @@ def main() -> None:
         print("set TOYGAN_SNAPSHOTS to a folder with photos/ and snapshots/ in Parquet")
         return
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a shop's run does
     folder, reference = Path(os.environ["TOYGAN_SNAPSHOTS"]), os.environ.get("TOYGAN_STUDIO")
     source = resolve(reference, None) if reference else find_default(None, "photo")
     if source is None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from toygan.artifact.compiled_mask_network import CompiledMaskNetwork
 from toygan.artifact.mask_network_file import read_mask_network
+from toygan.models.boxes import box_maximum
 from toygan.models.mask_network import TRUNK_SIDE, MaskNetwork
 
 FindingProblem = Literal["product_not_found", "several_products", "product_cut_off", "product_unclear"]
@@ -206,10 +207,11 @@ def _connected(near: Tensor, before: Tensor) -> Tensor:
     from skimage.measure import label
 
     parts: NDArray[np.int64] = label((near > 0.5).numpy(), connectivity=2)  # type: ignore[no-untyped-call]
-    kept = np.unique(parts[before.numpy() & (parts > 0)])
-    sure = torch.from_numpy(np.isin(parts, kept) & (parts > 0))
+    is_kept = np.bincount(parts[before.numpy()], minlength=parts.max() + 1) > 0
+    is_kept[0] = False  # what is in no part
+    sure = torch.from_numpy(is_kept[parts])
     # Soft edges may reach two pixels beyond the pixels that are certain.
-    beside = F.max_pool2d(sure[None, None].float(), 5, stride=1, padding=2)[0, 0]
+    beside = box_maximum(sure[None, None].float(), 2)[0, 0]
     # The steeper slope makes the mask 1 inside the product, even if the network was less sure there.
     return ((near - 0.5) * SHARPNESS + 0.5).clamp(0, 1) * beside
 

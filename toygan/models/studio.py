@@ -10,9 +10,7 @@ the network gets only smoothed colours of that ground.
 The discriminator scores patches, as in pix2pix; its loss is relativistic, see `toygan.training.losses`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import ClassVar, Final
 
 import numpy as np
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from toygan.conditions.colour import COLOUR_SIZE
 from toygan.conditions.condition_types import ImageCondition
+from toygan.models.boxes import box_maximum, box_sum
 from toygan.models.layers import (
     ConditionalDiscriminator,
     ConditionalGenerator,
@@ -42,6 +41,8 @@ PRODUCT_CELLS: Final = 16  # number of cells a side in which the product's colou
 RIDGE_PAIRS: Final = 2000.0  # of the terms of degree 2 of the studio's light
 # within this distance from the mask's edge, in pixels, colours may be mixed with those of the ground
 EDGE: Final = 2
+# the network gets the product's share of the square that reaches this many pixels from each pixel
+NEARBY: Final = 15
 _FOLDED: Final = 4  # the discriminator runs at a quarter of the picture's resolution
 
 
@@ -92,20 +93,16 @@ def own_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
     Pixels at the edge mix the product with the old ground. They are replaced by the mean of nearby pixels
     further inside. `snapshot` is (B, 3, H, W) in [-1, 1], `mask` is (B, 1, H, W) in [0, 1].
     """
-    inside = 1 - _box_maximum(1 - mask, EDGE)
-    inside = (inside > 0.9).float()
-    kept = snapshot * inside
-    filled, known = kept, inside
+    known = (box_maximum(1 - mask, EDGE) < 0.1).float()
+    filled = snapshot * known
     for reach in (2, 4):
-        amount = _box_mean(known, reach)
-        spread = _box_mean(filled * known, reach) / amount.clamp_min(1e-4)
-        reached = (amount > 1e-3).float()
-        filled = known * filled + (1 - known) * reached * spread
+        colours, count = box_sum(filled, reach), box_sum(known, reach)
+        reached = (count > 0.5).float()
+        filled = torch.addcmul(filled, colours, reached * (1 - known) / count.clamp_min(1))
         known = torch.maximum(known, reached)
     # Thin parts have no pixels further inside. They keep their own pixels.
-    own = known * filled + (1 - known) * snapshot
-    near = _box_maximum(mask, EDGE)
-    return own * (near > 0.02).float()
+    near = box_maximum(mask, EDGE) > 0.02
+    return torch.where(known > 0, filled, snapshot) * near
 
 
 def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
@@ -114,7 +111,7 @@ def ground_colours(snapshot: Tensor, mask: Tensor) -> Tensor:
     The result is (B, 4, H / GROUND_CELL, W / GROUND_CELL) float32. A cell without ground takes the colours of
     cells near it.
     """
-    beside = _box_maximum(mask, EDGE)
+    beside = box_maximum(mask, EDGE)
     ground = (beside < 0.05).float()
     share = F.avg_pool2d(ground, GROUND_CELL)
     colour = F.avg_pool2d(snapshot * ground, GROUND_CELL)
@@ -140,30 +137,6 @@ def _spread(colour: Tensor, share: Tensor) -> Tensor:
         share = share + 0.1 * F.avg_pool2d(share, 3, stride=1, padding=1)
         colour = colour + 0.1 * F.avg_pool2d(colour, 3, stride=1, padding=1)
     return colour / share.clamp_min(1e-9)
-
-
-def _box_mean(x: Tensor, reach: int) -> Tensor:
-    """Returns the mean of the square around each pixel, with 2 * reach + 1 pixels a side.
-
-    Values outside (B, C, H, W) count as 0.
-    """
-    return _over_box(torch.add, x, reach) / (2 * reach + 1) ** 2
-
-
-def _box_maximum(x: Tensor, reach: int) -> Tensor:
-    """Returns the maximum of the square that `_box_mean` averages. `x` must not be negative."""
-    return _over_box(torch.maximum, x, reach)
-
-
-def _over_box(combine: Callable[[Tensor, Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
-    """Combines shifted copies, along columns and then along rows.
-
-    On a CPU, torch's pooling takes many times as long.
-    """
-    height, width = x.shape[-2:]
-    x = F.pad(x, (reach, reach, reach, reach))
-    x = reduce(combine, [x[..., step : step + height, :] for step in range(2 * reach + 1)])
-    return reduce(combine, [x[..., step : step + width] for step in range(2 * reach + 1)])
 
 
 def _means(picture: Tensor, weight: Tensor) -> Tensor:
@@ -270,7 +243,7 @@ class Generator(ConditionalGenerator):
     def _features(self, snapshot: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
         own = own_colours(snapshot, mask)
         grounds = ground_colours(snapshot, mask)
-        coverage = _box_mean(mask, 15)
+        coverage = box_sum(mask, NEARBY) / (2 * NEARBY + 1) ** 2
         x = F.pixel_unshuffle(torch.cat([own, mask - 0.5, coverage], dim=1), FOLD)
         x = x.contiguous(memory_format=torch.channels_last)
         maps = self.encoder((own * mask).contiguous(memory_format=torch.channels_last))

@@ -85,6 +85,23 @@ def test_a_product_stays_without_a_colour_and_with_one_that_it_lacks() -> None:
         assert np.array_equal(steer(picture, mask, encoded(code), TRUE_LIGHT), picture)
 
 
+@pytest.mark.parametrize("painted", [(0.85, 0.25, 0.2), (0.25, 0.3, 0.8)])
+def test_no_part_of_many_colours_is_painted_like_another(painted: tuple[float, float, float]) -> None:
+    """A grey roof with windows and stripes, each small, on a brown body that is small, too."""
+    picture, mask = shown(0.6, 0.6, 0.62)
+    for row, colour in enumerate([(0.3, 0.17, 0.1), (0.9, 0.75, 0.1), painted]):
+        picture[:, 22 + 2 * row : 24 + 2 * row] = 2 * np.float32(colour)[:, None, None] - 1
+    steered = steer(picture, mask, encoded("#5F3109"), TRUE_LIGHT)
+    assert np.allclose(steered, picture, atol=0.05)
+
+
+def test_a_product_of_one_colour_takes_no_opposite_colour() -> None:
+    """The catalog may name the colour of a part that the snapshot does not show."""
+    picture, mask = shown(0.36, 0.4, 0.5)
+    picture[:, 10:14, 10:14] = picture[:, 5:6, 5:6]
+    assert np.array_equal(steer(picture, mask, encoded("#91501C"), TRUE_LIGHT), picture)
+
+
 def test_a_product_without_pixels_stays() -> None:
     picture, mask = shown(0.7, 0.3, 0.3)
     steered = steer(picture, np.zeros_like(mask), encoded("#B40000"), TRUE_LIGHT)

@@ -1,9 +1,10 @@
 """What the studio makes of snapshots: `python -m tests.benchmarks snapshots`.
 
-Needs the environment variable TOYGAN_SNAPSHOTS: a folder with `photos/*.parquet` and `snapshots/*.parquet`,
-joined by `photo_id`. TOYGAN_STUDIO may name a model; the default is the bundled one. Nothing trains on the
-split val, which this measures. Beside each figure is that of the snapshot cut out by its exact mask, on
-white, in the same frame.
+Needs the environment variable TOYGAN_SNAPSHOTS: a folder with `photos/*.parquet` and
+`snapshots/*.parquet`, joined by `photo_id`. TOYGAN_STUDIO may name a model; the default is the bundled one.
+TOYGAN_LPIPS may name the weights of `tests.benchmarks.lpips_alex`. Nothing trains on the split val, which
+this measures. Beside each figure is that of the snapshot cut out by its exact mask, on white, in the same
+frame.
 """
 
 import io
@@ -25,6 +26,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from tests.benchmarks.lpips_alex import load_lpips, lpips_distances
 from toygan.approval.checks import check
 from toygan.approval.fidelity import compare
 from toygan.approval.measures import measure
@@ -280,12 +282,14 @@ def main() -> None:
         return
     model = load_model(source, torch.device("cpu"))
     photos, rows = read(folder, "val")
-    lpips = load_network(torch.device("cpu"))
+    network = load_network(torch.device("cpu"))
+    weights = os.environ.get("TOYGAN_LPIPS")
+    alex = load_lpips(Path(weights)) if weights else None
     samples, plain = [], []
     for row in rows:
         samples.append(sample(model, row, photos[row["photo_id"]]))
         # By turns, because other programs slow down a core at some times more than at others.
-        plain.append(scorer_s(lpips))
+        plain.append(scorer_s(network))
     masks = [overlap(each.framed[..., 3] > 127, each.right_mask) for each in samples]
     print(f"{len(samples)} snapshots, {source.name}@{source.version}")
     print("mask: median {:.3f}, 5th percentile {:.3f}".format(*np.percentile(masks, [50, 5])))
@@ -303,8 +307,11 @@ def main() -> None:
         shown = [each for *_, each in triples]
         placed = [laid(*each) for each in triples]
         agreement = [structure(*each) for each in zip(placed, shown, strict=True)]
-        distance = perceptual_distances(lpips, stacked(placed), stacked([each.photo for each in shown]))
+        distance = perceptual_distances(network, stacked(placed), stacked([each.photo for each in shown]))
         kid = kernel_distance(real, features.extract(stacked(pictures)))
+        if alex is not None:
+            lpips = np.median(lpips_distances(alex, stacked(placed), stacked([each.photo for each in shown])))
+            print(f"{name}: LPIPS {lpips:.3f}")
         print(
             f"{name}: colour {np.median([colour_error(*each) for each in triples]):.2f}, "
             f"structure {np.median(agreement):.3f}, "
@@ -314,7 +321,7 @@ def main() -> None:
     print(f"approved {sum(each.approved for each in samples)} of {len(samples)}")
     print(f"to review: {[(each.sku, each.problems) for each in samples if not each.approved]}")
     print(f"mismatched pairs caught: {sum(caught)} of {len(caught)}")
-    small_products(model, samples, lpips)
+    small_products(model, samples, network)
     cpu_s = float(np.median([each.cpu_s for each in samples]))
     plain_s = float(np.median(plain))
     print(f"CPU seconds a picture {cpu_s:.2f}, by the plain scorer's {plain_s:.3f}: {cpu_s / plain_s:.1f}")

@@ -28,7 +28,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from catalog_schemas.validation import TableError
 from toygan.approval.measures import measure
 from toygan.conditions.colour_table import COLOURS, LAYOUT_LABELS
-from toygan.errors import BadInput, ObjectNotFound, ToyganError
+from toygan.errors import BadInput, ObjectNotFound, StoreConfigError, ToyganError
 from toygan.images import MIME_TYPES, decode, decode_labels, decode_photo
 from toygan.publishing.commit import complete_open_runs
 from toygan.review.gallery import Filter, Gallery, Show
@@ -84,7 +84,11 @@ class Review:
         self.found_colour = lru_cache(maxsize=1024)(self._found_colour)
 
     def save(self, said: Sequence[_Said]) -> dict[str, Any]:
-        """Records decisions. Returns the ids of the saved decisions, and a message for each refused one."""
+        """Records decisions. Returns the ids of the saved decisions, and a message for each refused one.
+
+        Raises StoreConfigError or Retryable if the store does not take them. The browser keeps such decisions
+        and sends them again, but it forgets refused ones.
+        """
         refused: dict[str, str] = {}
         wanted: list[Wanted] = []
         pictures: dict[str, dict[str, Any]] = {}
@@ -110,10 +114,14 @@ class Review:
             complete_open_runs(self.store)
             try:
                 record(self.store, wanted, pictures)
+            except StoreConfigError:
+                raise
             except BadInput:  # one of the decisions cannot be recorded, so each is recorded by itself
                 for one in wanted:
                     try:
                         record(self.store, [one], pictures)
+                    except StoreConfigError:
+                        raise
                     except BadInput as error:
                         refused[one.decision_id] = str(error)
             self.gallery.refresh(at_once=True)

@@ -23,7 +23,7 @@ from catalog_schemas.decisions import (
 from catalog_schemas.images import OF_CANDIDATE
 from catalog_schemas.runs import Manifest
 from toygan.approval.measures import measure
-from toygan.errors import BadInput, Conflict, ObjectNotFound
+from toygan.errors import AccessRefused, BadInput, Conflict, ObjectNotFound
 from toygan.images import decode
 from toygan.parallel import in_order
 from toygan.planning.decisions import stored_decisions
@@ -156,6 +156,8 @@ def _phash(store: ObjectStore, wanted: Wanted, picture: Mapping[str, Any]) -> st
             f"{picture['image_id']}: the file {picture['image_uri']} is missing, "
             "so the picture cannot be approved"
         ) from None
+    except AccessRefused as error:  # concerns this picture alone, so it must not hold up other decisions
+        raise BadInput(f"{picture['image_id']}: {error}, so the picture cannot be approved") from None
     return measure(decode(file)[None], [None])[0].phash
 
 

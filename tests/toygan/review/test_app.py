@@ -15,6 +15,7 @@ from catalog_schemas.runs import Manifest
 from tests.toygan.generation.runs import put_part
 from tests.toygan.review.gallery_store import fill
 from tests.toygan.review.shop import live
+from toygan.errors import AccessRefused
 from toygan.images import decode, encode_photo
 from toygan.review import gallery
 from toygan.review.app import THREADS, make_app
@@ -139,6 +140,47 @@ def test_a_bad_decision_does_not_hold_up_the_others(client: TestClient, store: M
     assert done["saved"] == [f"{1:032x}"]
     assert sorted(done["refused"]) == [f"{number:032x}" for number in (2, 3, 4)]
     assert "is missing" in done["refused"][f"{2:032x}"]
+
+
+@pytest.mark.parametrize("folder", ["decisions/", "state/"])
+def test_decisions_that_the_store_does_not_take_are_not_refused(
+    client: TestClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """The browser forgets refused decisions. It keeps them, and sends them again, after the status 503."""
+    rows, put_if = store.rows, store.put_if  # type: ignore[attr-defined]
+    store.delete(rows[2]["image_uri"])
+    decide(store, "reject", [rows[4]["image_id"]], by="Ann", reason=None)
+    said = [say("approve", row["image_id"], number) for number, row in enumerate(rows[:3])]
+
+    def read_only(key: str, data: bytes, version: str | None, **more: Any) -> str:
+        if key.startswith(folder):
+            raise AccessRefused(f"s3://shop/toys: no permission to write {key}")
+        return put_if(key, data, version, **more)
+
+    csrf = client.get("/api/session").json()["csrf"]
+    monkeypatch.setattr(store, "put_if", read_only)
+    for batch in (said, said[:2]):
+        body = {"decisions": batch}
+        answer = client.post("/api/decisions", json=body, headers={"X-CSRF-Token": csrf})
+        assert (answer.status_code, "no permission to write" in answer.text) == (503, True)
+    monkeypatch.undo()
+    assert post(client, *said)["saved"] == [each["decision_id"] for each in said[:2]]
+
+
+def test_a_picture_that_may_not_be_read_does_not_hold_up_the_others(
+    client: TestClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, size = store.rows, store.size  # type: ignore[attr-defined]
+
+    def refusing(key: str) -> int:
+        if key == rows[0]["image_uri"]:
+            raise AccessRefused(f"{key}: permission denied")
+        return size(key)
+
+    monkeypatch.setattr(store, "size", refusing)
+    done = post(client, *(say("approve", row["image_id"], number) for number, row in enumerate(rows[:2])))
+    assert done["saved"] == [f"{1:032x}"]
+    assert "permission denied" in done["refused"][f"{0:032x}"]
 
 
 def test_changes_need_the_token_of_the_page(client: TestClient, store: MemoryStore) -> None:

@@ -26,9 +26,9 @@ def _name() -> str:
 def export_channel(parameters: ExportParameters) -> list[ExportSummary] | State[Any]:
     """Exports the live pictures to each channel.
 
-    A channel that fails does not stop the others. If a channel failed, the flow raises an error at its end
-    that names the failed channels: RunFailed, or BadInput if a retry cannot help. Before the first export,
-    raises BadInput for an unknown channel.
+    Neither a channel that fails nor a picture that the store has lost or damaged stops the others. The flow
+    raises an error about them at its end: RunFailed, or BadInput if channels failed for their input alone.
+    Before the first export, raises BadInput for an unknown channel.
     """
     end_with_the_service()
     use_the_log_format()
@@ -49,10 +49,19 @@ def export_channel(parameters: ExportParameters) -> list[ExportSummary] | State[
         log.info("%s", summaries[-1].text())
     text = "\n\n".join(summary.text() for summary in summaries)
     create_markdown_artifact(key="export-channel", markdown=text or "Nothing.", description=parameters.output)
+    problems = []
     if errors:
         reasons = "; ".join(f"{channel}: {error}" for channel, error in errors.items())
-        kind = BadInput if all(isinstance(each, BadInput) for each in errors.values()) else RunFailed
-        raise kind(f"{len(errors)} of {len(parameters.channels)} channels failed. {reasons}")
+        problems.append(f"{len(errors)} of {len(parameters.channels)} channels failed. {reasons}")
+    # Every channel shows the same pictures, so a sum would count a lost one several times.
+    broken = max((summary.broken for summary in summaries), default=0)
+    if broken:
+        problems.append(
+            f"Of the live pictures, {broken:,} are missing or damaged: toygan verify {parameters.output}"
+        )
+    if problems:
+        is_input = not broken and all(isinstance(each, BadInput) for each in errors.values())
+        raise (BadInput if is_input else RunFailed)("\n".join(problems))
     return summaries
 
 

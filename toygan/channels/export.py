@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
 
 from catalog_schemas.images import read_current
 from toygan.channels.aigc import read_producer
 from toygan.channels.collage import Collage, choose_products, collage_key, collages_csv, make_collage
 from toygan.channels.credentials import read_credentials
 from toygan.channels.describe import describe
-from toygan.channels.feeds import FEED_KEYS, MAX_URL_LETTERS, Feed, Urls, products_of, write_feeds
+from toygan.channels.feeds import FEED_KEYS, Feed, Urls, products_of, write_feeds
+from toygan.channels.links import ends_with_session, make_urls
 from toygan.channels.pictures import BROKEN, WHOLE, Making, make_picture, recipe_of
 from toygan.channels.report import REPORT_KEY, render_report
 from toygan.channels.rules import Channel, load_channel
@@ -31,9 +31,7 @@ from toygan.progress import Progress
 from toygan.storage.keys import CURRENT_KEY, EXPORTED_PREFIX
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
-from toygan.uris import refuse_credentials
 
-LONGEST_PRESIGNED_S: Final = 7 * 86_400  # S3 signs for a week at most
 _KEPT_EVERY: Final = 1000  # the state is written after this many pictures, so that a killed run keeps them
 _OURS = re.compile(re.escape(EXPORTED_PREFIX) + r"[^/]+/[^/]+/\d+-[a-z0-9-]+-[0-9a-f]{16}\.[a-z]+")
 _NO_METADATA: Final = "metadata_missing"
@@ -91,7 +89,7 @@ def export(request: ExportRequest) -> ExportSummary:
     place = open_store(request.to or f"{store.uri}/exports/{channel.name}")
     if place.uri == store.uri:
         raise BadInput(f"--to {place.uri} is the store itself; give another folder or prefix")
-    urls = _urls(request, place)
+    urls = make_urls(place, request.base_url, request.presigned_days)
     producer = read_producer() if channel.aigc_label else None
     live = _read_live(store)
     state = read_state(place, channel.name)
@@ -237,31 +235,6 @@ def _read_live(store: ObjectStore) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["sku"], row["image_index"]))
 
 
-def _urls(request: ExportRequest, place: ObjectStore) -> Urls | None:
-    """Returns a function that maps a key to its URL. Raises BadInput for a URL that feeds cannot hold."""
-    if request.base_url is not None and request.presigned_days is not None:
-        raise BadInput("give --base-url or --presigned-days, not both")
-    if request.presigned_days is not None:
-        seconds = round(request.presigned_days * 86_400)
-        if not 0 < seconds <= LONGEST_PRESIGNED_S:
-            raise BadInput("--presigned-days is more than 0 and at most 7: S3 signs for a week at most")
-        return lambda key: place.presigned(key, seconds)
-    if request.base_url is None:
-        return None
-    base = refuse_credentials(request.base_url).rstrip("/")
-    parts = urlsplit(base)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or not base.isascii():
-        raise BadInput(f"--base-url {base} is not an https:// address in ASCII without ? and #")
-
-    def url(key: str) -> str:
-        full = f"{base}/{quote(key)}"
-        if len(full) > MAX_URL_LETTERS:
-            raise BadInput(f"{full[:80]}... has over {MAX_URL_LETTERS} characters; give a shorter --base-url")
-        return full
-
-    return url
-
-
 def _notes(channel: Channel, urls: Urls | None) -> tuple[str, ...]:
     notes = []
     if channel.role == "secondary":
@@ -269,6 +242,11 @@ def _notes(channel: Channel, urls: Urls | None) -> tuple[str, ...]:
     missing = [name for name in channel.feeds if name != "pictures-csv"]
     if urls is None and missing:
         notes.append(f"No {', '.join(missing)} feed: give --base-url or --presigned-days")
+    if urls is not None and ends_with_session(urls(REPORT_KEY)):
+        notes.append(
+            "The links end with the temporary credentials that signed them, maybe before --presigned-days: "
+            "use keys without AWS_SESSION_TOKEN"
+        )
     return tuple(notes)
 
 

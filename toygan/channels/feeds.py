@@ -20,7 +20,6 @@ from toygan.channels.rules import Channel, FeedName
 from toygan.channels.state import Exported, File
 from toygan.channels.texts import one_line
 
-MAX_URL_LETTERS: Final = 2000
 _G: Final = "http://base.google.com/ns/1.0"
 _MOST_ADDITIONAL: Final = 10  # the largest number of additional_image_link of a product
 _SYNTHETIC: Final = "https://schema.org/TrainedAlgorithmicMediaDigitalSource"

@@ -62,6 +62,8 @@ _CLIENT_CONFIG = Config(
     # Many servers other than AWS's do not support boto3's default checksums. All support Content-MD5.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
+    # In some regions boto3 signs URLs by version 2, which most servers, and many regions of AWS, refuse.
+    signature_version="s3v4",
 )
 
 

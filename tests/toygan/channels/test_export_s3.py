@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.faulty_proxy import Fault, faulty_proxy
-from tests.servers import S3Server
+from tests.servers import S3Server, fresh_bucket
 from tests.toygan.channels.shop import Article, put_shop, toy
 from toygan.channels.export import ExportRequest, export
+from toygan.errors import BadInput
 from toygan.storage import s3
 from toygan.storage.local import LocalStore
 from toygan.storage.open_store import open_store
@@ -95,3 +97,27 @@ def test_a_killed_export_to_a_bucket_that_runs_again_ends_the_same(
     assert 3 <= killed_at < PICTURES
     export(ExportRequest(channel="google", output=shop, to=f"{s3_uri}/killed"))
     assert content(f"{s3_uri}/killed") == content(f"{s3_uri}/whole")
+
+
+def test_a_signed_link_of_a_feed_can_be_read_by_anybody(shop: str, s3_uri: str) -> None:
+    place = f"{s3_uri}/google"
+    summary = export(ExportRequest(channel="google", output=shop, to=place, presigned_days=7))
+    assert "AWS_SESSION_TOKEN" not in summary.text()
+    feed = open_store(place).get("feeds/merchant.tsv").decode()
+    row = feed.splitlines()[1].split("\t")
+    with urllib.request.urlopen(row[1]) as answer:
+        data = answer.read()
+    assert data in content(f"{place}/pictures/brick/{row[0]}").values()
+
+
+def test_links_signed_with_temporary_credentials_are_named(
+    shop: str, moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every such link holds the session's token, which may be too long for a feed."""
+    place = fresh_bucket(moto, monkeypatch)
+    request = ExportRequest(channel="google", output=shop, to=place, presigned_days=7)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token" * 50)
+    assert "end with the temporary credentials that signed them" in export(request).text()
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token" * 400)
+    with pytest.raises(BadInput, match="over 2000 characters; use keys without AWS_SESSION_TOKEN"):
+        export(request)

@@ -1,5 +1,6 @@
 """open_store: which URI leads where."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,19 @@ def test_memory_stores_are_shared_by_name() -> None:
     open_store("memory://shared-one").put("a", b"1")
     assert open_store("memory://shared-one").get("a") == b"1"
     assert not open_store("memory://shared-two").exists("a")
+
+
+@pytest.mark.parametrize("region", [None, "us-east-1", "eu-west-1", "eu-central-1"])
+def test_links_are_signed_by_version_4_in_every_region(
+    region: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most servers and newer regions refuse version 2."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "key")
+    if region:
+        monkeypatch.setenv("AWS_REGION", region)
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in open_store("s3://bucket").presigned("a.jpg", 60)

@@ -14,8 +14,7 @@ from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
 
-from slugify import slugify
-
+from toygan.channels.handles import handles_of
 from toygan.channels.rules import Channel, FeedName
 from toygan.channels.state import Exported, File
 from toygan.channels.texts import one_line
@@ -58,6 +57,7 @@ class Product:
     """A product and its exported pictures, in the order of their image index."""
 
     sku: str
+    handle: str
     pictures: tuple[Exported, ...]
 
     @property
@@ -66,12 +66,18 @@ class Product:
 
 
 def products_of(rows: Sequence[Exported]) -> list[Product]:
-    """Groups the rows that have files by product, in the order of skus."""
+    """Groups the rows that have files by product, in the order of skus.
+
+    Handles follow from all rows, so they stay when a product has no file for a night.
+    """
+    handles = handles_of(rows)
     by_sku: dict[str, list[Exported]] = {}
     for row in sorted(rows, key=lambda each: (each.sku, each.image_index)):
         if row.files:
             by_sku.setdefault(row.sku, []).append(row)
-    return [Product(sku=sku, pictures=tuple(pictures)) for sku, pictures in by_sku.items()]
+    return [
+        Product(sku=sku, handle=handles[sku], pictures=tuple(pictures)) for sku, pictures in by_sku.items()
+    ]
 
 
 def shown_file(picture: Exported) -> File:
@@ -132,9 +138,7 @@ def _shopify_csv(channel: Channel, products: Sequence[Product], urls: Urls) -> F
     rows: list[Sequence[object]] = [("Handle", "Title", "Image Src", "Image Position", "Image Alt Text")]
     by_handle: dict[str, list[Exported]] = {}
     for product in products:
-        for picture in product.pictures:
-            handle = picture.handle or slugify(picture.title or product.sku, allow_unicode=True)
-            by_handle.setdefault(handle, []).append(picture)
+        by_handle.setdefault(product.handle, []).extend(product.pictures)
     for handle, pictures in by_handle.items():
         for position, picture in enumerate(pictures[: channel.most_pictures], 1):
             title = one_line(picture.title or picture.sku) if position == 1 else ""

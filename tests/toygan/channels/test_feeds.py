@@ -1,6 +1,8 @@
 """Feeds and collages of exports, read by parsers that share no code with them."""
 
 import json
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -47,6 +49,51 @@ def test_the_shopify_feed_has_positions_and_alt_texts(store: LocalStore) -> None
         ("fire-engine", "", "2", "Fire Engine, Blue"),
         ("积木-2x4", "积木 2x4", "1", "积木 2x4，蓝色"),
     ]
+
+
+def handles(store: LocalStore, articles: list[Article]) -> dict[str, str]:
+    """The handles of the Shopify feed by sku, which the alt texts name."""
+    put_shop(store, [replace(article, colour=f"colour of {article.sku}") for article in articles])
+    run(store, "shopify", base_url=BASE)
+    rows = table(place_of(store, "shopify") / "feeds/shopify.csv")
+    return {row["Image Alt Text"].rpartition("colour of ")[2]: row["Handle"] for row in rows}
+
+
+def test_only_stated_handles_join_products_in_the_shopify_feed(store: LocalStore) -> None:
+    articles = [
+        Article(sku="A", title="Toy car", pixels=toy()),
+        Article(sku="B", title="Toy car", pixels=toy(BLUE)),
+        Article(sku="C", title="★★★", pixels=toy()),
+        Article(sku="★", title="🚒", pixels=toy(BLUE)),
+        Article(sku="E", title="Tree", pixels=toy(GREEN)),
+        Article(sku="F", title="Trees", handle="Tree", pixels=toy(GREEN)),
+        Article(sku="G", title="Trees", handle="Tree", pixels=toy(BLUE)),
+        Article(sku="x 1", title="Boat", pixels=toy()),
+        Article(sku="x-1", title="Boat", pixels=toy(BLUE)),
+        Article(sku="H", title="Train", pixels=toy()),
+        Article(sku="H", image_index=1, title="Old train", pixels=toy(BLUE)),
+    ]
+    assert handles(store, articles) == {
+        "A": "toy-car-a",
+        "B": "toy-car-b",
+        "C": "c",
+        "★": sha256("★".encode()).hexdigest()[:8],
+        "E": "tree-e",
+        "F": "Tree",
+        "G": "Tree",
+        "x 1": f"boat-x-1-{sha256(b'x 1').hexdigest()[:8]}",
+        "x-1": f"boat-x-1-{sha256(b'x-1').hexdigest()[:8]}",
+        "H": "train",
+    }
+
+
+def test_handles_stay_when_a_product_has_no_file_for_a_night(store: LocalStore) -> None:
+    articles = [
+        Article(sku=sku, title="Toy car", pixels=toy(colour)) for sku, colour in (("A", BLUE), ("B", GREEN))
+    ]
+    assert handles(store, articles)["A"] == "toy-car-a"
+    cut_off = replace(articles[1], pixels=toy(GREEN, (0, 60, 440, 440)))
+    assert handles(store, [articles[0], cut_off]) == {"A": "toy-car-a"}
 
 
 def test_json_ld_can_stand_in_a_page(store: LocalStore) -> None:

@@ -1,4 +1,4 @@
-"""Lists the objects that `verify --prune` is removing, so that no run relies on any of them.
+"""Lists the objects that `verify --prune` is removing, so that no run and no approval relies on any of them.
 
 An abandoned run leaves pictures with keys that a later run would use again. No store can delete an object on
 the condition that nobody uses its key. So the prune and the run each announce their intent before they check
@@ -6,15 +6,22 @@ the other. A prune writes the list of keys to remove, checks again what is neede
 that are still not needed. A run writes its mark, and only then reads the list. Whichever of the two announces
 itself later sees the other. Either the prune sees the mark and keeps the objects that the run may use, or the
 run sees the list and leaves products with such objects to the next run.
+
+A retired picture may become live again while its file is there. A run that brings it back, and a person who
+approves it, announce that by a mark, too. The mark stays until the decision or the plan is stored.
 """
 
 import json
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from toygan.errors import BadInput, ObjectNotFound, Retryable
-from toygan.storage.keys import PRUNING_KEY, metadata_prefix, planning_key, review_prefix
+from toygan.storage.keys import PRUNING_KEY, metadata_prefix, planning_key, review_prefix, tmp_prefix
 from toygan.storage.store import ObjectStore
+
+_APPROVAL = "approval-"  # the marks of approvals begin with this in place of a run id
 
 
 def put_mark(store: ObjectStore, run_id: str) -> None:
@@ -32,6 +39,33 @@ def read_mark(store: ObjectStore, run_id: str) -> datetime | None:
     except (ObjectNotFound, ValueError):
         return None
     return since if since.tzinfo else None
+
+
+@contextmanager
+def marked_approval(store: ObjectStore) -> Iterator[frozenset[str]]:
+    """Keeps each prune that begins in the block from removing retired pictures.
+
+    Yields the keys that a prune is removing already.
+    """
+    name = f"{_APPROVAL}{secrets.token_hex(8)}"
+    put_mark(store, name)
+    try:
+        yield frozenset(read_pruning(store)[1])
+    finally:
+        store.delete(planning_key(name))
+
+
+def describe_mark(store: ObjectStore, name: str) -> str:
+    """Says in one line what holds a prune back, and what to do if its process died."""
+    since = read_mark(store, name)
+    when = f" since {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if since else ""
+    what, remedy = "the run is being planned", f"run it again with --run-id {name}, or remove this folder"
+    if name.startswith(_APPROVAL):
+        what, remedy = "a retired picture is being approved", "remove this folder"
+    return (
+        f"{tmp_prefix(name)}: {what}{when}; until that ends, --prune removes no picture. "
+        f"If its process died, {remedy}"
+    )
 
 
 def read_condemned(store: ObjectStore, run_id: str) -> frozenset[str]:

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from catalog_schemas.decisions import DECISIONS, RETIRE, UNDO
 from catalog_schemas.images import CURRENT
 from toygan.planning.decisions import merge_decisions, returned_rows, verdicts
-from toygan.planning.pruning import read_pruning
+from toygan.planning.pruning import put_mark, read_condemned
 from toygan.planning.rows import read_rows
 from toygan.planning.summaries import Summaries
 from toygan.publishing.commit_log import reserve
 from toygan.publishing.decided import merge_into_summaries
 from toygan.publishing.live_table import merge_current
 from toygan.publishing.retire import put_once
-from toygan.storage.keys import returned_key
+from toygan.storage.keys import manifest_key, plan_manifest_key, returned_key
 from toygan.storage.store import ObjectStore
 
 _THREADS = 8
@@ -40,7 +40,7 @@ def bring_back(
 
     The retirement no longer counts, so the earlier decision about the picture is valid again. A picture stays
     retired if its row has changed, if its slot has had a later picture, or if its file is gone. Raises
-    CatalogError for an unusable catalog.
+    CatalogError for an unusable catalog, and Retryable if a prune is removing an earlier run of this id.
     """
     decisions = summaries.decisions_table()
     last = verdicts(decisions)
@@ -57,8 +57,11 @@ def bring_back(
     live = live.filter(pc.is_in(live["sku"], undos["sku"].combine_chunks()))
     after = merge_current([live, returned_rows(undos)], merge_decisions([decisions, undos]))
     undos = undos.filter(pc.is_in(undos["image_id"], after["image_id"].combine_chunks()))
+    if any(store.exists(key(run_id)) for key in (plan_manifest_key, manifest_key)):
+        return 0  # the mark of a planned run protects nothing; the next run brings the pictures back
+    put_mark(store, run_id)
+    condemned = read_condemned(store, run_id)
     with ThreadPoolExecutor(_THREADS, "returned") as pool:
-        condemned = set(read_pruning(store)[1])
         uris = undos["image_uri"].to_pylist()
         is_there = pool.map(lambda uri: uri not in condemned and store.exists(uri), uris)
         undos = undos.filter(pa.array(is_there, pa.bool_()))

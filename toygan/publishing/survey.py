@@ -75,7 +75,7 @@ class Survey:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     open_runs: set[str] = field(default_factory=set)
     open_folders: set[str] = field(default_factory=set)  # folders to which open runs may add pictures
-    # ids of runs that are being planned and may need any object
+    # ids of runs that are being planned and may need any object; approvals have such ids, too
     planning: set[str] = field(default_factory=set)
     decided: set[str] = field(default_factory=set)  # ids of pictures that people decided about
     # the decisions, read from all their objects
@@ -106,10 +106,11 @@ class Survey:
 
     def _is_stray(self, key: str) -> bool:
         """Whether an object that no table names is left over, and not protected by a run or a decision."""
-        if self.planning and key.startswith((IMAGES_PREFIX, CONDITIONS_PREFIX)):
-            return False
         folder, _, name = key.rpartition("/")
-        return folder + "/" not in self.open_folders and name.partition(".")[0] not in self.decided
+        image_id = name.partition(".")[0]
+        if self.planning and (key.startswith((IMAGES_PREFIX, CONDITIONS_PREFIX)) or image_id in self.retired):
+            return False
+        return folder + "/" not in self.open_folders and image_id not in self.decided
 
     def complain(self, problem: str, *, blind: bool = False) -> None:
         """Adds a problem.
@@ -137,7 +138,8 @@ def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
 
     The order of reading protects these runs. The live table is read before the manifests, so that the
     manifests cover all its pictures. Pictures and parts are listed before plans, and plans before manifests,
-    so that each listed picture or part belongs to a known plan or manifest.
+    so that each listed picture or part belongs to a known plan or manifest. Marks are listed before
+    decisions, because a mark protects a retired picture until the decision about it is stored.
     """
     survey = Survey()
     survey.commits = _read_summary(survey, store, read_commits, None)
@@ -145,11 +147,11 @@ def _survey(store: ObjectStore, pool: ThreadPoolExecutor) -> Survey:
     survey.stored_decisions = _read_summary(survey, store, stored_decisions, survey.stored_decisions)
     _read_summary(survey, store, read_pruning, None)
     survey.current = _read_current(store, survey)
-    _read_decisions(store, survey, pool)
     for prefix in (IMAGES_PREFIX, REVIEW_PREFIX, CONDITIONS_PREFIX):
         survey.objects.update(info.key for info in store.list(prefix))
     parts = [info.key for info in store.list(METADATA_PREFIX) if _PART.fullmatch(info.key)]
     unfinished = [info.key for info in store.list(TMP_PREFIX)]
+    _read_decisions(store, survey, pool)
     _read_manifests(store, survey)
     if not unfinished and not any(True for _ in store.list()):
         raise StoreConfigError(f"{store.uri}: there is nothing here; check the URI")

@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +35,7 @@ from toygan.errors import BadInput, ObjectNotFound, Retryable
 from toygan.parallel import in_order
 from toygan.planning.attempts import merge_attempts
 from toygan.planning.decisions import merge_decisions
-from toygan.planning.pruning import read_mark, read_pruning, write_pruning
+from toygan.planning.pruning import describe_mark, read_pruning, write_pruning
 from toygan.publishing.commit_log import Commits
 from toygan.publishing.live_table import merge_current
 from toygan.publishing.survey import Survey, look_around
@@ -48,7 +47,7 @@ from toygan.storage.keys import (
     METADATA_PREFIX,
     PRUNING_KEY,
 )
-from toygan.storage.store import TMP_PREFIX, ObjectStore
+from toygan.storage.store import ObjectStore
 
 _THREADS = 16
 _AHEAD = 4 * _THREADS  # concurrent requests; limits the memory
@@ -62,7 +61,7 @@ class Verdict:
     problems: tuple[str, ...]  # one line for each problem, including left-over objects
     left_over: tuple[str, ...]  # the keys that prune would remove
     open_runs: tuple[str, ...]  # ids of runs that were started and can be finished
-    planning: tuple[str, ...]  # one line for each run whose planning has begun and not ended
+    planning: tuple[str, ...]  # one line for each planning or approval that has begun and not ended
     finished_runs: int
     pictures: int  # the number of pictures that were read and compared
     conditions: int  # the number of condition files that were read and compared
@@ -94,19 +93,10 @@ def verify(store: ObjectStore, *, advance: Callable[[int], object] = lambda coun
         problems=tuple(problems),
         left_over=tuple(left_over),
         open_runs=tuple(sorted(survey.open_runs)),
-        planning=tuple(_describe_planning(store, run_id) for run_id in sorted(survey.planning)),
+        planning=tuple(describe_mark(store, name) for name in sorted(survey.planning)),
         finished_runs=len(survey.manifests),
         pictures=len(survey.named),
         conditions=len(survey.conditions),
-    )
-
-
-def _describe_planning(store: ObjectStore, run_id: str) -> str:
-    since = read_mark(store, run_id)
-    when = f" since {since.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if since else ""
-    return (
-        f"{TMP_PREFIX}{run_id}/: the run is being planned{when}; until that ends, --prune removes no "
-        f"picture. If its process died, run it again with --run-id {run_id}, or remove this folder"
     )
 
 

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from catalog_schemas.decisions import (
     APPROVE,
     KINDS,
+    RETIRE,
     UNDO,
     Decision,
     decisions_table,
@@ -26,8 +28,9 @@ from toygan.approval.measures import measure
 from toygan.errors import AccessRefused, BadInput, Conflict, ObjectNotFound
 from toygan.images import decode
 from toygan.parallel import in_order
-from toygan.planning.decisions import stored_decisions
+from toygan.planning.decisions import stored_decisions, verdicts
 from toygan.planning.finished import read_manifests, read_part_at_hand
+from toygan.planning.pruning import marked_approval
 from toygan.publishing.commit import complete_open_runs
 from toygan.publishing.commit_log import reserve_all
 from toygan.publishing.decided import merge_into_summaries
@@ -120,16 +123,18 @@ def record(
     """Stores decisions in the order of `wanted`. Returns those that were not stored before.
 
     `pictures` holds the rows of `find_pictures`. On return, each decision is stored as an object and merged
-    into the live table. Raises BadInput if the file of an approved picture is gone.
+    into the live table. Raises BadInput if the file of an approved picture is gone or is being removed.
     """
-    known = set(stored_decisions(store)["decision_id"].to_pylist())
+    stored = stored_decisions(store)
+    known = set(stored["decision_id"].to_pylist())
     fresh = list({each.decision_id: each for each in wanted if each.decision_id not in known}.values())
     if not fresh:
         return []
     now = datetime.now(UTC)
     keys = [decision_key(f"{now:%Y-%m-%d}", each.decision_id) for each in fresh]
-    with ThreadPoolExecutor(_THREADS, "decide") as pool:
-        hashes = list(pool.map(lambda each: _phash(store, each, pictures[each.image_id]), fresh))
+    marked = marked_approval(store) if _approve_retired(fresh, stored) else nullcontext(frozenset[str]())
+    with marked as condemned, ThreadPoolExecutor(_THREADS, "decide") as pool:
+        hashes = list(pool.map(lambda each: _phash(store, each, pictures[each.image_id], condemned), fresh))
         numbers = reserve_all(store, keys)
         decisions = [
             _decision(each, pictures[each.image_id], number, now, phash)
@@ -141,11 +146,25 @@ def record(
     return decisions
 
 
-def _phash(store: ObjectStore, wanted: Wanted, picture: Mapping[str, Any]) -> str | None:
+def _approve_retired(wanted: Sequence[Wanted], stored: pa.Table) -> bool:
+    """Whether one of the decisions approves a retired picture, whose file a prune may remove."""
+    approved = pa.array([each.image_id for each in wanted if each.decision == APPROVE], pa.string())
+    last = verdicts(stored.filter(pc.is_in(stored["image_id"], value_set=approved)))
+    return RETIRE in last["decision"].to_pylist()
+
+
+def _phash(
+    store: ObjectStore, wanted: Wanted, picture: Mapping[str, Any], condemned: Collection[str]
+) -> str | None:
     """Returns the perceptual hash of a picture. If it is missing, an approval measures it."""
     known: str | None = picture["phash"]
     if wanted.decision != APPROVE:
         return known
+    if picture["image_uri"] in condemned:
+        raise BadInput(
+            f"{picture['image_id']}: `toygan verify --prune` is removing the file {picture['image_uri']}, "
+            "so the picture cannot be approved"
+        )
     try:
         if known is not None:
             store.size(picture["image_uri"])

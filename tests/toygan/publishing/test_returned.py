@@ -1,5 +1,11 @@
 """Products that left the catalog for a night and are back."""
 
+import itertools
+import re
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -7,13 +13,15 @@ from typing import Any
 import pytest
 
 from catalog_schemas.decisions import read_decisions
-from catalog_schemas.images import APPROVED, REJECTED, REVIEW
+from catalog_schemas.images import APPROVED, REJECTED, REVIEW, read_current
 from tests.catalog_schemas.tables import product, write_catalog
 from tests.toygan.generation.runs import candidate
 from tests.toygan.planning.plans import freeze
 from tests.toygan.review.shop import commit, live
+from tests.toygan.review.turns import Stretches
+from toygan.errors import BadInput
 from toygan.planning.plan import Slot
-from toygan.planning.pruning import write_pruning
+from toygan.planning.pruning import marked_approval, write_pruning
 from toygan.planning.summaries import read_summaries
 from toygan.publishing import survey
 from toygan.publishing.commit import complete_open_runs
@@ -22,10 +30,12 @@ from toygan.publishing.returned import bring_back
 from toygan.publishing.verify import prune, verify
 from toygan.review.gallery import Filter, Gallery
 from toygan.review.record import decide
-from toygan.storage.keys import CURRENT_KEY, DECIDED_KEY, returned_key, review_key
+from toygan.storage.keys import CURRENT_KEY, DECIDED_KEY, plan_manifest_key, returned_key, review_key
 from toygan.storage.memory import MemoryStore
+from toygan.storage.store import ObjectStore
 
 HERE = ("doll", "car")
+OPERATIONS = 45  # about as many as a prune makes
 
 
 class Shop:
@@ -163,6 +173,28 @@ def test_a_file_that_is_being_removed_does_not_come_back(shop: Shop) -> None:
     write_pruning(shop.store, "prune", [shop.car["image_uri"]])
     assert [slot.sku for slot in shop.night(*HERE)] == ["car"]
     assert shop.live() == {"doll": shop.both["doll"]}
+    with pytest.raises(BadInput, match="`toygan verify --prune` is removing the file review/"):
+        shop.decide("approve", shop.car)
+    assert not any("approval-" in info.key for info in shop.store.list(".tmp/"))
+
+
+def test_a_run_with_a_frozen_plan_brings_nothing_back(shop: Shop) -> None:
+    """Its mark would protect nothing. The next run does it."""
+    shop.night()
+    shop.store.put(plan_manifest_key("night-3"), b"{}")
+    catalog = str(shop.folder / "night-1.parquet")
+    assert bring_back(shop.store, "night-3", read_summaries(shop.store), catalog, {}, 1) == 0
+    assert bring_back(shop.store, "night-4", read_summaries(shop.store), catalog, {}, 1) == 2
+    assert shop.live() == shop.both
+
+
+def test_an_approval_that_died_is_named(shop: Shop) -> None:
+    shop.night()
+    with marked_approval(shop.store):
+        [line] = [each for each in verify(shop.store).planning if "approval-" in each]
+    assert re.match(
+        r"\.tmp/approval-\w+/: a retired picture is being approved since .* remove this folder$", line
+    )
 
 
 def test_a_rejection_is_final(shop: Shop) -> None:
@@ -213,3 +245,41 @@ def test_a_picture_that_the_row_no_longer_wants_stays_retired(tmp_path: Path) ->
     shop.night(*HERE)
     assert sorted(live(shop.store)) == [("car", 0), ("doll", 0), ("other", 0)]
     assert second["image_index"] == 1
+
+
+# prune at the same time
+
+
+def bring_back_all(shop: Shop, store: ObjectStore) -> None:
+    """The begin of a night, until its plan is frozen."""
+    bring_back(store, "night-3", read_summaries(store), str(shop.folder / "night-1.parquet"), {}, 1)
+    store.put(plan_manifest_key("night-3"), b"{}")
+
+
+def approve_all(shop: Shop, store: ObjectStore) -> None:
+    for row in (shop.doll, shop.car):
+        with suppress(BadInput):
+            decide(store, "approve", [row["image_id"]], by="Bo", reason=None)
+
+
+@pytest.mark.parametrize("act", [approve_all, bring_back_all])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 5])
+def test_a_picture_that_comes_back_during_a_prune_keeps_its_file(
+    shop: Shop, act: Callable[[Shop, ObjectStore], None], step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the two pauses once, at any of its moments. A picture whose file is removed stays retired."""
+    monkeypatch.setattr(survey, "RETIRED_DAYS", 0)
+    shop.night()
+    before, live = shop.store, set[int]()
+    for first, second in (("other", "prune"), ("prune", "other")):
+        for one, two in itertools.product(range(0, OPERATIONS, step), range(0, OPERATIONS, step)):
+            shop.store = MemoryStore()
+            for info in before.list_all():
+                shop.store.put(info.key, before.get(info.key))
+            Stretches((first, one), (second, two)).run(
+                {"other": partial(act, shop), "prune": lambda store: deque(prune(store), 0)}, shop.store
+            )
+            pictures = read_current(shop.store.get(CURRENT_KEY))["image_uri"].to_pylist()
+            assert all(map(shop.store.exists, pictures)), (first, one, two)
+            live.add(len(pictures))
+    assert {1, 3} <= live

@@ -1,6 +1,7 @@
-"""Lets several actors work on one store in an order that a seed determines."""
+"""Lets several actors work on one store in a given order, or in one that a seed determines."""
 
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,6 +58,23 @@ class Turns:
             thread.join()
         if errors:
             raise errors[0]
+
+
+class Stretches(Turns):
+    """Lets actors make given numbers of operations, one after the other, and then end in this order."""
+
+    def __init__(self, *stretches: tuple[str, int]) -> None:
+        super().__init__(0)
+        self._left = [*stretches, *((actor, sys.maxsize) for actor, _ in stretches)]
+
+    def _choose(self) -> None:
+        if self._granted is None and self._waiting and all(self._waiting.values()):
+            while not self._left[0][1] or self._left[0][0] not in self._waiting:
+                del self._left[0]
+            actor, left = self._left[0]
+            self._left[0] = (actor, left - 1)
+            self._granted = actor
+            self._condition.notify_all()
 
 
 class StoreOf:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.toygan.publishing.store_pages import counts, page_of, put_run
 from tests.toygan.review.browsers import LIMIT_MS, ReviewProcess, a_browser
@@ -107,6 +107,28 @@ def test_more_pictures_come_by_scrolling(page: Page) -> None:
     shown = page.locator("#grid li").count()
     page.locator("#grid li").last.scroll_into_view_if_needed()
     expect(page.locator("#grid li")).not_to_have_count(shown)
+
+
+def test_a_list_that_cannot_go_on_is_asked_for_once_a_decision(page: Page, folder: Path) -> None:
+    before, asked = len(decided(folder)), list[str]()
+
+    def fail(route: Route) -> None:
+        asked.append(route.request.url)
+        route.abort()
+
+    page.route("**/api/pictures?*", fail)
+    shown = page.locator("#grid li").count()
+    page.locator("#grid button").last.click()
+    with page.expect_response("**/api/decisions"):
+        page.keyboard.press("r")
+    for _ in range(20):
+        page.evaluate("fetch('/api/session')")
+    assert 1 <= len(asked) < 10
+    assert len(decided(folder)) == before + 1
+    page.unroute("**/api/pictures?*")
+    page.keyboard.press("r")
+    expect(page.locator("#grid li")).not_to_have_count(shown)
+    expect(page.locator(f"#grid li:nth-child({shown + 1}) button")).to_have_attribute("aria-current", "true")
 
 
 def test_decisions_outlive_the_server_and_the_page(

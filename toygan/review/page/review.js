@@ -236,7 +236,13 @@ function goOn(from) {
   const next = state.items.findIndex((item, place) => place > from && item.decision === item.before);
   if (next >= 0) show(next);
   else if (state.done) show(Math.min(from + 1, state.items.length - 1));
-  else load().then(() => goOn(from));
+  else {
+    const before = state.items.length;
+    // A load that failed, and added nothing, said so. Whoever decides next tries it again.
+    load().then(() => {
+      if (state.items.length > before || state.done) goOn(from);
+    });
+  }
 }
 
 // Takes back the last decision, with all pictures that it was about.

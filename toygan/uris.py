@@ -5,7 +5,7 @@ Users and passwords would end up in logs, parameters and manifests.
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from toygan.errors import StoreConfigError
 
@@ -30,8 +30,24 @@ def refuse_credentials(uri: str) -> str:
 
 
 def local_path(uri: str) -> Path | None:
-    """Returns the path of the file or folder that a URI or path names; None if it is not of this machine."""
+    """Returns the path of the file or folder that a URI or path names; None if it is not of this machine.
+
+    Raises StoreConfigError for a file URI that cannot be split.
+    """
     scheme, is_uri, _ = uri.partition("://")
     if not is_uri:
         return Path(uri)
-    return Path(unquote(urlsplit(uri).path)) if scheme.lower() == "file" else None
+    return Path(unquote(split_file_uri(uri).path)) if scheme.lower() == "file" else None
+
+
+def split_file_uri(uri: str) -> SplitResult:
+    """Returns the parts of a file URI. Raises StoreConfigError if it has none."""
+    try:
+        return urlsplit(uri)
+    except ValueError:  # half an IPv6 address
+        raise not_a_file_uri(uri) from None
+
+
+def not_a_file_uri(uri: str) -> StoreConfigError:
+    """Builds the error of a URI that names no file or folder of this machine."""
+    return StoreConfigError(f"{uri}: not a file URI of this machine; write it as file:///absolute/path")

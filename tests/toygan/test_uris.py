@@ -85,3 +85,9 @@ def test_only_readers_of_this_machines_files_are_as_many_as_its_cores(
     ]:
         with reading_pool(*uris) as pool:
             assert pool._max_workers == threads
+
+
+def test_a_file_uri_that_cannot_be_split_is_refused() -> None:
+    for read in (local_path, check_catalog):
+        with pytest.raises(StoreConfigError, match="write it as file:///absolute/path"):
+            read("file://[x/y")

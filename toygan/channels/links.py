@@ -1,5 +1,6 @@
 """Makes the links of feeds: from the address of the export's place, or signed by the place itself."""
 
+import re
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -10,6 +11,8 @@ from toygan.uris import refuse_credentials
 
 LONGEST_PRESIGNED_S: Final = 7 * 86_400  # S3 signs for a week at most
 MAX_URL_LETTERS: Final = 2000
+# printable ASCII without "?", "#" and what no URL may hold
+_PLAIN: Final = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff?#"<>\\^`{|}]+""")
 _OF_A_SESSION: Final = "X-Amz-Security-Token="  # S3 adds this to links that temporary credentials sign
 
 
@@ -46,11 +49,23 @@ def _signed_urls(place: ObjectStore, days: float) -> Urls:
     return url
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:  # half an IPv6 address, or a port that is no number up to 65535
+        return False
+    is_plain = bool(_PLAIN.fullmatch(url))
+    return is_plain and has_port and parts.scheme == "https" and bool(parts.hostname)
+
+
 def _public_urls(base_url: str) -> Urls:
     base = refuse_credentials(base_url).rstrip("/")
-    parts = urlsplit(base)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or not base.isascii():
-        raise BadInput(f"--base-url {base} is not an https:// address in ASCII without ? and #")
+    if not _is_address(base):
+        raise BadInput(
+            f"--base-url {base} is not an https:// address; give one without ? and #, and escape spaces, "
+            "quotes, <, >, \\, ^, `, {, |, } and letters beyond ASCII by %"
+        )
 
     def url(key: str) -> str:
         full = f"{base}/{quote(key)}"

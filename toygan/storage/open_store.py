@@ -1,11 +1,11 @@
 """Opens a store by its URI."""
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from toygan.errors import StoreConfigError
 from toygan.storage.store import ObjectStore
-from toygan.uris import refuse_credentials
+from toygan.uris import not_a_file_uri, refuse_credentials, split_file_uri
 
 
 def open_store(uri: str | Path) -> ObjectStore:
@@ -37,9 +37,9 @@ def open_store(uri: str | Path) -> ObjectStore:
 
 
 def _open_file_uri(uri: str) -> ObjectStore:
-    parts = urlsplit(uri)
+    parts = split_file_uri(uri)
     if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
-        raise StoreConfigError(f"{uri}: not a file URI of this machine; write it as file:///absolute/path")
+        raise not_a_file_uri(uri)
     return _open_folder(Path(unquote(parts.path)))
 
 

@@ -43,6 +43,7 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
         ("https://example.org/x", "https"),
         ("file://otherhost/x", "file URI"),
         ("file://relative", "file URI"),
+        ("file://[x/y", "file URI"),
         ("memory://", "name"),
         ("~nobody-of-this-name/x", "give the whole path"),
     ],

@@ -156,7 +156,7 @@ def _make_collages(
         return [], ()
     chosen = choose_products(live, rows, count)
     keys = {category: collage_key(making, category, of_it, count) for category, of_it in chosen.items()}
-    missing = {category: chosen[category] for category, key in keys.items() if key not in making.sizes}
+    missing = {category: chosen[category] for category, key in keys.items() if making.size_of(key) is None}
     described = describe(making.store, [row for of_it in missing.values() for row in of_it])
     without = [
         category

@@ -56,6 +56,15 @@ class Making:
         signer = self.credentials.digest if self.credentials else None
         return sha256(json.dumps([MAKING, rules, self.producer, signer], sort_keys=True).encode()).hexdigest()
 
+    def size_of(self, key: str) -> int | None:
+        """Returns the size in bytes of a file that the export already has.
+
+        Returns None for a missing file, and for one that the channel, whose limit may be lower than before,
+        no longer takes.
+        """
+        size = self.sizes.get(key)
+        return None if size is None or size > self.channel.most_bytes else size
+
 
 def recipe_of(making: Making, live: Mapping[str, Any]) -> str:
     """Returns a digest of everything that the files of a row of `current.parquet` depend on."""
@@ -169,7 +178,7 @@ def _put(
     signer = making.credentials.digest if making.credentials else ""
     digest = sha256(data + signer.encode()).hexdigest()[:_NAME_DIGITS]
     key = f"{name}-{digest}.{file_format}"
-    size = making.sizes.get(key)
+    size = making.size_of(key)
     if size is not None and (size == len(data) or making.credentials):
         return key, size
     return key, upload(making, live, key, file_format, data)

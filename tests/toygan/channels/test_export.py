@@ -1,5 +1,6 @@
 """Exports, checked by programs that share no code with them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.toygan.channels.exports import BASE, GREEN, content, files, place_of,
 from tests.toygan.channels.shop import Article, layout_of, put_shop, toy
 from tests.toygan.generation.mortal_store import Died, MortalStore
 from toygan.channels import export as exporting
+from toygan.channels.export import ExportRequest
 from toygan.channels.rules import channel_names
 from toygan.errors import BadInput, Retryable
 from toygan.review.record import decide
@@ -253,6 +255,25 @@ def test_a_channel_of_the_users_own_needs_a_file_only(store: LocalStore, tmp_pat
     (tmp_path / "market.toml").write_text(text)
     summary = run(store, str(tmp_path / "market.toml"))
     assert (summary.channel, summary.exported) == ("market", 1)
+
+
+def test_a_lower_limit_holds_for_files_of_earlier_exports(store: LocalStore, tmp_path: Path) -> None:
+    put_shop(store, [Article(sku=f"S-{number}", pixels=toy()) for number in range(3)])
+    rules = (Path(exporting.__file__).parent / "ebay.toml").read_text()
+    place = tmp_path / "out"
+
+    def export(most_bytes: int) -> tuple[int, dict[str, int], int]:
+        path = tmp_path / "ebay.toml"
+        path.write_text(re.sub("most_bytes = [0-9_]+", f"most_bytes = {most_bytes}", rules))
+        request = ExportRequest(channel=str(path), output=store.uri, to=str(place), collage=3)
+        summary = exporting.export(request)
+        return summary.exported, dict(summary.left_out), len(list(place.rglob("collage/*.jpg")))
+
+    assert export(10_000_000) == (3, {}, 1)
+    largest = max(int(row["bytes"]) for row in table(place / "feeds/pictures.csv"))
+    assert export(largest) == (3, {}, 0)  # the collage is larger
+    assert export(largest - 1) == (0, {"square: file_too_large": 3}, 0)
+    assert export(10_000_000) == (3, {}, 1)
 
 
 def test_a_picture_that_people_reject_is_gone_with_the_next_export(store: LocalStore) -> None:

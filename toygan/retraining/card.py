@@ -97,8 +97,10 @@ def _training(plan: Plan, champion: Evaluation, lines: Sequence[dict[str, Any]])
     section = [
         "## Training",
         "",
-        f"At most {plan.max_images:,} images, starting from {start}{champion.model}@{champion.version}.",
+        f"At most {plan.max_images:,} images, starting from {start}{champion.model}@{champion.version}."
+        f"{_rollbacks(lines)}",
     ]
+    lines = _thinned([line for line in lines if "rolled_back" not in line])
     if not lines:
         return section
     section += ["", "| | " + " | ".join(f"{line['images_seen']:,}" for line in lines) + " | curve |"]
@@ -107,6 +109,16 @@ def _training(plan: Plan, champion: Evaluation, lines: Sequence[dict[str, Any]])
         values = [float(line[key]) for line in lines]
         section += [f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {_bars(values)} |"]
     return section
+
+
+def _rollbacks(lines: Sequence[dict[str, Any]]) -> str:
+    count = sum("rolled_back" in line for line in lines)
+    if not count:
+        return ""
+    return (
+        f" The training went back to its last checkpoint {'once' if count == 1 else f'{count} times'}, "
+        "and continued at lower learning rates."
+    )
 
 
 def _figures(challenger: Evaluation, champion: Evaluation) -> list[str]:
@@ -173,10 +185,13 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _read_log(file: Path) -> list[dict[str, Any]]:
-    """Returns at most `_CURVE_POINTS` lines of the log, evenly spread, including the last line."""
     if not file.exists():
         return []
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _thinned(lines: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Returns at most `_CURVE_POINTS` of the lines, evenly spread, including the last line."""
     step = -(-len(lines) // _CURVE_POINTS) or 1
     return lines[::-step][::-1]
 

@@ -89,6 +89,22 @@ def test_the_curves_are_a_few_points_and_end_at_the_end(training_log: Path) -> N
     assert flat.endswith(" | ▁▁▁▁▁▁▁▁▁▁ |")
 
 
+@pytest.mark.parametrize(("rollbacks", "times"), [(1, "once"), (3, "3 times")])
+def test_a_training_that_went_back_has_curves_and_says_so(
+    training_log: Path, rollbacks: int, times: str
+) -> None:
+    curves = [line for line in card(training_log, kid=0.02).splitlines() if line.startswith("| loss")]
+    assert "went back" not in card(training_log, kid=0.02)
+    lines = training_log.read_text().splitlines()
+    for at in range(rollbacks):
+        line = {"images_seen": 100 * at, "rolled_back": "all pictures are nearly the same", "failed_at": 400}
+        lines.insert(2 * at, json.dumps(line))
+    training_log.write_text("\n".join(lines) + "\n")
+    text = card(training_log, kid=0.02)
+    assert [line for line in text.splitlines() if line.startswith("| loss")] == curves
+    assert f"went back to its last checkpoint {times}, and continued at lower learning rates." in text
+
+
 def test_a_training_without_a_log_has_no_curves(tmp_path: Path) -> None:
     assert "curve" not in card(tmp_path / "none", kid=0.02)
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from catalog_schemas.photos import PHOTO_INDEX
 from toygan.artifact.config import config_of
-from toygan.artifact.files import ModelFiles
+from toygan.artifact.files import CALIBRATION, ModelFiles
 from toygan.data.upload_products import skus_by_category
 from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError, RunFailed, StoreConfigError
@@ -117,7 +117,7 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
 
     If the photos are too few to train, to calibrate or to compare, they are marked as seen. The next
     retraining then starts when there are enough new photos, and uses all photos. Raises ModelError for a
-    damaged champion, and what `take_snapshot` and `index_when_quiet` raise.
+    champion that is damaged or not calibrated, and what `take_snapshot` and `index_when_quiet` raise.
     """
     champion = resolve(None, store)
     ref = ModelRef(name=champion.name, version=champion.version)
@@ -125,6 +125,11 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         log.info("resuming the retraining in %s", attempt.folder)
         return attempt
     config = config_of(champion)
+    # The challenger is calibrated with the champion's settings.
+    if CALIBRATION not in champion.files:
+        raise ModelError(
+            f"the champion {ref} is not calibrated; run `toygan calibrate` on it and promote the new version"
+        )
     known = known_categories(store)
     # Photos are counted only after this wait. Events during the wait do not start another run, so this run
     # must include their photos.

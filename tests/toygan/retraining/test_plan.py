@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import CATEGORIES
+from tests.models import CATEGORIES, tiny_model
 from tests.shards import photo, photo_row, write_shard
 from tests.toygan.retraining.shop import (
     ENOUGH,
@@ -27,6 +27,8 @@ from toygan.errors import (
     StoreConfigError,
     StoreUnavailable,
 )
+from toygan.registry.models import add_model
+from toygan.registry.promotion import promote
 from toygan.retraining.folder import store_id, working_folder
 from toygan.retraining.plan import NothingToDo, begin, give_up, hopeless_if_unusable
 from toygan.retraining.request import RetrainRequest
@@ -120,6 +122,15 @@ def test_what_is_given_up_is_gone(store: MemoryStore, tmp_path: Path) -> None:
     attempt = begun(store, tmp_path / "work")
     give_up(attempt.folder.parent)
     assert not attempt.folder.exists()
+
+
+def test_a_champion_that_is_not_calibrated_is_not_trained_on(tmp_path: Path) -> None:
+    store = MemoryStore()
+    files = tiny_model().with_files(calibration=None)
+    promote(store, "tiny", add_model(store, files.write(tmp_path / "tiny"), "tiny"))
+    upload_enough(store)
+    with pytest.raises(ModelError, match=f"champion tiny@{files.version} is not calibrated; run `toygan cal"):
+        begun(store, tmp_path / "work")
 
 
 def test_nothing_new_is_nothing_to_do(store: MemoryStore, tmp_path: Path) -> None:

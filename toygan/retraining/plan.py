@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog_schemas.photos import PHOTO_INDEX
-from toygan.artifact.config import config_of
-from toygan.artifact.files import CALIBRATION, ModelFiles
+from toygan.artifact.config import ModelConfig, config_of
+from toygan.artifact.files import CALIBRATION, ENHANCER_CONFIG, ModelFiles
 from toygan.data.upload_products import skus_by_category
 from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError, RunFailed, StoreConfigError
@@ -145,7 +145,7 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         index=index,
         photos=request.photos,
         categories=(*config.categories, *sorted(learnable(counts))),
-        resolution=config.resolution,
+        resolution=_final_resolution(champion),
         with_layouts=config.layout_bank is not None,
         products=products_of_uploads(store, skus_by_category(index), request.catalog),
     )
@@ -213,6 +213,13 @@ def _read_attempt(folder: Path) -> Attempt | None:
 
 def _folders(work: Path) -> list[Path]:
     return sorted(folder for folder in work.iterdir() if folder.is_dir())
+
+
+def _final_resolution(model: ModelFiles) -> int:
+    """Returns the side of the model's final pictures in pixels: that of its enhancer, if it has one."""
+    if ENHANCER_CONFIG in model.files:
+        return ModelConfig.from_json(model.files[ENHANCER_CONFIG], ENHANCER_CONFIG).resolution
+    return config_of(model).resolution
 
 
 def _snapshot_id(index: pa.Table) -> str:

@@ -1,7 +1,9 @@
 """The snapshot of a retraining: the photos as they were at its beginning.
 
-They are stored as photo shards at the model's resolution. So training, calibration and evaluation use the
-same photos, even if photos are uploaded, changed or deleted during the retraining or while it is interrupted.
+They are stored as photo shards at the resolution of the model's final pictures. Calibration and evaluation
+compare the photos with these pictures, and would take smaller photos for blurred ones. The training shrinks
+them to the generator's resolution. All three use the same photos, even if photos are uploaded, changed or
+deleted during the retraining or while it is interrupted.
 """
 
 import logging

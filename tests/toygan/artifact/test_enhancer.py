@@ -3,7 +3,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.models import TinyFiles, condition_file, config_json, tiny_model, weights_of
+from tests.enhancers import NETWORK, tiny_enhancer
+from tests.models import TinyFiles, condition_file, config_json, tiny_model
 from toygan.artifact.enhancer import Enhancer, enhancer_files, load_enhancer, resize_drawings
 from toygan.artifact.files import ModelFiles
 from toygan.artifact.load import read_scope
@@ -11,32 +12,12 @@ from toygan.artifact.model import Model
 from toygan.conditions.image import READERS, encode_images
 from toygan.conditions.product import ProductConditions
 from toygan.errors import ModelError
-from toygan.models import build
 
 CPU = torch.device("cpu")
-NETWORK = {
-    **{"resolution": 64, "small_resolution": 32, "categories": 1},
-    **{"generator_channels": 4, "discriminator_channels": 4},
-}
-
-
-def files(**changes: bytes) -> ModelFiles:
-    """An enhancer whose weights add something to the picture."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        generator, discriminator = build("enhancer", NETWORK)
-        torch.nn.init.normal_(generator.to_rgb.weight, std=0.1)
-    content = {
-        "config.json": config_json("enhancer", NETWORK, ["any"]),
-        "generator.safetensors": weights_of(generator),
-        "discriminator.safetensors": weights_of(discriminator),
-    }
-    renamed = {name.replace("_", "."): data for name, data in changes.items()}
-    return ModelFiles(name="tiny-enhancer", version="0", files=content | renamed)
 
 
 def enhancer() -> Enhancer:
-    found = load_enhancer("tiny", enhancer_files(files()), CPU)
+    found = load_enhancer("tiny", enhancer_files(tiny_enhancer()), CPU)
     assert found is not None
     return found
 
@@ -71,19 +52,19 @@ def test_a_model_that_draws_is_no_enhancer() -> None:
 @pytest.mark.parametrize("config", [b"[]", b'{"family": "enhancer"}', b'{"family": "none", "network": {}}'])
 def test_a_damaged_config_is_named(config: bytes) -> None:
     with pytest.raises(ModelError, match=r"enhancer\.json of the model tiny-enhancer"):
-        enhancer_files(files(config_json=config))
+        enhancer_files(tiny_enhancer(config_json=config))
 
 
 @pytest.mark.parametrize("weights", [b"", save({"head.weight": torch.zeros(1)})])
 def test_damaged_weights_are_named(weights: bytes) -> None:
     with pytest.raises(ModelError, match=r"enhancer\.safetensors of the model tiny-enhancer"):
-        enhancer_files(files(generator_safetensors=weights))
+        enhancer_files(tiny_enhancer(generator_safetensors=weights))
 
 
 def enhanced(family: str) -> Model:
     """A tiny model with the enhancer beside it."""
     tiny = tiny_model(family)
-    return TinyFiles(name=tiny.name, files={**tiny.files, **enhancer_files(files())}).load()
+    return TinyFiles(name=tiny.name, files={**tiny.files, **enhancer_files(tiny_enhancer())}).load()
 
 
 @pytest.mark.parametrize("family", ["dcgan", "spade", "pix2pix"])
@@ -110,7 +91,7 @@ def test_an_enhancer_for_other_pixels_is_refused() -> None:
     tiny = tiny_model()
     half = NETWORK | {"resolution": 32, "small_resolution": 16}
     config = config_json("enhancer", half, ["any"])
-    model = TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(files(config_json=config))})
+    model = TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(tiny_enhancer(config_json=config))})
     for use in (TinyFiles.load, read_scope):  # a run is refused before it starts
         with pytest.raises(
             ModelError, match="generates pictures of 32 pixels, but its enhancer takes pictures of 16"
@@ -138,6 +119,6 @@ def test_drawings_are_resized_as_they_are_read() -> None:
 
 @pytest.mark.parametrize("gone", ["enhancer.json", "enhancer.safetensors"])
 def test_half_an_enhancer_is_refused(gone: str) -> None:
-    whole = {**tiny_model().files, **enhancer_files(files())}
+    whole = {**tiny_model().files, **enhancer_files(tiny_enhancer())}
     with pytest.raises(ModelError, match=f"{gone} of the model tiny is missing"):
         TinyFiles(name="tiny", files={name: data for name, data in whole.items() if name != gone}).load()

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.models import CATEGORIES, tiny_model
+from tests.enhancers import tiny_enhancer
+from tests.models import CATEGORIES, TinyFiles, tiny_model
 from tests.shards import photo, photo_row, write_shard
 from tests.toygan.retraining.shop import (
     ENOUGH,
@@ -16,6 +18,7 @@ from tests.toygan.retraining.shop import (
     upload_enough,
     upload_new_category,
 )
+from toygan.artifact.enhancer import enhancer_files
 from toygan.data.photo_index import read_index
 from toygan.data.photos import load_photos
 from toygan.errors import (
@@ -27,6 +30,7 @@ from toygan.errors import (
     StoreConfigError,
     StoreUnavailable,
 )
+from toygan.images import encode
 from toygan.registry.models import add_model
 from toygan.registry.promotion import promote
 from toygan.retraining.folder import store_id, working_folder
@@ -64,6 +68,22 @@ def test_the_snapshot_holds_all_uploads_in_their_roles(store: MemoryStore, tmp_p
     for split, count in (("train", 18), ("val", 15)):
         photos = load_photos(attempt.photos, resolution=32, split=split)
         assert (len(photos), photos.categories) == (count, CATEGORIES)
+
+
+def test_the_snapshot_has_the_resolution_of_the_final_pictures(tmp_path: Path) -> None:
+    """A photo of thin stripes keeps them at 64 pixels. At the generator's 32 pixels it would be grey."""
+    store = MemoryStore()
+    tiny = tiny_model()
+    files = TinyFiles(name="tiny", files={**tiny.files, **enhancer_files(tiny_enhancer())})
+    promote(store, "tiny", add_model(store, files.write(tmp_path / "tiny"), "tiny"))
+    upload_enough(store)
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    sku = skus("val", 6)[-1]
+    store.put(f"photos/car/{sku}/front.png", encode(stripes, "png"))
+    photos = begun(store, tmp_path / "work").photos
+    found = load_photos(photos, resolution=64, split="val", keep_sku=lambda each: each == sku)
+    assert found.images[0].float().std() > 100
 
 
 def test_the_snapshot_stays_whatever_is_uploaded_or_deleted(store: MemoryStore, tmp_path: Path) -> None:

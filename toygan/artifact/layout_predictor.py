@@ -5,7 +5,9 @@ without layouts. So such a model comes with a small U-Net. The U-Net was trained
 predict the label of each pixel and the lines.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -14,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from toygan.artifact.enhancer import resize_drawings
 from toygan.artifact.weights import load_weights
-from toygan.conditions.image import PAPER, Drawing
+from toygan.conditions.image import PAPER, Drawing, fit_square
 from toygan.errors import ModelError
 from toygan.images import from_uint8
 from toygan.models.segmenter import Segmenter
@@ -35,6 +38,26 @@ class LayoutPredictor:
         return Drawing(
             layout=logits[:-1].argmax(0).numpy().astype(np.uint8),
             lines=paper.round().numpy().astype(np.uint8),
+        )
+
+    def at(self, side: int) -> Callable[[Tensor], Drawing]:
+        """Returns a function that predicts at `side` pixels, for photos (3, R, R) uint8 of any size.
+
+        The network knows only products of the size that they have in the photos of its training. The drawing
+        is resized to the size of the photo.
+        """
+        return partial(self._predict_at, side)
+
+    def _predict_at(self, side: int, image: Tensor) -> Drawing:
+        drawn = self(fit_square(image, side, PAPER))
+        tensors = {
+            "layout": torch.from_numpy(drawn.layout)[None].long(),
+            "sketch": torch.from_numpy(drawn.lines)[None, None].float(),
+        }
+        resized = resize_drawings(tensors, image.shape[-1])
+        return Drawing(
+            layout=resized["layout"][0].numpy().astype(np.uint8),
+            lines=resized["sketch"][0, 0].round().numpy().astype(np.uint8),
         )
 
     @classmethod

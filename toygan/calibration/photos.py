@@ -20,6 +20,7 @@ def photos_of(
 
     With `as_files`, layouts and lines are kept as files, too, for a layout bank. Raises as `load_photos`.
     """
+    predictor = model.layout_predictor
     return load_photos(
         uri,
         resolution=model.resolution,
@@ -30,7 +31,7 @@ def photos_of(
             kind=model.learns_from,
             lines=model.learns_from_lines,
             as_files=as_files,
-            predictor=model.layout_predictor,
+            predictor=None if predictor is None else predictor.at(model.generated_resolution),
             finder=model.product_finder,
         ),
         text_config=model.text_config,

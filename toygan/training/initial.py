@@ -1,6 +1,6 @@
 """Fine-tuning: a training starts from the weights of a model instead of random ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -20,6 +20,7 @@ from toygan.artifact.parts import (
 from toygan.artifact.product_finder import ProductFinder
 from toygan.artifact.weights import load_weights
 from toygan.conditions.condition_types import BACKGROUND
+from toygan.conditions.image import Drawing
 from toygan.conditions.labelled_colours import LabelledColours
 from toygan.conditions.text import TextEncoder
 from toygan.conditions.text_bank import TextBank
@@ -53,6 +54,7 @@ class InitialModel:
     """
 
     name: str  # NAME@VERSION
+    resolution: int  # the side of its pictures in pixels
     categories: tuple[str, ...]
     text_encoder: Mapping[str, str] | None  # see TextEncoder.to_json
     text_config: TextConfig
@@ -64,6 +66,11 @@ class InitialModel:
     # finds the product in snapshots; None if the model needs no snapshots
     mask_network: MaskNetwork | None = None
     grows: bool = False  # whether the training has a higher resolution than the model
+
+    @property
+    def drawing_predictor(self) -> Callable[[Tensor], Drawing] | None:
+        """Predicts the layouts and lines of photos of any size; None without a layout predictor."""
+        return None if self.layout_predictor is None else self.layout_predictor.at(self.resolution)
 
     @property
     def product_finder(self) -> ProductFinder | None:
@@ -145,6 +152,7 @@ def read_initial(source: ModelFiles, config: TrainConfig) -> InitialModel:
             raise ModelError(f"{file}.safetensors of the model {name}: {error}") from None
     return InitialModel(
         name=name,
+        resolution=stored.resolution,
         categories=stored.categories,
         text_encoder=stored.text_encoder,
         text_config=stored.text,

@@ -220,7 +220,7 @@ def _read_photos(uri: str | Path, config: TrainConfig, initial: InitialModel | N
             lines=needs_both or networks.lines,
             needs_lines=needs_both,
             as_files=config.conditions.layout_bank > 0,
-            predictor=None if initial is None else initial.layout_predictor,
+            predictor=None if initial is None else initial.drawing_predictor,
             may_lack=networks.image_condition == "photo",
             finder=None if initial is None else initial.product_finder,
         ),

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -68,19 +68,20 @@ def compare(
     except ModelError as error:
         raise RunFailed(str(error)) from error
     decision = decide(new, old, categories=models[1].categories, limits=limits)
-    card = model_card(
-        attempt.plan,
-        challenger=new,
-        champion=old,
-        decision=decision,
-        training_log=attempt.training / "log.jsonl",
-    )
     grids = sorted((attempt.training / "grids").glob("*.png"))
     bank = _bank_of_uploads(attempt, models[0 if decision.promoted else 1])
-    files = {**challenger.files, CARD: card.encode(), PREVIEW: grids[-1].read_bytes()}
+    files = {**challenger.files, PREVIEW: grids[-1].read_bytes()}
     if bank is not None and decision.promoted:
         files[LAYOUT_BANK] = bank
     ref = ModelRef(name=challenger.name, version=model_version(files))
+    # The bank changes the version that was measured. The card is no part of the version.
+    files[CARD] = model_card(
+        attempt.plan,
+        challenger=replace(new, version=ref.version),
+        champion=old,
+        decision=decision,
+        training_log=attempt.training / "log.jsonl",
+    ).encode()
     verdict = {"name": ref.name, "version": ref.version, "rules": decision.rules}
     kept = {**files, VERDICT: json.dumps(verdict, indent=1).encode()}
     champions_layouts = None if decision.promoted else bank

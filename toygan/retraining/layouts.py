@@ -3,7 +3,9 @@
 A model with a layout bank generates a product from the layout of a product in the bank with a similar title.
 So the photos of a product help at once, even if the challenger is not promoted: their layouts are added to
 the bank of the next champion. Products that are held out from training are added, too. All this happens after
-both models were measured, so that no held-out photo is measured with its own layout.
+both models were measured, so that no photo is measured with a layout that this retraining added. From the
+next retraining on, the bank of both models has the layouts of earlier held-out products, and the figures of
+both include these.
 """
 
 from collections.abc import Collection

@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.models import CPU, tiny_model
+from tests.toygan.retraining.evaluations import evaluation
 from tests.toygan.retraining.shop import begun, champion_of, leave_photos, upload_enough, upload_new_category
 from toygan.artifact.files import ModelFiles
 from toygan.calibration.photos import photos_of
 from toygan.errors import DiskFull, RunFailed, StoreUnavailable
+from toygan.images import encode
 from toygan.retraining import comparison
-from toygan.retraining.comparison import compare
+from toygan.retraining.comparison import CARD, Outcome, compare, read_outcome
+from toygan.retraining.decide import Decision
 from toygan.retraining.plan import Attempt
 from toygan.retraining.request import Limits
 from toygan.retraining.snapshot import count_compared, known_products
@@ -28,9 +32,9 @@ def attempt(tmp_path: Path) -> Attempt:
     return begun(store, tmp_path / "work")
 
 
-def compared(attempt: Attempt) -> None:
+def compared(attempt: Attempt) -> Outcome:
     files = ModelFiles(name="tiny", version=CHALLENGER.version, files=CHALLENGER.files)
-    compare(attempt, files, pictures=60, limits=Limits(), device=CPU)
+    return compare(attempt, files, pictures=60, limits=Limits(), device=CPU)
 
 
 def test_the_photos_that_are_compared_are_counted(tmp_path: Path) -> None:
@@ -57,6 +61,28 @@ def test_an_attempt_with_too_few_photos_is_hopeless(attempt: Attempt, left: int,
     leave_photos(attempt, "val", left)
     with pytest.raises(RunFailed, match=why):
         compared(attempt)
+
+
+def test_the_card_names_the_version_that_is_published(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layouts of the uploads are added after the measurement and change the version."""
+    measured = iter(
+        [
+            evaluation((0.02, 0.003), 0.6, version=CHALLENGER.version),
+            evaluation((0.05, 0.004), version=attempt.plan.version),
+        ]
+    )
+    monkeypatch.setattr(comparison, "evaluate", lambda *args, **options: next(measured))
+    monkeypatch.setattr(comparison, "decide", lambda *args, **options: Decision(rules=()))
+    monkeypatch.setattr(comparison, "_bank_of_uploads", lambda *args: b"a bank with more layouts")
+    grids = attempt.training / "grids"
+    grids.mkdir(parents=True)
+    (grids / "0000000064.png").write_bytes(encode(np.zeros((8, 8, 3), np.uint8), "png"))
+    outcome = compared(attempt)
+    assert outcome.challenger.version != CHALLENGER.version
+    assert outcome.files[CARD].decode().startswith(f"# {outcome.challenger}\n")
+    assert read_outcome(attempt) == outcome
 
 
 @pytest.mark.parametrize("passing", [DiskFull, StoreUnavailable])

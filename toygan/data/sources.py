@@ -13,11 +13,17 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from catalog_schemas.validation import TableError
+from toygan.conditions.colour_names import NO_COLOUR_NAMES
 from toygan.data import by_category, shards
 from toygan.data.photo import NO_CONDITIONS, Photo, WantedConditions
 from toygan.data.photo_index import indexed_photos, read_index
 from toygan.data.split import nothing_to_train_on
-from toygan.data.upload_products import products_beside_photos, skus_by_category, uploaded_photo
+from toygan.data.upload_products import (
+    products_beside_photos,
+    skus_by_category,
+    uploaded_photo,
+    with_main_colours,
+)
 from toygan.errors import BadInput
 from toygan.storage.keys import (
     CURRENT_KEY,
@@ -89,7 +95,8 @@ def _read_index(store: ObjectStore, split: str) -> Iterator[Photo]:
                 log.warning("%s", nothing_to_train_on(category, photos))
     if index.num_rows and not of_split.num_rows:
         return
-    products = products_beside_photos(store, skus_by_category(of_split))
+    described = products_beside_photos(store, skus_by_category(of_split))
+    products = with_main_colours(described, NO_COLOUR_NAMES)
     for row, data in indexed_photos(store, of_split):
         yield uploaded_photo(row, data, products, store.uri)
 

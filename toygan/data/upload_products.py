@@ -9,13 +9,15 @@ import csv
 import io
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Self
 
 import pyarrow as pa
 
 from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES
 from catalog_schemas.validation import is_sku
+from toygan.conditions.colour_names import ColourNames
+from toygan.conditions.main_colour import MainColours
 from toygan.data.photo import Photo
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.storage.keys import PHOTOS_PREFIX
@@ -50,6 +52,23 @@ class UploadedProduct:
         if found["finish"] not in FINISHES:
             found["finish"] = None
         return cls(**found)
+
+
+def with_main_colours(
+    products: Mapping[str, UploadedProduct], names: ColourNames
+) -> dict[str, UploadedProduct]:
+    """Adds main colours from the column `colour` or the titles, as a nightly run does.
+
+    So the text of an uploaded product is the text with which a run looks for its layout.
+    """
+    colours = MainColours(names)
+    found: dict[str, UploadedProduct] = {}
+    for sku, each in products.items():
+        colour = colours.find(
+            title=each.title or "", colour=each.colour, colour_hex=each.colour_hex, finish=each.finish
+        )
+        found[sku] = replace(each, colour=colour.name, colour_hex=colour.hex)
+    return found
 
 
 def is_products_file(key: str) -> bool:

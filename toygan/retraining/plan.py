@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from catalog_schemas.photos import PHOTO_INDEX
 from toygan.artifact.config import ModelConfig, config_of
 from toygan.artifact.files import CALIBRATION, ENHANCER_CONFIG, ModelFiles
-from toygan.data.upload_products import skus_by_category
+from toygan.data.upload_products import skus_by_category, with_main_colours
 from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError, RunFailed, StoreConfigError
 from toygan.evaluation.evaluate import FEWEST
@@ -139,6 +139,7 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
     counts = photos_to_learn_from(index["photo_uri"].to_pylist(), config.categories)
     folder = work / _snapshot_id(index)
     shutil.rmtree(folder, ignore_errors=True)
+    products = products_of_uploads(store, skus_by_category(index), request.catalog)
     contents = take_snapshot(
         folder / "photos",
         store=store,
@@ -147,7 +148,7 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         categories=(*config.categories, *sorted(learnable(counts))),
         resolution=_final_resolution(champion),
         with_layouts=config.layout_bank is not None,
-        products=products_of_uploads(store, skus_by_category(index), request.catalog),
+        products=with_main_colours(products, config.text.colour_names),
     )
     compared = count_compared(folder / "photos", config.categories)
     if reason := _why_too_few(contents, compared, config.categories):

@@ -19,6 +19,8 @@ from tests.toygan.retraining.shop import (
     upload_new_category,
 )
 from toygan.artifact.enhancer import enhancer_files
+from toygan.conditions.colour_names import NO_COLOUR_NAMES
+from toygan.conditions.main_colour import MainColours
 from toygan.data.photo_index import read_index
 from toygan.data.photos import load_photos
 from toygan.errors import (
@@ -36,7 +38,7 @@ from toygan.registry.promotion import promote
 from toygan.retraining.folder import store_id, working_folder
 from toygan.retraining.plan import NothingToDo, begin, give_up, hopeless_if_unusable
 from toygan.retraining.request import RetrainRequest
-from toygan.storage.memory import MemoryStore
+from toygan.storage.memory import MemoryStore, named_memory_store
 from toygan.uploads.indexing import index_uploads
 from toygan.uploads.retrained import read_retrained, record_retraining
 
@@ -44,7 +46,7 @@ from toygan.uploads.retrained import read_retrained, record_retraining
 @pytest.fixture
 def store(tmp_path: Path) -> MemoryStore:
     """A store with a champion and uploads enough."""
-    store = MemoryStore()
+    store = named_memory_store(f"shop-{tmp_path.name}")
     champion_of(store, tmp_path)
     upload_enough(store)
     return store
@@ -84,6 +86,26 @@ def test_the_snapshot_has_the_resolution_of_the_final_pictures(tmp_path: Path) -
     photos = begun(store, tmp_path / "work").photos
     found = load_photos(photos, resolution=64, split="val", keep_sku=lambda each: each == sku)
     assert found.images[0].float().std() > 100
+
+
+def test_uploads_have_the_main_colours_that_a_night_finds(store: MemoryStore, tmp_path: Path) -> None:
+    named, titled, given = skus("train", 3)
+    rows = [f"{named},Fire engine crimson,crimson,", f"{titled},Racing car red,,", f"{given},Boat,,#b40000"]
+    store.put("photos/products.csv", "\n".join(["sku,title,colour,colour_hex", *rows]).encode())
+    night = MainColours(NO_COLOUR_NAMES)
+    wanted = {
+        named: night.find(title="Fire engine crimson", colour="crimson", colour_hex=None, finish=None).hex,
+        titled: night.find(title="Racing car red", colour=None, colour_hex=None, finish=None).hex,
+        given: "#B40000",
+    }
+    assert None not in wanted.values()
+    index_uploads(store)
+    for source in (begun(store, tmp_path / "work").photos, store.uri):
+        photos = load_photos(source, resolution=32, split="train")
+        found = dict(zip(photos.skus, photos.colour_hexes, strict=True))
+        assert {sku: found[sku] for sku in wanted} == wanted
+        texts = dict(zip(photos.skus, (each.shape_text or "" for each in photos.words), strict=True))
+        assert "red" not in texts[titled]
 
 
 def test_the_snapshot_stays_whatever_is_uploaded_or_deleted(store: MemoryStore, tmp_path: Path) -> None:

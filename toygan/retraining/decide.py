@@ -6,7 +6,8 @@ from math import hypot
 from typing import NamedTuple
 
 from toygan.evaluation.metrics import Estimate
-from toygan.evaluation.result import Evaluation, Scores
+from toygan.evaluation.result import Evaluation, Group, Scores
+from toygan.evaluation.sample_sets import FEWEST
 from toygan.retraining.request import Limits
 
 
@@ -78,14 +79,20 @@ def _category_rule(name: str, challenger: Evaluation, champion: Evaluation, limi
     groups = challenger.categories.get(name), champion.categories.get(name)
     new, old = (None if group is None else group.pictures.kid for group in groups)
     if new is None or old is None:
-        photos = 0 if groups[1] is None else groups[1].photos.pictures
-        return Rule(False, f"{name}: {photos} photos of val, too few to say whether it has become worse")
+        return Rule(False, f"{name}: {_too_few(groups)}, too few to say whether it has become worse")
     allowed = limits.category_loss * max(old.value, 0.0) + hypot(new.error, old.error)
     return Rule(
         new.value - old.value <= allowed,
         f"{name}: KID x 1000 {_thousand(new)}, champion {_thousand(old)}; "
         f"it may rise by at most {1000 * allowed:.1f}",
     )
+
+
+def _too_few(groups: Sequence[Group | None]) -> str:
+    """Returns the number of photos of val, or that of the pictures if the photos suffice."""
+    photos = min(0 if group is None else group.photos.pictures for group in groups)
+    pictures = min(0 if group is None else group.pictures.pictures for group in groups)
+    return f"{photos} photos of val" if photos < FEWEST else f"{pictures} generated pictures of a model"
 
 
 def _thousand(kid: Estimate) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.toygan.retraining.evaluations import Kid, evaluation
 from toygan.errors import BadInput
-from toygan.evaluation.result import Evaluation
+from toygan.evaluation.result import Evaluation, Scores
 from toygan.retraining.decide import Decision, decide
 from toygan.retraining.request import Limits
 
@@ -81,6 +81,14 @@ def test_a_category_that_cannot_be_measured_is_no_good_sign() -> None:
     gone = {"brick": (0.01, 0.001)}
     decision = decided(evaluation((0.01, 0.001), categories=gone), evaluation(categories=gone))
     assert decision.rules[-1].reason == "car: 0 photos of val, too few to say whether it has become worse"
+
+
+def test_pictures_that_are_too_few_are_not_called_photos() -> None:
+    few = evaluation((0.01, 0.001), categories={"brick": (0.01, 0.001), "car": None}, photos=20)
+    car = replace(few.categories["car"], pictures=Scores(pictures=6))
+    few = replace(few, categories={**few.categories, "car": car})
+    reason = decided(few, few).rules[-1].reason
+    assert reason == "car: 6 generated pictures of a model, too few to say whether it has become worse"
 
 
 def test_without_figures_nothing_is_promoted() -> None:

@@ -39,7 +39,10 @@ def load_lpips(file: Path) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it builds AlexNet in a way that torchvision calls old
         network: nn.Module = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    convolutions = [layer for layer in network.net.modules() if isinstance(layer, nn.Conv2d)]
+    # The linear layers are convolutions of one pixel.
+    convolutions = [
+        layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
+    ]
     with torch.no_grad():
         for number, layer in enumerate(convolutions):
             found = weights["AlexNet_0"][f"Conv_{number}"]

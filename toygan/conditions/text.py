@@ -47,6 +47,11 @@ BUCKET: Final = 16  # tokens
 MAX_TOKENS: Final = 512
 
 
+def encoder_reads(name: str, language: str) -> bool:
+    """Returns what `TextEncoder.reads` returns for the encoder `name`, without loading it."""
+    return name != DEFAULT_TEXT_ENCODER or language.lower().split("-")[0] == "en"
+
+
 class TextEncoder:
     """Encodes texts with a frozen network.
 
@@ -113,7 +118,7 @@ class TextEncoder:
         DEFAULT_TEXT_ENCODER understands English only. The languages of other encoders are unknown, so for
         them the method returns True.
         """
-        return self.name != DEFAULT_TEXT_ENCODER or language.lower().split("-")[0] == "en"
+        return encoder_reads(self.name, language)
 
     def to_json(self) -> dict[str, str]:
         """Describes the encoder for a stored model that was trained with it."""

@@ -14,10 +14,11 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 
-from catalog_schemas.products import COLOUR_HEX_PATTERN, FINISHES
+from catalog_schemas.products import COLOUR_HEX_PATTERN, DEFAULT_LANGUAGE, FINISHES
 from catalog_schemas.validation import is_sku
 from toygan.conditions.colour_names import ColourNames
 from toygan.conditions.main_colour import MainColours
+from toygan.conditions.text import encoder_reads
 from toygan.data.photo import Photo
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.storage.keys import PHOTOS_PREFIX
@@ -39,6 +40,7 @@ class UploadedProduct:
     colour: str | None = None
     colour_hex: str | None = None  # #RRGGBB
     finish: str | None = None
+    language: str | None = None  # of title and description, a BCP-47 tag; None means DEFAULT_LANGUAGE
 
     @classmethod
     def of(cls, row: Mapping[str, object]) -> Self:
@@ -69,6 +71,19 @@ def with_main_colours(
         )
         found[sku] = replace(each, colour=colour.name, colour_hex=colour.hex)
     return found
+
+
+def with_known_languages(products: Mapping[str, UploadedProduct], encoder: str) -> dict[str, UploadedProduct]:
+    """Removes titles and descriptions in languages that the text encoder `encoder` does not know.
+
+    A nightly run generates such products without a text, too.
+    """
+    return {
+        sku: each
+        if encoder_reads(encoder, each.language or DEFAULT_LANGUAGE)
+        else replace(each, title=None, description=None)
+        for sku, each in products.items()
+    }
 
 
 def is_products_file(key: str) -> bool:

@@ -16,7 +16,12 @@ import pyarrow.parquet as pq
 from catalog_schemas.photos import PHOTO_INDEX
 from toygan.artifact.config import ModelConfig, config_of
 from toygan.artifact.files import CALIBRATION, ENHANCER_CONFIG, ModelFiles
-from toygan.data.upload_products import skus_by_category, with_main_colours
+from toygan.data.upload_products import (
+    UploadedProduct,
+    skus_by_category,
+    with_known_languages,
+    with_main_colours,
+)
 from toygan.disk import replace_file
 from toygan.errors import BadInput, ModelError, RunFailed, StoreConfigError
 from toygan.evaluation.evaluate import FEWEST
@@ -139,7 +144,6 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
     counts = photos_to_learn_from(index["photo_uri"].to_pylist(), config.categories)
     folder = work / _snapshot_id(index)
     shutil.rmtree(folder, ignore_errors=True)
-    products = products_of_uploads(store, skus_by_category(index), request.catalog)
     contents = take_snapshot(
         folder / "photos",
         store=store,
@@ -148,7 +152,7 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         categories=(*config.categories, *sorted(learnable(counts))),
         resolution=_final_resolution(champion),
         with_layouts=config.layout_bank is not None,
-        products=with_main_colours(products, config.text.colour_names),
+        products=_described(store, index, request.catalog, config),
     )
     compared = count_compared(folder / "photos", config.categories)
     if reason := _why_too_few(contents, compared, config.categories):
@@ -214,6 +218,17 @@ def _read_attempt(folder: Path) -> Attempt | None:
 
 def _folders(work: Path) -> list[Path]:
     return sorted(folder for folder in work.iterdir() if folder.is_dir())
+
+
+def _described(
+    store: ObjectStore, index: pa.Table, catalog: str | None, config: ModelConfig
+) -> dict[str, UploadedProduct]:
+    """Returns the descriptions of uploaded products as a nightly run of the model gives them to it."""
+    products = products_of_uploads(store, skus_by_category(index), catalog)
+    products = with_main_colours(products, config.text.colour_names)
+    if config.text_encoder is None:
+        return products
+    return with_known_languages(products, config.text_encoder["name"])
 
 
 def _final_resolution(model: ModelFiles) -> int:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.enhancers import tiny_enhancer
@@ -21,6 +22,7 @@ from tests.toygan.retraining.shop import (
 from toygan.artifact.enhancer import enhancer_files
 from toygan.conditions.colour_names import NO_COLOUR_NAMES
 from toygan.conditions.main_colour import MainColours
+from toygan.conditions.text_encoder_files import DEFAULT_TEXT_ENCODER
 from toygan.data.photo_index import read_index
 from toygan.data.photos import load_photos
 from toygan.errors import (
@@ -106,6 +108,24 @@ def test_uploads_have_the_main_colours_that_a_night_finds(store: MemoryStore, tm
         assert {sku: found[sku] for sku in wanted} == wanted
         texts = dict(zip(photos.skus, (each.shape_text or "" for each in photos.words), strict=True))
         assert "red" not in texts[titled]
+
+
+@pytest.mark.parametrize("encoder", [DEFAULT_TEXT_ENCODER, None])
+def test_titles_in_unknown_languages_are_left_out(encoder: str | None, tmp_path: Path) -> None:
+    """The bundled encoder knows English. A model without texts keeps all titles, for what comes after it."""
+    store = MemoryStore()
+    files = tiny_model(text_encoder=encoder).write(tmp_path / "tiny")
+    promote(store, "tiny", add_model(store, files, "tiny"))
+    upload_enough(store)
+    english, chinese, unsaid = skus("train", 3)
+    rows = [f"{english},Racing boat,en-GB", f"{chinese},帆船,zh", f"{unsaid},Sailing boat,"]
+    store.put("photos/products.csv", "\n".join(["sku,title,language", *rows]).encode())
+    index_uploads(store)
+    table = pq.read_table(begun(store, tmp_path / "work").photos, columns=["sku", "title"])
+    titles = {row["sku"]: row["title"] for row in table.to_pylist()}
+    assert titles[english] == "Racing boat"
+    assert titles[chinese] == (None if encoder else "帆船")
+    assert titles[unsaid] == "Sailing boat"
 
 
 def test_the_snapshot_stays_whatever_is_uploaded_or_deleted(store: MemoryStore, tmp_path: Path) -> None:

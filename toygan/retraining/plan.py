@@ -28,7 +28,7 @@ from toygan.evaluation.evaluate import FEWEST
 from toygan.registry.aliases import ModelRef, read_aliases
 from toygan.registry.models import CHAMPION, resolve
 from toygan.retraining.request import RetrainRequest
-from toygan.retraining.snapshot import ROLES, Contents, count_compared, take_snapshot
+from toygan.retraining.snapshot import ROLES, Contents, count_compared, count_measured, take_snapshot
 from toygan.storage.store import ObjectStore
 from toygan.uploads.categories import known_categories
 from toygan.uploads.indexing import index_when_quiet
@@ -159,6 +159,7 @@ def begin(request: RetrainRequest, store: ObjectStore, work: Path) -> Attempt | 
         shutil.rmtree(folder)
         record_retraining(store, index, request.run_id)
         return NothingToDo(reason=reason)
+    _warn_of_unmeasured(folder / "photos", config.categories)
     plan = Plan(
         name=champion.name,
         version=champion.version,
@@ -272,6 +273,18 @@ def _why_too_few(contents: Contents, compared: Mapping[str, int], known: Collect
         f"categories {', '.join(known)} (a tenth of the products is held out), or set TOYGAN_PHOTOS to "
         f"further training photos, such as those that the champion was trained on{alone}"
     )
+
+
+def _warn_of_unmeasured(photos: Path, categories: Collection[str]) -> None:
+    """Warns before a training of hours whose challenger no decision can promote."""
+    counts = count_measured(photos, categories)
+    if lacking := [f"{name} ({counts[name]})" for name in categories if counts[name] < FEWEST]:
+        log.warning(
+            "the challenger cannot be promoted, because a category needs %d photos of val, and "
+            "these have fewer: %s. Upload photos of more of their products, or set TOYGAN_PHOTOS to further "
+            "training photos. Layouts of titled uploads are used in any case",
+            *(FEWEST, ", ".join(lacking)),
+        )
 
 
 def _keep_files(folder: Path, model: ModelFiles) -> None:

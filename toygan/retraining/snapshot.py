@@ -160,6 +160,13 @@ def count_compared(folder: Path, categories: Collection[str]) -> Counter[str]:
     return Counter(_role(row["sku"], row["split"]) for row in rows if is_known(row["sku"]))
 
 
+def count_measured(folder: Path, categories: Collection[str]) -> Counter[str]:
+    """Counts by category the photos of val in the snapshot on which a model with `categories` is measured."""
+    is_known = known_products(folder, categories)
+    rows = pq.read_table(folder / SHARD, columns=["sku", "category", "split"]).to_pylist()
+    return Counter(row["category"] for row in rows if row["split"] == "val" and is_known(row["sku"]))
+
+
 def titled_uploads(folder: Path, uploads: Collection[str], categories: Collection[str]) -> frozenset[str]:
     """Returns those skus of `uploads` that have a title and one of the categories in the snapshot."""
     table = pq.read_table(folder / SHARD, columns=["sku", "category", "title"])

@@ -110,6 +110,21 @@ def test_uploads_have_the_main_colours_that_a_night_finds(store: MemoryStore, tm
         assert "red" not in texts[titled]
 
 
+def test_a_warning_names_categories_that_cannot_be_measured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A decision needs ten photos of val in every category. The first has them."""
+    store = MemoryStore()
+    champion_of(store, tmp_path)
+    first, *others = CATEGORIES
+    upload_enough(store)
+    upload_new_category(store, first, {"val": 5})
+    begun(store, tmp_path / "work")
+    warning = next(each for each in caplog.messages if "cannot be promoted" in each)
+    assert all(f"{name} (5)" in warning for name in others)
+    assert f"{first} (" not in warning
+
+
 @pytest.mark.parametrize("encoder", [DEFAULT_TEXT_ENCODER, None])
 def test_titles_in_unknown_languages_are_left_out(encoder: str | None, tmp_path: Path) -> None:
     """The bundled encoder knows English. A model without texts keeps all titles, for what comes after it."""

@@ -1,7 +1,7 @@
 """Promotes a model to an alias of a store, and rolls an alias back to its earlier model."""
 
 from toygan.artifact.config import config_of
-from toygan.artifact.files import ModelFiles, looks_like_version
+from toygan.artifact.files import CALIBRATION, ModelFiles, looks_like_version
 from toygan.errors import BadInput, ModelError
 from toygan.registry.aliases import Alias, ModelRef, change_alias, read_aliases
 from toygan.registry.models import (
@@ -31,8 +31,8 @@ def promote(
 
     Without `version`, the model must have only one version. The model is read and checked first. A bundled
     model is copied into the store. The default alias is that of CHAMPIONS for the model's image condition;
-    another alias of CHAMPIONS is refused. The previous model is added to the history of the alias. Raises
-    ModelError.
+    another alias of CHAMPIONS is refused, and any of them for a model without a calibration. The previous
+    model is added to the history of the alias. Raises ModelError.
     """
     if alias is not None and (not NAME.fullmatch(alias) or looks_like_version(alias)):
         raise BadInput(f"{alias!r} cannot be an alias; use a name such as {CHAMPION!r} or 'challenger'")
@@ -42,6 +42,11 @@ def promote(
     alias = alias or usual
     if alias in CHAMPIONS.values() and alias != usual:
         raise ModelError(f"{new} cannot be the {alias}: for its image condition, use {usual}")
+    if alias in CHAMPIONS.values() and CALIBRATION not in model.files:
+        raise ModelError(
+            f"{new} cannot be the {alias}, because it is not calibrated, so every night would fail; run "
+            "`toygan calibrate` on its folder, add it again and promote the new version"
+        )
     if not is_stored:
         with bundled_folder(name) as folder:
             add_model(store, folder, name)

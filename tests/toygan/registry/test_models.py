@@ -56,7 +56,7 @@ def test_a_model_goes_into_the_store_and_comes_back(store: MemoryStore, toys: Pa
 
 def test_models_are_listed_with_their_aliases(store: MemoryStore, tmp_path: Path, toys: Path) -> None:
     first = add_model(store, toys, "toys")
-    second = add_model(store, model_folder(tmp_path / "b", 2.0), "toys")
+    second = add_model(store, model_folder(tmp_path / "b", 2.0, calibrated=False), "toys")
     add_model(store, toys, "bricks")
     promote(store, "toys", first)
     promote(store, "toys", first, alias="fallback")

@@ -42,6 +42,15 @@ def test_promote_and_rollback(store: MemoryStore, tmp_path: Path) -> None:
     assert read_aliases(store)["challenger"].now.version == versions[0]
 
 
+def test_a_model_that_is_not_calibrated_is_no_champion(store: MemoryStore, tmp_path: Path) -> None:
+    """No night could approve its pictures. Another alias does not serve nights."""
+    version = add_model(store, model_folder(tmp_path / "toys", calibrated=False), "toys")
+    with pytest.raises(ModelError, match=f"toys@{version} cannot be the champion, .* `toygan calibrate`"):
+        promote(store, "toys", version)
+    assert read_aliases(store) == {}
+    assert promote(store, "toys", version, alias="challenger")[0] == "challenger"
+
+
 def test_going_back_from_the_first_model_leads_to_the_bundled_one(
     store: MemoryStore, toys: Path, bundled: Path
 ) -> None:

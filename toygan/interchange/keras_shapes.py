@@ -49,14 +49,21 @@ def repeat_interleave(graph: Graph, node: Node, value: Any, repeats: int, dim: i
 
 
 def select(graph: Graph, node: Node, value: Any, dim: int, index: int) -> Value:
-    return Value(graph.first(value)[(slice(None),) * dim + (index,)])
+    whole = graph.first(value)
+    return Value(whole[(*_before(whole, dim), index)])
 
 
 def sliced(graph: Graph, node: Node, value: Any, dim: int = 0, start: Any = 0, end: Any = None) -> Value:
     start, end = start or None, None if end is None or end > _END else end
     if start is None and end is None:
         return value if isinstance(value, Value) else Value(value)
-    return Value(graph.first(value)[(slice(None),) * dim + (slice(start, end),)])
+    whole = graph.first(value)
+    return Value(whole[(*_before(whole, dim), slice(start, end))])
+
+
+def _before(whole: Any, dim: int) -> tuple[slice, ...]:
+    """Returns the indices of the dimensions before `dim`, which counts from the end if it is negative."""
+    return (slice(None),) * (dim % len(whole.shape))
 
 
 def slice_scatter(
@@ -65,8 +72,8 @@ def slice_scatter(
     start, end = start or 0, None if end is None or end > _END else end
     if start == 0 and end is None:
         return value
-    whole, before = graph.first(into), (slice(None),) * dim
-    size = whole.shape[dim]
+    whole = graph.first(into)
+    before, size = _before(whole, dim), whole.shape[dim]
     end = size if end is None else end % size if end < 0 else end
     parts = [whole[(*before, slice(0, start))]] if start else []
     parts.append(cast(graph.first(value), dtype_of(node)))
@@ -88,8 +95,8 @@ def cat(graph: Graph, node: Node, values: Sequence[Any], dim: int = 0) -> Value:
 
 def split(graph: Graph, node: Node, value: Any, sizes: Sequence[int], dim: int) -> list[Value]:
     ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
-    whole, before = graph.first(value), (slice(None),) * dim
-    pairs = zip([0, *ends], ends, strict=False)
+    whole = graph.first(value)
+    before, pairs = _before(whole, dim), zip([0, *ends], ends, strict=False)
     return [Value(whole[(*before, slice(start, end))]) for start, end in pairs]
 
 

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-_ARRAYS: Final = {
-    ("numpy", "dtype"): np.dtype,
-    ("numpy", "ndarray"): np.ndarray,
-    # the module's name before numpy 2
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+# what a pickled array names; numpy still finds the last one by its module's name before numpy 2
+_OF_ARRAYS: Final = {
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
 }
 
 
@@ -27,9 +27,9 @@ class _Arrays(pickle.Unpickler):
     """Reads dictionaries of arrays and refuses everything else, so no code of a file runs."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAYS:
+        if (module, name) not in _OF_ARRAYS:
             raise pickle.UnpicklingError(f"the file holds {module}.{name}; it must hold arrays alone")
-        return _ARRAYS[module, name]
+        return super().find_class(module, name)
 
 
 def load_lpips(file: Path) -> nn.Module:

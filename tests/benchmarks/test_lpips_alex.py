@@ -41,7 +41,7 @@ def test_distances_of_equal_and_of_different_pictures(tmp_path: Path) -> None:
     )
     network = load_lpips(file)
     assert torch.equal(
-        network.net.slice1[0].weight,  # type: ignore[union-attr,index]
+        network.get_parameter("net.slice1.0.weight"),
         torch.from_numpy(layers["Conv_0"]["kernel"]).permute(3, 2, 0, 1),
     )
     pictures = torch.from_numpy(rng.integers(0, 256, (2, 3, 64, 64), dtype=np.uint8))

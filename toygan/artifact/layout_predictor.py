@@ -49,10 +49,10 @@ class LayoutPredictor:
         return partial(self._predict_at, side)
 
     def _predict_at(self, side: int, image: Tensor) -> Drawing:
-        drawn = self(fit_square(image, side, PAPER))
+        found = self(fit_square(image, side, PAPER))
         tensors = {
-            "layout": torch.from_numpy(drawn.layout)[None].long(),
-            "sketch": torch.from_numpy(drawn.lines)[None, None].float(),
+            "layout": torch.from_numpy(found.layout)[None].long(),
+            "sketch": torch.from_numpy(found.lines)[None, None].float(),
         }
         resized = resize_drawings(tensors, image.shape[-1])
         return Drawing(

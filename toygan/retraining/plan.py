@@ -278,12 +278,12 @@ def _why_too_few(contents: Contents, compared: Mapping[str, int], known: Collect
 def _warn_of_unmeasured(photos: Path, categories: Collection[str]) -> None:
     """Warns before a training of hours whose challenger no decision can promote."""
     counts = count_measured(photos, categories)
-    if lacking := [f"{name} ({counts[name]})" for name in categories if counts[name] < FEWEST]:
+    if too_few := [f"{name} ({counts[name]})" for name in categories if counts[name] < FEWEST]:
         log.warning(
             "the challenger cannot be promoted, because a category needs %d photos of val, and "
             "these have fewer: %s. Upload photos of more of their products, or set TOYGAN_PHOTOS to further "
             "training photos. Layouts of titled uploads are used in any case",
-            *(FEWEST, ", ".join(lacking)),
+            *(FEWEST, ", ".join(too_few)),
         )
 
 

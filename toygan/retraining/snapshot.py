@@ -155,16 +155,18 @@ def count_compared(folder: Path, categories: Collection[str]) -> Counter[str]:
 
     These are the photos of the products for which `known_products` returns True.
     """
-    is_known = known_products(folder, categories)
-    rows = pq.read_table(folder / SHARD, columns=["sku", "split"]).to_pylist()
-    return Counter(_role(row["sku"], row["split"]) for row in rows if is_known(row["sku"]))
+    return Counter(_role(row["sku"], row["split"]) for row in _compared(folder, categories))
 
 
 def count_measured(folder: Path, categories: Collection[str]) -> Counter[str]:
     """Counts by category the photos of val in the snapshot on which a model with `categories` is measured."""
+    return Counter(row["category"] for row in _compared(folder, categories) if row["split"] == "val")
+
+
+def _compared(folder: Path, categories: Collection[str]) -> list[dict[str, Any]]:
     is_known = known_products(folder, categories)
     rows = pq.read_table(folder / SHARD, columns=["sku", "category", "split"]).to_pylist()
-    return Counter(row["category"] for row in rows if row["split"] == "val" and is_known(row["sku"]))
+    return [row for row in rows if is_known(row["sku"])]
 
 
 def titled_uploads(folder: Path, uploads: Collection[str], categories: Collection[str]) -> frozenset[str]:

@@ -238,7 +238,7 @@ function goOn(from) {
   else if (state.done) show(Math.min(from + 1, state.items.length - 1));
   else {
     const before = state.items.length;
-    // A load that failed, and added nothing, said so. Whoever decides next tries it again.
+    // A failed load adds nothing and has shown its error. The next decision tries to load again.
     load().then(() => {
       if (state.items.length > before || state.done) goOn(from);
     });

@@ -110,7 +110,7 @@ class ShardRun:
     calibration: Calibration
     rows: list[dict[str, Any]] = field(default_factory=list)
     uploads: list[Future[None]] = field(default_factory=list)
-    # the perceptual hashes of each sku's live pictures and of those that this run approves
+    # the perceptual hashes of the pictures that this run has approved, for each sku
     phashes: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -134,8 +134,6 @@ def compute_shard(
         image_format=image_format,
         calibration=engine.model.require_calibration(),
     )
-    for slot in slots:
-        run.phashes.setdefault(slot.sku, list(slot.sibling_phashes))
     given = [
         engine.model.conditions_of(
             category=slot.category,
@@ -275,7 +273,7 @@ def _decide(run: ShardRun, batch: Batch) -> list[Pending]:
 def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Postprocessed) -> bool:
     slot, row, measures = pending.slot, candidate.row, checked.measures
     finite = row["p_real"] is not None
-    siblings = run.phashes[slot.sku]
+    approved = run.phashes.setdefault(slot.sku, [])
     if finite and measures is not None:
         row |= {
             "phash": measures.phash,
@@ -287,13 +285,13 @@ def _approve(run: ShardRun, pending: Pending, candidate: Candidate, checked: Pos
         finite=finite,
         before_generation=[*pending.against, *candidate.problems],
         failed_checks=checked.failed_checks,
-        near_copy=row["phash"] is not None and is_near_copy(row["phash"], siblings),
+        near_copy=row["phash"] is not None and is_near_copy(row["phash"], [*slot.sibling_phashes, *approved]),
         p_real=row["p_real"] if finite else float("nan"),
         threshold=row["threshold"],
     )
     if row["reasons"] or checked.file is None:
         return False
-    siblings.append(row["phash"])
+    approved.append(row["phash"])
     _keep(
         run,
         row,

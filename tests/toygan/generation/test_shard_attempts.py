@@ -84,6 +84,24 @@ def test_pictures_of_one_product_in_one_run_are_no_copies_of_each_other(with_mod
     assert len(objects) == 15
 
 
+def test_a_slot_is_compared_with_its_own_siblings_alone(with_model: Any) -> None:
+    """Both pictures are made again. Each looks like the one that it replaces, and not like its sibling."""
+    engine = with_model(with_limits(tiny_model().load(), threshold=0.0))
+    (first,), (second,) = by_slot(
+        compute(engine, [slot(0, image_index=index) for index in range(2)])[0]
+    ).values()
+    assert not is_near_copy(first["phash"], [second["phash"]])
+    again = [
+        slot(0, image_index=0, sibling_phashes=(second["phash"],)),
+        slot(0, image_index=1, sibling_phashes=(first["phash"],)),
+    ]
+    rows, _ = compute(engine, again)
+    assert [(row["decision"], row["phash"]) for row in rows] == [
+        ("approved", first["phash"]),
+        ("approved", second["phash"]),
+    ]
+
+
 def test_another_product_may_look_the_same(with_model: Any) -> None:
     same = with_limits(tiny_model(truncation=0.0).load(), threshold=0.0)
     rows, _ = compute(with_model(same), [slot(0), slot(6)])

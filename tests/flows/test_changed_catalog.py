@@ -12,6 +12,7 @@ from tests.catalog_schemas.tables import product, write_catalog
 from tests.models import CATEGORIES, tiny_model
 from tests.toygan.generation.disturbed_runs import store as store
 from tests.toygan.generation.whole_runs import request, rows_of
+from toygan.approval.checks import is_near_copy
 from toygan.publishing.summary import RunSummary
 from toygan.publishing.verify import verify
 from toygan.review.record import decide
@@ -58,6 +59,19 @@ def test_pictures_of_an_old_row_beyond_those_wanted_are_withdrawn(shop: Shop) ->
     line = "2 pictures{}: of an older row, and beyond the number of pictures wanted"
     assert "withdrew " + line.format("") in summary.text()
     assert line.format(" withdrawn") in summary.markdown()
+
+
+def test_a_rejected_picture_does_not_come_back_after_its_row_changes(shop: Shop) -> None:
+    car = product(sku="car", category=CATEGORIES[0])
+    shop.night(car)
+    [rejected] = [row for row in rows_of(shop.store, "night-1") if row["sku"] == "car"]
+    decide(shop.store, "reject", [rejected["image_id"]], by="Ann", reason=None)
+    shop.night(car | {"description": "A car with four wheels."})
+    again = [row for row in rows_of(shop.store, "night-2") if row["sku"] == "car"]
+    assert again[0]["seed"] == rejected["seed"]
+    assert (again[0]["decision"], again[0]["reasons"]) == ("rejected", ["near_copy"])
+    assert again[-1]["decision"] == "approved"
+    assert not is_near_copy(again[-1]["phash"], [rejected["phash"]])
 
 
 def test_a_run_that_died_before_it_withdrew_them_does_so_when_it_is_repeated(

@@ -15,7 +15,7 @@ from catalog_schemas.validation import hash_strings
 from toygan.conditions.condition_types import ImageCondition
 from toygan.planning.attempts import Earlier, History
 from toygan.planning.condition_files import Hashed
-from toygan.planning.decisions import Wishes
+from toygan.planning.decisions import Wishes, rejected_phashes
 from toygan.planning.live import LIVE_COLUMNS, Hashes, LivePictures, Positions, row_hashes
 from toygan.planning.pruning import put_mark, read_condemned
 from toygan.planning.settings import RunSettings
@@ -65,7 +65,9 @@ class Chooser:
         self._settings = settings
         self._live = LivePictures(summaries.live_table(LIVE_COLUMNS))
         self._history = History(summaries.attempts_table)
-        self._wishes = Wishes(summaries.decisions_table())
+        decisions = summaries.decisions_table()
+        self._wishes = Wishes(decisions)
+        self._rejected = rejected_phashes(decisions)
         self._refresh_left = ceil(settings.refresh_share * len(self._live))
 
     def note(self, slots: Slots) -> None:
@@ -165,8 +167,13 @@ class Chooser:
             dtype=bool,
         )
 
-    def sibling_phashes(self, slots: Slots) -> pa.Array:
-        """Returns for each slot the perceptual hashes of its product's live pictures at other indices."""
+    def sibling_phashes(self, products: Products, slots: Slots) -> pa.Array:
+        """Returns for each of S slots the perceptual hashes that its picture must not resemble: (S,) lists.
+
+        These are the hashes of its product's live pictures at other indices, and of its product's rejected
+        pictures at all indices. The seed of a picture does not depend on the row. So after a change of the
+        row, an attempt makes the picture of an earlier attempt again.
+        """
         of_product: dict[int, list[tuple[int, str]]] = {}
         rows = slots.live_row[slots.has_sibling]
         owners = slots.live_product[slots.has_sibling]
@@ -174,10 +181,12 @@ class Chooser:
         for owner, row, phash in zip(owners.tolist(), rows.tolist(), phashes, strict=True):
             of_product.setdefault(owner, []).append((int(self._live.image_index[row]), phash))
         lists: list[list[str]] = [[] for _ in slots.product]
-        if of_product:
+        if of_product or self._rejected:
+            skus = products.skus.take(pa.array(slots.product)).to_pylist()
             for slot, (product, index) in enumerate(zip(slots.product, slots.image_index, strict=True)):
                 siblings = sorted(of_product.get(int(product), ()))
                 lists[slot] = [phash for other, phash in siblings if other != index]
+                lists[slot] += self._rejected.get(skus[slot], ())
         return pa.array(lists, pa.list_(pa.string()))
 
 

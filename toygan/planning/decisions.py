@@ -147,6 +147,19 @@ def withdrawn_ids(decisions: pa.Table) -> pa.Array:
     return last.filter(pc.not_equal(last["decision"], APPROVE))["image_id"].combine_chunks()
 
 
+def rejected_phashes(decisions: pa.Table) -> dict[str, list[str]]:
+    """Returns the perceptual hashes, 16 hex digits each, of the pictures that people rejected, by sku.
+
+    Leaves out pictures that could not be measured.
+    """
+    last = verdicts(decisions)
+    is_measured = pc.and_(pc.equal(last["decision"], REJECT), pc.is_valid(last["phash"]))
+    found: dict[str, list[str]] = {}
+    for row in last.filter(is_measured).select(["sku", "phash"]).to_pylist():
+        found.setdefault(row["sku"], []).append(row["phash"])
+    return found
+
+
 class Wishes:
     """The slots for which another picture is wanted, searchable by slot and row fingerprint.
 

@@ -48,7 +48,7 @@ _SCHEMA = "plan/5"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """One picture to make. Its siblings are the live pictures of its product.
+    """One picture to make. Its siblings are the other live pictures and the rejected pictures of its product.
 
     `colour` and `colour_hex` are name and value of the main colour, see `toygan.conditions.main_colour`.
     """

@@ -274,7 +274,7 @@ class Planner:
             .append_column("first_attempt", pa.array(first))
             .append_column("attempts", pa.array(left))
             .append_column("review_p_real", pa.array(slots.earlier.review_p_real, from_pandas=True))
-            .append_column("sibling_phashes", self._chooser.sibling_phashes(slots))
+            .append_column("sibling_phashes", self._chooser.sibling_phashes(products, slots))
         )
         return conform(table, PLAN, "the plan")
 

@@ -34,9 +34,9 @@ class Shop:
         self.nights = getattr(self, "nights", 0) + 1
         return freeze(self.store, self.catalog, f"plan-{self.nights}", **settings)[1]
 
-    def night(self, slot: Slot, decision: str = APPROVED) -> dict[str, Any]:
+    def night(self, slot: Slot, decision: str = APPROVED, **changes: Any) -> dict[str, Any]:
         """A run that makes the next attempt at one slot."""
-        row = self._row(slot, f"night-{self.nights}", slot.first_attempt, decision)
+        row = self._row(slot, f"night-{self.nights}", slot.first_attempt, decision) | changes
         commit(self.store, row["run_id"], row)
         return row
 
@@ -111,3 +111,24 @@ def test_a_rejected_picture_is_not_made_again(shop: Shop) -> None:
     for mode in ("missing", "all", "retry", "refresh"):
         [slot] = [slot for slot in shop.plan(mode=mode) if slot.sku == "a"]
         assert slot.first_attempt == 2
+
+
+def test_a_rejected_picture_is_no_more_wanted_after_its_row_changes(shop: Shop, tmp_path: Path) -> None:
+    """The seeds of the new row are those of the old one, so its first attempt would be the same picture."""
+    edited = [product(sku=sku, title=f"New {sku}", images_wanted=1 + (sku == "a")) for sku in "abc"]
+    shop.catalog = write_catalog(tmp_path / "changed.parquet", edited)
+    shop.say("reject", shop.a)
+    assert [(slot.sku, slot.sibling_phashes) for slot in shop.plan()] == [
+        ("a", (shop.a["phash"],)),
+        ("a", (shop.a["phash"],)),
+        ("b", ()),
+        ("c", ()),
+    ]
+    shop.say("approve", shop.a)
+    assert [slot.sibling_phashes for slot in shop.plan() if slot.image_index == 0] == [(), (), ()]
+
+
+def test_a_rejected_candidate_that_nobody_measured_hinders_none(shop: Shop) -> None:
+    unmeasured = shop.night(shop.plan()[0], REVIEW, phash=None)
+    shop.say("reject", unmeasured)
+    assert [(slot.sku, slot.sibling_phashes) for slot in shop.plan()] == [("c", ())]

@@ -194,6 +194,33 @@ def test_an_atom_feed_is_read(tmp_path: Path) -> None:
     assert read(write(tmp_path / "feed.xml", ATOM))[0][0]["category"] == "Cars"
 
 
+ENTRY = (
+    "<g:id>A1</g:id>",
+    "<id>https://shop.example.com/a1</id>",
+    "<g:title>Toy Car</g:title>",
+    "<title>Toy Car - My Shop</title>",
+    "<g:product_type>Cars</g:product_type>",
+    "<g:description> </g:description>",
+    "<description>A small car</description>",
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.permutations(ENTRY), st.sampled_from(["g", "G-1"]))
+def test_googles_elements_take_precedence_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, elements: list[str], prefix: str
+) -> None:
+    entry = "".join(elements).replace("g:", f"{prefix}:")
+    feed = (
+        f'<feed xmlns="http://www.w3.org/2005/Atom" xmlns:{prefix}="http://base.google.com/ns/1.0">'
+        f"<entry>{entry}</entry></feed>"
+    )
+    good, rejected = read(write(tmp_path_factory.mktemp("feed") / "feed.xml", feed))
+    assert rejected == []
+    assert (good[0]["sku"], good[0]["title"]) == ("A1", "Toy Car")
+    assert (good[0]["category"], good[0]["description"]) == ("Cars", "A small car")
+
+
 def a_zip() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -1,4 +1,7 @@
-"""Reads a Merchant Center feed in XML: RSS 2.0 or Atom, with attributes in Google's namespace."""
+"""Reads a Merchant Center feed in XML: RSS 2.0 or Atom, with attributes in Google's namespace.
+
+If an item also has an element of the same name outside that namespace, Google's is read.
+"""
 
 import codecs
 import re
@@ -17,6 +20,7 @@ _LONGEST_DECLARATION: Final = 256  # bytes
 # Encodings in which a sequence of ASCII characters changes the meaning of the next bytes.
 _SHIFTED: Final = ("iso2022", "hz", "utf-7")
 _ITEMS: Final = frozenset({"item", "entry"})
+_GOOGLE: Final = "{http://base.google.com/ns/1.0}"
 # The elements of an item that are read.
 FEED_COLUMNS: Final = (
     "id",
@@ -110,7 +114,8 @@ def _in_utf8(path: Path, file: BinaryIO) -> tuple[Any, str | None]:
 
 def _texts(item: Element) -> dict[str, str]:
     found: dict[str, str] = {}
-    for child in item:
+    # Atom needs an <id> that is a URI, beside Google's <g:id>, which is the sku.
+    for child in sorted(item, key=lambda child: not str(child.tag).startswith(_GOOGLE)):
         text = " ".join((child.text or "").split())
         if text:
             found.setdefault(_name(child), text)

@@ -48,3 +48,25 @@ def test_parquet_takes_no_mapping(tmp_path: Path) -> None:
 def test_a_malformed_mapping_is_refused(stated: str) -> None:
     with pytest.raises(BadInput, match="column=theirs"):
         parse_mapping([stated])
+
+
+@pytest.mark.parametrize("handle", ["handle", "Handle", "URL handle"])
+def test_a_catalog_with_the_contracts_names_may_have_a_handle_too(tmp_path: Path, handle: str) -> None:
+    text = f"{handle},sku,category,title,colour_hex\nfire-engine,A-1,car,Red car,#C91A09\n"
+    good, rejected = read(write(tmp_path / "c.csv", text))
+    assert rejected == []
+    assert {name: good[0][name] for name in ("sku", "category", "title", "colour_hex")} == {
+        "sku": "A-1",
+        "category": "car",
+        "title": "Red car",
+        "colour_hex": "#C91A09",
+    }
+
+
+def test_a_shopify_export_stays_one_if_a_column_of_it_is_mapped(tmp_path: Path) -> None:
+    text = "Handle,SKU,Title,Kind,Option1 Name,Option1 Value\ncar,1,Car,cars,Color,Red\ncar,2,,cars,,Blue\n"
+    good, _ = read(write(tmp_path / "c.csv", text), category="Kind")
+    assert [(row["sku"], row["title"], row["colour"]) for row in good.values()] == [
+        ("1", "Car", "Red"),
+        ("2", "Car", "Blue"),
+    ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Final, Protocol
 
-from catalog_schemas.products import PRODUCTS
+from catalog_schemas.products import PRODUCTS, REQUIRED
 from toygan.errors import BadInput
 from toygan.names import printable
 
@@ -60,6 +60,7 @@ class Reader(Protocol):
 def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
     """Chooses a reader by the names of the columns.
 
+    A file with all of the contract's required columns has the contract's columns, whatever others it has.
     `mapping`, from toygan's columns to columns of the file, takes precedence over the names. Raises
     BadInput if `mapping` names a column that toygan or the file does not have.
     """
@@ -77,10 +78,12 @@ def choose_reader(header: Sequence[str], mapping: Mapping[str, str]) -> Reader:
                 f"{', '.join(map(printable, header))}"
             )
         mapped[column] = place
-    title = {"title"} <= places.keys()
-    if title and {"handle", "url_handle"} & places.keys() and not {"sku", "category"} <= mapped.keys():
+    has_title = "title" in places
+    if set(REQUIRED) <= places.keys():
+        return _Own(header=header, places=places, mapped=mapped)
+    if has_title and {"handle", "url_handle"} & places.keys() and not {"sku", "category"} <= mapped.keys():
         return _Shopify(header=header, places=places, mapped=mapped)
-    if title and "id" in places and "sku" not in places and _MERCHANT_COLUMNS & places.keys():
+    if has_title and "id" in places and "sku" not in places and _MERCHANT_COLUMNS & places.keys():
         return _Merchant(header=header, places=places, mapped=mapped)
     return _Own(header=header, places=places, mapped=mapped)
 
